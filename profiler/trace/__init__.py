@@ -1,0 +1,1 @@
+"""Evidence: the Trace model, reading and writing it, merging."""

@@ -1,0 +1,168 @@
+"""The Trace: what was seen, and nothing inferred beyond what a row says of itself.
+
+Every class here is frozen and holds plain data; docs/trace.schema.json describes the same shape as a file.
+Times are seconds from the start of the recording (float, rounded to a millisecond).
+Rows name programs by their index in ``Trace.programs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SCHEMA = "profgen.trace/1"
+
+ARGUMENT_VALUES_MAX = 128
+"""Distinct argument tuples kept for one (ABI, syscall); past it only the overflow mark remains, in every tracer."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """One executed file.
+
+    ``path`` is the absolute path the kernel resolved; for a script it is the script's path and ``interpreter`` the
+    resolved path of the binary that runs it. ``sha256`` and ``build_id`` (lower-case hex) are of that file, when it
+    could still be read. ``executions`` counts successful execs. ``argv0`` is that of the first exec seen.
+    """
+
+    path: str
+    interpreter: str | None = None
+    argv0: str | None = None
+    sha256: str | None = None
+    build_id: str | None = None
+    executions: int = 0
+
+    @property
+    def name(self) -> str:
+        """Last component of the path, for people."""
+        return self.path.rsplit("/", 1)[-1] or self.path
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of the calls whose result was watched: how many succeeded, and a count per errno name.
+
+    A call's result is watched until it first succeeded in its program (docs/tracers.md), so the sum may be
+    smaller than the number of calls. ``ok == 0`` with errors means: never seen to succeed.
+    """
+
+    ok: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Argument values seen for one syscall.
+
+    ``fields`` names the recorded positions (profiler/kernel/arguments.yaml), each value is a tuple of that length
+    with the programs that used it. After ``overflow`` the values are empty: too many to list.
+    """
+
+    fields: tuple[str, ...]
+    values: Mapping[tuple[int, ...], frozenset[int]] = field(default_factory=dict)
+    overflow: bool = False
+
+
+@dataclass(frozen=True)
+class Syscall:
+    """One (ABI, number), summed over the recording. ``name`` is None for a number the tables do not know."""
+
+    abi: str
+    number: int
+    name: str | None
+    calls: int
+    results: Results
+    first: float
+    last: float
+    programs: Mapping[int, int]
+    """Program index to number of calls."""
+    arguments: Arguments | None = None
+    runs: int = 1
+    """In how many of the merged recordings this row was seen."""
+
+    @property
+    def label(self) -> str:
+        """The name, or ``syscall_<number>`` for an unknown one."""
+        return self.name or f"syscall_{self.number}"
+
+
+@dataclass(frozen=True)
+class Capability:
+    """Capability checks with the same subject and outcome.
+
+    ``namespace`` is ``initial`` when the check was against the user namespace the workload was started in (or an
+    ancestor), ``child`` when it was against one made below it. ``verdict`` is ``granted`` or ``refused``.
+    ``audited`` is False for the kernel's silent probes (``*_noaudit``), None when the tracer cannot tell.
+    ``decisive`` says whether the check could change the outcome of the call: False for the advisory checks listed in
+    profiler/kernel/capabilities.yaml, and for set*id calls that change nothing. ``inferred`` marks rows that no
+    tracer saw as a check but that follow from a call, its arguments and its result (the ptrace tracer).
+    """
+
+    capability: str
+    namespace: str
+    verdict: str
+    audited: bool | None
+    decisive: bool
+    inferred: bool
+    count: int
+    first: float
+    last: float
+    programs: frozenset[int]
+    syscalls: Mapping[str, int]
+    """Syscall in flight, ``name`` or ``abi:name`` when not native, to count."""
+    chains: tuple[tuple[str, ...], ...] = ()
+    """Kernel call chains, innermost function first."""
+    runs: int = 1
+
+
+@dataclass(frozen=True)
+class Exec:
+    """``program`` was executed ``count`` times by ``by`` (None: by the tracer, as the workload's start)."""
+
+    program: int
+    by: int | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Meta:
+    """Where and how the recording was made. ``runs`` is the number of recordings merged into this trace."""
+
+    tool: str
+    tracer: str
+    features: tuple[str, ...]
+    """What the tracer had at hand, e.g. ``capabilities:tracepoint``."""
+    kernel: str
+    arch: str
+    """Native ABI of the machine: x86_64, aarch64."""
+    distribution: str | None
+    libc: str | None
+    argv: tuple[str, ...]
+    cwd: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    no_new_privs: bool
+    """Whether the workload ran with no_new_privs (an unprivileged ptrace recording sets it)."""
+    start: str
+    """UTC, ISO 8601."""
+    duration: float
+    exit_status: int | None
+    """As a shell would show it: 128+N for death by signal N. None when the workload had not ended."""
+    complete: bool
+    losses: Mapping[str, int]
+    """Count per class; empty when nothing was lost (docs/tracers.md names the classes)."""
+    last_new: float
+    """When the last new item (syscall, argument value, capability, program) came."""
+    runs: int = 1
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A recording, or several merged."""
+
+    meta: Meta
+    programs: tuple[Program, ...]
+    syscalls: tuple[Syscall, ...]
+    capabilities: tuple[Capability, ...] = ()
+    execs: tuple[Exec, ...] = ()
