@@ -1,0 +1,119 @@
+"""Writing results so that nothing is lost and nothing of somebody else's is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from profiler.errors import OutputError
+
+RESERVE_BYTES = 1 << 20
+"""Space asked for before a workload starts, so that a full disk is noticed then. A trace is typically 50 to 200 KiB."""
+
+
+def invoking_user() -> tuple[int, int] | None:
+    """(uid, gid) of the user who called sudo(8), from SUDO_UID and SUDO_GID; None when not root under sudo."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        uid, gid = int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
+    except (KeyError, ValueError):
+        return None
+    return (uid, gid) if uid != 0 else None
+
+
+@contextlib.contextmanager
+def as_invoking_user() -> Iterator[None]:
+    """Do file work with the invoking user's rights.
+
+    Under sudo a root process that wrote into a user's directory could be led anywhere by links planted there;
+    with that user's own effective ids the kernel refuses, and the files belong to the right owner.
+    """
+    user = invoking_user()
+    if user is None:
+        yield
+        return
+    groups = os.getgroups()
+    uid, gid = user
+    os.setgroups([gid])
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def _cause(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+class PendingFile:
+    """A file being replaced: opened now, next to its destination, and renamed into place by :meth:`commit`.
+
+    Opening early says early that a directory is missing, read-only or full. Until ``commit`` the old file is as it was.
+    Raises OutputError.
+    """
+
+    def __init__(self, path: str | Path, *, reserve: int = 0) -> None:
+        self.path = Path(path)
+        self._directory = self.path.parent
+        self._temporary: str | None = f".{self.path.name[:64]}.{secrets.token_hex(8)}.tmp"
+        self._fd = self._dirfd = -1
+        if self.path.is_dir():
+            raise OutputError(f"cannot write {self.path}: it is a directory; give a file name with -o")
+        with as_invoking_user():
+            try:
+                self._dirfd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                raise OutputError(f"cannot write {self.path}: {_cause(error)}: {self._directory}; choose another place with -o") from error
+            try:
+                # O_EXCL with a random name: a link planted by somebody else is never followed (open(2)).
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                self._fd = os.open(self._temporary, flags, 0o666, dir_fd=self._dirfd)
+                if reserve:
+                    os.posix_fallocate(self._fd, 0, reserve)
+            except OSError as error:
+                self.discard()
+                raise OutputError(f"cannot write {self.path}: {_cause(error)}; choose another place with -o") from error
+
+    def commit(self, data: bytes) -> None:
+        """Write ``data``, make it durable, and put it in place of the old file. Raises OutputError."""
+        assert self._temporary is not None
+        with as_invoking_user():
+            try:
+                os.ftruncate(self._fd, 0)
+                view = memoryview(data)
+                offset = 0
+                while offset < len(view):
+                    offset += os.pwrite(self._fd, view[offset:], offset)
+                os.fsync(self._fd)
+                os.rename(self._temporary, self.path.name, src_dir_fd=self._dirfd, dst_dir_fd=self._dirfd)
+                self._temporary = None
+            except OSError as error:
+                raise OutputError(f"cannot write {self.path}: {_cause(error)}; the older file, if any, is unchanged") from error
+            finally:
+                self.discard()
+
+    def discard(self) -> None:
+        """Drop the temporary file. Safe to call twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._dirfd >= 0:
+            with as_invoking_user(), contextlib.suppress(OSError):
+                if self._temporary is not None:
+                    os.unlink(self._temporary, dir_fd=self._dirfd)
+            os.close(self._dirfd)
+            self._dirfd = -1
+        self._temporary = None
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``: whole or not at all. Raises OutputError."""
+    PendingFile(path).commit(data)

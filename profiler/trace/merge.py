@@ -1,0 +1,157 @@
+"""Merging traces: a union with counts added.
+
+On the sets (which syscalls, values, capabilities, programs) it is commutative, associative and idempotent; counts and
+``runs`` add up, and ``meta`` is that of the earliest recording with losses added.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from profiler.errors import InputError
+from profiler.trace.model import ARGUMENT_VALUES_MAX, Arguments, Capability, Exec, Meta, Program, Results, Syscall, Trace
+
+
+def merge(traces: Sequence[Trace]) -> Trace:
+    """One trace from several of the same architecture. Raises InputError for none, or for two architectures."""
+    if not traces:
+        raise InputError("nothing to merge: give at least one trace")
+    if len(traces) == 1:
+        return traces[0]
+    arches = sorted({trace.meta.arch for trace in traces})
+    if len(arches) > 1:
+        raise InputError(f"cannot merge traces of different architectures ({', '.join(arches)}): generate from each apart")
+    programs, renumber = _merge_programs(traces)
+    syscalls: dict[tuple[str, int], list[tuple[Syscall, list[int]]]] = {}
+    capabilities: dict[tuple[object, ...], list[tuple[Capability, list[int]]]] = {}
+    execs: Counter[tuple[int, int | None]] = Counter()
+    for trace, indexes in zip(traces, renumber, strict=True):
+        for row in trace.syscalls:
+            syscalls.setdefault((row.abi, row.number), []).append((row, indexes))
+        for check in trace.capabilities:
+            key = (check.capability, check.namespace, check.verdict, check.audited, check.decisive, check.inferred)
+            capabilities.setdefault(key, []).append((check, indexes))
+        for item in trace.execs:
+            execs[indexes[item.program], None if item.by is None else indexes[item.by]] += item.count
+    return Trace(
+        meta=_merge_meta([trace.meta for trace in traces]),
+        programs=programs,
+        syscalls=tuple(_merge_syscall(syscalls[key]) for key in sorted(syscalls)),
+        capabilities=tuple(_merge_capability(rows) for _, rows in sorted(capabilities.items(), key=lambda item: str(item[0]))),
+        execs=tuple(
+            Exec(program, by, count)
+            for (program, by), count in sorted(execs.items(), key=lambda item: (item[0][0], -1 if item[0][1] is None else item[0][1]))
+        ),
+    )
+
+
+def _merge_programs(traces: Sequence[Trace]) -> tuple[tuple[Program, ...], list[list[int]]]:
+    """The programs of all, sorted, and for each trace the new index of each old one."""
+    found: dict[tuple[str, str], Program] = {}
+    for trace in traces:
+        for program in trace.programs:
+            key = (program.path, program.interpreter or "")
+            known = found.get(key)
+            if known is None:
+                found[key] = program
+                continue
+            found[key] = dataclasses.replace(
+                known,
+                argv0=_least(known.argv0, program.argv0),
+                # Two different files under one path: neither hash would be true of the merged row.
+                sha256=_same(known.sha256, program.sha256),
+                build_id=_same(known.build_id, program.build_id),
+                executions=known.executions + program.executions,
+            )
+    order = sorted(found)
+    index = {key: number for number, key in enumerate(order)}
+    renumber = [[index[program.path, program.interpreter or ""] for program in trace.programs] for trace in traces]
+    return tuple(found[key] for key in order), renumber
+
+
+def _least(a: str | None, b: str | None) -> str | None:
+    return min((value for value in (a, b) if value is not None), default=None)
+
+
+def _same(a: str | None, b: str | None) -> str | None:
+    return a if a == b else None
+
+
+def _add(tables: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for table in tables:
+        total.update(table)
+    return dict(sorted(total.items()))
+
+
+def _merge_syscall(rows: list[tuple[Syscall, list[int]]]) -> Syscall:
+    first = rows[0][0]
+    programs: Counter[int] = Counter()
+    for row, indexes in rows:
+        for program, calls in row.programs.items():
+            programs[indexes[program]] += calls
+    return Syscall(
+        abi=first.abi,
+        number=first.number,
+        name=min((row.name for row, _ in rows if row.name is not None), default=None),
+        calls=sum(row.calls for row, _ in rows),
+        results=Results(sum(row.results.ok for row, _ in rows), _add(row.results.errors for row, _ in rows)),
+        first=min(row.first for row, _ in rows),
+        last=max(row.last for row, _ in rows),
+        programs=dict(sorted(programs.items())),
+        arguments=_merge_arguments([(row.arguments, indexes) for row, indexes in rows if row.arguments is not None]),
+        runs=sum(row.runs for row, _ in rows),
+    )
+
+
+def _merge_arguments(rows: list[tuple[Arguments, list[int]]]) -> Arguments | None:
+    if not rows:
+        return None
+    fields = min(row.fields for row, _ in rows)
+    if any(row.overflow or row.fields != fields for row, _ in rows):
+        return Arguments(fields, {}, overflow=True)
+    values: dict[tuple[int, ...], set[int]] = {}
+    for row, indexes in rows:
+        for value, programs in row.values.items():
+            values.setdefault(value, set()).update(indexes[program] for program in programs)
+    if len(values) > ARGUMENT_VALUES_MAX:
+        return Arguments(fields, {}, overflow=True)
+    return Arguments(fields, {value: frozenset(values[value]) for value in sorted(values)})
+
+
+CHAINS_MAX = 16
+"""Call chains kept for one row: they explain, and after a dozen they repeat."""
+
+
+def _merge_capability(rows: list[tuple[Capability, list[int]]]) -> Capability:
+    first = rows[0][0]
+    return dataclasses.replace(
+        first,
+        count=sum(row.count for row, _ in rows),
+        first=min(row.first for row, _ in rows),
+        last=max(row.last for row, _ in rows),
+        programs=frozenset(indexes[program] for row, indexes in rows for program in row.programs),
+        syscalls=_add(row.syscalls for row, _ in rows),
+        chains=tuple(sorted({chain for row, _ in rows for chain in row.chains})[:CHAINS_MAX]),
+        runs=sum(row.runs for row, _ in rows),
+    )
+
+
+def _merge_meta(metas: list[Meta]) -> Meta:
+    first = min(metas, key=lambda meta: (meta.start, meta.argv, meta.kernel, meta.tracer))
+    return dataclasses.replace(
+        first,
+        tracer="+".join(sorted({name for meta in metas for name in meta.tracer.split("+")})),
+        features=tuple(sorted({feature for meta in metas for feature in meta.features})),
+        # A policy must serve every run: the identity that is not the same in all is taken from the most privileged.
+        uid=min(meta.uid for meta in metas),
+        no_new_privs=all(meta.no_new_privs for meta in metas),
+        duration=round(sum(meta.duration for meta in metas), 3),
+        exit_status=max((meta.exit_status for meta in metas if meta.exit_status is not None), default=None),
+        complete=all(meta.complete for meta in metas),
+        losses=_add(meta.losses for meta in metas),
+        last_new=max(meta.last_new for meta in metas),
+        runs=sum(meta.runs for meta in metas),
+    )

@@ -1,0 +1,280 @@
+"""Traces as files: JSON, sorted and stable so that two of them diff well, and read strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from profiler.errors import InputError
+from profiler.files import write_atomic
+from profiler.trace.model import SCHEMA, Arguments, Capability, Exec, Meta, Program, Results, Syscall, Trace
+
+T = TypeVar("T")
+
+READ_LIMIT_BYTES = 256 << 20
+"""A larger file is not a trace: the largest seen in tests is below 1 MiB."""
+
+
+def to_dict(trace: Trace) -> dict[str, Any]:
+    """The trace as plain JSON data, canonical: the same trace gives the same data."""
+    return {
+        "schema": SCHEMA,
+        "meta": _plain(trace.meta),
+        "programs": [_plain(program) for program in trace.programs],
+        "syscalls": [_syscall_dict(row) for row in sorted(trace.syscalls, key=lambda row: (row.abi, row.number))],
+        "capabilities": sorted((_plain(row) for row in trace.capabilities), key=_capability_order),
+        "execs": [_plain(row) for row in sorted(trace.execs, key=lambda row: (row.program, -1 if row.by is None else row.by))],
+    }
+
+
+def dumps(trace: Trace) -> str:
+    """The file's text. Bytes that are not UTF-8 (file names may hold any) stand as lone surrogates, ``\\udcXX`` (PEP 383)."""
+    return json.dumps(to_dict(trace), indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+
+
+def write_trace(trace: Trace, path: str | Path) -> None:
+    """Write atomically. Raises OutputError."""
+    write_atomic(path, dumps(trace).encode("ascii"))
+
+
+def read_trace(path: str | Path) -> Trace:
+    """Read and check a trace. Raises InputError with one line that names the file and what is wrong."""
+    return loads(read_limited(path), str(path))
+
+
+def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES) -> bytes:
+    """The bytes of a file given by the user. Raises InputError when it cannot be read or is larger than ``limit`` bytes."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+    if len(data) > limit:
+        raise InputError(f"cannot read {path}: larger than {limit >> 20} MiB, so no trace or policy")
+    return data
+
+
+def loads(data: bytes, name: str) -> Trace:
+    """Parse the text of a trace; ``name`` is for messages. Raises InputError."""
+    try:
+        document = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InputError(f"{name} is not a trace: not JSON ({reason[:120]})") from error
+    return from_dict(document, name)
+
+
+def from_dict(document: object, name: str = "trace") -> Trace:
+    """A Trace from JSON data. Raises InputError."""
+    if not isinstance(document, dict) or not isinstance(schema := document.get("schema"), str):
+        raise InputError(f"{name} is not a trace: no schema; record one with: profgen record -- COMMAND")
+    if schema != SCHEMA:
+        kind, _, _version = schema.partition("/")
+        if kind == SCHEMA.partition("/")[0]:
+            raise InputError(
+                f"{name} has schema {schema[:40]!r}, this profgen reads {SCHEMA}; use the profgen that wrote it or a newer one"
+            )
+        raise InputError(f"{name} is not a trace: its schema is {schema[:40]!r}, not {SCHEMA}")
+    return _Reader(name).trace(document)
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def _plain(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value
+
+
+def _syscall_dict(row: Syscall) -> dict[str, Any]:
+    plain: dict[str, Any] = _plain(dataclasses.replace(row, arguments=None))
+    if row.arguments is not None:
+        values = [{"programs": sorted(programs), "value": list(value)} for value, programs in sorted(row.arguments.values.items())]
+        plain["arguments"] = {"fields": list(row.arguments.fields), "values": values, "overflow": row.arguments.overflow}
+    return plain
+
+
+def _capability_order(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(str(row[key]) for key in ("capability", "namespace", "verdict", "audited", "decisive", "inferred"))
+
+
+class _Reader:
+    """Turns JSON data into the model; the first thing out of place ends it with one line that says where."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.programs = 0
+
+    def fail(self, where: str, what: str) -> NoReturn:
+        raise InputError(f"{self.name} is not a whole trace: {where} {what}")
+
+    def get(self, data: object, key: str, kind: type[T] | tuple[type[T], ...], where: str) -> T:
+        if not isinstance(data, dict):
+            self.fail(where, "must be an object")
+        if key not in data:
+            self.fail(where, f"has no {key!r}")
+        value = data[key]
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            self.fail(f"{where}.{key}", "has the wrong type")
+        return value  # type: ignore[no-any-return]
+
+    def count(self, data: object, key: str, where: str) -> int:
+        value = self.get(data, key, int, where)
+        if not 0 <= value < 1 << 64:
+            self.fail(f"{where}.{key}", "is out of range")
+        return value
+
+    def seconds(self, data: object, key: str, where: str) -> float:
+        value: float = self.get(data, key, (int, float), where)
+        if not 0 <= value < 1e12:
+            self.fail(f"{where}.{key}", "is out of range")
+        return float(value)
+
+    def text(self, data: object, key: str, where: str) -> str | None:
+        return self.get(data, key, (str, type(None)), where)
+
+    def index(self, value: object, where: str) -> int:
+        try:
+            index = int(value)  # type: ignore[call-overload]
+        except (TypeError, ValueError):
+            self.fail(where, "names a program by something that is no number")
+        if isinstance(value, bool) or not 0 <= index < self.programs:
+            self.fail(where, f"names program {index}, of which there are {self.programs}")
+        return int(index)
+
+    def indexes(self, data: object, key: str, where: str) -> frozenset[int]:
+        return frozenset(self.index(item, f"{where}.{key}") for item in self.get(data, key, list, where))
+
+    def strings(self, data: object, key: str, where: str) -> tuple[str, ...]:
+        values = self.get(data, key, list, where)
+        if not all(isinstance(value, str) for value in values):
+            self.fail(f"{where}.{key}", "must hold strings")
+        return tuple(values)
+
+    def counts(self, data: object, key: str, where: str) -> dict[str, int]:
+        table = self.get(data, key, dict, where)
+        return {name: self.count(table, name, f"{where}.{key}") for name in table}
+
+    def rows(self, document: object, key: str) -> list[tuple[object, str]]:
+        return [(row, f"{key}[{number}]") for number, row in enumerate(self.get(document, key, list, "the file"))]
+
+    def trace(self, document: object) -> Trace:
+        programs = tuple(self.program(row, where) for row, where in self.rows(document, "programs"))
+        self.programs = len(programs)
+        meta = self.meta(self.get(document, "meta", dict, "the file"))
+        syscalls = tuple(self.syscall(row, where) for row, where in self.rows(document, "syscalls"))
+        if len({(row.abi, row.number) for row in syscalls}) != len(syscalls):
+            self.fail("syscalls", "name one (ABI, number) twice")
+        capabilities = tuple(self.capability(row, where) for row, where in self.rows(document, "capabilities"))
+        execs = tuple(self.exec(row, where) for row, where in self.rows(document, "execs"))
+        return Trace(meta, programs, syscalls, capabilities, execs)
+
+    def meta(self, data: object) -> Meta:
+        where = "meta"
+        status = self.get(data, "exit_status", (int, type(None)), where)
+        runs = self.count(data, "runs", where)
+        groups = self.get(data, "groups", list, where)
+        if not all(isinstance(group, int) for group in groups):
+            self.fail("meta.groups", "must hold numbers")
+        return Meta(
+            tool=self.get(data, "tool", str, where),
+            tracer=self.get(data, "tracer", str, where),
+            features=self.strings(data, "features", where),
+            kernel=self.get(data, "kernel", str, where),
+            arch=self.get(data, "arch", str, where),
+            distribution=self.text(data, "distribution", where),
+            libc=self.text(data, "libc", where),
+            argv=self.strings(data, "argv", where),
+            cwd=self.get(data, "cwd", str, where),
+            uid=self.count(data, "uid", where),
+            gid=self.count(data, "gid", where),
+            groups=tuple(groups),
+            no_new_privs=self.get(data, "no_new_privs", bool, where),
+            start=self.get(data, "start", str, where),
+            duration=self.seconds(data, "duration", where),
+            exit_status=status,
+            complete=self.get(data, "complete", bool, where),
+            losses=self.counts(data, "losses", where),
+            last_new=self.seconds(data, "last_new", where),
+            runs=runs,
+        )
+
+    def program(self, data: object, where: str) -> Program:
+        return Program(
+            path=self.get(data, "path", str, where),
+            interpreter=self.text(data, "interpreter", where),
+            argv0=self.text(data, "argv0", where),
+            sha256=self.text(data, "sha256", where),
+            build_id=self.text(data, "build_id", where),
+            executions=self.count(data, "executions", where),
+        )
+
+    def syscall(self, data: object, where: str) -> Syscall:
+        results = self.get(data, "results", dict, where)
+        programs = {self.index(index, f"{where}.programs"): calls for index, calls in self.counts(data, "programs", where).items()}
+        raw = self.get(data, "arguments", (dict, type(None)), where)
+        return Syscall(
+            abi=self.get(data, "abi", str, where),
+            number=self.get(data, "number", int, where),
+            name=self.text(data, "name", where),
+            calls=self.count(data, "calls", where),
+            results=Results(ok=self.count(results, "ok", f"{where}.results"), errors=self.counts(results, "errors", f"{where}.results")),
+            first=self.seconds(data, "first", where),
+            last=self.seconds(data, "last", where),
+            programs=programs,
+            arguments=None if raw is None else self.arguments(raw, f"{where}.arguments"),
+            runs=self.count(data, "runs", where),
+        )
+
+    def arguments(self, data: object, where: str) -> Arguments:
+        fields = self.strings(data, "fields", where)
+        values: dict[tuple[int, ...], frozenset[int]] = {}
+        for row in self.get(data, "values", list, where):
+            value = tuple(self.get(row, "value", list, where))
+            if len(value) != len(fields) or not all(type(item) is int and 0 <= item < 1 << 64 for item in value):
+                self.fail(f"{where}.values", f"must hold {len(fields)} unsigned 64-bit numbers each")
+            values[value] = self.indexes(row, "programs", where)
+        return Arguments(fields, values, self.get(data, "overflow", bool, where))
+
+    def capability(self, data: object, where: str) -> Capability:
+        namespace, verdict = self.get(data, "namespace", str, where), self.get(data, "verdict", str, where)
+        if namespace not in ("initial", "child") or verdict not in ("granted", "refused"):
+            self.fail(where, "has an unknown namespace or verdict")
+        chains = self.get(data, "chains", list, where)
+        if not all(isinstance(chain, list) and all(isinstance(name, str) for name in chain) for chain in chains):
+            self.fail(f"{where}.chains", "must hold lists of function names")
+        return Capability(
+            capability=self.get(data, "capability", str, where),
+            namespace=namespace,
+            verdict=verdict,
+            audited=self.get(data, "audited", (bool, type(None)), where),
+            decisive=self.get(data, "decisive", bool, where),
+            inferred=self.get(data, "inferred", bool, where),
+            count=self.count(data, "count", where),
+            first=self.seconds(data, "first", where),
+            last=self.seconds(data, "last", where),
+            programs=self.indexes(data, "programs", where),
+            syscalls=self.counts(data, "syscalls", where),
+            chains=tuple(tuple(chain) for chain in chains),
+            runs=self.count(data, "runs", where),
+        )
+
+    def exec(self, data: object, where: str) -> Exec:
+        by = self.get(data, "by", (int, type(None)), where)
+        return Exec(
+            program=self.index(self.get(data, "program", int, where), where),
+            by=None if by is None else self.index(by, where),
+            count=self.count(data, "count", where),
+        )
