@@ -1,0 +1,80 @@
+"""ABIs: the ways in which a process of this machine can enter the kernel.
+
+An ABI is named ``x86_64``, ``i386``, ``x32``, ``aarch64`` or ``arm`` everywhere in profgen. A syscall number means something
+only together with its ABI. Sources: linux/audit.h (AUDIT_ARCH_*), linux/elf-em.h (machine numbers),
+asm/unistd.h (``__X32_SYSCALL_BIT``), seccomp(2) (x32 shares the audit architecture of x86-64).
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+X32_SYSCALL_BIT = 0x40000000
+"""Set in the number of an x32 call (asm/unistd.h). profgen keeps x32 numbers without it."""
+
+AUDIT_ARCH_X86_64 = 0xC000003E
+AUDIT_ARCH_I386 = 0x40000003
+AUDIT_ARCH_AARCH64 = 0xC00000B7
+AUDIT_ARCH_ARM = 0x40000028
+
+
+@dataclass(frozen=True)
+class Abi:
+    """``seccomp`` is the name OCI and libseccomp give it, ``table`` the name in the ``system-calls`` package."""
+
+    name: str
+    audit_arch: int
+    seccomp: str
+    table: str
+    bits: int
+    """Width of a long: 32 or 64."""
+
+
+ABIS: dict[str, Abi] = {
+    abi.name: abi
+    for abi in (
+        Abi("x86_64", AUDIT_ARCH_X86_64, "SCMP_ARCH_X86_64", "x86_64", 64),
+        Abi("i386", AUDIT_ARCH_I386, "SCMP_ARCH_X86", "i386", 32),
+        Abi("x32", AUDIT_ARCH_X86_64, "SCMP_ARCH_X32", "x32", 32),
+        Abi("aarch64", AUDIT_ARCH_AARCH64, "SCMP_ARCH_AARCH64", "arm64", 64),
+        Abi("arm", AUDIT_ARCH_ARM, "SCMP_ARCH_ARM", "arm", 32),
+    )
+}
+
+SUB_ABIS: dict[str, tuple[str, ...]] = {"x86_64": ("i386", "x32"), "aarch64": ("arm",)}
+"""ABIs that a kernel of the given native ABI may accept as well."""
+
+_BY_AUDIT_ARCH = {abi.audit_arch: abi.name for abi in ABIS.values() if abi.name != "x32"}
+_MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+
+
+def native_abi() -> str:
+    """ABI of this machine's kernel. Raises ValueError on a machine profgen does not know."""
+    machine = platform.machine().lower()
+    if machine not in _MACHINES:
+        raise ValueError(f"machine {machine!r} is not supported: profgen knows x86_64 and aarch64")
+    return _MACHINES[machine]
+
+
+def abi_of(audit_arch: int, number: int) -> tuple[str, int]:
+    """(ABI, number in that ABI's table) of a call seen with this audit architecture and raw number.
+
+    The raw number may be signed or not; numbers of 2**31 and above (such as -1) are no x32 calls. Raises KeyError
+    for an unknown audit architecture.
+    """
+    name = _BY_AUDIT_ARCH[audit_arch & 0xFFFFFFFF]
+    number &= 0xFFFFFFFF
+    if name == "x86_64" and X32_SYSCALL_BIT <= number < 0x80000000:
+        return "x32", number & ~X32_SYSCALL_BIT
+    return name, number
+
+
+def raw_number(abi: str, number: int) -> int:
+    """The number as it stands in the register: with the x32 bit for x32. Inverse of :func:`abi_of`."""
+    return number | X32_SYSCALL_BIT if abi == "x32" else number
+
+
+def seccomp_name(abi: str) -> str:
+    """The ``SCMP_ARCH_*`` name of an ABI. Raises KeyError for an unknown one."""
+    return ABIS[abi].seccomp

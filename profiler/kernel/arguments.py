@@ -1,0 +1,194 @@
+"""Which syscall arguments are recorded, and the names of their values.
+
+The data are arguments.yaml (what is recorded, and how a filter compares it) and constants.yaml (names of values).
+Arguments are unsigned here: a tracer stores ``register & mask``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from profiler.kernel.data import load
+
+INT = 0xFFFFFFFF
+"""Mask of an argument that the kernel takes as an int."""
+
+COMPARISONS = ("exact", "subset", "namespaces", "protection")
+
+NAMESPACE_FLAGS = 0x7E020000
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (linux/sched.h), as clone(2) takes them.
+
+CLONE_NEWTIME (0x80) is not among them: it lies in the byte where clone(2) keeps the exit signal; clone3 and unshare take it.
+"""
+
+CLONE3_NAMESPACE_FLAGS = NAMESPACE_FLAGS | 0x80
+CLONE_INTO_CGROUP = 0x200000000
+
+_OPTIONS = {
+    0: "option_ip",
+    1: "option_socket",
+    6: "option_tcp",
+    17: "option_udp",
+    41: "option_ipv6",
+    263: "option_packet",
+    270: "option_netlink",
+}
+_PROTOCOLS = {2: "ip_protocol", 10: "ip_protocol", 16: "netlink_protocol"}
+
+
+@dataclass(frozen=True)
+class ArgumentSpec:
+    """Recorded arguments of one syscall: the same index in every tuple is one argument; at most three.
+
+    ``pointer``: the one value is the 64-bit word in user memory that the argument points to (clone3's flags).
+    ``compares`` says how a filter is made of the values seen (arguments.yaml explains the words).
+    """
+
+    fields: tuple[str, ...]
+    positions: tuple[int, ...]
+    masks: tuple[int, ...]
+    pointer: bool = False
+    compares: tuple[str, ...] = ()
+    tables: tuple[str | None, ...] = ()
+    not_on: frozenset[str] = frozenset()
+
+
+@cache
+def _specs() -> dict[str, ArgumentSpec]:
+    specs = {}
+    for name, row in load("arguments.yaml").items():
+        fields = row["fields"]
+        specs[name] = ArgumentSpec(
+            fields=tuple(field["name"] for field in fields),
+            positions=tuple(field["position"] for field in fields),
+            masks=tuple(field.get("mask", INT) for field in fields),
+            pointer=row.get("pointer", False),
+            compares=tuple(field.get("compare", "exact") for field in fields),
+            tables=tuple(field.get("values") for field in fields),
+            not_on=frozenset(row.get("not_on", ())),
+        )
+    return specs
+
+
+def spec_for(name: str, abi: str | None = None) -> ArgumentSpec | None:
+    """What is recorded of a syscall; None when nothing is, or not under this ABI."""
+    spec = _specs().get(name)
+    return None if spec is None or abi in spec.not_on else spec
+
+
+def recorded_names() -> frozenset[str]:
+    """Every syscall that has a spec."""
+    return frozenset(_specs())
+
+
+@dataclass(frozen=True)
+class _Table:
+    flags: bool
+    numbers: dict[str, int]
+    names: dict[int, str]
+
+
+@cache
+def _table(name: str) -> _Table:
+    row = load("constants.yaml")[name]
+    numbers: dict[str, int] = row["values"]
+    return _Table(row["kind"] == "flags", numbers, {number: constant for constant, number in numbers.items()})
+
+
+@cache
+def _all_numbers() -> dict[str, int]:
+    merged: dict[str, int] = {}
+    for row in load("constants.yaml").values():
+        for name, number in row["values"].items():
+            merged.setdefault(name, number)
+    return merged
+
+
+def _table_for(spec: ArgumentSpec, index: int, values: Sequence[int]) -> _Table | None:
+    name = spec.tables[index]
+    if name is None:
+        return None
+    if name.endswith(":"):
+        by_value = _OPTIONS if name == "level:" else _PROTOCOLS
+        first = values[0] if values else -1
+        chosen = by_value.get(first)
+        return _table(chosen) if chosen else None
+    return _table(name)
+
+
+def _number(value: int) -> str:
+    return str(value) if value < 10 else hex(value)
+
+
+def _render(table: _Table | None, value: int) -> str:
+    if table is None:
+        return _number(value)
+    if value in table.names:
+        return table.names[value]
+    if not table.flags or value == 0:
+        return _number(value)
+    parts, rest = [], value
+    for name, bit in sorted(table.numbers.items(), key=lambda item: item[1]):
+        if bit and rest & bit == bit and bit & (bit - 1) == 0:
+            parts.append(name)
+            rest &= ~bit
+    if rest:
+        parts.append(_number(rest))
+    return "|".join(parts)
+
+
+def render(name: str, field: str, value: int, context: Sequence[int] = ()) -> str:
+    """A value as people write it: ``AF_INET``, ``CLONE_NEWNS|CLONE_NEWPID``, ``0x5499``.
+
+    ``context`` is the whole recorded tuple: the names of a socket option depend on its level, those of a protocol on
+    the domain. Without a spec or a name the value is rendered as a number. :func:`parse` reads it back.
+    """
+    spec = spec_for(name)
+    if spec is None or field not in spec.fields:
+        return _number(value)
+    return _render(_table_for(spec, spec.fields.index(field), context), value)
+
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def parse(name: str, field: str, text: str | int, context: Sequence[int] = ()) -> int:
+    """Inverse of :func:`render`. Reads numbers (decimal, 0x...), names and both joined by ``|``.
+
+    ``context`` holds the values of the fields before this one. Raises ValueError for an unknown name.
+    """
+    if isinstance(text, int) and not isinstance(text, bool):
+        if not 0 <= text < 1 << 64:
+            raise ValueError(f"{text} does not fit in 64 bits")
+        return text
+    spec = spec_for(name)
+    table = _table_for(spec, spec.fields.index(field), context) if spec and field in spec.fields else None
+    total = 0
+    for part in str(text).split("|"):
+        word = part.strip()
+        if _WORD.match(word):
+            number = table.numbers.get(word) if table else None
+            if number is None:
+                number = _all_numbers().get(word)
+            if number is None:
+                raise ValueError(f"unknown name {word!r} for {name} {field}")
+        else:
+            try:
+                number = int(word, 0)
+            except ValueError:
+                raise ValueError(f"{word!r} is neither a name nor a number ({name} {field})") from None
+            if not 0 <= number < 1 << 64:
+                raise ValueError(f"{word} does not fit in 64 bits")
+        total |= number
+    return total
+
+
+def render_tuple(name: str, values: Sequence[int]) -> tuple[str, ...]:
+    """Every value of a recorded tuple, rendered in the context of the tuple."""
+    spec = spec_for(name)
+    if spec is None or len(spec.fields) != len(values):
+        return tuple(_number(value) for value in values)
+    return tuple(_render(_table_for(spec, index, values), value) for index, value in enumerate(values))

@@ -1,0 +1,18 @@
+"""Reading the YAML files of this package, once each."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@cache
+def load(name: str) -> Any:
+    """Content of the data file ``name`` (e.g. ``arguments.yaml``). Callers must not change what they get."""
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return yaml.load(text, Loader=_Loader)

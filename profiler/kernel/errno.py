@@ -1,0 +1,34 @@
+"""Names of error numbers."""
+
+from __future__ import annotations
+
+import errno
+
+_INTERNAL = {
+    512: "ERESTARTSYS",
+    513: "ERESTARTNOINTR",
+    514: "ERESTARTNOHAND",
+    515: "ENOIOCTLCMD",
+    516: "ERESTART_RESTARTBLOCK",
+    517: "EPROBE_DEFER",
+    530: "EIOCBQUEUED",
+}
+"""Numbers inside the kernel (include/linux/errno.h). A tracer sees the restart ones, a program never does."""
+
+_NUMBERS = {name: number for number, name in {**errno.errorcode, **_INTERNAL}.items()}
+
+
+def name_of(number: int) -> str:
+    """``ENOENT`` for 2 or -2; ``ERRNO_<n>`` for a number without a name."""
+    number = abs(number)
+    return errno.errorcode.get(number) or _INTERNAL.get(number) or f"ERRNO_{number}"
+
+
+def number_of(name: str) -> int | None:
+    """2 for ``ENOENT``; None for an unknown name."""
+    return _NUMBERS.get(name)
+
+
+def is_restart(number: int) -> bool:
+    """Whether the kernel will restart the call by itself or answer EINTR: the call was interrupted, it did not fail."""
+    return abs(number) in (512, 513, 514, 516)
