@@ -1,0 +1,147 @@
+"""Capabilities, and what a kernel call chain says about a check of one.
+
+A chain is a sequence of kernel function names, innermost first, as a tracer's stack trace gives them: the first ones
+are ``cap_capable`` and its helpers. The data and their sources in the kernel are in capabilities.yaml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from profiler.kernel.data import load
+
+CAPABILITIES: tuple[str, ...] = tuple(load("capabilities.yaml")["names"])
+"""Every capability, at the index that is its number."""
+
+_NUMBERS = {name: number for number, name in enumerate(CAPABILITIES)}
+
+
+def name_of(number: int) -> str:
+    """``CAP_CHOWN`` for 0; ``CAP_<n>`` for a number newer than the list."""
+    return CAPABILITIES[number] if 0 <= number < len(CAPABILITIES) else f"CAP_{number}"
+
+
+def number_of(name: str) -> int | None:
+    """0 for ``CAP_CHOWN``; None for an unknown name."""
+    return _NUMBERS.get(name)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    capabilities: frozenset[str]
+    below: frozenset[str]
+    directly: frozenset[str]
+    silently: bool
+    unless_below: frozenset[str]
+    syscalls: dict[str, int]
+    bits: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Data:
+    audited: frozenset[str]
+    silent: frozenset[str]
+    helpers: frozenset[str]
+    tracing: tuple[str, ...]
+    silent_callers: frozenset[str]
+    rules: tuple[_Rule, ...]
+    overlay_prefix: str
+    overlay_own: frozenset[tuple[str, str]]
+
+
+@cache
+def _data() -> _Data:
+    raw = load("capabilities.yaml")
+    helpers = raw["helpers"]
+    rules = tuple(
+        _Rule(
+            capabilities=frozenset(row["capabilities"]),
+            below=frozenset(row.get("below", ())),
+            directly=frozenset(row.get("directly", ())),
+            silently=row.get("silently", False),
+            unless_below=frozenset(row.get("unless_below", ())),
+            syscalls=row.get("argument", {}).get("syscalls", {}),
+            # YAML 1.1 readers take 0o2000 for text.
+            bits=int(str(row.get("argument", {}).get("bits", 0)), 0),
+            reason=row["reason"],
+        )
+        for row in raw["advisory"]
+    )
+    return _Data(
+        audited=frozenset(helpers["audited"]),
+        silent=frozenset(helpers["silent"]),
+        helpers=frozenset(helpers["audited"]) | frozenset(helpers["silent"]) | frozenset(helpers["other"]),
+        tracing=tuple(raw["tracing"]),
+        silent_callers=frozenset(raw["silent_callers"]),
+        rules=rules,
+        overlay_prefix=raw["overlay"]["prefix"],
+        overlay_own=frozenset((inner, outer) for inner, outer in raw["overlay"]["own_checks"]),
+    )
+
+
+def plain(chain: Sequence[str]) -> tuple[str, ...]:
+    """The chain without compiler suffixes (``.isra.0``, ``.constprop.0``), offsets, module names and the tracer's frames."""
+    names = []
+    for entry in chain:
+        name = entry.split("+", 1)[0].split(" ", 1)[0].split(".", 1)[0]
+        if name and not name.startswith(_data().tracing):
+            names.append(name)
+    return tuple(names)
+
+
+def advisory_reason(
+    capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()
+) -> str | None:
+    """Why the check of ``capability`` with this chain cannot change what a program sees; None when it can.
+
+    ``syscall`` and ``arguments`` (six registers) are of the call in flight. Some checks can only be told apart
+    with them; without them such a check counts as one that matters.
+    """
+    data = _data()
+    names = plain(chain)
+    if not names:
+        return None
+    asked_by = next((name for name in names if name not in data.helpers), None)
+    everything = frozenset(names)
+    silent = bool(everything & data.silent)
+    for rule in data.rules:
+        if capability not in rule.capabilities or everything & rule.unless_below or (rule.silently and not silent):
+            continue
+        if not (everything & rule.below or asked_by in rule.directly):
+            continue
+        if rule.syscalls:
+            position = rule.syscalls.get(syscall or "")
+            if position is None or position >= len(arguments) or arguments[position] & rule.bits:
+                continue
+        return rule.reason
+    for index, name in enumerate(names):
+        if name.startswith(data.overlay_prefix):
+            inner = names[index - 1] if index else ""
+            if (inner, name) in data.overlay_own:
+                return None
+            return "checked with the credentials of the overlay file system's mounter"
+    return None
+
+
+def is_advisory(capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()) -> bool:
+    """Whether :func:`advisory_reason` finds a reason."""
+    return advisory_reason(capability, chain, syscall, arguments) is not None
+
+
+def is_audited(chain: Sequence[str]) -> bool | None:
+    """Whether a refusal of this check would be audited; None when the chain does not tell.
+
+    False for the kernel's silent probes (``*_noaudit``). Silent does not mean harmless: see :func:`is_advisory`.
+    """
+    data = _data()
+    for name in plain(chain):
+        if name in data.silent or name in data.silent_callers:
+            return False
+        if name in data.audited:
+            return True
+        if name not in data.helpers:
+            return None
+    return None
