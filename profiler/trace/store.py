@@ -74,9 +74,7 @@ def from_dict(document: object, name: str = "trace") -> Trace:
     if schema != SCHEMA:
         kind, _, _version = schema.partition("/")
         if kind == SCHEMA.partition("/")[0]:
-            raise InputError(
-                f"{name} has schema {schema[:40]!r}, this profgen reads {SCHEMA}; use the profgen that wrote it or a newer one"
-            )
+            raise InputError(f"{name} has schema {schema[:40]!r}, this profgen reads {SCHEMA}; use a newer profgen")
         raise InputError(f"{name} is not a trace: its schema is {schema[:40]!r}, not {SCHEMA}")
     return _Reader(name).trace(document)
 
@@ -128,7 +126,7 @@ class _Reader:
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             self.fail(f"{where}.{key}", "has the wrong type")
-        return value  # type: ignore[no-any-return]
+        return value
 
     def count(self, data: object, key: str, where: str) -> int:
         value = self.get(data, key, int, where)

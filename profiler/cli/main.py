@@ -1,0 +1,86 @@
+"""The ``profgen`` command: finds its subcommands and turns failures into one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from profiler import __version__
+from profiler.errors import ProfgenError
+
+COMMANDS = {
+    "record": "Watch a command and write a trace of what it used.",
+    "generate": "Write policy.yaml and profiles from traces, or profiles from a policy.yaml.",
+    "doctor": "Say what works on this machine, and what would mend the rest.",
+}
+"""Name to one line of help. The module ``profiler.cli.<name>`` has the command under the same name."""
+
+
+class _Lazy(click.Group):
+    """Imports a subcommand's module only when it is called, so that ``--help`` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"profiler.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, "--version", "-V", prog_name="profgen")
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+def cli(debug: bool) -> None:
+    """Give a Linux container exactly the rights it needs.
+
+    \b
+      profgen record -- ./app          watch it under normal load
+      profgen generate app.trace.json  write its policy and profiles
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run with these arguments and return the exit status. Never raises, unless ``--debug`` is given."""
+    debug = "--debug" in arguments[: _before_command(arguments)]
+    try:
+        status = cli.main(args=list(arguments), prog_name="profgen", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.exceptions.NoArgsIsHelpError as help_shown:
+        print(help_shown.format_message())
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message().replace("\n", " "), 2)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except ProfgenError as error:
+        if debug:
+            raise
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if debug:
+            raise
+        return _fail(f"internal error: {type(error).__name__}: {error} (profgen --debug shows where)", 125)
+
+
+def _before_command(arguments: Sequence[str]) -> int:
+    """Options in front of the subcommand are profgen's own; behind it, they may be the workload's."""
+    return next((index for index, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
+
+
+def _fail(message: str, status: int) -> int:
+    print("profgen: " + " ".join(message.encode("utf-8", "backslashreplace").decode().split()), file=sys.stderr)
+    return status

@@ -1,0 +1,233 @@
+"""``profgen record``: run a command, watch it, write a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import pwd
+import re
+import shlex
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from profiler import __version__
+from profiler.errors import InputError
+from profiler.files import RESERVE_BYTES, PendingFile, as_invoking_user, invoking_user
+from profiler.kernel.abi import native_abi
+from profiler.trace.model import Meta, Trace
+from profiler.trace.store import dumps
+from profiler.tracers.base import Options, Workload
+from profiler.tracers.host import host, with_hashes
+from profiler.tracers.launch import find_program, quoted
+from profiler.tracers.recording import Recording
+from profiler.tracers.select import TRACERS, choose
+
+LOSS_STATUS = 125
+_LIVE_SECONDS = 0.2
+
+
+@click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.option("-o", "--output", metavar="FILE", help="Where the trace goes.  [default: COMMAND.trace.json]")
+@click.option("--tracer", type=click.Choice(["auto", *TRACERS]), default="auto", show_default=True, help="How to watch.")
+@click.option("--user", metavar="USER", help="Run the command as this user (name or uid); under sudo the default is who called it.")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Ask the command to end after so long.")
+@click.option("--allow-loss", is_flag=True, help="Keep the command's exit status even if something seen was lost.")
+@click.option(
+    "--limit", "limits", multiple=True, metavar="NAME=N", help="Size of a store of the eBPF tracer (docs/tracers.md)."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def record(
+    output: str | None,
+    tracer: str,
+    user: str | None,
+    duration: float | None,
+    allow_loss: bool,
+    limits: tuple[str, ...],
+    quiet: bool,
+    command: tuple[str, ...],
+) -> int:
+    """Watch COMMAND under normal load and write a trace of the rights it used.
+
+    The command keeps its input, output, terminal, signals and exit status. Recording ends with its last descendant.
+    """
+    if not command:
+        raise click.UsageError("no command to record; try: profgen record -- ls /")
+    workload = _workload(command, user)
+    path = Path(output) if output is not None else default_output(command[0])
+    with _pending(path) as pending:
+        chosen, passed_over = choose(tracer)
+        if not quiet and tracer == "auto" and passed_over:
+            _say(f"recording with {chosen.name}; " + "; ".join(f"{name} is not to be had: {why}" for name, why in passed_over.items()))
+        recording = Recording(native_abi())
+        start = datetime.datetime.now(datetime.UTC)
+        with _live_line(recording, shown=not quiet and sys.stderr.isatty()):
+            status = chosen.record(workload, Options(duration, _limits(limits)), recording)
+        duration_seen = recording.elapsed()
+        trace = _finish(recording, chosen.name, workload, start, duration_seen, status)
+        pending.commit(dumps(trace).encode("ascii"))
+    if not quiet:
+        _summary(trace, path)
+    if not trace.meta.complete:
+        lost = ", ".join(f"{count} {name}" for name, count in trace.meta.losses.items())
+        print(f"profgen: the trace is incomplete: lost {lost}; record again with a larger --limit (docs/tracers.md)", file=sys.stderr)
+        if not allow_loss:
+            return LOSS_STATUS
+    return status
+
+
+def default_output(command: str) -> Path:
+    """``<name>.trace.json`` in the working directory, from a name that a stranger may have chosen."""
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", os.path.basename(command))[:100].lstrip(".-")
+    return Path(f"{name or 'workload'}.trace.json")
+
+
+def _limits(pairs: tuple[str, ...]) -> dict[str, int]:
+    limits = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        if not number.isascii() or not number.isdigit() or not 0 < int(number) < 1 << 31:
+            raise InputError(f"--limit wants NAME=N with a whole N above 0, not {quoted(pair)}")
+        limits[name] = int(number)
+    return limits
+
+
+def _workload(command: tuple[str, ...], user: str | None) -> Workload:
+    env = dict(os.environ)
+    identity: tuple[int, int, tuple[int, ...]] | None = None
+    entry: pwd.struct_passwd | None = None
+    if user is not None:
+        try:
+            entry = pwd.getpwuid(int(user)) if user.isascii() and user.isdigit() else pwd.getpwnam(user)
+        except KeyError:
+            if not (user.isascii() and user.isdigit()):
+                raise InputError(f"no user named {quoted(user)} here") from None
+            identity = (int(user), int(user), (int(user),))
+    elif (caller := invoking_user()) is not None:
+        identity = (*caller, (caller[1],))
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwuid(caller[0])
+    if entry is not None:
+        identity = (entry.pw_uid, entry.pw_gid, tuple(sorted(os.getgrouplist(entry.pw_name, entry.pw_gid))))
+        env |= {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
+    if identity is not None:
+        if os.geteuid() != 0 and identity[0] != os.geteuid():
+            raise InputError("--user needs root; run profgen with sudo, or as that user")
+        if os.geteuid() != 0 or (identity[0] == 0 and os.getuid() == 0 and user is None):
+            identity = None
+    return Workload(command, find_program(command[0], env), env, os.getcwd(), identity)
+
+
+@contextlib.contextmanager
+def _pending(path: Path) -> Iterator[PendingFile]:
+    pending = PendingFile(path, reserve=RESERVE_BYTES)
+    try:
+        yield pending
+    finally:
+        pending.discard()
+
+
+def _finish(recording: Recording, tracer: str, workload: Workload, start: datetime.datetime, duration: float, status: int) -> Trace:
+    here = host()
+    uid, gid, groups = workload.user or (os.geteuid(), os.getegid(), tuple(sorted(os.getgroups())))
+    losses = {name: count for name, count in sorted(recording.losses.items()) if count}
+    meta = Meta(
+        tool=f"profgen {__version__}",
+        tracer=tracer,
+        features=tuple(sorted(recording.features)),
+        kernel=here.kernel,
+        arch=recording.native,
+        distribution=here.distribution,
+        libc=here.libc,
+        argv=workload.argv,
+        cwd=workload.cwd,
+        uid=uid,
+        gid=gid,
+        groups=groups,
+        no_new_privs=recording.no_new_privs or _no_new_privs(),
+        start=start.isoformat(timespec="seconds"),
+        duration=round(duration, 3),
+        exit_status=status,
+        complete=not losses,
+        losses=losses,
+        last_new=round(min(recording.last_new, duration), 3),
+    )
+    with as_invoking_user():
+        programs = [with_hashes(program) for program in recording.programs]
+    return recording.trace(meta, programs)
+
+
+def _no_new_privs() -> bool:
+    with open("/proc/self/status") as file:
+        return any(line.startswith("NoNewPrivs:") and line.split()[1] == "1" for line in file)
+
+
+def _say(text: str) -> None:
+    print(f"profgen: {text}", file=sys.stderr)
+
+
+def _count(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+@contextlib.contextmanager
+def _live_line(recording: Recording, shown: bool) -> Iterator[None]:
+    """One line on the terminal, renewed while the command runs and wiped at the end."""
+    if not shown:
+        yield
+        return
+    finished = threading.Event()
+
+    def draw() -> None:
+        while not finished.wait(_LIVE_SECONDS):
+            elapsed = recording.elapsed()
+            text = (
+                f"profgen: {elapsed:.0f}s  {_count(recording.syscalls_seen, 'syscall')}"
+                f"  {_count(recording.capabilities_seen, 'capability', 'capabilities')}"
+                f"  {_count(len(recording.programs), 'program')}  last new {elapsed - recording.last_new:.0f}s ago"
+            )
+            # A terminal in the background must not be written to: it would stop us (SIGTTOU, if tostop is set).
+            if os.tcgetpgrp(2) == os.getpgrp():
+                os.write(2, f"\r\x1b[K{text}\r".encode())
+
+    thread = threading.Thread(target=draw, name="live line", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+        os.write(2, b"\r\x1b[K")
+
+
+def _summary(trace: Trace, path: Path) -> None:
+    meta = trace.meta
+    quiet_for = meta.duration - meta.last_new
+    needed = sorted(
+        {row.capability for row in trace.capabilities if row.verdict == "granted" and row.namespace == "initial" and row.decisive}
+    )
+    capabilities = "no capability" if not needed else ", ".join(needed)
+    unknown = [row.label for row in trace.syscalls if row.name is None]
+    abis = sorted({row.abi for row in trace.syscalls} - {meta.arch})
+    print(
+        f"profgen: {_count(len(trace.syscalls), 'syscall')} in {_count(sum(row.calls for row in trace.syscalls), 'call')},"
+        f" {_count(len(trace.programs), 'program')}, {capabilities}"
+        f" ({meta.tracer}, {meta.duration:.1f}s, exit status {meta.exit_status})",
+        file=sys.stderr,
+    )
+    if abis:
+        _say(f"calls of another ABI were made: {', '.join(abis)}")
+    if unknown:
+        _say(f"calls this profgen has no name for: {', '.join(unknown)}")
+    if meta.duration >= 1:
+        advice = "; a longer load may show more" if quiet_for < meta.duration / 4 else ""
+        _say(f"the last new item came {quiet_for:.1f}s before the end{advice}")
+    shown = str(path) if str(path).isprintable() else quoted(str(path))
+    directory = f"{path.name.removesuffix('.json').removesuffix('.trace')}.profile"
+    _say(f"wrote {shown}")
+    _say(f"next: profgen generate {shlex.quote(shown)} -o {shlex.quote(directory if directory.isprintable() else 'profile')}")

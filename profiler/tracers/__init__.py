@@ -1,0 +1,1 @@
+"""Ways to observe a workload. All fill the same Recording, hence the same Trace."""

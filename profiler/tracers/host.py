@@ -1,0 +1,171 @@
+"""Facts about this host and its processes, read from /proc, /etc and the files themselves."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import posixpath
+import struct
+from dataclasses import dataclass
+
+from profiler.trace.model import Program
+
+_AT_EXECFN = 31  # include/uapi/linux/auxvec.h
+_DELETED = " (deleted)"
+_HASH_LIMIT_BYTES = 512 << 20
+
+
+@dataclass(frozen=True)
+class Host:
+    """Kernel release, distribution (PRETTY_NAME of os-release(5)) and libc of this machine."""
+
+    kernel: str
+    distribution: str | None
+    libc: str | None
+
+
+def host() -> Host:
+    """This machine."""
+    try:
+        distribution = platform.freedesktop_os_release().get("PRETTY_NAME")
+    except OSError:
+        distribution = None
+    try:
+        libc = os.confstr("CS_GNU_LIBC_VERSION")
+    except (ValueError, OSError):
+        libc = None
+    return Host(platform.release(), distribution, libc)
+
+
+def read_memory(tid: int, address: int, size: int) -> bytes | None:
+    """``size`` bytes of a tracee's memory, fewer at the end of a mapping, None when unreadable."""
+    try:
+        fd = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.pread(fd, size, address)
+    except (OSError, OverflowError):
+        return None
+    finally:
+        os.close(fd)
+
+
+def read_string(tid: int, address: int, limit: int = 4096) -> bytes | None:
+    """A NUL-terminated string of a tracee's memory, without the NUL, None when unreadable."""
+    text = b""
+    while len(text) < limit:
+        chunk = read_memory(tid, address + len(text), min(256 - (address + len(text)) % 256, limit - len(text)))
+        if not chunk:
+            return None
+        head, nul, _ = chunk.partition(b"\0")
+        text += head
+        if nul:
+            return text
+    return text
+
+
+def identify_process(pid: int) -> tuple[str, str | None, str | None] | None:
+    """(path, interpreter, argv[0]) of the program a stopped process has just begun to execute; None when it is gone.
+
+    The path is as seen from the process's own root. For a script it is the script's (execve(2) gives its name in
+    AT_EXECFN, getauxval(3)), with relative names taken from the working directory.
+    """
+    try:
+        link = os.readlink(f"/proc/{pid}/exe")
+        executable = os.stat(f"/proc/{pid}/exe")
+        root = os.readlink(f"/proc/{pid}/root")
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            argv0 = os.fsdecode(file.read(4096).split(b"\0", 1)[0])
+    except OSError:
+        return None
+    path = _inside(link.removesuffix(_DELETED) if executable.st_nlink == 0 else link, root)
+    name = _executed_name(pid)
+    if name is None:
+        return path, None, argv0
+    script = _script(pid, name, (executable.st_dev, executable.st_ino), root)
+    return (path, None, argv0) if script is None else (script, path, argv0)
+
+
+def _inside(path: str, root: str) -> str:
+    if root != "/" and (path == root or path.startswith(root + "/")):
+        return path[len(root) :] or "/"
+    return path
+
+
+def _executed_name(pid: int) -> str | None:
+    try:
+        with open(f"/proc/{pid}/exe", "rb") as file:
+            wide = file.read(5)[4:] == b"\x02"  # EI_CLASS of elf(5)
+        with open(f"/proc/{pid}/auxv", "rb") as file:
+            auxv = file.read(4096)
+    except OSError:
+        return None
+    entry = struct.Struct("=QQ" if wide else "=II")
+    for kind, value in entry.iter_unpack(auxv[: len(auxv) // entry.size * entry.size]):
+        if kind == _AT_EXECFN:
+            text = read_string(pid, value)
+            return None if text is None else os.fsdecode(text)
+    return None
+
+
+def _script(pid: int, name: str, executable: tuple[int, int], root: str) -> str | None:
+    """The script's absolute path when ``name`` is not the executable itself."""
+    if name.startswith("/dev/fd/"):  # execveat(2) of a descriptor
+        fd, _, rest = name.removeprefix("/dev/fd/").partition("/")
+        look = f"/proc/{pid}/fd/{fd}" + (f"/{rest}" if rest else "")
+        if not rest and not os.path.lexists(look):
+            return None  # closed on exec, so it was a binary: the kernel runs no script from such a descriptor
+    else:
+        look = f"/proc/{pid}/root{name}" if name.startswith("/") else f"/proc/{pid}/cwd/{name}"
+    try:
+        status = os.stat(look)
+    except OSError:
+        return None
+    if (status.st_dev, status.st_ino) == executable:
+        return None
+    try:
+        directory = _inside(os.readlink(f"/proc/{pid}/cwd"), root)
+    except OSError:
+        return None
+    return absolute(directory, name)
+
+
+def absolute(directory: str, name: str) -> str:
+    """``name`` from ``directory``, with ``.`` and ``..`` resolved by text alone, as both tracers do for scripts."""
+    joined = posixpath.normpath(posixpath.join(directory, name))
+    return joined[1:] if joined.startswith("//") else joined
+
+
+@functools.lru_cache(maxsize=4096)
+def _hashes(path: str, identity: tuple[int, int, int, int]) -> tuple[str | None, str | None]:
+    del identity  # part of the cache key: a changed file is read again
+    try:
+        with open(path, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            return sha256, _build_id(file.read(1 << 16))
+    except OSError:
+        return None, None
+
+
+def with_hashes(program: Program) -> Program:
+    """The program with the hash and build-id of its file, if that can still be read."""
+    try:
+        status = os.stat(program.path)
+    except (OSError, ValueError):
+        return program
+    if not os.path.isfile(program.path) or status.st_size > _HASH_LIMIT_BYTES:
+        return program
+    sha256, build_id = _hashes(program.path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    return Program(program.path, program.interpreter, program.argv0, sha256, build_id, program.executions)
+
+
+def _build_id(head: bytes) -> str | None:
+    """The GNU build-id note (elf(5), NT_GNU_BUILD_ID = 3), which linkers put near the start of the file."""
+    if head[:4] != b"\x7fELF":
+        return None
+    marker = head.find(b"\x14\0\0\0\x03\0\0\0GNU\0")  # n_descsz 20, n_type 3, name "GNU"
+    return head[marker + 12 : marker + 32].hex() if marker >= 0 and len(head) >= marker + 32 else None

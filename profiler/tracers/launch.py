@@ -1,0 +1,136 @@
+"""Starting the workload: found before anything else, held at a gate until it is watched, then executed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from profiler.errors import CommandNotExecutable, CommandNotFound, ProfgenError
+from profiler.tracers.base import Workload
+
+FORWARDED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
+"""Signals that profgen passes on to the workload; blocked in profgen while it runs (supervisor.py reads them)."""
+
+
+def find_program(command: str, env: Mapping[str, str]) -> str:
+    """The file that execvp(3) would execute. Raises CommandNotFound (127) or CommandNotExecutable (126)."""
+    candidates = [command] if "/" in command else [os.path.join(part or ".", command) for part in env.get("PATH", os.defpath).split(":")]
+    denied: str | None = None
+    for path in candidates if command else []:
+        try:
+            mode = os.stat(path).st_mode
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.ELOOP):
+                denied = f"{os.strerror(error.errno).lower()}"
+            continue
+        if stat.S_ISDIR(mode):
+            denied = denied or "it is a directory"
+        elif not os.access(path, os.X_OK):
+            denied = "permission denied"
+        else:
+            return path
+    if denied and "/" not in command and denied == "it is a directory":
+        denied = None
+    if denied:
+        raise CommandNotExecutable(f"cannot execute {quoted(command)}: {denied}")
+    raise CommandNotFound(f"command not found: {quoted(command)}")
+
+
+def quoted(text: str) -> str:
+    """A name that a stranger may have chosen, safe for a terminal."""
+    return ascii(text)
+
+
+@dataclass
+class Child:
+    """A workload process waiting at its gate."""
+
+    pid: int
+    _gate: int
+    _failure: int
+    _path: str
+
+    def release(self) -> None:
+        """Let it go on to execute."""
+        os.write(self._gate, b"x")
+        os.close(self._gate)
+        self._gate = -1
+
+    def exec_failure(self) -> ProfgenError | None:
+        """The reason why it could not be executed; None when it was. Call once, after it executed or ended."""
+        data = os.read(self._failure, 64)
+        self.close()
+        if not data:
+            return None
+        step, _, number = data.decode("ascii", "replace").partition(" ")
+        code = int(number) if number.isdigit() else 0
+        reason = os.strerror(code).lower()
+        if step != "exec":
+            return ProfgenError(f"cannot start {quoted(self._path)}: {step}: {reason}")
+        if code == errno.ENOENT:
+            return CommandNotFound(f"command not found: {quoted(self._path)} (or its interpreter)")
+        if code == errno.ENOEXEC:
+            reason += " (neither a program nor a script that begins with #!)"
+        return CommandNotExecutable(f"cannot execute {quoted(self._path)}: {reason}")
+
+    def close(self) -> None:
+        """Close the pipes; a child still at the gate ends."""
+        for fd in (self._gate, self._failure):
+            if fd >= 0:
+                os.close(fd)
+        self._gate = self._failure = -1
+
+
+def spawn(workload: Workload, mask: set[signal.Signals], before_user: Callable[[], None] | None = None) -> Child:
+    """Fork a child that waits to be released, then becomes the user, then executes.
+
+    ``mask`` is the signal mask to give it back. ``before_user`` runs in the child after the gate, still with all
+    rights. File descriptors other than the standard ones pass as they are inheritable.
+    """
+    gate_read, gate_write = os.pipe()
+    failure_read, failure_write = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        step = "start"
+        try:
+            os.close(gate_write)
+            if os.read(gate_read, 1) != b"x":
+                os._exit(125)
+            # Python ignores these two for its own sake; execve(2) would hand that on.
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(number, signal.SIG_DFL)
+            step = "setting the filter"
+            if before_user is not None:
+                before_user()
+            step = "changing directory"
+            os.chdir(workload.cwd)
+            if workload.user is not None:
+                step = "becoming the user"
+                uid, gid, groups = workload.user
+                os.setgroups(groups)
+                os.setresgid(gid, gid, gid)
+                os.setresuid(uid, uid, uid)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if os.getppid() != parent:
+                os._exit(125)
+            step = "exec"
+            os.execve(workload.path, workload.argv, workload.env)
+        except OSError as error:
+            os.write(failure_write, f"{step} {error.errno}".encode())
+        except BaseException:
+            os.write(failure_write, f"{step} 0".encode())
+        finally:
+            os._exit(125)
+    os.close(gate_read)
+    os.close(failure_write)
+    return Child(pid, gate_write, failure_read, workload.path)
+
+
+def shell_status(status: int) -> int:
+    """A wait(2) status as a shell shows it: the exit code, or 128+N for death by signal N."""
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

@@ -1,0 +1,437 @@
+"""The ptrace tracer: no privileges, no compiler.
+
+The workload carries a seccomp filter that answers RET_TRACE to every call, so each call costs one stop
+(PTRACE_EVENT_SECCOMP, ptrace(2)) in which PTRACE_GET_SYSCALL_INFO tells ABI, number and arguments. A second stop, at
+the exit, is asked for only where the result matters: until the call has succeeded once in its program, and for the
+calls from which capabilities are inferred. PTRACE_O_EXITKILL ends the workload if profgen is killed: without its
+tracer, the filter would turn every call into ENOSYS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import signal
+import struct
+from dataclasses import dataclass
+
+from ptrace.binding import func as binding
+from ptrace.ctypes_libc import libc
+
+from profiler.errors import TracerError
+from profiler.kernel.abi import abi_of, native_abi
+from profiler.kernel.arguments import ArgumentSpec, spec_for
+from profiler.kernel.syscalls import name_of
+from profiler.tracers.base import Options, Workload
+from profiler.tracers.host import identify_process, read_memory
+from profiler.tracers.infer import Call, Inference
+from profiler.tracers.launch import shell_status, spawn
+from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
+from profiler.tracers.supervisor import Supervisor, note_survivors
+
+# include/uapi/linux/ptrace.h
+PTRACE_SEIZE = 0x4206
+PTRACE_LISTEN = 0x4208
+PTRACE_GETREGSET = 0x4204
+PTRACE_SETREGSET = 0x4205
+PTRACE_GET_SYSCALL_INFO = 0x420E
+PTRACE_O_TRACESECCOMP = 0x80
+PTRACE_O_EXITKILL = 0x100000
+PTRACE_EVENT_SECCOMP = 7
+PTRACE_EVENT_STOP = 128
+NT_PRSTATUS = 1
+SYSCALL_INFO_EXIT = 2
+SYSCALL_INFO_SECCOMP = 3
+
+OPTIONS = (
+    binding.PTRACE_O_TRACESYSGOOD
+    | binding.PTRACE_O_TRACEFORK
+    | binding.PTRACE_O_TRACEVFORK
+    | binding.PTRACE_O_TRACECLONE
+    | binding.PTRACE_O_TRACEEXEC
+    | PTRACE_O_TRACESECCOMP
+    | PTRACE_O_EXITKILL
+)
+
+# struct ptrace_syscall_info: op, arch, instruction pointer, stack pointer, then by op: number and arguments, or result
+_ENTRY = struct.Struct("=B3xI16xQ6Q")
+_EXIT = struct.Struct("=B3xI16xq?")
+_INFO_BYTES = 88
+
+PR_SET_NO_NEW_PRIVS = 38
+PR_SET_SECCOMP = 22
+SECCOMP_MODE_FILTER = 2
+SECCOMP_RET_TRACE = 0x7FF00000
+
+CLONE_UNTRACED = 0x00800000
+_GROUP_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+
+_ptrace = libc.ptrace  # argtypes are set by ptrace.binding; the raw call, for the loop that runs at every syscall
+
+
+@dataclass(slots=True)
+class _Kind:
+    """All there is to know about a (program, architecture, number), looked up once."""
+
+    row: Row
+    abi: str
+    name: str | None
+    spec: ArgumentSpec | None
+    inferred: bool
+    clone: bool
+    execs: bool
+    program: int
+
+
+@dataclass(slots=True)
+class _Tracee:
+    """One thread."""
+
+    program: int
+    awaiting: _Kind | None = None
+    """The call whose exit stop was asked for."""
+    call: Call | None = None
+    """What inference wants to know again at the exit."""
+
+
+class PtraceTracer:
+    """See the module's text."""
+
+    name = "ptrace"
+
+    def unavailable(self) -> str | None:
+        """Linux 5.3 brought PTRACE_GET_SYSCALL_INFO; some sandboxes refuse ptrace altogether."""
+        if platform.system() != "Linux":
+            return "ptrace tracing needs Linux"
+        try:
+            native_abi()
+        except ValueError as error:
+            return str(error)
+        release = platform.release().split(".")
+        if tuple(int(part) for part in release[:2] if part.isdigit()) < (5, 3):
+            return f"kernel {platform.release()} has no PTRACE_GET_SYSCALL_INFO; use Linux 5.3 or newer"
+        return _seize_refused()
+
+    def record(self, workload: Workload, options: Options, recording: Recording) -> int:
+        """See Tracer.record."""
+        return _Run(workload, options, recording).run()
+
+
+def _seize_refused() -> str | None:
+    """Try on a child that does nothing."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    try:
+        if _ptrace(PTRACE_SEIZE, pid, 0, 0) == ctypes.c_ulong(-1).value:
+            code = ctypes.get_errno()
+            hint = "; a container needs --cap-add SYS_PTRACE or a seccomp profile that allows ptrace" if code == errno.EPERM else ""
+            return f"the kernel refuses ptrace here ({os.strerror(code).lower()}){hint}"
+        return None
+    finally:
+        os.close(read)
+        os.close(write)
+        os.waitpid(pid, 0x40000000)
+
+
+class _SockFilter(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8), ("k", ctypes.c_uint32)]
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_uint16), ("filter", ctypes.POINTER(_SockFilter))]
+
+
+def _install_filter(no_new_privs: bool) -> None:
+    """Give the calling process the one-instruction filter: RET TRACE (seccomp(2)). Raises OSError."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+    instruction = (_SockFilter * 1)(_SockFilter(0x06, 0, 0, SECCOMP_RET_TRACE))
+    program = _SockFprog(1, instruction)
+    if no_new_privs and prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no_new_privs")
+    if prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program), 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "seccomp")
+
+
+class _Run:
+    def __init__(self, workload: Workload, options: Options, recording: Recording) -> None:
+        self.workload = workload
+        self.options = options
+        self.recording = recording
+        self.native = native_abi()
+        self.tracees: dict[int, _Tracee] = {}
+        self.early: set[int] = set()
+        """Stopped children whose parent's event has not come yet."""
+        self.expected: dict[int, int] = {}
+        """Announced children, not stopped yet, to their program."""
+        self.kinds: dict[tuple[int, int, int], _Kind] = {}
+        self.started = False
+        self.buffer = ctypes.create_string_buffer(_INFO_BYTES)
+        self.address = ctypes.addressof(self.buffer)
+        self.inference = Inference(recording)
+        self.unknown_program: int | None = None
+
+    def run(self) -> int:
+        # Without CAP_SYS_ADMIN a filter may only be installed together with no_new_privs (seccomp(2)).
+        self.recording.no_new_privs = not _has_sys_admin()
+        self.recording.features += ["capabilities:inferred", "results:until-first-success"]
+        with Supervisor(lambda: list(self.tracees), self.options.duration) as supervisor:
+            child = spawn(self.workload, supervisor.mask, lambda: _install_filter(self.recording.no_new_privs))
+            self.main = child.pid
+            try:
+                if _ptrace(PTRACE_SEIZE, child.pid, 0, OPTIONS) == ctypes.c_ulong(-1).value:
+                    raise TracerError(f"cannot trace: {os.strerror(ctypes.get_errno()).lower()}; try: profgen doctor")
+                self.tracees[child.pid] = _Tracee(-1)
+                child.release()
+                supervisor.start(child.pid)
+                status = self._loop(supervisor)
+            except BaseException:
+                self._kill_all()
+                raise
+            failure = child.exec_failure()
+            if not self.started:
+                raise failure or TracerError("the workload was killed before it started")
+            return shell_status(status)
+
+    def _kill_all(self) -> None:
+        for pid in [*self.tracees, *self.early]:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0x40000000)
+
+    def _loop(self, supervisor: Supervisor) -> int:
+        """Serve stops until no tracee is left; returns the main process's wait status."""
+        waitpid, wall, tracees, kinds = os.waitpid, 0x40000000, self.tracees, self.kinds
+        buffer, address, unpack, failed = self.buffer, self.address, _ENTRY.unpack_from, ctypes.c_ulong(-1).value
+        recording = self.recording
+        elapsed = recording.elapsed
+        main_status = 0
+        while True:
+            try:
+                tid, status = waitpid(-1, wall)
+            except ChildProcessError:
+                return main_status
+            if status >> 8 == 0x705:  # SIGTRAP | PTRACE_EVENT_SECCOMP << 8: a syscall is about to start
+                tracee = tracees[tid]
+                if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, address) == failed:
+                    continue  # killed in the stop: the call does not happen
+                info = unpack(buffer)
+                kind = kinds.get((tracee.program, info[1], info[2]))
+                if kind is None:
+                    if not self.started and not self._starts(info[1], info[2]):
+                        _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+                        continue
+                    kind = self._new_kind(tracee.program, info[1], info[2])
+                row = kind.row
+                row.calls += 1
+                row.last = elapsed()
+                if kind.spec is not None:
+                    self._arguments(tid, kind, info)
+                if kind.inferred or not row.ok:
+                    if kind.inferred:
+                        tracee.call = self.inference.enter(tid, kind.name or "", info[3:])
+                    if not row.ok or tracee.call is not None:
+                        tracee.awaiting = kind
+                        _ptrace(binding.PTRACE_SYSCALL, tid, 0, 0)
+                        continue
+                _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+            elif status & 0x7F == 0x7F:
+                self._other_stop(tid, status)
+            else:
+                tracees.pop(tid, None)
+                self.early.discard(tid)
+                self.inference.gone(tid)
+                if tid == self.main:
+                    main_status = status
+                    supervisor.main_ended()
+                    if tracees:
+                        note_survivors(len(tracees))
+
+    def _starts(self, arch: int, number: int) -> bool:
+        """Whether this is the child's own execve, with which the recording begins."""
+        return name_of(*abi_of(arch, number)) == "execve"
+
+    def _new_kind(self, program: int, arch: int, number: int) -> _Kind:
+        abi, number_in_abi = abi_of(arch, number)
+        name = name_of(abi, number_in_abi)
+        row = self.recording.rows.get((program, abi, number_in_abi))
+        if row is None:
+            now = self.recording.elapsed()
+            row = self.recording.rows[program, abi, number_in_abi] = Row(first=now)
+            self.recording.last_new = now
+            self.recording.syscalls_seen = len({key[1:] for key in self.recording.rows})
+        kind = _Kind(
+            row=row,
+            abi=abi,
+            name=name,
+            spec=spec_for(name, abi) if name is not None else None,
+            inferred=abi == self.native and name is not None and self.inference.wants(name),
+            clone=name in ("clone", "clone3"),
+            execs=name in ("execve", "execveat"),
+            program=program,
+        )
+        self.kinds[program, arch, number] = kind
+        return kind
+
+    def _arguments(self, tid: int, kind: _Kind, info: tuple[int, ...]) -> None:
+        spec, name = kind.spec, kind.name
+        assert spec is not None
+        assert name is not None
+        if spec.pointer:
+            word = read_memory(tid, info[3], 8)
+            if word is None:
+                return
+            value: tuple[int, ...] = (int.from_bytes(word, "little") & spec.masks[0],)
+        else:
+            value = tuple(info[3 + position] & mask for position, mask in zip(spec.positions, spec.masks, strict=True))
+        if kind.clone and value[0] & CLONE_UNTRACED:
+            self._make_traced(tid, kind, info)
+        self.recording.value(kind.abi, name, value, kind.program)
+
+    def _make_traced(self, tid: int, kind: _Kind, info: tuple[int, ...]) -> None:
+        """A child made with CLONE_UNTRACED would have the filter but no tracer: take the flag away."""
+        if kind.name == "clone3":
+            with contextlib.suppress(OSError), open(f"/proc/{tid}/mem", "r+b", buffering=0) as memory:
+                memory.seek(info[3])
+                flags = int.from_bytes(memory.read(8), "little")
+                memory.seek(info[3])
+                memory.write((flags & ~CLONE_UNTRACED).to_bytes(8, "little"))
+            return
+        set_first_argument(tid, kind.abi, info[3] & ~CLONE_UNTRACED)
+
+    def _other_stop(self, tid: int, status: int) -> None:
+        number, event = (status >> 8) & 0xFF, status >> 16
+        tracee = self.tracees.get(tid)
+        if tracee is None:
+            if tid in self.expected:
+                self.tracees[tid] = _Tracee(self.expected.pop(tid))
+            else:
+                self.early.add(tid)  # held until its parent's event says what it is
+                return
+            tracee = self.tracees[tid]
+        deliver = 0
+        if event in (binding.PTRACE_EVENT_FORK, binding.PTRACE_EVENT_VFORK, binding.PTRACE_EVENT_CLONE):
+            self._born(_event_message(tid), tracee.program)
+        elif event == binding.PTRACE_EVENT_EXEC:
+            tracee = self._executed(tid, tracee)
+        elif event == PTRACE_EVENT_STOP:
+            if number in _GROUP_STOPS:
+                _ptrace(PTRACE_LISTEN, tid, 0, 0)  # stays stopped, as the job control of its shell expects
+                return
+        elif number == signal.SIGTRAP | 0x80:
+            if tracee.awaiting is not None:
+                self._exit_stop(tid, tracee)
+        elif event == 0:
+            deliver = number
+        # An exit stop that was asked for must be asked for again after any stop in between.
+        _ptrace(binding.PTRACE_SYSCALL if tracee.awaiting is not None else binding.PTRACE_CONT, tid, 0, deliver)
+
+    def _born(self, tid: int, program: int) -> None:
+        if tid in self.early:
+            self.early.discard(tid)
+            self.tracees[tid] = _Tracee(program)
+            _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+        elif tid not in self.tracees:
+            self.expected[tid] = program
+
+    def _executed(self, tid: int, tracee: _Tracee) -> _Tracee:
+        former = _event_message(tid)
+        if former != tid and former in self.tracees:
+            # A thread that was not the leader executed: it goes on under the leader's id (ptrace(2), "execve under ptrace").
+            tracee = self.tracees[tid] = self.tracees.pop(former)
+        by = tracee.program
+        identity = identify_process(tid)
+        if identity is None:
+            self.recording.losses["programs"] += 1
+            program = self.recording.program(UNKNOWN_PROGRAM, None, None)
+        else:
+            program = self.recording.program(*identity)
+        if not self.started:
+            self.started = True
+            self._adopt_first(program)
+            by = -1
+        tracee.program = program
+        self.recording.executed(program, None if by < 0 else by)
+        self.inference.executed(tid)
+        return tracee
+
+    def _adopt_first(self, program: int) -> None:
+        """The execve that started the workload was counted before its program was known."""
+        for key in [key for key in self.recording.rows if key[0] < 0]:
+            self.recording.rows[program, *key[1:]] = self.recording.rows.pop(key)
+        self.kinds = {}
+
+    def _exit_stop(self, tid: int, tracee: _Tracee) -> None:
+        kind, call = tracee.awaiting, tracee.call
+        tracee.awaiting = tracee.call = None
+        assert kind is not None
+        if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, self.address) == ctypes.c_ulong(-1).value:
+            return
+        op, _, result, is_error = _EXIT.unpack_from(self.buffer)
+        if op != SYSCALL_INFO_EXIT:
+            return
+        code = -result if is_error else 0
+        if code in (512, 513, 514, 516):  # ERESTART*: not a result, the call is made again (include/linux/errno.h)
+            return
+        if not kind.row.ok:
+            if code:
+                kind.row.errors[errno.errorcode.get(code, str(code))] += 1
+            else:
+                kind.row.ok += 1
+        if call is not None:
+            self.inference.leave(tid, call, result, code, tracee.program)
+
+
+def _event_message(tid: int) -> int:
+    try:
+        return int(binding.ptrace_geteventmsg(tid))
+    except Exception:
+        return -1
+
+
+def _has_sys_admin() -> bool:
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) & (1 << 21))
+    return False
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
+
+
+FIRST_ARGUMENT = {
+    # (machine ABI, ABI of the call): offset and width in the register set of the *machine* (arch/*/include/asm/user*.h);
+    # a 32-bit tracee of x86-64 gives and takes its own, shorter set (struct user_regs_struct32).
+    "x86_64": (14 * 8, 8),  # rdi
+    "x32": (14 * 8, 8),
+    "i386": (0, 4),  # ebx
+    "aarch64": (0, 8),  # x0
+    "arm": (0, 4),  # r0
+}
+
+
+def set_first_argument(tid: int, abi: str, value: int) -> None:
+    """Change argument 0 of a syscall that a stopped tracee is about to make (PTRACE_SETREGSET, NT_PRSTATUS).
+
+    An i386 call from a 64-bit process (int 0x80) has 64-bit registers: ebx is then the low half of rbx.
+    """
+    registers = ctypes.create_string_buffer(512)
+    vector = _Iovec(ctypes.addressof(registers), len(registers))
+    if _ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector)) == ctypes.c_ulong(-1).value:
+        return
+    offset, width = FIRST_ARGUMENT[abi]
+    if abi == "i386" and vector.len > 100:
+        offset, width = 5 * 8, 8  # rbx in struct user_regs_struct
+    ctypes.memmove(ctypes.addressof(registers) + offset, (value & ((1 << 8 * width) - 1)).to_bytes(width, "little"), width)
+    _ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector))

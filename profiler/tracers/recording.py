@@ -1,0 +1,206 @@
+"""The accumulator that tracers fill, and its conversion to a Trace."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from profiler.kernel.arguments import spec_for
+from profiler.kernel.syscalls import name_of
+from profiler.trace.merge import CHAINS_MAX
+from profiler.trace.model import ARGUMENT_VALUES_MAX, Arguments, Capability, Exec, Meta, Program, Results, Syscall, Trace
+
+UNKNOWN_PROGRAM = "(unknown)"
+"""Stands for a program whose identity was lost; the loss is counted."""
+
+
+@dataclass(slots=True)
+class Row:
+    """Calls of one (program, ABI, number)."""
+
+    calls: int = 0
+    ok: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    first: float = 0.0
+    last: float = 0.0
+
+
+@dataclass(slots=True)
+class _Check:
+    count: int = 0
+    first: float = 0.0
+    last: float = 0.0
+    programs: set[int] = field(default_factory=set)
+    syscalls: Counter[str] = field(default_factory=Counter)
+    chains: set[tuple[str, ...]] = field(default_factory=set)
+
+
+CapabilityKey = tuple[str, str, str, bool | None, bool, bool]
+"""capability, namespace, verdict, audited, decisive, inferred"""
+
+
+class Recording:
+    """What one tracer saw in one run. ``native`` is the machine's ABI. Not thread-safe but for the progress figures."""
+
+    def __init__(self, native: str) -> None:
+        self.native = native
+        self.began = time.monotonic()
+        self.rows: dict[tuple[int, str, int], Row] = {}
+        self.losses: Counter[str] = Counter()
+        self.features: list[str] = []
+        self.no_new_privs = False
+        self.last_new = 0.0
+        self.syscalls_seen = 0
+        self.capabilities_seen = 0
+        self.programs: list[Program] = []
+        self._program_index: dict[tuple[str, str | None], int] = {}
+        self._executions: Counter[int] = Counter()
+        self._execs: Counter[tuple[int, int | None]] = Counter()
+        self._values: dict[tuple[str, str], dict[tuple[int, ...], set[int]] | None] = {}
+        self._checks: dict[CapabilityKey, _Check] = {}
+
+    def elapsed(self) -> float:
+        """Seconds since the recording began."""
+        return time.monotonic() - self.began
+
+    def program(self, path: str, interpreter: str | None, argv0: str | None) -> int:
+        """The index of a program, new or known."""
+        key = (path, interpreter)
+        index = self._program_index.get(key)
+        if index is None:
+            index = self._program_index[key] = len(self.programs)
+            self.programs.append(Program(path, interpreter, argv0))
+            self.last_new = self.elapsed()
+        return index
+
+    def executed(self, program: int, by: int | None, count: int = 1) -> None:
+        """``program`` was executed by ``by``."""
+        self._executions[program] += count
+        self._execs[program, by] += count
+
+    def value(self, abi: str, name: str, value: tuple[int, ...], program: int) -> None:
+        """An argument tuple (as masked by the syscall's ArgumentSpec) was seen."""
+        key = (abi, name)
+        known = self._values.setdefault(key, {})
+        if known is None:
+            return
+        programs = known.get(value)
+        if programs is None:
+            if len(known) >= ARGUMENT_VALUES_MAX:
+                self._values[key] = None
+                return
+            known[value] = {program}
+            self.last_new = self.elapsed()
+        else:
+            programs.add(program)
+
+    def values_overflowed(self, abi: str, name: str) -> None:
+        """More values than can be kept were seen."""
+        self._values[abi, name] = None
+
+    def check(
+        self,
+        key: CapabilityKey,
+        program: int,
+        syscall: str,
+        *,
+        count: int = 1,
+        first: float | None = None,
+        last: float | None = None,
+        chain: tuple[str, ...] = (),
+    ) -> None:
+        """A capability check was seen, or inferred. Times in seconds from the start; now when not given."""
+        now = self.elapsed()
+        row = self._checks.get(key)
+        if row is None:
+            row = self._checks[key] = _Check(first=now if first is None else first)
+            self.capabilities_seen = len({known[0] for known in self._checks})
+            self.last_new = max(self.last_new, row.first)
+        row.count += count
+        row.first = min(row.first, now if first is None else first)
+        row.last = max(row.last, now if last is None else last)
+        row.programs.add(program)
+        row.syscalls[syscall] += count
+        if chain:
+            row.chains.add(chain)
+
+    def label(self, abi: str, number: int) -> str:
+        """How a syscall in flight is written in a capability row."""
+        name = name_of(abi, number) or f"syscall_{number}"
+        return name if abi == self.native else f"{abi}:{name}"
+
+    def trace(self, meta: Meta, programs: Iterable[Program] | None = None) -> Trace:
+        """The finished trace, programs sorted and rows summed over programs.
+
+        ``programs`` replaces the recorded ones one by one, when more became known of them.
+        """
+        listed = list(self.programs if programs is None else programs)
+        order = sorted(range(len(listed)), key=lambda index: (listed[index].path, listed[index].interpreter or ""))
+        new = {old: position for position, old in enumerate(order)}
+        return Trace(
+            meta=meta,
+            programs=tuple(_with_executions(listed[old], self._executions[old]) for old in order),
+            syscalls=tuple(self._syscalls(new)),
+            capabilities=tuple(self._capabilities(new)),
+            execs=tuple(
+                sorted(
+                    (Exec(new[program], None if by is None else new[by], count) for (program, by), count in self._execs.items()),
+                    key=lambda row: (row.program, -1 if row.by is None else row.by),
+                )
+            ),
+        )
+
+    def _syscalls(self, new: dict[int, int]) -> Iterable[Syscall]:
+        grouped: dict[tuple[str, int], list[tuple[int, Row]]] = {}
+        for (program, abi, number), row in self.rows.items():
+            grouped.setdefault((abi, number), []).append((new[program], row))
+        for (abi, number), rows in sorted(grouped.items()):
+            name = name_of(abi, number)
+            errors: Counter[str] = Counter()
+            for _, row in rows:
+                errors.update(row.errors)
+            yield Syscall(
+                abi=abi,
+                number=number,
+                name=name,
+                calls=sum(row.calls for _, row in rows),
+                results=Results(sum(row.ok for _, row in rows), dict(sorted(errors.items()))),
+                first=round(min(row.first for _, row in rows), 3),
+                last=round(max(row.last for _, row in rows), 3),
+                programs={program: row.calls for program, row in sorted(rows, key=lambda item: item[0])},
+                arguments=self._arguments(abi, name, new),
+            )
+
+    def _arguments(self, abi: str, name: str | None, new: dict[int, int]) -> Arguments | None:
+        spec = spec_for(name, abi) if name is not None else None
+        if name is None or spec is None or (abi, name) not in self._values:
+            return None
+        known = self._values[abi, name]
+        if known is None:
+            return Arguments(spec.fields, {}, overflow=True)
+        return Arguments(spec.fields, {value: frozenset(new[program] for program in known[value]) for value in sorted(known)})
+
+    def _capabilities(self, new: dict[int, int]) -> Iterable[Capability]:
+        for key in sorted(self._checks, key=str):
+            row = self._checks[key]
+            capability, namespace, verdict, audited, decisive, inferred = key
+            yield Capability(
+                capability=capability,
+                namespace=namespace,
+                verdict=verdict,
+                audited=audited,
+                decisive=decisive,
+                inferred=inferred,
+                count=row.count,
+                first=round(row.first, 3),
+                last=round(row.last, 3),
+                programs=frozenset(new[program] for program in row.programs),
+                syscalls=dict(sorted(row.syscalls.items())),
+                chains=tuple(sorted(row.chains)[:CHAINS_MAX]),
+            )
+
+
+def _with_executions(program: Program, executions: int) -> Program:
+    return Program(program.path, program.interpreter, program.argv0, program.sha256, program.build_id, executions)

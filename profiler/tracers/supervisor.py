@@ -1,0 +1,92 @@
+"""The thread that passes signals on to the workload and ends it when its time is up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+
+from profiler.tracers.base import GRACE_SECONDS
+from profiler.tracers.launch import FORWARDED
+
+_TICK_SECONDS = 0.25
+
+
+class Supervisor:
+    """While entered: FORWARDED signals to profgen go to the workload.
+
+    A signal that the terminal sent (si_code > 0, sigaction(2)) reached the whole foreground process group already and
+    is not sent twice. When the workload's main process has ended and only descendants remain, a signal ends those.
+    """
+
+    def __init__(self, live: Callable[[], Collection[int]], duration: float | None) -> None:
+        self._live = live
+        self._duration = duration
+        self._main: int | None = None
+        self._main_ended = False
+        self._finished = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.mask: set[signal.Signals] = set()
+
+    def __enter__(self) -> Supervisor:
+        self.mask = {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finished.set()
+        if self._thread is not None:
+            assert self._thread.ident is not None
+            signal.pthread_kill(self._thread.ident, signal.SIGUSR2)  # wakes its sigtimedwait
+            self._thread.join()
+        # What is still pending was meant for the run that has ended.
+        while signal.sigtimedwait(FORWARDED, 0) is not None:
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+    def start(self, main: int) -> None:
+        """Begin, once the workload's main process exists."""
+        self._main = main
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def main_ended(self) -> None:
+        """The main process is gone (its pid may be reused)."""
+        self._main_ended = True
+
+    def _run(self) -> None:
+        deadline = None if self._duration is None else time.monotonic() + self._duration
+        kill_at: float | None = None
+        while True:
+            info = signal.sigtimedwait(FORWARDED, _TICK_SECONDS if deadline is None else 0.05)
+            if self._finished.is_set():
+                return
+            now = time.monotonic()
+            if info is not None and not self._main_ended:
+                if info.si_code <= 0 and self._main is not None:
+                    _send(self._main, info.si_signo)
+            elif info is not None and kill_at is None:
+                deadline = now
+            if deadline is not None and now >= deadline and kill_at is None:
+                kill_at = now + GRACE_SECONDS
+                for pid in self._live():
+                    _send(pid, signal.SIGTERM)
+                    _send(pid, signal.SIGCONT)
+            if kill_at is not None and now >= kill_at:
+                for pid in self._live():
+                    _send(pid, signal.SIGKILL)
+
+
+def _send(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def note_survivors(count: int) -> None:
+    """Say why profgen is still there after the command itself has ended."""
+    if sys.stderr.isatty():
+        plural = "process outlives" if count == 1 else "processes outlive"
+        print(f"\r\x1b[Kprofgen: {count} {plural} the command and is still recorded; Ctrl-C ends it", file=sys.stderr)
