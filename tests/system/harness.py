@@ -1,0 +1,197 @@
+"""What the system tests stand on: profgen as a command, its traces, and what is found in /proc afterwards."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+from system import oracle
+from system.torture.build import Program
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+NOBODY = 65534
+TIMEOUT = 60.0
+"""Seconds; a run that takes longer hangs."""
+
+Until = Callable[[Callable[[], Any], str], Any]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One run of profgen, and the trace that it wrote."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+    path: Path
+
+    @cached_property
+    def trace(self) -> dict[str, Any]:
+        assert self.path.exists(), f"no trace was written; status {self.status}, stderr: {self.stderr}"
+        document: dict[str, Any] = json.loads(self.path.read_bytes())
+        return document
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        meta: dict[str, Any] = self.trace["meta"]
+        return meta
+
+    @property
+    def syscalls(self) -> frozenset[tuple[str, int]]:
+        return frozenset((row["abi"], row["number"]) for row in self.trace["syscalls"])
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(row["name"] for row in self.trace["syscalls"])
+
+    @property
+    def arguments(self) -> dict[tuple[str, int], Any]:
+        """(ABI, number) to (fields, values, overflow) for the rows that have argument values."""
+        return {
+            (row["abi"], row["number"]): (
+                tuple(row["arguments"]["fields"]),
+                frozenset(tuple(value["value"]) for value in row["arguments"]["values"]),
+                row["arguments"]["overflow"],
+            )
+            for row in self.trace["syscalls"]
+            if row["arguments"] is not None
+        }
+
+    @property
+    def programs(self) -> list[tuple[str, str | None, int]]:
+        return sorted((row["path"], row["interpreter"] or "", row["executions"]) for row in self.trace["programs"])
+
+
+def why_no_ebpf() -> str | None:
+    """What this host lacks for the eBPF tracer, found without asking the tracer itself."""
+    if os.geteuid() != 0:
+        return "the eBPF tracer needs root"
+    if importlib.util.find_spec("bcc") is None and not Path("/usr/lib/python3/dist-packages/bcc").is_dir():
+        return "bcc is not installed (package python3-bpfcc)"
+    return None
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of every run, strace's as well as profgen's, so that both see the same workload."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SUDO_", "PYTHON", "COLUMNS"))}
+    return {**kept, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1", **more}
+
+
+def finish(process: subprocess.Popen[bytes], timeout: float = TIMEOUT, stdin: bytes | None = None) -> tuple[bytes, str]:
+    """Wait for the end of a process that leads its own session; kill its group when it hangs, and fail."""
+    try:
+        stdout, stderr = process.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        stdout, stderr = process.communicate()
+        pytest.fail(f"{process.args} took longer than {timeout} s; stderr: {(stderr or b'').decode(errors='replace')}")
+    return stdout or b"", (stderr or b"").decode(errors="surrogateescape")
+
+
+class Profgen:
+    """``profgen`` as a user runs it: a command, never a function called."""
+
+    def __init__(self, python: str = sys.executable, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
+        self.command = [*prefix, python, "-m", "profiler"]
+        self.env = dict(env or {})
+
+    def start(
+        self, *args: str | os.PathLike[str] | bytes, cwd: Path, env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[bytes]:
+        """Begin a run in a session of its own. ``env`` adds to the environment."""
+        settings: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "start_new_session": True,
+            **options,
+        }
+        return subprocess.Popen([*self.command, *args], cwd=cwd, env={**environment(), **self.env, **(env or {})}, **settings)
+
+    def __call__(
+        self, *args: str | os.PathLike[str] | bytes, cwd: Path, stdin: bytes | None = None, timeout: float = TIMEOUT, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run to the end. stdout and stderr are text, undecodable bytes as surrogates."""
+        if stdin is not None:
+            options["stdin"] = subprocess.PIPE
+        process = self.start(*args, cwd=cwd, **options)
+        stdout, stderr = finish(process, timeout, stdin)
+        return subprocess.CompletedProcess(list(process.args), process.returncode, stdout.decode(errors="surrogateescape"), stderr)
+
+    def record(self, tracer: str, command: Sequence[str | bytes], *, cwd: Path, options: Sequence[str] = (), **more: Any) -> Recording:
+        """``profgen record --tracer T -o out.json OPTIONS -- COMMAND`` in ``cwd``."""
+        result = self("record", "--tracer", tracer, "-o", "out.json", *options, "--", *command, cwd=cwd, **more)
+        return Recording(result.returncode, result.stdout.encode(errors="surrogateescape"), result.stderr, cwd / "out.json")
+
+
+class Observed:
+    """What strace and the tracers saw of the torture programs; each is run once, when first asked for."""
+
+    def __init__(self, profgen: Profgen, torture: Path, directory: Path) -> None:
+        self._profgen = profgen
+        self._torture = torture
+        self._directory = directory
+        self._oracles: dict[str, oracle.Oracle] = {}
+        self._recordings: dict[tuple[str, str], Recording] = {}
+
+    def by_strace(self, program: Program) -> oracle.Oracle:
+        if program.name not in self._oracles:
+            cwd = self._work_in(program, "strace")
+            self._oracles[program.name] = oracle.run(
+                program.command(self._torture, for_oracle=True), cwd / "log", cwd=cwd, env=environment(), timeout=TIMEOUT
+            )
+        return self._oracles[program.name]
+
+    def by_tracer(self, program: Program, tracer: str) -> Recording:
+        if (program.name, tracer) not in self._recordings:
+            cwd = self._work_in(program, tracer)
+            self._recordings[program.name, tracer] = self._profgen.record(tracer, program.command(self._torture), cwd=cwd)
+        return self._recordings[program.name, tracer]
+
+    def _work_in(self, program: Program, who: str) -> Path:
+        path = self._directory / f"{program.name.replace('/', '_')}.{who}"
+        path.mkdir()
+        return path
+
+
+def descendants(pid: int) -> set[int]:
+    """Process ids below ``pid``, by their parents in /proc."""
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                parents[int(entry)] = int(Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+            except (OSError, IndexError):
+                continue
+    found: set[int] = set()
+    todo = [pid]
+    while todo:
+        above = todo.pop()
+        below = {child for child, parent in parents.items() if parent == above} - found
+        found |= below
+        todo += below
+    return found
+
+
+def with_argument(word: str) -> dict[int, str]:
+    """Processes that have ``word`` among their arguments, to their state (proc_pid_stat(5)); how tests find what was left behind."""
+    found: dict[int, str] = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            if word.encode() in Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0"):
+                found[int(entry)] = Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+    return found
