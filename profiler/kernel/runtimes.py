@@ -1,0 +1,100 @@
+"""Reader of runtimes.yaml: the syscalls that container runtimes themselves need under a profile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from profiler.kernel.arguments import parse, spec_for
+from profiler.kernel.data import load
+
+
+@dataclass(frozen=True)
+class Base:
+    """One measured set. ``id`` names it in reasons. ``arguments`` holds, per name with filterable arguments, the values
+    that the runtime uses, as tuples in the order of the recorded fields.
+    """
+
+    id: str
+    runtimes: tuple[str, ...]
+    versions: tuple[str | None, str | None]
+    no_new_privs: bool | None
+    measured: str
+    syscalls: tuple[str, ...]
+    arguments: Mapping[str, tuple[tuple[int, ...], ...]]
+
+
+def _values(name: str, rows: list[list[str | int]]) -> tuple[tuple[int, ...], ...]:
+    spec = spec_for(name)
+    if spec is None:
+        raise ValueError(f"runtimes.yaml: {name} has no recorded arguments")
+    tuples = []
+    for row in rows:
+        values: list[int] = []
+        for field, text in zip(spec.fields, row, strict=True):
+            values.append(parse(name, field, text, values))
+        tuples.append(tuple(values))
+    return tuple(tuples)
+
+
+@cache
+def bases() -> tuple[Base, ...]:
+    """Every set, in the order of the file."""
+    found = []
+    for row in load("runtimes.yaml")["sets"]:
+        measured = row["measured"]
+        syscalls = tuple(row["syscalls"])
+        found.append(
+            Base(
+                id=row["id"],
+                runtimes=tuple(row["runtimes"]),
+                versions=(row["versions"][0], row["versions"][1]),
+                no_new_privs=row["no_new_privs"],
+                measured=f"{', '.join(str(v) for v in measured['versions'])} on {measured['arch']}, {measured['date']}",
+                syscalls=syscalls,
+                arguments={name: _values(name, rows) for name, rows in row["arguments"].items() if name in syscalls},
+            )
+        )
+    return tuple(found)
+
+
+def runtime_names() -> tuple[str, ...]:
+    """Runtimes that have a base set, sorted."""
+    return tuple(sorted({name for base in bases() for name in base.runtimes}))
+
+
+_VERSION = re.compile(r"\d+(\.\d+)*")
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """``1.1.5+ds1`` as (1, 1, 5). Raises ValueError when it does not start with a number."""
+    match = _VERSION.match(version.removeprefix("v"))
+    if match is None:
+        raise ValueError(f"{version!r} is no version: give it as 1.1.5")
+    return tuple(int(part) for part in match.group().split("."))
+
+
+def base_for(runtime: str, version: str | None, no_new_privs: bool) -> list[Base]:
+    """The sets that apply: ``any`` is the union of all runtimes, ``none`` is empty, no version means every version.
+
+    ``version`` is that of the OCI runtime (runc or crun), also for docker, containerd and podman. A version newer than any
+    measured one gets the newest set. Raises ValueError for an unknown runtime or a malformed version.
+    """
+    if runtime == "none":
+        return []
+    if runtime != "any" and runtime not in runtime_names():
+        raise ValueError(f"unknown runtime {runtime!r}: one of any, none, {', '.join(runtime_names())}")
+    key = version_key(version) if version is not None else None
+    found = []
+    for base in bases():
+        if runtime != "any" and runtime not in base.runtimes:
+            continue
+        if base.no_new_privs is not None and base.no_new_privs != no_new_privs:
+            continue
+        lowest, below = base.versions
+        if key is not None and ((lowest and key < version_key(lowest)) or (below and key >= version_key(below))):
+            continue
+        found.append(base)
+    return found
