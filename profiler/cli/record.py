@@ -37,9 +37,7 @@ _LIVE_SECONDS = 0.2
 @click.option("--user", metavar="USER", help="Run the command as this user (name or uid); under sudo the default is who called it.")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Ask the command to end after so long.")
 @click.option("--allow-loss", is_flag=True, help="Keep the command's exit status even if something seen was lost.")
-@click.option(
-    "--limit", "limits", multiple=True, metavar="NAME=N", help="Size of a store of the eBPF tracer (docs/tracers.md)."
-)
+@click.option("--limit", "limits", multiple=True, metavar="NAME=N", help="Size of a store of the eBPF tracer (docs/tracers.md).")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def record(

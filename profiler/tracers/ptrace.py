@@ -189,6 +189,7 @@ class _Run:
                 if _ptrace(PTRACE_SEIZE, child.pid, 0, OPTIONS) == ctypes.c_ulong(-1).value:
                     raise TracerError(f"cannot trace: {os.strerror(ctypes.get_errno()).lower()}; try: profgen doctor")
                 self.tracees[child.pid] = _Tracee(-1)
+                self.recording.begin()
                 child.release()
                 supervisor.start(child.pid)
                 status = self._loop(supervisor)

@@ -61,6 +61,10 @@ class Recording:
         self._values: dict[tuple[str, str], dict[tuple[int, ...], set[int]] | None] = {}
         self._checks: dict[CapabilityKey, _Check] = {}
 
+    def begin(self) -> None:
+        """The workload is about to be let go: times count from here."""
+        self.began = time.monotonic()
+
     def elapsed(self) -> float:
         """Seconds since the recording began."""
         return time.monotonic() - self.began

@@ -1,0 +1,1 @@
+/* Empty on purpose: bcc includes it, this program needs nothing of it. */

@@ -1,0 +1,314 @@
+"""Compiling recorder.bpf.c with bcc, without kernel headers, and loading its programs.
+
+bcc asks for a kernel source tree; the folder ``include`` here is all of it that is needed (BCC_KERNEL_SOURCE). Offsets
+come from BTF when it starts. Programs for BTF tracepoints are loaded by bpf(2) itself, as bcc 0.26 has no way to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import platform
+import struct
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from profiler.errors import TracerError
+from profiler.kernel.abi import X32_SYSCALL_BIT, native_abi
+from profiler.kernel.syscalls import number_of
+from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_TYPEDEF, KernelTypes
+
+HERE = Path(__file__).parent
+DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")
+"""Where distributions put bcc's Python part (package python3-bpfcc), outside the reach of a virtual environment."""
+
+LICENSE = b"Dual MIT/GPL"
+
+DEFAULT_LIMITS: Mapping[str, int] = {
+    "tasks": 32768,
+    "programs": 256,
+    "syscalls": 4096,
+    "results": 16384,
+    "arguments": 65536,
+    "capabilities": 16384,
+    "stacks": 16384,
+    "execs": 8192,
+    "events": 1024,
+}
+"""Sizes of the kernel's stores, in entries; ``events`` in pages of 4 KiB, a power of two. About 20 MiB together, and 1 MiB a processor."""
+
+BPF_PROG_LOAD, BPF_OBJ_GET_INFO_BY_FD, BPF_RAW_TRACEPOINT_OPEN = 5, 15, 17
+PROG_TYPE_TRACING, PROG_TYPE_LSM = 26, 29
+ATTACH_TRACE_RAW_TP, ATTACH_LSM_MAC = 23, 27
+_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
+
+_OFFSETS = {
+    "TASK_STORAGE": ("task_struct", "bpf_storage"),
+    "TASK_REAL_CRED": ("task_struct", "real_cred"),
+    "TASK_FS": ("task_struct", "fs"),
+    "TASK_MM": ("task_struct", "mm"),
+    "TASK_PID": ("task_struct", "pid"),
+    "TASK_TGID": ("task_struct", "tgid"),
+    "MM_ARG_START": ("mm_struct", "arg_start"),
+    "CRED_USER_NS": ("cred", "user_ns"),
+    "CRED_UID": ("cred", "uid"),
+    "CRED_GID": ("cred", "gid"),
+    "NS_LEVEL": ("user_namespace", "level"),
+    "DENTRY_PARENT": ("dentry", "d_parent"),
+    "DENTRY_NAME": ("dentry", "d_name", "name"),
+    "DENTRY_INODE": ("dentry", "d_inode"),
+    "VFSMOUNT_ROOT": ("vfsmount", "mnt_root"),
+    "MOUNT_MNT": ("mount", "mnt"),
+    "MOUNT_PARENT": ("mount", "mnt_parent"),
+    "MOUNT_POINT": ("mount", "mnt_mountpoint"),
+    "BPRM_FILE": ("linux_binprm", "file"),
+    "BPRM_FILENAME": ("linux_binprm", "filename"),
+    "BPRM_INTERP": ("linux_binprm", "interp"),
+    "FILE_DENTRY": ("file", "f_path", "dentry"),
+    "FILE_MNT": ("file", "f_path", "mnt"),
+    "FILE_INODE": ("file", "f_inode"),
+    "INODE_SB": ("inode", "i_sb"),
+    "INODE_INO": ("inode", "i_ino"),
+    "SB_DEV": ("super_block", "s_dev"),
+    "FS_ROOT_DENTRY": ("fs_struct", "root", "dentry"),
+    "FS_ROOT_MNT": ("fs_struct", "root", "mnt"),
+    "FS_PWD_DENTRY": ("fs_struct", "pwd", "dentry"),
+    "FS_PWD_MNT": ("fs_struct", "pwd", "mnt"),
+}
+
+_SET_IDS = ("setuid", "setreuid", "setresuid", "setfsuid", "setgid", "setregid", "setresgid", "setfsgid")
+
+
+def find_bcc() -> Path | None:
+    """The folder of the distribution's bcc package, None when it is not installed. Nothing is imported."""
+    folder = DIST_PACKAGES / "bcc"
+    return folder if (folder / "libbcc.py").is_file() else None
+
+
+def import_bcc() -> ModuleType:
+    """The distribution's bcc, by its folder: an unrelated package elsewhere bears the same name. Raises TracerError."""
+    known = sys.modules.get("bcc")
+    if known is not None and hasattr(known, "BPF"):
+        return known
+    folder = find_bcc()
+    if folder is None:
+        raise TracerError("bcc is not installed; install it: apt install python3-bpfcc")
+    spec = importlib.util.spec_from_file_location("bcc", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["bcc"] = module
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, OSError) as error:
+        del sys.modules["bcc"]
+        raise TracerError(f"bcc does not load ({error}); reinstall it: apt install --reinstall python3-bpfcc libbpfcc") from error
+    return module
+
+
+def definitions(types: KernelTypes, limits: Mapping[str, int]) -> dict[str, int]:
+    """Every #define that recorder.bpf.c leaves open."""
+    native = native_abi()
+    values = {f"OFFSET_{name}": types.offset(*path) for name, path in _OFFSETS.items()}
+    if native == "x86_64":
+        values["OFFSET_COMPAT_STATUS"] = types.offset("task_struct", "thread_info", "status")
+        values["COMPAT_BIT"] = 2  # TS_COMPAT, arch/x86/include/asm/thread_info.h
+        values["X32_BIT"] = X32_SYSCALL_BIT
+        plain = [types.offset("pt_regs", name) for name in ("di", "si", "dx", "r10", "r8", "r9")]
+        compat = [types.offset("pt_regs", name) for name in ("bx", "cx", "dx", "si", "di", "bp")]
+    else:
+        values["OFFSET_COMPAT_STATUS"] = types.offset("task_struct", "thread_info", "flags")
+        values["COMPAT_BIT"] = 1 << 22  # TIF_32BIT, arch/arm64/include/asm/thread_info.h
+        plain = compat = [types.offset("pt_regs", "orig_x0"), *(types.offset("pt_regs", "regs") + 8 * n for n in range(1, 6))]
+    for position in range(6):
+        values[f"OFFSET_ARGUMENT_{position}"] = plain[position]
+        values[f"OFFSET_COMPAT_ARGUMENT_{position}"] = compat[position]
+    for name in ("execve", *_SET_IDS):
+        number = number_of(native, name)
+        assert number is not None
+        values[f"NR_{name.upper()}"] = number
+    values |= {f"LIMIT_{name.upper()}": limits[name] for name in DEFAULT_LIMITS if name != "events"}
+    values["LIMIT_EVENT_PAGES"] = limits["events"]
+    return values
+
+
+def _register_macros(native: str) -> list[str]:
+    registers = ("di", "si", "dx", "cx", "ax") if native == "x86_64" else ("regs[0]", "regs[1]", "regs[2]", "regs[3]", "regs[0]")
+    names = ("PARAMETER_0", "PARAMETER_1", "PARAMETER_2", "PARAMETER_3", "RETURNED")
+    return [f"-D{name}(context)=((context)->{register})" for name, register in zip(names, registers, strict=True)]
+
+
+class Programs:
+    """The compiled recorder with its maps; programs are loaded and attached one by one. Closing undoes all."""
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        bcc = import_bcc()
+        self.types = KernelTypes()
+        self._fds: dict[str, list[int]] = {}
+        self._closed = False
+        flags = [f"-D{name}={value}" for name, value in definitions(self.types, limits).items()]
+        flags += [*_register_macros(native_abi()), f"-I{HERE / 'include'}", "-Wno-everything"]
+        source = (HERE / "recorder.bpf.c").read_text()
+        with _environment("BCC_KERNEL_SOURCE", str(HERE)), _quiet_stderr() as said:
+            try:
+                self.bpf = bcc.BPF(text=source, cflags=flags)
+            except Exception as error:
+                raise TracerError(f"bcc cannot compile the recorder: {_first_error(said()) or error}") from error
+
+    def map_fd(self, name: str) -> int:
+        """File descriptor of a map."""
+        import_bcc()
+        lib = sys.modules["bcc.libbcc"].lib
+        fd: int = lib.bpf_table_fd(self.bpf.module, name.encode())
+        return fd
+
+    def table(self, name: str) -> Any:
+        """bcc's view of a map."""
+        return self.bpf[name]
+
+    def attach_tracepoint(self, function: str, tracepoint: str) -> None:
+        """Load ``function`` for a BTF tracepoint and attach it. Raises TracerError."""
+        target = self.types.find(f"btf_trace_{tracepoint}", KIND_TYPEDEF)
+        if target is None:
+            raise TracerError(f"this kernel has no tracepoint {tracepoint}")
+        self._open(function, PROG_TYPE_TRACING, ATTACH_TRACE_RAW_TP, target, tracepoint)
+
+    def attach_lsm(self, function: str, hook: str) -> None:
+        """Load ``function`` for an LSM hook and attach it. Raises TracerError."""
+        target = self.types.find(f"bpf_lsm_{hook}", KIND_FUNC)
+        if target is None:
+            raise TracerError(f"this kernel has no LSM hook {hook} for BPF")
+        self._open(function, PROG_TYPE_LSM, ATTACH_LSM_MAC, target, hook)
+
+    def attach_kprobe(self, entry: str, back: str, symbol: str) -> None:
+        """Attach a kprobe and a kretprobe. Raises TracerError."""
+        import_bcc()
+        bcc = sys.modules["bcc"]
+        with _quiet_stderr():
+            try:
+                for name in (entry, back):
+                    self.bpf.load_func(name, bcc.BPF.KPROBE)
+                # The return first: an entry without its return would leave a check half noted.
+                self.bpf.attach_kretprobe(event=symbol, fn_name=back)
+                self.bpf.attach_kprobe(event=symbol, fn_name=entry)
+            except Exception as error:
+                raise TracerError(f"kprobes do not work here: {error}") from error
+
+    def attached(self, function: str) -> bool:
+        """Whether it is attached now."""
+        return function in self._fds
+
+    def detach(self, function: str) -> None:
+        """Detach a program that ``attach_tracepoint`` or ``attach_lsm`` attached; loading it again is quick."""
+        for fd in self._fds.pop(function, []):
+            os.close(fd)
+
+    def missed(self, function: str) -> int:
+        """Runs of an attached program that the kernel skipped because it was already running on that processor."""
+        info = ctypes.create_string_buffer(256)
+        # union bpf_attr, info: bpf_fd, info_len, info; struct bpf_prog_info.recursion_misses is at 208 (since 5.12)
+        attribute = struct.pack("=IIQ", self._fds[function][0], len(info), ctypes.addressof(info))
+        with contextlib.suppress(OSError):
+            _bpf(BPF_OBJ_GET_INFO_BY_FD, attribute)
+            missed: int = struct.unpack_from("=Q", info, 208)[0]
+            return missed
+        return 0
+
+    def _open(self, function: str, program_type: int, attach_type: int, target: int, name: str) -> None:
+        code = self.bpf.dump_func(function.encode())
+        instructions = ctypes.create_string_buffer(code, len(code))
+        license_text = ctypes.create_string_buffer(LICENSE)
+        log = ctypes.create_string_buffer(1 << 20)
+
+        def attribute(log_level: int) -> bytes:
+            # union bpf_attr for BPF_PROG_LOAD, include/uapi/linux/bpf.h
+            return (
+                struct.pack("=IIQQ", program_type, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(license_text))
+                + struct.pack("=IIQ", log_level, len(log) if log_level else 0, ctypes.addressof(log) if log_level else 0)
+                + struct.pack("=II16sII", 0, 0, function.encode()[:15], 0, attach_type)
+                + struct.pack("=IIQIIQII", 0, 0, 0, 0, 0, 0, 0, target)
+            )
+
+        try:
+            program = _bpf(BPF_PROG_LOAD, attribute(0))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.close(_bpf(BPF_PROG_LOAD, attribute(1)))
+            lines = log.value.decode("utf-8", "replace").strip().splitlines()
+            detail = f": {lines[-2] if len(lines) > 1 else lines[0]}" if lines else ""
+            raise TracerError(f"the kernel refuses the eBPF program for {name} ({os.strerror(error.errno).lower()}){detail}") from error
+        try:
+            link = _bpf(BPF_RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
+        except OSError as error:
+            os.close(program)
+            raise TracerError(f"the kernel refuses to attach to {name} ({os.strerror(error.errno).lower()})") from error
+        self._fds[function] = [program, link]
+
+    def chain(self, addresses: Iterable[int]) -> tuple[str, ...]:
+        """Function names of a kernel stack, from the capability check outwards; empty where addresses are hidden (kptr_restrict)."""
+        names = [self.bpf.ksym(address).decode("ascii", "replace") for address in addresses]
+        for position, name in enumerate(names):
+            if name.startswith(("cap_capable", "security_capable")):
+                return tuple(names[position:])
+        return tuple(name for name in names if name != "[unknown]" and not name.startswith(("bpf_", "__bpf_", "trace_")))
+
+    def close(self) -> None:
+        """Detach everything and free the maps. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        for function in list(self._fds):
+            self.detach(function)
+        self.bpf.cleanup()
+        self.types.close()
+
+
+def _bpf(command: int, attribute: bytes) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    buffer = ctypes.create_string_buffer(attribute, max(len(attribute), 128))
+    number = _BPF_SYSCALL["x86_64" if platform.machine() == "x86_64" else "aarch64"]
+    result: int = libc.syscall(ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(len(buffer)))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[Any]:
+    """bcc and clang print to the descriptor itself; collect it. Yields a function that gives the text so far."""
+    with open(os.memfd_create("profgen-stderr", os.MFD_CLOEXEC), "w+b", buffering=0) as sink:
+        saved = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+
+        def said() -> str:
+            sink.seek(0)
+            return sink.read().decode("utf-8", "replace")
+
+        try:
+            yield said
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _first_error(text: str) -> str | None:
+    return next((line.strip() for line in text.splitlines() if "error:" in line), None)

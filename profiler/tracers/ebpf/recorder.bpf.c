@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * What the kernel notes of a watched workload.
+ *
+ * Watched threads carry a task storage; every other thread leaves each program after one load. Names, argument values,
+ * results and capability checks are counted in maps, so no single one can be dropped; whatever does not fit is counted
+ * in `stats`. Only a program executed for the first time is sent as an event, with its path.
+ *
+ * The #defines without a value here come from loader.py: sizes of stores, offsets of kernel structures (from BTF),
+ * syscall numbers.
+ */
+
+enum abi { ABI_NATIVE, ABI_COMPAT, ABI_X32, ABIS };
+
+enum state { STATE_ARMED = 1, STATE_STARTING, STATE_RECORDING };
+
+/* One counter a way to lose something, then facts for user space. Order as in tracer.py. */
+enum stat {
+    LOST_TASKS, LOST_PROGRAMS, LOST_SYSCALLS, LOST_ARGUMENTS, LOST_RESULTS, LOST_CAPABILITIES, LOST_STACKS, LOST_EVENTS,
+    LOST_EXECS, LOST_PATHS,
+    STAT_LIVE, STAT_LAST_NEW, STAT_PROGRAMS, STAT_START_NS, STAT_SIZE,
+};
+
+#define NUMBERS 512 /* native numbers counted in arrays; larger ones go to a hash */
+#define WORDS (NUMBERS / 64)
+#define ABI_VALUES_MAX 4096 /* (program, value) pairs of one syscall, before user space's own bound on values */
+
+struct task_state {
+    u32 state;
+    u32 program;
+    u32 wanted;         /* the result of the call in flight is wanted */
+    u32 caller;         /* its program: execve changes `program` */
+    u32 abi;
+    u32 number;
+    u32 last_number;    /* the last argument tuple, so that a loop looks it up once */
+    u32 last_abi;
+    u64 last_values[3];
+    u64 check_cred;     /* a capability check in flight (kprobe way) */
+    u64 check_ns;
+    u32 check_cap;
+    s32 check_stack;
+    u32 check_options;
+    u32 pad;
+};
+
+struct counts { u64 calls[NUMBERS]; };
+struct program_state { u64 seen[WORDS]; u64 ok[WORDS]; u64 first[NUMBERS]; };
+struct syscall_key { u32 program; u32 abi; u64 number; };
+struct syscall_value { u64 calls; u64 first; u64 ok; };
+struct result_key { u32 program; u32 abi; u64 number; u64 error; };
+struct spec { u32 count; u32 pointer; u32 position[3]; u32 pad; u64 mask[3]; };
+struct argument_key { u32 program; u32 abi; u64 number; u64 value[3]; };
+struct check_key { u32 program; u32 abi; u64 number; u32 cap; u32 child; u32 refused; u32 audited; u32 overridden; u32 idle; s64 stack; };
+struct check_value { u64 count; u64 first; u64 last; };
+/* The leaf's name tells hard links apart; a script has its interpreter's file, so its own name (the end of it) is added. */
+#define SCRIPT_TEXT 256
+struct file_key { u64 dev; u64 inode; u64 parent; u64 mount; u64 directory; char name[64]; char script[SCRIPT_TEXT]; };
+struct exec_key { u32 by; u32 program; };
+
+#define TEXT 4096
+#define PATH_TEXT (2 * TEXT)
+struct event {
+    u32 program;
+    u32 script;
+    u32 exe_length;     /* components from the leaf up, each ended by a NUL */
+    u32 cwd_length;
+    u32 truncated;
+    u32 pad;
+    char argv0[256];
+    char name[TEXT];
+    char exe[PATH_TEXT];
+    char cwd[PATH_TEXT];
+};
+struct scratch { struct file_key key; u32 length; u32 pad; char text[TEXT]; };
+
+BPF_TASK_STORAGE(tasks, struct task_state);
+BPF_PERCPU_ARRAY(counts, struct counts, LIMIT_PROGRAMS);
+BPF_ARRAY(programs, struct program_state, LIMIT_PROGRAMS);
+BPF_TABLE("hash", struct file_key, u32, files, LIMIT_PROGRAMS);
+BPF_TABLE("hash", struct syscall_key, struct syscall_value, others, LIMIT_SYSCALLS);
+BPF_TABLE("hash", struct result_key, u64, results, LIMIT_RESULTS);
+BPF_ARRAY(specs, struct spec, ABIS * NUMBERS);
+BPF_TABLE("hash", struct argument_key, u8, arguments, LIMIT_ARGUMENTS);
+BPF_ARRAY(argument_counts, u32, ABIS * NUMBERS);
+BPF_TABLE("hash", struct check_key, struct check_value, checks, LIMIT_CAPABILITIES);
+BPF_TABLE("stacktrace", int, struct bpf_stacktrace, stacks, LIMIT_STACKS);
+BPF_TABLE("hash", struct exec_key, u64, execs, LIMIT_EXECS);
+BPF_TABLE("hash", u32, u32, live, LIMIT_TASKS);
+BPF_RINGBUF_OUTPUT(events, LIMIT_EVENT_PAGES);
+BPF_ARRAY(stats, u64, STAT_SIZE);
+BPF_ARRAY(start_ns, u64, 1);
+BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
+
+#define TEXT_OF(x) #x
+#define STRING(x) TEXT_OF(x)
+
+/* Loads that the verifier checks against BTF: no helper call. The result is what BTF says is there. */
+#define CTX(index) ({ u64 v_; asm volatile("%0 = *(u64 *)(%1 + 8 * " STRING(index) ")" : "=r"(v_) : "r"(ctx)); v_; })
+#define LOAD64(pointer, offset) ({ u64 v_; asm volatile("%0 = *(u64 *)(%1 + " STRING(offset) ")" : "=r"(v_) : "r"(pointer)); v_; })
+#define LOAD32(pointer, offset) ({ u64 v_; asm volatile("%0 = *(u32 *)(%1 + " STRING(offset) ")" : "=r"(v_) : "r"(pointer)); v_; })
+
+/* The slow way, for pointers of which nothing is known. */
+static __always_inline u64 read64(u64 address)
+{
+    u64 value = 0;
+    bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+    return value;
+}
+
+static __always_inline u32 read32(u64 address)
+{
+    u32 value = 0;
+    bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+    return value;
+}
+
+static __always_inline void add(int stat, u64 value)
+{
+    u64 *counter = stats.lookup(&stat);
+    if (counter)
+        __sync_fetch_and_add(counter, value);
+}
+
+static __always_inline u64 noted_new(void)
+{
+    int stat = STAT_LAST_NEW;
+    u64 now = bpf_ktime_get_ns();
+    u64 *last = stats.lookup(&stat);
+    if (last)
+        *last = now;
+    return now;
+}
+
+static __always_inline struct task_state *watched(struct task_struct *task)
+{
+    /* Most threads of the machine have no storage at all; one load tells. */
+    if (!LOAD64(task, OFFSET_TASK_STORAGE))
+        return 0;
+    return tasks.task_storage_get(task, 0, 0);
+}
+
+static __always_inline void note_values(struct task_state *s, u32 abi, u64 number, struct spec *spec, u64 *a)
+{
+    struct argument_key key = {.program = s->program, .abi = abi, .number = number};
+    if (spec->pointer) {
+        u64 word = 0;
+        if (bpf_probe_read_user(&word, sizeof(word), (void *)a[0]))
+            return; /* the kernel will not be able to read it either: EFAULT */
+        key.value[0] = word & spec->mask[0];
+    } else {
+        key.value[0] = a[spec->position[0] & 7] & spec->mask[0];
+        if (spec->count > 1)
+            key.value[1] = a[spec->position[1] & 7] & spec->mask[1];
+        if (spec->count > 2)
+            key.value[2] = a[spec->position[2] & 7] & spec->mask[2];
+    }
+    if (s->last_number == number && s->last_abi == abi && s->last_values[0] == key.value[0] && s->last_values[1] == key.value[1] &&
+        s->last_values[2] == key.value[2])
+        return;
+    s->last_number = number;
+    s->last_abi = abi;
+    s->last_values[0] = key.value[0];
+    s->last_values[1] = key.value[1];
+    s->last_values[2] = key.value[2];
+    if (arguments.lookup(&key))
+        return;
+    int index = abi * NUMBERS + number;
+    u32 *count = argument_counts.lookup(&index);
+    if (!count || *count >= ABI_VALUES_MAX)
+        return; /* past this, user space reports an overflow, not a list */
+    u8 one = 1;
+    if (arguments.update(&key, &one)) {
+        add(LOST_ARGUMENTS, 1);
+        return;
+    }
+    __sync_fetch_and_add(count, 1);
+    noted_new();
+}
+
+int on_sys_enter(u64 *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct task_state *s = watched(task);
+    if (!s)
+        return 0;
+    u64 id = CTX(1);
+    u64 abi = ABI_NATIVE;
+    if (LOAD32(task, OFFSET_COMPAT_STATUS) & COMPAT_BIT)
+        abi = ABI_COMPAT;
+#ifdef X32_BIT
+    else if (id & X32_BIT && id < 0x80000000) {
+        abi = ABI_X32;
+        id &= ~X32_BIT;
+    }
+#endif
+    id &= 0xffffffff;
+    if (s->state == STATE_ARMED) {
+        /* Between fork and exec the child is still profgen; its execve is where the workload begins. */
+        if (id != NR_EXECVE || abi != ABI_NATIVE)
+            return 0;
+        s->state = STATE_STARTING;
+        int zero = 0;
+        u64 ns = read64(LOAD64(task, OFFSET_TASK_REAL_CRED) + OFFSET_CRED_USER_NS);
+        start_ns.update(&zero, &ns);
+        int stat = STAT_START_NS;
+        u64 now = bpf_ktime_get_ns();
+        stats.update(&stat, &now);
+    }
+    int program = s->program;
+    s->caller = program;
+    s->abi = abi;
+    s->number = id;
+    if (id < NUMBERS && abi == ABI_NATIVE) {
+        struct counts *c = counts.lookup(&program);
+        struct program_state *p = programs.lookup(&program);
+        if (!c || !p)
+            return 0;
+        c->calls[id & (NUMBERS - 1)]++;
+        u64 bit = 1ull << (id & 63);
+        u32 word = (id >> 6) & (WORDS - 1);
+        if (!(p->seen[word] & bit)) {
+            p->first[id & (NUMBERS - 1)] = noted_new();
+            __sync_fetch_and_or(&p->seen[word], bit);
+        }
+        s->wanted = !(p->ok[word] & bit);
+    } else {
+        struct syscall_key key = {.program = program, .abi = abi, .number = id};
+        struct syscall_value *v = others.lookup(&key);
+        if (!v) {
+            struct syscall_value fresh = {.first = noted_new()};
+            others.update(&key, &fresh);
+            v = others.lookup(&key);
+            if (!v) {
+                add(LOST_SYSCALLS, 1);
+                return 0;
+            }
+        }
+        __sync_fetch_and_add(&v->calls, 1);
+        s->wanted = !v->ok;
+    }
+    if (id >= NUMBERS)
+        return 0;
+    int index = abi * NUMBERS + id;
+    struct spec *spec = specs.lookup(&index);
+    if (spec && spec->count) {
+        void *regs = (void *)CTX(0);
+        u64 a[8] = {};
+        if (abi == ABI_COMPAT) {
+            a[0] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_0) & 0xffffffff;
+            a[1] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_1) & 0xffffffff;
+            a[2] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_2) & 0xffffffff;
+            a[3] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_3) & 0xffffffff;
+            a[4] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_4) & 0xffffffff;
+            a[5] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_5) & 0xffffffff;
+        } else {
+            a[0] = LOAD64(regs, OFFSET_ARGUMENT_0);
+            a[1] = LOAD64(regs, OFFSET_ARGUMENT_1);
+            a[2] = LOAD64(regs, OFFSET_ARGUMENT_2);
+            a[3] = LOAD64(regs, OFFSET_ARGUMENT_3);
+            a[4] = LOAD64(regs, OFFSET_ARGUMENT_4);
+            a[5] = LOAD64(regs, OFFSET_ARGUMENT_5);
+        }
+        note_values(s, abi, id, spec, a);
+    }
+    return 0;
+}
+
+int on_sys_exit(u64 *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct task_state *s = watched(task);
+    if (!s || !s->wanted || s->state < STATE_STARTING)
+        return 0;
+    s->wanted = 0;
+    s64 result = CTX(1);
+    int program = s->caller;
+    if (result == -512 || result == -513 || result == -514 || result == -516)
+        return 0; /* ERESTART*: no result yet, the call is made again (include/linux/errno.h) */
+    if (result >= 0 || result < -4095) {
+        if (s->abi == ABI_NATIVE && s->number < NUMBERS) {
+            struct program_state *p = programs.lookup(&program);
+            if (p)
+                __sync_fetch_and_or(&p->ok[(s->number >> 6) & (WORDS - 1)], 1ull << (s->number & 63));
+        } else {
+            struct syscall_key key = {.program = program, .abi = s->abi, .number = s->number};
+            struct syscall_value *v = others.lookup(&key);
+            if (v)
+                v->ok = 1;
+        }
+        return 0;
+    }
+    struct result_key key = {.program = program, .abi = s->abi, .number = s->number, .error = -result};
+    u64 *known = results.lookup(&key);
+    if (known) {
+        __sync_fetch_and_add(known, 1);
+        return 0;
+    }
+    u64 one = 1;
+    if (results.update(&key, &one))
+        add(LOST_RESULTS, 1);
+    return 0;
+}
+
+/* sched_process_fork(parent, child): runs for threads too, before the child does. */
+int on_fork(u64 *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct task_state *s = watched(task);
+    if (!s)
+        return 0;
+    struct task_state copy = {.state = s->state, .program = s->program, .last_number = ~0u};
+    struct task_struct *child = (void *)CTX(1);
+    if (!tasks.task_storage_get(child, &copy, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
+        add(LOST_TASKS, 1);
+        return 0;
+    }
+    add(STAT_LIVE, 1);
+    u32 tid = LOAD32(child, OFFSET_TASK_PID), tgid = LOAD32(child, OFFSET_TASK_TGID);
+    live.update(&tid, &tgid);
+    return 0;
+}
+
+int on_exit(u64 *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct task_state *s = watched(task);
+    if (!s)
+        return 0;
+    u32 tid = LOAD32(task, OFFSET_TASK_PID);
+    live.delete(&tid);
+    add(STAT_LIVE, -1);
+    return 0;
+}
+
+/* Path components of a dentry from the leaf up to the process's root, each with its NUL; their length, 0 if it did not fit. */
+static __always_inline u32 walk(struct scratch *local, char *out, u64 dentry, u64 mnt, u64 root_dentry, u64 root_mnt)
+{
+    /* The length lives in a map: an unknown number to the verifier, so that all turns of the loop look alike to it. */
+    local->length = 0;
+    for (int depth = 0; depth < 100; depth++) {
+        u32 length = local->length;
+        if (dentry == root_dentry && mnt == root_mnt)
+            return length ? length : 1;
+        u64 parent = read64(dentry + OFFSET_DENTRY_PARENT);
+        u64 mount_root = read64(mnt + OFFSET_VFSMOUNT_ROOT);
+        if (dentry == mount_root || dentry == parent) {
+            u64 mount = mnt - OFFSET_MOUNT_MNT;
+            u64 above = read64(mount + OFFSET_MOUNT_PARENT);
+            if (dentry == mount_root && above != mount) {
+                dentry = read64(mount + OFFSET_MOUNT_POINT);
+                mnt = above + OFFSET_MOUNT_MNT;
+                continue;
+            }
+            if (length)
+                return length; /* the top of the tree */
+            /* a file that is on no tree (memfd): its name is all there is */
+            local->length = bpf_probe_read_kernel_str(out, 256, (void *)read64(dentry + OFFSET_DENTRY_NAME));
+            return local->length;
+        }
+        int got = bpf_probe_read_kernel_str(out + (length & (TEXT - 1)), 256, (void *)read64(dentry + OFFSET_DENTRY_NAME));
+        if (got <= 0)
+            return 0;
+        length += got;
+        if (length >= TEXT)
+            return 0; /* PATH_MAX: no path that the process could have used is longer (path_resolution(7)) */
+        local->length = length;
+        dentry = parent;
+    }
+    return 0;
+}
+
+static __always_inline u32 program_of(u64 bprm, u64 task)
+{
+    int zero = 0;
+    struct scratch *local = scratch.lookup(&zero);
+    if (!local)
+        return 1;
+    u64 file = read64(bprm + OFFSET_BPRM_FILE);
+    u64 name = read64(bprm + OFFSET_BPRM_FILENAME);
+    u64 dentry = read64(file + OFFSET_FILE_DENTRY);
+    u64 mnt = read64(file + OFFSET_FILE_MNT);
+    u64 inode = read64(file + OFFSET_FILE_INODE);
+    u64 fs = read64(task + OFFSET_TASK_FS);
+    u64 pwd = read64(fs + OFFSET_FS_PWD_DENTRY);
+    bool script = read64(bprm + OFFSET_BPRM_INTERP) != name;
+    struct file_key *key = &local->key;
+    __builtin_memset(key, 0, sizeof(*key));
+    key->dev = read32(read64(inode + OFFSET_INODE_SB) + OFFSET_SB_DEV);
+    key->inode = read64(inode + OFFSET_INODE_INO);
+    key->parent = read64(read64(read64(dentry + OFFSET_DENTRY_PARENT) + OFFSET_DENTRY_INODE) + OFFSET_INODE_INO);
+    key->mount = mnt;
+    bpf_probe_read_kernel_str(key->name, sizeof(key->name), (void *)read64(dentry + OFFSET_DENTRY_NAME));
+    if (script) {
+        u32 length = bpf_probe_read_kernel_str(local->text, TEXT, (void *)name);
+        key->directory = read64(read64(pwd + OFFSET_DENTRY_INODE) + OFFSET_INODE_INO);
+        bpf_probe_read_kernel_str(key->script, SCRIPT_TEXT, (void *)(name + (length > SCRIPT_TEXT ? length - SCRIPT_TEXT : 0)));
+    }
+    u32 *known = files.lookup(key);
+    if (known)
+        return *known;
+    int stat = STAT_PROGRAMS;
+    u64 *next = stats.lookup(&stat);
+    if (!next)
+        return 1;
+    u32 program = __sync_fetch_and_add(next, 1);
+    if (program >= LIMIT_PROGRAMS || files.update(key, &program)) {
+        add(LOST_PROGRAMS, 1);
+        return 1; /* number 1 is kept for those that cannot be told apart */
+    }
+    noted_new();
+    struct event *e = events.ringbuf_reserve(sizeof(struct event));
+    if (!e) {
+        add(LOST_EVENTS, 1);
+        return program;
+    }
+    u64 root_dentry = read64(fs + OFFSET_FS_ROOT_DENTRY), root_mnt = read64(fs + OFFSET_FS_ROOT_MNT);
+    e->program = program;
+    e->script = script;
+    e->truncated = 0;
+    e->cwd_length = 0;
+    e->exe_length = walk(local, e->exe, dentry, mnt, root_dentry, root_mnt);
+    bpf_probe_read_kernel_str(e->name, TEXT, (void *)name);
+    if (script && e->name[0] != '/')
+        e->cwd_length = walk(local, e->cwd, pwd, read64(fs + OFFSET_FS_PWD_MNT), root_dentry, root_mnt);
+    if (!e->exe_length || (script && e->name[0] != '/' && !e->cwd_length)) {
+        e->truncated = 1;
+        add(LOST_PATHS, 1);
+    }
+    e->argv0[0] = 0;
+    bpf_probe_read_user_str(e->argv0, sizeof(e->argv0), (void *)read64(read64(task + OFFSET_TASK_MM) + OFFSET_MM_ARG_START));
+    events.ringbuf_submit(e, 0);
+    return program;
+}
+
+/* sched_process_exec(task, old_pid, bprm): the new program is in place. */
+int on_exec(u64 *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct task_state *s = watched(task);
+    if (!s || s->state < STATE_STARTING)
+        return 0;
+    struct exec_key key = {.by = s->program};
+    key.program = program_of(CTX(2), (u64)task);
+    s->state = STATE_RECORDING;
+    s->program = key.program;
+    s->last_number = ~0u;
+    u64 *known = execs.lookup(&key);
+    if (known) {
+        __sync_fetch_and_add(known, 1);
+    } else {
+        u64 one = 1;
+        if (execs.update(&key, &one))
+            add(LOST_EXECS, 1);
+    }
+    /* An exec from a thread that is not the leader takes the leader's id: what `live` knew of this thread is void. */
+    u32 tid = LOAD32(task, OFFSET_TASK_PID), tgid = LOAD32(task, OFFSET_TASK_TGID), old = CTX(1);
+    if (old != tid)
+        live.delete(&old);
+    live.update(&tid, &tgid);
+    return 0;
+}
+
+static __always_inline bool among(u64 id, u64 cred, u32 offset)
+{
+    /* the id is -1 (leave unchanged), or one of real, saved, effective (struct cred: uid gid suid sgid euid egid) */
+    u32 value = id;
+    return value == ~0u || value == read32(cred + offset) || value == read32(cred + offset + 8) || value == read32(cred + offset + 16);
+}
+
+/* set*id calls ask for the capability first, even when the ids asked for are the caller's own (kernel/sys.c). */
+static __always_inline bool changes_nothing(u64 cred, u32 number, u64 a0, u64 a1, u64 a2)
+{
+    if (number == NR_SETUID || number == NR_SETFSUID)
+        return among(a0, cred, OFFSET_CRED_UID);
+    if (number == NR_SETREUID)
+        return among(a0, cred, OFFSET_CRED_UID) && among(a1, cred, OFFSET_CRED_UID);
+    if (number == NR_SETRESUID)
+        return among(a0, cred, OFFSET_CRED_UID) && among(a1, cred, OFFSET_CRED_UID) && among(a2, cred, OFFSET_CRED_UID);
+    if (number == NR_SETGID || number == NR_SETFSGID)
+        return among(a0, cred, OFFSET_CRED_GID);
+    if (number == NR_SETREGID)
+        return among(a0, cred, OFFSET_CRED_GID) && among(a1, cred, OFFSET_CRED_GID);
+    if (number == NR_SETRESGID)
+        return among(a0, cred, OFFSET_CRED_GID) && among(a1, cred, OFFSET_CRED_GID) && among(a2, cred, OFFSET_CRED_GID);
+    return false;
+}
+
+static __always_inline void note_check(struct task_struct *task, struct task_state *s, u64 cred, u64 ns, u32 cap, bool refused, u32 audited, s64 stack)
+{
+    int zero = 0;
+    u64 *start = start_ns.lookup(&zero);
+    if (!start)
+        return;
+    struct check_key key = {.program = s->program, .abi = s->abi, .number = s->number, .cap = cap, .refused = refused, .audited = audited};
+    /* The namespace the workload began in, or one above it, is the one that counts (user_namespaces(7)). */
+    key.child = ns != *start && read32(ns + OFFSET_NS_LEVEL) > read32(*start + OFFSET_NS_LEVEL);
+    key.overridden = cred != LOAD64(task, OFFSET_TASK_REAL_CRED);
+    if (s->abi == ABI_NATIVE && (cap == 6 || cap == 7)) { /* CAP_SETGID, CAP_SETUID */
+        u64 regs = bpf_task_pt_regs(task);
+        key.idle = changes_nothing(cred, s->number, read64(regs + OFFSET_ARGUMENT_0), read64(regs + OFFSET_ARGUMENT_1), read64(regs + OFFSET_ARGUMENT_2));
+    }
+    if (stack < 0) {
+        add(LOST_STACKS, 1);
+        stack = -1;
+    }
+    key.stack = stack;
+    u64 now = bpf_ktime_get_ns();
+    struct check_value *v = checks.lookup(&key);
+    if (v) {
+        __sync_fetch_and_add(&v->count, 1);
+        v->last = now;
+        return;
+    }
+    struct check_value fresh = {.count = 1, .first = now, .last = now};
+    if (checks.update(&key, &fresh))
+        add(LOST_CAPABILITIES, 1);
+    else
+        noted_new();
+}
+
+static __always_inline struct task_state *recorded(struct task_struct *task)
+{
+    struct task_state *s = watched(task);
+    return s && s->state >= STATE_STARTING ? s : 0;
+}
+
+enum { AUDITED_UNKNOWN, AUDITED_NO, AUDITED_YES };
+
+/* tp_btf/cap_capable (Linux 6.14 and newer): cred, target_ns, capable_ns, cap, ret */
+int on_cap_tracepoint(u64 *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct task_state *s = recorded(task);
+    if (!s)
+        return 0;
+    s64 stack = stacks.get_stackid(ctx, 0);
+    note_check(task, s, CTX(0), CTX(1), CTX(3), (s32)CTX(4) != 0, AUDITED_UNKNOWN, stack);
+    return 0;
+}
+
+/* kprobe and kretprobe on cap_capable(cred, target_ns, cap, options); options bit 1 is CAP_OPT_NOAUDIT (Linux 5.1 and newer) */
+int on_cap_entry(struct pt_regs *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct task_state *s = recorded(task);
+    if (!s)
+        return 0;
+    s->check_cred = PARAMETER_0(ctx);
+    s->check_ns = PARAMETER_1(ctx);
+    s->check_cap = PARAMETER_2(ctx);
+    s->check_options = PARAMETER_3(ctx);
+    s->check_stack = stacks.get_stackid(ctx, 0);
+    return 0;
+}
+
+int on_cap_return(struct pt_regs *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct task_state *s = recorded(task);
+    if (!s || !s->check_cred)
+        return 0;
+    u64 cred = s->check_cred;
+    s->check_cred = 0;
+    note_check(task, s, cred, s->check_ns, s->check_cap, (s32)RETURNED(ctx) != 0, s->check_options & 2 ? AUDITED_NO : AUDITED_YES, s->check_stack);
+    return 0;
+}
+
+/* lsm/capable(cred, target_ns, cap, options, result so far): a refusal by an earlier module ends before this hook. */
+int on_cap_lsm(u64 *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    s64 result = CTX(4);
+    struct task_state *s = recorded(task);
+    if (s) {
+        s64 stack = stacks.get_stackid(ctx, 0);
+        note_check(task, s, CTX(0), CTX(1), CTX(2), (s32)result != 0, CTX(3) & 2 ? AUDITED_NO : AUDITED_YES, stack);
+    }
+    return 0;
+}
