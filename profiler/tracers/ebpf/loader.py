@@ -241,12 +241,14 @@ class Programs:
                 os.close(_bpf(BPF_PROG_LOAD, attribute(1)))
             lines = log.value.decode("utf-8", "replace").strip().splitlines()
             detail = f": {lines[-2] if len(lines) > 1 else lines[0]}" if lines else ""
-            raise TracerError(f"the kernel refuses the eBPF program for {name} ({os.strerror(error.errno).lower()}){detail}") from error
+            raise TracerError(
+                f"the kernel refuses the eBPF program for {name} ({os.strerror(error.errno or 0).lower()}){detail}"
+            ) from error
         try:
             link = _bpf(BPF_RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
         except OSError as error:
             os.close(program)
-            raise TracerError(f"the kernel refuses to attach to {name} ({os.strerror(error.errno).lower()})") from error
+            raise TracerError(f"the kernel refuses to attach to {name} ({os.strerror(error.errno or 0).lower()})") from error
         self._fds[function] = [program, link]
 
     def chain(self, addresses: Iterable[int]) -> tuple[str, ...]:

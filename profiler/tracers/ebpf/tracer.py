@@ -51,6 +51,15 @@ _VALUES_MAX_IN_KERNEL = 4096
 
 CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
 
+TRACEPOINTS = (
+    ("on_fork", "sched_process_fork"),
+    ("on_exit", "sched_process_exit"),
+    ("on_exec", "sched_process_exec"),
+    ("on_sys_enter", "sys_enter"),
+    ("on_sys_exit", "sys_exit"),
+)
+"""Programs of recorder.bpf.c and where each is attached."""
+
 CAPABILITY_HOOKS = ("tracepoint", "kprobe", "lsm")
 """Ways to see capability checks, best first."""
 
@@ -170,8 +179,9 @@ class _Run:
             if self.programs.table("stats")[ctypes.c_int(_PROGRAMS)].value <= _SHARED + 1:
                 raise failure or TracerError("the workload was killed before it started")
         # Nothing is counted after this, and what was counted is read once.
-        for function in ("on_sys_enter", "on_sys_exit", "on_fork", "on_exit", "on_exec"):
+        for function, _ in TRACEPOINTS:
             self._missed(function)
+        self._missed("on_cap_tracepoint")
         self._collect()
         return shell_status(status)
 
@@ -181,13 +191,7 @@ class _Run:
         programs = self.programs
         stats = programs.table("stats")
         stats[ctypes.c_int(_PROGRAMS)] = ctypes.c_uint64(_SHARED + 1)
-        for function, tracepoint in (
-            ("on_fork", "sched_process_fork"),
-            ("on_exit", "sched_process_exit"),
-            ("on_exec", "sched_process_exec"),
-            ("on_sys_enter", "sys_enter"),
-            ("on_sys_exit", "sys_exit"),
-        ):
+        for function, tracepoint in TRACEPOINTS:
             programs.attach_tracepoint(function, tracepoint)
         reasons = []
         for way in CAPABILITY_HOOKS:

@@ -1,0 +1,41 @@
+# make demo   set up what is missing, then record, generate and run a sample application under its profile
+# make test   set up what is missing, then run every test
+# make lint   ruff and mypy
+# make bench  the figures of docs/performance.md
+# All are safe to repeat. As root they install Debian packages; as an ordinary user they say what is missing.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PYTEST_FLAGS ?=
+
+.PHONY: demo test lint bench clean
+
+demo:
+	sh tests/packages.sh demo
+	@$(MAKE) --no-print-directory $(VENV)/.ready
+	PROFGEN="$(CURDIR)/$(BIN)/profgen" sh sample_apps/demo.sh
+
+test:
+	sh tests/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.ready
+	$(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_FLAGS)
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench:
+	sh tests/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.ready
+	$(BIN)/python -m tests.bench
+
+$(VENV)/.ready: pyproject.toml
+	sh tests/packages.sh venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist profgen-demo .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,41 @@
+"""``profgen doctor``: what works here, and the one line that would mend each gap."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import click
+
+from profiler.tracers.survey import survey, works
+
+_MARKS = {"ok": "ok", "missing": "--", "info": "  "}
+_COLOURS = {"ok": "32", "missing": "31", "info": "0"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> int:
+    """Try what recording needs, and say what works here and what would mend the rest.
+
+    The exit status is 0 when at least one tracer works, 1 when none does.
+    """
+    findings = list(survey())
+    ready = works(findings)
+    if as_json:
+        print(json.dumps({"ready": ready, "findings": [dataclasses.asdict(finding) for finding in findings]}, indent=1))
+        return 0 if ready else 1
+    colour = sys.stdout.isatty()
+    subject = ""
+    for finding in findings:
+        if finding.subject != subject:
+            subject = finding.subject
+            print(subject)
+        mark = _MARKS[finding.status]
+        shown = f"\x1b[{_COLOURS[finding.status]}m{mark}\x1b[0m" if colour else mark
+        print(f"  {shown} {finding.name:<14} {finding.detail}")
+        if finding.fix:
+            print(f"     {'':<14} mend it: {finding.fix}")
+    print("ready to record" if ready else "no tracer works here")
+    return 0 if ready else 1

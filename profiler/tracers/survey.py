@@ -1,0 +1,162 @@
+"""What this machine offers: tracers, capability hooks, libraries and container runtimes, each tried for real."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from profiler.errors import ProfgenError
+from profiler.tracers.host import host
+from profiler.tracers.select import TRACERS, load
+
+RUNTIMES = {"runc": "runc", "crun": "crun", "docker": "docker.io", "podman": "podman", "ctr": "containerd", "lxc-execute": "lxc"}
+"""Command to the Debian package that brings it."""
+
+_VERSION_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``status`` is ok, missing (something would work if mended) or info; ``fix`` is one line to type or do."""
+
+    subject: str
+    name: str
+    status: str
+    detail: str
+    fix: str | None = None
+
+
+def survey() -> Iterator[Finding]:
+    """Everything ``profgen doctor`` shows, in its order."""
+    here = host()
+    yield Finding("machine", "kernel", "info", f"{here.kernel} on {platform.machine()}")
+    yield Finding("machine", "distribution", "info", f"{here.distribution or 'unknown'}, {here.libc or 'libc unknown'}")
+    yield Finding("machine", "LSMs", "info", _security_modules())
+    # what each tracer is made of comes after all tracers
+    tried = [finding for name in TRACERS for finding in _tracer(name)]
+    yield from sorted(tried, key=lambda finding: finding.subject != "tracer")
+    yield _libseccomp()
+    for command, package in RUNTIMES.items():
+        yield _runtime(command, package)
+
+
+def works(findings: list[Finding]) -> bool:
+    """Whether at least one tracer can record here."""
+    return any(finding.subject == "tracer" and finding.status == "ok" for finding in findings)
+
+
+def _fix_in(reason: str) -> tuple[str, str | None]:
+    """Split ``reason; install it: COMMAND`` into the reason and the command."""
+    detail, marker, fix = reason.partition("; install it: ")
+    return (detail, fix) if marker else (reason, None)
+
+
+def _tracer(name: str) -> Iterator[Finding]:
+    reason = load(name).unavailable()
+    if reason is not None:
+        detail, fix = _fix_in(reason)
+        if fix is None and "needs root" in detail:
+            fix = "sudo profgen ..."
+        yield Finding("tracer", name, "missing", detail, fix)
+        return
+    if name != "ebpf":
+        yield Finding("tracer", name, "ok", "works")
+        return
+    yield from _ebpf()
+
+
+def _ebpf() -> Iterator[Finding]:
+    from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs, import_bcc
+    from profiler.tracers.ebpf.tracer import CAPABILITY_HOOKS, TRACEPOINTS, attach_capability_hook
+
+    try:
+        version = getattr(import_bcc(), "__version__", "unknown")
+        programs = Programs(DEFAULT_LIMITS)
+    except ProfgenError as error:
+        detail, fix = _fix_in(str(error))
+        yield Finding("tracer", "ebpf", "missing", detail, fix)
+        return
+    try:
+        for function, tracepoint in TRACEPOINTS:
+            programs.attach_tracepoint(function, tracepoint)
+    except ProfgenError as error:
+        yield Finding("tracer", "ebpf", "missing", str(error), "profgen record --tracer ptrace ...")
+        programs.close()
+        return
+    hooks = []
+    chosen = None
+    for way in CAPABILITY_HOOKS:
+        try:
+            attach_capability_hook(programs, way)
+        except ProfgenError as error:
+            hooks.append(Finding("capability hook", way, "info", f"not here: {error}"))
+        else:
+            hooks.append(Finding("capability hook", way, "ok", "works" if chosen else "works; used"))
+            chosen = chosen or way
+    programs.close()
+    if chosen:
+        yield Finding("tracer", "ebpf", "ok", f"works (bcc {version})")
+    else:
+        yield Finding("tracer", "ebpf", "missing", "no way to see capability checks", "use a kernel of 6.14 or newer, or one with kprobes")
+    yield from hooks
+
+
+def _libseccomp() -> Finding:
+    name = ctypes.util.find_library("seccomp")
+    if name is None:
+        return Finding("library", "libseccomp", "missing", "not installed; container runtimes use it", "apt install libseccomp2")
+
+    class Version(ctypes.Structure):
+        _fields_ = [("major", ctypes.c_uint), ("minor", ctypes.c_uint), ("micro", ctypes.c_uint)]
+
+    library = ctypes.CDLL(name)
+    library.seccomp_version.restype = ctypes.POINTER(Version)
+    version = library.seccomp_version().contents
+    return Finding("library", "libseccomp", "ok", f"{version.major}.{version.minor}.{version.micro}")
+
+
+def _runtime(command: str, package: str) -> Finding:
+    path = shutil.which(command)
+    if path is None:
+        return Finding("runtime", command, "info", "not installed", f"apt install {package}")
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=_VERSION_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding(
+            "runtime", command, "missing", f"{path} does not answer ({type(error).__name__})", f"apt install --reinstall {package}"
+        )
+    version = re.search(r"\d+\.\d+[\w.+~-]*", done.stdout + done.stderr)
+    detail = f"{version.group() if version else 'version unknown'} ({path})"
+    if command == "docker":
+        detail += f", {_docker_daemon(path)}"
+    return Finding("runtime", command, "ok", detail)
+
+
+def _docker_daemon(path: str) -> str:
+    try:
+        done = subprocess.run(
+            [path, "version", "--format", "{{.Server.Version}}"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_VERSION_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "its daemon does not answer"
+    return f"daemon {done.stdout.strip()}" if done.returncode == 0 and done.stdout.strip() else "no daemon answers"
+
+
+def _security_modules() -> str:
+    try:
+        with open("/sys/kernel/security/lsm") as file:
+            return file.read().strip()
+    except OSError:
+        return "not to be read" if os.path.isdir("/sys/kernel/security") else "securityfs is not mounted"

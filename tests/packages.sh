@@ -1,0 +1,45 @@
+#!/bin/sh
+# Install the Debian packages that a goal needs and that are missing: packages.sh venv|demo|test
+# Only root can; an ordinary user is told what is missing and goes on with what there is.
+set -eu
+
+venv="python3-venv"
+demo="$venv python3-bpfcc runc"
+test="$demo crun docker.io strace gcc gcc-multilib libc6-dev make nginx-light redis-server redis-tools wrk postgresql busybox-static iproute2 util-linux binutils procps apparmor"
+
+case "${1:-}" in
+venv) wanted=$venv ;;
+demo) wanted=$demo ;;
+test) wanted=$test ;;
+*) echo "usage: $0 venv|demo|test" >&2; exit 2 ;;
+esac
+
+command -v dpkg-query >/dev/null || { echo "not a Debian system; this needs the equivalent of: $wanted" >&2; exit 0; }
+
+missing=
+for package in $wanted; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || missing="$missing $package"
+done
+# A Python from elsewhere brings its own venv module.
+if python3 -c 'import ensurepip' 2>/dev/null; then
+    missing=$(printf '%s' "$missing" | sed 's/ python3-venv//')
+fi
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+    echo "not installed:$missing (install them as root: apt-get install$missing); going on without" >&2
+    exit 0
+fi
+
+# Servers among these must not be started by their installation: the tests start their own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    trap 'rm -f "$policy"' EXIT INT TERM
+fi
+export DEBIAN_FRONTEND=noninteractive
+echo "installing:$missing"
+# shellcheck disable=SC2086
+apt-get install -y -qq --no-install-recommends $missing >/dev/null 2>&1 ||
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing >/dev/null; }
