@@ -92,9 +92,7 @@ def plain(chain: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def advisory_reason(
-    capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()
-) -> str | None:
+def advisory_reason(capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()) -> str | None:
     """Why the check of ``capability`` with this chain cannot change what a program sees; None when it can.
 
     ``syscall`` and ``arguments`` (six registers) are of the call in flight. Some checks can only be told apart

@@ -13,9 +13,7 @@ from profiler.kernel.syscalls import number_of
 @cache
 def _classes() -> dict[str, tuple[frozenset[str], str]]:
     return {
-        member: (frozenset(row["members"]), str(row["reason"]))
-        for row in load("equivalents.yaml")["classes"]
-        for member in row["members"]
+        member: (frozenset(row["members"]), str(row["reason"])) for row in load("equivalents.yaml")["classes"] for member in row["members"]
     }
 
 
@@ -58,16 +56,16 @@ def stand_ins(abi: str, names: Iterable[str]) -> dict[str, tuple[frozenset[str],
 
 
 @cache
-def _same_values(syscall: str, field: str) -> dict[int, frozenset[int]]:
+def _same_values(syscall: str, field: str) -> dict[int, tuple[frozenset[int], str]]:
     groups = {}
     for row in load("equivalents.yaml")["values"]:
         if (row["syscall"], row["field"]) == (syscall, field):
             for names in row["same"]:
                 group = frozenset(parse(syscall, field, name) for name in names)
-                groups.update(dict.fromkeys(group, group))
+                groups.update(dict.fromkeys(group, (group, str(row["reason"]))))
     return groups
 
 
-def same_values(syscall: str, field: str, value: int) -> frozenset[int]:
-    """Argument values that stand in for ``value``, itself included."""
-    return _same_values(syscall, field).get(value, frozenset({value}))
+def same_values(syscall: str, field: str, value: int) -> tuple[frozenset[int], str]:
+    """Argument values that stand in for ``value``, itself included, and why."""
+    return _same_values(syscall, field).get(value, (frozenset({value}), ""))

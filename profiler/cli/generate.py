@@ -1,0 +1,194 @@
+"""``profgen generate``: traces (or a reviewed policy.yaml) to policy.yaml and profiles."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from profiler.errors import InputError, OutputError, ProfgenError
+from profiler.policy.model import Options, Policy
+from profiler.targets.base import DEFAULT_ACTIONS, EXECUTABLE, TARGETS, RenderOptions
+from profiler.targets.base import target as find_target
+from profiler.trace.model import Trace
+
+_RUNTIMES = ["any", "none", "runc", "crun", "docker", "podman", "containerd"]
+
+
+def _warn(text: str) -> None:
+    print(f"profgen: {text}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+
+
+def _is_trace(data: bytes) -> bool:
+    return data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+
+
+def _load(paths: tuple[str, ...]) -> tuple[Policy | None, list[Trace]]:
+    """The one policy, or the traces. A trace is a JSON object; anything else has to be a policy."""
+    from profiler.policy import store as policy_store
+    from profiler.trace import store as trace_store
+
+    policy, traces = None, []
+    for path in paths:
+        data = trace_store.read_limited(path)
+        if _is_trace(data):
+            traces.append(trace_store.loads(data, path))
+        else:
+            policy = policy_store.loads(data, path)
+            if len(paths) > 1:
+                raise InputError(f"{path} is a policy: give one policy alone, or traces")
+    return policy, traces
+
+
+def _derived(traces: list[Trace], options: Options, allow_loss: bool) -> Policy:
+    from profiler.policy.derive import derive
+    from profiler.trace.merge import merge
+
+    trace = merge(traces) if len(traces) > 1 else traces[0]
+    if not trace.meta.complete:
+        losses = ", ".join(f"{name}: {number}" for name, number in sorted(trace.meta.losses.items())) or "not said what"
+        text = f"the recording is incomplete ({losses}): a profile from it may break the workload"
+        if not allow_loss:
+            raise ProfgenError(f"{text}; record again, or accept that with --allow-loss")
+        _warn(text)
+    return derive(trace, options)
+
+
+def _outputs(policy: Policy, targets: list[str], options: RenderOptions) -> dict[str, bytes]:
+    from profiler.policy.store import dumps
+
+    files = {"policy.yaml": dumps(policy).encode("utf-8")}
+    for name in targets:
+        files.update(find_target(name).render(policy, options))
+    return files
+
+
+def _write(files: dict[str, bytes], directory: Path) -> None:
+    from profiler.files import as_invoking_user, write_atomic
+
+    for name, data in files.items():
+        write_atomic(directory / name, data)
+        if name in EXECUTABLE:
+            with as_invoking_user():
+                os.chmod(directory / name, 0o755)
+
+
+def _make_directory(directory: Path) -> None:
+    from profiler.files import as_invoking_user
+
+    if directory.is_dir():
+        return
+    try:
+        with as_invoking_user():
+            directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make directory {directory}: {(error.strerror or str(error)).lower()}") from error
+
+
+@click.command("generate")
+@click.argument("inputs", nargs=-1, required=True, metavar="TRACE|policy.yaml...")
+@click.option("-t", "--target", "targets", multiple=True, metavar="TARGET", help=f"One of {', '.join(TARGETS)}; default: all.")
+@click.option("-o", "--output", metavar="DIR|FILE", help="Directory for all files, or the file for a single target.")
+@click.option("--runtime", default=None, metavar="NAME", help=f"Runtime whose own needs are added: {', '.join(_RUNTIMES)}. Default: any.")
+@click.option("--runtime-version", default=None, metavar="V", help="Version of that runtime's runc or crun. Default: every known one.")
+@click.option("--allow-new-privs", is_flag=True, help="For containers without no_new_privs; they need more of the runtime's syscalls.")
+@click.option("--default-action", type=click.Choice(list(DEFAULT_ACTIONS)), default="errno", help="For syscalls not named. Default: errno.")
+@click.option("--no-equivalents", is_flag=True, help="Only the syscalls seen, none that stand in for them elsewhere.")
+@click.option("--no-arguments", is_flag=True, help="No argument filters.")
+@click.option("--drop-failing", is_flag=True, help="Leave out syscalls that never succeeded.")
+@click.option("--oci-config", metavar="FILE", help="config.json to rewrite for the target oci.")
+@click.option("--allow-loss", is_flag=True, help="Accept an incomplete recording.")
+def generate(
+    inputs: tuple[str, ...],
+    targets: tuple[str, ...],
+    output: str | None,
+    runtime: str | None,
+    runtime_version: str | None,
+    allow_new_privs: bool,
+    default_action: str,
+    no_equivalents: bool,
+    no_arguments: bool,
+    drop_failing: bool,
+    oci_config: str | None,
+    allow_loss: bool,
+) -> None:
+    """Write policy.yaml and profiles from traces, or profiles from a policy.yaml.
+
+    Several traces are merged. A policy.yaml is rendered as it stands. With one target and no -o it goes to standard output.
+
+    \b
+      profgen generate app.trace.json -o profiles/
+      profgen generate app.trace.json -t seccomp > seccomp.json
+      profgen generate policy.yaml -t oci --oci-config config.json -o config.json
+    """
+    chosen = list(dict.fromkeys(targets)) or list(TARGETS)
+    for name in chosen:
+        find_target(name)
+    if runtime is not None and runtime not in _RUNTIMES:
+        raise InputError(f"unknown runtime {runtime!r}: one of {', '.join(_RUNTIMES)}")
+    if runtime_version is not None and runtime in (None, "any", "none"):
+        raise InputError("--runtime-version needs the --runtime whose version it is")
+    if oci_config is not None and "oci" not in chosen:
+        raise InputError("--oci-config is for the target oci: add -t oci")
+    if output is None and len(chosen) > 1:
+        raise InputError("several files to write: say where with -o DIR, or choose one target with -t")
+    render_options = RenderOptions(default_action, _oci_config(oci_config))
+
+    policy, traces = _load(inputs)
+    if policy is None:
+        options = Options(
+            runtime=runtime or "any",
+            runtime_version=runtime_version,
+            no_new_privs=not allow_new_privs,
+            equivalents=not no_equivalents,
+            arguments=not no_arguments,
+            drop_failing=drop_failing,
+        )
+        policy = _derived(traces, options, allow_loss)
+        from_policy = False
+    else:
+        from_policy = True
+        passes = (runtime, runtime_version, allow_new_privs, no_equivalents, no_arguments, drop_failing)
+        if any(passes):
+            given = "--runtime, --runtime-version, --allow-new-privs, --no-equivalents, --no-arguments and --drop-failing"
+            raise InputError(f"{inputs[0]} is a policy, rendered as it stands: {given} are for traces")
+    for row in policy.unknown:
+        _warn(f"warning: syscall number {row.number} ({row.abi}) has no known name and is in no profile: {'; '.join(row.because)}")
+
+    # Everything is rendered before anything is written: a failure leaves every old file as it was.
+    files = _outputs(policy, chosen, render_options)
+    _deliver(files, chosen, output, from_policy)
+
+
+def _oci_config(path: str | None) -> tuple[str, bytes] | None:
+    if path is None:
+        return None
+    from profiler.trace.store import read_limited
+
+    return path, read_limited(path)
+
+
+def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, from_policy: bool) -> None:
+    """Print a single target, write it to a file, or write everything into a directory."""
+    made = [name for name in files if name != "policy.yaml"]
+    if output is None:
+        if len(made) == 1:
+            parts = [files[made[0]]]
+        else:
+            parts = [f"# --- {name}\n".encode() + files[name] for name in made if name != "seccomp.json"]
+        sys.stdout.flush()
+        sys.stdout.buffer.write(b"".join(parts))
+        sys.stdout.buffer.flush()
+        return
+    path = Path(output)
+    as_directory = output.endswith("/") or path.is_dir() or len(made) > 1 or not path.suffix
+    if not as_directory:
+        _write({path.name: files[made[0]]}, path.parent)
+        return
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file: several files need a directory")
+    _make_directory(path)
+    # A reviewed policy.yaml is the user's: it is not written back over itself or anything else.
+    _write({name: data for name, data in files.items() if name != "policy.yaml" or not from_policy}, path)

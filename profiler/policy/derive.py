@@ -1,0 +1,60 @@
+"""From a trace to a policy: the passes, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from profiler.kernel.abi import ABIS
+from profiler.policy.model import Options, Policy, Workload
+from profiler.policy.passes.arguments import arguments
+from profiler.policy.passes.capabilities import capabilities
+from profiler.policy.passes.equivalents import equivalents
+from profiler.policy.passes.failed_probes import failed_probes
+from profiler.policy.passes.fallbacks import fallbacks
+from profiler.policy.passes.observed import observed
+from profiler.policy.passes.runtime_base import runtime_base
+from profiler.quoting import printable
+from profiler.trace.model import Trace
+
+Pass = Callable[[Policy, Trace, Options], Policy]
+
+
+def passes(options: Options) -> list[Pass]:
+    """The passes that these options ask for, in the order in which they run."""
+    return [
+        observed,
+        failed_probes,
+        *([equivalents] if options.equivalents else []),
+        *([arguments] if options.arguments else []),
+        runtime_base,
+        fallbacks,
+        capabilities,
+    ]
+
+
+def _start(trace: Trace, options: Options) -> Policy:
+    native = trace.meta.arch
+    seen = {row.abi for row in trace.syscalls}
+    meta = trace.meta
+    runtime = options.runtime + (f" {options.runtime_version}" if options.runtime_version else "")
+    return Policy(
+        workload=Workload(
+            argv=tuple(printable(word) for word in meta.argv),
+            uid=meta.uid,
+            runs=meta.runs,
+            tracers=printable(meta.tracer),
+            kernel=printable(meta.kernel),
+            incomplete=not meta.complete,
+        ),
+        abis=(native, *(abi for abi in ABIS if abi in seen and abi != native)),
+        no_new_privs=options.no_new_privs,
+        runtime=runtime,
+    )
+
+
+def derive(trace: Trace, options: Options) -> Policy:
+    """The policy of a trace. Raises InputError for an unknown runtime or a malformed version."""
+    policy = _start(trace, options)
+    for step in passes(options):
+        policy = step(policy, trace, options)
+    return policy

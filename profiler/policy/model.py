@@ -1,0 +1,161 @@
+"""The Policy: what is allowed and why, independent of any container system.
+
+Every class is frozen. ``because`` holds reasons for people, in the order in which the passes gave them. ``policy.yaml``
+(profiler/policy/store.py) is the same shape as a file; docs/policy.md describes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from profiler.kernel.capabilities import number_of
+
+SCHEMA = "profgen.policy/1"
+
+SECTIONS = ("observed", "equivalent", "base")
+"""Why a syscall is allowed: it was seen; it stands in for one that was; the container runtime needs it."""
+
+USES = ("needed", "checked", "refused", "child_namespace")
+"""What became of a capability: it settled a call; it was asked for and settled nothing; it was asked for and not there;
+it was used only in a user namespace of the workload's own making."""
+
+RULE_BUDGET = 64
+"""Argument rules for one syscall; past it a filter is widened (profiler/policy/passes/arguments.py)."""
+
+
+def capability_order(name: str) -> tuple[int, str]:
+    """Sort key: the kernel's order, unknown ones last."""
+    number = number_of(name)
+    return (1000 if number is None else number, name)
+
+
+@dataclass(frozen=True, order=True)
+class Condition:
+    """True when ``argument[position] & mask == value``. Arguments are unsigned 64-bit registers (seccomp(2))."""
+
+    field: str
+    position: int
+    mask: int
+    value: int
+
+    def holds(self, arguments: Sequence[int]) -> bool:
+        """Whether it holds for the six registers of a call."""
+        return arguments[self.position] & self.mask == self.value
+
+
+@dataclass(frozen=True, order=True)
+class Rule:
+    """Conditions that must all hold, on different argument positions, in order of their positions."""
+
+    conditions: tuple[Condition, ...]
+
+    def holds(self, arguments: Sequence[int]) -> bool:
+        """Whether all conditions hold for the six registers of a call."""
+        return all(condition.holds(arguments) for condition in self.conditions)
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A syscall that may be called: with any arguments when ``rules`` is empty, else when one of the rules holds.
+
+    ``stands_for`` names the observed syscalls that an ``equivalent`` stands in for (empty: always added). ``failed`` holds
+    the errno names of a syscall that was never seen to succeed; empty otherwise.
+    """
+
+    section: str
+    abi: str
+    name: str
+    because: tuple[str, ...]
+    rules: tuple[Rule, ...] = ()
+    stands_for: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    def permits(self, arguments: Sequence[int]) -> bool:
+        """Whether this entry allows a call with these six registers."""
+        return not self.rules or any(rule.holds(arguments) for rule in self.rules)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A syscall answered with an error of its own instead of the profile's default. ``errno`` is a name."""
+
+    name: str
+    errno: str
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A syscall number without a name: it cannot be written in a profile that works by names."""
+
+    abi: str
+    number: int
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Capability:
+    """A capability and what became of it (``use``, one of USES). ``inferred``: no tracer saw the check itself."""
+
+    name: str
+    use: str
+    because: tuple[str, ...]
+    inferred: bool = False
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the policy was made from. ``incomplete``: the recording lost something."""
+
+    argv: tuple[str, ...]
+    uid: int
+    runs: int
+    tracers: str
+    kernel: str
+    incomplete: bool = False
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is allowed. ``abis`` starts with the native one and names others only when they were seen.
+
+    ``runtime`` says in words for which container runtime the base was added.
+    """
+
+    workload: Workload
+    abis: tuple[str, ...]
+    no_new_privs: bool
+    runtime: str
+    syscalls: tuple[Allowed, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
+    capabilities: tuple[Capability, ...] = ()
+
+    def entries(self, section: str) -> tuple[Allowed, ...]:
+        """Entries of one section, native ABI first, then by name."""
+        order = {abi: index for index, abi in enumerate(self.abis)}
+        rows = (entry for entry in self.syscalls if entry.section == section)
+        return tuple(sorted(rows, key=lambda entry: (order.get(entry.abi, len(order)), entry.abi, entry.name)))
+
+    def needed(self) -> tuple[str, ...]:
+        """Names of the capabilities the workload needs, in the kernel's order."""
+        return tuple(sorted((row.name for row in self.capabilities if row.use == "needed"), key=capability_order))
+
+    def permits(self, abi: str, name: str, arguments: Sequence[int]) -> bool:
+        """Whether a call is allowed, as this ABI makes it, with these six registers."""
+        return any(entry.abi == abi and entry.name == name and entry.permits(arguments) for entry in self.syscalls)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a trace becomes a policy (the options of ``generate``). ``runtime``: any, none, or a name; ``runtime_version``
+    is that of the OCI runtime beneath it.
+    """
+
+    runtime: str = "any"
+    runtime_version: str | None = None
+    no_new_privs: bool = True
+    equivalents: bool = True
+    arguments: bool = True
+    drop_failing: bool = False

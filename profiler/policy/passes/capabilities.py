@@ -1,0 +1,54 @@
+"""Which capabilities the workload needs, and what became of the others it was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from profiler.policy.model import Capability, Options, Policy
+from profiler.policy.passes.observed import count
+from profiler.quoting import printable
+from profiler.trace.model import Capability as Check
+from profiler.trace.model import Trace
+
+SYSCALLS_NAMED = 4
+PROGRAMS_NAMED = 3
+
+
+def use_of(check: Check) -> str:
+    """Needed: granted, against the namespace the workload started in, where the answer changes the outcome.
+
+    Whether the kernel would have audited a refusal plays no part: some silent checks refuse.
+    """
+    if check.namespace == "child":
+        return "child_namespace"
+    if check.verdict != "granted":
+        return "refused"
+    return "needed" if check.decisive else "checked"
+
+
+def _because(check: Check, trace: Trace) -> str:
+    calls = sorted(check.syscalls.items(), key=lambda item: (-item[1], item[0]))
+    text = ", ".join(name for name, _ in calls[:SYSCALLS_NAMED])
+    if len(calls) > SYSCALLS_NAMED:
+        text += f" and {len(calls) - SYSCALLS_NAMED} more"
+    names = sorted({printable(trace.programs[index].name) for index in check.programs if 0 <= index < len(trace.programs)})
+    who = ", ".join(names[:PROGRAMS_NAMED]) + (f" and {len(names) - PROGRAMS_NAMED} more" if len(names) > PROGRAMS_NAMED else "")
+    verb = "inferred" if check.inferred else "checked"
+    outcome = "" if check.verdict == "granted" else ", refused"
+    times = f"{count(check.count)} time{'' if check.count == 1 else 's'}"
+    return f"{verb} {times} in {text or 'no syscall'} by {who or 'an unknown program'}{outcome}"
+
+
+def capabilities(policy: Policy, trace: Trace, options: Options) -> Policy:
+    """One entry per capability, with its strongest use; reasons of all the checks behind that use."""
+    order = ("needed", "refused", "child_namespace", "checked")
+    found: dict[str, dict[str, list[Check]]] = {}
+    for check in trace.capabilities:
+        found.setdefault(check.capability, {}).setdefault(use_of(check), []).append(check)
+    rows = []
+    for name in sorted(found):
+        use = next(word for word in order if word in found[name])
+        checks = found[name][use]
+        reasons = tuple(dict.fromkeys(_because(check, trace) for check in checks))
+        rows.append(Capability(name, use, reasons, inferred=all(check.inferred for check in checks)))
+    return replace(policy, capabilities=tuple(rows))

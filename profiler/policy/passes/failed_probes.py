@@ -1,0 +1,51 @@
+"""Syscalls that never succeeded: tagged, or left out with the error they had."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from profiler.policy.model import Allowed, Options, Policy, Refused
+from profiler.policy.passes.observed import count
+from profiler.trace.model import Trace
+
+NO_FAILURE = frozenset(
+    {
+        "EAGAIN",
+        "EALREADY",
+        "EINPROGRESS",
+        "EINTR",
+        "ERESTARTNOHAND",
+        "ERESTARTNOINTR",
+        "ERESTARTSYS",
+        "ERESTART_RESTARTBLOCK",
+        "ETIMEDOUT",
+        "EWOULDBLOCK",
+    }
+)
+"""Errors that say "not yet" or "interrupted": the call did its work, or was waiting for it."""
+
+
+def failed_probes(policy: Policy, trace: Trace, options: Options) -> Policy:
+    """Tag each observed call that only ever failed; with ``drop_failing`` refuse it.
+
+    A refused call that had one error only keeps that error, so the program sees what it saw.
+    """
+    rows = {(row.abi, row.name): row for row in trace.syscalls}
+    entries: list[Allowed] = []
+    refused: list[Refused] = []
+    for entry in policy.syscalls:
+        row = rows.get((entry.abi, entry.name))
+        errors = row.results.errors if row and entry.section == "observed" and row.results.ok == 0 else {}
+        if not errors or NO_FAILURE & errors.keys():
+            entries.append(entry)
+            continue
+        text = ", ".join(f"{name}: {count(number)}" for name, number in sorted(errors.items()))
+        because = (*entry.because, f"never seen to succeed ({text})")
+        if options.drop_failing:
+            errno = next(iter(errors)) if len(errors) == 1 else "EPERM"
+            refused.append(Refused(entry.name, errno, because))
+        else:
+            entries.append(replace(entry, because=because, failed=tuple(sorted(errors))))
+    allowed = {entry.name for entry in entries}
+    kept = tuple(row for row in refused if row.name not in allowed)
+    return replace(policy, syscalls=tuple(entries), refused=policy.refused + kept)

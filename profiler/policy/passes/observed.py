@@ -1,0 +1,46 @@
+"""Everything that was seen is allowed; a number without a name is kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from profiler.policy.model import Allowed, Options, Policy, Unknown
+from profiler.quoting import printable
+from profiler.trace.model import Program, Syscall, Trace
+
+PROGRAMS_NAMED = 3
+"""Programs named in a reason; the rest are counted."""
+
+
+def count(number: int) -> str:
+    """1204 as ``1 204``."""
+    return f"{number:,}".replace(",", " ")
+
+
+def programs_text(programs: Sequence[Program], calls: Mapping[int, int]) -> str:
+    """``nginx: 1 204 calls, sh: 2 calls, 4 more programs``, the busiest first."""
+    names: dict[str, int] = {}
+    for index, number in calls.items():
+        name = printable(programs[index].name) if 0 <= index < len(programs) else "unknown program"
+        names[name] = names.get(name, 0) + number
+    ranked = sorted(names.items(), key=lambda item: (-item[1], item[0]))
+    parts = [f"{name}: {count(number)} call{'' if number == 1 else 's'}" for name, number in ranked[:PROGRAMS_NAMED]]
+    rest = len(ranked) - len(parts)
+    if rest:
+        parts.append(f"{rest} more program{'' if rest == 1 else 's'}")
+    return ", ".join(parts)
+
+
+def reason(row: Syscall, trace: Trace) -> str:
+    """The reason that names a row's evidence."""
+    text = programs_text(trace.programs, row.programs) or f"{count(row.calls)} calls"
+    runs = f", {row.runs} of {trace.meta.runs} runs" if trace.meta.runs > 1 else ""
+    return f"observed ({text}{runs})"
+
+
+def observed(policy: Policy, trace: Trace, options: Options) -> Policy:
+    """Add an entry for each row of the trace."""
+    entries = [Allowed("observed", row.abi, row.name, (reason(row, trace),)) for row in trace.syscalls if row.name is not None]
+    unknown = [Unknown(row.abi, row.number, (reason(row, trace),)) for row in trace.syscalls if row.name is None]
+    return replace(policy, syscalls=policy.syscalls + tuple(entries), unknown=policy.unknown + tuple(unknown))

@@ -1,0 +1,92 @@
+"""What a target is, the list of them, and rendering through templates.
+
+To add one: a module with ``render(policy, options) -> dict[str, bytes]`` (file name to content), its templates, its test,
+and a line in TARGETS. A target never reads a trace and writes no file itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from profiler import quoting
+from profiler.errors import InputError
+from profiler.policy.model import Policy
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TARGETS: Mapping[str, str] = {
+    "seccomp": "profiler.targets.seccomp",
+    "capabilities": "profiler.targets.capabilities",
+    "oci": "profiler.targets.oci",
+    "docker": "profiler.targets.docker",
+}
+
+DEFAULT_ACTIONS: Mapping[str, str] = {
+    "errno": "SCMP_ACT_ERRNO",
+    "log": "SCMP_ACT_LOG",
+    "kill-process": "SCMP_ACT_KILL_PROCESS",
+}
+"""What a profile does with a syscall it does not name: the word on the command line, and OCI's."""
+
+EXECUTABLE = frozenset({"docker-run.sh"})
+"""Files that are scripts."""
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """``default_action`` is a key of DEFAULT_ACTIONS. ``oci_config``: name and content of a config.json to rewrite."""
+
+    default_action: str = "errno"
+    oci_config: tuple[str, bytes] | None = None
+
+
+class Target(Protocol):
+    """A module of this package."""
+
+    def render(self, policy: Policy, options: RenderOptions) -> dict[str, bytes]:
+        """File name to content. Deterministic. Raises InputError for options that cannot be used."""
+        ...
+
+
+def target(name: str) -> Target:
+    """The target of that name. Raises InputError for an unknown one."""
+    if name not in TARGETS:
+        raise InputError(f"unknown target {quoting.printable(name)!r}: one of {', '.join(TARGETS)}")
+    module: Any = import_module(TARGETS[name])
+    found: Target = module
+    return found
+
+
+def template_directory() -> Path:
+    """Inside an installed package, or beside the package in a checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / "templates"
+    return inside if inside.is_dir() else package.parent / "templates"
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(template_directory()),
+        undefined=StrictUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(json=quoting.as_json, yaml=quoting.yaml, shell=quoting.shell, comment=quoting.comment)
+    return environment
+
+
+def render_template(name: str, **values: object) -> bytes:
+    """A template of templates/ filled in. Text goes through its filters json, yaml, shell and comment, nothing else."""
+    text = _environment().get_template(name).render(**values)
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,22 @@
+"""docker-run.sh and compose.yaml: the options that make Docker (and Podman) use the profile. seccomp.json stands beside them."""
+
+from __future__ import annotations
+
+from profiler.policy.model import Policy
+from profiler.targets import seccomp
+from profiler.targets.base import RenderOptions, render_template
+
+
+def render(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
+    """``docker-run.sh``, ``compose.yaml`` and the ``seccomp.json`` they name."""
+    values = {
+        "argv": policy.workload.argv,
+        "uid": policy.workload.uid,
+        "no_new_privs": policy.no_new_privs,
+        "capabilities": [name.removeprefix("CAP_") for name in policy.needed()],
+    }
+    return {
+        "docker-run.sh": render_template("docker-run.sh.j2", **values),
+        "compose.yaml": render_template("compose.yaml.j2", **values),
+        **seccomp.render(policy, options),
+    }

@@ -1,0 +1,64 @@
+"""seccomp.json: the JSON that Docker, Podman, containerd and the OCI runtimes all read the same way.
+
+Only what all of them accept (runtime-spec config-linux.md, moby profiles/seccomp): no comments, includes, excludes or archMap;
+``errnoRet`` only on SCMP_ACT_ERRNO, which crun insists on; one condition per argument and rule, because runtimes take
+two for alternatives; an unconditional rule never beside a conditional one of the same name, which it would swallow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from profiler.kernel.abi import seccomp_name
+from profiler.kernel.errno import number_of as errno_number
+from profiler.policy.model import SECTIONS, Policy, Rule
+from profiler.targets.base import DEFAULT_ACTIONS, RenderOptions, render_template
+
+EPERM = 1
+
+
+def _arguments(rule: Rule) -> list[dict[str, int | str]]:
+    return [
+        # MASKED_EQ also for whole values: the kernel passes 64 bits, of which a program sets only 32 for an int.
+        {"index": condition.position, "value": condition.mask, "valueTwo": condition.value, "op": "SCMP_CMP_MASKED_EQ"}
+        for condition in rule.conditions
+    ]
+
+
+def profile(policy: Policy, default_action: str) -> dict[str, Any]:
+    """The profile as data. A name is allowed for all architectures together: OCI knows no rules per architecture."""
+    unconditional: dict[str, str] = {}
+    rules: dict[str, set[Rule]] = {}
+    for section in SECTIONS:
+        for entry in policy.entries(section):
+            if entry.rules:
+                rules.setdefault(entry.name, set()).update(entry.rules)
+            else:
+                unconditional.setdefault(entry.name, section)
+    syscalls: list[dict[str, Any]] = []
+    for section in SECTIONS:
+        names = sorted(name for name, where in unconditional.items() if where == section)
+        if names:
+            syscalls.append({"names": names, "action": "SCMP_ACT_ALLOW"})
+    by_rule: dict[Rule, list[str]] = {}
+    for name in sorted(rules):
+        if name not in unconditional:
+            for rule in rules[name]:
+                by_rule.setdefault(rule, []).append(name)
+    for rule, names in sorted(by_rule.items(), key=lambda item: (item[1], item[0])):
+        syscalls.append({"names": names, "action": "SCMP_ACT_ALLOW", "args": _arguments(rule)})
+    by_errno: dict[int, list[str]] = {}
+    for refusal in policy.refused:
+        if refusal.name not in unconditional and refusal.name not in rules:
+            by_errno.setdefault(errno_number(refusal.errno) or EPERM, []).append(refusal.name)
+    for errno, names in sorted(by_errno.items()):
+        syscalls.append({"names": sorted(names), "action": "SCMP_ACT_ERRNO", "errnoRet": errno})
+    head: dict[str, Any] = {"defaultAction": DEFAULT_ACTIONS[default_action]}
+    if default_action == "errno":
+        head["defaultErrnoRet"] = EPERM
+    return {**head, "architectures": [seccomp_name(abi) for abi in policy.abis], "syscalls": syscalls}
+
+
+def render(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
+    """``seccomp.json``."""
+    return {"seccomp.json": render_template("seccomp.json.j2", profile=profile(policy, options.default_action))}
