@@ -43,7 +43,7 @@ _HEADER = """\
 _COMMENTS = {
     "workload": "What was recorded.",
     "abis": "ABIs with syscalls of their own: the native one, others only because they were seen.",
-    "runtime": "The container runtimes whose own needs are in syscalls.base.",
+    "runtime": "The container runtimes whose own needs are in syscalls.base (measured sets: profiler/kernel/runtimes.yaml).",
     "capabilities": (
         "needed: granted at a check that settled a call. refused: asked for and not there. child_namespace: used only in a user\n"
         "# namespace of the workload's own making. checked: asked for at a check that settles nothing. Only `needed` is granted."

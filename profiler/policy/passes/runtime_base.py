@@ -14,7 +14,7 @@ from profiler.trace.model import Trace
 
 
 def _entry(abi: str, name: str, bases: list[Base], filtered: bool) -> Allowed:
-    because = tuple(f"base {base.id} (measured: {base.measured})" for base in bases)
+    because = tuple(f"base {base.id}" for base in bases)
     spec = spec_for(name, abi)
     entry = Allowed("base", abi, name, because)
     if spec is None or not filtered or any(name not in base.arguments for base in bases):
