@@ -2,6 +2,7 @@
 """A master with worker processes: each line that comes over a Unix socket is hashed by a worker and answered."""
 
 import argparse
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -73,7 +74,7 @@ def main():
     try:
         while all(worker.is_alive() for worker in workers):
             connection, _ = listener.accept()
-            with connection:
+            with connection, contextlib.suppress(ConnectionError):  # a client may leave early
                 answer(connection, jobs, results)
         sys.exit("a worker ended early")
     finally:

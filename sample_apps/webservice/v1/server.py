@@ -15,6 +15,7 @@ RELEASE = "v1"
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 65536  # an answer leaves as one piece
 
     def do_GET(self):
         if self.path == "/":

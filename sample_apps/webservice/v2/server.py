@@ -16,6 +16,7 @@ RELEASE = "v2"
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 65536  # an answer leaves as one piece
 
     def setup(self):
         """New in v2: answers leave at once, and a vanished client is noticed."""
@@ -75,7 +76,7 @@ def drop_privileges(user):
 
 def give_log_away(log, user):
     """New in v2: the service user owns the log, so that it may rotate it."""
-    if os.getuid() == 0:
+    if os.getuid() == 0 and os.path.isfile(log.name):
         account = pwd.getpwnam(user)
         os.fchown(log.fileno(), account.pw_uid, account.pw_gid)
 

@@ -1,0 +1,85 @@
+"""One run of a workload: recorded by profgen, or confined by a runtime; the load and what counts as success are the same."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from system.harness import Profgen
+from system.lab.processes import ENVIRONMENT, LabError, eventually
+from system.lab.runtimes import Confinement, Runtime, container
+from system.lab.workloads import Workload
+
+READY_SECONDS = 30.0
+STOP_SECONDS = 30.0
+
+
+def confined(workload: Workload, runtime: Runtime, confinement: Confinement) -> None:
+    """Run the workload and its load in a container. LabError, with all that is known, when anything was wrong."""
+    workload.reset()
+    with container(runtime, workload.job, confinement) as running:
+        try:
+            if not workload.batch:
+                if not eventually(lambda: not running.running or workload.ready(), READY_SECONDS):
+                    raise LabError("it never answered")
+                if not running.running:
+                    raise LabError("it ended before it was ready")
+                workload.load()
+                running.signal("TERM")
+            status = running.wait(STOP_SECONDS)
+            if status != 0:
+                raise LabError(f"it ended with status {status}")
+            workload.check(running.stdout)
+        except LabError as error:
+            raise LabError(f"{workload.name} under {runtime.name}: {error}\n{running.report()}") from None
+
+
+def recorded(profgen: Profgen, workload: Workload, tracer: str, trace: Path) -> Path:
+    """Record the workload under its load. LabError when load, workload or recording went wrong."""
+    workload.reset()
+    user = () if workload.user == "root" else ("--user", workload.user)
+    output = trace.with_suffix(".stdout")
+    with open(output, "wb") as stdout, open(trace.with_suffix(".stderr"), "wb") as stderr:
+        words = ("record", "--tracer", tracer, "-o", str(trace), *user, "--", *workload.argv)
+        process = profgen.start(*words, cwd=Path("/"), env=ENVIRONMENT, stdout=stdout, stderr=stderr)
+    try:
+        if not workload.batch:
+            if not eventually(lambda: process.poll() is not None or workload.ready(), READY_SECONDS):
+                raise LabError("it never answered")
+            if process.poll() is not None:
+                raise LabError("it ended before it was ready")
+            workload.load()
+            process.send_signal(signal.SIGTERM)
+        status = process.wait(STOP_SECONDS)
+        if status != 0:
+            raise LabError(f"it ended with status {status}")
+        workload.check(output.read_text())
+    except (LabError, subprocess.TimeoutExpired) as error:
+        said = trace.with_suffix(".stderr").read_text(errors="replace")
+        raise LabError(f"{workload.name} recorded with {tracer}: {error}\n{said}") from None
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            if not eventually(lambda: process.poll() is not None, 10):
+                process.kill()
+                process.wait()
+    return trace
+
+
+def generated(profgen: Profgen, trace: Path, directory: Path, runtime: str, no_new_privs: bool, options: Sequence[str] = ()) -> Confinement:
+    """The confinement that `profgen generate` makes for this runtime. LabError when it fails."""
+    privileges = () if no_new_privs else ("--allow-new-privs",)
+    result = profgen("generate", str(trace), "-o", str(directory), "--runtime", runtime, *privileges, *options, cwd=Path("/"))
+    if result.returncode != 0:
+        raise LabError(f"profgen generate ended with status {result.returncode}: {result.stderr}")
+    return Confinement(directory / "seccomp.json", capability_sets(directory), no_new_privs)
+
+
+def capability_sets(directory: Path) -> dict[str, list[str]]:
+    """The five OCI sets of a generated capabilities.json."""
+    document: dict[str, Any] = json.loads((directory / "capabilities.json").read_text())
+    return {name: list(names) for name, names in document["oci"].items()}
