@@ -1,0 +1,235 @@
+"""Merging is a union with counts added: order and grouping do not matter, and nothing that was seen is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from unit.trace.strategies import traces
+
+from profiler.errors import InputError
+from profiler.trace.merge import CHAINS_MAX, merge
+from profiler.trace.model import ARGUMENT_VALUES_MAX, Arguments, Capability, Exec, Meta, Program, Results, Syscall, Trace
+from profiler.trace.store import dumps, loads, to_dict
+
+RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+META = Meta(
+    tool="profgen 0", tracer="ptrace", features=("a",), kernel="6.1", arch="x86_64", distribution=None, libc=None, argv=("a",), cwd="/",
+    uid=0, gid=0, groups=(0,), no_new_privs=False, start="2026-01-01T00:00:00+00:00", duration=1.0, exit_status=0, complete=True,
+    losses={}, last_new=0.5,
+)  # fmt: skip
+
+
+def path(trace: Trace, program: int | None) -> tuple[str, str | None] | None:
+    return None if program is None else (trace.programs[program].path, trace.programs[program].interpreter)
+
+
+def sets(trace: Trace) -> dict[str, Any]:
+    """What was seen, without how often or when, programs by name."""
+    return {
+        "programs": {(row.path, row.interpreter) for row in trace.programs},
+        "syscalls": {
+            (row.abi, row.number): (
+                row.name,
+                frozenset(row.results.errors),
+                bool(row.results.ok),
+                {path(trace, program) for program in row.programs},
+            )
+            for row in trace.syscalls
+        },
+        "arguments": {
+            (row.abi, row.number): (
+                row.arguments.fields,
+                row.arguments.overflow,
+                {value: {path(trace, program) for program in used} for value, used in row.arguments.values.items()},
+            )
+            for row in trace.syscalls
+            if row.arguments is not None
+        },
+        "capabilities": {
+            (row.capability, row.namespace, row.verdict, row.audited, row.decisive, row.inferred): (
+                {path(trace, program) for program in row.programs},
+                frozenset(row.syscalls),
+                frozenset(row.chains),
+            )
+            for row in trace.capabilities
+        },
+        "execs": {(path(trace, row.program), path(trace, row.by)) for row in trace.execs},
+        "losses": set(trace.meta.losses),
+        "features": set(trace.meta.features),
+        "tracers": set(trace.meta.tracer.split("+")),
+    }
+
+
+def total(table: dict[Any, int], more: dict[Any, int]) -> dict[Any, int]:
+    return {key: table.get(key, 0) + more.get(key, 0) for key in {*table, *more}}
+
+
+@RELAXED
+@given(traces(), traces())
+def test_commutative(a: Trace, b: Trace) -> None:
+    assert to_dict(merge([a, b])) == to_dict(merge([b, a]))
+
+
+@RELAXED
+@given(traces(), traces(), traces(), st.permutations(range(3)))
+def test_associative(a: Trace, b: Trace, c: Trace, order: list[int]) -> None:
+    together = to_dict(merge([a, b, c]))
+    assert to_dict(merge([merge([a, b]), c])) == together
+    assert to_dict(merge([a, merge([b, c])])) == together
+    shuffled = [(a, b, c)[index] for index in order]
+    assert to_dict(merge(shuffled)) == together
+
+
+@RELAXED
+@given(traces())
+def test_idempotent_on_the_sets(a: Trace) -> None:
+    assert merge([a]) == a
+    assert sets(merge([a, a])) == sets(a)
+    assert sets(merge([a, a, a])) == sets(a)
+
+
+@RELAXED
+@given(traces(), traces())
+def test_union_with_counts_added(a: Trace, b: Trace) -> None:
+    merged = merge([a, b])
+    seen, one, two = sets(merged), sets(a), sets(b)
+    assert seen["programs"] == one["programs"] | two["programs"]
+    assert set(seen["syscalls"]) == {*one["syscalls"], *two["syscalls"]}
+    assert set(seen["capabilities"]) == {*one["capabilities"], *two["capabilities"]}
+    assert seen["execs"] == one["execs"] | two["execs"]
+
+    def calls(trace: Trace) -> dict[Any, int]:
+        return {(row.abi, row.number, path(trace, program)): n for row in trace.syscalls for program, n in row.programs.items()}
+
+    def errors(trace: Trace) -> dict[Any, int]:
+        found = {(row.abi, row.number, name): n for row in trace.syscalls for name, n in row.results.errors.items()}
+        return found | {(row.abi, row.number, None): row.results.ok for row in trace.syscalls}
+
+    def runs(trace: Trace) -> dict[Any, int]:
+        return {(row.abi, row.number): row.runs for row in trace.syscalls}
+
+    def checks(trace: Trace) -> dict[Any, int]:
+        rows = {(row.capability, row.namespace, row.verdict, row.audited, row.decisive, row.inferred): row for row in trace.capabilities}
+        return (
+            {(key, "count"): row.count for key, row in rows.items()}
+            | {(key, "runs"): row.runs for key, row in rows.items()}
+            | {(key, name): n for key, row in rows.items() for name, n in row.syscalls.items()}
+        )
+
+    def executions(trace: Trace) -> dict[Any, int]:
+        return {(path(trace, row.program), path(trace, row.by)): row.count for row in trace.execs} | {
+            (row.path, row.interpreter, "executions"): row.executions for row in trace.programs
+        }
+
+    for table in (calls, errors, runs, checks, executions):
+        assert table(merged) == total(table(a), table(b)), table.__name__
+    for row in merged.syscalls:
+        assert row.calls == sum(row.programs.values())
+    assert merged.meta.runs == a.meta.runs + b.meta.runs
+    assert dict(merged.meta.losses) == total(dict(a.meta.losses), dict(b.meta.losses))
+    assert merged.meta.complete is (a.meta.complete and b.meta.complete) is (not merged.meta.losses)
+    assert merged.meta.no_new_privs is (a.meta.no_new_privs and b.meta.no_new_privs)
+
+
+@RELAXED
+@given(traces(), traces())
+def test_arguments(a: Trace, b: Trace) -> None:
+    """Values are the union; the overflow mark stays, and comes when the union is too large."""
+    merged = sets(merge([a, b]))["arguments"]
+    one, two = sets(a)["arguments"], sets(b)["arguments"]
+    assert set(merged) == {*one, *two}
+    for key, (fields, overflow, values) in merged.items():
+        rows = [table[key] for table in (one, two) if key in table]
+        union = {value for _, _, known in rows for value in known}
+        must = any(marked for _, marked, _ in rows) or len({names for names, _, _ in rows}) > 1 or len(union) > ARGUMENT_VALUES_MAX
+        assert overflow is must
+        assert fields == min(names for names, _, _ in rows)
+        if must:
+            assert not values
+            continue
+        assert values == {value: set().union(*(known.get(value, set()) for _, _, known in rows)) for value in union}
+
+
+@RELAXED
+@given(traces(), traces())
+def test_merged_is_sorted_and_whole(a: Trace, b: Trace) -> None:
+    merged = merge([a, b])
+    keys = [(row.path, row.interpreter or "") for row in merged.programs]
+    assert keys == sorted(set(keys))
+    text = dumps(merged)
+    assert dumps(loads(text.encode(), "merged")) == text
+    for row in merged.syscalls:
+        assert row.first <= row.last
+        assert list(row.programs) == sorted(row.programs)
+    for check in merged.capabilities:
+        assert len(check.chains) <= CHAINS_MAX
+        assert list(check.chains) == sorted(check.chains)
+
+
+def trace_of(syscalls: int = 0, *, start: str = META.start, programs: tuple[Program, ...] = (Program("/a"),), **meta: Any) -> Trace:
+    rows = tuple(
+        Syscall("x86_64", n, f"c{n}", 1, Results(1), 0.0, 0.0, {0: 1}, Arguments(("a",), {(n,): frozenset({0})})) for n in range(syscalls)
+    )
+    check = Capability("CAP_CHOWN", "initial", "granted", None, True, False, 1, 0.0, 0.0, frozenset({0}), {"chown": 1})
+    return Trace(dataclasses.replace(META, start=start, **meta), programs, rows, (check,), (Exec(0, None, 1),))
+
+
+def test_nothing() -> None:
+    with pytest.raises(InputError, match="nothing to merge"):
+        merge([])
+
+
+def test_two_architectures() -> None:
+    with pytest.raises(InputError, match=r"aarch64, x86_64") as caught:
+        merge([trace_of(), trace_of(arch="aarch64")])
+    assert "\n" not in str(caught.value)
+
+
+def test_thousand() -> None:
+    """Many traces at once are one trace, as many as were given, and no larger than their union."""
+    many = [trace_of(60, start=f"2026-01-01T00:{n // 60:02}:{n % 60:02}+00:00", programs=(Program(f"/p{n % 7}"),)) for n in range(1000)]
+    merged = merge(many)
+    assert merged.meta.runs == 1000
+    assert merged.meta.start == many[0].meta.start
+    assert merged.meta.duration == 1000.0
+    assert len(merged.programs) == 7
+    assert len(merged.syscalls) == 60
+    assert {row.calls for row in merged.syscalls} == {1000}
+    assert {row.runs for row in merged.syscalls} == {1000}
+    assert len(merged.capabilities) == 1
+    assert sum(row.count for row in merged.execs) == 1000
+    # As a reduction one by one: the same trace.
+    step = many[0]
+    for trace in many[1:50]:
+        step = merge([step, trace])
+    assert to_dict(step) == to_dict(merge(many[:50]))
+
+
+def test_meta_of_the_earliest() -> None:
+    early = trace_of(start="2026-01-01T00:00:00+00:00", argv=("z",), cwd="/early", gid=7, groups=(7,))
+    late = trace_of(start="2026-01-02T00:00:00+00:00", argv=("a",), cwd="/late")
+    for order in ([early, late], [late, early]):
+        meta = merge(order).meta
+        assert (meta.argv, meta.cwd, meta.gid, meta.groups) == (("z",), "/early", 7, (7,))
+
+
+def test_uid_of_the_most_privileged_and_worst_exit() -> None:
+    merged = merge([trace_of(uid=1000, exit_status=None), trace_of(uid=0, exit_status=143), trace_of(uid=5, exit_status=1)]).meta
+    assert merged.uid == 0
+    assert merged.exit_status == 143
+    assert merge([trace_of(exit_status=None), trace_of(exit_status=None)]).meta.exit_status is None
+
+
+def test_two_files_under_one_path() -> None:
+    """Neither hash would be true of both, in whatever order a third comes."""
+    rows = [trace_of(programs=(Program("/a", sha256=digit * 64, build_id="ab"),)) for digit in "010"]
+    for order in (rows, rows[::-1], [rows[0], rows[2], rows[1]]):
+        program = merge(order).programs[0]
+        assert program.sha256 is None
+        assert program.build_id == "ab"
+    assert merge([rows[0], rows[2]]).programs[0].sha256 == "0" * 64

@@ -1,0 +1,397 @@
+"""Traces as files: the schema is what is written, what is written is what is read, and nothing else is accepted."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from unit.trace.strategies import traces
+
+from profiler.errors import InputError, OutputError
+from profiler.trace import model
+from profiler.trace.model import Arguments, Program, Results, Syscall, Trace
+from profiler.trace.store import READ_LIMIT_BYTES, dumps, from_dict, loads, read_limited, read_trace, to_dict, write_trace
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+MANY = settings(RELAXED, max_examples=200)
+
+
+@cache
+def validator() -> Draft202012Validator:
+    schema = json.loads((CHECKOUT / "docs" / "trace.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def example_trace(**meta: Any) -> Trace:
+    """A small trace that has every kind of row."""
+    given_meta = {
+        "tool": "profgen 0", "tracer": "ptrace", "features": ("x",), "kernel": "6.1", "arch": "x86_64", "distribution": None,
+        "libc": None, "argv": ("ls", "/"), "cwd": "/", "uid": 0, "gid": 0, "groups": (0, 4), "no_new_privs": False,
+        "start": "2026-01-01T00:00:00+00:00", "duration": 1.5, "exit_status": 0, "complete": True, "losses": {}, "last_new": 0.25,
+    }  # fmt: skip
+    return Trace(
+        model.Meta(**(given_meta | meta)),
+        (Program("/bin/ls", None, "ls", "0" * 64, "ab" * 20, 1), Program("/x", "/bin/sh")),
+        (
+            Syscall(
+                "x86_64", 41, "socket", 3, Results(1, {"EPERM": 2}), 0.0, 1.0, {0: 2, 1: 1},
+                Arguments(("domain", "type"), {(2, 1): frozenset({0}), (10, (1 << 64) - 1): frozenset({0, 1})}),
+            ),
+            Syscall("i386", 999, None, 1, Results(), 0.5, 0.5, {1: 1}),
+        ),
+        (
+            model.Capability(
+                "CAP_CHOWN", "initial", "granted", None, True, False, 1, 0.0, 0.0, frozenset({0}), {"chown": 1},
+                (("cap_capable", "capable"),),
+            ),
+        ),
+        (model.Exec(0, None, 1), model.Exec(1, 0, 2)),
+    )  # fmt: skip
+
+
+# -- the schema ----------------------------------------------------------------------------------------------------
+
+
+@RELAXED
+@given(traces())
+def test_schema_accepts_what_is_written(trace: Trace) -> None:
+    validator().validate(to_dict(trace))
+
+
+@RELAXED
+@given(traces())
+def test_round_trip(trace: Trace) -> None:
+    text = dumps(trace)
+    again = loads(text.encode("ascii"), "x")
+    assert dumps(again) == text
+    assert to_dict(again) == to_dict(trace)
+
+
+@pytest.mark.parametrize("command", [["ls", "/"], ["sh", "-c", "ls / | cat; /bin/echo \u00fc; exit 3"]], ids=["ls", "sh"])
+def test_real_traces_validate(command: list[str], tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "profiler", "record", "--tracer", "ptrace", "-q", "-o", "out.json", "--", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    assert result.returncode == (0 if command[0] == "ls" else 3), result.stderr
+    text = (tmp_path / "out.json").read_bytes()
+    document = json.loads(text)
+    validator().validate(document)
+    assert document["syscalls"]
+    assert dumps(loads(text, "out.json")).encode() == text
+
+
+def test_schema_describes_every_member() -> None:
+    """No field of the model is missing, none is made up, each is described and required."""
+    definitions = validator().schema["$defs"]
+    shapes = {
+        "meta": model.Meta, "program": model.Program, "syscall": model.Syscall, "arguments": model.Arguments,
+        "capability": model.Capability, "exec": model.Exec,
+    }  # fmt: skip
+    assert set(definitions) == set(shapes)
+    for name, cls in shapes.items():
+        definition = definitions[name]
+        assert set(definition["properties"]) == set(cls.__dataclass_fields__), name
+    assert set(validator().schema["properties"]) == {"schema", *model.Trace.__dataclass_fields__}
+
+    def check(node: Any, where: str) -> None:
+        if isinstance(node, list):
+            for item in node:
+                check(item, where)
+        if not isinstance(node, dict):
+            return
+        if node.get("type") == "object" and "properties" in node:
+            assert node["additionalProperties"] is False, where
+            assert set(node["required"]) == set(node["properties"]), where
+            for name, member in node["properties"].items():
+                assert member.get("description") or "$ref" in member, f"{where}.{name}"
+        for name, member in node.items():
+            check(member, f"{where}.{name}")
+
+    check(validator().schema, "$")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda d: d.update(more=1),
+        lambda d: d["meta"].pop("uid"),
+        lambda d: d["meta"].update(groups=[True]),
+        lambda d: d["syscalls"][0].update(abi="mips"),
+        lambda d: d["syscalls"][0]["arguments"]["values"][0]["value"].append(1 << 64) if d["syscalls"][0]["arguments"] else d.clear(),
+        lambda d: d["capabilities"][0].update(namespace="other"),
+        lambda d: d["execs"][0].update(by=-1),
+        lambda d: d["programs"][0].update(sha256="00"),
+    ],
+)
+def test_schema_refuses(spoil: Callable[[Any], Any]) -> None:
+    document = json.loads(dumps(example_trace()))
+    spoil(document)
+    assert not validator().is_valid(document)
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_write_and_read(tmp_path: Path) -> None:
+    trace = example_trace(argv=(b"\xff\xfe".decode("utf-8", "surrogateescape"), "\n"), cwd="/\udc80")
+    write_trace(trace, tmp_path / "t.json")
+    assert (tmp_path / "t.json").read_bytes().isascii()
+    assert read_trace(tmp_path / "t.json") == read_trace(str(tmp_path / "t.json"))
+    assert to_dict(read_trace(tmp_path / "t.json")) == to_dict(trace)
+    assert os.fsencode(read_trace(tmp_path / "t.json").meta.argv[0]) == b"\xff\xfe"
+
+
+def test_same_data_whatever_the_order_of_rows() -> None:
+    trace = example_trace()
+    turned = Trace(trace.meta, trace.programs, trace.syscalls[::-1], trace.capabilities, trace.execs[::-1])
+    assert dumps(turned) == dumps(trace)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path, Path("/proc/self/mem")):
+        one_line(lambda path=path: read_trace(path))
+    with pytest.raises(OutputError):
+        write_trace(example_trace(), tmp_path / "none" / "t.json")
+
+
+def test_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(READ_LIMIT_BYTES + 1)  # sparse
+    assert "larger than" in one_line(lambda: read_trace(path))
+    path.write_bytes(b"12345")
+    assert read_limited(path, 5) == b"12345"
+    assert "larger than" in one_line(lambda: read_limited(path, 4))
+
+
+# -- junk ----------------------------------------------------------------------------------------------------------
+
+
+def one_line(call: Callable[[], object]) -> str:
+    """The message of the InputError it must raise: one line, printable as it stands, and not a book."""
+    with pytest.raises(InputError) as caught:
+        call()
+    return check_message(caught.value)
+
+
+def check_message(error: InputError) -> str:
+    message = str(error)
+    assert message
+    assert message.isprintable(), repr(message)
+    assert len(message) < 1000
+    assert error.exit_code == 2
+    return message
+
+
+def accepted(call: Callable[[], Trace]) -> Trace | None:
+    """Either a trace that can be written again, or an InputError."""
+    try:
+        trace = call()
+    except InputError as error:
+        check_message(error)
+        return None
+    again = dumps(trace)
+    assert dumps(loads(again.encode("ascii"), "again")) == again
+    return trace
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "not JSON"),
+        (b"\0" * 64, "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        (b"null", "no schema"),
+        (b"[]", "no schema"),
+        (b'{"schema": 1}', "no schema"),
+        (b'{"schema": "profgen.trace/2"}', "newer profgen"),
+        (b'{"schema": "profgen.policy/1"}', "not a trace"),
+        (b'{"schema": "profgen.trace/1"}', "programs"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"1" * 5000, "not JSON"),
+        (b"\x00\xff" * 500_000, "not JSON"),
+        (b"x" * 10_000_000, "not JSON"),
+        (b'{"schema": "a\\nb\\u001b[31m"}', "not a trace"),
+    ],
+)
+def test_junk(text: bytes, says: str) -> None:
+    assert says in one_line(lambda: loads(text, "junk"))
+
+
+@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
+def test_words_that_are_no_json(name: str) -> None:
+    text = dumps(example_trace()).replace('"duration": 1.5', f'"duration": {name}')
+    assert name in text
+    assert "no JSON number" in one_line(lambda: loads(text.encode(), "x"))
+
+
+@MANY
+@given(st.binary(max_size=200))
+def test_any_bytes(data: bytes) -> None:
+    one_line(lambda: loads(data, "x"))
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.sampled_from([-1, 0, 1, 2, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 64), 10**400, 0.5, -0.0, 1e308, float("inf"), 1e12])
+    | st.sampled_from(["", "0", "1", "-1", " 1", "1_0", "\u0661", "99", "x", "\n", "\x1b[2J", "\ud800", "a" * 5000]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["", "0", "a", "value", "\n\x1b", "1" * 3000]), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def nodes(document: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [place]
+    if isinstance(document, dict):
+        for key in document:
+            found += nodes(document[key], (*place, key))
+    elif isinstance(document, list):
+        for key, item in enumerate(document):
+            found += nodes(item, (*place, key))
+    return found
+
+
+def parent_of(document: Any, place: tuple[Any, ...]) -> Any:
+    for key in place[:-1]:
+        document = document[key]
+    return document
+
+
+@MANY
+@given(st.data())
+def test_mutated(data: st.DataObject) -> None:
+    document = json.loads(dumps(example_trace()))
+    for _ in range(data.draw(st.integers(1, 3))):
+        places = [place for place in nodes(document) if place]
+        if not places:
+            break
+        place = data.draw(st.sampled_from(places))
+        above = parent_of(document, place)
+        action = data.draw(st.sampled_from(["delete", "replace", "replace", "duplicate", "rename"]))
+        if action == "delete":
+            del above[place[-1]]
+        elif action == "replace":
+            above[place[-1]] = data.draw(JSON_VALUES)
+        elif action == "duplicate" and isinstance(above, list):
+            above.append(copy.deepcopy(above[place[-1]]))
+        elif isinstance(above, dict):
+            above[data.draw(st.sampled_from(["0", "7", "-1", "", "\n", "\x1b[2J", "x" * 3000, "\u0661", "1e0"]))] = above.pop(place[-1])
+    accepted(lambda: from_dict(document))
+    # The same, as text: numbers out of a double's range become infinite on the way.
+    text = json.dumps(document).replace("Infinity", "1e999").encode()
+    accepted(lambda: loads(text, "x"))
+
+
+@RELAXED
+@given(st.data())
+def test_truncated(data: st.DataObject) -> None:
+    text = dumps(example_trace()).rstrip().encode()
+    one_line(lambda: loads(text[: data.draw(st.integers(0, len(text) - 1))], "x"))
+
+
+@RELAXED
+@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=3))
+def test_bytes_changed(position: int, change: bytes) -> None:
+    text = dumps(example_trace()).encode()
+    position %= len(text)
+    accepted(lambda: loads(text[:position] + change + text[position + len(change) :], "x"))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("execs", 0, "program", 2),
+        ("execs", 0, "program", True),
+        ("execs", 0, "program", -1),
+        ("execs", 1, "by", 7),
+        ("execs", 1, "by", "0"),
+        ("capabilities", 0, "programs", [float("inf")]),
+        ("capabilities", 0, "programs", [0.5]),
+        ("capabilities", 0, "programs", ["0"]),
+        ("capabilities", 0, "programs", [None]),
+        ("capabilities", 0, "verdict", "maybe"),
+        ("capabilities", 0, "chains", [["a", 1]]),
+        ("capabilities", 0, "chains", ["abc"]),
+        ("syscalls", 1, "programs", {"2": 1}),
+        ("syscalls", 1, "programs", {"0": 1, "00": 2}),
+        ("syscalls", 1, "programs", {"0": -1}),
+        ("syscalls", 1, "programs", {"\u0661": 1}),
+        ("syscalls", 1, "programs", {"\x1b[2J": "x"}),
+        ("syscalls", 1, "results", "errors", {"a\nb": "x"}),
+        ("syscalls", 1, "results", "errors", {"a" * 5000: "x"}),
+        ("syscalls", 1, "number", 1 << 70),
+        ("syscalls", 1, "number", -1),
+        ("syscalls", 1, "number", 1.0),
+        ("syscalls", 1, "calls", -1),
+        ("syscalls", 1, "calls", 1 << 64),
+        ("syscalls", 1, "calls", True),
+        ("syscalls", 1, "first", -0.5),
+        ("syscalls", 1, "first", float("inf")),
+        ("syscalls", 1, "first", 10**400),
+        ("syscalls", 1, "arguments", "fields", ["one"]),
+        ("syscalls", 1, "arguments", "values", 0, "value", [1]),
+        ("syscalls", 1, "arguments", "values", 0, "value", [1, 1 << 64]),
+        ("syscalls", 1, "arguments", "values", 0, "value", [1, True]),
+        ("syscalls", 1, "arguments", "values", 0, "programs", [9]),
+        ("meta", "groups", [True]),
+        ("meta", "groups", [-1]),
+        ("meta", "exit_status", 1 << 70),
+        ("meta", "exit_status", True),
+        ("meta", "uid", -1),
+        ("meta", "argv", "ls"),
+        ("meta", "losses", {"tasks": 1.5}),
+    ],
+    ids=lambda place: ".".join(str(part)[:12] for part in place).encode("ascii", "backslashreplace").decode().replace("\x1b", "ESC"),
+)
+def test_out_of_place(place: tuple[Any, ...]) -> None:
+    """Each of these would be a lie further on; the schema refuses them too."""
+    document = json.loads(dumps(example_trace()))
+    # to_dict sorts the syscalls: i386 first, x86_64 with its arguments second.
+    assert document["syscalls"][1]["name"] == "socket"
+    *path, value = place
+    parent_of(document, tuple(path))[path[-1]] = value
+    one_line(lambda: from_dict(document))
+
+
+def test_duplicate_syscall() -> None:
+    document = json.loads(dumps(example_trace()))
+    document["syscalls"].append(document["syscalls"][0])
+    assert "twice" in one_line(lambda: from_dict(document))
+
+
+def test_message_names_the_file_and_the_place() -> None:
+    document = json.loads(dumps(example_trace()))
+    del document["syscalls"][1]["calls"]
+    message = one_line(lambda: from_dict(document, "some.trace.json"))
+    assert "some.trace.json" in message
+    assert "syscalls[1]" in message
+    assert "'calls'" in message
+
+
+@example("a\nb.json")
+@example("\x1b[2J")
+@example("\udcff")
+@given(st.text(max_size=20))
+def test_message_with_any_file_name(name: str) -> None:
+    for text in (b"", b"{}", dumps(example_trace()).encode().replace(b'"calls"', b'"calles"')):
+        one_line(lambda text=text: loads(text, name))
