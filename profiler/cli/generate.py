@@ -157,6 +157,10 @@ def generate(
     for row in policy.unknown:
         _warn(f"warning: syscall number {row.number} ({row.abi}) has no known name and is in no profile: {'; '.join(row.because)}")
 
+    for check in policy.capabilities:
+        if check.use == "needed" and check.name not in policy.needed():
+            _warn(f"warning: capability {check.name} has no known name and is in no profile: {'; '.join(check.because)}")
+
     # Everything is rendered before anything is written: a failure leaves every old file as it was.
     files = _outputs(policy, chosen, render_options)
     _deliver(files, chosen, output, from_policy)

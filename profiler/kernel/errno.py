@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 
+FIRST_INTERNAL = 512
+"""Numbers from here on are the kernel's own (include/linux/errno.h); a profile cannot answer with them."""
+
 _INTERNAL = {
     512: "ERESTARTSYS",
     513: "ERESTARTNOINTR",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
 from profiler.policy.model import Options, Policy, Workload
 from profiler.policy.passes.arguments import arguments
@@ -35,6 +36,9 @@ def passes(options: Options) -> list[Pass]:
 def _start(trace: Trace, options: Options) -> Policy:
     native = trace.meta.arch
     seen = {row.abi for row in trace.syscalls}
+    for abi in sorted({native, *seen}):
+        if abi not in ABIS:
+            raise InputError(f"the trace is of architecture {printable(abi)!r}: profgen knows {', '.join(ABIS)}")
     meta = trace.meta
     runtime = options.runtime + (f" {options.runtime_version}" if options.runtime_version else "")
     return Policy(
@@ -53,7 +57,7 @@ def _start(trace: Trace, options: Options) -> Policy:
 
 
 def derive(trace: Trace, options: Options) -> Policy:
-    """The policy of a trace. Raises InputError for an unknown runtime or a malformed version."""
+    """The policy of a trace. Raises InputError for an unknown architecture or runtime, or a malformed version."""
     policy = _start(trace, options)
     for step in passes(options):
         policy = step(policy, trace, options)

@@ -139,8 +139,9 @@ class Policy:
         return tuple(sorted(rows, key=lambda entry: (order.get(entry.abi, len(order)), entry.abi, entry.name)))
 
     def needed(self) -> tuple[str, ...]:
-        """Names of the capabilities the workload needs, in the kernel's order."""
-        return tuple(sorted((row.name for row in self.capabilities if row.use == "needed"), key=capability_order))
+        """Names of the capabilities the workload needs, in the kernel's order. Numbers without a name are left out."""
+        names = (row.name for row in self.capabilities if row.use == "needed" and number_of(row.name) is not None)
+        return tuple(sorted(names, key=capability_order))
 
     def permits(self, abi: str, name: str, arguments: Sequence[int]) -> bool:
         """Whether a call is allowed, as this ABI makes it, with these six registers."""

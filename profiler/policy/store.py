@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -13,6 +14,7 @@ from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
 from profiler.kernel.arguments import ArgumentSpec, parse, render, spec_for
 from profiler.kernel.capabilities import number_of as capability_number
+from profiler.kernel.errno import FIRST_INTERNAL
 from profiler.kernel.errno import number_of as errno_number
 from profiler.kernel.syscalls import known_names, number_of
 from profiler.policy.model import (
@@ -58,6 +60,8 @@ _COMMENTS = {
 
 
 _WIDTH = 118
+_UNNAMED = re.compile(r"CAP_[0-9]{1,3}\Z")
+"""A capability newer than the list: kept for people, granted by no profile."""
 
 
 def _lines(key: str, value: Any, indent: str) -> Iterator[str]:
@@ -368,7 +372,7 @@ class _Reader:
                 self.fail(where, "is allowed as well: remove one of the two")
             data = self.keys(item, where, ("errno", "because"))
             errno = self.typed(data["errno"], str, f"{where}.errno")
-            if not 0 < (errno_number(errno) or 0) < 512:
+            if not 0 < (errno_number(errno) or 0) < FIRST_INTERNAL:
                 self.fail(f"{where}.errno", f"unknown error {errno!r}")
             rows.append(Refused(name, errno, self.texts(data["because"], f"{where}.because")))
         return tuple(rows)
@@ -389,7 +393,7 @@ class _Reader:
         for use, names in self.keys(value, "capabilities", (), USES).items():
             for name, item in self.mapping(names or {}, f"capabilities.{use}").items():
                 where = f"capabilities.{use}.{name}"
-                if capability_number(name) is None:
+                if capability_number(name) is None and not _UNNAMED.match(name):
                     self.fail(where, f"unknown capability {name!r}")
                 if any(row.name == name for row in rows):
                     self.fail(where, "is listed under another use as well")

@@ -12,12 +12,24 @@ from dataclasses import replace
 from profiler.kernel.arguments import CLONE3_NAMESPACE_FLAGS, CLONE_INTO_CGROUP, render, spec_for
 from profiler.kernel.equivalents import same_values
 from profiler.policy.model import Allowed, Options, Policy, Refused
+from profiler.policy.passes.observed import name_for
 from profiler.policy.rules import TooWide, is_widened, rules_for
 from profiler.trace.model import Arguments, Trace
 
 Seen = dict[tuple[str, str], Arguments]
 
 _NO_FLAGS = frozenset({"fork", "vfork"})
+
+
+def _seen(trace: Trace) -> Seen:
+    """Recorded arguments by (ABI, name); those that another version of profgen recorded otherwise are left out."""
+    seen: Seen = {}
+    for row in trace.syscalls:
+        name = name_for(row)
+        spec = spec_for(name, row.abi) if name else None
+        if name and spec and row.arguments and row.arguments.fields == spec.fields:
+            seen[row.abi, name] = row.arguments
+    return seen
 
 
 def _values(seen: Seen, abi: str, names: Iterable[str]) -> list[tuple[int, ...]] | None:
@@ -110,7 +122,7 @@ def _without_clone3(policy: Policy, seen: Seen) -> Policy:
 
 def arguments(policy: Policy, trace: Trace, options: Options) -> Policy:
     """Give observed and equivalent entries the rules that the values seen call for."""
-    seen: Seen = {(row.abi, row.name): row.arguments for row in trace.syscalls if row.name and row.arguments}
+    seen = _seen(trace)
     policy = _without_clone3(policy, seen)
     entries = []
     for entry in policy.syscalls:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from profiler.kernel.errno import FIRST_INTERNAL, number_of
 from profiler.policy.model import Allowed, Options, Policy, Refused
-from profiler.policy.passes.observed import count
+from profiler.policy.passes.observed import count, name_for
 from profiler.trace.model import Trace
 
 NO_FAILURE = frozenset(
@@ -30,7 +31,7 @@ def failed_probes(policy: Policy, trace: Trace, options: Options) -> Policy:
 
     A refused call that had one error only keeps that error, so the program sees what it saw.
     """
-    rows = {(row.abi, row.name): row for row in trace.syscalls}
+    rows = {(row.abi, name_for(row)): row for row in trace.syscalls}
     entries: list[Allowed] = []
     refused: list[Refused] = []
     for entry in policy.syscalls:
@@ -42,8 +43,9 @@ def failed_probes(policy: Policy, trace: Trace, options: Options) -> Policy:
         text = ", ".join(f"{name}: {count(number)}" for name, number in sorted(errors.items()))
         because = (*entry.because, f"never seen to succeed ({text})")
         if options.drop_failing:
-            errno = next(iter(errors)) if len(errors) == 1 else "EPERM"
-            refused.append(Refused(entry.name, errno, because))
+            only = next(iter(errors)) if len(errors) == 1 else ""
+            known = 0 < (number_of(only) or 0) < FIRST_INTERNAL
+            refused.append(Refused(entry.name, only if known else "EPERM", because))
         else:
             entries.append(replace(entry, because=because, failed=tuple(sorted(errors))))
     allowed = {entry.name for entry in entries}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from profiler.errors import InputError
+from profiler.kernel.syscalls import name_of, number_of
 from profiler.policy.model import Allowed, Options, Policy, Unknown
 from profiler.quoting import printable
 from profiler.trace.model import Program, Syscall, Trace
@@ -39,8 +41,31 @@ def reason(row: Syscall, trace: Trace) -> str:
     return f"observed ({text}{runs})"
 
 
+def name_for(row: Syscall) -> str | None:
+    """The row's name as this profgen's tables give it; None for a number without one.
+
+    A trace made by a newer profgen may know a name that these tables lack. Raises InputError when a name is given that
+    belongs to another number: such a trace was not written by a tracer.
+    """
+    ours = name_of(row.abi, row.number)
+    if row.name is None or row.name == ours:
+        return ours
+    number = number_of(row.abi, row.name)
+    if number is not None and number != row.number:
+        name = printable(row.name)
+        raise InputError(f"the trace says that {name} is syscall {row.number} of {row.abi}; it is {number}")
+    return row.name if number is not None else ours
+
+
 def observed(policy: Policy, trace: Trace, options: Options) -> Policy:
     """Add an entry for each row of the trace."""
-    entries = [Allowed("observed", row.abi, row.name, (reason(row, trace),)) for row in trace.syscalls if row.name is not None]
-    unknown = [Unknown(row.abi, row.number, (reason(row, trace),)) for row in trace.syscalls if row.name is None]
+    entries: list[Allowed] = []
+    unknown: list[Unknown] = []
+    for row in trace.syscalls:
+        name = name_for(row)
+        because = (reason(row, trace),)
+        if name is None:
+            unknown.append(Unknown(row.abi, row.number, because))
+        else:
+            entries.append(Allowed("observed", row.abi, name, because))
     return replace(policy, syscalls=policy.syscalls + tuple(entries), unknown=policy.unknown + tuple(unknown))
