@@ -8,21 +8,29 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from profiler.errors import OutputError
+from profiler.errors import InputError, OutputError
 
 RESERVE_BYTES = 1 << 20
 """Space asked for before a workload starts, so that a full disk is noticed then. A trace is typically 50 to 200 KiB."""
 
 
 def invoking_user() -> tuple[int, int] | None:
-    """(uid, gid) of the user who called sudo(8), from SUDO_UID and SUDO_GID; None when not root under sudo."""
-    if os.geteuid() != 0:
+    """(uid, gid) of the user who called sudo(8), from SUDO_UID and SUDO_GID; None when not root under sudo.
+
+    Raises InputError when they hold no ids: neither staying root nor guessing a user would be right.
+    """
+    if os.geteuid() != 0 or "SUDO_UID" not in os.environ:
         return None
-    try:
-        uid, gid = int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
-    except (KeyError, ValueError):
-        return None
+    uid, gid = _id("SUDO_UID"), _id("SUDO_GID")
     return (uid, gid) if uid != 0 else None
+
+
+def _id(variable: str) -> int:
+    text = os.environ.get(variable, "")
+    # 2**32 - 1 is no id: it means "leave unchanged" (setresuid(2)).
+    if not (text.isascii() and text.isdigit()) or int(text[:11]) >= (1 << 32) - 1:
+        raise InputError(f"{variable} is {text!r}, which is no id: unset it, or run profgen with sudo")
+    return int(text)
 
 
 @contextlib.contextmanager
@@ -67,6 +75,9 @@ class PendingFile:
         self._fd = self._dirfd = -1
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a directory; give a file name with -o")
+        if self.path.exists() and not self.path.is_file():
+            # Renaming a file over it would destroy a device or a pipe of the machine.
+            raise OutputError(f"cannot write {self.path}: it is a special file; give a regular file with -o")
         with as_invoking_user():
             try:
                 self._dirfd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

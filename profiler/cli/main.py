@@ -11,6 +11,7 @@ import click
 
 from profiler import __version__
 from profiler.errors import ProfgenError
+from profiler.quoting import printable
 
 COMMANDS = {
     "record": "Watch a command and write a trace of what it used.",
@@ -51,6 +52,7 @@ def cli(debug: bool) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run with these arguments and return the exit status. Never raises, unless ``--debug`` is given."""
+    _mend_standard_files()
     debug = "--debug" in arguments[: _before_command(arguments)]
     try:
         status = cli.main(args=list(arguments), prog_name="profgen", standalone_mode=False)
@@ -76,11 +78,22 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(f"internal error: {type(error).__name__}: {error} (profgen --debug shows where)", 125)
 
 
+def _mend_standard_files() -> None:
+    """Standard files that the caller closed must not become files of ours; what is put there closes on exec."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # takes the lowest free number, this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
 def _before_command(arguments: Sequence[str]) -> int:
     """Options in front of the subcommand are profgen's own; behind it, they may be the workload's."""
     return next((index for index, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
 
 
 def _fail(message: str, status: int) -> int:
-    print("profgen: " + " ".join(message.encode("utf-8", "backslashreplace").decode().split()), file=sys.stderr)
+    print(f"profgen: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
     return status

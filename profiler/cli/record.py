@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from profiler import __version__
 from profiler.errors import InputError
 from profiler.files import RESERVE_BYTES, PendingFile, as_invoking_user, invoking_user
 from profiler.kernel.abi import native_abi
+from profiler.quoting import printable
 from profiler.trace.model import Meta, Trace
 from profiler.trace.store import dumps
 from profiler.tracers.base import Options, Workload
@@ -26,6 +28,7 @@ from profiler.tracers.host import host, with_hashes
 from profiler.tracers.launch import find_program, quoted
 from profiler.tracers.recording import Recording
 from profiler.tracers.select import TRACERS, choose
+from profiler.tracers.supervisor import signals_held
 
 LOSS_STATUS = 125
 _LIVE_SECONDS = 0.2
@@ -56,10 +59,12 @@ def record(
     """
     if not command:
         raise click.UsageError("no command to record; try: profgen record -- ls /")
-    workload = _workload(command, user)
     path = Path(output) if output is not None else default_output(command[0])
-    with _pending(path) as pending:
+    with signals_held() as mask, _pending(path) as pending:
+        workload = _workload(command, user, mask)
         chosen, passed_over = choose(tracer)
+        if limits and chosen.name != "ebpf":
+            raise InputError(f"--limit sizes a store of the ebpf tracer; the {chosen.name} tracer has none")
         if not quiet and tracer == "auto" and passed_over:
             _say(f"recording with {chosen.name}; " + "; ".join(f"{name} is not to be had: {why}" for name, why in passed_over.items()))
         recording = Recording(native_abi())
@@ -95,7 +100,7 @@ def _limits(pairs: tuple[str, ...]) -> dict[str, int]:
     return limits
 
 
-def _workload(command: tuple[str, ...], user: str | None) -> Workload:
+def _workload(command: tuple[str, ...], user: str | None, mask: frozenset[signal.Signals]) -> Workload:
     env = dict(os.environ)
     identity: tuple[int, int, tuple[int, ...]] | None = None
     entry: pwd.struct_passwd | None = None
@@ -118,7 +123,7 @@ def _workload(command: tuple[str, ...], user: str | None) -> Workload:
             raise InputError("--user needs root; run profgen with sudo, or as that user")
         if os.geteuid() != 0 or (identity[0] == 0 and os.getuid() == 0 and user is None):
             identity = None
-    return Workload(command, find_program(command[0], env), env, os.getcwd(), identity)
+    return Workload(command, find_program(command[0], env), env, os.getcwd(), identity, mask)
 
 
 @contextlib.contextmanager
@@ -166,7 +171,7 @@ def _no_new_privs() -> bool:
 
 
 def _say(text: str) -> None:
-    print(f"profgen: {text}", file=sys.stderr)
+    print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
 def _count(number: int, noun: str, plural: str | None = None) -> str:
@@ -225,7 +230,6 @@ def _summary(trace: Trace, path: Path) -> None:
     if meta.duration >= 1:
         advice = "; a longer load may show more" if quiet_for < meta.duration / 4 else ""
         _say(f"the last new item came {quiet_for:.1f}s before the end{advice}")
-    shown = str(path) if str(path).isprintable() else quoted(str(path))
     directory = f"{path.name.removesuffix('.json').removesuffix('.trace')}.profile"
-    _say(f"wrote {shown}")
-    _say(f"next: profgen generate {shlex.quote(shown)} -o {shlex.quote(directory if directory.isprintable() else 'profile')}")
+    _say(f"wrote {path}")
+    _say(f"next: profgen generate {shlex.quote(str(path))} -o {shlex.quote(directory)}")

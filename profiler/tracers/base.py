@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,13 +15,17 @@ GRACE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Workload:
-    """The command to run. ``path`` is the file to execute, already found; ``user`` is (uid, gid, groups) to become, or None to stay."""
+    """The command to run. ``path`` is the file to execute, already found; ``user`` is (uid, gid, groups) to become, or None to stay.
+
+    ``mask`` is the signal mask it starts with: profgen itself has signals blocked by then (supervisor.py).
+    """
 
     argv: tuple[str, ...]
     path: str
     env: Mapping[str, str]
     cwd: str
     user: tuple[int, int, tuple[int, ...]] | None = None
+    mask: frozenset[signal.Signals] = frozenset()
 
 
 @dataclass(frozen=True)

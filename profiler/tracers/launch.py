@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from profiler.errors import CommandNotExecutable, CommandNotFound, ProfgenError
+from profiler.quoting import printable
 from profiler.tracers.base import Workload
 
 FORWARDED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
@@ -41,8 +42,16 @@ def find_program(command: str, env: Mapping[str, str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """A name that a stranger may have chosen, safe for a terminal."""
-    return ascii(text)
+    """A name that a stranger may have chosen, as a message shows it."""
+    return f"'{printable(text)}'"
+
+
+class Ended(ProfgenError):
+    """The workload was ended by a signal before it began to execute."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("the command was ended before it started")
+        self.exit_code = status
 
 
 @dataclass
@@ -85,10 +94,10 @@ class Child:
         self._gate = self._failure = -1
 
 
-def spawn(workload: Workload, mask: set[signal.Signals], before_user: Callable[[], None] | None = None) -> Child:
+def spawn(workload: Workload, before_user: Callable[[], None] | None = None) -> Child:
     """Fork a child that waits to be released, then becomes the user, then executes.
 
-    ``mask`` is the signal mask to give it back. ``before_user`` runs in the child after the gate, still with all
+    ``before_user`` runs in the child after the gate, still with all
     rights. File descriptors other than the standard ones pass as they are inheritable.
     """
     gate_read, gate_write = os.pipe()
@@ -115,7 +124,9 @@ def spawn(workload: Workload, mask: set[signal.Signals], before_user: Callable[[
                 os.setgroups(groups)
                 os.setresgid(gid, gid, gid)
                 os.setresuid(uid, uid, uid)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, workload.mask)
             if os.getppid() != parent:
                 os._exit(125)
             step = "exec"

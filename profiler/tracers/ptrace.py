@@ -28,7 +28,7 @@ from profiler.kernel.syscalls import name_of
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.host import identify_process, read_memory
 from profiler.tracers.infer import Call, Inference
-from profiler.tracers.launch import shell_status, spawn
+from profiler.tracers.launch import Ended, shell_status, spawn
 from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
 from profiler.tracers.supervisor import Supervisor, note_survivors
 
@@ -183,7 +183,7 @@ class _Run:
         self.recording.no_new_privs = not _has_sys_admin()
         self.recording.features += ["capabilities:inferred", "results:until-first-success"]
         with Supervisor(lambda: list(self.tracees), self.options.duration) as supervisor:
-            child = spawn(self.workload, supervisor.mask, lambda: _install_filter(self.recording.no_new_privs))
+            child = spawn(self.workload, lambda: _install_filter(self.recording.no_new_privs))
             self.main = child.pid
             try:
                 if _ptrace(PTRACE_SEIZE, child.pid, 0, OPTIONS) == ctypes.c_ulong(-1).value:
@@ -198,7 +198,7 @@ class _Run:
                 raise
             failure = child.exec_failure()
             if not self.started:
-                raise failure or TracerError("the workload was killed before it started")
+                raise failure or Ended(shell_status(status))
             return shell_status(status)
 
     def _kill_all(self) -> None:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from profiler.tracers.base import GRACE_SECONDS
 from profiler.tracers.launch import FORWARDED
@@ -16,8 +16,24 @@ from profiler.tracers.launch import FORWARDED
 _TICK_SECONDS = 0.25
 
 
+@contextlib.contextmanager
+def signals_held() -> Iterator[frozenset[signal.Signals]]:
+    """FORWARDED signals wait, in this thread and those started from it; yields the mask from before.
+
+    They are held from before the output file is opened until the trace is written, so that no signal costs the trace.
+    """
+    before = frozenset(signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED))
+    try:
+        yield before
+    finally:
+        # What is still pending was meant for the run that has ended.
+        while signal.sigtimedwait(FORWARDED, 0) is not None:
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Supervisor:
-    """While entered: FORWARDED signals to profgen go to the workload.
+    """While entered: FORWARDED signals to profgen, which must be held, go to the workload.
 
     A signal that the terminal sent (si_code > 0, sigaction(2)) reached the whole foreground process group already and
     is not sent twice. When the workload's main process has ended and only descendants remain, a signal ends those.
@@ -30,10 +46,8 @@ class Supervisor:
         self._main_ended = False
         self._finished = threading.Event()
         self._thread: threading.Thread | None = None
-        self.mask: set[signal.Signals] = set()
 
     def __enter__(self) -> Supervisor:
-        self.mask = {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,10 +56,6 @@ class Supervisor:
             assert self._thread.ident is not None
             signal.pthread_kill(self._thread.ident, signal.SIGUSR2)  # wakes its sigtimedwait
             self._thread.join()
-        # What is still pending was meant for the run that has ended.
-        while signal.sigtimedwait(FORWARDED, 0) is not None:
-            pass
-        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
 
     def start(self, main: int) -> None:
         """Begin, once the workload's main process exists."""

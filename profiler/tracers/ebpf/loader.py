@@ -36,11 +36,11 @@ DEFAULT_LIMITS: Mapping[str, int] = {
     "results": 16384,
     "arguments": 65536,
     "capabilities": 16384,
-    "stacks": 16384,
+    "stacks": 4096,
     "execs": 8192,
     "events": 1024,
 }
-"""Sizes of the kernel's stores, in entries; ``events`` in pages of 4 KiB, a power of two. About 20 MiB together, and 1 MiB a processor."""
+"""Sizes of the kernel's stores, in entries; ``events`` in pages of 4 KiB, a power of two. About 22 MiB together, and 1 MiB a processor."""
 
 BPF_PROG_LOAD, BPF_OBJ_GET_INFO_BY_FD, BPF_RAW_TRACEPOINT_OPEN = 5, 15, 17
 PROG_TYPE_TRACING, PROG_TYPE_LSM = 26, 29
@@ -52,8 +52,9 @@ _OFFSETS = {
     "TASK_REAL_CRED": ("task_struct", "real_cred"),
     "TASK_FS": ("task_struct", "fs"),
     "TASK_MM": ("task_struct", "mm"),
-    "TASK_PID": ("task_struct", "pid"),
-    "TASK_TGID": ("task_struct", "tgid"),
+    "TASK_THREAD_PID": ("task_struct", "thread_pid"),
+    "PID_LEVEL": ("pid", "level"),
+    "PID_NUMBERS": ("pid", "numbers"),
     "MM_ARG_START": ("mm_struct", "arg_start"),
     "CRED_USER_NS": ("cred", "user_ns"),
     "CRED_UID": ("cred", "uid"),

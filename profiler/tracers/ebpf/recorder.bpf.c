@@ -18,7 +18,7 @@ enum state { STATE_ARMED = 1, STATE_STARTING, STATE_RECORDING };
 enum stat {
     LOST_TASKS, LOST_PROGRAMS, LOST_SYSCALLS, LOST_ARGUMENTS, LOST_RESULTS, LOST_CAPABILITIES, LOST_STACKS, LOST_EVENTS,
     LOST_EXECS, LOST_PATHS,
-    STAT_LIVE, STAT_LAST_NEW, STAT_PROGRAMS, STAT_START_NS, STAT_SIZE,
+    STAT_LIVE, STAT_LAST_NEW, STAT_PROGRAMS, STAT_SIZE,
 };
 
 #define NUMBERS 512 /* native numbers counted in arrays; larger ones go to a hash */
@@ -37,10 +37,9 @@ struct task_state {
     u64 last_values[3];
     u64 check_cred;     /* a capability check in flight (kprobe way) */
     u64 check_ns;
+    u64 check_stack;
     u32 check_cap;
-    s32 check_stack;
     u32 check_options;
-    u32 pad;
 };
 
 struct counts { u64 calls[NUMBERS]; };
@@ -50,12 +49,16 @@ struct syscall_value { u64 calls; u64 first; u64 ok; };
 struct result_key { u32 program; u32 abi; u64 number; u64 error; };
 struct spec { u32 count; u32 pointer; u32 position[3]; u32 pad; u64 mask[3]; };
 struct argument_key { u32 program; u32 abi; u64 number; u64 value[3]; };
-struct check_key { u32 program; u32 abi; u64 number; u32 cap; u32 child; u32 refused; u32 audited; u32 overridden; u32 idle; s64 stack; };
+struct check_key { u32 program; u32 abi; u64 number; u32 cap; u32 child; u32 refused; u32 audited; u32 overridden; u32 idle; u32 pad; u64 stack; };
 struct check_value { u64 count; u64 first; u64 last; };
 /* The leaf's name tells hard links apart; a script has its interpreter's file, so its own name (the end of it) is added. */
 #define SCRIPT_TEXT 256
 struct file_key { u64 dev; u64 inode; u64 parent; u64 mount; u64 directory; char name[64]; char script[SCRIPT_TEXT]; };
 struct exec_key { u32 by; u32 program; };
+
+/* The kernel's own stack map loses one of two stacks that fall into one bucket; a hash map loses none before it is full. */
+#define FRAMES 48
+struct stack { u64 address[FRAMES]; };
 
 #define TEXT 4096
 #define PATH_TEXT (2 * TEXT)
@@ -83,12 +86,14 @@ BPF_ARRAY(specs, struct spec, ABIS * NUMBERS);
 BPF_TABLE("hash", struct argument_key, u8, arguments, LIMIT_ARGUMENTS);
 BPF_ARRAY(argument_counts, u32, ABIS * NUMBERS);
 BPF_TABLE("hash", struct check_key, struct check_value, checks, LIMIT_CAPABILITIES);
-BPF_TABLE("stacktrace", int, struct bpf_stacktrace, stacks, LIMIT_STACKS);
+BPF_TABLE("hash", u64, struct stack, stacks, LIMIT_STACKS);
+BPF_PERCPU_ARRAY(stack_scratch, struct stack, 1);
 BPF_TABLE("hash", struct exec_key, u64, execs, LIMIT_EXECS);
 BPF_TABLE("hash", u32, u32, live, LIMIT_TASKS);
 BPF_RINGBUF_OUTPUT(events, LIMIT_EVENT_PAGES);
 BPF_ARRAY(stats, u64, STAT_SIZE);
 BPF_ARRAY(start_ns, u64, 1);
+BPF_ARRAY(start_level, u32, 1);
 BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
 
 #define TEXT_OF(x) #x
@@ -202,9 +207,8 @@ int on_sys_enter(u64 *ctx)
         int zero = 0;
         u64 ns = read64(LOAD64(task, OFFSET_TASK_REAL_CRED) + OFFSET_CRED_USER_NS);
         start_ns.update(&zero, &ns);
-        int stat = STAT_START_NS;
-        u64 now = bpf_ktime_get_ns();
-        stats.update(&stat, &now);
+        u32 level = read32(read64((u64)task + OFFSET_TASK_THREAD_PID) + OFFSET_PID_LEVEL);
+        start_level.update(&zero, &level);
     }
     int program = s->program;
     s->caller = program;
@@ -301,6 +305,14 @@ int on_sys_exit(u64 *ctx)
     return 0;
 }
 
+/* A thread's number as profgen knows it: in the pid namespace that the workload was started in (struct pid, struct upid). */
+static __always_inline u32 number_of_thread(u64 task)
+{
+    int zero = 0;
+    u32 *level = start_level.lookup(&zero);
+    return read32(read64(task + OFFSET_TASK_THREAD_PID) + OFFSET_PID_NUMBERS + 16 * (u64)(level ? *level & 31 : 0));
+}
+
 /* sched_process_fork(parent, child): runs for threads too, before the child does. */
 int on_fork(u64 *ctx)
 {
@@ -315,8 +327,8 @@ int on_fork(u64 *ctx)
         return 0;
     }
     add(STAT_LIVE, 1);
-    u32 tid = LOAD32(child, OFFSET_TASK_PID), tgid = LOAD32(child, OFFSET_TASK_TGID);
-    live.update(&tid, &tgid);
+    u32 tid = number_of_thread((u64)child), one = 1;
+    live.update(&tid, &one);
     return 0;
 }
 
@@ -326,7 +338,7 @@ int on_exit(u64 *ctx)
     struct task_state *s = watched(task);
     if (!s)
         return 0;
-    u32 tid = LOAD32(task, OFFSET_TASK_PID);
+    u32 tid = number_of_thread((u64)task);
     live.delete(&tid);
     add(STAT_LIVE, -1);
     return 0;
@@ -337,7 +349,7 @@ static __always_inline u32 walk(struct scratch *local, char *out, u64 dentry, u6
 {
     /* The length lives in a map: an unknown number to the verifier, so that all turns of the loop look alike to it. */
     local->length = 0;
-    for (int depth = 0; depth < 100; depth++) {
+    for (int depth = 0; depth < 64; depth++) {
         u32 length = local->length;
         if (dentry == root_dentry && mnt == root_mnt)
             return length ? length : 1;
@@ -452,11 +464,9 @@ int on_exec(u64 *ctx)
         if (execs.update(&key, &one))
             add(LOST_EXECS, 1);
     }
-    /* An exec from a thread that is not the leader takes the leader's id: what `live` knew of this thread is void. */
-    u32 tid = LOAD32(task, OFFSET_TASK_PID), tgid = LOAD32(task, OFFSET_TASK_TGID), old = CTX(1);
-    if (old != tid)
-        live.delete(&old);
-    live.update(&tid, &tgid);
+    /* An exec from a thread that is not the leader goes on under the leader's number; the old leader's exit took it away. */
+    u32 tid = number_of_thread((u64)task), one = 1;
+    live.update(&tid, &one);
     return 0;
 }
 
@@ -485,7 +495,7 @@ static __always_inline bool changes_nothing(u64 cred, u32 number, u64 a0, u64 a1
     return false;
 }
 
-static __always_inline void note_check(struct task_struct *task, struct task_state *s, u64 cred, u64 ns, u32 cap, bool refused, u32 audited, s64 stack)
+static __always_inline void note_check(struct task_struct *task, struct task_state *s, u64 cred, u64 ns, u32 cap, bool refused, u32 audited, u64 stack)
 {
     int zero = 0;
     u64 *start = start_ns.lookup(&zero);
@@ -498,10 +508,6 @@ static __always_inline void note_check(struct task_struct *task, struct task_sta
     if (s->abi == ABI_NATIVE && (cap == 6 || cap == 7)) { /* CAP_SETGID, CAP_SETUID */
         u64 regs = bpf_task_pt_regs(task);
         key.idle = changes_nothing(cred, s->number, read64(regs + OFFSET_ARGUMENT_0), read64(regs + OFFSET_ARGUMENT_1), read64(regs + OFFSET_ARGUMENT_2));
-    }
-    if (stack < 0) {
-        add(LOST_STACKS, 1);
-        stack = -1;
     }
     key.stack = stack;
     u64 now = bpf_ktime_get_ns();
@@ -516,6 +522,26 @@ static __always_inline void note_check(struct task_struct *task, struct task_sta
         add(LOST_CAPABILITIES, 1);
     else
         noted_new();
+}
+
+/* The kernel stack's key in `stacks`: a hash of its addresses. */
+static __always_inline u64 stack_of(void *ctx)
+{
+    int zero = 0;
+    struct stack *stack = stack_scratch.lookup(&zero);
+    if (!stack)
+        return 0;
+    int length = bpf_get_stack(ctx, stack, sizeof(*stack), 0);
+    u64 hash = 0xcbf29ce484222325ull;
+    for (int i = 0; i < FRAMES; i++) {
+        if (length < 0 || i * 8 >= length)
+            stack->address[i] = 0;
+        hash = (hash ^ stack->address[i]) * 0x9e3779b97f4a7c15ull;
+        hash ^= hash >> 29;
+    }
+    if (!stacks.lookup(&hash) && stacks.update(&hash, stack))
+        add(LOST_STACKS, 1);
+    return hash;
 }
 
 static __always_inline struct task_state *recorded(struct task_struct *task)
@@ -533,7 +559,7 @@ int on_cap_tracepoint(u64 *ctx)
     struct task_state *s = recorded(task);
     if (!s)
         return 0;
-    s64 stack = stacks.get_stackid(ctx, 0);
+    u64 stack = stack_of(ctx);
     note_check(task, s, CTX(0), CTX(1), CTX(3), (s32)CTX(4) != 0, AUDITED_UNKNOWN, stack);
     return 0;
 }
@@ -549,7 +575,7 @@ int on_cap_entry(struct pt_regs *ctx)
     s->check_ns = PARAMETER_1(ctx);
     s->check_cap = PARAMETER_2(ctx);
     s->check_options = PARAMETER_3(ctx);
-    s->check_stack = stacks.get_stackid(ctx, 0);
+    s->check_stack = stack_of(ctx);
     return 0;
 }
 
@@ -572,7 +598,7 @@ int on_cap_lsm(u64 *ctx)
     s64 result = CTX(4);
     struct task_state *s = recorded(task);
     if (s) {
-        s64 stack = stacks.get_stackid(ctx, 0);
+        u64 stack = stack_of(ctx);
         note_check(task, s, CTX(0), CTX(1), CTX(2), (s32)result != 0, CTX(3) & 2 ? AUDITED_NO : AUDITED_YES, stack);
     }
     return 0;

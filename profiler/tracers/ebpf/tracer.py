@@ -29,14 +29,14 @@ from profiler.kernel.syscalls import number_of
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs, find_bcc
 from profiler.tracers.host import absolute
-from profiler.tracers.launch import Child, shell_status, spawn
+from profiler.tracers.launch import Child, Ended, shell_status, spawn
 from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
 from profiler.tracers.supervisor import Supervisor, note_survivors
 
 STATS = ("tasks", "programs", "syscalls", "arguments", "results", "capabilities", "stacks", "events", "execs", "paths")
 """Losses, in the order of ``enum stat`` in recorder.bpf.c; the facts for user space follow."""
 
-_LIVE, _LAST_NEW, _PROGRAMS, _START = range(len(STATS), len(STATS) + 4)
+_LIVE, _LAST_NEW, _PROGRAMS = range(len(STATS), len(STATS) + 3)
 _ABIS = {"x86_64": ("x86_64", "i386", "x32"), "aarch64": ("aarch64", "arm")}
 _NUMBERS = 512
 _STARTING, _SHARED = 0, 1
@@ -156,7 +156,9 @@ class _Run:
         self.executed: dict[int, _Executed] = {}
         self.calls: dict[tuple[int, str, int], int] = {}
         self.last_seen: dict[tuple[int, str, int], float] = {}
-        self.start_ns = 0
+        self.last_counts: dict[int, bytes] = {}
+        self.read_at = 0.0
+        self.first = _SHARED
 
     def run(self) -> int:
         self._fill_specs()
@@ -164,7 +166,7 @@ class _Run:
         ring = self.programs.table("events")
         ring.open_ring_buffer(self._on_event)
         with Supervisor(self._live, self.options.duration) as supervisor, self._guard():
-            child = spawn(self.workload, supervisor.mask)
+            child = spawn(self.workload)
             try:
                 self._arm(child)
                 self.recording.begin()
@@ -177,7 +179,7 @@ class _Run:
             failure = child.exec_failure()
             self.programs.bpf.ring_buffer_consume()
             if self.programs.table("stats")[ctypes.c_int(_PROGRAMS)].value <= _SHARED + 1:
-                raise failure or TracerError("the workload was killed before it started")
+                raise failure or Ended(shell_status(status))
         # Nothing is counted after this, and what was counted is read once.
         for function, _ in TRACEPOINTS:
             self._missed(function)
@@ -278,7 +280,12 @@ class _Run:
             else:
                 self._missed("on_sys_exit")
                 self.programs.detach("on_sys_exit")
+        now = time.monotonic()
+        if now < self.read_at:
+            return
         self._read_calls()
+        # Reading takes longer the more programs there are; it is to cost no more than a twentieth of a processor.
+        self.read_at = now + max(0.25, 20 * (time.monotonic() - now))
         self.recording.syscalls_seen = len({(abi, number) for _, abi, number in self.calls})
         self.recording.capabilities_seen = len({key.cap for key in self.programs.table("checks")})
 
@@ -295,12 +302,16 @@ class _Run:
         counts = self.programs.table("counts")
         for program in range(self._program_count()):
             per_cpu = counts.getvalue(ctypes.c_int(program))
-            for number, total in enumerate(_column_sums(per_cpu)):
+            content = bytes(per_cpu) if isinstance(per_cpu, ctypes.Array) else b"".join(bytes(row) for row in per_cpu)
+            if content == self.last_counts.get(program):
+                continue
+            self.last_counts[program] = content
+            for number, total in enumerate(_column_sums(content)):
                 if total and self.calls.get((program, self.abis[0], number)) != total:
                     self.calls[program, self.abis[0], number] = total
                     self.last_seen[program, self.abis[0], number] = now
         for key, value in self.programs.table("others").items():
-            place = (key.program, self.abis[key.abi], _number(key.number))
+            place = (key.program, self.abis[key.abi], int(key.number))
             if self.calls.get(place) != value.calls:
                 self.calls[place] = value.calls
                 self.last_seen[place] = now
@@ -329,11 +340,12 @@ class _Run:
         pid = os.fork()
         if pid == 0:
             try:
-                os.close(write)
+                # Not even a copy of a program's descriptor may stay here: it would keep what profgen detaches attached.
+                kept = sorted({read, self.programs.map_fd("live")})
+                for low, high in zip([-1, *kept], [*kept, os.sysconf("SC_OPEN_MAX")], strict=True):
+                    os.closerange(low + 1, high)
                 signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
                 os.setpgid(0, 0)
-                for fd in (0, 1, 2):
-                    os.close(fd)
                 if os.read(read, 1) == b"":
                     for _ in range(100):
                         left = self._live()
@@ -385,7 +397,6 @@ class _Run:
         recording, programs = self.recording, self.programs
         last_new = recording.last_new
         stats = programs.table("stats")
-        self.start_ns = stats[ctypes.c_int(_START)].value
         self.first = next((key.program for key in programs.table("execs") if key.by == _STARTING), _SHARED)
         self._read_calls()
         for number, name in enumerate(STATS):
@@ -396,11 +407,11 @@ class _Run:
             self._row(program, abi, number).calls += calls
         self._collect_states()
         for key, value in programs.table("others").items():
-            row = self._row(key.program, self.abis[key.abi], _number(key.number))
+            row = self._row(key.program, self.abis[key.abi], int(key.number))
             row.ok += 1 if value.ok else 0
             row.first = self._seconds(value.first) if not row.first else min(row.first, self._seconds(value.first))
         for key, value in programs.table("results").items():
-            row = self._row(key.program, self.abis[key.abi], _number(key.number))
+            row = self._row(key.program, self.abis[key.abi], int(key.number))
             row.errors[errno.errorcode.get(key.error, str(key.error))] += value.value
         self._collect_values()
         self._collect_checks()
@@ -455,11 +466,11 @@ class _Run:
         stacks = self.programs.table("stacks")
         chains: dict[int, tuple[str, ...]] = {}
         for key, value in checks:
-            if key.stack >= 0 and key.stack not in chains:
-                chains[key.stack] = self.programs.chain(stacks.walk(key.stack))
-            chain = chains.get(key.stack, ())
+            if key.stack not in chains:
+                chains[key.stack] = self._chain(stacks, key.stack)
+            chain = chains[key.stack]
             name = capability_name(key.cap) or f"CAP_{key.cap}"
-            label = self.recording.label(self.abis[key.abi], _number(key.number))
+            label = self.recording.label(self.abis[key.abi], int(key.number))
             # access(2) swaps credentials to ask for the real ids; any other swap asks for somebody else's (overlayfs).
             foreign = bool(key.overridden) and label.rpartition(":")[2] not in _ACCESS_CALLS
             audited = {1: False, 2: True}.get(key.audited) if key.audited else is_audited(chain)
@@ -480,6 +491,13 @@ class _Run:
                 chain=chain,
             )
 
+    def _chain(self, stacks: Any, key: int) -> tuple[str, ...]:
+        try:
+            addresses = stacks[ctypes.c_uint64(key)].address
+        except KeyError:
+            return ()  # counted as a loss when it found no room
+        return self.programs.chain(address for address in addresses if address)
+
     def _seconds(self, nanoseconds: int) -> float:
         """Time of the kernel's monotonic clock as seconds from the start of the recording."""
         return float(max(0.0, nanoseconds / 1e9 - self.recording.began))
@@ -491,9 +509,8 @@ def path_of(components: bytes) -> str:
     return posixpath.join("/", *reversed(parts))
 
 
-def _number(value: int) -> int:
-    return int(value)
-
-
-def _column_sums(rows: Any) -> list[int]:
-    return [sum(column) for column in zip(*(row.calls for row in rows), strict=True)]
+def _column_sums(content: bytes) -> list[int]:
+    """Per-processor rows of _NUMBERS counts, summed over processors."""
+    words = memoryview(content).cast("Q")
+    rows = [words[start : start + _NUMBERS] for start in range(0, len(words), _NUMBERS)]
+    return list(rows[0]) if len(rows) == 1 else [sum(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,190 @@
+"""``make bench``: the figures of docs/performance.md, as ratios measured side by side in one run.
+
+Everything runs on one processor, in turns (A B C A B C ...), and medians are printed. No figure decides a test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PROFGEN = [sys.executable, "-m", "profiler"]
+ROUNDS = 7
+SKIP_SECONDS, MEASURE_SECONDS = 2.8, 0.7
+"""The eBPF tracer takes its result hook off 2 s after the last new item; steady state begins there."""
+
+
+def run(command: Sequence[str], **options: object) -> str:
+    """Standard output of a command; ends the benchmark when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload]
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr}")
+    return str(done.stdout)
+
+
+def seconds(command: Sequence[str]) -> float:
+    """Wall time of a command."""
+    start = time.perf_counter()
+    run(command)
+    return time.perf_counter() - start
+
+
+def in_turns(measures: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Each measure once a round."""
+    results: dict[str, list[float]] = {name: [] for name in measures}
+    for _ in range(rounds):
+        for name, measure in measures.items():
+            results[name].append(measure())
+    return results
+
+
+def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """Median of the ratios round by round: slow rounds weigh on both."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def table(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """One Markdown table."""
+    print(f"\n### {title}\n\n| | |\n|---|---:|")
+    for name, value in rows:
+        print(f"| {name} | {value} |")
+    sys.stdout.flush()
+
+
+class EmptyTracepoint:
+    """A raw tracepoint program that does nothing, at every syscall entry of the machine."""
+
+    def __enter__(self) -> None:
+        from profiler.tracers.ebpf import loader
+
+        bcc = loader.import_bcc()
+        with loader._environment("BCC_KERNEL_SOURCE", str(loader.HERE)):
+            flags = [f"-I{loader.HERE / 'include'}", "-Wno-everything"]
+            self._bpf = bcc.BPF(text="int empty(void *ctx) { return 0; }", cflags=flags)
+        self._bpf.attach_raw_tracepoint(tp="sys_enter", fn_name="empty")
+
+    def __exit__(self, *_: object) -> None:
+        self._bpf.cleanup()
+
+
+def ebpf_per_syscall(loop: str, work: Path) -> None:
+    """What the eBPF tracer adds to a call, in a watched process and in all others."""
+    for call in ("getppid", "fcntl"):
+        measure = [loop, call, str(SKIP_SECONDS), str(MEASURE_SECONDS)]
+        short = [loop, call, "0.2", str(MEASURE_SECONDS)]
+
+        def unwatched_process(measure: list[str] = measure) -> float:
+            other = subprocess.Popen([*PROFGEN, "record", "-q", "--tracer", "ebpf", "-o", str(work / "other.json"), "--", "sleep", "6"])
+            try:
+                time.sleep(1.5)
+                return float(run(measure))
+            finally:
+                other.terminate()
+                other.wait(timeout=30)
+
+        def with_empty(short: list[str] = short) -> float:
+            with EmptyTracepoint():
+                return float(run(short))
+
+        def watched(measure: list[str] = measure) -> float:
+            return float(run([*PROFGEN, "record", "-q", "--tracer", "ebpf", "-o", str(work / "w.json"), "--", *measure]))
+
+        results = in_turns(
+            {"none": lambda short=short: float(run(short)), "empty": with_empty, "watched": watched, "other": unwatched_process},  # type: ignore[misc]
+            rounds=5,
+        )
+        added = {
+            name: [max(value - base, 0.01) for value, base in zip(results[name], results["none"], strict=True)] for name in results if name != "none"
+        }
+        nanoseconds = {name: statistics.median(values) for name, values in results.items()}
+        table(
+            f"eBPF, added to one {call} call (steady state)",
+            [
+                ("no program", f"{nanoseconds['none']:.0f} ns a call"),
+                ("an empty raw tracepoint program adds", f"{statistics.median(added['empty']):.0f} ns = 1"),
+                ("profgen adds to a watched process", f"{median_ratio(added['watched'], added['empty']):.2f}"),
+                ("profgen adds to every other process", f"{median_ratio(added['other'], added['empty']):.2f}"),
+            ],
+        )
+
+
+def ptrace_against_strace(loop: str, work: Path) -> None:
+    """Whole runs under the ptrace tracer and under strace -f."""
+    for title, command in (
+        ("100 000 getppid calls", [loop, "getppid", "-n", "100000"]),
+        ("ls -lR /usr/share/doc (files, as root: capabilities inferred)", ["ls", "-lR", "/usr/share/doc"]),
+        ("200 processes", ["sh", "-c", "i=0; while [ $i -lt 200 ]; do /bin/true; i=$((i+1)); done"]),
+    ):
+        results = in_turns(
+            {
+                "plain": lambda command=command: seconds(command),  # type: ignore[misc]
+                "strace": lambda command=command: seconds(["strace", "-f", "-o", "/dev/null", *command]),  # type: ignore[misc]
+                "ptrace": lambda command=command: seconds(  # type: ignore[misc]
+                    [*PROFGEN, "record", "-q", "--tracer", "ptrace", "-o", str(work / "p.json"), "--", *command]
+                ),
+            },
+            rounds=5,
+        )
+        table(
+            f"ptrace: {title}",
+            [(name, f"{statistics.median(values):.2f} s") for name, values in results.items()]
+            + [("ptrace / strace", f"{median_ratio(results['ptrace'], results['strace']):.2f}")],
+        )
+
+
+def starting(work: Path) -> None:
+    """Commands that do next to nothing."""
+    commands = {
+        "profgen --help": [*PROFGEN, "--help"],
+        "record --tracer ptrace -- true": [*PROFGEN, "record", "-q", "--tracer", "ptrace", "-o", str(work / "s.json"), "--", "true"],
+        "record --tracer ebpf -- true": [*PROFGEN, "record", "-q", "--tracer", "ebpf", "-o", str(work / "s.json"), "--", "true"],
+    }
+    if os.geteuid() != 0:
+        commands.popitem()
+    results = in_turns({name: lambda command=command: seconds(command) for name, command in commands.items()}, rounds=11)  # type: ignore[misc]
+    table("Start to end, seconds", [(name, f"{statistics.median(values):.3f} s") for name, values in results.items()])
+
+
+def thousand_traces(work: Path) -> None:
+    """Merging and generating from 1 000 traces that differ."""
+    run([*PROFGEN, "record", "-q", "--tracer", "ptrace", "-o", str(work / "base.json"), "--", "sh", "-c", "ls -l / | sort | head -3"])
+    base = json.loads((work / "base.json").read_text())
+    paths = []
+    for number in range(1000):
+        base["programs"][0]["path"] = f"/usr/bin/program-{number % 50}"
+        base["syscalls"][number % len(base["syscalls"])]["calls"] += 1
+        path = work / f"t{number}.json"
+        path.write_text(json.dumps(base))
+        paths.append(str(path))
+    taken = [seconds([*PROFGEN, "generate", *paths, "-t", "seccomp"]) for _ in range(3)]
+    table("generate from 1 000 traces", [("merge, derive and render", f"{statistics.median(taken):.2f} s")])
+
+
+def main() -> None:
+    """Run all."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    os.environ["PYTHONPATH"] = str(HERE.parent.parent)
+    with tempfile.TemporaryDirectory(prefix="profgen-bench-") as folder:
+        work = Path(folder)
+        loop = str(work / "loop")
+        run(["cc", "-O2", "-o", loop, str(HERE / "loop.c")])
+        print(f"Kernel {os.uname().release}, Python {sys.version.split()[0]}, one processor, medians.")
+        starting(work)
+        ptrace_against_strace(loop, work)
+        if os.geteuid() == 0:
+            ebpf_per_syscall(loop, work)
+        else:
+            print("\n(the eBPF figures need root)")
+        thousand_traces(work)
+
+
+if __name__ == "__main__":
+    main()
