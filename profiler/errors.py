@@ -1,5 +1,7 @@
 """The exceptions that reach a user, each one clear line and an exit status (docs/tutorial.md lists the statuses)."""
 
+from profiler.quoting import printable
+
 
 class ProfgenError(Exception):
     """Something the user can act on. ``str()`` is the one line printed after ``profgen: ``.
@@ -9,6 +11,10 @@ class ProfgenError(Exception):
     """
 
     exit_code = 125
+
+    def __init__(self, message: str) -> None:
+        # Names in a message may be a stranger's.
+        super().__init__(printable(message))
 
 
 class InputError(ProfgenError):

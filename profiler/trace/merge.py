@@ -140,7 +140,8 @@ def _merge_capability(rows: list[tuple[Capability, list[int]]]) -> Capability:
 
 
 def _merge_meta(metas: list[Meta]) -> Meta:
-    first = min(metas, key=lambda meta: (meta.start, meta.argv, meta.kernel, meta.tracer))
+    # The key is every member that is taken from the first and from nothing else: then no tie can tell the order of the arguments.
+    first = min(metas, key=lambda m: (m.start, m.argv, repr((m.kernel, m.tool, m.distribution, m.libc, m.cwd, m.gid, m.groups))))
     return dataclasses.replace(
         first,
         tracer="+".join(sorted({name for meta in metas for name in meta.tracer.split("+")})),

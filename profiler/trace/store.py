@@ -115,7 +115,7 @@ class _Reader:
         self.programs = 0
 
     def fail(self, where: str, what: str) -> NoReturn:
-        raise InputError(f"{self.name} is not a whole trace: {where} {what}")
+        raise InputError(f"{self.name} is not a whole trace: {where[:200]} {what}")
 
     def get(self, data: object, key: str, kind: type[T] | tuple[type[T], ...], where: str) -> T:
         if not isinstance(data, dict):
@@ -128,9 +128,9 @@ class _Reader:
             self.fail(f"{where}.{key}", "has the wrong type")
         return value
 
-    def count(self, data: object, key: str, where: str) -> int:
+    def count(self, data: object, key: str, where: str, end: int = 1 << 64) -> int:
         value = self.get(data, key, int, where)
-        if not 0 <= value < 1 << 64:
+        if not 0 <= value < end:
             self.fail(f"{where}.{key}", "is out of range")
         return value
 
@@ -144,13 +144,15 @@ class _Reader:
         return self.get(data, key, (str, type(None)), where)
 
     def index(self, value: object, where: str) -> int:
-        try:
-            index = int(value)  # type: ignore[call-overload]
-        except (TypeError, ValueError):
-            self.fail(where, "names a program by something that is no number")
-        if isinstance(value, bool) or not 0 <= index < self.programs:
-            self.fail(where, f"names program {index}, of which there are {self.programs}")
-        return int(index)
+        if type(value) is not int or not 0 <= value < self.programs:
+            self.fail(where, f"names a program by {str(value)[:20]!a}, of which there are {self.programs}")
+        return value
+
+    def index_key(self, key: str, where: str) -> int:
+        """An index written as a JSON key: in decimal, in one way only."""
+        if not (key.isascii() and key.isdigit() and len(key) < 10 and str(int(key)) == key):
+            self.fail(where, f"names a program by {key[:20]!a}")
+        return self.index(int(key), where)
 
     def indexes(self, data: object, key: str, where: str) -> frozenset[int]:
         return frozenset(self.index(item, f"{where}.{key}") for item in self.get(data, key, list, where))
@@ -182,10 +184,12 @@ class _Reader:
     def meta(self, data: object) -> Meta:
         where = "meta"
         status = self.get(data, "exit_status", (int, type(None)), where)
+        if status is not None and not 0 <= status < 256:
+            self.fail("meta.exit_status", "is out of range")
         runs = self.count(data, "runs", where)
         groups = self.get(data, "groups", list, where)
-        if not all(isinstance(group, int) for group in groups):
-            self.fail("meta.groups", "must hold numbers")
+        if not all(type(group) is int and 0 <= group < 1 << 32 for group in groups):
+            self.fail("meta.groups", "must hold group ids")
         return Meta(
             tool=self.get(data, "tool", str, where),
             tracer=self.get(data, "tracer", str, where),
@@ -221,11 +225,11 @@ class _Reader:
 
     def syscall(self, data: object, where: str) -> Syscall:
         results = self.get(data, "results", dict, where)
-        programs = {self.index(index, f"{where}.programs"): calls for index, calls in self.counts(data, "programs", where).items()}
+        programs = {self.index_key(index, f"{where}.programs"): calls for index, calls in self.counts(data, "programs", where).items()}
         raw = self.get(data, "arguments", (dict, type(None)), where)
         return Syscall(
             abi=self.get(data, "abi", str, where),
-            number=self.get(data, "number", int, where),
+            number=self.count(data, "number", where, 1 << 32),
             name=self.text(data, "name", where),
             calls=self.count(data, "calls", where),
             results=Results(ok=self.count(results, "ok", f"{where}.results"), errors=self.counts(results, "errors", f"{where}.results")),

@@ -21,9 +21,9 @@ def use_of(check: Check) -> str:
     """
     if check.namespace == "child":
         return "child_namespace"
-    if check.verdict != "granted":
-        return "refused"
-    return "needed" if check.decisive else "checked"
+    if not check.decisive:
+        return "checked"
+    return "needed" if check.verdict == "granted" else "refused"
 
 
 def _because(check: Check, trace: Trace) -> str:
