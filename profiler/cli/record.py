@@ -76,6 +76,8 @@ def record(
         pending.commit(dumps(trace).encode("ascii"))
     if not quiet:
         _summary(trace, path)
+        for warning in recording.warnings:
+            _say(warning)
     if not trace.meta.complete:
         lost = ", ".join(f"{count} {name}" for name, count in trace.meta.losses.items())
         print(f"profgen: the trace is incomplete: lost {lost}; record again with a larger --limit (docs/tracers.md)", file=sys.stderr)

@@ -59,6 +59,10 @@ _COMMENTS = {
 }
 
 
+LIMIT_BYTES = 16 << 20
+DEPTH = 16
+"""Collections within collections; a policy has nine at most."""
+
 _WIDTH = 118
 _UNNAMED = re.compile(r"CAP_[0-9]{1,3}\Z")
 """A capability newer than the list: kept for people, granted by no profile."""
@@ -190,6 +194,20 @@ def _mapping(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
 
 
 _Strict.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def _check_nesting(data: bytes) -> None:
+    """Refuse what no policy holds and what the C loader, which calls itself for each level, would crash on."""
+    depth = 0
+    for event in yaml.parse(data, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.constructor.ConstructorError(None, None, "anchors and aliases are not used in a policy", event.start_mark)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEPTH:
+            raise yaml.constructor.ConstructorError(None, None, "nested too deeply", event.start_mark)
 
 
 class _Reader:
@@ -405,7 +423,10 @@ class _Reader:
 
 def loads(data: bytes, name: str) -> Policy:
     """Parse and check the bytes of a ``policy.yaml``. Raises InputError with one line that names ``name`` and the key."""
+    if len(data) > LIMIT_BYTES:
+        raise InputError(f"{name}: larger than {LIMIT_BYTES >> 20} MiB, so no policy")
     try:
+        _check_nesting(data)
         value = yaml.load(data, Loader=_Strict)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -50,6 +50,8 @@ class Recording:
         self.rows: dict[tuple[int, str, int], Row] = {}
         self.losses: Counter[str] = Counter()
         self.features: list[str] = []
+        self.warnings: list[str] = []
+        """Lines for the user, besides losses."""
         self.no_new_privs = False
         self.last_new = 0.0
         self.syscalls_seen = 0

@@ -74,7 +74,14 @@ def _tracer(name: str) -> Iterator[Finding]:
 
 def _ebpf() -> Iterator[Finding]:
     from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs, import_bcc
-    from profiler.tracers.ebpf.tracer import CAPABILITY_HOOKS, TRACEPOINTS, attach_capability_hook
+    from profiler.tracers.ebpf.tracer import (
+        CAPABILITY_HOOKS,
+        SYMBOLS_FIX,
+        SYMBOLS_HIDDEN,
+        TRACEPOINTS,
+        attach_capability_hook,
+        symbols_readable,
+    )
 
     try:
         version = getattr(import_bcc(), "__version__", "unknown")
@@ -106,6 +113,10 @@ def _ebpf() -> Iterator[Finding]:
     else:
         yield Finding("tracer", "ebpf", "missing", "no way to see capability checks", "use a kernel of 6.14 or newer, or one with kprobes")
     yield from hooks
+    if symbols_readable():
+        yield Finding("capability hook", "call chains", "ok", "works")
+    else:
+        yield Finding("capability hook", "call chains", "missing", SYMBOLS_HIDDEN, SYMBOLS_FIX)
 
 
 def _libseccomp() -> Finding:
