@@ -28,6 +28,17 @@ _EXECS = ("execve", "execveat_fd", "execveat_dir", "memfd", "probes", "fails", "
 _SIGNALS = ("handler", "trap", "segv", "alarm", "restart", "filter_errno", "filter_trap", "filter_kill")
 _NAMESPACES = ("mount", "pid", "pid_dies", "unshare_pid", "all", "user", "chroot")
 
+_AS_32 = {
+    "processes": (
+        "fork", "fork_raw", "vfork_dies", "clone_raw", "clone_vm", "clone_parent", "clone3", "clone_untraced", "clone3_untraced",
+        "spawn", "daemon", "stop",
+    ),
+    "threads": ("many", "leader_exits", "exec", "exec_leader_gone", "fork"),
+    "execs": ("execve", "probes"),
+    "signals": ("handler", "trap", "restart", "filter_errno"),
+}  # fmt: skip
+"""What is worth a second run as a 32-bit program."""
+
 _STATUS = {"daemon": 7, "leaves_child": 9, "clone_parent": 6, "chain": 3, "killed_itself": 137}
 _GETPGID = {"x86_64": 121, "i386": 132, "aarch64": 155}
 
@@ -61,21 +72,22 @@ def _programs() -> Iterator[Program]:
             argv = ("{dir}/" + subject + suffix, test, *more)
             return Program(f"{subject}{suffix}-{'-'.join((test, *more))}", argv, **options)  # type: ignore[arg-type]
 
-        for test in _PROCESSES:
-            if (test == "forks" and suffix) or (test == "fork_raw" and not X86):
-                continue  # 3 000 forks once are enough; arm64 has no fork
+        tests = _AS_32 if suffix else {"processes": _PROCESSES, "threads": _THREADS, "execs": _EXECS, "signals": _SIGNALS}
+        for test in tests["processes"]:
+            if test == "fork_raw" and not X86:
+                continue  # arm64 has no fork
             oracle = ("{dir}/processes" + suffix, test, "traced") if test.endswith("_untraced") else None
             yield of("processes", test, status=_STATUS.get(test, 0), oracle_argv=oracle)
-        for test in _THREADS:
+        for test in tests["threads"]:
             yield of("threads", test, status={"leader_exits": 5, "exec": 4, "exec_leader_gone": 4}.get(test, 0))
-        for test in _EXECS:
+        for test in tests["execs"]:
             yield of("execs", test)
-        for test in _SIGNALS:
+        for test in tests["signals"]:
             yield of("signals", test, unseen=frozenset({(abi, _GETPGID[abi])}) if test.startswith("filter_") else frozenset())
-        yield of("signals", "dies", "15", status=143)
-        yield of("signals", "dies", "11", status=139)
-        for test in _NAMESPACES:
-            if not suffix:
+        if not suffix:
+            yield of("signals", "dies", "15", status=143)
+            yield of("signals", "dies", "11", status=139)
+            for test in _NAMESPACES:
                 yield of("namespaces", test, root=test != "user")
         for test in ("unknown", "minus_one", *((("gate64",) if suffix else ("int80", "int80_fork", "x32")) if X86 else ())):
             yield of("abis", test)

@@ -1,0 +1,696 @@
+"""A good wrapper: the workload hardly notices profgen, and no failure of either costs a file or leaves a process behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import secrets
+import select
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from system.harness import NOBODY, TIMEOUT, Profgen, Until, environment, finish, with_argument
+
+OLD = b"an older file\n"
+
+
+def trace_in(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_bytes())
+    assert document["schema"] == "profgen.trace/1"
+    return document
+
+
+def one_line(text: str) -> None:
+    assert text.startswith("profgen: ")
+    assert text.endswith("\n")
+    assert text.count("\n") == 1, f"more than one line: {text!r}"
+    assert "Traceback" not in text
+
+
+# Input, output, environment
+
+
+def test_stdin_and_stdout(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 300
+    process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", "cat", cwd=tmp_path, stdin=subprocess.PIPE)
+    stdout, stderr = finish(process, stdin=data)
+    assert process.returncode == 0, stderr
+    assert stdout == data, "profgen touched the workload's input or output"
+    assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
+
+
+def test_quiet_and_plain(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    quiet = profgen.record(tracer, ["sh", "-c", "echo out; echo err >&2"], cwd=tmp_path, options=["--quiet"])
+    assert (quiet.status, quiet.stdout, quiet.stderr) == (0, b"out\n", "err\n")
+    loud = profgen.record(tracer, ["true"], cwd=tmp_path)
+    assert loud.status == 0
+    assert loud.stdout == b""
+    assert "profgen generate" in loud.stderr, "the summary names the next command"
+    assert all(line.startswith("profgen: ") for line in loud.stderr.splitlines())
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", loud.stderr), "terminal codes without a terminal"
+
+
+def test_default_output_is_named_after_the_command(profgen: Profgen, tmp_path: Path) -> None:
+    assert profgen("record", "--tracer", "ptrace", "-q", "--", "/bin/true", cwd=tmp_path).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["true.trace.json"]
+
+
+def test_options_behind_the_command_are_the_commands(profgen: Profgen, tmp_path: Path) -> None:
+    result = profgen("record", "--tracer", "ptrace", "-q", "-o", "out.json", "printf", "%s|", "-o", "--help", "--", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (0, "-o|--help|--|")
+
+
+_STATE = (
+    "import os, re, resource; print(open('/proc/self/limits').read());"
+    "print(re.findall('(?:Sig[BIC]|Shd|Cap|Umask|Uid|Gid|Groups).*', open('/proc/self/status').read()));"
+    "print(os.getcwd(), os.nice(0), os.getpgrp() == os.getpgid(os.getppid()), sorted(os.environ.items()), os.sched_getaffinity(0));"
+    "fds = [(fd, '/proc/self/fd/' + fd) for fd in sorted(os.listdir('/proc/self/fd'))];"
+    "print([(fd, os.path.exists(link) and os.readlink(link)) for fd, link in fds])"
+)
+
+
+def test_process_state_is_untouched(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    """Limits, signal mask and dispositions, capabilities, umask, ids, environment, open files: as without profgen."""
+    command = ["/usr/bin/python3", "-I", "-S", "-c", _STATE]
+    read, write = os.pipe()
+    os.dup2(read, 17)
+    os.dup2(write, 19)
+    try:
+        settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "pass_fds": (17, 19)}
+        bare = subprocess.run(command, cwd=tmp_path, env=environment(), start_new_session=True, timeout=TIMEOUT, **settings).stdout.decode()
+        process = profgen.start("record", "--tracer", tracer, "-q", "-o", "out.json", "--", *command, cwd=tmp_path, pass_fds=(17, 19))
+        stdout, stderr = finish(process)
+    finally:
+        for fd in (read, write, 17, 19):
+            os.close(fd)
+    assert process.returncode == 0, stderr
+
+    def comparable(text: str) -> list[str]:
+        # Each run has output pipes of its own, and the child of pytest is in no group of its parent.
+        text = re.sub(r"\('([12])', '[^']*'\)", r"\1", text).replace(" True ", " False ")
+        return text.splitlines()
+
+    assert comparable(stdout.decode()) == comparable(bare)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_files(closed: str, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    """What was closed stays closed for the workload, and no file of profgen's own takes the place of standard error."""
+    command = ["sh", "-c", "echo hello; echo hello >&2; read x; exit 3"]
+    script = 'exec "$@" ' + closed
+    args = ["sh", "-c", script, "sh", *profgen.command, "record", "--tracer", tracer, "-o", "out.json", "--", *command]
+    process = subprocess.Popen(
+        args,
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    _, stderr = finish(process)
+    assert process.returncode == 3, stderr
+    assert trace_in(tmp_path / "out.json")["meta"]["exit_status"] == 3
+
+
+# Exit status
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("kill -SEGV $$", 139), ("exit 255", 255), ("exit 125", 125)],
+)
+def test_exit_status(command: str, status: int, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    recording = profgen.record(tracer, ["sh", "-c", command], cwd=tmp_path)
+    assert recording.status == status, recording.stderr
+    assert recording.meta["exit_status"] == status
+    assert recording.meta["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("no-such-command", 127),
+        ("./no-such-file", 127),
+        ("", 127),
+        ("./plain", 126),
+        ("./directory", 126),
+        ("./plain/below", 127),
+        ("./noise", 126),
+        ("./script", 127),
+        ("./loop", 126),
+    ],
+)
+def test_cannot_execute(name: str, status: int, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("#!/bin/sh\n")
+    (tmp_path / "directory").mkdir()
+    for file, text in (("noise", "no program\n"), ("script", "#!/no/such/interpreter\n")):
+        (tmp_path / file).write_text(text)
+        (tmp_path / file).chmod(0o755)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "out.json").write_bytes(OLD)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    recording = profgen.record(tracer, [name], cwd=tmp_path)
+    assert recording.status == status, recording.stderr
+    one_line(recording.stderr)
+    assert (tmp_path / "out.json").read_bytes() == OLD
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+# Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1])
+def test_signal_reaches_the_workload_once(number: signal.Signals, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "count", cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(number)
+    _, stderr = finish(process)
+    assert process.returncode == 41, stderr
+    meta = trace_in(tmp_path / "out.json")["meta"]
+    assert (meta["complete"], meta["exit_status"]) == (True, 41)
+
+
+def test_trap_of_a_shell(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    command = "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done"
+    process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", "sh", "-c", command, cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    _, stderr = finish(process)
+    assert process.returncode == 42, stderr
+    assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_death_by_forwarded_signal(number: signal.Signals, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "forever", cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(number)
+    _, stderr = finish(process)
+    assert process.returncode == 128 + number, stderr
+    assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
+
+
+def test_signal_ends_what_outlives_the_command(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until) -> None:
+    """The command has ended and a daemon of it has not: the recording goes on, and a signal ends it with the command's status."""
+    word = f"w{secrets.token_hex(8)}"
+    command = [str(torture / "wrapped"), "leaves_forever", word]
+    process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", *command, cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+
+    def only_the_daemon() -> bool:
+        workload = [pid for pid, state in with_argument(word).items() if state != "Z" and os.readlink(f"/proc/{pid}/exe") == command[0]]
+        return len(workload) == 1
+
+    until(only_the_daemon, "the command itself ends")
+    # profgen must have reaped the command, too, before the signal is for the rest.
+    until(lambda: "Z" not in with_argument(word).values(), "profgen reaps the command")
+    time.sleep(0.3)
+    assert process.poll() is None, "profgen did not wait for the daemon"
+    process.send_signal(signal.SIGTERM)
+    _, stderr = finish(process)
+    assert process.returncode == 5, stderr
+    assert trace_in(tmp_path / "out.json")["meta"]["exit_status"] == 5
+    assert not with_argument(word)
+
+
+class Terminal:
+    """profgen on a pseudo-terminal of its own, as its controlling terminal."""
+
+    def __init__(self, profgen: Profgen, args: Sequence[str | bytes], cwd: Path) -> None:
+        self.master, slave = pty.openpty()
+        self.output = b""
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *profgen.command, *args], cwd=cwd, env=environment(TERM="xterm"), stdin=slave, stdout=slave, stderr=slave
+        )
+        os.close(slave)
+
+    def type(self, data: bytes) -> None:
+        os.write(self.master, data)
+
+    def read_until(self, text: bytes | None) -> bytes:
+        """All output so far, once ``text`` is in it; None means until the terminal is closed by its last user."""
+        end = time.monotonic() + TIMEOUT
+        while text is None or text not in self.output:
+            if not select.select([self.master], [], [], max(0, end - time.monotonic()))[0]:
+                self.close()
+                pytest.fail(f"{text!r} did not come; the terminal shows {self.output!r}")
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:
+                data = b""
+            if not data:
+                if text is None:
+                    break
+                self.close()
+                pytest.fail(f"{text!r} did not come before the end; the terminal shows {self.output!r}")
+            self.output += data
+        return self.output
+
+    def status(self) -> int:
+        self.read_until(None)
+        return self.process.wait(timeout=TIMEOUT)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def test_terminal_passes(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    command = ["sh", "-c", 'test -t 0 -a -t 1 -a -t 2 && tty >/dev/null && read line && echo "got $line" && exit 9']
+    terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", *command], tmp_path)
+    terminal.type(b"some words\n")
+    assert terminal.status() == 9, terminal.output
+    assert b"got some words" in terminal.output
+    assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
+
+
+def test_live_line_on_a_terminal_only(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", "sleep", "1"], tmp_path)
+    assert terminal.status() == 0, terminal.output
+    assert re.search(rb"\r.*profgen: .*syscall.*program", terminal.output)
+    quiet = Terminal(profgen, ["record", "--tracer", tracer, "-q", "-o", "out.json", "--", "sleep", "0.5"], tmp_path)
+    assert quiet.status() == 0, quiet.output
+    assert quiet.output == b""
+
+
+@pytest.mark.parametrize(("key", "status"), [(b"\x03", 130), (b"\x1c", 131)])
+def test_key_reaches_the_workload(key: bytes, status: int, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    """Ctrl-C and Ctrl-\\ typed at the terminal: the workload dies of it, profgen writes the trace."""
+    terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "forever"], tmp_path)
+    terminal.read_until(b"ready")
+    terminal.type(key)
+    assert terminal.status() == status, terminal.output
+    meta = trace_in(tmp_path / "out.json")["meta"]
+    assert (meta["complete"], meta["exit_status"]) == (True, status)
+    assert b"Traceback" not in terminal.output
+
+
+def test_ctrl_c_comes_once(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "count"], tmp_path)
+    terminal.read_until(b"ready")
+    terminal.type(b"\x03")
+    assert terminal.status() == 41, terminal.output
+    assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
+
+
+def test_ctrl_z_and_fg(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    """Under a shell with job control: Ctrl-Z stops both, fg continues both."""
+    shell = Profgen()
+    shell.command = ["bash", "--norc", "--noprofile", "-i"]
+    line = " ".join([*profgen.command, "record", "--tracer", tracer, "-q", "-o", "out.json", "--", str(torture / "wrapped"), "count"])
+    job = Terminal(shell, [], tmp_path)
+    job.type(f"PS1='prompt''> '; {line}\n".encode())
+    job.read_until(b"ready\r\n")
+    job.type(b"\x1a")
+    job.read_until(b"Stopped")
+    job.type(b"echo still; fg >/dev/null\n")
+    job.read_until(b"still\r\n")
+    time.sleep(0.3)
+    job.type(b"\x03")
+    job.read_until(b"prompt> ")
+    job.type(b"echo status=$?\n")
+    job.read_until(b"status=41")
+    job.type(b"exit\n")
+    job.status()
+    assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
+
+
+# Duration
+
+
+def test_duration_ends_an_endless_workload(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    recording = profgen.record(tracer, [str(torture / "wrapped"), "forever"], cwd=tmp_path, options=["--duration", "0.7"])
+    assert recording.status == 143, recording.stderr
+    assert recording.meta["complete"] is True
+    assert recording.meta["duration"] >= 0.7
+
+
+def test_duration_kills_what_ignores_it(profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    """SIGTERM, then SIGKILL after a grace: all tracers at once, as the grace is long."""
+    from system.harness import why_no_ebpf
+
+    tracers = ["ptrace"] if why_no_ebpf() else ["ptrace", "ebpf"]
+    command = [str(torture / "wrapped"), "stubborn"]
+    runs = [
+        profgen.start("record", "--tracer", name, "--duration", "0.5", "-o", f"{name}.json", "--", *command, cwd=tmp_path)
+        for name in tracers
+    ]
+    errors = [finish(process)[1] for process in runs]
+    assert [process.returncode for process in runs] == [137] * len(tracers), errors
+    for name in tracers:
+        assert trace_in(tmp_path / f"{name}.json")["meta"]["complete"] is True
+
+
+def test_duration_longer_than_the_workload(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    recording = profgen.record(tracer, ["sh", "-c", "exit 4"], cwd=tmp_path, options=["--duration", "50"])
+    assert recording.status == 4
+    assert recording.meta["duration"] < 40
+
+
+# Users
+
+
+@pytest.mark.usefixtures("as_root")
+class TestUsers:
+    command = ("sh", "-c", "id -u; id -ru; id -g; id -G")
+
+    def test_user_option(self, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+        recording = profgen.record(tracer, self.command, cwd=tmp_path, options=["--user", "nobody"])
+        assert recording.status == 0, recording.stderr
+        assert recording.stdout.split() == [b"65534"] * 4
+        assert recording.meta["uid"] == NOBODY
+        assert (tmp_path / "out.json").stat().st_uid == 0
+
+    def test_user_option_by_number(self, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+        recording = profgen.record(tracer, self.command, cwd=tmp_path, options=["--user", "54321"])
+        assert recording.status == 0, recording.stderr
+        assert recording.stdout.split() == [b"54321"] * 4
+
+    def test_user_loses_capabilities(self, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+        recording = profgen.record(
+            tracer, ["grep", "-E", "Cap(Prm|Eff|Inh|Amb)", "/proc/self/status"], cwd=tmp_path, options=["--user", "nobody"]
+        )
+        assert re.findall(rb"[0-9a-f]{16}", recording.stdout) == [b"0" * 16] * 4
+
+    def test_sudo(self, tracer: str, profgen: Profgen, nobodys_dir: Path) -> None:
+        sudo = {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
+        recording = profgen.record(tracer, self.command, cwd=nobodys_dir, env=sudo)
+        assert recording.status == 0, recording.stderr
+        assert recording.stdout.split() == [b"65534"] * 4
+        status = (nobodys_dir / "out.json").stat()
+        assert (status.st_uid, status.st_gid) == (NOBODY, NOBODY)
+        assert recording.meta["uid"] == NOBODY
+        root = profgen.record(tracer, self.command, cwd=nobodys_dir, env=sudo, options=["--user", "root"])
+        assert root.stdout.split()[:2] == [b"0", b"0"], root.stderr
+
+    def test_sudo_cannot_write_where_the_user_cannot(self, tracer: str, profgen: Profgen, tmp_path: Path, public_dir: Path) -> None:
+        """Root's rights are not lent to the user for the output file."""
+        closed = public_dir / f"closed-{tracer}"
+        closed.mkdir(mode=0o755)
+        sudo = {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
+        marker = public_dir / f"marker-{tracer}"
+        recording = profgen.record(tracer, ["touch", str(marker)], cwd=closed, env=sudo)
+        assert recording.status == 125
+        one_line(recording.stderr)
+        assert not list(closed.iterdir())
+        assert not marker.exists()
+
+    @pytest.mark.parametrize("value", ["", "x", "-1", "99999999999999999999", "0"])
+    def test_strange_sudo_variables(self, value: str, profgen: Profgen, tmp_path: Path) -> None:
+        """Not a user id: never a crash, never a half-dropped identity."""
+        recording = profgen.record("ptrace", ["id", "-u"], cwd=tmp_path, env={"SUDO_UID": value, "SUDO_GID": value})
+        assert "Traceback" not in recording.stderr
+        assert "internal error" not in recording.stderr
+        assert (recording.status, recording.stdout) == (0, b"0\n") or (recording.status in (2, 125) and recording.stdout == b"")
+
+
+def test_unknown_user(profgen: Profgen, tmp_path: Path) -> None:
+    recording = profgen.record("ptrace", ["touch", "marker"], cwd=tmp_path, options=["--user", "no-such-user"])
+    assert recording.status == 2
+    one_line(recording.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_ordinary_user(ordinary: Profgen, nobodys_dir: Path) -> None:
+    recording = ordinary.record("ptrace", ["id", "-u"], cwd=nobodys_dir)
+    uid = os.geteuid() or NOBODY
+    assert recording.status == 0, recording.stderr
+    assert recording.stdout == f"{uid}\n".encode()
+    assert recording.meta["uid"] == uid
+    assert recording.meta["no_new_privs"] is True
+    assert recording.meta["complete"] is True
+
+
+def test_ordinary_user_cannot_become_another(ordinary: Profgen, nobodys_dir: Path) -> None:
+    recording = ordinary.record("ptrace", ["id", "-u"], cwd=nobodys_dir, options=["--user", "root"])
+    assert recording.status == 2
+    one_line(recording.stderr)
+
+
+def test_ordinary_user_with_ebpf_is_told(ordinary: Profgen, nobodys_dir: Path) -> None:
+    recording = ordinary.record("ebpf", ["touch", "marker"], cwd=nobodys_dir)
+    assert recording.status == 125
+    one_line(recording.stderr)
+    assert not (nobodys_dir / "marker").exists()
+
+
+def test_auto_falls_back_for_an_ordinary_user(ordinary: Profgen, nobodys_dir: Path) -> None:
+    recording = ordinary.record("auto", ["true"], cwd=nobodys_dir)
+    assert recording.status == 0, recording.stderr
+    assert recording.meta["tracer"] == "ptrace"
+
+
+# Output files
+
+
+@pytest.mark.parametrize("where", ["no/such/directory/out.json", "directory", "file/out.json", "link-to-nowhere/out.json"])
+def test_unwritable_output_is_said_first(where: str, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_bytes(OLD)
+    (tmp_path / "link-to-nowhere").symlink_to("nowhere")
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    result = profgen("record", "--tracer", tracer, "-o", where, "--", "touch", "marker", cwd=tmp_path)
+    assert result.returncode == 125, result.stderr
+    one_line(result.stderr)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before, "the workload ran, or something was written"
+    assert (tmp_path / "file").read_bytes() == OLD
+
+
+def test_unwritable_directory(ordinary: Profgen, tmp_path: Path, public_dir: Path, nobodys_dir: Path) -> None:
+    closed = public_dir / "closed"
+    closed.mkdir(mode=0o755)
+    (closed / "out.json").write_bytes(OLD)
+    if os.geteuid() != 0:
+        closed.chmod(0o555)
+    result = ordinary("record", "--tracer", "ptrace", "-o", closed / "out.json", "--", "touch", "marker", cwd=nobodys_dir)
+    assert result.returncode == 125, result.stderr
+    one_line(result.stderr)
+    assert not (nobodys_dir / "marker").exists()
+    assert (closed / "out.json").read_bytes() == OLD
+
+
+_ON_SMALL_DISK = """
+mount -t tmpfs -o size="$1" none "$2" || exit 77
+printf 'an older file\\n' > "$2/out.json"
+[ "$3" = full ] && cat /dev/zero > "$2/filler" 2>/dev/null
+cd "$2" || exit 77
+shift 3
+"$@"
+status=$?
+cp out.json ../kept.json
+ls -A > ../names
+exit $status
+"""
+
+
+def on_small_disk(profgen: Profgen, tmp_path: Path, size: str, how: str, args: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run profgen on a tiny file system of its own, which holds an older out.json; afterwards it is kept.json and names."""
+    (tmp_path / "disk").mkdir()
+    prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ON_SMALL_DISK, "sh", size, str(tmp_path / "disk"), how]
+    private = Profgen()
+    private.command = [*prefix, *profgen.command]
+    return private(*args, cwd=tmp_path)
+
+
+@pytest.mark.usefixtures("as_root")
+def test_full_disk_is_said_first(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    args = ["record", "--tracer", tracer, "-o", "out.json", "--", "touch", str(tmp_path / "marker")]
+    result = on_small_disk(profgen, tmp_path, "64k", "full", args)
+    assert result.returncode == 125, result.stderr
+    one_line(result.stderr)
+    assert "space" in result.stderr
+    assert not (tmp_path / "marker").exists(), "the workload ran"
+    assert (tmp_path / "kept.json").read_bytes() == OLD
+    assert (tmp_path / "names").read_text().split() == ["filler", "out.json"]
+
+
+@pytest.mark.usefixtures("as_root")
+def test_disk_that_the_workload_fills(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    """The space for the trace was set aside before the workload started."""
+    args = ["record", "--tracer", tracer, "-q", "-o", "out.json", "--", "sh", "-c", "cat /dev/zero > filler 2>/dev/null; exit 6"]
+    result = on_small_disk(profgen, tmp_path, "4m", "empty", args)
+    assert result.returncode == 6, result.stderr
+    assert trace_in(tmp_path / "kept.json")["meta"]["exit_status"] == 6
+    assert (tmp_path / "names").read_text().split() == ["filler", "out.json"]
+
+
+@pytest.mark.usefixtures("as_root")
+def test_read_only_disk(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    args = ["sh", "-c", 'mount -o remount,ro . && exec "$@"', "sh", *profgen.command]
+    private = Profgen()
+    private.command = args
+    command = ["record", "--tracer", tracer, "-o", "out.json", "--", "touch", str(tmp_path / "marker")]
+    result = on_small_disk(private, tmp_path, "4m", "empty", command)
+    assert result.returncode == 125, result.stderr
+    one_line(result.stderr)
+    assert not (tmp_path / "marker").exists()
+    assert (tmp_path / "kept.json").read_bytes() == OLD
+
+
+def test_planted_links_are_not_followed(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(OLD)
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("out.json", "out.json.tmp", ".out.json.tmp", "out.json~", ".out.json", "out.json.new", "tmp"):
+        (work / name).symlink_to(victim)
+    recording = profgen.record(tracer, ["true"], cwd=work)
+    assert recording.status in (0, 125)
+    assert victim.read_bytes() == OLD
+    assert len(list(work.iterdir())) == 7
+    if recording.status == 0:
+        assert not (work / "out.json").is_symlink()
+        trace_in(work / "out.json")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "null"])
+@pytest.mark.usefixtures("as_root")
+def test_special_files_stay_what_they_are(kind: str, profgen: Profgen, tmp_path: Path) -> None:
+    """``-o /dev/null`` must never make a regular file of a device."""
+    path = tmp_path / "out.json"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    before = path.stat().st_mode
+    result = profgen("record", "--tracer", "ptrace", "-o", "out.json", "--", "touch", "marker", cwd=tmp_path, timeout=20)
+    assert path.lstat().st_mode == before, "the special file was replaced"
+    assert (result.returncode, (tmp_path / "marker").exists()) in ((125, False), (0, True))
+
+
+def test_output_replaced_by_the_workload(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    """A workload that removes its working directory, and the pending file in it, costs a trace but no sense."""
+    work = tmp_path / "work"
+    work.mkdir()
+    result = profgen("record", "--tracer", tracer, "-q", "-o", str(work / "out.json"), "--", "rm", "-rf", str(work), cwd=tmp_path)
+    assert result.returncode == 125, "the trace is lost and nothing was said"
+    one_line(result.stderr)
+
+
+# Names that a stranger chose
+
+
+def test_hostile_names_never_reach_the_terminal(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    evil = b"\x1b[31mred\x1b]0;title\x07\n\xff\xfe\xc2\x9b31m \xe2\x80\xae"
+    directory = os.fsencode(tmp_path) + b"/" + evil.replace(b"/", b"")
+    os.mkdir(directory)
+    program = directory + b"/" + evil
+    Path(os.fsdecode(program)).write_bytes((torture / "leaf").read_bytes())
+    os.chmod(program, 0o755)
+    for args in ([program, b"2" + evil], [b"sh", b"-c", b'exec 2>/dev/null; "$0" 2; "$1"; exit 2', program, evil]):
+        terminal = Terminal(profgen, ["record", "--tracer", tracer, "--", *args], tmp_path)
+        assert terminal.status() == 2, terminal.output
+        for code in (b"\x1b[31m", b"\x1b]", b"\x07", b"\xff", b"\xc2\x9b", b"\xe2\x80\xae"):
+            assert code not in terminal.output, terminal.output
+        plain = profgen("record", "--tracer", tracer, "-o", "plain.json", "--", *args, cwd=tmp_path)
+        assert plain.stderr.isascii()
+        assert all(line.startswith("profgen: ") for line in plain.stderr.splitlines())
+    document = trace_in(tmp_path / "plain.json")
+    assert os.fsdecode(program) in [row["path"] for row in document["programs"]]
+    names = [path.name for path in tmp_path.iterdir() if path.name.endswith(".json")]
+    assert all(name.isascii() and name.isprintable() and " " not in name for name in names), names
+
+
+@pytest.mark.parametrize("name", [b"\x1b[31mno-such\n", b"./\xff\x1b]0;x\x07"])
+def test_hostile_name_not_found(name: bytes, profgen: Profgen, tmp_path: Path) -> None:
+    result = profgen("record", "--tracer", "ptrace", "--", name, cwd=tmp_path)
+    assert result.returncode == 127
+    one_line(result.stderr)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\udc80-\udcff]", result.stderr), repr(result.stderr)
+
+
+@pytest.mark.parametrize("name", ["\x1b[31m/out.json", "a\nb/out.json"])
+def test_hostile_output_name(name: str, profgen: Profgen, tmp_path: Path) -> None:
+    result = profgen("record", "--tracer", "ptrace", "-o", name, "--", "true", cwd=tmp_path)
+    assert result.returncode == 125
+    one_line(result.stderr)
+    assert "\x1b" not in result.stderr
+
+
+# profgen is killed
+
+
+def bpf_programs(pid: int) -> Iterator[int]:
+    """Ids of the BPF programs that the process holds (fdinfo of bpf(2) files)."""
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+            with open(f"/proc/{pid}/fdinfo/{fd}") as file:
+                if match := re.search(r"^prog_id:\t(\d+)$", file.read(), re.MULTILINE):
+                    yield int(match[1])
+    except OSError:
+        return
+
+
+def bpf_exists(program: int) -> bool:
+    """Whether the kernel still has the program: bpf(BPF_PROG_GET_NEXT_ID) from the id before it."""
+    import ctypes
+    import platform
+
+    number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+    attributes = (ctypes.c_uint32 * 32)(program - 1)
+    done = ctypes.CDLL(None, use_errno=True).syscall(number, 11, ctypes.byref(attributes), ctypes.sizeof(attributes))
+    return done == 0 and attributes[1] == program
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: signal.Signals(number).name)
+def test_profgen_killed_at_any_moment(number: int, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until) -> None:
+    """Whenever it comes: no workload process is left stopped or waiting for ever, no BPF program is left, no older file is broken."""
+    seen_programs: set[int] = set()
+    for step in range(12):
+        word = f"w{secrets.token_hex(8)}"
+        (tmp_path / "out.json").write_bytes(OLD)
+        command = [str(torture / "wrapped"), "busy", "1000", word]
+        process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", *command, cwd=tmp_path)
+        if step < 10:
+            time.sleep(0.05 * step)
+        else:  # certainly while the workload runs
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+        seen_programs.update(bpf_programs(process.pid))
+        process.send_signal(number)
+        _, stderr = finish(process)
+        until(lambda word=word: not with_argument(word), f"the workload ends after {number} at step {step}; {with_argument(word)}")
+        assert "internal error" not in stderr
+        content = (tmp_path / "out.json").read_bytes()
+        if content != OLD:
+            trace_in(tmp_path / "out.json")
+        for path in tmp_path.glob(".*"):
+            assert number == signal.SIGKILL, f"{path.name} was left behind"
+            path.unlink()
+    if tracer == "ebpf":
+        assert seen_programs, "the eBPF tracer was never seen with a program"
+    until(lambda: not any(bpf_exists(program) for program in seen_programs), "BPF programs are gone")
+
+
+def test_killed_tracer_does_not_stop_the_workload(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until) -> None:
+    """An endless workload: killed with its ptrace tracer, or running on; never stopped, never half alive."""
+    word = f"w{secrets.token_hex(8)}"
+    process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "forever", word, cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.kill()
+    process.wait()
+    try:
+        if tracer == "ptrace":
+            until(lambda: not with_argument(word), "the workload is killed with its tracer")
+        else:
+            time.sleep(0.5)
+            assert set(with_argument(word).values()) <= {"S", "R"}, with_argument(word)
+    finally:
+        for pid in with_argument(word):
+            os.kill(pid, signal.SIGKILL)
+        process.stdout.close()
