@@ -16,6 +16,8 @@ from system.lab.workloads import Workload
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 30.0
+RECORDED_LOADS = 3
+"""Rounds of the load while recording. Confined, one is run: what a workload does only now and then shall have been seen."""
 
 
 def confined(workload: Workload, runtime: Runtime, confinement: Confinement) -> None:
@@ -52,7 +54,8 @@ def recorded(profgen: Profgen, workload: Workload, tracer: str, trace: Path) -> 
                 raise LabError("it never answered")
             if process.poll() is not None:
                 raise LabError("it ended before it was ready")
-            workload.load()
+            for _ in range(RECORDED_LOADS):
+                workload.load()
             process.send_signal(signal.SIGTERM)
         status = process.wait(STOP_SECONDS)
         if status != 0:

@@ -341,23 +341,29 @@ RUNTIMES: dict[str, type[Runc] | type[Crun] | type[Docker]] = {"runc": Runc, "cr
 
 
 class Lab:
-    """The runtimes of one test session; dockerd starts when it is first asked for."""
+    """The runtimes of one test session. Each starts when it is first asked for; after `close` they would start anew."""
 
     def __init__(self) -> None:
-        self._state = Path(tempfile.mkdtemp(prefix="profgen-lab-"))
+        self._state: Path | None = None
         self._runtimes: dict[str, Runc | Crun | Docker] = {}
 
     def __getitem__(self, name: str) -> Runc | Crun | Docker:
+        if self._state is None:
+            self._state = Path(tempfile.mkdtemp(prefix="profgen-lab-"))
         if name not in self._runtimes:
             self._runtimes[name] = RUNTIMES[name](self._state)
         return self._runtimes[name]
 
     def close(self) -> None:
+        if self._state is None:
+            return
         for runtime in self._runtimes.values():
             if isinstance(runtime, Docker):
                 runtime.close()
         unmount_below(self._state)
         shutil.rmtree(self._state, ignore_errors=True)
+        self._state = None
+        self._runtimes.clear()
 
 
 def why_not(name: str) -> str | None:
