@@ -1,0 +1,229 @@
+"""profgen generate as a user calls it: a process of its own, files, exit statuses, one line on failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from unit.policy.making import call, check, trace, unknown
+
+from profiler.trace.model import Trace
+from profiler.trace.store import write_trace
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def profgen(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "profiler", "generate", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def fails(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("profgen: ")
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+def example(**meta: object) -> Trace:
+    return trace(
+        call("read"),
+        call("socket", [(2, 1, 0)]),
+        call("access", ok=0, errors={"ENOENT": 1}),
+        capabilities=[check("CAP_NET_BIND_SERVICE")],
+        **meta,
+    )
+
+
+@pytest.fixture()
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "app.trace.json"
+    write_trace(example(), path)
+    return path
+
+
+FILES = {"policy.yaml", "seccomp.json", "capabilities.json", "config.json", "docker-run.sh", "compose.yaml"}
+
+
+def test_everything_into_a_directory(recording: Path, tmp_path: Path) -> None:
+    done = profgen(recording, "-o", tmp_path / "new" / "profile")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    made = tmp_path / "new" / "profile"
+    assert {path.name for path in made.iterdir()} == FILES
+    assert os.access(made / "docker-run.sh", os.X_OK)
+    assert yaml.safe_load((made / "policy.yaml").read_text())["no_new_privs"] is True
+
+
+def test_same_input_same_bytes(recording: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert profgen(recording, "-o", tmp_path / name).returncode == 0
+    for name in FILES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_policy_is_rendered_as_it_stands(recording: Path, tmp_path: Path) -> None:
+    assert profgen(recording, "-o", tmp_path / "a").returncode == 0
+    assert profgen(tmp_path / "a" / "policy.yaml", "-o", tmp_path / "b").returncode == 0
+    assert {path.name for path in (tmp_path / "b").iterdir()} == FILES - {"policy.yaml"}
+    for name in FILES - {"policy.yaml"}:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_an_edited_policy_is_not_overwritten(recording: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "profile"
+    assert profgen(recording, "-o", profile).returncode == 0
+    policy = profile / "policy.yaml"
+    policy.write_text(policy.read_text().replace("    read:\n", "    reboot:\n"))
+    edited = policy.read_text()
+    assert profgen(policy, "-o", profile).returncode == 0
+    assert policy.read_text() == edited
+    assert "reboot" in (profile / "seccomp.json").read_text()
+
+
+def test_one_target_without_output_goes_to_stdout(recording: Path) -> None:
+    done = profgen(recording, "-t", "seccomp", "--runtime", "none", "--no-equivalents", "--no-arguments", "--default-action", "log")
+    assert done.returncode == 0
+    made = json.loads(done.stdout)
+    assert made["defaultAction"] == "SCMP_ACT_LOG"
+    assert made["syscalls"][0]["names"] == ["access", "read", "socket"]
+    script = profgen(recording, "-t", "docker").stdout
+    assert "docker-run.sh" in script
+    assert "cap_add" in script
+
+
+def test_one_target_into_a_file(recording: Path, tmp_path: Path) -> None:
+    out = tmp_path / "my.json"
+    assert profgen(recording, "-t", "seccomp", "-o", out).returncode == 0
+    assert json.loads(out.read_text())["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert not (tmp_path / "policy.yaml").exists()
+
+
+def test_several_traces_are_merged(tmp_path: Path) -> None:
+    write_trace(trace(call("read")), tmp_path / "1.json")
+    write_trace(trace(call("write")), tmp_path / "2.json")
+    done = profgen(tmp_path / "1.json", tmp_path / "2.json", "-t", "seccomp", "--runtime", "none", "--no-equivalents")
+    assert json.loads(done.stdout)["syscalls"][0]["names"] == ["read", "write"]
+
+
+def test_drop_failing_and_allow_new_privs(recording: Path) -> None:
+    done = profgen(recording, "-t", "seccomp", "--drop-failing", "--allow-new-privs", "--runtime", "runc", "--runtime-version", "1.1.5")
+    rules = json.loads(done.stdout)["syscalls"]
+    assert {"names": ["access"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2} in rules
+    assert any("capset" in rule["names"] for rule in rules)
+
+
+def test_unknown_numbers_are_said(tmp_path: Path) -> None:
+    write_trace(trace(call("read"), unknown(999)), tmp_path / "t.json")
+    done = profgen(tmp_path / "t.json", "-t", "seccomp")
+    assert done.returncode == 0
+    assert "999" in done.stderr
+    assert "999" not in done.stdout
+
+
+def test_rewrites_a_given_config(recording: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{\n "ociVersion": "1.0.2",\n "process": {\n  "user": {"uid": 7}\n }\n}\n')
+    done = profgen(recording, "-t", "oci", "--oci-config", config, "-o", config)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(config.read_text())
+    assert made["process"]["capabilities"]["ambient"] == ["CAP_NET_BIND_SERVICE"]
+    assert config.read_text().startswith('{\n "ociVersion": "1.0.2",\n "process": {\n  "user": {"uid": 7},\n')
+
+
+def test_an_incomplete_recording_is_refused_unless_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    write_trace(example(complete=False, losses={"map full": 3}), path)
+    fails(profgen(path, "-o", tmp_path / "out"), 125, "map full: 3", "--allow-loss")
+    assert not (tmp_path / "out").exists()
+    done = profgen(path, "-t", "seccomp", "--allow-loss")
+    assert done.returncode == 0
+    assert "map full: 3" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"{",
+        b"[]",
+        b"\xff" * 50,
+        b'{"schema": "profgen.trace/99"}',
+        b'{"schema": 5}',
+        b"schema: profgen.policy/99\n",
+        b"hello: world\n",
+        b"null",
+    ],
+)
+def test_unusable_input(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "in"
+    path.write_bytes(content)
+    old = tmp_path / "out"
+    old.mkdir()
+    (old / "policy.yaml").write_text("old")
+    fails(profgen(path, "-o", old), 2, str(path))
+    assert [entry.name for entry in old.iterdir()] == ["policy.yaml"]
+    assert (old / "policy.yaml").read_text() == "old"
+
+
+def test_truncated_and_large_junk(recording: Path, tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    path.write_bytes(recording.read_bytes()[:-200])
+    fails(profgen(path, "-o", tmp_path / "out"), 2, str(path))
+    path.write_bytes(os.urandom(10 << 20))
+    fails(profgen(path, "-o", tmp_path / "out"), 2, str(path))
+    path.write_bytes(b"{" + b"[" * (10 << 20))
+    fails(profgen(path, "-o", tmp_path / "out"), 2, str(path))
+    path.write_bytes(b"[" * (10 << 20))
+    fails(profgen(path, "-o", tmp_path / "out"), 2, str(path))
+    path.write_bytes(b"a: b\n" * (2 << 20))
+    fails(profgen(path, "-o", tmp_path / "out"), 2, str(path))
+
+
+def test_wrong_use(recording: Path, tmp_path: Path) -> None:
+    fails(profgen(tmp_path / "missing", "-o", tmp_path / "out"), 2, "missing")
+    fails(profgen(recording, "-t", "lxd", "-o", tmp_path / "out"), 2, "unknown target 'lxd'", "seccomp")
+    fails(profgen(recording, "--runtime", "rkt", "-o", tmp_path / "out"), 2, "rkt")
+    fails(profgen(recording, "--runtime", "runc", "--runtime-version", "new", "-o", tmp_path / "out"), 2, "new")
+    fails(profgen(recording, "--runtime-version", "1.2", "-o", tmp_path / "out"), 2, "--runtime")
+    fails(profgen(recording, "--default-action", "allow", "-o", tmp_path / "out"), 2, "allow")
+    fails(profgen(recording), 2, "-o")
+    fails(profgen("-o", tmp_path / "out"), 2)
+    fails(profgen(recording, "-t", "seccomp", "--oci-config", recording), 2, "-t oci")
+    fails(profgen(recording, "-t", "oci", "--oci-config", tmp_path / "none"), 2, "none")
+    assert profgen(recording, "-o", tmp_path / "a").returncode == 0
+    policy = tmp_path / "a" / "policy.yaml"
+    fails(profgen(policy, recording, "-o", tmp_path / "out"), 2, "policy.yaml")
+    fails(profgen(policy, "--runtime", "none", "-o", tmp_path / "out"), 2, "as it stands")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_when_a_part_fails(recording: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "seccomp.json").write_text("old")
+    fails(profgen(recording, "--oci-config", bad, "-o", out), 2, "bad.json")
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [("seccomp.json", "old")]
+
+
+def test_unwritable_output(recording: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    fails(profgen(recording, "-o", tmp_path / "file"), 125, "file")
+    fails(profgen(recording, "-o", tmp_path / "file" / "below"), 125, "below")
+    fails(profgen(recording, "-o", "/proc/nothing/here"), 125, "/proc/nothing")
+    assert (tmp_path / "file").read_text() == "mine"

@@ -1,0 +1,102 @@
+"""Quoting against the real readers: a shell, YAML, JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from profiler import quoting
+
+ARGUMENT = st.binary(max_size=40).map(lambda raw: raw.replace(b"\0", b"\n").decode("utf-8", "surrogateescape")) | st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40
+)
+"""Anything an argument or a file name can hold."""
+NASTY = [
+    "", " ", "'", '"', "\\", "$HOME", "`id`", "$(id)", "a\nb", "a\rb", "\u2028", "\x85", "\x1b[31m", "#", "# x", "- a", "a: b", "a:", ": a",
+    "{x}", "[x]", "*a", "&a", "!x", "%x", "@x", "|", ">", "?", "yes", "no", "null", "~", "on", "y", "N", "1", "0x10", "1e3", "0o7", "1_000",
+    "012", "1:30", "2001-01-01", ".inf", ".", "..", "-", "--", "-n", "=", "<<", "\ufeff", "\udc80", "\udcff\n", "\U0001f600", "\x7f", "é",
+    "{{ x }}",     "\u202eabc", "\ufffe", "\uffff", "x" * 200,
+]  # fmt: skip
+
+
+@given(st.lists(ARGUMENT, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_shell_gives_back_the_words(words: list[str]) -> None:
+    script = "printf '%s\\0' " + " ".join(map(quoting.shell, words)) if words else "true"
+    done = subprocess.run(["sh", "-c", script.encode("utf-8", "surrogateescape")], capture_output=True, timeout=20, check=True)
+    assert done.stdout == b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in words)
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_nasty_words(text: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", ("printf %s " + quoting.shell(text)).encode("utf-8", "surrogateescape")], capture_output=True, timeout=20, check=True
+    )
+    assert done.stdout == text.encode("utf-8", "surrogateescape")
+    assert_yaml(text)
+    assert_json(text)
+    assert_comment(text)
+
+
+def without_surrogates(text: str) -> str:
+    return "".join(f"\\x{ord(char) - 0xDC00:02x}" if 0xDC80 <= ord(char) <= 0xDCFF else char for char in text)
+
+
+def assert_yaml(text: str) -> None:
+    written = quoting.yaml(text)
+    assert written.isascii()
+    assert written.isprintable()
+    for line in (f"key: {written}\n", f"{written}: key\n", f"- {written}\n", f"a: [{written}, {{k: {written}}}]\n"):
+        for loader in (yaml.SafeLoader, yaml.CSafeLoader):
+            found = yaml.load(line, Loader=loader)
+            want = without_surrogates(text)
+            assert found in ({"key": want}, {want: "key"}, [want], {"a": [want, {"k": want}]})
+
+
+def assert_json(text: str) -> None:
+    written = quoting.as_json({"k": [text], text: 1})
+    assert written.isascii()
+    assert json.loads(written) == {"k": [without_surrogates(text)], without_surrogates(text): 1}
+
+
+def assert_comment(text: str) -> None:
+    line = quoting.comment(text)
+    assert line.isprintable()
+    assert yaml.load(f"a: 1 # {line}\nb: 2\n", Loader=yaml.CSafeLoader) == {"a": 1, "b": 2}
+    script = f"# {line}\nprintf ok\n".encode()
+    assert subprocess.run(["sh"], input=script, capture_output=True, timeout=20, check=True).stdout == b"ok"
+
+
+@given(ARGUMENT)
+def test_yaml(text: str) -> None:
+    assert_yaml(text)
+
+
+@given(ARGUMENT)
+def test_json(text: str) -> None:
+    assert_json(text)
+
+
+@given(ARGUMENT)
+@settings(max_examples=50, deadline=None)
+def test_comment(text: str) -> None:
+    assert_comment(text)
+
+
+@given(ARGUMENT)
+def test_printable_is_one_line_and_stable(text: str) -> None:
+    once = quoting.printable(text)
+    assert once.isprintable()
+    assert quoting.printable(once) == once
+
+
+def test_yaml_of_other_things() -> None:
+    assert quoting.yaml(5) == "5"
+    assert quoting.yaml(True) == "true"
+    assert quoting.yaml(None) == "null"
+    assert quoting.yaml(["a", "b c"]) == '[a, "b c"]'
