@@ -1,0 +1,243 @@
+"""What the documents say of the code is so: commands, options, tables, links, and the import rule."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from profiler import errors
+from profiler.cli.main import COMMANDS, cli
+from profiler.cli.record import LOSS_STATUS
+from profiler.kernel.arguments import recorded_names
+from profiler.policy.model import RULE_BUDGET
+from profiler.targets.base import TARGETS
+from profiler.trace.model import ARGUMENT_VALUES_MAX
+from profiler.tracers import infer
+from profiler.tracers.base import GRACE_SECONDS
+from profiler.tracers.ebpf import tracer as ebpf
+from profiler.tracers.ebpf.loader import DEFAULT_LIMITS
+from profiler.tracers.launch import FORWARDED
+from profiler.tracers.select import TRACERS
+
+TOP = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([TOP / "README.md", TOP / "CHANGELOG.md", *TOP.glob("docs/*.md"), *TOP.glob("sample_apps/**/*.md")])
+OTHERS_OPTIONS = {
+    "--security-opt", "--cap-drop", "--cap-add", "--network", "--rm", "--name",  # docker run
+    "--variant", "--include",  # mmdebstrap
+    "--exit-code",  # git diff
+}  # fmt: skip
+NUMBER_WORDS = {2: "two", 10: "ten"}
+
+
+def text_of(name: str) -> str:
+    return (TOP / name).read_text(encoding="utf-8")
+
+
+def section(name: str, heading: str) -> str:
+    """The text under a heading, up to the next one of the same or a higher level."""
+    text = text_of(name)
+    found = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
+    assert found, f"{name} has no heading {heading!r}"
+    rest = text[found.end() :]
+    end = re.search(rf"^#{{1,{len(found[1])}}} ", rest, re.MULTILINE)
+    return rest[: end.start()] if end else rest
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of every table row but the headings."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    ruled = {index for index, line in enumerate(lines) if set(line) <= set("|- ")}
+    kept = [line for index, line in enumerate(lines) if index not in ruled and index + 1 not in ruled]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in kept]
+
+
+def plain(cell: str) -> str:
+    return cell.strip("`").replace(" ", "")
+
+
+def outside_code(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+
+
+def anchors(text: str) -> set[str]:
+    """Headings as GitHub turns them into anchors."""
+    heads = re.findall(r"^#+ (.+)$", outside_code(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", outside_code(document.read_text(encoding="utf-8"))):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        assert file.is_file(), f"{target}: no such file"
+        assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), f"{target}: no such heading"
+
+
+def commands() -> dict[str, click.Command]:
+    context = click.Context(cli)
+    found = {name: cli.get_command(context, name) for name in COMMANDS}
+    assert all(found.values())
+    return {name: command for name, command in found.items() if command}
+
+
+def options_of(command: click.Command) -> set[str]:
+    given = {word for parameter in command.params if isinstance(parameter, click.Option) for word in parameter.opts}
+    return given | {"-h", "--help"}
+
+
+def calls(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Every ``profgen COMMAND ...`` in code, with the words before the workload's."""
+    code = re.findall(r"`([^`\n]+)`", text) + [line for line in text.splitlines() if line.startswith("    ")]
+    for line in code:
+        for found in re.finditer(r"(?:^|[\s/])profgen ([a-z][^#&|]*)", line):
+            words = found[1].split()
+            yield words[0], words[1 : words.index("--") if "--" in words else None]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
+def test_commands_and_their_options_exist(document: Path) -> None:
+    known = commands()
+    for name, words in calls(document.read_text(encoding="utf-8")):
+        assert name in known, f"profgen {name}"
+        for word in words:
+            if re.match(r"-{1,2}[a-z]", word):
+                assert word.partition("=")[0] in options_of(known[name]), f"profgen {name} {word}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
+def test_options_named_in_passing_exist(document: Path) -> None:
+    ours = {word for command in [cli, *commands().values()] for word in options_of(command)}
+    if "sample_apps" in document.parts:
+        return  # the samples' own options
+    for span in re.findall(r"`([^`\n]+)`", document.read_text(encoding="utf-8")):
+        for word in re.findall(r"(?<!\S)--[a-z][a-z-]+", span):
+            assert word in ours | OTHERS_OPTIONS, f"`{span}`"
+
+
+def test_every_option_is_documented() -> None:
+    text = "\n".join(text_of(str(path.relative_to(TOP))) for path in DOCUMENTS)
+    for name, command in commands().items():
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
+                assert any(re.search(rf"(?<![\w-]){word}(?![\w-])", text) for word in parameter.opts), f"profgen {name} {parameter.opts}"
+
+
+def test_readme_lists_commands_and_targets() -> None:
+    listed = {found for row in rows(section("README.md", "Commands")) for found in re.findall(r"`profgen (\w+)", row[0])}
+    assert listed == set(COMMANDS)
+    targets = {plain(row[2]) for row in rows(section("README.md", "What comes out"))}
+    assert {word for word in targets if word.isidentifier()} == set(TARGETS)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
+def test_exit_statuses(name: str) -> None:
+    table = {row[0]: row[1] for row in rows(section(name, "Exit statuses"))}
+    classes = [found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, errors.ProfgenError)]
+    assert len(classes) > 4
+    assert {str(found.exit_code) for found in classes} | {str(LOSS_STATUS), "0", "1", "130"} == {key for key in table if key.isdigit()}
+    assert "lost" in table[str(LOSS_STATUS)]
+    if name == "docs/tutorial.md":
+        for found in classes:
+            assert found.__name__ in table[str(found.exit_code)], f"{found.__name__} ends with {found.exit_code}"
+
+
+def test_losses() -> None:
+    counted = {name for path in (TOP / "profiler").rglob("*.py") for name in re.findall(r'losses\["(\w+)"\]', path.read_text())}
+    described = [plain(row[0]) for row in rows(section("docs/tracers.md", "Losses and limits")) if not row[1].isdigit()]
+    assert len(described) == len(set(described))
+    assert set(described) == set(ebpf.STATS) | counted
+    assert "missed" in counted
+
+
+def test_limits() -> None:
+    table = [row for row in rows(section("docs/tracers.md", "Losses and limits")) if row[1].isdigit()]
+    assert {plain(row[0]): int(row[1]) for row in table} == dict(DEFAULT_LIMITS)
+    for _, _, remedy in (row for row in rows(section("docs/tracers.md", "Losses and limits")) if len(row) == 3):
+        for name in re.findall(r"--limit (\w+)=N", remedy):
+            assert name in DEFAULT_LIMITS
+
+
+def test_inferred_rules() -> None:
+    table = rows(section("docs/tracers.md", "Capabilities are inferred"))
+    named = {name for row in table for name in re.findall(r"`(\w+)`", row[2])}
+    assert named == set(infer.rules())
+    capabilities = {name for row in table for name in re.findall(r"CAP_[A-Z_]+", row[1])}
+    source = ast.parse(Path(infer.__file__).read_text())
+    # A capability that a rule can name stands alone in a string; those in prose do not.
+    inferred = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant) and re.fullmatch(r"CAP_[A-Z_]+", str(node.value))}
+    assert capabilities == inferred
+    unknown = set(re.findall(r"CAP_[A-Z_]+[A-Z]\b", section("docs/limits.md", "Capabilities under ptrace")))
+    assert not unknown & inferred, "both inferred and not"
+
+
+def test_constants_of_the_tracers() -> None:
+    text = " ".join(text_of("docs/tracers.md").split())
+    assert list(TRACERS) == ["ebpf", "ptrace"], "the order in which auto tries them is described"
+    hooks = [plain(re.findall(r"`(\w+)`", row[0])[0]) for row in rows(section("docs/tracers.md", "eBPF"))]
+    assert hooks == list(ebpf.CAPABILITY_HOOKS)
+    for _, tracepoint in ebpf.TRACEPOINTS:
+        assert f"`{tracepoint}`" in text
+    signals = re.search(r"\*\*Signals\.\*\* (.*?) sent to profgen", text)
+    assert signals
+    assert set(re.findall(r"SIG\w+", signals[1])) == {number.name for number in FORWARDED}
+    assert f"up to {ARGUMENT_VALUES_MAX} different tuples" in text
+    assert f"SIGKILL {NUMBER_WORDS[int(GRACE_SECONDS)]} seconds later" in text
+    assert f"{NUMBER_WORDS[int(ebpf._LEARNING_SECONDS)]} seconds after the last new thing" in text
+    assert {"socket", "clone", "ioctl", "prctl", "mmap"} <= recorded_names()
+    assert f"More than {RULE_BUDGET} rules" in text_of("docs/limits.md")
+    assert f"More than {ARGUMENT_VALUES_MAX} different values" in text_of("docs/limits.md")
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_rooms_import_only_what_the_architecture_allows() -> None:
+    table = {row[0]: row[2] for row in rows(section("docs/architecture.md", "The rooms"))}
+    allowed = {
+        found[1]: {word for word in re.findall(r"\w+", cell)}
+        for key, cell in table.items()
+        if (found := re.match(r"`profiler/(\w+)/`", key))
+    }
+    rooms = {path.name for path in (TOP / "profiler").iterdir() if (path / "__init__.py").is_file()}
+    assert set(allowed) == rooms
+    for room in rooms - {"cli"}:
+        for path in (TOP / "profiler" / room).rglob("*.py"):
+            for name in imports_of(path):
+                parts = name.split(".")
+                if parts[0] == "profiler" and len(parts) > 1 and parts[1] in rooms - {room}:
+                    assert parts[1] in allowed[room], f"{path.relative_to(TOP)} imports {name}"
+
+
+def test_nothing_but_the_start_imports_the_command_line() -> None:
+    for path in (TOP / "profiler").rglob("*.py"):
+        if path.parent.name != "cli" and path.name != "__main__.py":
+            assert not [name for name in imports_of(path) if name.startswith("profiler.cli")], path
+
+
+def test_files_and_names_in_code_style_exist() -> None:
+    """`profiler/...` paths that the documents point at."""
+    for document in DOCUMENTS:
+        for name in re.findall(r"`((?:profiler|templates|tests|sample_apps|docs)/[\w./-]+)`", document.read_text(encoding="utf-8")):
+            if name != "profiler/templates":  # where the wheel has them
+                assert (TOP / name).exists(), f"{document.name}: {name}"
+
+
+def test_lists_named_in_the_architecture_exist() -> None:
+    text = section("docs/architecture.md", "To add")
+    for module, name in (("tracers.select", "TRACERS"), ("policy.derive", "passes"), ("targets.base", "TARGETS")):
+        assert f"`{name}" in text
+        assert hasattr(importlib.import_module(f"profiler.{module}"), name)
