@@ -60,6 +60,8 @@ _COMMENTS = {
 
 
 LIMIT_BYTES = 16 << 20
+EVENTS = 200_000
+"""Scalars, starts and ends; a policy with every syscall has some 20 000."""
 DEPTH = 16
 """Collections within collections; a policy has nine at most."""
 
@@ -199,7 +201,9 @@ _Strict.add_constructor("tag:yaml.org,2002:map", _mapping)
 def _check_nesting(data: bytes) -> None:
     """Refuse what no policy holds and what the C loader, which calls itself for each level, would crash on."""
     depth = 0
-    for event in yaml.parse(data, Loader=_Loader):
+    for number, event in enumerate(yaml.parse(data, Loader=_Loader)):
+        if number > EVENTS:
+            raise yaml.constructor.ConstructorError(None, None, "too long for a policy", event.start_mark)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise yaml.constructor.ConstructorError(None, None, "anchors and aliases are not used in a policy", event.start_mark)
         if isinstance(event, yaml.CollectionStartEvent):

@@ -48,7 +48,7 @@ def example(**meta: object) -> Trace:
     )
 
 
-@pytest.fixture()
+@pytest.fixture
 def recording(tmp_path: Path) -> Path:
     path = tmp_path / "app.trace.json"
     write_trace(example(), path)
