@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from system.harness import Profgen
-from system.lab import runs
+from system.lab import runs, runtimes
 from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F401
+from system.lab.processes import run
 from system.lab.runtimes import RUNTIMES
 from system.lab.workloads import WORKLOADS, Workload
 
@@ -62,3 +65,14 @@ def test_any_runtime(
     kind = WORKLOADS[0]
     confinement = runs.generated(profgen, recordings.trace(kind, "ptrace"), tmp_path / "profile", "any", True)
     runs.confined(recordings.workload(kind), lab[runtime], confinement)
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_base_sets_are_those_of_the_runtimes_here(runtime: str) -> None:
+    """A few starts of the measurement; it is run at length when a set is added to the data."""
+    if reason := runtimes.why_not(runtime) or (None if shutil.which("strace") else "strace is not installed"):
+        pytest.skip(reason)
+    script = Path(__file__).parent / "measure_runtime_base.py"
+    result = run([sys.executable, script, runtime, "--check", "--starts", "5"], seconds=180, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("has all") == 2
