@@ -180,6 +180,14 @@ def dumps(policy: Policy) -> str:
     return "".join(parts)
 
 
+class _Refusal(yaml.YAMLError):
+    """YAML that a policy does not use."""
+
+    def __init__(self, problem: str, mark: Any) -> None:
+        super().__init__(problem)
+        self.problem, self.problem_mark = problem, mark
+
+
 class _Strict(_Loader):  # type: ignore[misc]
     """Refuses a key given twice, which YAML readers otherwise settle in silence."""
 
@@ -189,7 +197,7 @@ def _mapping(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
     for key_node, _ in node.value:
         if key_node.value.__class__ is str:
             if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key_node.value!r} is given twice", key_node.start_mark)
+                raise _Refusal(f"key {key_node.value!r} is given twice", key_node.start_mark)
             seen.add(key_node.value)
     result: dict[Any, Any] = _Loader.construct_mapping(loader, node, deep=True)
     return result
@@ -203,15 +211,15 @@ def _check_nesting(data: bytes) -> None:
     depth = 0
     for number, event in enumerate(yaml.parse(data, Loader=_Loader)):
         if number > EVENTS:
-            raise yaml.constructor.ConstructorError(None, None, "too long for a policy", event.start_mark)
+            raise _Refusal("too long for a policy", event.start_mark)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.constructor.ConstructorError(None, None, "anchors and aliases are not used in a policy", event.start_mark)
+            raise _Refusal("anchors and aliases are not used in a policy", event.start_mark)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > DEPTH:
-            raise yaml.constructor.ConstructorError(None, None, "nested too deeply", event.start_mark)
+            raise _Refusal("nested too deeply", event.start_mark)
 
 
 class _Reader:
