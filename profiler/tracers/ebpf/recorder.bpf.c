@@ -328,7 +328,8 @@ int on_fork(u64 *ctx)
     }
     add(STAT_LIVE, 1);
     u32 tid = number_of_thread((u64)child), one = 1;
-    live.update(&tid, &one);
+    if (live.update(&tid, &one))
+        add(LOST_TASKS, 1); /* recorded, but out of reach of --duration and of signals */
     return 0;
 }
 
