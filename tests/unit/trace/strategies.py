@@ -113,7 +113,9 @@ def metas(draw: st.DrawFn, arch: str) -> Meta:
     return Meta(
         tool=draw(st.sampled_from(["profgen 0.1.0", "profgen 0.2.0"])),
         tracer=draw(st.sampled_from(["ebpf", "ptrace", "ebpf+ptrace"])),
-        features=tuple(sorted(draw(st.sets(st.sampled_from(["capabilities:tracepoint", "capabilities:inferred", "results:until-first-success"]))))),
+        features=tuple(
+            sorted(draw(st.sets(st.sampled_from(["capabilities:tracepoint", "capabilities:inferred", "results:until-first-success"]))))
+        ),
         kernel=draw(st.sampled_from(["6.1.0-18-amd64", "6.18.0"])),
         arch=arch,
         distribution=draw(st.sampled_from([None, "Debian GNU/Linux 12 (bookworm)"])),

@@ -255,7 +255,9 @@ JSON_VALUES = st.recursive(
     | st.booleans()
     | st.sampled_from([-1, 0, 1, 2, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 64), 10**400, 0.5, -0.0, 1e308, float("inf"), 1e12])
     | st.sampled_from(["", "0", "1", "-1", " 1", "1_0", "\u0661", "99", "x", "\n", "\x1b[2J", "\ud800", "a" * 5000]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["", "0", "a", "value", "\n\x1b", "1" * 3000]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["", "0", "a", "value", "\n\x1b", "1" * 3000]), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
