@@ -207,11 +207,7 @@ def imports_of(path: Path) -> Iterator[str]:
 
 def test_rooms_import_only_what_the_architecture_allows() -> None:
     table = {row[0]: row[2] for row in rows(section("docs/architecture.md", "The rooms"))}
-    allowed = {
-        found[1]: {word for word in re.findall(r"\w+", cell)}
-        for key, cell in table.items()
-        if (found := re.match(r"`profiler/(\w+)/`", key))
-    }
+    allowed = {found[1]: set(re.findall(r"\w+", cell)) for key, cell in table.items() if (found := re.match(r"`profiler/(\w+)/`", key))}
     rooms = {path.name for path in (TOP / "profiler").iterdir() if (path / "__init__.py").is_file()}
     assert set(allowed) == rooms
     for room in rooms - {"cli"}:
