@@ -9,8 +9,11 @@ subtleties (docs/limits.md). Rows are marked ``inferred``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
+import re
 import signal
 import stat
 from collections.abc import Callable, Iterator
@@ -67,8 +70,8 @@ class Call:
     name: str
     credentials: Credentials
     needs: tuple[str, ...]
-    after: Callable[[int, int], tuple[str, ...]] | None = None
-    """For needs that only the result shows: (thread id, result) to capabilities."""
+    searched: tuple[str, ...]
+    """Those of them that the directories on the way ask for: used even when the file at the end is missing."""
 
 
 Rule = Callable[["Inference", int, tuple[int, ...], Credentials], "tuple[str, ...]"]
@@ -98,6 +101,7 @@ class Inference:
         self._recording = recording
         self._credentials: dict[int, Credentials] = {}
         self._namespace = os.readlink("/proc/self/ns/user")
+        self._searched: list[str] = []
 
     def wants(self, name: str) -> bool:
         """Whether calls of this name are worth an exit stop."""
@@ -121,52 +125,102 @@ class Inference:
             self._credentials.pop(tid, None)
         if not credentials.effective and name in PATH_CALLS:
             return None  # no capability at all: mode bits decide, and their refusals are everyday life
+        self._searched = []
         try:
             needs = RULES[name](self, tid, args, credentials)
         except (OSError, ValueError):
-            return None
-        return Call(name, credentials, needs) if needs else None
+            needs = ()
+        searched = _unique(self._searched)
+        return Call(name, credentials, needs, searched) if needs or searched else None
 
     def leave(self, tid: int, call: Call, result: int, code: int, program: int) -> None:
         """The call has returned ``result``, or failed with errno ``code``."""
         if call.name in CHANGES_CREDENTIALS:
             self._credentials.pop(tid, None)
-        if code and code not in (errno.EPERM, errno.EACCES):
+        refused = code in (errno.EPERM, errno.EACCES)
+        if code and not refused and code not in _PAST_SEARCH:
             return
         namespace = "initial" if call.credentials.namespace == self._namespace else "child"
-        for capability in call.needs:
-            if code and call.credentials.has(capability):
-                continue  # it had the capability: something else refused
-            verdict = "refused" if code else "granted"
+        for capability in call.searched if code and not refused else call.needs:
+            if call.credentials.has(capability) is refused:
+                continue  # it had the capability, and something else refused; or it had not, and something else allowed
+            verdict = "refused" if refused else "granted"
             self._recording.check((capability, namespace, verdict, None, True, True), program, call.name)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
-    def path(self, tid: int, dirfd: int | None, address: int) -> str | None:
-        """A path argument as this process can open it: through the tracee's root, descriptor or working directory."""
+    def walk(
+        self, tid: int, dirfd: int | None, address: int, credentials: Credentials, *, follow: bool = True
+    ) -> tuple[str, list[str]] | None:
+        """Go the way of a path argument as the kernel does (path_resolution(7)), through the tracee's own root.
+
+        Gives the end of it, as this process can open it, and what the directories on the way need; None for an
+        unreadable argument. The end need not exist; FileNotFoundError when something on the way does not.
+        """
         text = read_string(tid, address) if address else b""
         if text is None:
             return None
         name = os.fsdecode(text)
-        if name.startswith("/"):
-            root = os.readlink(f"/proc/{tid}/root")
-            return name if root == "/" else root + name
+        root = f"/proc/{tid}/root"
         signed = AT_FDCWD if dirfd is None else _signed(dirfd)
-        base = f"/proc/{tid}/cwd" if signed == AT_FDCWD else f"/proc/{tid}/fd/{signed}"
-        return f"{base}/{name}" if name else base
+        at = root if name.startswith("/") else f"/proc/{tid}/cwd" if signed == AT_FDCWD else f"/proc/{tid}/fd/{signed}"
+        todo = [part for part in reversed(name.split("/")) if part not in ("", ".")]
+        follow = follow or name.endswith("/")
+        links = 0
+        while todo:
+            here = os.stat(at)
+            if not stat.S_ISDIR(here.st_mode):
+                raise NotADirectoryError
+            self._searched += lacking(credentials, here, EXECUTE)
+            part = todo.pop()
+            if part == "..":
+                at = at if os.path.samestat(here, os.stat(root)) else f"{at}/.."
+                continue
+            target = _link(tid, f"{at}/{part}") if todo or follow else None
+            if target is None:
+                at = f"{at}/{part}"
+                continue
+            links += 1
+            if links > 40:
+                raise OSError(errno.ELOOP, "too many links")
+            if target.startswith("/"):
+                at = root
+            todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        return at, list(self._searched)
 
-    def search(self, credentials: Credentials, path: str, *, follow: bool = True) -> tuple[str, list[str]]:
-        """The resolved path and what its directories need."""
-        head, tail = os.path.split(path)
-        resolved = os.path.realpath(path) if follow else os.path.join(os.path.realpath(head), tail)
-        needs = []
-        directory = os.path.dirname(resolved)
-        while True:
-            needs += lacking(credentials, os.stat(directory), EXECUTE)
-            if directory == "/":
-                break
-            directory = os.path.dirname(directory)
-        return resolved, needs
+
+def _link(tid: int, path: str) -> str | None:
+    """The text of a symbolic link; None for all else, and for procfs's links that lead straight to an open file."""
+    try:
+        text = os.readlink(path)
+    except OSError:
+        return None
+    if os.lstat(path).st_dev == os.stat("/proc").st_dev:
+        name = path.rpartition("/")[2]
+        if name == "self":  # of the one who looks: that is the tracee
+            return str(tid)
+        if name == "thread-self":
+            return f"{tid}/task/{tid}"
+        if text.startswith("/") or ":" in text:
+            return None
+    return text
+
+
+_PAST_SEARCH = frozenset(
+    {
+        errno.ENOENT,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.ENOTEMPTY,
+        errno.EXDEV,
+        errno.EBUSY,
+        errno.ETXTBSY,
+        errno.EINVAL,
+        errno.ERANGE,
+    }
+)
+"""Errors that a lookup ends with after its directories let it through."""
 
 
 def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list[str]:
@@ -191,10 +245,10 @@ def _lookup(dirfd: int | None, path: int, want: int = 0, *, follow: bool = True)
     """Calls that look a path up and want ``want`` on it."""
 
     def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        name = inference.path(tid, None if dirfd is None else args[dirfd], args[path])
-        if name is None:
+        found = inference.walk(tid, None if dirfd is None else args[dirfd], args[path], credentials, follow=follow)
+        if found is None:
             return ()
-        resolved, needs = inference.search(credentials, name, follow=follow)
+        resolved, needs = found
         if want:
             needs += lacking(credentials, os.stat(resolved), want)
         return _unique(needs)
@@ -210,10 +264,10 @@ def _open(dirfd: int | None, path: int, flags: int, how: bool = False) -> Rule:
             if data is None:
                 return ()
             word = int.from_bytes(data, "little")
-        name = inference.path(tid, None if dirfd is None else args[dirfd], args[path])
-        if name is None:
+        found = inference.walk(tid, None if dirfd is None else args[dirfd], args[path], credentials, follow=not word & os.O_NOFOLLOW)
+        if found is None:
             return ()
-        resolved, needs = inference.search(credentials, name, follow=not word & os.O_NOFOLLOW)
+        resolved, needs = found
         if word & os.O_PATH:
             return _unique(needs)
         try:
@@ -225,6 +279,8 @@ def _open(dirfd: int | None, path: int, flags: int, how: bool = False) -> Rule:
         want = {os.O_RDONLY: READ, os.O_WRONLY: WRITE}.get(word & os.O_ACCMODE, READ | WRITE)
         if word & os.O_TRUNC:
             want |= WRITE
+        if word & os.O_NOATIME and status.st_uid != credentials.uids[3]:
+            needs.append("CAP_FOWNER")  # fs/namei.c may_open
         return _unique(needs + lacking(credentials, status, want))
 
     return rule
@@ -236,12 +292,12 @@ def _entry(*names: tuple[int | None, int], removes: bool = False) -> Rule:
     def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
         needs: list[str] = []
         for dirfd, path in names:
-            name = inference.path(tid, None if dirfd is None else args[dirfd], args[path])
-            if name is None:
+            found = inference.walk(tid, None if dirfd is None else args[dirfd], args[path], credentials, follow=False)
+            if found is None:
                 continue
-            resolved, found = inference.search(credentials, name.rstrip("/"), follow=False)
+            resolved, searched = found
             directory = os.stat(os.path.dirname(resolved))
-            needs += found + lacking(credentials, directory, WRITE | EXECUTE)
+            needs += searched + lacking(credentials, directory, WRITE | EXECUTE)
             if removes and directory.st_mode & stat.S_ISVTX and os.path.lexists(resolved):
                 # fs/namei.c __check_sticky
                 owners = {directory.st_uid, os.lstat(resolved).st_uid}
@@ -251,51 +307,104 @@ def _entry(*names: tuple[int | None, int], removes: bool = False) -> Rule:
     return rule
 
 
+def _hard_link(old: tuple[int | None, int], new: tuple[int | None, int]) -> Rule:
+    """link(2), with the protection of files one could not write (fs/namei.c may_linkat, proc_sys_fs(5))."""
+    make = _entry(new)
+
+    def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
+        needs = list(make(inference, tid, args, credentials))
+        found = inference.walk(tid, None if old[0] is None else args[old[0]], args[old[1]], credentials, follow=False)
+        if found is None or not _sysctl("fs/protected_hardlinks"):
+            return _unique(needs + (found[1] if found else []))
+        status = os.lstat(found[0])
+        special = not stat.S_ISREG(status.st_mode) or status.st_mode & stat.S_ISUID or status.st_mode & 0o2010 == 0o2010
+        if status.st_uid != credentials.uids[3]:
+            needs += ["CAP_FOWNER"] if special else lacking(credentials, status, READ | WRITE)
+        return _unique(found[1] + needs)
+
+    return rule
+
+
+def _sysctl(name: str) -> int:
+    with open(f"/proc/sys/{name}") as file:
+        return int(file.read())
+
+
 def _mknod(dirfd: int | None, path: int, mode: int) -> Rule:
     make = _entry((dirfd, path))
 
     def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
         kind = stat.S_IFMT(args[mode])
-        device = kind in (stat.S_IFCHR, stat.S_IFBLK)
+        # A character device 0:0 is a whiteout, which anybody may make (fs/namei.c vfs_mknod).
+        device = kind == stat.S_IFBLK or (kind == stat.S_IFCHR and args[mode + 1] & _U32 != 0)
         return (*make(inference, tid, args, credentials), *(("CAP_MKNOD",) if device else ()))
 
     return rule
 
 
-def _target(inference: Inference, tid: int, dirfd: int | None, address: int | None, follow: bool) -> os.stat_result | None:
-    """The file an attribute call works on: by descriptor alone, or by path."""
+def _target(
+    inference: Inference, tid: int, dirfd: int | None, address: int | None, credentials: Credentials, follow: bool
+) -> tuple[os.stat_result, list[str]] | None:
+    """The file an attribute call works on, by descriptor alone or by path, and what the way to it needs."""
     if address is None:
         assert dirfd is not None
-        return os.stat(f"/proc/{tid}/fd/{_signed(dirfd)}")
-    name = inference.path(tid, dirfd, address)
-    return None if name is None else os.stat(name, follow_symlinks=follow)
+        return os.stat(f"/proc/{tid}/fd/{_signed(dirfd)}"), []
+    found = inference.walk(tid, dirfd, address, credentials, follow=follow)
+    # procfs's own links lead straight to a file; no other link is left at the end of a path that was to be followed.
+    return None if found is None else (os.stat(found[0], follow_symlinks=follow), found[1])
 
 
 def _chown(dirfd: int | None, path: int | None, uid: int, gid: int, follow: bool = True) -> Rule:
     def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        status = _target(inference, tid, None if dirfd is None else args[dirfd], None if path is None else args[path], follow)
-        if status is None:
+        found = _target(inference, tid, None if dirfd is None else args[dirfd], None if path is None else args[path], credentials, follow)
+        if found is None:
             return ()
+        status, needs = found
         # fs/attr.c chown_ok, chgrp_ok
         fsuid, owner, group = credentials.uids[3], args[uid] & _U32, args[gid] & _U32
         mine = fsuid == status.st_uid
         in_group = group in (status.st_gid, credentials.gids[3]) or group in credentials.groups
         needed = (owner != _KEEP and not (mine and owner == status.st_uid)) or (group != _KEEP and not (mine and in_group))
-        return ("CAP_CHOWN",) if needed else ()
+        return _unique([*needs, "CAP_CHOWN"] if needed else needs)
 
     return rule
 
 
-def _owner_only(dirfd: int | None, path: int | None, follow: bool = True, unless: int | None = None) -> Rule:
-    """chmod(2) and setting of explicit times: for the owner, or CAP_FOWNER. ``unless``: a pointer that may be 0: times are then "now"."""
+def _chmod(dirfd: int | None, path: int | None, mode: int) -> Rule:
+    """For the owner, or CAP_FOWNER; the set-group-ID bit for members of the group, or CAP_FSETID (fs/attr.c setattr_prepare)."""
 
     def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        if unless is not None and not args[unless]:
+        found = _target(inference, tid, None if dirfd is None else args[dirfd], None if path is None else args[path], credentials, True)
+        if found is None:
             return ()
-        status = _target(inference, tid, None if dirfd is None else args[dirfd], None if path is None else args[path], follow)
-        return () if status is None or status.st_uid == credentials.uids[3] else ("CAP_FOWNER",)
+        status, needs = found
+        if status.st_uid != credentials.uids[3]:
+            needs.append("CAP_FOWNER")
+        if args[mode] & stat.S_ISGID and status.st_gid != credentials.gids[3] and status.st_gid not in credentials.groups:
+            needs.append("CAP_FSETID")
+        return _unique(needs)
 
     return rule
+
+
+_UTIME_NOW, _UTIME_OMIT = 0x3FFFFFFF, 0x3FFFFFFE  # include/linux/stat.h
+
+
+def _utimensat(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
+    """Explicit times are for the owner, "now" also for those who may write (fs/attr.c may_setattr); CAP_FOWNER stands in for both."""
+    found = _target(inference, tid, args[0], args[1] or None, credentials, True)
+    times = read_memory(tid, args[2], 32) if args[2] else None
+    if found is None:
+        return ()
+    status, needs = found
+    asked = {_UTIME_NOW} if times is None else {int.from_bytes(times[at : at + 8], "little") for at in (8, 24)}
+    if (
+        status.st_uid != credentials.uids[3]
+        and asked != {_UTIME_OMIT}
+        and not (asked == {_UTIME_NOW} and credentials.grants(status, WRITE))
+    ):
+        needs.append("CAP_FOWNER")
+    return _unique(needs)
 
 
 def _access(dirfd: int | None, path: int, mode: int) -> Rule:
@@ -316,14 +425,14 @@ def _access(dirfd: int | None, path: int, mode: int) -> Rule:
 # -- ids -----------------------------------------------------------------------------------------------------------
 
 
-def _ids(which: str, capability: str, positions: tuple[int, ...]) -> Rule:
+def _ids(which: str, capability: str, positions: tuple[int, ...], *, filesystem: bool = False) -> Rule:
     """set*id calls: a new id that is none of the caller's real, effective and saved ones (kernel/sys.c).
 
     setuid and setgid by a privileged caller set all three ids (setuid(2)), which a plain caller could not do.
     """
 
     def rule(_inference: Inference, _tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        own = (credentials.uids if which == "uid" else credentials.gids)[:3]
+        own = (credentials.uids if which == "uid" else credentials.gids)[: 4 if filesystem else 3]
         new = [args[position] & _U32 for position in positions]
         changes = any(value != _KEEP and value not in own for value in new)
         return (capability,) if changes else ()
@@ -367,25 +476,47 @@ def _socket(_inference: Inference, _tid: int, args: tuple[int, ...], _credential
     return ("CAP_NET_RAW",) if raw else ()
 
 
-def _kill(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-    target = _signed(args[0])
-    if target <= 0:
+def _kill(target: int, number: int, *, pidfd: bool = False) -> Rule:
+    """Signals to others (kernel/signal.c check_kill_permission), by the positions of the process or thread and of the signal."""
+
+    def rule(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
+        pid = _signed(args[target])
+        if pidfd:
+            with open(f"/proc/{tid}/fdinfo/{pid}") as file:
+                pid = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+        pids = [pid] if pid > 0 else [] if pid == -1 else _group(-pid or os.getpgid(tid))
+        for each in pids:
+            uids = _uids_of(each, tid)
+            if uids is None or {credentials.uids[0], credentials.uids[1]} & {uids[0], uids[2]}:
+                continue
+            if args[number] & _U32 == signal.SIGCONT and os.getsid(each) == os.getsid(tid):
+                continue
+            return ("CAP_KILL",)
         return ()
-    status = _uids_of(target, tid)
-    if status is None or args[1] & _U32 == signal.SIGCONT:
-        return ()
-    # kernel/signal.c kill_ok_by_cred: real or effective uid equals the target's real or saved one
-    return () if {credentials.uids[0], credentials.uids[1]} & {status[0], status[2]} else ("CAP_KILL",)
+
+    return rule
+
+
+def _group(number: int) -> list[int]:
+    """The processes of a process group."""
+    found = []
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.isdigit() and os.getpgid(int(entry)) == number:
+                found.append(int(entry))
+    return found
 
 
 def _uids_of(pid: int, tid: int) -> tuple[int, int, int, int] | None:
+    """Of another process by a number that the tracee uses; None when it is gone or the number means something else here."""
     try:
         if os.readlink(f"/proc/{tid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
             return None
+        with open(f"/proc/{pid}/status") as file:
+            words = next(line.split()[1:5] for line in file if line.startswith("Uid:"))
     except OSError:
         return None
-    credentials = read_credentials(pid)
-    return None if credentials is None else credentials.uids
+    return int(words[0]), int(words[1]), int(words[2]), int(words[3])
 
 
 def _other_process(position: int) -> Rule:
@@ -429,22 +560,77 @@ def _setrlimit(inference: Inference, tid: int, args: tuple[int, ...], credential
 
 
 def _raises(_inference: Inference, tid: int, resource: int, address: int, _credentials: Credentials) -> tuple[str, ...]:
-    import resource as limits
-
     data = read_memory(tid, address, 16)
-    if data is None or len(data) < 16:
+    if data is None or len(data) < 16 or not 0 <= resource < 16:
         return ()
-    hard = int.from_bytes(data[8:16], "little")
-    current = limits.prlimit(tid, resource)[1] if 0 <= resource < 16 else -1
-    maximum = (1 << 64) - 1 if current == limits.RLIM_INFINITY else current
-    return ("CAP_SYS_RESOURCE",) if hard > maximum else ()
+    return ("CAP_SYS_RESOURCE",) if int.from_bytes(data[8:16], "little") > _limits(tid, resource)[1] else ()
 
 
-def _nice(_inference: Inference, _tid: int, args: tuple[int, ...], _credentials: Credentials) -> tuple[str, ...]:
-    if args[0] != 0 or args[1] != 0:
+_UNLIMITED = (1 << 64) - 1
+_MEMLOCK, _RTPRIO = 8, 14  # include/uapi/asm-generic/resource.h
+
+
+def _limits(tid: int, resource: int) -> tuple[int, int]:
+    """Soft and hard limit, from proc_pid_limits(5): prlimit(2) would itself need a capability for another user's process."""
+    # The order of the file is that of the numbers (fs/proc/base.c lnames).
+    with open(f"/proc/{tid}/limits") as file:
+        words = file.readlines()[1 + resource][26:].split()
+    soft, hard = (_UNLIMITED if word == "unlimited" else int(word) for word in words[:2])
+    return soft, hard
+
+
+def _nice(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
+    if args[0] != os.PRIO_PROCESS:
         return ()
-    wanted = _signed(args[2])
-    return ("CAP_SYS_NICE",) if wanted < os.getpriority(os.PRIO_PROCESS, _tid) else ()
+    if _others(tid, args[1], credentials):
+        return ("CAP_SYS_NICE",)
+    return ("CAP_SYS_NICE",) if _signed(args[2]) < os.getpriority(os.PRIO_PROCESS, _signed(args[1]) or tid) else ()
+
+
+def _others(tid: int, pid: int, credentials: Credentials) -> bool:
+    """Whether a process (0: the caller) is another user's (kernel/sched/syscalls.c check_same_owner)."""
+    uids = _uids_of(_signed(pid), tid) if _signed(pid) else None
+    return uids is not None and credentials.uids[1] not in uids[:2]
+
+
+def _schedule(attributes: bool = False) -> Rule:
+    """Real-time policies above RLIMIT_RTPRIO, and other users' processes (kernel/sched/syscalls.c user_check_sched_setscheduler)."""
+
+    def rule(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
+        data = read_memory(tid, args[1] if attributes else args[2], 24 if attributes else 4)
+        if data is None:
+            return ()
+        policy = int.from_bytes(data[4:8], "little") if attributes else args[1] & 0xFF
+        priority = int.from_bytes(data[20:24] if attributes else data[:4], "little")
+        real_time = policy == 6 or (policy in (1, 2) and priority > _limits(tid, _RTPRIO)[0])  # SCHED_DEADLINE; FIFO, RR
+        return ("CAP_SYS_NICE",) if real_time or _others(tid, args[0], credentials) else ()
+
+    return rule
+
+
+def _affinity(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
+    return ("CAP_SYS_NICE",) if _others(tid, args[0], credentials) else ()
+
+
+def _lock(_inference: Inference, tid: int, args: tuple[int, ...], _credentials: Credentials) -> tuple[str, ...]:
+    """Locking more memory than RLIMIT_MEMLOCK (mm/mlock.c do_mlock). Pages locked already may be counted twice."""
+    limit = _limits(tid, _MEMLOCK)[0]
+    with open(f"/proc/{tid}/status") as file:
+        locked = next((int(line.split()[1]) << 10 for line in file if line.startswith("VmLck:")), 0)
+    page = os.sysconf("SC_PAGE_SIZE")
+    wanted = -(-(args[0] % page + args[1]) // page) * page
+    return ("CAP_IPC_LOCK",) if locked + wanted > limit else ()
+
+
+def _lease(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
+    if args[1] & _U32 != 1024:  # F_SETLEASE; fs/locks.c generic_setlease
+        return ()
+    return () if os.stat(f"/proc/{tid}/fd/{_signed(args[0])}").st_uid == credentials.uids[3] else ("CAP_LEASE",)
+
+
+def _log(_inference: Inference, _tid: int, args: tuple[int, ...], _credentials: Credentials) -> tuple[str, ...]:
+    """kernel/printk/printk.c syslog_action_restricted."""
+    return ("CAP_SYSLOG",) if args[0] & _U32 not in (3, 10) or _sysctl("kernel/dmesg_restrict") else ()
 
 
 def _xattr(position: int) -> Rule:
@@ -457,9 +643,27 @@ def _xattr(position: int) -> Rule:
     return rule
 
 
-def _setsockopt(_inference: Inference, _tid: int, args: tuple[int, ...], _credentials: Credentials) -> tuple[str, ...]:
-    # SOL_SOCKET: SO_DEBUG 1, SO_SNDBUFFORCE 32, SO_RCVBUFFORCE 33, SO_MARK 36 (net/core/sock.c)
-    return ("CAP_NET_ADMIN",) if args[1] == 1 and args[2] in (1, 32, 33, 36) else ()
+def _setsockopt(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
+    """net/core/sock.c, net/ipv4/ip_sockglue.c, net/ipv6/ipv6_sockglue.c."""
+    level, option = args[1] & _U32, args[2] & _U32
+    value = _signed(int.from_bytes(read_memory(tid, args[3], 4) or b"", "little"))
+    if level == 1 and option in (32, 33):  # SOL_SOCKET: SO_SNDBUFFORCE, SO_RCVBUFFORCE
+        return ("CAP_NET_ADMIN",)
+    if level == 1 and option == 1 and value:  # SO_DEBUG
+        return ("CAP_NET_ADMIN",)
+    # SO_MARK, SO_PRIORITY; IP_TRANSPARENT, IPV6_TRANSPARENT: either of two capabilities, asked for in this order
+    either = (level, option) == (1, 36) or ((level, option) == (1, 12) and not 0 <= value <= 6)
+    either = either or ((level, option) in ((0, 19), (41, 75)) and value != 0)
+    if not either:
+        return ()
+    # CAP_NET_RAW was not enough for the first two before Linux 5.17.
+    raw = credentials.has("CAP_NET_RAW") and (level != 1 or _kernel() >= (5, 17))
+    return ("CAP_NET_RAW",) if raw else ("CAP_NET_ADMIN",)
+
+
+@functools.cache
+def _kernel() -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
 
 
 RULES: dict[str, Rule] = {
@@ -487,8 +691,8 @@ RULES: dict[str, Rule] = {
     "unlinkat": _entry((0, 1), removes=True),
     "symlink": _entry((None, 1)),
     "symlinkat": _entry((1, 2)),
-    "link": _entry((None, 1)),
-    "linkat": _entry((2, 3)),
+    "link": _hard_link((None, 0), (None, 1)),
+    "linkat": _hard_link((0, 1), (2, 3)),
     "rename": _entry((None, 0), (None, 1), removes=True),
     "renameat": _entry((0, 1), (2, 3), removes=True),
     "renameat2": _entry((0, 1), (2, 3), removes=True),
@@ -498,11 +702,11 @@ RULES: dict[str, Rule] = {
     "lchown": _chown(None, 0, 1, 2, follow=False),
     "fchown": _chown(0, None, 1, 2),
     "fchownat": _chown(0, 1, 2, 3),
-    "chmod": _owner_only(None, 0),
-    "fchmod": _owner_only(0, None),
-    "fchmodat": _owner_only(0, 1),
-    "fchmodat2": _owner_only(0, 1),
-    "utimensat": _owner_only(0, 1, unless=2),
+    "chmod": _chmod(None, 0, 1),
+    "fchmod": _chmod(0, None, 1),
+    "fchmodat": _chmod(0, 1, 2),
+    "fchmodat2": _chmod(0, 1, 2),
+    "utimensat": _utimensat,
     "setxattr": _xattr(1),
     "lsetxattr": _xattr(1),
     "fsetxattr": _xattr(1),
@@ -510,14 +714,20 @@ RULES: dict[str, Rule] = {
     "setuid": _ids("uid", "CAP_SETUID", (0,)),
     "setreuid": _ids("uid", "CAP_SETUID", (0, 1)),
     "setresuid": _ids("uid", "CAP_SETUID", (0, 1, 2)),
+    "setfsuid": _ids("uid", "CAP_SETUID", (0,), filesystem=True),
+    "setfsgid": _ids("gid", "CAP_SETGID", (0,), filesystem=True),
     "setgid": _ids("gid", "CAP_SETGID", (0,)),
     "setregid": _ids("gid", "CAP_SETGID", (0, 1)),
     "setresgid": _ids("gid", "CAP_SETGID", (0, 1, 2)),
     "setgroups": _setgroups,
-    "prctl": _when(lambda args: args[0] == 24, "CAP_SETPCAP"),  # PR_CAPBSET_DROP
+    "prctl": _when(lambda args: args[0] in (24, 28), "CAP_SETPCAP"),  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
     # processes and namespaces
-    "kill": _kill,
-    "ptrace": _when(lambda args: False),
+    "kill": _kill(0, 1),
+    "tkill": _kill(0, 1),
+    "tgkill": _kill(1, 2),
+    "rt_sigqueueinfo": _kill(0, 1),
+    "rt_tgsigqueueinfo": _kill(1, 2),
+    "pidfd_send_signal": _kill(0, 1, pidfd=True),
     "process_vm_readv": _other_process(0),
     "process_vm_writev": _other_process(0),
     "clone": _namespaces(0),
@@ -525,6 +735,12 @@ RULES: dict[str, Rule] = {
     "unshare": _namespaces(0),
     "setns": _always("CAP_SYS_ADMIN"),
     "setpriority": _nice,
+    "sched_setscheduler": _schedule(),
+    "sched_setattr": _schedule(attributes=True),
+    "sched_setaffinity": _affinity,
+    "mlock": _lock,
+    "mlock2": _lock,
+    "fcntl": _lease,
     "prlimit64": _prlimit,
     "setrlimit": _setrlimit,
     # network
@@ -544,7 +760,7 @@ RULES: dict[str, Rule] = {
     "ioperm": _when(lambda args: bool(args[2]), "CAP_SYS_RAWIO"),
     "vhangup": _always("CAP_SYS_TTY_CONFIG"),
     "open_by_handle_at": _always("CAP_DAC_READ_SEARCH"),
-    "syslog": _when(lambda args: args[0] not in (3, 10), "CAP_SYSLOG"),
+    "syslog": _log,
 } | dict.fromkeys(
     (
         "mount",
@@ -563,7 +779,6 @@ RULES: dict[str, Rule] = {
     ),
     _always("CAP_SYS_ADMIN"),
 )
-del RULES["ptrace"]
 
 CHANGES_CREDENTIALS = frozenset(
     {"setuid", "setreuid", "setresuid", "setfsuid", "setgid", "setregid", "setresgid", "setfsgid", "setgroups", "capset"}

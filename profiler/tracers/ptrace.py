@@ -389,7 +389,8 @@ class _Run:
             else:
                 kind.row.ok += 1
         if call is not None:
-            self.inference.leave(tid, call, result, code, tracee.program)
+            # After an execve the thread runs another program; the call was made by the one before.
+            self.inference.leave(tid, call, result, code, kind.program if kind.program >= 0 else tracee.program)
 
 
 def _event_message(tid: int) -> int:

@@ -85,6 +85,9 @@ _OFFSETS = {
 _SET_IDS = ("setuid", "setreuid", "setresuid", "setfsuid", "setgid", "setregid", "setresgid", "setfsgid")
 
 
+_CHMODS = ("chmod", "fchmod", "fchmodat", "fchmodat2")
+
+
 def find_bcc() -> Path | None:
     """The folder of the distribution's bcc package, None when it is not installed. Nothing is imported."""
     folder = DIST_PACKAGES / "bcc"
@@ -133,6 +136,9 @@ def definitions(types: KernelTypes, limits: Mapping[str, int]) -> dict[str, int]
         number = number_of(native, name)
         assert number is not None
         values[f"NR_{name.upper()}"] = number
+    for name in _CHMODS:  # not every architecture has them all
+        number = number_of(native, name)
+        values[f"NR_{name.upper()}"] = 0xFFFFFFFF if number is None else number
     values |= {f"LIMIT_{name.upper()}": limits[name] for name in DEFAULT_LIMITS if name != "events"}
     values["LIMIT_EVENT_PAGES"] = limits["events"]
     return values

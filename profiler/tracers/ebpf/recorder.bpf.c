@@ -496,6 +496,14 @@ static __always_inline bool changes_nothing(u64 cred, u32 number, u64 a0, u64 a1
     return false;
 }
 
+/* chmod calls ask for CAP_FSETID for every file of a foreign group; it matters only for a mode with the set-group-ID bit (fs/attr.c). */
+static __always_inline bool sets_no_group_id(u32 number, u64 a1, u64 a2)
+{
+    if (number == NR_CHMOD || number == NR_FCHMOD)
+        return !(a1 & 02000);
+    return (number == NR_FCHMODAT || number == NR_FCHMODAT2) && !(a2 & 02000);
+}
+
 static __always_inline void note_check(struct task_struct *task, struct task_state *s, u64 cred, u64 ns, u32 cap, bool refused, u32 audited, u64 stack)
 {
     int zero = 0;
@@ -509,6 +517,10 @@ static __always_inline void note_check(struct task_struct *task, struct task_sta
     if (s->abi == ABI_NATIVE && (cap == 6 || cap == 7)) { /* CAP_SETGID, CAP_SETUID */
         u64 regs = bpf_task_pt_regs(task);
         key.idle = changes_nothing(cred, s->number, read64(regs + OFFSET_ARGUMENT_0), read64(regs + OFFSET_ARGUMENT_1), read64(regs + OFFSET_ARGUMENT_2));
+    }
+    if (s->abi == ABI_NATIVE && cap == 4) { /* CAP_FSETID */
+        u64 regs = bpf_task_pt_regs(task);
+        key.idle = sets_no_group_id(s->number, read64(regs + OFFSET_ARGUMENT_1), read64(regs + OFFSET_ARGUMENT_2));
     }
     key.stack = stack;
     u64 now = bpf_ktime_get_ns();
