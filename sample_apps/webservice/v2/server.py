@@ -65,10 +65,10 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 
 def drop_privileges(user):
-    """Give up root for good; an ordinary user has nothing to give up."""
-    if os.getuid() != 0:
-        return
+    """Give up root for good; who is no root, or shall stay so, has nothing to give up."""
     account = pwd.getpwnam(user)
+    if os.getuid() != 0 or account.pw_uid == 0:
+        return
     os.setgroups([])
     os.setgid(account.pw_gid)
     os.setuid(account.pw_uid)
