@@ -10,6 +10,9 @@ from profiler.quoting import printable
 from profiler.trace.model import Capability as Check
 from profiler.trace.model import Trace
 
+SEARCH, OVERRIDE = "CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE"
+COVERED = f"{OVERRIDE}, needed as well, allows the same"
+
 SYSCALLS_NAMED = 4
 PROGRAMS_NAMED = 3
 
@@ -51,4 +54,12 @@ def capabilities(policy: Policy, trace: Trace, options: Options) -> Policy:
         checks = found[name][use]
         reasons = tuple(dict.fromkeys(_because(check, trace) for check in checks))
         rows.append(Capability(name, use, reasons, inferred=all(check.inferred for check in checks)))
+    search = found.get(SEARCH, {}).get("needed", [])
+    if OVERRIDE in found and "needed" in found[OVERRIDE] and all(map(_covered, search)):
+        rows = [replace(row, use="checked", because=(*row.because, COVERED)) if row.name == SEARCH and search else row for row in rows]
     return replace(policy, capabilities=tuple(rows))
+
+
+def _covered(check: Check) -> bool:
+    """Whether CAP_DAC_OVERRIDE would have done: fs/namei.c generic_permission asks for it next. open_by_handle_at(2) does not."""
+    return not any(call.rpartition(":")[2] == "open_by_handle_at" for call in check.syscalls)

@@ -386,3 +386,17 @@ def test_the_passes_do_not_care_about_the_order_of_rows(seen: list[Syscall]) -> 
         return (set(policy.syscalls), set(policy.refused), set(policy.capabilities), policy.abis)
 
     assert unordered(trace(*seen)) == unordered(trace(*reversed(seen)))
+
+
+def test_search_is_covered_by_an_override_that_is_needed_anyway() -> None:
+    search = check("CAP_DAC_READ_SEARCH", syscalls={"openat": 1})
+    override = check("CAP_DAC_OVERRIDE", syscalls={"openat": 1})
+
+    def needed(*checks: object) -> set[str]:
+        policy = derive(trace(call("openat"), capabilities=checks), NONE)  # type: ignore[arg-type]
+        return {row.name for row in policy.capabilities if row.use == "needed"}
+
+    assert needed(search) == {"CAP_DAC_READ_SEARCH"}
+    assert needed(search, override) == {"CAP_DAC_OVERRIDE"}
+    by_handle = check("CAP_DAC_READ_SEARCH", syscalls={"open_by_handle_at": 1})
+    assert needed(by_handle, override) == {"CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE"}
