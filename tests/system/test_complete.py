@@ -197,3 +197,23 @@ def test_nothing_is_left_behind(tracer: str, profgen: Profgen, torture: Path, tm
     recording = profgen.record(tracer, [str(torture / "leaf")], cwd=tmp_path)
     assert recording.status == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+@pytest.mark.usefixtures("as_root")
+def test_inside_a_pid_namespace(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, observed: Observed) -> None:
+    """profgen in a container of its own: process ids there are not the kernel's."""
+    inside = Profgen(prefix=["unshare", "--pid", "--fork", "--mount-proc"])
+    for name in ("processes-daemon", "threads-exec", "processes-forks_together"):
+        program = next(each for each in PROGRAMS if each.name == name)
+        recording = inside.record(tracer, program.command(torture), cwd=tmp_path)
+        assert recording.status == program.status, recording.stderr
+        same_sets(recording.syscalls, observed.by_strace(program).syscalls, tracer)
+        assert recording.meta["complete"] is True
+
+
+def test_workload_that_traces(ebpf: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    """A debugger as the workload: the eBPF tracer takes no ptrace away from it, and sees tracer and traced."""
+    recording = profgen.record(ebpf, ["strace", "-f", "-o", "/dev/null", str(torture / "processes"), "daemon"], cwd=tmp_path)
+    assert recording.status == 7, recording.stderr
+    assert {"ptrace", "getpgid", "sched_get_priority_max", "sched_getscheduler"} <= recording.names
+    assert recording.meta["complete"] is True

@@ -361,6 +361,34 @@ def test_duration_longer_than_the_workload(tracer: str, profgen: Profgen, tmp_pa
     assert recording.meta["duration"] < 40
 
 
+@pytest.mark.usefixtures("as_root")
+def test_duration_reaches_into_a_pid_namespace(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    """Process 1 of a namespace ignores SIGTERM unless it has a handler; its children are reached all the same."""
+    word = f"w{secrets.token_hex(8)}"
+    command = ["unshare", "--pid", "--fork", "sh", "-c", f"trap 'exit 3' TERM; {torture}/wrapped forever {word} & wait"]
+    recording = profgen.record(tracer, command, cwd=tmp_path, options=["--duration", "1"])
+    assert recording.status != 0
+    assert recording.meta["duration"] < 9, "it had to be killed"
+    assert recording.meta["complete"] is True
+    assert not with_argument(word)
+
+
+@pytest.mark.parametrize("files", [8, 16, 40])
+def test_few_file_descriptors(files: int, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    """With RLIMIT_NOFILE low it works, or says so in one line before the workload starts."""
+    low = Profgen(prefix=["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"])
+    recording = low.record(tracer, ["touch", "marker"], cwd=tmp_path)
+    if recording.status == 0:
+        assert recording.meta["complete"] is True
+        assert (tmp_path / "marker").exists()
+    else:
+        assert recording.status == 125, recording.stderr
+        assert "internal error" not in recording.stderr
+        assert not (tmp_path / "marker").exists()
+        assert not (tmp_path / "out.json").exists()
+        one_line(recording.stderr)
+
+
 # Users
 
 
@@ -385,6 +413,18 @@ class TestUsers:
             tracer, ["grep", "-E", "Cap(Prm|Eff|Inh|Amb)", "/proc/self/status"], cwd=tmp_path, options=["--user", "nobody"]
         )
         assert re.findall(rb"[0-9a-f]{16}", recording.stdout) == [b"0" * 16] * 4
+
+    def test_program_that_only_root_may_execute(
+        self, tracer: str, profgen: Profgen, torture: Path, public_dir: Path, tmp_path: Path
+    ) -> None:
+        program = public_dir / f"roots-{tracer}"
+        program.write_bytes((torture / "leaf").read_bytes())
+        program.chmod(0o700)
+        (tmp_path / "out.json").write_bytes(OLD)
+        recording = profgen.record(tracer, [str(program)], cwd=tmp_path, options=["--user", "nobody"])
+        assert recording.status == 126, recording.stderr
+        one_line(recording.stderr)
+        assert (tmp_path / "out.json").read_bytes() == OLD
 
     def test_sudo(self, tracer: str, profgen: Profgen, nobodys_dir: Path) -> None:
         sudo = {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
@@ -650,13 +690,13 @@ def bpf_exists(program: int) -> bool:
 def test_profgen_killed_at_any_moment(number: int, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until) -> None:
     """Whenever it comes: no workload process is left stopped or waiting for ever, no BPF program is left, no older file is broken."""
     seen_programs: set[int] = set()
-    for step in range(12):
+    for step in range(9):
         word = f"w{secrets.token_hex(8)}"
         (tmp_path / "out.json").write_bytes(OLD)
-        command = [str(torture / "wrapped"), "busy", "1000", word]
+        command = [str(torture / "wrapped"), "busy", "500", word]
         process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", *command, cwd=tmp_path)
-        if step < 10:
-            time.sleep(0.05 * step)
+        if step < 8:
+            time.sleep(0.06 * step)
         else:  # certainly while the workload runs
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
