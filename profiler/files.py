@@ -93,7 +93,7 @@ class PendingFile:
                 self.discard()
                 raise OutputError(f"cannot write {self.path}: {_cause(error)}; choose another place with -o") from error
 
-    def commit(self, data: bytes) -> None:
+    def commit(self, data: bytes, *, executable: bool = False) -> None:
         """Write ``data``, make it durable, and put it in place of the old file. Raises OutputError."""
         assert self._temporary is not None
         with as_invoking_user():
@@ -103,6 +103,8 @@ class PendingFile:
                 offset = 0
                 while offset < len(view):
                     offset += os.pwrite(self._fd, view[offset:], offset)
+                if executable:
+                    os.fchmod(self._fd, os.fstat(self._fd).st_mode & 0o777 | 0o111)
                 os.fsync(self._fd)
                 os.rename(self._temporary, self.path.name, src_dir_fd=self._dirfd, dst_dir_fd=self._dirfd)
                 self._temporary = None
@@ -125,6 +127,6 @@ class PendingFile:
         self._temporary = None
 
 
-def write_atomic(path: str | Path, data: bytes) -> None:
+def write_atomic(path: str | Path, data: bytes, *, executable: bool = False) -> None:
     """Replace ``path`` by ``data``: whole or not at all. Raises OutputError."""
-    PendingFile(path).commit(data)
+    PendingFile(path).commit(data, executable=executable)

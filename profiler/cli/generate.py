@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from profiler.errors import InputError, OutputError, ProfgenError
 from profiler.policy.model import Options, Policy
+from profiler.quoting import printable
 from profiler.targets.base import DEFAULT_ACTIONS, EXECUTABLE, TARGETS, RenderOptions
 from profiler.targets.base import target as find_target
 from profiler.trace.model import Trace
@@ -18,7 +18,7 @@ _RUNTIMES = ["any", "none", "runc", "crun", "docker", "podman", "containerd"]
 
 
 def _warn(text: str) -> None:
-    print(f"profgen: {text}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
 def _is_trace(data: bytes) -> bool:
@@ -66,13 +66,10 @@ def _outputs(policy: Policy, targets: list[str], options: RenderOptions) -> dict
 
 
 def _write(files: dict[str, bytes], directory: Path) -> None:
-    from profiler.files import as_invoking_user, write_atomic
+    from profiler.files import write_atomic
 
     for name, data in files.items():
-        write_atomic(directory / name, data)
-        if name in EXECUTABLE:
-            with as_invoking_user():
-                os.chmod(directory / name, 0o755)
+        write_atomic(directory / name, data, executable=name in EXECUTABLE)
 
 
 def _make_directory(directory: Path) -> None:
@@ -195,4 +192,10 @@ def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, fro
         raise OutputError(f"{path} is a file: several files need a directory")
     _make_directory(path)
     # A reviewed policy.yaml is the user's: it is not written back over itself or anything else.
-    _write({name: data for name, data in files.items() if name != "policy.yaml" or not from_policy}, path)
+    written = {name: data for name, data in files.items() if name != "policy.yaml" or not from_policy}
+    _write(written, path)
+    _warn(f"wrote {', '.join(written)} to {path}")
+    if not from_policy:
+        _warn(
+            f"next: review {path / 'policy.yaml'} and commit it" + (f"; run: {path / 'docker-run.sh'} IMAGE" if "docker" in chosen else "")
+        )

@@ -60,8 +60,10 @@ FILES = {"policy.yaml", "seccomp.json", "capabilities.json", "config.json", "doc
 
 def test_everything_into_a_directory(recording: Path, tmp_path: Path) -> None:
     done = profgen(recording, "-o", tmp_path / "new" / "profile")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout) == (0, "")
     made = tmp_path / "new" / "profile"
+    assert all(name in done.stderr for name in FILES)
+    assert f"next: review {made}/policy.yaml" in done.stderr
     assert {path.name for path in made.iterdir()} == FILES
     assert os.access(made / "docker-run.sh", os.X_OK)
     assert yaml.safe_load((made / "policy.yaml").read_text())["no_new_privs"] is True
