@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -72,6 +73,11 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of our output has gone; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # the host refuses: too many open files, no more processes, no memory
+        if debug:
+            raise
+        advice = "; raise the limit: ulimit -n" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+        return _fail(f"cannot go on: {(error.strerror or str(error)).lower()}{advice} (profgen --debug shows where)", 125)
     except Exception as error:
         if debug:
             raise

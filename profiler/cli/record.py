@@ -163,7 +163,7 @@ def _finish(recording: Recording, tracer: str, workload: Workload, start: dateti
         last_new=round(min(recording.last_new, duration), 3),
     )
     with as_invoking_user():
-        programs = [with_hashes(program) for program in recording.programs]
+        programs = [program if index in recording.foreign else with_hashes(program) for index, program in enumerate(recording.programs)]
     return recording.trace(meta, programs)
 
 

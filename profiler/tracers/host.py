@@ -67,6 +67,14 @@ def read_string(tid: int, address: int, limit: int = 4096) -> bytes | None:
     return text
 
 
+def shares_root(pid: int) -> bool:
+    """Whether a process sees the same files under the same paths as profgen: its root and its mount namespace."""
+    try:
+        return os.path.samefile(f"/proc/{pid}/root", "/") and os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    except OSError:
+        return False
+
+
 def identify_process(pid: int) -> tuple[str, str | None, str | None] | None:
     """(path, interpreter, argv[0]) of the program a stopped process has just begun to execute; None when it is gone.
 

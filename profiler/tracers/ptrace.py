@@ -26,7 +26,7 @@ from profiler.kernel.abi import abi_of, native_abi
 from profiler.kernel.arguments import ArgumentSpec, spec_for
 from profiler.kernel.syscalls import name_of
 from profiler.tracers.base import Options, Workload
-from profiler.tracers.host import identify_process, read_memory
+from profiler.tracers.host import identify_process, read_memory, shares_root
 from profiler.tracers.infer import Call, Inference
 from profiler.tracers.launch import Ended, shell_status, spawn
 from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
@@ -355,7 +355,7 @@ class _Run:
             self.recording.losses["programs"] += 1
             program = self.recording.program(UNKNOWN_PROGRAM, None, None)
         else:
-            program = self.recording.program(*identity)
+            program = self.recording.program(*identity, local=shares_root(tid))
         if not self.started:
             self.started = True
             self._adopt_first(program)

@@ -57,6 +57,8 @@ class Recording:
         self.syscalls_seen = 0
         self.capabilities_seen = 0
         self.programs: list[Program] = []
+        self.foreign: set[int] = set()
+        """Programs seen under another root: profgen would find another file under their path."""
         self._program_index: dict[tuple[str, str | None], int] = {}
         self._executions: Counter[int] = Counter()
         self._execs: Counter[tuple[int, int | None]] = Counter()
@@ -71,14 +73,16 @@ class Recording:
         """Seconds since the recording began."""
         return time.monotonic() - self.began
 
-    def program(self, path: str, interpreter: str | None, argv0: str | None) -> int:
-        """The index of a program, new or known."""
+    def program(self, path: str, interpreter: str | None, argv0: str | None, *, local: bool = True) -> int:
+        """The index of a program, new or known. ``local``: its path leads to the same file for profgen (same root, same mounts)."""
         key = (path, interpreter)
         index = self._program_index.get(key)
         if index is None:
             index = self._program_index[key] = len(self.programs)
             self.programs.append(Program(path, interpreter, argv0))
             self.last_new = self.elapsed()
+        if not local:
+            self.foreign.add(index)
         return index
 
     def executed(self, program: int, by: int | None, count: int = 1) -> None:

@@ -68,7 +68,7 @@ struct event {
     u32 exe_length;     /* components from the leaf up, each ended by a NUL */
     u32 cwd_length;
     u32 truncated;
-    u32 pad;
+    u32 foreign;        /* executed under another root than the workload began with */
     char argv0[256];
     char name[TEXT];
     char exe[PATH_TEXT];
@@ -94,6 +94,7 @@ BPF_RINGBUF_OUTPUT(events, LIMIT_EVENT_PAGES);
 BPF_ARRAY(stats, u64, STAT_SIZE);
 BPF_ARRAY(start_ns, u64, 1);
 BPF_ARRAY(start_level, u32, 1);
+BPF_ARRAY(start_root, u64, 1); /* the root's dentry and mount in one word: compared, never followed */
 BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
 
 #define TEXT_OF(x) #x
@@ -209,6 +210,9 @@ int on_sys_enter(u64 *ctx)
         start_ns.update(&zero, &ns);
         u32 level = read32(read64((u64)task + OFFSET_TASK_THREAD_PID) + OFFSET_PID_LEVEL);
         start_level.update(&zero, &level);
+        u64 fs = read64((u64)task + OFFSET_TASK_FS);
+        u64 root = read64(fs + OFFSET_FS_ROOT_DENTRY) ^ read64(fs + OFFSET_FS_ROOT_MNT);
+        start_root.update(&zero, &root);
     }
     int program = s->program;
     s->caller = program;
@@ -430,6 +434,8 @@ static __always_inline u32 program_of(u64 bprm, u64 task)
     e->program = program;
     e->script = script;
     e->truncated = 0;
+    u64 *began_at = start_root.lookup(&zero);
+    e->foreign = began_at && *began_at != (root_dentry ^ root_mnt);
     e->cwd_length = 0;
     e->exe_length = walk(local, e->exe, dentry, mnt, root_dentry, root_mnt);
     bpf_probe_read_kernel_str(e->name, TEXT, (void *)name);

@@ -81,7 +81,8 @@ SYMBOLS_FIX = "sysctl kernel.kptr_restrict=1, and CAP_SYSLOG"
 def symbols_readable() -> bool:
     """Whether /proc/kallsyms shows addresses to us (kernel.kptr_restrict, proc_sys_kernel(5))."""
     with open("/proc/kallsyms") as file:
-        return int(file.readline().split()[0], 16) != 0
+        # Per-processor symbols may truly be at 0, functions are not.
+        return any(int(line[:16], 16) != 0 for line in file if line[17:18] in "tT")
 
 
 class EbpfTracer:
@@ -139,7 +140,7 @@ class _Event(ctypes.Structure):
         ("exe_length", ctypes.c_uint32),
         ("cwd_length", ctypes.c_uint32),
         ("truncated", ctypes.c_uint32),
-        ("pad", ctypes.c_uint32),
+        ("foreign", ctypes.c_uint32),
         ("argv0", ctypes.c_char * 256),
         ("name", ctypes.c_char * 4096),
         ("exe", ctypes.c_byte * 8192),
@@ -388,7 +389,7 @@ class _Run:
             self.executed[event.program] = _Executed(absolute(directory, name), executable, argv0)
         else:
             self.executed[event.program] = _Executed(executable, None, argv0)
-        self.recording.program(*self._identity(event.program))
+        self.recording.program(*self._identity(event.program), local=not event.foreign)
 
     def _identity(self, program: int) -> tuple[str, str | None, str | None]:
         known = self.executed.get(program)
