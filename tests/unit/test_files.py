@@ -1,0 +1,443 @@
+"""Writing results: whole or not at all, nothing of somebody else's touched, the right owner."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import stat
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from profiler.errors import InputError, OutputError
+from profiler.files import RESERVE_BYTES, PendingFile, as_invoking_user, invoking_user, write_atomic
+
+NOBODY = 65534
+ROOT = os.geteuid() == 0
+needs_root = pytest.mark.skipif(not ROOT, reason="needs root: it changes users or mounts")
+CLONE_NEWNS, MS_PRIVATE_REC = 0x20000, 0x44000
+
+
+def in_child(work: Callable[[], None]) -> None:
+    """Run ``work`` in a forked child, whose ids, mounts and limits may then change; its failure is this test's."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os.write(write, b"ok")
+        except BaseException:
+            os.write(write, traceback.format_exc().encode()[-4000:])
+        finally:
+            os._exit(0)
+    os.close(write)
+    ready, _, _ = select.select([read], [], [], 60)
+    if not ready:
+        os.kill(pid, signal.SIGKILL)
+    said = os.read(read, 5000).decode() if ready else "it hangs"
+    os.close(read)
+    os.waitpid(pid, 0)
+    assert said == "ok", said
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory of nobody's in a place that every user can reach, unlike pytest's own."""
+    path = Path(tempfile.mkdtemp(prefix="profgen-files-"))
+    path.chmod(0o755)
+    (path / "nobodys").mkdir()
+    if ROOT:
+        os.chown(path / "nobodys", NOBODY, NOBODY)
+    yield path
+    shutil.rmtree(path)
+
+
+def left(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory))
+
+
+def open_descriptors() -> set[int]:
+    return {fd for fd in range(1024) if os.path.exists(f"/proc/self/fd/{fd}") or os.path.islink(f"/proc/self/fd/{fd}")}
+
+
+def fails(call: Callable[[], object], *words: str) -> str:
+    with pytest.raises(OutputError) as caught:
+        call()
+    message = str(caught.value)
+    assert message.isprintable()
+    assert caught.value.exit_code == 125
+    for word in words:
+        assert word in message
+    return message
+
+
+# -- replacing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 5000])
+def test_new_and_replaced(data: bytes, tmp_path: Path) -> None:
+    write_atomic(tmp_path / "f", data)
+    assert (tmp_path / "f").read_bytes() == data
+    write_atomic(str(tmp_path / "f"), b"second")
+    assert (tmp_path / "f").read_bytes() == b"second"
+    assert left(tmp_path) == ["f"]
+
+
+def test_reserved_space_is_not_in_the_file(tmp_path: Path) -> None:
+    pending = PendingFile(tmp_path / "f", reserve=RESERVE_BYTES)
+    (temporary,) = left(tmp_path)
+    assert (tmp_path / temporary).stat().st_blocks * 512 >= RESERVE_BYTES
+    pending.commit(b"abc")
+    assert (tmp_path / "f").read_bytes() == b"abc"
+
+
+def test_old_file_until_commit(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old")
+    pending = PendingFile(tmp_path / "f")
+    assert (tmp_path / "f").read_text() == "old"
+    pending.discard()
+    pending.discard()
+    assert left(tmp_path) == ["f"]
+    assert (tmp_path / "f").read_text() == "old"
+
+
+def test_readers_keep_the_old_file(tmp_path: Path) -> None:
+    """It is replaced, never written over: whoever has it open reads it to its end."""
+    (tmp_path / "f").write_text("old")
+    with (tmp_path / "f").open() as file:
+        write_atomic(tmp_path / "f", b"new")
+        assert file.read() == "old"
+    assert (tmp_path / "f").read_bytes() == b"new"
+
+
+def test_descriptors_are_closed(tmp_path: Path) -> None:
+    before = open_descriptors()
+    write_atomic(tmp_path / "f", b"x")
+    PendingFile(tmp_path / "f").discard()
+    fails(lambda: PendingFile(tmp_path / "none" / "f"))
+    assert open_descriptors() == before
+
+
+def test_pending_descriptors_do_not_pass_to_programs(tmp_path: Path) -> None:
+    before = open_descriptors()
+    pending = PendingFile(tmp_path / "f")
+    new = open_descriptors() - before
+    assert len(new) == 2
+    assert not any(os.get_inheritable(fd) for fd in new)
+    pending.discard()
+
+
+@pytest.mark.parametrize(
+    ("mask", "executable", "mode"), [(0o022, False, 0o644), (0o077, False, 0o600), (0o022, True, 0o755), (0o002, False, 0o664)]
+)
+def test_mode(mask: int, executable: bool, mode: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        write_atomic(tmp_path / "f", b"x", executable=executable)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == mode
+
+
+# -- destinations ------------------------------------------------------------------------------------------------------
+
+
+def test_directory(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to("d")
+    for path in (tmp_path / "d", f"{tmp_path}/d/", tmp_path / "link", tmp_path / "d" / "..", ".", "/"):
+        fails(lambda path=path: PendingFile(path), "it is a directory")
+    assert left(tmp_path / "d") == []
+
+
+def test_missing_directory(tmp_path: Path) -> None:
+    fails(lambda: write_atomic(tmp_path / "none" / "f", b""), "no such file or directory", "none")
+    (tmp_path / "file").touch()
+    fails(lambda: write_atomic(tmp_path / "file" / "f", b""), "not a directory")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "device", "link to device"])
+def test_special_file(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        import socket
+
+        socket.socket(socket.AF_UNIX).bind(str(path))
+    elif kind == "device":
+        if not ROOT:
+            pytest.skip("making a device needs root")
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    else:
+        path.symlink_to("/dev/null")
+    before = os.lstat(path)
+    fails(lambda: PendingFile(path), "special file")
+    assert os.lstat(path) == before
+
+
+def test_planted_link_at_the_destination(tmp_path: Path) -> None:
+    """The link is replaced; what it points to is not touched, whether it exists or not."""
+    (tmp_path / "victim").write_text("precious")
+    for target in ("victim", "absent", str(tmp_path / "victim")):
+        (tmp_path / "f").unlink(missing_ok=True)
+        (tmp_path / "f").symlink_to(target)
+        write_atomic(tmp_path / "f", b"new")
+        assert not (tmp_path / "f").is_symlink()
+        assert (tmp_path / "f").read_bytes() == b"new"
+        assert (tmp_path / "victim").read_text() == "precious"
+        assert not (tmp_path / "absent").exists()
+
+
+def test_planted_link_at_the_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even who guesses the random name gets nothing written through a link."""
+    monkeypatch.setattr("secrets.token_hex", lambda size: "guessed")
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / ".f.guessed.tmp").symlink_to("victim")
+    fails(lambda: write_atomic(tmp_path / "f", b"new"), "file exists")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert left(tmp_path) == [".f.guessed.tmp", "victim"]
+
+
+def test_directory_exchanged_meanwhile(tmp_path: Path) -> None:
+    """The file goes to the directory that was checked, not to one put in its place."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "trap").mkdir()
+    pending = PendingFile(tmp_path / "d" / "f")
+    (tmp_path / "d").rename(tmp_path / "moved")
+    (tmp_path / "d").symlink_to("trap")
+    pending.commit(b"x")
+    assert left(tmp_path / "trap") == []
+    assert left(tmp_path / "moved") == ["f"]
+
+
+def test_destination_that_became_a_directory(tmp_path: Path) -> None:
+    pending = PendingFile(tmp_path / "f")
+    (tmp_path / "f").mkdir()
+    fails(lambda: pending.commit(b"x"), "directory")
+    assert left(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "\u00e4" * 127, "\U0001f600" * 63, "\udcff" * 255, "\n\x1b[2J", " ", "-", "a\\b"], ids=lambda name: f"{ascii(name)[1:8]}-{len(name)}")
+def test_any_name_that_a_file_can_have(name: str, tmp_path: Path) -> None:
+    write_atomic(tmp_path / name, b"x")
+    assert left(tmp_path) == [name]
+    with pytest.raises(OutputError):
+        PendingFile(tmp_path / name / "below")
+
+
+@pytest.mark.parametrize("name", ["a" * 256, "\u00e4" * 128, "a/" * 3000 + "f"], ids=lambda name: f"{len(name)}")
+def test_names_too_long(name: str, tmp_path: Path) -> None:
+    fails(lambda: write_atomic(tmp_path / name, b"x"), "too long")
+    assert left(tmp_path) == []
+
+
+# -- whose -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid", "user"),
+    [
+        (None, None, None),
+        ("0", "0", None),
+        ("1000", "100", (1000, 100)),
+        ("65534", "65534", (65534, 65534)),
+        ("4294967294", "0", (4294967294, 0)),
+    ],
+)
+@needs_root
+def test_invoking_user(uid: str | None, gid: str | None, user: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SUDO_UID", uid), ("SUDO_GID", gid)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert invoking_user() == user
+
+
+@pytest.mark.parametrize("value", ["", "-1", "root", "1000 ", "\u0661", "4294967295", "9" * 30, "0x10", "1_0", "1\n"])
+@pytest.mark.parametrize("name", ["SUDO_UID", "SUDO_GID"])
+@needs_root
+def test_no_ids(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither staying root nor guessing would be right."""
+    monkeypatch.setenv("SUDO_UID", "1000")
+    monkeypatch.setenv("SUDO_GID", "1000")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=name):
+        invoking_user()
+
+
+@needs_root
+def test_sudo_variables_mean_nothing_to_others(folder: Path) -> None:
+    def work() -> None:
+        os.environ |= {"SUDO_UID": "1000", "SUDO_GID": "nonsense"}
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        assert invoking_user() is None
+        write_atomic(folder / "nobodys" / "f", b"x")
+
+    in_child(work)
+    assert (folder / "nobodys" / "f").stat().st_uid == NOBODY
+
+
+@needs_root
+def test_ids_are_back_afterwards() -> None:
+    def work() -> None:
+        os.environ |= {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
+        os.setgroups([1, 2])
+        for fail in (False, True):
+            try:
+                with as_invoking_user():
+                    assert (os.geteuid(), os.getegid(), os.getgroups()) == (NOBODY, NOBODY, [NOBODY])
+                    if fail:
+                        raise KeyError
+            except KeyError:
+                assert fail
+            assert os.getresuid() == (0, 0, 0)
+            assert os.getresgid() == (0, 0, 0)
+            assert os.getgroups() == [1, 2]
+
+    in_child(work)
+
+
+@needs_root
+def test_owned_by_the_invoking_user(folder: Path) -> None:
+    def work() -> None:
+        os.environ |= {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
+        (folder / "nobodys" / "f").write_text("root's own")
+        write_atomic(folder / "nobodys" / "f", b"new")
+
+    in_child(work)
+    status = (folder / "nobodys" / "f").stat()
+    assert (status.st_uid, status.st_gid) == (NOBODY, NOBODY)
+    assert left(folder / "nobodys") == ["f"]
+
+
+@needs_root
+def test_not_where_the_invoking_user_could_not_write(folder: Path) -> None:
+    (folder / "f").write_text("root's own")
+    (folder / "closed").mkdir(mode=0o700)
+    (folder / "closed" / "f").write_text("root's own")
+    (folder / "nobodys" / "way").symlink_to(folder / "closed")
+
+    def work() -> None:
+        os.environ |= {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
+        for path in (folder / "f", folder / "closed" / "f", folder / "nobodys" / "way" / "f"):
+            fails(lambda path=path: write_atomic(path, b"x"), "permission denied")
+
+    in_child(work)
+    assert (folder / "f").read_text() == "root's own"
+    assert (folder / "closed" / "f").read_text() == "root's own"
+    assert left(folder / "closed") == ["f"]
+
+
+@needs_root
+def test_sticky_directory(folder: Path) -> None:
+    """In /tmp, the user's own file may be replaced, root's may not."""
+    (folder / "shared").mkdir()
+    (folder / "shared").chmod(0o1777)
+    (folder / "shared" / "roots").write_text("old")
+
+    def work() -> None:
+        os.environ |= {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
+        write_atomic(folder / "shared" / "f", b"1")
+        write_atomic(folder / "shared" / "f", b"2")
+        fails(lambda: write_atomic(folder / "shared" / "roots", b"x"), "not permitted", "unchanged")
+
+    in_child(work)
+    assert left(folder / "shared") == ["f", "roots"]
+    assert (folder / "shared" / "roots").read_text() == "old"
+
+
+# -- full disks --------------------------------------------------------------------------------------------------------
+
+
+def mounted(directory: Path, options: str, read_only: bool = False) -> None:
+    """Mount a tmpfs in a mount namespace of this process's own."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+    assert libc.mount(b"none", b"/", None, MS_PRIVATE_REC, None) == 0, os.strerror(ctypes.get_errno())
+    assert libc.mount(b"none", bytes(directory), b"tmpfs", 1 if read_only else 0, options.encode()) == 0, os.strerror(ctypes.get_errno())
+
+
+@needs_root
+def test_full_disk_is_noticed_at_once(tmp_path: Path) -> None:
+    def work() -> None:
+        mounted(tmp_path, "size=64k")
+        (tmp_path / "f").write_text("old")
+        fails(lambda: PendingFile(tmp_path / "f", reserve=RESERVE_BYTES), "no space left", "-o")
+        assert left(tmp_path) == ["f"]
+        assert (tmp_path / "f").read_text() == "old"
+
+    in_child(work)
+
+
+@needs_root
+def test_disk_that_fills_up_meanwhile(tmp_path: Path) -> None:
+    def work() -> None:
+        mounted(tmp_path, "size=64k")
+        (tmp_path / "f").write_text("old")
+        pending = PendingFile(tmp_path / "f")
+        fails(lambda: pending.commit(b"x" * (1 << 20)), "no space left", "unchanged")
+        assert left(tmp_path) == ["f"]
+        assert (tmp_path / "f").read_text() == "old"
+
+    in_child(work)
+
+
+@needs_root
+def test_no_inode_left(tmp_path: Path) -> None:
+    def work() -> None:
+        mounted(tmp_path, "nr_inodes=2")
+        (tmp_path / "f").write_text("old")
+        fails(lambda: write_atomic(tmp_path / "f", b"x"), "no space left")
+        assert (tmp_path / "f").read_text() == "old"
+
+    in_child(work)
+
+
+@needs_root
+def test_read_only_disk(tmp_path: Path) -> None:
+    def work() -> None:
+        mounted(tmp_path, "", read_only=True)
+        fails(lambda: write_atomic(tmp_path / "f", b"x"), "read-only")
+
+    in_child(work)
+
+
+def test_file_size_limit(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands for a quota: an error, not a signal that kills (Python ignores SIGXFSZ)."""
+
+    def work() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        (tmp_path / "f").write_text("old")
+        fails(lambda: write_atomic(tmp_path / "f", b"x" * 2000), "file too large", "unchanged")
+        assert left(tmp_path) == ["f"]
+        assert (tmp_path / "f").read_text() == "old"
+
+    in_child(work)
+
+
+@pytest.mark.skipif(ROOT, reason="root may write everywhere; test_not_where_the_invoking_user_could_not_write stands for it")
+def test_unwritable_directory(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir(mode=0o500)
+    fails(lambda: write_atomic(tmp_path / "d" / "f", b"x"), "permission denied")
+
+
+@needs_root
+def test_directory_that_cannot_be_entered(folder: Path) -> None:
+    (folder / "closed").mkdir(mode=0o700)
+
+    def work() -> None:
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        fails(lambda: write_atomic(folder / "closed" / "d" / "f", b"x"), "permission denied")
+
+    in_child(work)
