@@ -1,0 +1,175 @@
+"""The thread that passes signals on and ends the workload when its time is up, with real processes."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import traceback
+from collections.abc import Callable
+
+import pytest
+
+from profiler.tracers.launch import FORWARDED
+from profiler.tracers.supervisor import Supervisor, signals_held
+
+
+def in_child(work: Callable[[], None]) -> None:
+    """Signals are sent to the whole process: run in a forked child, whose failure is this test's."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os.write(write, b"ok")
+        except BaseException:
+            os.write(write, traceback.format_exc().encode()[-4000:])
+        finally:
+            os._exit(0)
+    os.close(write)
+    ready, _, _ = select.select([read], [], [], 60)
+    if not ready:
+        os.kill(pid, signal.SIGKILL)
+    said = os.read(read, 5000).decode() if ready else "it hangs"
+    os.close(read)
+    os.waitpid(pid, 0)
+    assert said == "ok", said
+
+
+def reporter(script: str) -> subprocess.Popen[bytes]:
+    """A shell that says ``ready`` and then what its traps say."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"{script}; echo ready; while :; do sleep 600 & wait; done"],
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, set()),
+        start_new_session=True,
+    )
+    assert line(process) == "ready"
+    return process
+
+
+def line(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], 30)
+    assert ready, "it says nothing"
+    return process.stdout.readline().decode().strip()
+
+
+def ended(process: subprocess.Popen[bytes]) -> int:
+    status = process.wait(30)
+    assert process.stdout is not None
+    process.stdout.close()
+    return status
+
+
+@pytest.mark.parametrize("number", sorted(FORWARDED), ids=lambda number: signal.Signals(number).name)
+def test_forwards(number: signal.Signals) -> None:
+    def work() -> None:
+        with signals_held():
+            process = reporter(f"trap 'echo got' {int(number)}")
+            with Supervisor(lambda: [process.pid], None) as supervisor:
+                supervisor.start(process.pid)
+                os.kill(os.getpid(), number)
+                assert line(process) == "got"
+            os.killpg(process.pid, signal.SIGKILL)
+            ended(process)
+
+    in_child(work)
+
+
+def test_after_the_main_process_a_signal_ends_the_rest() -> None:
+    def work() -> None:
+        with signals_held():
+            rest = [reporter("trap 'exit 3' TERM"), reporter("trap 'exit 4' TERM")]
+            with Supervisor(lambda: [process.pid for process in rest], None) as supervisor:
+                supervisor.start(2**22)  # no such process
+                supervisor.main_ended()
+                os.kill(os.getpid(), signal.SIGHUP)
+                assert [ended(process) for process in rest] == [3, 4]
+
+    in_child(work)
+
+
+def test_duration() -> None:
+    def work() -> None:
+        with signals_held():
+            process = reporter("trap 'exit 3' TERM")
+            with Supervisor(lambda: [process.pid], 0.01) as supervisor:
+                supervisor.start(process.pid)
+                assert ended(process) == 3
+
+    in_child(work)
+
+
+def test_duration_wakes_what_is_stopped() -> None:
+    def work() -> None:
+        with signals_held():
+            process = reporter("trap 'exit 3' TERM")
+            os.kill(process.pid, signal.SIGSTOP)
+            with Supervisor(lambda: [process.pid], 0.01) as supervisor:
+                supervisor.start(process.pid)
+                assert ended(process) == 3
+
+    in_child(work)
+
+
+def test_duration_then_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        monkeypatch.setattr("profiler.tracers.supervisor.GRACE_SECONDS", 0.1)
+        with signals_held():
+            process = reporter("trap '' TERM")
+            with Supervisor(lambda: [process.pid], 0.01) as supervisor:
+                supervisor.start(process.pid)
+                assert ended(process) == -signal.SIGKILL
+
+    in_child(work)
+
+
+def test_never_started() -> None:
+    def work() -> None:
+        with signals_held(), Supervisor(list, None):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    in_child(work)
+
+
+def test_held_and_given_back() -> None:
+    """Nothing that came meanwhile strikes afterwards, and the mask is what it was."""
+
+    def work() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGHUP})
+        with signals_held() as before:
+            assert before == {signal.SIGHUP}
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) >= FORWARDED
+            for number in FORWARDED:
+                os.kill(os.getpid(), number)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) == {signal.SIGHUP}
+        assert signal.sigpending() == set()
+
+    in_child(work)
+
+
+def test_held_and_given_back_after_an_error() -> None:
+    def work() -> None:
+        try:
+            with signals_held():
+                raise KeyError
+        except KeyError:
+            pass
+        assert not FORWARDED & signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+    in_child(work)
+
+
+def test_signal_for_a_process_that_is_gone() -> None:
+    def work() -> None:
+        with signals_held():
+            other = reporter("trap 'echo got' USR1")
+            gone = subprocess.Popen(["true"])
+            gone.wait()
+            with Supervisor(lambda: [gone.pid, other.pid], 0.01) as supervisor:
+                supervisor.start(gone.pid)
+                assert ended(other) == -signal.SIGTERM
+
+    in_child(work)
