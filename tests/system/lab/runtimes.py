@@ -28,6 +28,9 @@ DIRECTORIES = ("dev", "etc", "proc", "root", "run", "sys", "tmp", "usr", "var", 
 DOCKER = "/usr/bin/docker"
 """The distribution's client, which fits its dockerd; another may come earlier on PATH."""
 
+DIE_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+"""In front of what is started: should the tests be killed, containers and dockerd end too (PR_SET_PDEATHSIG, prctl(2))."""
+
 _numbers = itertools.count(1)
 
 
@@ -83,7 +86,12 @@ class Container:
         self._command = runtime.command(self.identity, self.directory, job, confinement)
         with open(self.directory / "stdout", "wb") as stdout, open(self.directory / "stderr", "wb") as stderr:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=ENVIRONMENT, start_new_session=True
+                [*DIE_WITH_US, *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env=ENVIRONMENT,
+                start_new_session=True,
             )
 
     @property
@@ -257,6 +265,7 @@ class Docker:
         with open(self.state / "log", "wb") as log:
             self._daemon = subprocess.Popen(
                 [
+                    *DIE_WITH_US,
                     "dockerd",
                     f"--data-root={self.state}/data",
                     f"--exec-root={self.state}/exec",

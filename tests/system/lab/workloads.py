@@ -29,7 +29,9 @@ _ports: set[int] = set()
 
 def free_port(first: int, last: int) -> int:
     """A port of 127.0.0.1 that nobody listens on, for TCP and UDP, not given out before. Below 1024, binding it takes a capability."""
-    for port in range(first, last):
+    # Beginning somewhere else in each process: two test sessions at once shall not choose the same one before they bind it.
+    turn = os.getpid() * 7 % (last - first)
+    for port in (*range(first + turn, last), *range(first, first + turn)):
         if port in _ports:
             continue
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, contextlib.suppress(OSError):
