@@ -1,0 +1,240 @@
+"""Facts read from /proc and from files: programs, scripts, memory, hashes."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from profiler.trace.model import Program
+from profiler.tracers.host import absolute, host, identify_process, read_memory, read_string, with_hashes
+
+REAL_SH = os.path.realpath("/bin/sh")
+ANSWER = "read x; echo; read x"
+
+
+@contextmanager
+def running(*argv: str | bytes, executable: str | None = None, **more: object) -> Iterator[int]:
+    """A process that runs its program (it has answered a line, as cat does) and waits for more input."""
+    process = subprocess.Popen(argv, executable=executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more)  # type: ignore[call-overload]
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"\n"
+    try:
+        yield process.pid
+    finally:
+        process.communicate(timeout=30)
+
+
+def script(path: Path, interpreter: str = "/bin/sh") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!{interpreter}\n{ANSWER}\n")
+    path.chmod(0o755)
+    return path
+
+
+# -- programs ----------------------------------------------------------------------------------------------------------
+
+
+def test_binary() -> None:
+    with running("/bin/sh", "-c", ANSWER) as pid:
+        assert identify_process(pid) == (REAL_SH, None, "/bin/sh")
+
+
+def test_argv0_is_what_was_given() -> None:
+    with running("another name", "-c", ANSWER, executable="/bin/sh") as pid:
+        assert identify_process(pid) == (REAL_SH, None, "another name")
+    with running(b"\xff\n", "-c", ANSWER, executable="/bin/sh") as pid:
+        assert identify_process(pid) == (REAL_SH, None, "\udcff\n")
+
+
+@pytest.mark.parametrize("how", ["absolute", "relative", "dotted", "link"])
+def test_script(how: str, tmp_path: Path) -> None:
+    path = script(tmp_path / "sub" / "tool")
+    (tmp_path / "link").symlink_to("sub/tool")
+    command = {"absolute": str(path), "relative": "sub/tool", "dotted": "./sub/../sub/./tool", "link": str(tmp_path / "link")}[how]
+    with running(command, cwd=tmp_path) as pid:
+        # A script is known by the name by which it was executed, not by where a link of that name leads.
+        assert identify_process(pid) == (str(tmp_path / "link" if how == "link" else path), REAL_SH, "/bin/sh")
+
+
+def test_script_of_a_script_is_the_outer_one(tmp_path: Path) -> None:
+    inner = script(tmp_path / "inner")
+    outer = script(tmp_path / "outer", str(inner))
+    with running(str(outer)) as pid:
+        found = identify_process(pid)
+        assert found is not None
+        assert found[:2] == (str(outer), REAL_SH)
+
+
+def test_deleted_program(tmp_path: Path) -> None:
+    copy = shutil.copy("/bin/cat", tmp_path / "cat")
+    with running(str(copy)) as pid:
+        os.unlink(copy)
+        assert identify_process(pid) == (str(tmp_path / "cat"), None, str(copy))
+
+
+def test_name_that_looks_deleted(tmp_path: Path) -> None:
+    copy = shutil.copy("/bin/cat", tmp_path / "cat (deleted)")
+    with running(str(copy)) as pid:
+        assert identify_process(pid) == (str(copy), None, str(copy))
+
+
+@pytest.mark.parametrize("name", ["a b", "a\nb", "\udcff", "\u00fc"])
+def test_any_name(name: str, tmp_path: Path) -> None:
+    copy = shutil.copy("/bin/cat", tmp_path / name)
+    with running(str(copy)) as pid:
+        assert identify_process(pid) == (f"{tmp_path}/{name}", None, f"{tmp_path}/{name}")
+
+
+def test_changed_root(tmp_path: Path) -> None:
+    """Paths are those that the process itself sees."""
+    if os.geteuid() != 0 or not Path("/bin/busybox").exists():
+        pytest.skip("needs root and a static program")
+    (tmp_path / "bin").mkdir()
+    shutil.copy("/bin/busybox", tmp_path / "bin" / "busybox")
+    script(tmp_path / "bin" / "tool", "/bin/busybox sh")
+    for command, found in ((["/bin/busybox", "cat"], ("/bin/busybox", None)), (["/bin/tool"], ("/bin/tool", "/bin/busybox"))):
+        with running("chroot", str(tmp_path), *command) as pid:
+            identity = identify_process(pid)
+            assert identity is not None
+            assert identity[:2] == found
+
+
+def test_gone() -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    assert identify_process(process.pid) is None
+    assert identify_process(2**22) is None
+
+
+@pytest.mark.parametrize(
+    ("directory", "name", "result"),
+    [
+        ("/a", "b", "/a/b"),
+        ("/a", "./b", "/a/b"),
+        ("/a/c", "../b", "/a/b"),
+        ("/", "../../b", "/b"),
+        ("/a", "/b//c/./d", "/b/c/d"),
+        ("/a", "//b", "/b"),
+        ("/a", "///b", "/b"),
+        ("/a b", "c\nd", "/a b/c\nd"),
+        ("/a", "\udcff", "/a/\udcff"),
+    ],
+)
+def test_absolute(directory: str, name: str, result: str) -> None:
+    assert absolute(directory, name) == result
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_own_memory() -> None:
+    buffer = ctypes.create_string_buffer(b"x" * 5000 + b"\0after", 6000)
+    address = ctypes.addressof(buffer)
+    assert read_memory(os.getpid(), address, 3) == b"xxx"
+    assert read_string(os.getpid(), address + 4000) == b"x" * 1000
+    assert read_string(os.getpid(), address, 6000) == b"x" * 5000
+    assert read_string(os.getpid(), address, 100) == b"x" * 100
+    assert read_string(os.getpid(), address + 5000) == b""
+
+
+@pytest.mark.parametrize("address", [0, 1, 1 << 47, 1 << 63, (1 << 64) - 1])
+def test_unreadable_memory(address: int) -> None:
+    assert not read_memory(os.getpid(), address, 8)
+    assert read_string(os.getpid(), address) is None
+
+
+def test_string_at_the_end_of_a_mapping() -> None:
+    """One that ends with its page is read; one that runs over it is not."""
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    size = os.sysconf("SC_PAGE_SIZE")
+    base = libc.mmap(None, ctypes.c_size_t(2 * size), 3, 0x22, -1, ctypes.c_long(0))
+    assert libc.munmap(ctypes.c_void_p(base + size), ctypes.c_size_t(size)) == 0
+    ctypes.memset(base, ord("y"), size)
+    assert read_string(os.getpid(), base + size - 10) is None
+    ctypes.memset(base + size - 1, 0, 1)
+    assert read_string(os.getpid(), base + size - 10) == b"y" * 9
+    assert read_memory(os.getpid(), base + size - 10, 100) == b"y" * 9 + b"\0"
+
+
+def test_memory_of_nobody() -> None:
+    assert read_memory(2**22, 4096, 8) is None
+    assert read_string(2**22, 4096) is None
+
+
+# -- hashes ------------------------------------------------------------------------------------------------------------
+
+
+def build_id(path: str | Path) -> str | None:
+    """As readelf sees it."""
+    text = subprocess.run(["readelf", "-n", str(path)], capture_output=True, text=True, timeout=30, check=True).stdout
+    return next((line.split(":")[1].strip() for line in text.splitlines() if "Build ID" in line), None)
+
+
+@pytest.mark.parametrize("path", ["/bin/ls", "/bin/sh", "/usr/bin/python3", sys.executable, "/lib64/ld-linux-x86-64.so.2", "/bin/busybox"])
+def test_hashes_of_programs(path: str) -> None:
+    if not os.path.exists(path):
+        pytest.skip(f"there is no {path} here")
+    real = os.path.realpath(path)
+    program = with_hashes(Program(real, None, "x", executions=3))
+    assert program == Program(real, None, "x", hashlib.sha256(Path(real).read_bytes()).hexdigest(), build_id(real), 3)
+
+
+@pytest.mark.parametrize("style", ["none", "sha1", "md5", "uuid", "0xdeadbeef"])
+@pytest.mark.parametrize("bits", ["-m64", "-m32"])
+def test_build_id_styles(style: str, bits: str, tmp_path: Path) -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("-m32 is of x86-64")
+    source = tmp_path / "x.c"
+    source.write_text("void _start(void) { for (;;); }\n")
+    built = tmp_path / "x"
+    subprocess.run(
+        ["gcc", bits, "-nostdlib", "-static", f"-Wl,--build-id={style}", "-o", built, source], check=True, timeout=60, capture_output=True
+    )
+    found = with_hashes(Program(str(built))).build_id
+    assert found == build_id(built)
+    assert (found is None) is (style == "none")
+
+
+def test_changed_file_is_hashed_again(tmp_path: Path) -> None:
+    path = script(tmp_path / "x")
+    first = with_hashes(Program(str(path)))
+    assert first.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert first.build_id is None
+    path.write_text("other")
+    assert with_hashes(Program(str(path))).sha256 == hashlib.sha256(b"other").hexdigest()
+
+
+@pytest.mark.parametrize("path", ["/none/such", "(unknown)", "", "/dev/null", "/tmp", "/a\0b", "/proc/self/mem"])
+def test_no_hash(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("(unknown)").write_text("a trap: a relative name is not what was executed")
+    program = with_hashes(Program(path))
+    assert (program.sha256, program.build_id) == (None, None)
+
+
+def test_truncated_elf(tmp_path: Path) -> None:
+    data = Path("/bin/ls").read_bytes()
+    for size in (4, 5, 64, 0x370, 0x380):
+        (tmp_path / "x").write_bytes(data[:size])
+        assert with_hashes(Program(str(tmp_path / "x"))).sha256
+
+
+def test_this_host() -> None:
+    here = host()
+    assert here.kernel == platform.release()
+    assert here.distribution is None or here.distribution in Path("/etc/os-release").read_text()
+    assert here.libc is None or here.libc.split()[0] in ("glibc", "musl")
