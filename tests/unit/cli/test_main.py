@@ -1,0 +1,210 @@
+"""The profgen command itself: its help, its failures in one line, its exit statuses."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from profiler import __version__, errors
+from profiler.cli import main
+from profiler.cli.main import COMMANDS, cli, run
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+def profgen(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    settings = {"capture_output": True, "text": True, "timeout": 60, "check": False, "stdin": subprocess.DEVNULL}
+    return subprocess.run(
+        [sys.executable, "-m", "profiler", *arguments],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        **(settings | options),  # type: ignore[call-overload]
+    )
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseException]:
+    """A command that raises what is put under ``error``."""
+    box: dict[str, BaseException] = {}
+
+    @click.command()
+    @click.argument("words", nargs=-1, type=click.UNPROCESSED)
+    def doctor(words: tuple[str, ...]) -> None:
+        raise box["error"]
+
+    monkeypatch.setattr(importlib.import_module("profiler.cli.doctor"), "doctor", doctor)
+    return box
+
+
+# -- help --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_lists_the_commands(option: str) -> None:
+    done = profgen(option)
+    assert done.returncode == 0
+    for name, text in COMMANDS.items():
+        assert name in done.stdout
+        assert text in " ".join(done.stdout.split())
+    assert done.stderr == ""
+
+
+def test_without_a_command() -> None:
+    done = profgen()
+    assert done.returncode == 2
+    assert "Usage" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_module_and_help(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.name == name
+    assert profgen(name, "--help").returncode == 0
+
+
+def test_version() -> None:
+    done = profgen("--version")
+    assert (done.returncode, done.stdout.split()[-1]) == (0, __version__)
+
+
+def test_help_imports_little() -> None:
+    """It must be quick: what only some commands need is imported by them."""
+    code = "import json, sys; from profiler.cli.main import run; run(['--help']); print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    modules = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "click" in modules
+    heavy = {"yaml", "jinja2", "ptrace", "system_calls", "bcc", "hashlib", "subprocess", "profiler.cli.record", "profiler.kernel"}
+    assert not heavy & modules
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["--nonsense"],
+        ["record", "--nonsense"],
+        ["record"],
+        ["record", "--tracer", "nonsense", "--", "true"],
+        ["record", "--duration", "-1", "--", "true"],
+        ["record", "--duration", "nan", "--", "true"],
+        ["record", "--duration", "x", "--", "true"],
+        ["nonsense\x1b[2J\nnonsense"],
+        ["--debug", "nonsense"],
+    ],
+    ids=repr,
+)
+def test_wrong_usage(arguments: list[str], tmp_path: Path) -> None:
+    done = profgen(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("profgen: ")
+    assert lines[0].isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (errors.ProfgenError("it broke"), 125, "it broke"),
+        (errors.InputError("bad file"), 2, "bad file"),
+        (errors.OutputError("no room"), 125, "no room"),
+        (errors.TracerError("no way"), 125, "no way"),
+        (errors.CommandNotFound("none"), 127, "none"),
+        (errors.CommandNotExecutable("not so"), 126, "not so"),
+        (errors.InputError("two\nlines\x1b[2J \udcff"), 2, "two"),
+        (click.UsageError("wrong\nuse"), 2, "wrong"),
+        (click.ClickException("wrong"), 2, "wrong"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (click.Abort(), 130, "interrupted"),
+        (RuntimeError("a bug\nof ours"), 125, "internal error: RuntimeError: a bug"),
+        (KeyError("x"), 125, "internal error"),
+        (MemoryError(), 125, "internal error"),
+        (RecursionError("deep"), 125, "internal error"),
+        (OSError(28, "No space left on device"), 125, "no space left on device"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_failure(
+    error: BaseException, status: int, says: str, failing: dict[str, BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing["error"] = error
+    assert run(["doctor"]) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    # click ends the line on which a terminal shows ^C
+    err = err.removeprefix("\n") if isinstance(error, KeyboardInterrupt) else err
+    assert err.startswith("profgen: ")
+    assert err.endswith("\n")
+    assert err[:-1].isprintable()
+    assert says in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("error", [errors.InputError("x"), RuntimeError("x")], ids=repr)
+def test_debug_shows_where(error: Exception, failing: dict[str, BaseException]) -> None:
+    failing["error"] = error
+    with pytest.raises(type(error)):
+        run(["--debug", "doctor"])
+    # Behind the command it may be the workload's own.
+    assert run(["doctor", "--", "--debug"]) == getattr(error, "exit_code", 125)
+
+
+def test_debug_prints_a_traceback(tmp_path: Path) -> None:
+    plain, debug = profgen("generate", "none.json", cwd=tmp_path), profgen("--debug", "generate", "none.json", cwd=tmp_path)
+    assert plain.returncode == 2
+    assert "Traceback" not in plain.stderr
+    assert debug.returncode != 0
+    assert "Traceback" in debug.stderr
+
+
+def test_reader_has_gone() -> None:
+    """As after ``profgen ... | head -0``: no complaint, no traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = profgen("--help", stdout=writing, stderr=subprocess.PIPE, capture_output=False)
+    os.close(writing)
+    assert done.returncode != 0
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_standard_files_closed(closed: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m profiler generate none.json {closed}"],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "" if "2>&-" in closed else len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [([], 0), (["record"], 0), (["--debug"], 1), (["--debug", "record", "--debug"], 1), (["-h", "--debug", "x"], 2)],
+)
+def test_options_before_the_command(words: list[str], count: int) -> None:
+    assert len(words[: main._before_command(words)]) == count

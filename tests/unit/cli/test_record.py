@@ -1,0 +1,220 @@
+"""profgen record's own parts: where the trace goes, limits, who runs the command, what is said. The rest is tests/system."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from unit.policy.making import trace
+
+from profiler.cli import record
+from profiler.cli.record import _limits, _summary, _workload, default_output
+from profiler.errors import InputError
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it is about changing users")
+
+
+# -- the default output ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("ls", "ls.trace.json"),
+        ("/usr/bin/ls", "ls.trace.json"),
+        ("./app-1.2_x+y", "app-1.2_x+y.trace.json"),
+        ("../../etc/passwd", "passwd.trace.json"),
+        ("a b", "a_b.trace.json"),
+        ("..", "workload.trace.json"),
+        (".", "workload.trace.json"),
+        (".hidden", "hidden.trace.json"),
+        ("-rf", "rf.trace.json"),
+        ("--", "workload.trace.json"),
+        ("/", "workload.trace.json"),
+        ("", "workload.trace.json"),
+        ("\u00fc\n\x1b[31m", "____31m.trace.json"),
+    ],
+)
+def test_default_output(command: str, name: str) -> None:
+    assert default_output(command) == Path(name)
+
+
+@given(st.text() | st.binary().map(os.fsdecode))
+@example("a" * 5000)
+@example("/" * 300)
+@example("-" * 300 + "a")
+@example("\udcff" * 300)
+def test_default_output_is_a_plain_name_here(command: str) -> None:
+    path = default_output(command)
+    name = str(path)
+    assert path.name == name, "in the working directory"
+    assert name.endswith(".trace.json")
+    assert name.isascii()
+    assert name.isprintable()
+    assert shlex.quote(name) == name, "it can be typed as it stands"
+    assert not name.startswith((".", "-"))
+    assert len(name) <= 255
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.integers(1, (1 << 31) - 1)))
+def test_limits(limits: dict[str, int]) -> None:
+    assert _limits(tuple(f"{name}={size}" for name, size in limits.items())) == limits
+
+
+@given(st.text())
+@example("tasks")
+@example("tasks=")
+@example("tasks=0")
+@example("tasks=-1")
+@example("tasks=1.5")
+@example("tasks=1_0")
+@example("tasks=\u0661")
+@example("tasks= 1")
+@example(f"tasks={1 << 31}")
+@example("tasks=" + "9" * 5000)
+def test_limits_or_one_line(pair: str) -> None:
+    limits = {}
+    said = ""
+    try:
+        limits = _limits((pair,))
+    except InputError as error:
+        said = str(error)
+    assert said.isprintable()
+    assert len(said) < 1000
+    assert bool(said) is not bool(limits)
+    for name, size in limits.items():
+        assert pair.startswith(f"{name}=")
+        assert 0 < size < 1 << 31
+
+
+# -- who ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _no_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SUDO_UID", "SUDO_GID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_same_user() -> None:
+    work = _workload(("true",), None, frozenset())
+    assert work.user is None
+    assert dict(work.env) == dict(os.environ)
+    assert work.cwd == os.getcwd()
+    assert os.path.basename(work.path) == "true"
+
+
+@needs_root
+@pytest.mark.parametrize("user", ["nobody", str(NOBODY)])
+def test_named_user(user: str) -> None:
+    work = _workload(("true",), user, frozenset())
+    entry = pwd.getpwuid(NOBODY)
+    assert work.user == (NOBODY, entry.pw_gid, (entry.pw_gid,))
+    assert (work.env["USER"], work.env["LOGNAME"], work.env["HOME"]) == ("nobody", "nobody", entry.pw_dir)
+
+
+@needs_root
+def test_unlisted_uid() -> None:
+    assert _workload(("true",), "54321", frozenset()).user == (54321, 54321, (54321,))
+
+
+@needs_root
+def test_root_by_name_keeps_roots_groups() -> None:
+    user = _workload(("true",), "root", frozenset()).user
+    assert user is None or user[0] == 0
+
+
+@pytest.mark.parametrize("user", ["", "no-such-user", "-1", "4294967295", "99999999999999999999", "\u0661", "1 ", "0x0", "a\nb"])
+def test_no_such_user(user: str) -> None:
+    with pytest.raises(InputError) as caught:
+        _workload(("true",), user, frozenset())
+    assert str(caught.value).isprintable()
+
+
+@needs_root
+def test_under_sudo_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_UID", str(NOBODY))
+    monkeypatch.setenv("SUDO_GID", str(NOBODY))
+    assert (_workload(("true",), None, frozenset()).user or ())[0] == NOBODY
+    # --user wins
+    root = _workload(("true",), "root", frozenset()).user
+    assert root is None or root[0] == 0
+    monkeypatch.setenv("SUDO_UID", "54321")
+    monkeypatch.setenv("SUDO_GID", "12345")
+    assert _workload(("true",), None, frozenset()).user == (54321, 12345, (12345,))
+
+
+# -- what is said ------------------------------------------------------------------------------------------------------
+
+
+def test_summary(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _summary(trace(duration=10.0, last_new=9.0, exit_status=3), tmp_path / "app.trace.json")
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert all(line.startswith("profgen: ") for line in lines)
+    assert "no capability" in lines[0]
+    assert "exit status 3" in lines[0]
+    assert any("1.0s before the end; a longer load may show more" in line for line in lines)
+    assert lines[-1].endswith(f"profgen generate {tmp_path}/app.trace.json -o app.profile")
+
+
+@pytest.mark.parametrize("name", ["a b.trace.json", "-x.trace.json", "'.json", "\x1b[2J", "\udcff", "a\nb"])
+def test_summary_of_a_hostile_name(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _summary(trace(), tmp_path / name)
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.isprintable() for line in lines)
+    if name.isprintable():
+        # The next command can be copied as it stands.
+        words = shlex.split(lines[-1].partition("next: ")[2])
+        assert words[:3] == ["profgen", "generate", str(tmp_path / name)]
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 calls"), (1, "1 call"), (2, "2 calls")])
+def test_count(number: int, text: str) -> None:
+    assert record._count(number, "call") == text
+
+
+# -- nothing is begun that cannot end well -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        (["-o", "none/x"], 125),
+        (["-o", "."], 125),
+        (["-o", "/dev/null"], 125),
+        (["--user", "no-such-user"], 2),
+        (["--limit", "nonsense"], 2),
+        (["--tracer", "ptrace", "--limit", "tasks=5"], 2),
+        (["--tracer", "ebpf", "--limit", "nonsense=5"], 2 if os.geteuid() == 0 else 125),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_refused_before_the_command_runs(options: list[str], status: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "profiler", "record", *options, "--", "touch", str(tmp_path / "ran")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("profgen: ")
+    assert list(tmp_path.iterdir()) == [], "the command did not run, and nothing was written"
