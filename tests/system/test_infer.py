@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -211,7 +212,9 @@ ROOT = (
     case("log_state", "call('klogctl', 9, None, 0)", "SYSLOG"),
     case("log_size", "call('klogctl', 10, None, 0)", *(("SYSLOG",) if RESTRICTED_LOG else ())),
     case(
-        "immutable", "import fcntl; fcntl.ioctl(os.open('mine', os.O_RDONLY), 0x40086602, struct.pack('l', 0x20))", "LINUX_IMMUTABLE",
+        "immutable",
+        "import fcntl; file = os.open('mine', os.O_RDONLY); flags = fcntl.ioctl(file, 0x80086601, bytes(8))\n"
+        "fcntl.ioctl(file, 0x40086602, bytes([flags[0] | 0x10]) + flags[1:]); fcntl.ioctl(file, 0x40086602, flags)", "LINUX_IMMUTABLE",
         ptrace=(), why="a check below ioctl(2)",
     ),
     case("lease", "import fcntl; fcntl.fcntl(os.open('theirs_open', os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)", "LEASE"),
@@ -310,25 +313,24 @@ def observe(tracer: str, profgen: Profgen, base: Path, cases: tuple[Case, ...], 
 
 
 @pytest.fixture(scope="module")
-def seen(request: pytest.FixtureRequest, profgen: Profgen, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def seen(profgen: Profgen) -> Iterator[Any]:
     """A function that gives what a tracer saw of all cases of root's or of nobody's, recorded once."""
     known: dict[tuple[str, bool], Seen] = {}
+    # pytest's own directories are closed to others: a mode of one of them would be a need of every case.
+    base = Path(tempfile.mkdtemp(prefix="profgen-infer-"))
+    base.chmod(0o755)
 
     def get(tracer: str, item: Case) -> Seen:
         roots = item in ROOT
         if (tracer, roots) not in known:
-            # pytest's own directories are closed to others, and a mode of one of them would be a need of every case.
-            base = Path(f"/tmp/profgen-infer-{os.getpid()}-{tracer}-{int(roots)}")
-            base.mkdir(mode=0o755)
-            request.addfinalizer(lambda: shutil.rmtree(base, ignore_errors=True))
-            (base / "out.json").touch()
-            known[tracer, roots] = observe(tracer, profgen, base, ROOT if roots else NOBODYS, () if roots else ("--user", str(NOBODY)))
+            directory = base / f"{tracer}-{'root' if roots else 'nobody'}"
+            directory.mkdir()
+            options = () if roots else ("--user", str(NOBODY))
+            known[tracer, roots] = observe(tracer, profgen, directory, ROOT if roots else NOBODYS, options)
         return known[tracer, roots]
 
     yield get
-    subprocess.run(
-        ["chattr", "-R", "-i", *map(str, Path("/tmp").glob(f"profgen-infer-{os.getpid()}-*"))], capture_output=True, timeout=TIMEOUT
-    )
+    shutil.rmtree(base)
 
 
 pytestmark = pytest.mark.usefixtures("as_root")

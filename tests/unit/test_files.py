@@ -224,7 +224,11 @@ def test_destination_that_became_a_directory(tmp_path: Path) -> None:
     assert left(tmp_path) == ["f"]
 
 
-@pytest.mark.parametrize("name", ["a" * 255, "\u00e4" * 127, "\U0001f600" * 63, "\udcff" * 255, "\n\x1b[2J", " ", "-", "a\\b"], ids=lambda name: f"{ascii(name)[1:8]}-{len(name)}")
+@pytest.mark.parametrize(
+    "name",
+    ["a" * 255, "\u00e4" * 127, "\U0001f600" * 63, "\udcff" * 255, "\n\x1b[2J", " ", "-", "a\\b"],
+    ids=lambda name: f"{ascii(name)[1:8]}-{len(name)}",
+)
 def test_any_name_that_a_file_can_have(name: str, tmp_path: Path) -> None:
     write_atomic(tmp_path / name, b"x")
     assert left(tmp_path) == [name]

@@ -81,9 +81,12 @@ def test_round_trip(trace: Trace) -> None:
 
 
 @pytest.mark.parametrize("command", [["ls", "/"], ["sh", "-c", "ls / | cat; /bin/echo \u00fc; exit 3"]], ids=["ls", "sh"])
-def test_real_traces_validate(command: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("tracer", ["ptrace", "ebpf"])
+def test_real_traces_validate(tracer: str, command: list[str], tmp_path: Path) -> None:
+    if tracer == "ebpf" and (os.geteuid() != 0 or not Path("/usr/lib/python3/dist-packages/bcc").is_dir()):
+        pytest.skip("the eBPF tracer needs root, and bcc")
     result = subprocess.run(
-        [sys.executable, "-m", "profiler", "record", "--tracer", "ptrace", "-q", "-o", "out.json", "--", *command],
+        [sys.executable, "-m", "profiler", "record", "--tracer", tracer, "-q", "-o", "out.json", "--", *command],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         stdin=subprocess.DEVNULL,
