@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from system.harness import CHECKOUT, NOBODY, TIMEOUT, Observed, Profgen, Until, why_no_ebpf
-from system.torture.build import build
+from system.torture.build import Program, build
 
 
 @pytest.fixture(params=["ptrace", "ebpf"], scope="session")
@@ -99,10 +99,21 @@ def nobodys_dir(public_dir: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def observed(profgen: Profgen, torture: Path, tmp_path_factory: pytest.TempPathFactory) -> Observed:
+def observed(
+    request: pytest.FixtureRequest, profgen: Profgen, torture: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Observed]:
     if shutil.which("strace") is None or platform.system() != "Linux":
         pytest.skip("strace, the oracle, is not installed")
-    return Observed(profgen, torture, tmp_path_factory.mktemp("observed"))
+    seen = Observed(profgen, torture, tmp_path_factory.mktemp("observed"))
+    for item in request.session.items:
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        program = parameters.get("program")
+        if isinstance(program, Program) and (os.geteuid() == 0 or not program.root):
+            seen.begin(program, "strace")
+            if "tracer" in parameters and (parameters["tracer"] != "ebpf" or why_no_ebpf() is None):
+                seen.begin(program, parameters["tracer"])
+    yield seen
+    seen.close()
 
 
 @pytest.fixture

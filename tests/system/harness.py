@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,33 +136,44 @@ class Profgen:
 
 
 class Observed:
-    """What strace and the tracers saw of the torture programs; each is run once, when first asked for."""
+    """What strace and the tracers saw of the torture programs.
+
+    Each is run once, a processor's worth at a time: what the selected tests will ask for is begun ahead of them.
+    """
 
     def __init__(self, profgen: Profgen, torture: Path, directory: Path) -> None:
         self._profgen = profgen
         self._torture = torture
         self._directory = directory
-        self._oracles: dict[str, oracle.Oracle] = {}
-        self._recordings: dict[tuple[str, str], Recording] = {}
+        self._workers = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        self._runs: dict[tuple[str, str], Future[Any]] = {}
 
     def by_strace(self, program: Program) -> oracle.Oracle:
-        if program.name not in self._oracles:
-            cwd = self._work_in(program, "strace")
-            self._oracles[program.name] = oracle.run(
-                program.command(self._torture, for_oracle=True), cwd / "log", cwd=cwd, env=environment(), timeout=TIMEOUT
-            )
-        return self._oracles[program.name]
+        seen: oracle.Oracle = self.begin(program, "strace").result()
+        return seen
 
     def by_tracer(self, program: Program, tracer: str) -> Recording:
-        if (program.name, tracer) not in self._recordings:
-            cwd = self._work_in(program, tracer)
-            self._recordings[program.name, tracer] = self._profgen.record(tracer, program.command(self._torture), cwd=cwd)
-        return self._recordings[program.name, tracer]
+        recording: Recording = self.begin(program, tracer).result()
+        return recording
 
-    def _work_in(self, program: Program, who: str) -> Path:
-        path = self._directory / f"{program.name.replace('/', '_')}.{who}"
-        path.mkdir()
-        return path
+    def begin(self, program: Program, who: str) -> Future[Any]:
+        """Start a run, unless it was started before."""
+        key = (program.name, who)
+        if key not in self._runs:
+            self._runs[key] = self._workers.submit(self._run, program, who)
+        return self._runs[key]
+
+    def close(self) -> None:
+        """Start no more runs, and wait for those under way."""
+        self._workers.shutdown(cancel_futures=True)
+
+    def _run(self, program: Program, who: str) -> Recording | oracle.Oracle:
+        cwd = self._directory / f"{program.name.replace('/', '_')}.{who}"
+        cwd.mkdir()
+        if who != "strace":
+            return self._profgen.record(who, program.command(self._torture), cwd=cwd)
+        command = program.command(self._torture, for_oracle=True)
+        return oracle.run(command, cwd / "log", cwd=cwd, env=environment(), timeout=TIMEOUT)
 
 
 def descendants(pid: int) -> set[int]:

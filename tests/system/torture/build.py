@@ -29,14 +29,11 @@ _SIGNALS = ("handler", "trap", "segv", "alarm", "restart", "filter_errno", "filt
 _NAMESPACES = ("mount", "pid", "pid_dies", "unshare_pid", "all", "user", "chroot")
 
 _AS_32 = {
-    "processes": (
-        "fork", "fork_raw", "vfork_dies", "clone_raw", "clone_vm", "clone_parent", "clone3", "clone_untraced", "clone3_untraced",
-        "spawn", "daemon", "stop",
-    ),
-    "threads": ("many", "leader_exits", "exec", "exec_leader_gone", "fork"),
-    "execs": ("execve", "probes"),
-    "signals": ("handler", "trap", "restart", "filter_errno"),
-}  # fmt: skip
+    "processes": ("fork", "vfork_dies", "clone_untraced", "clone3_untraced", "spawn", "daemon"),
+    "threads": ("many", "exec", "exec_leader_gone"),
+    "execs": ("probes",),
+    "signals": ("handler", "filter_errno"),
+}
 """What is worth a second run as a 32-bit program."""
 
 _STATUS = {"daemon": 7, "leaves_child": 9, "clone_parent": 6, "chain": 3, "killed_itself": 137}

@@ -292,14 +292,18 @@ static int t_killed_itself(char **argv)
 /* Stopped and continued: the parent must see both, and the child must go on. */
 static int t_stop(char **argv)
 {
-	int seen;
+	int seen, fds[2];
+	char byte = 0;
+	CHECK(pipe(fds));
 	pid_t pid = CHECK(fork());
 	if (!pid) {
 		setpgid(0, 0); /* in an orphaned process group, SIGTSTP does nothing */
 		kill(getpid(), SIGSTOP);
 		MARK_CHILD();
+		read(fds[0], &byte, 1); /* the news of being continued is lost with the next stop, or the end */
 		kill(getpid(), SIGTSTP);
 		MARK_GRANDCHILD();
+		read(fds[0], &byte, 1);
 		_exit(0);
 	}
 	for (int i = 0; i < 2; i++) {
@@ -310,6 +314,7 @@ static int t_stop(char **argv)
 		CHECK(waitpid(pid, &seen, WCONTINUED));
 		if (!WIFCONTINUED(seen))
 			return 95;
+		CHECK(write(fds[1], &byte, 1));
 	}
 	reap(pid, 0);
 	MARK_PARENT();
