@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,14 +72,20 @@ class PendingFile:
     def __init__(self, path: str | Path, *, reserve: int = 0) -> None:
         self.path = Path(path)
         self._directory = self.path.parent
-        self._temporary: str | None = f".{self.path.name[:64]}.{secrets.token_hex(8)}.tmp"
+        self._temporary: str | None = None
         self._fd = self._dirfd = -1
-        if self.path.is_dir():
-            raise OutputError(f"cannot write {self.path}: it is a directory; give a file name with -o")
-        if self.path.exists() and not self.path.is_file():
-            # Renaming a file over it would destroy a device or a pipe of the machine.
-            raise OutputError(f"cannot write {self.path}: it is a special file; give a regular file with -o")
         with as_invoking_user():
+            try:
+                kind = stat.S_IFMT(os.stat(self.path).st_mode)
+            except FileNotFoundError:
+                kind = stat.S_IFREG
+            except OSError as error:
+                raise OutputError(f"cannot write {self.path}: {_cause(error)}; choose another place with -o") from error
+            if kind == stat.S_IFDIR:
+                raise OutputError(f"cannot write {self.path}: it is a directory; give a file name with -o")
+            if kind != stat.S_IFREG:
+                # Renaming a file over it would destroy a device or a pipe of the machine.
+                raise OutputError(f"cannot write {self.path}: it is a special file; give a regular file with -o")
             try:
                 self._dirfd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as error:
@@ -86,7 +93,11 @@ class PendingFile:
             try:
                 # O_EXCL with a random name: a link planted by somebody else is never followed (open(2)).
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._fd = os.open(self._temporary, flags, 0o666, dir_fd=self._dirfd)
+                # Cut by bytes: a name may have 255 of them, and this one has more around it.
+                start = os.fsdecode(os.fsencode(self.path.name)[:64])
+                temporary = f".{start}.{secrets.token_hex(8)}.tmp"
+                self._fd = os.open(temporary, flags, 0o666, dir_fd=self._dirfd)
+                self._temporary = temporary
                 if reserve:
                     os.posix_fallocate(self._fd, 0, reserve)
             except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import os
 import pwd
 import re
@@ -57,6 +58,8 @@ def record(
 
     The command keeps its input, output, terminal, signals and exit status. Recording ends with its last descendant.
     """
+    if duration is not None and not math.isfinite(duration):
+        raise click.UsageError("--duration wants a number of seconds")
     if not command:
         raise click.UsageError("no command to record; try: profgen record -- ls /")
     path = Path(output) if output is not None else default_output(command[0])
@@ -92,13 +95,19 @@ def default_output(command: str) -> Path:
     return Path(f"{name or 'workload'}.trace.json")
 
 
+def _whole(text: str) -> int | None:
+    """A whole number of at most ten ASCII digits, None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
+
+
 def _limits(pairs: tuple[str, ...]) -> dict[str, int]:
     limits = {}
     for pair in pairs:
         name, _, number = pair.partition("=")
-        if not number.isascii() or not number.isdigit() or not 0 < int(number) < 1 << 31:
-            raise InputError(f"--limit wants NAME=N with a whole N above 0, not {quoted(pair)}")
-        limits[name] = int(number)
+        size = _whole(number)
+        if size is None or not 0 < size < 1 << 31:
+            raise InputError(f"--limit wants NAME=N with a whole N above 0, not {quoted(pair[:80])}")
+        limits[name] = size
     return limits
 
 
@@ -107,12 +116,16 @@ def _workload(command: tuple[str, ...], user: str | None, mask: frozenset[signal
     identity: tuple[int, int, tuple[int, ...]] | None = None
     entry: pwd.struct_passwd | None = None
     if user is not None:
+        uid = _whole(user)
+        # 2**32 - 1 is no id: setresuid(2) takes it for "leave unchanged", and the command would run as root.
+        if uid is not None and uid >= (1 << 32) - 1:
+            raise InputError(f"{user} is no user id")
         try:
-            entry = pwd.getpwuid(int(user)) if user.isascii() and user.isdigit() else pwd.getpwnam(user)
+            entry = pwd.getpwnam(user) if uid is None else pwd.getpwuid(uid)
         except KeyError:
-            if not (user.isascii() and user.isdigit()):
+            if uid is None:
                 raise InputError(f"no user named {quoted(user)} here") from None
-            identity = (int(user), int(user), (int(user),))
+            identity = (uid, uid, (uid,))
     elif (caller := invoking_user()) is not None:
         identity = (*caller, (caller[1],))
         with contextlib.suppress(KeyError):

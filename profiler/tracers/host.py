@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import posixpath
+import re
 import struct
 from dataclasses import dataclass
 
@@ -161,6 +162,8 @@ def _hashes(path: str, identity: tuple[int, int, int, int]) -> tuple[str | None,
 
 def with_hashes(program: Program) -> Program:
     """The program with the hash and build-id of its file, if that can still be read."""
+    if not program.path.startswith("/"):
+        return program  # a stand-in (recording.UNKNOWN_PROGRAM), or a file without a name (memfd)
     try:
         status = os.stat(program.path)
     except (OSError, ValueError):
@@ -171,9 +174,16 @@ def with_hashes(program: Program) -> Program:
     return Program(program.path, program.interpreter, program.argv0, sha256, build_id, program.executions)
 
 
+_BUILD_ID = re.compile(rb"([\x01-\x40]\0\0\0)\x03\0\0\0GNU\0")  # n_descsz (20 for sha1, 16 for md5, any), n_type 3, name "GNU"
+
+
 def _build_id(head: bytes) -> str | None:
     """The GNU build-id note (elf(5), NT_GNU_BUILD_ID = 3), which linkers put near the start of the file."""
     if head[:4] != b"\x7fELF":
         return None
-    marker = head.find(b"\x14\0\0\0\x03\0\0\0GNU\0")  # n_descsz 20, n_type 3, name "GNU"
-    return head[marker + 12 : marker + 32].hex() if marker >= 0 and len(head) >= marker + 32 else None
+    match = _BUILD_ID.search(head)
+    if match is None:
+        return None
+    size = int.from_bytes(match[1], "little")
+    note = head[match.end() : match.end() + size]
+    return note.hex() if len(note) == size else None

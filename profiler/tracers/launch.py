@@ -75,9 +75,9 @@ class Child:
         self.close()
         if not data:
             return None
-        step, _, number = data.decode("ascii", "replace").partition(" ")
+        step, _, number = data.decode("ascii", "replace").rpartition(" ")
         code = int(number) if number.isdigit() else 0
-        reason = os.strerror(code).lower()
+        reason = os.strerror(code).lower() if code else "an argument or variable that no program can have"
         if step != "exec":
             return ProfgenError(f"cannot start {quoted(self._path)}: {step}: {reason}")
         if code == errno.ENOENT:

@@ -43,7 +43,7 @@ _STARTING, _SHARED = 0, 1
 """Program numbers with a meaning: before the first exec, and for programs that found no room of their own."""
 
 _ARMED = 1
-_TASK_STATE_BYTES = 96
+_TASK_STATE_BYTES = 88
 _ACCESS_CALLS = frozenset({"access", "faccessat", "faccessat2"})
 _LEARNING_SECONDS = 2.0
 _TICK_SECONDS = 0.1
@@ -372,7 +372,8 @@ class _Run:
         try:
             yield
         finally:
-            os.write(write, b"x")
+            with contextlib.suppress(BrokenPipeError):  # it was killed: then there is nobody to dismiss
+                os.write(write, b"x")
             os.close(write)
             os.waitpid(pid, 0)
 
