@@ -102,7 +102,9 @@ def ebpf_per_syscall(loop: str, work: Path) -> None:
             rounds=5,
         )
         added = {
-            name: [max(value - base, 0.01) for value, base in zip(results[name], results["none"], strict=True)] for name in results if name != "none"
+            name: [max(value - base, 0.01) for value, base in zip(results[name], results["none"], strict=True)]
+            for name in results
+            if name != "none"
         }
         nanoseconds = {name: statistics.median(values) for name, values in results.items()}
         table(
