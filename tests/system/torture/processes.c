@@ -289,6 +289,19 @@ static int t_killed_itself(char **argv)
 	return 1;
 }
 
+/* T: stopped, t: stopped under a tracer (proc_pid_stat(5)). */
+static int is_stopped(pid_t pid)
+{
+	char path[64], text[512];
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	int fd = CHECK(open(path, O_RDONLY));
+	ssize_t got = CHECK(read(fd, text, sizeof text - 1));
+	close(fd);
+	text[got] = 0;
+	char *state = strrchr(text, ')');
+	return state && (state[2] == 'T' || state[2] == 't');
+}
+
 /* Stopped and continued: the parent must see each stop, and the child must go on. */
 static int t_stop(char **argv)
 {
@@ -310,7 +323,14 @@ static int t_stop(char **argv)
 		CHECK(waitpid(pid, &seen, WUNTRACED));
 		if (!WIFSTOPPED(seen) || WSTOPSIG(seen) != (i ? SIGTSTP : SIGSTOP))
 			return 96;
-		CHECK(kill(pid, SIGCONT)); /* not waited for: a child that stops again takes that report back */
+		for (int j = 0; j < 10; j++)
+			short_sleep();
+		if (!is_stopped(pid)) /* a tracer let it run on */
+			return 94;
+		CHECK(kill(pid, SIGCONT));
+		CHECK(waitpid(pid, &seen, WCONTINUED));
+		if (!WIFCONTINUED(seen))
+			return 95;
 		CHECK(write(fds[1], &byte, 1));
 	}
 	reap(pid, 0);
