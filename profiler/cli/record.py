@@ -200,6 +200,7 @@ def _live_line(recording: Recording, shown: bool) -> Iterator[None]:
         yield
         return
     finished = threading.Event()
+    terminal = os.dup(2)  # descriptor 2 itself is turned elsewhere while bcc compiles
 
     def draw() -> None:
         while not finished.wait(_LIVE_SECONDS):
@@ -210,8 +211,8 @@ def _live_line(recording: Recording, shown: bool) -> Iterator[None]:
                 f"  {_count(len(recording.programs), 'program')}  last new {elapsed - recording.last_new:.0f}s ago"
             )
             # A terminal in the background must not be written to: it would stop us (SIGTTOU, if tostop is set).
-            if os.tcgetpgrp(2) == os.getpgrp():
-                os.write(2, f"\r\x1b[K{text}\r".encode())
+            if os.tcgetpgrp(terminal) == os.getpgrp():
+                os.write(terminal, f"\r\x1b[K{text}\r".encode())
 
     thread = threading.Thread(target=draw, name="live line", daemon=True)
     thread.start()
@@ -220,7 +221,8 @@ def _live_line(recording: Recording, shown: bool) -> Iterator[None]:
     finally:
         finished.set()
         thread.join()
-        os.write(2, b"\r\x1b[K")
+        os.write(terminal, b"\r\x1b[K")
+        os.close(terminal)
 
 
 def _summary(trace: Trace, path: Path) -> None:

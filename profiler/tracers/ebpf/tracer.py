@@ -170,6 +170,8 @@ class _Run:
         self.last_counts: dict[int, bytes] = {}
         self.read_at = 0.0
         self.first = _SHARED
+        self.named = symbols_readable()
+        self.chains: dict[int, tuple[str, ...]] = {}
 
     def run(self) -> int:
         self._fill_specs()
@@ -298,7 +300,7 @@ class _Run:
         # Reading takes longer the more programs there are; it is to cost no more than a twentieth of a processor.
         self.read_at = now + max(0.25, 20 * (time.monotonic() - now))
         self.recording.syscalls_seen = len({(abi, number) for _, abi, number in self.calls})
-        self.recording.capabilities_seen = len({key.cap for key in self.programs.table("checks")})
+        self.recording.capabilities_seen = self._needed()
 
     def _missed(self, function: str) -> None:
         """Count the runs of a program that the kernel skipped: what they would have seen is lost."""
@@ -472,51 +474,59 @@ class _Run:
                 self.recording.values_overflowed(self.abis[index], name)
 
     def _collect_checks(self) -> None:
-        checks = list(self.programs.table("checks").items())
-        if not checks:
-            return
-        stacks = self.programs.table("stacks")
-        named = symbols_readable()
-        if not named:
+        if not self.named and len(self.programs.table("checks")):
             self.recording.features.append("chains:none")
             self.recording.warnings.append(f"{SYMBOLS_HIDDEN}, so checks that settle nothing count as needed; {SYMBOLS_FIX}")
-        chains: dict[int, tuple[str, ...]] = {}
-        for key, value in checks:
-            if key.stack not in chains:
-                chains[key.stack] = self._chain(stacks, key.stack) if named else ()
-            chain = chains[key.stack]
-            name = capability_name(key.cap) or f"CAP_{key.cap}"
-            label = self.recording.label(self.abis[key.abi], int(key.number))
-            # access(2) swaps credentials to ask for the real ids; any other swap asks for somebody else's (overlayfs).
-            foreign = bool(key.overridden) and label.rpartition(":")[2] not in _ACCESS_CALLS
-            audited = {1: False, 2: True}.get(key.audited) if key.audited else is_audited(chain)
+        for key, value in self.programs.table("checks").items():
+            name = _capability_name(key.cap)
+            chain = self._chain(key.stack)
             self.recording.check(
                 (
                     name,
                     "child" if key.child else "initial",
                     "refused" if key.refused else "granted",
-                    audited,
-                    not (key.idle or foreign or is_advisory(name, chain)),
+                    {1: False, 2: True}.get(key.audited) if key.audited else is_audited(chain),
+                    self._decisive(key),
                     False,
                 ),
                 self._index(key.program),
-                label,
+                self._label(key),
                 count=value.count,
                 first=self._seconds(value.first),
                 last=self._seconds(value.last),
                 chain=chain,
             )
 
-    def _chain(self, stacks: Any, key: int) -> tuple[str, ...]:
-        try:
-            addresses = stacks[ctypes.c_uint64(key)].address
-        except KeyError:
-            return ()  # counted as a loss when it found no room
-        return self.programs.chain(address for address in addresses if address)
+    def _needed(self) -> int:
+        """Capabilities needed so far, for the live line."""
+        checks = self.programs.table("checks")
+        return len({key.cap for key in checks if not key.refused and not key.child and self._decisive(key)})
+
+    def _label(self, key: Any) -> str:
+        return self.recording.label(self.abis[key.abi], int(key.number))
+
+    def _decisive(self, key: Any) -> bool:
+        # access(2) swaps credentials to ask for the real ids; any other swap asks for somebody else's (overlayfs).
+        foreign = bool(key.overridden) and self._label(key).rpartition(":")[2] not in _ACCESS_CALLS
+        return not (key.idle or foreign or is_advisory(_capability_name(key.cap), self._chain(key.stack)))
+
+    def _chain(self, stack: int) -> tuple[str, ...]:
+        """A kernel call chain by its key; empty when names are hidden, or when it found no room (then it is counted as lost)."""
+        if stack not in self.chains:
+            try:
+                addresses = self.programs.table("stacks")[ctypes.c_uint64(stack)].address if self.named else ()
+            except KeyError:
+                addresses = ()
+            self.chains[stack] = self.programs.chain(address for address in addresses if address)
+        return self.chains[stack]
 
     def _seconds(self, nanoseconds: int) -> float:
         """Time of the kernel's monotonic clock as seconds from the start of the recording."""
         return float(max(0.0, nanoseconds / 1e9 - self.recording.began))
+
+
+def _capability_name(number: int) -> str:
+    return capability_name(number) or f"CAP_{number}"
 
 
 def path_of(components: bytes) -> str:
