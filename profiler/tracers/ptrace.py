@@ -176,7 +176,6 @@ class _Run:
         self.buffer = ctypes.create_string_buffer(_INFO_BYTES)
         self.address = ctypes.addressof(self.buffer)
         self.inference = Inference(recording)
-        self.unknown_program: int | None = None
 
     def run(self) -> int:
         # Without CAP_SYS_ADMIN a filter may only be installed together with no_new_privs (seccomp(2)).
