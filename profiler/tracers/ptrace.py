@@ -82,7 +82,6 @@ class _Kind:
     spec: ArgumentSpec | None
     inferred: bool
     clone: bool
-    execs: bool
     program: int
 
 
@@ -276,7 +275,6 @@ class _Run:
             spec=spec_for(name, abi) if name is not None else None,
             inferred=abi == self.native and name is not None and self.inference.wants(name),
             clone=name in ("clone", "clone3"),
-            execs=name in ("execve", "execveat"),
             program=program,
         )
         self.kinds[program, arch, number] = kind
