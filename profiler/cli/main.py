@@ -81,7 +81,16 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
+        if _interrupted(error):
+            return _fail("interrupted", 130)
         return _fail(f"internal error: {type(error).__name__}: {error} (profgen --debug shows where)", 125)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether a Ctrl-C is what is behind it: Python 3.11 turns one that comes while a class is made into a RuntimeError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _mend_standard_files() -> None:

@@ -208,3 +208,12 @@ def test_standard_files_closed(closed: str, tmp_path: Path) -> None:
 )
 def test_options_before_the_command(words: list[str], count: int) -> None:
     assert len(words[: main._before_command(words)]) == count
+
+
+def test_an_interrupt_in_disguise(failing: dict[str, BaseException], capsys: pytest.CaptureFixture[str]) -> None:
+    """Python 3.11 raises RuntimeError from a KeyboardInterrupt that came while a class was made."""
+    error = RuntimeError("Error calling __set_name__")
+    error.__cause__ = KeyboardInterrupt()
+    failing["error"] = error
+    assert run(["doctor"]) == 130
+    assert capsys.readouterr().err == "profgen: interrupted\n"
