@@ -74,14 +74,8 @@ def _tracer(name: str) -> Iterator[Finding]:
 
 def _ebpf() -> Iterator[Finding]:
     from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs, import_bcc
-    from profiler.tracers.ebpf.tracer import (
-        CAPABILITY_HOOKS,
-        SYMBOLS_FIX,
-        SYMBOLS_HIDDEN,
-        TRACEPOINTS,
-        attach_capability_hook,
-        symbols_readable,
-    )
+    from profiler.tracers.ebpf.reader import SYMBOLS_FIX, SYMBOLS_HIDDEN, symbols_readable
+    from profiler.tracers.ebpf.tracer import CAPABILITY_HOOKS, TRACEPOINTS, attach_capability_hook
 
     try:
         version = getattr(import_bcc(), "__version__", "unknown")

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
-from profiler.tracers.ebpf import loader, tracer
+from profiler.tracers.ebpf import loader, reader, tracer
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF, KernelTypes
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, definitions
-from profiler.tracers.ebpf.tracer import STATS, limits_with, path_of
+from profiler.tracers.ebpf.reader import STATS, path_of
+from profiler.tracers.ebpf.tracer import limits_with
 
 SOURCE = (Path(loader.__file__).parent / "recorder.bpf.c").read_text()
 needs_btf = pytest.mark.skipif(not os.path.exists("/sys/kernel/btf/vmlinux"), reason="this kernel has no type data")
@@ -157,9 +158,9 @@ def test_counters_are_in_the_order_of_the_source() -> None:
     assert [name.removeprefix("LOST_").lower() for name in names if name.startswith("LOST_")] == list(STATS)
     facts = [name for name in names if name.startswith("STAT_") and name != "STAT_SIZE"]
     assert names[len(STATS) :] == [*facts, "STAT_SIZE"]
-    assert names.index("STAT_LIVE") == tracer._LIVE
-    assert names.index("STAT_LAST_NEW") == tracer._LAST_NEW
-    assert names.index("STAT_PROGRAMS") == tracer._PROGRAMS
+    assert names.index("STAT_LIVE") == reader.STAT_LIVE
+    assert names.index("STAT_LAST_NEW") == reader.STAT_LAST_NEW
+    assert names.index("STAT_PROGRAMS") == reader.STAT_PROGRAMS
 
 
 def test_sizes_are_those_of_the_source() -> None:
@@ -168,14 +169,14 @@ def test_sizes_are_those_of_the_source() -> None:
         assert match, name
         return int(match[1])
 
-    assert defined("NUMBERS") == tracer._NUMBERS
-    assert defined("ABI_VALUES_MAX") == tracer._VALUES_MAX_IN_KERNEL
+    assert defined("NUMBERS") == reader.NUMBERS
+    assert defined("ABI_VALUES_MAX") == reader._VALUES_MAX_IN_KERNEL
     text = defined("TEXT")
-    fields = {name: getattr(tracer._Event, name).size for name in ("name", "exe", "cwd", "argv0")}
+    fields = {name: getattr(reader._Event, name).size for name in ("name", "exe", "cwd", "argv0")}
     assert fields == {"name": text, "exe": 2 * text, "cwd": 2 * text, "argv0": 256}
     match = re.search(r"struct event \{(.*?)\n\}", SOURCE, re.DOTALL)
     assert match
-    assert re.findall(r"(\w+)(?:\[\w+\])?;", match[1]) == [field[0] for field in tracer._Event._fields_]
+    assert re.findall(r"(\w+)(?:\[\w+\])?;", match[1]) == [field[0] for field in reader._Event._fields_]
 
 
 def test_state_fits(tmp_path: Path) -> None:
@@ -233,7 +234,7 @@ def test_any_path(names: list[bytes]) -> None:
 
 
 def test_column_sums() -> None:
-    rows = [list(range(tracer._NUMBERS)), [5] * tracer._NUMBERS, [1 << 40] * tracer._NUMBERS]
+    rows = [list(range(reader.NUMBERS)), [5] * reader.NUMBERS, [1 << 40] * reader.NUMBERS]
     for count in (1, 2, 3):
-        content = b"".join(bytes((ctypes.c_uint64 * tracer._NUMBERS)(*row)) for row in rows[:count])
-        assert tracer._column_sums(content) == [sum(column) for column in zip(*rows[:count], strict=True)]
+        content = b"".join(bytes((ctypes.c_uint64 * reader.NUMBERS)(*row)) for row in rows[:count])
+        assert reader._column_sums(content) == [sum(column) for column in zip(*rows[:count], strict=True)]
