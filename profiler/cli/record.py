@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -24,11 +24,11 @@ from profiler.kernel.abi import native_abi
 from profiler.quoting import printable
 from profiler.trace.model import Meta, Trace
 from profiler.trace.store import dumps
-from profiler.tracers.base import Options, Workload
+from profiler.tracers.base import Options, Tracer, Workload
 from profiler.tracers.host import host, with_hashes
 from profiler.tracers.launch import find_program, quoted
 from profiler.tracers.recording import Recording
-from profiler.tracers.select import TRACERS, choose
+from profiler.tracers.select import TRACERS, first_that_works
 from profiler.tracers.supervisor import signals_held
 
 LOSS_STATUS = 125
@@ -65,28 +65,32 @@ def record(
     path = Path(output) if output is not None else default_output(command[0])
     with signals_held() as mask, _pending(path) as pending:
         workload = _workload(command, user, mask)
-        chosen, passed_over = choose(tracer)
-        if limits and chosen.name != "ebpf":
-            raise InputError(f"--limit sizes a store of the ebpf tracer; the {chosen.name} tracer has none")
-        if not quiet and tracer == "auto" and passed_over:
-            _say(f"recording with {chosen.name}; " + "; ".join(f"{name} is not to be had: {why}" for name, why in passed_over.items()))
-        recording = Recording(native_abi())
-        start = datetime.datetime.now(datetime.UTC)
-        with _live_line(recording, shown=not quiet and sys.stderr.isatty()):
-            status = chosen.record(workload, Options(duration, _limits(limits)), recording)
-        duration_seen = recording.elapsed()
-        trace = _finish(recording, chosen.name, workload, start, duration_seen, status)
+        options = Options(duration, _limits(limits))
+
+        def watch(chosen: Tracer, passed_over: Mapping[str, str]) -> tuple[Trace, list[str]]:
+            if limits and chosen.name != "ebpf":
+                raise InputError(f"--limit sizes a store of the ebpf tracer; the {chosen.name} tracer has none")
+            if not quiet and passed_over:
+                _say(f"recording with {chosen.name}; " + "; ".join(f"{name} is not to be had: {why}" for name, why in passed_over.items()))
+            recording = Recording(native_abi())
+            start = datetime.datetime.now(datetime.UTC)
+            with _live_line(recording, shown=not quiet and sys.stderr.isatty()):
+                status = chosen.record(workload, options, recording)
+            return _finish(recording, chosen.name, workload, start, status), recording.warnings
+
+        trace, warnings = first_that_works(tracer, watch)
         pending.commit(dumps(trace).encode("ascii"))
     if not quiet:
         _summary(trace, path)
-        for warning in recording.warnings:
+        for warning in warnings:
             _say(warning)
     if not trace.meta.complete:
         lost = ", ".join(f"{count} {name}" for name, count in trace.meta.losses.items())
         print(f"profgen: the trace is incomplete: lost {lost}; record again with a larger --limit (docs/tracers.md)", file=sys.stderr)
         if not allow_loss:
             return LOSS_STATUS
-    return status
+    assert trace.meta.exit_status is not None
+    return trace.meta.exit_status
 
 
 def default_output(command: str) -> Path:
@@ -150,7 +154,8 @@ def _pending(path: Path) -> Iterator[PendingFile]:
         pending.discard()
 
 
-def _finish(recording: Recording, tracer: str, workload: Workload, start: datetime.datetime, duration: float, status: int) -> Trace:
+def _finish(recording: Recording, tracer: str, workload: Workload, start: datetime.datetime, status: int) -> Trace:
+    duration = recording.elapsed()
     here = host()
     uid, gid, groups = workload.user or (os.geteuid(), os.getegid(), tuple(sorted(os.getgroups())))
     losses = {name: count for name, count in sorted(recording.losses.items()) if count}

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from profiler.errors import TracerError
 from profiler.tracers.base import Tracer
+
+T = TypeVar("T")
 
 TRACERS = {
     "ebpf": "profiler.tracers.ebpf:EbpfTracer",
@@ -20,17 +24,22 @@ def load(name: str) -> Tracer:
     return tracer
 
 
-def choose(name: str) -> tuple[Tracer, dict[str, str]]:
-    """The tracer asked for, or with ``auto`` the first that works here, and why earlier ones were passed over.
+def first_that_works(name: str, use: Callable[[Tracer, Mapping[str, str]], T]) -> T:
+    """The result of ``use`` with the tracer asked for, or with ``auto`` the first that works here.
 
-    Raises TracerError when none works.
+    ``use`` also gets the reasons why earlier ones were passed over. A tracer that looked usable may still be refused by
+    the kernel when it starts (a rootless container, say): it raises TracerError before the workload ran, and the next
+    is tried. Raises TracerError when none works.
     """
     reasons: dict[str, str] = {}
     for candidate in TRACERS if name == "auto" else (name,):
         tracer = load(candidate)
         reason = tracer.unavailable()
         if reason is None:
-            return tracer, reasons
+            try:
+                return use(tracer, reasons)
+            except TracerError as error:
+                reason = str(error)
         reasons[candidate] = reason
     told = "; ".join(f"{candidate}: {reason}" for candidate, reason in reasons.items())
     raise TracerError(f"no tracer works here ({told}); see: profgen doctor")

@@ -734,3 +734,15 @@ def test_killed_tracer_does_not_stop_the_workload(tracer: str, profgen: Profgen,
         for pid in with_argument(word):
             os.kill(pid, signal.SIGKILL)
         process.stdout.close()
+
+
+@pytest.mark.usefixtures("as_root")
+def test_auto_goes_on_with_ptrace_when_the_kernel_refuses_ebpf(tmp_path: Path) -> None:
+    """Root of a user namespace has every capability to look at, and none that eBPF asks for."""
+    inside = Profgen(prefix=["unshare", "--user", "--map-root-user"])
+    result = inside("record", "-o", "out.json", "--", "sh", "-c", "exit 7", cwd=tmp_path)
+    assert result.returncode == 7, result.stderr
+    assert trace_in(tmp_path / "out.json")["meta"]["tracer"] == "ptrace"
+    result = inside("record", "--tracer", "ebpf", "-o", "ebpf.json", "--", "touch", "marker", cwd=tmp_path)
+    assert result.returncode == 125
+    assert not (tmp_path / "marker").exists()

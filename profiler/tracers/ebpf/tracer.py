@@ -228,9 +228,12 @@ class _Run:
             self.recording.last_new = max(0.0, self.recording.elapsed() - quiet)
         learning = quiet < _LEARNING_SECONDS
         if learning != self.programs.attached("on_sys_exit"):
-            if learning:
-                self.programs.attach_tracepoint("on_sys_exit", "sys_exit")
-            else:
+            if learning and not self.recording.losses["results"]:
+                try:
+                    self.programs.attach_tracepoint("on_sys_exit", "sys_exit")
+                except TracerError:
+                    self.recording.losses["results"] += 1  # the workload runs: no reason to end it
+            elif not learning:
                 self._missed("on_sys_exit")
                 self.programs.detach("on_sys_exit")
         now = time.monotonic()
