@@ -24,9 +24,6 @@ from profiler.tracers.host import read_memory, read_string
 from profiler.tracers.recording import Recording
 
 AT_FDCWD = -100
-AT_EMPTY_PATH = 0x1000
-AT_SYMLINK_NOFOLLOW = 0x100
-AT_EACCESS = 0x200
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NAMESPACES = 0x7E020000 & ~CLONE_NEWUSER

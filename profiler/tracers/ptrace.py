@@ -24,6 +24,8 @@ from ptrace.ctypes_libc import libc
 from profiler.errors import TracerError
 from profiler.kernel.abi import abi_of, native_abi
 from profiler.kernel.arguments import ArgumentSpec, spec_for
+from profiler.kernel.errno import is_restart
+from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import name_of
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.host import identify_process, read_memory, shares_root
@@ -213,13 +215,14 @@ class _Run:
         buffer, address, unpack, failed = self.buffer, self.address, _ENTRY.unpack_from, ctypes.c_ulong(-1).value
         recording = self.recording
         elapsed = recording.elapsed
+        seccomp_stop = signal.SIGTRAP | PTRACE_EVENT_SECCOMP << 8
         main_status = 0
         while True:
             try:
                 tid, status = waitpid(-1, wall)
             except ChildProcessError:
                 return main_status
-            if status >> 8 == 0x705:  # SIGTRAP | PTRACE_EVENT_SECCOMP << 8: a syscall is about to start
+            if status >> 8 == seccomp_stop:  # a syscall is about to start
                 tracee = tracees[tid]
                 if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, address) == failed:
                     continue  # killed in the stop: the call does not happen
@@ -378,11 +381,11 @@ class _Run:
         if op != SYSCALL_INFO_EXIT:
             return
         code = -result if is_error else 0
-        if code in (512, 513, 514, 516):  # ERESTART*: not a result, the call is made again (include/linux/errno.h)
+        if is_restart(code):  # not a result: the call is made again, or its answer comes later
             return
         if not kind.row.ok:
             if code:
-                kind.row.errors[errno.errorcode.get(code, str(code))] += 1
+                kind.row.errors[error_name(code)] += 1
             else:
                 kind.row.ok += 1
         if call is not None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import posixpath
 from dataclasses import dataclass
 from typing import Any
 
-from profiler.kernel.abi import native_abi
+from profiler.kernel.abi import SUB_ABIS, native_abi
 from profiler.kernel.arguments import recorded_names, spec_for
 from profiler.kernel.capabilities import is_advisory, is_audited
 from profiler.kernel.capabilities import name_of as capability_name
+from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import number_of
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.host import absolute
@@ -22,7 +22,8 @@ STATS = ("tasks", "programs", "syscalls", "arguments", "results", "capabilities"
 """Losses, in the order of ``enum stat`` in recorder.bpf.c; the facts for user space follow."""
 
 STAT_LIVE, STAT_LAST_NEW, STAT_PROGRAMS = range(len(STATS), len(STATS) + 3)
-ABI_ORDER = {"x86_64": ("x86_64", "i386", "x32"), "aarch64": ("aarch64", "arm")}
+ABI_ORDER = {native: (native, *others) for native, others in SUB_ABIS.items()}
+"""For each native ABI, the ABIs in the order of ``enum abi``."""
 NUMBERS = 512
 STARTING, SHARED = 0, 1
 """Program numbers with a meaning: before the first exec, and for programs that found no room of their own."""
@@ -150,7 +151,7 @@ class Reader:
             row.first = self._seconds(value.first) if not row.first else min(row.first, self._seconds(value.first))
         for key, value in programs.table("results").items():
             row = self._row(key.program, self.abis[key.abi], int(key.number))
-            row.errors[errno.errorcode.get(key.error, str(key.error))] += value.value
+            row.errors[error_name(key.error)] += value.value
         self._collect_values()
         self._collect_checks()
         for key, value in programs.table("execs").items():
