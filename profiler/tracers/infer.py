@@ -16,17 +16,19 @@ import os
 import re
 import signal
 import stat
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.capabilities import number_of
-from profiler.tracers.host import read_memory, read_string
+from profiler.tracers.host import read_memory, read_string, shares_root
 from profiler.tracers.recording import Recording
 
 AT_FDCWD = -100
 
 CLONE_NEWUSER = 0x10000000
-CLONE_NAMESPACES = 0x7E020000 & ~CLONE_NEWUSER
+CLONE_NAMESPACES = NAMESPACE_FLAGS & ~CLONE_NEWUSER
 """Namespaces whose making needs CAP_SYS_ADMIN: mount, cgroup, UTS, IPC, PID, network (clone(2))."""
 
 READ, WRITE, EXECUTE = 4, 2, 1
@@ -99,16 +101,36 @@ class Inference:
         self._credentials: dict[int, Credentials] = {}
         self._namespace = os.readlink("/proc/self/ns/user")
         self._searched: list[str] = []
+        self._ways: dict[tuple[object, ...], tuple[str, tuple[str, ...]]] = {}
+        """Directories walked before: where they lead and what they need. Emptied when the workload may have changed them."""
+        self._ways_end = 0.0
+        self._inherits: dict[int, bool] = {}
+        """Whether the child of a clone in flight has its parent's namespaces."""
+        self._local: dict[int, bool] = {}
+        """Whether a thread sees the same files under the same paths as profgen."""
 
     def wants(self, name: str) -> bool:
         """Whether calls of this name are worth an exit stop."""
         return name in RULES
 
+    def born(self, tid: int, parent: int) -> None:
+        """A thread begins with what its parent has, unless it was made with a namespace of its own."""
+        if not self._inherits.pop(parent, True):
+            return
+        if parent in self._local:
+            self._local[tid] = self._local[parent]
+        if parent in self._credentials:
+            self._credentials[tid] = self._credentials[parent]
+
     def executed(self, tid: int) -> None:
         """A thread's credentials may have changed: it executed, or called something that changes them."""
         self._credentials.pop(tid, None)
 
-    gone = executed
+    def gone(self, tid: int) -> None:
+        """A thread ended, or what it sees of the file system may have changed."""
+        self._credentials.pop(tid, None)
+        self._local.pop(tid, None)
+        self._inherits.pop(tid, None)
 
     def enter(self, tid: int, name: str, args: tuple[int, ...]) -> Call | None:
         """Look at a call about to be made; None when its result cannot tell of a capability."""
@@ -118,8 +140,10 @@ class Inference:
             if credentials is None:
                 return None
             self._credentials[tid] = credentials
-        if name in CHANGES_CREDENTIALS:
-            self._credentials.pop(tid, None)
+        self._changes(tid, name)
+        if name in ("clone", "clone3"):
+            flags = args[0] if name == "clone" else int.from_bytes(read_memory(tid, args[0], 8) or b"", "little")
+            self._inherits[tid] = not flags & NAMESPACE_FLAGS
         if not credentials.effective and name in PATH_CALLS:
             return None  # no capability at all: mode bits decide, and their refusals are everyday life
         self._searched = []
@@ -130,10 +154,18 @@ class Inference:
         searched = _unique(self._searched)
         return Call(name, credentials, needs, searched) if needs or searched else None
 
+    def _changes(self, tid: int, name: str) -> None:
+        """Forget what a call may change, when it begins and when it has ended."""
+        if name in CHANGES_CREDENTIALS:
+            self._credentials.pop(tid, None)
+        if name in CHANGES_WAYS:
+            self._ways.clear()
+        if name in CHANGES_ROOT:
+            self._local.clear()
+
     def leave(self, tid: int, call: Call, result: int, code: int, program: int) -> None:
         """The call has returned ``result``, or failed with errno ``code``."""
-        if call.name in CHANGES_CREDENTIALS:
-            self._credentials.pop(tid, None)
+        self._changes(tid, call.name)
         refused = code in (errno.EPERM, errno.EACCES)
         if code and not refused and code not in _PAST_SEARCH:
             return
@@ -161,6 +193,14 @@ class Inference:
         root = f"/proc/{tid}/root"
         signed = AT_FDCWD if dirfd is None else _signed(dirfd)
         at = root if name.startswith("/") else f"/proc/{tid}/cwd" if signed == AT_FDCWD else f"/proc/{tid}/fd/{signed}"
+        way = self._way(tid, name, at, credentials)
+        directory, _, leaf = name.rpartition("/")
+        if way in self._ways:
+            directory, needs = self._ways[way]
+            if not follow or _link(tid, f"{directory}/{leaf}") is None:
+                self._searched += needs
+                return f"{directory}/{leaf}", list(self._searched)
+        before = len(self._searched)
         todo = [part for part in reversed(name.split("/")) if part not in ("", ".")]
         follow = follow or name.endswith("/")
         links = 0
@@ -183,7 +223,31 @@ class Inference:
             if target.startswith("/"):
                 at = root
             todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        if way is not None and at.endswith(f"/{leaf}") and (not follow or links == 0):
+            parent = os.path.realpath(at[: -len(leaf) - 1])
+            if not parent.startswith("/proc"):
+                self._ways[way] = parent, tuple(self._searched[before:])
         return at, list(self._searched)
+
+    def _way(self, tid: int, name: str, at: str, credentials: Credentials) -> tuple[object, ...] | None:
+        """What the directories of a path depend on; None where it is not worth knowing, or may change unseen.
+
+        Others than the workload may change directories too: what is known is forgotten after a second.
+        """
+        directory, _, leaf = name.rpartition("/")
+        if leaf in ("", ".", ".."):
+            return None
+        local = self._local.get(tid)
+        if local is None:
+            local = self._local[tid] = shares_root(tid)
+        if not local:
+            return None
+        now = time.monotonic()
+        if now > self._ways_end:
+            self._ways.clear()
+            self._ways_end = now + 1
+        start = "/" if name.startswith("/") else os.readlink(at)
+        return start, directory, credentials.uids[3], credentials.gids[3], credentials.groups
 
 
 def _link(tid: int, path: str) -> str | None:
@@ -781,6 +845,16 @@ CHANGES_CREDENTIALS = frozenset(
     {"setuid", "setreuid", "setresuid", "setfsuid", "setgid", "setregid", "setresgid", "setfsgid", "setgroups", "capset"}
     | {"unshare", "setns", "execve", "execveat", "prctl"}
 )
+
+CHANGES_ROOT = frozenset({"chroot", "pivot_root", "unshare", "setns", "mount", "umount2", "move_mount"})
+"""Calls after which a thread may see other files under the same paths."""
+
+CHANGES_WAYS = frozenset(
+    {"chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "rename", "renameat", "renameat2", "rmdir"}
+    | {"unlink", "unlinkat", "symlink", "symlinkat", "mount", "umount2", "pivot_root", "move_mount", "mount_setattr", "chroot"}
+    | {"setxattr", "lsetxattr", "fsetxattr"}
+)
+"""Calls after which a directory may lead elsewhere, or let others through."""
 
 PATH_CALLS = frozenset(name for name, rule in RULES.items() if rule.__qualname__.split(".")[0] in {"_open", "_lookup", "_entry", "_access"})
 

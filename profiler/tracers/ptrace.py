@@ -216,6 +216,7 @@ class _Run:
         recording = self.recording
         elapsed = recording.elapsed
         seccomp_stop = signal.SIGTRAP | PTRACE_EVENT_SECCOMP << 8
+        exit_stop = signal.SIGTRAP | 0x80
         main_status = 0
         while True:
             try:
@@ -245,6 +246,11 @@ class _Run:
                         tracee.awaiting = kind
                         _ptrace(binding.PTRACE_SYSCALL, tid, 0, 0)
                         continue
+                _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+            elif status >> 8 == exit_stop:
+                tracee = tracees[tid]
+                if tracee.awaiting is not None:
+                    self._exit_stop(tid, tracee)
                 _ptrace(binding.PTRACE_CONT, tid, 0, 0)
             elif status & 0x7F == 0x7F:
                 self._other_stop(tid, status)
@@ -321,22 +327,20 @@ class _Run:
             tracee = self.tracees[tid]
         deliver = 0
         if event in (binding.PTRACE_EVENT_FORK, binding.PTRACE_EVENT_VFORK, binding.PTRACE_EVENT_CLONE):
-            self._born(_event_message(tid), tracee.program)
+            self._born(_event_message(tid), tid, tracee.program)
         elif event == binding.PTRACE_EVENT_EXEC:
             tracee = self._executed(tid, tracee)
         elif event == PTRACE_EVENT_STOP:
             if number in _GROUP_STOPS:
                 _ptrace(PTRACE_LISTEN, tid, 0, 0)  # stays stopped, as the job control of its shell expects
                 return
-        elif number == signal.SIGTRAP | 0x80:
-            if tracee.awaiting is not None:
-                self._exit_stop(tid, tracee)
         elif event == 0:
             deliver = number
         # An exit stop that was asked for must be asked for again after any stop in between.
         _ptrace(binding.PTRACE_SYSCALL if tracee.awaiting is not None else binding.PTRACE_CONT, tid, 0, deliver)
 
-    def _born(self, tid: int, program: int) -> None:
+    def _born(self, tid: int, parent: int, program: int) -> None:
+        self.inference.born(tid, parent)
         if tid in self.early:
             self.early.discard(tid)
             self.tracees[tid] = _Tracee(program)
@@ -369,7 +373,7 @@ class _Run:
         """The execve that started the workload was counted before its program was known."""
         for key in [key for key in self.recording.rows if key[0] < 0]:
             self.recording.rows[program, *key[1:]] = self.recording.rows.pop(key)
-        self.kinds = {}
+        self.kinds.clear()
 
     def _exit_stop(self, tid: int, tracee: _Tracee) -> None:
         kind, call = tracee.awaiting, tracee.call

@@ -123,7 +123,7 @@ def ptrace_against_strace(loop: str, work: Path) -> None:
     for title, command in (
         ("100 000 getppid calls", [loop, "getppid", "-n", "100000"]),
         ("ls -lR /usr/share/doc (files, as root: capabilities inferred)", ["ls", "-lR", "/usr/share/doc"]),
-        ("200 processes", ["sh", "-c", "i=0; while [ $i -lt 200 ]; do /bin/true; i=$((i+1)); done"]),
+        ("1 000 processes", ["sh", "-c", "i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done"]),
     ):
         results = in_turns(
             {
