@@ -12,6 +12,7 @@ import re
 import struct
 from dataclasses import dataclass
 
+from profiler.kernel.capabilities import number_of
 from profiler.trace.model import Program
 
 _AT_EXECFN = 31  # include/uapi/linux/auxvec.h
@@ -41,7 +42,9 @@ def host() -> Host:
     return Host(platform.release(), distribution, libc)
 
 
-class _Iovec(ctypes.Structure):
+class Iovec(ctypes.Structure):
+    """struct iovec of readv(2)."""
+
     _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
 
 
@@ -49,8 +52,8 @@ _PAGE_BYTES = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.process_vm_readv.restype = ctypes.c_ssize_t
 _local = ctypes.create_string_buffer(_PAGE_BYTES)
-_iov_local = _Iovec(ctypes.addressof(_local), 0)
-_iov_remote = _Iovec(0, 0)
+_iov_local = Iovec(ctypes.addressof(_local), 0)
+_iov_remote = Iovec(0, 0)
 _local_ref, _remote_ref = ctypes.byref(_iov_local), ctypes.byref(_iov_remote)
 _ONE, _NO_FLAGS = ctypes.c_ulong(1), ctypes.c_ulong(0)
 
@@ -73,6 +76,15 @@ def read_memory(tid: int, address: int, size: int) -> bytes | None:
             break
         data += chunk
     return data or None
+
+
+def has_capability(name: str) -> bool:
+    """Whether profgen itself has a capability in its effective set. Root of a user namespace seems to have all of them."""
+    number = number_of(name)
+    assert number is not None
+    with open("/proc/self/status") as status:
+        effective = next((int(line.split()[1], 16) for line in status if line.startswith("CapEff:")), 0)
+    return bool(effective >> number & 1)
 
 
 def read_string(tid: int, address: int, limit: int = 4096) -> bytes | None:

@@ -28,7 +28,7 @@ from profiler.kernel.errno import is_restart
 from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import name_of
 from profiler.tracers.base import Options, Workload
-from profiler.tracers.host import identify_process, read_memory, shares_root
+from profiler.tracers.host import Iovec, has_capability, identify_process, read_memory, shares_root
 from profiler.tracers.infer import Call, Inference
 from profiler.tracers.launch import Ended, shell_status, spawn
 from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
@@ -180,7 +180,7 @@ class _Run:
 
     def run(self) -> int:
         # Without CAP_SYS_ADMIN a filter may only be installed together with no_new_privs (seccomp(2)).
-        self.recording.no_new_privs = not _has_sys_admin()
+        self.recording.no_new_privs = not has_capability("CAP_SYS_ADMIN")
         self.recording.features += ["capabilities:inferred", "results:until-first-success"]
         with Supervisor(lambda: list(self.tracees), self.options.duration) as supervisor:
             child = spawn(self.workload, lambda: _install_filter(self.recording.no_new_privs))
@@ -404,18 +404,6 @@ def _event_message(tid: int) -> int:
         return -1
 
 
-def _has_sys_admin() -> bool:
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("CapEff:"):
-                return bool(int(line.split()[1], 16) & (1 << 21))
-    return False
-
-
-class _Iovec(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
-
-
 FIRST_ARGUMENT = {
     # (machine ABI, ABI of the call): offset and width in the register set of the *machine* (arch/*/include/asm/user*.h);
     # a 32-bit tracee of x86-64 gives and takes its own, shorter set (struct user_regs_struct32).
@@ -433,7 +421,7 @@ def set_first_argument(tid: int, abi: str, value: int) -> None:
     An i386 call from a 64-bit process (int 0x80) has 64-bit registers: ebx is then the low half of rbx.
     """
     registers = ctypes.create_string_buffer(512)
-    vector = _Iovec(ctypes.addressof(registers), len(registers))
+    vector = Iovec(ctypes.addressof(registers), len(registers))
     if _ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector)) == ctypes.c_ulong(-1).value:
         return
     offset, width = FIRST_ARGUMENT[abi]

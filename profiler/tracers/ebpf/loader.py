@@ -20,6 +20,7 @@ from typing import Any
 
 from profiler.errors import TracerError
 from profiler.kernel.abi import X32_SYSCALL_BIT, native_abi
+from profiler.kernel.capabilities import number_of as capability_number
 from profiler.kernel.syscalls import number_of
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_TYPEDEF, KernelTypes
 
@@ -139,6 +140,10 @@ def definitions(types: KernelTypes, limits: Mapping[str, int]) -> dict[str, int]
     for name in _CHMODS:  # not every architecture has them all
         number = number_of(native, name)
         values[f"NR_{name.upper()}"] = 0xFFFFFFFF if number is None else number
+    for name in ("CAP_SETUID", "CAP_SETGID", "CAP_FSETID"):
+        number = capability_number(name)
+        assert number is not None
+        values[name] = number
     values |= {f"LIMIT_{name.upper()}": limits[name] for name in DEFAULT_LIMITS if name != "events"}
     values["LIMIT_EVENT_PAGES"] = limits["events"]
     return values

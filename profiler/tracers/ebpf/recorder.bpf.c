@@ -520,11 +520,11 @@ static __always_inline void note_check(struct task_struct *task, struct task_sta
     /* The namespace the workload began in, or one above it, is the one that counts (user_namespaces(7)). */
     key.child = ns != *start && read32(ns + OFFSET_NS_LEVEL) > read32(*start + OFFSET_NS_LEVEL);
     key.overridden = cred != LOAD64(task, OFFSET_TASK_REAL_CRED);
-    if (s->abi == ABI_NATIVE && (cap == 6 || cap == 7)) { /* CAP_SETGID, CAP_SETUID */
+    if (s->abi == ABI_NATIVE && (cap == CAP_SETGID || cap == CAP_SETUID)) {
         u64 regs = bpf_task_pt_regs(task);
         key.idle = changes_nothing(cred, s->number, read64(regs + OFFSET_ARGUMENT_0), read64(regs + OFFSET_ARGUMENT_1), read64(regs + OFFSET_ARGUMENT_2));
     }
-    if (s->abi == ABI_NATIVE && cap == 4) { /* CAP_FSETID */
+    if (s->abi == ABI_NATIVE && cap == CAP_FSETID) {
         u64 regs = bpf_task_pt_regs(task);
         key.idle = sets_no_group_id(s->number, read64(regs + OFFSET_ARGUMENT_1), read64(regs + OFFSET_ARGUMENT_2));
     }

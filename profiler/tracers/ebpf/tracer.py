@@ -24,6 +24,7 @@ from profiler.kernel.syscalls import number_of
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs, find_bcc
 from profiler.tracers.ebpf.reader import ABI_ORDER, NUMBERS, SHARED, STARTING, STAT_LAST_NEW, STAT_LIVE, STAT_PROGRAMS, STATS, Reader
+from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, Ended, shell_status, spawn
 from profiler.tracers.recording import Recording
 from profiler.tracers.supervisor import Supervisor, note_survivors
@@ -32,8 +33,6 @@ _ARMED = 1
 _TASK_STATE_BYTES = 88
 _LEARNING_SECONDS = 2.0
 _TICK_SECONDS = 0.1
-
-CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
 
 TRACEPOINTS = (
     ("on_fork", "sched_process_fork"),
@@ -65,8 +64,7 @@ class EbpfTracer:
 
     def unavailable(self) -> str | None:
         """Rights, bcc, kernel type data."""
-        effective = _effective_capabilities()
-        if not effective >> CAP_SYS_ADMIN & 1 and not (effective >> CAP_BPF & 1 and effective >> CAP_PERFMON & 1):
+        if not has_capability("CAP_SYS_ADMIN") and not (has_capability("CAP_BPF") and has_capability("CAP_PERFMON")):
             return "it needs root, or CAP_BPF with CAP_PERFMON"
         if not os.path.exists("/sys/kernel/btf/vmlinux"):
             return "this kernel has no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF)"
@@ -97,11 +95,6 @@ def limits_with(given: Mapping[str, int]) -> dict[str, int]:
         # two program numbers have a meaning of their own
         limits[name] = max(size, 3) if name == "programs" else size
     return limits
-
-
-def _effective_capabilities() -> int:
-    with open("/proc/self/status") as status:
-        return next((int(line.split()[1], 16) for line in status if line.startswith("CapEff:")), 0)
 
 
 class _Run:

@@ -150,7 +150,7 @@ def test_only_that_register_changes(abi: str, size: int, place: int, width: int,
 
     def fake(request: int, tid: int, kind: int, address: int) -> int:
         assert (tid, kind) == (77, ptrace.NT_PRSTATUS)
-        vector: Any = ptrace._Iovec.from_address(address)
+        vector: Any = ptrace.Iovec.from_address(address)
         assert vector.len >= size
         if request == ptrace.PTRACE_GETREGSET:
             ctypes.memmove(vector.base, registers, size)
