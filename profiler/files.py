@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +94,7 @@ class PendingFile:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 # Cut by bytes: a name may have 255 of them, and this one has more around it.
                 start = os.fsdecode(os.fsencode(self.path.name)[:64])
-                temporary = f".{start}.{secrets.token_hex(8)}.tmp"
+                temporary = f".{start}.{os.urandom(8).hex()}.tmp"
                 self._fd = os.open(temporary, flags, 0o666, dir_fd=self._dirfd)
                 self._temporary = temporary
                 if reserve:

@@ -141,13 +141,12 @@ def _inside(path: str, root: str) -> str:
 
 def _executed_name(pid: int) -> str | None:
     try:
-        with open(f"/proc/{pid}/exe", "rb") as file:
-            wide = file.read(5)[4:] == b"\x02"  # EI_CLASS of elf(5)
         with open(f"/proc/{pid}/auxv", "rb") as file:
             auxv = file.read(4096)
     except OSError:
         return None
-    entry = struct.Struct("=QQ" if wide else "=II")
+    # A type is a small number: read as 64 bits, the first pair of a 32-bit vector is not (its value, an address, is on top).
+    entry = struct.Struct("=QQ" if auxv[4:8] == bytes(4) else "=II")
     for kind, value in entry.iter_unpack(auxv[: len(auxv) // entry.size * entry.size]):
         if kind == _AT_EXECFN:
             text = read_string(pid, value)

@@ -179,6 +179,8 @@ def main() -> None:
     """Run all."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     os.environ["PYTHONPATH"] = str(HERE.parent.parent)
+    # As installed: with compiled modules.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory(prefix="profgen-bench-") as folder:
         work = Path(folder)
         work.chmod(0o755)

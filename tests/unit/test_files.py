@@ -197,12 +197,12 @@ def test_planted_link_at_the_destination(tmp_path: Path) -> None:
 
 def test_planted_link_at_the_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even who guesses the random name gets nothing written through a link."""
-    monkeypatch.setattr("secrets.token_hex", lambda size: "guessed")
+    monkeypatch.setattr("os.urandom", lambda size: bytes(size))
     (tmp_path / "victim").write_text("precious")
-    (tmp_path / ".f.guessed.tmp").symlink_to("victim")
+    (tmp_path / ".f.0000000000000000.tmp").symlink_to("victim")
     fails(lambda: write_atomic(tmp_path / "f", b"new"), "file exists")
     assert (tmp_path / "victim").read_text() == "precious"
-    assert left(tmp_path) == [".f.guessed.tmp", "victim"]
+    assert left(tmp_path) == [".f.0000000000000000.tmp", "victim"]
 
 
 def test_directory_exchanged_meanwhile(tmp_path: Path) -> None:
