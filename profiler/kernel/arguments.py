@@ -184,11 +184,3 @@ def parse(name: str, field: str, text: str | int, context: Sequence[int] = ()) -
                 raise ValueError(f"{word} does not fit in 64 bits")
         total |= number
     return total
-
-
-def render_tuple(name: str, values: Sequence[int]) -> tuple[str, ...]:
-    """Every value of a recorded tuple, rendered in the context of the tuple."""
-    spec = spec_for(name)
-    if spec is None or len(spec.fields) != len(values):
-        return tuple(_number(value) for value in values)
-    return tuple(_render(_table_for(spec, index, values), value) for index, value in enumerate(values))

@@ -17,12 +17,6 @@ def _classes() -> dict[str, tuple[frozenset[str], str]]:
     }
 
 
-def class_of(name: str) -> frozenset[str]:
-    """The members of a name's class, itself included; only itself when it has none."""
-    found = _classes().get(name)
-    return found[0] if found else frozenset({name})
-
-
 def stand_ins(abi: str, names: Iterable[str]) -> dict[str, tuple[frozenset[str], str]]:
     """What ``names``, seen under ``abi``, bring along: name to (the names it stands in for, reason).
 
