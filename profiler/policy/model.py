@@ -104,6 +104,95 @@ class Capability:
     inferred: bool = False
 
 
+FILE_USES = ("needed", "missing", "refused")
+"""What became of a path: it was used; it was looked for and never there; the kernel refused it. Only ``needed`` is granted."""
+
+
+@dataclass(frozen=True)
+class FileRule:
+    """Uses of one path, or of all paths that fit a pattern (profiler/policy/patterns.py says how it is written).
+
+    ``access`` holds words of FILE_ACCESSES (profiler/trace/model.py), in that order, without ``look``. ``owner``: only for files that the
+    process itself owns (its fsuid). ``seen`` counts the concrete paths; when the pattern is not literal ``paths`` lists them
+    (the first PATHS_MAX) and ``opens`` says what more it grants. ``programs``: paths of the programs that used it. ``whose``: of paths below /proc/{pid}.
+    """
+
+    pattern: str
+    use: str
+    access: tuple[str, ...]
+    kinds: tuple[str, ...]
+    because: tuple[str, ...]
+    owner: bool = False
+    seen: int = 1
+    paths: tuple[str, ...] = ()
+    opens: str = ""
+    programs: tuple[str, ...] = ()
+    existing: tuple[str, ...] = ()
+    """Of ``link``: patterns of the files that got another name."""
+    states: tuple[str, ...] = ("linked",)
+    """FILE_STATES of the trace."""
+    whose: tuple[str, ...] = ()
+
+
+PATHS_MAX = 20
+
+
+@dataclass(frozen=True)
+class Transition:
+    """``program`` (a path pattern) is executed by ``by`` (a path pattern; None: the workload's start)."""
+
+    program: str
+    by: str | None
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SocketRule:
+    """Sockets of one sort. ``addresses``: of unix sockets, patterns of paths or ``@name`` of the abstract namespace.
+
+    ``ports`` maps bind, connect and send to the ports seen, sorted; empty where there were none.
+    """
+
+    family: str
+    type: str
+    protocol: int
+    operations: tuple[str, ...]
+    because: tuple[str, ...]
+    ports: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    addresses: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Operation to addresses."""
+
+
+@dataclass(frozen=True)
+class SignalRule:
+    """A signal that is sent. ``signal`` and ``whom`` as in the trace."""
+
+    signal: str
+    whom: str
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InspectionRule:
+    """Another process is traced (``trace``, ``traceme``) or read (``read``)."""
+
+    operation: str
+    whom: str
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MountRule:
+    """A change of the mount tree, as in the trace; ``source`` and ``target`` are path patterns where they are paths."""
+
+    operation: str
+    source: str | None
+    target: str | None
+    filesystem: str | None
+    flags: tuple[str, ...]
+    because: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Workload:
     """What the policy was made from. ``incomplete``: the recording lost something."""
@@ -131,6 +220,18 @@ class Policy:
     refused: tuple[Refused, ...] = ()
     unknown: tuple[Unknown, ...] = ()
     capabilities: tuple[Capability, ...] = ()
+    has_files: bool = False
+    """Whether the recording watched files, sockets, signals, inspections and mounts: without, no rules for them can be written."""
+    files: tuple[FileRule, ...] = ()
+    transitions: tuple[Transition, ...] = ()
+    sockets: tuple[SocketRule, ...] = ()
+    signals: tuple[SignalRule, ...] = ()
+    inspections: tuple[InspectionRule, ...] = ()
+    mounts: tuple[MountRule, ...] = ()
+    user_namespaces: tuple[str, ...] = ()
+    """Why user namespaces may be made; empty: they may not."""
+    io_uring: tuple[str, ...] = ()
+    """Why io_uring may be used; empty: it may not. Its operations pass by seccomp and by what a recording sees of files."""
 
     def entries(self, section: str) -> tuple[Allowed, ...]:
         """Entries of one section, native ABI first, then by name."""

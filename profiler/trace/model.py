@@ -124,6 +124,128 @@ class Exec:
     count: int
 
 
+FILE_ACCESSES = (
+    "read", "write", "append", "create", "truncate", "execute", "map", "lock", "list",
+    "make", "remove", "rename_from", "rename_to", "link", "mode", "owner", "times", "xattr",
+    "chroot", "bind", "connect", "readlink", "look",
+)  # fmt: skip
+"""What is done with a path. ``read``, ``write``, ``append``, ``create``, ``truncate``: what an open asked for. ``map``: mapped
+executable. ``list``: a directory's entries were read. ``make``: made by mkdir, mknod or symlink; ``File.kind`` says what. ``link``:
+a further name of ``File.existing``. ``bind``, ``connect``: a unix socket's path. ``look``: looked for by a call that needs no right
+on the file itself (stat, access); only its failures are kept."""
+
+FILE_KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "unknown")
+"""``unknown``: the file is not there, or was gone before it could be looked at."""
+
+FILE_STATES = ("linked", "deleted", "detached")
+"""``deleted``: a name that is not in its directory any more, or never was (O_TMPFILE: ``/tmp/#123``). ``detached``: on no tree
+that leads to a root (memfd, a file of another mount namespace); the path is then what the kernel has for a name."""
+
+
+@dataclass(frozen=True)
+class File:
+    """Uses of one path in one way.
+
+    ``path`` is absolute as the *mount namespace* of its user shows it: symbolic links, working directory and directory
+    descriptors resolved, not relative to a chroot (that is how path-based security modules see it, d_absolute_path in
+    fs/d_path.c). No trailing slash. A path that is missing is the resolved part that exists with the rest of the text.
+    ``results`` counts uses by ``ok`` or an errno name. ``owner`` says who owned the file when it was used: ``self`` (the
+    user's fsuid), ``other``, both, or nothing where it is not known.
+    """
+
+    path: str
+    access: str
+    kind: str
+    state: str
+    results: Mapping[str, int]
+    owner: frozenset[str]
+    programs: frozenset[int]
+    first: float
+    last: float
+    existing: str | None = None
+    """Of ``link``: the path of the file that got another name."""
+    whose: str | None = None
+    """Of a path below /proc/PID: whose it is, one of WHOM; None for all other paths."""
+    runs: int = 1
+
+
+WHOM = ("self", "workload", "outside")
+"""Whom a signal or a look at another process went to: the process itself, another of the workload, any other."""
+
+
+@dataclass(frozen=True)
+class Socket:
+    """One operation on sockets of one sort.
+
+    ``family`` and ``type`` are the kernel's names in lower case without prefix (``inet``, ``stream``), a number as text where
+    there is none; ``protocol`` the number the socket has (6 for TCP). ``port``: the local port of ``bind`` (0: any), the
+    peer's of ``connect`` and ``send``; None elsewhere. ``address``: of unix sockets the path as given, or ``@name`` of the
+    abstract namespace.
+    """
+
+    family: str
+    type: str
+    protocol: int
+    operation: str
+    port: int | None
+    address: str | None
+    results: Mapping[str, int]
+    programs: frozenset[int]
+    first: float
+    last: float
+    runs: int = 1
+
+
+SOCKET_OPERATIONS = (
+    "create", "pair", "bind", "listen", "connect", "accept", "send", "receive", "getoption", "setoption", "name", "shutdown",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Signals sent: ``signal`` as ``TERM``, ``RTMIN+3``, or ``0`` for the check whether a process exists; ``whom`` one of
+    WHOM, or ``group`` for a process group or all processes (kill(2) with pid 0 or below)."""
+
+    signal: str
+    whom: str
+    results: Mapping[str, int]
+    programs: frozenset[int]
+    runs: int = 1
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Another process traced or read: ``operation`` is ``trace`` (ptrace(2) attaching or controlling, ``traceme`` when it asks
+    to be traced) or ``read`` (process_vm_readv, kcmp, pidfd_getfd...); ``whom`` one of WHOM. Reads through /proc/PID are
+    File rows with ``whose``."""
+
+    operation: str
+    whom: str
+    results: Mapping[str, int]
+    programs: frozenset[int]
+    runs: int = 1
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A change of the mount tree.
+
+    ``operation``: mount, bind, rbind, move, remount, propagation, umount, pivot_root, or the name of a call of the
+    descriptor-based interface (``move_mount``, ``open_tree``, ``fsmount``...). ``target`` is resolved as File.path is;
+    ``source`` too for bind, move and pivot_root (there it is the new root, the target where the old one goes), else as given.
+    ``flags``: names in lower case without MS_ or MNT_, sorted.
+    """
+
+    operation: str
+    source: str | None
+    target: str | None
+    filesystem: str | None
+    flags: tuple[str, ...]
+    results: Mapping[str, int]
+    programs: frozenset[int]
+    runs: int = 1
+
+
 @dataclass(frozen=True)
 class Meta:
     """Where and how the recording was made. ``runs`` is the number of recordings merged into this trace."""
@@ -166,3 +288,17 @@ class Trace:
     syscalls: tuple[Syscall, ...]
     capabilities: tuple[Capability, ...] = ()
     execs: tuple[Exec, ...] = ()
+    files: tuple[File, ...] = ()
+    sockets: tuple[Socket, ...] = ()
+    signals: tuple[Signal, ...] = ()
+    inspections: tuple[Inspection, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+
+    @property
+    def has_files(self) -> bool:
+        """Whether files, sockets, signals, inspections and mounts were watched in every recording."""
+        return FILES_FEATURE in self.meta.features
+
+
+FILES_FEATURE = "files"
+"""In Meta.features when the recording watched more than syscalls and capabilities. A merge keeps it only if all have it."""

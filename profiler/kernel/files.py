@@ -1,0 +1,69 @@
+"""Which syscalls use files, where their arguments name them, and what open flags ask for. The data are files.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from profiler.kernel.data import load
+
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_SYMLINK_FOLLOW = 0x400
+AT_EMPTY_PATH = 0x1000
+"""include/uapi/linux/fcntl.h"""
+
+CONDITIONS = ("how", "creat", "handle", "executable", "flock", "fcntl_lock")
+"""``how``: the flags argument points to a struct open_how, which begins with them (openat2(2)). ``creat``: the flags are
+those of creat(2). ``handle``: only the opened descriptor tells the file. ``executable``: the protection in argument 2 has PROT_EXEC and the
+mapping is of a file (no MAP_ANONYMOUS in argument 3). ``flock``: the operation in argument 1 takes a lock. ``fcntl_lock``: the command in
+argument 1 is F_SETLK, F_SETLKW, F_OFD_SETLK or F_OFD_SETLKW (or its 64-bit form) and the struct flock takes a lock."""
+
+
+@dataclass(frozen=True)
+class FileUse:
+    """One use of a file by a call; positions are of arguments (files.yaml explains each member)."""
+
+    access: str
+    path: int | None = None
+    at: int | None = None
+    fd: int | None = None
+    flags: int | None = None
+    follow: bool = True
+    make: str | None = None
+    mode: int | None = None
+    only: str | None = None
+
+
+@cache
+def file_uses() -> Mapping[str, tuple[FileUse, ...]]:
+    """Syscall name to its uses, one or two."""
+    rows: dict[str, list[dict[str, object]]] = load("files.yaml")
+    return {name: tuple(FileUse(**row) for row in uses) for name, uses in rows.items()}  # type: ignore[arg-type]
+
+
+# include/uapi/asm-generic/fcntl.h; the same on x86 and arm64 but for those that profgen does not look at
+O_ACCMODE, O_WRONLY, O_RDWR = 3, 1, 2
+O_CREAT, O_TRUNC, O_APPEND = 0o100, 0o1000, 0o2000
+O_PATH = 0o10000000
+CREAT_FLAGS = O_CREAT | O_WRONLY | O_TRUNC
+
+
+def open_accesses(flags: int) -> tuple[str, ...]:
+    """What an open with these flags asks for, in the order of FILE_ACCESSES; empty for O_PATH, which asks for nothing.
+
+    O_APPEND makes ``append`` of ``write`` (both open modes that write); access mode 3 asks for both and opens for neither
+    (open(2)): ``read`` and ``write``.
+    """
+    if flags & O_PATH:
+        return ()
+    mode = flags & O_ACCMODE
+    found = ["read"] if mode != O_WRONLY else []
+    if mode:
+        found.append("append" if flags & O_APPEND else "write")
+    if flags & O_CREAT:
+        found.append("create")
+    if flags & O_TRUNC:
+        found.append("truncate")
+    return tuple(found)
