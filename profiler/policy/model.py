@@ -112,9 +112,10 @@ FILE_USES = ("needed", "missing", "refused")
 class FileRule:
     """Uses of one path, or of all paths that fit a pattern (profiler/policy/patterns.py says how it is written).
 
-    ``access`` holds words of FILE_ACCESSES (profiler/trace/model.py), in that order, without ``look``. ``owner``: only for files that the
-    process itself owns (its fsuid). ``seen`` counts the concrete paths; when the pattern is not literal ``paths`` lists them
-    (the first PATHS_MAX) and ``opens`` says what more it grants. ``programs``: paths of the programs that used it. ``whose``: of paths below /proc/{pid}.
+    ``access`` holds words of FILE_ACCESSES (profiler/trace/model.py), in that order, without ``look``. ``owner``: only for files
+    that the process itself owns (its fsuid). ``seen`` counts the concrete paths; when the pattern is not literal ``paths`` lists
+    them (the first PATHS_MAX) and ``opens`` says what more it grants. ``programs``: paths of the programs that used it.
+    ``whose``: of paths below /proc/{pid}.
     """
 
     pattern: str

@@ -121,6 +121,11 @@ def _merge_arguments(rows: list[tuple[Arguments, list[int]]]) -> Arguments | Non
     return Arguments(fields, {value: frozenset(values[value]) for value in sorted(values)})
 
 
+def row_order(key: tuple[object, ...]) -> tuple[tuple[bool, object], ...]:
+    """Sort key of a row whose own key may hold None, which goes before any value."""
+    return tuple((value is not None, value) for value in key)
+
+
 CHAINS_MAX = 16
 """Call chains kept for one row: they explain, and after a dozen they repeat."""
 

@@ -30,10 +30,14 @@ class Workload:
 
 @dataclass(frozen=True)
 class Options:
-    """``duration``: seconds after which the workload is asked to end. ``limits``: sizes of bounded stores, by name."""
+    """``duration``: seconds after which the workload is asked to end. ``limits``: sizes of bounded stores, by name.
+
+    ``files``: whether files, sockets, signals, inspections and mounts are watched too.
+    """
 
     duration: float | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+    files: bool = True
 
 
 class Tracer(Protocol):

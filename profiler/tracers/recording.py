@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.syscalls import name_of
-from profiler.trace.merge import CHAINS_MAX
-from profiler.trace.model import ARGUMENT_VALUES_MAX, Arguments, Capability, Exec, Meta, Program, Results, Syscall, Trace
+from profiler.trace.merge import CHAINS_MAX, row_order
+from profiler.trace.model import (
+    ARGUMENT_VALUES_MAX,
+    Arguments,
+    Capability,
+    Exec,
+    File,
+    Inspection,
+    Meta,
+    Mount,
+    Program,
+    Results,
+    Signal,
+    Socket,
+    Syscall,
+    Trace,
+)
 
 UNKNOWN_PROGRAM = "(unknown)"
 """Stands for a program whose identity was lost; the loss is counted."""
@@ -37,8 +53,31 @@ class _Check:
     chains: set[tuple[str, ...]] = field(default_factory=set)
 
 
+@dataclass(slots=True)
+class _Use:
+    """What is summed of a file, socket, signal, inspection or mount; all else of it is its key."""
+
+    first: float = 0.0
+    last: float = 0.0
+    results: dict[str, int] = field(default_factory=dict)
+    programs: set[int] = field(default_factory=set)
+    owner: set[str] = field(default_factory=set)
+
+
 CapabilityKey = tuple[str, str, str, bool | None, bool, bool]
 """capability, namespace, verdict, audited, decisive, inferred"""
+
+FileKey = tuple[str, str, str, str, str | None, str | None]
+"""path, access, kind, state, existing, whose"""
+
+SocketKey = tuple[str, str, int, str, int | None, str | None]
+"""family, type, protocol, operation, port, address"""
+
+MountKey = tuple[str, str | None, str | None, str | None, tuple[str, ...]]
+"""operation, source, target, filesystem, flags"""
+
+
+_Key = TypeVar("_Key", bound=tuple[object, ...])
 
 
 class Recording:
@@ -64,6 +103,12 @@ class Recording:
         self._execs: Counter[tuple[int, int | None]] = Counter()
         self._values: dict[tuple[str, str], dict[tuple[int, ...], set[int]] | None] = {}
         self._checks: dict[CapabilityKey, _Check] = {}
+        self._files: dict[FileKey, _Use] = {}
+        self._paths: set[str] = set()
+        self._sockets: dict[SocketKey, _Use] = {}
+        self._signals: dict[tuple[str, str], _Use] = {}
+        self._inspections: dict[tuple[str, str], _Use] = {}
+        self._mounts: dict[MountKey, _Use] = {}
 
     def begin(self) -> None:
         """The workload is about to be let go: times count from here."""
@@ -136,6 +181,109 @@ class Recording:
         if chain:
             row.chains.add(chain)
 
+    @property
+    def paths_seen(self) -> int:
+        """How many paths files were recorded under."""
+        return len(self._paths)
+
+    def file(
+        self,
+        path: str,
+        access: str,
+        kind: str,
+        result: str,
+        program: int,
+        *,
+        state: str = "linked",
+        owner: Iterable[str] = (),
+        existing: str | None = None,
+        whose: str | None = None,
+        count: int = 1,
+        first: float | None = None,
+        last: float | None = None,
+    ) -> None:
+        """A file was used ``count`` times. Words as in trace.model.File; ``result`` is ``ok`` or an errno name.
+
+        Times in seconds from the start; now when not given.
+        """
+        key = (path, access, kind, state, existing, whose)
+        use = self._files.get(key)
+        if use is None:
+            self._paths.add(path)
+            use = self._files[key] = self._new_use(first, last)
+        self._add(use, result, program, count, first, last)
+        use.owner.update(owner)
+
+    def socket(
+        self,
+        family: str,
+        type: str,
+        protocol: int,
+        operation: str,
+        result: str,
+        program: int,
+        *,
+        port: int | None = None,
+        address: str | None = None,
+        count: int = 1,
+        first: float | None = None,
+        last: float | None = None,
+    ) -> None:
+        """A socket operation (trace.model.Socket) was seen ``count`` times; result and times as in ``file``."""
+        key = (family, type, protocol, operation, port, address)
+        use = self._sockets.get(key)
+        if use is None:
+            use = self._sockets[key] = self._new_use(first, last)
+        self._add(use, result, program, count, first, last)
+
+    def signal(self, signal: str, whom: str, result: str, program: int, count: int = 1) -> None:
+        """A signal (trace.model.Signal) was sent ``count`` times."""
+        use = self._signals.get((signal, whom))
+        if use is None:
+            use = self._signals[signal, whom] = self._new_use()
+        self._add(use, result, program, count)
+
+    def inspection(self, operation: str, whom: str, result: str, program: int, count: int = 1) -> None:
+        """A process was traced or read (trace.model.Inspection) ``count`` times."""
+        use = self._inspections.get((operation, whom))
+        if use is None:
+            use = self._inspections[operation, whom] = self._new_use()
+        self._add(use, result, program, count)
+
+    def mount(
+        self,
+        operation: str,
+        source: str | None,
+        target: str | None,
+        filesystem: str | None,
+        flags: tuple[str, ...],
+        result: str,
+        program: int,
+        count: int = 1,
+    ) -> None:
+        """The mount tree was changed (trace.model.Mount) ``count`` times; the order of ``flags`` does not matter."""
+        key = (operation, source, target, filesystem, tuple(sorted(set(flags))))
+        use = self._mounts.get(key)
+        if use is None:
+            use = self._mounts[key] = self._new_use()
+        self._add(use, result, program, count)
+
+    def _new_use(self, first: float | None = None, last: float | None = None) -> _Use:
+        when = first if first is not None else last if last is not None else self.elapsed()
+        self.last_new = max(self.last_new, when)
+        return _Use(first=when, last=when)
+
+    def _add(self, use: _Use, result: str, program: int, count: int, first: float | None = None, last: float | None = None) -> None:
+        """Sum one use into its row. Without ``last`` it ended now."""
+        use.results[result] = use.results.get(result, 0) + count
+        use.programs.add(program)
+        if first is not None and first < use.first:
+            use.first = first
+        if last is None:
+            last = self.elapsed()
+        if last > use.last:
+            use.last = last
+
     def label(self, abi: str, number: int) -> str:
         """How a syscall in flight is written in a capability row."""
         name = name_of(abi, number) or f"syscall_{number}"
@@ -160,6 +308,40 @@ class Recording:
                     key=lambda row: (row.program, -1 if row.by is None else row.by),
                 )
             ),
+            files=tuple(
+                File(
+                    path=path,
+                    access=access,
+                    kind=kind,
+                    state=state,
+                    results=_results(use),
+                    owner=frozenset(use.owner),
+                    programs=_programs(use, new),
+                    first=round(use.first, 3),
+                    last=round(use.last, 3),
+                    existing=existing,
+                    whose=whose,
+                )
+                for (path, access, kind, state, existing, whose), use in _ordered(self._files)
+            ),
+            sockets=tuple(
+                Socket(
+                    family=family,
+                    type=type,
+                    protocol=protocol,
+                    operation=operation,
+                    port=port,
+                    address=address,
+                    results=_results(use),
+                    programs=_programs(use, new),
+                    first=round(use.first, 3),
+                    last=round(use.last, 3),
+                )
+                for (family, type, protocol, operation, port, address), use in _ordered(self._sockets)
+            ),
+            signals=tuple(Signal(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._signals)),
+            inspections=tuple(Inspection(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._inspections)),
+            mounts=tuple(Mount(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._mounts)),
         )
 
     def _syscalls(self, new: dict[int, int]) -> Iterable[Syscall]:
@@ -214,3 +396,15 @@ class Recording:
 
 def _with_executions(program: Program, executions: int) -> Program:
     return Program(program.path, program.interpreter, program.argv0, program.sha256, program.build_id, executions)
+
+
+def _ordered(uses: Mapping[_Key, _Use]) -> list[tuple[_Key, _Use]]:
+    return sorted(uses.items(), key=lambda item: row_order(item[0]))
+
+
+def _results(use: _Use) -> dict[str, int]:
+    return dict(sorted(use.results.items()))
+
+
+def _programs(use: _Use, new: Mapping[int, int]) -> frozenset[int]:
+    return frozenset(new[program] for program in use.programs)
