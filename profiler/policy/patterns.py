@@ -1,0 +1,185 @@
+r"""Path patterns: how policy.yaml writes one path, or all paths of a sort.
+
+A pattern is literal text with classes in braces: ``/var/lib/app/{uuid}.json``. A ``{``, ``}`` or ``\`` of the path itself is written
+``\{``, ``\}``, ``\\``; what cannot be printed, and bytes that are no UTF-8, as ``\xNN``, one for each byte. So a pattern is always
+one line of printable text, and a file name cannot pass for a class.
+
+Paths are ``str`` as os.fsdecode gives them: bytes that are no UTF-8 stand as lone surrogates (PEP 383).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from profiler.errors import InputError
+from profiler.quoting import printable
+
+
+@dataclass(frozen=True)
+class Sort:
+    """A class of texts. ``regex`` is in the syntax of :mod:`re`; every alternative in it has a bounded length but for ``name``
+    and ``tree``, so that a security module without repetition can still say exactly the same. ``words``: what it stands for."""
+
+    regex: str
+    words: str
+
+
+_ALNUM = "[A-Za-z0-9_]"
+_HEX_LENGTHS = (16, 24, 32, 38, 40, 56, 64, 96, 128)
+_HOUR, _SIXTY = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
+_MONTH, _DAY = "(?:0[1-9]|1[0-2])", "(?:0[1-9]|[12][0-9]|3[01])"
+
+CLASSES = {
+    # At most 2**22: PID_MAX_LIMIT, linux/threads.h; threads are numbered with processes
+    "pid": Sort("[1-9][0-9]{0,6}", "any process id"),
+    "tid": Sort("[1-9][0-9]{0,6}", "any thread id"),
+    # RFC 9562, in either case
+    "uuid": Sort("[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", "any UUID"),
+    # 64 bits, MongoDB's ids, MD5, git's object files, SHA-1, and the SHA-2 family
+    "hex": Sort(
+        "(?:" + "|".join(f"[0-9A-Fa-f]{{{length}}}" for length in _HEX_LENGTHS) + ")",
+        f"{', '.join(map(str, _HEX_LENGTHS[:-1]))} or {_HEX_LENGTHS[-1]} hexadecimal digits",
+    ),
+    "digits": Sort("[0-9]{1,20}", "any number of up to 20 digits"),
+    # mkstemp(3) and mkdtemp(3) of libc make 6 characters, Python's tempfile 8, mktemp(1) 10
+    "random": Sort(f"(?:{_ALNUM}{{6}}|{_ALNUM}{{8}}|{_ALNUM}{{10}})", "any 6, 8 or 10 letters, digits and underscores"),
+    "date": Sort(
+        f"(?:19|20)[0-9][0-9](?:-{_MONTH}-{_DAY}|{_MONTH}{_DAY})(?:[T_ -]?{_HOUR}[:-]?{_SIXTY}(?:[:-]?{_SIXTY})?)?",
+        "any date as YYYY-MM-DD or YYYYMMDD, with or without a time",
+    ),
+    "version": Sort(r"[0-9]{1,8}(?:\.[0-9]{1,8}){0,3}", "any version of up to four numbers"),
+    "name": Sort("[^/]+", "any name in this directory"),
+    "tree": Sort("(?s:.+)", "everything below this directory"),
+    "home": Sort("(?:/root|/home/[^/]+)", "any user's home directory"),
+}
+"""The classes, by name. ``home`` stands only at the start of a pattern."""
+
+
+@dataclass(frozen=True)
+class Literal:
+    """Text that stands for itself."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Class:
+    """Any text of one of the CLASSES."""
+
+    name: str
+
+
+Token = Literal | Class
+
+_ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|([\\{}]))")
+_CLASS = re.compile(r"\{([a-z]+)\}")
+_PLAIN = re.compile(r"[^\\{}]+")
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{printable(text)[:200]!r} is no path: it holds a character that stands for no byte") from error
+
+
+def _escaped(char: str) -> str:
+    if char in "\\{}":
+        return "\\" + char
+    if char.isprintable():
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def literal(path: str) -> str:
+    """The pattern that only ``path`` fits. Raises InputError for a text that no bytes give."""
+    path = _bytes(path).decode("utf-8", "surrogateescape")
+    if path.isprintable() and not re.search(r"[\\{}]", path):
+        return path
+    return "".join(map(_escaped, path))
+
+
+def dumps(tokens: Iterable[Token]) -> str:
+    """The pattern as text. Raises InputError for an unknown class and for text that no bytes give."""
+    parts: list[str] = []
+    text = ""
+    for token in tokens:
+        if isinstance(token, Literal):
+            text += token.text
+            continue
+        if token.name not in CLASSES:
+            raise InputError(f"there is no class {{{printable(token.name)[:40]}}} in a pattern: one of {', '.join(CLASSES)}")
+        parts += [literal(text), f"{{{token.name}}}"]
+        text = ""
+    return "".join([*parts, literal(text)])
+
+
+@lru_cache(maxsize=1 << 14)
+def parse(text: str) -> tuple[Token, ...]:
+    """The pattern in parts: no two literals in a row, none empty. Raises InputError with one line that says what is wrong."""
+    tokens: list[Token] = []
+    data = bytearray()
+
+    def fail(what: str) -> InputError:
+        return InputError(f"{printable(text)[:200]!r} is no pattern: {what}")
+
+    def flush() -> None:
+        if data:
+            tokens.append(Literal(data.decode("utf-8", "surrogateescape")))
+            data.clear()
+
+    at = 0
+    while at < len(text):
+        if found := _PLAIN.match(text, at):
+            data += _bytes(found[0])
+        elif text[at] == "\\":
+            found = _ESCAPE.match(text, at)
+            if not found:
+                raise fail(r"after \ only {, }, \ or xNN may follow")
+            data += bytes.fromhex(found[1]) if found[1] else found[2].encode()
+        else:
+            found = _CLASS.match(text, at)
+            if not found:
+                raise fail(r"a brace of the path itself is written \{ or \}")
+            if found[1] not in CLASSES:
+                raise fail(f"there is no class {found[0]}: one of {', '.join(CLASSES)}")
+            if found[1] == "home" and at:
+                raise fail("{home} stands only at the start")
+            flush()
+            tokens.append(Class(found[1]))
+        at = found.end()
+    flush()
+    return tuple(tokens)
+
+
+def is_literal(text: str) -> bool:
+    """Whether the pattern holds no class. Raises InputError."""
+    return not any(isinstance(token, Class) for token in parse(text))
+
+
+def path_of(text: str) -> str | None:
+    """The one path that a literal pattern fits; None for any other. Raises InputError."""
+    tokens = parse(text)
+    if not tokens:
+        return ""
+    first = tokens[0]
+    return first.text if len(tokens) == 1 and isinstance(first, Literal) else None
+
+
+@lru_cache(maxsize=1 << 12)
+def _compiled(text: str) -> re.Pattern[str]:
+    return re.compile("".join(re.escape(token.text) if isinstance(token, Literal) else CLASSES[token.name].regex for token in parse(text)))
+
+
+def matches(text: str, path: str) -> bool:
+    """Whether ``path`` fits the pattern. Raises InputError."""
+    return _compiled(text).fullmatch(_bytes(path).decode("utf-8", "surrogateescape")) is not None
+
+
+def opens(text: str) -> str:
+    """In words, what the classes of a pattern stand for; empty for a literal one. Raises InputError."""
+    names = dict.fromkeys(token.name for token in parse(text) if isinstance(token, Class))
+    return ", ".join(CLASSES[name].words for name in names)
