@@ -1,0 +1,598 @@
+"""Where a path leads, seen from another process: symbolic links, its own root, its own /proc/self.
+
+Both tracers name files as the mount namespace of the user shows them (path_resolution(7), d_absolute_path in fs/d_path.c). Nothing
+is opened for real: every descriptor here is O_PATH (open(2)), so no FIFO waits, no device acts and no file is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import posixpath
+import stat
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from profiler.tracers.host import shares_root
+
+LINKS_MAX = 40
+"""Symbolic links followed for one path (MAXSYMLINKS, include/linux/namei.h)."""
+
+DELETED = " (deleted)"
+"""What the kernel puts behind the name of a file that is not in its directory any more (fs/d_path.c d_path)."""
+
+_O_PATH = os.O_PATH | os.O_CLOEXEC
+_PROC_SUPER_MAGIC = 0x9FA0  # include/uapi/linux/magic.h
+_PROC_ROOT_INO = 1  # include/linux/proc_ns.h
+_PROC_LINKS = frozenset({"cwd", "root", "exe"})
+_PROC_LINK_FOLDERS = frozenset({"fd", "ns", "map_files"})
+
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "char",
+    stat.S_IFBLK: "block",
+}
+
+
+def kind_of(mode: int) -> str:
+    """The word of FILE_KINDS (trace/model.py) for a file's mode."""
+    return _KINDS.get(stat.S_IFMT(mode), "unknown")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The end of a path.
+
+    ``path`` is absolute in the mount namespace. A file that is missing has the part of its path that exists, resolved, with the
+    rest of the text behind; then ``kind`` is ``unknown``, ``uid`` None and ``exists`` False. ``state`` is one of FILE_STATES.
+    ``sure`` is False when something on the way had to be guessed: it was there when the call was made, and is gone.
+    """
+
+    path: str
+    kind: str = "unknown"
+    uid: int | None = None
+    exists: bool = False
+    state: str = "linked"
+    sure: bool = True
+
+
+@dataclass(frozen=True)
+class View:
+    """How one process sees the file system, and how profgen reaches what it sees.
+
+    ``tgid`` and ``tid`` are profgen's numbers for it: /proc/self leads there. ``root``: its root directory, as profgen opens it;
+    ``root_path``: that directory's path in its mount namespace, ``/`` unless it is below a chroot. ``top``: where profgen finds
+    the root of that mount namespace; None when it cannot reach it.
+    """
+
+    tgid: int
+    tid: int
+    root: str = "/"
+    root_path: str = "/"
+    top: str | None = "/"
+
+    @classmethod
+    def of(cls, tgid: int, tid: int) -> View:
+        """Of a live thread. Raises OSError when it is gone."""
+        if shares_root(tid):
+            return cls(tgid, tid)
+        root = f"/proc/{tid}/root"
+        path = os.readlink(root)
+        if os.readlink(f"/proc/{tid}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):
+            return cls(tgid, tid, root, path, "/")
+        return cls(tgid, tid, root, path, root if path == "/" else None)
+
+    def reach(self, path: str) -> str | None:
+        """How profgen opens a resolved path of this mount namespace."""
+        if self.top == "/":
+            return path
+        if self.top is not None:
+            return self.top + path
+        inside = below(path, self.root_path)
+        return None if inside is None else self.root + inside
+
+
+def below(path: str, root: str) -> str | None:
+    """The path as a process with this root names it; None when it is not below it."""
+    if root == "/":
+        return path
+    if path == root or path.startswith(root + "/"):
+        return path[len(root) :] or "/"
+    return None
+
+
+class Memory:
+    """Directories and symbolic links that the workload made, in the order of events: for paths resolved after they are gone.
+
+    Nothing is forgotten when it is removed; the newest ``limit`` are kept.
+    """
+
+    def __init__(self, limit: int = 1 << 16) -> None:
+        self._limit = limit
+        self._made: OrderedDict[str, str | None] = OrderedDict()
+        """Path to the text of the link; None for a directory."""
+
+    def made(self, path: str, target: str | None = None) -> None:
+        """A directory was made there, or with ``target`` a symbolic link."""
+        self._made[path] = target
+        self._made.move_to_end(path)
+        if len(self._made) > self._limit:
+            self._made.popitem(last=False)
+
+    def renamed(self, old: str, new: str) -> None:
+        """What was known at and below ``old`` is known at ``new`` too."""
+        if old not in self._made:
+            return
+        for path in [path for path in self._made if path == old or path.startswith(old + "/")]:
+            self.made(new + path[len(old) :], self._made[path])
+
+    def directory(self, path: str) -> bool:
+        """Whether the last thing made there was a directory."""
+        return path in self._made and self._made[path] is None
+
+    def link(self, path: str) -> str | None:
+        """The text of the symbolic link made there last."""
+        return self._made.get(path)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A directory on the way: its path; whether it exists and whether anything was guessed. ``personal``: it depends on who looks."""
+
+    path: str
+    exists: bool = True
+    sure: bool = True
+    state: str = "linked"
+    personal: bool = False
+
+
+class Resolver:
+    """Resolves path texts. Directories are remembered for a second, or until :meth:`forget`."""
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        self.memory = memory
+        self._own = f"/{os.getpid()}/"
+        self._places: dict[tuple[object, ...], _Place] = {}
+        self._places_end = 0.0
+        self._proc: dict[int, bool] = {}
+        """Device to whether it is a procfs."""
+        self._true_names: set[tuple[str, int, int]] = set()
+
+    def forget(self) -> None:
+        """The workload may have changed where directories lead."""
+        self._places.clear()
+
+    def resolve(
+        self, view: View, base: str | int, text: str, *, follow: bool = True, entry: bool = False, passed: bool = False, _links: int = 0
+    ) -> Found:
+        """The file that ``text`` means to a process.
+
+        ``base``: where a relative text starts, a resolved path in its mount namespace or a descriptor of profgen's own. ``follow``:
+        a symbolic link at the end is followed (it is too when the text ends with a slash). ``entry``: the name itself is worked
+        on, made, renamed or removed: never followed. ``passed``: the call is known to have got past every directory on its
+        way, so one that is missing now has vanished since. Raises nothing.
+        """
+        stripped = text.rstrip("/")
+        follow = (follow or len(stripped) < len(text)) and not entry
+        directory, _, leaf = stripped.rpartition("/")
+        if leaf in ("", ".", ".."):
+            directory, leaf = stripped, ""
+        start = None if text.startswith("/") else base
+        place = self._directory(view, start, directory, passed)
+        if not leaf:
+            return self._at(view, place)
+        path = f"{place.path}/{leaf}" if place.path != "/" else f"/{leaf}"
+        look = view.reach(path)
+        try:
+            status = None if look is None or not place.exists or place.state != "linked" else os.lstat(look)
+        except OSError as error:
+            status = None
+            if error.errno == errno.ENAMETOOLONG:
+                return self._long(view, path, place)
+        if status is None:
+            target = None if self.memory is None or not follow else self.memory.link(path)
+            if target is not None and _links < LINKS_MAX:
+                found = self.resolve(view, place.path, target, passed=passed, _links=_links + 1)
+                return found if place.sure else _unsure(found)
+            known = self.memory is not None and self.memory.directory(path)
+            return Found(path, "directory" if known else "unknown", sure=place.sure)
+        if not stat.S_ISLNK(status.st_mode) or not follow or _links >= LINKS_MAX:
+            return Found(path, kind_of(status.st_mode), status.st_uid, True, sure=place.sure)
+        assert look is not None
+        try:
+            target = self._target(view, look, leaf, status)
+            if target is None:
+                return self._magic(view, look)
+        except OSError:
+            return Found(path, "symlink", status.st_uid, True, sure=place.sure)
+        found = self.resolve(view, place.path, target, passed=passed, _links=_links + 1)
+        return found if place.sure else _unsure(found)
+
+    def descriptor(self, view: View, link: str) -> Found | None:
+        """The file behind a descriptor, given by its link in procfs (``/proc/TID/fd/N``). None when it is closed."""
+        try:
+            status, text = os.stat(link), os.readlink(link)
+        except OSError:
+            return None
+        path, state = self.named(view, text, status, link)
+        return Found(path, kind_of(status.st_mode), status.st_uid, True, state)
+
+    def named(self, view: View, text: str, status: os.stat_result, link: str | None = None) -> tuple[str, str]:
+        """(path, state) of an open file whose link in procfs has this text. ``link``: that link, of a live thread."""
+        if not text.startswith("/"):
+            return text, "detached"
+        identity = text, status.st_dev, status.st_ino
+        if identity in self._true_names:
+            return text, "linked"
+        look = view.reach(text)
+        if look is not None:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.lstat(look), status):
+                    if len(self._true_names) >= 1 << 14:
+                        self._true_names.clear()
+                    if not text.endswith(DELETED):  # such a name may be taken away any time, and the text stay the same
+                        self._true_names.add(identity)
+                    return text, "linked"
+        if text.endswith(DELETED):
+            path = text.removesuffix(DELETED)
+            # A memfd's file is on a tmpfs that is mounted nowhere (mm/memfd.c).
+            if path.startswith("/memfd:") and status.st_nlink == 0 and status.st_dev != _device("/"):
+                return path[1:], "detached"
+            return path, "deleted"
+        return text, "linked" if link is None or _in_view(view, link) else "detached"
+
+    # -- directories ---------------------------------------------------------------------------------------------------
+
+    def _directory(self, view: View, start: str | int | None, text: str, passed: bool) -> _Place:
+        if isinstance(start, int):
+            return self._walk(view, start, text, passed)
+        if not text:
+            return _Place(view.root_path if start is None else start)  # a name in the root or the working directory itself
+        now = time.monotonic()
+        if now > self._places_end:
+            self._places.clear()
+            self._places_end = now + 1
+        key = (view.root, start, text, passed)
+        place = self._places.get(key)
+        if place is None:
+            place = self._open(view, start, text) or self._walk(view, start, text, passed)
+            if not place.personal:
+                self._places[key] = place
+        return place
+
+    def _open(self, view: View, start: str | None, text: str) -> _Place | None:
+        """The quick way: the kernel walks. None where it would not walk as for the process itself."""
+        if start is not None:
+            inside = below(start, view.root_path)
+            if inside is None:
+                return None
+            text = f"{inside}/{text}"
+        fd = _openat2(view.root, text)
+        if fd < 0:
+            return None
+        try:
+            path = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        if self._own in path + "/" or path.endswith(DELETED):
+            return None
+        return _Place(path)
+
+    def _walk(self, view: View, start: str | int | None, text: str, passed: bool) -> _Place:
+        """Component by component, as link_path_walk (fs/namei.c), with the links of procfs as the process itself sees them."""
+        with _Walk(self, view, passed) as walk:
+            return walk.go(start, text)
+
+    def _at(self, view: View, place: _Place) -> Found:
+        look = view.reach(place.path)
+        if look is not None and place.exists and place.state == "linked":
+            with contextlib.suppress(OSError):
+                status = os.lstat(look)
+                return Found(place.path, kind_of(status.st_mode), status.st_uid, True, sure=place.sure)
+        if place.exists and place.state != "linked":
+            return Found(place.path, "directory", None, True, place.state, place.sure)
+        return Found(place.path, sure=place.sure)
+
+    def _long(self, view: View, path: str, place: _Place) -> Found:
+        """A path that is longer than one call can name (PATH_MAX)."""
+        with _Walk(self, view, False) as walk:
+            status = walk.status(path)
+        if status is None:
+            return Found(path, sure=place.sure)
+        return Found(path, kind_of(status.st_mode), status.st_uid, True, sure=place.sure)
+
+    # -- links ---------------------------------------------------------------------------------------------------------
+
+    def _target(self, view: View, look: str, name: str, status: os.stat_result) -> str | None:
+        """The text that a symbolic link has for the process; None for a link that leads straight to an open file."""
+        if not self.on_procfs(look, status.st_dev):
+            return os.readlink(look)
+        folder = os.path.dirname(look)
+        if name in ("self", "thread-self") and os.stat(folder).st_ino == _PROC_ROOT_INO:
+            return self_text(view, name, status.st_dev)
+        if _is_magic(folder, name):
+            return None
+        return os.readlink(look)
+
+    def _magic(self, view: View, look: str) -> Found:
+        fd = os.open(look, _O_PATH)
+        try:
+            status = os.fstat(fd)
+            path, state = self.named(view, os.readlink(f"/proc/self/fd/{fd}"), status)
+            return Found(path, kind_of(status.st_mode), status.st_uid, True, state)
+        finally:
+            os.close(fd)
+
+    def on_procfs(self, path: str, device: int) -> bool:
+        """Whether the file (itself, if it is a link) is on a procfs."""
+        known = self._proc.get(device)
+        if known is None:
+            known = self._proc[device] = os.major(device) == 0 and _filesystem(os.path.dirname(path) or "/") == _PROC_SUPER_MAGIC
+        return known
+
+
+class _Walk:
+    """One walk: where it is (a descriptor, or only a text once something is missing) and what it has open."""
+
+    def __init__(self, resolver: Resolver, view: View, passed: bool) -> None:
+        self.resolver = resolver
+        self.view = view
+        self.passed = passed
+        self.root = self.at = -1
+        self.here = "/"
+        """Where it is, when ``at`` is not open."""
+        self.sure = True
+        self.personal = False
+        """Whether it came through a link of procfs that leads elsewhere for other processes."""
+
+    def __enter__(self) -> _Walk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in {self.root, self.at} - {-1}:
+            os.close(fd)
+
+    def go(self, start: str | int | None, text: str) -> _Place:
+        view = self.view
+        try:
+            self.root = os.open(view.root, _O_PATH | os.O_DIRECTORY)
+        except OSError:
+            # The process is gone, and its root with it.
+            base = start if isinstance(start, str) else view.root_path
+            return _Place(posixpath.normpath(f"{base}/{text}"), False, False)
+        if isinstance(start, str):
+            self._reopen(start)
+        else:
+            self._enter(os.dup(self.root if start is None else start))
+        todo = _parts(text)
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                self._up()
+                continue
+            target = self._step(part) if self.at >= 0 else self._recall(part)
+            if target is None:
+                continue
+            links += 1
+            if links > LINKS_MAX:
+                return _Place(posixpath.normpath(f"{self.path()}/{part}"), False, self.sure, personal=self.personal)
+            if target.startswith("/"):
+                self._enter(os.dup(self.root))
+            todo += _parts(target)
+        if self.at < 0:
+            return _Place(self.here, False, self.sure, personal=self.personal)
+        path, state = self.resolver.named(view, self.path(), os.fstat(self.at))
+        return _Place(path, True, self.sure, state, self.personal)
+
+    def path(self) -> str:
+        """The text of the place where it is."""
+        if self.at < 0:
+            return self.here
+        try:
+            return os.readlink(f"/proc/self/fd/{self.at}")
+        except OSError:  # longer than a page
+            self.sure = False
+            return self.here
+
+    def status(self, path: str) -> os.stat_result | None:
+        """Of a resolved path of any length."""
+        todo = _parts(path)
+        try:
+            self._enter(os.open(self.view.top or "/", _O_PATH))
+            while todo:
+                self._enter(os.open(todo.pop(), _O_PATH | os.O_NOFOLLOW, dir_fd=self.at))
+            return os.fstat(self.at)
+        except OSError:
+            return None
+
+    def _enter(self, fd: int) -> None:
+        if self.at >= 0:
+            os.close(self.at)
+        self.at = fd
+
+    def _leave(self, here: str) -> None:
+        """Go on by text alone."""
+        self._enter(-1)
+        self.here = here
+
+    def _reopen(self, path: str) -> None:
+        look = self.view.reach(path)
+        try:
+            if look is None:
+                raise FileNotFoundError
+            self._enter(os.open(look, _O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW))
+        except OSError:
+            self._leave(path)
+            self._missing(path)
+
+    def _missing(self, path: str) -> None:
+        """A directory is gone that the call may have found."""
+        memory = self.resolver.memory
+        if self.passed and not (memory is not None and memory.directory(path)):
+            self.sure = False
+
+    def _up(self) -> None:
+        if self.at < 0:
+            if self.here != self.view.root_path:
+                self._reopen(posixpath.dirname(self.here))
+            return
+        here, root = os.fstat(self.at), os.fstat(self.root)
+        if os.path.samestat(here, root) and self.path() == self.view.root_path:
+            return
+        try:
+            self._enter(os.open("..", _O_PATH | os.O_DIRECTORY, dir_fd=self.at))
+        except OSError:
+            self._leave(posixpath.dirname(self.path()))
+
+    def _step(self, part: str) -> str | None:
+        """Into a directory; gives the text of a symbolic link that has to be followed instead."""
+        before = self.path()
+        try:
+            fd = os.open(part, _O_PATH | os.O_NOFOLLOW, dir_fd=self.at)
+        except OSError:
+            memory, path = self.resolver.memory, f"{before.rstrip('/')}/{part}"
+            target = None if memory is None else memory.link(path)
+            if target is None:
+                self._leave(path)
+                self._missing(path)
+            return target
+        status = os.fstat(fd)
+        if not stat.S_ISLNK(status.st_mode):
+            self._enter(fd)
+            return None
+        try:
+            target = os.readlink("", dir_fd=fd)
+            if self.resolver.on_procfs(f"/proc/self/fd/{self.at}/.", status.st_dev):
+                self.personal = True
+                if part in ("self", "thread-self") and os.fstat(self.at).st_ino == _PROC_ROOT_INO:
+                    return self_text(self.view, part, status.st_dev) or target
+                if _is_magic(f"/proc/self/fd/{self.at}", part, before):
+                    self._enter(os.open(part, _O_PATH, dir_fd=self.at))
+                    return None
+            return target
+        except OSError:
+            self._leave(f"{before.rstrip('/')}/{part}")
+            return None
+        finally:
+            os.close(fd)
+
+    def _recall(self, part: str) -> str | None:
+        """A step below something that is missing."""
+        memory = self.resolver.memory
+        path = f"{self.here.rstrip('/')}/{part}"
+        target = None if memory is None else memory.link(path)
+        if target is None:
+            self.here = path
+            self._missing(path)
+        return target
+
+
+def self_text(view: View, name: str, device: int) -> str | None:
+    """What /proc/self or /proc/thread-self of a procfs says to the process (fs/proc/self.c, thread_self.c)."""
+    tgid, tid = view.tgid, view.tid
+    if device != _device("/proc/self/"):
+        inner = inner_ids(tid)
+        if inner is None:
+            return None
+        tgid, tid = inner
+    return str(tgid) if name == "self" else f"{tgid}/task/{tid}"
+
+
+def inner_ids(tid: int) -> tuple[int, int] | None:
+    """(tgid, tid) of a thread in its own pid namespace (NStgid, NSpid of proc_pid_status(5)); None when it is gone."""
+    ids = {}
+    try:
+        with open(f"/proc/{tid}/status") as file:
+            for line in file:
+                if line.startswith(("NStgid:", "NSpid:")):
+                    ids[line[:4]] = int(line.split()[-1])
+    except OSError:
+        return None
+    return (ids["NStg"], ids["NSpi"]) if len(ids) == 2 else None
+
+
+def _unsure(found: Found) -> Found:
+    return Found(found.path, found.kind, found.uid, found.exists, found.state, False)
+
+
+def _parts(text: str) -> list[str]:
+    """Components, last first."""
+    return [part for part in reversed(text.split("/")) if part not in ("", ".")]
+
+
+def _device(path: str) -> int:
+    return os.stat(path).st_dev
+
+
+def _is_magic(folder: str, name: str, folder_path: str | None = None) -> bool:
+    """Whether a link of procfs leads straight to an open file, whatever its text."""
+    fd = _openat2(folder, name, directory=False, in_root=False)
+    if fd >= 0:
+        os.close(fd)
+        return False
+    if ctypes.get_errno() == errno.ELOOP:
+        return True
+    return name in _PROC_LINKS or posixpath.basename(folder_path or folder) in _PROC_LINK_FOLDERS
+
+
+def _in_view(view: View, link: str) -> bool:
+    """Whether a descriptor's mount is one of those its process sees: proc_pid_fdinfo(5), proc_pid_mountinfo(5)."""
+    folder, _, number = link.rpartition("/")
+    try:
+        with open(f"{folder}info/{number}") as file:
+            mount = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+        with open(f"/proc/{view.tid}/mountinfo", "rb") as file:
+            return any(line.split(b" ", 1)[0] == mount.encode() for line in file)
+    except (OSError, StopIteration):
+        return True
+
+
+class _OpenHow(ctypes.Structure):
+    """struct open_how, include/uapi/linux/openat2.h."""
+
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+_OPENAT2 = 437  # the same on every architecture (include/uapi/asm-generic/unistd.h)
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_AT_FDCWD = -100
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+
+
+def _openat2(root: str, text: str, *, directory: bool = True, in_root: bool = True) -> int:
+    """A descriptor of a file below ``root``, magic links not followed; or -1 and errno. Kernels before 5.6 have no such call."""
+    flags = _O_PATH | (os.O_DIRECTORY if directory else 0)
+    name = os.fsencode(text)
+    if root == "/" and in_root:
+        return int(_syscall(_OPENAT2, _AT_FDCWD, name, ctypes.byref(_OpenHow(flags, 0, _RESOLVE_NO_MAGICLINKS)), 24))
+    try:
+        fd = os.open(root, _O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        ctypes.set_errno(error.errno or 0)
+        return -1
+    try:
+        how = _OpenHow(flags, 0, _RESOLVE_NO_MAGICLINKS | (_RESOLVE_IN_ROOT if in_root else 0))
+        result = int(_syscall(_OPENAT2, fd, name, ctypes.byref(how), 24))
+        code = ctypes.get_errno()
+    finally:
+        os.close(fd)
+    ctypes.set_errno(code)
+    return result
+
+
+def _filesystem(path: str) -> int:
+    """f_type of statfs(2), 0 when it cannot be told."""
+    buffer = (ctypes.c_long * 32)()
+    return int(buffer[0]) if _libc.statfs(os.fsencode(path), ctypes.byref(buffer)) == 0 else 0
