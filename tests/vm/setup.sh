@@ -1,0 +1,44 @@
+# The first program in the virtual machine: makes the file system the jobs see, then serves them.  setup.sh LAB
+#
+# The host's root is mounted again, cached (the tests change nothing in it while they run; a Python starts three times as fast) and below an
+# overlay, so that what a job writes, or an intruder under test manages to write, stays in the machine's memory.
+# LAB/shared alone is the host's own, uncached. LAB/work is empty memory: a file system with everything (O_TMPFILE, xattr) at a path the host has too.
+set -e
+lab=$1
+new=/run/lab
+mkdir -p $new
+mount -t tmpfs -o mode=755 lab $new
+mkdir $new/lower $new/upper $new/work $new/root
+mount -t 9p -o ro,version=9p2000.L,trans=virtio,access=any,msize=512000,cache=loose profgen-lab $new/lower
+mount -t overlay -o lowerdir=$new/lower,upperdir=$new/upper,workdir=$new/work lab $new/root
+root=$new/root
+mount --make-rprivate /
+mkdir -p "$root$lab/shared" "$root$lab/work"
+mount --bind "$lab/shared" "$root$lab/shared"
+mount -t tmpfs -o mode=755 lab "$root$lab/work"
+for name in tmp var/tmp; do mount -t tmpfs -o mode=1777 lab "$root/$name"; done
+for name in run dev/shm; do mkdir -p "$root/$name"; done
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs -o mode=755 lab "$root/run"
+mkdir -p "$root/run/lock" "$root/run/postgresql"
+chmod 1777 "$root/run/lock"
+mount -t securityfs securityfs "$root/sys/kernel/security" || :
+mount -t tracefs tracefs "$root/sys/kernel/tracing" || :
+mount -t debugfs debugfs "$root/sys/kernel/debug" || :
+mount -t bpf bpf "$root/sys/fs/bpf" || :
+mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup" || :
+mkdir -p "$root/run/old"
+cd "$root"
+pivot_root . run/old
+cd /
+umount -l /run/old
+rmdir /run/old
+ip link set lo up || :
+# Every line about a refusal is wanted: no limit to their rate, and none on the (slow, emulated) serial line.
+echo 0 >/proc/sys/kernel/printk_ratelimit
+echo 1 >/proc/sys/kernel/printk
+printf 'profile profgen-lab-mark {\n}\n' | apparmor_parser -r -K
+echo ready >"$lab/shared/jobs/ready"
+exec "$lab/shared/agent" serve "$lab/shared/jobs"
