@@ -1,17 +1,38 @@
 """Merging traces: a union with counts added.
 
-On the sets (which syscalls, values, capabilities, programs) it is commutative, associative and idempotent; counts and
+On the sets (which syscalls, values, capabilities, programs, files and so on) it is commutative, associative and idempotent; counts and
 ``runs`` add up, and ``meta`` is that of the earliest recording with losses added.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from profiler.errors import InputError
-from profiler.trace.model import ARGUMENT_VALUES_MAX, Arguments, Capability, Exec, Meta, Program, Results, Syscall, Trace
+from profiler.trace.model import (
+    ARGUMENT_VALUES_MAX,
+    FILES_FEATURE,
+    Arguments,
+    Capability,
+    Exec,
+    File,
+    Inspection,
+    Meta,
+    Mount,
+    Program,
+    Results,
+    Signal,
+    Socket,
+    Syscall,
+    Trace,
+    row_order,
+)
+
+Use = TypeVar("Use", File, Socket, Signal, Inspection, Mount)
 
 
 def merge(traces: Sequence[Trace]) -> Trace:
@@ -44,6 +65,11 @@ def merge(traces: Sequence[Trace]) -> Trace:
             Exec(program, by, count)
             for (program, by), count in sorted(execs.items(), key=lambda item: (item[0][0], -1 if item[0][1] is None else item[0][1]))
         ),
+        files=_merge_uses([trace.files for trace in traces], renumber),
+        sockets=_merge_uses([trace.sockets for trace in traces], renumber),
+        signals=_merge_uses([trace.signals for trace in traces], renumber),
+        inspections=_merge_uses([trace.inspections for trace in traces], renumber),
+        mounts=_merge_uses([trace.mounts for trace in traces], renumber),
     )
 
 
@@ -121,11 +147,6 @@ def _merge_arguments(rows: list[tuple[Arguments, list[int]]]) -> Arguments | Non
     return Arguments(fields, {value: frozenset(values[value]) for value in sorted(values)})
 
 
-def row_order(key: tuple[object, ...]) -> tuple[tuple[bool, object], ...]:
-    """Sort key of a row whose own key may hold None, which goes before any value."""
-    return tuple((value is not None, value) for value in key)
-
-
 CHAINS_MAX = 16
 """Call chains kept for one row: they explain, and after a dozen they repeat."""
 
@@ -144,13 +165,48 @@ def _merge_capability(rows: list[tuple[Capability, list[int]]]) -> Capability:
     )
 
 
+def _merge_uses(sections: Iterable[Sequence[Use]], renumber: Sequence[Sequence[int]]) -> tuple[Use, ...]:
+    """One section of all traces: rows with the same key become one."""
+    found: dict[tuple[object, ...], dict[str, Any]] = {}
+    sort: type[Use] | None = None
+    for rows, indexes in zip(sections, renumber, strict=True):
+        for row in rows:
+            sort = type(row)
+            programs = frozenset(indexes[program] for program in row.programs)
+            new = {**vars(row), "results": dict(sorted(row.results.items())), "programs": programs}
+            known = found.setdefault(row.key, new)
+            if known is not new:
+                known |= {name: _JOINED[name](known[name], new[name]) for name in _JOINED.keys() & new.keys()}
+    return () if sort is None else tuple(sort(**found[key]) for key in sorted(found, key=row_order))
+
+
+_JOINED: dict[str, Callable[[Any, Any], Any]] = {
+    "results": lambda a, b: _add((a, b)),
+    "programs": frozenset.union,
+    "owner": frozenset.union,
+    "first": min,
+    "last": max,
+    "runs": operator.add,
+}
+"""How the members of a row that are not part of its key become one."""
+
+
+def _merge_features(metas: Iterable[Meta]) -> tuple[str, ...]:
+    """All of them, but for the one that says what rows may be missing: it must be true of every recording."""
+    sets = [set(meta.features) for meta in metas]
+    found = set().union(*sets)
+    if not all(FILES_FEATURE in features for features in sets):
+        found.discard(FILES_FEATURE)
+    return tuple(sorted(found))
+
+
 def _merge_meta(metas: list[Meta]) -> Meta:
     # The key is every member that is taken from the first and from nothing else: then no tie can tell the order of the arguments.
     first = min(metas, key=lambda m: (m.start, m.argv, repr((m.kernel, m.tool, m.distribution, m.libc, m.cwd, m.gid, m.groups))))
     return dataclasses.replace(
         first,
         tracer="+".join(sorted({name for meta in metas for name in meta.tracer.split("+")})),
-        features=tuple(sorted({feature for meta in metas for feature in meta.features})),
+        features=_merge_features(metas),
         # A policy must serve every run: the identity that is not the same in all is taken from the most privileged.
         uid=min(meta.uid for meta in metas),
         no_new_privs=all(meta.no_new_privs for meta in metas),

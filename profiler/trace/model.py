@@ -124,6 +124,15 @@ class Exec:
     count: int
 
 
+FileKey = tuple[str, str, str, str, str | None, str | None]
+"""path, access, kind, state, existing, whose"""
+
+SocketKey = tuple[str, str, int, str, int | None, str | None]
+"""family, type, protocol, operation, port, address"""
+
+MountKey = tuple[str, str | None, str | None, str | None, tuple[str, ...]]
+"""operation, source, target, filesystem, flags"""
+
 FILE_ACCESSES = (
     "read", "write", "append", "create", "truncate", "execute", "map", "lock", "list",
     "make", "remove", "rename_from", "rename_to", "link", "mode", "owner", "times", "xattr",
@@ -136,6 +145,9 @@ on the file itself (stat, access); only its failures are kept."""
 
 FILE_KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "unknown")
 """``unknown``: the file is not there, or was gone before it could be looked at."""
+
+FILE_OWNERS = ("self", "other")
+"""The fsuid of the process that used it; any other."""
 
 FILE_STATES = ("linked", "deleted", "detached")
 """``deleted``: a name that is not in its directory any more, or never was (O_TMPFILE: ``/tmp/#123``). ``detached``: on no tree
@@ -168,6 +180,11 @@ class File:
     """Of a path below /proc/PID: whose it is, one of WHOM; None for all other paths."""
     runs: int = 1
 
+    @property
+    def key(self) -> FileKey:
+        """What no two rows of a trace share."""
+        return (self.path, self.access, self.kind, self.state, self.existing, self.whose)
+
 
 WHOM = ("self", "workload", "outside")
 """Whom a signal or a look at another process went to: the process itself, another of the workload, any other."""
@@ -195,10 +212,18 @@ class Socket:
     last: float
     runs: int = 1
 
+    @property
+    def key(self) -> SocketKey:
+        """What no two rows of a trace share."""
+        return (self.family, self.type, self.protocol, self.operation, self.port, self.address)
+
 
 SOCKET_OPERATIONS = (
     "create", "pair", "bind", "listen", "connect", "accept", "send", "receive", "getoption", "setoption", "name", "shutdown",
 )  # fmt: skip
+
+
+SIGNAL_WHOM = (*WHOM, "group")
 
 
 @dataclass(frozen=True)
@@ -212,6 +237,14 @@ class Signal:
     programs: frozenset[int]
     runs: int = 1
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What no two rows of a trace share."""
+        return (self.signal, self.whom)
+
+
+INSPECTIONS = ("trace", "traceme", "read")
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -224,6 +257,11 @@ class Inspection:
     results: Mapping[str, int]
     programs: frozenset[int]
     runs: int = 1
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What no two rows of a trace share."""
+        return (self.operation, self.whom)
 
 
 @dataclass(frozen=True)
@@ -244,6 +282,16 @@ class Mount:
     results: Mapping[str, int]
     programs: frozenset[int]
     runs: int = 1
+
+    @property
+    def key(self) -> MountKey:
+        """What no two rows of a trace share."""
+        return (self.operation, self.source, self.target, self.filesystem, self.flags)
+
+
+def row_order(key: tuple[object, ...]) -> tuple[tuple[bool, object], ...]:
+    """Sort key for the ``key`` of a row, which may hold None: that goes before any value."""
+    return tuple((member is not None, member) for member in key)
 
 
 @dataclass(frozen=True)
@@ -275,7 +323,7 @@ class Meta:
     losses: Mapping[str, int]
     """Count per class; empty when nothing was lost (docs/tracers.md names the classes)."""
     last_new: float
-    """When the last new item (syscall, argument value, capability, program) came."""
+    """When the last new item (syscall, argument value, capability, program, or row of files and what follows) came."""
     runs: int = 1
 
 

@@ -10,22 +10,26 @@ from typing import TypeVar
 
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.syscalls import name_of
-from profiler.trace.merge import CHAINS_MAX, row_order
+from profiler.trace.merge import CHAINS_MAX
 from profiler.trace.model import (
     ARGUMENT_VALUES_MAX,
     Arguments,
     Capability,
     Exec,
     File,
+    FileKey,
     Inspection,
     Meta,
     Mount,
+    MountKey,
     Program,
     Results,
     Signal,
     Socket,
+    SocketKey,
     Syscall,
     Trace,
+    row_order,
 )
 
 UNKNOWN_PROGRAM = "(unknown)"
@@ -67,15 +71,12 @@ class _Use:
 CapabilityKey = tuple[str, str, str, bool | None, bool, bool]
 """capability, namespace, verdict, audited, decisive, inferred"""
 
-FileKey = tuple[str, str, str, str, str | None, str | None]
-"""path, access, kind, state, existing, whose"""
+USES_BYTES_MAX = 128 << 20
+"""Text of the rows of files, sockets and mounts that a recording may come to: with the rest it stays below what is read again
+(READ_LIMIT_BYTES in profiler/trace/store.py). Some 400 000 rows of files; each takes about 1 KiB of memory while recording."""
 
-SocketKey = tuple[str, str, int, str, int | None, str | None]
-"""family, type, protocol, operation, port, address"""
-
-MountKey = tuple[str, str | None, str | None, str | None, tuple[str, ...]]
-"""operation, source, target, filesystem, flags"""
-
+_ROW_BYTES = 250
+"""A row in a trace without its names, rounded up."""
 
 _Key = TypeVar("_Key", bound=tuple[object, ...])
 
@@ -109,6 +110,7 @@ class Recording:
         self._signals: dict[tuple[str, str], _Use] = {}
         self._inspections: dict[tuple[str, str], _Use] = {}
         self._mounts: dict[MountKey, _Use] = {}
+        self._uses_bytes = 0
 
     def begin(self) -> None:
         """The workload is about to be let go: times count from here."""
@@ -204,11 +206,16 @@ class Recording:
     ) -> None:
         """A file was used ``count`` times. Words as in trace.model.File; ``result`` is ``ok`` or an errno name.
 
-        Times in seconds from the start; now when not given.
+        Times in seconds from the start; now when not given. A file without a path is counted as lost.
         """
+        if not path:
+            self.losses["paths"] += count
+            return
         key = (path, access, kind, state, existing, whose)
         use = self._files.get(key)
         if use is None:
+            if not self._room(path, existing):
+                return
             self._paths.add(path)
             use = self._files[key] = self._new_use(first, last)
         self._add(use, result, program, count, first, last)
@@ -233,6 +240,8 @@ class Recording:
         key = (family, type, protocol, operation, port, address)
         use = self._sockets.get(key)
         if use is None:
+            if not self._room(address):
+                return
             use = self._sockets[key] = self._new_use(first, last)
         self._add(use, result, program, count, first, last)
 
@@ -265,8 +274,20 @@ class Recording:
         key = (operation, source, target, filesystem, tuple(sorted(set(flags))))
         use = self._mounts.get(key)
         if use is None:
+            if not self._room(source, target, filesystem):
+                return
             use = self._mounts[key] = self._new_use()
         self._add(use, result, program, count)
+
+    def _room(self, *names: str | None) -> bool:
+        """Whether there is room for a row with these names; without, the loss is counted."""
+        # What is not ASCII is written as \\uXXXX, and past the BMP as two of them.
+        size = _ROW_BYTES + sum(len(name) if name.isascii() else 12 * len(name) for name in names if name is not None)
+        if self._uses_bytes + size > USES_BYTES_MAX:
+            self.losses["uses"] += 1
+            return False
+        self._uses_bytes += size
+        return True
 
     def _new_use(self, first: float | None = None, last: float | None = None) -> _Use:
         when = first if first is not None else last if last is not None else self.elapsed()

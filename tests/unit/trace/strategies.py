@@ -9,7 +9,31 @@ from hypothesis import strategies as st
 from profiler.kernel.abi import ABIS
 from profiler.kernel.capabilities import CAPABILITIES
 from profiler.trace.merge import CHAINS_MAX
-from profiler.trace.model import ARGUMENT_VALUES_MAX, Arguments, Capability, Exec, Meta, Program, Results, Syscall, Trace
+from profiler.trace.model import (
+    ARGUMENT_VALUES_MAX,
+    FILE_ACCESSES,
+    FILE_KINDS,
+    FILE_OWNERS,
+    FILE_STATES,
+    FILES_FEATURE,
+    INSPECTIONS,
+    SIGNAL_WHOM,
+    SOCKET_OPERATIONS,
+    WHOM,
+    Arguments,
+    Capability,
+    Exec,
+    File,
+    Inspection,
+    Meta,
+    Mount,
+    Program,
+    Results,
+    Signal,
+    Socket,
+    Syscall,
+    Trace,
+)
 
 U64 = st.one_of(st.integers(0, 3), st.integers(0, (1 << 64) - 1))
 COUNTS = st.one_of(st.integers(1, 9), st.integers(1, 1 << 62))
@@ -107,6 +131,68 @@ CHECK_KEYS = st.tuples(
 )
 
 
+# Few values for each member of a key, so that rows of two traces meet.
+FILE_KEYS = st.tuples(
+    PATHS,
+    st.sampled_from(["read", "look", "link"]) | st.sampled_from(FILE_ACCESSES),
+    st.sampled_from(["file", "unknown"]) | st.sampled_from(FILE_KINDS),
+    st.just("linked") | st.sampled_from(FILE_STATES),
+    st.none() | PATHS,
+    st.none() | st.sampled_from(WHOM),
+)
+ADDRESSES = st.sampled_from(["/run/a.sock", "@a", ""]) | NAMES.map(lambda name: "@" + name.replace("/", "\0"))
+SOCKET_KEYS = st.tuples(
+    st.sampled_from(["unix", "inet", "45"]),
+    st.sampled_from(["stream", "dgram", "-1"]),
+    st.sampled_from([0, 6]) | st.integers(-(1 << 31), (1 << 32) - 1),
+    st.sampled_from(["bind", "connect"]) | st.sampled_from(SOCKET_OPERATIONS),
+    st.none() | st.sampled_from([0, 80]) | st.integers(0, (1 << 32) - 1),
+    st.none() | ADDRESSES,
+)
+SIGNAL_KEYS = st.tuples(st.sampled_from(["TERM", "RTMIN+3", "0", "999", "-1", "USR1"]), st.sampled_from(SIGNAL_WHOM))
+INSPECTION_KEYS = st.tuples(st.sampled_from(INSPECTIONS), st.sampled_from(WHOM))
+MOUNT_KEYS = st.tuples(
+    st.sampled_from(["mount", "bind", "umount", "open_tree"]),
+    st.none() | st.just("") | PATHS,
+    st.none() | PATHS,
+    st.none() | st.sampled_from(["proc", "fuse.x"]) | NAMES,
+    st.sets(st.sampled_from(["rdonly", "nosuid", "x40000000"])).map(lambda flags: tuple(sorted(flags))),
+)
+RESULTS = st.dictionaries(st.sampled_from(["ok", "ENOENT", "EACCES", "ERRNO_522"]), COUNTS, min_size=1, max_size=3)
+
+
+@st.composite
+def file(draw: st.DrawFn, count: int, key: tuple[Any, ...]) -> File:
+    path, access, kind, state, existing, whose = key
+    first = draw(SECONDS)
+    owner = draw(st.frozensets(st.sampled_from(FILE_OWNERS)))
+    last = first + draw(st.integers(0, 5))
+    return File(
+        path, access, kind, state, draw(RESULTS), owner, draw(indexes(count)), first, last, existing, whose, draw(st.integers(1, 3))
+    )
+
+
+@st.composite
+def socket(draw: st.DrawFn, count: int, key: tuple[Any, ...]) -> Socket:
+    first = draw(SECONDS)
+    return Socket(*key, draw(RESULTS), draw(indexes(count)), first, first + draw(st.integers(0, 5)), draw(st.integers(1, 3)))
+
+
+@st.composite
+def signal(draw: st.DrawFn, count: int, key: tuple[Any, ...]) -> Signal:
+    return Signal(*key, draw(RESULTS), draw(indexes(count)), draw(st.integers(1, 3)))
+
+
+@st.composite
+def inspection(draw: st.DrawFn, count: int, key: tuple[Any, ...]) -> Inspection:
+    return Inspection(*key, draw(RESULTS), draw(indexes(count)), draw(st.integers(1, 3)))
+
+
+@st.composite
+def mount(draw: st.DrawFn, count: int, key: tuple[Any, ...]) -> Mount:
+    return Mount(*key, draw(RESULTS), draw(indexes(count)), draw(st.integers(1, 3)))
+
+
 @st.composite
 def metas(draw: st.DrawFn, arch: str) -> Meta:
     losses = draw(st.dictionaries(st.sampled_from(["tasks", "programs", "arguments"]), COUNTS, max_size=2))
@@ -114,7 +200,7 @@ def metas(draw: st.DrawFn, arch: str) -> Meta:
         tool=draw(st.sampled_from(["profgen 0.1.0", "profgen 0.2.0"])),
         tracer=draw(st.sampled_from(["ebpf", "ptrace", "ebpf+ptrace"])),
         features=tuple(
-            sorted(draw(st.sets(st.sampled_from(["capabilities:tracepoint", "capabilities:inferred", "results:until-first-success"]))))
+            sorted(draw(st.sets(st.sampled_from(["capabilities:tracepoint", "capabilities:inferred", "chains:none", FILES_FEATURE]))))
         ),
         kernel=draw(st.sampled_from(["6.1.0-18-amd64", "6.18.0"])),
         arch=arch,
@@ -143,10 +229,19 @@ def traces(draw: st.DrawFn, arch: str = "x86_64") -> Trace:
     count = len(listed)
     keys = draw(st.lists(st.tuples(st.sampled_from(sorted(ABIS)), st.integers(0, 3) | st.just(0xFFFFFFFF)), max_size=5, unique=True))
     pairs = draw(st.dictionaries(st.tuples(st.integers(0, count - 1), st.none() | st.integers(0, count - 1)), COUNTS, max_size=4))
+
+    def section(row: Any, keys: st.SearchStrategy[Any]) -> tuple[Any, ...]:
+        return tuple(draw(row(count, key)) for key in draw(st.lists(keys, max_size=3, unique=True)))
+
     return Trace(
         meta=draw(metas(arch)),
         programs=listed,
         syscalls=tuple(draw(syscall(count, abi, number)) for abi, number in keys),
         capabilities=tuple(draw(capability(count, key)) for key in draw(st.lists(CHECK_KEYS, max_size=4, unique=True))),
         execs=tuple(Exec(program, by, times) for (program, by), times in pairs.items()),
+        files=section(file, FILE_KEYS),
+        sockets=section(socket, SOCKET_KEYS),
+        signals=section(signal, SIGNAL_KEYS),
+        inspections=section(inspection, INSPECTION_KEYS),
+        mounts=section(mount, MOUNT_KEYS),
     )

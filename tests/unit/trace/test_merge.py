@@ -12,8 +12,21 @@ from unit.trace.strategies import traces
 
 from profiler.errors import InputError
 from profiler.trace.merge import CHAINS_MAX, merge
-from profiler.trace.model import ARGUMENT_VALUES_MAX, Arguments, Capability, Exec, Meta, Program, Results, Syscall, Trace
-from profiler.trace.store import dumps, loads, to_dict
+from profiler.trace.model import (
+    ARGUMENT_VALUES_MAX,
+    FILES_FEATURE,
+    Arguments,
+    Capability,
+    Exec,
+    File,
+    Meta,
+    Program,
+    Results,
+    Syscall,
+    Trace,
+    row_order,
+)
+from profiler.trace.store import USES, dumps, loads, to_dict
 
 RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -59,6 +72,19 @@ def sets(trace: Trace) -> dict[str, Any]:
             for row in trace.capabilities
         },
         "execs": {(path(trace, row.program), path(trace, row.by)) for row in trace.execs},
+        **{
+            section: {
+                row.key: (
+                    frozenset(row.results),
+                    {path(trace, program) for program in row.programs},
+                    getattr(row, "owner", None),
+                    getattr(row, "first", None),
+                    getattr(row, "last", None),
+                )
+                for row in getattr(trace, section)
+            }
+            for section in USES
+        },
         "losses": set(trace.meta.losses),
         "features": set(trace.meta.features),
         "tracers": set(trace.meta.tracer.split("+")),
@@ -126,7 +152,13 @@ def test_union_with_counts_added(a: Trace, b: Trace) -> None:
             (row.path, row.interpreter, "executions"): row.executions for row in trace.programs
         }
 
-    for table in (calls, errors, runs, checks, executions):
+    def uses(trace: Trace) -> dict[Any, int]:
+        rows = {(section, row.key): row for section in USES for row in getattr(trace, section)}
+        return {(key, name): n for key, row in rows.items() for name, n in row.results.items()} | {
+            key: row.runs for key, row in rows.items()
+        }
+
+    for table in (calls, errors, runs, checks, executions, uses):
         assert table(merged) == total(table(a), table(b)), table.__name__
     for row in merged.syscalls:
         assert row.calls == sum(row.programs.values())
@@ -134,6 +166,42 @@ def test_union_with_counts_added(a: Trace, b: Trace) -> None:
     assert dict(merged.meta.losses) == total(dict(a.meta.losses), dict(b.meta.losses))
     assert merged.meta.complete is (a.meta.complete and b.meta.complete) is (not merged.meta.losses)
     assert merged.meta.no_new_privs is (a.meta.no_new_privs and b.meta.no_new_privs)
+
+
+@RELAXED
+@given(traces(), traces())
+def test_files_and_what_follows(a: Trace, b: Trace) -> None:
+    """Every row of either, under its key; its programs, results, owners and times are those of both."""
+    merged, one, two = sets(merge([a, b])), sets(a), sets(b)
+    for section in USES:
+        assert set(merged[section]) == {*one[section], *two[section]}
+        for key, (results, used, owner, first, last) in merged[section].items():
+            rows = [table[section][key] for table in (one, two) if key in table[section]]
+            assert results == frozenset().union(*(row[0] for row in rows))
+            assert used == set().union(*(row[1] for row in rows))
+            if section == "files":
+                assert owner == frozenset().union(*(row[2] for row in rows))
+            if section in ("files", "sockets"):
+                assert (first, last) == (min(row[3] for row in rows), max(row[4] for row in rows))
+
+
+@RELAXED
+@given(st.lists(traces(), min_size=1, max_size=3))
+def test_features(several: list[Trace]) -> None:
+    """Files were watched only if every recording watched them; of all else the union."""
+    merged = merge(several)
+    assert merged.has_files is all(trace.has_files for trace in several)
+    assert {*merged.meta.features, FILES_FEATURE} == {FILES_FEATURE}.union(*(trace.meta.features for trace in several))
+
+
+def test_rows_stay_where_one_recording_did_not_watch_files() -> None:
+    watched = dataclasses.replace(
+        trace_of(features=(FILES_FEATURE,)),
+        files=(File("/x", "read", "file", "linked", {"ok": 1}, frozenset({"self"}), frozenset({0}), 0.0, 0.0),),
+    )
+    merged = merge([watched, trace_of()])
+    assert merged.files == watched.files
+    assert not merged.has_files
 
 
 @RELAXED
@@ -166,6 +234,10 @@ def test_merged_is_sorted_and_whole(a: Trace, b: Trace) -> None:
     for row in merged.syscalls:
         assert row.first <= row.last
         assert list(row.programs) == sorted(row.programs)
+    for section in USES:
+        keys = [row_order(row.key) for row in getattr(merged, section)]
+        assert keys == sorted(keys)
+        assert len(set(keys)) == len(keys)
     for check in merged.capabilities:
         assert len(check.chains) <= CHAINS_MAX
         assert list(check.chains) == sorted(check.chains)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import gc
 import json
 import os
 import subprocess
@@ -21,7 +23,7 @@ from unit.trace.strategies import traces
 from profiler.errors import InputError, OutputError
 from profiler.trace import model
 from profiler.trace.model import Arguments, Program, Results, Syscall, Trace
-from profiler.trace.store import READ_LIMIT_BYTES, dumps, from_dict, loads, read_limited, read_trace, to_dict, write_trace
+from profiler.trace.store import READ_LIMIT_BYTES, USES, dumps, from_dict, loads, read_limited, read_trace, to_dict, write_trace
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -59,6 +61,17 @@ def example_trace(**meta: Any) -> Trace:
             ),
         ),
         (model.Exec(0, None, 1), model.Exec(1, 0, 2)),
+        files=(
+            model.File("/etc/\udcff", "read", "file", "linked", {"ok": 3, "EACCES": 1}, frozenset({"other"}), frozenset({0, 1}), 0.5, 1.0),
+            model.File("/b", "link", "file", "deleted", {"ok": 1}, frozenset(), frozenset({0}), 0.0, 0.0, "/a", "self"),
+        ),
+        sockets=(
+            model.Socket("inet6", "stream", 6, "bind", 80, None, {"ok": 1}, frozenset({1}), 0.0, 0.5),
+            model.Socket("unix", "dgram", 0, "send", None, "@a\0b", {"ECONNREFUSED": 1}, frozenset({1}), 0.0, 0.5),
+        ),
+        signals=(model.Signal("RTMIN+3", "group", {"ok": 1}, frozenset({0})),),
+        inspections=(model.Inspection("traceme", "self", {"EPERM": 1}, frozenset({0})),),
+        mounts=(model.Mount("bind", "/a", "/b", None, ("rdonly", "rec"), {"ok": 1}, frozenset({0})),),
     )  # fmt: skip
 
 
@@ -106,7 +119,8 @@ def test_schema_describes_every_member() -> None:
     definitions = validator().schema["$defs"]
     shapes = {
         "meta": model.Meta, "program": model.Program, "syscall": model.Syscall, "arguments": model.Arguments,
-        "capability": model.Capability, "exec": model.Exec,
+        "capability": model.Capability, "exec": model.Exec, "file": model.File, "socket": model.Socket, "signal": model.Signal,
+        "inspection": model.Inspection, "mount": model.Mount,
     }  # fmt: skip
     assert set(definitions) == set(shapes)
     for name, cls in shapes.items():
@@ -122,7 +136,8 @@ def test_schema_describes_every_member() -> None:
             return
         if node.get("type") == "object" and "properties" in node:
             assert node["additionalProperties"] is False, where
-            assert set(node["required"]) == set(node["properties"]), where
+            # Traces from before files were watched have no such sections.
+            assert set(node["required"]) == set(node["properties"]) - (set(USES) if where == "$" else set()), where
             for name, member in node["properties"].items():
                 assert member.get("description") or "$ref" in member, f"{where}.{name}"
         for name, member in node.items():
@@ -142,6 +157,20 @@ def test_schema_describes_every_member() -> None:
         lambda d: d["capabilities"][0].update(namespace="other"),
         lambda d: d["execs"][0].update(by=-1),
         lambda d: d["programs"][0].update(sha256="00"),
+        lambda d: d["files"][0].update(access="execve"),
+        lambda d: d["files"][0].update(owner=["root"]),
+        lambda d: d["files"][0].update(whose="mine"),
+        lambda d: d["files"][0].update(path=""),
+        lambda d: d["files"][0].update(path="/a\0b"),
+        lambda d: d["files"][0].update(results={"okay": 1}),
+        lambda d: d["files"][0].pop("existing"),
+        lambda d: d["sockets"][0].update(family="AF_INET"),
+        lambda d: d["sockets"][0].update(port="80"),
+        lambda d: d["signals"][0].update(signal="TERM, file"),
+        lambda d: d["signals"][0].update(whom="all"),
+        lambda d: d["inspections"][0].update(operation="look"),
+        lambda d: d["mounts"][0].update(flags=["MS_BIND"]),
+        lambda d: d["mounts"][0].update(operation="a b"),
     ],
 )
 def test_schema_refuses(spoil: Callable[[Any], Any]) -> None:
@@ -164,7 +193,18 @@ def test_write_and_read(tmp_path: Path) -> None:
 
 def test_same_data_whatever_the_order_of_rows() -> None:
     trace = example_trace()
-    turned = Trace(trace.meta, trace.programs, trace.syscalls[::-1], trace.capabilities, trace.execs[::-1])
+    turned = Trace(
+        trace.meta,
+        trace.programs,
+        trace.syscalls[::-1],
+        trace.capabilities,
+        trace.execs[::-1],
+        trace.files[::-1],
+        trace.sockets[::-1],
+        trace.signals,
+        trace.inspections,
+        trace.mounts,
+    )
     assert dumps(turned) == dumps(trace)
 
 
@@ -358,6 +398,56 @@ def test_bytes_changed(position: int, change: bytes) -> None:
         ("syscalls", 1, "arguments", "values", 0, "value", [1, 1 << 64]),
         ("syscalls", 1, "arguments", "values", 0, "value", [1, True]),
         ("syscalls", 1, "arguments", "values", 0, "programs", [9]),
+        ("files", 0, "path", ""),
+        ("files", 0, "path", None),
+        ("files", 0, "path", "/a\0b"),
+        ("files", 0, "path", "/\ud800"),
+        ("files", 0, "path", ["/"]),
+        ("files", 0, "access", "existing"),
+        ("files", 0, "access", "\x1b[2J"),
+        ("files", 0, "access", None),
+        ("files", 0, "kind", "fd"),
+        ("files", 0, "state", "gone"),
+        ("files", 0, "existing", ""),
+        ("files", 0, "whose", "group"),
+        ("files", 0, "whose", 1),
+        ("files", 0, "owner", ["root"]),
+        ("files", 0, "owner", "self"),
+        ("files", 0, "results", {"a\nb": 1}),
+        ("files", 0, "results", {"ok": -1}),
+        ("files", 0, "results", {"ok": 1.0}),
+        ("files", 0, "results", {"ok ": 1}),
+        ("files", 0, "programs", [2]),
+        ("files", 0, "programs", [True]),
+        ("files", 0, "first", -1),
+        ("files", 0, "runs", "1"),
+        ("files", 0, None),
+        ("files", None),
+        ("sockets", {}),
+        ("sockets", 0, "family", "a b"),
+        ("sockets", 0, "family", "\u0661"),
+        ("sockets", 0, "type", "stream\n"),
+        ("sockets", 0, "protocol", 1 << 32),
+        ("sockets", 0, "protocol", True),
+        ("sockets", 0, "protocol", None),
+        ("sockets", 0, "operation", "read"),
+        ("sockets", 0, "port", -1),
+        ("sockets", 0, "port", False),
+        ("sockets", 0, "port", 1 << 32),
+        ("sockets", 0, "address", "\udfff"),
+        ("signals", 0, "signal", "term"),
+        ("signals", 0, "signal", "TERM, file,"),
+        ("signals", 0, "signal", ""),
+        ("signals", 0, "whom", "everybody"),
+        ("inspections", 0, "operation", "look"),
+        ("inspections", 0, "whom", "group"),
+        ("mounts", 0, "operation", ""),
+        ("mounts", 0, "source", 1),
+        ("mounts", 0, "target", "\ud800"),
+        ("mounts", 0, "flags", ["rec", "rdonly"]),
+        ("mounts", 0, "flags", ["rec", "rec"]),
+        ("mounts", 0, "flags", ["a,b"]),
+        ("mounts", 0, "flags", [1]),
         ("meta", "groups", [True]),
         ("meta", "groups", [-1]),
         ("meta", "exit_status", 1 << 70),
@@ -382,6 +472,63 @@ def test_duplicate_syscall() -> None:
     document = json.loads(dumps(example_trace()))
     document["syscalls"].append(document["syscalls"][0])
     assert "twice" in one_line(lambda: from_dict(document))
+
+
+@pytest.mark.parametrize("section", USES)
+def test_duplicate_uses(section: str) -> None:
+    document = json.loads(dumps(example_trace()))
+    document[section].append({**document[section][0], "runs": 7, "programs": []})
+    message = one_line(lambda: from_dict(document))
+    assert section in message
+    assert "two rows" in message
+
+
+def test_without_the_sections_of_files() -> None:
+    """A trace from before there were any; a part of them may be missing too."""
+    trace = example_trace()
+    document = json.loads(dumps(trace))
+    for section in USES:
+        del document[section]
+        validator().validate(document)
+        assert getattr(from_dict(copy.deepcopy(document)), section) == ()
+    assert to_dict(from_dict(document)) == to_dict(dataclasses.replace(trace, **dict.fromkeys(USES, ())))
+    assert not from_dict(document).has_files
+    assert example_trace(features=(model.FILES_FEATURE,)).has_files
+
+
+def test_one_use_a_line() -> None:
+    """So that a use more or less is one line in a diff, and 100 000 of them are written quickly."""
+    trace = example_trace()
+    lines = dumps(trace).splitlines()
+    for row in (row for section in USES for row in to_dict(trace)[section]):
+        assert json.dumps(row, sort_keys=True) in [line.strip().rstrip(",") for line in lines]
+
+
+def test_many_files() -> None:
+    rows = tuple(
+        model.File(f"/srv/\udcff{n}", "read", "file", "linked", {"ok": n}, frozenset({"self"}), frozenset({n % 2}), 0.0, 1.0)
+        for n in range(20_000)
+    )
+    trace = dataclasses.replace(example_trace(), files=rows)
+    again = loads(dumps(trace).encode(), "x")
+    assert {row.path: row for row in again.files} == {row.path: row for row in rows}
+    # Equal sets are one object: a row more must not cost much more than its path.
+    assert len({id(row.programs) for row in again.files}) == 2
+    assert len({id(row.owner) for row in again.files}) == 1
+
+
+def test_garbage_collection_is_left_as_it_was() -> None:
+    text = dumps(example_trace()).encode()
+    assert gc.isenabled()
+    loads(text, "x")
+    one_line(lambda: loads(b"", "x"))
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        loads(text, "x")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_message_names_the_file_and_the_place() -> None:
