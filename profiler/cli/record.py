@@ -33,6 +33,8 @@ from profiler.tracers.supervisor import signals_held
 
 LOSS_STATUS = 125
 _LIVE_SECONDS = 0.2
+_IO_URING = ("io_uring_setup", "io_uring_enter")
+"""A ring is made, its operations begin; either is enough: a ring may come from another process, or be polled by the kernel."""
 
 
 @click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
@@ -42,6 +44,7 @@ _LIVE_SECONDS = 0.2
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Ask the command to end after so long.")
 @click.option("--allow-loss", is_flag=True, help="Keep the command's exit status even if something seen was lost.")
 @click.option("--limit", "limits", multiple=True, metavar="NAME=N", help="Size of a store of the eBPF tracer (docs/tracers.md).")
+@click.option("--no-files", is_flag=True, help="Leave out files, sockets, signals and mounts: cheaper, but no AppArmor profile.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def record(
@@ -51,6 +54,7 @@ def record(
     duration: float | None,
     allow_loss: bool,
     limits: tuple[str, ...],
+    no_files: bool,
     quiet: bool,
     command: tuple[str, ...],
 ) -> int:
@@ -65,7 +69,7 @@ def record(
     path = Path(output) if output is not None else default_output(command[0])
     with signals_held() as mask, _pending(path) as pending:
         workload = _workload(command, user, mask)
-        options = Options(duration, _limits(limits))
+        options = Options(duration, _limits(limits), files=not no_files)
 
         def watch(chosen: Tracer, passed_over: Mapping[str, str]) -> tuple[Trace, list[str]]:
             if limits and chosen.name != "ebpf":
@@ -85,12 +89,23 @@ def record(
         for warning in warnings:
             _say(warning)
     if not trace.meta.complete:
-        lost = ", ".join(f"{count} {name}" for name, count in trace.meta.losses.items())
-        print(f"profgen: the trace is incomplete: lost {lost}; record again with a larger --limit (docs/tracers.md)", file=sys.stderr)
+        _say(_incomplete(trace.meta))
         if not allow_loss:
             return LOSS_STATUS
     assert trace.meta.exit_status is not None
     return trace.meta.exit_status
+
+
+def _incomplete(meta: Meta) -> str:
+    """What was lost, and what to do. Only some stores have a size that can be chosen, and all of those are of one tracer."""
+    lost = ", ".join(f"{count} {name}" for name, count in meta.losses.items())
+    advice = "docs/tracers.md says what to do about each"
+    if meta.tracer == "ebpf":
+        from profiler.tracers.ebpf.loader import DEFAULT_LIMITS  # it has just run; the other tracer does not need it
+
+        if meta.losses.keys() & DEFAULT_LIMITS.keys():
+            advice = "record again with a larger --limit (docs/tracers.md)"
+    return f"the trace is incomplete: lost {lost}; {advice}"
 
 
 def default_output(command: str) -> Path:
@@ -210,10 +225,11 @@ def _live_line(recording: Recording, shown: bool) -> Iterator[None]:
     def draw() -> None:
         while not finished.wait(_LIVE_SECONDS):
             elapsed = recording.elapsed()
+            paths = f"  {_count(recording.paths_seen, 'path')}" if recording.paths_seen else ""
             text = (
                 f"profgen: {elapsed:.0f}s  {_count(recording.syscalls_seen, 'syscall')}"
                 f"  {_count(recording.capabilities_seen, 'capability', 'capabilities')}"
-                f"  {_count(len(recording.programs), 'program')}  last new {elapsed - recording.last_new:.0f}s ago"
+                f"  {_count(len(recording.programs), 'program')}{paths}  last new {elapsed - recording.last_new:.0f}s ago"
             )
             # A terminal in the background must not be written to: it would stop us (SIGTTOU, if tostop is set).
             if os.tcgetpgrp(terminal) == os.getpgrp():
@@ -238,10 +254,11 @@ def _summary(trace: Trace, path: Path) -> None:
     )
     capabilities = "no capability" if not needed else ", ".join(needed)
     unknown = [row.label for row in trace.syscalls if row.name is None]
+    paths = f" {_count(len({row.path for row in trace.files}), 'path')}," if trace.has_files else ""
     abis = sorted({row.abi for row in trace.syscalls} - {meta.arch})
     print(
         f"profgen: {_count(len(trace.syscalls), 'syscall')} in {_count(sum(row.calls for row in trace.syscalls), 'call')},"
-        f" {_count(len(trace.programs), 'program')}, {capabilities}"
+        f" {_count(len(trace.programs), 'program')},{paths} {capabilities}"
         f" ({meta.tracer}, {meta.duration:.1f}s, exit status {meta.exit_status})",
         file=sys.stderr,
     )
@@ -249,6 +266,8 @@ def _summary(trace: Trace, path: Path) -> None:
         _say(f"calls of another ABI were made: {', '.join(abis)}")
     if unknown:
         _say(f"calls this profgen has no name for: {', '.join(unknown)}")
+    if any(row.name in _IO_URING and (row.results.ok or not row.results.errors) for row in trace.syscalls):
+        _say("the workload used io_uring: its operations pass by seccomp filters, and files used so are not in the trace")
     if meta.duration >= 1:
         advice = "; a longer load may show more" if quiet_for < meta.duration / 4 else ""
         _say(f"the last new item came {quiet_for:.1f}s before the end{advice}")

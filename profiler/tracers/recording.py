@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -281,8 +282,7 @@ class Recording:
 
     def _room(self, *names: str | None) -> bool:
         """Whether there is room for a row with these names; without, the loss is counted."""
-        # What is not ASCII is written as \\uXXXX, and past the BMP as two of them.
-        size = _ROW_BYTES + sum(len(name) if name.isascii() else 12 * len(name) for name in names if name is not None)
+        size = _ROW_BYTES + sum(len(json.dumps(name)) for name in names if name is not None)
         if self._uses_bytes + size > USES_BYTES_MAX:
             self.losses["uses"] += 1
             return False

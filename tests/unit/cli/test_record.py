@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pwd
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
-from unit.policy.making import trace
+from unit.policy.making import call, trace
 
 from profiler.cli import record
 from profiler.cli.record import _limits, _summary, _workload, default_output
 from profiler.errors import InputError
+from profiler.trace.model import FILES_FEATURE, File, Syscall, Trace
+from profiler.trace.store import read_trace
+from profiler.tracers.base import Options, Workload
+from profiler.tracers.recording import Recording
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
@@ -180,6 +187,91 @@ def test_summary_of_a_hostile_name(name: str, capsys: pytest.CaptureFixture[str]
         # The next command can be copied as it stands.
         words = shlex.split(lines[-1].partition("next: ")[2])
         assert words[:3] == ["profgen", "generate", str(tmp_path / name)]
+
+
+def said(shown: Trace, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    _summary(shown, Path("app.trace.json"))
+    return capsys.readouterr().err.splitlines()
+
+
+def a_file(path: str, access: str = "read") -> File:
+    return File(path, access, "file", "linked", {"ok": 1}, frozenset(), frozenset({0}), 0.0, 0.0)
+
+
+def test_summary_counts_paths_when_files_were_watched(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (a_file("/a"), a_file("/a", "write"), a_file("/b"))
+    watched = dataclasses.replace(trace(features=(FILES_FEATURE,)), files=rows)
+    assert "1 program, 2 paths, no capability" in said(watched, capsys)[0]
+    assert "1 program, 1 path, no capability" in said(dataclasses.replace(watched, files=rows[:1]), capsys)[0]
+    assert "1 program, 0 paths, no capability" in said(trace(features=(FILES_FEATURE,)), capsys)[0]
+    assert "path" not in said(trace(), capsys)[0], "nobody looked"
+
+
+@pytest.mark.parametrize(
+    ("calls", "warned"),
+    [
+        ([call("io_uring_setup"), call("io_uring_enter")], True),
+        ([call("io_uring_enter")], True),
+        ([call("io_uring_setup")], True),
+        ([call("io_uring_setup", abi="i386")], True),
+        ([call("io_uring_setup", ok=0)], True),  # its result was not watched
+        ([call("io_uring_setup", ok=0, errors={"ENOSYS": 1})], False),
+        ([call("read")], False),
+    ],
+)
+def test_summary_warns_of_io_uring(calls: list[Syscall], warned: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for line in said(trace(*calls), capsys) if "io_uring" in line]
+    assert len(lines) == warned
+    if warned:
+        assert "seccomp" in lines[0]
+        assert "files" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("tracer", "losses", "larger"),
+    [
+        ("ebpf", {"programs": 3}, True),
+        ("ebpf", {"paths": 1, "programs": 3}, True),
+        ("ebpf", {"paths": 1}, False),
+        ("ebpf", {"missed": 1, "uses": 7}, False),
+        ("ptrace", {"programs": 3}, False),
+        ("ptrace", {"uses": 1}, False),
+    ],
+)
+def test_incomplete_advises_what_can_be_done(tracer: str, losses: dict[str, int], larger: bool) -> None:
+    """--limit only where there is one for what was lost."""
+    text = record._incomplete(trace(tracer=tracer, losses=losses).meta)
+    assert ("--limit" in text) is larger
+    assert "docs/tracers.md" in text
+    for name, count in losses.items():
+        assert f"{count} {name}" in text
+
+
+class _Watch:
+    """A tracer that notes what it is asked for."""
+
+    name = "noted"
+    asked: ClassVar[list[bool]] = []
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def record(self, workload: Workload, options: Options, recording: Recording) -> int:
+        self.asked.append(options.files)
+        if options.files:
+            recording.features.append(FILES_FEATURE)
+        return 0
+
+
+@pytest.mark.parametrize(("options", "files"), [([], True), (["--no-files"], False)])
+def test_no_files_reaches_the_tracer(options: list[str], files: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "first_that_works", lambda name, use: use(_Watch(), {}))
+    _Watch.asked.clear()
+    output = tmp_path / "t.json"
+    done = CliRunner().invoke(record.record, [*options, "-o", str(output), "--", "true"], standalone_mode=False)
+    assert done.exception is None, done.output
+    assert _Watch.asked == [files]
+    assert read_trace(output).has_files is files
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 calls"), (1, "1 call"), (2, "2 calls")])
