@@ -82,11 +82,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(json=quoting.as_json, yaml=quoting.yaml, shell=quoting.shell, comment=quoting.comment)
+    environment.filters.update(
+        json=quoting.as_json, yaml=quoting.yaml, shell=quoting.shell, comment=quoting.comment, apparmor=quoting.apparmor
+    )
     return environment
 
 
 def render_template(name: str, **values: object) -> bytes:
-    """A template of templates/ filled in. Text goes through its filters json, yaml, shell and comment, nothing else."""
+    """A template of templates/ filled in. Text goes through its filters json, yaml, shell, comment and apparmor, nothing else."""
     text = _environment().get_template(name).render(**values)
     return text.encode("utf-8", "surrogateescape")

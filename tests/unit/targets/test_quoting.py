@@ -100,3 +100,42 @@ def test_yaml_of_other_things() -> None:
     assert quoting.yaml(True) == "true"
     assert quoting.yaml(None) == "null"
     assert quoting.yaml(["a", "b c"]) == '[a, "b c"]'
+
+
+def apparmor_reading(text: str) -> bytes:
+    """The literal text of a quoted AppArmor string, read by its grammar alone; fails on anything that would be a pattern."""
+    assert text[0] == text[-1] == '"'
+    body, at, found = text[1:-1].encode("utf-8"), 0, b""
+    assert b'"' not in body
+    while at < len(body):
+        if body[at : at + 1] == b"\\":
+            digits = body[at + 1 : at + 4]
+            octal = len(digits) == 3 and all(byte in b"01234567" for byte in digits)
+            assert octal or body[at + 1 : at + 2] in b"*?[]{}^"
+            found += bytes([int(digits, 8)]) if octal else digits[:1]
+            at += 4 if octal else 2
+            continue
+        assert body[at] not in b'*?[]{}^"'
+        assert body[at] >= 0x20
+        found += body[at : at + 1]
+        at += 1
+    return found
+
+
+@given(ARGUMENT)
+def test_apparmor(text: str) -> None:
+    if "//" in text:
+        with pytest.raises(quoting.Inexpressible):
+            quoting.apparmor(text)
+        return
+    assert apparmor_reading(quoting.apparmor(text)) == text.encode("utf-8", "surrogateescape")
+    assert quoting.apparmor(text).isprintable()
+
+
+def test_apparmor_pieces() -> None:
+    assert quoting.apparmor(["/a/[", quoting.Glob("[0-9]*"), "]"]) == '"/a/\\[[0-9]*\\]"'
+    assert quoting.apparmor("/usr/bin/g++ é,#@$") == '"/usr/bin/g++ é,#@$"'
+    with pytest.raises(quoting.Inexpressible):
+        quoting.apparmor(["/a/", "/b"])
+    with pytest.raises(quoting.Inexpressible):
+        quoting.apparmor("/a\0")
