@@ -12,7 +12,13 @@ from profiler.policy.passes.capabilities import capabilities
 from profiler.policy.passes.equivalents import equivalents
 from profiler.policy.passes.failed_probes import failed_probes
 from profiler.policy.passes.fallbacks import fallbacks
+from profiler.policy.passes.files import files
+from profiler.policy.passes.generalise import generalise
+from profiler.policy.passes.mounts import mounts
+from profiler.policy.passes.network import network
 from profiler.policy.passes.observed import observed
+from profiler.policy.passes.owners import owners
+from profiler.policy.passes.processes import processes
 from profiler.policy.passes.runtime_base import runtime_base
 from profiler.quoting import printable
 from profiler.trace.model import Trace
@@ -30,6 +36,12 @@ def passes(options: Options) -> list[Pass]:
         runtime_base,
         fallbacks,
         capabilities,
+        files,
+        *([generalise] if options.generalise else []),
+        owners,
+        processes,
+        network,
+        mounts,
     ]
 
 

@@ -24,6 +24,10 @@ RULE_BUDGET = 64
 """Argument rules for one syscall; past it a filter is widened (profiler/policy/passes/arguments.py)."""
 
 
+GENERALISE_THRESHOLD = 10
+"""Names of a directory, used alike, before one rule stands for them (profiler/policy/passes/generalise.py)."""
+
+
 def capability_order(name: str) -> tuple[int, str]:
     """Sort key: the kernel's order, unknown ones last."""
     number = number_of(name)
@@ -112,9 +116,10 @@ FILE_USES = ("needed", "missing", "refused")
 class FileRule:
     """Uses of one path, or of all paths that fit a pattern (profiler/policy/patterns.py says how it is written).
 
-    ``access`` holds words of FILE_ACCESSES (profiler/trace/model.py), in that order, without ``look``. ``owner``: only for files
-    that the process itself owns (its fsuid). ``seen`` counts the concrete paths; when the pattern is not literal ``paths`` lists
-    them (the first PATHS_MAX) and ``opens`` says what more it grants. ``programs``: paths of the programs that used it.
+    ``access`` holds words of FILE_ACCESSES (profiler/trace/model.py), in that order, without ``look``: what was allowed, or of a path
+    that is not ``needed`` what was tried. ``owner``: only for files that the process itself owns (its fsuid). ``seen`` counts the
+    concrete paths; when the pattern is not literal ``paths`` lists them (the first PATHS_MAX, themselves as literal patterns) and
+    ``opens`` says what more it grants. ``programs``: patterns of the paths of the programs that used it, as in Transition.
     ``whose``: of paths below /proc/{pid}.
     """
 
@@ -253,7 +258,8 @@ class Policy:
 @dataclass(frozen=True)
 class Options:
     """How a trace becomes a policy (the options of ``generate``). ``runtime``: any, none, or a name; ``runtime_version``
-    is that of the OCI runtime beneath it.
+    is that of the OCI runtime beneath it. ``generalise_threshold``: distinct names used alike in one directory before one rule
+    stands for them.
     """
 
     runtime: str = "any"
@@ -262,3 +268,5 @@ class Options:
     equivalents: bool = True
     arguments: bool = True
     drop_failing: bool = False
+    generalise: bool = True
+    generalise_threshold: int = GENERALISE_THRESHOLD

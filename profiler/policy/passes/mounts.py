@@ -1,0 +1,46 @@
+"""Changes of the mount tree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from profiler.policy.model import MountRule, Options, Policy
+from profiler.policy.passes.places import pattern_for
+from profiler.policy.passes.processes import who
+from profiler.policy.patterns import literal
+from profiler.trace.model import Trace
+
+_TARGET_WORDS = ("make", "list", "read")
+"""Accesses by which a mount point may stand in the file rules."""
+
+
+def mounts(policy: Policy, trace: Trace, options: Options) -> Policy:
+    """One rule for each change that succeeded; targets and sources are patterns."""
+    if not trace.has_files:
+        return policy
+    found: dict[tuple[str, str | None, str | None, str | None, tuple[str, ...]], tuple[set[int], int]] = {}
+    for row in trace.mounts:
+        if not row.results.get("ok"):
+            continue
+        target = None if row.target is None else pattern_for(policy, row.target, _TARGET_WORDS)
+        if row.source is None:
+            source = None
+        else:
+            source = pattern_for(policy, row.source, _TARGET_WORDS) if row.source.startswith("/") else literal(row.source)
+        key = (row.operation, source, target, row.filesystem, tuple(sorted(set(row.flags))))
+        programs, uses = found.get(key, (set(), 0))
+        found[key] = (programs | row.programs, uses + row.results["ok"])
+    rules = [MountRule(*key, because=(f"observed ({who(trace, *item)})",)) for key, item in found.items()]
+
+    def order(rule: MountRule) -> tuple[object, ...]:
+        return (
+            rule.operation,
+            rule.target or "",
+            rule.source or "",
+            rule.filesystem or "",
+            rule.flags,
+            rule.target is None,
+            rule.source is None,
+        )
+
+    return replace(policy, mounts=tuple(sorted(rules, key=order)))

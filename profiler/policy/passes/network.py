@@ -1,0 +1,72 @@
+"""Sockets of each sort, with the ports and addresses that tell something of the next run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from profiler.policy.model import Options, Policy, SocketRule
+from profiler.policy.passes.places import pattern_for
+from profiler.policy.passes.processes import who
+from profiler.policy.patterns import literal
+from profiler.trace.model import SOCKET_OPERATIONS, Socket, Trace
+
+REFUSALS = frozenset({"EACCES", "EAFNOSUPPORT", "EPERM", "EPROTONOSUPPORT", "EPROTOTYPE", "ESOCKTNOSUPPORT"})
+"""Errors that say that sockets of this sort, or this use of them, are not to be had. Every other (EINPROGRESS, ECONNREFUSED, ...)
+comes from the network, after the kernel allowed the use."""
+
+EPHEMERAL = range(32768, 61000)
+"""Ports the kernel gives to clients: the default of net.ipv4.ip_local_port_range (ip(7))."""
+
+_PEERS = frozenset({"connect", "send"})
+
+
+def used(row: Socket) -> bool:
+    """Whether the kernel allowed the operation at least once."""
+    return any(number and result not in REFUSALS for result, number in row.results.items())
+
+
+@dataclass
+class _Sort:
+    operations: set[str] = field(default_factory=set)
+    programs: set[int] = field(default_factory=set)
+    uses: int = 0
+    ports: dict[str, set[int]] = field(default_factory=dict)
+    addresses: dict[str, set[str]] = field(default_factory=dict)
+
+
+def _in_order(operations: Iterable[str]) -> list[str]:
+    order = {word: index for index, word in enumerate(SOCKET_OPERATIONS)}
+    return sorted(operations, key=lambda word: (order.get(word, len(order)), word))
+
+
+def network(policy: Policy, trace: Trace, options: Options) -> Policy:
+    """One rule for each (family, type, protocol) that was used. Peers' ports that a client was given are left out."""
+    if not trace.has_files:
+        return policy
+    sorts: dict[tuple[str, str, int], _Sort] = {}
+    for row in trace.sockets:
+        if not used(row):
+            continue
+        item = sorts.setdefault((row.family, row.type, row.protocol), _Sort())
+        item.operations.add(row.operation)
+        item.programs |= row.programs
+        item.uses += sum(row.results.values())
+        if row.port is not None and not (row.operation in _PEERS and row.port in EPHEMERAL):
+            item.ports.setdefault(row.operation, set()).add(row.port)
+        if row.address is not None:
+            pattern = literal(row.address) if row.address.startswith("@") else pattern_for(policy, row.address, {"bind", "connect"})
+            item.addresses.setdefault(row.operation, set()).add(pattern)
+    rules = tuple(
+        SocketRule(
+            family=family,
+            type=kind,
+            protocol=protocol,
+            operations=tuple(_in_order(item.operations)),
+            because=(f"observed ({who(trace, item.programs, item.uses)})",),
+            ports=tuple((word, tuple(sorted(item.ports[word]))) for word in _in_order(item.ports)),
+            addresses=tuple((word, tuple(sorted(item.addresses[word]))) for word in _in_order(item.addresses)),
+        )
+        for (family, kind, protocol), item in sorted(sorts.items())
+    )
+    return replace(policy, sockets=rules)

@@ -1,0 +1,55 @@
+"""Which directories may be opened as a whole, and which never (tiers.yaml)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TIERS = ("guarded", "kernel", "installed", "data", "temporary")
+BY_DIRECTORY = frozenset({"installed", "data", "temporary"})
+"""Tiers in which directory rules may come."""
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@cache
+def _data() -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = yaml.load(Path(__file__).with_name("tiers.yaml").read_text(encoding="utf-8"), Loader=_Loader)
+    return found
+
+
+@cache
+def _entries() -> Mapping[str, str]:
+    return {path: tier for tier in TIERS for path in _data()[tier]}
+
+
+def prefixes(path: str) -> list[str]:
+    """The path and the directories above it, the longest first, without ``/`` itself."""
+    found = []
+    while path.strip("/"):
+        found.append(path)
+        path = path.rpartition("/")[0]
+    return found
+
+
+def tier_of(path: str) -> tuple[str, str]:
+    """Tier of a path (or of a pattern: a class is no name), and the entry that says so: empty where none does."""
+    entries = _entries()
+    for prefix in prefixes(path):
+        if prefix in entries:
+            return entries[prefix], prefix
+    return "guarded", ""
+
+
+def is_library_place(path: str) -> bool:
+    """Whether a path lies where shared libraries are."""
+    return not _libraries().isdisjoint(prefixes(path))
+
+
+@cache
+def _libraries() -> frozenset[str]:
+    return frozenset(_data()["libraries"])
