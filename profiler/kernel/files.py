@@ -14,11 +14,12 @@ AT_SYMLINK_FOLLOW = 0x400
 AT_EMPTY_PATH = 0x1000
 """include/uapi/linux/fcntl.h"""
 
-CONDITIONS = ("how", "creat", "handle", "executable", "flock", "fcntl_lock")
+CONDITIONS = ("how", "creat", "handle", "executable", "protected", "flock", "fcntl_lock")
 """``how``: the flags argument points to a struct open_how, which begins with them (openat2(2)). ``creat``: the flags are
 those of creat(2). ``handle``: only the opened descriptor tells the file. ``executable``: the protection in argument 2 has PROT_EXEC and the
-mapping is of a file (no MAP_ANONYMOUS in argument 3). ``flock``: the operation in argument 1 takes a lock. ``fcntl_lock``: the command in
-argument 1 is F_SETLK, F_SETLKW, F_OFD_SETLK or F_OFD_SETLKW (or its 64-bit form) and the struct flock takes a lock."""
+mapping is of a file (no MAP_ANONYMOUS in argument 3). ``protected``: the protection in argument 2 has PROT_EXEC and the memory at argument
+0, argument 1 bytes of it, maps a file. ``flock``: the operation in argument 1 takes a lock. ``fcntl_lock``: the command
+in argument 1 is F_SETLK, F_SETLKW, F_OFD_SETLK or F_OFD_SETLKW (or its 64-bit form) and the struct flock takes a lock."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ def file_uses() -> Mapping[str, tuple[FileUse, ...]]:
 O_ACCMODE, O_WRONLY, O_RDWR = 3, 1, 2
 O_CREAT, O_TRUNC, O_APPEND = 0o100, 0o1000, 0o2000
 O_PATH = 0o10000000
+O_UNNAMED = 0o20000000
+"""__O_TMPFILE: what O_TMPFILE has beside O_DIRECTORY, whose bit differs between machines."""
+O_NOFOLLOW = {"x86_64": 0o400000, "i386": 0o400000, "x32": 0o400000, "aarch64": 0o100000, "arm": 0o100000}
+"""By ABI; arch/arm64/include/uapi/asm/fcntl.h, arch/arm's of the same name."""
 CREAT_FLAGS = O_CREAT | O_WRONLY | O_TRUNC
 
 
@@ -62,8 +67,29 @@ def open_accesses(flags: int) -> tuple[str, ...]:
     found = ["read"] if mode != O_WRONLY else []
     if mode:
         found.append("append" if flags & O_APPEND else "write")
-    if flags & O_CREAT:
+    if flags & (O_CREAT | O_UNNAMED):
         found.append("create")
     if flags & O_TRUNC:
         found.append("truncate")
     return tuple(found)
+
+
+_MET = {
+    "connect": frozenset({"EINPROGRESS"}),
+    "accept": frozenset({"EAGAIN", "EINTR"}),
+    "send": frozenset({"EAGAIN", "EINTR"}),
+    "receive": frozenset({"EAGAIN", "EINTR"}),
+    # A lock that another holds: EACCES is the older word for it (fcntl(2)), but Linux never says it, and security modules do.
+    "lock": frozenset({"EAGAIN", "EINTR"}),
+    # The file was found: it has no such attribute, or its file system has none, or the buffer is too short (getxattr(2)).
+    "look": frozenset({"ENODATA", "ENOTSUP", "ERANGE", "E2BIG"}),
+}
+"""Errors of a call that was let through: what it asked for was allowed, only there was nothing to do."""
+
+NO_USE = frozenset({"EFAULT", "ENOSYS", "EBADF"})
+"""Errors of calls that got to no file at all: they leave no row."""
+
+
+def allowed(word: str, errno_name: str) -> bool:
+    """Whether a use (a word of FILE_ACCESSES or SOCKET_OPERATIONS) that ended with this error, or with ``ok``, counts as ``ok``."""
+    return errno_name == "ok" or errno_name in _MET.get(word, ())

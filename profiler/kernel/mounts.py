@@ -1,0 +1,82 @@
+"""What a call that changes the mount tree does. The data are mounts.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from profiler.kernel.data import load
+
+_MAGIC_MASK, _MAGIC = 0xFFFF0000, 0xC0ED0000  # MS_MGC_MSK, MS_MGC_VAL: dropped by fs/namespace.c path_mount
+
+
+@dataclass(frozen=True)
+class MountCall:
+    """Positions of a call's arguments. ``source`` and ``target``: texts, each with the position of the directory descriptor it starts
+    from, if any; ``filesystem``: the name of the type; ``flags``, with the table of their names, ``words``.
+    """
+
+    source: int | None = None
+    source_at: int | None = None
+    target: int | None = None
+    target_at: int | None = None
+    filesystem: int | None = None
+    flags: int | None = None
+    words: str = ""
+
+
+@cache
+def _data() -> tuple[dict[str, MountCall], dict[str, dict[str, int]]]:
+    rows = load("mounts.yaml")
+    return {name: MountCall(**row) for name, row in rows["calls"].items()}, rows["flags"]
+
+
+def mount_calls() -> dict[str, MountCall]:
+    """Syscall name to where its arguments are."""
+    return _data()[0]
+
+
+def operation(call: str, flags: int) -> tuple[str, tuple[str, ...]] | None:
+    """(word of trace.model.Mount.operation, sorted names of the flags) of a call with these flags, None when it changes no mount.
+
+    Flags that the word says already are left out (MS_BIND and MS_REC of ``bind`` and ``rbind``, MS_MOVE, MS_REMOUNT), so a ``bind``
+    among the flags of ``remount`` means that only the mount itself changes. Of ``propagation`` all are kept. The order of the
+    questions is path_mount's (fs/namespace.c).
+    """
+    row = mount_calls()[call]
+    words = _data()[1].get(row.words, {})
+    if call != "mount":
+        if call == "open_tree" and not flags & words["clone"]:
+            return None  # opens, as O_PATH does
+        return "umount" if call == "umount2" else call, _names(words, flags)
+    if flags & _MAGIC_MASK == _MAGIC:
+        flags &= ~_MAGIC_MASK
+    flags &= ~words["silent"]
+    if flags & words["remount"]:
+        return "remount", _names(words, flags & ~words["remount"])
+    if flags & words["bind"]:
+        rest = flags & ~(words["bind"] | words["rec"])
+        return "rbind" if flags & words["rec"] else "bind", _names(words, rest)
+    if flags & (words["shared"] | words["private"] | words["slave"] | words["unbindable"]):
+        return "propagation", _names(words, flags)
+    if flags & words["move"]:
+        return "move", _names(words, flags & ~words["move"])
+    return "mount", _names(words, flags)
+
+
+def source_is_path(word: str) -> bool:
+    """Whether the source of an operation is a path of the mount tree, to be resolved, rather than a name."""
+    return word in {"bind", "rbind", "move", "pivot_root", "move_mount", "open_tree"}
+
+
+def source_matters(word: str) -> bool:
+    """Whether the kernel looks at the source (and the type) of an operation at all: mount(2)."""
+    return word not in {"remount", "propagation"}
+
+
+def _names(words: dict[str, int], flags: int) -> tuple[str, ...]:
+    known = sorted(name for name, bit in words.items() if flags & bit == bit)
+    rest = flags
+    for name in known:
+        rest &= ~words[name]
+    return (*known, *((hex(rest),) if rest else ()))

@@ -1,0 +1,92 @@
+"""Which calls use files, and what their flags and results say."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from profiler.kernel.abi import ABIS
+from profiler.kernel.errno import number_of
+from profiler.kernel.files import _MET, CONDITIONS, NO_USE, O_NOFOLLOW, O_UNNAMED, FileUse, allowed, file_uses, open_accesses
+from profiler.kernel.signals import signal_name
+from profiler.kernel.syscalls import known_names
+from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, SOCKET_OPERATIONS
+
+EVERY = [(name, use) for name, uses in file_uses().items() for use in uses]
+
+
+@pytest.mark.parametrize(("name", "use"), EVERY, ids=lambda value: value if isinstance(value, str) else value.access)
+def test_uses_are_whole(name: str, use: FileUse) -> None:
+    assert name in known_names()
+    assert use.access in {*FILE_ACCESSES, "open", "existing"}
+    assert use.only is None or use.only in CONDITIONS
+    assert use.make is None or use.make == "mode" or use.make in FILE_KINDS
+    assert use.path is not None or use.fd is not None or use.only == "protected"
+    positions = [value for value in (use.path, use.at, use.fd, use.flags, use.mode) if value is not None]
+    assert all(0 <= value <= 5 for value in positions)
+    assert (use.make == "mode") == (use.mode is not None)
+    if use.at is not None:
+        assert use.path == use.at + 1
+
+
+def test_every_access_has_a_call() -> None:
+    assert {use.access for _, use in EVERY} >= set(FILE_ACCESSES) - {"read", "write", "append", "create", "bind", "connect"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (os.O_RDONLY, "read"),
+        (os.O_WRONLY, "write"),
+        (os.O_RDWR, "read write"),
+        (os.O_ACCMODE, "read write"),
+        (os.O_WRONLY | os.O_APPEND, "append"),
+        (os.O_RDONLY | os.O_APPEND, "read"),
+        (os.O_RDWR | os.O_APPEND | os.O_CREAT, "read append create"),
+        (os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "write create truncate"),
+        (os.O_RDONLY | os.O_TRUNC, "read truncate"),
+        (os.O_TMPFILE | os.O_RDWR, "read write create"),
+        (os.O_DIRECTORY, "read"),
+        (os.O_PATH | os.O_RDWR | os.O_CREAT, ""),
+    ],
+)
+def test_open_accesses(flags: int, words: str) -> None:
+    assert " ".join(open_accesses(flags)) == words
+
+
+def test_flags_of_this_machine() -> None:
+    assert O_UNNAMED == os.O_TMPFILE & ~os.O_DIRECTORY
+    assert set(O_NOFOLLOW) == set(ABIS)
+    assert os.O_NOFOLLOW in O_NOFOLLOW.values()
+
+
+def test_allowed() -> None:
+    assert allowed("read", "ok")
+    assert allowed("connect", "EINPROGRESS")
+    assert allowed("lock", "EAGAIN")
+    assert allowed("receive", "EAGAIN")
+    assert allowed("look", "ENODATA")
+    assert not allowed("look", "ENOENT")
+    assert not allowed("connect", "ECONNREFUSED")
+    assert not allowed("read", "EINPROGRESS")
+    assert not allowed("lock", "EACCES")
+
+
+def test_words_of_allowed_exist() -> None:
+    assert set(_MET) <= {*FILE_ACCESSES, *SOCKET_OPERATIONS}
+    assert all(number_of(name) for names in _MET.values() for name in names)
+    assert all(number_of(name) for name in NO_USE)
+
+
+def test_signal_names() -> None:
+    assert signal_name(signal.SIGTERM) == "TERM"
+    assert signal_name(0) == "0"
+    assert signal_name(32) == "RTMIN"
+    assert signal_name(35) == "RTMIN+3"
+    assert signal_name(64) == "RTMIN+32"
+    assert signal_name(99) == "99"
+    assert signal_name(signal.SIGABRT) == "ABRT"
+    assert signal_name(signal.SIGCHLD) == "CHLD"
+    assert signal_name(signal.SIGIO) == "IO"
