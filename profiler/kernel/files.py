@@ -48,8 +48,6 @@ def file_uses() -> Mapping[str, tuple[FileUse, ...]]:
 O_ACCMODE, O_WRONLY, O_RDWR = 3, 1, 2
 O_CREAT, O_TRUNC, O_APPEND = 0o100, 0o1000, 0o2000
 O_PATH = 0o10000000
-O_UNNAMED = 0o20000000
-"""__O_TMPFILE: what O_TMPFILE has beside O_DIRECTORY, whose bit differs between machines."""
 O_NOFOLLOW = {"x86_64": 0o400000, "i386": 0o400000, "x32": 0o400000, "aarch64": 0o100000, "arm": 0o100000}
 """By ABI; arch/arm64/include/uapi/asm/fcntl.h, arch/arm's of the same name."""
 CREAT_FLAGS = O_CREAT | O_WRONLY | O_TRUNC
@@ -67,7 +65,7 @@ def open_accesses(flags: int) -> tuple[str, ...]:
     found = ["read"] if mode != O_WRONLY else []
     if mode:
         found.append("append" if flags & O_APPEND else "write")
-    if flags & (O_CREAT | O_UNNAMED):
+    if flags & O_CREAT:
         found.append("create")
     if flags & O_TRUNC:
         found.append("truncate")

@@ -39,9 +39,7 @@ def mount_calls() -> dict[str, MountCall]:
 def operation(call: str, flags: int) -> tuple[str, tuple[str, ...]] | None:
     """(word of trace.model.Mount.operation, sorted names of the flags) of a call with these flags, None when it changes no mount.
 
-    Flags that the word says already are left out (MS_BIND and MS_REC of ``bind`` and ``rbind``, MS_MOVE, MS_REMOUNT), so a ``bind``
-    among the flags of ``remount`` means that only the mount itself changes. Of ``propagation`` all are kept. The order of the
-    questions is path_mount's (fs/namespace.c).
+    The order of the questions is path_mount's (fs/namespace.c).
     """
     row = mount_calls()[call]
     words = _data()[1].get(row.words, {})
@@ -51,17 +49,16 @@ def operation(call: str, flags: int) -> tuple[str, tuple[str, ...]] | None:
         return "umount" if call == "umount2" else call, _names(words, flags)
     if flags & _MAGIC_MASK == _MAGIC:
         flags &= ~_MAGIC_MASK
-    flags &= ~words["silent"]
-    if flags & words["remount"]:
-        return "remount", _names(words, flags & ~words["remount"])
-    if flags & words["bind"]:
-        rest = flags & ~(words["bind"] | words["rec"])
-        return "rbind" if flags & words["rec"] else "bind", _names(words, rest)
-    if flags & (words["shared"] | words["private"] | words["slave"] | words["unbindable"]):
-        return "propagation", _names(words, flags)
-    if flags & words["move"]:
-        return "move", _names(words, flags & ~words["move"])
-    return "mount", _names(words, flags)
+    names = _names(words, flags & ~words["silent"])
+    for bits, word in (
+        (words["remount"], "remount"),
+        (words["bind"], "rbind" if flags & words["rec"] else "bind"),
+        (words["shared"] | words["private"] | words["slave"] | words["unbindable"], "propagation"),
+        (words["move"], "move"),
+    ):
+        if flags & bits:
+            return word, names
+    return "mount", names
 
 
 def source_is_path(word: str) -> bool:
