@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from profiler.errors import InputError
+from profiler.trace.collection import no_collection
 from profiler.trace.model import (
     ARGUMENT_VALUES_MAX,
     FILES_FEATURE,
@@ -35,6 +36,7 @@ from profiler.trace.model import (
 Use = TypeVar("Use", File, Socket, Signal, Inspection, Mount)
 
 
+@no_collection()
 def merge(traces: Sequence[Trace]) -> Trace:
     """One trace from several of the same architecture. Raises InputError for none, or for two architectures."""
     if not traces:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from profiler.errors import InputError
 from profiler.files import write_atomic
+from profiler.trace.collection import no_collection
 from profiler.trace.model import (
     FILE_ACCESSES,
     FILE_KINDS,
@@ -72,13 +71,10 @@ def to_dict(trace: Trace) -> dict[str, Any]:
     }
 
 
+@no_collection()
 def dumps(trace: Trace) -> str:
     """The file's text. Bytes that are not UTF-8 (file names may hold any) stand as lone surrogates, ``\\udcXX`` (PEP 383)."""
-    with _no_collection():
-        return _dumps(to_dict(trace))
-
-
-def _dumps(document: dict[str, Any]) -> str:
+    document = to_dict(trace)
     row_text = json.JSONEncoder(sort_keys=True, ensure_ascii=True).encode
     members = []
     for name in sorted(document):
@@ -113,15 +109,15 @@ def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES) -> bytes:
     return data
 
 
+@no_collection()
 def loads(data: bytes, name: str) -> Trace:
     """Parse the text of a trace; ``name`` is for messages. Raises InputError."""
-    with _no_collection():
-        try:
-            document = json.loads(data, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise InputError(f"{name} is not a trace: not JSON ({reason[:120]})") from error
-        return from_dict(document, name)
+    try:
+        document = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InputError(f"{name} is not a trace: not JSON ({reason[:120]})") from error
+    return from_dict(document, name)
 
 
 def from_dict(document: object, name: str = "trace") -> Trace:
@@ -134,18 +130,6 @@ def from_dict(document: object, name: str = "trace") -> Trace:
             raise InputError(f"{name} has schema {schema[:40]!r}, this profgen reads {SCHEMA}; use a newer profgen")
         raise InputError(f"{name} is not a trace: its schema is {schema[:40]!r}, not {SCHEMA}")
     return _Reader(name).trace(document)
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without garbage collection, which takes half the time where many objects are made and none is part of a cycle."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _no_constant(word: str) -> NoReturn:

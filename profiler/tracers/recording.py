@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.syscalls import name_of
+from profiler.trace.collection import no_collection
 from profiler.trace.merge import CHAINS_MAX
 from profiler.trace.model import (
     ARGUMENT_VALUES_MAX,
@@ -310,6 +311,7 @@ class Recording:
         name = name_of(abi, number) or f"syscall_{number}"
         return name if abi == self.native else f"{abi}:{name}"
 
+    @no_collection()
     def trace(self, meta: Meta, programs: Iterable[Program] | None = None) -> Trace:
         """The finished trace, programs sorted and rows summed over programs.
 
