@@ -34,7 +34,7 @@ DIGITS = 4
 _UUID = re.compile(rf"(?<![0-9A-Za-z]){CLASSES['uuid'].regex}(?![0-9A-Za-z])")
 _DATE = re.compile(rf"(?<![0-9]){CLASSES['date'].regex}(?![0-9])")
 _HEX = re.compile(rf"(?<![0-9A-Za-z]){CLASSES['hex'].regex}(?![0-9A-Za-z])")
-_NUMBER = re.compile("[0-9]{1,20}(?![0-9])")
+_NUMBER = re.compile("(?<![0-9])[0-9]{1,20}(?![0-9])")
 _LIBRARY = re.compile(rf"(?P<name>.+\.so\.){CLASSES['version'].regex}\Z", re.DOTALL)
 _READING = frozenset({"read", "map", "execute", "lock", "readlink"})
 

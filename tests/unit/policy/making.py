@@ -12,7 +12,22 @@ from hypothesis import strategies as st
 
 from profiler.kernel.arguments import recorded_names, spec_for
 from profiler.kernel.syscalls import names_of, number_of
-from profiler.trace.model import Arguments, Capability, Meta, Program, Results, Syscall, Trace
+from profiler.trace.model import (
+    FILES_FEATURE,
+    Arguments,
+    Capability,
+    Exec,
+    File,
+    Inspection,
+    Meta,
+    Mount,
+    Program,
+    Results,
+    Signal,
+    Socket,
+    Syscall,
+    Trace,
+)
 
 Values = Iterable[tuple[int, ...]]
 
@@ -82,6 +97,50 @@ def trace(*syscalls: Syscall, capabilities: Sequence[Capability] = (), **meta: A
         "last_new": 0.5,
     }
     return Trace(Meta(**{**defaults, **meta}), (Program("/usr/sbin/app", executions=1),), syscalls, tuple(capabilities))
+
+
+PROGRAMS = (
+    Program("/usr/sbin/app", executions=1),
+    Program("/bin/sh", executions=1),
+    Program("/usr/bin/tool", "/usr/bin/python3.11", executions=1),
+)
+
+
+def file(path: str, access: str = "read", results: Mapping[str, int] | str = "ok", **fields: Any) -> File:
+    """A use of a path that is not the user's own, unless ``own`` says so."""
+    own = fields.pop("own", access in ("create", "make"))
+    defaults: dict[str, Any] = {
+        "kind": "file",
+        "state": "linked",
+        "results": {results: 1} if isinstance(results, str) else dict(results),
+        "owner": frozenset({"self" if own else "other"}),
+        "programs": frozenset({0}),
+        "first": 0.0,
+        "last": 1.0,
+    }
+    return File(path=path, access=access, **{**defaults, **fields})
+
+
+def uses(path: str, words: str, **fields: Any) -> list[File]:
+    """Several uses of one path, each word an access."""
+    return [file(path, word, **fields) for word in words.split()]
+
+
+def touching(
+    *files: File,
+    sockets: Sequence[Socket] = (),
+    signals: Sequence[Signal] = (),
+    inspections: Sequence[Inspection] = (),
+    mounts: Sequence[Mount] = (),
+    execs: Sequence[Exec] = (),
+    syscalls: Sequence[Syscall] = (),
+    **meta: Any,
+) -> Trace:
+    """A trace of a recording that watched files."""
+    plain = trace(*syscalls, **{"features": (FILES_FEATURE,), **meta})
+    return Trace(
+        plain.meta, PROGRAMS, plain.syscalls, (), tuple(execs), files, tuple(sockets), tuple(signals), tuple(inspections), tuple(mounts)
+    )
 
 
 PLAIN = sorted(names_of("x86_64") - recorded_names())

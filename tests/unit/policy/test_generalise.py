@@ -1,0 +1,417 @@
+"""What becomes of paths: every class, every tier, every reason for a directory rule, and what is never widened."""
+
+from __future__ import annotations
+
+import random
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.policy.making import file, touching, uses
+
+from profiler.policy.derive import derive
+from profiler.policy.model import PATHS_MAX, FileRule, Options
+from profiler.policy.passes.generalise import _looks_random
+from profiler.policy.patterns import is_literal, matches
+from profiler.policy.tiers import tier_of
+from profiler.trace.model import File
+
+WIDE = Options(runtime="none")
+UUID = "123e4567-e89b-12d3-a456-426614174000"
+MD5 = "0123456789abcdef" * 2
+
+
+def rules_of(*files: File, options: Options = WIDE, **meta: Any) -> dict[str, FileRule]:
+    found = derive(touching(*files, **meta), options).files
+    assert len({rule.pattern for rule in found}) == len(found)
+    return {rule.pattern: rule for rule in found}
+
+
+def patterns(*files: File, **meta: Any) -> set[str]:
+    return set(rules_of(*files, **meta))
+
+
+def made(path: str, words: str = "create write", **fields: Any) -> list[File]:
+    return uses(path, words, own=True, **fields)
+
+
+# Tiers.
+
+
+@pytest.mark.parametrize(
+    ("path", "tier"),
+    [
+        ("/etc/nginx/conf.d", "guarded"),
+        ("/run/secrets/x", "guarded"),
+        ("/run/app", "data"),
+        ("/running/app", "guarded"),
+        ("/dev/shm/x", "temporary"),
+        ("/dev/sda", "guarded"),
+        ("/proc/sys", "kernel"),
+        ("/usr/bin", "guarded"),
+        ("/usr/lib/x", "installed"),
+        ("/usr/libexec/x", "guarded"),
+        ("/somewhere/else", "guarded"),
+        ("/", "guarded"),
+        ("{home}/x", "guarded"),
+        ("/var/lib/docker/x", "guarded"),
+        ("/var/lib/{uuid}/x", "data"),
+        ("/tmp", "temporary"),
+    ],
+)
+def test_tiers(path: str, tier: str) -> None:
+    assert tier_of(path)[0] == tier
+
+
+GUARDED = [
+    "/etc/app",
+    "/proc/sys/app",
+    "/sys/app",
+    "/root/app",
+    "/home/anna/app",
+    "/run/secrets",
+    "/var/run/secrets/x",
+    "/boot/app",
+    "/dev/app",
+]
+GUARDED += ["/usr/bin", "/bin", "/sbin", "/usr/sbin", "/usr/local/bin", "/elsewhere/app", "/var/lib/docker/app"]
+
+
+@pytest.mark.parametrize("directory", GUARDED)
+@pytest.mark.parametrize("words", ["read", "read write create"])
+def test_never_by_directory(directory: str, words: str) -> None:
+    names = [f"{a}{b}" for a in "abcdef" for b in "pqrst"]
+    files = [row for name in names for row in uses(f"{directory}/{name}", words, own=True)]
+    listing = uses(directory, "read list", kind="directory", own=True)
+    trees = [row for sub in "xyzw" for name in names for row in uses(f"{directory}/{sub}/{name}", words, own=True)]
+    found = rules_of(*files, *listing, *trees, runs=2)
+    assert not any("{name}" in pattern or "{tree}" in pattern for pattern in found)
+    assert len(found) == len(names) * 5 + 1
+
+
+def test_two_files_in_etc_stay_two_rules() -> None:
+    files = [*uses("/etc/a.conf", "read write"), *uses("/etc/b.conf", "read write")]
+    rules = rules_of(*files)
+    assert set(rules) == {"/etc/a.conf", "/etc/b.conf"}
+    assert all(rule.opens == "" and rule.paths == () for rule in rules.values())
+
+
+# Classes.
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        # everywhere, only used
+        (f"/etc/app/{UUID}.json", "/etc/app/{uuid}.json"),
+        (f"/etc/app/x-{UUID.upper()}/y", "/etc/app/x-{uuid}/y"),
+        (f"/usr/share/app/main.{MD5}.js", "/usr/share/app/main.{hex}.js"),
+        (f"/dev/mapper/{MD5}", "/dev/mapper/{hex}"),
+        ("/etc/app/2026-01-31.conf", "/etc/app/2026-01-31.conf"),
+        ("/etc/app/port1234.conf", "/etc/app/port1234.conf"),
+        ("/etc/ssl/certs/5ed36f99.0", "/etc/ssl/certs/5ed36f99.0"),
+        ("/usr/share/i18n/charmaps/ISO-8859-1.gz", "/usr/share/i18n/charmaps/ISO-8859-1.gz"),
+        ("/usr/share/x/aB3dE9", "/usr/share/x/aB3dE9"),
+        ("/etc/deadbeefdeadbeef", "/etc/deadbeefdeadbeef"),
+        ("/etc/x" + MD5, "/etc/x" + MD5),
+        # data, only used
+        ("/var/log/app/2026-01-31.log", "/var/log/app/{date}.log"),
+        ("/var/log/app/20260131T235959-5.log", "/var/log/app/{date}-5.log"),
+        ("/var/lib/postgresql/15/main/base/16384/2619_fsm", "/var/lib/postgresql/15/main/base/{digits}/{digits}_fsm"),
+        ("/var/lib/postgresql/15/main/pg_wal/000000010000000000000001", "/var/lib/postgresql/15/main/pg_wal/{hex}"),
+        ("/var/lib/app/20261301", "/var/lib/app/{digits}"),
+        ("/var/lib/app/v2/x1", "/var/lib/app/v2/x1"),
+        ("/srv/repo/objects/ab/" + "c1" * 19, "/srv/repo/objects/ab/{hex}"),
+        ("/var/lib/app/" + "1" * 30, "/var/lib/app/" + "1" * 30),
+        # libraries
+        ("/usr/lib/x86_64-linux-gnu/libz.so.1.2.13", "/usr/lib/x86_64-linux-gnu/libz.so.{version}"),
+        ("/lib/ld-linux.so.2", "/lib/ld-linux.so.{version}"),
+        ("/usr/lib/x86_64-linux-gnu/gconv/ISO8859-1.so", "/usr/lib/x86_64-linux-gnu/gconv/ISO8859-1.so"),
+        ("/usr/lib/python3.11/os.py", "/usr/lib/python3.11/os.py"),
+        ("/usr/share/perl/5.36.0/x.pm", "/usr/share/perl/5.36.0/x.pm"),
+        ("/srv/libz.so.1.2.13", "/srv/libz.so.1.2.13"),
+        # kept as they are
+        ("/tmp/settings", "/tmp/settings"),
+        ("/tmp/given.aB3dE9", "/tmp/given.aB3dE9"),
+        ("/", "/"),
+    ],
+)
+def test_names_only_used(path: str, pattern: str) -> None:
+    assert patterns(file(path)) == {pattern}
+    assert matches(pattern, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("/etc/app/2026-01-31.conf", "/etc/app/{date}.conf"),
+        ("/etc/app/port1234.conf", "/etc/app/port{digits}.conf"),
+        ("/opt/app/run/worker20817.sock", "/opt/app/run/worker{digits}.sock"),
+        ("/opt/app/run/worker7.sock", "/opt/app/run/worker7.sock"),
+        ("/run/postgresql/.s.PGSQL.5432.lock", "/run/postgresql/.s.PGSQL.{digits}.lock"),
+    ],
+)
+def test_names_the_workload_makes(path: str, pattern: str) -> None:
+    assert patterns(*made(path)) == {pattern}
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("/etc/sedaB3dE9", "/etc/sed{random}"),
+        ("/etc/app/x.aB3dE9", "/etc/app/x.{random}"),
+        ("/var/lib/app/temp-17.rdb", "/var/lib/app/temp-{digits}.rdb"),
+        ("/srv/upload_qWeRtY.txt", "/srv/upload_{random}.txt"),
+        ("/srv/tmpabcdefgh", "/srv/tmp{random}"),
+        ("/srv/tmp.abcdefghij", "/srv/tmp.{random}"),
+        ("/srv/settings.socket", "/srv/settings.socket"),
+        ("/srv/README", "/srv/README"),
+    ],
+)
+@pytest.mark.parametrize("words", ["create write remove", "create write rename_from"])
+def test_names_made_and_taken_away(path: str, pattern: str, words: str) -> None:
+    assert patterns(*made(path, words)) == {pattern}
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("/tmp/php-aB3dE9", "/tmp/php-{random}"),
+        ("/tmp/phpaB3dE9", "/tmp/php{random}"),
+        ("/tmp/tmpab_defgh.sock", "/tmp/tmp{random}.sock"),
+        ("/tmp/tmp.aaaaaaaaaa", "/tmp/tmp.{random}"),
+        ("/dev/shm/sem.aB3dE9", "/dev/shm/sem.{random}"),
+        ("/tmp/settings.socket", "/tmp/settings.socket"),
+    ],
+)
+def test_temporary_names_left_behind(path: str, pattern: str) -> None:
+    rule = rules_of(*made(path))[pattern]
+    assert rule.owner
+    assert rule.paths == (() if is_literal(pattern) else (path,))
+
+
+def test_a_directory_made_gives_its_class_to_all_below() -> None:
+    rules = rules_of(
+        file("/tmp/tmp.aB3dE9xY12", "make", kind="directory"),
+        file("/tmp/tmp.aB3dE9xY12", "remove", kind="directory", own=True),
+        *made("/tmp/tmp.aB3dE9xY12/data"),
+        file("/tmp/tmp.aB3dE9xY12/nothing", "look", "ENOENT"),
+    )
+    assert {pattern: rule.use for pattern, rule in rules.items()} == {
+        "/tmp/tmp.{random}": "needed",
+        "/tmp/tmp.{random}/data": "needed",
+        "/tmp/tmp.{random}/nothing": "missing",
+    }
+
+
+def test_numbered_siblings() -> None:
+    assert patterns(*[file(f"/var/lib/app/part{n}.db") for n in (1, 2)]) == {"/var/lib/app/part1.db", "/var/lib/app/part2.db"}
+    rules = rules_of(*[file(f"/var/lib/app/part{n}.db") for n in (1, 2, 3)])
+    assert rules["/var/lib/app/part{digits}.db"].seen == 3
+    assert len(patterns(*[file(f"/etc/app/part{n}.db") for n in range(9)])) == 9
+    cpus = [file(f"/sys/devices/system/cpu/cpu{n}/online") for n in range(2)]
+    assert patterns(*cpus) == {"/sys/devices/system/cpu/cpu{digits}/online"}
+    assert len(patterns(*[file(f"/dev/tty{n}", kind="char") for n in range(9)])) == 9
+
+
+def test_random_siblings() -> None:
+    names = ["aB3dE9", "xY7zQ2", "Pq8rS4"]
+    assert patterns(*[file(f"/var/cache/x/sess_{name}") for name in names]) == {"/var/cache/x/sess_{random}"}
+    assert len(patterns(*[file(f"/var/cache/x/sess_{name}") for name in names[:2]])) == 2
+    assert patterns(*[file(f"/var/cache/x/sess_{name}", runs=1) for name in names[:2]], runs=2) == {"/var/cache/x/sess_{random}"}
+    assert len(patterns(*[file(f"/var/cache/x/sess_{name}", runs=2) for name in names[:2]], runs=2)) == 2
+    assert len(patterns(*[file(f"/etc/x/sess_{name}") for name in names])) == 3
+
+
+def test_home() -> None:
+    rules = rules_of(file("/home/anna/.config/x", own=True), file("/root/.config/x", own=True), file("/root", own=True, kind="directory"))
+    assert set(rules) == {"{home}/.config/x", "{home}"}
+    assert rules["{home}/.config/x"].owner
+    assert rules["{home}/.config/x"].seen == 2
+    assert rules["{home}/.config/x"].opens == "any user's home directory; seen: 2"
+    # somebody else's home is no variable
+    assert patterns(file("/home/anna/.config/x"), file("/home", own=True), file("/rooted/x", own=True)) == {
+        "/home/anna/.config/x",
+        "/home",
+        "/rooted/x",
+    }
+    assert patterns(file("/root/.x", "read", "ENOENT")) == {"{home}/.x"}
+
+
+def test_executables_and_links_follow() -> None:
+    files = [*made("/tmp/build.aB3dE9/prog", "create write execute map remove"), file("/tmp/build.aB3dE9", "make", kind="directory")]
+    rules = rules_of(*files, file("/tmp/b", "link", existing="/tmp/build.aB3dE9/prog"))
+    assert set(rules) == {"/tmp/build.{random}/prog", "/tmp/build.{random}", "/tmp/b"}
+    assert rules["/tmp/b"].existing == ("/tmp/build.{random}/prog",)
+
+
+@given(st.text(string.ascii_letters + string.digits, min_size=6, max_size=6))
+def test_what_looks_random_is_no_word(text: str) -> None:
+    assert not _looks_random(text.lower()) or any(char.isdigit() for char in text)
+    assert not (text.isalpha() and _looks_random(text.capitalize()))
+
+
+# Directories.
+
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
+WORDS += ["lambda", "mu", "nu", "xi", "omikron", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "digamma"]
+
+
+def in_directory(directory: str, count: int, words: str = "read", **fields: Any) -> list[File]:
+    return [row for name in WORDS[:count] for row in uses(f"{directory}/{name}", words, **fields)]
+
+
+def test_many_files_of_a_directory_become_one_rule() -> None:
+    rules = rules_of(*in_directory("/var/lib/x", 20))
+    assert set(rules) == {"/var/lib/x/{name}"}
+    rule = rules["/var/lib/x/{name}"]
+    assert rule.seen == 20
+    assert rule.paths == tuple(sorted(f"/var/lib/x/{name}" for name in WORDS[:20]))
+    assert rule.opens == "any name in this directory; seen: 20"
+    assert rule.access == ("read",)
+    assert any("10 or more were used alike" in reason for reason in rule.because)
+    assert len(rules_of(*in_directory("/var/lib/x", 25))["/var/lib/x/{name}"].paths) == PATHS_MAX
+    assert len(rules_of(*in_directory("/var/lib/x", 9))) == 9
+
+
+def test_threshold() -> None:
+    files = in_directory("/var/lib/x", 5)
+    assert len(rules_of(*files, options=Options(runtime="none", generalise_threshold=5))) == 1
+    assert len(rules_of(*files, options=Options(runtime="none", generalise_threshold=6))) == 5
+    assert len(rules_of(*in_directory("/var/lib/x", 20), options=Options(runtime="none", generalise=False))) == 20
+
+
+@pytest.mark.parametrize("directory", ["/var/lib", "/usr/share", "/usr/lib/x86_64-linux-gnu", "/run", "/srv", "/opt"])
+def test_not_in_directories_that_many_share(directory: str) -> None:
+    assert len(rules_of(*in_directory(directory, 20))) == 20
+
+
+def test_temporary_directories_themselves_only_for_own_files() -> None:
+    assert set(rules_of(*in_directory("/tmp", 20, "create write", own=True))) == {"/tmp/{name}"}
+    assert len(rules_of(*in_directory("/tmp", 20))) == 20
+
+
+def test_a_listing_and_three_files() -> None:
+    listing = uses("/usr/share/fonts/x", "read list", kind="directory")
+    assert set(rules_of(*listing, *in_directory("/usr/share/fonts/x", 3))) == {"/usr/share/fonts/x", "/usr/share/fonts/x/{name}"}
+    assert len(rules_of(*listing, *in_directory("/usr/share/fonts/x", 2))) == 3
+    assert len(rules_of(*listing, *in_directory("/usr/share/fonts/x", 3, "create write", own=True))) == 4
+
+
+def test_runs_that_differ() -> None:
+    assert set(rules_of(*in_directory("/var/lib/x", 3, runs=1), runs=2)) == {"/var/lib/x/{name}"}
+    assert len(rules_of(*in_directory("/var/lib/x", 3, runs=2), runs=2)) == 3
+    assert len(rules_of(*in_directory("/var/lib/x", 3, runs=1), runs=1)) == 3
+
+
+@pytest.mark.parametrize("words", ["read map", "execute", "read map execute"])
+def test_executables_never_by_directory(words: str) -> None:
+    files = in_directory("/opt/app/bin", 25, words)
+    assert len(rules_of(*files, *in_directory("/opt/app/x/y", 25, words), runs=2)) == 50
+
+
+def test_writing_only_where_the_workload_makes_files() -> None:
+    assert len(rules_of(*in_directory("/var/lib/x", 20, "read write"))) == 20
+    rules = rules_of(*in_directory("/var/lib/x", 20, "read write"), file("/var/lib/x/new", "create"))
+    assert rules["/var/lib/x/{name}"].access == ("read", "write")
+    assert "/var/lib/x/new" in rules, "creating was seen of one name only"
+
+
+def test_what_needs_more_stays_apart() -> None:
+    rules = rules_of(*in_directory("/var/lib/x", 20), *uses("/var/lib/x/journal", "read write"), *uses("/var/lib/x/tool", "read map"))
+    assert rules["/var/lib/x/{name}"].access == ("read",)
+    assert set(rules) == {"/var/lib/x/{name}", "/var/lib/x/journal", "/var/lib/x/tool"}
+
+
+def test_own_files_do_not_open_those_of_others() -> None:
+    own = in_directory("/var/lib/x", 12, "create write", own=True)
+    others = [file(f"/var/lib/x/other-{name}", "write") for name in WORDS[:11]]
+    rules = rules_of(*own, *others)
+    assert rules["/var/lib/x/{name}"].owner
+    assert len(rules) == 12
+
+
+def test_trees() -> None:
+    zones = [row for place in ("Africa", "America", "Asia", "Europe") for row in in_directory(f"/usr/share/zoneinfo/{place}", 6)]
+    listings = [file(f"/usr/share/zoneinfo/{place}", word, kind="directory") for place in ("Africa", "Asia") for word in ("read", "list")]
+    rules = rules_of(*zones, *listings, file("/usr/share/zoneinfo/tzdata"))
+    assert set(rules) == {"/usr/share/zoneinfo/{tree}"}
+    assert rules["/usr/share/zoneinfo/{tree}"].seen == 27
+    assert rules["/usr/share/zoneinfo/{tree}"].opens == "everything below this directory; seen: 27"
+    assert rules["/usr/share/zoneinfo/{tree}"].kinds == ("file", "directory")
+    two = [row for place in ("Africa", "Asia") for row in in_directory(f"/usr/share/zoneinfo/{place}", 9)]
+    assert len(rules_of(*two)) == 18
+    written = [row for place in "abcd" for row in in_directory(f"/var/lib/x/{place}", 6, "read write")]
+    assert len(rules_of(*written)) == 24
+    created = [row for place in "abcd" for row in in_directory(f"/var/lib/x/{place}", 6, "create write", own=True)]
+    assert set(rules_of(*created)) == {"/var/lib/x/{tree}"}
+    assert len(rules_of(*[row for place in "abcd" for row in in_directory(f"/srv/{place}", 6)])) == 24, "not in /srv itself"
+
+
+def test_trees_hold_directory_rules() -> None:
+    files = [row for place in "abcd" for row in in_directory(f"/srv/www/{place}", 12)]
+    rules = rules_of(*files)
+    assert set(rules) == {"/srv/www/{tree}"}
+    assert rules["/srv/www/{tree}"].seen == 48
+    assert not any("names of this directory" in reason for reason in rules["/srv/www/{tree}"].because)
+
+
+def test_missing_files_open_nothing() -> None:
+    rules = rules_of(*in_directory("/var/lib/x", 20, results="ENOENT"))
+    assert len(rules) == 20
+    assert {rule.use for rule in rules.values()} == {"missing"}
+
+
+# Two recordings of one application.
+
+
+def recording(seed: int) -> list[File]:
+    """The same application with other pids, temporary names, dates and identifiers."""
+    chance = random.Random(seed)
+
+    def name(length: int) -> str:
+        # as mkstemp(3) makes them, but for the few that look like a word
+        while True:
+            text = "".join(chance.choice(string.ascii_letters + string.digits) for _ in range(length))
+            if _looks_random(text):
+                return text
+
+    pid, child = chance.randrange(2, 99), chance.randrange(100, 4_000_000)
+    day = f"20{chance.randrange(20, 40)}-{chance.randrange(1, 13):02}-{chance.randrange(1, 29):02}"
+    uuid = f"{chance.getrandbits(128):032x}"
+    uuid = "-".join([uuid[:8], uuid[8:12], uuid[12:16], uuid[16:20], uuid[20:]])
+    folder = f"/tmp/app-{name(8)}"
+    return [
+        file(f"/proc/{pid}/maps", whose="self"),
+        file(f"/proc/{child}/task/{child}/stat", whose="workload"),
+        *made(f"/etc/app/sed{name(6)}", "create write rename_from"),
+        file("/etc/app/conf", "rename_to", own=True),
+        *made(f"/tmp/x.{name(6)}", "create write remove"),
+        file(folder, "make", kind="directory"),
+        *made(f"{folder}/socket", "bind remove", kind="socket"),
+        *made(f"/var/log/app/{day}.log"),
+        *made(f"/var/log/app/{day.replace('-', '')}T235959.{chance.randrange(1000, 99999)}.log"),
+        *made(f"/var/lib/app/{uuid}/state"),
+        *made(f"/run/app/{name(10)}.sock", "bind remove", kind="socket"),
+        *made(f"/var/lib/app/temp-{pid}.rdb", "create write rename_from"),
+        file(f"/var/lib/app/{chance.getrandbits(160):040x}.blob"),
+        file(f"/usr/lib/libx.so.{chance.randrange(9)}.{chance.randrange(99)}", "map"),
+        file(f"/dev/pts/{chance.randrange(9)}", "write", kind="char"),
+    ]
+
+
+@given(st.integers(0, 1 << 32), st.integers(0, 1 << 32))
+def test_two_recordings_give_the_same_rules(one: int, other: int) -> None:
+    def plain(seed: int) -> list[tuple[object, ...]]:
+        rules = derive(touching(*recording(seed)), WIDE).files
+        return [(rule.pattern, rule.use, rule.access, rule.kinds, rule.owner, rule.states, rule.opens) for rule in rules]
+
+    assert plain(one) == plain(other)
+
+
+@given(st.integers(0, 1 << 32))
+def test_every_path_fits_its_rule(seed: int) -> None:
+    for rule in derive(touching(*recording(seed)), WIDE).files:
+        assert all(matches(rule.pattern, path) for path in rule.paths)
