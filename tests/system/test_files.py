@@ -4,19 +4,22 @@ against the other tracer, and against strace."""
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from system.harness import TIMEOUT, Profgen, why_no_ebpf
+from system.harness import TIMEOUT, Profgen, environment, why_no_ebpf
+from system.operations import witness
 from system.operations.build import REFUSED_HERE, VARIANTS, build, operations, prepare
 from system.operations.evidence import differences, seen
 from system.operations.table import EXPECTED, Evidence, Places
 
-from profiler.trace.model import Trace
+from profiler.trace.model import File, Inspection, Mount, Signal, Socket, Trace
 from profiler.trace.store import read_trace
 
 TRACERS = ("ptrace", "ebpf")
@@ -197,3 +200,186 @@ def test_ordinary_user(operation: str, runs: Runs, ordinary: Profgen, nobodys_di
     have = seen(read_trace(recording.path), places)
     assert {use for use in have.files if use not in outside} == {use for use in want.files if use.path.startswith(places.directory)}
     assert (have.sockets, have.signals, have.execs, have.losses) == (want.sockets, want.signals, want.execs, want.losses)
+
+
+NGINX = """
+events {{}}
+pid {cwd}/nginx.pid;
+error_log {cwd}/error.log;
+http {{
+  access_log {cwd}/access.log;
+  client_body_temp_path {cwd}/t1; proxy_temp_path {cwd}/t2; fastcgi_temp_path {cwd}/t3; uwsgi_temp_path {cwd}/t4; scgi_temp_path {cwd}/t5;
+  server {{ listen 127.0.0.1:23461; root {cwd}/www; }}
+}}
+"""
+_REQUEST = r"exec 3<>/dev/tcp/127.0.0.1/23461; printf 'GET /page HTTP/1.0\r\n\r\n' >&3; while read -r line <&3; do :; done; exec 3>&-"
+
+REAL: dict[str, tuple[str, ...]] = {
+    "ls": ("ls", "-lR", "/etc/apt", "/etc/nowhere"),
+    "shell": (
+        "sh", "-c",
+        "echo x > a; cat a >> b; mkdir c; mv b c/d; rm a; ln -s c/d e; cat e; chmod 600 c/d; ls c | wc -l; rm -r c e; [ -e a ]",
+    ),
+    "find": ("find", "/etc/apt", "/usr/share/doc/bash", "-newer", "/etc/passwd"),
+    "tar": ("sh", "-c", "tar czf a.tgz -C /etc passwd group && tar xzf a.tgz && rm a.tgz passwd group"),
+    "python": (
+        "/usr/bin/python3", "-I", "-S", "-c",
+        "import json, os, socket, subprocess, tempfile\n"
+        "with tempfile.TemporaryDirectory(dir='.') as d: open(d + '/x', 'w').close(); os.replace(d + '/x', d + '/y')\n"
+        "subprocess.run(['true']); subprocess.run('exit 4', shell=True); os.listdir('.')\n"
+        "a, b = socket.socketpair(); s = socket.create_server(('127.0.0.1', 23462)); c = socket.create_connection(('127.0.0.1', 23462))\n",
+    ),
+    "gcc": ("sh", "-c", "echo 'int main(void) { return 0; }' > x.c && gcc -o x x.c && ./x; rm x x.c"),
+    "nginx": (
+        "bash", "-c",
+        f"nginx -c $PWD/conf -e $PWD/error.log && {_REQUEST}; kill $(cat nginx.pid); while [ -e nginx.pid ]; do :; done",
+    ),
+}  # fmt: skip
+_RANDOM = (
+    (r"/tmp[a-z0-9_]{8}(?=/|$)", "/tmp{random}"),
+    (r"/cc[A-Za-z0-9]{6}(?=\.|$)", "/cc{random}"),
+    (r"/sh-thd\.\w+$", "/sh-thd.{random}"),
+)
+_OPENS = ("read", "write", "append", "create", "truncate")
+
+
+def general(path: str) -> str:
+    """A path with what is random in it as words."""
+    path = Places("/nowhere", "").general(path)
+    for pattern, word in _RANDOM:
+        path = re.sub(pattern, word, path)
+    return path
+
+
+def real_directory(cwd: Path) -> Path:
+    """A working directory as all REAL programs want it; emptied first: a second run must find what the first found."""
+    shutil.rmtree(cwd, ignore_errors=True)
+    (cwd / "www").mkdir(parents=True)
+    cwd.chmod(0o755)
+    (cwd / "www/page").write_text("page")
+    (cwd / "conf").write_text(NGINX.format(cwd=cwd))
+    return cwd
+
+
+def need(name: str) -> None:
+    if name == "nginx" and os.geteuid() != 0:
+        pytest.skip("nginx is started as root")
+    if shutil.which(REAL[name][0]) is None or (name in ("nginx", "gcc") and shutil.which(name) is None):
+        pytest.skip(f"{name} is not installed")
+
+
+def real(name: str, tracer: str, profgen: Profgen, public_dir: Path) -> Trace:
+    """A trace of one of REAL, always made in the same directory."""
+    need(name)
+    cwd = real_directory(public_dir / "real")
+    recording = profgen.record(tracer, REAL[name], cwd=cwd, options=["-q"], env={"LC_ALL": "C", "PWD": str(cwd)})
+    assert recording.path.exists(), recording.stderr
+    trace = read_trace(recording.path)
+    assert trace.meta.complete, recording.stderr
+    return trace
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_strace_agrees(name: str, tracer: str, profgen: Profgen, public_dir: Path, tmp_path: Path) -> None:
+    """Every path that strace shows as used is in the trace, used in that way and with that result; and no other is."""
+    need(name)
+    cwd = real_directory(public_dir / "real")
+    shown, _ = witness.used(REAL[name], cwd=cwd, env=environment(LC_ALL="C", PWD=str(cwd)), log=tmp_path / "log", timeout=TIMEOUT)
+    shown = frozenset((general(path), access, result) for path, access, result in shown)
+    trace = real(name, tracer, profgen, public_dir)
+    watched = {access for _, access, _ in shown}
+    recorded = {
+        (general(row.path), "opened" if row.access in _OPENS else row.access, result)
+        for row in trace.files
+        for result in row.results
+        if row.access in _OPENS or row.access in watched
+    }
+    executed = {general(row.path) for row in trace.files if row.access in ("execute", "map")}
+    truncated = {general(row.path) for row in trace.files if row.access == "truncate"}
+    missing = {row for row in shown - recorded if not (row[1] == "truncate" and row[0] in truncated)}
+    assert not missing, sorted(missing)
+    # the kernel itself reads what is executed and the loader; an open that truncates is no ftruncate for strace
+    extra = {row for row in recorded - shown if not (row[1:] == ("opened", "ok") and row[0] in executed)}
+    assert not extra, sorted(extra)
+
+
+Rows = dict[str, frozenset[tuple[object, ...]]]
+
+
+def rows(trace: Trace) -> Rows:
+    """All evidence of a trace by section, without numbers and random names, times and counts."""
+    programs = [general(program.path) for program in trace.programs]
+
+    def names(row: File | Socket | Signal | Inspection | Mount) -> frozenset[str]:
+        return frozenset(programs[index] for index in row.programs)
+
+    def port(row: Socket) -> int | None:
+        return row.port if row.port is None or row.port < 32768 else -1  # chosen by the kernel
+
+    def split(each: Iterable[tuple[Mapping[str, int], tuple[object, ...]]]) -> frozenset[tuple[object, ...]]:
+        return frozenset((*members, result) for results, members in each for result in results)
+
+    return {
+        "files": split(
+            (
+                row.results,
+                (
+                    general(row.path),
+                    row.access,
+                    row.kind,
+                    row.state,
+                    row.existing and general(row.existing),
+                    row.whose,
+                    row.owner,
+                    names(row),
+                ),
+            )
+            for row in trace.files
+        ),
+        "sockets": split(
+            (row.results, (row.family, row.type, row.protocol, row.operation, port(row), row.address, names(row))) for row in trace.sockets
+        ),
+        "signals": split((row.results, (*row.key, names(row))) for row in trace.signals),
+        "inspections": split((row.results, (*row.key, names(row))) for row in trace.inspections),
+        "mounts": split((row.results, (*row.key, names(row))) for row in trace.mounts),
+        "execs": frozenset((programs[row.program], row.by if row.by is None else programs[row.by], row.count) for row in trace.execs),
+    }
+
+
+def same(one: Rows, other: Rows) -> None:
+    for section, have in one.items():
+        assert have == other[section], (section, sorted(have - other[section], key=str), sorted(other[section] - have, key=str))
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_two_recordings(name: str, tracer: str, profgen: Profgen, public_dir: Path) -> None:
+    """The same application twice: the same evidence."""
+    same(rows(real(name, tracer, profgen, public_dir)), rows(real(name, tracer, profgen, public_dir)))
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_tracers_agree_on_real_programs(name: str, ebpf: str, profgen: Profgen, public_dir: Path) -> None:
+    same(rows(real(name, ebpf, profgen, public_dir)), rows(real(name, "ptrace", profgen, public_dir)))
+
+
+@pytest.mark.parametrize(("count", "together"), [(300, False), (50, True)], ids=["300 in turn", "50 at once"])
+def test_short_lived(count: int, together: bool, tracer: str, runs: Runs, profgen: Profgen, public_dir: Path, tmp_path: Path) -> None:
+    """Processes that live for a millisecond: each has all its evidence, nothing is lost."""
+    program, base = runs.programs / "ops", public_dir / "short"
+    shutil.rmtree(base, ignore_errors=True)
+    for number in range(count):
+        (base / str(number)).mkdir(parents=True)
+        (base / str(number) / "file").write_text("x")
+    loop = 'i=0; while [ $i -lt "$3" ]; do "$1" read "$2/$i" END i=$((i+1)); done; wait'.replace("END", "&" if together else ";")
+    recording = profgen.record(tracer, ["sh", "-c", loop, "sh", str(program), str(base), str(count)], cwd=tmp_path, options=["-q"])
+    assert recording.status == 0, recording.stderr
+    trace = read_trace(recording.path)
+    assert trace.meta.complete
+    index = next(index for index, each in enumerate(trace.programs) if each.path == str(program))
+    found = {row.path: (row.access, row.results) for row in trace.files if row.path.startswith(f"{base}/")}
+    assert found == {f"{base}/{number}/file": ("read", {"ok": 1}) for number in range(count)}
+    counted = {row.access: row.results for row in trace.files if row.path == str(program)}
+    assert counted == {"execute": {"ok": count}, "map": {"ok": count}, "read": {"ok": count}}
+    links = [row for row in trace.files if row.access == "readlink" and row.programs == {index}]
+    assert len(links) == count, "each process reads its own /proc/self/exe"
+    assert all(row.whose == "self" for row in links)
