@@ -166,6 +166,7 @@ static void make_directory_at(void)
 
 static void directory(void) { make_dir("sub"); }
 static void directory_file(void) { directory(), make("sub/file"); }
+static void root_tree(void) { directory_file(), file(); }
 static void directories(void) { directory(), make_dir("target"); }
 static void remove_directory(void) { CHECK(rmdir(in("sub"))); }
 static void remove_directory_at(void)
@@ -537,6 +538,33 @@ static void dots(void)
 	CHECK(rmdir("../sub/made//"));
 }
 
+static void renamed_directory(void)
+{
+	int at = CHECK(open(in("sub"), O_PATH | O_DIRECTORY));
+	CHECK(rename(in("sub"), in("moved")));
+	CHECK(openat(at, "file", O_RDONLY));
+}
+
+static void magic_links(void)
+{
+	char path[64];
+	int at = CHECK(open(in("sub"), O_PATH | O_DIRECTORY));
+	CHECK(chdir(dir));
+	CHECK(open("/proc/self/cwd/file", O_RDONLY));
+	snprintf(path, sizeof path, "/proc/thread-self/fd/%d/file", at);
+	CHECK(open(path, O_RDONLY));
+}
+
+static void path_at_page_end(void)
+{
+	char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *name = in("file");
+	DEMAND(pages != MAP_FAILED);
+	CHECK(munmap(pages + 4096, 4096));
+	char *at = pages + 4096 - strlen(name) - 1;
+	strcpy(at, name);
+	CHECK(open(at, O_RDONLY));
+}
+
 static void odd_names(void)
 {
 	static const char *const names[] = {
@@ -624,6 +652,32 @@ static void missing(void) { FAILS(open(in("nowhere"), O_RDONLY), ENOENT); }
 static void missing_directory(void) { FAILS(open(in("nowhere/file"), O_WRONLY | O_CREAT, 0644), ENOENT); }
 static void not_directory(void) { FAILS(open(in("file/below"), O_RDONLY), ENOTDIR); }
 
+static void bad_pointers(void)
+{
+	FAILS(syscall(SYS_openat, AT_FDCWD, (char *)1, O_RDONLY), EFAULT);
+	FAILS(open("", O_RDONLY), ENOENT);
+	FAILS(unlink(""), ENOENT);
+}
+
+static void name_too_long(void)
+{
+	char name[301] = {0};
+	memset(name, 'n', 300);
+	FAILS(open(in(name), O_RDONLY), ENAMETOOLONG);
+}
+
+static void symlink_loop(void) { FAILS(open(in("loop"), O_RDONLY), ELOOP); }
+static void loop(void) { CHECK(symlink("loop", in("loop"))); }
+
+static void failed_names(void)
+{
+	FAILS(mkdir(in("sub"), 0755), EEXIST);
+	FAILS(rmdir(in("sub")), ENOTEMPTY);
+	FAILS(unlink(in("nowhere")), ENOENT);
+	FAILS(rename(in("nothing"), in("other")), ENOENT);
+	FAILS(truncate(in("sub"), 0), EISDIR);
+}
+
 static void look_missing(void)
 {
 	struct stat seen;
@@ -689,6 +743,59 @@ static void threads(void)
 	CHECK(open(in("two"), O_RDONLY));
 	pthread_join(thread, NULL);
 }
+
+/* A thread with its own working directory and its own descriptors: what the process's first thread has must not count. */
+static void *open_apart(void *unused)
+{
+	CHECK(unshare(CLONE_FS | CLONE_FILES));
+	CHECK(chdir(in("target")));
+	int at = CHECK(open(in("target"), O_PATH | O_DIRECTORY));
+	CHECK(dup2(at, 100));
+	CHECK(open("new", O_WRONLY | O_CREAT, 0644));
+	CHECK(mkdirat(100, "made", 0755));
+	return unused;
+}
+
+static void thread_apart(void)
+{
+	pthread_t thread;
+	int at = CHECK(open(in("sub"), O_PATH | O_DIRECTORY));
+	CHECK(dup2(at, 100));
+	CHECK(chdir(in("sub")));
+	if (pthread_create(&thread, NULL, open_apart, NULL))
+		die("pthread_create");
+	pthread_join(thread, NULL);
+	CHECK(open("file", O_RDONLY));
+}
+
+static void handle(int number) { (void)number; }
+
+/* A FIFO's open waits for the other end; a signal comes in between, and the call is made again (SA_RESTART) or not. */
+static void wait_for_fifo(int flags, int error)
+{
+	struct sigaction action = {.sa_handler = handle, .sa_flags = flags};
+	struct timespec pause = {0, 50000000};
+	CHECK(sigaction(SIGUSR1, &action, NULL));
+	pid_t pid = CHECK(fork());
+	if (!pid) {
+		for (int i = 0; i < (error ? 20 : 2); i++) {
+			nanosleep(&pause, NULL);
+			CHECK(kill(getppid(), SIGUSR1));
+		}
+		nanosleep(&pause, NULL);
+		if (!error)
+			CHECK(open(in("fifo"), O_WRONLY));
+		_exit(0);
+	}
+	if (error)
+		FAILS(open(in("fifo"), O_RDONLY), error);
+	else
+		CHECK(open(in("fifo"), O_RDONLY));
+	reap(pid, 0);
+}
+static void fifo(void) { CHECK(mkfifo(in("fifo"), 0600)); }
+static void open_restarted(void) { wait_for_fifo(SA_RESTART, 0); }
+static void open_interrupted(void) { wait_for_fifo(0, EINTR); }
 
 static void short_child(void)
 {
@@ -1040,7 +1147,50 @@ static void change_root(void)
 	CHECK(open("/sub/file", O_RDONLY));
 	CHECK(open("../../file", O_RDONLY));
 }
-static void root_tree(void) { directory_file(), file(); }
+
+static void change_root_links(void)
+{
+	CHECK(chroot(dir));
+	CHECK(open("/to-file", O_RDONLY));
+	CHECK(chdir("/sub"));
+	CHECK(open("to-top", O_RDONLY));
+}
+static void root_links(void)
+{
+	root_tree();
+	CHECK(symlink("/sub/file", in("to-file")));
+	CHECK(symlink("/../../file", in("sub/to-top")));
+}
+
+static void change_root_execute(void)
+{
+	char *argv[] = {"child", "nothing", "/", NULL}, *env[] = {NULL};
+	pid_t pid = CHECK(fork());
+	if (!pid) {
+		CHECK(chroot(dir));
+		CHECK(chdir("/"));
+		execve("/child", argv, env);
+		die("execve");
+	}
+	reap(pid, 0);
+}
+
+/* Process numbers of another namespace: 1 is the child itself there, and 2 its own child. */
+static void pid_namespace(void)
+{
+	CHECK(unshare(CLONE_NEWPID));
+	pid_t pid = CHECK(fork());
+	if (!pid) {
+		DEMAND(getpid() == 1);
+		CHECK(kill(1, 0));
+		struct sleeper child = sleeper_start();
+		DEMAND(child.pid == 2);
+		CHECK(kill(2, SIGTERM));
+		reap(2, -SIGTERM);
+		_exit(0);
+	}
+	reap(pid, 0);
+}
 
 static void pivot(void)
 {
@@ -1154,6 +1304,9 @@ static const struct {
 	{"after_chdir", "user", after_chdir, directory_file},
 	{"after_fchdir", "user", after_fchdir, directory_file},
 	{"dots", "user", dots, directory_file},
+	{"renamed_directory", "user", renamed_directory, directory_file},
+	{"magic_links", "user", magic_links, root_tree},
+	{"path_at_page_end", "user", path_at_page_end, file},
 	{"odd_names", "user", odd_names},
 	{"long_path", "user", open_long, long_directories},
 	{"long_path_at", "user", open_long_at, long_directories},
@@ -1165,11 +1318,18 @@ static const struct {
 	{"missing", "user", missing},
 	{"missing_directory", "user", missing_directory},
 	{"not_directory", "user", not_directory, file},
+	{"bad_pointers", "user", bad_pointers},
+	{"name_too_long", "user", name_too_long},
+	{"symlink_loop", "user", symlink_loop, loop},
+	{"failed_names", "user", failed_names, directory_file},
 	{"look_missing", "user", look_missing, file},
 	{"denied", "user", denied, closed_file},
 	{"denied_directory", "user", denied_directory, closed_file},
 	{"others_file", "root", others_file, file},
 	{"threads", "user", threads, two_files},
+	{"thread_apart", "user", thread_apart, directories_file},
+	{"open_restarted", "user", open_restarted, fifo},
+	{"open_interrupted", "user", open_interrupted, fifo},
 	{"short_child", "user", short_child, file},
 	{"killed_child", "user", killed_child, file},
 	{"shared_descriptors", "user", shared_descriptors, file},
@@ -1206,7 +1366,10 @@ static const struct {
 	{"new_mount", "root", new_mount, directories},
 	{"detached_mount", "root", detached_mount, directories},
 	{"chroot", "root", change_root, root_tree},
+	{"chroot_symlinks", "root", change_root_links, root_links},
+	{"chroot_execute", "root", change_root_execute, program},
 	{"pivot_root", "root", pivot, pivot_tree},
+	{"pid_namespace", "root", pid_namespace},
 	{"user_namespace", "user", user_namespace},
 	{"io_uring", "user", io_uring},
 };

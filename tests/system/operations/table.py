@@ -92,13 +92,14 @@ def _set(rows: Iterable[Use | list[Use]]) -> frozenset[Use]:
     return frozenset(use for row in rows for use in (row if isinstance(row, list) else [row]))
 
 
-def started(path: str, *, interpreter: str | None = None, **more: str) -> list[Use]:
-    """What the kernel and a static program's start do in the new program, after an exec of ``path``.
+def started(path: str, *, program: str | None = None, **more: str) -> list[Use]:
+    """What the kernel and a static program's start do in the new program, after an exec of ``path``; ``program`` is its name
+    in the trace, if it is another.
 
     The kernel maps the file and reads its headers (fs/binfmt_elf.c); glibc reads the link /proc/self/exe
     (elf/dl-origin.c, linked into static programs).
     """
-    by = path if interpreter is None else interpreter
+    by = path if program is None else program
     link = Use("/proc/{pid}/exe", "readlink", kind="symlink", whose="self", by=by)
     return [*uses(path, "map read", by=by, **more), link]
 
@@ -108,13 +109,13 @@ def startup() -> list[Use]:
     return [Use(OPS, "execute"), *started(OPS)]
 
 
-def executed(path: str, *, by: str = OPS, **more: str) -> list[Use]:
+def executed(path: str, *, program: str | None = None, **more: str) -> list[Use]:
     """All rows of a successful exec of a static program."""
-    return [Use(path, "execute", by=by, **more), *started(path, **more)]
+    return [Use(path, "execute", **more), *started(path, program=program, **more)]
 
 
 def _exec(path: str = "child", *rows: Use | list[Use], program: str | None = None, **more: str) -> Evidence:
-    return Evidence(_set([executed(path, **more), *rows]), execs=frozenset({(program or path, OPS)}))
+    return Evidence(_set([executed(path, program=program, **more), *rows]), execs=frozenset({(program or path, OPS)}))
 
 
 def _script(*scripts: str) -> Evidence:
@@ -123,7 +124,7 @@ def _script(*scripts: str) -> Evidence:
     rows = [
         *(Use(script, "execute") for script in scripts),
         Use("child", "execute"),
-        *started("child", interpreter=by),
+        *started("child", program=by),
         Use(scripts[-1], "read", by=by),
     ]
     return Evidence(_set(rows), execs=frozenset({(by, OPS)}))
@@ -259,6 +260,9 @@ EXPECTED: Mapping[str, Evidence] = {
     "after_chdir": files(Use("sub/file", "read")),
     "after_fchdir": files(Use("sub", "read", "directory"), Use("sub/file", "read")),
     "dots": files(Use("sub/file", "read"), uses("sub/made", "make remove", kind="directory")),
+    "renamed_directory": files(Use("sub", "rename_from", "directory"), Use("moved", "rename_to", "directory"), Use("moved/file", "read")),
+    "magic_links": files(Use("file", "read"), Use("sub/file", "read")),
+    "path_at_page_end": files(Use("file", "read")),
     "odd_names": files(*(uses(name, "write create") for name in _ODD)),
     "long_path": files(uses(LONG, "write create")),
     "long_path_at": files(uses(LONG, "write create")),
@@ -271,6 +275,17 @@ EXPECTED: Mapping[str, Evidence] = {
     "missing": files(Use("nowhere", "read", result="ENOENT")),
     "missing_directory": files(uses("nowhere/file", "write create", result="ENOENT")),
     "not_directory": files(Use("file/below", "read", result="ENOTDIR")),
+    "bad_pointers": files(),
+    "name_too_long": files(Use("n" * 300, "read", result="ENAMETOOLONG")),
+    "symlink_loop": files(Use("loop", "read", result="ELOOP")),
+    "failed_names": files(
+        Use("sub", "make", result="EEXIST"),
+        Use("sub", "remove", result="ENOTEMPTY"),
+        Use("nowhere", "remove", result="ENOENT"),
+        Use("nothing", "rename_from", result="ENOENT"),
+        Use("other", "rename_to", result="ENOENT"),
+        Use("sub", "truncate", result="EISDIR"),
+    ),
     "look_missing": files(
         *(Use(name, "look", result="ENOENT") for name in ("no-stat", "no-access", "no-chdir")),
         Use("no-readlink", "readlink", result="ENOENT"),
@@ -280,6 +295,9 @@ EXPECTED: Mapping[str, Evidence] = {
     "others_file": files(Use("file", "read", owner="other")),
     # processes
     "threads": files(Use("one", "read"), Use("two", "read")),
+    "thread_apart": files(uses("target/new", "write create"), Use("target/made", "make", "directory"), Use("sub/file", "read")),
+    "open_restarted": replace(_signals(("USR1", "workload")), files=_set([uses("fifo", "read write", kind="fifo")])),
+    "open_interrupted": _signals(("USR1", "workload")),
     "short_child": files(Use("file", "read")),
     "killed_child": replace(_signals(("KILL", "self")), files=_set([Use("file", "read")])),
     "shared_descriptors": _sockets(*(Operation(*_UNIX, name) for name in ("pair", "send", "receive")), files=[Use("file", "read")]),
@@ -352,12 +370,15 @@ EXPECTED: Mapping[str, Evidence] = {
         files=[uses("/new", "write create", state="detached")],
     ),
     "chroot": files(Use("", "chroot", "directory"), Use("sub/file", "read"), Use("file", "read")),
+    "chroot_symlinks": files(Use("", "chroot", "directory"), Use("sub/file", "read"), Use("file", "read")),
+    "chroot_execute": _exec("child", Use("", "chroot", "directory"), program="/child"),
     "pivot_root": _mounts(
         Mounted("bind", "", "", flags=("bind",)),
         Mounted("pivot_root", "", "target"),
         Mounted("umount", None, "/target", flags=("detach",)),
         files=[Use("/sub/file", "read")],
     ),
+    "pid_namespace": _signals(("0", "self"), ("TERM", "workload")),
     "user_namespace": Evidence(),
     "io_uring": Evidence(),
 }
