@@ -38,12 +38,34 @@ EXECUTABLE = frozenset({"docker-run.sh"})
 """Files that are scripts."""
 
 
+APPARMOR_ABIS = ("3.0", "4.0")
+"""What an AppArmor profile may be written for: the features of the kernel and the words of the parser that it counts on."""
+
+
+@dataclass(frozen=True)
+class AppArmorOptions:
+    """How the AppArmor profile is written. ``name``: None makes one from the workload's program. ``attach``: the path of the
+    program that always runs under it; None for profiles that something names (containers, systemd). ``abi``: one of APPARMOR_ABIS.
+    ``complain``: denials are logged, not enforced. ``children``: each further program gets a profile of its own.
+    """
+
+    name: str | None = None
+    attach: str | None = None
+    abi: str = "3.0"
+    complain: bool = False
+    children: bool = False
+
+
 @dataclass(frozen=True)
 class RenderOptions:
-    """``default_action`` is a key of DEFAULT_ACTIONS. ``oci_config``: name and content of a config.json to rewrite."""
+    """``default_action`` is a key of DEFAULT_ACTIONS. ``oci_config``: name and content of a config.json to rewrite.
+    ``names_apparmor``: the target apparmor is rendered too, so those that start containers name its profile.
+    """
 
     default_action: str = "errno"
     oci_config: tuple[str, bytes] | None = None
+    apparmor: AppArmorOptions = AppArmorOptions()
+    names_apparmor: bool = False
 
 
 class Target(Protocol):

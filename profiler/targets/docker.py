@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from profiler.policy.model import Policy
 from profiler.targets import seccomp
+from profiler.targets.apparmor import profile_name
 from profiler.targets.base import RenderOptions, render_template
 
 
 def render(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
-    """``docker-run.sh``, ``compose.yaml`` and the ``seccomp.json`` they name."""
+    """``docker-run.sh``, ``compose.yaml`` and the ``seccomp.json`` they name. The AppArmor profile is named when it is rendered too."""
     values = {
         "argv": policy.workload.argv,
         "uid": policy.workload.uid,
         "no_new_privs": policy.no_new_privs,
+        "apparmor": profile_name(policy, options) if options.names_apparmor else None,
         "capabilities": [name.removeprefix("CAP_") for name in policy.needed()],
     }
     return {

@@ -1,4 +1,4 @@
-"""config.json for OCI runtimes: a fragment, or a given file with only its seccomp and capability parts replaced."""
+"""config.json for OCI runtimes: a fragment, or a given file with only its seccomp, capability and AppArmor parts replaced."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from typing import Any
 from profiler import quoting
 from profiler.errors import InputError
 from profiler.policy.model import Policy
+from profiler.targets.apparmor import profile_name
 from profiler.targets.base import RenderOptions, render_template
 from profiler.targets.capabilities import oci_sets
 from profiler.targets.seccomp import profile
 
 
 def _parts(policy: Policy, options: RenderOptions, uid: int) -> dict[str, dict[str, Any]]:
+    process: dict[str, Any] = {"capabilities": oci_sets(policy, uid), "noNewPrivileges": policy.no_new_privs}
+    if options.names_apparmor:
+        process["apparmorProfile"] = profile_name(policy, options)
     return {
-        "process": {"capabilities": oci_sets(policy, uid), "noNewPrivileges": policy.no_new_privs},
+        "process": process,
         "linux": {"seccomp": profile(policy, options.default_action)},
     }
 

@@ -1,0 +1,218 @@
+"""apparmor.profile: what the workload may do with files, programs, sockets, signals, other processes, mounts and capabilities."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from profiler import quoting
+from profiler.errors import InputError
+from profiler.policy import patterns
+from profiler.policy.model import Policy
+from profiler.quoting import Glob, Inexpressible
+from profiler.targets import apparmor_rules as rules
+from profiler.targets.abstractions import weigh
+from profiler.targets.apparmor_programs import Files
+from profiler.targets.apparmor_rules import FileLine, FileLines, LeftOut, LinkLine, UnixLine
+from profiler.targets.base import APPARMOR_ABIS, RenderOptions, render_template
+
+FILE = "apparmor.profile"
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+RUNTIME_PROFILES = ("runc", "crun", "podman")
+"""Profiles under which runtimes may run themselves; they send the signals that stop a container. Sources: profiles/apparmor of
+moby, pkg/apparmor of containers/common, and apparmor.d of Ubuntu 24.04, which names all three."""
+
+STREAMS: tuple[tuple[rules.Parts, str], ...] = (
+    (("/dev/null",), "rw"),
+    (("/dev/pts/", Glob("[0-9]*")), "rw"),
+)
+"""Standard streams. A descriptor that is open when a profile takes hold is asked about again (file_inherit), and what is refused
+becomes /dev/null without a word (aa_inherit_files in file.c)."""
+
+
+def profile_name(policy: Policy, options: RenderOptions) -> str:
+    """The name given, or ``profgen-`` and the workload's program. Raises InputError for a name that no profile can have."""
+    given = options.apparmor.name
+    if given is not None:
+        if not _NAME.fullmatch(given) or given in rules.RESERVED:
+            raise InputError(
+                f"{quoting.printable(given)!r} is no name for a profile: letters, digits and _.+-, 100 at most, not one of "
+                + ", ".join(sorted(rules.RESERVED))
+            )
+        return given
+    first = next((row.program for row in policy.transitions if row.by is None), None)
+    path = (patterns.path_of(first) if first else None) or (policy.workload.argv[0] if policy.workload.argv else "")
+    program = re.sub(r"[^A-Za-z0-9_.+-]+", "_", path.rsplit("/", 1)[-1]).strip("_")
+    return f"profgen-{program[:80] or 'workload'}"
+
+
+@dataclass(frozen=True)
+class Body:
+    """File rules of the profile itself (no ``name``) or of a child profile for ``program``."""
+
+    files: tuple[FileLine, ...]
+    links: tuple[LinkLine, ...]
+    name: str = ""
+    program: str = ""
+
+    def texts(self) -> list[str]:
+        """Every path in it."""
+        return [line.path for line in self.files] + [path for link in self.links for path in (link.name, link.existing)]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything the template writes."""
+
+    name: str
+    attach: str | None
+    flags: tuple[str, ...]
+    abi: str
+    variables: tuple[tuple[str, str], ...]
+    includes: tuple[str, ...]
+    weighed: tuple[str, ...]
+    """Abstractions that would open more than they save."""
+    container: bool
+    streams: tuple[FileLine, ...]
+    bodies: tuple[Body, ...]
+    capabilities: tuple[str, ...]
+    network: tuple[str, ...]
+    unix: tuple[UnixLine, ...]
+    signals: tuple[tuple[str, tuple[str, ...], str], ...]
+    inspections: tuple[tuple[str, str], ...]
+    mounts: tuple[str, ...]
+    later: tuple[str, ...]
+    """Rules that only newer abis know."""
+    notes: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def _attachment(options: RenderOptions) -> str | None:
+    path = options.apparmor.attach
+    if path is None:
+        return None
+    if not path.startswith("/"):
+        raise InputError(f"--apparmor-attach {quoting.printable(path)!r}: the path of a program starts with /")
+    try:
+        return quoting.apparmor(path)
+    except Inexpressible as error:
+        raise InputError(f"--apparmor-attach {quoting.printable(path)!r}: {error}") from error
+
+
+def _container(policy: Policy) -> bool:
+    return policy.runtime != "none"
+
+
+def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
+    """``attach_disconnected``: the workload holds something that no path of its mount namespace leads to."""
+    container = _container(policy)
+    detached = any("detached" in rule.states for rule in policy.files if rule.use == "needed")
+    flags = []
+    if container or detached:
+        flags.append("attach_disconnected")
+    if options.apparmor.complain:
+        flags.append("complain")
+    return tuple(flags)
+
+
+def _streams() -> tuple[FileLine, ...]:
+    lines = FileLines()
+    for parts, modes in STREAMS:
+        lines.add(parts, modes)
+    return lines.lines()
+
+
+def _without(lines: tuple[FileLine, ...], others: tuple[FileLine, ...]) -> tuple[FileLine, ...]:
+    """``lines`` but for those that ``others`` say already."""
+    said = {line.path: set(line.modes) for line in others if not line.owner}
+    return tuple(line for line in lines if line.modes.endswith("x") or not set(line.modes) <= said.get(line.path, set()))
+
+
+def build(policy: Policy, options: RenderOptions) -> Profile:
+    """What the profile says, as data. Raises InputError for a policy without evidence of files, and for options no profile can have."""
+    if not policy.has_files:
+        raise InputError("the policy says nothing of files: an AppArmor profile needs a recording that watched them; record again")
+    chosen = options.apparmor
+    if chosen.abi not in APPARMOR_ABIS:
+        raise InputError(f"unknown AppArmor abi {quoting.printable(chosen.abi)!r}: one of {', '.join(APPARMOR_ABIS)}")
+    if chosen.children and policy.no_new_privs:
+        raise InputError(
+            "child profiles need a workload without no_new_privs, under which the kernel refuses to change profiles at an exec: "
+            "add --allow-new-privs, or leave --child-profiles out"
+        )
+    name = profile_name(policy, options)
+    files = Files(policy, name, chosen.children)
+    streams = _streams()
+    main = _without(files.lines(None), streams)
+    verdicts = () if chosen.children else weigh((*streams, *main))
+    included = {line for verdict in verdicts if verdict.included for line in verdict.saved}
+    children = tuple(
+        Body(_without(files.lines(child), streams), files.links(child), child, program)
+        for program, child in (files.programs.children.items() if files.programs else ())
+    )
+    own = f'"{name}{{,//?*}}"' if children else name
+    network, no_network = rules.network(policy.sockets)
+    unix, no_unix = rules.unix(policy.sockets)
+    container = _container(policy)
+    signals, no_signals = rules.signals(policy, own, RUNTIME_PROFILES if container else ())
+    mounts, no_mounts, notes = rules.mounts(policy)
+    later, not_mediated = rules.later(policy, chosen.abi)
+    notes += not_mediated
+    profile = Profile(
+        name=name,
+        attach=_attachment(options),
+        flags=_flags(policy, options),
+        abi=chosen.abi,
+        variables=(),
+        includes=tuple(verdict.name for verdict in verdicts if verdict.included),
+        weighed=tuple(verdict.name for verdict in verdicts if not verdict.included),
+        container=container,
+        streams=tuple(line for line in streams if line not in included),
+        bodies=(Body(tuple(line for line in main if line not in included), files.links(None)), *children),
+        capabilities=tuple(capability.removeprefix("CAP_").lower() for capability in policy.needed()),
+        network=tuple(network),
+        unix=tuple(unix),
+        signals=tuple(signals),
+        inspections=tuple(rules.inspections(policy, own)),
+        mounts=tuple(mounts),
+        later=tuple(later),
+        notes=tuple(notes),
+        left_out=(*files.left_out, *no_network, *no_unix, *no_signals, *no_mounts),
+    )
+    texts = [text for body in profile.bodies for text in body.texts()]
+    texts += [text for line in unix for text in (line.address, line.peer) if text] + mounts
+    return replace(profile, variables=rules.variables_in("".join(texts)))
+
+
+def left_out(policy: Policy, options: RenderOptions) -> list[str]:
+    """What the policy allows and the profile cannot say, one line each, for people. Raises as :func:`build`."""
+    return [f"not in the AppArmor profile: {quoting.printable(row.what)}: {row.why}" for row in build(policy, options).left_out]
+
+
+def usage(policy: Policy, options: RenderOptions, file: str = FILE) -> list[str]:
+    """The commands that load the profile in ``file`` and use it, one line each. Raises InputError for a name that cannot be."""
+    name = profile_name(policy, options)
+    path = quoting.shell(file)
+    lines = [f"load it:     apparmor_parser -r -W {path}   (as root; again after each change)"]
+    if options.apparmor.attach:
+        lines.append(f"then:        {quoting.shell(options.apparmor.attach)} runs under it from its next start on")
+    if _container(policy):
+        lines += [
+            f"docker:      docker run --security-opt apparmor={name} ...   (podman and nerdctl alike)",
+            f"kubernetes:  securityContext: {{appArmorProfile: {{type: Localhost, localhostProfile: {name}}}}}   (loaded on the node)",
+        ]
+    return [
+        *lines,
+        f"systemd:     AppArmorProfile={name}",
+        f"a command:   aa-exec -p {name} -- COMMAND",
+        f"unload it:   apparmor_parser -R {path}",
+    ]
+
+
+def render(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
+    """``apparmor.profile``. Raises InputError for a policy without evidence of files, and for options no profile can have."""
+    profile = build(policy, options)
+    flags = f" flags=({', '.join(profile.flags)})" if profile.flags else ""
+    values = {"argv": policy.workload.argv, "profile": profile, "flags": flags, "usage": usage(policy, options)}
+    return {FILE: render_template("apparmor.profile.j2", **values)}

@@ -1,0 +1,543 @@
+"""What a policy means in AppArmor's terms: rules as data, in the order in which templates/apparmor.profile.j2 writes them.
+
+Every fact about AppArmor stands in this file: ACCESS_MODES, CLASS_GLOBS and the constants beside them. Sources: the kernel's
+security/apparmor/ (lsm.c: which hook asks for what; file.c, mount.c, net.c, task.c, ipc.c: how it is looked up; Linux 6.1), the
+parser's grammar (parser_yacc.y, parser_regex.c, mount.cc, af_unix.cc of AppArmor 3.0), apparmor.d(5), and denials of a booted kernel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from profiler.errors import InputError
+from profiler.policy import patterns
+from profiler.policy.model import FileRule, MountRule, Policy, SocketRule
+from profiler.quoting import Glob, Inexpressible, apparmor, printable
+
+RESERVED = frozenset({"unconfined", "profile", "hat", "flags"})
+"""Words that mean something else where a profile is named (parser_lex.l; security/apparmor/label.c)."""
+
+Parts = tuple[str | Glob, ...]
+"""A path or pattern for profiler.quoting.apparmor."""
+
+ACCESS_MODES: Mapping[str, str] = {
+    # apparmor_file_open (lsm.c): the modes of the open; O_TRUNC is a write, O_CREAT of a missing file asks for create
+    "read": "r",
+    "write": "w",
+    "append": "a",  # O_APPEND alone; with "create" it becomes w, as create is no part of a
+    "create": "w",  # asked for whenever O_CREAT is set, also for a file that exists and is opened to read
+    "truncate": "w",  # apparmor_path_truncate, apparmor_file_truncate: write and setattr
+    "execute": "x",  # apparmor_bprm_creds_for_exec (domain.c); which sort of x the profile decides
+    "map": "m",  # apparmor_mmap_file, apparmor_file_mprotect
+    "lock": "k",  # apparmor_file_lock
+    "lock_exclusive": "wk",  # the same: flock(2) with LOCK_EX asks for write too, whatever the descriptor was opened for
+    "list": "r",  # a directory is opened to be listed
+    "make": "w",  # apparmor_path_mkdir, _mknod, _symlink: create, which is w in policy up to v8
+    "remove": "w",  # apparmor_path_unlink, _rmdir: delete, which is w
+    "rename_from": "rw",  # apparmor_path_rename: read, write, setattr, delete on the old name
+    "rename_to": "w",  # the same: write, setattr, create on the new one
+    "link": "l",  # apparmor_path_link; a rule of its own that names both (profile_path_link in file.c)
+    "mode": "w",  # apparmor_path_chmod
+    "owner": "w",  # apparmor_path_chown
+    "times": "",  # no hook: utimensat(2) is not mediated
+    "xattr": "",  # no hook
+    "chroot": "",  # no hook; CAP_SYS_CHROOT is asked for
+    "bind": "w",  # the socket's name is made: apparmor_path_mknod. Kernels that mediate unix sockets ask for w too
+    "connect": "rw",  # nothing before such kernels; they ask for read and write (af_unix.c, unix_fs_perm)
+    "readlink": "",  # no right: inode_getattr is always allowed (aa_compute_fperms)
+    "look": "",
+}
+"""Word of FILE_ACCESSES to file modes."""
+
+MODES = "mrwalkx"
+"""Order in which modes are written."""
+
+
+def _nested(first: str, *more: str) -> str:
+    """``first``, after which may come the next, and so on: AppArmor's patterns have no repetition, but alternatives may be empty."""
+    return first + "".join(f"{{,{piece}" for piece in more) + "}" * len(more)
+
+
+def _times(piece: str, least: int, most: int) -> str:
+    return _nested(piece * least, *[piece] * (most - least))
+
+
+_HEX, _DIGIT, _ALNUM = "[0-9A-Fa-f]", "[0-9]", "[A-Za-z0-9_]"
+_HOUR, _SIXTY = "{[01][0-9],2[0-3]}", "[0-5][0-9]"
+_MONTH, _DAY = "{0[1-9],1[0-2]}", "{0[1-9],[12][0-9],3[01]}"
+_X4, _X8, _NUMBER = "@{profgen_x4}", "@{profgen_x8}", "@{profgen_number}"
+
+VARIABLES: Mapping[str, str] = {
+    "profgen_x4": _HEX * 4,
+    "profgen_x8": _X4 * 2,
+    "profgen_uuid": f"{_X8}-{_X4}-{_X4}-{_X4}-{_X8}{_X4}",
+    # 16, 24, 32, 38, 40, 56, 64, 96 or 128 digits
+    "profgen_hex": _nested(_X8 * 2, _X8, _X8, _X4 + _HEX * 2, _HEX * 2, _X8 * 2, _X8, _X8 * 4, _X8 * 4),
+    "profgen_digits": _times(_DIGIT, 1, 20),
+    "profgen_random": _nested(_ALNUM * 6, _ALNUM * 2, _ALNUM * 2),
+    "profgen_date": "{19,20}[0-9][0-9]{-M-D,MD}{,{,[-T_ ]}H{,[-:]}S{,{,[-:]}S}}".replace("M", _MONTH)
+    .replace("D", _DAY)
+    .replace("H", _HOUR)
+    .replace("S", _SIXTY),
+    "profgen_number": _times(_DIGIT, 1, 8),
+    "profgen_version": _nested(_NUMBER, *["." + _NUMBER] * 3),
+}
+"""Variables that a profile defines when a pattern in it needs them, in an order in which each needs only earlier ones."""
+
+CLASS_GLOBS: Mapping[str, str] = {
+    "pid": "@{pid}",  # tunables/kernelvars: one to seven digits, without leading zero
+    "tid": "@{tid}",
+    "uuid": "@{profgen_uuid}",
+    "hex": "@{profgen_hex}",
+    "digits": "@{profgen_digits}",
+    "random": "@{profgen_random}",
+    "date": "@{profgen_date}",
+    "version": "@{profgen_version}",
+    "home": "@{HOME}",  # tunables/home: /root/ and /home/*/, as the machine's owner extends it
+}
+"""Class of profiler/policy/patterns.py to AppArmor pattern, but for ``name`` and ``tree``, which depend on where they stand."""
+
+PROC = "/proc/"
+
+
+def parts_of(pattern: str) -> Parts:
+    """A path pattern in AppArmor's terms. Raises Inexpressible when AppArmor cannot say it, InputError when it is no pattern."""
+    tokens = patterns.parse(pattern)
+    if not pattern.startswith("/") and tokens[:1] != (patterns.Class("home"),):
+        raise Inexpressible("it is no path below the root")
+    found: list[str | Glob] = []
+    for index, token in enumerate(tokens):
+        if isinstance(token, patterns.Literal):
+            text = token.text
+            if index == 0 and text.startswith(PROC):
+                found.append(Glob("@{PROC}/"))
+                text = text.removeprefix(PROC)
+            if text:
+                found.append(text)
+            continue
+        before = tokens[index - 1] if index else None
+        after = tokens[index + 1] if index + 1 < len(tokens) else None
+        starts = isinstance(before, patterns.Literal) and before.text.endswith("/")
+        ends = after is None or (isinstance(after, patterns.Literal) and after.text.startswith("/"))
+        if token.name == "home" and not ends:
+            raise Inexpressible("after {home} a slash must follow")
+        found.append(Glob(_glob(token.name, starts, ends)))
+    return tuple(found)
+
+
+UNMEDIATED_NAMES = ("memfd:", "SYSV", "dev/zero")
+"""How names begin of files on mounts that only the kernel has: path_mediated_fs (include/path.h) passes them by, but for an exec."""
+
+
+def detached(pattern: str) -> str | None:
+    """The pattern of a file that no path leads to, as attach_disconnected makes AppArmor see it (disconnect in path.c): below the
+    root. None where AppArmor does not look."""
+    bare = pattern.lstrip("/")
+    return None if bare.startswith(UNMEDIATED_NAMES) else "/" + bare
+
+
+def _glob(name: str, starts: bool, ends: bool) -> str:
+    """``starts``, ``ends``: the class is the first, the last thing between two slashes. There the parser lets * and ** stand
+    for one character at least; elsewhere they may stand for none."""
+    if name == "name":
+        return "*" if starts and ends else "?*"
+    if name == "tree":
+        return "**" if starts and ends else "?**" if starts else "{?,/}**"
+    return CLASS_GLOBS[name]
+
+
+def variables_in(text: str) -> tuple[tuple[str, str], ...]:
+    """The VARIABLES that quoted text uses, those that they use included."""
+    found: set[str] = set()
+    for name, value in reversed(tuple(VARIABLES.items())):
+        if f"@{{{name}}}" in text:
+            found.add(name)
+            text += value
+    return tuple((name, value) for name, value in VARIABLES.items() if name in found)
+
+
+@dataclass(frozen=True)
+class FileLine:
+    """One file rule. ``target``: of cx and px, the profile that the program runs under."""
+
+    path: str
+    modes: str
+    owner: bool = False
+    target: str | None = None
+    """``path`` and ``target`` are quoted."""
+
+
+@dataclass(frozen=True)
+class LinkLine:
+    """``name`` may become a further name of ``existing``; both quoted."""
+
+    name: str
+    existing: str
+    owner: bool = False
+
+
+@dataclass(frozen=True)
+class UnixLine:
+    """A rule for unix sockets. Addresses are quoted, ``none`` or ``auto``."""
+
+    access: tuple[str, ...]
+    type: str
+    address: str | None = None
+    peer: str | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that the policy allows and the profile does not: ``what`` (a path, a socket) and why."""
+
+    what: str
+    why: str
+
+
+# --- files
+
+
+def forms(parts: Parts, kinds: Iterable[str]) -> list[Parts]:
+    """AppArmor ends the name of a directory with a slash (aa_path_name in path.c); what is not known gets both names."""
+    kinds = set(kinds)
+    if parts == ("/",):
+        return [parts]
+    as_directory = "directory" in kinds or "unknown" in kinds or not kinds
+    as_other = bool(kinds - {"directory"}) or not kinds
+    return [parts] * as_other + [(*parts, Glob("/"))] * as_directory
+
+
+def _ordered(modes: Iterable[str]) -> str:
+    found = set(modes)
+    if "w" in found:
+        found.discard("a")  # the parser refuses both; w is the wider one
+    return "".join(mode for mode in MODES if mode in found)
+
+
+class FileLines:
+    """Collects file rules: one line for a path and owner, one sort of exec for a path."""
+
+    def __init__(self) -> None:
+        self._modes: dict[tuple[str, bool], set[str]] = {}
+        self._exec: dict[str, tuple[str, str | None]] = {}
+
+    def add(self, parts: Parts, modes: str, *, owner: bool = False) -> None:
+        """Modes other than x."""
+        if modes:
+            self._modes.setdefault((apparmor(parts), owner), set()).update(modes)
+
+    def execute(self, parts: Parts, mode: str = "ix", target: str | None = None) -> None:
+        """``mode``: ix, cx, px. The first one given for a path stays: two would be an error."""
+        path = apparmor(parts)
+        self._modes.setdefault((path, False), set())
+        self._exec.setdefault(path, (mode, target))
+
+    def lines(self) -> tuple[FileLine, ...]:
+        found = []
+        for (path, owner), modes in self._modes.items():
+            mode, target = self._exec.get(path, ("", None)) if not owner else ("", None)
+            everyone = self._modes.get((path, False), set()) if owner else set()
+            wanted = modes - everyone - ({"a"} if "w" in everyone else set())
+            if "w" in wanted and "a" in wanted:
+                wanted.discard("a")
+            text = _ordered(wanted) + mode
+            if text:
+                found.append(FileLine(path, text, owner, target))
+        return tuple(sorted(found, key=lambda line: (line.path, line.owner)))
+
+
+def modes_of(rule: FileRule) -> str:
+    """Letters of MODES that the rule's words come to; ``x`` for an execution, no ``l``: links are rules of their own."""
+    found = {mode for word in rule.access for mode in ACCESS_MODES[word]} - {"l"}
+    if "create" in rule.access and "append" in rule.access:
+        found.discard("a")
+    return _ordered(found)
+
+
+# --- sockets
+
+FAMILIES = frozenset([
+    "inet", "ax25", "ipx", "appletalk", "netrom", "bridge", "atmpvc", "x25", "inet6", "rose", "netbeui", "security", "key", "netlink",
+    "packet", "ash", "econet", "atmsvc", "rds", "sna", "irda", "pppox", "wanpipe", "llc", "ib", "mpls", "can", "tipc", "bluetooth",
+    "iucv", "rxrpc", "isdn", "phonet", "ieee802154", "caif", "alg", "nfc", "vsock", "kcm", "qipcrtr", "smc", "xdp",
+])  # fmt: skip
+"""Families the parser knows (base_af_names.h, as abi/3.0 lists them); unix has rules of its own."""
+
+TYPES = frozenset(["stream", "dgram", "seqpacket", "rdm", "raw", "packet"])
+
+_UNIX_ALWAYS = ("create", "getattr", "getopt", "setattr", "setopt", "shutdown")
+"""What a process may do to a socket of its own that says nothing of a peer. Local permissions and peer= are an error together."""
+
+
+def network(sockets: Sequence[SocketRule]) -> tuple[list[str], list[LeftOut]]:
+    """``FAMILY TYPE`` of every network rule, sorted, and what the parser has no name for."""
+    found, left_out = set(), []
+    for rule in sockets:
+        if rule.family == "unix":
+            continue
+        if rule.family in FAMILIES and rule.type in TYPES:
+            found.add(f"{rule.family} {rule.type}")
+        else:
+            left_out.append(LeftOut(f"sockets {rule.family} {rule.type}", "AppArmor has no name for them"))
+    return sorted(found), left_out
+
+
+def _address(text: str) -> str | None:
+    """An address of the abstract namespace, quoted; None for a path, which file rules are for.
+
+    ``@`` alone is an address that the kernel chooses (autobind, unix(7)). NUL bytes inside a name are no text AppArmor can hold.
+    """
+    if text in ("", "@"):
+        return "auto"
+    if not text.startswith("@"):
+        return None
+    tokens = patterns.parse(text)
+    parts: list[str | Glob] = ["@"]
+    for index, token in enumerate(tokens):
+        if isinstance(token, patterns.Class):
+            parts.append(Glob(_glob(token.name, False, False)))
+            continue
+        literal = token.text[1:] if index == 0 else token.text
+        # the parser makes one slash of two in a row, but not of one and a set of one
+        pieces = literal.split("//")
+        for number, piece in enumerate(pieces):
+            parts += ["/", Glob("[/]")] * bool(number)
+            parts.append(piece)
+    return apparmor([part for part in parts if part])
+
+
+def unix(sockets: Sequence[SocketRule]) -> tuple[list[UnixLine], list[LeftOut]]:
+    """Rules by socket type. Names in the file system are file rules; data without an address goes over pairs and unnamed sockets."""
+    lines: dict[UnixLine, None] = {}
+    left_out = []
+    for rule in sorted((rule for rule in sockets if rule.family == "unix"), key=lambda rule: rule.type):
+        if rule.type not in TYPES:
+            left_out.append(LeftOut(f"sockets unix {rule.type}", "AppArmor has no name for them"))
+            continue
+        lines[UnixLine(_UNIX_ALWAYS, rule.type)] = None
+        addresses = dict(rule.addresses)
+        lines[UnixLine(("receive", "send"), rule.type, "none", "none")] = None
+        for operation, access in (("bind", ("accept", "bind", "listen", "receive", "send")), ("connect", ("connect", "receive", "send")),
+                                  ("send", ("receive", "send"))):  # fmt: skip
+            for text in addresses.get(operation, ()):
+                try:
+                    address = _address(text)
+                except Inexpressible as error:
+                    left_out.append(LeftOut(f"unix socket {text}", str(error)))
+                    continue
+                if address is None:
+                    continue
+                if operation == "bind":
+                    lines[UnixLine(access, rule.type, address)] = None
+                elif address != "auto":
+                    lines[UnixLine(access, rule.type, None, address)] = None
+    return sorted(
+        lines, key=lambda line: (line.type, line.access != _UNIX_ALWAYS, line.address or "", line.peer or "", line.access)
+    ), left_out
+
+
+# --- signals and inspections
+
+SIGNALS = frozenset([
+    "hup", "int", "quit", "ill", "trap", "abrt", "bus", "fpe", "kill", "usr1", "segv", "usr2", "pipe", "alrm", "term", "stkflt", "chld",
+    "cont", "stop", "stp", "ttin", "ttou", "urg", "xcpu", "xfsz", "vtalrm", "prof", "winch", "io", "pwr", "sys", "emt", "exists",
+])  # fmt: skip
+_SIGNAL_WORDS = {"0": "exists", "tstp": "stp", "poll": "io", "cld": "chld", "iot": "abrt", "unused": "sys", "rtmin": "rtmin+0"}
+
+
+def signal_word(name: str) -> str | None:
+    """AppArmor's word (signal.cc) for a signal's name without SIG; None where it has none."""
+    word = name.lower().removeprefix("sig")
+    word = _SIGNAL_WORDS.get(word, word)
+    found = re.fullmatch(r"(rtmin\+|rtmax-)([0-9]{1,2})", word)
+    if found:
+        number = int(found[2]) if found[1] == "rtmin+" else 30 - int(found[2])
+        return f"rtmin+{number}" if 0 <= number <= 32 else None
+    return word if word in SIGNALS else None
+
+
+def signals(policy: Policy, own: str, runtimes: Sequence[str]) -> tuple[list[tuple[str, tuple[str, ...], str]], list[LeftOut]]:
+    """(access, signals, peer). Both ends are asked (aa_may_signal in ipc.c), so among the workload's own both ways are allowed.
+
+    ``own``: the quoted pattern of the profile's own names. ``runtimes``: profiles that container runtimes may have, which stop
+    containers by signals; anybody without a profile may always signal, as without AppArmor.
+    """
+    inside, outside, left_out = set(), set(), []
+    for rule in policy.signals:
+        word = signal_word(rule.signal)
+        if word is None:
+            left_out.append(LeftOut(f"signal {rule.signal}", "AppArmor has no name for it"))
+        elif rule.whom == "outside":
+            outside.add(word)
+        else:
+            inside.add(word)
+    found: list[tuple[str, tuple[str, ...], str]] = [("receive", (), peer) for peer in ("unconfined", *runtimes)]
+    if inside:
+        found.append(("(send, receive)", tuple(sorted(inside)), own))
+    if outside:
+        found.append(("send", tuple(sorted(outside)), "unconfined"))
+    return found, left_out
+
+
+_PROC_FILE = re.compile(r"/proc/(?:\{[a-z]+\}|[0-9]+)/(?:task/(?:\{[a-z]+\}|[0-9]+)/)?([^/]+)")
+_PROC_TRACE = frozenset({"mem", "syscall", "stack", "personality", "map_files"})
+_PROC_FREE = frozenset(
+    {"status", "cmdline", "comm", "oom_score_adj", "oom_score", "timers", "limits", "mountinfo", "mounts", "cgroup", "statm"}
+)
+
+
+def _inspected(rule: FileRule) -> str | None:
+    """What reading this file of another process asks for beside the file right; None for nothing (fs/proc/base.c)."""
+    found = _PROC_FILE.match(rule.pattern)
+    if not found or found[1] in _PROC_FREE:
+        return None
+    return "trace" if found[1] in _PROC_TRACE else "read"
+
+
+def inspections(policy: Policy, own: str) -> list[tuple[str, str]]:
+    """(access, peer) of ptrace rules: both ends are asked (aa_may_ptrace in ipc.c).
+
+    Files below /proc/PID of others are read with the same check (__ptrace_may_access in kernel/ptrace.c).
+    """
+    wanted: set[tuple[str, str]] = set()
+    for rule in policy.inspections:
+        verb = "read" if rule.operation == "read" else "tracedby" if rule.operation == "traceme" else "trace"
+        wanted.add((verb, "outside" if rule.whom == "outside" else "own"))
+        if rule.operation == "read":  # kcmp(2) asks for read, process_vm_readv(2) and pidfd_getfd(2) for trace
+            wanted.add(("trace", "outside" if rule.whom == "outside" else "own"))
+    for file in policy.files:
+        asked = _inspected(file) if file.use == "needed" else None
+        if asked:
+            wanted |= {(asked, "outside" if whose == "outside" else "own") for whose in file.whose if whose != "self"}
+    access: dict[str, set[str]] = {}
+    both = {"read": ("read", "readby"), "trace": ("trace", "tracedby"), "tracedby": ("trace", "tracedby")}
+    for verb, whom in wanted:
+        access.setdefault(whom, set()).update(both[verb] if whom == "own" else (verb,))
+    order = ("read", "readby", "trace", "tracedby")
+    return [
+        (f"({', '.join(verb for verb in order if verb in access[whom])})", own if whom == "own" else "unconfined")
+        for whom in ("own", "outside")
+        if whom in access
+    ]
+
+
+# --- mounts
+
+MOUNT_FLAGS: Mapping[str, str] = {
+    "rdonly": "ro", "nosuid": "nosuid", "nodev": "nodev", "noexec": "noexec", "synchronous": "sync", "mandlock": "mand",
+    "dirsync": "dirsync", "noatime": "noatime", "nodiratime": "nodiratime", "silent": "silent", "posixacl": "acl",
+    "relatime": "relatime", "i_version": "iversion", "strictatime": "strictatime", "nouser": "nouser",
+}  # fmt: skip
+"""Flag of mount(2) in lower case without MS_ to the parser's word (mnt_opts_table in mount.cc)."""
+
+_PROPAGATION = ("unbindable", "private", "slave", "shared")
+_SAME_WORD = frozenset({"bind", "remount", "rec", "move", *_PROPAGATION})
+_UNMEDIATED = frozenset({"open_tree", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr"})
+
+
+def _place(pattern: str, directory: bool = True) -> str:
+    """A mount point: AppArmor ends the name of a directory with a slash; of a file that is mounted on it does not."""
+    parts = parts_of(pattern)
+    if parts == ("/",):
+        return apparmor(parts)
+    return apparmor((*parts, Glob("{,/}"))) if not directory else apparmor((*parts, Glob("/")))
+
+
+def _source(text: str) -> str:
+    """What is mounted, as the call gave it: a path pattern, or any text such as ``tmpfs``."""
+    if text.startswith(("/", "{home}")):
+        return apparmor((*parts_of(text), Glob("{,/}")) if text != "/" else ("/",))
+    return apparmor(
+        tuple(
+            token.text if isinstance(token, patterns.Literal) else Glob(_glob(token.name, False, False)) for token in patterns.parse(text)
+        )
+    )
+
+
+def _options(flags: Iterable[str]) -> str:
+    words = []
+    for flag in flags:
+        if flag in _SAME_WORD:
+            continue
+        if flag not in MOUNT_FLAGS:
+            raise Inexpressible(f"AppArmor has no word for the mount flag {printable(flag)}")
+        words.append(MOUNT_FLAGS[flag])
+    return f"options=({', '.join(sorted(words) or ['rw'])})"
+
+
+def mount_rule(rule: MountRule) -> str | None:
+    """The rule's text without the comma; None for what AppArmor does not mediate. Raises Inexpressible.
+
+    No word for "no flags" exists: ``options=(rw)`` demands that none be set (mount.cc, build_mnt_flags), while a rule without
+    options allows every mount, bind and move too.
+    """
+    operation, target = rule.operation, rule.target
+    if operation in _UNMEDIATED:
+        return None
+    if target is None:
+        raise Inexpressible("its mount point is not known")
+    if operation == "umount":
+        return f"umount {_place(target, directory=False)}"
+    if operation == "pivot_root":
+        if rule.source is None:
+            raise Inexpressible("its new root is not known")
+        return f"pivot_root oldroot={_place(target)} {_place(rule.source)}"
+    if operation == "remount":
+        return f"remount {_options_of_remount(rule.flags)} {_place(target, directory=False)}"
+    if operation == "propagation":
+        kind = next((word for word in _PROPAGATION if word in rule.flags), None)
+        if kind is None:
+            raise Inexpressible("its kind of propagation is not known")
+        return f"mount options=({'r' if 'rec' in rule.flags else ''}{kind}) -> {_place(target, directory=False)}"
+    if operation in ("bind", "rbind", "move", "move_mount"):
+        word = "move" if operation.startswith("move") else operation
+        source = "" if rule.source is None else _source(rule.source) + " "
+        return f"mount options=({word}) {source}-> {_place(target, directory=False)}"
+    if operation != "mount":
+        return None
+    kind = ""
+    if rule.filesystem is not None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", rule.filesystem):
+            raise Inexpressible("AppArmor has no way to write the name of its file system")
+        kind = f"fstype=({rule.filesystem}) "
+    source = "" if not rule.source else _source(rule.source) + " "
+    return f"mount {kind}{_options(rule.flags)} {source}-> {_place(target, directory=False)}"
+
+
+def _options_of_remount(flags: Iterable[str]) -> str:
+    flags = tuple(flags)
+    text = _options(flags)
+    return text.replace("(", "(bind, ", 1) if "bind" in flags else text
+
+
+def mounts(policy: Policy) -> tuple[list[str], list[LeftOut], list[str]]:
+    """Rules, what is left out, and notes on what is not mediated."""
+    found, left_out, notes = set(), [], set()
+    for rule in policy.mounts:
+        try:
+            text = mount_rule(rule)
+        except (Inexpressible, InputError) as error:
+            left_out.append(LeftOut(f"{rule.operation} {rule.target or ''}".strip(), str(error)))
+            continue
+        if text is None:
+            notes.add(f"{rule.operation}: not mediated.")
+        else:
+            found.add(text)
+    return sorted(found), left_out, sorted(notes)
+
+
+# --- what abi 3.0 does not know
+
+
+def later(policy: Policy, abi: str) -> tuple[list[str], list[str]]:
+    """Rules for what newer abis mediate, and notes on what the chosen one does not."""
+    wanted = []
+    if policy.user_namespaces:
+        wanted.append(("userns create", "User namespaces are made"))
+    if policy.io_uring:
+        wanted.append(("io_uring", "io_uring is used"))
+    if abi == "3.0":
+        return [], [f"{what}: not mediated under abi 3.0." for _, what in wanted]
+    return [rule for rule, _ in wanted], []
