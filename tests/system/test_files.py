@@ -134,6 +134,15 @@ def test_operation(operation: str, tracer: str, runs: Runs) -> None:
     as_expected(recording, want)
 
 
+def test_no_files(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    """``--no-files``: none of it, and the trace does not claim to have watched."""
+    recording = profgen.record(tracer, ["sh", "-c", "ls / > list; kill -0 $$"], cwd=tmp_path, options=["-q", "--no-files"])
+    trace = read_trace(recording.path)
+    assert not trace.has_files
+    assert not (trace.files or trace.sockets or trace.signals or trace.inspections or trace.mounts)
+    assert profgen.record(tracer, ["true"], cwd=tmp_path, options=["-q"]).trace["meta"]["features"].count("files") == 1
+
+
 @pytest.mark.parametrize("operation", [name for name, evidence in EXPECTED.items() if evidence.refused is None])
 def test_tracers_agree(operation: str, ebpf: str, runs: Runs) -> None:
     """Whatever the table says: both tracers hold the same."""
