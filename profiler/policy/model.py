@@ -154,7 +154,7 @@ class Transition:
 
 @dataclass(frozen=True)
 class SocketRule:
-    """Sockets of one sort. ``addresses``: of unix sockets, patterns of paths or ``@name`` of the abstract namespace.
+    """Sockets of one sort. ``addresses``: of unix sockets, patterns of paths or ``@name`` of the abstract namespace (written as patterns).
 
     ``ports`` maps bind, connect and send to the ports seen, sorted; empty where there were none.
     """
@@ -189,7 +189,7 @@ class InspectionRule:
 
 @dataclass(frozen=True)
 class MountRule:
-    """A change of the mount tree, as in the trace; ``source`` and ``target`` are path patterns where they are paths."""
+    """A change of the mount tree, as in the trace; ``source``, ``target`` and ``filesystem`` are written as patterns."""
 
     operation: str
     source: str | None

@@ -31,6 +31,7 @@ from profiler.policy.model import (
     Workload,
     capability_order,
 )
+from profiler.policy.store_uses import SECTIONS_OF_USES, Items, read_uses, uses_data
 from profiler.trace.store import read_limited
 
 T = TypeVar("T")
@@ -56,12 +57,27 @@ _COMMENTS = {
     ),
     "refused": "Answered with an error of their own; everything else that is not allowed gets the profile's default.",
     "unknown": "Syscall numbers without a name: they cannot be written in a profile that works by names.",
+    "files": (
+        "needed: used, and all that is granted. missing: looked for and never there. refused: the kernel said no.\n"
+        "# A pattern is a path with classes in braces: {pid}, {digits}, {name} (a name in this directory), {tree} (all below it),\n"
+        "# and others in docs/policy.md. `opens` says what it grants beyond the `paths` that were seen.\n"
+        "# owner: only files of the process's own user. Left out where it is the usual: kinds [file], states [linked], owner false."
+    ),
+    "executions": "Which program was executed by which; `start` is the workload's first.",
+    "network": "Sockets by family, type and protocol number, with what was done with them.",
+    "signals": "Signals sent: to the process itself, to others of the workload, outside it, or to a process group.",
+    "inspections": "Other processes traced or read: ptrace(2) and its like, and what /proc/PID shows only to those who may trace.",
+    "mounts": "Changes of the mount tree.",
+    "namespaces": "User namespaces made or joined.",
+    "io_uring": "Requests through io_uring are no syscalls: seccomp does not see them, and files used through them are not in this policy.",
 }
 
 
 LIMIT_BYTES = 16 << 20
-EVENTS = 200_000
-"""Scalars, starts and ends; a policy with every syscall has some 20 000."""
+EVENTS = 2_000_000
+"""Scalars, starts and ends; a policy with every syscall has some 20 000, and 20 for each file."""
+_KEY_MAX = 900
+"""Longer keys stand on a line of their own: YAML takes 1 024 characters before a colon."""
 DEPTH = 16
 """Collections within collections; a policy has nine at most."""
 
@@ -72,7 +88,11 @@ _UNNAMED = re.compile(r"CAP_[0-9]{1,3}\Z")
 
 def _lines(key: str, value: Any, indent: str) -> Iterator[str]:
     """One key of a block mapping: values that fit stand on its line, longer ones below it."""
-    label = f"{indent}{quoting.yaml(key)}:"
+    name = quoting.yaml(key)
+    label = f"{indent}{name}:"
+    if len(name) > _KEY_MAX:
+        yield f"{indent}? {name}"
+        label = f"{indent}:"
     if isinstance(value, Mapping):
         if not value:
             yield f"{label} {{}}"
@@ -80,6 +100,15 @@ def _lines(key: str, value: Any, indent: str) -> Iterator[str]:
         yield label
         for inner, item in value.items():
             yield from _lines(inner, item, indent + "  ")
+        return
+    if isinstance(value, Items):
+        yield label
+        for item in value:
+            start = "- "
+            for inner, member in item.items():
+                for line in _lines(inner, member, ""):
+                    yield f"{indent}  {start}{line}"
+                    start = "  "
         return
     line = f"{label} {_flow(value)}"
     if not isinstance(value, list) or (len(line) <= _WIDTH and not any(isinstance(item, Mapping) for item in value)):
@@ -177,6 +206,7 @@ def dumps(policy: Policy) -> str:
     if policy.unknown:
         unknown = {key(row.abi, str(row.number)): {"because": list(row.because)} for row in policy.unknown}
         parts.append(_section("unknown", unknown))
+    parts += [_section(name, value) for name, value in uses_data(policy).items()]
     return "".join(parts)
 
 
@@ -355,7 +385,7 @@ class _Reader:
         if schema != SCHEMA:
             found = f"it says {schema!r}" if isinstance(schema, str) and len(schema) < 80 else "it has no schema"
             raise InputError(f"{self.name}: no policy that this profgen can read: {found}, expected {SCHEMA!r}")
-        data = self.keys(value, "policy", top, ("unknown",))
+        data = self.keys(value, "policy", top, ("unknown", *SECTIONS_OF_USES))
         work = self.keys(data["workload"], "workload", ("argv", "uid", "runs", "tracers", "kernel"), ("incomplete",))
         abis = self.texts(data["abis"], "abis")
         if not abis or len(set(abis)) != len(abis):
@@ -389,6 +419,7 @@ class _Reader:
             refused=self.refused(data["refused"], entries),
             unknown=self.unknown(data.get("unknown") or {}, native),
             capabilities=self.capabilities(data["capabilities"]),
+            **read_uses(self, data),
         )
 
     def refused(self, value: Any, entries: list[Allowed]) -> tuple[Refused, ...]:

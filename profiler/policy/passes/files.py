@@ -110,7 +110,7 @@ def _allowed(row: File) -> bool:
     """Whether the kernel allowed a use: it succeeded, or failed for another reason afterwards."""
     if row.access == "look":
         return False
-    past = PAST_CHECK | ({"EACCES"} if row.access == "lock" else {"EISDIR"} if row.access == "remove" else set())
+    past = PAST_CHECK | {"EISDIR"} if row.access == "remove" else PAST_CHECK
     return bool(row.results.get("ok")) or any(number and errno in past for errno, number in row.results.items())
 
 

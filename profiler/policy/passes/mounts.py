@@ -27,7 +27,8 @@ def mounts(policy: Policy, trace: Trace, options: Options) -> Policy:
             source = None
         else:
             source = pattern_for(policy, row.source, _TARGET_WORDS) if row.source.startswith("/") else literal(row.source)
-        key = (row.operation, source, target, row.filesystem, tuple(sorted(set(row.flags))))
+        filesystem = None if row.filesystem is None else literal(row.filesystem)
+        key = (row.operation, source, target, filesystem, tuple(sorted(set(row.flags))))
         programs, uses = found.get(key, (set(), 0))
         found[key] = (programs | row.programs, uses + row.results["ok"])
     rules = [MountRule(*key, because=(f"observed ({who(trace, *item)})",)) for key, item in found.items()]

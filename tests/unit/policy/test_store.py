@@ -9,14 +9,14 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.policy.making import call, check, rows, trace, unknown
+from unit.policy.making import call, check, file, rows, touching, trace, unknown, uses
 from unit.trace.strategies import traces
 
 from profiler.errors import InputError
 from profiler.policy import store
 from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy
-from profiler.trace.model import Syscall
+from profiler.trace.model import Exec, Inspection, Mount, Signal, Socket, Syscall
 
 OPTIONS = st.builds(
     Options,
@@ -25,6 +25,8 @@ OPTIONS = st.builds(
     equivalents=st.booleans(),
     arguments=st.booleans(),
     drop_failing=st.booleans(),
+    generalise=st.booleans(),
+    generalise_threshold=st.integers(2, 20),
 )
 
 
@@ -39,6 +41,33 @@ def example() -> Policy:
             call("fstat64", abi="i386"),
             unknown(999),
             capabilities=[check("CAP_NET_BIND_SERVICE"), check("CAP_63"), check("CAP_KILL", inferred=True)],
+        ),
+        Options(),
+    )
+
+
+def whole() -> Policy:
+    """A policy with every section."""
+    member = {"results": {"ok": 1}, "programs": frozenset({0})}
+    times = {"first": 0.0, "last": 1.0}
+    return derive(
+        touching(
+            file("/etc/passwd"),
+            *uses("/tmp/x.aB3dE9", "create write remove", own=True),
+            file("/proc/7/maps", whose="outside"),
+            file("/srv/b", "link", existing="/srv/a"),
+            file("memfd:x", "map", state="detached"),
+            file("/srv/none", "read", "ENOENT", kind="unknown"),
+            file("/etc/shadow", "read", "EACCES", kind="unknown"),
+            sockets=[
+                Socket("unix", "stream", 0, "bind", None, "@a\0{", **member, **times),
+                Socket("45", "-1", -1, "create", None, None, **member, **times),
+            ],
+            signals=[Signal("TERM", "group", **member), Signal("0", "self", **member)],
+            inspections=[Inspection("trace", "workload", **member)],
+            mounts=[Mount("mount", "tmpfs", "/srv/m", "tmpfs", ("nodev",), **member), Mount("umount", None, "/srv/m", None, (), **member)],
+            execs=[Exec(0, None, 1), Exec(1, 0, 5)],
+            syscalls=[call("read"), call("unshare", [(0x10000000,)]), call("io_uring_setup")],
         ),
         Options(),
     )
@@ -67,17 +96,26 @@ def test_reads_back_what_was_written(seen: list[Syscall], options: Options) -> N
     )
 
 
-@given(traces())
-@settings(max_examples=60)
-def test_hostile_names_stay_text(recording: object) -> None:
+USES = ("has_files", "files", "transitions", "sockets", "signals", "inspections", "mounts", "user_namespaces", "io_uring")
+
+
+def uses_of(policy: Policy) -> list[object]:
+    return [getattr(policy, name) for name in USES]
+
+
+@given(traces(), OPTIONS)
+@settings(max_examples=200)
+def test_hostile_names_stay_text(recording: object, options: Options) -> None:
     """Traces with file names and arguments of any bytes, unknown numbers and foreign ABIs."""
     try:
-        policy = derive(recording, Options())  # type: ignore[arg-type]
+        policy = derive(recording, options)  # type: ignore[arg-type]
     except InputError:
         return
     text = store.dumps(policy)
     assert all(line.isprintable() for line in text.split("\n"))
-    assert store.dumps(store.loads(text.encode(), "x")) == text
+    again = store.loads(text.encode(), "x")
+    assert store.dumps(again) == text
+    assert uses_of(again) == uses_of(policy)
 
 
 def test_reads_well() -> None:
@@ -91,6 +129,83 @@ def test_reads_well() -> None:
     assert "      failed: [ENOENT]\n" in text
     assert not re.search(r"20\d\d-\d\d-\d\d", text)
     assert yaml.safe_load(text)["syscalls"]["observed"]["read"] == {"because": ["observed (app: 10 calls)"]}
+
+
+def test_every_section_reads_back() -> None:
+    policy = whole()
+    assert all(uses_of(policy))
+    text = store.dumps(policy)
+    again = store.loads(text.encode(), "policy.yaml")
+    assert uses_of(again) == uses_of(policy)
+    assert store.dumps(again) == text
+    assert [name for name in yaml.safe_load(text) if name in store.SECTIONS_OF_USES] == list(store.SECTIONS_OF_USES)
+
+
+def test_uses_read_well() -> None:
+    text = store.dumps(whole())
+    assert (
+        """
+    "/tmp/x.{random}":
+      access: [write, create, remove]
+      because: ["observed: write, create, remove (app; 3 uses)"]
+      owner: true
+      programs: [/usr/sbin/app]
+      opens: "any 6, 8 or 10 letters, digits and underscores; seen: 1"
+      seen: 1
+      paths: [/tmp/x.aB3dE9]
+"""
+        in text
+    )
+    assert (
+        """
+executions:
+  - program: /usr/sbin/app
+    start: true
+    because: ["executed 1 time"]
+  - program: /bin/sh
+"""
+        not in text
+    )
+    assert (
+        """
+executions:
+  - program: /bin/sh
+    by: /usr/sbin/app
+    because: ["executed 5 times"]
+  - program: /usr/sbin/app
+    start: true
+"""
+        in text
+    )
+    assert '\n      bind: ["@a\\\\x00\\\\{"]\n' in text
+
+
+def test_policies_without_files_have_no_such_sections() -> None:
+    text = store.dumps(example())
+    policy = store.loads(text.encode(), "policy.yaml")
+    assert not policy.has_files
+    assert not any(f"\n{name}:" in text for name in store.SECTIONS_OF_USES)
+    empty = store.loads((text + "files: {}\n").encode(), "policy.yaml")
+    assert empty.has_files
+    assert empty.files == ()
+
+
+LONG = "/srv/" + "/".join(["é\n" * 80] * 16)
+
+
+@pytest.mark.parametrize(
+    "path", [LONG, "/srv/" + "x" * 4000, "/srv/? x", "/srv/\udcff: y", "/srv/#", "/", "/srv/{name}", "/srv/- a", "/srv/null"]
+)
+def test_paths_of_any_length_and_sort(path: str) -> None:
+    policy = derive(touching(file(path), file("/srv/b", "link", existing=path)), Options())
+    text = store.dumps(policy)
+    assert store.loads(text.encode(), "x").files == policy.files
+
+
+def test_a_large_policy() -> None:
+    recording = touching(*[row for n in range(5000) for row in uses(f"/etc/app/{n}", "read write")])
+    policy = derive(recording, Options())
+    assert store.loads(store.dumps(policy).encode(), "x").files == policy.files
 
 
 def test_an_edited_policy_is_read_as_meant() -> None:
@@ -145,6 +260,66 @@ def test_one_line_that_names_file_and_key(old: str, new: str, message: str) -> N
     assert message in str(caught.value)
     assert "policy.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+BROKEN_USES = [
+    ("    /etc/passwd:\n", "    etc/passwd:\n", "no absolute path"),
+    ("    /etc/passwd:\n", "    /etc/../passwd:\n", "no path as the kernel writes it"),
+    ("    /etc/passwd:\n", "    /etc/passwd/:\n", "no path as the kernel writes it"),
+    ("    /etc/passwd:\n", "    /etc//passwd:\n", "no path as the kernel writes it"),
+    ("    /etc/passwd:\n", '    "/etc/{nothing}":\n', "no class"),
+    ("    /etc/passwd:\n", '    "/etc/{":\n', "no pattern"),
+    ("    /etc/passwd:\n", '    "/etc/\\\\x00":\n', "NUL"),
+    ("    /etc/passwd:\n", '    "/etc/\\ud800":\n', "policy.yaml"),
+    ("    /etc/passwd:\n", "    /etc/shadow:\n", "listed under needed as well"),
+    ("    /etc/passwd:\n", "    /etc/passwd: {access: [], because: []}\n    /etc/b:\n", "grants nothing"),
+    ("    /etc/passwd:\n", "    /etc/passwd: {access: [read]}\n    /etc/b:\n", "'because' is missing"),
+    ("    /etc/passwd:\n", "    /etc/passwd: 5\n    /etc/b:\n", "must be a mapping"),
+    ("access: [read]", "access: [raed]", "unknown word 'raed'"),
+    ("access: [read]", "access: [look]", "unknown word 'look'"),
+    ("access: [read]", "access: [read, read]", "twice"),
+    ("access: [read]", "access: read", "must be a list"),
+    ("owner: true", "owner: maybe", "owner: must be true or false"),
+    ("states: [detached]", "states: [detatched]", "unknown word"),
+    ("whose: [outside]", "whose: [outsider]", "unknown word"),
+    ("      seen: 1\n", "      seen: many\n", "seen: must be a number"),
+    ("paths: [/tmp/x.aB3dE9]", 'paths: ["/tmp/x.{name}"]', "without classes"),
+    ("existing: [/srv/a]", 'existing: ["/srv/{"]', "no pattern"),
+    ("    start: true\n", "", "start: true"),
+    ("    start: true\n", "    start: false\n", "only be true"),
+    ("    start: true\n", "    start: true\n    by: /bin/sh\n", "start: true"),
+    ("family: unix", "family: UNIX", "cannot be"),
+    ("protocol: 0", "protocol: tcp", "protocol: must be a number"),
+    ("protocol: 0", "protocol: 99999999999", "out of range"),
+    ("operations: [bind]", "operations: [bound]", "unknown word"),
+    ("signal: TERM", "signal: sigterm", "cannot be"),
+    ("whom: group", "whom: groups", "unknown word"),
+    ("operation: trace", "operation: look", "unknown word"),
+    ("operation: mount", "operation: ../x", "cannot be"),
+    ("flags: [nodev]", "flags: [NO DEV]", "cannot be"),
+    ("\nfiles:\n  needed:", "\nfiles:\n  granted:", "unknown key 'granted'"),
+    ("\nio_uring:", "\nio_uring: 5\nxx:", "unknown key 'xx'"),
+    ("\nnamespaces:\n  user:", "\nnamespaces:\n  mount:", "unknown key 'mount'"),
+    ("\nexecutions:\n", "\nexecutions: 5\nxx:\n", "unknown key 'xx'"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BROKEN_USES)
+def test_uses_one_line_that_names_file_and_key(old: str, new: str, message: str) -> None:
+    text = store.dumps(whole())
+    assert old in text
+    with pytest.raises(InputError) as caught:
+        store.loads(text.replace(old, new, 1).encode(), "policy.yaml")
+    assert message in str(caught.value)
+    assert "policy.yaml" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_uses_need_the_section_of_files() -> None:
+    text = store.dumps(example()) + "signals:\n  - {signal: TERM, whom: self, because: []}\n"
+    with pytest.raises(InputError, match="needs a section `files`"):
+        store.loads(text.encode(), "policy.yaml")
+    assert store.loads((text + "files: {}\n").encode(), "policy.yaml").signals
 
 
 @pytest.mark.parametrize(
