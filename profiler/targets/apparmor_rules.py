@@ -499,8 +499,8 @@ def mount_rule(rule: MountRule) -> str | None:
         return None
     kind = ""
     if rule.filesystem is not None:
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+", rule.filesystem):
-            raise Inexpressible("AppArmor has no way to write the name of its file system")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", rule.filesystem):  # a pattern that is its own text
+            raise Inexpressible("its file system has no name that AppArmor could write")
         kind = f"fstype=({rule.filesystem}) "
     source = "" if not rule.source else _source(rule.source) + " "
     return f"mount {kind}{_options(rule.flags)} {source}-> {_place(target, directory=False)}"

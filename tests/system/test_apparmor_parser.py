@@ -8,9 +8,14 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from system.apparmor_dfa import Compiled, compiled
+from system.apparmor_dfa import STRICT, Compiled, compiled, parser
+from unit.targets.policies import file, policies, policy
 
 from profiler import quoting
+from profiler.policy import patterns
+from profiler.policy.model import Policy
+from profiler.targets import apparmor
+from profiler.targets.base import AppArmorOptions, RenderOptions
 
 pytestmark = pytest.mark.skipif(shutil.which("apparmor_parser") is None, reason="needs Debian's package apparmor (tests/packages.sh)")
 
@@ -115,3 +120,110 @@ def test_two_readings_of_one_pattern() -> None:
     found = compiled(f"abi <abi/3.0>,\nprofile t {{\n  {path} r,\n}}\n".encode())["t"]
     assert found.allows(b"/d/[7]{name}") == "r"
     assert [found.allows(other) for other in (b"/d/7name", b"/d/[x]{name}", b"/d/[7]{}", b"/d/[7]{a/b}")] == ["", "", "", ""]
+
+
+# Whole profiles
+
+
+@given(policies(), st.booleans(), st.booleans(), st.sampled_from([None, "/usr/sbin/app", '/o "p" {t}/*']))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+def test_any_policy_makes_a_profile_that_loads(made: Policy, complain: bool, children: bool, attach: str | None) -> None:
+    options = RenderOptions(apparmor=AppArmorOptions(attach=attach, complain=complain, children=children and not made.no_new_privs))
+    text = apparmor.render(made, options)[apparmor.FILE]
+    done = parser(text, *STRICT)
+    assert done.returncode == 0, (done.stderr.decode("utf-8", "replace"), text.decode())
+    assert not done.stderr
+    names = parser(text, "-N").stdout.decode().split()
+    assert names[0] == apparmor.profile_name(made, options)
+    assert all(name.startswith(names[0] + "//") for name in names[1:])
+    assert text == apparmor.render(made, options)[apparmor.FILE]
+
+
+def rules_of(made: Policy, **options: object) -> Compiled:
+    chosen = RenderOptions(apparmor=AppArmorOptions(**options))  # type: ignore[arg-type]
+    return compiled(apparmor.render(made, chosen)[apparmor.FILE])[apparmor.profile_name(made, chosen)]
+
+
+PLACES = {"alone": "/x/%s", "inside": "/x/a%sb", "below": "/x/%s/b", "first": "/x/%sb", "last": "/x/a%s"}
+REACH = {"pid": "[1-9][0-9]{0,3}", "tid": "[1-9][0-9]{0,3}"}
+"""@{pid} of AppArmor ends at 4,999,999: more than any process has, less than seven nines."""
+
+
+@pytest.mark.parametrize("name", sorted(set(patterns.CLASSES) - {"home", "name", "tree"}))
+@given(data=st.data())
+@settings(max_examples=12, deadline=None)
+def test_a_class_means_what_its_regular_expression_means(name: str, data: st.DataObject) -> None:
+    place = data.draw(st.sampled_from(sorted(PLACES.values())))
+    pattern = place.replace("%s", f"{{{name}}}")
+    found = rules_of(policy(file(pattern, "read")))
+    regex = st.from_regex(REACH.get(name, patterns.CLASSES[name].regex), fullmatch=True, alphabet=st.characters(max_codepoint=127))
+    inside = data.draw(st.lists(regex, min_size=10, max_size=30))
+    for text in inside:
+        assert found.allows(place.replace("%s", text).encode()) == "r", (pattern, text)
+    changes = st.tuples(
+        st.sampled_from(inside), st.integers(0, 200), st.sampled_from(["", "0", "g", "_", "-", ".", "ff", "/", " ", "00", "é"])
+    )
+    for text, at, change in data.draw(st.lists(changes, min_size=20, max_size=60)):
+        at %= len(text) + 1
+        for other in (text[:at] + change + text[at:], text[:at] + change + text[at + 1 :]):
+            path = place.replace("%s", other)
+            assert (found.allows(path.encode()) == "r") == patterns.matches(pattern, path), (pattern, path)
+
+
+@pytest.mark.parametrize("name", ["name", "tree"])
+@pytest.mark.parametrize("place", sorted(PLACES.values()))
+def test_open_classes(name: str, place: str) -> None:
+    pattern = place.replace("%s", f"{{{name}}}")
+    found = rules_of(policy(file(pattern, "read")))
+    for text in ("", "c", "c d", "c/d", "\n", "é", ".", "cc/d/e", "b", "/", "c/"):
+        path = place.replace("%s", text)
+        if "//" in path or path.endswith("/"):
+            continue  # no file is named so
+        assert (found.allows(path.encode()) == "r") == patterns.matches(pattern, path), (pattern, path)
+
+
+def test_homes() -> None:
+    found = rules_of(policy(file("{home}/.config/{name}", "read"), file("{home}", "list", kinds=("directory",))))
+    allowed = {b"/root/.config/a", b"/home/user/.config/a", b"/root/", b"/home/u/"}
+    refused = {b"/root", b"/home/", b"/home/a/b/.config/a", b"/root/.config/", b"/root/.config/a/b", b"/.config/a", b"/home/.config/a"}
+    assert {path for path in allowed | refused if found.allows(path)} == allowed
+
+
+def test_directories_end_with_a_slash() -> None:
+    found = rules_of(
+        policy(file("/d", "list", kinds=("directory",)), file("/f", "read"), file("/u", "read", kinds=("unknown",)), file("/", "list"))
+    )
+    assert [found.allows(path) for path in (b"/d/", b"/d", b"/f", b"/f/", b"/u", b"/u/", b"/", b"//")] == [
+        "r",
+        "",
+        "r",
+        "",
+        "r",
+        "r",
+        "r",
+        "",
+    ]
+
+
+def test_owners_only() -> None:
+    found = rules_of(policy(file("/a", "read", "write", owner=True), file("/a", "read"), file("/b", "write", owner=True)))
+    assert (found.allows(b"/a"), found.allows(b"/a", owner=True)) == ("r", "arw")
+    assert (found.allows(b"/b"), found.allows(b"/b", owner=True)) == ("", "aw")
+
+
+def test_links_name_both_ends() -> None:
+    found = rules_of(policy(file("/a/new", "link", existing=("/b/old", "/b/{digits}"))))
+    assert found.link(b"/a/new", b"/b/old")
+    assert found.link(b"/a/new", b"/b/12")
+    assert not found.link(b"/a/new", b"/etc/shadow")
+    assert not found.link(b"/b/old", b"/a/new")
+    assert set(found.allows(b"/a/new")) <= {"l"}
+
+
+def test_paths_below_proc() -> None:
+    found = rules_of(
+        policy(file("/proc/{pid}/status", "read"), file("/proc/sys/kernel/{name}", "read"), file("/proc", "list", kinds=("directory",)))
+    )
+    allowed = {b"/proc/1/status", b"/proc/4194304/status", b"/proc/sys/kernel/x", b"/proc/"}
+    refused = {b"/proc/self/status", b"/proc/0/status", b"/proc/1/stat", b"/proc//1/status", b"/proc/sys/kernel/", b"/proc/sys/x/y"}
+    assert {path for path in allowed | refused if found.allows(path)} == allowed
