@@ -18,6 +18,7 @@ from profiler.targets.base import APPARMOR_ABIS, RenderOptions, render_template
 
 FILE = "apparmor.profile"
 
+_NAMESPACES = re.compile(r"/proc/\{pid\}/(?:task/\{tid\}/)?ns(?:/|$)")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 RUNTIME_PROFILES = ("runc", "crun", "podman")
 """Profiles under which runtimes may run themselves; they send the signals that stop a container. Sources: profiles/apparmor of
@@ -27,8 +28,8 @@ STREAMS: tuple[tuple[rules.Parts, str], ...] = (
     (("/dev/null",), "rw"),
     (("/dev/pts/", Glob("[0-9]*")), "rw"),
 )
-"""Standard streams. A descriptor that is open when a profile takes hold is asked about again (file_inherit), and what is refused
-becomes /dev/null without a word (aa_inherit_files in file.c)."""
+"""Standard streams. A descriptor is asked for again when it is opened by name (/dev/stdout), when another profile takes hold at an exec,
+or when whoever opened it is confined; what is refused then is replaced (aa_inherit_files in file.c)."""
 
 
 def profile_name(policy: Policy, options: RenderOptions) -> str:
@@ -105,9 +106,10 @@ def _container(policy: Policy) -> bool:
 
 
 def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
-    """``attach_disconnected``: the workload holds something that no path of its mount namespace leads to."""
+    """``attach_disconnected``: the workload uses something that no path of its mount namespace leads to, or looks at a namespace, which
+    has no path either. ``mediate_deleted`` would add nothing: the kernel judges deleted files by their old names without it."""
     container = _container(policy)
-    detached = any("detached" in rule.states for rule in policy.files if rule.use == "needed")
+    detached = any("detached" in rule.states or _NAMESPACES.match(rule.pattern) for rule in policy.files)
     flags = []
     if container or detached:
         flags.append("attach_disconnected")
@@ -143,7 +145,8 @@ def build(policy: Policy, options: RenderOptions) -> Profile:
         )
     name = profile_name(policy, options)
     files = Files(policy, name, chosen.children)
-    streams = _streams()
+    container = _container(policy)
+    streams = _streams() if container or chosen.children else ()
     main = _without(files.lines(None), streams)
     verdicts = () if chosen.children else weigh((*streams, *main))
     included = {line for verdict in verdicts if verdict.included for line in verdict.saved}
@@ -154,7 +157,6 @@ def build(policy: Policy, options: RenderOptions) -> Profile:
     own = f'"{name}{{,//?*}}"' if children else name
     network, no_network = rules.network(policy.sockets)
     unix, no_unix = rules.unix(policy.sockets)
-    container = _container(policy)
     signals, no_signals = rules.signals(policy, own, RUNTIME_PROFILES if container else ())
     mounts, no_mounts, notes = rules.mounts(policy)
     later, not_mediated = rules.later(policy, chosen.abi)

@@ -97,13 +97,14 @@ class Files:
 
     def _add(self, rule: FileRule) -> None:
         modes = rules.modes_of(rule)
-        pattern: str | None = rule.pattern
+        pattern = rule.pattern
         if rule.states == ("detached",):
-            pattern = rules.detached(rule.pattern)
-            if pattern is None and "x" in modes:
-                raise Inexpressible("a program without a path")
-        if pattern is None:
-            return
+            seen_as = rules.detached(pattern, "x" in modes)
+            if seen_as is None:
+                return
+            pattern = seen_as
+            if pattern == "/":
+                modes = modes.strip("mrwalk")
         parts = rules.parts_of(pattern)
         quoting.apparmor(parts)  # fails before anything is added
         profiles = self.programs.having(rule.programs) if self.programs else {None}

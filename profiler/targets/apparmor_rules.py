@@ -131,11 +131,15 @@ UNMEDIATED_NAMES = ("memfd:", "SYSV", "dev/zero")
 """How names begin of files on mounts that only the kernel has: path_mediated_fs (include/path.h) passes them by, but for an exec."""
 
 
-def detached(pattern: str) -> str | None:
-    """The pattern of a file that no path leads to, as attach_disconnected makes AppArmor see it (disconnect in path.c): below the
-    root. None where AppArmor does not look."""
+def detached(pattern: str, executed: bool) -> str | None:
+    """The pattern of a file that no path leads to, as AppArmor sees it with attach_disconnected (disconnect in path.c): below the root.
+
+    None where AppArmor does not look. A program in memory (memfd) is executed as ``/``, whatever it is called.
+    """
     bare = pattern.lstrip("/")
-    return None if bare.startswith(UNMEDIATED_NAMES) else "/" + bare
+    if bare.startswith(UNMEDIATED_NAMES):
+        return "/" if executed else None
+    return "/" + bare
 
 
 def _glob(name: str, starts: bool, ends: bool) -> str:
@@ -433,16 +437,14 @@ MOUNT_FLAGS: Mapping[str, str] = {
 """Flag of mount(2) in lower case without MS_ to the parser's word (mnt_opts_table in mount.cc)."""
 
 _PROPAGATION = ("unbindable", "private", "slave", "shared")
-_SAME_WORD = frozenset({"bind", "remount", "rec", "move", *_PROPAGATION})
+_SAID_OTHERWISE = frozenset({"bind", "remount", "rec", "move", *_PROPAGATION})
 _UNMEDIATED = frozenset({"open_tree", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr"})
 
 
-def _place(pattern: str, directory: bool = True) -> str:
-    """A mount point: AppArmor ends the name of a directory with a slash; of a file that is mounted on it does not."""
+def _place(pattern: str) -> str:
+    """A mount point: AppArmor ends the name of a directory with a slash; a file that is mounted on has none."""
     parts = parts_of(pattern)
-    if parts == ("/",):
-        return apparmor(parts)
-    return apparmor((*parts, Glob("{,/}"))) if not directory else apparmor((*parts, Glob("/")))
+    return apparmor(parts if parts == ("/",) else (*parts, Glob("{,/}")))
 
 
 def _source(text: str) -> str:
@@ -456,22 +458,19 @@ def _source(text: str) -> str:
     )
 
 
-def _options(flags: Iterable[str]) -> str:
-    words = []
-    for flag in flags:
-        if flag in _SAME_WORD:
-            continue
-        if flag not in MOUNT_FLAGS:
-            raise Inexpressible(f"AppArmor has no word for the mount flag {printable(flag)}")
-        words.append(MOUNT_FLAGS[flag])
-    return f"options=({', '.join(sorted(words) or ['rw'])})"
+def _words(flags: Iterable[str]) -> list[str]:
+    """The parser's words, sorted, for flags that say how, not what, is done."""
+    flags = [flag for flag in flags if flag not in _SAID_OTHERWISE]
+    if unknown := [flag for flag in flags if flag not in MOUNT_FLAGS]:
+        raise Inexpressible(f"AppArmor has no word for the mount flag {printable(unknown[0])}")
+    return sorted(MOUNT_FLAGS[flag] for flag in flags)
 
 
 def mount_rule(rule: MountRule) -> str | None:
     """The rule's text without the comma; None for what AppArmor does not mediate. Raises Inexpressible.
 
-    No word for "no flags" exists: ``options=(rw)`` demands that none be set (mount.cc, build_mnt_flags), while a rule without
-    options allows every mount, bind and move too.
+    Beside bind, move and the like stands no ``rw``: it would add a rule for a plain mount of the same source (mnt_rule::gen_policy_re).
+    For a plain mount it says that no flag is set, where a rule without options allows any, and bind and move too.
     """
     operation, target = rule.operation, rule.target
     if operation in _UNMEDIATED:
@@ -479,22 +478,22 @@ def mount_rule(rule: MountRule) -> str | None:
     if target is None:
         raise Inexpressible("its mount point is not known")
     if operation == "umount":
-        return f"umount {_place(target, directory=False)}"
+        return f"umount {_place(target)}"
     if operation == "pivot_root":
         if rule.source is None:
             raise Inexpressible("its new root is not known")
         return f"pivot_root oldroot={_place(target)} {_place(rule.source)}"
     if operation == "remount":
-        return f"remount {_options_of_remount(rule.flags)} {_place(target, directory=False)}"
+        words = [*_words(rule.flags), "remount", *(["bind"] if "bind" in rule.flags else [])]
+        return f"mount options=({', '.join(words)}) -> {_place(target)}"
     if operation == "propagation":
         kind = next((word for word in _PROPAGATION if word in rule.flags), None)
         if kind is None:
             raise Inexpressible("its kind of propagation is not known")
-        return f"mount options=({'r' if 'rec' in rule.flags else ''}{kind}) -> {_place(target, directory=False)}"
+        return f"mount options=({'r' if 'rec' in rule.flags else ''}{kind}) -> {_place(target)}"
+    source = "" if rule.source is None else _source(rule.source) + " "
     if operation in ("bind", "rbind", "move", "move_mount"):
-        word = "move" if operation.startswith("move") else operation
-        source = "" if rule.source is None else _source(rule.source) + " "
-        return f"mount options=({word}) {source}-> {_place(target, directory=False)}"
+        return f"mount options=({operation.removesuffix('_mount')}) {source}-> {_place(target)}"
     if operation != "mount":
         return None
     kind = ""
@@ -502,14 +501,7 @@ def mount_rule(rule: MountRule) -> str | None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", rule.filesystem):  # a pattern that is its own text
             raise Inexpressible("its file system has no name that AppArmor could write")
         kind = f"fstype=({rule.filesystem}) "
-    source = "" if not rule.source else _source(rule.source) + " "
-    return f"mount {kind}{_options(rule.flags)} {source}-> {_place(target, directory=False)}"
-
-
-def _options_of_remount(flags: Iterable[str]) -> str:
-    flags = tuple(flags)
-    text = _options(flags)
-    return text.replace("(", "(bind, ", 1) if "bind" in flags else text
+    return f"mount {kind}options=({', '.join(_words(rule.flags) or ['rw'])}) {source}-> {_place(target)}"
 
 
 def mounts(policy: Policy) -> tuple[list[str], list[LeftOut], list[str]]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from profiler.errors import InputError
 from profiler.kernel.syscalls import known_names
 from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy
+from profiler.targets import apparmor
 from profiler.targets.base import DEFAULT_ACTIONS, TARGETS, RenderOptions, target
 from profiler.trace.model import Syscall
 
@@ -102,14 +104,18 @@ def check_sets(sets: dict[str, list[str]]) -> None:
 
 
 def render_all(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
+    """Everything that can be rendered: a policy from a recording without files has no AppArmor profile."""
+    names = [name for name in TARGETS if name != "apparmor" or policy.has_files]
+    options = replace(options, names_apparmor="apparmor" in names)
     files: dict[str, bytes] = {}
-    for name in TARGETS:
+    for name in names:
         files.update(target(name).render(policy, options))
     return files
 
 
 def check_files(files: dict[str, bytes], policy: Policy) -> None:
-    assert set(files) == {"seccomp.json", "capabilities.json", "config.json", "docker-run.sh", "compose.yaml"}
+    made = {"seccomp.json", "capabilities.json", "config.json", "docker-run.sh", "compose.yaml"}
+    assert set(files) == made | ({"apparmor.profile"} if policy.has_files else set())
     profile = json.loads(files["seccomp.json"])
     check_seccomp(profile)
     capabilities = json.loads(files["capabilities.json"])
@@ -124,6 +130,10 @@ def check_files(files: dict[str, bytes], policy: Policy) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert [f"CAP_{name}" for name in service.get("cap_add", [])] == list(policy.needed())
     assert ("no-new-privileges:true" in service["security_opt"]) is policy.no_new_privs
+    name = apparmor.profile_name(policy, RenderOptions())
+    assert (f"apparmor:{name}" in service["security_opt"]) is policy.has_files
+    assert fragment["process"].get("apparmorProfile") == (name if policy.has_files else None)
+    assert (f"--security-opt apparmor={name} " in files["docker-run.sh"].decode()) is policy.has_files
     done = subprocess.run(["sh", "-n"], input=files["docker-run.sh"], capture_output=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
     for content in files.values():
