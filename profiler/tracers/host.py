@@ -16,7 +16,9 @@ from profiler.kernel.capabilities import number_of
 from profiler.trace.model import Program
 
 _AT_EXECFN = 31  # include/uapi/linux/auxvec.h
-_DELETED = " (deleted)"
+DELETED = " (deleted)"
+"""What the kernel puts behind the name of a file that is not in its directory any more (fs/d_path.c d_path)."""
+
 _HASH_LIMIT_BYTES = 512 << 20
 
 
@@ -125,12 +127,20 @@ def identify_process(pid: int) -> tuple[str, str | None, str | None] | None:
             argv0 = os.fsdecode(file.read(4096).split(b"\0", 1)[0])
     except OSError:
         return None
-    path = _inside(link.removesuffix(_DELETED) if executable.st_nlink == 0 else link, root)
+    path = _inside(link.removesuffix(DELETED) if executable.st_nlink == 0 else link, root)
+    if is_memfd(link, executable):
+        path = path.removeprefix("/")
     name = _executed_name(pid)
     if name is None:
         return path, None, argv0
     script = _script(pid, name, (executable.st_dev, executable.st_ino), root)
     return (path, None, argv0) if script is None else (script, path, argv0)
+
+
+def is_memfd(link: str, status: os.stat_result) -> bool:
+    """Whether a file is a memfd's, by its link in procfs: ``/memfd:NAME (deleted)``, on a tmpfs that is mounted nowhere (mm/memfd.c)."""
+    named = link.startswith("/memfd:") and link.endswith(DELETED)
+    return named and status.st_nlink == 0 and status.st_dev != os.stat("/").st_dev
 
 
 def _inside(path: str, root: str) -> str:

@@ -16,16 +16,15 @@ import os
 import re
 import signal
 import stat
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from profiler.kernel.arguments import NAMESPACE_FLAGS
-from profiler.kernel.capabilities import number_of
-from profiler.tracers.host import read_memory, read_string, shares_root
+from profiler.kernel.files import AT_FDCWD
+from profiler.tracers.host import read_memory, read_string
+from profiler.tracers.paths import Way
 from profiler.tracers.recording import Recording
-
-AT_FDCWD = -100
+from profiler.tracers.stopped import Credentials, Threads, signed
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NAMESPACES = NAMESPACE_FLAGS & ~CLONE_NEWUSER
@@ -36,30 +35,6 @@ READ, WRITE, EXECUTE = 4, 2, 1
 _U32 = 0xFFFFFFFF
 _KEEP = _U32
 """-1 as an id: leave it unchanged (chown(2), setresuid(2))."""
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """Of one thread, from proc_pid_status(5): real, effective, saved and filesystem ids, groups, effective capabilities."""
-
-    uids: tuple[int, int, int, int]
-    gids: tuple[int, int, int, int]
-    groups: frozenset[int]
-    effective: int
-    namespace: str
-    """The user namespace's link text, ``user:[inode]``."""
-
-    def has(self, capability: str) -> bool:
-        return bool(self.effective >> (number_of(capability) or 0) & 1)
-
-    def grants(self, status: os.stat_result, want: int) -> bool:
-        """Whether mode bits alone allow ``want`` (rwx as 4, 2, 1): fs/namei.c acl_permission_check."""
-        mode = status.st_mode
-        if self.uids[3] == status.st_uid:
-            mode >>= 6
-        elif self.gids[3] == status.st_gid or status.st_gid in self.groups:
-            mode >>= 3
-        return mode & want == want
 
 
 @dataclass(frozen=True)
@@ -76,74 +51,30 @@ class Call:
 Rule = Callable[["Inference", int, tuple[int, ...], Credentials], "tuple[str, ...]"]
 
 
-def read_credentials(tid: int) -> Credentials | None:
-    """The credentials of a thread; None when it is gone."""
-    fields: dict[str, str] = {}
-    try:
-        with open(f"/proc/{tid}/status") as file:
-            for line in file:
-                key, _, value = line.partition(":")
-                fields[key] = value
-        namespace = os.readlink(f"/proc/{tid}/ns/user")
-    except OSError:
-        return None
-    uids = tuple(int(word) for word in fields["Uid"].split())
-    gids = tuple(int(word) for word in fields["Gid"].split())
-    groups = frozenset(int(word) for word in fields["Groups"].split())
-    return Credentials(uids, gids, groups, int(fields["CapEff"], 16), namespace)  # type: ignore[arg-type]
-
-
 class Inference:
     """Watches calls at entry and exit and adds capability rows to a recording."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, threads: Threads) -> None:
         self._recording = recording
-        self._credentials: dict[int, Credentials] = {}
+        self._threads = threads
         self._namespace = os.readlink("/proc/self/ns/user")
         self._searched: list[str] = []
-        self._ways: dict[tuple[object, ...], tuple[str, tuple[str, ...]]] = {}
-        """Directories walked before: where they lead and what they need. Emptied when the workload may have changed them."""
-        self._ways_end = 0.0
-        self._inherits: dict[int, bool] = {}
-        """Whether the child of a clone in flight has its parent's namespaces."""
-        self._local: dict[int, bool] = {}
-        """Whether a thread sees the same files under the same paths as profgen."""
+        self._needs: dict[tuple[object, ...], tuple[Way, list[str]]] = {}
+        """Directories searched before: what they need."""
 
     def wants(self, name: str) -> bool:
         """Whether calls of this name are worth an exit stop."""
         return name in RULES
 
-    def born(self, tid: int, parent: int) -> None:
-        """A thread begins with what its parent has, unless it was made with a namespace of its own."""
-        if not self._inherits.pop(parent, True):
-            return
-        if parent in self._local:
-            self._local[tid] = self._local[parent]
-        if parent in self._credentials:
-            self._credentials[tid] = self._credentials[parent]
-
-    def executed(self, tid: int) -> None:
-        """A thread's credentials may have changed: it executed, or called something that changes them."""
-        self._credentials.pop(tid, None)
-
-    def gone(self, tid: int) -> None:
-        """A thread ended, or what it sees of the file system may have changed."""
-        self._credentials.pop(tid, None)
-        self._local.pop(tid, None)
-        self._inherits.pop(tid, None)
-
     def enter(self, tid: int, name: str, args: tuple[int, ...]) -> Call | None:
         """Look at a call about to be made; None when its result cannot tell of a capability."""
-        credentials = self._credentials.get(tid)
+        credentials = self._threads.credentials(tid)
         if credentials is None:
-            credentials = read_credentials(tid)
-            if credentials is None:
-                return None
-            self._credentials[tid] = credentials
-        self._changes(tid, name)
+            return None
+        self._threads.changes(tid, name)
         if name in ("clone", "clone3"):
             flags = args[0] if name == "clone" else int.from_bytes(read_memory(tid, args[0], 8) or b"", "little")
-            self._inherits[tid] = not flags & NAMESPACE_FLAGS
+            self._threads.clones(tid, not flags & NAMESPACE_FLAGS)
         if not credentials.effective and name in PATH_CALLS:
             return None  # no capability at all: mode bits decide, and their refusals are everyday life
         self._searched = []
@@ -154,18 +85,9 @@ class Inference:
         searched = _unique(self._searched)
         return Call(name, credentials, needs, searched) if needs or searched else None
 
-    def _changes(self, tid: int, name: str) -> None:
-        """Forget what a call may change, when it begins and when it has ended."""
-        if name in CHANGES_CREDENTIALS:
-            self._credentials.pop(tid, None)
-        if name in CHANGES_WAYS:
-            self._ways.clear()
-        if name in CHANGES_ROOT:
-            self._local.clear()
-
     def leave(self, tid: int, call: Call, result: int, code: int, program: int) -> None:
         """The call has returned ``result``, or failed with errno ``code``."""
-        self._changes(tid, call.name)
+        self._threads.changes(tid, call.name)
         refused = code in (errno.EPERM, errno.EACCES)
         if code and not refused and code not in _PAST_SEARCH:
             return
@@ -181,90 +103,33 @@ class Inference:
     def walk(
         self, tid: int, dirfd: int | None, address: int, credentials: Credentials, *, follow: bool = True
     ) -> tuple[str, list[str]] | None:
-        """Go the way of a path argument as the kernel does (path_resolution(7)), through the tracee's own root.
+        """Go the way of a path argument as the kernel does (path_resolution(7)).
 
         Gives the end of it, as this process can open it, and what the directories on the way need; None for an
         unreadable argument. The end need not exist; FileNotFoundError when something on the way does not.
         """
-        text = read_string(tid, address) if address else b""
+        text = self._threads.text(tid, address) if address else ""
         if text is None:
             return None
-        name = os.fsdecode(text)
-        root = f"/proc/{tid}/root"
-        signed = AT_FDCWD if dirfd is None else _signed(dirfd)
-        at = root if name.startswith("/") else f"/proc/{tid}/cwd" if signed == AT_FDCWD else f"/proc/{tid}/fd/{signed}"
-        way = self._way(tid, name, at, credentials)
-        directory, _, leaf = name.rpartition("/")
-        if way in self._ways:
-            directory, needs = self._ways[way]
-            if not follow or _link(tid, f"{directory}/{leaf}") is None:
-                self._searched += needs
-                return f"{directory}/{leaf}", list(self._searched)
-        before = len(self._searched)
-        todo = [part for part in reversed(name.split("/")) if part not in ("", ".")]
-        follow = follow or name.endswith("/")
-        links = 0
-        while todo:
-            here = os.stat(at)
-            if not stat.S_ISDIR(here.st_mode):
-                raise NotADirectoryError
-            self._searched += lacking(credentials, here, EXECUTE)
-            part = todo.pop()
-            if part == "..":
-                at = at if os.path.samestat(here, os.stat(root)) else f"{at}/.."
-                continue
-            target = _link(tid, f"{at}/{part}") if todo or follow else None
-            if target is None:
-                at = f"{at}/{part}"
-                continue
-            links += 1
-            if links > 40:
-                raise OSError(errno.ELOOP, "too many links")
-            if target.startswith("/"):
-                at = root
-            todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
-        if way is not None and at.endswith(f"/{leaf}") and (not follow or links == 0):
-            parent = os.path.realpath(at[: -len(leaf) - 1])
-            if not parent.startswith("/proc"):
-                self._ways[way] = parent, tuple(self._searched[before:])
-        return at, list(self._searched)
+        if not text:
+            return f"/proc/{tid}/cwd" if dirfd is None or signed(dirfd) == AT_FDCWD else f"/proc/{tid}/fd/{signed(dirfd)}", []
+        ways: list[Way] = []
+        found = self._threads.find(tid, dirfd, text, follow=follow, ways=ways)
+        for way in ways:
+            self._searched += self._lacking(credentials, way)
+        if found is None or not found.reached or found.look is None:
+            raise FileNotFoundError
+        return found.look, list(self._searched)
 
-    def _way(self, tid: int, name: str, at: str, credentials: Credentials) -> tuple[object, ...] | None:
-        """What the directories of a path depend on; None where it is not worth knowing, or may change unseen.
-
-        Others than the workload may change directories too: what is known is forgotten after a second.
-        """
-        directory, _, leaf = name.rpartition("/")
-        if leaf in ("", ".", ".."):
-            return None
-        local = self._local.get(tid)
-        if local is None:
-            local = self._local[tid] = shares_root(tid)
-        if not local:
-            return None
-        now = time.monotonic()
-        if now > self._ways_end:
-            self._ways.clear()
-            self._ways_end = now + 1
-        start = "/" if name.startswith("/") else os.readlink(at)
-        return start, directory, credentials.uids[3], credentials.gids[3], credentials.groups
-
-
-def _link(tid: int, path: str) -> str | None:
-    """The text of a symbolic link; None for all else, and for procfs's links that lead straight to an open file."""
-    try:
-        text = os.readlink(path)
-    except OSError:
-        return None
-    if os.lstat(path).st_dev == os.stat("/proc").st_dev:
-        name = path.rpartition("/")[2]
-        if name == "self":  # of the one who looks: that is the tracee
-            return str(tid)
-        if name == "thread-self":
-            return f"{tid}/task/{tid}"
-        if text.startswith("/") or ":" in text:
-            return None
-    return text
+    def _lacking(self, credentials: Credentials, way: Way) -> list[str]:
+        key = (id(way), credentials.uids[3], credentials.gids[3], credentials.groups)
+        known = self._needs.get(key)
+        if known is None:
+            if len(self._needs) >= 4096:
+                self._needs.clear()
+            # The way is kept beside, so that no other can have its id.
+            known = self._needs[key] = way, [need for status in way for need in lacking(credentials, status, EXECUTE)]
+        return known[1]
 
 
 _PAST_SEARCH = frozenset(
@@ -291,11 +156,6 @@ def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list
     if stat.S_ISDIR(status.st_mode):
         return ["CAP_DAC_OVERRIDE" if want & WRITE else "CAP_DAC_READ_SEARCH"]
     return ["CAP_DAC_READ_SEARCH" if want == READ else "CAP_DAC_OVERRIDE"]
-
-
-def _signed(value: int) -> int:
-    value &= _U32
-    return value - (1 << 32) if value >> 31 else value
 
 
 def _unique(names: list[str]) -> tuple[str, ...]:
@@ -409,7 +269,7 @@ def _target(
     """The file an attribute call works on, by descriptor alone or by path, and what the way to it needs."""
     if address is None:
         assert dirfd is not None
-        return os.stat(f"/proc/{tid}/fd/{_signed(dirfd)}"), []
+        return os.stat(f"/proc/{tid}/fd/{signed(dirfd)}"), []
     found = inference.walk(tid, dirfd, address, credentials, follow=follow)
     # procfs's own links lead straight to a file; no other link is left at the end of a path that was to be followed.
     return None if found is None else (os.stat(found[0], follow_symlinks=follow), found[1])
@@ -541,7 +401,7 @@ def _kill(target: int, number: int, *, pidfd: bool = False) -> Rule:
     """Signals to others (kernel/signal.c check_kill_permission), by the positions of the process or thread and of the signal."""
 
     def rule(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        pid = _signed(args[target])
+        pid = signed(args[target])
         if pidfd:
             with open(f"/proc/{tid}/fdinfo/{pid}") as file:
                 pid = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
@@ -584,7 +444,7 @@ def _other_process(position: int) -> Rule:
     """Calls that look into another process (kernel/ptrace.c __ptrace_may_access)."""
 
     def rule(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        uids = _uids_of(_signed(args[position]), tid)
+        uids = _uids_of(signed(args[position]), tid)
         if uids is None or set(uids[:3]) == {credentials.uids[0]}:
             return ()
         return ("CAP_SYS_PTRACE",)
@@ -645,12 +505,12 @@ def _nice(_inference: Inference, tid: int, args: tuple[int, ...], credentials: C
         return ()
     if _others(tid, args[1], credentials):
         return ("CAP_SYS_NICE",)
-    return ("CAP_SYS_NICE",) if _signed(args[2]) < os.getpriority(os.PRIO_PROCESS, _signed(args[1]) or tid) else ()
+    return ("CAP_SYS_NICE",) if signed(args[2]) < os.getpriority(os.PRIO_PROCESS, signed(args[1]) or tid) else ()
 
 
 def _others(tid: int, pid: int, credentials: Credentials) -> bool:
     """Whether a process (0: the caller) is another user's (kernel/sched/syscalls.c check_same_owner)."""
-    uids = _uids_of(_signed(pid), tid) if _signed(pid) else None
+    uids = _uids_of(signed(pid), tid) if signed(pid) else None
     return uids is not None and credentials.uids[1] not in uids[:2]
 
 
@@ -686,7 +546,7 @@ def _lock(_inference: Inference, tid: int, args: tuple[int, ...], _credentials: 
 def _lease(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
     if args[1] & _U32 != 1024:  # F_SETLEASE; fs/locks.c generic_setlease
         return ()
-    return () if os.stat(f"/proc/{tid}/fd/{_signed(args[0])}").st_uid == credentials.uids[3] else ("CAP_LEASE",)
+    return () if os.stat(f"/proc/{tid}/fd/{signed(args[0])}").st_uid == credentials.uids[3] else ("CAP_LEASE",)
 
 
 def _log(_inference: Inference, _tid: int, args: tuple[int, ...], _credentials: Credentials) -> tuple[str, ...]:
@@ -707,7 +567,7 @@ def _xattr(position: int) -> Rule:
 def _setsockopt(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
     """net/core/sock.c, net/ipv4/ip_sockglue.c, net/ipv6/ipv6_sockglue.c."""
     level, option = args[1] & _U32, args[2] & _U32
-    value = _signed(int.from_bytes(read_memory(tid, args[3], 4) or b"", "little"))
+    value = signed(int.from_bytes(read_memory(tid, args[3], 4) or b"", "little"))
     if level == 1 and option in (32, 33):  # SOL_SOCKET: SO_SNDBUFFORCE, SO_RCVBUFFORCE
         return ("CAP_NET_ADMIN",)
     if level == 1 and option == 1 and value:  # SO_DEBUG
@@ -840,21 +700,6 @@ RULES: dict[str, Rule] = {
     ),
     _always("CAP_SYS_ADMIN"),
 )
-
-CHANGES_CREDENTIALS = frozenset(
-    {"setuid", "setreuid", "setresuid", "setfsuid", "setgid", "setregid", "setresgid", "setfsgid", "setgroups", "capset"}
-    | {"unshare", "setns", "execve", "execveat", "prctl"}
-)
-
-CHANGES_ROOT = frozenset({"chroot", "pivot_root", "unshare", "setns", "mount", "umount2", "move_mount"})
-"""Calls after which a thread may see other files under the same paths."""
-
-CHANGES_WAYS = frozenset(
-    {"chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "rename", "renameat", "renameat2", "rmdir"}
-    | {"unlink", "unlinkat", "symlink", "symlinkat", "mount", "umount2", "pivot_root", "move_mount", "mount_setattr", "chroot"}
-    | {"setxattr", "lsetxattr", "fsetxattr"}
-)
-"""Calls after which a directory may lead elsewhere, or let others through."""
 
 PATH_CALLS = frozenset(name for name, rule in RULES.items() if rule.__qualname__.split(".")[0] in {"_open", "_lookup", "_entry", "_access"})
 

@@ -14,15 +14,12 @@ import posixpath
 import stat
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from profiler.tracers.host import shares_root
+from profiler.tracers.host import DELETED, is_memfd, shares_root
 
 LINKS_MAX = 40
 """Symbolic links followed for one path (MAXSYMLINKS, include/linux/namei.h)."""
-
-DELETED = " (deleted)"
-"""What the kernel puts behind the name of a file that is not in its directory any more (fs/d_path.c d_path)."""
 
 _O_PATH = os.O_PATH | os.O_CLOEXEC
 _PROC_SUPER_MAGIC = 0x9FA0  # include/uapi/linux/magic.h
@@ -61,6 +58,10 @@ class Found:
     exists: bool = False
     state: str = "linked"
     sure: bool = True
+    reached: bool = True
+    """Whether the directory it is or would be in exists."""
+    look: str | None = None
+    """How profgen opens it, where it can; a last symbolic link is one of procfs, to be followed, or the file itself."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,9 @@ class Memory:
         return self._made.get(path)
 
 
+Way = tuple[os.stat_result, ...]
+
+
 @dataclass(frozen=True)
 class _Place:
     """A directory on the way: its path; whether it exists and whether anything was guessed. ``personal``: it depends on who looks."""
@@ -151,6 +155,8 @@ class _Place:
     sure: bool = True
     state: str = "linked"
     personal: bool = False
+    way: Way | None = None
+    """Status of each directory that a component was looked up in, then its own; None when nobody asked."""
 
 
 class Resolver:
@@ -170,14 +176,24 @@ class Resolver:
         self._places.clear()
 
     def resolve(
-        self, view: View, base: str | int, text: str, *, follow: bool = True, entry: bool = False, passed: bool = False, _links: int = 0
+        self,
+        view: View,
+        base: str | int,
+        text: str,
+        *,
+        follow: bool = True,
+        entry: bool = False,
+        passed: bool = False,
+        ways: list[Way] | None = None,
+        _links: int = 0,
     ) -> Found:
         """The file that ``text`` means to a process.
 
         ``base``: where a relative text starts, a resolved path in its mount namespace or a descriptor of profgen's own. ``follow``:
         a symbolic link at the end is followed (it is too when the text ends with a slash). ``entry``: the name itself is worked
         on, made, renamed or removed: never followed. ``passed``: the call is known to have got past every directory on its
-        way, so one that is missing now has vanished since. Raises nothing.
+        way, so one that is missing now has vanished since. ``ways`` takes the status of every directory that was searched, a tuple
+        for each text (the path's own, that of a link at its end). Raises nothing.
         """
         stripped = text.rstrip("/")
         follow = (follow or len(stripped) < len(text)) and not entry
@@ -185,7 +201,9 @@ class Resolver:
         if leaf in ("", ".", ".."):
             directory, leaf = stripped, ""
         start = None if text.startswith("/") else base
-        place = self._directory(view, start, directory, passed)
+        place = self._directory(view, start, directory, passed, ways is not None)
+        if ways is not None and place.way is not None:
+            ways.append(place.way if leaf else place.way[:-1])
         if not leaf:
             return self._at(view, place)
         path = f"{place.path}/{leaf}" if place.path != "/" else f"/{leaf}"
@@ -199,30 +217,35 @@ class Resolver:
         if status is None:
             target = None if self.memory is None or not follow else self.memory.link(path)
             if target is not None and _links < LINKS_MAX:
-                found = self.resolve(view, place.path, target, passed=passed, _links=_links + 1)
-                return found if place.sure else _unsure(found)
+                found = self.resolve(view, place.path, target, passed=passed, ways=ways, _links=_links + 1)
+                return found if place.sure else replace(found, sure=False)
             known = self.memory is not None and self.memory.directory(path)
-            return Found(path, "directory" if known else "unknown", sure=place.sure)
+            kind = "directory" if known else "unknown"
+            return Found(path, kind, None, False, place.state, place.sure, place.exists, look)
         if not stat.S_ISLNK(status.st_mode) or not follow or _links >= LINKS_MAX:
-            return Found(path, kind_of(status.st_mode), status.st_uid, True, sure=place.sure)
+            return Found(path, kind_of(status.st_mode), status.st_uid, True, "linked", place.sure, True, look)
         assert look is not None
         try:
             target = self._target(view, look, leaf, status)
             if target is None:
                 return self._magic(view, look)
         except OSError:
-            return Found(path, "symlink", status.st_uid, True, sure=place.sure)
-        found = self.resolve(view, place.path, target, passed=passed, _links=_links + 1)
-        return found if place.sure else _unsure(found)
+            return Found(path, "symlink", status.st_uid, True, "linked", place.sure, True, look)
+        found = self.resolve(view, place.path, target, passed=passed, ways=ways, _links=_links + 1)
+        return found if place.sure else replace(found, sure=False)
 
     def descriptor(self, view: View, link: str) -> Found | None:
         """The file behind a descriptor, given by its link in procfs (``/proc/TID/fd/N``). None when it is closed."""
         try:
-            status, text = os.stat(link), os.readlink(link)
+            status = os.stat(link)
         except OSError:
             return None
+        try:
+            text = os.readlink(link)
+        except OSError:  # longer than a page
+            return Found("", kind_of(status.st_mode), status.st_uid, True, sure=False)
         path, state = self.named(view, text, status, link)
-        return Found(path, kind_of(status.st_mode), status.st_uid, True, state)
+        return Found(path, kind_of(status.st_mode), status.st_uid, True, state, look=link)
 
     def named(self, view: View, text: str, status: os.stat_result, link: str | None = None) -> tuple[str, str]:
         """(path, state) of an open file whose link in procfs has this text. ``link``: that link, of a live thread."""
@@ -242,18 +265,15 @@ class Resolver:
                     return text, "linked"
         if text.endswith(DELETED):
             path = text.removesuffix(DELETED)
-            # A memfd's file is on a tmpfs that is mounted nowhere (mm/memfd.c).
-            if path.startswith("/memfd:") and status.st_nlink == 0 and status.st_dev != _device("/"):
-                return path[1:], "detached"
-            return path, "deleted"
+            return (path[1:], "detached") if is_memfd(text, status) else (path, "deleted")
         return text, "linked" if link is None or _in_view(view, link) else "detached"
 
     # -- directories ---------------------------------------------------------------------------------------------------
 
-    def _directory(self, view: View, start: str | int | None, text: str, passed: bool) -> _Place:
+    def _directory(self, view: View, start: str | int | None, text: str, passed: bool, way: bool) -> _Place:
         if isinstance(start, int):
             return self._walk(view, start, text, passed)
-        if not text:
+        if not text and not way:
             return _Place(view.root_path if start is None else start)  # a name in the root or the working directory itself
         now = time.monotonic()
         if now > self._places_end:
@@ -261,8 +281,8 @@ class Resolver:
             self._places_end = now + 1
         key = (view.root, start, text, passed)
         place = self._places.get(key)
-        if place is None:
-            place = self._open(view, start, text) or self._walk(view, start, text, passed)
+        if place is None or (way and place.way is None):
+            place = (None if way else self._open(view, start, text)) or self._walk(view, start, text, passed)
             if not place.personal:
                 self._places[key] = place
         return place
@@ -297,10 +317,10 @@ class Resolver:
         if look is not None and place.exists and place.state == "linked":
             with contextlib.suppress(OSError):
                 status = os.lstat(look)
-                return Found(place.path, kind_of(status.st_mode), status.st_uid, True, sure=place.sure)
+                return Found(place.path, kind_of(status.st_mode), status.st_uid, True, sure=place.sure, look=look)
         if place.exists and place.state != "linked":
             return Found(place.path, "directory", None, True, place.state, place.sure)
-        return Found(place.path, sure=place.sure)
+        return Found(place.path, sure=place.sure, reached=place.exists)
 
     def _long(self, view: View, path: str, place: _Place) -> Found:
         """A path that is longer than one call can name (PATH_MAX)."""
@@ -328,7 +348,7 @@ class Resolver:
         try:
             status = os.fstat(fd)
             path, state = self.named(view, os.readlink(f"/proc/self/fd/{fd}"), status)
-            return Found(path, kind_of(status.st_mode), status.st_uid, True, state)
+            return Found(path, kind_of(status.st_mode), status.st_uid, True, state, look=look)
         finally:
             os.close(fd)
 
@@ -353,6 +373,7 @@ class _Walk:
         self.sure = True
         self.personal = False
         """Whether it came through a link of procfs that leads elsewhere for other processes."""
+        self.way: list[os.stat_result] = []
 
     def __enter__(self) -> _Walk:
         return self
@@ -377,6 +398,8 @@ class _Walk:
         links = 0
         while todo:
             part = todo.pop()
+            if self.at >= 0:
+                self.way.append(os.fstat(self.at))
             if part == "..":
                 self._up()
                 continue
@@ -385,14 +408,15 @@ class _Walk:
                 continue
             links += 1
             if links > LINKS_MAX:
-                return _Place(posixpath.normpath(f"{self.path()}/{part}"), False, self.sure, personal=self.personal)
+                return _Place(posixpath.normpath(f"{self.path()}/{part}"), False, self.sure, "linked", self.personal, tuple(self.way))
             if target.startswith("/"):
                 self._enter(os.dup(self.root))
             todo += _parts(target)
         if self.at < 0:
-            return _Place(self.here, False, self.sure, personal=self.personal)
-        path, state = self.resolver.named(view, self.path(), os.fstat(self.at))
-        return _Place(path, True, self.sure, state, self.personal)
+            return _Place(self.here, False, self.sure, "linked", self.personal, tuple(self.way))
+        status = os.fstat(self.at)
+        path, state = self.resolver.named(view, self.path(), status)
+        return _Place(path, True, self.sure, state, self.personal, (*self.way, status))
 
     def path(self) -> str:
         """The text of the place where it is."""
@@ -456,11 +480,10 @@ class _Walk:
 
     def _step(self, part: str) -> str | None:
         """Into a directory; gives the text of a symbolic link that has to be followed instead."""
-        before = self.path()
         try:
             fd = os.open(part, _O_PATH | os.O_NOFOLLOW, dir_fd=self.at)
         except OSError:
-            memory, path = self.resolver.memory, f"{before.rstrip('/')}/{part}"
+            memory, path = self.resolver.memory, f"{self.path().rstrip('/')}/{part}"
             target = None if memory is None else memory.link(path)
             if target is None:
                 self._leave(path)
@@ -476,12 +499,12 @@ class _Walk:
                 self.personal = True
                 if part in ("self", "thread-self") and os.fstat(self.at).st_ino == _PROC_ROOT_INO:
                     return self_text(self.view, part, status.st_dev) or target
-                if _is_magic(f"/proc/self/fd/{self.at}", part, before):
+                if _is_magic(f"/proc/self/fd/{self.at}", part, self.path()):
                     self._enter(os.open(part, _O_PATH, dir_fd=self.at))
                     return None
             return target
         except OSError:
-            self._leave(f"{before.rstrip('/')}/{part}")
+            self._leave(f"{self.path().rstrip('/')}/{part}")
             return None
         finally:
             os.close(fd)
@@ -519,10 +542,6 @@ def inner_ids(tid: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return (ids["NStg"], ids["NSpi"]) if len(ids) == 2 else None
-
-
-def _unsure(found: Found) -> Found:
-    return Found(found.path, found.kind, found.uid, found.exists, found.state, False)
 
 
 def _parts(text: str) -> list[str]:

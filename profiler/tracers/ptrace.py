@@ -27,11 +27,14 @@ from profiler.kernel.arguments import ArgumentSpec, spec_for
 from profiler.kernel.errno import is_restart
 from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import name_of
+from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
+from profiler.tracers.evidence import Enter, Evidence, Leave
 from profiler.tracers.host import Iovec, has_capability, identify_process, read_memory, shares_root
 from profiler.tracers.infer import Call, Inference
 from profiler.tracers.launch import Ended, shell_status, spawn
 from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
+from profiler.tracers.stopped import Threads
 from profiler.tracers.supervisor import Supervisor, note_survivors
 
 # include/uapi/linux/ptrace.h
@@ -82,7 +85,11 @@ class _Kind:
     abi: str
     name: str | None
     spec: ArgumentSpec | None
+    looked_at: bool
+    """Whether either of the next two says anything."""
     inferred: bool
+    enter: Enter | None
+    """What to note of the files and sockets that it uses."""
     clone: bool
     program: int
 
@@ -96,6 +103,8 @@ class _Tracee:
     """The call whose exit stop was asked for."""
     call: Call | None = None
     """What inference wants to know again at the exit."""
+    leave: Leave | None = None
+    """What is to be done with the call's result."""
 
 
 class PtraceTracer:
@@ -176,12 +185,16 @@ class _Run:
         self.started = False
         self.buffer = ctypes.create_string_buffer(_INFO_BYTES)
         self.address = ctypes.addressof(self.buffer)
-        self.inference = Inference(recording)
+        self.threads = Threads()
+        self.inference = Inference(recording, self.threads)
+        self.evidence = Evidence(recording, self.threads) if options.files else None
 
     def run(self) -> int:
         # Without CAP_SYS_ADMIN a filter may only be installed together with no_new_privs (seccomp(2)).
         self.recording.no_new_privs = not has_capability("CAP_SYS_ADMIN")
         self.recording.features += ["capabilities:inferred", "results:until-first-success"]
+        if self.evidence is not None:
+            self.recording.features.append(FILES_FEATURE)
         with Supervisor(lambda: list(self.tracees), self.options.duration) as supervisor:
             child = spawn(self.workload, lambda: _install_filter(self.recording.no_new_privs))
             self.main = child.pid
@@ -189,6 +202,7 @@ class _Run:
                 if _ptrace(PTRACE_SEIZE, child.pid, 0, OPTIONS) == ctypes.c_ulong(-1).value:
                     raise TracerError(f"cannot trace: {os.strerror(ctypes.get_errno()).lower()}; try: profgen doctor")
                 self.tracees[child.pid] = _Tracee(-1)
+                self.threads.group(child.pid)
                 self.recording.begin()
                 child.release()
                 supervisor.start(child.pid)
@@ -239,13 +253,10 @@ class _Run:
                 row.last = elapsed()
                 if kind.spec is not None:
                     self._arguments(tid, kind, info)
-                if kind.inferred or not row.ok:
-                    if kind.inferred:
-                        tracee.call = self.inference.enter(tid, kind.name or "", info[3:])
-                    if not row.ok or tracee.call is not None:
-                        tracee.awaiting = kind
-                        _ptrace(binding.PTRACE_SYSCALL, tid, 0, 0)
-                        continue
+                if (kind.looked_at and self._enter(tid, tracee, kind, info[3:])) or not row.ok:
+                    tracee.awaiting = kind
+                    _ptrace(binding.PTRACE_SYSCALL, tid, 0, 0)
+                    continue
                 _ptrace(binding.PTRACE_CONT, tid, 0, 0)
             elif status >> 8 == exit_stop:
                 tracee = tracees[tid]
@@ -255,14 +266,28 @@ class _Run:
             elif status & 0x7F == 0x7F:
                 self._other_stop(tid, status)
             else:
-                tracees.pop(tid, None)
+                gone = tracees.pop(tid, None)
                 self.early.discard(tid)
-                self.inference.gone(tid)
+                if gone is not None and self.evidence is not None:
+                    self.evidence.gone(tid, gone.program)
+                self.threads.gone(tid)
                 if tid == self.main:
                     main_status = status
                     supervisor.main_ended()
                     if tracees:
                         note_survivors(len(tracees))
+
+    def _enter(self, tid: int, tracee: _Tracee, kind: _Kind, args: tuple[int, ...]) -> bool:
+        """Look at a call about to be made; whether its result is of interest."""
+        self.threads.stopped()
+        if kind.inferred:
+            tracee.call = self.inference.enter(tid, kind.name or "", args)
+        if kind.enter is not None:
+            try:
+                tracee.leave = kind.enter(tid, args)
+            except OSError:  # killed in the stop
+                tracee.leave = None
+        return tracee.call is not None or tracee.leave is not None
 
     def _starts(self, arch: int, number: int) -> bool:
         """Whether this is the child's own execve, with which the recording begins."""
@@ -277,12 +302,16 @@ class _Run:
             row = self.recording.rows[program, abi, number_in_abi] = Row(first=now)
             self.recording.last_new = now
             self.recording.syscalls_seen = len({key[1:] for key in self.recording.rows})
+        inferred = abi == self.native and name is not None and self.inference.wants(name)
+        enter = None if self.evidence is None or name is None else self.evidence.watches(name, abi, abi == self.native)
         kind = _Kind(
             row=row,
             abi=abi,
             name=name,
             spec=spec_for(name, abi) if name is not None else None,
-            inferred=abi == self.native and name is not None and self.inference.wants(name),
+            looked_at=inferred or enter is not None,
+            inferred=inferred,
+            enter=enter,
             clone=name in ("clone", "clone3"),
             program=program,
         )
@@ -340,7 +369,7 @@ class _Run:
         _ptrace(binding.PTRACE_SYSCALL if tracee.awaiting is not None else binding.PTRACE_CONT, tid, 0, deliver)
 
     def _born(self, tid: int, parent: int, program: int) -> None:
-        self.inference.born(tid, parent)
+        self.threads.born(tid, parent)
         if tid in self.early:
             self.early.discard(tid)
             self.tracees[tid] = _Tracee(program)
@@ -366,7 +395,7 @@ class _Run:
             by = -1
         tracee.program = program
         self.recording.executed(program, None if by < 0 else by)
-        self.inference.executed(tid)
+        self.threads.executed(tid)
         return tracee
 
     def _adopt_first(self, program: int) -> None:
@@ -376,8 +405,8 @@ class _Run:
         self.kinds.clear()
 
     def _exit_stop(self, tid: int, tracee: _Tracee) -> None:
-        kind, call = tracee.awaiting, tracee.call
-        tracee.awaiting = tracee.call = None
+        kind, call, leave = tracee.awaiting, tracee.call, tracee.leave
+        tracee.awaiting = tracee.call = tracee.leave = None
         assert kind is not None
         if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, self.address) == ctypes.c_ulong(-1).value:
             return
@@ -392,9 +421,14 @@ class _Run:
                 kind.row.errors[error_name(code)] += 1
             else:
                 kind.row.ok += 1
+        # After an execve the thread runs another program; the call was made by the one before.
+        program = kind.program if kind.program >= 0 else tracee.program
         if call is not None:
-            # After an execve the thread runs another program; the call was made by the one before.
-            self.inference.leave(tid, call, result, code, kind.program if kind.program >= 0 else tracee.program)
+            self.inference.leave(tid, call, result, code, program)
+        if leave is not None:
+            self.threads.stopped()
+            with contextlib.suppress(OSError):  # killed in the stop
+                leave(tid, result, code, program, tracee.program)
 
 
 def _event_message(tid: int) -> int:
