@@ -1,0 +1,57 @@
+"""``profgen diff``: what one trace, policy or profile allows and another does not."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+FORMATS = ("text", "json", "markdown", "sarif")
+
+
+@click.command("diff")
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", help="Default: text.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["any", "widened", "risky"]),
+    default="any",
+    help="What makes the exit status 1: any difference (default), more allowed, or that at high or critical risk.",
+)
+@click.option("--exact", is_flag=True, help="Count equivalent syscalls and values as differences too.")
+@click.option("--color", "colour", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour in text. Default: auto.")
+def diff(old: str, new: str, form: str, fail_on: str, exact: bool, colour: str) -> int:
+    """Show which rights NEW has and OLD has not, and the other way round.
+
+    Each may be a trace, a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. The exit status is 0 when
+    they are the same, 1 when they differ (as --fail-on asks), 2 in trouble.
+
+    \b
+      profgen diff v1.trace.json v2.trace.json
+      profgen diff policy.yaml /etc/docker/seccomp.json --fail-on widened
+      profgen diff main/policy.yaml policy.yaml --format markdown
+    """
+    from profiler.review import render
+    from profiler.review.diff import compare, fails
+    from profiler.review.rights import machine, open_source
+
+    sources = (open_source(old), open_source(new))
+    abi = machine(None, *sources)
+    first, second = (source.rights(source.arch or abi, None) for source in sources)
+    found = compare(first, second, exact)
+    if form == "json":
+        out = render.json(found)
+    elif form == "markdown":
+        out = render.markdown(found)
+    elif form == "sarif":
+        from profiler.trace.store import read_limited
+
+        out = render.sarif(found, read_limited(new))
+    else:
+        out = render.text(found, colour == "always" or (colour == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+    sys.stdout.flush()
+    sys.stdout.buffer.write(out.encode("utf-8", "backslashreplace"))
+    sys.stdout.buffer.flush()
+    return 1 if fails(found, fail_on) else 0

@@ -1,0 +1,505 @@
+"""What one trace, policy or profile allows and another does not: changes for people to judge, each with its reason and its risk.
+
+Rights are compared, not text: a syscall whose place is taken by an equivalent, a filter written another way, a path that a pattern covers
+are no change. Every change goes one way: what was exchanged for something else is a widening and a narrowing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from profiler.errors import InputError
+from profiler.kernel import risks
+from profiler.kernel.arguments import spec_for
+from profiler.kernel.risks import LEVELS, Risk
+from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, capability_order
+from profiler.policy.passes.network import EPHEMERAL
+from profiler.policy.patterns import is_literal
+from profiler.review import paths
+from profiler.review.cubes import EVERYTHING, WIDTH, Cube, both
+from profiler.review.equivalence import Side
+from profiler.review.rights import ANYTHING_TEXT, KINDS, Allowance, Alternative, Reason, Rights, programs_in
+
+SUBJECTS = (
+    "default", "abi", "privileges", "capability", "syscall", "mount", "path", "execution", "network", "signal", "inspection", "feature",
+)  # fmt: skip
+"""What a change is of. ``default``: syscalls that are not named. ``abi``: all calls of one ABI. ``privileges``: no_new_privs.
+``execution``: who executes a program. ``feature``: user namespaces, io_uring."""
+
+CHANGES = ("added", "widened", "narrowed", "removed")
+GAINS = ("added", "widened")
+"""More is allowed than before. Only these carry a risk."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One right that came, grew, shrank or went.
+
+    ``details``: what exactly is new (or gone), in words; empty: all of it. ``rest``: of what is widened, what was allowed before; of what
+    is narrowed, what still is. ``equivalents``: names that came or went with it and do the same. ``risk`` is None unless more is allowed.
+    """
+
+    subject: str
+    change: str
+    name: str
+    details: tuple[str, ...] = ()
+    rest: tuple[str, ...] = ()
+    reason: Reason = field(default_factory=Reason)
+    risk: Risk | None = None
+    equivalents: tuple[str, ...] = ()
+
+    @property
+    def gains(self) -> bool:
+        """Whether more is allowed."""
+        return self.change in GAINS
+
+
+@dataclass(frozen=True)
+class Diff:
+    """The changes, what allows more first and the riskiest of it first. ``uncompared``: what one of the two says nothing of."""
+
+    old: Rights
+    new: Rights
+    changes: tuple[Change, ...]
+    uncompared: tuple[str, ...]
+    exact: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of the two files."""
+        return tuple(dict.fromkeys((*self.old.notes, *self.new.notes)))
+
+    def count(self, change: str) -> int:
+        """How many changes of one sort."""
+        return sum(row.change == change for row in self.changes)
+
+    @property
+    def highest(self) -> Risk | None:
+        """The highest risk; None when nothing more is allowed."""
+        found = [row.risk for row in self.changes if row.risk is not None]
+        return risks.highest(found) if found else None
+
+
+FAIL_ON = ("any", "widened", "risky")
+RISKY = LEVELS.index("high")
+
+
+def fails(diff: Diff, fail_on: str) -> bool:
+    """Whether there is a change of the sort asked for: any; one that allows more; one of risk high or above."""
+    if fail_on == "any":
+        return bool(diff.changes)
+    gains = [row for row in diff.changes if row.gains]
+    if fail_on == "widened":
+        return bool(gains)
+    return any(row.risk is not None and row.risk.rank >= RISKY for row in gains)
+
+
+def compare(old: Rights, new: Rights, exact: bool = False) -> Diff:
+    """The changes from ``old`` to ``new``. ``exact``: nothing stands in for anything else, and registers are compared whole.
+
+    Raises InputError for two native ABIs, whose syscalls are not the same.
+    """
+    if old.native != new.native:
+        raise InputError(f"cannot compare {old.source} ({old.native}) with {new.source} ({new.native}): they are for different machines")
+    found: list[Change] = []
+    for first, second, words in ((old, new, GAINS), (new, old, ("removed", "narrowed"))):
+        found += _defaults(first, second, words)
+        found += _abis(first, second, words)
+        found += _syscalls(first, second, words, exact)
+        found += _capabilities(first, second, words, exact)
+        found += _privileges(first, second, words)
+        found += _files(first, second, words, exact)
+        found += _sockets(first, second, words, exact)
+        found += _processes(first, second, words)
+        found += _mounts(first, second, words)
+        found += _features(first, second, words)
+    found = [row if row.gains else replace(row, risk=None) for row in _without_echo(found)]
+    return Diff(old, new, tuple(sorted(found, key=_order)), tuple(_uncompared(old, new)), exact)
+
+
+def _order(row: Change) -> tuple[object, ...]:
+    rank = row.risk.rank if row.risk else 0
+    name: object = capability_order(row.name) if row.subject == "capability" else (0, row.name)
+    return (not row.gains, -rank, SUBJECTS.index(row.subject), CHANGES.index(row.change), name, row.details)
+
+
+_SECTIONS: Mapping[str, str] = {
+    "capabilities": "capabilities",
+    "no_new_privs": "no_new_privs",
+    "files": "paths, networks, signals and mounts",
+    "user_namespaces": "user namespaces and io_uring",
+}
+
+
+def _uncompared(old: Rights, new: Rights) -> Iterator[str]:
+    for member, words in _SECTIONS.items():
+        silent = [rights for rights in (old, new) if getattr(rights, member) is None]
+        if len(silent) == 1:
+            yield f"{words}: {silent[0].source} ({KINDS[silent[0].kind]}) says nothing of them"
+
+
+# Each of the following gives what the second allows and the first does not; ``words`` are for what is new, and for what was there in part.
+Words = tuple[str, str]
+
+
+def _defaults(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
+    if first.default == "refuse" and second.default != "refuse":
+        how = "allowed" if second.default == "allow" else "allowed and logged"
+        yield Change("default", words[1], "every syscall that is not named", (how,), ("refused",), risk=risks.named("everything"))
+
+
+def _abis(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
+    for abi in second.abis:
+        if abi in first.abis:
+            continue
+        names = [name for (other, name), allowed in second.syscalls.items() if other == abi and not allowed.refused]
+        if second.default != "refuse":
+            yield Change("abi", words[0], abi, ("every syscall that is not named",), risk=risks.named("abi"))
+        elif names:
+            details = (f"{len(names)} syscall{'' if len(names) == 1 else 's'}: {_listed(names, 8)}",)
+            reason = second.reason("syscall", abi, names[0])
+            yield Change("abi", words[0], abi, details, reason=Reason(programs=reason.programs), risk=risks.named("abi"))
+
+
+def _listed(names: Sequence[str], limit: int) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+# Syscalls.
+
+
+def _syscalls(first: Rights, second: Rights, words: Words, exact: bool) -> list[Change]:
+    side = Side(first.syscalls, first.default != "refuse", exact)
+    candidates: list[tuple[str, str, Allowance, tuple[Alternative, ...]]] = []
+    keys = dict.fromkeys((*second.syscalls, *first.syscalls))
+    for abi, name in keys:
+        if abi not in first.abis or abi not in second.abis:
+            continue
+        before, after = first.allowance(abi, name), second.allowance(abi, name)
+        if before == after:
+            continue
+        gained = tuple(row for row in after.alternatives if not side.covers(abi, name, row))
+        if gained:
+            candidates.append((abi, name, before, gained))
+    grown = Side(first.syscalls, first.default != "refuse", exact)
+    found: dict[tuple[str, str], Change] = {}
+    for abi, name, before, gained in candidates:
+        if not exact and all(grown.covers(abi, name, row) for row in gained):
+            origin = next((key for key in found if key[0] == abi and key[1] in grown.origins(abi, name)), None)
+            if origin is not None:
+                found[origin] = replace(found[origin], equivalents=(*found[origin].equivalents, name))
+                continue
+        label = name if abi == second.native else f"{abi}:{name}"
+        details = tuple(dict.fromkeys(row.text for row in gained))
+        if before.refused and details == (ANYTHING_TEXT,) and spec_for(name, abi) is None:
+            details = ()
+        found[abi, name] = Change(
+            "syscall",
+            words[0] if before.refused else words[1],
+            label,
+            details,
+            () if before.refused else before.texts,
+            second.reason("syscall", abi, name),
+            _syscall_risk(side, abi, name, gained),
+        )
+        grown.add(abi, name, Allowance(gained))
+    return list(found.values())
+
+
+def _syscall_risk(side: Side, abi: str, name: str, gained: Sequence[Alternative]) -> Risk:
+    """The highest of the rows that fit something newly allowed."""
+    if name.startswith("syscall_"):
+        return risks.named("unknown_syscall")
+    found = []
+    for row in risks.syscall_risks(name):
+        if not row.alternatives or any(_newly(side, abi, name, gained, tests) for tests in row.alternatives):
+            found.append(row.risk)
+    return risks.highest(found)
+
+
+def _newly(side: Side, abi: str, name: str, gained: Iterable[Alternative], tests: Iterable[tuple[int, int, int]]) -> bool:
+    """Whether calls for which the tests hold are among what was gained, and were not allowed before."""
+    wanted = EVERYTHING
+    for position, mask, value in tests:
+        wanted = Cube(wanted.mask | mask << WIDTH * position, wanted.value | (value & mask) << WIDTH * position)
+    for row in gained:
+        met = tuple(cube for one in row.cubes if (cube := both(one, wanted)) is not None)
+        if met and not side.covers(abi, name, Alternative(met, row.text)):
+            return True
+    return False
+
+
+def _capabilities(first: Rights, second: Rights, words: Words, exact: bool) -> Iterator[Change]:
+    if first.capabilities is None or second.capabilities is None:
+        return
+    held = first.capabilities | (frozenset() if exact else first.shadowed)
+    for name in sorted(second.capabilities - held):
+        yield Change("capability", words[0], name, reason=second.reason("capability", name), risk=risks.capability_risk(name))
+
+
+def _privileges(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
+    if first.no_new_privs is True and second.no_new_privs is False:
+        yield Change("privileges", words[1], "no_new_privs", ("off",), ("on",), risk=risks.named("no_new_privs"))
+
+
+# Paths.
+
+
+class _Granted:
+    """The file rules of one side, for the question whether they cover another."""
+
+    def __init__(self, rights: Rights) -> None:
+        self.literal: dict[str, list[FileRule]] = {}
+        self.patterns: list[FileRule] = []
+        self.all: list[FileRule] = []
+        for rule in dict.fromkeys((*(rights.files or ()), *(rights.needs or ()))):
+            self.all.append(rule)
+            if is_literal(rule.pattern):
+                self.literal.setdefault(rule.pattern, []).append(rule)
+            else:
+                self.patterns.append(rule)
+
+    def around(self, pattern: str) -> Iterator[FileRule]:
+        """Rules whose paths include all of the pattern's."""
+        yield from self.literal.get(pattern, ())
+        yield from (rule for rule in self.patterns if paths.covers(rule.pattern, pattern))
+
+    def inside(self, pattern: str) -> Iterator[FileRule]:
+        """Rules all of whose paths are the pattern's."""
+        if not is_literal(pattern):
+            yield from (rule for rule in self.all if paths.covers(pattern, rule.pattern))
+
+    def missing(self, rule: FileRule, exact: bool) -> tuple[str, ...]:
+        """Accesses of a rule that nothing here grants."""
+        # Most paths stand there literally, on both sides.
+        return self._missing(rule, self.literal.get(rule.pattern, ()), exact) and self._missing(rule, self.around(rule.pattern), exact)
+
+    def _missing(self, rule: FileRule, others: Iterable[FileRule], exact: bool) -> tuple[str, ...]:
+        fitting = [other for other in others if _fits(other, rule)]
+        granted = {word for other in fitting for word in other.access}
+        if "write" in granted and not exact:
+            granted.add("append")
+        missing = [word for word in rule.access if word not in granted]
+        if "link" not in missing and "link" in rule.access:
+            known = [pattern for other in fitting if "link" in other.access for pattern in other.existing]
+            unbound = any("link" in other.access and not other.existing for other in fitting)
+            if not unbound and not all(paths.covered_by_any(known, pattern) for pattern in rule.existing):
+                missing.append("link")
+        return tuple(missing)
+
+
+def _fits(outer: FileRule, inner: FileRule) -> bool:
+    """Whether the conditions of a rule, patterns apart, hold whenever those of the other do."""
+    return (
+        (inner.owner or not outer.owner)
+        and set(inner.states) <= set(outer.states)
+        and (not outer.whose or (bool(inner.whose) and set(inner.whose) <= set(outer.whose)))
+    )
+
+
+def _files(first: Rights, second: Rights, words: Words, exact: bool) -> Iterator[Change]:
+    if first.files is None or second.files is None:
+        return
+    before, after = _Granted(first), _Granted(second)
+    for rule in second.files:
+        missing = before.missing(rule, exact)
+        if missing and second.needs is not None and not is_literal(rule.pattern):
+            # A pattern that a trace gives stands for the paths that were seen: only those have to be there.
+            behind = [need for need in second.needs if paths.covers(rule.pattern, need.pattern)]
+            lacking = {word for need in behind for word in before.missing(need, exact)}
+            missing = tuple(word for word in missing if word in lacking) if behind else missing
+        elif missing and second.needs is not None:
+            own = [need for need in after.literal.get(rule.pattern, ()) if need in second.needs]
+            lacking = {word for need in own for word in before.missing(need, exact)}
+            missing = tuple(word for word in missing if word in lacking) if own else missing
+        if not missing:
+            continue
+        related = list(dict.fromkeys((*before.around(rule.pattern), *before.inside(rule.pattern))))
+        was = tuple(dict.fromkeys(_rule_text(other, rule.pattern) for other in related))
+        programs = tuple(dict.fromkeys(rule.programs)) or programs_in(rule.because)
+        yield Change(
+            "path",
+            words[1] if related else words[0],
+            rule.pattern,
+            (", ".join(missing) + (" (own files only)" if rule.owner else ""),),
+            was,
+            Reason(rule.because, programs),
+            _path_risk(rule, missing),
+        )
+
+
+def _rule_text(rule: FileRule, beside: str) -> str:
+    text = ", ".join(rule.access) + (" (own files only)" if rule.owner else "")
+    return text if rule.pattern == beside else f"{rule.pattern}: {text}"
+
+
+def _path_risk(rule: FileRule, accesses: Sequence[str]) -> Risk:
+    found = paths.risks_of(rule.pattern, accesses, rule.states)
+    if "outside" in rule.whose:
+        found.append(risks.named("other_processes"))
+    return risks.highest(found)
+
+
+# Networks.
+
+_Atom = tuple[str, str, int | str | None]
+"""operation; ``use``, ``port`` or ``address``; the port or the address."""
+
+
+def _atoms(rule: SocketRule, exact: bool) -> dict[_Atom, None]:
+    found: dict[_Atom, None] = {(operation, "use", None): None for operation in rule.operations}
+    for operation, ports in rule.ports:
+        for port in ports:
+            if exact or operation == "bind" or port not in EPHEMERAL:
+                found[operation, "port", port] = None
+    for operation, addresses in rule.addresses:
+        for address in addresses:
+            found[operation, "address", address] = None
+    return found
+
+
+def _sockets(first: Rights, second: Rights, words: Words, exact: bool) -> Iterator[Change]:
+    if first.sockets is None or second.sockets is None:
+        return
+    before: dict[tuple[str, str, int], dict[_Atom, None]] = {}
+    for rule in first.sockets:
+        before.setdefault((rule.family, rule.type, rule.protocol), {}).update(_atoms(rule, exact))
+    for rule in second.sockets:
+        held = before.get((rule.family, rule.type, rule.protocol))
+        gained = [atom for atom in _atoms(rule, exact) if held is None or not _atom_held(atom, held)]
+        if gained:
+            name = f"{rule.family} {rule.type} protocol {rule.protocol}"
+            was = () if held is None else _atom_texts(held)
+            reason = Reason(rule.because, programs_in(rule.because))
+            risk = _socket_risk(rule, gained)
+            yield Change("network", words[0] if held is None else words[1], name, _atom_texts(gained), was, reason, risk)
+
+
+def _atom_held(atom: _Atom, held: Iterable[_Atom]) -> bool:
+    operation, sort, value = atom
+    if sort != "address":
+        return atom in held
+    return any(row[:2] == (operation, sort) and paths.covers(str(row[2]), str(value)) for row in held)
+
+
+def _atom_texts(atoms: Iterable[_Atom]) -> tuple[str, ...]:
+    listed = list(atoms)
+    bound = {operation for operation, sort, _ in listed if sort != "use"}
+    plain = [operation for operation, sort, _ in listed if sort == "use" and operation not in bound]
+    rest = [f"{operation} {'port ' if sort == 'port' else ''}{value}" for operation, sort, value in listed if sort != "use"]
+    return (*([", ".join(plain)] if plain else []), *rest)
+
+
+def _socket_risk(rule: SocketRule, gained: Sequence[_Atom]) -> Risk:
+    found = []
+    for row in risks.socket_risks():
+        if (row.family, row.type, row.protocol) != (
+            row.family and rule.family,
+            row.type and rule.type,
+            rule.protocol if row.protocol is not None else None,
+        ):
+            continue
+        if row.ports and not any(
+            sort == "port" and value in row.ports and operation in row.operations for operation, sort, value in gained
+        ):
+            continue
+        found.append(row.risk)
+    for operation, sort, value in gained:
+        if sort == "address" and operation in ("connect", "send") and not str(value).startswith("@"):
+            found += paths.risks_of(str(value), ["connect"], ["linked"])
+    return risks.highest(found)
+
+
+# Processes and mounts.
+
+_Plain = TypeVar("_Plain", SignalRule, InspectionRule)
+
+
+def _processes(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
+    yield from _plain("signal", first.signals, second.signals, words, lambda rule: (rule.signal, rule.whom), _signal)
+    yield from _plain("inspection", first.inspections, second.inspections, words, lambda rule: (rule.operation, rule.whom), _inspection)
+    if first.transitions is not None and second.transitions is not None:
+        for step in second.transitions:
+            if not any(paths.covers(other.program, step.program) and _by(other.by, step.by) for other in first.transitions):
+                known = any(paths.covers(other.program, step.program) for other in first.transitions)
+                who = "the workload's start" if step.by is None else step.by
+                reason = Reason(step.because, () if step.by is None else (step.by,))
+                yield Change(
+                    "execution", words[1] if known else words[0], step.program, (f"by {who}",), reason=reason, risk=risks.named("default")
+                )
+
+
+def _by(outer: str | None, inner: str | None) -> bool:
+    return outer == inner if outer is None or inner is None else paths.covers(outer, inner)
+
+
+_WHOM: Mapping[str, str] = {
+    "self": "itself",
+    "workload": "others of the workload",
+    "outside": "processes outside of the workload",
+    "group": "its process group",
+}
+
+
+def _signal(rule: SignalRule) -> tuple[str, Risk]:
+    name = f"SIG{rule.signal}" if rule.signal[:1].isalpha() else f"signal {rule.signal}"
+    return f"{name} to {_WHOM.get(rule.whom, rule.whom)}", risks.whom_risk("signals", rule.whom)
+
+
+def _inspection(rule: InspectionRule) -> tuple[str, Risk]:
+    return f"{rule.operation} {_WHOM.get(rule.whom, rule.whom)}", risks.whom_risk("inspections", rule.whom)
+
+
+def _plain(
+    subject: str,
+    first: Sequence[_Plain] | None,
+    second: Sequence[_Plain] | None,
+    words: Words,
+    key: Callable[[_Plain], tuple[str, str]],
+    say: Callable[[_Plain], tuple[str, Risk]],
+) -> Iterator[Change]:
+    if first is None or second is None:
+        return
+    held = {key(rule) for rule in first}
+    for rule in second:
+        if key(rule) not in held:
+            name, risk = say(rule)
+            yield Change(subject, words[0], name, reason=Reason(rule.because, programs_in(rule.because)), risk=risk)
+
+
+def _mounts(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
+    if first.mounts is None or second.mounts is None:
+        return
+    for rule in second.mounts:
+        if not any(_mount_covers(other, rule) for other in first.mounts):
+            details = [f"on {rule.target}"] if rule.target is not None else []
+            details += [f"type {rule.filesystem}"] if rule.filesystem else []
+            details += [", ".join(rule.flags)] if rule.flags else []
+            name = rule.operation + (f" {rule.source}" if rule.source is not None else "")
+            reason = Reason(rule.because, programs_in(rule.because))
+            yield Change("mount", words[0], name, tuple(details), reason=reason, risk=risks.named("mounts"))
+
+
+def _mount_covers(outer: MountRule, inner: MountRule) -> bool:
+    return (
+        (outer.operation, outer.filesystem, outer.flags) == (inner.operation, inner.filesystem, inner.flags)
+        and _by(outer.source, inner.source)
+        and _by(outer.target, inner.target)
+    )
+
+
+def _features(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
+    for member, name in (("user_namespaces", "user namespaces"), ("io_uring", "io_uring")):
+        before, after = getattr(first, member), getattr(second, member)
+        if before is not None and not before and after:
+            yield Change("feature", words[0], name, reason=Reason(after), risk=risks.named(member))
+
+
+def _without_echo(changes: Sequence[Change]) -> list[Change]:
+    """Without executions of a program whose file rule says so already."""
+    executed = {
+        (row.gains, row.name) for row in changes if row.subject == "path" and any("execute" in detail.split(", ") for detail in row.details)
+    }
+    return [row for row in changes if row.subject != "execution" or (row.gains, row.name) not in executed]

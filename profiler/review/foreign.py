@@ -1,0 +1,455 @@
+"""Profiles that others wrote: Docker's and OCI's seccomp JSON, OCI config.json, SeccompProfile of the Security Profiles Operator.
+
+They are read as the runtimes read them (runc's libcontainer/seccomp, moby's profiles/seccomp), which is not always what they seem to say:
+
+- Rules of one syscall are alternatives. Conditions of one rule must all hold, on different arguments; when an argument comes twice, runc
+  and crun make one rule of each condition, and so does this reader.
+- A rule without conditions wins over those with, and the first of several such wins (libseccomp, src/db.c). A rule whose action is the
+  default action is dropped. Where two rules with conditions contradict each other, libseccomp's choice is not documented; the more
+  permissive reading is taken, here and wherever something is unclear: a right is rather seen twice than missed.
+- SCMP_ACT_LOG allows. SCMP_ACT_NOTIFY leaves it to a program that is not in the file; it is counted as allowed and noted. TRACE is
+  refused where nobody traces. ERRNO with 0 does nothing and says it succeeded: refused.
+- The native ABI is always filtered, listed or not; calls of ABIs that are not listed are killed, whatever the default action.
+- `includes` and `excludes` are Docker's. In a seccomp JSON they are resolved for one machine: `arches` for its native ABI; `minKernel`
+  as on a kernel newer than any named; `caps` against the given capabilities, and when none are given, against those that `docker run`
+  gives by default. `archMap` counts for the entry of the native ABI. In a config.json the runtimes do not look at them.
+- Keys are read without regard to case, as Go's JSON reader does; one given twice is refused.
+- config.json without linux.seccomp filters nothing. Without process.capabilities (but with process) a container has none. The rights
+  are those of all five sets together, of capabilities that the kernel knows.
+- Of a SeccompProfile with a base profile only what is in the file itself counts; that is noted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import yaml
+
+from profiler.errors import InputError
+from profiler.kernel.abi import ABIS, SUB_ABIS
+from profiler.kernel.capabilities import number_of as capability_number
+from profiler.kernel.syscalls import known_names, number_of
+from profiler.quoting import printable
+from profiler.review.cubes import ARGUMENTS, EVERYTHING, OPERATORS, REGISTER, Budget, Cubes, TooHard, comparison, crossed, difference
+from profiler.review.rights import ANYTHING, REFUSED, Allowance, Alternative, Rights, Source, Test, in_words, of_policy, of_trace
+
+LIMIT_BYTES = 16 << 20
+"""A larger file is no profile: Docker's default has 14 KiB."""
+DEPTH = 40
+EVENTS = 400_000
+CUBES_MAX = 500_000
+"""Cubes of one file, over all its rules."""
+
+DOCKER_DEFAULT = frozenset(
+    f"CAP_{name}"
+    for name in (
+        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID",
+        "SETPCAP", "SETUID", "SYS_CHROOT",
+    )
+)  # fmt: skip
+"""What docker run gives without --cap-add and --cap-drop (moby, oci/caps/defaults.go)."""
+
+GO_ARCHES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "x86", "arm": "arm", "x32": "x32"}
+"""ABI to the word of includes.arches."""
+
+_ACTIONS = frozenset({"KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "TRACE", "ALLOW", "LOG", "NOTIFY"})
+_ALLOWING = frozenset({"ALLOW", "LOG", "NOTIFY"})
+_BY_SECCOMP = {abi.seccomp: abi.name for abi in ABIS.values()}
+_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
+_EPERM = 1
+
+
+@dataclass(frozen=True)
+class Machine:
+    """For whom conditions are resolved: native ABI, and the capabilities of the container."""
+
+    abi: str
+    capabilities: frozenset[str] = DOCKER_DEFAULT
+
+
+@dataclass
+class _Filter:
+    """A seccomp profile, read. ``syscalls`` as in Rights."""
+
+    default: str
+    abis: tuple[str, ...]
+    syscalls: dict[tuple[str, str], Allowance]
+    notes: list[str] = field(default_factory=list)
+
+
+class _Twice:
+    """The value of a key that came in two spellings. Where keys are names (annotations, labels) nobody looks at it."""
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {printable(twice)[:40]!r} is given twice")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        found[key.lower()] = _Twice() if key.lower() in found else value
+    return found
+
+
+def _json(data: bytes, name: str) -> dict[str, Any]:
+    """A JSON object with all keys in lower case. Raises InputError."""
+    if len(data) > LIMIT_BYTES:
+        raise InputError(f"{name}: larger than {LIMIT_BYTES >> 20} MiB, so no profile")
+    try:
+        value = json.loads(data, object_pairs_hook=_no_duplicates)
+    except RecursionError as error:
+        raise InputError(f"{name}: cannot be read as JSON: nested too deeply") from error
+    except ValueError as error:
+        raise InputError(f"{name}: cannot be read as JSON: {str(error)[:120]}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{name}: is no trace, policy or profile: not a JSON object")
+    return value
+
+
+class _Reader:
+    """Checks shapes; every complaint names the file and the place."""
+
+    def __init__(self, name: str, machine: Machine, conditional: bool) -> None:
+        self.name = name
+        self.machine = machine
+        self.conditional = conditional
+        self.notes: list[str] = []
+        self.cubes = 0
+
+    def fail(self, where: str, what: str) -> NoReturn:
+        raise InputError(f"{self.name}: {where}: {what}")
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def typed(self, data: Mapping[str, Any], key: str, kind: type, where: str, default: Any) -> Any:
+        """A member; ``default`` when it is missing or null, as Go does."""
+        value = data.get(key.lower())
+        if value is None:
+            return default
+        if isinstance(value, _Twice):
+            self.fail(f"{where}.{key}" if where else key, "is given twice")
+        if type(value) is not kind:
+            self.fail(f"{where}.{key}" if where else key, f"must be {_KINDS[kind]}")
+        return value
+
+    def texts(self, data: Mapping[str, Any], key: str, where: str) -> list[str]:
+        values = self.typed(data, key, list, where, [])
+        if not all(isinstance(value, str) for value in values):
+            self.fail(f"{where}.{key}", "must hold text")
+        return list(values)
+
+    def number(self, data: Mapping[str, Any], key: str, where: str) -> int:
+        value: int = self.typed(data, key, int, where, 0)
+        if not 0 <= value <= REGISTER:
+            self.fail(f"{where}.{key}", "is no unsigned 64-bit number")
+        return value
+
+    def action(self, data: Mapping[str, Any], key: str, where: str) -> str:
+        text = self.typed(data, key, str, where, None)
+        if text is None:
+            self.fail(where or "the profile", f"has no {key}")
+        word: str = text.removeprefix("SCMP_ACT_")
+        if text == word or word not in _ACTIONS:
+            self.fail(f"{where}.{key}" if where else key, f"unknown action {printable(text)[:40]!r}")
+        if word == "NOTIFY":
+            self.note(f"{self.name}: SCMP_ACT_NOTIFY leaves calls to a program that is not in the file: counted as allowed")
+        return "KILL_THREAD" if word == "KILL" else word
+
+    # The parts of a profile.
+
+    def abis(self, data: Mapping[str, Any], where: str) -> tuple[str, ...]:
+        listed = self.texts(data, "architectures", where)
+        for index, row in enumerate(self.typed(data, "archMap", list, where, [])):
+            at = f"{where}archMap[{index}]"
+            if not isinstance(row, dict):
+                self.fail(at, "must be an object")
+            if self.typed(row, "architecture", str, at, "") == ABIS[self.machine.abi].seccomp:
+                listed += [ABIS[self.machine.abi].seccomp, *self.texts(row, "subArchitectures", at)]
+        found = {_BY_SECCOMP[arch] for arch in listed if arch in _BY_SECCOMP}
+        for arch in listed:
+            if not arch.startswith("SCMP_ARCH_"):
+                self.note(f"{self.name}: no runtime knows the architecture {printable(arch)[:40]!r}")
+        native = self.machine.abi
+        return (native, *(abi for abi in SUB_ABIS.get(native, ()) if abi in found))
+
+    def applies(self, rule: Mapping[str, Any], where: str) -> bool:
+        """Docker's conditions: all of includes, none of excludes."""
+        if not self.conditional:
+            return True
+        arch = GO_ARCHES[self.machine.abi]
+        wanted = self.typed(rule, "includes", dict, where, {})
+        unwanted = self.typed(rule, "excludes", dict, where, {})
+        caps, arches = self.texts(wanted, "caps", where), self.texts(wanted, "arches", where)
+        if not set(caps) <= self.machine.capabilities or (arches and arch not in arches):
+            return False
+        barred = self.typed(unwanted, "minKernel", str, where, "")
+        return not (
+            barred or arch in self.texts(unwanted, "arches", where) or self.machine.capabilities & set(self.texts(unwanted, "caps", where))
+        )
+
+    def tests(self, rule: Mapping[str, Any], where: str) -> tuple[tuple[Test, ...], ...]:
+        """Alternatives of conditions that must all hold; one empty one when there are none."""
+        found: list[Test] = []
+        for index, row in enumerate(self.typed(rule, "args", list, where, [])):
+            at = f"{where}.args[{index}]"
+            if not isinstance(row, dict):
+                self.fail(at, "must be an object")
+            operator = self.typed(row, "op", str, at, "").removeprefix("SCMP_CMP_")
+            if operator not in OPERATORS:
+                self.fail(f"{at}.op", f"unknown comparison {printable(operator)[:40]!r}")
+            position = self.number(row, "index", at)
+            if position >= ARGUMENTS:
+                self.fail(f"{at}.index", f"a call has {ARGUMENTS} arguments")
+            found.append(Test(position, operator, self.number(row, "value", at), self.number(row, "valueTwo", at)))
+        if len({test.position for test in found}) < len(found):
+            self.note(f"{self.name}: {where} has two conditions on one argument: runtimes take each condition for a rule of its own")
+            return tuple((test,) for test in found)
+        return (tuple(found),)
+
+    def cubes_of(self, tests: Sequence[Test]) -> Cubes | None:
+        """None when they are too many to write down."""
+        try:
+            found = crossed([comparison(test.position, test.operator, test.value, test.value_two) for test in tests])
+        except TooHard:
+            return None
+        self.cubes += len(found)
+        if self.cubes > CUBES_MAX:
+            self.fail("syscalls", "too many conditions to compare")
+        return found
+
+    def filter(self, data: Mapping[str, Any], where: str = "") -> _Filter:
+        """A seccomp profile: Docker's, OCI's or a SeccompProfile's spec."""
+        default = self.action(data, "defaultAction", where)
+        default_errno = self.number(data, "defaultErrnoRet", where) or _EPERM
+        abis = self.abis(data, where)
+        rules: dict[str, _Rules] = {}
+        for index, rule in enumerate(self.typed(data, "syscalls", list, where, [])):
+            at = f"{where}syscalls[{index}]"
+            if not isinstance(rule, dict):
+                self.fail(at, "must be an object")
+            names = self.texts(rule, "names", at)
+            single = self.typed(rule, "name", str, at, "") if self.conditional else ""
+            action = self.action(rule, "action", at)
+            errno = self.number(rule, "errnoRet", at) if rule.get("errnoret") is not None else default_errno
+            tests = self.tests(rule, at)
+            if not self.applies(rule, at) or (action == default and (action != "ERRNO" or errno == default_errno)):
+                continue
+            allows = action in _ALLOWING
+            alternatives = [(allows, part, self.cubes_of(part)) for part in tests]
+            for name in dict.fromkeys([*names, *([single] if single else [])]):
+                found = rules.setdefault(name, _Rules())
+                if tests == ((),):
+                    found.whole = allows if found.whole is None else found.whole
+                else:
+                    found.parts.extend(alternatives)
+        word = {"ALLOW": "allow", "LOG": "log", "NOTIFY": "allow"}.get(default, "refuse")
+        known = known_names()
+        syscalls = {}
+        for name, found in rules.items():
+            for abi in abis:
+                if number_of(abi, name) is not None or (name not in known and abi == abis[0]):
+                    syscalls[abi, name] = found.allowance(name, abi, word)
+        return _Filter(word, abis, syscalls, self.notes)
+
+
+@dataclass
+class _Rules:
+    """All rules of one name. ``whole``: what the first one without conditions says."""
+
+    whole: bool | None = None
+    parts: list[tuple[bool, tuple[Test, ...], Cubes | None]] = field(default_factory=list)
+
+    def allowance(self, name: str, abi: str, default: str) -> Allowance:
+        if self.whole is not None:
+            return ANYTHING if self.whole else REFUSED
+        allowing = [(tests, cubes) for allows, tests, cubes in self.parts if allows]
+        exact = all(cubes is not None for _, cubes in allowing)
+        alternatives = [Alternative(cubes or (EVERYTHING,), in_words(name, abi, tests)) for tests, cubes in allowing if cubes != ()]
+        if default != "refuse":
+            refusing = [(tests, cubes) for allows, tests, cubes in self.parts if not allows]
+            if not refusing:
+                return ANYTHING
+            text = "anything but " + "; ".join(dict.fromkeys(in_words(name, abi, tests) for tests, _ in refusing))
+            try:
+                # What is refused but cannot be written down is left out: more is then taken for allowed than is.
+                rest = difference([EVERYTHING], [cube for _, cubes in refusing for cube in cubes or ()], Budget())
+                exact = exact and all(cubes is not None for _, cubes in refusing)
+            except TooHard:
+                rest, exact = (EVERYTHING,), False
+            alternatives.append(Alternative(rest, text))
+        return Allowance(tuple(dict.fromkeys(alternatives)), exact)
+
+
+_KINDS: Mapping[type, str] = {str: "text", int: "a number", list: "a list", dict: "an object", bool: "true or false"}
+
+
+def _native(data: Mapping[str, Any]) -> str | None:
+    """The first native ABI that a profile lists by itself (an archMap is for many)."""
+    listed = data.get("architectures")
+    found = [_BY_SECCOMP.get(arch) for arch in listed if isinstance(arch, str)] if isinstance(listed, list) else []
+    natives = [abi for abi in found if abi in SUB_ABIS]
+    return natives[0] if natives else None
+
+
+def _rights(name: str, kind: str, machine: Machine, found: _Filter, **members: Any) -> Rights:
+    return Rights(
+        source=name,
+        kind=kind,
+        native=machine.abi,
+        abis=found.abis,
+        default=found.default,
+        syscalls=found.syscalls,
+        notes=tuple(found.notes),
+        **members,
+    )
+
+
+def _seccomp(data: dict[str, Any], name: str) -> Source:
+    def rights(abi: str, capabilities: frozenset[str] | None) -> Rights:
+        machine = Machine(abi, DOCKER_DEFAULT if capabilities is None else capabilities)
+        return _rights(name, "seccomp", machine, _Reader(name, machine, conditional=True).filter(data))
+
+    return Source(name, "seccomp", _native(data), rights)
+
+
+def _capabilities(reader: _Reader, process: Mapping[str, Any]) -> frozenset[str]:
+    sets = reader.typed(process, "capabilities", dict, "process", {})
+    found: set[str] = set()
+    for key in _SETS:
+        for name in reader.texts(sets, key, "process.capabilities"):
+            if capability_number(name) is None:
+                reader.note(f"{reader.name}: no runtime knows the capability {printable(name)[:40]!r}")
+            else:
+                found.add(name)
+    return frozenset(found)
+
+
+def _oci(data: dict[str, Any], name: str) -> Source:
+    linux = data.get("linux")
+    seccomp = linux.get("seccomp") if isinstance(linux, dict) else None
+
+    def rights(abi: str, capabilities: frozenset[str] | None) -> Rights:
+        machine = Machine(abi)
+        reader = _Reader(name, machine, conditional=False)
+        if linux is not None and not isinstance(linux, dict):
+            reader.fail("linux", "must be an object")
+        if seccomp is not None and not isinstance(seccomp, dict):
+            reader.fail("linux.seccomp", "must be an object")
+        if seccomp:
+            found = reader.filter(seccomp, "linux.seccomp.")
+        else:
+            reader.note(f"{name}: no linux.seccomp, so every syscall is allowed")
+            found = _Filter("allow", (abi, *SUB_ABIS.get(abi, ())), {}, reader.notes)
+        process = reader.typed(data, "process", dict, "", None)
+        held, no_new_privs = None, None
+        if process is not None:
+            held = _capabilities(reader, process)
+            no_new_privs = reader.typed(process, "noNewPrivileges", bool, "process", False)
+        return _rights(name, "oci", machine, found, capabilities=held, no_new_privs=no_new_privs)
+
+    return Source(name, "oci", _native(seccomp) if isinstance(seccomp, dict) else None, rights)
+
+
+def _spo(data: dict[str, Any], name: str) -> Source:
+    spec = data.get("spec")
+    if not isinstance(spec, dict):
+        raise InputError(f"{name}: spec: must be a mapping")
+
+    def rights(abi: str, capabilities: frozenset[str] | None) -> Rights:
+        machine = Machine(abi)
+        reader = _Reader(name, machine, conditional=False)
+        base = reader.typed(spec, "baseProfileName", str, "spec", "")
+        if base:
+            reader.note(f"{name}: what its base profile {printable(base)[:80]} allows is not in the file and not compared")
+        if reader.typed(spec, "state", str, "spec", "Enabled") == "Disabled":
+            reader.note(f"{name}: the profile is disabled; compared as if it were not")
+        return _rights(name, "spo", machine, reader.filter(spec, "spec."))
+
+    return Source(name, "spo", _native(spec), rights)
+
+
+# Telling formats apart.
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_POLICY = re.compile(rb"^schema:[ \t]*[\"']?profgen\.policy/", re.MULTILINE)
+
+
+def _lowered(value: Any) -> Any:
+    """YAML data with keys in lower case. Raises ValueError for a key that is no text, or one given twice."""
+    if isinstance(value, list):
+        return [_lowered(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return _no_duplicates([(_key(key), _lowered(item)) for key, item in value.items()])
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"{str(key)[:40]!r} cannot be a key here")
+    return key
+
+
+def _yaml(data: bytes, name: str) -> list[Any]:
+    """The documents of a YAML file. Raises InputError."""
+    if len(data) > LIMIT_BYTES:
+        raise InputError(f"{name}: larger than {LIMIT_BYTES >> 20} MiB, so no profile")
+    try:
+        depth = 0
+        for number, event in enumerate(yaml.parse(data, Loader=_Loader)):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("aliases are not used in a profile")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH or number > EVENTS:
+                raise ValueError("nested too deeply" if depth > DEPTH else "too long")
+        return [_lowered(document) for document in yaml.load_all(data, Loader=_Loader)]
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise InputError(f"{name}: cannot be read as YAML: {problem}") from error
+    except (ValueError, RecursionError, TypeError) as error:
+        raise InputError(f"{name}: cannot be read as YAML: {str(error)[:120]}") from error
+
+
+_EXPECTED = "expected a trace, a policy.yaml, a seccomp JSON, an OCI config.json or a SeccompProfile"
+
+
+def from_bytes(data: bytes, name: str) -> Source:
+    """The file with these bytes; ``name`` is for messages. Raises InputError."""
+    from profiler.policy import store as policies
+    from profiler.trace import store as traces
+
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        if _is_trace(data):
+            trace = traces.loads(data, name)
+            return Source(name, "trace", trace.meta.arch, lambda abi, capabilities: of_trace(trace, name))
+        document = _json(data, name)
+        if document.get("kind") == "SeccompProfile":
+            return _spo(document, name)
+        if "defaultaction" in document:
+            return _seccomp(document, name)
+        if "ociversion" in document or isinstance(document.get("linux"), dict) or isinstance(document.get("process"), dict):
+            return _oci(document, name)
+        raise InputError(f"{name}: is none of the files that can be compared: {_EXPECTED}")
+    if _POLICY.search(data):
+        policy = policies.loads(data, name)
+        return Source(name, "policy", policy.abis[0], lambda abi, capabilities: of_policy(policy, name))
+    documents = [item for item in _yaml(data, name) if isinstance(item, dict) and item.get("kind") == "SeccompProfile"]
+    if len(documents) != 1:
+        what = (
+            f"holds {len(documents)} SeccompProfiles: compare one at a time" if documents else "is none of the files that can be compared"
+        )
+        raise InputError(f"{name}: {what}" + ("" if documents else f": {_EXPECTED}"))
+    return _spo(documents[0], name)
+
+
+_TRACE = re.compile(rb"\"schema\"[ \t\r\n]*:[ \t\r\n]*\"profgen\.trace/")
+
+
+def _is_trace(data: bytes) -> bool:
+    return _TRACE.search(data) is not None

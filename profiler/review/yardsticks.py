@@ -1,0 +1,41 @@
+"""Rights to compare with that are in no file of the user's: Docker's default profile, and none at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from profiler.kernel.abi import SUB_ABIS
+from profiler.kernel.capabilities import CAPABILITIES
+from profiler.kernel.data import load
+from profiler.review.foreign import from_bytes
+from profiler.review.rights import Rights
+
+
+def docker_capabilities() -> frozenset[str]:
+    """What ``docker run`` gives a container without being asked."""
+    return frozenset(load("docker_default.yaml")["capabilities"])
+
+
+def docker_version() -> str:
+    """Which default profile of Docker's it is, and of when."""
+    data = load("docker_default.yaml")
+    return f"{data['version']}, {data['date']}"
+
+
+def docker_default(abi: str) -> Rights:
+    """What ``docker run`` without options allows on a machine of this native ABI."""
+    profile = json.dumps(load("docker_default.yaml")["profile"]).encode()
+    capabilities = docker_capabilities()
+    rights = from_bytes(profile, "docker-default").rights(abi, capabilities)
+    return replace(rights, capabilities=capabilities)
+
+
+def unconfined(abi: str) -> Rights:
+    """What a program of root's may do outside of any container."""
+    return Rights("unconfined", "seccomp", abi, (abi, *SUB_ABIS.get(abi, ())), "allow", {}, frozenset(CAPABILITIES))
+
+
+YARDSTICKS: Mapping[str, Callable[[str], Rights]] = {"docker-default": docker_default, "unconfined": unconfined}
+"""Name on the command line to what it stands for."""
