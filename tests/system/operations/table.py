@@ -251,7 +251,7 @@ EXPECTED: Mapping[str, Evidence] = {
     "script": _script("script"),
     "script_relative": _script("script"),
     "script_of_script": _script("outer", "script"),
-    "memfd_execute": _exec("memfd:code", Use("child", "read"), state="detached"),
+    "memfd_execute": _exec("memfd:code", Use("child", "read"), program="/memfd:code", state="detached"),
     "memfd_map": files(Use("memfd:some code", "map", state="detached")),
     "map_library": files(uses("child", "read map")),
     "protect_mapping": files(uses("child", "read map")),
@@ -371,7 +371,18 @@ EXPECTED: Mapping[str, Evidence] = {
     ),
     "chroot": files(Use("", "chroot", "directory"), Use("sub/file", "read"), Use("file", "read")),
     "chroot_symlinks": files(Use("", "chroot", "directory"), Use("sub/file", "read"), Use("file", "read")),
-    "chroot_execute": _exec("child", Use("", "chroot", "directory"), program="/child"),
+    # the program's start finds no /proc below its root
+    "chroot_execute": Evidence(
+        _set(
+            [
+                Use("", "chroot", "directory"),
+                Use("child", "execute"),
+                uses("child", "map read", by="/child"),
+                Use("proc/self/exe", "readlink", result="ENOENT", by="/child"),
+            ]
+        ),
+        execs=frozenset({("/child", OPS)}),
+    ),
     "pivot_root": _mounts(
         Mounted("bind", "", "", flags=("bind",)),
         Mounted("pivot_root", "", "target"),
