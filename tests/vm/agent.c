@@ -7,7 +7,9 @@
  *       -b MASK      the capability bounding set, hexadecimal; also what is left of the other sets
  *       -u UID -g GID -G GID,GID...   who runs it
  *       -n           no_new_privs
- *       -t SECONDS   SIGKILL its process group after so long (it becomes a group leader); status 137 then
+ *       -o BASE      its output goes through pipes to BASE.out and BASE.err, its status (-1: it took too long) to BASE.status,
+ *                    and nothing of it is left at the end
+ *       -t SECONDS   how long it may take, with -o; else it is executed in this process
  *   agent log                       the kernel's log so far, with all lines that were under way
  *
  * A job is NAME.SECONDS.job; its output goes through pipes (a descriptor of a file would be checked again at an exec under a profile)
@@ -141,66 +143,68 @@ static void log_copy(FILE *to)
     log_until(to, marks);
 }
 
-/* ---- jobs ---- */
+/* ---- groups of processes ----
+ *
+ * A profile that does not allow to receive signals keeps even root's SIGKILL away. What the kernel sends for cgroup.kill is not mediated.
+ */
 
-static void kill_children(void)
+static void group_path(char *path, size_t size, pid_t of, const char *file)
 {
-    /* We are the reaper of all that the job started: what is left of it is a child of ours, sooner or later. */
-    for (int round = 0; round < 200; round++) {
-        char path[64], text[4096];
-        snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-        if (fd >= 0)
-            close(fd);
-        if (size <= 0)
-            return;
-        text[size] = 0;
-        char *rest = text;
-        for (char *word; (word = strsep(&rest, " ")) != NULL;)
-            if (*word)
-                kill(atoi(word), SIGKILL);
-        while (waitpid(-1, NULL, WNOHANG) > 0)
-            ;
-        nap(0.01);
-    }
+    snprintf(path, size, "/sys/fs/cgroup/agent-%d%s", (int)of, file);
 }
 
-static void job(const char *directory, const char *name, double seconds)
+/* Called by the process itself, before its exec. */
+static void group_enter(void)
 {
-    char path[4096], base[3072];
-    snprintf(base, sizeof base, "%s/%s", directory, name);
-    int out[2], err[2];
-    if (pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC))
-        die("pipe");
-    log_skip();
-    double end = now() + seconds;
-    pid_t child = fork();
-    if (child == 0) {
-        setsid();
-        snprintf(path, sizeof path, "%s.run", base);
-        int null = open("/dev/null", O_RDONLY);
-        dup2(null, 0), dup2(out[1], 1), dup2(err[1], 2);
-        if (null > 2)
-            close(null);
-        if (chdir("/"))
-            _exit(125);
-        execl("/bin/sh", "sh", path, (char *)NULL);
-        _exit(127);
-    }
-    close(out[1]), close(err[1]);
-    FILE *files[2];
-    snprintf(path, sizeof path, "%s.out", base);
-    files[0] = fopen(path, "we");
-    snprintf(path, sizeof path, "%s.err", base);
-    files[1] = fopen(path, "we");
-    if (!files[0] || !files[1])
+    char path[128];
+    group_path(path, sizeof path, getpid(), "");
+    if (mkdir(path, 0700))
         die(path);
-    struct pollfd ends[2] = {{out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
-    int status = 0, ended = 0, late = 0;
-    double grace = 0;
-    while ((ends[0].fd >= 0 || ends[1].fd >= 0)) {
-        poll(ends, 2, 20);
+    group_path(path, sizeof path, getpid(), "/cgroup.procs");
+    if (put(path, "0"))
+        die(path);
+}
+
+static void group_end(pid_t of)
+{
+    char path[128];
+    for (int round = 0; round < 500; round++) {
+        /* those below it, made by `confine` */
+        group_path(path, sizeof path, of, "/cgroup.kill");
+        put(path, "1");
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+        group_path(path, sizeof path, of, "");
+        if (rmdir(path) == 0 || errno == ENOENT)
+            return;
+        nap(0.01);
+    }
+    fprintf(stderr, "agent: cannot end the processes of %d\n", (int)of);
+}
+
+/* Groups that `confine` made and could not remove. */
+static void groups_end(void)
+{
+    DIR *listing = opendir("/sys/fs/cgroup");
+    if (!listing)
+        return;
+    for (struct dirent *entry; (entry = readdir(listing)) != NULL;)
+        if (!strncmp(entry->d_name, "agent-", 6))
+            group_end(atoi(entry->d_name + 6));
+    closedir(listing);
+}
+
+/* ---- jobs ---- */
+
+/* Copy what comes out of two pipes to two files until the child has ended; what it left running may hold the pipes open a little longer.
+   Gives whether the time was up first. */
+static int pump(pid_t child, const int pipes[2], FILE *const files[2], double seconds, int *status)
+{
+    struct pollfd ends[2] = {{pipes[0], POLLIN, 0}, {pipes[1], POLLIN, 0}};
+    double end = now() + seconds, grace = 0;
+    int ended = 0;
+    for (;;) {
+        poll(ends, 2, ended ? 5 : 10);
         for (int i = 0; i < 2; i++)
             if (ends[i].fd >= 0 && ends[i].revents) {
                 char buffer[65536];
@@ -210,44 +214,83 @@ static void job(const char *directory, const char *name, double seconds)
                 else
                     ends[i].fd = -1;
             }
-        if (!ended && waitpid(child, &status, WNOHANG) == child) {
+        if (!ended && waitpid(child, status, WNOHANG) == child) {
             ended = 1;
-            grace = now() + 0.2; /* what it left running may hold the pipes */
+            grace = now() + 0.2;
         }
-        if (ended && now() > grace)
-            break;
-        if (now() > end) {
-            late = 1;
-            break;
-        }
+        if (ended && ((ends[0].fd < 0 && ends[1].fd < 0) || now() > grace))
+            return 0;
+        if (!ended && now() > end)
+            return 1;
+        if (!ended && ends[0].fd < 0 && ends[1].fd < 0)
+            nap(0.005);
     }
-    while (!ended && !late) {
-        if (waitpid(child, &status, WNOHANG) == child)
-            ended = 1;
-        else if (now() > end)
-            late = 1;
-        else
-            nap(0.01);
-    }
-    kill_children();
-    close(out[0]), close(err[0]);
-    fclose(files[0]), fclose(files[1]);
-    snprintf(path, sizeof path, "%s.kernel", base);
-    FILE *kernel = fopen(path, "we");
-    if (!kernel)
-        die(path);
-    log_copy(kernel);
-    fclose(kernel);
-    snprintf(path, sizeof path, "%s.new", base);
+}
+
+static FILE *beside(const char *base, const char *ending)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s%s", base, ending);
     FILE *file = fopen(path, "we");
     if (!file)
         die(path);
-    if (late)
+    return file;
+}
+
+/* Run `begin(argument)`, which does not return, in a group of its own, its output going through pipes to BASE.out and BASE.err.
+   Gives the exit status (128+N for a signal), -1 when it took too long. Nothing of it is left. */
+static int supervised(const char *base, double seconds, void (*begin)(void *), void *argument)
+{
+    int out[2], err[2], status = 0;
+    if (pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC))
+        die("pipe");
+    FILE *files[2] = {beside(base, ".out"), beside(base, ".err")};
+    pid_t child = fork();
+    if (child < 0)
+        die("fork");
+    if (child == 0) {
+        setsid();
+        group_enter();
+        signal(SIGPIPE, SIG_DFL);
+        int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        dup2(null, 0), dup2(out[1], 1), dup2(err[1], 2);
+        begin(argument);
+        _exit(125);
+    }
+    close(out[1]), close(err[1]);
+    int late = pump(child, (int[2]){out[0], err[0]}, files, seconds, &status);
+    group_end(child);
+    close(out[0]), close(err[0]);
+    fclose(files[0]), fclose(files[1]);
+    return late ? -1 : WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void run_script(void *path)
+{
+    if (chdir("/"))
+        die("/");
+    execl("/bin/sh", "sh", (char *)path, (char *)NULL);
+    die("/bin/sh");
+}
+
+static void job(const char *directory, const char *name, double seconds)
+{
+    char base[3072], path[4096], final[4096];
+    snprintf(base, sizeof base, "%s/%s", directory, name);
+    snprintf(path, sizeof path, "%s.run", base);
+    log_skip();
+    int status = supervised(base, seconds, run_script, path);
+    groups_end();
+    FILE *kernel = beside(base, ".kernel");
+    log_copy(kernel);
+    fclose(kernel);
+    FILE *file = beside(base, ".new");
+    if (status < 0)
         fprintf(file, "timeout");
     else
-        fprintf(file, "%d", WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+        fprintf(file, "%d", status);
     fclose(file);
-    char final[4096];
+    snprintf(path, sizeof path, "%s.new", base);
     snprintf(final, sizeof final, "%s.status", base);
     rename(path, final);
 }
@@ -256,6 +299,7 @@ static int serve(const char *directory)
 {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     signal(SIGPIPE, SIG_IGN);
+    close_range(3, ~0U, 0); /* the starter left some open */
     log_open();
     for (;;) {
         char path[4096], first[256] = "";
@@ -295,86 +339,87 @@ static int serve(const char *directory)
 
 /* ---- one confined program ---- */
 
-static int confine(int argc, char **argv)
-{
-    const char *profile = NULL;
-    uint64_t mask = ~0ULL;
-    long uid = -1, gid = -1;
+struct confinement {
+    const char *profile;
+    uint64_t mask;
+    long uid, gid;
     gid_t groups[64];
-    int count = 0, nnp = 0, option;
-    double seconds = 0;
-    while ((option = getopt(argc, argv, "+p:b:u:g:G:t:n")) != -1)
-        switch (option) {
-        case 'p': profile = optarg; break;
-        case 'b': mask = strtoull(optarg, NULL, 16); break;
-        case 'u': uid = atol(optarg); break;
-        case 'g': gid = atol(optarg); break;
-        case 'G':
-            for (char *rest = optarg, *word; (word = strsep(&rest, ",")) != NULL;)
-                if (*word && count < 64)
-                    groups[count++] = atol(word);
-            break;
-        case 't': seconds = atof(optarg); break;
-        case 'n': nnp = 1; break;
-        default: return 125;
-        }
-    if (optind >= argc) {
-        fprintf(stderr, "agent: confine what?\n");
-        return 125;
-    }
-    if (seconds > 0) {
-        pid_t child = fork();
-        if (child < 0)
-            die("fork");
-        if (child > 0) {
-            setpgid(child, child);
-            double end = now() + seconds;
-            int status;
-            while (waitpid(child, &status, WNOHANG) == 0) {
-                if (now() > end) {
-                    kill(-child, SIGKILL);
-                    waitpid(child, &status, 0);
-                    break;
-                }
-                nap(0.005);
-            }
-            return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-        }
-        setpgid(0, 0);
-    }
+    int count, nnp;
+    char **command;
+};
+
+static void start_confined(void *argument)
+{
+    struct confinement *with = argument;
     for (int number = 0; number < 64; number++)
-        if (!(mask >> number & 1) && prctl(PR_CAPBSET_READ, number) == 1 && prctl(PR_CAPBSET_DROP, number))
+        if (!(with->mask >> number & 1) && prctl(PR_CAPBSET_READ, number) == 1 && prctl(PR_CAPBSET_DROP, number))
             die("bounding set");
-    if ((uid >= 0 || gid >= 0 || count) && setgroups(count, groups))
+    if ((with->uid >= 0 || with->gid >= 0 || with->count) && setgroups(with->count, with->groups))
         die("setgroups");
-    if (gid >= 0 && setresgid(gid, gid, gid))
+    if (with->gid >= 0 && setresgid(with->gid, with->gid, with->gid))
         die("setresgid");
-    if (uid >= 0 && setresuid(uid, uid, uid))
+    if (with->uid >= 0 && setresuid(with->uid, with->uid, with->uid))
         die("setresuid");
-    if (uid <= 0) {
+    if (with->uid <= 0) {
         struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
         struct __user_cap_data_struct sets[2];
         if (syscall(SYS_capget, &header, sets))
             die("capget");
         for (int i = 0; i < 2; i++) {
-            uint32_t kept = mask >> 32 * i;
+            uint32_t kept = with->mask >> 32 * i;
             sets[i].effective &= kept, sets[i].permitted &= kept, sets[i].inheritable &= kept;
         }
         if (syscall(SYS_capset, &header, sets))
             die("capset");
     }
-    if (nnp && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    if (with->nnp && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         die("no_new_privs");
-    if (profile) {
+    if (with->profile) {
         char text[4096];
-        snprintf(text, sizeof text, "exec %s", profile);
+        snprintf(text, sizeof text, "exec %s", with->profile);
         if (put("/proc/thread-self/attr/apparmor/exec", text) && put("/proc/thread-self/attr/exec", text))
-            die(profile);
+            die(with->profile);
     }
-    execvp(argv[optind], argv + optind);
+    execvp(with->command[0], with->command);
     int status = errno == ENOENT ? 127 : 126;
-    fprintf(stderr, "agent: %s: %s\n", argv[optind], strerror(errno));
-    return status;
+    fprintf(stderr, "agent: %s: %s\n", with->command[0], strerror(errno));
+    _exit(status);
+}
+
+static int confine(int argc, char **argv)
+{
+    struct confinement with = {.mask = ~0ULL, .uid = -1, .gid = -1};
+    const char *base = NULL;
+    double seconds = 60;
+    int option;
+    while ((option = getopt(argc, argv, "+p:b:u:g:G:no:t:")) != -1)
+        switch (option) {
+        case 'p': with.profile = optarg; break;
+        case 'b': with.mask = strtoull(optarg, NULL, 16); break;
+        case 'u': with.uid = atol(optarg); break;
+        case 'g': with.gid = atol(optarg); break;
+        case 'G':
+            for (char *rest = optarg, *word; (word = strsep(&rest, ",")) != NULL;)
+                if (*word && with.count < 64)
+                    with.groups[with.count++] = atol(word);
+            break;
+        case 'n': with.nnp = 1; break;
+        case 'o': base = optarg; break;
+        case 't': seconds = atof(optarg); break;
+        default: return 125;
+        }
+    with.command = argv + optind;
+    if (optind >= argc) {
+        fprintf(stderr, "agent: confine what?\n");
+        return 125;
+    }
+    if (!base)
+        start_confined(&with);
+    int status = supervised(base, seconds, start_confined, &with);
+    FILE *file = beside(base, ".status");
+    fprintf(file, "%d", status);
+    fclose(file);
+    return status < 0 ? 124 : status;
 }
 
 int main(int argc, char **argv)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BOOT_SECONDS = 180.0
+BOOT_SECONDS = 300.0
 MACHINE = Path("/usr/bin/qemu-system-x86_64")
 TAG = "profgen-lab"
 """Of the second file system device, in tests/vm/setup.sh too."""
@@ -119,7 +119,11 @@ def why_not() -> str | None:
         return "the virtual machine needs root: its files are this machine's, owners and all"
     if os.uname().machine != "x86_64":
         return "the virtual machine is made for x86-64"
-    missing = [name for name, there in (("qemu-system-x86", MACHINE.exists()), ("linux-image-amd64", _kernel()), ("virtme-ng", _vng())) if not there]
+    missing = [
+        name
+        for name, there in (("qemu-system-x86", MACHINE.exists()), ("linux-image-amd64", _kernel()), ("virtme-ng", _vng()))
+        if not there
+    ]
     missing += [name for name in ("busybox", "apparmor_parser", "cc") if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
     return f"not installed: {', '.join(missing)}" if missing else None
 
@@ -138,7 +142,8 @@ class Guest:
         self._jobs = self.shared / "jobs"
         for path in (self.shared, self.work, self._jobs):
             path.mkdir()
-        self.agent = self.shared / "agent"
+        self.agent = "/run/agent"
+        """The program of tests/vm/agent.c, in the machine."""
         self.console = self.directory / "console"
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
@@ -149,7 +154,7 @@ class Guest:
         kernel, vng = _kernel(), _vng()
         assert kernel is not None
         assert vng is not None
-        subprocess.run(["cc", "-O1", "-static", "-o", self.agent, HERE / "agent.c"], check=True, timeout=60)
+        subprocess.run(["cc", "-O1", "-static", "-o", self.shared / "agent", HERE / "agent.c"], check=True, timeout=60)
         shutil.copy(HERE / "setup.sh", self.shared)
         shutil.copy(kernel, self.shared / kernel.name)
         release = kernel.name.removeprefix("vmlinuz-")
@@ -221,7 +226,11 @@ class Guest:
         text = {kind: (self._jobs / f"{name}.{kind}").read_text(errors="surrogateescape") for kind in ("status", "out", "err", "kernel")}
         for path in self._jobs.glob(f"{name}.*"):
             path.unlink()
-        lost = [line for line in text["kernel"].splitlines() if "callbacks suppressed" in line or "audit_lost" in line or line.startswith("agent: ")]
+        lost = [
+            line
+            for line in text["kernel"].splitlines()
+            if "callbacks suppressed" in line or "audit_lost" in line or line.startswith("agent: ")
+        ]
         if lost:
             raise GuestError(f"lines of the kernel's log are missing: {lost}")
         return Result(int(text["status"]) if text["status"].isdigit() else None, text["out"], text["err"], text["kernel"].splitlines())

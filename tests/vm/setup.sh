@@ -40,5 +40,6 @@ ip link set lo up || :
 echo 0 >/proc/sys/kernel/printk_ratelimit
 echo 1 >/proc/sys/kernel/printk
 printf 'profile profgen-lab-mark {\n}\n' | apparmor_parser -r -K
+cp "$lab/shared/agent" /run/agent
 echo ready >"$lab/shared/jobs/ready"
-exec "$lab/shared/agent" serve "$lab/shared/jobs"
+exec /run/agent serve "$lab/shared/jobs"
