@@ -106,12 +106,15 @@ def _container(policy: Policy) -> bool:
 
 
 def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
-    """``attach_disconnected``: the workload uses something that no path of its mount namespace leads to, or looks at a namespace, which
-    has no path either. ``mediate_deleted`` would add nothing: the kernel judges deleted files by their old names without it."""
+    """``attach_disconnected``: the workload uses something that no path of its mount namespace leads to, looks at a namespace, which has
+    no path either, or changes mounts, and with them what leads to the descriptors it holds.
+
+    ``mediate_deleted`` would add nothing: the kernel judges deleted files by their old names without it.
+    """
     container = _container(policy)
     detached = any("detached" in rule.states or _NAMESPACES.match(rule.pattern) for rule in policy.files)
     flags = []
-    if container or detached:
+    if container or detached or policy.mounts:
         flags.append("attach_disconnected")
     if options.apparmor.complain:
         flags.append("complain")

@@ -355,10 +355,8 @@ def signal_word(name: str) -> str | None:
     """AppArmor's word (signal.cc) for a signal's name without SIG; None where it has none."""
     word = name.lower().removeprefix("sig")
     word = _SIGNAL_WORDS.get(word, word)
-    found = re.fullmatch(r"(rtmin\+|rtmax-)([0-9]{1,2})", word)
-    if found:
-        number = int(found[2]) if found[1] == "rtmin+" else 30 - int(found[2])
-        return f"rtmin+{number}" if 0 <= number <= 32 else None
+    if found := re.fullmatch(r"rtmin\+([0-9]{1,2})", word):
+        return word if int(found[1]) <= 32 else None  # 32 to 64 (include/uapi/asm-generic/signal.h)
     return word if word in SIGNALS else None
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from system.apparmor_dfa import STRICT, Compiled, compiled, parser
 from unit.targets.policies import file, policies, policy
+from unit.trace.strategies import traces
 
 from profiler import quoting
+from profiler.errors import InputError
 from profiler.policy import patterns
-from profiler.policy.model import Policy
+from profiler.policy.derive import derive
+from profiler.policy.model import Options, Policy
 from profiler.targets import apparmor
 from profiler.targets.base import AppArmorOptions, RenderOptions
+from profiler.trace.model import FILES_FEATURE, Trace
 
 pytestmark = pytest.mark.skipif(shutil.which("apparmor_parser") is None, reason="needs Debian's package apparmor (tests/packages.sh)")
 
@@ -137,6 +142,18 @@ def test_any_policy_makes_a_profile_that_loads(made: Policy, complain: bool, chi
     assert names[0] == apparmor.profile_name(made, options)
     assert all(name.startswith(names[0] + "//") for name in names[1:])
     assert text == apparmor.render(made, options)[apparmor.FILE]
+
+
+@given(traces(), st.sampled_from(["none", "any"]))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+def test_any_trace_makes_a_profile_that_loads(recording: Trace, runtime: str) -> None:
+    recording = replace(recording, meta=replace(recording.meta, features=(*recording.meta.features, FILES_FEATURE)))
+    try:
+        made = derive(recording, Options(runtime=runtime))
+    except InputError:
+        return
+    done = parser(apparmor.render(made, RenderOptions())[apparmor.FILE], *STRICT)
+    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
 
 
 def rules_of(made: Policy, **options: object) -> Compiled:
