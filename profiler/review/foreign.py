@@ -316,7 +316,7 @@ def _seccomp(data: dict[str, Any], name: str) -> Source:
         machine = Machine(abi, DOCKER_DEFAULT if capabilities is None else capabilities)
         return _rights(name, "seccomp", machine, _Reader(name, machine, conditional=True).filter(data))
 
-    return Source(name, "seccomp", _native(data), rights)
+    return Source(name, "seccomp", _native(data), rights, data)
 
 
 def _capabilities(reader: _Reader, process: Mapping[str, Any]) -> frozenset[str]:
@@ -354,7 +354,8 @@ def _oci(data: dict[str, Any], name: str) -> Source:
             no_new_privs = reader.typed(process, "noNewPrivileges", bool, "process", False)
         return _rights(name, "oci", machine, found, capabilities=held, no_new_privs=no_new_privs)
 
-    return Source(name, "oci", _native(seccomp) if isinstance(seccomp, dict) else None, rights)
+    profile = seccomp if isinstance(seccomp, dict) else None
+    return Source(name, "oci", _native(profile) if profile is not None else None, rights, profile)
 
 
 def _spo(data: dict[str, Any], name: str) -> Source:
@@ -372,7 +373,7 @@ def _spo(data: dict[str, Any], name: str) -> Source:
             reader.note(f"{name}: the profile is disabled; compared as if it were not")
         return _rights(name, "spo", machine, reader.filter(spec, "spec."))
 
-    return Source(name, "spo", _native(spec), rights)
+    return Source(name, "spo", _native(spec), rights, spec)
 
 
 # Telling formats apart.

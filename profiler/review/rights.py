@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS, native_abi
@@ -328,6 +329,8 @@ class Source:
     kind: str
     arch: str | None
     rights: Callable[[str, frozenset[str] | None], Rights]
+    profile: Mapping[str, Any] | None = None
+    """The seccomp profile itself as it was read, keys in lower case; None where there is none. Its shape is checked by ``rights``."""
 
 
 def open_source(path: str | Path) -> Source:

@@ -93,8 +93,13 @@ class Score:
 
     @property
     def reachable(self) -> Mapping[str, tuple[Verdict, ...]]:
-        """What they take, most of them first, to what can be reached."""
-        return _grouped((" and ".join(step.text for step in row.cve.needs), row) for row in self.verdicts if not row.blocked)
+        """What they are in and the first thing they take, most of them first, to what can be reached."""
+        return _grouped((_way(row), row) for row in self.verdicts if not row.blocked)
+
+
+def _way(row: Verdict) -> str:
+    first = row.cve.needs[0].text
+    return f"{row.cve.about}: {first}" if row.cve.about and row.cve.about != first else first
 
 
 def _grouped(rows: Iterable[tuple[str, Verdict]]) -> dict[str, tuple[Verdict, ...]]:
