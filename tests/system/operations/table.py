@@ -251,7 +251,7 @@ EXPECTED: Mapping[str, Evidence] = {
     "script": _script("script"),
     "script_relative": _script("script"),
     "script_of_script": _script("outer", "script"),
-    "memfd_execute": _exec("memfd:code", Use("child", "read"), program="/memfd:code", state="detached"),
+    "memfd_execute": _exec("memfd:code", Use("child", "read"), state="detached"),
     "memfd_map": files(Use("memfd:some code", "map", state="detached")),
     "map_library": files(uses("child", "read map")),
     "protect_mapping": files(uses("child", "read map")),
