@@ -6,6 +6,7 @@ are no change. Every change goes one way: what was exchanged for something else 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -17,6 +18,7 @@ from profiler.kernel.risks import LEVELS, Risk
 from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, capability_order
 from profiler.policy.passes.network import EPHEMERAL
 from profiler.policy.patterns import is_literal
+from profiler.policy.tiers import is_library_place
 from profiler.review import paths
 from profiler.review.cubes import EVERYTHING, WIDTH, Cube, both
 from profiler.review.equivalence import Side
@@ -247,6 +249,17 @@ def _privileges(first: Rights, second: Rights, words: Words) -> Iterator[Change]
 # Paths.
 
 
+_LIBC_LOADS = re.compile(r"libgcc_s\.so\.[^/]*|libnss_[a-z]+\.so\.[^/]*|ISO8859-1\.so|gconv-modules(\.cache)?")
+"""Files that libc loads by itself, or not, as it happens: the unwinder when the first thread ends (glibc, misc/unwind-link.c), name
+services, character sets. Whoever may load libraries from a system directory gains nothing by them."""
+
+
+def _is_libcs(rule: FileRule) -> bool:
+    """Whether a rule does no more than let libc load what it may or may not load."""
+    directory, _, name = rule.pattern.rpartition("/")
+    return set(rule.access) <= {"read", "map"} and _LIBC_LOADS.fullmatch(name) is not None and is_library_place(directory)
+
+
 class _Granted:
     """The file rules of one side, for the question whether they cover another."""
 
@@ -304,6 +317,8 @@ def _files(first: Rights, second: Rights, words: Words, exact: bool) -> Iterator
         return
     before, after = _Granted(first), _Granted(second)
     for rule in second.files:
+        if not exact and _is_libcs(rule):
+            continue
         missing = before.missing(rule, exact)
         if missing and second.needs is not None and not is_literal(rule.pattern):
             # A pattern that a trace gives stands for the paths that were seen: only those have to be there.

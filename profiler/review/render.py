@@ -91,7 +91,7 @@ def text(diff: Diff, colour: bool = False) -> str:
             lines.append(f"{indent}{'was' if row.gains else 'now'} {printable('; '.join(_some(row.rest, REST_SHOWN)))}")
         if row.equivalents:
             lines.append(f"{indent}with its equivalents {', '.join(row.equivalents)}")
-        if row.subject == "path" and row.reason.programs:
+        if row.subject == "path" and not row.reason.because and row.reason.programs:
             lines.append(f"{indent}{paint('by ' + printable(', '.join(_some(row.reason.programs, REASONS_SHOWN))), _FAINT)}")
         lines += [f"{indent}{paint(printable(item), _FAINT)}" for item in _some(row.reason.because, REASONS_SHOWN)]
     if diff.changes:
