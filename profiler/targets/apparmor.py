@@ -112,7 +112,10 @@ def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
     ``mediate_deleted`` would add nothing: the kernel judges deleted files by their old names without it.
     """
     container = _container(policy)
-    detached = any("detached" in rule.states or _NAMESPACES.match(rule.pattern) for rule in policy.files)
+    detached = any(
+        _NAMESPACES.match(rule.pattern) or ("detached" in rule.states and rules.detached(rule.pattern, "execute" in rule.access))
+        for rule in policy.files
+    )
     flags = []
     if container or detached or policy.mounts:
         flags.append("attach_disconnected")

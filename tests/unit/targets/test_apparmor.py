@@ -169,8 +169,8 @@ def test_signals() -> None:
 
 @pytest.mark.parametrize(
     ("name", "word"),
-    [("TERM", "term"), ("SIGTERM", "term"), ("TSTP", "stp"), ("POLL", "io"), ("CHLD", "chld"), ("RTMIN", "rtmin+0"), ("RTMIN+32", "rtmin+32"),
-     ("RTMIN+33", None), ("0", "exists"), ("EXISTS", "exists"), ("65", None), ("", None)],
+    [("TERM", "term"), ("SIGTERM", "term"), ("TSTP", "stp"), ("POLL", "io"), ("CHLD", "chld"), ("RTMIN", "rtmin+0"),
+     ("RTMIN+32", "rtmin+32"), ("RTMIN+33", None), ("0", "exists"), ("EXISTS", "exists"), ("65", None), ("", None)],
 )  # fmt: skip
 def test_signal_words(name: str, word: str | None) -> None:
     assert rules.signal_word(name) == word
@@ -236,7 +236,9 @@ def test_name_attachment_and_flags() -> None:
     assert head(policy(), name="web-1", attach='/a "b"', complain=True) == 'profile web-1 "/a \\042b\\042" flags=(complain) {'
     assert head(policy(runtime="any")) == "profile profgen-app flags=(attach_disconnected) {"
     assert head(policy(file("mq", "read", states=("detached",)))) == "profile profgen-app flags=(attach_disconnected) {"
-    assert head(policy(file("memfd:x", "map", states=("detached",)))) == "profile profgen-app flags=(attach_disconnected) {"
+    assert head(policy(file("memfd:x", "map", states=("detached",)))) == "profile profgen-app {"
+    assert head(policy(file("memfd:x", "execute", states=("detached",)))) == "profile profgen-app flags=(attach_disconnected) {"
+    assert head(policy(file("/proc/{pid}/ns/mnt", "read"))) == "profile profgen-app flags=(attach_disconnected) {"
     assert files(file("memfd:x", "map", states=("detached",))) == []
     assert files(file("memfd:x", "execute", "map", states=("detached",))) == ['"/" ix,']
     assert files(file("mq", "read", states=("detached",))) == ['"/mq" r,']
