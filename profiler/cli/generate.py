@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from profiler.errors import InputError, OutputError, ProfgenError
-from profiler.policy.model import Options, Policy
+from profiler.policy.model import GENERALISE_THRESHOLD, Options, Policy
 from profiler.quoting import printable
-from profiler.targets.base import DEFAULT_ACTIONS, EXECUTABLE, TARGETS, RenderOptions
+from profiler.targets.base import APPARMOR_ABIS, DEFAULT_ACTIONS, EXECUTABLE, TARGETS, AppArmorOptions, RenderOptions
 from profiler.targets.base import target as find_target
 from profiler.trace.model import Trace
 
@@ -95,6 +95,18 @@ def _make_directory(directory: Path) -> None:
 @click.option("--no-equivalents", is_flag=True, help="Only the syscalls seen, none that stand in for them elsewhere.")
 @click.option("--no-arguments", is_flag=True, help="No argument filters.")
 @click.option("--drop-failing", is_flag=True, help="Leave out syscalls that never succeeded.")
+@click.option("--no-generalise", is_flag=True, help="Paths as they were seen; only process ids and the like become classes.")
+@click.option(
+    "--generalise-threshold",
+    type=click.IntRange(2, 1_000_000),
+    metavar="N",
+    help=f"Names used alike in one directory before one rule stands for them. Default: {GENERALISE_THRESHOLD}.",
+)
+@click.option("--apparmor-name", metavar="NAME", help="Name of the AppArmor profile. Default: profgen- and the program's.")
+@click.option("--apparmor-attach", metavar="PATH", help="Program that always runs under the AppArmor profile. Default: none, it is named.")
+@click.option("--apparmor-abi", type=click.Choice(list(APPARMOR_ABIS)), help=f"What AppArmor to write for. Default: {APPARMOR_ABIS[0]}.")
+@click.option("--apparmor-complain", is_flag=True, help="An AppArmor profile that logs what it would deny.")
+@click.option("--child-profiles", is_flag=True, help="An AppArmor profile of its own for each further program.")
 @click.option("--oci-config", metavar="FILE", help="config.json to rewrite for the target oci.")
 @click.option("--allow-loss", is_flag=True, help="Accept an incomplete recording.")
 def generate(
@@ -108,6 +120,13 @@ def generate(
     no_equivalents: bool,
     no_arguments: bool,
     drop_failing: bool,
+    no_generalise: bool,
+    generalise_threshold: int | None,
+    apparmor_name: str | None,
+    apparmor_attach: str | None,
+    apparmor_abi: str | None,
+    apparmor_complain: bool,
+    child_profiles: bool,
     oci_config: str | None,
     allow_loss: bool,
 ) -> None:
@@ -129,9 +148,15 @@ def generate(
         raise InputError("--runtime-version needs the --runtime whose version it is")
     if oci_config is not None and "oci" not in chosen:
         raise InputError("--oci-config is for the target oci: add -t oci")
+    if no_generalise and generalise_threshold is not None:
+        raise InputError("--generalise-threshold has no meaning with --no-generalise: leave one of them out")
+    apparmor = AppArmorOptions(apparmor_name, apparmor_attach, apparmor_abi or APPARMOR_ABIS[0], apparmor_complain, child_profiles)
+    about_apparmor = any((apparmor_name, apparmor_attach, apparmor_abi, apparmor_complain, child_profiles))
+    if about_apparmor and "apparmor" not in chosen:
+        raise InputError("--apparmor-... and --child-profiles are for the target apparmor: add -t apparmor")
     if output is None and len(chosen) > 1:
         raise InputError("several files to write: say where with -o DIR, or choose one target with -t")
-    render_options = RenderOptions(default_action, _oci_config(oci_config))
+    config = _oci_config(oci_config)
 
     policy, traces = _load(inputs)
     if policy is None:
@@ -142,15 +167,26 @@ def generate(
             equivalents=not no_equivalents,
             arguments=not no_arguments,
             drop_failing=drop_failing,
+            generalise=not no_generalise,
+            generalise_threshold=generalise_threshold or GENERALISE_THRESHOLD,
         )
         policy = _derived(traces, options, allow_loss)
         from_policy = False
     else:
         from_policy = True
-        passes = (runtime, runtime_version, allow_new_privs, no_equivalents, no_arguments, drop_failing)
+        passes = (
+            runtime,
+            runtime_version,
+            allow_new_privs,
+            no_equivalents,
+            no_arguments,
+            drop_failing,
+            no_generalise,
+            generalise_threshold,
+        )
         if any(passes):
-            given = "--runtime, --runtime-version, --allow-new-privs, --no-equivalents, --no-arguments and --drop-failing"
-            raise InputError(f"{inputs[0]} is a policy, rendered as it stands: {given} are for traces")
+            given = "--runtime, --runtime-version, --allow-new-privs, --no-equivalents, --no-arguments, --drop-failing, --no-generalise"
+            raise InputError(f"{inputs[0]} is a policy, rendered as it stands: {given} and --generalise-threshold are for traces")
     for row in policy.unknown:
         _warn(f"warning: syscall number {row.number} ({row.abi}) has no known name and is in no profile: {'; '.join(row.because)}")
 
@@ -158,9 +194,32 @@ def generate(
         if check.use == "needed" and check.name not in policy.needed():
             _warn(f"warning: capability {check.name} has no known name and is in no profile: {'; '.join(check.because)}")
 
+    if policy.io_uring:
+        _warn("warning: io_uring is used: seccomp does not see its requests, and files used only through them are in no policy")
+    without_apparmor = "apparmor" in chosen and not policy.has_files and not targets and not about_apparmor
+    if without_apparmor:
+        chosen.remove("apparmor")
+
     # Everything is rendered before anything is written: a failure leaves every old file as it was.
+    render_options = RenderOptions(default_action, config, apparmor, names_apparmor="apparmor" in chosen)
     files = _outputs(policy, chosen, render_options)
     _deliver(files, chosen, output, from_policy)
+    if without_apparmor:
+        _warn("no AppArmor profile: the recording did not watch files; record again, without --no-files")
+    elif "apparmor" in chosen:
+        _tell_of_apparmor(policy, render_options, output)
+
+
+def _tell_of_apparmor(policy: Policy, options: RenderOptions, output: str | None) -> None:
+    """What the profile cannot say; and, when it was written to a file, how it is used."""
+    from profiler.targets.apparmor import FILE, left_out, usage
+
+    for line in left_out(policy, options):
+        _warn(f"warning: {line}")
+    if output is not None:
+        path = Path(output)
+        for line in usage(policy, options, str(path / FILE if path.is_dir() else path)):
+            _warn(line)
 
 
 def _oci_config(path: str | None) -> tuple[str, bytes] | None:

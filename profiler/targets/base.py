@@ -25,6 +25,7 @@ TARGETS: Mapping[str, str] = {
     "capabilities": "profiler.targets.capabilities",
     "oci": "profiler.targets.oci",
     "docker": "profiler.targets.docker",
+    "apparmor": "profiler.targets.apparmor",
 }
 
 DEFAULT_ACTIONS: Mapping[str, str] = {

@@ -183,8 +183,8 @@ def rules(
     for path, row in paths.items():
         groups.setdefault(patterns[path], []).append(row)
 
-    def pattern_of(path: str) -> str:
-        return patterns.get(path) or literal(path)
+    def pattern_of(path: str, state: str = "linked") -> str:
+        return patterns.get(path) or base_pattern(path, state)
 
     made = []
     for pattern, every in groups.items():
@@ -206,7 +206,7 @@ def rules(
                 paths=() if concrete else tuple(literal(row.path) for row in rows[:PATHS_MAX]),
                 opens="" if concrete else f"{opens(pattern)}; seen: {count(len(rows))}",
                 programs=tuple(sorted({pattern_of(path) for row in rows for path in row.programs})),
-                existing=tuple(sorted({pattern_of(path) for row in rows for path in row.existing})),
+                existing=tuple(sorted({pattern_of(path, "deleted") for row in rows for path in row.existing})),
                 states=_ordered({state for row in rows for state in row.states}, FILE_STATES),
                 whose=_ordered({word for row in rows for word in row.whose}, WHOM),
             )

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from unit.policy.making import call, check, trace, unknown
+from unit.policy.making import call, check, file, touching, trace, unknown, uses
 
-from profiler.trace.model import Trace
+from profiler.trace.model import Exec, Trace
 from profiler.trace.store import write_trace
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,6 +52,20 @@ def example(**meta: object) -> Trace:
 def recording(tmp_path: Path) -> Path:
     path = tmp_path / "app.trace.json"
     write_trace(example(), path)
+    return path
+
+
+@pytest.fixture
+def touched(tmp_path: Path) -> Path:
+    """A recording that watched files."""
+    rows = [
+        *uses("/usr/sbin/app", "execute map read"),
+        file("/etc/app.conf"),
+        *uses("/tmp/app.aB3dE9", "create write remove", own=True),
+        *[file(f"/var/lib/app/{name}") for name in "abcde"],
+    ]
+    path = tmp_path / "files.trace.json"
+    write_trace(touching(*rows, execs=[Exec(0, None, 1)], syscalls=[call("read")]), path)
     return path
 
 
@@ -229,3 +243,90 @@ def test_unwritable_output(recording: Path, tmp_path: Path) -> None:
     fails(profgen(recording, "-o", tmp_path / "file" / "below"), 125, "below")
     fails(profgen(recording, "-o", "/proc/nothing/here"), 125, "/proc/nothing")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+# Files and the AppArmor profile.
+
+
+def test_files_give_an_apparmor_profile(touched: Path, tmp_path: Path) -> None:
+    done = profgen(touched, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {"apparmor.profile"}
+    assert f"apparmor_parser -r -W {tmp_path}/out/apparmor.profile" in done.stderr
+    assert "apparmor=profgen-app" in (tmp_path / "out" / "docker-run.sh").read_text()
+    policy = yaml.safe_load((tmp_path / "out" / "policy.yaml").read_text())
+    assert "/tmp/app.{random}" in policy["files"]["needed"]
+    again = profgen(tmp_path / "out" / "policy.yaml", "-o", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    for name in FILES - {"policy.yaml"} | {"apparmor.profile"}:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_without_file_evidence_there_is_no_apparmor_profile(recording: Path, tmp_path: Path) -> None:
+    done = profgen(recording, "-o", tmp_path / "out")
+    assert done.returncode == 0
+    assert len([line for line in done.stderr.splitlines() if "no AppArmor profile" in line]) == 1
+    assert "apparmor" not in (tmp_path / "out" / "docker-run.sh").read_text()
+    assert "no AppArmor profile" not in profgen(recording, "-t", "seccomp").stderr
+    fails(profgen(recording, "-t", "apparmor"), 2, "files")
+    fails(profgen(recording, "--apparmor-complain", "-o", tmp_path / "new"), 2, "files")
+    assert not (tmp_path / "new").exists()
+
+
+def test_apparmor_alone(touched: Path, tmp_path: Path) -> None:
+    done = profgen(touched, "-t", "apparmor", "--apparmor-name", "mine", "--apparmor-complain")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "profile mine" in done.stdout
+    assert "complain" in done.stdout
+    out = tmp_path / "my.profile"
+    done = profgen(touched, "-t", "apparmor", "--apparmor-attach", "/usr/sbin/app", "--apparmor-abi", "4.0", "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert f"apparmor_parser -r -W {out}" in done.stderr
+    assert "abi/4.0" in out.read_text()
+    assert "/usr/sbin/app" in out.read_text()
+    assert "apparmor=" not in profgen(touched, "-t", "docker").stdout, "names a profile that is not made"
+
+
+def needed(done: subprocess.CompletedProcess[str], directory: Path) -> set[str]:
+    assert done.returncode == 0, done.stderr
+    return set(yaml.safe_load((directory / "policy.yaml").read_text())["files"]["needed"])
+
+
+def test_options_of_generalising(touched: Path, tmp_path: Path) -> None:
+    common = {"/usr/sbin/app", "/etc/app.conf"}
+    letters = {f"/var/lib/app/{name}" for name in "abcde"}
+    assert needed(profgen(touched, "-o", tmp_path / "a"), tmp_path / "a") == common | letters | {"/tmp/app.{random}"}
+    done = profgen(touched, "-o", tmp_path / "b", "--generalise-threshold", "5")
+    assert needed(done, tmp_path / "b") == common | {"/var/lib/app/{name}", "/tmp/app.{random}"}
+    done = profgen(touched, "-o", tmp_path / "c", "--no-generalise")
+    assert needed(done, tmp_path / "c") == common | letters | {"/tmp/app.aB3dE9"}
+
+
+def test_wrong_use_of_the_options_for_files(touched: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fails(profgen(touched, "--no-generalise", "--generalise-threshold", "5", "-o", out), 2, "--no-generalise")
+    fails(profgen(touched, "--generalise-threshold", "1", "-o", out), 2, "--generalise-threshold")
+    fails(profgen(touched, "-t", "seccomp", "--apparmor-name", "x"), 2, "-t apparmor")
+    fails(profgen(touched, "--apparmor-name", "a b", "-o", out), 2, "a b")
+    fails(profgen(touched, "--apparmor-attach", "app", "-o", out), 2, "app")
+    fails(profgen(touched, "--apparmor-abi", "2.0", "-o", out), 2, "2.0")
+    assert not out.exists()
+    assert profgen(touched, "-o", out).returncode == 0
+    fails(profgen(out / "policy.yaml", "--no-generalise", "-o", tmp_path / "b"), 2, "as it stands")
+    fails(profgen(out / "policy.yaml", "--generalise-threshold", "5", "-o", tmp_path / "b"), 2, "as it stands")
+
+
+def test_io_uring_is_warned_of(tmp_path: Path) -> None:
+    write_trace(trace(call("read"), call("io_uring_setup")), tmp_path / "t.json")
+    done = profgen(tmp_path / "t.json", "-t", "seccomp")
+    assert done.returncode == 0
+    assert "io_uring" in done.stderr
+    write_trace(trace(call("read"), call("io_uring_setup", ok=0, errors={"ENOSYS": 1})), tmp_path / "t.json")
+    assert "io_uring" not in profgen(tmp_path / "t.json", "-t", "seccomp").stderr
+
+
+def test_traces_with_and_without_files(touched: Path, recording: Path, tmp_path: Path) -> None:
+    done = profgen(touched, recording, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "no AppArmor profile" in done.stderr
+    assert "files" not in yaml.safe_load((tmp_path / "out" / "policy.yaml").read_text())
