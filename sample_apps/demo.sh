@@ -116,6 +116,9 @@ title "   policy.yaml says what is allowed and why; it begins:"
 sed -n 1,60p web.profile/policy.yaml
 echo "..."
 show cat web.profile/capabilities.json
+title "   apparmor.profile, for kernels with AppArmor, begins:"
+sed -n 1,40p web.profile/apparmor.profile
+echo "..."
 
 if [ -n "$runtime" ]; then
     title "3. The same service under the same load, in runc, with that profile"
