@@ -16,19 +16,12 @@ from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.cves import Tests, Verdict, sources, verdicts
 from profiler.kernel.syscalls import names_of
 from profiler.policy.model import capability_order
-from profiler.review.cubes import EVERYTHING, WIDTH, Cube, TooHard, includes
+from profiler.review.cubes import EVERYTHING, WIDTH, Cube, TooHard, includes, projected
+from profiler.review.equivalence import seen_bits, seen_through, views
 from profiler.review.rights import Allowance, Rights
 
 WEIGHTS: Mapping[str, int] = {"syscalls": 35, "other_abis": 5, "arguments": 15, "capabilities": 20, "cves": 25}
 """Points for closing all of it; 100 together."""
-
-FORMULA = (
-    "35 x the share of the native ABI's syscalls that are refused"
-    " + 5 x the same of the other ABIs that the machine has"
-    " + 15 x the share of the syscalls with arguments worth filtering that are filtered or refused"
-    " + 20 x the share of the capabilities that are not held"
-    " + 25 x the share of the listed CVEs that cannot be reached"
-)
 
 
 @dataclass(frozen=True)
@@ -130,12 +123,13 @@ class Asked:
         return capability in self._capabilities
 
 
-def restricts(allowance: Allowance) -> bool:
-    """Whether it refuses some arguments. Alternatives that are too many to add up count as refusing none."""
+def restricts(allowance: Allowance, abi: str, name: str) -> bool:
+    """Whether it refuses some arguments, as far as the kernel looks at them: a filter that lets every int pass with something in its upper
+    half refuses none. Neither does one whose alternatives are too many to add up."""
     if allowance.unconditional or not allowance.exact:
         return allowance.refused
     try:
-        return not includes(allowance.cubes, (EVERYTHING,))
+        return not includes(projected(allowance.cubes, seen_bits(abi, name)), (EVERYTHING,))
     except TooHard:
         return False
 
@@ -157,7 +151,7 @@ def score(rights: Rights, assumed: frozenset[str]) -> Score:
     native = rights.native
     allowed = {name: rights.allowance(native, name) for name in sorted(names_of(native))}
     open_names = tuple(name for name, allowance in allowed.items() if not allowance.refused)
-    filtered = tuple(name for name in open_names if restricts(allowed[name]))
+    filtered = tuple(name for name in open_names if restricts(allowed[name], native, name))
     unfiltered = tuple(name for name in open_names if name in filterable(native) and name not in filtered)
     others = [(abi, name) for abi in SUB_ABIS.get(native, ()) for name in names_of(abi)]
     found = verdicts(Asked(rights, held))
@@ -201,18 +195,21 @@ def against(ours: Rights, our_score: Score, theirs: Rights, their_score: Score) 
         wider=tuple(
             name
             for name in our_score.open
-            if name in there and not _within(ours.allowance(ours.native, name), theirs.allowance(theirs.native, name))
+            if name in there and not _within(ours.allowance(ours.native, name), theirs.allowance(theirs.native, name), ours.native, name)
         ),
         capabilities=tuple(name for name in our_score.capabilities if name not in their_score.capabilities),
         cves=tuple(row.cve.identifier for row in our_score.verdicts if not row.blocked and row.cve.identifier in blocked),
     )
 
 
-def _within(inner: Allowance, outer: Allowance) -> bool:
+def _within(inner: Allowance, outer: Allowance, abi: str, name: str) -> bool:
+    """As ``diff`` sees it, equivalents apart."""
     if outer.unconditional:
         return True
     try:
-        return outer.exact and includes(outer.cubes, inner.cubes)
+        return outer.exact and all(
+            includes(seen_through(outer.cubes, view), seen_through(inner.cubes, view)) for view in views(abi, name, exact=False)
+        )
     except TooHard:
         return False
 
