@@ -116,9 +116,11 @@ title "   policy.yaml says what is allowed and why; it begins:"
 sed -n 1,60p web.profile/policy.yaml
 echo "..."
 show cat web.profile/capabilities.json
-title "   apparmor.profile, for kernels with AppArmor, begins:"
-sed -n 1,40p web.profile/apparmor.profile
-echo "..."
+if [ -e web.profile/apparmor.profile ]; then # not from a recording without files
+    title "   apparmor.profile, for kernels with AppArmor, begins:"
+    sed -n 1,40p web.profile/apparmor.profile
+    echo "..."
+fi
 
 if [ -n "$runtime" ]; then
     title "3. The same service under the same load, in runc, with that profile"
