@@ -40,9 +40,9 @@ _READING = frozenset({"read", "map", "execute", "lock", "readlink"})
 
 _TOOL = re.compile(r"(?P<before>tmp)(?P<random>[a-z0-9_]{8})(?P<after>(?:\..*)?)\Z|(?P<dot>tmp\.)(?P<ten>[A-Za-z0-9]{10})\Z", re.DOTALL)
 """What Python's tempfile and mktemp(1) make when they are given no name."""
-_TAIL = re.compile(r"(?P<before>.*?)(?P<run>[A-Za-z0-9_]+)\Z", re.DOTALL)
-_LENGTHS = (6, 8, 10)
+_RUN = re.compile(r"[A-Za-z0-9_]+\Z")
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}\Z")
+_PYTHON = re.compile("[a-z0-9_]{8}")
 
 
 def _looks_random(text: str) -> bool:
@@ -51,20 +51,36 @@ def _looks_random(text: str) -> bool:
     return (letters and digits) or bool(re.search("[a-z]", text) and re.search("[A-Z]", text[1:]))
 
 
-def _random_part(name: str) -> tuple[str, str, str] | None:
-    """What stands before and after the part of a name that mkstemp(3), mkstemps(3) or the like may have made, and that part."""
+def _random_length(run: str, passing: bool) -> int:
+    """How many characters at the end of letters, digits and underscores may be random; 0 for none. Only Python's may be underscores, and
+    they are no capitals."""
+    for length in (8, 10, 6):
+        part = run[-length:]
+        if len(run) < length or (len(run) > length and run[-length - 1] != "_") or ("_" in part and length != 8):
+            continue
+        if _looks_random(part) or (passing and _PYTHON.fullmatch(part)):
+            return length
+    # Nothing stands between: a digit or underscore before the last six can be no prefix's end when the last eight may be Python's.
+    if len(run) > 8 and _PYTHON.fullmatch(run[-8:]) and re.search("[0-9_]", run[-8:-6]):
+        return 8
+    return 6 if len(run) > 6 and "_" not in run[-6:] and _looks_random(run[-6:]) else 0
+
+
+def _random_part(name: str, passing: bool = False) -> tuple[str, str, str] | None:
+    """What stands before and after the part of a name that mkstemp(3), mkstemps(3) or the like may have made, and that part.
+
+    ``passing``: the name was made and taken away again in a temporary directory, so that Python's eight lower-case letters without a
+    digit (6 of 100 of its names) are taken for what they are.
+    """
     found = _TOOL.match(name)
     if found:
         return (found["before"] or found["dot"], found["random"] or found["ten"], found["after"] or "")
     extension = _EXTENSION.search(name)
     for end in (len(name), *([extension.start()] if extension else [])):
-        found = _TAIL.match(name[:end])
-        if not found:
-            continue
-        run = found["run"]
-        length = len(run) if len(run) in _LENGTHS else 6
-        if len(run) >= length and _looks_random(run[-length:]):
-            return (found["before"] + run[:-length], run[-length:], name[end:])
+        run = _RUN.search(name[:end])
+        length = _random_length(run[0], passing) if run else 0
+        if length:
+            return (name[: end - length], name[end - length : end], name[end:])
     return None
 
 
@@ -144,11 +160,11 @@ class _Names:
             return dumps([Literal(found["name"]), Class("version")])
         tokens: list[Token] = [Literal(node.name)]
         tokens = _split(tokens, _UUID, "uuid")
+        tokens = _split(tokens, _HEX, "hex", _is_hash)
         if changing:
             tokens = _split(tokens, _DATE, "date")
-        tokens = _split(tokens, _HEX, "hex", _is_hash)
         whole = len(tokens) == 1
-        part = _random_part(node.name) if whole else None
+        part = _random_part(node.name, node.made and node.gone and tier == "temporary") if whole else None
         if part and self._is_random(node, part, tier):
             tokens = [Literal(part[0]), Class("random"), Literal(part[2])]
             return dumps(tokens)

@@ -122,6 +122,7 @@ def test_two_files_in_etc_stay_two_rules() -> None:
         ("/var/lib/postgresql/15/main/base/16384/2619_fsm", "/var/lib/postgresql/15/main/base/{digits}/{digits}_fsm"),
         ("/var/lib/postgresql/15/main/pg_wal/000000010000000000000001", "/var/lib/postgresql/15/main/pg_wal/{hex}"),
         ("/var/lib/app/20261301", "/var/lib/app/{digits}"),
+        ("/var/lib/app/9c8e1eb20260131e" + "0a" * 12, "/var/lib/app/{hex}"),
         ("/var/lib/app/v2/x1", "/var/lib/app/v2/x1"),
         ("/srv/repo/objects/ab/" + "c1" * 19, "/srv/repo/objects/ab/{hex}"),
         ("/var/lib/app/" + "1" * 30, "/var/lib/app/" + "1" * 30),
@@ -190,6 +191,32 @@ def test_temporary_names_left_behind(path: str, pattern: str) -> None:
     rule = rules_of(*made(path))[pattern]
     assert rule.owner
     assert rule.paths == (() if is_literal(pattern) else (path,))
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        # eight of Python's, with a prefix that ends in any way, or none
+        ("foo_ab1_cdef", "foo_{random}"),
+        ("foo1x8slnl4", "foo{random}"),
+        ("1x8slnl4", "{random}"),
+        ("abcdefgh", "{random}"),
+        ("foo-abcdefgh.txt", "foo-{random}.txt"),
+        # six of mkstemp(3), ten of mktemp(1)
+        ("my_ab_Xy12Zq", "my_ab_{random}"),
+        ("sedXy12Zq", "sed{random}"),
+        ("x-Xy12ZqAAAA", "x-{random}"),
+        ("x.AbCdEf", "x.{random}"),
+        # none
+        ("lockfile.d", "{random}.d"),
+        ("lock", "lock"),
+        ("server", "server"),
+        ("Server", "Server"),
+        ("a_b_c_d", "a_b_c_d"),
+    ],
+)
+def test_where_the_random_part_begins(name: str, pattern: str) -> None:
+    assert patterns(*made(f"/tmp/{name}", "create write remove")) == {f"/tmp/{pattern}"}
 
 
 def test_a_directory_made_gives_its_class_to_all_below() -> None:
