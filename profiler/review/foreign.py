@@ -35,7 +35,20 @@ from profiler.kernel.capabilities import number_of as capability_number
 from profiler.kernel.syscalls import known_names, number_of
 from profiler.quoting import printable
 from profiler.review.cubes import ARGUMENTS, EVERYTHING, OPERATORS, REGISTER, Budget, Cubes, TooHard, comparison, crossed, difference
-from profiler.review.rights import ANYTHING, REFUSED, Allowance, Alternative, Rights, Source, Test, in_words, of_policy, of_trace
+from profiler.review.rights import (
+    ANYTHING,
+    REFUSED,
+    Allowance,
+    Alternative,
+    Rights,
+    Row,
+    Source,
+    Test,
+    Written,
+    in_words,
+    of_policy,
+    of_trace,
+)
 
 LIMIT_BYTES = 16 << 20
 """A larger file is no profile: Docker's default has 14 KiB."""
@@ -79,6 +92,7 @@ class _Filter:
     abis: tuple[str, ...]
     syscalls: dict[tuple[str, str], Allowance]
     notes: list[str] = field(default_factory=list)
+    written: Written | None = None
 
 
 class _Twice:
@@ -230,6 +244,7 @@ class _Reader:
         default_errno = self.number(data, "defaultErrnoRet", where) or _EPERM
         abis = self.abis(data, where)
         rules: dict[str, _Rules] = {}
+        rows: list[Row] = []
         for index, rule in enumerate(self.typed(data, "syscalls", list, where, [])):
             at = f"{where}syscalls[{index}]"
             if not isinstance(rule, dict):
@@ -239,7 +254,19 @@ class _Reader:
             action = self.action(rule, "action", at)
             errno = self.number(rule, "errnoRet", at) if rule.get("errnoret") is not None else default_errno
             tests = self.tests(rule, at)
-            if not self.applies(rule, at) or (action == default and (action != "ERRNO" or errno == default_errno)):
+            applies = self.applies(rule, at)
+            rows.append(
+                Row(
+                    at,
+                    tuple(dict.fromkeys([*names, *([single] if single else [])])),
+                    action,
+                    errno if rule.get("errnoret") is not None else None,
+                    tuple(test for part in tests for test in part),
+                    applies,
+                    bool(rule.get("includes") or rule.get("excludes")),
+                )
+            )
+            if not applies or (action == default and (action != "ERRNO" or errno == default_errno)):
                 continue
             allows = action in _ALLOWING
             alternatives = [(allows, part, self.cubes_of(part)) for part in tests]
@@ -256,7 +283,9 @@ class _Reader:
             for abi in abis:
                 if number_of(abi, name) is not None or (name not in known and abi == abis[0]):
                     syscalls[abi, name] = found.allowance(name, abi, word)
-        return _Filter(word, abis, syscalls, self.notes)
+        listed = tuple(self.texts(data, "architectures", where))
+        written = Written(default, default_errno, listed, bool(data.get("archmap")), tuple(rows))
+        return _Filter(word, abis, syscalls, self.notes, written)
 
 
 @dataclass
@@ -307,6 +336,7 @@ def _rights(name: str, kind: str, machine: Machine, found: _Filter, **members: A
         default=found.default,
         syscalls=found.syscalls,
         notes=tuple(found.notes),
+        written=found.written,
         **members,
     )
 
@@ -316,7 +346,7 @@ def _seccomp(data: dict[str, Any], name: str) -> Source:
         machine = Machine(abi, DOCKER_DEFAULT if capabilities is None else capabilities)
         return _rights(name, "seccomp", machine, _Reader(name, machine, conditional=True).filter(data))
 
-    return Source(name, "seccomp", _native(data), rights, data)
+    return Source(name, "seccomp", _native(data), rights)
 
 
 def _capabilities(reader: _Reader, process: Mapping[str, Any]) -> frozenset[str]:
@@ -354,8 +384,7 @@ def _oci(data: dict[str, Any], name: str) -> Source:
             no_new_privs = reader.typed(process, "noNewPrivileges", bool, "process", False)
         return _rights(name, "oci", machine, found, capabilities=held, no_new_privs=no_new_privs)
 
-    profile = seccomp if isinstance(seccomp, dict) else None
-    return Source(name, "oci", _native(profile) if profile is not None else None, rights, profile)
+    return Source(name, "oci", _native(seccomp) if isinstance(seccomp, dict) else None, rights)
 
 
 def _spo(data: dict[str, Any], name: str) -> Source:
@@ -373,7 +402,7 @@ def _spo(data: dict[str, Any], name: str) -> Source:
             reader.note(f"{name}: the profile is disabled; compared as if it were not")
         return _rights(name, "spo", machine, reader.filter(spec, "spec."))
 
-    return Source(name, "spo", _native(spec), rights, spec)
+    return Source(name, "spo", _native(spec), rights)
 
 
 # Telling formats apart.
@@ -439,7 +468,7 @@ def from_bytes(data: bytes, name: str) -> Source:
         raise InputError(f"{name}: is none of the files that can be compared: {_EXPECTED}")
     if _POLICY.search(data):
         policy = policies.loads(data, name)
-        return Source(name, "policy", policy.abis[0], lambda abi, capabilities: of_policy(policy, name))
+        return Source(name, "policy", policy.abis[0], lambda abi, capabilities: of_policy(policy, name), policy=policy)
     documents = [item for item in _yaml(data, name) if isinstance(item, dict) and item.get("kind") == "SeccompProfile"]
     if len(documents) != 1:
         what = (

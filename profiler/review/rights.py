@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS, native_abi
@@ -94,6 +93,53 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class Test:
+    """One condition as a profile writes it: ``operator`` is one of cubes.OPERATORS; of MASKED_EQ ``value`` is the mask."""
+
+    position: int
+    operator: str
+    value: int
+    value_two: int = 0
+
+    @property
+    def pinned(self) -> int | None:
+        """The value, when the condition leaves one only, in the lower half at least."""
+        if self.operator == "EQ":
+            return self.value
+        return self.value_two & self.value if self.operator == "MASKED_EQ" and self.value & 0xF else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rule of a seccomp profile as it is written. ``action`` is without SCMP_ACT_ (KILL_THREAD for KILL); ``errno`` is None when it
+    gives none. ``applies``: Docker's conditions let it count on this machine. ``conditional``: it has such conditions."""
+
+    where: str
+    names: tuple[str, ...]
+    action: str
+    errno: int | None
+    tests: tuple[Test, ...]
+    applies: bool = True
+    conditional: bool = False
+
+    @property
+    def allows(self) -> bool:
+        """Whether the call is let through."""
+        return self.action in ("ALLOW", "LOG", "NOTIFY")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A seccomp profile as it is written. ``architectures`` is empty when it lists none. ``arch_map``: it has one of Docker's."""
+
+    default: str
+    default_errno: int
+    architectures: tuple[str, ...]
+    arch_map: bool
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
 class Rights:
     """What is needed or allowed. Members that are None: the file says nothing of them, so nothing can be said of a change.
 
@@ -125,6 +171,8 @@ class Rights:
     io_uring: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     """What the reader of a comparison should know of this file."""
+    written: Written | None = None
+    """Of a seccomp profile: itself."""
 
     def allowance(self, abi: str, name: str) -> Allowance:
         """What is allowed of a call."""
@@ -143,23 +191,6 @@ class Rights:
 # Conditions in words.
 
 _WORDS = {"EQ": "{}", "NE": "not {}", "LT": "below {}", "LE": "up to {}", "GT": "above {}", "GE": "from {}"}
-
-
-@dataclass(frozen=True)
-class Test:
-    """One condition as a profile writes it: ``operator`` is one of cubes.OPERATORS; of MASKED_EQ ``value`` is the mask."""
-
-    position: int
-    operator: str
-    value: int
-    value_two: int = 0
-
-    @property
-    def pinned(self) -> int | None:
-        """The value, when the condition leaves one only, in the lower half at least."""
-        if self.operator == "EQ":
-            return self.value
-        return self.value_two & self.value if self.operator == "MASKED_EQ" and self.value & 0xF else None
 
 
 def tests_of(rule: Rule) -> tuple[Test, ...]:
@@ -329,8 +360,8 @@ class Source:
     kind: str
     arch: str | None
     rights: Callable[[str, frozenset[str] | None], Rights]
-    profile: Mapping[str, Any] | None = None
-    """The seccomp profile itself as it was read, keys in lower case; None where there is none. Its shape is checked by ``rights``."""
+    policy: Policy | None = None
+    """Of a policy.yaml."""
 
 
 def open_source(path: str | Path) -> Source:
