@@ -65,3 +65,11 @@ def names_of(abi: str) -> frozenset[str]:
 def known_names() -> frozenset[str]:
     """Every name that any ABI of :mod:`profiler.kernel.abi` has."""
     return frozenset().union(*(names_of(abi) for abi in ABIS))
+
+
+@cache
+def names_anywhere() -> frozenset[str]:
+    """Every name that any architecture has, also of those profgen does not run on."""
+    import system_calls
+
+    return known_names() | frozenset(system_calls.syscalls().names())

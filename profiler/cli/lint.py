@@ -1,0 +1,68 @@
+"""``profgen lint``: known holes and traps of a profile or a policy."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+
+import click
+
+from profiler.quoting import printable
+
+_COLOURS = {"error": "31", "warning": "33", "note": "36"}
+
+
+@click.command("lint")
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--rules", is_flag=True, is_eager=True, expose_value=False, callback=lambda ctx, _, wanted: _rules(ctx, wanted), help="List all."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def lint(file: str, as_json: bool) -> int:
+    """Find known holes and traps in FILE, each with how to mend it.
+
+    FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. An error is a hole or breaks
+    programs, a warning is most likely not meant, a note is good to know.
+
+    The exit status is 0 without errors and warnings, 1 with some, 2 in trouble.
+
+    \b
+      profgen lint policy.yaml
+      profgen lint /etc/docker/seccomp.json --json
+    """
+    from profiler.kernel.libseccomp import installed
+    from profiler.review.lint import counts
+    from profiler.review.lint import lint as findings_of
+    from profiler.review.rights import machine, open_source
+
+    source = open_source(file)
+    found = findings_of(source, machine(None, source))
+    numbers = counts(found)
+    library = installed()
+    if as_json:
+        version = library.version if library else None
+        print(json.dumps({"source": file, "libseccomp": version, **numbers, "findings": [asdict(finding) for finding in found]}, indent=1))
+    else:
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        for finding in found:
+            level = f"{finding.level:<7}"
+            shown = f"\x1b[{_COLOURS[finding.level]}m{level}\x1b[0m" if colour else level
+            where = f"{finding.where}: " if finding.where else ""
+            print(f"{shown}  {finding.rule}\n         {where}{finding.what}\n         mend it: {finding.mend}")
+        words = ", ".join(f"{number} {level}{'' if number == 1 else 's'}" for level, number in numbers.items() if number)
+        print(f"{printable(file)}: {words or 'nothing found'}")
+        if library is None:
+            print("profgen: note: no libseccomp here: names are checked against profgen's tables only", file=sys.stderr)
+    return 1 if numbers["error"] or numbers["warning"] else 0
+
+
+def _rules(ctx: click.Context, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from profiler.review.lint import RULES
+
+    width = max(map(len, RULES))
+    print("\n".join(f"{name:<{width}}  {text}" for name, (_, text) in RULES.items()))
+    ctx.exit(0)

@@ -1,0 +1,626 @@
+"""Known holes and traps of a seccomp profile or a policy: what it lets through without meaning to, and what breaks under it.
+
+A policy is judged by the seccomp profile it gives. Each rule is a function that yields findings; RULES lists them all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from profiler.errors import InputError
+from profiler.kernel.abi import ABIS, SUB_ABIS, seccomp_name
+from profiler.kernel.arguments import INT, NAMESPACE_FLAGS, spec_for
+from profiler.kernel.capabilities import CAPABILITIES
+from profiler.kernel.cves import Tests, user_namespace, ways
+from profiler.kernel.errno import name_of as errno_name
+from profiler.kernel.fallbacks import fallbacks
+from profiler.kernel.libseccomp import Library, installed
+from profiler.kernel.multiplexers import Multiplexer, multiplexers
+from profiler.kernel.risks import capability_risk
+from profiler.kernel.syscalls import names_anywhere, names_of, number_of
+from profiler.policy.model import FileRule, Policy, capability_order
+from profiler.policy.patterns import Class, Literal, parse
+from profiler.policy.tiers import tier_of
+from profiler.quoting import printable
+from profiler.review import paths
+from profiler.review.cubes import REGISTER
+from profiler.review.rights import Rights, Row, Source, Test, Written
+from profiler.review.score import Asked
+
+LEVELS = ("error", "warning", "note")
+"""A hole, or something that breaks; what most likely was not meant; what one should know."""
+
+EPERM, ENOSYS = 1, 38
+KINDS = ("policy", "seccomp", "oci", "spo")
+_LISTED = 8
+_WRITES = frozenset({"write", "append", "create"})
+_RUNS = frozenset({"execute", "map"})
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``rule`` is a key of RULES, ``level`` one of LEVELS. ``where`` names a part of the file, or is empty. ``mend`` says what to do."""
+
+    rule: str
+    level: str
+    where: str
+    what: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at: a profile as it is written, and the rights it comes to. ``written`` is None when nothing filters syscalls."""
+
+    rights: Rights
+    written: Written | None
+    policy: Policy | None = None
+    library: Library | None = None
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """Rules that count on this machine."""
+        return tuple(row for row in self.written.rows if row.applies) if self.written else ()
+
+    @cached_property
+    def asked(self) -> Asked:
+        """The rights, for questions of profiler.kernel.cves."""
+        return Asked(self.rights, self.rights.capabilities or frozenset())
+
+    @property
+    def native(self) -> str:
+        """The ABI of the machine."""
+        return self.rights.native
+
+    def allowed(self, abi: str, name: str) -> bool:
+        """Whether the ABI has such a call and it is allowed with some arguments."""
+        return number_of(abi, name) is not None and not self.rights.allowance(abi, name).refused
+
+    def filtered(self, abi: str, name: str) -> bool:
+        """Whether it is allowed with some arguments only, as the file says it."""
+        return self.allowed(abi, name) and not self.rights.allowance(abi, name).unconditional
+
+    def answer(self, name: str) -> tuple[str, int]:
+        """What a refused call gets: the action, and the errno of ERRNO (0 otherwise)."""
+        assert self.written is not None
+        for row in self.rows:
+            if name in row.names and not row.allows and not row.tests:
+                errno = self.written.default_errno if row.errno is None else row.errno
+                return row.action, errno if row.action == "ERRNO" else 0
+        return self.written.default, self.written.default_errno if self.written.default == "ERRNO" else 0
+
+
+Rule = Callable[[Subject], Iterator[Finding]]
+
+
+def listed(names: Iterable[str], most: int = _LISTED) -> str:
+    """Names for people, not too many of them."""
+    found = [printable(name) for name in names]
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def _they(number: int) -> str:
+    return "it" if number == 1 else "them"
+
+
+# What is done with calls that are not named.
+
+
+def _default_allows(subject: Subject) -> Iterator[Finding]:
+    rule = "default-allows"
+    if subject.written is None:
+        yield Finding(
+            rule, "error", "", "no seccomp profile: every syscall is allowed", "add one: profgen generate -t oci --oci-config FILE"
+        )
+    elif subject.written.default == "ALLOW":
+        yield Finding(
+            rule,
+            "error",
+            "defaultAction",
+            "a syscall that is not named is allowed, and so is whatever the next kernel brings",
+            "name what is needed, with SCMP_ACT_ERRNO as the default action",
+        )
+    elif subject.written.default in ("LOG", "NOTIFY"):
+        what = "allowed and logged" if subject.written.default == "LOG" else "left to a supervisor that is not in the file"
+        yield Finding(rule, "warning", "defaultAction", f"a syscall that is not named is {what}", "SCMP_ACT_ERRNO, once it is complete")
+
+
+def _kill_thread(subject: Subject) -> Iterator[Finding]:
+    if subject.written is None:
+        return
+    mend = "SCMP_ACT_KILL_PROCESS, or SCMP_ACT_ERRNO"
+    what = "kills the one thread that made the call: the process goes on without it, often with its locks held"
+    if subject.written.default == "KILL_THREAD":
+        yield Finding("kill-thread", "warning", "defaultAction", what, mend)
+    for row in subject.rows:
+        if row.action == "KILL_THREAD" and subject.written.default != "KILL_THREAD":
+            yield Finding("kill-thread", "warning", row.where, f"{listed(row.names)}: {what}", mend)
+
+
+def _errno_trap(subject: Subject) -> Iterator[Finding]:
+    """Calls that libc and language run-times try first and do without, when the answer is ENOSYS."""
+    if subject.written is None:
+        return
+    by_answer: dict[tuple[str, int], list[str]] = {}
+    for name in fallbacks():
+        if name == "clone3" or number_of(subject.native, name) is None or subject.allowed(subject.native, name):
+            continue
+        answer = subject.answer(name)
+        if answer != ("ERRNO", ENOSYS):
+            by_answer.setdefault(answer, []).append(name)
+    for (action, errno), names in by_answer.items():
+        kills = action in ("KILL_PROCESS", "KILL_THREAD", "TRAP")
+        what = "end the program" if kills else f"are answered with {errno_name(errno) if errno else action}"
+        then = "before it can fall back" if kills else "which programs take for final, not for a reason to fall back"
+        yield Finding(
+            "errno-trap",
+            "warning",
+            "",
+            f"{listed(names)} {what}, {then}",
+            f'{{"names": [...], "action": "SCMP_ACT_ERRNO", "errnoRet": {ENOSYS}}} for {_they(len(names))}',
+        )
+
+
+def _enosys_for_all(subject: Subject) -> Iterator[Finding]:
+    if subject.written is not None and subject.written.default == "ERRNO" and subject.written.default_errno == ENOSYS:
+        yield Finding(
+            "enosys-for-all",
+            "note",
+            "defaultErrnoRet",
+            "whatever is refused seems not to exist, also a call that is there with other arguments: programs give odd errors",
+            "EPERM as the default, ENOSYS for calls with a fallback",
+        )
+
+
+def _errno_zero(subject: Subject) -> Iterator[Finding]:
+    for row in subject.rows:
+        if row.action == "ERRNO" and row.errno == 0:
+            what = f"{listed(row.names)}: does nothing and says it succeeded"
+            yield Finding("errno-zero", "error", row.where, what, "an errno that says no, such as 1 (EPERM)")
+
+
+def _errno_misplaced(subject: Subject) -> Iterator[Finding]:
+    for row in subject.written.rows if subject.written else ():
+        if row.errno is not None and row.action not in ("ERRNO", "TRACE"):
+            what = f"errnoRet beside SCMP_ACT_{row.action}: crun will not start a container with it"
+            yield Finding("errno-misplaced", "error", row.where, what, "leave errnoRet out")
+
+
+# Architectures.
+
+
+def _architectures(subject: Subject) -> Iterator[Finding]:
+    if subject.written is None or subject.written.arch_map:
+        return
+    native = seccomp_name(subject.native)
+    if not subject.written.architectures:
+        yield Finding(
+            "no-architectures",
+            "warning",
+            "architectures",
+            "none listed: runtimes filter the machine's own and kill the others, and runc has no ENOSYS for calls newer than the profile",
+            f'"architectures": ["{native}"]',
+        )
+    elif native not in subject.written.architectures:
+        yield Finding(
+            "no-architectures",
+            "warning",
+            "architectures",
+            f"{native} is not listed, though runtimes filter it all the same: the profile may be for another machine",
+            f"add {native}, or say for which machine it is",
+        )
+    known = {abi.seccomp for abi in ABIS.values()}
+    strange = [name for name in subject.written.architectures if name not in known and not name.startswith("SCMP_ARCH_")]
+    if strange:
+        yield Finding(
+            "unknown-architecture",
+            "error",
+            "architectures",
+            f"runtimes refuse {listed(strange)}",
+            f"names such as {native} (seccomp_arch_add(3))",
+        )
+
+
+def _more_abis(subject: Subject) -> Iterator[Finding]:
+    for abi in SUB_ABIS.get(subject.native, ()):
+        if abi not in subject.rights.abis:
+            continue
+        number = sum(subject.allowed(abi, name) for name in names_of(abi))
+        yield Finding(
+            "more-abis",
+            "warning",
+            "architectures",
+            f"{abi}: {number} syscalls a second time, through code that is less tested"
+            if number
+            else f"{abi} is listed, with nothing allowed",
+            f"leave {seccomp_name(abi)} out, unless programs of that sort run in it",
+        )
+
+
+# Calls that do what others may not.
+
+_OVERLOOKED: Mapping[str, tuple[str, ...]] = {
+    "execve": ("execveat",),
+    "fork": ("vfork",),
+    "init_module": ("finit_module",),
+    "kexec_load": ("kexec_file_load",),
+    "mount": ("fsmount", "move_mount"),
+    "umount2": ("umount",),
+    "ptrace": ("process_vm_writev",),
+    "open_by_handle_at": (),
+    "chmod": ("fchmodat", "fchmodat2"),
+    "chown": ("fchownat", "lchown"),
+    "unlink": ("unlinkat",),
+    "socket": ("socketpair",),
+}
+"""Calls, and others that do the same, which those who refuse the first may forget."""
+
+
+def _overlooked(subject: Subject) -> Iterator[Finding]:
+    if subject.written is None:
+        return
+    denies = subject.rights.default != "refuse"
+    for name, others in _OVERLOOKED.items():
+        if number_of(subject.native, name) is None or subject.allowed(subject.native, name):
+            continue
+        found = [other for other in others if subject.allowed(subject.native, other)]
+        # In a list of what is allowed, the newer of two calls alone is usual; execveat alone is not.
+        if found and (denies or name == "execve"):
+            what = f"{name} is refused, {listed(found)} {'is' if len(found) == 1 else 'are'} not and can do the same"
+            yield Finding("twin-open", "warning", "", what, f"refuse {listed(found)} too, or allow {name}")
+
+
+def _alternatives(tests: Tests) -> list[Tests]:
+    return [(test,) for test in tests] if tests else [()]
+
+
+def _multiplexed(subject: Subject, one: Multiplexer, abi: str) -> tuple[list[str], list[str]]:
+    """What it does past a refusal, and past a filter of arguments."""
+    reached = []
+    for name, tests in one.does.items():
+        if number_of(abi, name) is None and number_of(subject.native, name) is None:
+            continue
+        if any(subject.asked.allows(abi, one.name, wanted) for wanted in _alternatives(tests)):
+            reached.append(name)
+    refused = [name for name in reached if not any(subject.allowed(other, name) for other in (abi, subject.native))]
+    filtered = [name for name in reached if subject.filtered(subject.native, name) or subject.filtered(abi, name)]
+    return refused, filtered
+
+
+def _multiplexers(subject: Subject) -> Iterator[Finding]:
+    if subject.written is None:
+        return
+    for one in multiplexers():
+        for abi in subject.rights.abis:
+            if not subject.allowed(abi, one.name):
+                continue
+            refused, filtered = _multiplexed(subject, one, abi)
+            if not refused and not filtered:
+                continue
+            parts = [f"the filter on {listed(filtered)}"] if filtered else []
+            parts += [f"the refusal of {listed(refused)}"] if refused else []
+            io_uring = one.name == "io_uring_setup"
+            label = one.name if abi == subject.native else f"{one.name} ({abi})"
+            mend = f"refuse {one.name}" + (
+                " with ENOSYS: programs fall back" if io_uring else f", or leave {seccomp_name(abi)} out of the architectures"
+            )
+            rule = "io-uring" if io_uring else "multiplexer"
+            yield Finding(rule, "warning", "", f"{label} goes past {' and '.join(parts)}: {one.why}", mend)
+            if io_uring:
+                break
+
+
+def _masks_namespaces(subject: Subject, abi: str) -> bool:
+    """Whether clone is allowed, but not with every flag that makes a namespace."""
+    return subject.allowed(abi, "clone") and not all(
+        subject.asked.allows(abi, "clone", ((0, 1 << bit, 1 << bit),)) for bit in range(32) if NAMESPACE_FLAGS >> bit & 1
+    )
+
+
+def _clone3(subject: Subject) -> Iterator[Finding]:
+    if subject.written is None or number_of(subject.native, "clone3") is None:
+        return
+    enosys = f'{{"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": {ENOSYS}}}'
+    if subject.allowed(subject.native, "clone3"):
+        if _masks_namespaces(subject, subject.native):
+            yield Finding(
+                "clone3-open",
+                "error",
+                "",
+                "clone may not make namespaces, clone3 may: its flags are behind a pointer",
+                f"refuse it: {enosys}",
+            )
+    elif subject.allowed(subject.native, "clone") and (answer := subject.answer("clone3")) != ("ERRNO", ENOSYS):
+        what = f"answered with {errno_name(answer[1])}" if answer[1] else f"answered with SCMP_ACT_{answer[0]}"
+        yield Finding(
+            "clone3-errno", "error", "", f"clone3 is {what}: with glibc 2.34 and later no thread and no process can be started", enosys
+        )
+
+
+def _user_namespace(subject: Subject) -> Iterator[Finding]:
+    if subject.written is None:
+        return
+    found = tuple(dict.fromkeys(way for call in user_namespace() for way in ways(subject.asked, call)))
+    if subject.policy is not None and subject.policy.user_namespaces:
+        if found:
+            what = f"user namespaces can be made ({listed(found)}), as the recording did: {listed(subject.policy.user_namespaces, 2)}"
+            yield Finding("user-namespace", "note", "user_namespaces", what, "run that part outside of the container, if it can be")
+    elif found:
+        yield Finding(
+            "user-namespace",
+            "warning",
+            "",
+            f"user namespaces can be made ({listed(found)}): whoever makes one holds every capability in it, as most holes take",
+            "filter the flags of clone (0x7e020000 must be 0), answer clone3 with ENOSYS, refuse unshare",
+        )
+
+
+# Rules that do not do what they seem to.
+
+
+def _unknown_names(subject: Subject) -> Iterator[Finding]:
+    library, version = subject.library, f" (libseccomp {subject.library.version})" if subject.library else ""
+    denies = subject.rights.default != "refuse"
+    unknown: dict[str, str] = {}
+    newer: dict[str, str] = {}
+    # A rule that says what the default says changes nothing where it is left out.
+    for row in (row for row in subject.rows if row.allows != denies):
+        for name in row.names:
+            if library is not None and library.knows(name):
+                continue
+            if name not in names_anywhere():
+                unknown.setdefault(name, row.where)
+            elif library is not None and number_of(subject.native, name) is not None:
+                newer.setdefault(name, row.where)
+    for names, what in ((unknown, f"no syscall is called {listed(unknown)}{version}"), (newer, f"{listed(newer)}{version}")):
+        if not names:
+            continue
+        they, stay = ("it", "stays") if len(names) == 1 else ("them", "stay")
+        effect = f"runtimes leave {they} out, and {'it' if they == 'it' else 'they'} {stay} {'allowed' if denies else 'refused'}"
+        where = next(iter(names.values()))
+        if names is unknown:
+            mend = "mend the name, or remove it"
+            yield Finding("unknown-name", "error" if denies else "warning", where, f"{what}: {effect}", mend)
+        else:
+            mend = "name what is allowed instead" if denies else "a newer libseccomp, where it is needed"
+            what = f"the libseccomp installed here does not know {what}: {effect}"
+            yield Finding("unknown-name", "error" if denies else "note", where, what, mend)
+
+
+def _swallowed(subject: Subject) -> Iterator[Finding]:
+    whole = {(name, row.allows): row.where for row in reversed(subject.rows) if not row.tests for name in row.names}
+    for row in subject.rows:
+        names = [name for name in row.names if (name, row.allows) in whole] if row.tests else []
+        if names:
+            place = whole[names[0], row.allows]
+            what = f"the conditions on {listed(names)} do nothing: {place} says the same without any"
+            yield Finding("swallowed", "warning", row.where, what, f"take the name out of {place}, or remove this rule")
+
+
+def _contradicted(subject: Subject) -> Iterator[Finding]:
+    first: dict[str, Row] = {}
+    for row in subject.rows:
+        for name in () if row.tests else row.names:
+            before = first.setdefault(name, row)
+            if before.allows != row.allows:
+                here = "allowed" if row.allows else "refused"
+                what = f"{printable(name)} is {here} here, but not in {before.where}, which comes first and counts"
+                yield Finding("contradiction", "warning", row.where, what, "remove one of the two")
+
+
+def _twice(subject: Subject) -> Iterator[Finding]:
+    for row in subject.rows:
+        positions = [test.position for test in row.tests]
+        again = next((position for position in positions if positions.count(position) > 1), None)
+        if again is not None:
+            yield Finding(
+                "one-argument-twice",
+                "error",
+                row.where,
+                f"{listed(row.names)}: two conditions on argument {again}; runtimes take them for alternatives, not for both",
+                "one condition an argument: SCMP_CMP_MASKED_EQ, or a rule for each value",
+            )
+
+
+_ABOVE = ("GT", "GE", "NE")
+
+
+def _is_int(name: str, abi: str, position: int) -> bool:
+    spec = spec_for(name, abi)
+    return (
+        spec is not None
+        and not spec.pointer
+        and position in spec.positions
+        and spec.masks[spec.positions.index(position)] <= INT
+        and ABIS[abi].bits == 64
+    )
+
+
+def _passes_above(test: Test, allows: bool) -> bool:
+    """Whether what the test means to keep out gets by with something in the upper half."""
+    if test.operator == "MASKED_EQ":
+        return not allows and bool(test.value & ~INT & REGISTER)
+    if test.operator == "GE" and test.value == 0:
+        return False
+    return (test.operator in _ABOVE) == allows
+
+
+def _unmasked(subject: Subject) -> Iterator[Finding]:
+    narrow: list[str] = []
+    for row in subject.rows:
+        for test in row.tests:
+            names = [name for name in row.names if _is_int(name, subject.native, test.position)]
+            if names and _passes_above(test, row.allows):
+                what = f"{listed(names)}: {test.operator} compares 64 bits of argument {test.position}, of which the kernel looks at 32"
+                yield Finding(
+                    "upper-half",
+                    "error",
+                    row.where,
+                    f"{what}: with something in the upper half every value passes",
+                    "SCMP_CMP_MASKED_EQ with the mask 0xffffffff, one rule for each value that is allowed",
+                )
+            elif names and test.operator != "MASKED_EQ" and row.allows:
+                narrow += [name for name in names if name not in narrow]
+    if narrow:
+        yield Finding(
+            "unmasked",
+            "note",
+            "",
+            f"{listed(narrow)}: 64 bits of an int are compared; a program that leaves something in the upper half is refused",
+            "SCMP_CMP_MASKED_EQ with the mask 0xffffffff",
+        )
+
+
+def _docker_only(subject: Subject) -> Iterator[Finding]:
+    if subject.written is None:
+        return
+    rows = [row for row in subject.written.rows if row.conditional]
+    if not rows and not subject.written.arch_map:
+        return
+    what = f"{len(rows)} rules with includes or excludes" if rows else "archMap"
+    docker = subject.rights.kind == "seccomp"
+    yield Finding(
+        "docker-only",
+        "note" if docker else "error",
+        rows[0].where if rows else "archMap",
+        f"{what}: only Docker and Podman read them, other runtimes take " + ("such rules without them" if rows else "no notice"),
+        "keep it for Docker and Podman" if docker else "write rules without conditions",
+    )
+
+
+# Capabilities, paths, evidence.
+
+
+def _capabilities(subject: Subject) -> Iterator[Finding]:
+    for name in sorted(subject.rights.capabilities or (), key=capability_order):
+        risk = capability_risk(name)
+        if risk.level in ("critical", "high") and name in CAPABILITIES:
+            level = "warning" if risk.level == "critical" else "note"
+            yield Finding("wide-capability", level, "capabilities", f"{name}: {risk.why}", "see whether it works without")
+
+
+def _base(rule: FileRule) -> tuple[str, str]:
+    """The directory in front of the first class of a pattern, and that class; empty for a literal one."""
+    text = ""
+    for token in parse(rule.pattern):
+        if isinstance(token, Class):
+            if token.name == "home":
+                text += "/home/user"
+                continue
+            return text.rpartition("/")[0] or "/", token.name
+        assert isinstance(token, Literal)
+        text += token.text
+    return text, ""
+
+
+def _wide_paths(subject: Subject) -> Iterator[Finding]:
+    for rule in subject.rights.files or ():
+        directory, sort = _base(rule)
+        if sort not in ("tree", "name"):
+            continue
+        tier, _ = tier_of(directory)
+        top = directory.strip("/").count("/") == 0 and tier not in ("temporary", "data")
+        # Numbered names of /proc and /sys are many, and one {name} below them is no whole tree.
+        if not (sort == "tree" and (top or tier in ("guarded", "kernel"))) and directory != "/":
+            continue
+        writes = sorted(_WRITES & set(rule.access))
+        level = "error" if directory == "/" or writes else "warning"
+        what = f"{printable(rule.pattern)} ({', '.join(rule.access)}): everything below {printable(directory)}, now and later"
+        yield Finding("wide-path", level, "files", what, "name the paths, or a directory that is the application's own")
+
+
+def _write_execute(subject: Subject) -> Iterator[Finding]:
+    rules = subject.rights.files or ()
+    runs = [rule for rule in rules if _RUNS & set(rule.access)]
+    writes = [rule for rule in rules if _WRITES & set(rule.access)]
+    seen: set[str] = set()
+    for run in runs:
+        for write in writes:
+            narrow = next((one for one, other in ((run, write), (write, run)) if paths.covers(other.pattern, one.pattern)), None)
+            if narrow is None or narrow.pattern in seen:
+                continue
+            seen.add(narrow.pattern)
+            done = "executed" if "execute" in run.access else "mapped as code"
+            yield Finding(
+                "write-execute",
+                "warning",
+                "files",
+                f"{printable(narrow.pattern)} may be written and {done}: whoever can write a file there can run it",
+                "keep code where the application cannot write",
+            )
+
+
+def _incomplete(subject: Subject) -> Iterator[Finding]:
+    if subject.policy is not None and subject.policy.workload.incomplete:
+        what = "the recording lost something: what the policy lacks will break the workload"
+        yield Finding("incomplete", "error", "workload", what, "record again; profgen record says what was lost and how to keep it")
+
+
+def _unknown_numbers(subject: Subject) -> Iterator[Finding]:
+    if subject.policy is not None and subject.policy.unknown:
+        numbers = [f"{row.number} ({row.abi})" for row in subject.policy.unknown]
+        what = f"syscalls without a name are in no profile: {listed(numbers)}"
+        yield Finding("unknown-number", "warning", "syscalls", what, "a newer profgen may know them")
+
+
+RULES: Mapping[str, tuple[Rule, str]] = {
+    "default-allows": (_default_allows, "what is not named is allowed"),
+    "kill-thread": (_kill_thread, "a refused call kills one thread and leaves the rest"),
+    "errno-trap": (_errno_trap, "calls with a fallback get another answer than ENOSYS"),
+    "enosys-for-all": (_enosys_for_all, "ENOSYS for everything that is refused"),
+    "errno-zero": (_errno_zero, "a refused call says that it succeeded"),
+    "errno-misplaced": (_errno_misplaced, "errnoRet on an action that has none"),
+    "no-architectures": (_architectures, "the machine's own architecture is not listed"),
+    "unknown-architecture": (_architectures, "an architecture that no runtime knows"),
+    "more-abis": (_more_abis, "x32 or 32-bit calls are let through as well"),
+    "twin-open": (_overlooked, "a call is refused and one that does the same is not: execveat beside no execve"),
+    "multiplexer": (_multiplexers, "socketcall or ipc go past rules for the calls they stand for"),
+    "io-uring": (_multiplexers, "io_uring goes past rules for the calls it can do"),
+    "clone3-open": (_clone3, "clone may not make namespaces and clone3 may"),
+    "clone3-errno": (_clone3, "clone3 is refused with another answer than ENOSYS"),
+    "user-namespace": (_user_namespace, "a program may make a user namespace"),
+    "unknown-name": (_unknown_names, "a name that profgen or the installed libseccomp does not know"),
+    "swallowed": (_swallowed, "conditions on a call that is allowed (or refused) without any elsewhere"),
+    "contradiction": (_contradicted, "a call is both allowed and refused"),
+    "one-argument-twice": (_twice, "two conditions on one argument in one rule"),
+    "upper-half": (_unmasked, "a comparison of 64 bits that an int gets past"),
+    "unmasked": (_unmasked, "a comparison of 64 bits that is narrower than meant"),
+    "docker-only": (_docker_only, "conditions that other runtimes than Docker and Podman drop"),
+    "wide-capability": (_capabilities, "a capability that opens the host"),
+    "wide-path": (_wide_paths, "a whole tree below / or a directory that many programs share"),
+    "write-execute": (_write_execute, "a path that may be written and executed"),
+    "incomplete": (_incomplete, "the policy is from a recording that lost something"),
+    "unknown-number": (_unknown_numbers, "syscalls without a name"),
+}
+"""Name to the function that finds it, and what it is in a line."""
+
+
+def lint(source: Source, abi: str, capabilities: frozenset[str] | None = None, library: Library | None = None) -> tuple[Finding, ...]:
+    """What is wrong with a policy or profile, errors first. ``capabilities``: as for Source.rights. ``library``: default the installed one.
+
+    Raises InputError for a trace, which is evidence and allows nothing.
+    """
+    if source.kind not in KINDS:
+        raise InputError(f"{source.name} is a trace: make a policy of it (profgen generate) and lint that")
+    rights = source.rights(abi, capabilities)
+    written = rights.written
+    if source.policy is not None:
+        written = _of_policy(source.policy, abi)
+    subject = Subject(rights, written, source.policy, library or installed())
+    found = [finding for rule in dict.fromkeys(rule for rule, _ in RULES.values()) for finding in rule(subject)]
+    return tuple(sorted(found, key=lambda finding: LEVELS.index(finding.level)))
+
+
+def _of_policy(policy: Policy, abi: str) -> Written | None:
+    from profiler.review.foreign import from_bytes
+    from profiler.targets.seccomp import profile
+
+    return from_bytes(json.dumps(profile(policy, "errno")).encode(), "seccomp.json").rights(abi, None).written
+
+
+def counts(findings: Sequence[Finding]) -> dict[str, int]:
+    """How many of each level."""
+    return {level: sum(finding.level == level for finding in findings) for level in LEVELS}
