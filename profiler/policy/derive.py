@@ -21,6 +21,7 @@ from profiler.policy.passes.owners import owners
 from profiler.policy.passes.processes import processes
 from profiler.policy.passes.runtime_base import runtime_base
 from profiler.quoting import printable
+from profiler.trace.collection import no_collection
 from profiler.trace.model import Trace
 
 Pass = Callable[[Policy, Trace, Options], Policy]
@@ -36,8 +37,7 @@ def passes(options: Options) -> list[Pass]:
         runtime_base,
         fallbacks,
         capabilities,
-        files,
-        *([generalise] if options.generalise else []),
+        generalise if options.generalise else files,
         owners,
         processes,
         network,
@@ -68,6 +68,7 @@ def _start(trace: Trace, options: Options) -> Policy:
     )
 
 
+@no_collection()
 def derive(trace: Trace, options: Options) -> Policy:
     """The policy of a trace. Raises InputError for an unknown architecture or runtime, or a malformed version."""
     policy = _start(trace, options)

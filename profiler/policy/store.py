@@ -32,6 +32,7 @@ from profiler.policy.model import (
     capability_order,
 )
 from profiler.policy.store_uses import SECTIONS_OF_USES, Items, read_uses, uses_data
+from profiler.trace.collection import no_collection
 from profiler.trace.store import read_limited
 
 T = TypeVar("T")
@@ -464,6 +465,7 @@ class _Reader:
         return tuple(rows)
 
 
+@no_collection()
 def loads(data: bytes, name: str) -> Policy:
     """Parse and check the bytes of a ``policy.yaml``. Raises InputError with one line that names ``name`` and the key."""
     if len(data) > LIMIT_BYTES:

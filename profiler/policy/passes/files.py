@@ -83,6 +83,8 @@ _TAKES_NUMBER = {"task": "{tid}", "fd": "{digits}", "fdinfo": "{digits}"}
 
 def _of_process(path: str, whose: str | None) -> str | None:
     """The pattern of a path below /proc/PID, wherever /proc is mounted; None for any other."""
+    if whose is None and not path.startswith("/proc/"):
+        return None
     parts = path.split("/")
     start = next((index for index, part in enumerate(parts) if part.isascii() and part.isdigit()), None)
     if start is None or not (whose is not None or parts[:start] == ["", "proc"]):

@@ -381,7 +381,7 @@ class _Widening:
 
 
 def generalise(policy: Policy, trace: Trace, options: Options) -> Policy:
-    """Write the rules for files anew, with patterns. Raises InputError for a path that no file can have."""
+    """As the pass ``files``, with patterns. Raises InputError for a path that no file can have."""
     if not trace.has_files:
         return policy
     paths = touched(trace)
@@ -390,4 +390,4 @@ def generalise(policy: Policy, trace: Trace, options: Options) -> Policy:
     widening = _Widening(*_leaves(paths, named, runs), options.generalise_threshold)
     targets = widening.targets()
     patterns = {path: targets.get(pattern, pattern) if paths[path].use == "needed" else pattern for path, pattern in named.items()}
-    return replace(policy, files=rules(paths, patterns, runs, widening.reasons))
+    return replace(policy, has_files=True, files=rules(paths, patterns, runs, widening.reasons))
