@@ -104,7 +104,7 @@ def uses_of(policy: Policy) -> list[object]:
 
 
 @given(traces(), OPTIONS)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_hostile_names_stay_text(recording: object, options: Options) -> None:
     """Traces with file names and arguments of any bytes, unknown numbers and foreign ABIs."""
     try:
