@@ -51,7 +51,7 @@ def _short(path: str, names: Sequence[str]) -> str:
     parts = Path(path).parts
     same = sum(Path(name).name == parts[-1] for name in names) > 1
     text = printable("/".join(parts[-2:] if same else parts[-1:]))
-    return text if len(text) <= 24 else "…" + text[-23:]
+    return text if len(text) <= 24 else "..." + text[-21:]
 
 
 def _rows(scores: Sequence[Score]) -> Iterator[tuple[str, list[str]]]:
@@ -123,7 +123,7 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
         yield from _wrapped("syscalls open:", found.open or ["none"])
     for name, extra in beside:
         yield ""
-        yield f"open here and not in {name}:"
+        yield f"open here and not in {printable(name)}:"
         for label, items in asdict(extra).items():
             yield from _wrapped(f"  {label + ':':<13}", _few(items, verbose) or ["none"])
     yield ""
@@ -133,7 +133,7 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
         if verbose:
             yield from _wrapped("      ", [row.cve.identifier for row in rows])
     yield ""
-    yield "CVEs that are not, by what is there:"
+    yield "CVEs that are not, by what is allowed:"
     for reason, rows in found.reachable.items() if verbose else list(found.reachable.items())[:10]:
         yield f"  {len(rows):>3}  {reason}"
         if verbose:
@@ -142,7 +142,7 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
     if rest and not verbose:
         yield f"  {sum(map(len, rest)):>3}  in {len(rest)} more groups (--verbose lists all)"
     if not found.reachable:
-        yield "    0"
+        yield "    none"
     if "docker-default" in [name for name, _ in beside]:
         yield ""
         yield f"docker-default is {docker_version()}, with the capabilities that docker run gives."

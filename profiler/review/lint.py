@@ -19,10 +19,10 @@ from profiler.kernel.errno import name_of as errno_name
 from profiler.kernel.fallbacks import fallbacks
 from profiler.kernel.libseccomp import Library, installed
 from profiler.kernel.multiplexers import Multiplexer, multiplexers
-from profiler.kernel.risks import capability_risk
+from profiler.kernel.risks import CHANGES, capability_risk
 from profiler.kernel.syscalls import names_anywhere, names_of, number_of
 from profiler.policy.model import FileRule, Policy, capability_order
-from profiler.policy.patterns import Class, Literal, parse
+from profiler.policy.patterns import Literal, parse
 from profiler.policy.tiers import tier_of
 from profiler.quoting import printable
 from profiler.review import paths
@@ -36,7 +36,8 @@ LEVELS = ("error", "warning", "note")
 EPERM, ENOSYS = 1, 38
 KINDS = ("policy", "seccomp", "oci", "spo")
 _LISTED = 8
-_WRITES = frozenset({"write", "append", "create"})
+_WRITES = frozenset({"write", "append", "create", "rename_to"})
+"""What puts content where it may be executed."""
 _RUNS = frozenset({"execute", "map"})
 
 
@@ -503,31 +504,29 @@ def _capabilities(subject: Subject) -> Iterator[Finding]:
 
 
 def _base(rule: FileRule) -> tuple[str, str]:
-    """The directory in front of the first class of a pattern, and that class; empty for a literal one."""
+    """The directory in front of the first class of a pattern that stands for whole names, and that class; empty without one."""
     text = ""
     for token in parse(rule.pattern):
-        if isinstance(token, Class):
-            if token.name == "home":
-                text += "/home/user"
-                continue
+        if isinstance(token, Literal):
+            text += token.text
+        elif token.name in ("tree", "name"):
             return text.rpartition("/")[0] or "/", token.name
-        assert isinstance(token, Literal)
-        text += token.text
+        else:
+            text += "/home/user" if token.name == "home" else "0"
     return text, ""
 
 
 def _wide_paths(subject: Subject) -> Iterator[Finding]:
     for rule in subject.rights.files or ():
         directory, sort = _base(rule)
-        if sort not in ("tree", "name"):
+        if not sort:
             continue
         tier, _ = tier_of(directory)
         top = directory.strip("/").count("/") == 0 and tier not in ("temporary", "data")
         # Numbered names of /proc and /sys are many, and one {name} below them is no whole tree.
         if not (sort == "tree" and (top or tier in ("guarded", "kernel"))) and directory != "/":
             continue
-        writes = sorted(_WRITES & set(rule.access))
-        level = "error" if directory == "/" or writes else "warning"
+        level = "error" if directory == "/" or CHANGES & set(rule.access) else "warning"
         what = f"{printable(rule.pattern)} ({', '.join(rule.access)}): everything below {printable(directory)}, now and later"
         yield Finding("wide-path", level, "files", what, "name the paths, or a directory that is the application's own")
 

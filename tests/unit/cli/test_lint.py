@@ -1,0 +1,99 @@
+"""profgen lint as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from unit.policy.making import call, trace
+
+from profiler.policy.derive import derive
+from profiler.policy.model import Options
+from profiler.policy.store import dumps
+from profiler.review.lint import RULES
+from profiler.targets.base import RenderOptions, target
+from profiler.trace.store import write_trace
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def profgen(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "profiler", "lint", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **more},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    found = derive(trace(call("read"), call("execve"), call("clone", [(0x1200000,)])), Options())
+    for name, data in target("seccomp").render(found, RenderOptions()).items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "policy.yaml").write_text(dumps(found))
+    return tmp_path / "policy.yaml"
+
+
+@pytest.mark.parametrize("name", ["policy.yaml", "seccomp.json"])
+def test_nothing_found(policy: Path, name: str) -> None:
+    file = policy.with_name(name)
+    done = profgen(file)
+    assert (done.returncode, done.stdout) == (0, f"{file}: nothing found\n"), done.stdout
+
+
+def test_findings_with_how_to_mend_them(tmp_path: Path) -> None:
+    file = tmp_path / "open.json"
+    file.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []}))
+    done = profgen(file)
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["error", "default-allows"]
+    assert lines[2].strip().startswith("mend it: ")
+    assert lines[-1].startswith(f"{file}: 1 error")
+    data = json.loads(profgen(file, "--json").stdout)
+    assert data["error"] == 1
+    assert data["findings"][0]["rule"] == "default-allows"
+    assert set(data["findings"][0]) == {"rule", "level", "where", "what", "mend"}
+
+
+def test_notes_alone_are_no_failure(policy: Path) -> None:
+    file = policy.with_name("seccomp.json")
+    data = json.loads(file.read_text())
+    value = {"index": 0, "value": 2, "valueTwo": 0, "op": "SCMP_CMP_EQ"}
+    data["syscalls"].append({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [value]})
+    file.write_text(json.dumps(data))
+    done = profgen(file)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{file}: 1 note")
+
+
+def test_the_rules_are_listed() -> None:
+    done = profgen("--rules")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(RULES)
+
+
+def test_trouble(tmp_path: Path) -> None:
+    write_trace(trace(call("read")), tmp_path / "x.trace.json")
+    (tmp_path / "bad.json").write_text('{"defaultAction": "SCMP_ACT_SOMETHING"}')
+    for arguments in ([tmp_path / "none"], [tmp_path / "x.trace.json"], [tmp_path / "bad.json"], []):
+        done = profgen(*arguments)
+        assert done.returncode == 2, arguments
+        assert done.stdout == ""
+        assert done.stderr.startswith("profgen: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_names_from_the_file_are_printed_safely(tmp_path: Path) -> None:
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["\x1b[2J\n"], "action": "SCMP_ACT_ALLOW"}]}))
+    done = profgen(file)
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout
+    assert "\\x1b[2J\\n" in done.stdout
