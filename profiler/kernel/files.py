@@ -79,6 +79,7 @@ _MET = {
     "receive": frozenset({"EAGAIN", "EINTR"}),
     # A lock that another holds: EACCES is the older word for it (fcntl(2)), but Linux never says it, and security modules do.
     "lock": frozenset({"EAGAIN", "EINTR"}),
+    "lock_exclusive": frozenset({"EAGAIN", "EINTR"}),
     # The file was found: it has no such attribute, or its file system has none, or the buffer is too short (getxattr(2)).
     "look": frozenset({"ENODATA", "ENOTSUP", "ERANGE", "E2BIG"}),
 }

@@ -109,7 +109,7 @@ def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
     """``attach_disconnected``: the workload uses something that no path of its mount namespace leads to, looks at a namespace, which has
     no path either, or changes mounts, and with them what leads to the descriptors it holds.
 
-    ``mediate_deleted`` would add nothing: the kernel judges deleted files by their old names without it.
+    ``mediate_deleted``: a deleted file gets a name again. All else that is done with one is judged by its old name without that.
     """
     container = _container(policy)
     detached = any(
@@ -121,6 +121,9 @@ def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
         flags.append("attach_disconnected")
     if options.apparmor.complain:
         flags.append("complain")
+    deleted = {rule.pattern for rule in policy.files if "deleted" in rule.states}
+    if any(existing in deleted for rule in policy.files for existing in rule.existing):
+        flags.append("mediate_deleted")
     return tuple(flags)
 
 

@@ -104,7 +104,7 @@ class Files:
                 return
             pattern = seen_as
             if pattern == "/":
-                modes = modes.strip("mrwalk")
+                modes = modes.strip("mrwlk")
         parts = rules.parts_of(pattern)
         quoting.apparmor(parts)  # fails before anything is added
         profiles = self.programs.having(rule.programs) if self.programs else {None}

@@ -26,7 +26,7 @@ ACCESS_MODES: Mapping[str, str] = {
     # apparmor_file_open (lsm.c): the modes of the open; O_TRUNC is a write, O_CREAT of a missing file asks for create
     "read": "r",
     "write": "w",
-    "append": "a",  # O_APPEND alone; with "create" it becomes w, as create is no part of a
+    "append": "w",  # the open asks for a, but each write(2) for write (apparmor_file_permission), which is no part of a
     "create": "w",  # asked for whenever O_CREAT is set, also for a file that exists and is opened to read
     "truncate": "w",  # apparmor_path_truncate, apparmor_file_truncate: write and setattr
     "execute": "x",  # apparmor_bprm_creds_for_exec (domain.c); which sort of x the profile decides
@@ -51,7 +51,7 @@ ACCESS_MODES: Mapping[str, str] = {
 }
 """Word of FILE_ACCESSES to file modes."""
 
-MODES = "mrwalkx"
+MODES = "mrwlkx"
 """Order in which modes are written."""
 
 
@@ -215,8 +215,6 @@ def forms(parts: Parts, kinds: Iterable[str]) -> list[Parts]:
 
 def _ordered(modes: Iterable[str]) -> str:
     found = set(modes)
-    if "w" in found:
-        found.discard("a")  # the parser refuses both; w is the wider one
     return "".join(mode for mode in MODES if mode in found)
 
 
@@ -243,10 +241,7 @@ class FileLines:
         for (path, owner), modes in self._modes.items():
             mode, target = self._exec.get(path, ("", None)) if not owner else ("", None)
             everyone = self._modes.get((path, False), set()) if owner else set()
-            wanted = modes - everyone - ({"a"} if "w" in everyone else set())
-            if "w" in wanted and "a" in wanted:
-                wanted.discard("a")
-            text = _ordered(wanted) + mode
+            text = _ordered(modes - everyone) + mode
             if text:
                 found.append(FileLine(path, text, owner, target))
         return tuple(sorted(found, key=lambda line: (line.path, line.owner)))
@@ -254,10 +249,7 @@ class FileLines:
 
 def modes_of(rule: FileRule) -> str:
     """Letters of MODES that the rule's words come to; ``x`` for an execution, no ``l``: links are rules of their own."""
-    found = {mode for word in rule.access for mode in ACCESS_MODES[word]} - {"l"}
-    if "create" in rule.access and "append" in rule.access:
-        found.discard("a")
-    return _ordered(found)
+    return _ordered({mode for word in rule.access for mode in ACCESS_MODES[word]} - {"l"})
 
 
 # --- sockets

@@ -134,14 +134,15 @@ MountKey = tuple[str, str | None, str | None, str | None, tuple[str, ...]]
 """operation, source, target, filesystem, flags"""
 
 FILE_ACCESSES = (
-    "read", "write", "append", "create", "truncate", "execute", "map", "lock", "list",
+    "read", "write", "append", "create", "truncate", "execute", "map", "lock", "lock_exclusive", "list",
     "make", "remove", "rename_from", "rename_to", "link", "mode", "owner", "times", "xattr",
     "chroot", "bind", "connect", "readlink", "look",
 )  # fmt: skip
 """What is done with a path. ``read``, ``write``, ``append``, ``create``, ``truncate``: what an open asked for. ``map``: mapped
-executable. ``list``: a directory's entries were read. ``make``: made by mkdir, mknod or symlink; ``File.kind`` says what. ``link``:
-a further name of ``File.existing``. ``bind``, ``connect``: a unix socket's path. ``look``: looked for by a call that needs no right
-on the file itself (stat, access); only its failures are kept."""
+executable. ``lock``: a shared lock was taken, or one given back; ``lock_exclusive``: one that nobody shares (LOCK_EX, F_WRLCK).
+``list``: a directory's entries were read. ``make``: made by mkdir, mknod or symlink; ``File.kind`` says what. ``link``: a
+further name of ``File.existing``. ``bind``, ``connect``: a unix socket's path. ``look``: looked for by a call that needs no
+right on the file itself (stat, access); only its failures are kept."""
 
 FILE_KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "unknown")
 """``unknown``: the file is not there, or was gone before it could be looked at."""
