@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from dataclasses import asdict
 
 import click
 
 from profiler.quoting import printable
 
+WIDTH = 110
+_INDENT = " " * 9
 _COLOURS = {"error": "31", "warning": "33", "note": "36"}
 
 
@@ -50,7 +53,9 @@ def lint(file: str, as_json: bool) -> int:
             level = f"{finding.level:<7}"
             shown = f"\x1b[{_COLOURS[finding.level]}m{level}\x1b[0m" if colour else level
             where = f"{finding.where}: " if finding.where else ""
-            print(f"{shown}  {finding.rule}\n         {where}{finding.what}\n         mend it: {finding.mend}")
+            print(f"{shown}  {finding.rule}")
+            for text in (f"{where}{finding.what}", f"mend it: {finding.mend}"):
+                print(textwrap.fill(text, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_long_words=False))
         words = ", ".join(f"{number} {level}{'' if number == 1 else 's'}" for level, number in numbers.items() if number)
         print(f"{printable(file)}: {words or 'nothing found'}")
         if library is None:

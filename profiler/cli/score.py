@@ -83,13 +83,14 @@ def _rows(scores: Sequence[Score]) -> Iterator[tuple[str, list[str]]]:
 
 def _wrapped(first: str, words: Sequence[str]) -> Iterator[str]:
     """``first`` and the words behind it, on lines that are not too long."""
-    line, indent = first, " " * len(first)
+    line, indent = first, " " * (len(first) + 1)
     for index, word in enumerate(words):
         piece = word + ("," if index < len(words) - 1 else "")
         if len(line) + 1 + len(piece) > WIDTH and line != first:
             yield line
-            line = indent
-        line += " " + piece if line.strip() else piece
+            line = indent + piece
+        else:
+            line += " " + piece
     yield line
 
 
@@ -123,9 +124,10 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
         yield from _wrapped("syscalls open:", found.open or ["none"])
     for name, extra in beside:
         yield ""
-        yield f"open here and not in {printable(name)}:"
-        for label, items in asdict(extra).items():
-            yield from _wrapped(f"  {label + ':':<13}", _few(items, verbose) or ["none"])
+        more = [(label, items) for label, items in asdict(extra).items() if items]
+        yield f"open here and not in {printable(name)}:" + ("" if more else " nothing")
+        for label, items in more:
+            yield from _wrapped(f"  {label + ':':<13}", _few(items, verbose))
     yield ""
     yield f"CVEs that are blocked, by what is missing (table of {date()}):"
     for reason, rows in found.blocked.items():
