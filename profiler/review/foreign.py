@@ -54,7 +54,7 @@ LIMIT_BYTES = 16 << 20
 """A larger file is no profile: Docker's default has 14 KiB."""
 DEPTH = 40
 EVENTS = 400_000
-CUBES_MAX = 500_000
+CUBES_MAX = 200_000
 """Cubes of one file, over all its rules."""
 
 DOCKER_DEFAULT = frozenset(

@@ -118,6 +118,8 @@ def _start(pattern: str) -> tuple[str, bool]:
 def _meets(row: PathRisk, pattern: str) -> bool:
     """Whether some path of the pattern may be one that the row speaks of."""
     path = row.path
+    if path == "/" and not row.exactly:
+        return True  # also what has no path, such as a memfd
     if path.startswith("{home}"):
         rest = path.removeprefix("{home}")
         if pattern.startswith("{home}"):
