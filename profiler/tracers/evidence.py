@@ -33,7 +33,7 @@ from profiler.kernel.files import (
 from profiler.kernel.mounts import MountCall, mount_calls, operation, source_is_path, source_matters
 from profiler.kernel.signals import signal_name
 from profiler.tracers.host import DELETED, read_memory
-from profiler.tracers.paths import Found, kind_of
+from profiler.tracers.paths import Found, Way, kind_of
 from profiler.tracers.recording import Recording
 from profiler.tracers.stopped import CHANGES_CREDENTIALS, PATH_MAX, Threads, signed
 
@@ -149,7 +149,7 @@ class Evidence:
         if use.access == "execute":
             return partial(self._execute, use)
         if use.access == "look":
-            return partial(self._look, use)
+            return partial(self._look, name, use)
         if use.access == "list":
             return partial(self._list, use)
         if use.only == "protected":
@@ -216,7 +216,11 @@ class Evidence:
 
         return leave
 
-    def _look(self, use: FileUse, _tid: int, args: Arguments) -> Leave | None:
+    def _look(self, name: str, use: FileUse, tid: int, args: Arguments) -> Leave | None:
+        assert use.path is not None
+        if (name in _LOOKS_UP or (name in _ASKS and not args[_ASKS[name]] & _U32)) and self._will_be_found(use, tid, args):
+            return None
+
         def leave(tid: int, _result: int, code: int, program: int, _now: int) -> None:
             outcome = error_name(code) if code else "ok"
             if not code or outcome in NO_USE or allowed("look", outcome):
@@ -227,6 +231,21 @@ class Evidence:
                 self._row(tid, "look", found, outcome, program)
 
         return leave
+
+    def _will_be_found(self, use: FileUse, tid: int, args: Arguments) -> bool:
+        """Whether a call that only looks a file up is sure to find it: a stop spared. A descriptor has no way to go."""
+        assert use.path is not None
+        text = self._threads.text(tid, args[use.path])
+        credentials = self._threads.credentials(tid)
+        if not text or credentials is None:
+            return True
+        flags = 0 if use.flags is None else args[use.flags]
+        follow = use.follow and not flags & AT_SYMLINK_NOFOLLOW
+        ways: list[Way] = []
+        found = self._threads.find(tid, None if use.at is None else args[use.at], text, follow=follow, ways=ways)
+        if found is None or not found.exists or (follow and found.kind == "symlink") or text.endswith(("/", "/.")):
+            return False
+        return not any(self._threads.needs(credentials, way) for way in ways)
 
     def _path(self, name: str, use: FileUse, tid: int, args: Arguments) -> Leave | None:
         assert use.path is not None
@@ -666,6 +685,12 @@ class Evidence:
 
 _ENTRIES = frozenset({"make", "remove", "rename_from", "rename_to", "link"})
 """Uses of a name itself: a symbolic link at the end is never followed, even before a slash."""
+
+_LOOKS_UP = frozenset({"stat", "stat64", "oldstat", "lstat", "lstat64", "oldlstat", "newfstatat", "fstatat64", "statx"})
+"""Calls that succeed when the way to the file may be gone and it is there."""
+
+_ASKS = {"access": 1, "faccessat": 2, "faccessat2": 2}
+"""So do these, when the mode in this argument is F_OK."""
 
 _OFTEN = frozenset({"send", "receive", "getoption", "setoption", "name"})
 """Socket operations that a program repeats: watched until they have succeeded once on a socket."""

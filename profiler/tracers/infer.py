@@ -20,17 +20,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from profiler.kernel.arguments import NAMESPACE_FLAGS
-from profiler.kernel.files import AT_FDCWD
+from profiler.kernel.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from profiler.tracers.host import read_memory, read_string
 from profiler.tracers.paths import Way
 from profiler.tracers.recording import Recording
-from profiler.tracers.stopped import Credentials, Threads, signed
+from profiler.tracers.stopped import EXECUTE, READ, WRITE, Credentials, Threads, lacking, signed
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NAMESPACES = NAMESPACE_FLAGS & ~CLONE_NEWUSER
 """Namespaces whose making needs CAP_SYS_ADMIN: mount, cgroup, UTS, IPC, PID, network (clone(2))."""
-
-READ, WRITE, EXECUTE = 4, 2, 1
 
 _U32 = 0xFFFFFFFF
 _KEEP = _U32
@@ -59,8 +57,6 @@ class Inference:
         self._threads = threads
         self._namespace = os.readlink("/proc/self/ns/user")
         self._searched: list[str] = []
-        self._needs: dict[tuple[object, ...], tuple[Way, list[str]]] = {}
-        """Directories searched before: what they need."""
 
     def wants(self, name: str) -> bool:
         """Whether calls of this name are worth an exit stop."""
@@ -116,20 +112,10 @@ class Inference:
         ways: list[Way] = []
         found = self._threads.find(tid, dirfd, text, follow=follow, ways=ways)
         for way in ways:
-            self._searched += self._lacking(credentials, way)
+            self._searched += self._threads.needs(credentials, way)
         if found is None or not found.reached or found.look is None:
             raise FileNotFoundError
         return found.look, list(self._searched)
-
-    def _lacking(self, credentials: Credentials, way: Way) -> list[str]:
-        key = (id(way), credentials.uids[3], credentials.gids[3], credentials.groups)
-        known = self._needs.get(key)
-        if known is None:
-            if len(self._needs) >= 4096:
-                self._needs.clear()
-            # The way is kept beside, so that no other can have its id.
-            known = self._needs[key] = way, [need for status in way for need in lacking(credentials, status, EXECUTE)]
-        return known[1]
 
 
 _PAST_SEARCH = frozenset(
@@ -149,24 +135,16 @@ _PAST_SEARCH = frozenset(
 """Errors that a lookup ends with after its directories let it through."""
 
 
-def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list[str]:
-    """The capability that stands in for mode bits that do not allow ``want``: fs/namei.c generic_permission."""
-    if not want or credentials.grants(status, want):
-        return []
-    if stat.S_ISDIR(status.st_mode):
-        return ["CAP_DAC_OVERRIDE" if want & WRITE else "CAP_DAC_READ_SEARCH"]
-    return ["CAP_DAC_READ_SEARCH" if want == READ else "CAP_DAC_OVERRIDE"]
-
-
 def _unique(names: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _lookup(dirfd: int | None, path: int, want: int = 0, *, follow: bool = True) -> Rule:
+def _lookup(dirfd: int | None, path: int, want: int = 0, *, follow: bool = True, flags: int | None = None) -> Rule:
     """Calls that look a path up and want ``want`` on it."""
 
     def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        found = inference.walk(tid, None if dirfd is None else args[dirfd], args[path], credentials, follow=follow)
+        through = follow and not (flags is not None and args[flags] & AT_SYMLINK_NOFOLLOW)
+        found = inference.walk(tid, None if dirfd is None else args[dirfd], args[path], credentials, follow=through)
         if found is None:
             return ()
         resolved, needs = found
@@ -595,8 +573,8 @@ RULES: dict[str, Rule] = {
     "creat": _lookup(None, 0),
     "stat": _lookup(None, 0),
     "lstat": _lookup(None, 0, follow=False),
-    "newfstatat": _lookup(0, 1),
-    "statx": _lookup(0, 1),
+    "newfstatat": _lookup(0, 1, flags=3),
+    "statx": _lookup(0, 1, flags=2),
     "readlink": _lookup(None, 0, follow=False),
     "readlinkat": _lookup(0, 1, follow=False),
     "access": _access(None, 0, 1),

@@ -6,17 +6,19 @@ One stop is looked at by several readers (capabilities, evidence of files): what
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 
 from profiler.kernel.capabilities import number_of
 from profiler.kernel.files import AT_FDCWD
 from profiler.tracers.host import DELETED, read_string
-from profiler.tracers.paths import Found, Resolver, View, inner_ids
+from profiler.tracers.paths import Found, Resolver, View, Way, inner_ids
 
 PATH_MAX = 4096
 """Bytes of a path text with its NUL (include/uapi/linux/limits.h)."""
 
 _U32 = 0xFFFFFFFF
+READ, WRITE, EXECUTE = 4, 2, 1
 
 
 def signed(value: int) -> int:
@@ -66,6 +68,15 @@ def read_credentials(tid: int) -> Credentials | None:
     return Credentials(uids, gids, groups, int(fields["CapEff"], 16), namespace)  # type: ignore[arg-type]
 
 
+def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list[str]:
+    """The capability that stands in for mode bits that do not allow ``want``: fs/namei.c generic_permission."""
+    if not want or credentials.grants(status, want):
+        return []
+    if stat.S_ISDIR(status.st_mode):
+        return ["CAP_DAC_OVERRIDE" if want & WRITE else "CAP_DAC_READ_SEARCH"]
+    return ["CAP_DAC_READ_SEARCH" if want == READ else "CAP_DAC_OVERRIDE"]
+
+
 class Threads:
     """All threads of the workload, with what is known of each until a call changes it."""
 
@@ -78,7 +89,9 @@ class Threads:
         self._inherits: dict[int, bool] = {}
         """Whether the child of a clone in flight has its parent's namespaces."""
         self._texts: dict[int, str | None] = {}
-        self._found: dict[tuple[object, ...], Found | None] = {}
+        self._found: dict[tuple[object, ...], tuple[Found | None, list[Way]]] = {}
+        self._needs: dict[tuple[object, ...], tuple[Way, list[str]]] = {}
+        """Directories searched before: what they need."""
         self._pid_namespace = os.readlink("/proc/self/ns/pid")
 
     # -- a thread's life -----------------------------------------------------------------------------------------------
@@ -200,22 +213,33 @@ class Threads:
         *,
         follow: bool = True,
         entry: bool = False,
-        ways: list[tuple[os.stat_result, ...]] | None = None,
+        ways: list[Way] | None = None,
     ) -> Found | None:
         """The file that a path text means to a thread (Resolver.resolve); None for a text that starts from no directory.
 
         ``dirfd``: the descriptor it starts from, AT_FDCWD or None for the working directory. Raises OSError when the thread is gone.
         """
-        key = (dirfd, text, follow, entry)
-        if ways is None and key in self._found:
-            return self._found[key]
-        found = self._resolve(tid, dirfd, text, follow, entry, ways)
-        self._found[key] = found
-        return found
+        key = (dirfd, text, follow, entry, ways is not None)
+        known = self._found.get(key)
+        if known is None:
+            searched: list[Way] | None = None if ways is None else []
+            known = self._found[key] = self._resolve(tid, dirfd, text, follow, entry, searched), searched or []
+        if ways is not None:
+            ways += known[1]
+        return known[0]
 
-    def _resolve(
-        self, tid: int, dirfd: int | None, text: str, follow: bool, entry: bool, ways: list[tuple[os.stat_result, ...]] | None
-    ) -> Found | None:
+    def needs(self, credentials: Credentials, way: Way) -> list[str]:
+        """The capabilities that searching these directories takes."""
+        key = (id(way), credentials.uids[3], credentials.gids[3], credentials.groups)
+        known = self._needs.get(key)
+        if known is None:
+            if len(self._needs) >= 4096:
+                self._needs.clear()
+            # The way is kept beside, so that no other can have its id.
+            known = self._needs[key] = way, [need for status in way for need in lacking(credentials, status, EXECUTE)]
+        return known[1]
+
+    def _resolve(self, tid: int, dirfd: int | None, text: str, follow: bool, entry: bool, ways: list[Way] | None) -> Found | None:
         view = self.view(tid)
         if text.startswith("/"):
             return self.paths.resolve(view, "/", text, follow=follow, entry=entry, ways=ways)
