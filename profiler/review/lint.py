@@ -22,7 +22,7 @@ from profiler.kernel.multiplexers import Multiplexer, multiplexers
 from profiler.kernel.risks import CHANGES, capability_risk
 from profiler.kernel.syscalls import names_anywhere, names_of, number_of
 from profiler.policy.model import FileRule, Policy, capability_order
-from profiler.policy.patterns import Literal, parse
+from profiler.policy.patterns import Literal, is_literal, parse
 from profiler.policy.tiers import tier_of
 from profiler.quoting import printable
 from profiler.review import paths
@@ -354,7 +354,7 @@ def _user_namespace(subject: Subject) -> Iterator[Finding]:
             "user-namespace",
             "warning",
             "",
-            f"user namespaces can be made ({listed(found)}), and in its own everybody holds every capability: most published holes start there",
+            f"user namespaces can be made ({listed(found)}), with every capability inside: most published holes start there",
             "filter the flags of clone (0x7e020000 must be 0), answer clone3 with ENOSYS, refuse unshare",
         )
 
@@ -535,21 +535,19 @@ def _write_execute(subject: Subject) -> Iterator[Finding]:
     rules = subject.rights.files or ()
     runs = [rule for rule in rules if _RUNS & set(rule.access)]
     writes = [rule for rule in rules if _WRITES & set(rule.access)]
-    seen: set[str] = set()
-    for run in runs:
-        for write in writes:
-            narrow = next((one for one, other in ((run, write), (write, run)) if paths.covers(other.pattern, one.pattern)), None)
-            if narrow is None or narrow.pattern in seen:
-                continue
-            seen.add(narrow.pattern)
-            done = "executed" if "execute" in run.access else "mapped as code"
-            yield Finding(
-                "write-execute",
-                "warning",
-                "files",
-                f"{printable(narrow.pattern)} may be written and {done}: whoever can write a file there can run it",
-                "keep code where the application cannot write",
-            )
+    executed = {rule.pattern for rule in runs if "execute" in rule.access}
+    for pattern in dict.fromkeys(_common([rule.pattern for rule in runs], [rule.pattern for rule in writes])):
+        done = "executed" if any(paths.covers(one, pattern) for one in executed) else "mapped as code"
+        what = f"{printable(pattern)} may be written and {done}: whoever can write a file there can run it"
+        yield Finding("write-execute", "warning", "files", what, "keep code where the application cannot write")
+
+
+def _common(some: Sequence[str], others: Sequence[str]) -> Iterator[str]:
+    """Patterns of either that one of the other holds. Most are literal, so those are not compared each with each."""
+    for a, b in ((some, others), (others, some)):
+        names = frozenset(b)
+        wide = [pattern for pattern in dict.fromkeys(b) if not is_literal(pattern)]
+        yield from (pattern for pattern in a if pattern in names or any(paths.covers(one, pattern) for one in wide))
 
 
 def _incomplete(subject: Subject) -> Iterator[Finding]:
