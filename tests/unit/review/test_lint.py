@@ -11,6 +11,8 @@ from typing import Any
 import pyseccomp
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from unit.policy.making import call, check, trace
 
 from profiler.errors import InputError
@@ -21,6 +23,7 @@ from profiler.policy.model import FileRule, Options, Policy, Unknown
 from profiler.policy.store import dumps
 from profiler.review.foreign import from_bytes
 from profiler.review.lint import LEVELS, RULES, Finding, counts, lint
+from profiler.review.score import score
 from profiler.targets.seccomp import profile
 from profiler.trace.store import dumps as trace_dumps
 
@@ -401,3 +404,38 @@ def test_counts_and_order() -> None:
 
 def test_a_library_is_what_lint_takes_it_for() -> None:
     assert {"version", "knows"} <= set(dir(Anything())) & (set(dir(Library)) | {"version"})
+
+
+_ROWS = st.fixed_dictionaries(
+    {
+        "names": st.lists(
+            st.sampled_from([*_done_by("socketcall"), "clone", "clone3", "io_uring_setup", "socketcall", "ipc", "x\n", ""]), max_size=4
+        ),
+        "action": st.sampled_from(
+            ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRAP"]
+        ),
+    },
+    optional={
+        "errnoRet": st.sampled_from([0, 1, 38, 4095, 2**40]),
+        "args": st.lists(
+            st.builds(arg, st.integers(0, 5), st.integers(0, 2**64 - 1), st.sampled_from(["EQ", "NE", "LT", "GE", "MASKED_EQ"])), max_size=3
+        ),
+        "includes": st.just({"caps": ["CAP_SYS_ADMIN"]}),
+        "excludes": st.just({"arches": ["amd64"]}),
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(_ROWS, max_size=6),
+    st.sampled_from(["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_LOG"]),
+    st.sampled_from([0, 1, 38, 2**40]),
+    st.lists(st.sampled_from([X86_64, X86, X32, "", "amd64"]), max_size=3),
+)
+def test_whatever_can_be_read_can_be_judged(rows: list[dict[str, Any]], default: str, errno: int, architectures: list[str]) -> None:
+    document = {"defaultAction": default, "defaultErrnoRet": errno, "architectures": architectures, "syscalls": rows}
+    source = from_bytes(json.dumps(document).encode(), "p.json")
+    for finding in lint(source, "x86_64"):
+        assert (finding.what + finding.mend + finding.where).isprintable()
+    assert 0 <= score(source.rights("x86_64", None), frozenset()).points <= 100
