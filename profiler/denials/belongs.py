@@ -1,0 +1,91 @@
+"""Which denials of a log are a policy's business. A system's log holds those of every confined program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from profiler.denials.model import Denial
+from profiler.policy import patterns
+from profiler.policy.model import Policy
+
+_DELETED = " (deleted)"
+"""What the kernel adds to the path of a program that was removed while it ran (fs/d_path.c)."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to take. Empty: whatever can belong to the policy. ``any_program``: also of programs that the policy does not know."""
+
+    profiles: tuple[str, ...] = ()
+    comms: tuple[str, ...] = ()
+    exes: tuple[str, ...] = ()
+    any_program: bool = False
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Denials left aside, ``count`` in all: ``why``, and whose (programs or profiles, the busiest first)."""
+
+    why: str
+    option: str
+    count: int
+    whose: tuple[tuple[str, int], ...]
+
+
+def programs_of(policy: Policy) -> frozenset[str] | None:
+    """Patterns of the programs the policy knows, interpreters included; None when it knows of none: the recording did not watch files."""
+    if not policy.has_files:
+        return None
+    known = {row.program for row in policy.transitions}
+    known |= {rule.pattern for rule in policy.files if rule.use == "needed" and {"execute", "map"} & set(rule.access)}
+    return frozenset(known) or None
+
+
+def _is_one(exe: str, known: Iterable[str]) -> bool:
+    exe = exe.removesuffix(_DELETED)
+    return exe in known or any(patterns.matches(pattern, exe) for pattern in known)
+
+
+def _of_runtime(denial: Denial) -> bool:
+    """A container runtime on its way to the workload, already under the profile. runc's is a copy without a path of its own."""
+    name = (denial.exe or "").removesuffix(_DELETED).rsplit("/", 1)[-1]
+    return name == "crun" or ((denial.comm or "").startswith("runc:[") and name in ("", "exe", "runc", "memfd:runc_cloned:"))
+
+
+def split(policy: Policy, denials: Iterable[Denial], wanted: Wanted, profile: str) -> tuple[tuple[Denial, ...], tuple[Skipped, ...]]:
+    """(those that are the policy's, what was skipped). ``profile``: the AppArmor profile that is generated from it.
+
+    A denial that names a profile belongs by that name, also under a child of it (``NAME//CHILD``). Seccomp's have none: they belong
+    when their program is one that the policy knows; a policy made without evidence of files knows none, and takes all.
+    """
+    profiles = wanted.profiles or (profile,)
+    known = programs_of(policy)
+    everything = bool(wanted.comms or wanted.exes or wanted.any_program) or known is None
+    kept: list[Denial] = []
+    left: dict[tuple[str, str], dict[str, int]] = {}
+
+    def skip(denial: Denial, why: str, option: str, whose: str) -> None:
+        rows = left.setdefault((why, option), {})
+        rows[whose] = rows.get(whose, 0) + denial.count
+
+    for denial in denials:
+        program = denial.exe or denial.comm or "?"
+        if wanted.comms and denial.comm not in wanted.comms:
+            skip(denial, "of other programs than asked for", "--comm", program)
+        elif wanted.exes and denial.exe is not None and not _is_one(denial.exe, wanted.exes):
+            skip(denial, "of other programs than asked for", "--exe", program)
+        elif denial.profile is not None:
+            if any(denial.profile == name or denial.profile.startswith(f"{name}//") for name in profiles):
+                kept.append(denial)
+            else:
+                skip(denial, f"under other AppArmor profiles than {' or '.join(profiles)}", "--profile", denial.profile)
+        elif everything or _of_runtime(denial) or (denial.exe is not None and _is_one(denial.exe, known or ())):
+            kept.append(denial)
+        else:
+            skip(denial, "of programs that the policy does not know", "--exe", program)
+    skipped = tuple(
+        Skipped(why, option, sum(rows.values()), tuple(sorted(rows.items(), key=lambda item: (-item[1], item[0]))))
+        for (why, option), rows in left.items()
+    )
+    return tuple(kept), skipped

@@ -1,0 +1,81 @@
+"""The text of policy.yaml with additions, where what people wrote into it stays."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from profiler.errors import InputError
+from profiler.policy.model import Policy
+from profiler.policy.store import dumps, loads
+
+
+def rewritten(text: str, old: Policy, new: Policy) -> str | None:
+    """``text``, which says ``old``, changed to say ``new``: comments and the rest of the lines as they were.
+
+    None when that cannot be done: the lines around a change are not as profgen writes them. Whatever is given back was read again and
+    says ``new`` and nothing else.
+    """
+    before, after = dumps(old), dumps(new)
+    if text == before:
+        return after
+    merged = _merged(before.splitlines(keepends=True), text.splitlines(keepends=True), after.splitlines(keepends=True))
+    if merged is None:
+        return None
+    result = "".join(merged)
+    try:
+        same = dumps(loads(result.encode("utf-8"), "the changed policy")) == after
+    except InputError:
+        return None
+    return result if same and all(line in result for line in _comments(text)) else None
+
+
+def has_comments(text: str, policy: Policy) -> bool:
+    """Whether the text has comments of its own, beyond those that profgen writes. When in doubt it has."""
+    ours = set(_comments(dumps(policy)))
+    return any(line not in ours for line in _comments(text))
+
+
+def _comments(text: str) -> list[str]:
+    """Lines with what may be a comment; ``#`` within quotes is taken for one too."""
+    return [line for line in text.splitlines() if line.lstrip().startswith("#") or " #" in line or "\t#" in line]
+
+
+def _merged(base: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> list[str] | None:
+    """``ours`` with the changes from ``base`` to ``theirs``; None where a changed place is not the same in ``ours``."""
+    places: dict[int, int] = {}  # line of base to the same line of ours
+    for block in difflib.SequenceMatcher(None, base, ours).get_matching_blocks():
+        places.update((block.a + index, block.b + index) for index in range(block.size))
+    edits: list[tuple[int, int, Sequence[str]]] = []  # begin and end in ours, and what comes there
+    for tag, low, high, first, last in difflib.SequenceMatcher(None, base, theirs).get_opcodes():
+        if tag == "equal":
+            continue
+        wanted = [places.get(line) for line in range(low, high)]
+        if high > low:
+            begin = wanted[0]
+            if begin is None or wanted != list(range(begin, begin + high - low)):
+                return None
+            edits.append((begin, begin + high - low, theirs[first:last]))
+        elif low == len(base):
+            edits.append((len(ours), len(ours), theirs[first:last]))
+        elif low and (above := places.get(low - 1)) is not None:
+            edits.append((above + 1, above + 1, theirs[first:last]))
+        elif (below := places.get(low)) is not None:
+            edits.append((below, below, theirs[first:last]))
+        else:
+            return None
+    result: list[str] = []
+    at = 0
+    for begin, end, lines in edits:
+        if begin < at:
+            return None
+        result += [*ours[at:begin], *lines]
+        at = end
+    return [*result, *ours[at:]]
+
+
+def unified(name: str, before: str, after: str) -> str:
+    """The change as patch(1) and ``git apply`` take it. ``name``: printable, the policy's path."""
+    old, new = (name, name) if name.startswith("/") else (f"a/{name}", f"b/{name}")
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), old, new, lineterm="")
+    return "".join(f"{line}\n" for line in lines)
