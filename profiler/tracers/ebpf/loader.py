@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import importlib.util
 import os
 import platform
@@ -40,10 +41,17 @@ DEFAULT_LIMITS: Mapping[str, int] = {
     "stacks": 4096,
     "execs": 8192,
     "events": 1024,
+    "files": 131072,
+    "sockets": 4096,
+    "processes": 4096,
+    "paths": 1024,
 }
-"""Sizes of the kernel's stores, in entries; ``events`` in pages of 4 KiB, a power of two. About 22 MiB together, and 1 MiB a processor."""
+"""Sizes of the kernel's stores, in entries; ``events`` and ``paths`` in pages of 4 KiB, a power of two."""
 
-BPF_PROG_LOAD, BPF_OBJ_GET_INFO_BY_FD, BPF_RAW_TRACEPOINT_OPEN = 5, 15, 17
+PAGES = ("events", "paths")
+"""The limits that are sizes of rings."""
+
+BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_OBJ_GET_INFO_BY_FD, BPF_RAW_TRACEPOINT_OPEN, BPF_MAP_LOOKUP_BATCH = 2, 5, 15, 17, 24
 PROG_TYPE_TRACING, PROG_TYPE_LSM = 26, 29
 ATTACH_TRACE_RAW_TP, ATTACH_LSM_MAC = 23, 27
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
@@ -61,6 +69,11 @@ _OFFSETS = {
     "CRED_UID": ("cred", "uid"),
     "CRED_GID": ("cred", "gid"),
     "NS_LEVEL": ("user_namespace", "level"),
+    "TASK_CRED": ("task_struct", "cred"),
+    "TASK_NSPROXY": ("task_struct", "nsproxy"),
+    "CRED_FSUID": ("cred", "fsuid"),
+    "NSPROXY_MNT_NS": ("nsproxy", "mnt_ns"),
+    "DENTRY_HASHED": ("dentry", "d_hash", "pprev"),
     "DENTRY_PARENT": ("dentry", "d_parent"),
     "DENTRY_NAME": ("dentry", "d_name", "name"),
     "DENTRY_INODE": ("dentry", "d_inode"),
@@ -76,12 +89,57 @@ _OFFSETS = {
     "FILE_INODE": ("file", "f_inode"),
     "INODE_SB": ("inode", "i_sb"),
     "INODE_INO": ("inode", "i_ino"),
+    "INODE_UID": ("inode", "i_uid"),
     "SB_DEV": ("super_block", "s_dev"),
+    "SB_FLAGS": ("super_block", "s_flags"),
     "FS_ROOT_DENTRY": ("fs_struct", "root", "dentry"),
     "FS_ROOT_MNT": ("fs_struct", "root", "mnt"),
     "FS_PWD_DENTRY": ("fs_struct", "pwd", "dentry"),
     "FS_PWD_MNT": ("fs_struct", "pwd", "mnt"),
 }
+
+_USES_OFFSETS = {
+    "TASK_FILES": ("task_struct", "files"),
+    "TASK_SIGNAL": ("task_struct", "signal"),
+    "SIGNAL_PIDS": ("signal_struct", "pids"),
+    "FILES_TABLE": ("files_struct", "fdt"),
+    "TABLE_MAX": ("fdtable", "max_fds"),
+    "TABLE_FD": ("fdtable", "fd"),
+    "FILE_PRIVATE": ("file", "private_data"),
+    "INODE_MODE": ("inode", "i_mode"),
+    "INODE_PRIVATE": ("inode", "i_private"),
+    "MOUNT_NS": ("mount", "mnt_ns"),
+    "PROC_PID": ("proc_inode", "pid"),
+    "PROC_VFS_INODE": ("proc_inode", "vfs_inode"),
+    "SOCKET_INODE": ("socket_alloc", "vfs_inode"),
+    "SOCKET_SK": ("socket_alloc", "socket", "sk"),
+    "SOCK_FAMILY": ("sock", "__sk_common", "skc_family"),
+    "SOCK_TYPE": ("sock", "sk_type"),
+    "SOCK_PROTOCOL": ("sock", "sk_protocol"),
+}
+
+_INLINE_NAME_BYTES = 40
+_BLOCKS: Mapping[str, Mapping[str, tuple[tuple[str, ...], int]]] = {
+    "DENTRY": {
+        "HASHED": (("dentry", "d_hash", "pprev"), 8),
+        "PARENT": (("dentry", "d_parent"), 8),
+        "LENGTH": (("dentry", "d_name", "len"), 4),
+        "NAME": (("dentry", "d_name", "name"), 8),
+    },
+    "FILE": {
+        "MODE": (("file", "f_mode"), 4),
+        "INODE": (("file", "f_inode"), 8),
+        "MNT": (("file", "f_path", "mnt"), 8),
+        "DENTRY": (("file", "f_path", "dentry"), 8),
+    },
+    "INODE": {"MODE": (("inode", "i_mode"), 4), "UID": (("inode", "i_uid"), 4), "SUPER": (("inode", "i_sb"), 8)},
+    "SUPER": {"FLAGS": (("super_block", "s_flags"), 8), "MAGIC": (("super_block", "s_magic"), 8)},
+    "MOUNT": {"ABOVE": (("mount", "mnt_parent"), 8), "POINT": (("mount", "mnt_mountpoint"), 8), "ROOT": (("mount", "mnt", "mnt_root"), 8)},
+}
+"""Members that are read together, in one go from the first to the end of the last, with their sizes."""
+
+_BLOCK_MAX = 160
+"""Such a block lies on the stack of a program, which has 512 bytes."""
 
 _SET_IDS = ("setuid", "setreuid", "setresuid", "setfsuid", "setgid", "setregid", "setresgid", "setfsgid")
 
@@ -116,8 +174,8 @@ def import_bcc() -> ModuleType:
     return module
 
 
-def definitions(types: KernelTypes, limits: Mapping[str, int]) -> dict[str, int]:
-    """Every #define that recorder.bpf.c leaves open."""
+def definitions(types: KernelTypes, limits: Mapping[str, int], *, uses: bool = True) -> dict[str, int]:
+    """Every #define that recorder.bpf.c leaves open, and with ``uses`` those of uses.bpf.c."""
     native = native_abi()
     values = {f"OFFSET_{name}": types.offset(*path) for name, path in _OFFSETS.items()}
     if native == "x86_64":
@@ -144,9 +202,37 @@ def definitions(types: KernelTypes, limits: Mapping[str, int]) -> dict[str, int]
         number = capability_number(name)
         assert number is not None
         values[name] = number
-    values |= {f"LIMIT_{name.upper()}": limits[name] for name in DEFAULT_LIMITS if name != "events"}
-    values["LIMIT_EVENT_PAGES"] = limits["events"]
+    values |= {f"LIMIT_{name.upper()}": limits[name] for name in DEFAULT_LIMITS if name not in PAGES}
+    values |= {f"LIMIT_{name.upper().removesuffix('S')}_PAGES": limits[name] for name in PAGES}
+    return values | _uses_definitions(types) if uses else values
+
+
+def _uses_definitions(types: KernelTypes) -> dict[str, int]:
+    values = {f"OFFSET_{name}": types.offset(*path) for name, path in _USES_OFFSETS.items()}
+    values["OFFSET_DENTRY_INLINE"] = _either(types, ("dentry", "d_shortname"), ("dentry", "d_iname"))
+    # 0 for the namespace of a mount that is attached nowhere (fs/mount.h, is_anon_ns)
+    values["OFFSET_MNT_NS_ID"] = _either(types, ("mnt_namespace", "seq"), ("mnt_namespace", "ns", "ns_id"))
+    # numbered without holes on the machines that profgen supports; a processor above the count would find no room to work in
+    values["PROCESSORS"] = os.sysconf("SC_NPROCESSORS_CONF")
+    for block, members in _BLOCKS.items():
+        places = {name: (types.offset(*path), size) for name, (path, size) in members.items()}
+        if block == "DENTRY":
+            places["INLINE"] = values["OFFSET_DENTRY_INLINE"], _INLINE_NAME_BYTES
+        start = min(place for place, _ in places.values()) & ~7
+        span = max(place + size for place, size in places.values()) - start
+        if span > _BLOCK_MAX:
+            raise TracerError(f"this kernel's struct {block.lower()} is laid out too widely; use --tracer ptrace")
+        values |= {f"{block}_START": start, f"{block}_SPAN": span + 7 & ~7}
+        values |= {f"{block}_{name}": place - start for name, (place, _) in places.items()}
     return values
+
+
+def _either(types: KernelTypes, *paths: tuple[str, ...]) -> int:
+    """The offset of the first member that this kernel has: names that changed between versions."""
+    for path in paths[:-1]:
+        with contextlib.suppress(TracerError):
+            return types.offset(*path)
+    return types.offset(*paths[-1])
 
 
 def _register_macros(native: str) -> list[str]:
@@ -158,14 +244,18 @@ def _register_macros(native: str) -> list[str]:
 class Programs:
     """The compiled recorder with its maps; programs are loaded and attached one by one. Closing undoes all."""
 
-    def __init__(self, limits: Mapping[str, int]) -> None:
+    def __init__(self, limits: Mapping[str, int], *, uses: bool = False) -> None:
         bcc = import_bcc()
         self.types = KernelTypes()
         self._fds: dict[str, list[int]] = {}
         self._closed = False
-        flags = [f"-D{name}={value}" for name, value in definitions(self.types, limits).items()]
-        flags += [*_register_macros(native_abi()), f"-I{HERE / 'include'}", "-Wno-everything"]
+        flags = [f"-D{name}={value}" for name, value in definitions(self.types, limits, uses=uses).items()]
+        flags += [*_register_macros(native_abi()), f"-I{HERE / 'include'}", "-Wno-everything", "-Werror=implicit-function-declaration"]
         source = (HERE / "recorder.bpf.c").read_text()
+        if uses:
+            # The seed keeps what a workload names its files from making two of them look like one.
+            flags += ["-DWITH_USES", f"-DHASH_SEED={int.from_bytes(os.urandom(8), sys.byteorder)}ull"]
+            source += (HERE / "uses.bpf.c").read_text()
         with _environment("BCC_KERNEL_SOURCE", str(HERE)), _quiet_stderr() as said:
             try:
                 self.bpf = bcc.BPF(text=source, cflags=flags)
@@ -178,6 +268,35 @@ class Programs:
         lib = sys.modules["bcc.libbcc"].lib
         fd: int = lib.bpf_table_fd(self.bpf.module, name.encode())
         return fd
+
+    def entries(self, name: str, key_size: int, value_size: int) -> list[tuple[bytes, bytes]]:
+        """All entries of a hash map, read many at a time (BPF_MAP_LOOKUP_BATCH, Linux 5.6)."""
+        count = 4096
+        keys, values = ctypes.create_string_buffer(count * key_size), ctypes.create_string_buffer(count * value_size)
+        before, after = ctypes.c_uint32(), ctypes.c_uint32()
+        found: list[tuple[bytes, bytes]] = []
+        more, first = True, True
+        while more:
+            # union bpf_attr, batch: in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags
+            attribute = ctypes.create_string_buffer(
+                struct.pack(
+                    "=QQQQIIQQ", 0 if first else ctypes.addressof(before), ctypes.addressof(after), ctypes.addressof(keys),
+                    ctypes.addressof(values), count, self.map_fd(name), 0, 0,
+                ),
+                128,
+            )  # fmt: skip
+            more = _bpf_buffer(BPF_MAP_LOOKUP_BATCH, attribute, errno.ENOENT) == 0
+            got = struct.unpack_from("=I", attribute, 32)[0]
+            all_keys, all_values = keys.raw, values.raw
+            found += [
+                (all_keys[at * key_size : (at + 1) * key_size], all_values[at * value_size : (at + 1) * value_size]) for at in range(got)
+            ]
+            before.value, first = after.value, False
+        return found
+
+    def numbers(self, name: str) -> frozenset[int]:
+        """The first word of each key."""
+        return frozenset(struct.unpack_from("=I", key)[0] for key, _ in self.entries(name, 16, 8))
 
     def table(self, name: str) -> Any:
         """bcc's view of a map."""
@@ -231,7 +350,22 @@ class Programs:
             return missed
         return 0
 
-    def _open(self, function: str, program_type: int, attach_type: int, target: int, name: str) -> None:
+    def add_tail(self, function: str, index: int, tracepoint: str) -> None:
+        """Load ``function`` as the one that programs of this tracepoint go on to by this index. Raises TracerError."""
+        target = self.types.find(f"btf_trace_{tracepoint}", KIND_TYPEDEF)
+        if target is None:
+            raise TracerError(f"this kernel has no tracepoint {tracepoint}")
+        program = self._load(function, PROG_TYPE_TRACING, ATTACH_TRACE_RAW_TP, target, tracepoint)
+        try:
+            key, value = ctypes.c_uint32(index), ctypes.c_uint32(program)
+            # union bpf_attr for BPF_MAP_UPDATE_ELEM: map_fd, key, value, flags
+            _bpf(BPF_MAP_UPDATE_ELEM, struct.pack("=IIQQQ", self.map_fd("tails"), 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+        except OSError as error:
+            raise TracerError(f"the kernel refuses the eBPF program {function} ({os.strerror(error.errno or 0).lower()})") from error
+        finally:
+            os.close(program)
+
+    def _load(self, function: str, program_type: int, attach_type: int, target: int, name: str) -> int:
         code = self.bpf.dump_func(function.encode())
         instructions = ctypes.create_string_buffer(code, len(code))
         license_text = ctypes.create_string_buffer(LICENSE)
@@ -247,15 +381,20 @@ class Programs:
             )
 
         try:
-            program = _bpf(BPF_PROG_LOAD, attribute(0))
+            return _bpf(BPF_PROG_LOAD, attribute(0))
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.close(_bpf(BPF_PROG_LOAD, attribute(1)))
             lines = log.value.decode("utf-8", "replace").strip().splitlines()
+            if path := os.environ.get("PROFGEN_DEBUG_VERIFIER"):
+                Path(path).write_bytes(log.value)
             detail = f": {lines[-2] if len(lines) > 1 else lines[0]}" if lines else ""
             raise TracerError(
-                f"the kernel refuses the eBPF program for {name} ({os.strerror(error.errno or 0).lower()}){detail}"
+                f"the kernel refuses the eBPF program {function} for {name} ({os.strerror(error.errno or 0).lower()}){detail}"
             ) from error
+
+    def _open(self, function: str, program_type: int, attach_type: int, target: int, name: str) -> None:
+        program = self._load(function, program_type, attach_type, target, name)
         try:
             link = _bpf(BPF_RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
         except OSError as error:
@@ -283,12 +422,16 @@ class Programs:
 
 
 def _bpf(command: int, attribute: bytes) -> int:
+    return _bpf_buffer(command, ctypes.create_string_buffer(attribute, max(len(attribute), 128)))
+
+
+def _bpf_buffer(command: int, buffer: Any, met: int = 0) -> int:
+    """bpf(2) with an attribute that the kernel may write into. Raises OSError; gives -1 for the error ``met``."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
-    buffer = ctypes.create_string_buffer(attribute, max(len(attribute), 128))
     number = _BPF_SYSCALL["x86_64" if platform.machine() == "x86_64" else "aarch64"]
     result: int = libc.syscall(ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(len(buffer)))
-    if result < 0:
+    if result < 0 and ctypes.get_errno() != met:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import posixpath
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from profiler.kernel.abi import SUB_ABIS, native_abi
@@ -16,9 +17,13 @@ from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import number_of
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.host import absolute
+from profiler.tracers.paths import View, below
 from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
 
-STATS = ("tasks", "programs", "syscalls", "arguments", "results", "capabilities", "stacks", "events", "execs", "paths")
+STATS = (
+    "tasks", "programs", "syscalls", "arguments", "results", "capabilities", "stacks", "events", "execs", "paths", "files", "sockets",
+    "processes",
+)  # fmt: skip
 """Losses, in the order of ``enum stat`` in recorder.bpf.c; the facts for user space follow."""
 
 STAT_LIVE, STAT_LAST_NEW, STAT_PROGRAMS = range(len(STATS), len(STATS) + 3)
@@ -50,22 +55,42 @@ class _Event(ctypes.Structure):
         ("script", ctypes.c_uint32),
         ("exe_length", ctypes.c_uint32),
         ("cwd_length", ctypes.c_uint32),
+        ("root_length", ctypes.c_uint32),
         ("truncated", ctypes.c_uint32),
         ("foreign", ctypes.c_uint32),
+        ("other_mounts", ctypes.c_uint32),
+        ("tgid", ctypes.c_uint32),
+        ("tid", ctypes.c_uint32),
+        ("deleted", ctypes.c_uint32),
+        ("pseudo", ctypes.c_uint32),
+        ("uid", ctypes.c_uint32),
+        ("fsuid", ctypes.c_uint32),
         ("argv0", ctypes.c_char * 256),
         ("name", ctypes.c_char * 4096),
-        ("exe", ctypes.c_byte * 8192),
-        ("cwd", ctypes.c_byte * 8192),
+        ("exe", ctypes.c_byte * 4352),
+        ("cwd", ctypes.c_byte * 4352),
+        ("root", ctypes.c_byte * 4352),
     ]
 
 
 @dataclass(frozen=True)
-class _Executed:
-    """A program as its first exec reported it."""
+class Executed:
+    """A program as its first exec reported it.
+
+    ``path``, ``interpreter``: as the program's own root shows them. ``binary``: the file that runs, in its mount namespace;
+    ``name``: what was given to execve(2), of a script, which started from the directory ``cwd`` of the mount namespace.
+    """
 
     path: str
     interpreter: str | None
     argv0: str | None
+    binary: str = ""
+    state: str = "linked"
+    own: bool = False
+    fsuid: int = 0
+    name: str | None = None
+    cwd: str = "/"
+    view: View | None = None
 
 
 class Reader:
@@ -75,7 +100,8 @@ class Reader:
         self.programs = programs
         self.recording = recording
         self.abis = ABI_ORDER[native_abi()]
-        self.executed: dict[int, _Executed] = {}
+        self.executed: dict[int, Executed] = {}
+        self.on_executed: Callable[[int, Executed], None] | None = None
         self.calls: dict[tuple[int, str, int], int] = {}
         self.last_seen: dict[tuple[int, str, int], float] = {}
         self.last_counts: dict[int, bytes] = {}
@@ -86,22 +112,35 @@ class Reader:
     def on_event(self, _context: Any, data: int, _size: int) -> None:
         """A program was executed for the first time (struct event)."""
         event = _Event.from_address(data)
-        executable = path_of(bytes(event.exe)[: event.exe_length]) if event.exe_length else UNKNOWN_PROGRAM
-        name = os.fsdecode(event.name)
-        argv0 = os.fsdecode(event.argv0)
-        script = bool(event.script) and not name.startswith("/dev/fd/")
-        if script:
+        root = path_of(bytes(event.root)[: event.root_length]) if event.root_length else "/"
+        exe, name, argv0 = UNKNOWN_PROGRAM, os.fsdecode(event.name), os.fsdecode(event.argv0)
+        if event.exe_length:
+            exe = path_of(bytes(event.exe)[: event.exe_length])
+            exe = exe[1:] if event.pseudo else exe
+        inside = below(exe, root) or exe
+        top = "/"
+        reach = root
+        if event.other_mounts:
+            reach = f"/proc/{event.tgid}/root"
+            top = reach if root == "/" else None  # type: ignore[assignment]
+        state = "detached" if event.pseudo else "deleted" if event.deleted else "linked"
+        executed = Executed(
+            inside, None, argv0, exe, state, event.uid == event.fsuid, event.fsuid, view=View(event.tgid, event.tid, reach, root, top)
+        )  # fmt: skip
+        if event.script and not name.startswith("/dev/fd/"):
             directory = path_of(bytes(event.cwd)[: event.cwd_length]) if event.cwd_length else "/"
-            self.executed[event.program] = _Executed(absolute(directory, name), executable, argv0)
-        else:
-            self.executed[event.program] = _Executed(executable, None, argv0)
+            script = absolute(below(directory, root) or directory, name)
+            executed = replace(executed, path=script, interpreter=inside, name=name, cwd=directory)
+        self.executed[event.program] = executed
         self.recording.program(*self._identity(event.program), local=not event.foreign)
+        if self.on_executed is not None:
+            self.on_executed(event.program, executed)
 
     def _identity(self, program: int) -> tuple[str, str | None, str | None]:
         known = self.executed.get(program)
         return (UNKNOWN_PROGRAM, None, None) if known is None else (known.path, known.interpreter, known.argv0)
 
-    def _index(self, program: int) -> int:
+    def index(self, program: int) -> int:
         """The recording's index of a kernel program number; the start belongs to the first program executed."""
         if program == STARTING:
             program = self.first
@@ -127,6 +166,10 @@ class Reader:
                 self.calls[place] = value.calls
                 self.last_seen[place] = now
 
+    def execs(self) -> list[tuple[int, int, int]]:
+        """(who, executed whom, how often), by kernel program numbers."""
+        return [(key.by, key.program, value.value) for key, value in self.programs.table("execs").items()]
+
     def _program_count(self) -> int:
         seen: int = self.programs.table("stats")[ctypes.c_int(STAT_PROGRAMS)].value
         return min(seen, len(self.programs.table("programs")))
@@ -148,20 +191,20 @@ class Reader:
         for key, value in programs.table("others").items():
             row = self._row(key.program, self.abis[key.abi], int(key.number))
             row.ok += 1 if value.ok else 0
-            row.first = self._seconds(value.first) if not row.first else min(row.first, self._seconds(value.first))
+            row.first = self.seconds(value.first) if not row.first else min(row.first, self.seconds(value.first))
         for key, value in programs.table("results").items():
             row = self._row(key.program, self.abis[key.abi], int(key.number))
             row.errors[error_name(key.error)] += value.value
         self._collect_values()
         self._collect_checks()
-        for key, value in programs.table("execs").items():
-            by = None if key.by == STARTING else self._index(key.by)
-            recording.executed(self._index(key.program), by, value.value)
+        for caller, program, count in self.execs():
+            by = None if caller == STARTING else self.index(caller)
+            recording.executed(self.index(program), by, count)
         last = stats[ctypes.c_int(STAT_LAST_NEW)].value
-        recording.last_new = max(last_new, self._seconds(last)) if last else last_new
+        recording.last_new = max(last_new, self.seconds(last)) if last else last_new
 
     def _row(self, program: int, abi: str, number: int) -> Row:
-        key = (self._index(program), abi, number)
+        key = (self.index(program), abi, number)
         row = self.recording.rows.get(key)
         if row is None:
             row = self.recording.rows[key] = Row()
@@ -177,7 +220,7 @@ class Reader:
                 if not state.seen[word] & bit:
                     continue
                 row = self._row(program, self.abis[0], number)
-                first = self._seconds(state.first[number])
+                first = self.seconds(state.first[number])
                 row.first = first if not row.first else min(row.first, first)
                 row.ok += 1 if state.ok[word] & bit else 0
 
@@ -193,7 +236,7 @@ class Reader:
             name = names[key.abi, key.number]
             spec = spec_for(name, self.abis[key.abi])
             assert spec is not None
-            self.recording.value(self.abis[key.abi], name, tuple(key.value)[: len(spec.fields)], self._index(key.program))
+            self.recording.value(self.abis[key.abi], name, tuple(key.value)[: len(spec.fields)], self.index(key.program))
         for (index, number), name in names.items():
             if number < NUMBERS and overfull[ctypes.c_int(index * NUMBERS + number)].value >= _VALUES_MAX_IN_KERNEL:
                 self.recording.values_overflowed(self.abis[index], name)
@@ -214,11 +257,11 @@ class Reader:
                     self._decisive(key),
                     False,
                 ),
-                self._index(key.program),
+                self.index(key.program),
                 self._label(key),
                 count=value.count,
-                first=self._seconds(value.first),
-                last=self._seconds(value.last),
+                first=self.seconds(value.first),
+                last=self.seconds(value.last),
                 chain=chain,
             )
 
@@ -245,7 +288,7 @@ class Reader:
             self.chains[stack] = self.programs.chain(address for address in addresses if address)
         return self.chains[stack]
 
-    def _seconds(self, nanoseconds: int) -> float:
+    def seconds(self, nanoseconds: int) -> float:
         """Time of the kernel's monotonic clock as seconds from the start of the recording."""
         return float(max(0.0, nanoseconds / 1e9 - self.recording.began))
 

@@ -17,7 +17,7 @@ enum state { STATE_ARMED = 1, STATE_STARTING, STATE_RECORDING };
 /* One counter a way to lose something, then facts for user space. Order as in tracer.py. */
 enum stat {
     LOST_TASKS, LOST_PROGRAMS, LOST_SYSCALLS, LOST_ARGUMENTS, LOST_RESULTS, LOST_CAPABILITIES, LOST_STACKS, LOST_EVENTS,
-    LOST_EXECS, LOST_PATHS,
+    LOST_EXECS, LOST_PATHS, LOST_FILES, LOST_SOCKETS, LOST_PROCESSES,
     STAT_LIVE, STAT_LAST_NEW, STAT_PROGRAMS, STAT_SIZE,
 };
 
@@ -40,6 +40,16 @@ struct task_state {
     u64 check_stack;
     u32 check_cap;
     u32 check_options;
+    u32 route;          /* which program looks at what the call in flight used */
+    u32 pad;
+};
+
+/* What a call uses (uses.bpf.c): the program that looks at it is also the index in `tails`. Order as in uses.py. */
+enum { ROUTE_NONE, TAIL_DESCRIPTOR, TAIL_TEXT, TAIL_PROCESS, TAIL_SOCKET, ROUTE_OPEN, TAIL_COUNT, TAIL_WALK, TAIL_NAMES, TAILS };
+#define ROUTE_FAILURES 0x100 /* only when it fails */
+enum {
+    ONLY_ALL, ONLY_HOW, ONLY_EXECUTABLE, ONLY_PROTECTED, ONLY_FLOCK, ONLY_FCNTL_LOCK, ONLY_SYMLINK, ONLY_CHROOT, ONLY_NAMES, ONLY_MOUNT,
+    ONLY_PTRACE, ONLY_PAIR, ONLY_SIGNAL,
 };
 
 struct counts { u64 calls[NUMBERS]; };
@@ -47,7 +57,11 @@ struct program_state { u64 seen[WORDS]; u64 ok[WORDS]; u64 first[NUMBERS]; };
 struct syscall_key { u32 program; u32 abi; u64 number; };
 struct syscall_value { u64 calls; u64 first; u64 ok; };
 struct result_key { u32 program; u32 abi; u64 number; u64 error; };
-struct spec { u32 count; u32 pointer; u32 position[3]; u32 pad; u64 mask[3]; };
+/* Of one call: which arguments are recorded, and where they say what it uses (7: nowhere). */
+struct spec {
+    u32 count; u32 pointer; u32 position[3]; u32 flags_mask; u64 mask[3];
+    u16 route; u8 only; u8 fd; u8 flags; u8 mode; u8 optional; u8 plain; u8 at[4]; u8 path[4];
+};
 struct argument_key { u32 program; u32 abi; u64 number; u64 value[3]; };
 struct check_key { u32 program; u32 abi; u64 number; u32 cap; u32 child; u32 refused; u32 audited; u32 overridden; u32 idle; u32 pad; u64 stack; };
 struct check_value { u64 count; u64 first; u64 last; };
@@ -61,18 +75,28 @@ struct exec_key { u32 by; u32 program; };
 struct stack { u64 address[FRAMES]; };
 
 #define TEXT 4096
-#define PATH_TEXT (2 * TEXT)
+#define PATH_TEXT (TEXT + 256)
+/* Paths are of the mount namespace: components from the leaf up, each ended by a NUL. */
 struct event {
     u32 program;
     u32 script;
-    u32 exe_length;     /* components from the leaf up, each ended by a NUL */
+    u32 exe_length;
     u32 cwd_length;
+    u32 root_length;    /* only if foreign */
     u32 truncated;
     u32 foreign;        /* executed under another root than the workload began with */
+    u32 other_mounts;   /* or in another mount namespace */
+    u32 tgid;
+    u32 tid;
+    u32 deleted;
+    u32 pseudo;         /* on a mount that no path leads to: a memfd */
+    u32 uid;
+    u32 fsuid;
     char argv0[256];
     char name[TEXT];
     char exe[PATH_TEXT];
     char cwd[PATH_TEXT];
+    char root[PATH_TEXT];
 };
 struct scratch { struct file_key key; u32 length; u32 pad; char text[TEXT]; };
 
@@ -94,8 +118,18 @@ BPF_RINGBUF_OUTPUT(events, LIMIT_EVENT_PAGES);
 BPF_ARRAY(stats, u64, STAT_SIZE);
 BPF_ARRAY(start_ns, u64, 1);
 BPF_ARRAY(start_level, u32, 1);
+BPF_ARRAY(start_mounts, u64, 1);
 BPF_ARRAY(start_root, u64, 1); /* the root's dentry and mount in one word: compared, never followed */
 BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
+#ifdef WITH_USES
+struct process_key { u32 nr; u32 pad; u64 ns; };
+BPF_TABLE("lru_hash", struct process_key, u64, members, 32768); /* threads, the dead too, to their thread group (its signal_struct) */
+BPF_PROG_ARRAY(tails, TAILS);
+#endif
+
+/* Under their own names bcc looks for these helpers among the kernel's symbols, once a call: that takes longer than compiling. */
+static int (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
+static int (*read_user_text)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user_str;
 
 #define TEXT_OF(x) #x
 #define STRING(x) TEXT_OF(x)
@@ -104,6 +138,26 @@ BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
 #define CTX(index) ({ u64 v_; asm volatile("%0 = *(u64 *)(%1 + 8 * " STRING(index) ")" : "=r"(v_) : "r"(ctx)); v_; })
 #define LOAD64(pointer, offset) ({ u64 v_; asm volatile("%0 = *(u64 *)(%1 + " STRING(offset) ")" : "=r"(v_) : "r"(pointer)); v_; })
 #define LOAD32(pointer, offset) ({ u64 v_; asm volatile("%0 = *(u32 *)(%1 + " STRING(offset) ")" : "=r"(v_) : "r"(pointer)); v_; })
+
+/* The arguments of a call, which the registers keep until its end. */
+#define ARGUMENTS(a, regs, abi)                                                                                                  \
+    do {                                                                                                                         \
+        if (abi == ABI_COMPAT) {                                                                                                 \
+            a[0] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_0) & 0xffffffff;                                                          \
+            a[1] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_1) & 0xffffffff;                                                          \
+            a[2] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_2) & 0xffffffff;                                                          \
+            a[3] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_3) & 0xffffffff;                                                          \
+            a[4] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_4) & 0xffffffff;                                                          \
+            a[5] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_5) & 0xffffffff;                                                          \
+        } else {                                                                                                                 \
+            a[0] = LOAD64(regs, OFFSET_ARGUMENT_0);                                                                              \
+            a[1] = LOAD64(regs, OFFSET_ARGUMENT_1);                                                                              \
+            a[2] = LOAD64(regs, OFFSET_ARGUMENT_2);                                                                              \
+            a[3] = LOAD64(regs, OFFSET_ARGUMENT_3);                                                                              \
+            a[4] = LOAD64(regs, OFFSET_ARGUMENT_4);                                                                              \
+            a[5] = LOAD64(regs, OFFSET_ARGUMENT_5);                                                                              \
+        }                                                                                                                        \
+    } while (0)
 
 /* The slow way, for pointers of which nothing is known. */
 static __always_inline u64 read64(u64 address)
@@ -150,7 +204,7 @@ static __always_inline void note_values(struct task_state *s, u32 abi, u64 numbe
     struct argument_key key = {.program = s->program, .abi = abi, .number = number};
     if (spec->pointer) {
         u64 word = 0;
-        if (bpf_probe_read_user(&word, sizeof(word), (void *)a[0]))
+        if (read_user(&word, sizeof(word), (void *)a[0]))
             return; /* the kernel will not be able to read it either: EFAULT */
         key.value[0] = word & spec->mask[0];
     } else {
@@ -183,6 +237,23 @@ static __always_inline void note_values(struct task_state *s, u32 abi, u64 numbe
     noted_new();
 }
 
+#ifdef WITH_USES
+/* A thread's numbers (struct pid, struct upid): its own, and those that the namespaces above know it by, down to the workload's first. */
+static __always_inline void note_member(u64 task, u32 start)
+{
+    u64 pid = read64(task + OFFSET_TASK_THREAD_PID), group = read64(task + OFFSET_TASK_SIGNAL);
+    u32 level = read32(pid + OFFSET_PID_LEVEL) & 31;
+    for (int i = 0; i < 4; i++) {
+        u64 place = pid + OFFSET_PID_NUMBERS + 16 * (u64)level;
+        struct process_key key = {.nr = read32(place), .ns = read64(place + 8)};
+        members.update(&key, &group);
+        if (level == 0 || level <= start)
+            break;
+        level--;
+    }
+}
+#endif
+
 int on_sys_enter(u64 *ctx)
 {
     struct task_struct *task = (void *)bpf_get_current_task_btf();
@@ -210,6 +281,11 @@ int on_sys_enter(u64 *ctx)
         start_ns.update(&zero, &ns);
         u32 level = read32(read64((u64)task + OFFSET_TASK_THREAD_PID) + OFFSET_PID_LEVEL);
         start_level.update(&zero, &level);
+        u64 mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
+        start_mounts.update(&zero, &mounts);
+#ifdef WITH_USES
+        note_member((u64)task, level);
+#endif
         u64 fs = read64((u64)task + OFFSET_TASK_FS);
         u64 root = read64(fs + OFFSET_FS_ROOT_DENTRY) ^ read64(fs + OFFSET_FS_ROOT_MNT);
         start_root.update(&zero, &root);
@@ -246,44 +322,25 @@ int on_sys_enter(u64 *ctx)
         __sync_fetch_and_add(&v->calls, 1);
         s->wanted = !v->ok;
     }
+    s->route = ROUTE_NONE;
     if (id >= NUMBERS)
         return 0;
     int index = abi * NUMBERS + id;
     struct spec *spec = specs.lookup(&index);
+    if (spec)
+        s->route = spec->route;
     if (spec && spec->count) {
         void *regs = (void *)CTX(0);
         u64 a[8] = {};
-        if (abi == ABI_COMPAT) {
-            a[0] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_0) & 0xffffffff;
-            a[1] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_1) & 0xffffffff;
-            a[2] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_2) & 0xffffffff;
-            a[3] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_3) & 0xffffffff;
-            a[4] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_4) & 0xffffffff;
-            a[5] = LOAD64(regs, OFFSET_COMPAT_ARGUMENT_5) & 0xffffffff;
-        } else {
-            a[0] = LOAD64(regs, OFFSET_ARGUMENT_0);
-            a[1] = LOAD64(regs, OFFSET_ARGUMENT_1);
-            a[2] = LOAD64(regs, OFFSET_ARGUMENT_2);
-            a[3] = LOAD64(regs, OFFSET_ARGUMENT_3);
-            a[4] = LOAD64(regs, OFFSET_ARGUMENT_4);
-            a[5] = LOAD64(regs, OFFSET_ARGUMENT_5);
-        }
+        ARGUMENTS(a, regs, abi);
         note_values(s, abi, id, spec, a);
     }
     return 0;
 }
 
-int on_sys_exit(u64 *ctx)
+static __always_inline void note_result(struct task_state *s, s64 result)
 {
-    struct task_struct *task = (void *)bpf_get_current_task_btf();
-    struct task_state *s = watched(task);
-    if (!s || !s->wanted || s->state < STATE_STARTING)
-        return 0;
-    s->wanted = 0;
-    s64 result = CTX(1);
     int program = s->caller;
-    if (result == -512 || result == -513 || result == -514 || result == -516)
-        return 0; /* ERESTART*: no result yet, the call is made again (include/linux/errno.h) */
     if (result >= 0 || result < -4095) {
         if (s->abi == ABI_NATIVE && s->number < NUMBERS) {
             struct program_state *p = programs.lookup(&program);
@@ -295,17 +352,49 @@ int on_sys_exit(u64 *ctx)
             if (v)
                 v->ok = 1;
         }
-        return 0;
+        return;
     }
     struct result_key key = {.program = program, .abi = s->abi, .number = s->number, .error = -result};
     u64 *known = results.lookup(&key);
     if (known) {
         __sync_fetch_and_add(known, 1);
-        return 0;
+        return;
     }
     u64 one = 1;
     if (results.update(&key, &one))
         add(LOST_RESULTS, 1);
+}
+
+#ifdef WITH_USES
+static __always_inline void go_on(u64 *ctx, struct task_state *s, u32 route, s64 result);
+#endif
+
+int on_sys_exit(u64 *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct task_state *s = watched(task);
+    if (!s || s->state < STATE_STARTING)
+        return 0;
+    u32 wanted = s->wanted, route = s->route;
+    if (!wanted && !route)
+        return 0;
+    s->wanted = s->route = 0;
+    s64 result = CTX(1);
+    if (result == -512 || result == -513 || result == -514 || result == -516)
+        return 0; /* ERESTART*: no result yet, the call is made again (include/linux/errno.h) */
+    if (wanted)
+        note_result(s, result);
+    if (!route || result == -14 || result == -38)
+        return 0; /* EFAULT, ENOSYS: nothing was looked at */
+    bool failed = result < 0 && result >= -4095;
+    if (route & ROUTE_FAILURES && !failed)
+        return 0;
+    route &= 0xff;
+    if (route == ROUTE_OPEN)
+        route = failed ? TAIL_TEXT : TAIL_DESCRIPTOR;
+#ifdef WITH_USES
+    go_on(ctx, s, route, result);
+#endif
     return 0;
 }
 
@@ -331,6 +420,11 @@ int on_fork(u64 *ctx)
         return 0;
     }
     add(STAT_LIVE, 1);
+#ifdef WITH_USES
+    int zero = 0;
+    u32 *level = start_level.lookup(&zero);
+    note_member((u64)child, level ? *level : 0);
+#endif
     u32 tid = number_of_thread((u64)child), one = 1;
     if (live.update(&tid, &one))
         add(LOST_TASKS, 1); /* recorded, but out of reach of --duration and of signals */
@@ -349,15 +443,13 @@ int on_exit(u64 *ctx)
     return 0;
 }
 
-/* Path components of a dentry from the leaf up to the process's root, each with its NUL; their length, 0 if it did not fit. */
-static __always_inline u32 walk(struct scratch *local, char *out, u64 dentry, u64 mnt, u64 root_dentry, u64 root_mnt)
+/* Path components of a dentry from the leaf up to the top of its mount namespace, each with its NUL; their length, 0 if it did not fit. */
+static __always_inline u32 walk(struct scratch *local, char *out, u64 dentry, u64 mnt)
 {
     /* The length lives in a map: an unknown number to the verifier, so that all turns of the loop look alike to it. */
     local->length = 0;
     for (int depth = 0; depth < 64; depth++) {
         u32 length = local->length;
-        if (dentry == root_dentry && mnt == root_mnt)
-            return length ? length : 1;
         u64 parent = read64(dentry + OFFSET_DENTRY_PARENT);
         u64 mount_root = read64(mnt + OFFSET_VFSMOUNT_ROOT);
         if (dentry == mount_root || dentry == parent) {
@@ -370,7 +462,7 @@ static __always_inline u32 walk(struct scratch *local, char *out, u64 dentry, u6
             }
             if (length)
                 return length; /* the top of the tree */
-            /* a file that is on no tree (memfd): its name is all there is */
+            /* a file that is on no tree (memfd): its name is all there is; of the top itself it is a slash */
             local->length = bpf_probe_read_kernel_str(out, 256, (void *)read64(dentry + OFFSET_DENTRY_NAME));
             return local->length;
         }
@@ -436,17 +528,26 @@ static __always_inline u32 program_of(u64 bprm, u64 task)
     e->truncated = 0;
     u64 *began_at = start_root.lookup(&zero);
     e->foreign = began_at && *began_at != (root_dentry ^ root_mnt);
-    e->cwd_length = 0;
-    e->exe_length = walk(local, e->exe, dentry, mnt, root_dentry, root_mnt);
+    u64 *mounts = start_mounts.lookup(&zero);
+    e->other_mounts = mounts && *mounts != read64(read64(task + OFFSET_TASK_NSPROXY) + OFFSET_NSPROXY_MNT_NS);
+    e->tid = e->tgid = number_of_thread(task); /* exec leaves the leader alone */
+    e->deleted = dentry != read64(mnt + OFFSET_VFSMOUNT_ROOT) && !read64(dentry + OFFSET_DENTRY_HASHED);
+    e->pseudo = read64(read64(inode + OFFSET_INODE_SB) + OFFSET_SB_FLAGS) >> 31 & 1; /* SB_NOUSER */
+    e->uid = read32(inode + OFFSET_INODE_UID);
+    e->fsuid = read32(read64(task + OFFSET_TASK_CRED) + OFFSET_CRED_FSUID);
+    e->cwd_length = e->root_length = 0;
+    e->exe_length = walk(local, e->exe, dentry, mnt);
     bpf_probe_read_kernel_str(e->name, TEXT, (void *)name);
     if (script && e->name[0] != '/')
-        e->cwd_length = walk(local, e->cwd, pwd, read64(fs + OFFSET_FS_PWD_MNT), root_dentry, root_mnt);
-    if (!e->exe_length || (script && e->name[0] != '/' && !e->cwd_length)) {
+        e->cwd_length = walk(local, e->cwd, pwd, read64(fs + OFFSET_FS_PWD_MNT));
+    if (e->foreign)
+        e->root_length = walk(local, e->root, root_dentry, root_mnt);
+    if (!e->exe_length || (script && e->name[0] != '/' && !e->cwd_length) || (e->foreign && !e->root_length)) {
         e->truncated = 1;
         add(LOST_PATHS, 1);
     }
     e->argv0[0] = 0;
-    bpf_probe_read_user_str(e->argv0, sizeof(e->argv0), (void *)read64(read64(task + OFFSET_TASK_MM) + OFFSET_MM_ARG_START));
+    read_user_text(e->argv0, sizeof(e->argv0), (void *)read64(read64(task + OFFSET_TASK_MM) + OFFSET_MM_ARG_START));
     events.ringbuf_submit(e, 0);
     return program;
 }

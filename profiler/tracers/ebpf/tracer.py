@@ -21,16 +21,18 @@ from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
 from profiler.kernel.arguments import recorded_names, spec_for
 from profiler.kernel.syscalls import number_of
+from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
-from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs, find_bcc
+from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, PAGES, Programs, find_bcc
 from profiler.tracers.ebpf.reader import ABI_ORDER, NUMBERS, SHARED, STARTING, STAT_LAST_NEW, STAT_LIVE, STAT_PROGRAMS, STATS, Reader
+from profiler.tracers.ebpf.uses import TAILS, Uses, specs
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, Ended, shell_status, spawn
 from profiler.tracers.recording import Recording
 from profiler.tracers.supervisor import Supervisor, note_survivors
 
 _ARMED = 1
-_TASK_STATE_BYTES = 88
+_TASK_STATE_BYTES = 96
 _LEARNING_SECONDS = 2.0
 _TICK_SECONDS = 0.1
 
@@ -77,7 +79,7 @@ class EbpfTracer:
         reason = self.unavailable()
         if reason is not None:
             raise TracerError(f"the ebpf tracer does not work here: {reason}")
-        programs = Programs(limits_with(options.limits))
+        programs = Programs(limits_with(options.limits), uses=options.files)
         try:
             return _Run(programs, workload, options, recording).run()
         finally:
@@ -90,8 +92,8 @@ def limits_with(given: Mapping[str, int]) -> dict[str, int]:
     for name, size in given.items():
         if name not in limits:
             raise InputError(f"no limit is named {name!a}; there are: {', '.join(limits)}")
-        if name == "events" and size & (size - 1):
-            raise InputError("the limit events is in pages and must be a power of two")
+        if name in PAGES and size & (size - 1):
+            raise InputError(f"the limit {name} is in pages and must be a power of two")
         # two program numbers have a meaning of their own
         limits[name] = max(size, 3) if name == "programs" else size
     return limits
@@ -104,6 +106,7 @@ class _Run:
         self.options = options
         self.recording = recording
         self.reader = Reader(programs, recording)
+        self.uses = Uses(programs, recording, self.reader) if options.files else None
         self.read_at = 0.0
 
     def run(self) -> int:
@@ -111,6 +114,8 @@ class _Run:
         self._attach()
         ring = self.programs.table("events")
         ring.open_ring_buffer(self.reader.on_event)
+        if self.uses is not None:
+            self.programs.table("paths").open_ring_buffer(self.uses.on_event)
         with Supervisor(self._live, self.options.duration) as supervisor, self._guard():
             child = spawn(self.workload)
             try:
@@ -131,6 +136,8 @@ class _Run:
             self._missed(function)
         self._missed("on_cap_tracepoint")
         self.reader.collect()
+        if self.uses is not None:
+            self.uses.collect()
         return shell_status(status)
 
     # -- before ----------------------------------------------------------------------------------------------------
@@ -139,6 +146,10 @@ class _Run:
         programs = self.programs
         stats = programs.table("stats")
         stats[ctypes.c_int(STAT_PROGRAMS)] = ctypes.c_uint64(SHARED + 1)
+        if self.uses is not None:
+            for function, index in TAILS:
+                programs.add_tail(function, index, "sys_exit")
+            self.recording.features.append(FILES_FEATURE)
         for function, tracepoint in TRACEPOINTS:
             programs.attach_tracepoint(function, tracepoint)
         reasons = []
@@ -155,17 +166,21 @@ class _Run:
         self.recording.features.append("results:until-first-success")
 
     def _fill_specs(self) -> None:
-        specs = self.programs.table("specs")
+        table = self.programs.table("specs")
         for index, abi in enumerate(ABI_ORDER[native_abi()]):
-            for name in recorded_names():
+            used = specs(abi) if self.uses is not None else {}
+            for name in recorded_names() | used.keys():
                 number, spec = number_of(abi, name), spec_for(name, abi)
-                if number is None or spec is None or number >= NUMBERS:
+                if number is None or number >= NUMBERS:
                     continue
-                row = specs.Leaf()
-                row.count, row.pointer = len(spec.fields), int(spec.pointer)
-                for position, (argument, mask) in enumerate(zip(spec.positions, spec.masks, strict=True)):
-                    row.position[position], row.mask[position] = argument, mask
-                specs[ctypes.c_int(index * NUMBERS + number)] = row
+                row = table.Leaf()
+                if spec is not None:
+                    row.count, row.pointer = len(spec.fields), int(spec.pointer)
+                    for position, (argument, mask) in enumerate(zip(spec.positions, spec.masks, strict=True)):
+                        row.position[position], row.mask[position] = argument, mask
+                if name in used:
+                    used[name].fill(row)
+                table[ctypes.c_int(index * NUMBERS + number)] = row
 
     def _arm(self, child: Child) -> None:
         """Mark the waiting child. A task storage is addressed by a pidfd from user space (Linux 5.11)."""
@@ -187,17 +202,20 @@ class _Run:
         """Until the last watched thread has ended; returns the main process's wait status."""
         status: int | None = None
         pidfd = os.pidfd_open(child.pid)
-        ring = self.programs.map_fd("events")
+        rings = {self.programs.map_fd(name) for name in (PAGES if self.uses is not None else ("events",))}
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
-        poller.register(ring, select.POLLIN)
+        for ring in rings:
+            poller.register(ring, select.POLLIN)
         stats = self.programs.table("stats")
         noted_at = 0.0
+        busy = False
         try:
             while True:
-                events = dict(poller.poll(_TICK_SECONDS * 1000))
-                if ring in events:
+                events = dict(poller.poll(0 if busy else _TICK_SECONDS * 1000))
+                if rings & events.keys():
                     self.programs.bpf.ring_buffer_consume()
+                busy = self.uses is not None and self.uses.resolve()
                 if status is None and pidfd in events:
                     _, status = os.waitpid(child.pid, 0)
                     poller.unregister(pidfd)
@@ -219,7 +237,7 @@ class _Run:
         quiet = (time.monotonic_ns() - last) / 1e9 if last else 0.0
         if last:
             self.recording.last_new = max(0.0, self.recording.elapsed() - quiet)
-        learning = quiet < _LEARNING_SECONDS
+        learning = self.uses is not None or quiet < _LEARNING_SECONDS  # uses are seen at calls' ends
         if learning != self.programs.attached("on_sys_exit"):
             if learning and not self.recording.losses["results"]:
                 try:

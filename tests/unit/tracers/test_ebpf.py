@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 
 from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
-from profiler.tracers.ebpf import loader, reader, tracer
+from profiler.tracers.ebpf import loader, reader, tracer, uses
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF, KernelTypes
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, definitions
 from profiler.tracers.ebpf.reader import STATS, path_of
 from profiler.tracers.ebpf.tracer import limits_with
 
-SOURCE = (Path(loader.__file__).parent / "recorder.bpf.c").read_text()
+HERE = Path(loader.__file__).parent
+SOURCE = (HERE / "recorder.bpf.c").read_text()
+USES = (HERE / "uses.bpf.c").read_text()
 needs_btf = pytest.mark.skipif(not os.path.exists("/sys/kernel/btf/vmlinux"), reason="this kernel has no type data")
 
 
@@ -107,12 +109,13 @@ def test_find(types: KernelTypes) -> None:
 def test_every_definition(types: KernelTypes) -> None:
     """What the source leaves open is defined, and nothing that it does not use."""
     values = definitions(types, DEFAULT_LIMITS)
-    used = set(re.findall(r"\b(?:OFFSET|NR|LIMIT)_[A-Z0-9_]+\b", SOURCE))
+    used = set(re.findall(r"\b(?:OFFSET|NR|LIMIT)_[A-Z0-9_]+\b", SOURCE + USES))
     assert used <= set(values)
     assert {name for name in values if name.startswith(("OFFSET_", "NR_", "LIMIT_"))} <= used
     assert all(0 <= value < 1 << 32 for value in values.values())
     assert values["LIMIT_TASKS"] == DEFAULT_LIMITS["tasks"]
     assert values["LIMIT_EVENT_PAGES"] == DEFAULT_LIMITS["events"]
+    assert values["LIMIT_PATH_PAGES"] == DEFAULT_LIMITS["paths"]
 
 
 @needs_btf
@@ -147,7 +150,7 @@ def test_definitions_for_aarch64(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values["NR_SETGID"] == 144
     assert values["COMPAT_BIT"] == 1 << 22
     assert "X32_BIT" not in values
-    used = set(re.findall(r"\b(?:OFFSET|NR|LIMIT)_[A-Z0-9_]+\b", SOURCE))
+    used = set(re.findall(r"\b(?:OFFSET|NR|LIMIT)_[A-Z0-9_]+\b", SOURCE + USES))
     assert used <= set(values)
 
 
@@ -172,11 +175,47 @@ def test_sizes_are_those_of_the_source() -> None:
     assert defined("NUMBERS") == reader.NUMBERS
     assert defined("ABI_VALUES_MAX") == reader._VALUES_MAX_IN_KERNEL
     text = defined("TEXT")
-    fields = {name: getattr(reader._Event, name).size for name in ("name", "exe", "cwd", "argv0")}
-    assert fields == {"name": text, "exe": 2 * text, "cwd": 2 * text, "argv0": 256}
+    fields = {name: getattr(reader._Event, name).size for name in ("name", "exe", "cwd", "root", "argv0")}
+    assert fields == {"name": text, "exe": text + 256, "cwd": text + 256, "root": text + 256, "argv0": 256}
     match = re.search(r"struct event \{(.*?)\n\}", SOURCE, re.DOTALL)
     assert match
     assert re.findall(r"(\w+)(?:\[\w+\])?;", match[1]) == [field[0] for field in reader._Event._fields_]
+
+
+def enumeration(first: str) -> list[str]:
+    """Names of the enum of recorder.bpf.c that begins with ``first``."""
+    match = re.search(rf"enum \{{\s*({first}\b.*?)\}}", SOURCE, re.DOTALL)
+    assert match
+    return re.findall(r"[A-Z_]+", match[1])
+
+
+def test_routes_and_conditions_are_in_the_order_of_the_source() -> None:
+    names = [re.sub(r"^(ROUTE|TAIL)_", "", name).lower() for name in enumeration("ROUTE_NONE")]
+    assert names == [*uses.ROUTES, "tails"]
+    assert [name.removeprefix("ONLY_").lower() for name in enumeration("ONLY_ALL")] == list(uses.CONDITIONS)
+    assert {function for function, _ in uses.TAILS} == set(re.findall(r"^int (on_\w+)\(", USES, re.MULTILINE))
+    assert f"#define ROUTE_FAILURES {uses.FAILURES:#x}" in SOURCE
+    assert f"#define NONE {uses.NONE} " in USES
+
+
+def test_layout_of_events(tmp_path: Path) -> None:
+    """What is unpacked is what the kernel packs: structures of the same size, all members counted."""
+    (tmp_path / "x.c").write_text(
+        "typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; typedef unsigned long long u64;\n"
+        + "#define TEXTS 3\n#define PIECES 4\n"
+        + "\n".join(
+            found[0]
+            for name in ("use_key", "use_value", "contact_key", "socket_key", "use_event")
+            if (found := re.search(rf"^struct {name} \{{.*?\}};", USES, re.DOTALL | re.MULTILINE))
+        )
+        + f"\nint a[sizeof(struct use_event) == {uses._HEAD.size} ? 1 : -1];"
+        + f"\nint b[sizeof(struct use_key) == {uses._KEY.size} ? 1 : -1];"
+        + f"\nint c[sizeof(struct use_value) == {uses._VALUE.size} ? 1 : -1];"
+        + f"\nint d[sizeof(struct socket_key) == {uses._SOCKET.size} ? 1 : -1];"
+        + f"\nint e[sizeof(struct contact_key) == {uses._CONTACT.size} ? 1 : -1];\n"
+    )
+    done = subprocess.run(["gcc", "-fsyntax-only", tmp_path / "x.c"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_state_fits(tmp_path: Path) -> None:
@@ -204,7 +243,9 @@ def test_limits() -> None:
     assert before == DEFAULT_LIMITS
 
 
-@pytest.mark.parametrize("given_limits", [{"nonsense": 1}, {"": 1}, {"TASKS": 1}, {"events": 3}, {"events": 1000}, {"\x1b[2J": 1}])
+@pytest.mark.parametrize(
+    "given_limits", [{"nonsense": 1}, {"": 1}, {"TASKS": 1}, {"events": 3}, {"events": 1000}, {"paths": 3}, {"\x1b[2J": 1}]
+)
 def test_bad_limits(given_limits: dict[str, int]) -> None:
     with pytest.raises(InputError) as caught:
         limits_with(given_limits)

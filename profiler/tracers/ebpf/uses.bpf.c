@@ -1,0 +1,753 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * What a watched workload uses besides system calls: files, sockets, other processes, mounts. Follows recorder.bpf.c, in one text.
+ *
+ * All of it is taken at a call's exit, by programs that on_sys_exit goes on to (tail calls: each is checked and limited on
+ * its own). A use is counted in a map; only the first of its sort is sent as an event, with the names that user space needs:
+ * the path of a file by its directory entries, or the text of a path argument with the path of the directory it starts from.
+ */
+
+struct use_key { u64 hash; u32 program; u32 call; u32 flags; u32 detail; };
+struct use_value { u64 count; u64 first; u64 last; };
+
+/* `detail` of a key, and `facts` of an event, which adds what the lower half says of each of its paths */
+#define DETAIL_ERROR 0xfff
+#define DETAIL_KIND_SHIFT 12  /* file type of the mode, 4 bits */
+#define DETAIL_OWN (1 << 16)
+#define DETAIL_OTHERS (1 << 17)
+#define DETAIL_PSEUDO (1 << 18)  /* on a mount that no path leads to: a memfd */
+#define DETAIL_WHOSE_SHIFT 19 /* 2 bits: 0 not below /proc/PID, else enum whom */
+
+enum { WHOM_NONE, WHOM_SELF, WHOM_WORKLOAD, WHOM_OUTSIDE };
+enum { FACT_DELETED = 1, FACT_DETACHED = 2, FACT_PIECE_BITS = 2, FACT_OTHER_ROOT = 1 << 8, FACT_OTHER_MOUNTS = 1 << 9, FACT_DESCRIPTOR = 1 << 10 };
+
+#define TEXTS 3
+#define PIECES 4 /* paths of an event: the file, or where each text starts; the last is the process's root if it is not the workload's */
+#define DATA_MASK 0x7fff
+struct use_event {
+    struct use_key key;
+    u64 root;
+    u32 mode;
+    u32 facts;
+    u32 fsuid;
+    u32 tgid, tid;          /* in the pid namespace that the workload began in */
+    u32 own_tgid, own_tid;  /* in the thread's own */
+    u32 text_length[TEXTS];
+    u32 path_length[PIECES];
+    u32 kind, uid; /* of a file that is gone when the call ends: its type (4 bits, 0 if not known) and owner */
+};
+struct work {
+    struct use_event e;
+    char data[DATA_MASK + 1 + TEXT + 256];
+    u64 length;
+    u64 piece;
+    u64 start[PIECES];
+    u64 dentry[PIECES];
+    u64 mnt[PIECES];
+    u64 at_dentry, at_mnt, at_names;
+    u64 mount_root, mount_point, mount_above; /* of the mount on the way */
+    u64 a[8]; /* the call's arguments */
+    s64 result;
+    u32 spec, pad;
+    u64 text_length[TEXTS];
+    u64 name[32], zero[32];
+    char block[DENTRY_SPAN];
+    u64 text[TEXTS][TEXT / 8];
+};
+
+struct contact_key { u32 program; u32 call; u32 number; u16 whom; u16 error; };
+struct socket_key { u32 program; u32 call; u16 family; u16 type; u32 protocol; u32 port; u32 error; };
+
+BPF_TABLE("hash", struct use_key, struct use_value, uses, LIMIT_FILES);
+BPF_TABLE("hash", struct socket_key, struct use_value, sockets, LIMIT_SOCKETS);
+BPF_TABLE("hash", struct contact_key, struct use_value, contacts, LIMIT_PROCESSES);
+BPF_TABLE("lru_hash", u32, u64, links, 4096); /* last components of symbolic links that the workload made */
+BPF_ARRAY(generation, u64, 1);
+BPF_RINGBUF_OUTPUT(paths, LIMIT_PATH_PAGES);
+BPF_ARRAY(works, struct work, PROCESSORS); /* one for each: larger than the kernel's own per-processor arrays hold */
+
+/* Parts of kernel structures, each read at once */
+#define OF32(block, part) (*(u32 *)((block) + (part)))
+#define OF64(block, part) (*(u64 *)((block) + (part)))
+#define READ(block, address) bpf_probe_read_kernel(block, sizeof(block), (void *)(address))
+#define KEEP(value) asm volatile("" : "+r"(value)) /* the compiler knows too much for the verifier's taste */
+
+static __always_inline u64 mix(u64 hash, u64 word)
+{
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
+    return hash ^ hash >> 32;
+}
+
+/* The first `left` bytes of a word. Without a branch: the verifier would go both ways at each. */
+static __always_inline u64 mix_tail(u64 hash, u64 word, s64 left)
+{
+    s64 whole = 7 - left, none = left;
+    KEEP(whole);
+    KEEP(none);
+    whole >>= 63;
+    none >>= 63;
+    KEEP(whole);
+    KEEP(none);
+    return mix(hash, word & (whole | (((1ull << (8 * (left & 7))) - 1) & ~none)));
+}
+
+static __always_inline bool failed(s64 result)
+{
+    return result < 0 && result >= -4095;
+}
+
+static __always_inline struct work *this_work(void)
+{
+    int processor = bpf_get_smp_processor_id();
+    return works.lookup(&processor);
+}
+
+struct use_in { struct task_struct *task; struct task_state *s; struct spec *spec; struct work *w; s64 result; };
+
+/* The call that has just ended, as on_sys_exit left it; false if there is nothing to say of it. */
+static __always_inline bool use_in(struct use_in *in)
+{
+    in->task = (void *)bpf_get_current_task_btf();
+    in->s = watched(in->task);
+    in->w = this_work();
+    if (!in->s || !in->w)
+        return false;
+    int index = in->w->spec;
+    in->spec = specs.lookup(&index);
+    in->result = in->w->result;
+    return in->spec;
+}
+
+/* From on_sys_exit: to the program that looks at what the call used. */
+static __always_inline void go_on(u64 *ctx, struct task_state *s, u32 route, s64 result)
+{
+    struct work *w = this_work();
+    if (!w)
+        return;
+    void *regs = (void *)CTX(0);
+    ARGUMENTS(w->a, regs, s->abi);
+    w->result = result;
+    w->spec = s->abi * NUMBERS + s->number;
+    w->length = w->piece = w->at_dentry = 0;
+    w->dentry[0] = w->dentry[1] = w->dentry[2] = w->dentry[3] = 0;
+    w->start[0] = w->start[1] = w->start[2] = w->start[3] = 0;
+    w->text_length[0] = w->text_length[1] = w->text_length[2] = 0;
+    struct use_key key = {.program = s->caller, .call = s->abi << 16 | s->number};
+    key.detail = failed(result) ? -result & DETAIL_ERROR : 0;
+    struct use_event fresh = {.key = key};
+    w->e = fresh;
+    tails.call(ctx, route);
+}
+
+#define ARGUMENT(w, position) ((w)->a[(position) & 7])
+#define NONE 7 /* no such argument */
+
+static __always_inline u64 file_of(struct task_struct *task, u32 fd)
+{
+    u64 table = LOAD64(LOAD64(task, OFFSET_TASK_FILES), OFFSET_FILES_TABLE);
+    if (fd >= LOAD32(table, OFFSET_TABLE_MAX))
+        return 0;
+    return read64(LOAD64(table, OFFSET_TABLE_FD) + 8 * (u64)fd);
+}
+
+static __always_inline u32 fsuid_of(struct task_struct *task)
+{
+    return LOAD32(LOAD64(task, OFFSET_TASK_CRED), OFFSET_CRED_FSUID);
+}
+
+static __always_inline void read_mount(struct work *w, u64 mnt)
+{
+    char block[MOUNT_SPAN] __attribute__((aligned(8)));
+    READ(block, mnt - OFFSET_MOUNT_MNT + MOUNT_START);
+    w->mount_root = OF64(block, MOUNT_ROOT);
+    w->mount_point = OF64(block, MOUNT_POINT);
+    w->mount_above = OF64(block, MOUNT_ABOVE);
+}
+
+/* Whether a mount with nothing above it is on no tree of a mount namespace (is_mounted() and is_anon_ns() of fs/mount.h). */
+static __always_inline bool on_no_tree(struct task_struct *task, u64 mnt)
+{
+    u64 ns = read64(mnt - OFFSET_MOUNT_MNT + OFFSET_MOUNT_NS);
+    if (ns == LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS))
+        return false;
+    return !ns || ns >= (u64)-4095 || !read64(ns + OFFSET_MNT_NS_ID);
+}
+
+/* What an event says of the thread, and the thread's root as its last path if it is not the one that the workload began with. */
+static __always_inline void describe(struct task_struct *task, struct work *w)
+{
+    int zero = 0;
+    w->e.fsuid = fsuid_of(task);
+    u32 *level = start_level.lookup(&zero);
+    u64 at = level ? *level & 31 : 0;
+    u64 pid = LOAD64(task, OFFSET_TASK_THREAD_PID);
+    u64 group = read64(LOAD64(task, OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_PIDS + 8); /* PIDTYPE_TGID */
+    u64 own = read32(pid + OFFSET_PID_LEVEL) & 31;
+    w->e.tid = read32(pid + OFFSET_PID_NUMBERS + 16 * at);
+    w->e.tgid = read32(group + OFFSET_PID_NUMBERS + 16 * at);
+    w->e.own_tid = read32(pid + OFFSET_PID_NUMBERS + 16 * own);
+    w->e.own_tgid = read32(group + OFFSET_PID_NUMBERS + 16 * own);
+    u64 fs = LOAD64(task, OFFSET_TASK_FS);
+    u64 dentry = read64(fs + OFFSET_FS_ROOT_DENTRY), mnt = read64(fs + OFFSET_FS_ROOT_MNT);
+    w->e.root = dentry ^ mnt;
+    u64 *began = start_root.lookup(&zero);
+    if (began && *began != w->e.root) {
+        w->e.facts |= FACT_OTHER_ROOT;
+        w->dentry[PIECES - 1] = dentry;
+        w->mnt[PIECES - 1] = mnt;
+    }
+    u64 *mounts = start_mounts.lookup(&zero);
+    if (mounts && *mounts != LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS))
+        w->e.facts |= FACT_OTHER_MOUNTS;
+}
+
+/* Members of the workload are known by their numbers in the pid namespace that it began in, and in their own. */
+static __always_inline u32 whom_of(struct task_struct *task, struct process_key *key)
+{
+    u64 *group = members.lookup(key);
+    if (!group)
+        return WHOM_OUTSIDE;
+    return *group == LOAD64(task, OFFSET_TASK_SIGNAL) ? WHOM_SELF : WHOM_WORKLOAD;
+}
+
+/* A number as the thread itself uses it. */
+static __always_inline u32 whom_of_number(struct task_struct *task, u32 number)
+{
+    u64 pid = LOAD64(task, OFFSET_TASK_THREAD_PID);
+    struct process_key key = {.nr = number};
+    key.ns = read64(pid + OFFSET_PID_NUMBERS + 16 * (u64)(read32(pid + OFFSET_PID_LEVEL) & 31) + 8);
+    return whom_of(task, &key);
+}
+
+static __always_inline u32 whom_of_pid(struct task_struct *task, u64 pid)
+{
+    struct process_key key = {};
+    u64 place = pid + OFFSET_PID_NUMBERS + 16 * (u64)(read32(pid + OFFSET_PID_LEVEL) & 31);
+    key.nr = read32(place);
+    key.ns = read64(place + 8);
+    return whom_of(task, &key);
+}
+
+/* The file is what a descriptor leads to: after a successful open, or for calls that take one. */
+int on_descriptor(u64 *ctx)
+{
+    struct use_in in;
+    if (!use_in(&in))
+        return 0;
+    struct work *w = in.w;
+    u32 only = in.spec->only;
+    u64 flags = 0;
+    if (only == ONLY_EXECUTABLE && (!(w->a[2] & 4) || w->a[3] & 0x20))
+        return 0; /* PROT_EXEC, MAP_ANONYMOUS */
+    if (only == ONLY_FLOCK && !(w->a[1] & 3))
+        return 0; /* LOCK_SH, LOCK_EX */
+    if (only == ONLY_FCNTL_LOCK) {
+        u32 command = w->a[1];
+        if (command != 6 && command != 7 && command != 37 && command != 38 && (!(w->e.key.call >> 16) || command < 13 || command > 14))
+            return 0; /* F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW; F_SETLK64, F_SETLKW64 of 32-bit ABIs */
+        u16 type = 2;
+        read_user(&type, sizeof(type), (void *)w->a[2]);
+        if (type == 2)
+            return 0; /* F_UNLCK */
+    }
+    if (only == ONLY_HOW)
+        read_user(&flags, sizeof(flags), (void *)w->a[2]);
+    else if (in.spec->route == ROUTE_OPEN && in.spec->flags != NONE)
+        flags = ARGUMENT(w, in.spec->flags);
+    w->e.key.flags = flags & in.spec->flags_mask;
+    u32 fd = in.spec->fd == NONE ? in.result : ARGUMENT(w, in.spec->fd);
+    u64 dentry, mnt, inode;
+    if (fd == (u32)-100) { /* AT_FDCWD */
+        u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
+        dentry = read64(fs + OFFSET_FS_PWD_DENTRY);
+        mnt = read64(fs + OFFSET_FS_PWD_MNT);
+        inode = read64(dentry + OFFSET_DENTRY_INODE);
+    } else {
+        u64 file = file_of(in.task, fd);
+        if (!file) {
+            if (in.spec->fd == NONE)
+                add(LOST_PATHS, 1); /* another thread closed it already */
+            return 0;
+        }
+        char block[FILE_SPAN] __attribute__((aligned(8)));
+        READ(block, file + FILE_START);
+        if (OF32(block, FILE_MODE) & 0x4000 && in.spec->route == ROUTE_OPEN)
+            return 0; /* FMODE_PATH: opened for no use */
+        dentry = OF64(block, FILE_DENTRY);
+        mnt = OF64(block, FILE_MNT);
+        inode = OF64(block, FILE_INODE);
+    }
+    char of_inode[INODE_SPAN] __attribute__((aligned(8)));
+    READ(of_inode, inode + INODE_START);
+    char of_super[SUPER_SPAN] __attribute__((aligned(8)));
+    READ(of_super, OF64(of_inode, INODE_SUPER) + SUPER_START);
+    u64 magic = OF64(of_super, SUPER_MAGIC);
+    u32 detail = (OF32(of_inode, INODE_MODE) >> 12 & 15) << DETAIL_KIND_SHIFT;
+    if (OF64(of_super, SUPER_FLAGS) & 1ul << 31) { /* SB_NOUSER: pipes, sockets, memfd (tmpfs, hugetlbfs) */
+        if (magic != 0x01021994 && magic != 0x958458f6)
+            return 0;
+        detail |= DETAIL_PSEUDO;
+    }
+    detail |= OF32(of_inode, INODE_UID) == fsuid_of(in.task) ? DETAIL_OWN : DETAIL_OTHERS;
+    if (magic == 0x9fa0) { /* PROC_SUPER_MAGIC */
+        u64 pid = read64(inode - OFFSET_PROC_VFS_INODE + OFFSET_PROC_PID);
+        if (pid)
+            detail |= whom_of_pid(in.task, pid) << DETAIL_WHOSE_SHIFT;
+    }
+    w->e.key.detail |= detail;
+    w->e.facts = FACT_DESCRIPTOR;
+    w->dentry[0] = dentry;
+    w->mnt[0] = mnt;
+    tails.call(ctx, TAIL_COUNT);
+    return 0;
+}
+
+/* The file is named by the text of an argument. */
+int on_text(u64 *ctx)
+{
+    struct use_in in;
+    if (!use_in(&in))
+        return 0;
+    struct work *w = in.w;
+    u64 flags = 0;
+    if (in.spec->only == ONLY_HOW)
+        read_user(&flags, sizeof(flags), (void *)w->a[2]);
+    else if (in.spec->flags != NONE)
+        flags = ARGUMENT(w, in.spec->flags);
+    w->e.key.flags = flags & in.spec->flags_mask;
+    w->e.mode = in.spec->mode == NONE ? 0 : ARGUMENT(w, in.spec->mode) & 0170000; /* S_IFMT */
+    u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
+    if (in.result == -36)
+        return 0; /* ENAMETOOLONG: no such file can be */
+    if (in.spec->only == ONLY_CHROOT && !failed(in.result)) {
+        w->dentry[0] = read64(fs + OFFSET_FS_ROOT_DENTRY);
+        w->mnt[0] = read64(fs + OFFSET_FS_ROOT_MNT);
+        tails.call(ctx, TAIL_COUNT);
+        return 0;
+    }
+    for (int i = 0; i < TEXTS; i++) {
+        u32 position = in.spec->path[i];
+        if (position == NONE)
+            continue;
+        u64 pointer = ARGUMENT(w, position);
+        bool optional = in.spec->optional >> i & 1;
+        if (!pointer && i == 0 && in.spec->fd != NONE)
+            tails.call(ctx, TAIL_DESCRIPTOR);
+        if (!pointer && optional)
+            continue;
+        s64 length = read_user_text(w->text[i], TEXT, (void *)pointer);
+        if (length < 0) {
+            if (optional)
+                continue;
+            add(LOST_PATHS, 1);
+            return 0;
+        }
+        w->text_length[i] = length;
+        if (in.spec->plain >> i & 1)
+            continue;
+        if (length <= 1) {
+            if (i == 0 && in.spec->fd != NONE && (in.spec->flags == NONE || flags & 0x1000)) /* AT_EMPTY_PATH */
+                tails.call(ctx, TAIL_DESCRIPTOR);
+            if (!optional)
+                return 0;
+        }
+        if ((u8)w->text[i][0] == '/')
+            continue;
+        int at = in.spec->at[i] == NONE ? -100 : (int)ARGUMENT(w, in.spec->at[i]);
+        u64 path = at == -100 ? fs + OFFSET_FS_PWD_MNT : file_of(in.task, at) + OFFSET_FILE_MNT;
+        u64 where[2] = {};
+        READ(where, path);
+        if (!where[1])
+            return 0; /* no such descriptor */
+        w->mnt[i] = where[0];
+        w->dentry[i] = where[1];
+    }
+    tails.call(ctx, TAIL_COUNT);
+    return 0;
+}
+
+/* The last component of a text; of a long one its end. */
+static __always_inline u32 last_name(struct work *w, u64 length)
+{
+    u64 word = 0, name = 0;
+    u64 at = length > 9 ? length - 9 : 0;
+    KEEP(at);
+    if (at > TEXT - 16)
+        return 0;
+    bpf_probe_read_kernel(&word, sizeof(word), (char *)w->text[0] + at);
+    for (int i = 0; i < 8; i++) {
+        u64 byte = word >> (8 * i) & 255;
+        if (!byte)
+            break;
+        name = byte == '/' ? 0 : name << 8 | byte;
+    }
+    return mix(HASH_SEED, name) >> 32;
+}
+
+/* Is this use the first of its sort? No inode number and no address is in a path's hash: a file that is made again and again stays one. */
+#define CHAIN_TURNS 32
+int on_count(u64 *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct work *w = this_work();
+    if (!w)
+        return 0;
+    u64 hash = mix(HASH_SEED, w->e.mode);
+    if (!(w->e.facts & FACT_DESCRIPTOR)) {
+        int zero = 0;
+        u64 fs = LOAD64(task, OFFSET_TASK_FS);
+        hash = mix(hash, read64(fs + OFFSET_FS_ROOT_DENTRY) ^ read64(fs + OFFSET_FS_ROOT_MNT));
+        hash = mix(hash, read64(LOAD64(task, OFFSET_TASK_NSPROXY) + OFFSET_NSPROXY_MNT_NS));
+        u64 *turn = generation.lookup(&zero);
+        hash = mix(hash, turn ? *turn : 0);
+        for (int i = 0; i < TEXTS; i++) {
+            u64 length = w->text_length[i];
+            hash = mix(hash, length);
+            for (u32 word = 0; word < TEXT / 8 && 8 * word < length; word++)
+                hash = mix_tail(hash, w->text[i][word], length - 8 * word);
+        }
+    }
+    w->e.key.hash = hash;
+    u32 turn;
+    for (turn = 0; turn < CHAIN_TURNS; turn++) {
+        u64 piece = w->piece, dentry = w->at_dentry, mnt = w->at_mnt;
+        if (piece >= TEXTS)
+            break;
+        if (!dentry) {
+            dentry = w->dentry[piece];
+            if (!dentry) {
+                w->piece = piece + 1;
+                continue;
+            }
+            w->at_mnt = mnt = w->mnt[piece];
+            w->at_names = 0;
+            read_mount(w, mnt);
+        }
+        u32 facts = 0;
+        bool top = dentry == w->mount_root;
+        if (top && w->mount_above != mnt - OFFSET_MOUNT_MNT) {
+            w->at_dentry = w->mount_point;
+            w->at_mnt = mnt = w->mount_above + OFFSET_MOUNT_MNT;
+            w->at_names = 1;
+            read_mount(w, mnt);
+            continue;
+        }
+        if (top) {
+            if (on_no_tree(task, mnt))
+                facts = FACT_DETACHED;
+        } else {
+            char *block = w->block;
+            READ(w->block, dentry + DENTRY_START);
+            u64 parent = OF64(block, DENTRY_PARENT), name = OF64(block, DENTRY_NAME);
+            u32 length = OF32(block, DENTRY_LENGTH);
+            hash = mix(w->e.key.hash, length);
+            if (name == dentry + OFFSET_DENTRY_INLINE) {
+#pragma unroll
+                for (int i = 0; i < 5; i++)
+                    hash = mix_tail(hash, OF64(block, DENTRY_INLINE + 8 * i), (s64)length - 8 * i);
+            } else {
+                READ(w->name, w->zero);
+                bpf_probe_read_kernel_str(w->name, sizeof(w->name), (void *)name);
+#pragma clang loop unroll(disable)
+                for (int i = 0; i < 32; i++)
+                    hash = mix(hash, w->name[i]);
+            }
+            w->e.key.hash = hash;
+            top = parent == dentry;
+            facts = top ? FACT_DETACHED : w->at_names || OF64(block, DENTRY_HASHED) ? 0 : FACT_DELETED;
+            w->at_names = 1;
+            w->at_dentry = parent;
+        }
+        w->e.facts |= facts << (FACT_PIECE_BITS * piece);
+        if (top) {
+            w->e.key.hash = mix(w->e.key.hash, piece);
+            w->at_dentry = 0;
+            w->piece = piece + 1;
+        }
+    }
+    w->e.key.hash = mix(w->e.key.hash, w->e.facts);
+    if (w->piece < TEXTS)
+        w->e.key.hash = mix(w->e.key.hash, w->at_dentry); /* a long way up: what is left is told by its directory */
+    w->piece = 0;
+    struct use_key key = w->e.key;
+    u64 now = bpf_ktime_get_ns();
+    struct use_value *v = uses.lookup(&key);
+    if (v) {
+        __sync_fetch_and_add(&v->count, 1);
+        v->last = now;
+        if (!(w->e.facts & FACT_DESCRIPTOR))
+            tails.call(ctx, TAIL_NAMES);
+        return 0;
+    }
+    struct use_value fresh = {.count = 1, .first = now, .last = now};
+    if (uses.update(&key, &fresh)) {
+        add(LOST_FILES, 1);
+        return 0;
+    }
+    noted_new();
+    describe(task, w);
+    for (int i = 0; i < TEXTS; i++) {
+        u64 length = w->text_length[i], at = w->length & DATA_MASK;
+        KEEP(length);
+        if (length == 0 || length > TEXT)
+            continue;
+        w->e.text_length[i] = length;
+        bpf_probe_read_kernel(w->data + at, length, w->text[i]);
+        w->length = at + length;
+    }
+    tails.call(ctx, TAIL_WALK);
+    return 0;
+}
+
+/* What is now found under a text may be another file than before: then all texts count as new. */
+int on_names(u64 *ctx)
+{
+    struct use_in in;
+    if (!use_in(&in) || failed(in.result))
+        return 0;
+    struct work *w = in.w;
+    int zero = 0;
+    u32 only = in.spec->only;
+    u64 *turn = generation.lookup(&zero), one = 1;
+    if (!turn || only < ONLY_SYMLINK || only > ONLY_MOUNT)
+        return 0;
+    u32 name = 0;
+    if (only == ONLY_SYMLINK || only == ONLY_NAMES) {
+        s64 length = read_user_text(w->text[0], TEXT, (void *)ARGUMENT(w, in.spec->path[0]));
+        name = last_name(w, length);
+    }
+    if (only == ONLY_SYMLINK)
+        links.update(&name, &one);
+    if (only == ONLY_NAMES) {
+        if (!links.lookup(&name))
+            return 0;
+        if (in.spec->path[1] != NONE) {
+            s64 length = read_user_text(w->text[0], TEXT, (void *)ARGUMENT(w, in.spec->path[1]));
+            name = last_name(w, length);
+            links.update(&name, &one);
+        }
+    }
+    __sync_fetch_and_add(turn, 1);
+    return 0;
+}
+
+/* Append the names of each of the event's paths, leaf first, each with its NUL, up to the top of its mount namespace; then send. */
+#define WALK_TURNS 32
+int on_walk(u64 *ctx)
+{
+    struct work *w = this_work();
+    if (!w)
+        return 0;
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    for (int turn = 0; turn < WALK_TURNS; turn++) {
+        u64 piece = w->piece;
+        if (piece >= PIECES) {
+            u64 size = w->length;
+            KEEP(size);
+            if (size > DATA_MASK)
+                return 0;
+            if (paths.ringbuf_output(w, sizeof(struct use_event) + size, 0)) {
+                struct use_key key = w->e.key;
+                uses.delete(&key); /* the next one is the first again */
+                add(LOST_PATHS, 1);
+            }
+            if (!(w->e.facts & FACT_DESCRIPTOR))
+                tails.call(ctx, TAIL_NAMES);
+            return 0;
+        }
+        u64 dentry = w->dentry[piece], mnt = w->mnt[piece], length = w->length & DATA_MASK;
+        if (!dentry) {
+            w->piece = piece + 1;
+            continue;
+        }
+        if (!w->start[piece]) {
+            w->start[piece] = length + 1;
+            read_mount(w, mnt);
+        }
+        bool top = false;
+        if (dentry == w->mount_root) {
+            if (w->mount_above != mnt - OFFSET_MOUNT_MNT) {
+                w->dentry[piece] = w->mount_point;
+                w->mnt[piece] = mnt = w->mount_above + OFFSET_MOUNT_MNT;
+                read_mount(w, mnt);
+                continue;
+            }
+            if (piece == PIECES - 1 && on_no_tree(task, mnt))
+                w->e.facts |= FACT_DETACHED << (FACT_PIECE_BITS * (PIECES - 1));
+            top = true;
+        } else {
+            u64 parent = read64(dentry + OFFSET_DENTRY_PARENT);
+            if (parent != dentry || length + 1 == w->start[piece]) {
+                s64 got = bpf_probe_read_kernel_str(w->data + length, 256, (void *)read64(dentry + OFFSET_DENTRY_NAME));
+                if (got <= 0 || length + got - w->start[piece] >= TEXT - 1) {
+                    add(LOST_PATHS, 1); /* PATH_MAX: no path that the process could have used is longer (path_resolution(7)) */
+                    return 0;
+                }
+                w->length = length + got;
+            }
+            top = parent == dentry;
+            w->dentry[piece] = parent;
+        }
+        if (top) {
+            length = w->length & DATA_MASK;
+            KEEP(length);
+            w->data[length & DATA_MASK] = 0;
+            w->length = length + 1;
+            w->e.path_length[piece] = length + 2 - w->start[piece];
+            w->start[piece] = 0;
+            w->piece = piece + 1;
+        }
+    }
+    tails.call(ctx, TAIL_WALK);
+    add(LOST_PATHS, 1); /* more turns than the kernel allows tail calls */
+    return 0;
+}
+
+static __always_inline void count_contact(struct use_in *in, u32 number, u32 whom)
+{
+    struct contact_key key = {.program = in->w->e.key.program, .call = in->w->e.key.call, .number = number, .whom = whom};
+    key.error = failed(in->result) ? -in->result : 0;
+    u64 now = bpf_ktime_get_ns();
+    struct use_value *v = contacts.lookup(&key);
+    if (v) {
+        __sync_fetch_and_add(&v->count, 1);
+        v->last = now;
+        return;
+    }
+    struct use_value fresh = {.count = 1, .first = now, .last = now};
+    if (contacts.update(&key, &fresh))
+        add(LOST_PROCESSES, 1);
+    else
+        noted_new();
+}
+
+/* Signals to other processes, and looks into them: `path[0]` is the argument with the process, `path[1]` with a second one,
+ * `at[0]` with a descriptor that stands for it, `mode` with the signal or the request. */
+int on_process(u64 *ctx)
+{
+    struct use_in in;
+    if (!use_in(&in))
+        return 0;
+    struct work *w = in.w;
+    u32 number = in.spec->mode == NONE ? 0 : ARGUMENT(w, in.spec->mode), whom = WHOM_NONE;
+    if (in.spec->at[0] != NONE) {
+        u64 file = file_of(in.task, ARGUMENT(w, in.spec->at[0]));
+        if (!file)
+            return 0;
+        u64 pid = read64(file + OFFSET_FILE_PRIVATE);
+        if (!pid) /* since Linux 6.9 (fs/pidfs.c) */
+            pid = read64(read64(file + OFFSET_FILE_INODE) + OFFSET_INODE_PRIVATE);
+        whom = whom_of_pid(in.task, pid);
+    } else {
+        s32 pid = ARGUMENT(w, in.spec->path[0]);
+        if (in.spec->only == ONLY_PTRACE && number == 0)
+            whom = WHOM_SELF; /* PTRACE_TRACEME */
+        else if (pid > 0)
+            whom = whom_of_number(in.task, pid);
+        if (whom == WHOM_SELF && in.spec->path[1] != NONE)
+            whom = whom_of_number(in.task, ARGUMENT(w, in.spec->path[1]));
+    }
+    count_contact(&in, number, whom);
+    return 0;
+}
+
+#define ADDRESS_MAX 128 /* struct sockaddr_storage */
+
+/* Operations on sockets: `fd` is the argument with the descriptor; `path[0]` and `path[1]` with an address and its length, or `at[0]` with a
+ * struct msghdr. socket(2) and socketpair(2) have the descriptor when they succeed, else only what was asked for. */
+int on_socket(u64 *ctx)
+{
+    struct use_in in;
+    if (!use_in(&in))
+        return 0;
+    struct work *w = in.w;
+    struct socket_key key = {.program = w->e.key.program, .call = w->e.key.call, .port = ~0u};
+    key.error = failed(in.result) ? -in.result : 0;
+    s32 fd = in.spec->fd == NONE ? in.result : ARGUMENT(w, in.spec->fd);
+    if (in.spec->only == ONLY_PAIR && !failed(in.result))
+        read_user(&fd, sizeof(fd), (void *)w->a[3]);
+    if ((in.spec->only == ONLY_PAIR || in.spec->fd == NONE) && failed(in.result)) {
+        key.family = w->a[0];
+        key.type = w->a[1] & 15; /* SOCK_TYPE_MASK */
+        key.protocol = w->a[2];
+    } else {
+        u64 file = file_of(in.task, fd);
+        if (!file)
+            return 0;
+        u64 inode = read64(file + OFFSET_FILE_INODE);
+        if ((read32(inode + OFFSET_INODE_MODE) & 0170000) != 0140000)
+            return 0; /* no socket: the call failed with ENOTSOCK */
+        u64 sk = read64(inode - OFFSET_SOCKET_INODE + OFFSET_SOCKET_SK);
+        if (!sk)
+            return 0;
+        key.family = read32(sk + OFFSET_SOCK_FAMILY);
+        key.type = read32(sk + OFFSET_SOCK_TYPE);
+        key.protocol = read32(sk + OFFSET_SOCK_PROTOCOL) & 0xffff;
+    }
+    u64 address = 0;
+    u32 length = 0;
+    if (in.spec->path[0] != NONE) {
+        address = ARGUMENT(w, in.spec->path[0]);
+        length = ARGUMENT(w, in.spec->path[1]);
+    } else if (in.spec->at[0] != NONE) {
+        u64 message = ARGUMENT(w, in.spec->at[0]);
+        if (w->e.key.call >> 16 == ABI_COMPAT) {
+            u32 head[2] = {};
+            read_user(head, sizeof(head), (void *)message);
+            address = head[0];
+            length = head[1];
+        } else {
+            u64 head[2] = {};
+            read_user(head, sizeof(head), (void *)message);
+            address = head[0];
+            length = head[1];
+        }
+    }
+    if (address && length >= 2) {
+        if (length > ADDRESS_MAX)
+            length = ADDRESS_MAX;
+        KEEP(length);
+        length &= 255;
+        if (length > ADDRESS_MAX || read_user(w->name, length, (void *)address))
+            return 0;
+        u16 family = w->name[0];
+        if ((family == 2 || family == 10) && length >= 4) { /* AF_INET, AF_INET6: the port is in the same place */
+            u32 port = w->name[0] >> 16 & 0xffff;
+            key.port = (port & 255) << 8 | port >> 8;
+        } else if (family == 1 && length > 2) { /* AF_UNIX: a path, or an abstract name after a NUL */
+            w->e.key.flags = key.type << 16 | (key.protocol & 0xffff);
+            u64 size = length - 2;
+            KEEP(size);
+            if (size > ADDRESS_MAX)
+                return 0;
+            bpf_probe_read_kernel(w->text[0], size, (char *)w->name + 2);
+            if ((u8)w->text[0][0]) {
+                /* A path ends at its NUL, or with the structure (unix(7)). */
+                ((char *)w->text[0])[size & 255] = 0;
+                s64 text = bpf_probe_read_kernel_str(w->name, ADDRESS_MAX, w->text[0]);
+                size = text > 0 ? text : 0;
+                if ((u8)w->text[0][0] != '/') {
+                    u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
+                    w->dentry[0] = read64(fs + OFFSET_FS_PWD_DENTRY);
+                    w->mnt[0] = read64(fs + OFFSET_FS_PWD_MNT);
+                }
+            }
+            w->text_length[0] = size;
+            tails.call(ctx, TAIL_COUNT);
+            return 0;
+        }
+    }
+    u64 now = bpf_ktime_get_ns();
+    struct use_value *v = sockets.lookup(&key);
+    if (v) {
+        __sync_fetch_and_add(&v->count, 1);
+        v->last = now;
+        return 0;
+    }
+    struct use_value fresh = {.count = 1, .first = now, .last = now};
+    if (sockets.update(&key, &fresh))
+        add(LOST_SOCKETS, 1);
+    else
+        noted_new();
+    return 0;
+}

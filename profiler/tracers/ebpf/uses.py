@@ -1,0 +1,763 @@
+"""What the eBPF tracer makes of uses.bpf.c: which calls it looks at, and events and maps as rows of a Recording.
+
+The kernel sends the first use of each sort with its names; how often and when it was seen is in a map, read at the end. A path text
+is resolved as soon as its event is read: what it leads to may be gone by then, and what cannot be known is counted as lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import stat
+import struct
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from profiler.kernel.data import load
+from profiler.kernel.errno import name_of as error_name
+from profiler.kernel.files import (
+    AT_SYMLINK_FOLLOW,
+    AT_SYMLINK_NOFOLLOW,
+    CREAT_FLAGS,
+    NO_USE,
+    O_CREAT,
+    O_NOFOLLOW,
+    FileUse,
+    allowed,
+    file_uses,
+    open_accesses,
+)
+from profiler.kernel.mounts import mount_calls, operation, source_is_path, source_matters
+from profiler.kernel.signals import signal_name
+from profiler.kernel.syscalls import name_of, number_of
+from profiler.tracers.ebpf.loader import Programs
+from profiler.tracers.ebpf.reader import Executed, Reader
+from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of
+from profiler.tracers.recording import Recording
+
+NONE = 7
+"""Stands for no argument, in ``struct spec``."""
+
+ROUTES = ("none", "descriptor", "text", "process", "socket", "open", "count", "walk", "names")
+"""Programs of uses.bpf.c, by their index in ``tails``; order of the enum in recorder.bpf.c. ``open`` is either of two."""
+FAILURES = 0x100
+CONDITIONS = (
+    "all", "how", "executable", "protected", "flock", "fcntl_lock", "symlink", "chroot", "names", "mount", "ptrace", "pair", "signal",
+)  # fmt: skip
+TAILS = tuple((f"on_{name}", index) for index, name in enumerate(ROUTES) if name not in ("none", "open"))
+
+_O_EXCL = 0o200  # include/uapi/asm-generic/fcntl.h
+_AT_REMOVEDIR = 0x200
+_RENAME_EXCHANGE = 2
+_RESOLVE_IN_ROOT = 0x10 << 32
+_OPEN_FLAGS = 0xFFFFFFFF & ~0o2000000  # all but O_CLOEXEC
+_RESOLVED = frozenset({"ok", "EEXIST", "EISDIR", "ENOTEMPTY", "EBUSY", "EXDEV", "ETXTBSY", "ENOEXEC"})
+"""Results of calls that got past every directory on their way."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Where a call's arguments say what it uses: ``struct spec`` of recorder.bpf.c, by positions."""
+
+    route: str
+    only: str = "all"
+    failures: bool = False
+    fd: int = NONE
+    flags: int = NONE
+    mode: int = NONE
+    optional: int = 0
+    plain: int = 0
+    at: tuple[int, ...] = ()
+    path: tuple[int, ...] = ()
+    flags_mask: int = 0
+
+    def fill(self, row: Any) -> None:
+        """Write it into a ``struct spec``."""
+        row.route = ROUTES.index(self.route) | (FAILURES if self.failures else 0)
+        row.only, row.fd, row.flags, row.mode = CONDITIONS.index(self.only), self.fd, self.flags, self.mode
+        row.optional, row.plain, row.flags_mask = self.optional, self.plain, self.flags_mask
+        for index in range(4):
+            row.at[index] = self.at[index] if index < len(self.at) else NONE
+            row.path[index] = self.path[index] if index < len(self.path) else NONE
+
+
+def _or_none(position: int | None) -> int:
+    return NONE if position is None else position
+
+
+def _file_spec(name: str, abi: str, uses: tuple[FileUse, ...]) -> Spec:
+    use = uses[0]
+    at, path = tuple(_or_none(each.at) for each in uses), tuple(_or_none(each.path) for each in uses)
+    fd, flags = _or_none(use.fd), _or_none(use.flags)
+    if use.access == "open":
+        opened = Spec("open", flags=flags, flags_mask=_OPEN_FLAGS, at=at, path=path)
+        if use.only == "handle":
+            return replace(opened, route="descriptor")
+        return replace(opened, only="how" if use.only == "how" else "all")
+    if use.path is None:
+        if use.only == "protected":
+            return Spec("none")
+        if use.only == "executable" and name == "mmap" and abi == "i386":
+            return Spec("none")  # its arguments lie in memory
+        return Spec("descriptor", only=use.only or "all", fd=fd)
+    text = Spec("text", fd=fd, flags=flags, flags_mask=0xFFFFFFFF, at=at, path=path, mode=_or_none(use.mode))
+    if use.access in ("look", "execute"):
+        return replace(text, failures=True)
+    if len(uses) == 2:
+        # linkat(2) takes an empty first path; the flags of renameat2(2) tell an exchange.
+        flags = 4 if name == "renameat2" else flags
+        return replace(text, only="names", fd=NONE, flags=flags, optional=int(use.fd is not None))
+    if use.access == "remove":
+        return replace(text, only="names", flags=2 if name == "unlinkat" else NONE, flags_mask=_AT_REMOVEDIR)
+    if use.make == "symlink":
+        return replace(text, only="symlink", path=(path[0], 0), at=(at[0], NONE), plain=2)
+    return replace(text, only="chroot") if use.access == "chroot" else text
+
+
+_SOCKET_SPECS: dict[str, tuple[str, Spec]] = {
+    "socket": ("create", Spec("socket")),
+    "socketpair": ("pair", Spec("socket", only="pair")),
+    "bind": ("bind", Spec("socket", fd=0, path=(1, 2))),
+    "connect": ("connect", Spec("socket", fd=0, path=(1, 2))),
+    "sendto": ("send", Spec("socket", fd=0, path=(4, 5))),
+    "sendmsg": ("send", Spec("socket", fd=0, at=(1,))),
+    "sendmmsg": ("send", Spec("socket", fd=0, at=(1,))),
+    **{
+        name: (word, Spec("socket", fd=0))
+        for word, names in {
+            "listen": ("listen",),
+            "accept": ("accept", "accept4"),
+            "send": ("send",),
+            "receive": ("recv", "recvfrom", "recvmsg", "recvmmsg", "recvmmsg_time64"),
+            "getoption": ("getsockopt",),
+            "setoption": ("setsockopt",),
+            "name": ("getsockname", "getpeername"),
+            "shutdown": ("shutdown",),
+        }.items()
+        for name in names
+    },
+}
+
+_PROCESS_SPECS: dict[str, tuple[str, Spec]] = {
+    "kill": ("signal", Spec("process", only="signal", path=(0,), mode=1)),
+    "tkill": ("signal", Spec("process", only="signal", path=(0,), mode=1)),
+    "tgkill": ("signal", Spec("process", only="signal", path=(1,), mode=2)),
+    "rt_sigqueueinfo": ("signal", Spec("process", only="signal", path=(0,), mode=1)),
+    "rt_tgsigqueueinfo": ("signal", Spec("process", only="signal", path=(1,), mode=2)),
+    "pidfd_send_signal": ("signal", Spec("process", only="signal", at=(0,), mode=1)),
+    "ptrace": ("trace", Spec("process", only="ptrace", path=(1,), mode=0)),
+    "process_vm_readv": ("read", Spec("process", path=(0,))),
+    "process_vm_writev": ("trace", Spec("process", path=(0,))),
+    "kcmp": ("read", Spec("process", path=(0, 1))),
+    "pidfd_getfd": ("read", Spec("process", at=(0,))),
+}
+
+
+def _mount_spec(name: str) -> Spec:
+    call = mount_calls()[name]
+    return Spec(
+        "text",
+        only="mount",
+        flags=_or_none(call.flags),
+        flags_mask=0xFFFFFFFF,
+        optional=7,
+        plain=4,
+        at=(_or_none(call.source_at), _or_none(call.target_at), NONE),
+        path=(_or_none(call.source), _or_none(call.target), _or_none(call.filesystem)),
+    )
+
+
+@cache
+def specs(abi: str) -> dict[str, Spec]:
+    """Syscall name to what is looked at, for an ABI."""
+    found = {name: _file_spec(name, abi, uses) for name, uses in file_uses().items()}
+    found |= {name: spec for table in (_SOCKET_SPECS, _PROCESS_SPECS) for name, (_, spec) in table.items()}
+    found |= {name: _mount_spec(name) for name in mount_calls()}
+    return {name: spec for name, spec in found.items() if number_of(abi, name) is not None and spec.route != "none"}
+
+
+# -- events --------------------------------------------------------------------------------------------------------------
+
+_ERROR_MASK = 0xFFF
+_OWN, _OTHERS, _PSEUDO = 1 << 16, 1 << 17, 1 << 18
+_WHOSE = (None, "self", "workload", "outside")
+_OTHER_ROOT, _OTHER_MOUNTS, _DESCRIPTOR = 1 << 8, 1 << 9, 1 << 10
+
+_KEY = struct.Struct("=QIIII")
+_HEAD = struct.Struct("=QIIIIQIIIIIII3I4III")
+_VALUE = struct.Struct("=QQQ")
+_SOCKET = struct.Struct("=IIHHIII")
+_CONTACT = struct.Struct("=IIIHH")
+
+
+@dataclass
+class Event:
+    """``struct use_event`` of uses.bpf.c."""
+
+    key: bytes
+    program: int
+    abi: int
+    number: int
+    flags: int
+    detail: int
+    root: int
+    mode: int
+    facts: int
+    fsuid: int
+    tgid: int
+    tid: int
+    own_tgid: int
+    own_tid: int
+    texts: tuple[bytes | None, ...]
+    paths: tuple[str | None, ...]
+    kind: int = 0
+    uid: int | None = None
+
+    @property
+    def result(self) -> str:
+        """``ok`` or an errno name."""
+        error = self.detail & _ERROR_MASK
+        return error_name(error) if error else "ok"
+
+    def state(self, piece: int) -> str:
+        """One of FILE_STATES, of one of the paths."""
+        facts = self.facts >> 2 * piece
+        return "detached" if facts & 2 else "deleted" if facts & 1 else "linked"
+
+
+def parse(data: bytes) -> Event:
+    """An event as it comes from the ring."""
+    (
+        _, program, call, flags, detail, root, mode, facts, fsuid, tgid, tid, own_tgid, own_tid,
+        *lengths, kind, uid,
+    ) = _HEAD.unpack_from(data)  # fmt: skip
+    at = _HEAD.size
+    pieces = []
+    for length in lengths:
+        pieces.append(data[at : at + length] if length else None)
+        at += length
+    pseudo = bool(detail & _PSEUDO)
+    return Event(
+        data[: _KEY.size], program, call >> 16, call & 0xFFFF, flags, detail, root, mode, facts, fsuid, tgid, tid, own_tgid, own_tid,
+        tuple(pieces[:3]), tuple(None if piece is None else _path(piece, pseudo) for piece in pieces[3:]), kind, uid if kind else None,
+    )  # fmt: skip
+
+
+def _path(components: bytes, pseudo: bool = False) -> str:
+    """From NUL-ended components, leaf first, and a byte that ends them all."""
+    parts = components[:-1].split(b"\0")[:-1]
+    parts.reverse()
+    return os.fsdecode((b"" if pseudo else b"/") + b"/".join(parts))
+
+
+def text_of(data: bytes | None) -> str | None:
+    """A text with its NUL."""
+    return None if data is None else os.fsdecode(data.split(b"\0", 1)[0])
+
+
+@dataclass(slots=True)
+class _Row:
+    """How a use is recorded: a function that takes (index of the program, count, first, last)."""
+
+    program: int
+    write: Callable[[int, int, float, float], None]
+
+
+@dataclass
+class Known:
+    """What was last seen of a path: for files that are gone before they can be looked at."""
+
+    kind: str
+    uid: int | None
+
+
+@dataclass
+class _Opened:
+    """What the kernel opens when it executes a program."""
+
+    executed: Executed
+    scripts: list[Found] = field(default_factory=list)
+    loader: Found | None = None
+
+
+@dataclass
+class _Roots:
+    """Processes that were seen with a root of their own, newest last: through one that lives, profgen finds it."""
+
+    limit: int = 16
+    seen: dict[int, deque[int]] = field(default_factory=dict)
+
+    def find(self, root: int, tgid: int) -> str | None:
+        known = self.seen.setdefault(root, deque(maxlen=self.limit))
+        if tgid not in known:
+            known.append(tgid)
+        return next((path for pid in reversed(known) if os.path.exists(path := f"/proc/{pid}/root/.")), None)
+
+
+class Uses:
+    """Of one recording."""
+
+    def __init__(self, programs: Programs, recording: Recording, reader: Reader) -> None:
+        self._programs = programs
+        self._recording = recording
+        self._reader = reader
+        self._abis = reader.abis
+        reader.on_executed = self._executed
+        self._kernel_opened: dict[int, _Opened] = {}
+        self._raw: deque[bytes] = deque()
+        self._rows: dict[bytes, list[_Row]] = {}
+        self._memory = Memory()
+        self._resolver = Resolver(self._memory)
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._roots = _Roots()
+
+    # -- while it runs -------------------------------------------------------------------------------------------------
+
+    def on_event(self, _context: Any, data: int, size: int) -> None:
+        """Take an event from the ring: nothing more, so that there is room again."""
+        self._raw.append(ctypes.string_at(data, size))
+
+    def resolve(self, limit: int = 2000) -> bool:
+        """Work through events, at most so many; whether there are more."""
+        for _ in range(min(limit, len(self._raw))):
+            event = parse(self._raw.popleft())
+            self._rows[event.key] = [_Row(event.program, write) for write in self._interpret(event)]
+        return bool(self._raw)
+
+    # -- at the end ----------------------------------------------------------------------------------------------------
+
+    def collect(self) -> None:
+        """Write everything into the recording."""
+        seconds = self._reader.seconds
+        while self.resolve():
+            pass
+        for key, value in self._programs.entries("uses", _KEY.size, _VALUE.size):
+            count, first, last = _VALUE.unpack(value)
+            for row in self._rows.get(key, ()):
+                row.write(self._reader.index(row.program), count, seconds(first), seconds(last))
+        self._collect_sockets()
+        self._collect_contacts()
+        self._collect_execs()
+
+    def _collect_sockets(self) -> None:
+        seconds = self._reader.seconds
+        for key, value in self._programs.entries("sockets", _SOCKET.size, _VALUE.size):
+            program, call, family, kind, protocol, port, error = _SOCKET.unpack(key)
+            count, first, last = _VALUE.unpack(value)
+            word = _SOCKET_SPECS[self._name(call >> 16, call & 0xFFFF)][0]
+            result = error_name(error) if error else "ok"
+            if result in NO_USE:
+                continue
+            index = self._reader.index(program)
+            self._recording.socket(
+                family_name(family), type_name(kind), protocol, word, result, index,
+                port=None if port == 0xFFFFFFFF else port, count=count, first=seconds(first), last=seconds(last),
+            )  # fmt: skip
+
+    def _collect_contacts(self) -> None:
+        for key, value in self._programs.entries("contacts", _CONTACT.size, _VALUE.size):
+            program, call, number, whom, error = _CONTACT.unpack(key)
+            word = _PROCESS_SPECS[name := self._name(call >> 16, call & 0xFFFF)][0]
+            result = error_name(error) if error else "ok"
+            index = self._reader.index(program)
+            if result in NO_USE:
+                continue
+            count = _VALUE.unpack(value)[0]
+            if word == "signal":
+                self._recording.signal(signal_name(number - (number >> 31 << 32)), _WHOSE[whom] or "group", result, index, count)
+                continue
+            if name == "ptrace":
+                if number not in (0, 16, 0x4206):  # PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_SEIZE
+                    continue
+                word = "trace" if number else "traceme"
+            self._recording.inspection(word, _WHOSE[whom] or "outside", result, index, count)
+
+    # -- executing -----------------------------------------------------------------------------------------------------
+
+    def _executed(self, program: int, executed: Executed) -> None:
+        """Look at once at what the kernel opened beside the program: its scripts and its loader."""
+        opened = self._kernel_opened[program] = _Opened(executed)
+        if executed.name is not None:
+            opened.scripts = self._scripts(executed)
+        view = executed.view
+        assert view is not None
+        image = f"/proc/{view.tgid}/exe" if executed.state != "linked" else view.reach(executed.binary)
+        name = None if image is None else _loader(image)
+        if name is None and executed.state == "linked" and image is not None and not os.path.exists(image):
+            name = _loader(f"/proc/{view.tgid}/exe")
+        if name:
+            opened.loader = self._resolver.resolve(view, "/", name, passed=True)
+
+    def _scripts(self, executed: Executed) -> list[Found]:
+        """The script, and every script among its interpreters (fs/binfmt_script.c)."""
+        scripts: list[Found] = []
+        name, base = executed.name, executed.cwd
+        assert executed.view is not None
+        while name and len(scripts) < _SCRIPTS_MAX:
+            found = self._resolver.resolve(executed.view, base, name, passed=True)
+            if found.path == executed.binary:
+                break
+            scripts.append(found)
+            head = b"" if found.look is None or found.kind != "file" else _head(found.look)
+            words = head[2:].split(b"\n", 1)[0].split(None, 1) if head.startswith(b"#!") else []
+            name = os.fsdecode(words[0]) if words else None
+        return scripts
+
+    def _collect_execs(self) -> None:
+        for by, program, count in self._reader.execs():
+            opened = self._kernel_opened.get(program)
+            if opened is None:
+                continue
+            executed = opened.executed
+            index = self._reader.index(program)
+            caller = self._reader.index(by)
+            user = "self" if executed.own else "other"
+            for found in opened.scripts:
+                self._recording.file(
+                    found.path if found.sure else "", "execute", found.kind, "ok", caller, owner=self._owner(found, executed), count=count
+                )  # fmt: skip
+            self._recording.file(
+                executed.binary, "execute", "file", "ok", caller, state=executed.state, owner=(user,), count=count
+            )  # fmt: skip
+            for access in ("map", "read"):
+                self._recording.file(executed.binary, access, "file", "ok", index, state=executed.state, owner=(user,), count=count)
+                if opened.loader is not None:
+                    found = opened.loader
+                    self._recording.file(
+                        found.path if found.sure else "", access, found.kind, "ok", index, owner=self._owner(found, executed), count=count
+                    )  # fmt: skip
+
+    def _owner(self, found: Found, executed: Executed) -> tuple[str, ...]:
+        return () if found.uid is None else ("self",) if found.uid == executed.fsuid else ("other",)
+
+    # -- what an event says --------------------------------------------------------------------------------------------
+
+    def _name(self, abi: int, number: int) -> str:
+        return name_of(self._abis[abi], number) or ""
+
+    def _interpret(self, event: Event) -> Iterator[Callable[[int, int, float, float], None]]:
+        name = self._name(event.abi, event.number)
+        result = event.result
+        if result in NO_USE:
+            return
+        if name in _SOCKET_SPECS:
+            yield from self._socket(event, _SOCKET_SPECS[name][0])
+        elif name in mount_calls():
+            yield from self._mount(event, name)
+        elif event.facts & _DESCRIPTOR:
+            yield from self._descriptor(event, file_uses()[name][0])
+        else:
+            yield from self._text(event, name, file_uses()[name])
+
+    def _file(
+        self, event: Event, access: str, found: Found, *, kind: str = "", own: bool = False, existing: str | None = None
+    ) -> Callable[[int, int, float, float], None]:
+        path = found.path if found.sure else ""
+        if own:
+            owner: tuple[str, ...] = ("self",)
+        elif found.uid is None:
+            owner = ()
+        else:
+            owner = ("self" if found.uid == event.fsuid else "other",)
+        whose = None
+        if event.facts & _DESCRIPTOR:
+            whose = _WHOSE[event.detail >> 19 & 3]
+        elif path.startswith("/proc/") and (process := _PROCESS.match(path)):
+            whose = self._whose(event, int(process[1]))
+        kind, result, state = kind or found.kind, event.result, found.state
+        if path and kind != "unknown":
+            self._remember(path, Known(kind, event.fsuid if own else found.uid))
+
+        def write(program: int, count: int, first: float, last: float) -> None:
+            self._recording.file(
+                path, access, kind, result, program,
+                state=state, owner=owner, existing=existing, whose=whose, count=count, first=first, last=last,
+            )  # fmt: skip
+
+        return write
+
+    def _remember(self, path: str, known: Known) -> None:
+        self._known[path] = known
+        self._known.move_to_end(path)
+        if len(self._known) > 1 << 16:
+            self._known.popitem(last=False)
+
+    def _whose(self, event: Event, number: int) -> str:
+        if number in (event.own_tgid, event.own_tid):
+            return "self"
+        return "workload" if number in self._programs.numbers("members") else "outside"
+
+    def _descriptor(self, event: Event, use: FileUse) -> Iterator[Callable[[int, int, float, float], None]]:
+        path = event.paths[0]
+        if path is None:
+            return
+        kind = kind_of((event.detail >> 12 & 15) << 12)
+        # The owner was compared in the kernel: any number that is or is not the user's stands for it.
+        uid = event.fsuid if event.detail & _OWN else event.fsuid + 1 if event.detail & _OTHERS else None
+        found = Found(path, kind, uid, True, event.state(0))
+        if not path.startswith(("/", "memfd:")):
+            return
+        words: tuple[str, ...] = (use.access,)
+        if use.access == "open":
+            words = open_accesses(CREAT_FLAGS if use.flags is None else event.flags)
+        for word in words:
+            if use.access != "look" or event.result != "ok":
+                yield self._file(event, word, found)
+
+    def _view(self, event: Event) -> View:
+        if not event.facts & (_OTHER_ROOT | _OTHER_MOUNTS):
+            return View(event.tgid, event.tid)
+        root_path = event.paths[3] or "/"
+        if not event.facts & _OTHER_MOUNTS:
+            return View(event.tgid, event.tid, root_path, root_path, "/")
+        root = self._roots.find(event.root, event.tgid)
+        if root is None:
+            root = "/proc/0"  # nothing: all who had it are gone
+        return View(event.tgid, event.tid, root, root_path, root if root_path == "/" else None)
+
+    def _find(self, event: Event, piece: int, *, follow: bool, entry: bool = False) -> Found | None:
+        """The file that one of an event's texts means."""
+        text, base = text_of(event.texts[piece]), event.paths[piece]
+        if text is None:
+            return None
+        base = base if base is not None else "/"
+        state = event.state(piece)
+        if not text:
+            return self._look_at(event, base, state)
+        if not text.startswith("/") and state != "linked":
+            # A directory that is on no tree: nobody can look into it any more.
+            return Found(_joined(base, text), state="linked" if state == "deleted" else state, sure=".." not in text.split("/"))
+        found = self._resolver.resolve(
+            self._view(event), base, text, follow=follow, entry=entry, passed=event.result in _RESOLVED
+        )  # fmt: skip
+        return found if found.exists else self._recall(found)
+
+    def _look_at(self, event: Event, path: str, state: str) -> Found:
+        look = self._view(event).reach(path)
+        if look is not None and state == "linked":
+            with contextlib.suppress(OSError):
+                status = os.lstat(look)
+                return Found(path, kind_of(status.st_mode), status.st_uid, True)
+        known = self._known.get(path)
+        return Found(path, known.kind, known.uid, True, state) if known else Found(path, state=state)
+
+    def _recall(self, found: Found) -> Found:
+        known = self._known.get(found.path)
+        if known is None:
+            return found
+        return replace(found, kind=known.kind, uid=known.uid)
+
+    def _text(self, event: Event, name: str, uses: tuple[FileUse, ...]) -> Iterator[Callable[[int, int, float, float], None]]:
+        use, result = uses[0], event.result
+        abi = self._abis[event.abi]
+        if use.access == "look" and (result == "ok" or allowed("look", result)):
+            return
+        if len(uses) == 2:
+            yield from self._two(event, name, uses)
+            return
+        flags = event.flags if use.flags is not None else CREAT_FLAGS if use.access == "open" else 0
+        if use.access == "open":
+            if use.path is None:
+                return
+            follow = not flags & O_NOFOLLOW[abi] and flags & (O_CREAT | _O_EXCL) != O_CREAT | _O_EXCL
+            found = self._find(event, 0, follow=follow)
+            for word in open_accesses(flags) or ("look",):
+                if found is not None:
+                    yield self._file(event, word, found)
+            return
+        if use.access == "chroot" and result == "ok":
+            assert event.paths[0] is not None
+            self._resolver.forget()
+            yield self._file(event, "chroot", self._look_at(event, event.paths[0], event.state(0)), kind="directory")
+            return
+        follow = (use.follow and not flags & AT_SYMLINK_NOFOLLOW) or bool(flags & AT_SYMLINK_FOLLOW)
+        found = self._find(event, 0, follow=follow, entry=use.access in ("make", "remove"))
+        if found is None:
+            return
+        done = result == "ok"
+        kind = ""
+        if use.make is not None and done:
+            kind = use.make if use.make != "mode" else kind_of(event.mode or stat.S_IFREG)
+            if kind == "directory":
+                self._memory.made(found.path)
+            elif kind == "symlink":
+                self._memory.made(found.path, text_of(event.texts[1]))
+            self._resolver.forget()
+        if use.access == "remove" and done:
+            directory = name == "rmdir" or bool(event.flags & _AT_REMOVEDIR)
+            found = self._removed(event, found)
+            kind = "directory" if directory else ""
+            self._resolver.forget()
+        yield self._file(event, use.access, found, kind=kind, own=use.make is not None and done)
+
+    def _removed(self, event: Event, found: Found) -> Found:
+        """What is there now is another file: what was removed is known from the kernel, or from before."""
+        known = self._known.get(found.path)
+        if event.kind:
+            known = Known(kind_of(event.kind << 12), event.uid)
+        return Found(found.path, known.kind if known else "unknown", known.uid if known else None, sure=found.sure, state=found.state)
+
+    def _two(self, event: Event, name: str, uses: tuple[FileUse, ...]) -> Iterator[Callable[[int, int, float, float], None]]:
+        """link and rename."""
+        done = event.result == "ok"
+        link = uses[0].access == "existing"
+        follow = link and bool(event.flags & AT_SYMLINK_FOLLOW)
+        old = self._find(event, 0, follow=follow, entry=not link)
+        new = self._find(event, 1, follow=False, entry=True)
+        if old is None or new is None:
+            return
+        if link:
+            kind, uid = (new.kind, new.uid) if done and new.exists else (old.kind, old.uid)
+            if not event.texts[0] or event.texts[0] == b"\0":
+                old = replace(old, sure=True)
+            yield self._file(event, "link", replace(new, kind=kind, uid=uid, sure=new.sure and old.sure), existing=old.path)
+            return
+        if not done:
+            yield self._file(event, "rename_from", old)
+            yield self._file(event, "rename_to", new)
+            return
+        exchange = name == "renameat2" and bool(event.flags & _RENAME_EXCHANGE)
+        self._resolver.forget()
+        self._memory.renamed(old.path, new.path)
+        if exchange:
+            for one, other in ((old, new), (new, old)):
+                yield self._file(event, "rename_from", replace(one, kind=other.kind, uid=other.uid))
+                yield self._file(event, "rename_to", replace(other, kind=other.kind, uid=other.uid))
+            return
+        moved = new if new.exists or new.kind != "unknown" else self._removed(event, old)
+        if event.kind:
+            moved = replace(moved, kind=kind_of(event.kind << 12), uid=event.uid)
+        for path in [path for path in (old.path, new.path) if moved.kind != "unknown"]:
+            self._remember(path, Known(moved.kind, moved.uid))
+        yield self._file(event, "rename_from", replace(old, kind=moved.kind, uid=moved.uid))
+        yield self._file(event, "rename_to", replace(new, kind=moved.kind, uid=moved.uid))
+
+    def _socket(self, event: Event, word: str) -> Iterator[Callable[[int, int, float, float], None]]:
+        """An operation with a unix address."""
+        data = event.texts[0] or b""
+        abstract = data.startswith(b"\0")
+        address = "@" + os.fsdecode(data[1:]) if abstract else text_of(data)
+        kind, protocol, result = type_name(event.flags >> 16), event.flags & 0xFFFF, event.result
+
+        def write(program: int, count: int, first: float, last: float) -> None:
+            self._recording.socket(
+                "unix", kind, protocol, word, result, program, address=address, count=count, first=first, last=last
+            )  # fmt: skip
+
+        yield write
+        if not abstract:
+            bound = word == "bind"
+            found = self._find(event, 0, follow=not bound, entry=bound)
+            if found is not None:
+                done = bound and result == "ok"
+                yield self._file(event, "bind" if bound else "connect", found, kind="socket" if done else "", own=done)
+
+    def _mount(self, event: Event, name: str) -> Iterator[Callable[[int, int, float, float], None]]:
+        what = operation(name, event.flags)
+        if what is None:
+            return
+        word, names = what
+        follow = not {"symlink_nofollow", "nofollow"} & set(names)
+        moves = name == "move_mount"
+        self._resolver.forget()
+        source = filesystem = target = None
+        if source_matters(word):
+            source = text_of(event.texts[0])
+            if source is not None and source_is_path(word):
+                source = self._place(event, 0, "f_symlinks" in names if moves else follow)
+        if event.texts[1] is not None:
+            target = self._place(event, 1, "t_symlinks" in names if moves else follow)
+        if word in ("mount", "fsopen"):
+            filesystem = text_of(event.texts[2])
+        result = event.result
+
+        def write(program: int, count: int, _first: float, _last: float) -> None:
+            self._recording.mount(word, source, target, filesystem, names, result, program, count)
+
+        yield write
+
+    def _place(self, event: Event, piece: int, follow: bool) -> str | None:
+        found = self._find(event, piece, follow=follow)
+        if found is None:
+            return None
+        if not found.sure:
+            self._recording.losses["paths"] += 1
+        return found.path
+
+
+_PROCESS = re.compile(r"/proc/(\d+)(?:/|$)")
+
+
+_SCRIPT_HEAD_BYTES = 256  # BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h
+_SCRIPTS_MAX = 5  # fs/exec.c exec_binprm
+_PT_INTERP = 3
+
+
+def _head(path: str, size: int = _SCRIPT_HEAD_BYTES) -> bytes:
+    """The first bytes of a regular file; empty for all else."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return b""
+        with open(f"/proc/self/fd/{fd}", "rb", buffering=0) as file:
+            return file.read(size)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _loader(path: str) -> str | None:
+    """PT_INTERP of an ELF file (elf(5)); empty for a static program, None when the file cannot be read."""
+    image = _head(path, 1 << 16)
+    if image[:4] != b"\x7fELF":
+        return None if not image else ""
+    order = "<" if image[5] == 1 else ">"
+    try:
+        if image[4] == 2:
+            table, size, count = *struct.unpack_from(order + "Q", image, 32), *struct.unpack_from(order + "HH", image, 54)
+            layout, places = order + "IIQQQQ", (2, 5)
+        else:
+            table, size, count = *struct.unpack_from(order + "I", image, 28), *struct.unpack_from(order + "HH", image, 42)
+            layout, places = order + "IIIII", (1, 4)
+        for index in range(count):
+            header = struct.unpack_from(layout, image, table + index * size)
+            if header[0] == _PT_INTERP:
+                start, length = header[places[0]], header[places[1]]
+                return os.fsdecode(image[start : start + length].split(b"\0", 1)[0])
+    except struct.error:
+        return None
+    return ""
+
+
+def _joined(base: str, text: str) -> str:
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    return "/".join([base.rstrip("/"), *parts]) or "/"
+
+
+@cache
+def _socket_words() -> tuple[dict[int, str], dict[int, str]]:
+    tables = load("constants.yaml")
+    families, types = (
+        {number: name.partition("_")[2].lower() for name, number in tables[table]["values"].items()}
+        for table in ("address_family", "socket_type")
+    )
+    return families, types
+
+
+def family_name(number: int) -> str:
+    """``inet`` for 2; the number as text where there is no name."""
+    return _socket_words()[0].get(number, str(number))
+
+
+def type_name(number: int) -> str:
+    """``stream`` for 1; the number as text where there is no name."""
+    return _socket_words()[1].get(number, str(number))
