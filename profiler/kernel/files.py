@@ -18,8 +18,9 @@ CONDITIONS = ("how", "creat", "handle", "executable", "protected", "flock", "fcn
 """``how``: the flags argument points to a struct open_how, which begins with them (openat2(2)). ``creat``: the flags are
 those of creat(2). ``handle``: only the opened descriptor tells the file. ``executable``: the protection in argument 2 has PROT_EXEC and the
 mapping is of a file (no MAP_ANONYMOUS in argument 3). ``protected``: the protection in argument 2 has PROT_EXEC and the memory at argument
-0, argument 1 bytes of it, maps a file. ``flock``: the operation in argument 1 takes a lock. ``fcntl_lock``: the command
-in argument 1 is F_SETLK, F_SETLKW, F_OFD_SETLK or F_OFD_SETLKW (or its 64-bit form) and the struct flock takes a lock."""
+0, argument 1 bytes of it, maps a file. ``flock``: the operation in argument 1 takes a lock or gives it back. ``fcntl_lock``: the
+command in argument 1 is F_SETLK, F_SETLKW, F_OFD_SETLK or F_OFD_SETLKW (or its 64-bit form). An exclusive lock (LOCK_EX, F_WRLCK) makes
+``lock_exclusive`` of ``lock``."""
 
 
 @dataclass(frozen=True)

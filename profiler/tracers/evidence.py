@@ -46,8 +46,8 @@ Enter = Callable[[int, Arguments], "Leave | None"]
 _U32 = 0xFFFFFFFF
 _O_EXCL = 0o200  # include/uapi/asm-generic/fcntl.h
 _PROT_EXEC, _MAP_ANONYMOUS = 0x4, 0x20
-_LOCK_SH, _LOCK_EX, _LOCK_NB = 1, 2, 4
-_F_UNLCK = 2
+_LOCK_SH, _LOCK_EX, _LOCK_NB, _LOCK_UN = 1, 2, 4, 8
+_F_WRLCK = 1
 _LOCK_COMMANDS = frozenset({6, 7, 13, 14, 37, 38})  # F_SETLK, F_SETLKW, F_SETLK64, F_SETLKW64, F_OFD_SETLK, F_OFD_SETLKW
 _RENAME_EXCHANGE = 2
 _RESOLVE_IN_ROOT = 0x10
@@ -173,7 +173,7 @@ class Evidence:
             if text is not None and use.flags is not None and not flags & AT_EMPTY_PATH:
                 return None
             return threads.descriptor(tid, args[use.fd])
-        if len(text.encode(errors="surrogateescape")) >= PATH_MAX:
+        if len(text) > PATH_MAX // 4 and len(os.fsencode(text)) >= PATH_MAX:
             self._lost()
             return None
         if follow is None:
@@ -298,19 +298,28 @@ class Evidence:
         return leave
 
     def _descriptor(self, name: str, use: FileUse, tid: int, args: Arguments) -> Leave | None:
-        if use.only == "flock" and args[1] & _U32 & ~_LOCK_NB not in (_LOCK_SH, _LOCK_EX):
-            return None
-        if use.only == "fcntl_lock":
-            if args[1] & _U32 not in _LOCK_COMMANDS:
+        access = use.access
+        if use.only in ("flock", "fcntl_lock"):
+            word = self._lock(use.only, tid, args)
+            if word is None:
                 return None
-            lock = read_memory(tid, args[2], 2)
-            if lock is None or int.from_bytes(lock, "little") == _F_UNLCK:
-                return None
+            access = word
         if use.only == "executable" and (not args[2] & _PROT_EXEC or args[3] & _MAP_ANONYMOUS):
             return None
         assert use.fd is not None
         found = self._threads.descriptor(tid, args[use.fd])
-        return None if found is None else self._result_of(use.access, found, name)
+        return None if found is None else self._result_of(access, found, name)
+
+    def _lock(self, condition: str, tid: int, args: Arguments) -> str | None:
+        """``lock`` or ``lock_exclusive``, None for a call that neither takes a lock nor gives one back."""
+        if condition == "flock":
+            return {_LOCK_EX: "lock_exclusive", _LOCK_SH: "lock", _LOCK_UN: "lock"}.get(args[1] & _U32 & ~_LOCK_NB)
+        if args[1] & _U32 not in _LOCK_COMMANDS:
+            return None
+        lock = read_memory(tid, args[2], 2)  # struct flock begins with its type
+        if lock is None:
+            return None
+        return "lock_exclusive" if int.from_bytes(lock, "little") == _F_WRLCK else "lock"
 
     def _result_of(self, access: str, found: Found, name: str = "") -> Leave:
         def leave(tid: int, _result: int, code: int, program: int, _now: int) -> None:

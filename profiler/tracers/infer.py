@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from profiler.kernel.arguments import NAMESPACE_FLAGS
-from profiler.kernel.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from profiler.kernel.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW
 from profiler.tracers.host import read_memory, read_string
 from profiler.tracers.paths import Way
 from profiler.tracers.recording import Recording
@@ -206,20 +206,29 @@ def _entry(*names: tuple[int | None, int], removes: bool = False) -> Rule:
     return rule
 
 
-def _hard_link(old: tuple[int | None, int], new: tuple[int | None, int]) -> Rule:
+def _hard_link(old: tuple[int | None, int], new: tuple[int | None, int], flags: int | None = None) -> Rule:
     """link(2), with the protection of files one could not write (fs/namei.c may_linkat, proc_sys_fs(5))."""
     make = _entry(new)
 
     def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
         needs = list(make(inference, tid, args, credentials))
-        found = inference.walk(tid, None if old[0] is None else args[old[0]], args[old[1]], credentials, follow=False)
-        if found is None or not _sysctl("fs/protected_hardlinks"):
-            return _unique(needs + (found[1] if found else []))
-        status = os.lstat(found[0])
+        word = 0 if flags is None else args[flags]
+        follow = bool(word & AT_SYMLINK_FOLLOW)
+        found = inference.walk(tid, None if old[0] is None else args[old[0]], args[old[1]], credentials, follow=follow)
+        if found is None:
+            return _unique(needs)
+        needs += found[1]
+        if word & AT_EMPTY_PATH and found[0].startswith(f"/proc/{tid}/fd/"):
+            follow = True
+            # Since Linux 6.10 not for whoever opened the descriptor (fs/namei.c path_init), which is not to be seen from here.
+            needs += ["CAP_DAC_READ_SEARCH"] if _kernel() < (6, 10) else []
+        if not _sysctl("fs/protected_hardlinks"):
+            return _unique(needs)
+        status = os.stat(found[0], follow_symlinks=follow)
         special = not stat.S_ISREG(status.st_mode) or status.st_mode & stat.S_ISUID or status.st_mode & 0o2010 == 0o2010
         if status.st_uid != credentials.uids[3]:
             needs += ["CAP_FOWNER"] if special else lacking(credentials, status, READ | WRITE)
-        return _unique(found[1] + needs)
+        return _unique(needs)
 
     return rule
 
@@ -591,7 +600,7 @@ RULES: dict[str, Rule] = {
     "symlink": _entry((None, 1)),
     "symlinkat": _entry((1, 2)),
     "link": _hard_link((None, 0), (None, 1)),
-    "linkat": _hard_link((0, 1), (2, 3)),
+    "linkat": _hard_link((0, 1), (2, 3), flags=4),
     "rename": _entry((None, 0), (None, 1), removes=True),
     "renameat": _entry((0, 1), (2, 3), removes=True),
     "renameat2": _entry((0, 1), (2, 3), removes=True),
