@@ -86,7 +86,7 @@ def _when(time: float) -> str:
 
 
 def because(denials: Sequence[Denial]) -> tuple[str, ...]:
-    """``denied 3 times: app (/usr/sbin/app), FIRST..LAST``, one for each program, the busiest first; ``logged``: it was let pass."""
+    """``denied 3 times: app (/usr/sbin/app), FIRST..LAST`` (UTC), one for each program, the busiest first; ``logged``: it was let pass."""
     groups: dict[tuple[bool, str | None, str | None], list[Denial]] = {}
     for denial in denials:
         groups.setdefault((denial.refused, denial.comm, denial.exe), []).append(denial)
@@ -97,7 +97,7 @@ def because(denials: Sequence[Denial]) -> tuple[str, ...]:
         who = " ".join(([printable(comm)] if comm else []) + ([f"({printable(exe)})"] if exe else [])) or "unknown program"
         first = min((row.first for row in rows if row.first is not None), default=None)
         last = max((row.last for row in rows if row.last is not None), default=None)
-        when = "" if first is None or last is None else f", {_when(first)}..{_when(last)}"
+        when = "" if first is None or last is None else f", {_when(first)}" + (f"..{_when(last)}" if _when(first) != _when(last) else "")
         found.append(f"{'denied' if refused else 'logged'} {count(times)} time{'' if times == 1 else 's'}: {who}{when}")
     rest = [row for _, rows in ranked[PROGRAMS_NAMED:] for row in rows]
     if rest:

@@ -206,6 +206,9 @@ _WORDS = {
 }  # fmt: skip
 """Operation on a file to the one word of FILE_ACCESSES for it, whatever its letters; mknod is also what makes an open's new file."""
 
+_FILE_OPERATIONS = frozenset({*_WORDS, "open", "file_mmap", "file_mprotect", "file_lock", "file_perm", "file_inherit", "getattr"})
+"""Of which a record always has a mask, behind the name: without one it was cut off, as printk does at some 1 000 bytes."""
+
 _LETTERS = {"r": "read", "w": "write", "a": "append", "c": "create", "d": "remove", "l": "link", "k": "lock", "m": "map", "x": "execute"}
 """aa_perm_mask_to_str (security/apparmor/lib.c)."""
 
@@ -339,6 +342,8 @@ def _apparmor(values: Mapping[str, str]) -> Denial | None:
             port=_port(values.get("lport" if "bind" in operations else "fport")),
             address=None if address == "none" else address,
         )
+    if "name" in values and not letters and operation in _FILE_OPERATIONS:
+        raise ValueError("no mask")
     if "name" in values and letters and values.get("class", "file") == "file":
         path = values["name"]
         directory = len(path) > 1 and path.endswith("/")
@@ -502,6 +507,8 @@ class Reader:
         return False
 
     def _parsed(self, body: bytes, seccomp: bool, kmsg: bool) -> _Tally | str:
+        if body.count(b'"') % 2:
+            return "broken"
         values: dict[str, str] = {}
         for name, raw in _FIELD.findall(body.replace(b"msg='", b" ")):  # a user-space record quotes what it says
             # The kernel writes each field once; of a second one, behind it, somebody else is the author.

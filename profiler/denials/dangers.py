@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,24 +27,31 @@ def _rank() -> int:
     return LEVELS.index(_data()["level"])
 
 
-def of_syscall(name: str, arguments: Sequence[int] | None) -> tuple[list[str], list[str]]:
-    """(why a syscall is dangerous, what else to warn of) when it is allowed with these six registers, or (None) with any."""
-    dangers: list[str] = []
-    warnings: list[str] = []
-    for row in _data()["syscalls"]:
-        if name in row["names"]:
-            dangers.append(row["why"])
+@dataclass(frozen=True)
+class OfSyscall:
+    """Why a syscall is dangerous: ``always``, or ``sometimes``: with arguments that could be told apart, were they known. ``warnings``: the
+    same of calls that nearly every program makes."""
+
+    always: tuple[str, ...]
+    sometimes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def of_syscall(name: str, arguments: Sequence[int] | None) -> OfSyscall:
+    """Of a syscall that is allowed with these six registers, or (None) with any."""
+    always = [row["why"] for row in _data()["syscalls"] if name in row["names"]]
+    sometimes: list[str] = []
     for risk in syscall_risks(name):
         if risk.risk.rank < _rank():
             continue
         if not risk.alternatives:
-            dangers.append(risk.risk.why)
-        elif arguments is not None:
-            if any(all(arguments[at] & mask == value for at, mask, value in tests) for tests in risk.alternatives):
-                dangers.append(risk.risk.why)
-        else:
-            (warnings if name in _data()["with_warning"] else dangers).append(risk.risk.why)
-    return list(dict.fromkeys(dangers)), list(dict.fromkeys(warnings))
+            always.append(risk.risk.why)
+        elif arguments is None:
+            sometimes.append(risk.risk.why)
+        elif any(all(arguments[at] & mask == value for at, mask, value in tests) for tests in risk.alternatives):
+            always.append(risk.risk.why)
+    first, second = tuple(dict.fromkeys(always)), tuple(dict.fromkeys(sometimes))
+    return OfSyscall(first, (), second) if name in _data()["with_warning"] else OfSyscall(first, second, ())
 
 
 def of_abi() -> str:

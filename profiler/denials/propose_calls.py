@@ -57,7 +57,7 @@ def _rules(abi: str, name: str, denials: Sequence[Denial]) -> tuple[Rule, ...]:
     values = []
     for denial in denials:
         if denial.arguments is None:
-            raise TooWide("its arguments are not known")
+            raise TooWide("the log does not tell which were refused")
         values.append(tuple(denial.arguments[at] & mask for at, mask in zip(spec.positions, spec.masks, strict=True)))
     return rules_for(spec, values)
 
@@ -75,16 +75,17 @@ def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denia
         what = f"allow {label}"
         if filtered:
             what += " with any arguments"
-            found.append(Danger(label, f"the policy allows it with some arguments; which ones were refused is not told, as {error}"))
+            found.append(Danger(label, f"the policy allows it with some arguments only, and {error}: this would allow any"))
             choices.append(_RECORD_AGAIN)
         elif spec_for(name, abi) is not None:
             notes.append("with any arguments: the kernel's record of a refused call has none")
     arguments = [row.arguments for row in rows if row.arguments is not None] if rules else [None]
     for one in arguments:
-        risky, warnings = dangers.of_syscall(name, one)
-        found += [Danger(label, why) for why in risky]
-        notes += [f"with some arguments dangerous: {why}" for why in warnings]
-        if risky and one is None and spec_for(name, abi) is not None and _RECORD_AGAIN not in choices:
+        risk = dangers.of_syscall(name, one)
+        found += [Danger(label, why) for why in (*risk.always, *risk.sometimes)]
+        if risk.warnings:
+            notes.append(f"dangerous with some arguments: {'; '.join(risk.warnings)}")
+        if risk.sometimes and _RECORD_AGAIN not in choices:
             choices.append(_RECORD_AGAIN)
 
     def change(policy: Policy, reasons: tuple[str, ...]) -> Policy:

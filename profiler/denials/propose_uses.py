@@ -261,7 +261,12 @@ def inspections(state: State, denials: Sequence[Denial]) -> None:
 def mounts(state: State, denials: Sequence[Denial]) -> None:
     for rows in grouped(denials, lambda one: (one.operation, one.source, one.target, one.filesystem, one.flags)):
         one = rows[0]
-        words = [one.operation or "", one.source or "", f"-> {one.target}" if one.target else ""]
+        words = [
+            one.operation or "",
+            ",".join(flag for flag in one.flags if flag != one.operation),
+            one.source or "",
+            f"-> {one.target}" if one.target else "",
+        ]
         what = printable(" ".join(word for word in words if word))
         if not state.policy.has_files:
             state.leave(what, "the policy says nothing of mounts: record again with files watched", rows)
@@ -281,7 +286,7 @@ def mounts(state: State, denials: Sequence[Denial]) -> None:
         def change(policy: Policy, reasons: tuple[str, ...], rule: MountRule = rule) -> Policy:
             return replace(policy, mounts=(*policy.mounts, replace(rule, because=reasons)))
 
-        item = f"{rule.operation}:{target or source or ''}"
+        item = ":".join([rule.operation, *(text for text in (source, target, ",".join(rule.flags)) if text)])
         found = tuple(Danger(item, why) for why in dangers.of_mount())
         state.cases.append(Case(Addition("mounts", item, what, because(rows), tuple(rows), dangers=found), change))
 
