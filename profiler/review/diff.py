@@ -512,9 +512,20 @@ def _features(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
             yield Change("feature", words[0], name, reason=Reason(after), risk=risks.named(member))
 
 
+_SAID_BY = {
+    "user namespaces": frozenset({"clone", "clone3", "unshare", "setns"}),
+    "io_uring": frozenset({"io_uring_setup"}),
+}
+"""Syscalls whose change says already that a feature came or went."""
+
+
 def _without_echo(changes: Sequence[Change]) -> list[Change]:
-    """Without executions of a program whose file rule says so already."""
-    executed = {
-        (row.gains, row.name) for row in changes if row.subject == "path" and any("execute" in detail.split(", ") for detail in row.details)
-    }
-    return [row for row in changes if row.subject != "execution" or (row.gains, row.name) not in executed]
+    """Without executions of a program whose file rule says so already, and features that a syscall says."""
+    said: dict[bool, set[str]] = {True: set(), False: set()}
+    for row in changes:
+        if row.subject == "path" and any("execute" in detail.replace(" (own files only)", "").split(", ") for detail in row.details):
+            said[row.gains].add(f"execution {row.name}")
+        elif row.subject == "syscall":
+            name = row.name.rpartition(":")[2]
+            said[row.gains] |= {f"feature {feature}" for feature, calls in _SAID_BY.items() if name in calls}
+    return [row for row in changes if f"{row.subject} {row.name}" not in said[row.gains]]

@@ -57,6 +57,9 @@ EVENTS = 400_000
 CUBES_MAX = 200_000
 """Cubes of one file, over all its rules."""
 
+COMPLEMENT_STEPS = 300_000
+"""Steps for what is left when something is refused: many cubes, but only once for a name."""
+
 DOCKER_DEFAULT = frozenset(
     f"CAP_{name}"
     for name in (
@@ -308,7 +311,7 @@ class _Rules:
             text = "anything but " + "; ".join(dict.fromkeys(in_words(name, abi, tests) for tests, _ in refusing))
             try:
                 # What is refused but cannot be written down is left out: more is then taken for allowed than is.
-                rest = difference([EVERYTHING], [cube for _, cubes in refusing for cube in cubes or ()], Budget())
+                rest = difference([EVERYTHING], [cube for _, cubes in refusing for cube in cubes or ()], Budget(COMPLEMENT_STEPS))
                 exact = exact and all(cubes is not None for _, cubes in refusing)
             except TooHard:
                 rest, exact = (EVERYTHING,), False

@@ -104,15 +104,13 @@ def covered_by_any(outers: Iterable[str], inner: str) -> bool:
 
 # Risks.
 
-_HOMES = ("/root", "/home/")
+_HOME = re.compile(r"(?:/root|/home/(?!\{tree\})[^/]+)(?=/|\Z)")
 
 
-def _start(pattern: str) -> tuple[str, bool]:
-    """The text before the first class, and whether a class follows."""
+def _start(pattern: str) -> str:
+    """The text before the first class."""
     tokens = parse(pattern)
-    if not tokens or isinstance(tokens[0], Class):
-        return "", bool(tokens)
-    return tokens[0].text, len(tokens) > 1
+    return tokens[0].text if tokens and isinstance(tokens[0], Literal) else ""
 
 
 def _meets(row: PathRisk, pattern: str) -> bool:
@@ -121,27 +119,32 @@ def _meets(row: PathRisk, pattern: str) -> bool:
     if path == "/" and not row.exactly:
         return True  # also what has no path, such as a memfd
     if path.startswith("{home}"):
-        rest = path.removeprefix("{home}")
-        if pattern.startswith("{home}"):
-            return _meets_text(row, rest, *_start(pattern.removeprefix("{home}")))
-        text, more = _start(pattern)
-        home = re.match(r"(?:/root|/home/[^/]+)(?=/|\Z)", text)
-        if home:
-            return _meets_text(row, rest, text[home.end() :], more)
-        return more and any(start.startswith(text) or text.startswith(start) for start in _HOMES)
+        home = _HOME.match(pattern)
+        if home or pattern.startswith("{home}"):
+            return _meets_below(row, path.removeprefix("{home}"), pattern[home.end() if home else len("{home}") :])
+        # A class before the home directory's name ends: only one that goes on below can lead there.
+        start = _start(pattern)
+        return "{tree}" in pattern and ("/root".startswith(start) or "/home/".startswith(start))
     if pattern.startswith("{home}"):
-        return path == "/" or any(path == start.rstrip("/") for start in _HOMES)
-    return _meets_text(row, path, *_start(pattern))
+        return any(_meets_below(row, path, home + pattern.removeprefix("{home}")) for home in ("/root", "/home/{name}"))
+    return _meets_below(row, path, pattern)
 
 
-def _meets_text(row: PathRisk, path: str, text: str, more: bool) -> bool:
-    if more and path.startswith(text):
-        return True
-    if row.exactly:
-        return text == path and not more
-    if row.prefix and text.startswith(path):
-        return True
-    return text == path or text.startswith(path.rstrip("/") + "/")
+def _meets_below(row: PathRisk, path: str, pattern: str) -> bool:
+    """The same, name by name: the pattern has to fit the row's path, or a name below it."""
+    names, parts = path.rstrip("/").split("/"), pattern.rstrip("/").split("/")
+    for index, name in enumerate(names):
+        if index >= len(parts):
+            return False
+        part = parts[index]
+        last = row.prefix and index == len(names) - 1
+        if "{tree}" in part:
+            return name.startswith(_start(part)) or (last and _start(part).startswith(name))
+        if not (
+            matches(part, name) or (last and (_start(part).startswith(name) or (not is_literal(part) and name.startswith(_start(part)))))
+        ):
+            return False
+    return not row.exactly or len(names) == len(parts)
 
 
 def risks_of(pattern: str, accesses: Iterable[str], states: Iterable[str]) -> list[Risk]:

@@ -21,6 +21,7 @@ from profiler.policy.derive import derive
 from profiler.policy.model import FileRule, InspectionRule, MountRule, Options, Policy, Rule, SignalRule, SocketRule, Transition
 from profiler.policy.passes.capabilities import COVERED
 from profiler.policy.passes.files import files as literal_files
+from profiler.policy.passes.processes import NAMESPACE_CALLS
 from profiler.quoting import printable
 from profiler.review.cubes import EVERYTHING, REGISTER, Cubes, crossed, masked
 from profiler.trace.model import Trace
@@ -341,8 +342,13 @@ def of_trace(trace: Trace, source: str) -> Rights:
     needs = None
     if policy.has_files:
         needs = tuple(rule for rule in literal_files(policy, trace, NEEDED).files if rule.use == "needed")
+    namespaces = policy.user_namespaces
+    if not namespaces and any(row.arguments and row.arguments.overflow and row.name in NAMESPACE_CALLS for row in trace.syscalls):
+        namespaces = ("flags too many to list, so CLONE_NEWUSER may be among them",)
     # The recording's own no_new_privs is a matter of how it was made, and a trace asks for neither.
-    return dataclasses.replace(found, syscalls=syscalls, reasons=reasons, needs=needs, no_new_privs=None, notes=tuple(notes))
+    return dataclasses.replace(
+        found, syscalls=syscalls, reasons=reasons, needs=needs, user_namespaces=namespaces, no_new_privs=None, notes=tuple(notes)
+    )
 
 
 # Files.
