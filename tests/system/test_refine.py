@@ -1,0 +1,109 @@
+"""``profgen refine`` on the kernel's own records: of a run under a policy from which three rights were taken, it proposes exactly those."""
+# ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from system.harness import CHECKOUT, Profgen
+from system.lab import runs
+from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F401
+from system.lab.processes import LabError, run
+from system.lab.runtimes import Confinement, Job
+from system.lab.workloads import Pipeline, Workload
+
+from profiler.denials.dangers import of_syscall
+from profiler.policy.store import dumps, read_policy
+from profiler.trace.store import read_trace
+
+pytestmark = pytest.mark.usefixtures("as_root")
+
+TRIES = 6
+QUIET_SECONDS = 6.0
+"""The kernel prints ten records in five seconds (kernel.printk_ratelimit), of the whole machine; past that it says so, and refine too."""
+
+
+class Rights(Workload):
+    """A program with three calls of its own."""
+
+    name = "rights"
+    batch = True
+
+    def prepare(self) -> None:
+        program = self.directory.parent / "program"
+        program.mkdir()
+        self._program = program / "rights"
+        source = CHECKOUT / "tests" / "system" / "lab" / "programs" / "rights.c"
+        run(["cc", "-O1", "-o", str(self._program), str(source)])
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        return (str(self._program),)
+
+    @property
+    def job(self) -> Job:
+        job = super().job
+        return replace(job, readable=(*job.readable, self._program.parent))
+
+    def check(self, stdout: str) -> None:
+        if stdout != "done\n":
+            raise LabError(f"it said {stdout!r}")
+
+
+def rarest(trace: Path, policy: Path) -> list[str]:
+    """The three calls seen least often of those that are allowed with any arguments, by observation alone, and are not dangerous."""
+    entries = read_policy(policy).syscalls
+    plain = {entry.name for entry in entries if entry.section == "observed" and not entry.rules}
+    plain -= {entry.name for entry in entries if entry.section != "observed"}
+    rows = [row for row in read_trace(trace).syscalls if row.name in plain and not any(vars(of_syscall(row.name, None)).values())]
+    chosen = sorted(rows, key=lambda row: (row.calls, row.name or ""))[:3]
+    assert len(chosen) == 3
+    assert sum(row.calls for row in chosen) <= 9, "more than the kernel prints"
+    return sorted(row.name or "" for row in chosen)
+
+
+def kernel_log() -> bytes:
+    return subprocess.run(["dmesg"], capture_output=True, check=True, timeout=30).stdout
+
+
+@pytest.mark.parametrize("kind", [Rights, Pipeline], ids=lambda kind: kind.name)
+def test_exactly_what_was_taken(kind: type[Workload], recordings: Recordings, lab: Runtimes, profgen: Profgen, tmp_path: Path) -> None:
+    trace = recordings.trace(kind, "ptrace")
+    full = runs.generated(profgen, trace, tmp_path / "full", "runc", True)
+    path = tmp_path / "full" / "policy.yaml"
+    taken = ["getpgid", "sysinfo", "times"] if kind is Rights else rarest(trace, path)
+    policy = read_policy(path)
+    narrow = tmp_path / "narrow.yaml"
+    narrow.write_text(dumps(replace(policy, syscalls=tuple(entry for entry in policy.syscalls if entry.name not in taken))))
+    result = profgen("generate", str(narrow), "-o", str(tmp_path / "narrow"), "--default-action", "log", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    confinement = Confinement(tmp_path / "narrow" / "seccomp.json", full.capabilities, True)
+    for _ in range(TRIES):
+        before = len(kernel_log())
+        runs.confined(recordings.workload(kind), lab["runc"], confinement)
+        log = kernel_log()
+        # The kernel's log has room for so much; when old lines were dropped, all that there is is read.
+        new = log[before:] if len(log) >= before else log
+        shown = profgen("refine", str(narrow), "--from", "-", "--format", "json", cwd=tmp_path, stdin=new)
+        found = json.loads(shown.stdout)
+        if not found["gaps"] and len(found["added"]) >= 3:
+            break
+        time.sleep(QUIET_SECONDS)
+    assert [row["item"] for row in found["refused"]] == []
+    assert sorted(row["item"] for row in found["added"]) == taken, shown.stdout + new.decode(errors="replace")
+    assert shown.returncode == 1
+
+    written = profgen("refine", str(narrow), "--from", "-", "--in-place", cwd=tmp_path, stdin=new)
+    assert written.returncode == 0, written.stderr
+    mended = read_policy(narrow)
+    assert {(entry.abi, entry.name, entry.rules) for entry in mended.syscalls} == {
+        (entry.abi, entry.name, entry.rules) for entry in policy.syscalls
+    }
+    again = profgen("refine", str(narrow), "--from", "-", cwd=tmp_path, stdin=new)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == ""
