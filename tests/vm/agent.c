@@ -249,7 +249,6 @@ static int supervised(const char *base, double seconds, void (*begin)(void *), v
     if (child < 0)
         die("fork");
     if (child == 0) {
-        setsid();
         group_enter();
         signal(SIGPIPE, SIG_DFL);
         int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -267,6 +266,7 @@ static int supervised(const char *base, double seconds, void (*begin)(void *), v
 
 static void run_script(void *path)
 {
+    setsid();
     if (chdir("/"))
         die("/");
     execl("/bin/sh", "sh", (char *)path, (char *)NULL);

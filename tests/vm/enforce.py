@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import shlex
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from click.testing import CliRunner
+from system.harness import CHECKOUT
+from system.lab.processes import ENVIRONMENT
+from vm.drive import Drive
 from vm.guest import Denial, Guest, Result
 
 from profiler.cli.main import cli
@@ -30,6 +36,11 @@ class Confinement:
     def named(self, name: str) -> Confinement:
         """The same profile under another name. Names of profiles here are words that occur nowhere else."""
         return Confinement(name, re.sub(rf"\b{re.escape(self.name)}\b", name, self.text), self.mask)
+
+
+def same(one: Confinement, other: Confinement) -> bool:
+    """Whether they differ in nothing but their names."""
+    return one.named("NAME").text == other.named("NAME").text and one.mask == other.mask
 
 
 def generate(trace: Path, name: str, directory: Path, options: Sequence[str] = ()) -> Confinement:
@@ -69,7 +80,7 @@ class Outcome:
         return "\n".join(line for line in lines if line)
 
 
-def load(guest: Guest, confinements: Iterable[Confinement], directory: Path) -> str:
+def load(confinements: Iterable[Confinement], directory: Path) -> str:
     """Write the profiles into a directory both sides see; gives the shell text that loads them."""
     directory.mkdir(parents=True, exist_ok=True)
     for confinement in confinements:
@@ -84,7 +95,7 @@ def run(guest: Guest, name: str, runs: Sequence[Run], seconds: float, before: st
     """
     directory = guest.shared / name
     output = f"/run/{name}"
-    script = [load(guest, (each.confinement for each in runs), directory / "profiles"), before, f"mkdir {output}\ncd /\n"]
+    script = [load((each.confinement for each in runs), directory / "profiles"), before, f"mkdir {output}\ncd /\n"]
     for each in runs:
         assert re.fullmatch(r"[\w.-]+", each.name), each.name
         mask = each.confinement.mask if each.mask is None else each.mask
@@ -116,9 +127,41 @@ def _outcomes(runs: Sequence[Run], result: Result, archive: Path) -> Mapping[str
     archive.unlink()
     outcomes: dict[str, Outcome] = {}
     for each in runs:
-        # A child profile's name begins with its parent's.
-        own = each.confinement.name
-        denials = [denial for denial in result.denials if denial.profile == own or denial.profile.startswith(f"{own}//")]
+        denials = _of(each.confinement.name, result.denials)
         status = int(texts[f"{each.name}.status"])
         outcomes[each.name] = Outcome(status, texts[f"{each.name}.out"], texts[f"{each.name}.err"], denials)
     return outcomes
+
+
+def driven(
+    guest: Guest, name: str, drives: Sequence[Drive], confinements: Sequence[Confinement], place: Path, before: str = ""
+) -> Mapping[str, tuple[str | None, float, list[Denial]]]:
+    """Load the profiles, bring the directory over as it is, and drive the workloads (vm/drive.py) one after the other, all in one job.
+
+    What was wrong (None: nothing), seconds, and denials by each Drive's name. AssertionError when the job did not end well.
+    """
+    shared = guest.shared / name
+    shared.mkdir()
+    subprocess.run(["tar", "-C", place, "--numeric-owner", "-cf", shared / "place.tar", "."], check=True, timeout=60)
+    (shared / "spec").write_bytes(pickle.dumps(list(drives)))
+    python = f"PATH={ENVIRONMENT['PATH']} PYTHONPATH={CHECKOUT}:{CHECKOUT}/tests PYTHONDONTWRITEBYTECODE=1 {shlex.quote(sys.executable)}"
+    there = shlex.quote(str(place))
+    script = [
+        load(confinements, shared / "profiles"),
+        before,
+        f"mkdir -p {there} && tar -C {there} --numeric-owner -xpf {shared}/place.tar",
+        f"{python} -m vm.drive {shared}/spec",
+    ]
+    result = guest.run("\n".join(script), 500)
+    assert result.status == 0, f"status {result.status}: {result.stdout[-2000:]} {result.stderr[-4000:]}"
+    found: dict[str, tuple[str | None, float, list[Denial]]] = {}
+    profiles = {each.name: confinement.name for each, confinement in zip(drives, confinements, strict=True)}
+    for line in result.stdout.splitlines():
+        row = json.loads(line)
+        found[row["name"]] = row["error"], row["seconds"], _of(profiles[row["name"]], result.denials)
+    return found
+
+
+def _of(profile: str, denials: Iterable[Denial]) -> list[Denial]:
+    """Those of a profile and of its children, whose names begin with its."""
+    return [denial for denial in denials if denial.profile == profile or denial.profile.startswith(f"{profile}//")]

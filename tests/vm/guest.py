@@ -68,7 +68,8 @@ class Denial:
 
 _FIELD = re.compile(r'(\w+)=(?:"([^"]*)"|(\S+))')
 _ENCODED = ("profile", "name", "peer", "target", "comm", "srcname", "namespace", "addr", "peer_addr")
-"""Fields that the kernel writes in hexadecimal, without quotes, when they hold quotes, spaces or bytes that are no text (audit_log_untrustedstring)."""
+"""Fields that the kernel writes in hexadecimal, without quotes, when they hold quotes, spaces or bytes that are no text
+(audit_log_untrustedstring)."""
 
 
 def denials(lines: list[str], *verdicts: str) -> list[Denial]:
@@ -136,7 +137,12 @@ class Guest:
 
     def __init__(self) -> None:
         # Not below /tmp: that is another one inside.
-        self.directory = Path(tempfile.mkdtemp(prefix="profgen-vm-", dir="/srv" if os.path.isdir("/srv") else "/opt"))
+        place = Path("/srv" if os.path.isdir("/srv") else "/opt")
+        for old in place.glob("profgen-vm-*"):
+            # of tests that were killed
+            if not Path("/proc", old.name.split("-")[2]).exists():
+                shutil.rmtree(old, ignore_errors=True)
+        self.directory = Path(tempfile.mkdtemp(prefix=f"profgen-vm-{os.getpid()}-", dir=place))
         self.directory.chmod(0o755)
         self.shared, self.work = self.directory / "shared", self.directory / "work"
         self._jobs = self.shared / "jobs"
@@ -213,7 +219,7 @@ class Guest:
         """Hand over a job; they run one after the other. Gives its name for `result`."""
         name = f"{next(self._numbers):05}"
         draft = self._jobs / f"{name}.draft"
-        draft.write_text(script)
+        draft.write_text(script, errors="surrogateescape")
         draft.rename(self._jobs / f"{name}.{seconds:.0f}.job")
         return name
 

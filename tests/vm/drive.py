@@ -1,0 +1,94 @@
+"""Runs inside the virtual machine: starts workloads with given commands, drives each with its load, and says how it went.
+
+``python -m vm.drive SPEC``: SPEC is a pickled list of Drive. One JSON object a line on standard output: name, error (or null), seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from system.lab import workloads
+from system.lab.processes import ENVIRONMENT, LabError, eventually
+from system.lab.workloads import Workload
+
+SECONDS = 120.0
+"""For each step. The machine is emulated, and ten to thirty times as slow as the one that emulates it."""
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A workload, under a name of this run's own, and the command that starts it confined."""
+
+    name: str
+    workload: Workload
+    command: tuple[str, ...]
+
+
+def drive(each: Drive) -> str | None:
+    """Start, load, stop, check: what was wrong, with the output; None when nothing was."""
+    workload = each.workload
+    workload.reset()
+    process = subprocess.Popen(
+        each.command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        cwd="/",
+        start_new_session=True,
+    )
+    output: dict[str, bytes] = {}
+
+    def collect(name: str) -> None:
+        output[name] = getattr(process, name).read()
+
+    readers = [threading.Thread(target=collect, args=(name,), daemon=True) for name in ("stdout", "stderr")]
+    for reader in readers:
+        reader.start()
+    error = None
+    try:
+        if not workload.batch:
+            if not eventually(lambda: process.poll() is not None or workload.ready(), SECONDS):
+                raise LabError("it never answered")
+            if process.poll() is not None:
+                raise LabError("it ended before it was ready")
+            workload.load()
+            process.send_signal(signal.SIGTERM)
+        if not eventually(lambda: process.poll() is not None, SECONDS):
+            raise LabError("it did not end")
+        for reader in readers:
+            reader.join(5)
+        if process.returncode != 0:
+            raise LabError(f"it ended with status {process.returncode}")
+        workload.check(output["stdout"].decode())
+    except (LabError, OSError) as caught:
+        error = str(caught)
+    finally:
+        (group / "cgroup.kill").write_text("1")
+        process.wait(10)
+        eventually(lambda: not (group / "cgroup.procs").read_text(), 10)
+        group.rmdir()
+    if error is not None:
+        said = {name: output.get(name, b"").decode(errors="replace")[-2000:] for name in ("stdout", "stderr")}
+        error = f"{error}; stdout: {said['stdout']!r}; stderr: {said['stderr']}"
+    return error
+
+
+def main() -> None:
+    workloads.LOAD_SECONDS = SECONDS
+    for each in pickle.loads(Path(sys.argv[1]).read_bytes()):
+        begun = time.monotonic()
+        error = drive(each)
+        print(json.dumps({"name": each.name, "error": error, "seconds": round(time.monotonic() - begun, 1)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

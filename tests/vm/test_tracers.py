@@ -1,0 +1,109 @@
+"""The tracers on Linux 6.1, where the machine that runs the tests has a newer one: capabilities by kprobe, and the same evidence."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from system.harness import CHECKOUT, Profgen, why_no_ebpf
+from system.operations.build import build, prepare
+from system.operations.evidence import differences, seen
+from system.operations.table import Evidence, Places
+from vm.guest import Guest
+
+from profiler.trace.model import Trace
+from profiler.trace.store import read_trace
+
+OPERATIONS = (
+    "replace_file",
+    "link",
+    "flock",
+    "mkfifo",
+    "list",
+    "chown",
+    "execve",
+    "script",
+    "odd_names",
+    "missing",
+    "signal_child",
+    "unix_path",
+    "tcp",
+    "netlink",
+    "bind_mount",
+    "chroot",
+)
+
+
+@dataclass(frozen=True)
+class Both:
+    host: Trace
+    guest: Trace
+    places: Places
+
+    @property
+    def evidence(self) -> tuple[Evidence, Evidence]:
+        return seen(self.host, self.places), seen(self.guest, self.places)
+
+
+@pytest.fixture(scope="module")
+def recorded(guest: Guest, profgen: Profgen, work: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Both]:
+    """One recording of all the operations, by each tracer, here and there."""
+    place = work / "tracers"
+    (place / "bin").mkdir(parents=True)
+    build(place / "bin")
+    program, shared = place / "bin" / "ops", guest.shared / "tracers"
+    shared.mkdir()
+    (shared / "ops").write_bytes(program.read_bytes())
+    prepared = "".join(f"{program} prepare {name} {place}/{name}\n" for name in OPERATIONS)
+    every = " && ".join(f"{program} {name} {place}/{name}" for name in OPERATIONS)
+    command = ["/usr/bin/dash", "-c", every]
+    tracers = ["ptrace"] if why_no_ebpf() else ["ptrace", "ebpf"]
+    profgen_there = f"PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={CHECKOUT} {shlex.quote(sys.executable)} -m profiler"
+    script = [f"mkdir -p {place}/bin && cp {shared}/ops {program} && chmod 755 {program} && cd {place} || exit 9"]
+    for tracer in tracers:
+        words = ["record", "-q", "--tracer", tracer, "-o", str(shared / f"{tracer}.json"), "--", *command]
+        script += [prepared, f"{profgen_there} {shlex.join(words)} || exit 8"]
+    job = guest.begin("\n".join(script), 300)
+    here: dict[str, Trace] = {}
+    for tracer in tracers:
+        for name in OPERATIONS:
+            prepare(program, name, place / name)
+        cwd = tmp_path_factory.mktemp(tracer)
+        recording = profgen.record(tracer, command, cwd=cwd, options=["-q"])
+        assert recording.status == 0, recording.stderr
+        here[tracer] = read_trace(recording.path)
+    result = guest.result(job, 300)
+    assert result.status == 0, f"status {result.status}: {result.stdout} {result.stderr}"
+    places = Places(str(place), str(program))
+    return {tracer: Both(here[tracer], read_trace(shared / f"{tracer}.json"), places) for tracer in tracers}
+
+
+@pytest.mark.parametrize("tracer", ["ptrace", "ebpf"])
+def test_same_evidence(tracer: str, recorded: Mapping[str, Both]) -> None:
+    """Files, sockets, signals, inspections, mounts and executions of sixteen operations under a shell are the same."""
+    if tracer not in recorded:
+        pytest.skip(why_no_ebpf() or "")
+    here, there = recorded[tracer].evidence
+    lines = differences(there, here)
+    assert not lines, "\n".join(lines)
+    assert there.files
+    assert there.mounts
+
+
+def test_hook(recorded: Mapping[str, Both]) -> None:
+    """6.1 has no tracepoint for capability checks: there the eBPF tracer takes a kprobe, and sees the same capabilities used."""
+    if "ebpf" not in recorded:
+        pytest.skip(why_no_ebpf() or "")
+    both = recorded["ebpf"]
+    assert both.guest.meta.kernel.startswith("6.1.")
+    assert "capabilities:kprobe" in both.guest.meta.features
+    assert _needed(both.guest) == _needed(both.host)
+    assert {"CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_CHOWN"} <= _needed(both.guest)
+
+
+def _needed(trace: Trace) -> set[str]:
+    return {row.capability for row in trace.capabilities if row.verdict == "granted" and row.decisive and row.namespace == "initial"}
