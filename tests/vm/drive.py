@@ -36,8 +36,11 @@ def drive(each: Drive) -> str | None:
     """Start, load, stop, check: what was wrong, with the output; None when nothing was."""
     workload = each.workload
     workload.reset()
+    # What it leaves behind is ended through its group: a profile may not let signals in.
+    group = Path(f"/sys/fs/cgroup/drive-{each.name}")
+    group.mkdir()
     process = subprocess.Popen(
-        each.command,
+        ["/bin/sh", "-c", 'echo $$ >"$0"; exec "$@"', str(group / "cgroup.procs"), *each.command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
