@@ -371,6 +371,8 @@ class _Walk:
         self.here = "/"
         """Where it is, when ``at`` is not open."""
         self.sure = True
+        self.lost = False
+        """Whether the kernel would not have got here: something on the way is missing."""
         self.personal = False
         """Whether it came through a link of procfs that leads elsewhere for other processes."""
         self.way: list[os.stat_result] = []
@@ -416,7 +418,7 @@ class _Walk:
             return _Place(self.here, False, self.sure, "linked", self.personal, tuple(self.way))
         status = os.fstat(self.at)
         path, state = self.resolver.named(view, self.path(), status)
-        return _Place(path, True, self.sure, state, self.personal, (*self.way, status))
+        return _Place(path, not self.lost, self.sure, state, self.personal, (*self.way, status))
 
     def path(self) -> str:
         """The text of the place where it is."""
@@ -462,7 +464,10 @@ class _Walk:
     def _missing(self, path: str) -> None:
         """A directory is gone that the call may have found."""
         memory = self.resolver.memory
-        if self.passed and not (memory is not None and memory.directory(path)):
+        if memory is not None and memory.directory(path):
+            return
+        self.lost = True
+        if self.passed:
             self.sure = False
 
     def _up(self) -> None:
