@@ -329,35 +329,31 @@ def rows(trace: Trace, afterwards: bool = False) -> Rows:
     def names(row: File | Socket | Signal | Inspection | Mount) -> frozenset[str]:
         return frozenset(programs[index] for index in row.programs)
 
-    def looks(row: File) -> tuple[str, frozenset[str]]:
+    def looks(row: File, result: str) -> tuple[str, str, frozenset[str]]:
         gone = afterwards and row.access in ("remove", "owner")
-        return "unknown" if gone and row.kind != "directory" else row.kind, frozenset() if gone else row.owner
+        if result != "ok":
+            return "unknown", "linked", frozenset()
+        return "unknown" if gone and row.kind != "directory" else row.kind, row.state, frozenset() if gone else row.owner
 
     def port(row: Socket) -> int | None:
         return row.port if row.port is None or row.port < 32768 else -1  # chosen by the kernel
+
+    def outcomes(row: Socket) -> dict[str, int]:
+        repeated = row.operation in ("send", "receive", "getoption", "setoption", "name")  # ptrace: watched until one succeeded
+        return {"ok": 1} if repeated and "ok" in row.results else dict(row.results)
 
     def split(each: Iterable[tuple[Mapping[str, int], tuple[object, ...]]]) -> frozenset[tuple[object, ...]]:
         return frozenset((*members, result) for results, members in each for result in results)
 
     return {
-        "files": split(
-            (
-                row.results,
-                (
-                    general(row.path),
-                    row.access,
-                    row.kind,
-                    row.state,
-                    row.existing and general(row.existing),
-                    row.whose,
-                    row.owner,
-                    names(row),
-                ),
-            )
+        "files": frozenset(
+            (general(row.path), row.access, *looks(row, result), row.existing and general(row.existing), row.whose, names(row), result)
             for row in trace.files
+            for result in row.results
         ),
         "sockets": split(
-            (row.results, (row.family, row.type, row.protocol, row.operation, port(row), row.address, names(row))) for row in trace.sockets
+            (outcomes(row), (row.family, row.type, row.protocol, row.operation, port(row), row.address, names(row)))
+            for row in trace.sockets
         ),
         "signals": split((row.results, (*row.key, names(row))) for row in trace.signals),
         "inspections": split((row.results, (*row.key, names(row))) for row in trace.inspections),
