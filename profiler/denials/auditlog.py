@@ -390,13 +390,9 @@ class Reader:
 
     def read(self, stream: Raw) -> None:
         """Read to the end. Raises OSError."""
-        scanner = Scanner(stream, MARKS)
-        lines = iter(scanner)
-        # A log of JSON is one from its first line on; a message kept as bytes can only be found by looking for bytes.
-        for line, number in lines:
+        scanner = Scanner(stream, MARKS, marks_json=MARKS_JSON)
+        for line, number in scanner:
             self.line(line, number)
-            if scanner.marks == MARKS and scanner.head.lstrip()[:1] == b"{":
-                scanner.marks = MARKS + MARKS_JSON
         self._numbers["broken"] += scanner.overlong
         self._numbers["bytes"] += scanner.bytes
 

@@ -26,17 +26,15 @@ _memmem.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_
 
 
 class Scanner:
-    """Reads one source. ``overlong`` counts lines longer than a chunk, which are passed over."""
+    """Reads one source. ``marks_json``: looked for too when it begins as JSON does. ``overlong`` counts lines longer than a chunk,
+    which are passed over."""
 
-    def __init__(self, stream: Raw, marks: Sequence[bytes], chunk: int = CHUNK) -> None:
+    def __init__(self, stream: Raw, marks: Sequence[bytes], chunk: int = CHUNK, marks_json: Sequence[bytes] = ()) -> None:
         self._stream = stream
-        self.marks = tuple(marks)
-        """May be changed between two lines."""
+        self._marks, self._marks_json = tuple(marks), tuple(marks_json)
         self._size = chunk
         self.overlong = 0
         self.bytes = 0
-        self.head = b""
-        """The first bytes of the source, once the first line was asked for."""
 
     def __iter__(self) -> Iterator[tuple[bytes, int | None]]:
         """(line without its end, its number from 1 or None past LINES_COUNTED). Raises OSError."""
@@ -48,7 +46,9 @@ class Scanner:
             got = self._stream.readinto(view[filled:])
             if not got:
                 break
-            self.head = self.head or bytes(view[:64])
+            if self._marks_json and bytes(view[:64]).lstrip(b" \x1e\r\n")[:1] == b"{":
+                self._marks += self._marks_json
+            self._marks_json = ()
             end = filled + got
             whole = buffer.rfind(b"\n", filled, end) + 1
             if not whole:
@@ -79,7 +79,7 @@ class Scanner:
     def _hits(self, buffer: bytearray, base: int, begin: int, whole: int) -> dict[int, int]:
         """Start to end of the lines with a mark. ``buffer[whole - 1]`` is a newline."""
         found: dict[int, int] = {}
-        for mark in self.marks:
+        for mark in self._marks:
             at = begin
             while at < whole:
                 place = _memmem(base + at, whole - at, mark, len(mark))
