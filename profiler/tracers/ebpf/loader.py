@@ -101,6 +101,7 @@ _OFFSETS = {
 _USES_OFFSETS = {
     "TASK_FILES": ("task_struct", "files"),
     "TASK_SIGNAL": ("task_struct", "signal"),
+    "TASK_PARENT": ("task_struct", "real_parent"),
     "SIGNAL_PIDS": ("signal_struct", "pids"),
     "FILES_TABLE": ("files_struct", "fdt"),
     "TABLE_MAX": ("fdtable", "max_fds"),
@@ -212,6 +213,13 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
     values["OFFSET_DENTRY_INLINE"] = _either(types, ("dentry", "d_shortname"), ("dentry", "d_iname"))
     # 0 for the namespace of a mount that is attached nowhere (fs/mount.h, is_anon_ns)
     values["OFFSET_MNT_NS_ID"] = _either(types, ("mnt_namespace", "seq"), ("mnt_namespace", "ns", "ns_id"))
+    with contextlib.suppress(TracerError):  # Linux 6.1
+        tree = types.offset("mm_struct", "mm_mt", "ma_root")
+        values["OFFSET_VMA_FILE"] = types.offset("vm_area_struct", "vm_file")
+        values["TREE_PIVOTS"] = types.offset("maple_range_64", "pivot") // 8
+        values["NARROW_SLOTS"] = types.offset("maple_range_64", "slot") // 8
+        values["WIDE_SLOTS"] = types.offset("maple_arange_64", "slot") // 8
+        values["OFFSET_MM_TREE"] = tree
     # numbered without holes on the machines that profgen supports; a processor above the count would find no room to work in
     values["PROCESSORS"] = os.sysconf("SC_NPROCESSORS_CONF")
     for block, members in _BLOCKS.items():

@@ -60,7 +60,7 @@ struct result_key { u32 program; u32 abi; u64 number; u64 error; };
 /* Of one call: which arguments are recorded, and where they say what it uses (7: nowhere). */
 struct spec {
     u32 count; u32 pointer; u32 position[3]; u32 flags_mask; u64 mask[3];
-    u16 route; u8 only; u8 fd; u8 flags; u8 mode; u8 optional; u8 plain; u8 at[4]; u8 path[4];
+    u16 route; u8 only; u8 fd; u8 flags; u8 mode; u8 optional; u8 plain; u16 follow; u8 at[4]; u8 path[4];
 };
 struct argument_key { u32 program; u32 abi; u64 number; u64 value[3]; };
 struct check_key { u32 program; u32 abi; u64 number; u32 cap; u32 child; u32 refused; u32 audited; u32 overridden; u32 idle; u32 pad; u64 stack; };
@@ -119,6 +119,7 @@ BPF_ARRAY(stats, u64, STAT_SIZE);
 BPF_ARRAY(start_ns, u64, 1);
 BPF_ARRAY(start_level, u32, 1);
 BPF_ARRAY(start_mounts, u64, 1);
+BPF_ARRAY(start_top, u64, 1); /* the root's dentry: a copy of a mount namespace has the same */
 BPF_ARRAY(start_root, u64, 1); /* the root's dentry and mount in one word: compared, never followed */
 BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
 #ifdef WITH_USES
@@ -289,6 +290,8 @@ int on_sys_enter(u64 *ctx)
         u64 fs = read64((u64)task + OFFSET_TASK_FS);
         u64 root = read64(fs + OFFSET_FS_ROOT_DENTRY) ^ read64(fs + OFFSET_FS_ROOT_MNT);
         start_root.update(&zero, &root);
+        u64 top = read64(fs + OFFSET_FS_ROOT_DENTRY);
+        start_top.update(&zero, &top);
     }
     int program = s->program;
     s->caller = program;

@@ -19,7 +19,7 @@ struct use_value { u64 count; u64 first; u64 last; };
 #define DETAIL_WHOSE_SHIFT 19 /* 2 bits: 0 not below /proc/PID, else enum whom */
 
 enum { WHOM_NONE, WHOM_SELF, WHOM_WORKLOAD, WHOM_OUTSIDE };
-enum { FACT_DELETED = 1, FACT_DETACHED = 2, FACT_PIECE_BITS = 2, FACT_OTHER_ROOT = 1 << 8, FACT_OTHER_MOUNTS = 1 << 9, FACT_DESCRIPTOR = 1 << 10 };
+enum { FACT_DELETED = 1, FACT_DETACHED = 2, FACT_PIECE_BITS = 2, FACT_OTHER_ROOT = 1 << 8, FACT_OTHER_MOUNTS = 1 << 9, FACT_DESCRIPTOR = 1 << 10, FACT_SAME_TOP = 1 << 11 };
 
 #define TEXTS 3
 #define PIECES 4 /* paths of an event: the file, or where each text starts; the last is the process's root if it is not the workload's */
@@ -196,6 +196,9 @@ static __always_inline void describe(struct task_struct *task, struct work *w)
         w->dentry[PIECES - 1] = dentry;
         w->mnt[PIECES - 1] = mnt;
     }
+    u64 *top = start_top.lookup(&zero);
+    if (top && *top == dentry)
+        w->e.facts |= FACT_SAME_TOP;
     u64 *mounts = start_mounts.lookup(&zero);
     if (mounts && *mounts != LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS))
         w->e.facts |= FACT_OTHER_MOUNTS;
@@ -228,6 +231,32 @@ static __always_inline u32 whom_of_pid(struct task_struct *task, u64 pid)
     return whom_of(task, &key);
 }
 
+#ifdef OFFSET_MM_TREE
+/* The file that is mapped at the first argument: a walk down the tree of mappings (lib/maple_tree.c mtree_lookup_walk). */
+static __always_inline u64 file_at(struct task_struct *task, struct work *w)
+{
+    u64 node = read64(LOAD64(task, OFFSET_TASK_MM) + OFFSET_MM_TREE);
+    for (int depth = 0; depth < 6; depth++) {
+        u32 type = node >> 3 & 15;
+        if (node <= 4096 || type < 1 || type > 3)
+            return 0;
+        READ(w->name, node & ~255ull);
+        u32 slots = type == 3 ? WIDE_SLOTS : NARROW_SLOTS, pivots = slots - TREE_PIVOTS - 1, at;
+        for (at = 0; at < pivots; at++) {
+            u64 last = w->name[(TREE_PIVOTS + at) & 31];
+            if (last >= w->a[0] || (!last && at))
+                break;
+        }
+        node = w->name[(slots + at) & 31];
+        if (type == 1)
+            return node && (node & 3) == 0 ? read64(node + OFFSET_VMA_FILE) : 0;
+    }
+    return 0;
+}
+#else
+#define file_at(task, w) 0 /* Linux before 6.1 */
+#endif
+
 /* The file is what a descriptor leads to: after a successful open, or for calls that take one. */
 int on_descriptor(u64 *ctx)
 {
@@ -239,16 +268,21 @@ int on_descriptor(u64 *ctx)
     u64 flags = 0;
     if (only == ONLY_EXECUTABLE && (!(w->a[2] & 4) || w->a[3] & 0x20))
         return 0; /* PROT_EXEC, MAP_ANONYMOUS */
-    if (only == ONLY_FLOCK && !(w->a[1] & 3))
-        return 0; /* LOCK_SH, LOCK_EX */
+    if (only == ONLY_PROTECTED && !(w->a[2] & 4))
+        return 0;
+    if (only == ONLY_FLOCK) {
+        u32 asked = w->a[1] & ~4u; /* LOCK_NB */
+        if (asked != 1 && asked != 2 && asked != 8)
+            return 0;
+        w->e.mode = asked == 2; /* LOCK_EX */
+    }
     if (only == ONLY_FCNTL_LOCK) {
         u32 command = w->a[1];
         if (command != 6 && command != 7 && command != 37 && command != 38 && (!(w->e.key.call >> 16) || command < 13 || command > 14))
             return 0; /* F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW; F_SETLK64, F_SETLKW64 of 32-bit ABIs */
-        u16 type = 2;
+        u16 type = 0;
         read_user(&type, sizeof(type), (void *)w->a[2]);
-        if (type == 2)
-            return 0; /* F_UNLCK */
+        w->e.mode = type == 1; /* F_WRLCK */
     }
     if (only == ONLY_HOW)
         read_user(&flags, sizeof(flags), (void *)w->a[2]);
@@ -256,6 +290,8 @@ int on_descriptor(u64 *ctx)
         flags = ARGUMENT(w, in.spec->flags);
     w->e.key.flags = flags & in.spec->flags_mask;
     u32 fd = in.spec->fd == NONE ? in.result : ARGUMENT(w, in.spec->fd);
+    if (only == ONLY_PROTECTED)
+        fd = 0;
     u64 dentry, mnt, inode;
     if (fd == (u32)-100) { /* AT_FDCWD */
         u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
@@ -263,9 +299,9 @@ int on_descriptor(u64 *ctx)
         mnt = read64(fs + OFFSET_FS_PWD_MNT);
         inode = read64(dentry + OFFSET_DENTRY_INODE);
     } else {
-        u64 file = file_of(in.task, fd);
+        u64 file = only == ONLY_PROTECTED ? file_at(in.task, w) : file_of(in.task, fd);
         if (!file) {
-            if (in.spec->fd == NONE)
+            if (in.spec->route == ROUTE_OPEN)
                 add(LOST_PATHS, 1); /* another thread closed it already */
             return 0;
         }
@@ -302,6 +338,27 @@ int on_descriptor(u64 *ctx)
     return 0;
 }
 
+#define TEXT_PROC_SE 0x65732f636f72702full /* "/proc/se" in memory order */
+#define TEXT_LF_FD 0x2f64662f666cull       /* "lf/fd/" */
+/* /proc/self/fd/N leads straight to the descriptor's file, and nowhere once the thread is gone; -1 for another text. */
+static __always_inline int own_descriptor(u64 *text)
+{
+    if (text[0] != TEXT_PROC_SE || (text[1] & 0xffffffffffff) != TEXT_LF_FD)
+        return -1;
+    u64 digits = text[1] >> 48 | text[2] << 16;
+    int number = 0;
+    for (int i = 0; i < 8; i++) {
+        u32 digit = digits & 255;
+        if (!digit)
+            return i ? number : -1;
+        if (digit < '0' || digit > '9')
+            return -1;
+        number = 10 * number + digit - '0';
+        digits >>= 8;
+    }
+    return -1;
+}
+
 /* The file is named by the text of an argument. */
 int on_text(u64 *ctx)
 {
@@ -317,8 +374,6 @@ int on_text(u64 *ctx)
     w->e.key.flags = flags & in.spec->flags_mask;
     w->e.mode = in.spec->mode == NONE ? 0 : ARGUMENT(w, in.spec->mode) & 0170000; /* S_IFMT */
     u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
-    if (in.result == -36)
-        return 0; /* ENAMETOOLONG: no such file can be */
     if (in.spec->only == ONLY_CHROOT && !failed(in.result)) {
         w->dentry[0] = read64(fs + OFFSET_FS_ROOT_DENTRY);
         w->mnt[0] = read64(fs + OFFSET_FS_ROOT_MNT);
@@ -342,6 +397,10 @@ int on_text(u64 *ctx)
             add(LOST_PATHS, 1);
             return 0;
         }
+        if (length >= TEXT) {
+            add(LOST_PATHS, 1); /* PATH_MAX: the kernel took none of it */
+            return 0;
+        }
         w->text_length[i] = length;
         if (in.spec->plain >> i & 1)
             continue;
@@ -351,9 +410,18 @@ int on_text(u64 *ctx)
             if (!optional)
                 return 0;
         }
-        if ((u8)w->text[i][0] == '/')
-            continue;
         int at = in.spec->at[i] == NONE ? -100 : (int)ARGUMENT(w, in.spec->at[i]);
+        if ((u8)w->text[i][0] == '/') {
+            if (!(in.spec->follow >> i & 1) || flags & 0x100) { /* AT_SYMLINK_NOFOLLOW */
+                if (!(in.spec->follow >> i & 2) || !(flags & 0x400)) /* AT_SYMLINK_FOLLOW */
+                    continue;
+            }
+            at = own_descriptor(w->text[i]);
+            if (at < 0)
+                continue;
+            w->text[i][0] = 0;
+            w->text_length[i] = 1;
+        }
         u64 path = at == -100 ? fs + OFFSET_FS_PWD_MNT : file_of(in.task, at) + OFFSET_FILE_MNT;
         u64 where[2] = {};
         READ(where, path);
@@ -640,8 +708,8 @@ int on_process(u64 *ctx)
         whom = whom_of_pid(in.task, pid);
     } else {
         s32 pid = ARGUMENT(w, in.spec->path[0]);
-        if (in.spec->only == ONLY_PTRACE && number == 0)
-            whom = WHOM_SELF; /* PTRACE_TRACEME */
+        if (in.spec->only == ONLY_PTRACE && number == 0) /* PTRACE_TRACEME: by the parent */
+            whom = whom_of_pid(in.task, read64(LOAD64(in.task, OFFSET_TASK_PARENT) + OFFSET_TASK_THREAD_PID));
         else if (pid > 0)
             whom = whom_of_number(in.task, pid);
         if (whom == WHOM_SELF && in.spec->path[1] != NONE)

@@ -72,6 +72,8 @@ class Spec:
     mode: int = NONE
     optional: int = 0
     plain: int = 0
+    follow: int = 0
+    """Bit 0: a link at the end of the first text is followed; bit 1: with AT_SYMLINK_FOLLOW."""
     at: tuple[int, ...] = ()
     path: tuple[int, ...] = ()
     flags_mask: int = 0
@@ -80,7 +82,7 @@ class Spec:
         """Write it into a ``struct spec``."""
         row.route = ROUTES.index(self.route) | (FAILURES if self.failures else 0)
         row.only, row.fd, row.flags, row.mode = CONDITIONS.index(self.only), self.fd, self.flags, self.mode
-        row.optional, row.plain, row.flags_mask = self.optional, self.plain, self.flags_mask
+        row.optional, row.plain, row.follow, row.flags_mask = self.optional, self.plain, self.follow, self.flags_mask
         for index in range(4):
             row.at[index] = self.at[index] if index < len(self.at) else NONE
             row.path[index] = self.path[index] if index < len(self.path) else NONE
@@ -100,18 +102,17 @@ def _file_spec(name: str, abi: str, uses: tuple[FileUse, ...]) -> Spec:
             return replace(opened, route="descriptor")
         return replace(opened, only="how" if use.only == "how" else "all")
     if use.path is None:
-        if use.only == "protected":
-            return Spec("none")
         if use.only == "executable" and name == "mmap" and abi == "i386":
             return Spec("none")  # its arguments lie in memory
         return Spec("descriptor", only=use.only or "all", fd=fd)
     text = Spec("text", fd=fd, flags=flags, flags_mask=0xFFFFFFFF, at=at, path=path, mode=_or_none(use.mode))
+    text = replace(text, follow=int(use.follow))
     if use.access in ("look", "execute"):
         return replace(text, failures=True)
     if len(uses) == 2:
         # linkat(2) takes an empty first path; the flags of renameat2(2) tell an exchange.
         flags = 4 if name == "renameat2" else flags
-        return replace(text, only="names", fd=NONE, flags=flags, optional=int(use.fd is not None))
+        return replace(text, only="names", fd=NONE, flags=flags, optional=int(use.fd is not None), follow=2 * (name == "linkat"))
     if use.access == "remove":
         return replace(text, only="names", flags=2 if name == "unlinkat" else NONE, flags_mask=_AT_REMOVEDIR)
     if use.make == "symlink":
@@ -186,7 +187,7 @@ def specs(abi: str) -> dict[str, Spec]:
 _ERROR_MASK = 0xFFF
 _OWN, _OTHERS, _PSEUDO = 1 << 16, 1 << 17, 1 << 18
 _WHOSE = (None, "self", "workload", "outside")
-_OTHER_ROOT, _OTHER_MOUNTS, _DESCRIPTOR = 1 << 8, 1 << 9, 1 << 10
+_OTHER_ROOT, _OTHER_MOUNTS, _DESCRIPTOR, _SAME_TOP = 1 << 8, 1 << 9, 1 << 10, 1 << 11
 
 _KEY = struct.Struct("=QIIII")
 _HEAD = struct.Struct("=QIIIIQIIIIIII3I4III")
@@ -291,12 +292,15 @@ class _Roots:
 
     limit: int = 16
     seen: dict[int, deque[int]] = field(default_factory=dict)
+    pivoted: dict[int, str] = field(default_factory=dict)
+    """Where the root was before pivot_root(2) made it one: in the namespace that the workload began in."""
 
     def find(self, root: int, tgid: int) -> str | None:
         known = self.seen.setdefault(root, deque(maxlen=self.limit))
         if tgid not in known:
             known.append(tgid)
-        return next((path for pid in reversed(known) if os.path.exists(path := f"/proc/{pid}/root/.")), None)
+        living = (path for pid in reversed(known) if os.path.exists(path := f"/proc/{pid}/root/."))
+        return next(living, self.pivoted.get(root))
 
 
 class Uses:
@@ -315,6 +319,7 @@ class Uses:
         self._resolver = Resolver(self._memory)
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._roots = _Roots()
+        self._mounted: deque[str] = deque(maxlen=1024)
 
     # -- while it runs -------------------------------------------------------------------------------------------------
 
@@ -505,6 +510,8 @@ class Uses:
         words: tuple[str, ...] = (use.access,)
         if use.access == "open":
             words = open_accesses(CREAT_FLAGS if use.flags is None else event.flags)
+        elif use.access == "lock" and event.mode:
+            words = ("lock_exclusive",)
         for word in words:
             if use.access != "look" or event.result != "ok":
                 yield self._file(event, word, found)
@@ -516,6 +523,8 @@ class Uses:
         if not event.facts & _OTHER_MOUNTS:
             return View(event.tgid, event.tid, root_path, root_path, "/")
         root = self._roots.find(event.root, event.tgid)
+        if root is None and event.facts & _SAME_TOP:
+            return View(event.tgid, event.tid)  # a copy of the namespace that the workload began in, and nobody is left in it
         if root is None:
             root = "/proc/0"  # nothing: all who had it are gone
         return View(event.tgid, event.tid, root, root_path, root if root_path == "/" else None)
@@ -535,6 +544,10 @@ class Uses:
         found = self._resolver.resolve(
             self._view(event), base, text, follow=follow, entry=entry, passed=event.result in _RESOLVED
         )  # fmt: skip
+        if not found.sure and (process := _PROCESS.match(found.path)) and self._whose(event, int(process[1])) != "outside":
+            # The directory of a process that has ended: it was its own (fs/proc/base.c task_dump_owner).
+            own = int(process[1]) in (event.own_tgid, event.own_tid)
+            return replace(found, sure=True, uid=event.fsuid if own else None)
         return found if found.exists else self._recall(found)
 
     def _look_at(self, event: Event, path: str, state: str) -> Found:
@@ -588,6 +601,8 @@ class Uses:
             elif kind == "symlink":
                 self._memory.made(found.path, text_of(event.texts[1]))
             self._resolver.forget()
+        if use.access == "readlink" and done:
+            kind = "symlink"
         if use.access == "remove" and done:
             directory = name == "rmdir" or bool(event.flags & _AT_REMOVEDIR)
             found = self._removed(event, found)
@@ -666,20 +681,38 @@ class Uses:
         moves = name == "move_mount"
         self._resolver.forget()
         source = filesystem = target = None
-        if source_matters(word):
+        pivoted = self._pivoted(event) if word == "pivot_root" and event.result == "ok" else None
+        if pivoted is not None:
+            source, target = pivoted
+        elif source_matters(word):
             source = text_of(event.texts[0])
             if source is not None and source_is_path(word):
                 source = self._place(event, 0, "f_symlinks" in names if moves else follow)
-        if event.texts[1] is not None:
+        if event.texts[1] is not None and pivoted is None:
             target = self._place(event, 1, "t_symlinks" in names if moves else follow)
         if word in ("mount", "fsopen"):
             filesystem = text_of(event.texts[2])
         result = event.result
+        if result == "ok" and target is not None and word != "umount":
+            self._mounted.append(target)
 
         def write(program: int, count: int, _first: float, _last: float) -> None:
             self._recording.mount(word, source, target, filesystem, names, result, program, count)
 
         yield write
+
+    def _pivoted(self, event: Event) -> tuple[str, str] | None:
+        """(new root, where the old one goes) as they were named before: the place has no name any more when the call is over.
+
+        The new root is a mount point, and what was mounted last is it or below it. None when no mount was seen.
+        """
+        last = self._mounted[-1] if self._mounted else "/"
+        above = [path for path in self._mounted if path != "/" and (last == path or last.startswith(path + "/"))]
+        if not above or event.paths[0] is None:
+            return None
+        place = min(above, key=len)
+        self._roots.pivoted[event.root] = place
+        return _joined(place, text_of(event.texts[0]) or ""), _joined(place, text_of(event.texts[1]) or "")
 
     def _place(self, event: Event, piece: int, follow: bool) -> str | None:
         found = self._find(event, piece, follow=follow)
