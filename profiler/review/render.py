@@ -83,8 +83,10 @@ def text(diff: Diff, colour: bool = False) -> str:
         code = _COLOURS[row.risk.level] if row.risk else _LESS
         head = f"{paint(f'{row.change:<8}', code)} {_TITLES[row.subject]:<11} {printable(row.name):<{width}}"
         if row.risk:
-            head += f"  {paint(row.risk.level, code)}" + (f": {row.risk.why}" if row.risk.rank else "")
+            head += f"  {paint(row.risk.level, code)}"
         lines.append(head.rstrip())
+        if row.risk and row.risk.rank:
+            lines.append(indent + row.risk.why)
         sign = "+" if row.gains else "-"
         lines += [f"{indent}{paint(sign, code)} {printable(item)}" for item in _some(row.details, DETAILS_SHOWN)]
         if row.rest:

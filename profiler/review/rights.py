@@ -223,13 +223,15 @@ def _test_text(test: Test, name: str, label: str, full: int, compare: str, conte
     if test.operator != "MASKED_EQ":
         return f"{label} {_WORDS[test.operator].format(value(test.value))}"
     mask, wanted = test.value, test.value_two & test.value
+    if compare == "subset" and wanted == 0 and mask & full == full:
+        return f"no {label}"
     if mask in (full, INT, REGISTER):
         return f"{label} {value(wanted)}"
     if wanted == 0:
         if mask == NAMESPACE_FLAGS and compare in ("namespaces", "subset"):
             return f"{label} without new namespaces"
         if compare == "subset" and mask & ~full == 0:
-            return f"{label} only {value(full & ~mask)}" if full & ~mask else f"no {label}"
+            return f"{label} only {value(full & ~mask)}"
         return f"{label} without {value(mask)}"
     return f"{label} & {mask:#x} = {wanted:#x}"
 

@@ -1,0 +1,360 @@
+"""Every format says the same, reads well, and lets no name out of its place."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.policy.making import call, check, trace
+from unit.review.test_diff import file, policy, rights
+from unit.review.test_foreign import profile, read, rule
+
+from profiler.kernel.risks import LEVELS, Risk
+from profiler.policy.model import SignalRule
+from profiler.review import render
+from profiler.review.diff import CHANGES, SUBJECTS, Change, Diff, compare
+from profiler.review.rights import KINDS, Reason
+
+HOSTILE = st.text(max_size=30) | st.sampled_from(
+    [
+        "a|b",
+        "`x`",
+        "``",
+        "<script>",
+        "</details>",
+        "@everyone",
+        "[x](http://y)",
+        "\x1b[31m",
+        "a\nb",
+        "\udcff",
+        "\u2028",
+        "{0}",
+        "![i](u)",
+        "|`|",
+    ]
+)
+
+
+def example() -> Diff:
+    old = rights(trace(call("read"), call("getpid"), call("socket", [(2, 1, 0)]), capabilities=[check("CAP_KILL")]))
+    new = rights(
+        trace(call("read"), call("mount", [(0,)]), call("socket", [(2, 1, 0), (16, 3, 0)]), capabilities=[check("CAP_CHOWN")]),
+    )
+    return compare(replace(old, source="old.trace.json"), replace(new, source="new.trace.json"))
+
+
+def with_name(name: str) -> Diff:
+    change = Change("path", "widened", name, (name,), (name,), Reason((name, name), (name,)), Risk("high", "because"), equivalents=("x",))
+    diff = example()
+    return replace(
+        diff,
+        changes=(change, replace(change, change="narrowed", risk=None)),
+        old=replace(diff.old, source=name, notes=(name,)),
+        uncompared=(name,),
+    )
+
+
+def test_text() -> None:
+    assert (
+        render.text(example())
+        == """\
+old.trace.json -> new.trace.json (traces, x86_64)
+
+added    syscall     mount      critical
+                     changes the mount tree: host file systems, release_agent (CVE-2022-0492), file system parsers (CVE-2022-0185)
+                     + no flags
+                     observed (app: 10 calls)
+added    capability  CAP_CHOWN  medium
+                     gives every file in sight to any user
+                     checked 1 time in bind by app
+widened  syscall     socket     medium
+                     kernel configuration; with CAP_NET_ADMIN the way to the holes of nf_tables and net/sched
+                     + domain AF_NETLINK, protocol NETLINK_ROUTE
+                     was domain AF_INET, type SOCK_STREAM, protocol IPPROTO_IP; domain AF_INET, type SOCK_STREAM, protocol IPPROTO_TCP
+                     observed (app: 10 calls)
+removed  capability  CAP_KILL
+                     checked 1 time in bind by app
+removed  syscall     getpid
+                     observed (app: 10 calls)
+
+2 added, 1 widened, 2 removed; highest risk: critical
+"""
+    )
+
+
+def test_colour_changes_nothing_else() -> None:
+    coloured = render.text(example(), colour=True)
+    assert "\x1b[1;31m" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == render.text(example())
+
+
+def test_nothing_to_say() -> None:
+    same = rights(trace(call("read")))
+    assert render.text(compare(same, same)).endswith("\nno difference but for equivalents\n")
+    assert render.text(compare(same, same, exact=True)).endswith("\nno difference\n")
+    assert "No difference" in render.markdown(compare(same, same))
+    document = json.loads(render.json(compare(same, same)))
+    assert (document["same"], document["changes"], document["summary"]["highest_risk"]) == (True, [], None)
+    assert json.loads(render.sarif(compare(same, same)))["runs"][0]["results"] == []
+
+
+def test_what_is_not_compared_is_said() -> None:
+    found = compare(rights(trace(call("read"), complete=False, losses={"tasks": 3})), read(profile(rule("read"))))
+    for text in (render.text(found), render.markdown(found), render.json(found)):
+        assert "capabilities: file (seccomp profile) says nothing of them" in text
+        assert "incomplete (tasks: 3)" in text
+
+
+def test_long_lists_are_cut_in_text_only() -> None:
+    few, many = ([(2, 1, 0)], [(family, 1, 0) for family in range(3, 60)])
+    found = compare(rights(trace(call("socket", few))), rights(trace(call("socket", [*few, *many]))))
+    assert re.search(r"\+ and \d+ more\n", render.text(found))
+    assert len(json.loads(render.json(found))["changes"][0]["details"]) > 50
+
+
+def test_json() -> None:
+    document = json.loads(render.json(example()))
+    assert document["schema"] == "profgen.diff/1"
+    assert document["summary"] == {"added": 2, "widened": 1, "narrowed": 0, "removed": 2, "highest_risk": "critical"}
+    assert document["old"]["kind"] in KINDS
+    first = document["changes"][0]
+    assert (first["subject"], first["change"], first["name"], first["risk"]["level"]) == ("syscall", "added", "mount", "critical")
+    assert first["programs"] == ["app"]
+    assert document["changes"][2]["was"]
+    assert all(row["risk"] is None for row in document["changes"] if row["change"] in ("narrowed", "removed"))
+
+
+@settings(deadline=None)
+@given(HOSTILE)
+def test_names_stay_in_their_place(name: str) -> None:
+    diff = with_name(name)
+    plain = with_name("x")
+    text = render.text(diff)
+    assert text.count("\n") == render.text(plain).count("\n")
+    assert all(char.isprintable() or char == "\n" for char in text)
+    marked = render.markdown(diff)
+    assert marked.count("\n") == render.markdown(plain).count("\n")
+    assert _outside_code(marked) == _outside_code(render.markdown(plain))
+    for document in (render.json(diff), render.sarif(diff)):
+        assert document.isascii()
+        json.loads(document)
+
+
+def _outside_code(text: str) -> str:
+    """Markdown without its code spans and what they hold, as CommonMark 6.1 delimits them; in tables only ``\\|`` does not end a cell."""
+    lines = []
+    for line in text.split("\n"):
+        if line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", line)) in (4, 5)
+        rest, at = "", 0
+        while at < len(line):
+            fence = re.compile("`+").match(line, at)
+            if not fence:
+                rest += line[at]
+                at += 1
+                continue
+            end = re.compile(rf"(?<!`){fence[0]}(?!`)").search(line, fence.end())
+            assert end, "a code span that does not end"
+            at = end.end()
+        lines.append(rest)
+    return "\n".join(lines)
+
+
+def test_markdown() -> None:
+    assert render.markdown(example()).startswith(
+        "### `old.trace.json` → `new.trace.json`\n\n2 added, 1 widened, 2 removed; highest risk: critical.\n\n"
+        "| change | right | what is new | risk |\n|---|---|---|---|\n"
+        "| added | syscall `mount` | `no flags` | **critical** |\n"
+        "| added | capability `CAP_CHOWN` |  | medium |\n"
+    )
+    text = render.markdown(example())
+    assert text.count("<details>") == text.count("</details>") == 2
+    assert "<summary>No longer allowed: 2</summary>" in text
+    assert html.escape(text, quote=False) != text
+
+
+# SARIF: what profgen writes, from the tables of the OASIS standard "Static Analysis Results Interchange Format (SARIF) Version 2.1.0"
+# (27 March 2020), sections 3.4 to 3.50: required members, types and allowed values; no other member than those profgen means to write.
+
+TEXT = {"type": "string", "minLength": 1}
+MESSAGE = {"type": "object", "properties": {"text": TEXT}, "required": ["text"], "additionalProperties": False}
+LEVEL = {"enum": ["none", "note", "warning", "error"]}
+SARIF: dict[str, Any] = {
+    "type": "object",
+    "required": ["$schema", "version", "runs"],
+    "additionalProperties": False,
+    "properties": {
+        "$schema": {"type": "string", "format": "uri"},
+        "version": {"const": "2.1.0"},
+        "runs": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["tool", "results", "columnKind"],
+                "additionalProperties": False,
+                "properties": {
+                    "columnKind": {"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
+                    "tool": {
+                        "type": "object",
+                        "required": ["driver"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "driver": {
+                                "type": "object",
+                                "required": ["name", "rules"],
+                                "additionalProperties": False,
+                                "properties": {
+                                    "name": TEXT,
+                                    "semanticVersion": {"type": "string", "pattern": r"^\d+\.\d+\.\d+"},
+                                    "rules": {
+                                        "type": "array",
+                                        "uniqueItems": True,
+                                        "items": {
+                                            "type": "object",
+                                            "required": ["id"],
+                                            "additionalProperties": False,
+                                            "properties": {
+                                                "id": {"type": "string", "pattern": "^[a-z]+/[a-z]+$"},
+                                                "name": {"type": "string", "pattern": "^([A-Z][a-z]+)+$"},
+                                                "shortDescription": MESSAGE,
+                                                "help": MESSAGE,
+                                                "defaultConfiguration": {
+                                                    "type": "object",
+                                                    "properties": {"level": LEVEL},
+                                                    "additionalProperties": False,
+                                                },
+                                                "properties": {
+                                                    "type": "object",
+                                                    "properties": {
+                                                        "tags": {"type": "array", "items": TEXT, "uniqueItems": True},
+                                                        "security-severity": {"type": "string", "pattern": r"^(10|\d)\.\d$"},
+                                                    },
+                                                },
+                                            },
+                                        },
+                                    },
+                                },
+                            }
+                        },
+                    },
+                    "results": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["message", "ruleId", "ruleIndex", "level", "locations", "partialFingerprints"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "ruleId": TEXT,
+                                "ruleIndex": {"type": "integer", "minimum": 0},
+                                "level": LEVEL,
+                                "message": MESSAGE,
+                                "locations": {
+                                    "type": "array",
+                                    "minItems": 1,
+                                    "items": {
+                                        "type": "object",
+                                        "required": ["physicalLocation"],
+                                        "additionalProperties": False,
+                                        "properties": {
+                                            "physicalLocation": {
+                                                "type": "object",
+                                                "required": ["artifactLocation"],
+                                                "additionalProperties": False,
+                                                "properties": {
+                                                    "artifactLocation": {
+                                                        "type": "object",
+                                                        "required": ["uri"],
+                                                        "additionalProperties": False,
+                                                        "properties": {
+                                                            "uri": {"type": "string", "pattern": r"^[A-Za-z0-9._~:/%!$&'()*+,;=@-]*$"}
+                                                        },
+                                                    },
+                                                    "region": {
+                                                        "type": "object",
+                                                        "required": ["startLine"],
+                                                        "additionalProperties": False,
+                                                        "properties": {"startLine": {"type": "integer", "minimum": 1}},
+                                                    },
+                                                },
+                                            }
+                                        },
+                                    },
+                                },
+                                "partialFingerprints": {"type": "object", "additionalProperties": TEXT},
+                                "properties": {"type": "object"},
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def check_sarif(text: str) -> dict[str, Any]:
+    log: dict[str, Any] = json.loads(text)
+    jsonschema.Draft202012Validator.check_schema(SARIF)
+    jsonschema.validate(log, SARIF)
+    (run,) = log["runs"]
+    rules = run["tool"]["driver"]["rules"]
+    assert len({row["id"] for row in rules}) == len(rules)
+    for row in run["results"]:
+        assert rules[row["ruleIndex"]]["id"] == row["ruleId"]
+        assert rules[row["ruleIndex"]]["defaultConfiguration"]["level"] == row["level"]
+    assert len({json.dumps(row["partialFingerprints"]) for row in run["results"]}) == len(run["results"])
+    return log
+
+
+def test_sarif() -> None:
+    log = check_sarif(render.sarif(example()))
+    results = log["runs"][0]["results"]
+    assert [(row["ruleId"], row["level"]) for row in results] == [
+        ("syscall/critical", "error"),
+        ("capability/medium", "warning"),
+        ("syscall/medium", "warning"),
+    ], "what is no longer allowed is no finding"
+    assert results[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "new.trace.json"
+    assert "mount" in results[0]["message"]["text"]
+
+
+@settings(deadline=None)
+@given(HOSTILE)
+def test_sarif_with_any_name(name: str) -> None:
+    diff = with_name(name)
+    check_sarif(render.sarif(replace(diff, new=replace(diff.new, source=name))))
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("level", LEVELS)
+def test_sarif_of_every_sort(subject: str, level: str) -> None:
+    change = Change(subject, "added", "x", risk=Risk(level, "why"))
+    check_sarif(render.sarif(replace(example(), changes=(change,))))
+    assert change.change in CHANGES
+
+
+def test_sarif_points_at_the_line() -> None:
+    text = b'{\n "syscalls": [\n  {"names": ["read"]},\n  {"names": ["mount"]}\n ]\n}\n'
+    row = json.loads(render.sarif(example(), text))["runs"][0]["results"][0]
+    assert row["locations"][0]["physicalLocation"]["region"] == {"startLine": 4}
+    text = b"syscalls:\n  observed:\n    mount:\n      because: []\n"
+    row = json.loads(render.sarif(example(), text))["runs"][0]["results"][0]
+    assert row["locations"][0]["physicalLocation"]["region"] == {"startLine": 3}
+
+
+def test_every_subject_in_every_format() -> None:
+    old = policy()
+    new = policy(files=(file("/etc/x", "write"),), signals=(SignalRule("TERM", "outside", ()),))
+    found = compare(old, new)
+    for text in (render.text(found), render.markdown(found), render.sarif(found)):
+        assert "/etc/x" in text
+        assert "SIGTERM to processes outside of the workload" in text
