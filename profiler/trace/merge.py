@@ -129,14 +129,17 @@ def _merge_syscall(rows: list[tuple[Syscall, list[int]]]) -> Syscall:
         first=min(row.first for row, _ in rows),
         last=max(row.last for row, _ in rows),
         programs=dict(sorted(programs.items())),
-        arguments=_merge_arguments([(row.arguments, indexes) for row, indexes in rows if row.arguments is not None]),
+        arguments=_merge_arguments([(row.arguments, indexes) for row, indexes in rows]),
         runs=sum(row.runs for row, _ in rows),
     )
 
 
-def _merge_arguments(rows: list[tuple[Arguments, list[int]]]) -> Arguments | None:
+def _merge_arguments(every: list[tuple[Arguments | None, list[int]]]) -> Arguments | None:
+    rows = [(arguments, indexes) for arguments, indexes in every if arguments is not None]
     if not rows:
         return None
+    if len(rows) < len(every):  # the calls of some recordings may have had any values
+        return Arguments(min(row.fields for row, _ in rows), {}, overflow=True)
     fields = min(row.fields for row, _ in rows)
     if any(row.overflow or row.fields != fields for row, _ in rows):
         return Arguments(fields, {}, overflow=True)

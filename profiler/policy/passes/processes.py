@@ -124,11 +124,12 @@ def _labelled(name: str, row: Syscall, trace: Trace) -> str:
 
 
 def user_namespaces(trace: Trace) -> tuple[str, ...]:
-    """Why user namespaces may be made or joined; empty when none was asked for."""
+    """Why user namespaces may be made or joined; empty when none was asked for. Too many values to list may hold any flag."""
     return tuple(
-        f"CLONE_NEWUSER in {_labelled(name, row, trace)}"
+        f"CLONE_NEWUSER in {_labelled(name, row, trace)}" + (" (any values: there were too many to list)" if row.arguments.overflow else "")
         for name, row in _calls(trace, NAMESPACE_CALLS)
-        if row.arguments is not None and any(value and value[0] & CLONE_NEWUSER for value in row.arguments.values)
+        if row.arguments is not None
+        and (row.arguments.overflow or any(value and value[0] & CLONE_NEWUSER for value in row.arguments.values))
     )
 
 

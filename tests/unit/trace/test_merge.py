@@ -214,7 +214,8 @@ def test_arguments(a: Trace, b: Trace) -> None:
     for key, (fields, overflow, values) in merged.items():
         rows = [table[key] for table in (one, two) if key in table]
         union = {value for _, _, known in rows for value in known}
-        must = any(marked for _, marked, _ in rows) or len({names for names, _, _ in rows}) > 1 or len(union) > ARGUMENT_VALUES_MAX
+        bare = any((row.abi, row.number) == key and row.arguments is None for row in (*a.syscalls, *b.syscalls))
+        must = bare or any(marked for _, marked, _ in rows) or len({names for names, _, _ in rows}) > 1 or len(union) > ARGUMENT_VALUES_MAX
         assert overflow is must
         assert fields == min(names for names, _, _ in rows)
         if must:
@@ -305,3 +306,16 @@ def test_two_files_under_one_path() -> None:
         assert program.sha256 is None
         assert program.build_id == "ab"
     assert merge([rows[0], rows[2]]).programs[0].sha256 == "0" * 64
+
+
+def test_values_that_were_not_recorded_may_be_any() -> None:
+    """A merge allows what each of its traces does: a row without values stands for all values."""
+    known = Arguments(("flags",), {(0,): frozenset({0})})
+    row = Syscall("x86_64", 56, "clone", 1, Results(1), 0.0, 0.0, {0: 1}, known)
+    with_values = Trace(META, (Program("/a"),), (row,))
+    without = Trace(META, (Program("/a"),), (dataclasses.replace(row, arguments=None),))
+    for pair in ((with_values, without), (without, with_values)):
+        merged = merge(pair).syscalls[0].arguments
+        assert merged is not None
+        assert merged.overflow
+        assert not merged.values
