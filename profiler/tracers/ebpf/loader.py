@@ -215,6 +215,7 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
     values["OFFSET_MNT_NS_ID"] = _either(types, ("mnt_namespace", "seq"), ("mnt_namespace", "ns", "ns_id"))
     with contextlib.suppress(TracerError):  # Linux 6.1
         tree = types.offset("mm_struct", "mm_mt", "ma_root")
+        values["OFFSET_MM_AUXV"] = types.offset("mm_struct", "saved_auxv")
         values["OFFSET_VMA_FILE"] = types.offset("vm_area_struct", "vm_file")
         values["TREE_PIVOTS"] = types.offset("maple_range_64", "pivot") // 8
         values["NARROW_SLOTS"] = types.offset("maple_range_64", "slot") // 8

@@ -65,11 +65,16 @@ class _Event(ctypes.Structure):
         ("pseudo", ctypes.c_uint32),
         ("uid", ctypes.c_uint32),
         ("fsuid", ctypes.c_uint32),
+        ("loader_known", ctypes.c_uint32),
+        ("loader_length", ctypes.c_uint32),
+        ("loader_uid", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
         ("argv0", ctypes.c_char * 256),
         ("name", ctypes.c_char * 4096),
         ("exe", ctypes.c_byte * 4352),
         ("cwd", ctypes.c_byte * 4352),
         ("root", ctypes.c_byte * 4352),
+        ("loader", ctypes.c_byte * 4352),
     ]
 
 
@@ -91,6 +96,8 @@ class Executed:
     name: str | None = None
     cwd: str = "/"
     view: View | None = None
+    loader: tuple[str, bool] | None = None
+    """The loader's path and whether it is the user's own; an empty path for a static program; None where the kernel does not tell."""
 
 
 class Reader:
@@ -131,6 +138,9 @@ class Reader:
             directory = path_of(bytes(event.cwd)[: event.cwd_length]) if event.cwd_length else "/"
             script = absolute(below(directory, root) or directory, name)
             executed = replace(executed, path=script, interpreter=inside, name=name, cwd=directory)
+        if event.loader_known:
+            loader = path_of(bytes(event.loader)[: event.loader_length]) if event.loader_length else ""
+            executed = replace(executed, loader=(loader, event.loader_uid == event.fsuid))
         self.executed[event.program] = executed
         self.recording.program(*self._identity(event.program), local=not event.foreign)
         if self.on_executed is not None:

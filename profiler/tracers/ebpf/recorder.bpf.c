@@ -92,11 +92,16 @@ struct event {
     u32 pseudo;         /* on a mount that no path leads to: a memfd */
     u32 uid;
     u32 fsuid;
+    u32 loader_known;
+    u32 loader_length;
+    u32 loader_uid;
+    u32 pad;
     char argv0[256];
     char name[TEXT];
     char exe[PATH_TEXT];
     char cwd[PATH_TEXT];
     char root[PATH_TEXT];
+    char loader[PATH_TEXT];
 };
 struct scratch { struct file_key key; u32 length; u32 pad; char text[TEXT]; };
 
@@ -481,6 +486,47 @@ static __always_inline u32 walk(struct scratch *local, char *out, u64 dentry, u6
     return 0;
 }
 
+#if defined(WITH_USES) && defined(OFFSET_MM_TREE)
+/* The file that is mapped at an address: a walk down the tree of mappings (lib/maple_tree.c mtree_lookup_walk). `node`: 32 words to work in. */
+static __always_inline u64 file_at(u64 mm, u64 address, u64 *node)
+{
+    u64 below = read64(mm + OFFSET_MM_TREE);
+    for (int depth = 0; depth < 6; depth++) {
+        u32 type = below >> 3 & 15;
+        if (below <= 4096 || type < 1 || type > 3)
+            return 0;
+        bpf_probe_read_kernel(node, 256, (void *)(below & ~255ull));
+        u32 slots = type == 3 ? WIDE_SLOTS : NARROW_SLOTS, pivots = slots - TREE_PIVOTS - 1, at;
+        for (at = 0; at < pivots; at++) {
+            u64 last = node[(TREE_PIVOTS + at) & 31];
+            if (last >= address || (!last && at))
+                break;
+        }
+        below = node[(slots + at) & 31];
+        if (type == 1)
+            return below && (below & 3) == 0 ? read64(below + OFFSET_VMA_FILE) : 0;
+    }
+    return 0;
+}
+
+/* What the kernel mapped beside a program that has just been executed (PT_INTERP): the file at AT_BASE, getauxval(3). 0 for a static one. */
+static __always_inline u64 loader_of(u64 mm, struct scratch *local)
+{
+    u64 *words = (u64 *)local->text, base = 0;
+    bpf_probe_read_kernel(words, 48 * 8, (void *)(mm + OFFSET_MM_AUXV));
+    bool wide = !(words[0] >> 32); /* of a 32-bit program, type and value are in one word */
+    for (int i = 0; i < 48 && !base; i++) {
+        if (wide && !(i & 1) && words[i] == 7)
+            base = words[i + 1];
+        if (!wide && (u32)words[i] == 7)
+            base = words[i] >> 32;
+    }
+    return base ? file_at(mm, base, words) : 0;
+}
+#else
+#define file_at(mm, address, node) 0 /* Linux before 6.1 */
+#endif
+
 static __always_inline u32 program_of(u64 bprm, u64 task)
 {
     int zero = 0;
@@ -545,6 +591,15 @@ static __always_inline u32 program_of(u64 bprm, u64 task)
         e->cwd_length = walk(local, e->cwd, pwd, read64(fs + OFFSET_FS_PWD_MNT));
     if (e->foreign)
         e->root_length = walk(local, e->root, root_dentry, root_mnt);
+    e->loader_known = e->loader_length = e->loader_uid = 0;
+#if defined(WITH_USES) && defined(OFFSET_MM_TREE)
+    e->loader_known = 1;
+    u64 loader = loader_of(read64(task + OFFSET_TASK_MM), local);
+    if (loader) {
+        e->loader_uid = read32(read64(loader + OFFSET_FILE_INODE) + OFFSET_INODE_UID);
+        e->loader_length = walk(local, e->loader, read64(loader + OFFSET_FILE_DENTRY), read64(loader + OFFSET_FILE_MNT));
+    }
+#endif
     if (!e->exe_length || (script && e->name[0] != '/' && !e->cwd_length) || (e->foreign && !e->root_length)) {
         e->truncated = 1;
         add(LOST_PATHS, 1);

@@ -231,32 +231,6 @@ static __always_inline u32 whom_of_pid(struct task_struct *task, u64 pid)
     return whom_of(task, &key);
 }
 
-#ifdef OFFSET_MM_TREE
-/* The file that is mapped at the first argument: a walk down the tree of mappings (lib/maple_tree.c mtree_lookup_walk). */
-static __always_inline u64 file_at(struct task_struct *task, struct work *w)
-{
-    u64 node = read64(LOAD64(task, OFFSET_TASK_MM) + OFFSET_MM_TREE);
-    for (int depth = 0; depth < 6; depth++) {
-        u32 type = node >> 3 & 15;
-        if (node <= 4096 || type < 1 || type > 3)
-            return 0;
-        READ(w->name, node & ~255ull);
-        u32 slots = type == 3 ? WIDE_SLOTS : NARROW_SLOTS, pivots = slots - TREE_PIVOTS - 1, at;
-        for (at = 0; at < pivots; at++) {
-            u64 last = w->name[(TREE_PIVOTS + at) & 31];
-            if (last >= w->a[0] || (!last && at))
-                break;
-        }
-        node = w->name[(slots + at) & 31];
-        if (type == 1)
-            return node && (node & 3) == 0 ? read64(node + OFFSET_VMA_FILE) : 0;
-    }
-    return 0;
-}
-#else
-#define file_at(task, w) 0 /* Linux before 6.1 */
-#endif
-
 /* The file is what a descriptor leads to: after a successful open, or for calls that take one. */
 int on_descriptor(u64 *ctx)
 {
@@ -299,7 +273,7 @@ int on_descriptor(u64 *ctx)
         mnt = read64(fs + OFFSET_FS_PWD_MNT);
         inode = read64(dentry + OFFSET_DENTRY_INODE);
     } else {
-        u64 file = only == ONLY_PROTECTED ? file_at(in.task, w) : file_of(in.task, fd);
+        u64 file = only == ONLY_PROTECTED ? file_at(LOAD64(in.task, OFFSET_TASK_MM), w->a[0], w->name) : file_of(in.task, fd);
         if (!file) {
             if (in.spec->route == ROUTE_OPEN)
                 add(LOST_PATHS, 1); /* another thread closed it already */

@@ -391,11 +391,16 @@ class Uses:
             opened.scripts = self._scripts(executed)
         view = executed.view
         assert view is not None
+        if executed.loader is not None:
+            path, own = executed.loader
+            opened.loader = Found(path, "file", executed.fsuid + (not own), True) if path else None
+            return
+        # Linux before 6.1
         image = f"/proc/{view.tgid}/exe" if executed.state != "linked" else view.reach(executed.binary)
         name = None if image is None else _loader(image)
-        if name is None and executed.state == "linked" and image is not None and not os.path.exists(image):
-            name = _loader(f"/proc/{view.tgid}/exe")
-        if name:
+        if name is None:
+            self._recording.losses["paths"] += 1
+        elif name:
             opened.loader = self._resolver.resolve(view, "/", name, passed=True)
 
     def _scripts(self, executed: Executed) -> list[Found]:

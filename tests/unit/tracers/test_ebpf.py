@@ -175,8 +175,8 @@ def test_sizes_are_those_of_the_source() -> None:
     assert defined("NUMBERS") == reader.NUMBERS
     assert defined("ABI_VALUES_MAX") == reader._VALUES_MAX_IN_KERNEL
     text = defined("TEXT")
-    fields = {name: getattr(reader._Event, name).size for name in ("name", "exe", "cwd", "root", "argv0")}
-    assert fields == {"name": text, "exe": text + 256, "cwd": text + 256, "root": text + 256, "argv0": 256}
+    fields = {name: getattr(reader._Event, name).size for name in ("name", "exe", "cwd", "root", "loader", "argv0")}
+    assert fields == {"name": text, "exe": text + 256, "cwd": text + 256, "root": text + 256, "loader": text + 256, "argv0": 256}
     match = re.search(r"struct event \{(.*?)\n\}", SOURCE, re.DOTALL)
     assert match
     assert re.findall(r"(\w+)(?:\[\w+\])?;", match[1]) == [field[0] for field in reader._Event._fields_]
