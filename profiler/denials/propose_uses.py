@@ -16,7 +16,7 @@ from profiler.policy.model import PATHS_MAX, FileRule, InspectionRule, MountRule
 from profiler.policy.passes.files import base_pattern
 from profiler.quoting import printable
 from profiler.targets.apparmor_rules import ACCESS_MODES
-from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, SOCKET_OPERATIONS
+from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, INSPECTIONS, SOCKET_OPERATIONS
 
 T = TypeVar("T", int, str)
 
@@ -41,7 +41,9 @@ def _allowed(policy: Policy, denial: Denial) -> bool:
         if not fits or (denial.directory and not {"directory", "unknown"} & set(rule.kinds)):
             continue
         granted |= _modes(rule.access)
-        linked = linked or ("link" in rule.access and any(patterns.matches(name, denial.existing or "") for name in rule.existing))
+        linked = linked or (
+            "link" in rule.access and (denial.existing is None or any(patterns.matches(name, denial.existing) for name in rule.existing))
+        )
     return linked if "link" in denial.access else _modes(denial.access) <= granted
 
 
@@ -150,6 +152,10 @@ def sockets(state: State, denials: Sequence[Denial]) -> None:
             state.leave(what, "no word that a policy has", rows)
             continue
         same = [rule for rule in policy.sockets if (rule.family, rule.type) == (family, kind)]
+        known = [(word, place) for rule in same for word, places in rule.addresses for place in places]
+        addresses = {
+            (word, one) for word, one in addresses if not any(word == name and patterns.matches(place, one) for name, place in known)
+        }
         if same and (family != "unix" or (words <= {word for rule in same for word in rule.operations} and not addresses)):
             state.leave(what, ALLOWED_ALREADY, rows)
             continue
@@ -239,6 +245,8 @@ def inspections(state: State, denials: Sequence[Denial]) -> None:
             if word in _OTHER_SIDE and _whom(denial) == "outside":
                 peer = printable(denial.peer or "?")
                 state.leave(f"{word} {peer}", "done to the workload by another: a policy has rules for what it does only", [denial])
+            elif _OTHER_SIDE.get(word, word) not in INSPECTIONS:
+                state.leave(f"{printable(word)} of a process", "no word that a policy has", [denial])
             else:
                 groups.setdefault((_OTHER_SIDE.get(word, word), _whom(denial)), []).append(denial)
     for (operation, whom), rows in groups.items():

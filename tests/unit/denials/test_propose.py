@@ -138,8 +138,8 @@ def test_a_new_filtered_syscall_says_that_its_arguments_are_open() -> None:
     "name",
     [
         "mount", "umount2", "pivot_root", "move_mount", "ptrace", "process_vm_writev", "bpf", "kexec_load", "init_module", "finit_module",
-        "keyctl", "add_key", "unshare", "setns", "perf_event_open", "io_uring_register", "userfaultfd", "open_by_handle_at", "reboot", "clone",
-        "iopl", "mknodat", "chroot",
+        "keyctl", "add_key", "unshare", "setns", "perf_event_open", "io_uring_register", "userfaultfd", "open_by_handle_at", "reboot",
+        "clone", "iopl", "mknodat", "chroot",
     ],
 )  # fmt: skip
 def test_dangerous_syscalls(name: str) -> None:

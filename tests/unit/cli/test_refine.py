@@ -1,0 +1,210 @@
+"""profgen refine as a user calls it: a process of its own, files, exit statuses, one line on failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from unit.denials.test_auditlog import AA, AUDIT, BODY
+from unit.denials.test_propose import APP, policy
+
+from profiler.policy.store import dumps, read_policy
+
+ROOT = Path(__file__).resolve().parents[3]
+OURS = BODY.replace("/usr/bin/unshare", APP).replace('comm="unshare"', 'comm="app"')
+
+
+def record(name_or_body: str, number: int = 121, serial: int = 1) -> str:
+    return f"type=SECCOMP msg=audit(1795353970.253:{serial}): " + name_or_body.replace("syscall=272", f"syscall={number}")
+
+
+GETPGID, PTRACE, STRANGER = record(OURS), record(OURS, 101, 2), record(BODY, 121, 3)
+
+
+def profgen(*arguments: str | Path, cwd: Path, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "profiler", "refine", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "policy.yaml").write_text(dumps(policy()))
+    return tmp_path
+
+
+def log(place: Path, *lines: str) -> Path:
+    path = place / "log"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def test_a_change_is_shown(place: Path) -> None:
+    done = profgen("policy.yaml", "--from", log(place, GETPGID, STRANGER), cwd=place)
+    assert done.returncode == 1, done.stderr
+    added = [line for line in done.stdout.splitlines() if line.startswith("+") and not line.startswith("+++")]
+    assert added == ["+    getpgid:", f'+      because: ["logged 1 time: app ({APP}), 2026-11-22T13:26:10Z"]']
+    assert not [line for line in done.stdout.splitlines() if line.startswith("-") and not line.startswith("---")]
+    assert "1 denial of programs that the policy does not know: /usr/bin/unshare (1)" in done.stderr
+    assert (place / "policy.yaml").read_text() == dumps(policy()), "nothing is written"
+    subprocess.run(["git", "apply", "-"], input=done.stdout, text=True, cwd=place, check=True, timeout=30)
+    assert "getpgid" in {entry.name for entry in read_policy(place / "policy.yaml").syscalls}
+
+
+def test_standard_input_and_writing(place: Path) -> None:
+    done = profgen("policy.yaml", "--from", "-", "-o", "new.yaml", cwd=place, stdin=GETPGID + "\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert (place / "policy.yaml").read_text() == dumps(policy())
+    new = read_policy(place / "new.yaml")
+    assert "getpgid" in {entry.name for entry in new.syscalls}
+    again = profgen("new.yaml", "--from", "-", cwd=place, stdin=GETPGID + "\n")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "nothing to add" in again.stderr
+
+
+def test_in_place_keeps_comments(place: Path) -> None:
+    path = place / "policy.yaml"
+    path.write_text(dumps(policy()).replace("    read:\n", "    # mine\n    read:\n"))
+    done = profgen(path, "--from", log(place, GETPGID), "--in-place", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "    # mine\n    read:\n" in path.read_text()
+    assert "getpgid" in {entry.name for entry in read_policy(path).syscalls}
+
+
+def test_nothing_is_written_when_comments_would_be_lost(place: Path) -> None:
+    path = place / "policy.yaml"
+    text = dumps(policy()).replace("      access: [read]\n", "      access: [  read  ]  # only\n")
+    path.write_text(text)
+    line = "type=AVC msg=" + AUDIT + AA.replace("/etc/x y", "/etc/app.conf").replace('"web"', '"profgen-app"').replace('"r"', '"k"')
+    line = line.replace('operation="open"', 'operation="file_lock"')
+    shown = profgen(path, "--from", log(place, line), cwd=place)
+    assert shown.returncode == 1, shown.stderr
+    assert "+      access: [read, lock]" in shown.stdout
+    done = profgen(path, "--from", log(place, line), "--in-place", cwd=place)
+    assert done.returncode == 2
+    assert "nothing was written" in done.stderr
+    assert path.read_text() == text
+
+
+def test_dangerous_things_are_asked_for(place: Path) -> None:
+    done = profgen("policy.yaml", "--from", log(place, PTRACE), cwd=place)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--allow-dangerous ptrace" in done.stderr
+    done = profgen("policy.yaml", "--from", log(place, PTRACE), "--allow-dangerous", "ptrace", "--allow-dangerous", "nothing", cwd=place)
+    assert done.returncode == 1
+    assert "+    ptrace:" in done.stdout
+    assert "--allow-dangerous nothing: nothing here needs it" in done.stderr
+
+
+def test_json(place: Path) -> None:
+    done = profgen("policy.yaml", "--from", log(place, GETPGID, PTRACE, STRANGER, GETPGID[:80]), "--format", "json", cwd=place)
+    assert (done.returncode, done.stderr) == (1, "")
+    found = json.loads(done.stdout)
+    assert [row["item"] for row in found["added"]] == ["getpgid"]
+    assert [row["item"] for row in found["refused"]] == ["ptrace"]
+    assert found["refused"][0]["dangers"][0]["item"] == "ptrace"
+    assert found["skipped"][0]["whose"] == {"/usr/bin/unshare": 1}
+    denial = found["added"][0]["denials"][0]
+    assert (denial["name"], denial["pid"], denial["events"], denial["lines"]) == ("getpgid", 8124, ["1795353970.253:1"], [1])
+    assert found["log"]["records"] == 3
+    assert "+    getpgid:" in found["diff"]
+
+
+def test_choosing_programs_and_profiles(place: Path) -> None:
+    path = log(place, GETPGID, STRANGER, "type=AVC msg=" + AUDIT + AA)
+
+    def items(*options: str) -> list[str]:
+        found = json.loads(profgen("policy.yaml", "--from", path, "--format", "json", *options, cwd=place).stdout)
+        return sorted(row["item"] for row in [*found["added"], *found["refused"]])
+
+    assert items() == ["getpgid"]
+    assert items("--profile", "web") == ["/etc/x y", "getpgid"]
+    assert items("--comm", "web", "--profile", "web") == ["/etc/x y"]
+    assert items("--exe", "/nowhere") == []
+    assert items("--any-program") == ["getpgid"]
+
+
+def test_gaps_are_said(place: Path) -> None:
+    done = profgen("policy.yaml", "--from", log(place, "[ 1.2] audit: audit_lost=7 audit_rate_limit=0 audit_backlog_limit=64"), cwd=place)
+    assert done.returncode == 0
+    assert "gaps" in done.stderr
+    assert "7 of them" in done.stderr
+
+
+def test_names_of_strangers_stay_on_their_line(place: Path) -> None:
+    line = (
+        "type=AVC msg="
+        + AUDIT
+        + AA.replace('"/etc/x y"', "2F7372762F1B5B316D0A70726F6667656E3A20").replace('profile="web"', 'profile="profgen-app"')
+    )
+    done = profgen("policy.yaml", "--from", log(place, line), cwd=place)
+    assert done.returncode == 1, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert all(text.startswith("profgen: ") for text in done.stderr.splitlines())
+    assert r"/srv/\\x1b[1m\\x0aprofgen: " in done.stdout
+
+
+def test_the_journal(place: Path) -> None:
+    """What journalctl is asked for, and what becomes of its failures; tests/system reads a real one."""
+    tools = place / "bin"
+    tools.mkdir()
+    tool = tools / "journalctl"
+
+    def says(script: str) -> subprocess.CompletedProcess[str]:
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+        return profgen("policy.yaml", "--from", "journal", cwd=place, PATH=f"{tools}:{os.environ['PATH']}")
+
+    entry = json.dumps({"_TRANSPORT": "audit", "MESSAGE": "SECCOMP " + OURS.replace("272", "121"), "_AUDIT_ID": "4"})
+    done = says(f"echo \"$@\" >words\ncat <<'E'\n{entry}\nE")
+    assert done.returncode == 1, done.stderr
+    assert "+    getpgid:" in done.stdout
+    words = (place / "words").read_text().split()
+    assert {"--output=json", "--no-pager", "--all", "_TRANSPORT=audit", "_TRANSPORT=kernel"} <= set(words)
+    done = says("echo 'No journal files were opened' >&2; exit 1")
+    assert done.returncode == 2
+    assert "No journal files were opened" in done.stderr
+    tool.unlink()
+    done = profgen("policy.yaml", "--from", "journal", cwd=place, PATH=str(tools))
+    assert done.returncode == 2
+    assert "journalctl" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("policy.yaml",), "--from"),
+        (("policy.yaml", "--from", "missing"), "cannot read missing"),
+        (("policy.yaml", "--from", "."), "cannot read ."),
+        (("missing.yaml", "--from", "policy.yaml"), "cannot read missing.yaml"),
+        (("broken.yaml", "--from", "policy.yaml"), "broken.yaml"),
+        (("policy.yaml", "--from", "policy.yaml", "-o", "x", "--in-place"), "give one"),
+        (("policy.yaml", "--from", "-", "--from", "-"), "twice"),
+    ],
+)
+def test_trouble(place: Path, arguments: tuple[str, ...], words: str) -> None:
+    (place / "broken.yaml").write_text("a: [")
+    done = profgen(*arguments, cwd=place)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert words in done.stderr
+
+
+def test_a_place_that_cannot_be_written(place: Path) -> None:
+    done = profgen("policy.yaml", "--from", log(place, GETPGID), "-o", "no/where.yaml", cwd=place)
+    assert done.returncode == 125
+    assert "cannot write" in done.stderr
