@@ -107,7 +107,7 @@ def _container(policy: Policy) -> bool:
 
 def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
     """``attach_disconnected``: the workload uses something that no path of its mount namespace leads to, looks at a namespace, which has
-    no path either, or changes mounts, and with them what leads to the descriptors it holds.
+    no path either, attaches System V shared memory, or changes mounts, and with them what leads to the descriptors it holds.
 
     ``mediate_deleted``: a deleted file gets a name again. All else that is done with one is judged by its old name without that.
     """
@@ -117,7 +117,7 @@ def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
         for rule in policy.files
     )
     flags = []
-    if container or detached or policy.mounts:
+    if container or detached or policy.mounts or rules.shared_memory(policy):
         flags.append("attach_disconnected")
     if options.apparmor.complain:
         flags.append("complain")

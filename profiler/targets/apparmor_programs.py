@@ -86,6 +86,9 @@ class Files:
                 self._add(rule)
             except (Inexpressible, InputError) as error:
                 self.left_out.append(LeftOut(rule.pattern, str(error)))
+        if rules.shared_memory(policy):
+            for lines in self._lines.values():
+                lines.add(("/",), "rw")
         if self.programs:
             self._transitions(policy, self.programs)
 
@@ -113,7 +116,8 @@ class Files:
             lines = self._lines[profile]
             if modes.strip("x"):
                 for form in rules.forms(parts, rule.kinds):
-                    lines.add(form, modes.replace("x", ""), owner=rule.owner)
+                    # What is appended is asked for at each write, by then perhaps under another user id (nginx's workers).
+                    lines.add(form, modes.replace("x", ""), owner=rule.owner and "append" not in rule.access)
             if "x" in modes and child is None and not (self.programs and rule.pattern in self.programs.first):
                 lines.execute(parts)
             if "link" in rule.access:

@@ -142,6 +142,13 @@ def detached(pattern: str, executed: bool) -> str | None:
     return "/" + bare
 
 
+def shared_memory(policy: Policy) -> bool:
+    """Whether System V shared memory is attached: shmat(2) maps a file that no path leads to, which AppArmor sees as ``/`` with
+    attach_disconnected and refuses without (ipc/shm.c maps it with security_mmap_file; seen on Linux 6.1).
+    """
+    return any(entry.section == "observed" and entry.name == "shmat" and not entry.failed for entry in policy.syscalls)
+
+
 def _glob(name: str, starts: bool, ends: bool) -> str:
     """``starts``, ``ends``: the class is the first, the last thing between two slashes. There the parser lets * and ** stand
     for one character at least; elsewhere they may stand for none."""

@@ -43,6 +43,7 @@ _TOOL = re.compile(r"(?P<before>tmp)(?P<random>[a-z0-9_]{8})(?P<after>(?:\..*)?)
 _RUN = re.compile(r"[A-Za-z0-9_]+\Z")
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}\Z")
 _PYTHON = re.compile("[a-z0-9_]{8}")
+_COUNTED = re.compile("[0-9]+(?:_[a-z]+)?")
 
 
 def _looks_random(text: str) -> bool:
@@ -53,7 +54,10 @@ def _looks_random(text: str) -> bool:
 
 def _random_length(run: str, passing: bool) -> int:
     """How many characters at the end of letters, digits and underscores may be random; 0 for none. Only Python's may be underscores, and
-    they are no capitals."""
+    they are no capitals. A number is none, nor is one with a word behind it (PostgreSQL's 16384_fsm).
+    """
+    if _COUNTED.fullmatch(run):
+        return 0
     for length in (8, 10, 6):
         part = run[-length:]
         if len(run) < length or (len(run) > length and run[-length - 1] != "_") or ("_" in part and length != 8):

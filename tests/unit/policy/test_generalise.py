@@ -219,6 +219,13 @@ def test_where_the_random_part_begins(name: str, pattern: str) -> None:
     assert patterns(*made(f"/tmp/{name}", "create write remove")) == {f"/tmp/{pattern}"}
 
 
+def test_numbers_are_not_random() -> None:
+    """PostgreSQL's shared memory and its tables' free space maps."""
+    assert patterns(*made("/dev/shm/PostgreSQL.1098765432")) == {"/dev/shm/PostgreSQL.{digits}"}
+    tables = [f"/var/lib/pg/base/5/{number}_{word}" for number in (13397, 13398, 13412) for word in ("fsm", "vm")]
+    assert patterns(*[row for path in tables for row in made(path)]) == {"/var/lib/pg/base/5/{digits}_fsm", "/var/lib/pg/base/5/{digits}_vm"}
+
+
 def test_a_directory_made_gives_its_class_to_all_below() -> None:
     rules = rules_of(
         file("/tmp/tmp.aB3dE9xY12", "make", kind="directory"),

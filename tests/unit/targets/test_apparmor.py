@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from unit.targets.policies import BECAUSE, file, policy, transition
 
 from profiler.errors import InputError
-from profiler.policy.model import Capability, InspectionRule, MountRule, Policy, SignalRule, SocketRule
+from profiler.policy.model import Allowed, Capability, InspectionRule, MountRule, Policy, SignalRule, SocketRule
 from profiler.targets import apparmor
 from profiler.targets import apparmor_rules as rules
 from profiler.targets.abstractions import aare, weigh
@@ -72,8 +73,26 @@ def test_only_what_was_needed() -> None:
 
 def test_one_line_a_path() -> None:
     assert files(file("/f", "read"), file("/f", "write"), file("/f", "execute")) == ['"/f" rwix,']
-    both = [file("/f", "read", "append", owner=True), file("/f", "write")]
+    both = [file("/f", "read", "truncate", owner=True), file("/f", "write")]
     assert files(*both) == files(*reversed(both)) == ['"/f" w,', 'owner "/f" r,']
+
+
+def test_what_is_appended_may_be_written_by_another_user() -> None:
+    assert files(file("/f", "append", owner=True), file("/g", "write", owner=True)) == ['"/f" w,', 'owner "/g" w,']
+
+
+def test_shared_memory_is_the_root_to_apparmor() -> None:
+    used = Allowed("observed", "x86_64", "shmat", BECAUSE)
+    assert files(syscalls=(used,)) == ['"/" rw,']
+    assert "flags=(attach_disconnected)" in text(policy(syscalls=(used,)))
+    assert files(syscalls=(replace(used, failed=("EINVAL",)),)) == []
+
+
+def test_a_deleted_file_that_gets_a_name_again() -> None:
+    unnamed = file("/d/#{digits}", "write", states=("deleted",))
+    linked = file("/d/f", "link", existing=(unnamed.pattern,))
+    assert "flags=(mediate_deleted)" in text(policy(unnamed, linked))
+    assert "mediate_deleted" not in text(policy(unnamed))
 
 
 def test_order_and_directories() -> None:
