@@ -1100,6 +1100,22 @@ static void packet_socket(void)
 		errno == EAFNOSUPPORT ? not_here("packet sockets") : die("socket");
 }
 
+/* i386 has one call for all socket operations too; elsewhere this is the ordinary one. */
+static void socket_call(void)
+{
+#ifdef SYS_socketcall
+	unsigned long create[] = {AF_INET, SOCK_DGRAM, 0};
+	int fd = CHECK(syscall(SYS_socketcall, 1 /* SYS_SOCKET */, create));
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(23456), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	unsigned long connect[] = {fd, (unsigned long)&address, sizeof address};
+	CHECK(syscall(SYS_socketcall, 3 /* SYS_CONNECT */, connect));
+#else
+	int fd = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(23456), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	CHECK(connect(fd, (struct sockaddr *)&address, sizeof address));
+#endif
+}
+
 static void unknown_family(void) { FAILS(socket(AF_APPLETALK, SOCK_DGRAM, 0), EAFNOSUPPORT); }
 
 /* --- namespaces and mounts ---------------------------------------------------------------------------------- */
@@ -1361,6 +1377,7 @@ static const struct {
 	{"netlink", "user", netlink},
 	{"raw_socket", "root", raw_socket},
 	{"packet_socket", "root", packet_socket},
+	{"socketcall", "user", socket_call},
 	{"unknown_family", "user", unknown_family},
 	{"bind_mount", "root", bind_mount, directories_file},
 	{"new_mount", "root", new_mount, directories},

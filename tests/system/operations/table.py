@@ -350,6 +350,7 @@ EXPECTED: Mapping[str, Evidence] = {
     "netlink": _sockets(Operation("netlink", "raw", 0, "create"), Operation("netlink", "raw", 0, "bind")),
     "raw_socket": _sockets(Operation("inet", "raw", 1, "create")),
     "packet_socket": _sockets(Operation("packet", "dgram", 0, "create")),
+    "socketcall": _sockets(Operation(*_UDP, "create"), Operation(*_UDP, "connect", 23456)),
     "unknown_family": _sockets(Operation("appletalk", "dgram", 0, "create", result="EAFNOSUPPORT")),
     # namespaces and mounts
     "bind_mount": _mounts(
