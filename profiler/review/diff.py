@@ -316,6 +316,7 @@ def _files(first: Rights, second: Rights, words: Words, exact: bool) -> Iterator
     if first.files is None or second.files is None:
         return
     before, after = _Granted(first), _Granted(second)
+    shown = frozenset(first.files)
     for rule in second.files:
         if not exact and _is_libcs(rule):
             continue
@@ -332,7 +333,7 @@ def _files(first: Rights, second: Rights, words: Words, exact: bool) -> Iterator
         if not missing:
             continue
         related = list(dict.fromkeys((*before.around(rule.pattern), *before.inside(rule.pattern))))
-        was = tuple(dict.fromkeys(_rule_text(other, rule.pattern) for other in related))
+        was = tuple(dict.fromkeys(_rule_text(other, rule.pattern) for other in related if other in shown))
         programs = tuple(dict.fromkeys(rule.programs)) or programs_in(rule.because)
         yield Change(
             "path",
