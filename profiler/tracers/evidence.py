@@ -88,6 +88,8 @@ class Evidence:
             return partial(_PROCESS_CALLS[name], self)
         if not native and name.removesuffix("32") in CHANGES_CREDENTIALS:
             return partial(self._changes, name)  # the native ones are followed where capabilities are inferred
+        if not native and name in ("clone", "clone3"):
+            return partial(self._clones, name)
         return None
 
     # -- rows ----------------------------------------------------------------------------------------------------------
@@ -103,7 +105,9 @@ class Evidence:
         existing: str | None = None,
         own: bool = False,
         kind: str = "",
+        fsuid: int | None = None,
     ) -> None:
+        """``own``: the thread has made the file, as ``kind``. ``fsuid``: what the thread's was, when it may have changed."""
         path = found.path
         if not path.startswith(("/", "memfd:")) and found.sure:
             return  # a pipe, a socket, an anonymous inode
@@ -111,8 +115,9 @@ class Evidence:
         if own:
             owner = ("self",)
         elif found.uid is not None:
-            credentials = self._threads.credentials(tid)
-            owner = () if credentials is None else ("self" if credentials.uids[3] == found.uid else "other",)
+            credentials = self._threads.credentials(tid) if fsuid is None else None
+            fsuid = credentials.uids[3] if credentials is not None else fsuid
+            owner = () if fsuid is None else ("self" if fsuid == found.uid else "other",)
         whose = None
         if path.startswith("/proc/"):
             process = _PROCESS.match(path)
@@ -139,6 +144,10 @@ class Evidence:
 
     def _changes(self, name: str, tid: int, _args: Arguments) -> Leave | None:
         return lambda tid, *_: self._threads.changes(tid, name)
+
+    def _clones(self, name: str, tid: int, args: Arguments) -> Leave | None:
+        self._threads.clones(tid, name, args)
+        return None
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -344,8 +353,8 @@ class Evidence:
             link = os.readlink(f"/proc/{tid}/fd/{signed(args[use.fd])}")
         except OSError:
             return None
-        group = self._threads.group(tid)
-        if ("list", group, link) in self._seen:
+        key = ("list", self._threads.life(tid), link)
+        if key in self._seen:
             return None
         found = self._threads.descriptor(tid, args[use.fd])
         if found is None:
@@ -357,7 +366,7 @@ class Evidence:
                 return
             self._row(tid, "list", found, outcome, program)
             if not code:
-                self._once(("list", group, link))
+                self._once(key)
 
         return leave
 
@@ -421,6 +430,8 @@ class Evidence:
         if found is None:
             return None
         scripts = self._scripts(tid, found)
+        credentials = self._threads.credentials(tid)
+        fsuid = -1 if credentials is None else credentials.uids[3]
 
         def leave(tid: int, _result: int, code: int, program: int, now: int) -> None:
             if code:
@@ -434,7 +445,7 @@ class Evidence:
             if not before and found.path != binary.path:
                 before = [found]  # run by another way than #! (binfmt_misc)
             for each in (*before, binary):
-                self._row(tid, "execute", each, "ok", program)
+                self._row(tid, "execute", each, "ok", program, fsuid=fsuid)
             for each in (binary, *self._loader(tid, binary)):
                 self._row(tid, "map", each, "ok", now)
                 self._row(tid, "read", each, "ok", now)
@@ -528,7 +539,7 @@ class Evidence:
             return None
         link, sort = known
         port, address = parse_address(sort[0], data) if data else (None, None)
-        key = (word, self._threads.group(tid), link, port, address)
+        key = (word, self._threads.life(tid), link, port, address)
         if word in _OFTEN and key in self._seen:
             return None
         # A path is looked up by bind, which makes it, and by those who connect or send to it.

@@ -69,8 +69,7 @@ class Inference:
             return None
         self._threads.changes(tid, name)
         if name in ("clone", "clone3"):
-            flags = args[0] if name == "clone" else int.from_bytes(read_memory(tid, args[0], 8) or b"", "little")
-            self._threads.clones(tid, not flags & NAMESPACE_FLAGS)
+            self._threads.clones(tid, name, args)
         if not credentials.effective and name in PATH_CALLS:
             return None  # no capability at all: mode bits decide, and their refusals are everyday life
         self._searched = []

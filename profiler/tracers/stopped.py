@@ -9,9 +9,10 @@ import os
 import stat
 from dataclasses import dataclass
 
+from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.capabilities import number_of
 from profiler.kernel.files import AT_FDCWD
-from profiler.tracers.host import DELETED, read_string
+from profiler.tracers.host import DELETED, read_memory, read_string
 from profiler.tracers.paths import Found, Resolver, View, Way, inner_ids
 
 PATH_MAX = 4096
@@ -84,6 +85,9 @@ class Threads:
         self.paths = Resolver()
         self.groups: dict[int, int] = {}
         """Every thread that is or was of the workload, to its thread group."""
+        self._lives: dict[int, int] = {}
+        """Thread group to the number of its present life."""
+        self._lives_seen = 0
         self._credentials: dict[int, Credentials] = {}
         self._views: dict[int, View] = {}
         self._inherits: dict[int, bool] = {}
@@ -101,14 +105,16 @@ class Threads:
         self._texts.clear()
         self._found.clear()
 
-    def clones(self, tid: int, inherits: bool) -> None:
-        """A thread is about to make another, that has all its namespaces or not."""
-        self._inherits[tid] = inherits
+    def clones(self, tid: int, name: str, args: tuple[int, ...]) -> None:
+        """A thread is about to make another (clone, clone3), that has all its namespaces or not."""
+        flags = args[0] if name == "clone" else int.from_bytes(read_memory(tid, args[0], 8) or b"", "little")
+        self._inherits[tid] = not flags & NAMESPACE_FLAGS
 
     def born(self, tid: int, parent: int) -> None:
         """A thread begins with what its parent has, unless it was made with a namespace of its own."""
         group = self.group(parent)
         self.groups[tid] = group if os.path.exists(f"/proc/{group}/task/{tid}") else tid
+        self._lives.pop(tid, None)  # of a former process with this number
         if not self._inherits.pop(parent, True):
             return
         if parent in self._credentials:
@@ -120,6 +126,7 @@ class Threads:
     def executed(self, tid: int) -> None:
         """A thread executed; it goes on as the leader of its group."""
         self.groups[tid] = tid
+        self._lives.pop(tid, None)
         self._credentials.pop(tid, None)
         self._views.pop(tid, None)
 
@@ -152,6 +159,15 @@ class Threads:
                 pass
             self.groups[tid] = group
         return group
+
+    def life(self, tid: int) -> int:
+        """A number for what a process does as one program: another after an exec, and for another process with the same number."""
+        group = self.group(tid)
+        life = self._lives.get(group)
+        if life is None:
+            self._lives_seen += 1
+            life = self._lives[group] = self._lives_seen
+        return life
 
     def credentials(self, tid: int) -> Credentials | None:
         """Of a thread; None when it is gone."""

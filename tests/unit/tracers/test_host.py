@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,6 +111,23 @@ def test_changed_root(tmp_path: Path) -> None:
             identity = identify_process(pid)
             assert identity is not None
             assert identity[:2] == found
+
+
+def test_memfd() -> None:
+    fd = os.memfd_create("code")
+    with open("/bin/sleep", "rb") as program:
+        os.write(fd, program.read())
+    pid = os.fork()
+    if pid == 0:
+        os.execve(fd, ["code", "60"], {})
+    try:
+        while (found := identify_process(pid)) is not None and not found[0].startswith("memfd:"):
+            pass
+        assert found == ("memfd:code", None, "code")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(fd)
 
 
 def test_gone() -> None:
