@@ -27,17 +27,9 @@ from profiler.trace.store import read_trace
 TRACERS = ("ptrace", "ebpf")
 _DYNAMIC = ("nothing", "read", "execve", "script", "memfd_execute", "map_library", "replace_file", "unix_path", "threads")
 _I386 = (
-    "append_create",
-    "replace_file",
-    "list",
-    "fcntl_lock",
-    "fchown",
-    "ftruncate",
-    "execve",
-    "map_library",
-    "chmod",
-    "signal_childsocketcall",
-)
+    "append_create", "replace_file", "list", "fcntl_lock", "fchown", "ftruncate", "execve", "map_library", "chmod", "signal_child",
+    "socketcall",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
