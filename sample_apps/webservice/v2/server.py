@@ -63,6 +63,10 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     request_queue_size = 128
 
+    def server_close(self):
+        super().server_close()
+        self.statistics.close()  # an unclosed socket is named by Python when it ends, in some runs
+
 
 def drop_privileges(user):
     """Give up root for good; who is no root, or shall stay so, has nothing to give up."""
