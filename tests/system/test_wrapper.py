@@ -281,7 +281,7 @@ def test_terminal_passes(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
 def test_live_line_on_a_terminal_only(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
     terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", "sleep", "1"], tmp_path)
     assert terminal.status() == 0, terminal.output
-    assert re.search(rb"\x1b\[Kprofgen: \d+s  \d+ syscalls?  0 capabilities  1 program  last new \d+s ago\r", terminal.output)
+    assert re.search(rb"\x1b\[Kprofgen: \d+s  \d+ syscalls?  0 capabilities  1 program  \d+ paths?  last new \d+s ago\r", terminal.output)
     quiet = Terminal(profgen, ["record", "--tracer", tracer, "-q", "-o", "out.json", "--", "sleep", "0.5"], tmp_path)
     assert quiet.status() == 0, quiet.output
     assert quiet.output == b""
