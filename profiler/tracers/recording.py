@@ -187,8 +187,12 @@ class Recording:
 
     @property
     def paths_seen(self) -> int:
-        """How many paths files were recorded under."""
+        """How many paths files were recorded under, or will be."""
         return len(self._paths)
+
+    def path_seen(self, path: str) -> None:
+        """Count a path now whose rows come when the recording ends."""
+        self._paths.add(path)
 
     def file(
         self,

@@ -480,6 +480,8 @@ class Uses:
         elif path.startswith("/proc/") and (process := _PROCESS.match(path)):
             whose = self._whose(event, int(process[1]))
         kind, result, state = kind or found.kind, event.result, found.state
+        if path:
+            self._recording.path_seen(path)
         if path and kind != "unknown":
             self._remember(path, Known(kind, event.fsuid if own else found.uid))
 
