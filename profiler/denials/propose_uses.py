@@ -141,7 +141,7 @@ def sockets(state: State, denials: Sequence[Denial]) -> None:
     for rows in grouped(denials, lambda denial: (denial.family, denial.type, denial.protocol)):
         family, kind, protocol = rows[0].family or "", rows[0].type or "", rows[0].protocol or 0
         what = f"sockets {printable(family)} {printable(kind)} {protocol}"
-        words = {word for row in rows for word in row.operations}
+        words = {word for row in rows for word in row.operations if word in SOCKET_OPERATIONS}
         operations = tuple(word for word in SOCKET_OPERATIONS if word in words)
         ports = {(word, row.port) for row in rows if row.port is not None for word in row.operations if word in ("bind", "connect", "send")}
         addresses = {(word, row.address) for row in rows if row.address for word in row.operations if word in ("bind", "connect", "send")}

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from system.harness import CHECKOUT, Profgen
@@ -18,6 +20,7 @@ from system.lab.runtimes import Confinement, Job
 from system.lab.workloads import Pipeline, Workload
 
 from profiler.denials.dangers import of_syscall
+from profiler.policy import model
 from profiler.policy.store import dumps, read_policy
 from profiler.trace.store import read_trace
 
@@ -107,3 +110,49 @@ def test_exactly_what_was_taken(kind: type[Workload], recordings: Recordings, la
     again = profgen("refine", str(narrow), "--from", "-", cwd=tmp_path, stdin=new)
     assert again.returncode == 0, again.stderr
     assert again.stdout == ""
+
+
+JOURNAL = """
+mount -t tmpfs none /run
+mkdir -p /run/systemd/journald.conf.d /run/systemd/journal
+printf '[Journal]\\nAudit=\\nStorage=volatile\\nReadKMsg=yes\\n' > /run/systemd/journald.conf.d/test.conf
+/lib/systemd/systemd-journald &
+daemon=$!
+trap 'kill $daemon; wait $daemon' EXIT
+# What the kernel said before is read at the start; it is all there when a file that names the last record is.
+for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    sleep 0.5
+    journalctl --quiet --no-pager _TRANSPORT=kernel 2>/dev/null | grep -qF "$1" && break
+done
+shift
+"$@"
+"""
+"""A journal of its own in a mount namespace of its own, read while it is written."""
+
+
+def test_the_journal(profgen: Profgen, tmp_path: Path) -> None:
+    """systemd-journald reads the kernel's log; journalctl gives it as JSON: the same as from the kernel's log itself."""
+    missing = [name for name in ("/lib/systemd/systemd-journald", "/usr/bin/journalctl", "/usr/bin/unshare") if not Path(name).exists()]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    log = kernel_log()
+    records = re.findall(rb"type=1326 audit\(([0-9.:]+)\)", log)
+    if not records:
+        pytest.skip("the kernel's log has no record of seccomp; the other tests of this file make some")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(dumps(model.Policy(model.Workload(("/usr/bin/true",), 0, 1, "ptrace", "6.1"), ("x86_64",), True, "none")))
+    options = ["refine", str(policy), "--format", "json", "--from"]
+    direct = json.loads(profgen(*options, "-", cwd=tmp_path, stdin=log).stdout)
+    script = ["unshare", "--mount", "--propagation", "private", "bash", "-c", JOURNAL, "sh", f"({records[-1].decode()})"]
+    through = Profgen(prefix=script)(*options, "journal", cwd=tmp_path)
+    assert through.returncode == 1, through.stderr
+    found = json.loads(through.stdout)
+
+    def counts(data: dict[str, Any], keep: set[str]) -> dict[str, int]:
+        rows = [row for name in ("added", "refused") for row in data[name]]
+        return {row["item"]: sum(denial["count"] for denial in row["denials"]) for row in rows if row["item"] in keep}
+
+    items = {row["item"] for name in ("added", "refused") for row in direct[name]}
+    assert items
+    # In between others may have been refused more.
+    assert all(counts(found, items)[item] >= number for item, number in counts(direct, items).items())
