@@ -30,7 +30,7 @@ def _line(choose: random.Random, number: int) -> str:
     if kind < 0.35:
         return (
             f"type=SYSCALL msg={stamp}: arch=c000003e syscall={choose.randrange(450)} success=yes exit=3 a0=ffffff9c a1=7ffd{pid:x}3 "
-            f'a2=80000 a3=0 items=1 ppid=1 pid={pid} auid=4294967295 uid=0 gid=0 comm="cron" exe="/usr/sbin/cron" subj=unconfined key=(null)'
+            f'a2=80000 a3=0 items=1 ppid=1 pid={pid} auid=4294967295 uid=0 gid=0 comm="cron" exe="/usr/sbin/cron" key=(null)'
         )
     if kind < 0.5:
         return (
