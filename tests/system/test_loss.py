@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from system.harness import Profgen, Recording
 
+PYTHON = "/usr/bin/python3"
+
 LOADS: dict[str, Sequence[str]] = {
     "tasks": ("{dir}/processes", "forks_together"),
     "programs": ("sh", "-c", "{dir}/leaf; {dir}/link-to-leaf; /bin/true; env true; cat /dev/null; exit 7"),
@@ -18,6 +20,11 @@ LOADS: dict[str, Sequence[str]] = {
     "stacks": ("sh", "-c", "touch f && chown 1:1 f && chmod 4755 f && mknod n c 1 3 && chroot / true; exit 7"),
     "execs": ("sh", "-c", "/bin/true; cat /dev/null; exit 7"),
     "events": ("sh", "-c", "/bin/true; exit 7"),
+    "files": ("sh", "-c", "cat /etc/passwd > /dev/null; exit 7"),
+    "sockets": (PYTHON, "-ISc", "import os, socket; [socket.socket(socket.AF_INET, kind) for kind in (1, 2)]; os._exit(7)"),
+    "processes": (PYTHON, "-ISc", "import os; [os.kill(os.getpid(), signal) for signal in (0, 18, 28)]; os._exit(7)"),
+    # one path that is longer than the ring
+    "paths": (PYTHON, "-ISc", "import os; os.path.exists(('n' * 200 + '/') * 20); os._exit(7)"),
 }
 """For each store, a workload that cannot fit it into one entry (or page)."""
 

@@ -14,7 +14,9 @@ import os
 import platform
 import struct
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -257,6 +259,10 @@ class Programs:
         bcc = import_bcc()
         self.types = KernelTypes()
         self._fds: dict[str, list[int]] = {}
+        self._loaded: dict[str, int] = {}
+        # bcc reads the kernel's symbols at the first look for one; meanwhile, another processor compiles.
+        self._symbols = threading.Thread(target=bcc.BPF.ksym, args=(0,), daemon=True)
+        self._symbols.start()
         self._closed = False
         flags = [f"-D{name}={value}" for name, value in definitions(self.types, limits, uses=uses).items()]
         flags += [*_register_macros(native_abi()), f"-I{HERE / 'include'}", "-Wno-everything", "-Werror=implicit-function-declaration"]
@@ -311,12 +317,32 @@ class Programs:
         """bcc's view of a map."""
         return self.bpf[name]
 
-    def attach_tracepoint(self, function: str, tracepoint: str) -> None:
-        """Load ``function`` for a BTF tracepoint and attach it. Raises TracerError."""
-        target = self.types.find(f"btf_trace_{tracepoint}", KIND_TYPEDEF)
+    def load_tracepoints(self, functions: Mapping[str, str]) -> None:
+        """Load functions for their BTF tracepoints, several at a time: the kernel's check of them takes longest. Raises TracerError.
+
+        No thread is left when this returns (what follows forks).
+        """
+        targets = {function: self._tracepoint(tracepoint) for function, tracepoint in functions.items()}
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as workers:
+            loads = {
+                function: workers.submit(self._load, function, PROG_TYPE_TRACING, ATTACH_TRACE_RAW_TP, targets[function], tracepoint)
+                for function, tracepoint in functions.items()
+            }
+        failures = [error for load in loads.values() if (error := load.exception()) is not None]
+        self._loaded |= {function: load.result() for function, load in loads.items() if load.exception() is None}
+        self._symbols.join()
+        if failures:
+            raise failures[0]
+
+    def _tracepoint(self, name: str) -> int:
+        target = self.types.find(f"btf_trace_{name}", KIND_TYPEDEF)
         if target is None:
-            raise TracerError(f"this kernel has no tracepoint {tracepoint}")
-        self._open(function, PROG_TYPE_TRACING, ATTACH_TRACE_RAW_TP, target, tracepoint)
+            raise TracerError(f"this kernel has no tracepoint {name}")
+        return target
+
+    def attach_tracepoint(self, function: str, tracepoint: str) -> None:
+        """Load ``function`` for a BTF tracepoint, unless it is, and attach it. Raises TracerError."""
+        self._open(function, PROG_TYPE_TRACING, ATTACH_TRACE_RAW_TP, self._tracepoint(tracepoint), tracepoint)
 
     def attach_lsm(self, function: str, hook: str) -> None:
         """Load ``function`` for an LSM hook and attach it. Raises TracerError."""
@@ -359,12 +385,9 @@ class Programs:
             return missed
         return 0
 
-    def add_tail(self, function: str, index: int, tracepoint: str) -> None:
-        """Load ``function`` as the one that programs of this tracepoint go on to by this index. Raises TracerError."""
-        target = self.types.find(f"btf_trace_{tracepoint}", KIND_TYPEDEF)
-        if target is None:
-            raise TracerError(f"this kernel has no tracepoint {tracepoint}")
-        program = self._load(function, PROG_TYPE_TRACING, ATTACH_TRACE_RAW_TP, target, tracepoint)
+    def add_tail(self, function: str, index: int) -> None:
+        """Let a loaded ``function`` be the one that programs of its tracepoint go on to by this index. Raises TracerError."""
+        program = self._loaded.pop(function)
         try:
             key, value = ctypes.c_uint32(index), ctypes.c_uint32(program)
             # union bpf_attr for BPF_MAP_UPDATE_ELEM: map_fd, key, value, flags
@@ -395,15 +418,15 @@ class Programs:
             with contextlib.suppress(OSError):
                 os.close(_bpf(BPF_PROG_LOAD, attribute(1)))
             lines = log.value.decode("utf-8", "replace").strip().splitlines()
-            if path := os.environ.get("PROFGEN_DEBUG_VERIFIER"):
-                Path(path).write_bytes(log.value)
             detail = f": {lines[-2] if len(lines) > 1 else lines[0]}" if lines else ""
             raise TracerError(
                 f"the kernel refuses the eBPF program {function} for {name} ({os.strerror(error.errno or 0).lower()}){detail}"
             ) from error
 
     def _open(self, function: str, program_type: int, attach_type: int, target: int, name: str) -> None:
-        program = self._load(function, program_type, attach_type, target, name)
+        program = self._loaded.pop(function, None)
+        if program is None:
+            program = self._load(function, program_type, attach_type, target, name)
         try:
             link = _bpf(BPF_RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
         except OSError as error:
@@ -426,6 +449,9 @@ class Programs:
         self._closed = True
         for function in list(self._fds):
             self.detach(function)
+        for program in self._loaded.values():
+            os.close(program)
+        self._symbols.join()
         self.bpf.cleanup()
         self.types.close()
 

@@ -146,9 +146,11 @@ class _Run:
         programs = self.programs
         stats = programs.table("stats")
         stats[ctypes.c_int(STAT_PROGRAMS)] = ctypes.c_uint64(SHARED + 1)
+        tails = TAILS if self.uses is not None else ()
+        programs.load_tracepoints({**dict(TRACEPOINTS), **{function: "sys_exit" for function, _ in tails}})
+        for function, index in tails:
+            programs.add_tail(function, index)
         if self.uses is not None:
-            for function, index in TAILS:
-                programs.add_tail(function, index, "sys_exit")
             self.recording.features.append(FILES_FEATURE)
         for function, tracepoint in TRACEPOINTS:
             programs.attach_tracepoint(function, tracepoint)
