@@ -139,6 +139,12 @@ _GAPS: tuple[tuple[re.Pattern[bytes], str], ...] = (
 )
 
 
+PRINTED_MAX, PRINTED_SECONDS = 10, 5.0
+"""Records that the kernel prints, of the whole machine, where no audit daemon takes them (kernel.printk_ratelimit and ..._burst in
+sysctl/kernel.rst). That some were dropped it says only when it next prints one."""
+_BURST = "as many records at once as the kernel prints (10 in 5 seconds): it may have dropped those after them"
+
+
 def _text(value: bytes) -> str:
     return os.fsdecode(value)
 
@@ -386,6 +392,7 @@ class Reader:
         self._distinct = distinct
         self._seen: OrderedDict[tuple[bytes, int], None] = OrderedDict()
         self._gaps: dict[str, tuple[int, int | None, list[int]]] = {}
+        self._window = (0.0, 0)
         self._numbers = dict.fromkeys(("records", "duplicates", "broken", "foreign", "supervised", "beyond", "bytes"), 0)
 
     def read(self, stream: Raw) -> None:
@@ -452,6 +459,8 @@ class Reader:
             return
         if not journal_text:
             stamp = found["stamp"]
+            if found["type"].isdigit():
+                self._printed(stamp, number)
         body = line[found.end() :].partition(b"\x1d")[0]  # what auditd adds in words (log_format = ENRICHED)
         seccomp = found["type"] in _SECCOMP_TYPES
         if not seccomp and b"apparmor=" not in body:
@@ -520,18 +529,33 @@ class Reader:
             return "supervised"
         return _Tally(denial)
 
+    def _printed(self, stamp: bytes, number: int | None) -> None:
+        """Notice where the kernel printed as many records as it does."""
+        event = _EVENT.match(stamp)
+        if event is None:
+            return
+        time = float(event[1])
+        begin, printed = self._window
+        if not begin <= time <= begin + PRINTED_SECONDS:
+            begin, printed = time, 0
+        self._window = (begin, printed + 1)
+        if printed + 1 == PRINTED_MAX:
+            self._note_gap(_BURST, None, number)
+
     def _gap(self, line: bytes, number: int | None) -> None:
         for pattern, what in _GAPS:
             if found := pattern.search(line):
-                times, lost, lines = self._gaps.get(what, (0, None, []))
-                if found[1]:
-                    # audit_lost counts from the start of the machine, the others since they last spoke.
-                    one = int(found[1])
-                    lost = max(lost or 0, one) if what.startswith("audit_lost") else (lost or 0) + one
-                if number is not None and len(lines) < EVENTS_MAX:
-                    lines.append(number)
-                self._gaps[what] = (times + 1, lost, lines)
+                self._note_gap(what, int(found[1]) if found[1] else None, number)
                 return
+
+    def _note_gap(self, what: str, lost: int | None, number: int | None) -> None:
+        times, before, lines = self._gaps.get(what, (0, None, []))
+        if lost is not None:
+            # audit_lost counts from the start of the machine, the others since they last spoke.
+            lost = max(before or 0, lost) if what.startswith("audit_lost") else (before or 0) + lost
+        if number is not None and len(lines) < EVENTS_MAX:
+            lines.append(number)
+        self._gaps[what] = (times + 1, before if lost is None else lost, lines)
 
     @property
     def reading(self) -> Reading:

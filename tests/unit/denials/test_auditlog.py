@@ -288,6 +288,16 @@ def test_gaps_are_noticed(line: str, lost: int | None) -> None:
         assert [(gap.times, gap.lost, gap.lines) for gap in reading.gaps] == [(1, lost, (1,))]
 
 
+def test_a_burst_that_the_kernel_cuts_off_in_silence() -> None:
+    def lines(form: str, seconds: float) -> list[str]:
+        return [FORMS[form].replace("1795353970.253:17", f"{1795353970 + number * seconds:.3f}:{number}") for number in range(10)]
+
+    assert [gap.times for gap in of(*lines("dmesg", 0.1)).gaps] == [1]
+    assert of(*lines("dmesg", 0.1)[1:]).gaps == ()
+    assert of(*lines("dmesg", 1)).gaps == ()
+    assert of(*lines("audit.log", 0.1)).gaps == (), "auditd is not limited so"
+
+
 def test_other_limits_are_no_gap() -> None:
     assert of("[    9.1] net_ratelimit: 12 callbacks suppressed").gaps == ()
     assert of("Nov 22 13:26:10 web1 app[1]: 5 messages queued").gaps == ()
