@@ -334,11 +334,12 @@ def rows(trace: Trace, afterwards: bool = False) -> Rows:
     def names(row: File | Socket | Signal | Inspection | Mount) -> frozenset[str]:
         return frozenset(programs[index] for index in row.programs)
 
-    def looks(row: File, result: str) -> tuple[str, str, frozenset[str]]:
+    def looks(row: File, result: str) -> tuple[str, str, frozenset[str], frozenset[str]]:
+        """kind, state, owner and programs, as far as they can be told: failures may stand in rows of several kinds"""
         gone = afterwards and row.access in ("remove", "owner")
         if result != "ok":
-            return "unknown", "linked", frozenset()
-        return "unknown" if gone and row.kind != "directory" else row.kind, row.state, frozenset() if gone else row.owner
+            return "unknown", "linked", frozenset(), frozenset()
+        return "unknown" if gone and row.kind != "directory" else row.kind, row.state, frozenset() if gone else row.owner, names(row)
 
     def port(row: Socket) -> int | None:
         return row.port if row.port is None or row.port < 32768 else -1  # chosen by the kernel
@@ -352,7 +353,7 @@ def rows(trace: Trace, afterwards: bool = False) -> Rows:
 
     return {
         "files": frozenset(
-            (general(row.path), row.access, *looks(row, result), row.existing and general(row.existing), row.whose, names(row), result)
+            (general(row.path), row.access, *looks(row, result), row.existing and general(row.existing), row.whose, result)
             for row in trace.files
             for result in row.results
         ),
