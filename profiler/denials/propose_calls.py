@@ -73,13 +73,20 @@ def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denia
     except TooWide as error:
         rules = ()
         what = f"allow {label}"
+        spec = spec_for(name, abi)
         if filtered:
             what += " with any arguments"
             found.append(Danger(label, f"the policy allows it with some arguments only, and {error}: this would allow any"))
             choices.append(_RECORD_AGAIN)
-        elif spec_for(name, abi) is not None:
+        elif spec is not None and spec.compares == ("namespaces",) and not spec.pointer:
+            # For a thread or a process: what all but container runtimes and sandboxes call it for.
+            rules = rules_for(spec, [(0,)])
+            what += " without new namespaces"
+            notes.append("without new namespaces: the record has no arguments; if it is refused again, it wants one, and is dangerous")
+        elif spec is not None:
             notes.append("with any arguments: the kernel's record of a refused call has none")
-    arguments = [row.arguments for row in rows if row.arguments is not None] if rules else [None]
+    known = [row.arguments for row in rows if row.arguments is not None]
+    arguments: list[tuple[int, ...] | None] = list(known) if rules else [None]
     for one in arguments:
         risk = dangers.of_syscall(name, one)
         found += [Danger(label, why) for why in (*risk.always, *risk.sometimes)]

@@ -139,7 +139,7 @@ def test_a_new_filtered_syscall_says_that_its_arguments_are_open() -> None:
     [
         "mount", "umount2", "pivot_root", "move_mount", "ptrace", "process_vm_writev", "bpf", "kexec_load", "init_module", "finit_module",
         "keyctl", "add_key", "unshare", "setns", "perf_event_open", "io_uring_register", "userfaultfd", "open_by_handle_at", "reboot",
-        "clone", "iopl", "mknodat", "chroot",
+        "iopl", "mknodat", "chroot",
     ],
 )  # fmt: skip
 def test_dangerous_syscalls(name: str) -> None:
@@ -148,6 +148,16 @@ def test_dangerous_syscalls(name: str) -> None:
     assert items(found.refused) == [name]
     assert all(danger.why for danger in found.refused[0].dangers)
     assert items(propose(policy(), [refused(name)], [name]).added) == [name]
+
+
+def test_clone_is_added_for_threads_and_processes() -> None:
+    found = propose(plain(), [refused("clone")])
+    (case,) = found.added
+    assert "without new namespaces" in case.what
+    assert found.policy.permits("x86_64", "clone", (0x3D0F00, 0, 0, 0, 0, 0))
+    assert not found.policy.permits("x86_64", "clone", (0x10000000, 0, 0, 0, 0, 0))
+    again = propose(found.policy, [refused("clone")])
+    assert (items(again.added), items(again.refused)) == ([], ["clone"])
 
 
 def test_calls_of_another_abi() -> None:
