@@ -64,6 +64,7 @@ def _rules(abi: str, name: str, denials: Sequence[Denial]) -> tuple[Rule, ...]:
 
 def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denial], filtered: bool) -> None:
     new_abi = abi not in state.policy.abis
+    assumed: tuple[str, ...] = ()
     found: list[Danger] = [Danger(f"abi:{abi}", f"the policy has no calls of {abi}: {dangers.of_abi()}")] if new_abi else []
     notes: list[str] = []
     choices: list[str] = []
@@ -81,6 +82,7 @@ def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denia
         elif spec is not None and spec.compares == ("namespaces",) and not spec.pointer:
             # For a thread or a process: what all but container runtimes and sandboxes call it for.
             rules = rules_for(spec, [(0,)])
+            assumed = ("new namespaces are left out: the arguments that were refused are not known",)
             what += " without new namespaces"
             notes.append("without new namespaces: the record has no arguments; if it is refused again, it wants one, and is dangerous")
         elif spec is not None:
@@ -103,7 +105,7 @@ def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denia
             entry = Allowed("observed", abi, name, (*old, *reasons, *notes))
             policy = replace(policy, syscalls=(*rest, entry))
         else:
-            policy = _with_rules(policy, abi, name, rules, reasons)
+            policy = _with_rules(policy, abi, name, rules, (*reasons, *assumed))
         return policy if abi in policy.abis else replace(policy, abis=(*policy.abis, abi))
 
     addition = Addition(
