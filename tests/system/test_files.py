@@ -91,7 +91,7 @@ class Runs:
         self._workers.shutdown(cancel_futures=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def runs(request: pytest.FixtureRequest, profgen: Profgen, public_dir: Path) -> Iterator[Runs]:
     root = public_dir / "operations"
     root.mkdir()
@@ -101,7 +101,7 @@ def runs(request: pytest.FixtureRequest, profgen: Profgen, public_dir: Path) -> 
         for item in request.session.items:
             parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
             operation, variant = parameters.get("operation"), parameters.get("variant", "ops")
-            if operation and item.path == request.path and "runs" in item.fixturenames and not _not_for_this_user(runs, operation):
+            if operation and item.path == Path(__file__) and "runs" in item.fixturenames and not _not_for_this_user(runs, operation):
                 for tracer in [parameters["tracer"]] if "tracer" in parameters else there:
                     if tracer in there and variant in VARIANTS and "ordinary" not in item.fixturenames:
                         runs.begin(operation, tracer, variant)

@@ -223,7 +223,8 @@ def test_numbers_are_not_random() -> None:
     """PostgreSQL's shared memory and its tables' free space maps."""
     assert patterns(*made("/dev/shm/PostgreSQL.1098765432")) == {"/dev/shm/PostgreSQL.{digits}"}
     tables = [f"/var/lib/pg/base/5/{number}_{word}" for number in (13397, 13398, 13412) for word in ("fsm", "vm")]
-    assert patterns(*[row for path in tables for row in made(path)]) == {"/var/lib/pg/base/5/{digits}_fsm", "/var/lib/pg/base/5/{digits}_vm"}
+    found = patterns(*[row for path in tables for row in made(path)])
+    assert found == {"/var/lib/pg/base/5/{digits}_fsm", "/var/lib/pg/base/5/{digits}_vm"}
 
 
 def test_a_directory_made_gives_its_class_to_all_below() -> None:
