@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from profiler.denials.model import Denial
-from profiler.policy.model import Policy
+from profiler.policy.model import FileRule, Policy
 from profiler.policy.passes.observed import PROGRAMS_NAMED, count
 from profiler.quoting import printable
 
@@ -58,12 +58,18 @@ class Proposal:
     unused: tuple[str, ...]
 
 
+Reasons = tuple[str, ...]
+
+
 @dataclass
 class Case:
-    """Denials that one addition answers, and how it is made."""
+    """Denials that one addition answers, and how it is made: ``change`` of the policy, or of its one rule for a path, ``rule`` of
+    ``pattern``. A log may name very many paths, so these are not looked for one by one."""
 
     addition: Addition
-    change: Callable[[Policy, tuple[str, ...]], Policy]
+    change: Callable[[Policy, Reasons], Policy] | None = None
+    pattern: str = ""
+    rule: Callable[[FileRule | None, Reasons], FileRule] | None = None
 
 
 @dataclass

@@ -33,7 +33,7 @@ MARKS = (b" compat=", b"apparmor=", b"audit_lost=", b" limit exceeded", b" callb
 MARKS_JSON = (b"32,99,111,109,112,97,116,61", b"97,112,112,97,114,109,111,114,61")
 """The first two where journalctl writes a message that is no plain text as a list of bytes."""
 
-DISTINCT_MAX = 50_000
+DISTINCT_MAX = 10_000
 """Different records kept; a hostile log could hold any number."""
 
 REMEMBERED = 1 << 16
@@ -375,6 +375,7 @@ class _Tally:
     """Records that differ in nothing but process, time and place."""
 
     denial: Denial
+    identity: int
     count: int = 0
     first: float | None = None
     last: float | None = None
@@ -488,7 +489,7 @@ class Reader:
             return
         event = _EVENT.match(stamp) if stamp else None
         if event and stamp and event[2]:
-            if self._twice((stamp, hash(tally.denial))):
+            if self._twice((stamp, tally.identity)):
                 self._numbers["duplicates"] += 1
                 return
             if len(tally.events) < EVENTS_MAX:
@@ -527,7 +528,7 @@ class Reader:
             return "passed"
         if denial.action in ("user_notif", "trace"):
             return "supervised"
-        return _Tally(denial)
+        return _Tally(denial, hash(denial))
 
     def _printed(self, stamp: bytes, number: int | None) -> None:
         """Notice where the kernel printed as many records as it does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 from profiler.denials import propose_calls as calls
 from profiler.denials import propose_uses as uses
@@ -33,12 +34,18 @@ def propose(policy: Policy, denials: Sequence[Denial], allow: Collection[str] = 
         if rows:
             handler(state, rows)
     added, refused = [], []
+    files = {rule.pattern: rule for rule in policy.files}
     for case in state.cases:
-        if {danger.item for danger in case.addition.dangers} <= set(allow):
-            policy = case.change(policy, case.addition.because)
-            added.append(case.addition)
-        else:
+        reasons = case.addition.because
+        if not {danger.item for danger in case.addition.dangers} <= set(allow):
             refused.append(case.addition)
+            continue
+        added.append(case.addition)
+        if case.rule is not None:
+            files[case.pattern] = case.rule(files.get(case.pattern), reasons)
+        if case.change is not None:
+            policy = case.change(policy, reasons)
+    policy = replace(policy, files=tuple(files.values()))
     items = {danger.item for case in state.cases for danger in case.addition.dangers}
     unused = tuple(item for item in dict.fromkeys(allow) if item not in items)
     return Proposal(policy, tuple(added), tuple(refused), _summed(state.unanswered), unused)

@@ -85,10 +85,8 @@ def _file(state: State, pattern: str, rows: Sequence[Denial]) -> None:
     if not patterns.is_literal(pattern):
         notes.append(f"process, terminal and inode numbers stand for any: {patterns.opens(pattern)}")
 
-    def change(policy: Policy, reasons: tuple[str, ...]) -> Policy:
-        old = next((rule for rule in policy.files if rule.pattern == pattern), None)
-        rest = tuple(rule for rule in policy.files if rule.pattern != pattern)
-        return replace(policy, files=(*rest, _rule(pattern, old, rows, words, reasons)))
+    def rule(old: FileRule | None, reasons: tuple[str, ...]) -> FileRule:
+        return _rule(pattern, old, rows, words, reasons)
 
     addition = Addition(
         "files.needed",
@@ -99,7 +97,7 @@ def _file(state: State, pattern: str, rows: Sequence[Denial]) -> None:
         tuple(notes),
         tuple(Danger(pattern, reason) for reason in why),
     )
-    state.cases.append(Case(addition, change))
+    state.cases.append(Case(addition, pattern=pattern, rule=rule))
 
 
 def _rule(pattern: str, old: FileRule | None, rows: Sequence[Denial], words: Collection[str], reasons: tuple[str, ...]) -> FileRule:
