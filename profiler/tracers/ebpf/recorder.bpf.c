@@ -458,6 +458,8 @@ static __always_inline u32 walk(struct scratch *local, char *out, u64 dentry, u6
     local->length = 0;
     for (int depth = 0; depth < 64; depth++) {
         u32 length = local->length;
+        if (!dentry)
+            return 0;
         u64 parent = read64(dentry + OFFSET_DENTRY_PARENT);
         u64 mount_root = read64(mnt + OFFSET_VFSMOUNT_ROOT);
         if (dentry == mount_root || dentry == parent) {

@@ -38,7 +38,7 @@ struct use_event {
 };
 struct work {
     struct use_event e;
-    char data[DATA_MASK + 1 + TEXT + 256];
+    char data[DATA_MASK + 1 + 2 * TEXT];
     u64 length;
     u64 piece;
     u64 start[PIECES];
@@ -530,10 +530,9 @@ int on_count(u64 *ctx)
     describe(task, w);
     for (int i = 0; i < TEXTS; i++) {
         u64 length = w->text_length[i], at = w->length & DATA_MASK;
-        KEEP(length);
-        if (length == 0 || length > TEXT)
-            continue;
         w->e.text_length[i] = length;
+        KEEP(length);
+        length &= 2 * TEXT - 1;
         bpf_probe_read_kernel(w->data + at, length, w->text[i]);
         w->length = at + length;
     }
@@ -586,8 +585,7 @@ int on_walk(u64 *ctx)
         if (piece >= PIECES) {
             u64 size = w->length;
             KEEP(size);
-            if (size > DATA_MASK)
-                return 0;
+            size &= DATA_MASK;
             if (paths.ringbuf_output(w, sizeof(struct use_event) + size, 0)) {
                 struct use_key key = w->e.key;
                 uses.delete(&key); /* the next one is the first again */
@@ -760,8 +758,7 @@ int on_socket(u64 *ctx)
             w->e.key.flags = key.type << 16 | (key.protocol & 0xffff);
             u64 size = length - 2;
             KEEP(size);
-            if (size > ADDRESS_MAX)
-                return 0;
+            size &= 255;
             bpf_probe_read_kernel(w->text[0], size, (char *)w->name + 2);
             if ((u8)w->text[0][0]) {
                 /* A path ends at its NUL, or with the structure (unix(7)). */
