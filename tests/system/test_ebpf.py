@@ -8,6 +8,7 @@ import platform
 import re
 import secrets
 import signal
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from typing import Any
 
 import pytest
 from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish, with_argument
+
+from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs
+from profiler.tracers.ebpf.tracer import TRACEPOINTS
+from profiler.tracers.ebpf.uses import TAILS
 
 PYTHON = "/usr/bin/python3"
 
@@ -36,6 +41,60 @@ def only(found: list[Row], **wanted: Any) -> list[Row]:
 
 def needed(found: list[Row]) -> set[str]:
     return {row["capability"] for row in only(found, verdict="granted", namespace="initial", decisive=True)}
+
+
+# -- programs --------------------------------------------------------------------------------------------------------
+
+
+def falls_into_loop(code: bytes) -> list[tuple[int, int]]:
+    """Instructions that run on into the head of the loop that they end, without a jump.
+
+    Linux before 6.4 refuses such programs (kernel/bpf/verifier.c visit_insn, "back-edge"): the order in which the compiler lays out a
+    loop decides.
+    """
+    instructions = list(struct.iter_unpack("<BBhi", code))
+
+    def next_of(at: int) -> list[tuple[int, bool]]:
+        operation, _, offset, _ = instructions[at]
+        if operation == 0x18:  # BPF_LD | BPF_IMM | BPF_DW: two instructions long
+            return [(at + 2, False)]
+        if operation & 7 not in (5, 6) or operation >> 4 == 8:  # no jump, or a call
+            return [(at + 1, False)]
+        return {9: [], 0: [(at + offset + 1, True)]}.get(operation >> 4, [(at + 1, True), (at + offset + 1, True)])
+
+    found = []
+    entered, left = {0}, set()
+    path = [(0, iter(next_of(0)))]
+    while path:
+        at, following = path[-1]
+        for place, jump in following:
+            if place not in entered:
+                entered.add(place)
+                path.append((place, iter(next_of(place))))
+                break
+            if place not in left and not jump:
+                found.append((at, place))
+        else:
+            left.add(at)
+            path.pop()
+    return found
+
+
+def test_falls_into_loop() -> None:
+    exit_ = struct.pack("<BBhi", 0x95, 0, 0, 0)
+    add, back = struct.pack("<BBhi", 0x07, 0, 0, 1), struct.pack("<BBhi", 0x55, 0, -2, 9)
+    assert falls_into_loop(add + back + exit_) == []
+    # into the middle, round, and on without a jump
+    assert falls_into_loop(struct.pack("<BBhi", 0x05, 0, 1, 0) + add + add + struct.pack("<BBhi", 0x55, 0, -3, 9) + exit_) == [(1, 2)]
+
+
+def test_programs_load_on_older_kernels(ebpf: str) -> None:
+    programs = Programs(DEFAULT_LIMITS, uses=True)
+    try:
+        functions = [name for name, _ in (*TRACEPOINTS, *TAILS)] + ["on_cap_tracepoint", "on_cap_entry", "on_cap_return", "on_cap_lsm"]
+        assert {name: edges for name in functions if (edges := falls_into_loop(programs.bpf.dump_func(name.encode())))} == {}
+    finally:
+        programs.close()
 
 
 # -- checks ----------------------------------------------------------------------------------------------------------
