@@ -103,6 +103,7 @@ _OFFSETS = {
 _USES_OFFSETS = {
     "TASK_FILES": ("task_struct", "files"),
     "TASK_SIGNAL": ("task_struct", "signal"),
+    "MM_EXE": ("mm_struct", "exe_file"),
     "TASK_PARENT": ("task_struct", "real_parent"),
     "SIGNAL_PIDS": ("signal_struct", "pids"),
     "FILES_TABLE": ("files_struct", "fdt"),

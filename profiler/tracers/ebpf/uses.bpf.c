@@ -264,7 +264,7 @@ int on_descriptor(u64 *ctx)
         flags = ARGUMENT(w, in.spec->flags);
     w->e.key.flags = flags & in.spec->flags_mask;
     u32 fd = in.spec->fd == NONE ? in.result : ARGUMENT(w, in.spec->fd);
-    if (only == ONLY_PROTECTED)
+    if (only == ONLY_PROTECTED || (only == ONLY_EXECUTE && !w->text_length[0]))
         fd = 0;
     u64 dentry, mnt, inode;
     if (fd == (u32)-100) { /* AT_FDCWD */
@@ -273,7 +273,13 @@ int on_descriptor(u64 *ctx)
         mnt = read64(fs + OFFSET_FS_PWD_MNT);
         inode = read64(dentry + OFFSET_DENTRY_INODE);
     } else {
-        u64 file = only == ONLY_PROTECTED ? file_at(LOAD64(in.task, OFFSET_TASK_MM), w->a[0], w->name) : file_of(in.task, fd);
+        u64 file;
+        if (only == ONLY_PROTECTED)
+            file = file_at(LOAD64(in.task, OFFSET_TASK_MM), w->a[0], w->name);
+        else if (only == ONLY_EXECUTE && !w->text_length[0])
+            file = read64(LOAD64(in.task, OFFSET_TASK_MM) + OFFSET_MM_EXE);
+        else
+            file = file_of(in.task, fd);
         if (!file) {
             if (in.spec->route == ROUTE_OPEN)
                 add(LOST_PATHS, 1); /* another thread closed it already */
@@ -366,6 +372,8 @@ int on_text(u64 *ctx)
             continue;
         s64 length = read_user_text(w->text[i], TEXT, (void *)pointer);
         if (length < 0) {
+            if (in.spec->only == ONLY_EXECUTE) /* failed when the old memory was gone already, and the text with it */
+                tails.call(ctx, TAIL_DESCRIPTOR);
             if (optional)
                 continue;
             add(LOST_PATHS, 1);

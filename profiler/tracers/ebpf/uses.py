@@ -48,6 +48,7 @@ ROUTES = ("none", "descriptor", "text", "process", "socket", "open", "count", "w
 FAILURES = 0x100
 CONDITIONS = (
     "all", "how", "executable", "protected", "flock", "fcntl_lock", "symlink", "chroot", "names", "mount", "ptrace", "pair", "signal",
+    "execute",
 )  # fmt: skip
 TAILS = tuple((f"on_{name}", index) for index, name in enumerate(ROUTES) if name not in ("none", "open"))
 
@@ -108,7 +109,7 @@ def _file_spec(name: str, abi: str, uses: tuple[FileUse, ...]) -> Spec:
     text = Spec("text", fd=fd, flags=flags, flags_mask=0xFFFFFFFF, at=at, path=path, mode=_or_none(use.mode))
     text = replace(text, follow=int(use.follow))
     if use.access in ("look", "execute"):
-        return replace(text, failures=True)
+        return replace(text, failures=True, only="execute" if use.access == "execute" else "all")
     if len(uses) == 2:
         # linkat(2) takes an empty first path; the flags of renameat2(2) tell an exchange.
         flags = 4 if name == "renameat2" else flags
