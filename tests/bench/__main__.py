@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.bench.refine import large_log
+
 HERE = Path(__file__).parent
 PROFGEN = [sys.executable, "-m", "profiler"]
 ROUNDS = 7
@@ -75,47 +77,80 @@ class EmptyTracepoint:
         self._bpf.cleanup()
 
 
+def record(tracer: str, work: Path, *options: str) -> list[str]:
+    """The command that records what follows it."""
+    return [*PROFGEN, "record", "-q", "--tracer", tracer, *options, "-o", str(work / "out.json"), "--"]
+
+
+def beside(command: Sequence[str], recording: Sequence[str]) -> float:
+    """What a command prints that runs, unwatched, while something else is recorded."""
+    other = subprocess.Popen([*recording, "sleep", "6"])
+    try:
+        time.sleep(1.5)
+        return float(run(command))
+    finally:
+        other.terminate()
+        other.wait(timeout=30)
+
+
 def ebpf_per_syscall(loop: str, work: Path) -> None:
     """What the eBPF tracer adds to a call, in a watched process and in all others."""
     for call in ("getppid", "fcntl"):
         measure = [loop, call, str(SKIP_SECONDS), str(MEASURE_SECONDS)]
         short = [loop, call, "0.2", str(MEASURE_SECONDS)]
 
-        def unwatched_process(measure: list[str] = measure) -> float:
-            other = subprocess.Popen([*PROFGEN, "record", "-q", "--tracer", "ebpf", "-o", str(work / "other.json"), "--", "sleep", "6"])
-            try:
-                time.sleep(1.5)
-                return float(run(measure))
-            finally:
-                other.terminate()
-                other.wait(timeout=30)
-
         def with_empty(short: list[str] = short) -> float:
             with EmptyTracepoint():
                 return float(run(short))
 
-        def watched(measure: list[str] = measure) -> float:
-            return float(run([*PROFGEN, "record", "-q", "--tracer", "ebpf", "-o", str(work / "w.json"), "--", *measure]))
-
-        results = in_turns(
-            {"none": lambda short=short: float(run(short)), "empty": with_empty, "watched": watched, "other": unwatched_process},  # type: ignore[misc]
-            rounds=5,
-        )
+        measures: dict[str, Callable[[], float]] = {
+            "none": lambda short=short: float(run(short)),  # type: ignore[misc]
+            "empty": with_empty,
+        }
+        for name, options in (("with --no-files", ["--no-files"]), ("with files", [])):
+            command = record("ebpf", work, *options)
+            measures[f"to a watched process, {name}"] = lambda command=command, measure=measure: float(run([*command, *measure]))  # type: ignore[misc]
+            measures[f"to every other process, {name}"] = lambda command=command, measure=measure: beside(measure, command)  # type: ignore[misc]
+        results = in_turns(measures, rounds=5)
         added = {
-            name: [max(value - base, 0.01) for value, base in zip(results[name], results["none"], strict=True)]
-            for name in results
+            name: [max(value - base, 0.01) for value, base in zip(values, results["none"], strict=True)]
+            for name, values in results.items()
             if name != "none"
         }
-        nanoseconds = {name: statistics.median(values) for name, values in results.items()}
         table(
             f"eBPF, added to one {call} call (steady state)",
             [
-                ("no program", f"{nanoseconds['none']:.0f} ns a call"),
+                ("no program", f"{statistics.median(results['none']):.0f} ns a call"),
                 ("an empty raw tracepoint program adds", f"{statistics.median(added['empty']):.0f} ns = 1"),
-                ("profgen adds to a watched process", f"{median_ratio(added['watched'], added['empty']):.2f}"),
-                ("profgen adds to every other process", f"{median_ratio(added['other'], added['empty']):.2f}"),
+                *(
+                    (f"profgen adds {name}", f"{median_ratio(values, added['empty']):.2f}")
+                    for name, values in added.items()
+                    if name != "empty"
+                ),
             ],
         )
+
+
+def ebpf_files(loop: str, work: Path) -> None:
+    """Opening and closing one file again and again, with and without evidence of files."""
+    file = work / "a" / "b" / "file"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    measure = [loop, str(file), str(SKIP_SECONDS), str(MEASURE_SECONDS)]
+    short = [loop, str(file), "0.2", str(MEASURE_SECONDS)]
+    results = in_turns(
+        {
+            "not recorded": lambda: float(run(short)),
+            "recorded with --no-files": lambda: float(run([*record("ebpf", work, "--no-files"), *measure])),
+            "recorded with files": lambda: float(run([*record("ebpf", work), *measure])),
+        },
+        rounds=7,
+    )
+    table(
+        f"eBPF: a file opened and closed ({len(file.parts) - 1} names deep)",
+        [(name, f"{statistics.median(values):.0f} ns") for name, values in results.items()]
+        + [("with files / with --no-files", f"{median_ratio(results['recorded with files'], results['recorded with --no-files']):.2f}")],
+    )
 
 
 def ptrace_against_strace(loop: str, work: Path) -> None:
@@ -131,11 +166,13 @@ def ptrace_against_strace(loop: str, work: Path) -> None:
     ):
         for user, (for_strace, for_profgen) in users.items() if os.geteuid() == 0 else [("as an ordinary user", ([], []))]:
             strace = ["strace", "-f", "-o", "/dev/null", *for_strace, *command]
-            ptrace = [*PROFGEN, "record", "-q", "--tracer", "ptrace", *for_profgen, "-o", str(work / "p.json"), "--", *command]
+            bare = [*record("ptrace", work, "--no-files", *for_profgen), *command]
+            ptrace = [*record("ptrace", work, *for_profgen), *command]
             results = in_turns(
                 {
                     "plain": lambda command=command: seconds(command),  # type: ignore[misc]
                     "strace": lambda command=strace: seconds(command),  # type: ignore[misc]
+                    "ptrace --no-files": lambda command=bare: seconds(command),  # type: ignore[misc]
                     "ptrace": lambda command=ptrace: seconds(command),  # type: ignore[misc]
                 },
                 rounds=5,
@@ -143,7 +180,10 @@ def ptrace_against_strace(loop: str, work: Path) -> None:
             table(
                 f"ptrace: {title}, {user}",
                 [(name, f"{statistics.median(values):.2f} s") for name, values in results.items()]
-                + [("ptrace / strace", f"{median_ratio(results['ptrace'], results['strace']):.2f}")],
+                + [
+                    (f"{name} / strace", f"{median_ratio(results[name], results['strace']):.2f}")
+                    for name in ("ptrace --no-files", "ptrace")
+                ],
             )
 
 
@@ -151,19 +191,19 @@ def starting(work: Path) -> None:
     """Commands that do next to nothing."""
     commands = {
         "profgen --help": [*PROFGEN, "--help"],
-        "record --tracer ptrace -- true": [*PROFGEN, "record", "-q", "--tracer", "ptrace", "-o", str(work / "s.json"), "--", "true"],
-        "record --tracer ebpf -- true": [*PROFGEN, "record", "-q", "--tracer", "ebpf", "-o", str(work / "s.json"), "--", "true"],
+        "record --tracer ptrace -- true": [*record("ptrace", work), "true"],
     }
-    if os.geteuid() != 0:
-        commands.popitem()
+    if os.geteuid() == 0:
+        commands["record --tracer ebpf --no-files -- true"] = [*record("ebpf", work, "--no-files"), "true"]
+        commands["record --tracer ebpf -- true"] = [*record("ebpf", work), "true"]
     results = in_turns({name: lambda command=command: seconds(command) for name, command in commands.items()}, rounds=11)  # type: ignore[misc]
     table("Start to end, seconds", [(name, f"{statistics.median(values):.3f} s") for name, values in results.items()])
 
 
 def thousand_traces(work: Path) -> None:
     """Merging and generating from 1 000 traces that differ."""
-    run([*PROFGEN, "record", "-q", "--tracer", "ptrace", "-o", str(work / "base.json"), "--", "sh", "-c", "ls -l / | sort | head -3"])
-    base = json.loads((work / "base.json").read_text())
+    run([*record("ptrace", work, "--no-files"), "sh", "-c", "ls -l / | sort | head -3"])
+    base = json.loads((work / "out.json").read_text())
     paths = []
     for number in range(1000):
         base["programs"][0]["path"] = f"/usr/bin/program-{number % 50}"
@@ -191,9 +231,11 @@ def main() -> None:
         ptrace_against_strace(loop, work)
         if os.geteuid() == 0:
             ebpf_per_syscall(loop, work)
+            ebpf_files(loop, work)
         else:
             print("\n(the eBPF figures need root)")
         thousand_traces(work)
+        large_log(work, table)
 
 
 if __name__ == "__main__":

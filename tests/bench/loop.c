@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Nanoseconds a call: loop NAME SKIP_SECONDS MEASURE_SECONDS, prints the median burst; or loop NAME -n CALLS, prints nothing. */
+/* Nanoseconds a call of getppid, fcntl, or open with close: loop NAME SKIP_SECONDS MEASURE_SECONDS, prints the median burst; or loop NAME -n CALLS, prints nothing.
+ * NAME: getppid, fcntl, or a path with a slash, to be opened and closed. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,15 +23,27 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static const char *name;
+
+static void once(void)
+{
+    if (name[0] == 'g')
+        syscall(SYS_getppid);
+    else if (name[0] == 'f')
+        syscall(SYS_fcntl, 0, F_GETFD);
+    else
+        close(open(name, O_RDONLY));
+}
+
 int main(int argc, char **argv)
 {
     static double bursts[1 << 20];
     if (argc != 4)
         return 2;
-    int plain = !strcmp(argv[1], "getppid");
+    name = argv[1];
     if (!strcmp(argv[2], "-n")) {
         for (long left = atol(argv[3]); left > 0; left--)
-            plain ? syscall(SYS_getppid) : syscall(SYS_fcntl, 0, F_GETFD);
+            once();
         return 0;
     }
     double begin = now(), skip = begin + atof(argv[2]), end = skip + atof(argv[3]);
@@ -38,7 +51,7 @@ int main(int argc, char **argv)
     for (;;) {
         double start = now();
         for (int i = 0; i < 1000; i++)
-            plain ? syscall(SYS_getppid) : syscall(SYS_fcntl, 0, F_GETFD);
+            once();
         double stop = now();
         if (stop > skip && count < sizeof(bursts) / sizeof(*bursts))
             bursts[count++] = (stop - start) * 1e6;

@@ -43,7 +43,7 @@ DEFAULT_LIMITS: Mapping[str, int] = {
     "stacks": 4096,
     "execs": 8192,
     "events": 1024,
-    "files": 131072,
+    "files": 262144,
     "sockets": 4096,
     "processes": 4096,
     "paths": 1024,

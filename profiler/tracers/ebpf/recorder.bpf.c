@@ -456,7 +456,7 @@ static __always_inline u32 walk(struct scratch *local, char *out, u64 dentry, u6
 {
     /* The length lives in a map: an unknown number to the verifier, so that all turns of the loop look alike to it. */
     local->length = 0;
-    for (int depth = 0; depth < 64; depth++) {
+    for (int depth = 0; depth < 48; depth++) {
         u32 length = local->length;
         if (!dentry)
             return 0;

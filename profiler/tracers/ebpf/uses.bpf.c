@@ -435,7 +435,7 @@ static __always_inline u32 last_name(struct work *w, u64 length)
 }
 
 /* Is this use the first of its sort? No inode number and no address is in a path's hash: a file that is made again and again stays one. */
-#define CHAIN_TURNS 32
+#define CHAIN_TURNS 20
 int on_count(u64 *ctx)
 {
     struct task_struct *task = (void *)bpf_get_current_task_btf();
@@ -581,7 +581,7 @@ int on_names(u64 *ctx)
 }
 
 /* Append the names of each of the event's paths, leaf first, each with its NUL, up to the top of its mount namespace; then send. */
-#define WALK_TURNS 32
+#define WALK_TURNS 24
 int on_walk(u64 *ctx)
 {
     struct work *w = this_work();

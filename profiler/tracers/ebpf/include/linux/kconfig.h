@@ -5,7 +5,7 @@
 #define CONFIG_BPF_SYSCALL 1
 #define PAGE_SIZE 4096
 #define NULL ((void *)0)
-#define __always_inline inline __attribute__((always_inline))
+#define __always_inline inline __attribute__((always_inline, nodebug))
 #define true 1
 #define false 0
 
