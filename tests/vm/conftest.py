@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from system.harness import Profgen
+from system.lab.fixtures import Recordings
 from vm import guest as machine
 from vm.guest import Guest
+from vm.recorded import Runs
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +34,19 @@ def profgen() -> Profgen:
 def work(guest: Guest) -> Path:
     """Where workloads are recorded, and found again in the machine: there at first empty."""
     return guest.work
+
+
+@pytest.fixture(scope="session")
+def runs(profgen: Profgen, work: Path) -> Iterator[Runs]:
+    """Recordings of the operations."""
+    runs = Runs(profgen, work / "operations")
+    try:
+        yield runs
+    finally:
+        runs.close()
+
+
+@pytest.fixture(scope="session")
+def recordings(profgen: Profgen, work: Path) -> Recordings:
+    """Recordings of the workloads."""
+    return Recordings(profgen, work / "workloads")

@@ -134,22 +134,23 @@ def _outcomes(runs: Sequence[Run], result: Result, archive: Path) -> Mapping[str
 
 
 def driven(
-    guest: Guest, name: str, drives: Sequence[Drive], confinements: Sequence[Confinement], place: Path, before: str = ""
+    guest: Guest, name: str, drives: Sequence[Drive], confinements: Sequence[Confinement], places: Sequence[Path]
 ) -> Mapping[str, tuple[str | None, float, list[Denial]]]:
-    """Load the profiles, bring the directory over as it is, and drive the workloads (vm/drive.py) one after the other, all in one job.
+    """Load the profiles, bring these directories over as they are, and drive the workloads in turn (vm/drive.py), all in one job.
 
     What was wrong (None: nothing), seconds, and denials by each Drive's name. AssertionError when the job did not end well.
     """
     shared = guest.shared / name
     shared.mkdir()
-    subprocess.run(["tar", "-C", place, "--numeric-owner", "-cf", shared / "place.tar", "."], check=True, timeout=60)
+    archive = shared / "places.tar"
+    subprocess.run(
+        ["tar", "-C", "/", "--numeric-owner", "-cf", archive, *(path.relative_to("/") for path in places)], check=True, timeout=60
+    )
     (shared / "spec").write_bytes(pickle.dumps(list(drives)))
     python = f"PATH={ENVIRONMENT['PATH']} PYTHONPATH={CHECKOUT}:{CHECKOUT}/tests PYTHONDONTWRITEBYTECODE=1 {shlex.quote(sys.executable)}"
-    there = shlex.quote(str(place))
     script = [
         load(confinements, shared / "profiles"),
-        before,
-        f"mkdir -p {there} && tar -C {there} --numeric-owner -xpf {shared}/place.tar",
+        f"tar -C / --numeric-owner -xpf {archive}",
         f"{python} -m vm.drive {shared}/spec",
     ]
     result = guest.run("\n".join(script), 500)

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from system.harness import Profgen
 from system.lab.fixtures import Recordings
 from system.lab.runtimes import Confinement as RuntimeConfinement
 from system.lab.runtimes import bundle
@@ -17,16 +16,13 @@ from vm.enforce import driven, generate
 from vm.guest import Guest
 
 
-def test_runc(guest: Guest, profgen: Profgen, work: Path, tmp_path: Path) -> None:
+def test_runc(guest: Guest, recordings: Recordings, work: Path) -> None:
     """The daemon with seccomp filter, capabilities and AppArmor profile, all from one recording: it works, and nothing is refused."""
     if reason := why_not(Daemon) or why_no_runtime("runc"):
         pytest.skip(reason)
-    place = work / "container"
-    place.mkdir()
-    recordings = Recordings(profgen, place)
     trace = recordings.trace(Daemon, "ptrace")
     daemon = recordings.workload(Daemon)
-    container = place / "bundle"
+    container = work / "container"
     container.mkdir()
     bundle(container, "lab", daemon.job, RuntimeConfinement(None))
     options = ["-t", "oci", "--oci-config", str(container / "config.json"), "--runtime", "runc"]
@@ -35,6 +31,7 @@ def test_runc(guest: Guest, profgen: Profgen, work: Path, tmp_path: Path) -> Non
     assert document["process"]["apparmorProfile"] == confinement.name
     assert document["linux"]["seccomp"]
     command = ("/usr/sbin/runc", "--root", "/run/runc", "run", "--bundle", str(container), "lab")
-    error, _, denials = driven(guest, "container", [Drive("runc", daemon, command)], [confinement], place)["runc"]
+    places = [daemon.directory.parent, container]
+    error, _, denials = driven(guest, "container", [Drive("runc", daemon, command)], [confinement], places)["runc"]
     assert not denials, "\n".join(map(str, denials))
     assert error is None, error

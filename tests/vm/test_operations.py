@@ -3,18 +3,18 @@ with no refusal; and refused under the profile of a program that does nothing.""
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from system.harness import Profgen, why_no_ebpf
-from system.operations.build import REFUSED_HERE, build, operations, prepare
+from system.harness import why_no_ebpf
+from system.operations.build import REFUSED_HERE, operations
 from system.operations.table import EXPECTED
 from vm.enforce import Confinement, Outcome, Run, generate, run, same
 from vm.guest import Guest
+from vm.recorded import Runs
 
 TRACERS = ("ebpf", "ptrace")
 LOST = {name for name, evidence in EXPECTED.items() if evidence.losses}
@@ -50,8 +50,17 @@ NOT_ASKED: dict[str, str] = {
 
 REFUSED_FIRST: dict[str, str] = {
     "unknown_family": "the kernel does not have the family, but AppArmor is asked before that is found; the answer is no either way",
+    "open_interrupted": "an open that a signal ended got nothing, and what was never got is not granted",
 }
-"""Operations that fail when they are recorded, and are refused when enforced: what was never used is not granted."""
+"""Operations that fail when they are recorded, and are refused when enforced."""
+
+OLDER_KERNEL: dict[str, str] = {
+    "link_descriptor": "linkat(2) of a descriptor takes CAP_DAC_READ_SEARCH before Linux 6.10, and the host's kernel may be newer",
+}
+"""Operations that need more in the machine than where they were recorded; AppArmor refuses nothing of them."""
+
+RACES = {"pivot_root", "bind_mount", "new_mount", "detached_mount"}
+"""Operations whose recording by eBPF may say of itself that it lost paths: the mount namespace was gone before they were resolved."""
 
 
 @dataclass(frozen=True)
@@ -64,48 +73,53 @@ class Enforced:
 
 
 class Operations:
-    """Records all, enforces all in one job; made once."""
+    """All of them recorded, and all enforced in one job."""
 
-    def __init__(self, guest: Guest, profgen: Profgen, work: Path, directory: Path) -> None:
-        self._guest, self._profgen, self._directory = guest, profgen, directory
-        self._programs, self._places = work / "operations" / "bin", work / "operations"
-        self._programs.mkdir(parents=True)
-        build(self._programs)
-        self.program = self._programs / "ops"
-        self.names = [each.name for each in operations(self.program)]
-        self.failures: dict[tuple[str, str], str] = {}
+    def __init__(self, guest: Guest, runs: Runs, directory: Path) -> None:
+        self._guest, self._runs, self._directory = guest, runs, directory
         self.tracers = TRACERS if why_no_ebpf() is None else TRACERS[1:]
+        self.names = [each.name for each in operations(runs.programs / "ops")]
+        self.failures: dict[tuple[str, str], str] = {}
+        for name in self.names:
+            for tracer in self._tracers_of(name):
+                runs.begin(name, tracer)
+        made = {name: self._confinements(name) for name in self.names}
+        self.enforced = self._enforce(made)
 
-    def enforced(self) -> Mapping[str, Enforced]:
-        import time
+    def _tracers_of(self, name: str) -> list[str]:
+        return [tracer for tracer in self.tracers if tracer != "ptrace" or name not in TRACE_THEMSELVES]
 
-        t = time.time()
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as workers:
-            list(workers.map(self._record, self.names))
-        print("RECORDED", time.time() - t)
-        t = time.time()
-        made = {name: self._generate(name) for name in self.names}
-        print("GENERATED", time.time() - t)
-        t = time.time()
+    def _confinements(self, name: str) -> dict[str, Confinement]:
+        made: dict[str, Confinement] = {}
+        for tracer in self._tracers_of(name):
+            recorded = self._runs.begin(name, tracer).result()
+            if recorded.status not in (0, 125 if name in LOST else 0):
+                self.failures[name, tracer] = f"recording ended with status {recorded.status}: {recorded.stderr}"
+                continue
+            try:
+                made[tracer] = generate(recorded.path, f"lab-{tracer}-{name}", self._directory / f"{name}.{tracer}", ["--allow-loss"])
+            except AssertionError as error:
+                self.failures[name, tracer] = str(error)
+        return made
+
+    def _enforce(self, made: Mapping[str, Mapping[str, Confinement]]) -> Mapping[str, Enforced]:
         nothing = next(iter(made["nothing"].values()))
+        program = self._runs.programs / "ops"
         runs: list[Run] = []
         first: dict[tuple[str, str], str] = {}
         for name, confinements in made.items():
-            prepared = f"rm -rf {self._places / name}; {self.program} prepare {name} {self._places / name}"
-            command = (str(self.program), name, str(self._places / name))
+            place = self._runs.root / "ops" / name
+            prepared, command = f"rm -rf {place}; {program} prepare {name} {place}", (str(program), name, str(place))
             for tracer, each in confinements.items():
                 first[name, tracer] = next(other for other in confinements if same(each, confinements[other]))
                 if first[name, tracer] == tracer:
                     runs.append(Run(f"{name}.{tracer}", each, command, prepared))
             if name != "nothing":
                 runs.append(Run(f"{name}.refused", nothing.named(f"lab-refused-{name}"), command, prepared))
-        shared = self._guest.shared / "operations-bin"
-        shared.mkdir()
-        (shared / "ops").write_bytes(self.program.read_bytes())
-        before = f"mkdir -p {self._programs} && cp {shared}/ops {self._programs}/ && chmod 755 {self.program}"
-        outcomes = run(self._guest, "operations", runs, 240, before)
-        print("ENFORCED", time.time() - t)
-        t = time.time()
+        shared = self._guest.shared / "operations.bin"
+        shutil.copy(program, shared)
+        before = f"mkdir -p {program.parent} {self._runs.root}/ops && cp {shared} {program}"
+        outcomes = run(self._guest, "operations", runs, 300, before)
         return {
             name: Enforced(
                 {tracer: each.named("NAME").text for tracer, each in confinements.items()},
@@ -115,58 +129,37 @@ class Operations:
             for name, confinements in made.items()
         }
 
-    def _record(self, name: str) -> None:
-        for tracer in self.tracers:
-            if tracer == "ptrace" and name in TRACE_THEMSELVES:
-                continue
-            prepare(self.program, name, self._places / name)
-            cwd = self._directory / f"{name}.{tracer}"
-            cwd.mkdir()
-            command = [str(self.program), name, str(self._places / name)]
-            recording = self._profgen.record(tracer, command, cwd=cwd, options=["-q", "--allow-loss"])
-            if recording.status != 0:
-                self.failures[name, tracer] = f"recording ended with status {recording.status}: {recording.stderr}"
-
-    def _generate(self, name: str) -> dict[str, Confinement]:
-        made: dict[str, Confinement] = {}
-        for tracer in self.tracers:
-            cwd = self._directory / f"{name}.{tracer}"
-            if (cwd / "out.json").exists() and (name, tracer) not in self.failures:
-                try:
-                    made[tracer] = generate(cwd / "out.json", f"lab-{tracer}-{name}", cwd, ["--allow-loss"])
-                except AssertionError as error:
-                    self.failures[name, tracer] = str(error)
-        return made
-
 
 @pytest.fixture(scope="module")
-def made(guest: Guest, profgen: Profgen, work: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Operations, Mapping[str, Enforced]]:
-    all_of_them = Operations(guest, profgen, work, tmp_path_factory.mktemp("operations"))
-    return all_of_them, all_of_them.enforced()
+def made(guest: Guest, runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Operations:
+    return Operations(guest, runs, tmp_path_factory.mktemp("operations"))
 
 
 @pytest.mark.parametrize("tracer", TRACERS)
 @pytest.mark.parametrize("name", [name for name in EXPECTED if name not in LOST])
-def test_clean(name: str, tracer: str, made: tuple[Operations, Mapping[str, Enforced]]) -> None:
+def test_clean(name: str, tracer: str, made: Operations) -> None:
     """Under its own profile nothing is refused, and it does what it did."""
-    everything, enforced = made
-    if tracer not in everything.tracers:
+    if tracer not in made.tracers:
         pytest.skip(why_no_ebpf() or "")
     if tracer == "ptrace" and name in TRACE_THEMSELVES:
         pytest.skip("a tracer itself: cannot be recorded with ptrace")
-    assert (name, tracer) not in everything.failures, everything.failures[name, tracer]
-    outcome = enforced[name].clean[tracer]
+    if tracer == "ebpf" and name in RACES and "incomplete" in made.failures.get((name, tracer), ""):
+        pytest.xfail(made.failures[name, tracer])
+    assert (name, tracer) not in made.failures, made.failures[name, tracer]
+    outcome = made.enforced[name].clean[tracer]
     if name in REFUSED_FIRST:
         assert outcome.denials, REFUSED_FIRST[name]
         return
-    assert not outcome.denials, f"{outcome}\n{enforced[name].texts[tracer]}"
-    assert outcome.status in (0, REFUSED_HERE), f"{outcome}\n{enforced[name].texts[tracer]}"
+    assert not outcome.denials, f"{outcome}\n{made.enforced[name].texts[tracer]}"
+    if name in OLDER_KERNEL:
+        return
+    assert outcome.status in (0, REFUSED_HERE), f"{outcome}\n{made.enforced[name].texts[tracer]}"
 
 
 @pytest.mark.parametrize("name", [name for name in EXPECTED if name != "nothing"])
-def test_refused(name: str, made: tuple[Operations, Mapping[str, Enforced]]) -> None:
+def test_refused(name: str, made: Operations) -> None:
     """Under the profile of a program that does nothing it fails."""
-    outcome = made[1][name].refused
+    outcome = made.enforced[name].refused
     assert outcome is not None
     if name in NOT_ASKED:
         assert (outcome.status, outcome.denials) == (0, []), f"{NOT_ASKED[name]}: {outcome}"
@@ -174,9 +167,17 @@ def test_refused(name: str, made: tuple[Operations, Mapping[str, Enforced]]) -> 
         assert outcome.status != 0, outcome
 
 
-def test_tracers_give_the_same_profile(made: tuple[Operations, Mapping[str, Enforced]]) -> None:
-    everything, enforced = made
-    if len(everything.tracers) < 2:
+def test_tracers_give_the_same_profile(made: Operations) -> None:
+    """But for what eBPF cannot tell after a call (`owner` of what was removed or given away, whether what was removed was a directory),
+    and for capabilities, which ptrace infers."""
+    if len(made.tracers) < 2:
         pytest.skip(why_no_ebpf() or "")
-    differ = {name: each.texts for name, each in enforced.items() if len(set(each.texts.values())) > 1}
-    assert not differ, "\n".join(f"--- {name} {tracer}\n{text}" for name, texts in differ.items() for tracer, text in texts.items())
+    rights = {name: [_rights(text) for text in each.texts.values()] for name, each in made.enforced.items()}
+    differ = {name: each[0] ^ each[-1] for name, each in rights.items() if each[0] != each[-1]}
+    assert not differ, "\n".join(f"{name}: {sorted(lines)}" for name, lines in differ.items())
+
+
+def _rights(text: str) -> frozenset[str]:
+    rules = (line.strip().removeprefix("owner ") for line in text.partition("\nprofile ")[2].splitlines())
+    kept = frozenset(rule for rule in rules if rule and not rule.startswith(("#", "capability ")))
+    return frozenset(rule for rule in kept if rule.replace('/" w,', '" w,') == rule or rule.replace('/" w,', '" w,') not in kept)

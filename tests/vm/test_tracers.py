@@ -58,7 +58,7 @@ def recorded(guest: Guest, profgen: Profgen, work: Path, tmp_path_factory: pytes
     program, shared = place / "bin" / "ops", guest.shared / "tracers"
     shared.mkdir()
     (shared / "ops").write_bytes(program.read_bytes())
-    prepared = "".join(f"{program} prepare {name} {place}/{name}\n" for name in OPERATIONS)
+    prepared = "".join(f"rm -rf {place}/{name}; {program} prepare {name} {place}/{name}\n" for name in OPERATIONS)
     every = " && ".join(f"{program} {name} {place}/{name}" for name in OPERATIONS)
     command = ["/usr/bin/dash", "-c", every]
     tracers = ["ptrace"] if why_no_ebpf() else ["ptrace", "ebpf"]

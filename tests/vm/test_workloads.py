@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from system.harness import Profgen, why_no_ebpf
+from system.harness import why_no_ebpf
 from system.lab.fixtures import Recordings
 from system.lab.workloads import WORKLOADS, Workload, why_not
 from vm.drive import Drive
@@ -38,14 +38,14 @@ class Driven:
 class Workloads:
     """All workloads recorded and driven, in one job."""
 
-    def __init__(self, guest: Guest, profgen: Profgen, work: Path, directory: Path) -> None:
-        self._guest, self._directory, self._place = guest, directory, work / "workloads"
-        self._place.mkdir()
-        self._recordings = Recordings(profgen, self._place)
+    def __init__(self, guest: Guest, recordings: Recordings, directory: Path) -> None:
+        self._guest, self._directory, self._recordings = guest, directory, recordings
         self.tracers = TRACERS if why_no_ebpf() is None else TRACERS[1:]
         self.kinds = [kind for kind in WORKLOADS if why_not(kind) is None]
         self.failures: dict[tuple[str, str], str] = {}
         self.confinements: dict[tuple[str, str], Confinement] = {}
+        for kind in self.kinds:
+            recordings.workload(kind)
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as workers:
             list(workers.map(self._record, self.kinds))
         self.driven: dict[tuple[str, str], Driven] = {}
@@ -76,7 +76,12 @@ class Workloads:
                     drives[kind.name, tracer] = Drive(f"{kind.name}.{tracer}", workload, self._command(workload, confinement))
         if not drives:
             return
-        done = driven(self._guest, "workloads", list(drives.values()), [self.confinements[key] for key in drives], self._place)
+        workloads = [self._recordings.workload(kind) for kind in self.kinds]
+        for workload in workloads:
+            Workload.reset(workload)  # what the recordings left: each begins anew
+        places = [workload.directory.parent for workload in workloads]
+        confinements = [self.confinements[key] for key in drives]
+        done = driven(self._guest, "workloads", list(drives.values()), confinements, places)
         for key in drives:
             error, seconds, denials = done[f"{key[0]}.{key[1]}"]
             self.driven[key] = Driven(error, seconds, denials, self.confinements[key])
@@ -91,8 +96,8 @@ class Workloads:
 
 
 @pytest.fixture(scope="module")
-def made(guest: Guest, profgen: Profgen, work: Path, tmp_path_factory: pytest.TempPathFactory) -> Workloads:
-    return Workloads(guest, profgen, work, tmp_path_factory.mktemp("workloads"))
+def made(guest: Guest, recordings: Recordings, tmp_path_factory: pytest.TempPathFactory) -> Workloads:
+    return Workloads(guest, recordings, tmp_path_factory.mktemp("workloads"))
 
 
 def _skip_unless_possible(kind: type[Workload], tracer: str = "ptrace") -> None:
