@@ -23,6 +23,7 @@ enum stat {
 
 #define NUMBERS 512 /* native numbers counted in arrays; larger ones go to a hash */
 #define WORDS (NUMBERS / 64)
+#define SOCKETCALLS 490 /* i386's socketcall is looked at as these numbers, which no call has */
 #define ABI_VALUES_MAX 4096 /* (program, value) pairs of one syscall, before user space's own bound on values */
 
 struct task_state {
@@ -49,7 +50,7 @@ enum { ROUTE_NONE, TAIL_DESCRIPTOR, TAIL_TEXT, TAIL_PROCESS, TAIL_SOCKET, ROUTE_
 #define ROUTE_FAILURES 0x100 /* only when it fails */
 enum {
     ONLY_ALL, ONLY_HOW, ONLY_EXECUTABLE, ONLY_PROTECTED, ONLY_FLOCK, ONLY_FCNTL_LOCK, ONLY_SYMLINK, ONLY_CHROOT, ONLY_NAMES, ONLY_MOUNT,
-    ONLY_PTRACE, ONLY_PAIR, ONLY_SIGNAL, ONLY_EXECUTE,
+    ONLY_PTRACE, ONLY_PAIR, ONLY_EXECUTE, ONLY_OLD_MMAP, ONLY_SOCKETCALL, ONLY_MESSAGES,
 };
 
 struct counts { u64 calls[NUMBERS]; };

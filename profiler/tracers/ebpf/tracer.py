@@ -25,7 +25,7 @@ from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, PAGES, Programs, find_bcc
 from profiler.tracers.ebpf.reader import ABI_ORDER, NUMBERS, SHARED, STARTING, STAT_LAST_NEW, STAT_LIVE, STAT_PROGRAMS, STATS, Reader
-from profiler.tracers.ebpf.uses import TAILS, Uses, specs
+from profiler.tracers.ebpf.uses import TAILS, Uses, rows
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, Ended, shell_status, spawn
 from profiler.tracers.recording import Recording
@@ -170,18 +170,21 @@ class _Run:
     def _fill_specs(self) -> None:
         table = self.programs.table("specs")
         for index, abi in enumerate(ABI_ORDER[native_abi()]):
-            used = specs(abi) if self.uses is not None else {}
-            for name in recorded_names() | used.keys():
-                number, spec = number_of(abi, name), spec_for(name, abi)
-                if number is None or number >= NUMBERS:
+            used = rows(abi) if self.uses is not None else {}
+            recorded = {
+                number: spec for name in recorded_names() if (number := number_of(abi, name)) is not None and (spec := spec_for(name, abi))
+            }
+            for number in used.keys() | recorded.keys():
+                if number >= NUMBERS:
                     continue
                 row = table.Leaf()
-                if spec is not None:
+                if number in recorded:
+                    spec = recorded[number]
                     row.count, row.pointer = len(spec.fields), int(spec.pointer)
                     for position, (argument, mask) in enumerate(zip(spec.positions, spec.masks, strict=True)):
                         row.position[position], row.mask[position] = argument, mask
-                if name in used:
-                    used[name].fill(row)
+                if number in used:
+                    used[number].fill(row)
                 table[ctypes.c_int(index * NUMBERS + number)] = row
 
     def _arm(self, child: Child) -> None:

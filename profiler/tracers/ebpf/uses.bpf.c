@@ -48,6 +48,7 @@ struct work {
     u64 mount_root, mount_point, mount_above; /* of the mount on the way */
     u64 a[8]; /* the call's arguments */
     s64 result;
+    u64 message; /* of several (sendmmsg) */
     u32 spec, pad;
     u64 text_length[TEXTS];
     u64 name[32], zero[32];
@@ -128,7 +129,7 @@ static __always_inline void go_on(u64 *ctx, struct task_state *s, u32 route, s64
     ARGUMENTS(w->a, regs, s->abi);
     w->result = result;
     w->spec = s->abi * NUMBERS + s->number;
-    w->length = w->piece = w->at_dentry = 0;
+    w->length = w->piece = w->at_dentry = w->message = 0;
     w->dentry[0] = w->dentry[1] = w->dentry[2] = w->dentry[3] = 0;
     w->start[0] = w->start[1] = w->start[2] = w->start[3] = 0;
     w->text_length[0] = w->text_length[1] = w->text_length[2] = 0;
@@ -141,6 +142,19 @@ static __always_inline void go_on(u64 *ctx, struct task_state *s, u32 route, s64
 
 #define ARGUMENT(w, position) ((w)->a[(position) & 7])
 #define NONE 7 /* no such argument */
+
+/* Older calls of i386 have their arguments in memory. */
+static __always_inline void arguments_in_memory(struct work *w, u64 place)
+{
+    u32 words[6] = {};
+    read_user(words, sizeof(words), (void *)place);
+    w->a[0] = words[0];
+    w->a[1] = words[1];
+    w->a[2] = words[2];
+    w->a[3] = words[3];
+    w->a[4] = words[4];
+    w->a[5] = words[5];
+}
 
 static __always_inline u64 file_of(struct task_struct *task, u32 fd)
 {
@@ -240,7 +254,9 @@ int on_descriptor(u64 *ctx)
     struct work *w = in.w;
     u32 only = in.spec->only;
     u64 flags = 0;
-    if (only == ONLY_EXECUTABLE && (!(w->a[2] & 4) || w->a[3] & 0x20))
+    if (only == ONLY_OLD_MMAP)
+        arguments_in_memory(w, w->a[0]);
+    if ((only == ONLY_EXECUTABLE || only == ONLY_OLD_MMAP) && (!(w->a[2] & 4) || w->a[3] & 0x20))
         return 0; /* PROT_EXEC, MAP_ANONYMOUS */
     if (only == ONLY_PROTECTED && !(w->a[2] & 4))
         return 0;
@@ -692,8 +708,10 @@ int on_process(u64 *ctx)
             whom = whom_of_pid(in.task, read64(LOAD64(in.task, OFFSET_TASK_PARENT) + OFFSET_TASK_THREAD_PID));
         else if (pid > 0)
             whom = whom_of_number(in.task, pid);
-        if (whom == WHOM_SELF && in.spec->path[1] != NONE)
-            whom = whom_of_number(in.task, ARGUMENT(w, in.spec->path[1]));
+        if (whom != WHOM_OUTSIDE && in.spec->path[1] != NONE) { /* of two, the one that is further away counts */
+            u32 other = whom_of_number(in.task, ARGUMENT(w, in.spec->path[1]));
+            whom = other > whom ? other : whom;
+        }
     }
     count_contact(&in, number, whom);
     return 0;
@@ -709,6 +727,18 @@ int on_socket(u64 *ctx)
     if (!use_in(&in))
         return 0;
     struct work *w = in.w;
+    if (in.spec->only == ONLY_SOCKETCALL) { /* net/socket.c: a number, and where the arguments are; a row of its own in `specs` */
+        u32 number = w->a[0];
+        if (number < 1 || number > 20)
+            return 0;
+        w->spec = ABI_COMPAT * NUMBERS + SOCKETCALLS + number;
+        w->e.key.call = ABI_COMPAT << 16 | (SOCKETCALLS + number);
+        arguments_in_memory(w, w->a[1]);
+        int index = w->spec;
+        in.spec = specs.lookup(&index);
+        if (!in.spec)
+            return 0;
+    }
     struct socket_key key = {.program = w->e.key.program, .call = w->e.key.call, .port = ~0u};
     key.error = failed(in.result) ? -in.result : 0;
     s32 fd = in.spec->fd == NONE ? in.result : ARGUMENT(w, in.spec->fd);
@@ -738,7 +768,7 @@ int on_socket(u64 *ctx)
         address = ARGUMENT(w, in.spec->path[0]);
         length = ARGUMENT(w, in.spec->path[1]);
     } else if (in.spec->at[0] != NONE) {
-        u64 message = ARGUMENT(w, in.spec->at[0]);
+        u64 message = ARGUMENT(w, in.spec->at[0]) + w->message * (w->e.key.call >> 16 == ABI_COMPAT ? 32 : 64);
         if (w->e.key.call >> 16 == ABI_COMPAT) {
             u32 head[2] = {};
             read_user(head, sizeof(head), (void *)message);
@@ -789,12 +819,14 @@ int on_socket(u64 *ctx)
     if (v) {
         __sync_fetch_and_add(&v->count, 1);
         v->last = now;
-        return 0;
+    } else {
+        struct use_value fresh = {.count = 1, .first = now, .last = now};
+        if (sockets.update(&key, &fresh))
+            add(LOST_SOCKETS, 1);
+        else
+            noted_new();
     }
-    struct use_value fresh = {.count = 1, .first = now, .last = now};
-    if (sockets.update(&key, &fresh))
-        add(LOST_SOCKETS, 1);
-    else
-        noted_new();
+    if (in.spec->only == ONLY_MESSAGES && ++w->message < 16 && (s64)w->message < in.result)
+        tails.call(ctx, TAIL_SOCKET); /* sendmmsg(2): the next of those that were sent */
     return 0;
 }

@@ -47,8 +47,8 @@ ROUTES = ("none", "descriptor", "text", "process", "socket", "open", "count", "w
 """Programs of uses.bpf.c, by their index in ``tails``; order of the enum in recorder.bpf.c. ``open`` is either of two."""
 FAILURES = 0x100
 CONDITIONS = (
-    "all", "how", "executable", "protected", "flock", "fcntl_lock", "symlink", "chroot", "names", "mount", "ptrace", "pair", "signal",
-    "execute",
+    "all", "how", "executable", "protected", "flock", "fcntl_lock", "symlink", "chroot", "names", "mount", "ptrace", "pair", "execute",
+    "old_mmap", "socketcall", "messages",
 )  # fmt: skip
 TAILS = tuple((f"on_{name}", index) for index, name in enumerate(ROUTES) if name not in ("none", "open"))
 
@@ -104,7 +104,7 @@ def _file_spec(name: str, abi: str, uses: tuple[FileUse, ...]) -> Spec:
         return replace(opened, only="how" if use.only == "how" else "all")
     if use.path is None:
         if use.only == "executable" and name == "mmap" and abi == "i386":
-            return Spec("none")  # its arguments lie in memory
+            return Spec("descriptor", only="old_mmap", fd=fd)  # its arguments lie in memory
         return Spec("descriptor", only=use.only or "all", fd=fd)
     text = Spec("text", fd=fd, flags=flags, flags_mask=0xFFFFFFFF, at=at, path=path, mode=_or_none(use.mode))
     text = replace(text, follow=int(use.follow))
@@ -128,7 +128,7 @@ _SOCKET_SPECS: dict[str, tuple[str, Spec]] = {
     "connect": ("connect", Spec("socket", fd=0, path=(1, 2))),
     "sendto": ("send", Spec("socket", fd=0, path=(4, 5))),
     "sendmsg": ("send", Spec("socket", fd=0, at=(1,))),
-    "sendmmsg": ("send", Spec("socket", fd=0, at=(1,))),
+    "sendmmsg": ("send", Spec("socket", only="messages", fd=0, at=(1,))),
     **{
         name: (word, Spec("socket", fd=0))
         for word, names in {
@@ -145,13 +145,26 @@ _SOCKET_SPECS: dict[str, tuple[str, Spec]] = {
     },
 }
 
+SOCKETCALLS = 490
+"""As in recorder.bpf.c."""
+SOCKETCALL_NAMES = dict(
+    enumerate(
+        (
+            "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv", "sendto",
+            "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg", "sendmmsg",
+        ),
+        1,
+    )
+)  # fmt: skip
+"""include/uapi/linux/net.h SYS_*."""
+
 _PROCESS_SPECS: dict[str, tuple[str, Spec]] = {
-    "kill": ("signal", Spec("process", only="signal", path=(0,), mode=1)),
-    "tkill": ("signal", Spec("process", only="signal", path=(0,), mode=1)),
-    "tgkill": ("signal", Spec("process", only="signal", path=(1,), mode=2)),
-    "rt_sigqueueinfo": ("signal", Spec("process", only="signal", path=(0,), mode=1)),
-    "rt_tgsigqueueinfo": ("signal", Spec("process", only="signal", path=(1,), mode=2)),
-    "pidfd_send_signal": ("signal", Spec("process", only="signal", at=(0,), mode=1)),
+    "kill": ("signal", Spec("process", path=(0,), mode=1)),
+    "tkill": ("signal", Spec("process", path=(0,), mode=1)),
+    "tgkill": ("signal", Spec("process", path=(1,), mode=2)),
+    "rt_sigqueueinfo": ("signal", Spec("process", path=(0,), mode=1)),
+    "rt_tgsigqueueinfo": ("signal", Spec("process", path=(1,), mode=2)),
+    "pidfd_send_signal": ("signal", Spec("process", at=(0,), mode=1)),
     "ptrace": ("trace", Spec("process", only="ptrace", path=(1,), mode=0)),
     "process_vm_readv": ("read", Spec("process", path=(0,))),
     "process_vm_writev": ("trace", Spec("process", path=(0,))),
@@ -180,7 +193,16 @@ def specs(abi: str) -> dict[str, Spec]:
     found = {name: _file_spec(name, abi, uses) for name, uses in file_uses().items()}
     found |= {name: spec for table in (_SOCKET_SPECS, _PROCESS_SPECS) for name, (_, spec) in table.items()}
     found |= {name: _mount_spec(name) for name in mount_calls()}
-    return {name: spec for name, spec in found.items() if number_of(abi, name) is not None and spec.route != "none"}
+    found["socketcall"] = Spec("socket", only="socketcall")
+    return {name: spec for name, spec in found.items() if number_of(abi, name) is not None}
+
+
+def rows(abi: str) -> dict[int, Spec]:
+    """The same by number; with i386's socketcall, the calls it stands for at numbers of their own."""
+    found = {number: spec for name, spec in specs(abi).items() if (number := number_of(abi, name)) is not None}
+    if "socketcall" in specs(abi):
+        found |= {SOCKETCALLS + number: _SOCKET_SPECS[name][1] for number, name in SOCKETCALL_NAMES.items()}
+    return found
 
 
 # -- events --------------------------------------------------------------------------------------------------------------
@@ -449,6 +471,8 @@ class Uses:
     # -- what an event says --------------------------------------------------------------------------------------------
 
     def _name(self, abi: int, number: int) -> str:
+        if number > SOCKETCALLS and self._abis[abi] == "i386":
+            return SOCKETCALL_NAMES.get(number - SOCKETCALLS, "")
         return name_of(self._abis[abi], number) or ""
 
     def _interpret(self, event: Event) -> Iterator[Callable[[int, int, float, float], None]]:
@@ -471,8 +495,8 @@ class Uses:
         path = found.path if found.sure else ""
         if own:
             owner: tuple[str, ...] = ("self",)
-        elif found.uid is None:
-            owner = ()
+        elif found.uid is None or (access == "owner" and event.result == "ok"):
+            owner = ()  # not known, or another than it was
         else:
             owner = ("self" if found.uid == event.fsuid else "other",)
         whose = None
