@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
+from profiler.kernel.syscalls import number_of
 from profiler.tracers.ebpf import loader, reader, tracer, uses
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF, KernelTypes
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, definitions
@@ -228,6 +229,136 @@ def test_state_fits(tmp_path: Path) -> None:
     )
     done = subprocess.run(["gcc", "-fsyntax-only", tmp_path / "x.c"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# -- what is looked at, and what an event says --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "route", "members"),
+    [
+        ("open", "open", {"path": (0,), "at": (7,), "flags": 1}),
+        ("openat", "open", {"path": (1,), "at": (0,), "flags": 2}),
+        ("openat2", "open", {"path": (1,), "at": (0,), "only": "how"}),
+        ("creat", "open", {"path": (0,), "flags": 7}),
+        ("open_by_handle_at", "descriptor", {"fd": 7}),
+        ("ftruncate", "descriptor", {"fd": 0}),
+        ("mmap", "descriptor", {"fd": 4, "only": "executable"}),
+        ("mprotect", "descriptor", {"only": "protected"}),
+        ("flock", "descriptor", {"fd": 0, "only": "flock"}),
+        ("stat", "text", {"failures": True, "path": (0,)}),
+        ("execve", "text", {"failures": True, "path": (0,), "only": "execute"}),
+        ("mkdirat", "text", {"failures": False, "path": (1,), "at": (0,), "follow": 0}),
+        ("mknodat", "text", {"mode": 2}),
+        ("symlinkat", "text", {"path": (2, 0), "at": (1, 7), "plain": 2, "only": "symlink"}),
+        ("renameat2", "text", {"path": (1, 3), "at": (0, 2), "flags": 4, "only": "names"}),
+        ("linkat", "text", {"path": (1, 3), "at": (0, 2), "flags": 4, "fd": 7, "optional": 1, "follow": 2}),
+        ("unlinkat", "text", {"flags": 2, "flags_mask": 0x200, "only": "names"}),
+        ("fchownat", "text", {"fd": 0, "flags": 4, "follow": 1}),
+        ("mount", "text", {"path": (0, 1, 2), "flags": 3, "only": "mount", "plain": 4}),
+        ("move_mount", "text", {"path": (1, 3, 7), "at": (0, 2, 7), "flags": 4}),
+        ("connect", "socket", {"fd": 0, "path": (1, 2)}),
+        ("sendmsg", "socket", {"fd": 0, "at": (1,)}),
+        ("tgkill", "process", {"path": (1,), "mode": 2}),
+        ("pidfd_getfd", "process", {"at": (0,)}),
+    ],
+)
+def test_specs(name: str, route: str, members: dict[str, object]) -> None:
+    spec = uses.specs("x86_64")[name]
+    assert spec.route == route
+    assert {member: getattr(spec, member) for member in members} == members
+
+
+@pytest.mark.parametrize("abi", ["x86_64", "i386", "x32", "aarch64", "arm"])
+def test_every_spec_fits(abi: str) -> None:
+    """What is written into the kernel's table are numbers that fit there, and no call is written that has no number."""
+    for number, spec in uses.rows(abi).items():
+        assert 0 <= number < reader.NUMBERS or (abi == "x32" and number >= 512)  # its own calls, which the recorder only counts
+        for position in (spec.fd, spec.flags, spec.mode, *spec.at, *spec.path):
+            assert 0 <= position <= uses.NONE
+        assert len(spec.at) <= 3
+        assert len(spec.path) <= 3
+        assert spec.only in uses.CONDITIONS
+        assert spec.route in uses.ROUTES
+    assert ("socketcall" in uses.specs(abi)) == (abi == "i386")
+
+
+def test_numbers_of_socketcall() -> None:
+    """Numbers that stand for i386's old socket calls are those of no call."""
+    taken = {number_of("i386", name) for name in uses.specs("i386")}
+    own = {uses.SOCKETCALLS + number for number in uses.SOCKETCALL_NAMES}
+    assert not own & taken
+    assert max(own) < reader.NUMBERS
+    assert f"#define SOCKETCALLS {uses.SOCKETCALLS} " in SOURCE
+    assert (uses.SOCKETCALL_NAMES[1], uses.SOCKETCALL_NAMES[18], uses.SOCKETCALL_NAMES[20]) == ("socket", "accept4", "sendmmsg")
+
+
+names = st.binary(min_size=1, max_size=20).filter(lambda name: b"\0" not in name and b"/" not in name)
+texts = st.none() | st.binary(max_size=30).map(lambda text: text.replace(b"\0", b"") + b"\0")
+paths = st.none() | st.lists(names, max_size=5)
+
+
+@given(st.lists(texts, min_size=3, max_size=3), st.lists(paths, min_size=4, max_size=4), st.integers(0, 0xFFF))
+def test_any_event(given_texts: list[bytes | None], given_paths: list[list[bytes] | None], error: int) -> None:
+    pieces = [*given_texts, *(None if path is None else b"".join(name + b"\0" for name in reversed(path)) + b"\0" for path in given_paths)]
+    lengths = [0 if piece is None else len(piece) for piece in pieces]
+    head = uses._HEAD.pack(1, 2, 1 << 16 | 257, 3, error, 4, 5, 1 << 2, 7, 8, 9, 10, 11, *lengths, 0, 12)
+    event = uses.parse(head + b"".join(piece or b"" for piece in pieces))
+    assert (event.program, event.abi, event.number, event.flags, event.root, event.mode, event.fsuid) == (2, 1, 257, 3, 4, 5, 7)
+    assert (event.tgid, event.tid, event.own_tgid, event.own_tid) == (8, 9, 10, 11)
+    assert event.texts == tuple(given_texts)
+    assert [None if path is None else os.fsencode(path) for path in event.paths] == [
+        None if path is None else b"/" + b"/".join(path) for path in given_paths
+    ]
+    assert event.result == (uses.error_name(error) if error else "ok")
+    assert [event.state(piece) for piece in range(3)] == ["linked", "deleted", "linked"]
+    assert (event.kind, event.uid) == (0, None)
+
+
+def test_memfd_has_no_slash() -> None:
+    path = b"memfd:a b\0\0"
+    head = uses._HEAD.pack(1, 2, 3, 0, 1 << 18, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, len(path), 0, 0, 0, 0, 0)
+    event = uses.parse(head + path)
+    assert event.paths == ("memfd:a b", None, None, None)
+    assert event.state(0) == "detached"
+
+
+@pytest.mark.parametrize(
+    ("base", "text", "path"),
+    [("/a", "b", "/a/b"), ("/", "b//c/.", "/b/c"), ("/a/b", "", "/a/b"), ("/", ".", "/"), ("/a", "\udcff", "/a/\udcff")],
+)
+def test_joined(base: str, text: str, path: str) -> None:
+    assert uses._joined(base, text) == path
+
+
+def test_loader_of_elf_files(tmp_path: Path) -> None:
+    (tmp_path / "x.c").write_text("int main(void) { return 0; }\n")
+    for name, option in (("dynamic", "-pie"), ("static", "-static")):
+        subprocess.run(["gcc", option, "-o", tmp_path / name, tmp_path / "x.c"], check=True, timeout=60)
+    asked = subprocess.run(["readelf", "-lW", tmp_path / "dynamic"], capture_output=True, text=True, check=True, timeout=60).stdout
+    match = re.search(r"interpreter: (.*)\]", asked)
+    assert match
+    assert uses._loader(str(tmp_path / "dynamic")) == match[1]
+    assert uses._loader(str(tmp_path / "static")) == ""
+    (tmp_path / "short").write_bytes((tmp_path / "dynamic").read_bytes()[:70])
+    (tmp_path / "script").write_bytes(b"#!/bin/sh\n")
+    assert uses._loader(str(tmp_path / "short")) is None
+    assert uses._loader(str(tmp_path / "script")) == ""
+    assert uses._loader(str(tmp_path / "missing")) is None
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert uses._head(str(tmp_path / "fifo")) == b""  # and it does not wait for a writer
+    assert uses._head(str(tmp_path)) == b""
+    (tmp_path / "file").write_bytes(b"x" * 1000)
+    assert uses._head(str(tmp_path / "file")) == b"x" * 256
+
+
+@pytest.mark.parametrize(("number", "family"), [(1, "unix"), (2, "inet"), (10, "inet6"), (16, "netlink"), (200, "200")])
+def test_families(number: int, family: str) -> None:
+    assert uses.family_name(number) == family
+    assert (uses.type_name(1), uses.type_name(5), uses.type_name(99)) == ("stream", "seqpacket", "99")
 
 
 # -- limits and paths --------------------------------------------------------------------------------------------------
