@@ -199,8 +199,6 @@ def test_i386(operation: str, variant: str, tracer: str, runs: Runs) -> None:
         pytest.skip("not x86-64")
     recording = recorded(runs, operation, tracer, variant)
     assert recording.status == 0, recording.stderr
-    if operation == "socketcall" and tracer == "ebpf" and not recording.evidence.sockets:
-        pytest.xfail("a limit (docs/limits.md): the eBPF tracer does not read what socketcall holds")
     as_expected(recording, recording.places.expected(EXPECTED[operation]), tracer)
 
 
