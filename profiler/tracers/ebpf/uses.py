@@ -493,6 +493,8 @@ class Uses:
         self, event: Event, access: str, found: Found, *, kind: str = "", own: bool = False, existing: str | None = None
     ) -> Callable[[int, int, float, float], None]:
         path = found.path if found.sure else ""
+        if event.result == "ENOENT":  # what is there by now was not
+            found, kind = replace(found, kind="unknown", uid=None), ""
         if own:
             owner: tuple[str, ...] = ("self",)
         elif found.uid is None or (access == "owner" and event.result == "ok"):
