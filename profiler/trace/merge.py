@@ -10,6 +10,7 @@ import dataclasses
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Any, TypeVar
 
 from profiler.errors import InputError
@@ -19,6 +20,7 @@ from profiler.trace.model import (
     FILES_FEATURE,
     Arguments,
     Capability,
+    Container,
     Exec,
     File,
     Inspection,
@@ -221,4 +223,27 @@ def _merge_meta(metas: list[Meta]) -> Meta:
         losses=_add(meta.losses for meta in metas),
         last_new=max(meta.last_new for meta in metas),
         runs=sum(meta.runs for meta in metas),
+        container=reduce(_merge_container, (meta.container for meta in metas)),
+        watched=reduce(_same, (meta.watched for meta in metas)),
+    )
+
+
+def _merge_container(a: Container | None, b: Container | None) -> Container | None:
+    """What is the same in both; what either was given. None when one had none."""
+    if a is None or b is None:
+        return None
+    same = {
+        name: getattr(a, name) if getattr(a, name) == getattr(b, name) else None
+        for name in ("engine", "runtime", "id", "name", "image", "digest", "user")
+    }
+    return Container(
+        **same,
+        entrypoint=a.entrypoint if a.entrypoint == b.entrypoint else (),
+        command=a.command if a.command == b.command else (),
+        mounts=tuple(sorted({*a.mounts, *b.mounts})),
+        ports=tuple(sorted({*a.ports, *b.ports})),
+        capabilities=None if a.capabilities is None or b.capabilities is None else tuple(sorted({*a.capabilities, *b.capabilities})),
+        privileged=a.privileged or b.privileged,
+        read_only=a.read_only and b.read_only,
+        no_new_privs=a.no_new_privs and b.no_new_privs,
     )

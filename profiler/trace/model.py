@@ -295,6 +295,43 @@ def row_order(key: tuple[object, ...]) -> tuple[tuple[bool, object], ...]:
     return tuple((member is not None, member) for member in key)
 
 
+@dataclass(frozen=True, order=True)
+class ContainerMount:
+    """What an engine mounted into a container. ``kind``: bind, volume, tmpfs or another word of the engine's; ``source``: a path of
+    the host, a volume's name, or empty."""
+
+    kind: str
+    source: str
+    destination: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Container:
+    """The container the workload ran in, as its engine told. None, or nothing: not known, or not the same in merged recordings.
+
+    ``image`` is the name it was made from, ``digest`` its content (``sha256:...``): the manifest's where the engine knows it, else the
+    configuration's. ``entrypoint`` and ``command`` together are what was started. ``user`` as given to the engine, empty for the
+    image's own. ``ports``: ``80/tcp``. ``capabilities``: the bounding set it was given.
+    """
+
+    engine: str | None
+    runtime: str | None
+    id: str | None
+    name: str | None
+    image: str | None = None
+    digest: str | None = None
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    user: str | None = None
+    mounts: tuple[ContainerMount, ...] = ()
+    ports: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] | None = None
+    privileged: bool = False
+    read_only: bool = False
+    no_new_privs: bool = False
+
+
 @dataclass(frozen=True)
 class Meta:
     """Where and how the recording was made. ``runs`` is the number of recordings merged into this trace."""
@@ -326,6 +363,10 @@ class Meta:
     last_new: float
     """When the last new item (syscall, argument value, capability, program, or row of files and what follows) came."""
     runs: int = 1
+    container: Container | None = None
+    """None: none was watched, or not in every merged recording."""
+    watched: str | None = None
+    """What profgen was told to watch, when it did not start the workload itself: ``pid 812``, ``unit redis.service``."""
 
 
 @dataclass(frozen=True)
@@ -348,6 +389,16 @@ class Trace:
         """Whether files, sockets, signals, inspections and mounts were watched in every recording."""
         return FILES_FEATURE in self.meta.features
 
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """Paths of the programs that ran already when a recording joined them, and that none saw start: how they begin is not known."""
+        if JOINED_FEATURE not in self.meta.features:
+            return ()
+        return tuple(row.path for row in self.programs if row.executions == 0 and row.path.startswith("/"))
+
 
 FILES_FEATURE = "files"
 """In Meta.features when the recording watched more than syscalls and capabilities. A merge keeps it only if all have it."""
+
+JOINED_FEATURE = "joined"
+"""In Meta.features when the recording, or one of those merged, began with programs that ran already: they have no executions."""

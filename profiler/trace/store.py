@@ -24,6 +24,8 @@ from profiler.trace.model import (
     WHOM,
     Arguments,
     Capability,
+    Container,
+    ContainerMount,
     Exec,
     File,
     Inspection,
@@ -296,6 +298,45 @@ class _Reader:
             losses=self.counts(data, "losses", where),
             last_new=self.seconds(data, "last_new", where),
             runs=runs,
+            container=self.container(self.later(data, "container", dict, where)),
+            watched=self.later(data, "watched", str, where),
+        )
+
+    def later(self, data: object, key: str, kind: type[T], where: str) -> T | None:
+        """A member that older traces do not have."""
+        if isinstance(data, dict) and key not in data:
+            return None
+        return self.get(data, key, (kind, type(None)), where)
+
+    def container(self, data: object) -> Container | None:
+        where = "meta.container"
+        if data is None:
+            return None
+        capabilities = self.get(data, "capabilities", (list, type(None)), where)
+        return Container(
+            engine=self.text(data, "engine", where),
+            runtime=self.text(data, "runtime", where),
+            id=self.text(data, "id", where),
+            name=self.text(data, "name", where),
+            image=self.text(data, "image", where),
+            digest=self.text(data, "digest", where),
+            entrypoint=self.strings(data, "entrypoint", where),
+            command=self.strings(data, "command", where),
+            user=self.text(data, "user", where),
+            mounts=tuple(self.container_mount(row, f"{where}.mounts") for row in self.get(data, "mounts", list, where)),
+            ports=self.strings(data, "ports", where),
+            capabilities=None if capabilities is None else self.strings(data, "capabilities", where),
+            privileged=self.get(data, "privileged", bool, where),
+            read_only=self.get(data, "read_only", bool, where),
+            no_new_privs=self.get(data, "no_new_privs", bool, where),
+        )
+
+    def container_mount(self, data: object, where: str) -> ContainerMount:
+        return ContainerMount(
+            kind=self.get(data, "kind", str, where),
+            source=self.get(data, "source", str, where),
+            destination=self.get(data, "destination", str, where),
+            read_only=self.get(data, "read_only", bool, where),
         )
 
     def program(self, data: object, where: str) -> Program:

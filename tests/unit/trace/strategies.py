@@ -17,11 +17,14 @@ from profiler.trace.model import (
     FILE_STATES,
     FILES_FEATURE,
     INSPECTIONS,
+    JOINED_FEATURE,
     SIGNAL_WHOM,
     SOCKET_OPERATIONS,
     WHOM,
     Arguments,
     Capability,
+    Container,
+    ContainerMount,
     Exec,
     File,
     Inspection,
@@ -57,7 +60,7 @@ def programs(draw: st.DrawFn) -> tuple[Program, ...]:
             draw(st.none() | NAMES),
             draw(st.none() | HEX64),
             draw(st.none() | st.sampled_from(["00" * 20, "cd" * 8])),
-            draw(COUNTS),
+            draw(COUNTS | st.just(0)),
         )
         for path, interpreter in keys
     )
@@ -193,6 +196,27 @@ def mount(draw: st.DrawFn, count: int, key: tuple[Any, ...]) -> Mount:
     return Mount(*key, draw(RESULTS), draw(indexes(count)), draw(st.integers(1, 3)))
 
 
+CONTAINER_MOUNTS = st.builds(ContainerMount, st.sampled_from(["bind", "volume", "tmpfs"]), NAMES, PATHS, st.booleans())
+CONTAINERS = st.builds(
+    Container,
+    engine=st.sampled_from(["docker", "podman", None]),
+    runtime=st.sampled_from(["runc", "crun", None]),
+    id=st.none() | HEX64,
+    name=st.none() | NAMES,
+    image=st.sampled_from(["redis:7", "nginx", None]),
+    digest=st.none() | HEX64.map(lambda text: f"sha256:{text}"),
+    entrypoint=st.lists(NAMES, max_size=2).map(tuple),
+    command=st.lists(NAMES, max_size=2).map(tuple),
+    user=st.sampled_from([None, "", "redis", "33:33"]),
+    mounts=st.sets(CONTAINER_MOUNTS, max_size=2).map(lambda found: tuple(sorted(found))),
+    ports=st.sets(st.sampled_from(["80/tcp", "53/udp"])).map(lambda found: tuple(sorted(found))),
+    capabilities=st.none() | st.sets(st.sampled_from(["CAP_CHOWN", "CAP_KILL"])).map(lambda found: tuple(sorted(found))),
+    privileged=st.booleans(),
+    read_only=st.booleans(),
+    no_new_privs=st.booleans(),
+)
+
+
 @st.composite
 def metas(draw: st.DrawFn, arch: str) -> Meta:
     losses = draw(st.dictionaries(st.sampled_from(["tasks", "programs", "arguments"]), COUNTS, max_size=2))
@@ -200,7 +224,13 @@ def metas(draw: st.DrawFn, arch: str) -> Meta:
         tool=draw(st.sampled_from(["profgen 0.1.0", "profgen 0.2.0"])),
         tracer=draw(st.sampled_from(["ebpf", "ptrace", "ebpf+ptrace"])),
         features=tuple(
-            sorted(draw(st.sets(st.sampled_from(["capabilities:tracepoint", "capabilities:inferred", "chains:none", FILES_FEATURE]))))
+            sorted(
+                draw(
+                    st.sets(
+                        st.sampled_from(["capabilities:tracepoint", "capabilities:inferred", "chains:none", FILES_FEATURE, JOINED_FEATURE])
+                    )
+                )
+            )
         ),
         kernel=draw(st.sampled_from(["6.1.0-18-amd64", "6.18.0"])),
         arch=arch,
@@ -219,6 +249,8 @@ def metas(draw: st.DrawFn, arch: str) -> Meta:
         losses=losses,
         last_new=draw(SECONDS),
         runs=draw(st.integers(1, 3)),
+        container=draw(st.none() | CONTAINERS),
+        watched=draw(st.sampled_from([None, "pid 1", "unit redis.service"])),
     )
 
 

@@ -17,6 +17,8 @@ from profiler.trace.model import (
     FILES_FEATURE,
     Arguments,
     Capability,
+    Container,
+    ContainerMount,
     Exec,
     File,
     Meta,
@@ -281,6 +283,22 @@ def test_thousand() -> None:
     for trace in many[1:50]:
         step = merge([step, trace])
     assert to_dict(step) == to_dict(merge(many[:50]))
+
+
+def test_containers() -> None:
+    """Merged is what is the same in all, and everything that one of them was given."""
+    mount = ContainerMount("bind", "/srv", "/data", False)
+    a = Container(
+        "docker", "runc", "1", "db", "redis:7", "sha256:1", ("run",), ("db",), "33", (mount,), ("1/tcp",), ("CAP_KILL",), False, True
+    )
+    b = dataclasses.replace(a, id="2", mounts=(), ports=("2/tcp",), capabilities=("CAP_CHOWN",), read_only=False, privileged=True)
+    merged = merge([trace_of(container=a, watched="container db"), trace_of(container=b, watched="container db")]).meta
+    assert merged.watched == "container db"
+    assert merged.container == dataclasses.replace(
+        b, id=None, mounts=(mount,), ports=("1/tcp", "2/tcp"), capabilities=("CAP_CHOWN", "CAP_KILL"), privileged=True
+    )
+    assert merge([trace_of(container=a), trace_of()]).meta.container is None
+    assert merge([trace_of(watched="pid 1"), trace_of(watched="pid 2")]).meta.watched is None
 
 
 def test_meta_of_the_earliest() -> None:

@@ -120,7 +120,7 @@ def test_schema_describes_every_member() -> None:
     shapes = {
         "meta": model.Meta, "program": model.Program, "syscall": model.Syscall, "arguments": model.Arguments,
         "capability": model.Capability, "exec": model.Exec, "file": model.File, "socket": model.Socket, "signal": model.Signal,
-        "inspection": model.Inspection, "mount": model.Mount,
+        "inspection": model.Inspection, "mount": model.Mount, "container": model.Container,
     }  # fmt: skip
     assert set(definitions) == set(shapes)
     for name, cls in shapes.items():
@@ -136,8 +136,9 @@ def test_schema_describes_every_member() -> None:
             return
         if node.get("type") == "object" and "properties" in node:
             assert node["additionalProperties"] is False, where
-            # Traces from before files were watched have no such sections.
-            assert set(node["required"]) == set(node["properties"]) - (set(USES) if where == "$" else set()), where
+            # Traces from before files were watched have no such sections; from before containers were, no such members.
+            later = {"$": set(USES), "$.$defs.meta": {"container", "watched"}}
+            assert set(node["required"]) == set(node["properties"]) - later.get(where, set()), where
             for name, member in node["properties"].items():
                 assert member.get("description") or "$ref" in member, f"{where}.{name}"
         for name, member in node.items():
@@ -494,6 +495,25 @@ def test_without_the_sections_of_files() -> None:
     assert to_dict(from_dict(document)) == to_dict(dataclasses.replace(trace, **dict.fromkeys(USES, ())))
     assert not from_dict(document).has_files
     assert example_trace(features=(model.FILES_FEATURE,)).has_files
+
+
+def test_without_the_members_about_containers() -> None:
+    document = json.loads(dumps(example_trace(container=model.Container("docker", "runc", "ab", "db"), watched="container db")))
+    validator().validate(document)
+    for name in ("container", "watched"):
+        del document["meta"][name]
+    validator().validate(document)
+    assert from_dict(document) == example_trace()
+
+
+def test_joined() -> None:
+    """What ran already has no executions, until a merged recording saw its start."""
+    running, started = model.Program("/bin/a"), model.Program("/bin/a", executions=1)
+    other, unknown = model.Program("/bin/b", executions=2), model.Program("(unknown)")
+    trace = dataclasses.replace(example_trace(features=(model.JOINED_FEATURE,)), programs=(running, other, unknown))
+    assert trace.joined == ("/bin/a",)
+    assert dataclasses.replace(trace, programs=(started, other, unknown)).joined == ()
+    assert dataclasses.replace(example_trace(), programs=(running, other, unknown)).joined == ()
 
 
 def test_one_use_a_line() -> None:
