@@ -1,0 +1,156 @@
+"""Control groups: where they are mounted, in which of them a process is, and whose they are (cgroups(7), proc_pid_cgroup(5)).
+
+A machine may have version 2 (one hierarchy), version 1 (one for each controller or two), or both ("hybrid"). A group is then one
+directory in each hierarchy, and a container's may exist in some of them only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from profiler.errors import InputError, ProfgenError
+
+SECONDS = 10.0
+"""For one question to systemd."""
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """A mounted hierarchy. ``controllers``: as /proc/PID/cgroup names it, empty for version 2. ``root``: the group that is mounted."""
+
+    mount: str
+    controllers: str
+    root: str = "/"
+
+    def directory(self, path: str) -> str | None:
+        """Where the group of this path is, None when it is not below what is mounted."""
+        inside = path if self.root == "/" else path.removeprefix(self.root) if (path + "/").startswith(self.root + "/") else None
+        if inside is None:
+            return None
+        return self.mount + inside.rstrip("/")
+
+
+def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
+    """From the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); of several mounts of one hierarchy the first."""
+    found: dict[str, Hierarchy] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, rest = before.split(" "), after.split(" ")
+        if len(fields) < 5 or len(rest) < 3 or rest[0] not in ("cgroup", "cgroup2"):
+            continue
+        controllers = "" if rest[0] == "cgroup2" else _controllers(rest[2])
+        root = _unescaped(fields[3])
+        # A mount of a part of the hierarchy (a container's) is of use only where nothing better is.
+        if controllers not in found or (found[controllers].root != "/" and root == "/"):
+            found[controllers] = Hierarchy(_unescaped(fields[4]), controllers, root)
+    return tuple(found.values())
+
+
+_NO_CONTROLLERS = frozenset({"rw", "ro", "xattr", "noprefix", "clone_children", "seclabel", "favordynmods", "none"})
+
+
+def _controllers(options: str) -> str:
+    return ",".join(sorted(word for word in options.split(",") if word not in _NO_CONTROLLERS and not word.startswith("release_agent=")))
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def paths(text: str) -> dict[str, str]:
+    """Controllers to path, from the text of /proc/PID/cgroup; the path of version 2 is under ``""``."""
+    found = {}
+    for line in text.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if number.isdigit() and colon and path.startswith("/"):
+            found[",".join(sorted(controllers.split(",")))] = path
+    return found
+
+
+def path_of(pid: int) -> str | None:
+    """The path that says most about whose the process is: the longest. None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cgroup", errors="surrogateescape") as file:
+            found = paths(file.read())
+    except OSError:
+        return None
+    return max(found.values(), key=len, default=None)
+
+
+def mounted() -> tuple[Hierarchy, ...]:
+    """The hierarchies of this machine. Raises ProfgenError when there is none."""
+    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+        found = hierarchies(file.read())
+    if not found:
+        raise ProfgenError("no cgroup hierarchy is mounted here: mount one on /sys/fs/cgroup")
+    return found
+
+
+def directories(path: str, known: Iterable[Hierarchy]) -> tuple[str, ...]:
+    """The directories of the group that the user means: in every hierarchy that has it, or the one that is named in full.
+
+    ``path`` is a group's own (``/system.slice/redis.service``) or a directory below a mount point. Raises InputError for none.
+    """
+    clean = "/" + path.strip("/")
+    listed = list(known)
+    for hierarchy in listed:
+        if (clean + "/").startswith(hierarchy.mount + "/") and os.path.isdir(clean):
+            # The same group in the other hierarchies is meant too: on a hybrid machine only one of them may hold the processes.
+            clean = ("" if hierarchy.root == "/" else hierarchy.root) + clean[len(hierarchy.mount) :] or "/"
+            break
+    if clean == "/":
+        raise InputError("the root cgroup holds the whole machine: name a group below it")
+    found = [directory for row in listed if (directory := row.directory(clean)) is not None and os.path.isdir(directory)]
+    if not found:
+        raise InputError(f"no cgroup {path} here; processes are in those of /proc/PID/cgroup")
+    return tuple(found)
+
+
+_SHAPES = (
+    ("docker", re.compile(r"(?:^|/)docker[-/]([0-9a-f]{64})(?:\.scope)?(?=/|$)")),
+    ("podman", re.compile(r"(?:^|/)libpod-([0-9a-f]{64})(?:\.scope)?(?=/|$)")),
+    ("nerdctl", re.compile(r"(?:^|/)nerdctl-([0-9a-f]{64})(?:\.scope)?(?=/|$)")),
+    ("cri", re.compile(r"(?:^|/)(?:cri-containerd|crio)-([0-9a-f]{64})(?:\.scope)?(?=/|$)")),
+    (None, re.compile(r"(?:^|/)([0-9a-f]{64})(?=/|$)")),
+)
+"""Engine, and its containers' groups: with systemd's and with the engine's own names (opencontainers/runc and crun, cgroup managers)."""
+
+
+def container_of(path: str) -> tuple[str | None, str] | None:
+    """(engine, id of the container) of a group's path, the outermost; None for one that is no container's. The engine may not be told."""
+    for engine, shape in _SHAPES:
+        if found := shape.search(path):
+            return engine, found[1]
+    return None
+
+
+def unit_group(unit: str) -> str:
+    """The path of a systemd unit's group. Raises InputError when it is not running, or systemd cannot be asked."""
+    if unit.startswith("-") or not unit or "/" in unit:
+        raise InputError(f"{unit!a} is no name of a unit")
+    name = unit if "." in unit else f"{unit}.service"
+    try:
+        asked = subprocess.run(
+            ["systemctl", "show", "--property=LoadState,ControlGroup,ActiveState", "--", name],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError as error:
+        raise InputError("--unit asks systemd, and there is no systemctl here; try --cgroup") from error
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"systemctl did not answer within {SECONDS:.0f} s") from error
+    if asked.returncode != 0:
+        reason = " ".join(asked.stderr.split()) or f"systemctl ended with status {asked.returncode}"
+        raise InputError(f"cannot ask systemd about {name}: {reason}")
+    answer = dict(line.partition("=")[::2] for line in asked.stdout.splitlines())
+    if answer.get("LoadState") == "not-found":
+        raise InputError(f"systemd has no unit {name}")
+    return answer.get("ControlGroup", "")
