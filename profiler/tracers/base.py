@@ -68,7 +68,8 @@ class Selection:
     ``containers``: the full id (64 hex digits) or the name that is a component of the path of the container's cgroup
     (``/docker/ID``, ``docker-ID.scope``, runc's ``cgroupsPath``). One that starts later is recorded from its entry point on, and again at
     every start; one that runs is joined. ``cgroups``: a name, and the directories of one cgroup in each hierarchy where it exists;
-    all tasks in and below it, and those that enter. ``pids``: processes with all threads and descendants. ``all_containers``: every container
+    all tasks in and below it, and those that enter. ``pids``: processes with all threads and descendants. ``all_containers``: every
+    container
     that starts from now on (those that run already are named in ``containers`` by the caller).
     """
 
@@ -82,7 +83,8 @@ class Selection:
 class Session:
     """One recording of a Watcher.
 
-    ``kind``: container, cgroup or pid. ``subject``: the container's id or name, the cgroup's name, the pid as text. ``joined``: it ran already, its
+    ``kind``: container, cgroup or pid. ``subject``: the container's id or name, the cgroup's name, the pid as text. ``joined``: it ran
+    already, its
     start was not seen. ``pid``: a process of it, as profgen numbers it (the entry point's, unless joined); 0 before there is one.
     ``began``: time.monotonic(). ``ended``: the last task is gone, or the cgroup.
     """
@@ -100,7 +102,8 @@ class Session:
 class Refused:
     """Calls that a seccomp filter refused, alike in all that is here but ``count``; ``pid`` and ``comm`` are of the first.
 
-    ``program``: its index in the Recording's programs. ``arguments``: the six registers; of one (program, ABI, number, errno) the first 16 that differ are kept.
+    ``program``: its index in the Recording's programs. ``arguments``: the six registers; of one (program, ABI, number, errno) the first
+    16 that differ are kept.
     """
 
     program: int
@@ -116,12 +119,14 @@ class Refused:
 class Watcher(Protocol):
     """Records what profgen does not start, and never disturbs it: nothing is stopped, nothing is killed, however profgen ends.
 
-    A context manager; leaving it takes everything out of the kernel. Not thread-safe: one thread calls it, and calls ``wait`` at least every
+    A context manager; leaving it takes everything out of the kernel. Not thread-safe: one thread calls it, and calls ``wait`` at least
+    every
     second, which empties the kernel's rings and keeps hold of what paths are resolved with.
     """
 
     def start(self, selection: Selection, options: Options) -> None:
-        """What starts after this returns is not missed, and what ran is joined. Raises TracerError, InputError (no such process or cgroup)."""
+        """What starts after this returns is not missed, and what ran is joined. Raises TracerError, InputError (no such process or
+        cgroup)."""
 
     def sessions(self) -> tuple[Session, ...]:
         """All since the start that were not forgotten, oldest first."""
@@ -130,7 +135,8 @@ class Watcher(Protocol):
         """Work for at most ``timeout`` seconds; returns True early when a session began or ended."""
 
     def snapshot(self, session: Session) -> Recording:
-        """All that was seen of it so far, as a Recording of its own; it goes on. ``features`` has ``joined`` where the start was not seen."""
+        """All that was seen of it so far, as a Recording of its own; it goes on. ``features`` has ``joined`` where the start was not
+        seen."""
 
     def refused(self, session: Session) -> list[Refused]:
         """With ``Options.denials``: what a seccomp filter refused so far. Program indexes are those of the last ``snapshot``."""
