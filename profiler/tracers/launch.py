@@ -94,11 +94,11 @@ class Child:
         self._gate = self._failure = -1
 
 
-def spawn(workload: Workload, before_user: Callable[[], None] | None = None) -> Child:
+def spawn(workload: Workload, before_user: Callable[[], None] | None = None, before_exec: Callable[[], None] | None = None) -> Child:
     """Fork a child that waits to be released, then becomes the user, then executes.
 
-    ``before_user`` runs in the child after the gate, still with all
-    rights. File descriptors other than the standard ones pass as they are inheritable.
+    ``before_user`` runs in the child after the gate, still with all rights, ``before_exec`` as the last thing before it executes.
+    File descriptors other than the standard ones pass as they are inheritable.
     """
     gate_read, gate_write = os.pipe()
     failure_read, failure_write = os.pipe()
@@ -129,6 +129,9 @@ def spawn(workload: Workload, before_user: Callable[[], None] | None = None) -> 
             signal.pthread_sigmask(signal.SIG_SETMASK, workload.mask)
             if os.getppid() != parent:
                 os._exit(125)
+            if before_exec is not None:
+                step = "confining it"
+                before_exec()
             step = "exec"
             os.execve(workload.path, workload.argv, workload.env)
         except OSError as error:

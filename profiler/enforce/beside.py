@@ -1,0 +1,121 @@
+"""A confined run in a process of its own, beside others: started, asked to end, waited for, and never left behind.
+
+That process (the keeper) runs the enforcer and is the reaper of all that the workload leaves. It watches a pipe to profgen: when that
+closes, because profgen said so or is no more, it kills every descendant.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import select
+import signal
+import threading
+from dataclasses import dataclass
+
+from profiler.enforce.base import Enforcer, Options, Outcome
+from profiler.enforce.direct import end
+from profiler.errors import ProfgenError
+from profiler.policy.model import Policy
+from profiler.tracers.base import Workload
+from profiler.tracers.launch import FORWARDED
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass
+class Beside:
+    """A run that was started. Use as a context manager: at its end nothing of the run is left."""
+
+    pid: int
+    _pidfd: int
+    _lifeline: int
+    _result: int
+    _outcome: Outcome | BaseException | None = None
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def fd(self) -> int:
+        """A descriptor that poll(2) calls readable once the run has ended."""
+        return self._pidfd
+
+    def wait(self, seconds: float | None = None) -> Outcome | None:
+        """The outcome, or None when it has not ended by then. Raises what the enforcer raised."""
+        if self._outcome is None:
+            if not select.select([self._pidfd], [], [], seconds)[0]:
+                return None
+            with open(self._result, "rb", closefd=False) as file:
+                data = file.read()
+            try:
+                self._outcome = pickle.loads(data)
+            except Exception:
+                self._outcome = ProfgenError("the confined run ended without a result: its keeper was killed")
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
+
+    def terminate(self) -> None:
+        """SIGTERM to the workload's main process."""
+        signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+
+    def close(self) -> None:
+        """Kill what still runs, and wait for its end."""
+        if self._lifeline < 0:
+            return
+        os.close(self._lifeline)
+        self._lifeline = -1
+        os.waitpid(self.pid, 0)
+        os.close(self._pidfd)
+        os.close(self._result)
+
+
+def start(enforcer: Enforcer, policy: Policy, workload: Workload, options: Options, output: int) -> Beside:
+    """Begin a run. ``output``: the descriptor that its standard output and error go to; its input is empty.
+
+    It has a session of its own: no signal of the terminal reaches it.
+    """
+    lifeline_read, lifeline = os.pipe()
+    # A file, not a pipe: nobody reads while the run goes on.
+    result = os.memfd_create("profgen-outcome")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            # Another run's lifeline in here would keep that one from ending.
+            kept = sorted({2, output, lifeline_read, result})
+            for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
+                os.closerange(low + 1, high)
+            _keep(enforcer, policy, workload, options, output, lifeline_read, result)
+        finally:
+            os._exit(0)
+    os.close(lifeline_read)
+    return Beside(pid, os.pidfd_open(pid), lifeline, result)
+
+
+def _keep(enforcer: Enforcer, policy: Policy, workload: Workload, options: Options, output: int, lifeline: int, result: int) -> None:
+    os.setsid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+    null = os.open(os.devnull, os.O_RDONLY)
+    for fd, target in ((null, 0), (output, 1), (output, 2)):
+        os.dup2(fd, target)
+
+    def watch() -> None:
+        os.read(lifeline, 1)
+        end(os.getpid())
+        os._exit(0)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    outcome: Outcome | BaseException
+    try:
+        outcome = enforcer.run(policy, workload, options)
+    except ProfgenError as error:
+        outcome = error
+    except BaseException as error:
+        outcome = ProfgenError(f"internal error: {type(error).__name__}: {error}")
+    os.pwrite(result, pickle.dumps(outcome), 0)

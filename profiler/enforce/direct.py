@@ -1,0 +1,119 @@
+"""Without any container: the policy's seccomp filter and capability sets on a process of this host.
+
+Two forms. For the status alone the kernel does everything: the filter answers as the profile does, and the run costs what it costs in
+production. To name denials, every call stops for profgen (traced.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+
+from profiler.enforce import rights
+from profiler.enforce.base import Options, Outcome
+from profiler.enforce.filter import Loader, enforcing, forbid_new_privileges, known_abis
+from profiler.errors import CommandNotExecutable, InputError
+from profiler.kernel.abi import native_abi
+from profiler.policy.model import Policy
+from profiler.tracers.base import Workload
+from profiler.tracers.host import has_capability
+from profiler.tracers.launch import shell_status, spawn
+from profiler.tracers.supervisor import Supervisor
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_libc = ctypes.CDLL(None, use_errno=True)
+_NOT_EXECUTABLE = 126
+
+
+class Direct:
+    """See the module's text."""
+
+    name = "direct"
+
+    def unavailable(self, policy: Policy, options: Options) -> str | None:
+        """A policy of another machine cannot be held here."""
+        return wrong_machine(policy)
+
+    def run(self, policy: Policy, workload: Workload, options: Options) -> Outcome:
+        """See Enforcer.run."""
+        reason = self.unavailable(policy, options)
+        if reason is not None:
+            raise InputError(reason)
+        return run_plain(policy, workload, options)
+
+
+def wrong_machine(policy: Policy) -> str | None:
+    """Why a policy is of no use on this machine."""
+    if policy.abis[0] != native_abi() or not known_abis(policy):
+        return f"the policy is for {', '.join(policy.abis)}, and this machine is {native_abi()}"
+    return None
+
+
+def confine(policy: Policy, loader: Loader) -> None:
+    """The last thing before the execve: capabilities, no_new_privs, the filter."""
+    privileged = not policy.no_new_privs and has_capability("CAP_SYS_ADMIN")
+    rights.reduce(policy, keep_until_exec=privileged)
+    if not privileged:
+        forbid_new_privileges()  # without CAP_SYS_ADMIN a filter may only be loaded together with it (seccomp(2))
+    loader.load()
+
+
+def run_plain(policy: Policy, workload: Workload, options: Options) -> Outcome:
+    """The kernel alone enforces; what it refuses is not seen. Ends with the last descendant; becomes their reaper (prctl(2))."""
+    loader = Loader(enforcing(policy))
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+
+    def before_exec() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))  # a change of user clears it
+        confine(policy, loader)
+
+    with Supervisor(lambda: descendants(os.getpid()), options.duration) as supervisor:
+        child = spawn(workload, lambda: rights.reduce_bounding(policy), before_exec)
+        try:
+            child.release()
+            supervisor.start(child.pid)
+            failure = child.exec_failure()
+            status = 0
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    pid, ended = os.waitpid(-1, 0)
+                    if pid == child.pid:
+                        status = ended
+                        supervisor.main_ended()
+        except BaseException:
+            end(os.getpid())
+            raise
+    if isinstance(failure, CommandNotExecutable) and not any(entry.name == "execve" for entry in policy.syscalls):
+        return Outcome(_NOT_EXECUTABLE)  # the policy's doing
+    if failure is not None:
+        raise failure
+    return Outcome(shell_status(status))
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes below ``pid``, from proc_pid_stat(5)."""
+    below: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:
+                below.setdefault(int(file.read().rpartition(b")")[2].split()[1]), []).append(int(entry))
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        children = below.get(todo.pop(), [])
+        found += children
+        todo += children
+    return found
+
+
+def end(pid: int) -> None:
+    """Kill and reap every descendant of the calling process, however many more they make meanwhile."""
+    while left := descendants(pid):
+        for each in left:
+            with contextlib.suppress(OSError):
+                os.kill(each, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
