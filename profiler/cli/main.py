@@ -17,6 +17,7 @@ from profiler.quoting import printable
 COMMANDS = {
     "record": "Watch a command and write a trace of what it used.",
     "generate": "Write policy.yaml and profiles from traces, or profiles from a policy.yaml.",
+    "verify": "Run a command under its policy and name everything that is refused.",
     "diff": "Show which rights one trace, policy or profile has and another has not.",
     "lint": "Find known holes and traps in a policy or profile, each with how to mend it.",
     "score": "Say how much a policy or profile leaves open: figures, published CVEs, one number.",

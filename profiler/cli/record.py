@@ -6,10 +6,8 @@ import contextlib
 import datetime
 import math
 import os
-import pwd
 import re
 import shlex
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,15 +16,16 @@ from pathlib import Path
 import click
 
 from profiler import __version__
+from profiler.cli.workload import whole, workload_of
 from profiler.errors import InputError
-from profiler.files import RESERVE_BYTES, PendingFile, as_invoking_user, invoking_user
+from profiler.files import RESERVE_BYTES, PendingFile, as_invoking_user
 from profiler.kernel.abi import native_abi
 from profiler.quoting import printable
 from profiler.trace.model import Meta, Trace
 from profiler.trace.store import dumps
 from profiler.tracers.base import Options, Tracer, Workload
 from profiler.tracers.host import host, with_hashes
-from profiler.tracers.launch import find_program, quoted
+from profiler.tracers.launch import quoted
 from profiler.tracers.recording import Recording
 from profiler.tracers.select import TRACERS, first_that_works
 from profiler.tracers.supervisor import signals_held
@@ -68,7 +67,7 @@ def record(
         raise click.UsageError("no command to record; try: profgen record -- ls /")
     path = Path(output) if output is not None else default_output(command[0])
     with signals_held() as mask, _pending(path) as pending:
-        workload = _workload(command, user, mask)
+        workload = workload_of(command, user, mask)
         options = Options(duration, _limits(limits), files=not no_files)
 
         def watch(chosen: Tracer, passed_over: Mapping[str, str]) -> tuple[Trace, list[str]]:
@@ -114,50 +113,15 @@ def default_output(command: str) -> Path:
     return Path(f"{name or 'workload'}.trace.json")
 
 
-def _whole(text: str) -> int | None:
-    """A whole number of at most ten ASCII digits, None for any other text."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
-
-
 def _limits(pairs: tuple[str, ...]) -> dict[str, int]:
     limits = {}
     for pair in pairs:
         name, _, number = pair.partition("=")
-        size = _whole(number)
+        size = whole(number)
         if size is None or not 0 < size < 1 << 31:
             raise InputError(f"--limit wants NAME=N with a whole N above 0, not {quoted(pair[:80])}")
         limits[name] = size
     return limits
-
-
-def _workload(command: tuple[str, ...], user: str | None, mask: frozenset[signal.Signals]) -> Workload:
-    env = dict(os.environ)
-    identity: tuple[int, int, tuple[int, ...]] | None = None
-    entry: pwd.struct_passwd | None = None
-    if user is not None:
-        uid = _whole(user)
-        # 2**32 - 1 is no id: setresuid(2) takes it for "leave unchanged", and the command would run as root.
-        if uid is not None and uid >= (1 << 32) - 1:
-            raise InputError(f"{user} is no user id")
-        try:
-            entry = pwd.getpwnam(user) if uid is None else pwd.getpwuid(uid)
-        except KeyError:
-            if uid is None:
-                raise InputError(f"no user named {quoted(user)} here") from None
-            identity = (uid, uid, (uid,))
-    elif (caller := invoking_user()) is not None:
-        identity = (*caller, (caller[1],))
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwuid(caller[0])
-    if entry is not None:
-        identity = (entry.pw_uid, entry.pw_gid, tuple(sorted(os.getgrouplist(entry.pw_name, entry.pw_gid))))
-        env |= {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
-    if identity is not None:
-        if os.geteuid() != 0 and identity[0] != os.geteuid():
-            raise InputError("--user needs root; run profgen with sudo, or as that user")
-        if os.geteuid() != 0 or (identity[0] == 0 and os.getuid() == 0 and user is None):
-            identity = None
-    return Workload(command, find_program(command[0], env), env, os.getcwd(), identity, mask)
 
 
 @contextlib.contextmanager

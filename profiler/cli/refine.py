@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler.cli.proposals import about_proposal, addition_data, times
 from profiler.errors import InputError
 from profiler.quoting import printable
 
 if TYPE_CHECKING:
-    from profiler.denials.additions import Addition, Proposal
+    from profiler.denials.additions import Proposal
     from profiler.denials.auditlog import Reader, Reading
     from profiler.denials.belongs import Skipped
 
@@ -83,10 +84,6 @@ def _read(reader: Reader, source: str) -> None:
         raise InputError(f"cannot read {name}: {(error.strerror or str(error)).lower()}") from error
 
 
-def _times(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}".replace(",", " ")
-
-
 def _about_log(reading: Reading) -> Iterator[str]:
     """What a reader of the result should know of the log."""
     for gap in reading.gaps:
@@ -94,67 +91,27 @@ def _about_log(reading: Reading) -> Iterator[str]:
         where = f", line {gap.lines[0]}" if gap.lines else ""
         yield f"the log has gaps, there may be more denials: {gap.what}{lost}{where}"
     if reading.broken:
-        yield f"{_times(reading.broken, 'record')} cut off or of an unknown form"
+        yield f"{times(reading.broken, 'record')} cut off or of an unknown form"
     if reading.foreign:
-        yield f"{_times(reading.foreign, 'line')} with a record's text in another program's message: not believed"
+        yield f"{times(reading.foreign, 'line')} with a record's text in another program's message: not believed"
     if reading.supervised:
-        yield f"{_times(reading.supervised, 'call')} that seccomp left to a supervisor"
+        yield f"{times(reading.supervised, 'call')} that seccomp left to a supervisor"
     if reading.beyond:
-        yield f"{_times(reading.beyond, 'denial')} not looked at: too many different ones"
+        yield f"{times(reading.beyond, 'denial')} not looked at: too many different ones"
 
 
 def _about_skipped(skipped: Sequence[Skipped]) -> Iterator[str]:
     for row in skipped:
-        names = ", ".join(f"{name} ({times})" for name, times in row.whose[:NAMED])
+        names = ", ".join(f"{name} ({number})" for name, number in row.whose[:NAMED])
         more = f" and {len(row.whose) - NAMED} more" if len(row.whose) > NAMED else ""
         how = f" ({row.option} NAME takes them{', --any-program all' if 'does not know' in row.why else ''})"
-        yield f"skipped {_times(row.count, 'denial')} {row.why}: {names}{more}{'' if 'asked for' in row.why else how}"
-
-
-def _about(addition: Addition) -> Iterator[str]:
-    yield from (f"    {reason}" for reason in addition.because)
-    yield from (f"    note: {note}" for note in addition.notes)
-
-
-def _about_proposal(proposal: Proposal, label: str) -> Iterator[str]:
-    if proposal.added:
-        yield f"{label} {_times(len(proposal.added), 'entry').replace('entrys', 'entries')}:"
-        for addition in proposal.added:
-            yield f"  {addition.section}: {addition.what}"
-            yield from _about(addition)
-    if proposal.refused:
-        yield f"not added, {_times(len(proposal.refused), 'entry').replace('entrys', 'entries')} that may be dangerous; decide on each:"
-        for addition in proposal.refused:
-            yield f"  {addition.section}: {addition.what}"
-            yield from _about(addition)
-            yield from (f"    danger: {danger.why}" for danger in addition.dangers)
-            yield from (f"    either: {choice}" for choice in addition.choices)
-            options = " ".join(dict.fromkeys(f"--allow-dangerous {_word(danger.item)}" for danger in addition.dangers))
-            yield f"    {'or' if addition.choices else 'to add it'}: {options}"
-    for row in proposal.unanswered:
-        yield f"nothing to add for {row.what} ({_times(row.count, 'time')}): {row.why}"
-    for item in proposal.unused:
-        yield f"--allow-dangerous {item}: nothing here needs it"
-
-
-def _word(text: str) -> str:
-    from profiler.quoting import shell
-
-    return printable(shell(text))
+        yield f"skipped {times(row.count, 'denial')} {row.why}: {names}{more}{'' if 'asked for' in row.why else how}"
 
 
 def _as_data(reading: Reading, skipped: Sequence[Skipped], proposal: Proposal, change: str) -> dict[str, Any]:
-    def addition(row: Addition) -> dict[str, Any]:
-        data = asdict(row)
-        data["denials"] = [
-            {name: value for name, value in denial.items() if value not in (None, "", (), False) or name == "refused"}
-            for denial in data["denials"]
-        ]
-        return data
-
     return {
-        "added": [addition(row) for row in proposal.added],
-        "refused": [addition(row) for row in proposal.refused],
+        "added": [addition_data(row) for row in proposal.added],
+        "refused": [addition_data(row) for row in proposal.refused],
         "unanswered": [asdict(row) for row in proposal.unanswered],
         "skipped": [{"why": row.why, "count": row.count, "whose": dict(row.whose)} for row in skipped],
         "gaps": [asdict(gap) for gap in reading.gaps],
@@ -230,9 +187,9 @@ def refine(
         if changed is None and not has_comments(text, old):
             changed = dumps(proposal.policy)
     writes = in_place or output is not None
-    notes = [f"read {_times(reading.records, 'denial')} of {_times(len(reading.denials), 'kind')}, {reading.bytes / 1e6:.1f} MB of log"]
+    notes = [f"read {times(reading.records, 'denial')} of {times(len(reading.denials), 'kind')}, {reading.bytes / 1e6:.1f} MB of log"]
     notes += [*_about_log(reading), *_about_skipped(skipped)]
-    notes += _about_proposal(proposal, "added" if writes and changed is not None else "to add:")
+    notes += about_proposal(proposal, "added" if writes and changed is not None else "to add:")
     if changed is None:
         # Comments would be lost: what profgen would write is shown against what it makes of the file without them.
         change = unified(printable(policy), dumps(old), dumps(proposal.policy))

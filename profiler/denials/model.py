@@ -20,7 +20,8 @@ EVENTS_MAX = 3
 class Denial:
     """One use of one right by one program under one profile, ``count`` times.
 
-    ``kind`` is one of KINDS, ``by`` who spoke: ``seccomp``, ``apparmor``, or ``kernel`` (a capability that was not there).
+    ``kind`` is one of KINDS, ``by`` who spoke: ``seccomp``, ``apparmor``, ``kernel`` (a capability that was not there), or ``policy``
+    (profgen, which held a use to the policy's rules).
     ``refused``: False when it was only reported (SCMP_ACT_LOG, complain mode). ``other``: what no policy has words for;
     ``operation`` and ``info`` then say what it was.
     """
@@ -57,12 +58,16 @@ class Denial:
     path: str | None = None
     """Without a slash at the end; ``directory`` says that there was one."""
     directory: bool = False
+    file_kind: str | None = None
+    """One of FILE_KINDS, where it is known."""
     access: tuple[str, ...] = ()
     """Words of FILE_ACCESSES (profiler/trace/model.py) that were asked for and not there."""
     mask: str = ""
     """The security module's letters behind ``access``."""
     owner: bool | None = None
     """Whether the file was the process's own (fsuid)."""
+    whose: str | None = None
+    """Of a path below /proc/PID: one of WHOM."""
     existing: str | None = None
     """Of ``link``: the file that was to get another name."""
 
@@ -79,6 +84,8 @@ class Denial:
     signal: str | None = None
     peer: str | None = None
     """The profile of the other side."""
+    whom: str | None = None
+    """One of WHOM, where the other side itself is known and not only its profile."""
 
     # mount
     source: str | None = None
@@ -102,6 +109,13 @@ class Denial:
     def key(self) -> Denial:
         """The same without its evidence: what repeated denials share."""
         return replace(self, **_NO_EVIDENCE)  # type: ignore[arg-type]
+
+    @property
+    def sort_of_file(self) -> str:
+        """One of FILE_KINDS: what is known, or what it must be from the rest."""
+        if self.file_kind is not None:
+            return self.file_kind
+        return "directory" if self.directory or self.path == "/" else "symlink" if self.operation == "symlink" else "file"
 
     @property
     def label(self) -> str:

@@ -64,7 +64,7 @@ def files(state: State, denials: Sequence[Denial]) -> None:
         elif _allowed(policy, denial):
             state.leave(what, ALLOWED_ALREADY, [denial])
         else:
-            pattern = base_pattern(path, "deleted" if _NAMELESS.fullmatch(path) else "linked")
+            pattern = base_pattern(path, "deleted" if _NAMELESS.fullmatch(path) else "linked", denial.whose)
             groups.setdefault((pattern, denial.directory), []).append(denial)
     by_pattern: dict[str, list[Denial]] = {}
     for (pattern, _), rows in groups.items():
@@ -101,7 +101,7 @@ def _file(state: State, pattern: str, rows: Sequence[Denial]) -> None:
 
 
 def _rule(pattern: str, old: FileRule | None, rows: Sequence[Denial], words: Collection[str], reasons: tuple[str, ...]) -> FileRule:
-    kinds = {"directory" if row.directory or row.path == "/" else "symlink" if row.operation == "symlink" else "file" for row in rows}
+    kinds = {row.sort_of_file for row in rows}
     own = all(row.owner is True for row in rows)
     existing = {patterns.literal(row.existing) for row in rows if row.existing}
     states = ("deleted",) if any(_NAMELESS.fullmatch(row.path or "") for row in rows) else ("linked",)
@@ -196,7 +196,9 @@ def _by_word(pairs: Iterable[tuple[str, T]]) -> tuple[tuple[str, tuple[T, ...]],
 
 
 def _whom(denial: Denial) -> str:
-    """Of the other side, whose profile is known: the same one, or a child or parent of it, is the workload's."""
+    """Of the other side. Where only its profile is known: the same one, or a child or parent of it, is the workload's."""
+    if denial.whom is not None:
+        return "outside" if denial.whom == "outside" else "workload"
     mine, other = (denial.profile or "").partition("//")[0], (denial.peer or "").partition("//")[0]
     return "workload" if mine and mine == other else "outside"
 
@@ -264,6 +266,13 @@ def inspections(state: State, denials: Sequence[Denial]) -> None:
         state.cases.append(Case(Addition("inspections", item, what, because(rows), tuple(rows), dangers=found), change))
 
 
+def _covers(rule: MountRule, denial: Denial) -> bool:
+    """Whether a rule is for this change of the mount tree."""
+    pairs = ((rule.source, denial.source), (rule.target, denial.target), (rule.filesystem, denial.filesystem))
+    fits = all(have is want or (have is not None and want is not None and patterns.matches(have, want)) for have, want in pairs)
+    return fits and rule.operation == (denial.operation or "mount") and set(rule.flags) == set(denial.flags)
+
+
 def mounts(state: State, denials: Sequence[Denial]) -> None:
     for rows in grouped(denials, lambda one: (one.operation, one.source, one.target, one.filesystem, one.flags)):
         one = rows[0]
@@ -285,7 +294,7 @@ def mounts(state: State, denials: Sequence[Denial]) -> None:
             state.leave(what, str(error), rows)
             continue
         rule = MountRule(one.operation or "mount", source, target, filesystem, one.flags, ())
-        if any(replace(known, because=()) == rule for known in state.policy.mounts):
+        if any(_covers(known, one) for known in state.policy.mounts):
             state.leave(what, ALLOWED_ALREADY, rows)
             continue
 

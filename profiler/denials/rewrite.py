@@ -74,6 +74,32 @@ def _merged(base: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> 
     return [*result, *ours[at:]]
 
 
+def lines_for(old: Policy, new: Policy) -> list[str]:
+    """The lines of policy.yaml that ``new`` has and ``old`` has not, each below the keys it belongs to; reasons are left out."""
+    before, after = ([line for line in dumps(policy).splitlines() if not line.lstrip().startswith("#")] for policy in (old, new))
+    wanted: set[int] = set()
+    for tag, _, _, first, last in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if tag in ("insert", "replace"):
+            wanted |= {index for index in range(first, last) if after[index].strip()}
+    inside = None  # the indentation of reasons that are being left out
+    for index, line in enumerate(after):
+        depth = len(line) - len(line.lstrip())
+        if line.lstrip().startswith("because:"):
+            inside = depth
+        elif inside is None or depth <= inside:
+            inside = None
+            continue
+        wanted.discard(index)
+    for index in sorted(wanted):
+        depth = len(after[index]) - len(after[index].lstrip())
+        for above in range(index - 1, -1, -1):
+            line = after[above]
+            if line.strip() and len(line) - len(line.lstrip()) < depth and line.rstrip().endswith(":"):
+                wanted.add(above)
+                depth = len(line) - len(line.lstrip())
+    return [after[index] for index in sorted(wanted)]
+
+
 def unified(name: str, before: str, after: str) -> str:
     """The change as patch(1) and ``git apply`` take it. ``name``: printable, the policy's path."""
     old, new = (name, name) if name.startswith("/") else (f"a/{name}", f"b/{name}")

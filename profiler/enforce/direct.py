@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 
-from profiler.enforce import rights
+from profiler.enforce import rights, traced
 from profiler.enforce.base import Options, Outcome
 from profiler.enforce.filter import Loader, enforcing, forbid_new_privileges, known_abis
 from profiler.errors import CommandNotExecutable, InputError
@@ -33,15 +33,21 @@ class Direct:
     name = "direct"
 
     def unavailable(self, policy: Policy, options: Options) -> str | None:
-        """A policy of another machine cannot be held here."""
-        return wrong_machine(policy)
+        """A policy of another machine cannot be held here; denials need ptrace."""
+        reason = wrong_machine(policy)
+        return traced.unavailable() if reason is None and needs_stops(policy, options) else reason
 
     def run(self, policy: Policy, workload: Workload, options: Options) -> Outcome:
         """See Enforcer.run."""
         reason = self.unavailable(policy, options)
         if reason is not None:
             raise InputError(reason)
-        return run_plain(policy, workload, options)
+        return traced.run(policy, workload, options) if needs_stops(policy, options) else run_plain(policy, workload, options)
+
+
+def needs_stops(policy: Policy, options: Options) -> bool:
+    """Whether the kernel alone does not do: to tell what was refused, to refuse nothing, or to refuse files without an LSM."""
+    return options.denials or options.mode == "log" or (options.files and policy.has_files)
 
 
 def wrong_machine(policy: Policy) -> str | None:

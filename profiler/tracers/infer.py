@@ -70,8 +70,8 @@ class Inference:
         self._threads.changes(tid, name)
         if name in ("clone", "clone3"):
             self._threads.clones(tid, name, args)
-        if not credentials.effective and name in PATH_CALLS:
-            return None  # no capability at all: mode bits decide, and their refusals are everyday life
+        if name in PATH_CALLS and self._everyday(credentials):
+            return None
         self._searched = []
         try:
             needs = RULES[name](self, tid, args, credentials)
@@ -79,6 +79,10 @@ class Inference:
             needs = ()
         searched = _unique(self._searched)
         return Call(name, credentials, needs, searched) if needs or searched else None
+
+    def _everyday(self, credentials: Credentials) -> bool:
+        """Without any capability mode bits decide, and their refusals are everyday life."""
+        return not credentials.effective
 
     def leave(self, tid: int, call: Call, result: int, code: int, program: int) -> None:
         """The call has returned ``result``, or failed with errno ``code``."""

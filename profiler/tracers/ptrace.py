@@ -32,7 +32,7 @@ from profiler.tracers.base import Options, Workload
 from profiler.tracers.evidence import Enter, Evidence, Leave
 from profiler.tracers.host import Iovec, has_capability, identify_process, read_memory, shares_root
 from profiler.tracers.infer import Call, Inference
-from profiler.tracers.launch import Ended, shell_status, spawn
+from profiler.tracers.launch import Child, Ended, shell_status, spawn
 from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
 from profiler.tracers.stopped import Threads
 from profiler.tracers.supervisor import Supervisor, note_survivors
@@ -61,8 +61,9 @@ OPTIONS = (
     | PTRACE_O_EXITKILL
 )
 
-# struct ptrace_syscall_info: op, arch, instruction pointer, stack pointer, then by op: number and arguments, or result
-_ENTRY = struct.Struct("=B3xI16xQ6Q")
+# struct ptrace_syscall_info: op, arch, instruction pointer, stack pointer, then by op: number, arguments and the filter's number for the
+# tracer (SECCOMP_RET_DATA), or result
+_ENTRY = struct.Struct("=B3xI16xQ6QI")
 _EXIT = struct.Struct("=B3xI16xq?")
 _INFO_BYTES = 88
 
@@ -78,7 +79,7 @@ _ptrace = libc.ptrace  # argtypes are set by ptrace.binding; the raw call, for t
 
 
 @dataclass(slots=True)
-class _Kind:
+class Kind:
     """All there is to know about a (program, architecture, number), looked up once."""
 
     row: Row
@@ -95,11 +96,11 @@ class _Kind:
 
 
 @dataclass(slots=True)
-class _Tracee:
+class Tracee:
     """One thread."""
 
     program: int
-    awaiting: _Kind | None = None
+    awaiting: Kind | None = None
     """The call whose exit stop was asked for."""
     call: Call | None = None
     """What inference wants to know again at the exit."""
@@ -127,7 +128,7 @@ class PtraceTracer:
 
     def record(self, workload: Workload, options: Options, recording: Recording) -> int:
         """See Tracer.record."""
-        return _Run(workload, options, recording).run()
+        return Run(workload, options, recording).run()
 
 
 def _seize_refused() -> str | None:
@@ -170,18 +171,20 @@ def _install_filter(no_new_privs: bool) -> None:
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
-class _Run:
+class Run:
+    """One run of a workload under ptrace. profiler/enforce/traced.py makes one that also refuses calls."""
+
     def __init__(self, workload: Workload, options: Options, recording: Recording) -> None:
         self.workload = workload
         self.options = options
         self.recording = recording
         self.native = native_abi()
-        self.tracees: dict[int, _Tracee] = {}
+        self.tracees: dict[int, Tracee] = {}
         self.early: set[int] = set()
         """Stopped children whose parent's event has not come yet."""
         self.expected: dict[int, int] = {}
         """Announced children, not stopped yet, to their program."""
-        self.kinds: dict[tuple[int, int, int], _Kind] = {}
+        self.kinds: dict[tuple[int, int, int], Kind] = {}
         self.started = False
         self.buffer = ctypes.create_string_buffer(_INFO_BYTES)
         self.address = ctypes.addressof(self.buffer)
@@ -196,12 +199,12 @@ class _Run:
         if self.evidence is not None:
             self.recording.features.append(FILES_FEATURE)
         with Supervisor(lambda: list(self.tracees), self.options.duration) as supervisor:
-            child = spawn(self.workload, lambda: _install_filter(self.recording.no_new_privs))
+            child = self._spawn()
             self.main = child.pid
             try:
                 if _ptrace(PTRACE_SEIZE, child.pid, 0, OPTIONS) == ctypes.c_ulong(-1).value:
                     raise TracerError(f"cannot trace: {os.strerror(ctypes.get_errno()).lower()}; try: profgen doctor")
-                self.tracees[child.pid] = _Tracee(-1)
+                self.tracees[child.pid] = Tracee(-1)
                 self.threads.group(child.pid)
                 self.recording.begin()
                 child.release()
@@ -214,6 +217,13 @@ class _Run:
             if not self.started:
                 raise failure or Ended(shell_status(status))
             return shell_status(status)
+
+    def _spawn(self) -> Child:
+        return spawn(self.workload, lambda: _install_filter(self.recording.no_new_privs))
+
+    def _refuses(self, tid: int, tracee: Tracee, kind: Kind, info: tuple[int, ...]) -> int:
+        """The errno that a call about to be made shall fail with instead; 0: it is made. A recording refuses nothing."""
+        return 0
 
     def _kill_all(self) -> None:
         for pid in [*self.tracees, *self.early]:
@@ -229,6 +239,7 @@ class _Run:
         buffer, address, unpack, failed = self.buffer, self.address, _ENTRY.unpack_from, ctypes.c_ulong(-1).value
         recording = self.recording
         elapsed = recording.elapsed
+        refuses = self._refuses if type(self)._refuses is not Run._refuses else None
         seccomp_stop = signal.SIGTRAP | PTRACE_EVENT_SECCOMP << 8
         exit_stop = signal.SIGTRAP | 0x80
         main_status = 0
@@ -253,7 +264,11 @@ class _Run:
                 row.last = elapsed()
                 if kind.spec is not None:
                     self._arguments(tid, kind, info)
-                if (kind.looked_at and self._enter(tid, tracee, kind, info[3:])) or not row.ok:
+                if refuses is not None and (error := refuses(tid, tracee, kind, info)):
+                    answer(tid, kind.abi, error)
+                    _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+                    continue
+                if (kind.looked_at and self._enter(tid, tracee, kind, info[3:9])) or not row.ok:
                     tracee.awaiting = kind
                     _ptrace(binding.PTRACE_SYSCALL, tid, 0, 0)
                     continue
@@ -277,7 +292,7 @@ class _Run:
                     if tracees:
                         note_survivors(len(tracees))
 
-    def _enter(self, tid: int, tracee: _Tracee, kind: _Kind, args: tuple[int, ...]) -> bool:
+    def _enter(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> bool:
         """Look at a call about to be made; whether its result is of interest."""
         self.threads.stopped()
         if kind.inferred:
@@ -293,7 +308,7 @@ class _Run:
         """Whether this is the child's own execve, with which the recording begins."""
         return name_of(*abi_of(arch, number)) == "execve"
 
-    def _new_kind(self, program: int, arch: int, number: int) -> _Kind:
+    def _new_kind(self, program: int, arch: int, number: int) -> Kind:
         abi, number_in_abi = abi_of(arch, number)
         name = name_of(abi, number_in_abi)
         row = self.recording.rows.get((program, abi, number_in_abi))
@@ -304,7 +319,7 @@ class _Run:
             self.recording.syscalls_seen = len({key[1:] for key in self.recording.rows})
         inferred = abi == self.native and name is not None and self.inference.wants(name)
         enter = None if self.evidence is None or name is None else self.evidence.watches(name, abi, abi == self.native)
-        kind = _Kind(
+        kind = Kind(
             row=row,
             abi=abi,
             name=name,
@@ -318,7 +333,7 @@ class _Run:
         self.kinds[program, arch, number] = kind
         return kind
 
-    def _arguments(self, tid: int, kind: _Kind, info: tuple[int, ...]) -> None:
+    def _arguments(self, tid: int, kind: Kind, info: tuple[int, ...]) -> None:
         spec, name = kind.spec, kind.name
         assert spec is not None
         assert name is not None
@@ -333,7 +348,7 @@ class _Run:
             self._make_traced(tid, kind, info)
         self.recording.value(kind.abi, name, value, kind.program)
 
-    def _make_traced(self, tid: int, kind: _Kind, info: tuple[int, ...]) -> None:
+    def _make_traced(self, tid: int, kind: Kind, info: tuple[int, ...]) -> None:
         """A child made with CLONE_UNTRACED would have the filter but no tracer: take the flag away."""
         if kind.name == "clone3":
             with contextlib.suppress(OSError), open(f"/proc/{tid}/mem", "r+b", buffering=0) as memory:
@@ -349,7 +364,7 @@ class _Run:
         tracee = self.tracees.get(tid)
         if tracee is None:
             if tid in self.expected:
-                self.tracees[tid] = _Tracee(self.expected.pop(tid))
+                self.tracees[tid] = Tracee(self.expected.pop(tid))
             else:
                 self.early.add(tid)  # held until its parent's event says what it is
                 return
@@ -372,12 +387,12 @@ class _Run:
         self.threads.born(tid, parent)
         if tid in self.early:
             self.early.discard(tid)
-            self.tracees[tid] = _Tracee(program)
+            self.tracees[tid] = Tracee(program)
             _ptrace(binding.PTRACE_CONT, tid, 0, 0)
         elif tid not in self.tracees:
             self.expected[tid] = program
 
-    def _executed(self, tid: int, tracee: _Tracee) -> _Tracee:
+    def _executed(self, tid: int, tracee: Tracee) -> Tracee:
         former = _event_message(tid)
         if former != tid and former in self.tracees:
             # A thread that was not the leader executed: it goes on under the leader's id (ptrace(2), "execve under ptrace").
@@ -404,7 +419,7 @@ class _Run:
             self.recording.rows[program, *key[1:]] = self.recording.rows.pop(key)
         self.kinds.clear()
 
-    def _exit_stop(self, tid: int, tracee: _Tracee) -> None:
+    def _exit_stop(self, tid: int, tracee: Tracee) -> None:
         kind, call, leave = tracee.awaiting, tracee.call, tracee.leave
         tracee.awaiting = tracee.call = tracee.leave = None
         assert kind is not None
@@ -447,6 +462,32 @@ FIRST_ARGUMENT = {
     "aarch64": (0, 8),  # x0
     "arm": (0, 4),  # r0
 }
+
+
+_RESULT = {"x86_64": (10 * 8, 8), "x32": (10 * 8, 8), "i386": (6 * 4, 4), "aarch64": (0, 8), "arm": (0, 4)}
+"""Where a call's result stands, and how wide, as FIRST_ARGUMENT: rax, eax, x0, r0."""
+_NUMBER = {"x86_64": (15 * 8, 8), "x32": (15 * 8, 8), "i386": (11 * 4, 4), "arm": (7 * 4, 4)}
+"""Where its number stands: orig_rax, orig_eax, r7; aarch64 has a register set of its own for it (NT_ARM_SYSTEM_CALL)."""
+_NT_ARM_SYSTEM_CALL = 0x404
+
+
+def answer(tid: int, abi: str, error: int) -> None:
+    """Make a call that a tracee is about to make (PTRACE_EVENT_SECCOMP) fail with this errno: number -1 skips it (seccomp(2))."""
+    registers = ctypes.create_string_buffer(512)
+    vector = Iovec(ctypes.addressof(registers), len(registers))
+    if _ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector)) == ctypes.c_ulong(-1).value:
+        return
+    # A 32-bit call of a 64-bit process has the 64-bit set (see set_first_argument).
+    wide = "x86_64" if abi == "i386" and vector.len > 100 else abi
+    for where, value in ((_RESULT, -error), (_NUMBER, -1)):
+        if wide in where:
+            offset, width = where[wide]
+            ctypes.memmove(ctypes.addressof(registers) + offset, value.to_bytes(width, "little", signed=True), width)
+    _ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector))
+    if native_abi() == "aarch64":
+        number = ctypes.c_int(-1)
+        one = Iovec(ctypes.addressof(number), 4)
+        _ptrace(PTRACE_SETREGSET, tid, _NT_ARM_SYSTEM_CALL, ctypes.addressof(one))
 
 
 def set_first_argument(tid: int, abi: str, value: int) -> None:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from unit.policy.making import call, trace
 
 from profiler.cli import record
-from profiler.cli.record import _limits, _summary, _workload, default_output
+from profiler.cli.record import _limits, _summary, default_output
+from profiler.cli.workload import workload_of
 from profiler.errors import InputError
 from profiler.trace.model import FILES_FEATURE, File, Syscall, Trace
 from profiler.trace.store import read_trace
@@ -116,7 +117,7 @@ def _no_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_same_user() -> None:
-    work = _workload(("true",), None, frozenset())
+    work = workload_of(("true",), None, frozenset())
     assert work.user is None
     assert dict(work.env) == dict(os.environ)
     assert work.cwd == os.getcwd()
@@ -126,7 +127,7 @@ def test_same_user() -> None:
 @needs_root
 @pytest.mark.parametrize("user", ["nobody", str(NOBODY)])
 def test_named_user(user: str) -> None:
-    work = _workload(("true",), user, frozenset())
+    work = workload_of(("true",), user, frozenset())
     entry = pwd.getpwuid(NOBODY)
     assert work.user == (NOBODY, entry.pw_gid, (entry.pw_gid,))
     assert (work.env["USER"], work.env["LOGNAME"], work.env["HOME"]) == ("nobody", "nobody", entry.pw_dir)
@@ -134,19 +135,19 @@ def test_named_user(user: str) -> None:
 
 @needs_root
 def test_unlisted_uid() -> None:
-    assert _workload(("true",), "54321", frozenset()).user == (54321, 54321, (54321,))
+    assert workload_of(("true",), "54321", frozenset()).user == (54321, 54321, (54321,))
 
 
 @needs_root
 def test_root_by_name_keeps_roots_groups() -> None:
-    user = _workload(("true",), "root", frozenset()).user
+    user = workload_of(("true",), "root", frozenset()).user
     assert user is None or user[0] == 0
 
 
 @pytest.mark.parametrize("user", ["", "no-such-user", "-1", "4294967295", "99999999999999999999", "\u0661", "1 ", "0x0", "a\nb"])
 def test_no_such_user(user: str) -> None:
     with pytest.raises(InputError) as caught:
-        _workload(("true",), user, frozenset())
+        workload_of(("true",), user, frozenset())
     assert str(caught.value).isprintable()
 
 
@@ -154,13 +155,13 @@ def test_no_such_user(user: str) -> None:
 def test_under_sudo_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_UID", str(NOBODY))
     monkeypatch.setenv("SUDO_GID", str(NOBODY))
-    assert (_workload(("true",), None, frozenset()).user or ())[0] == NOBODY
+    assert (workload_of(("true",), None, frozenset()).user or ())[0] == NOBODY
     # --user wins
-    root = _workload(("true",), "root", frozenset()).user
+    root = workload_of(("true",), "root", frozenset()).user
     assert root is None or root[0] == 0
     monkeypatch.setenv("SUDO_UID", "54321")
     monkeypatch.setenv("SUDO_GID", "12345")
-    assert _workload(("true",), None, frozenset()).user == (54321, 12345, (12345,))
+    assert workload_of(("true",), None, frozenset()).user == (54321, 12345, (12345,))
 
 
 # -- what is said ------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ int main(void)
     printf("_INFO_BYTES %zu\\n", sizeof(struct ptrace_syscall_info));
     printf("arch %zu\\nnr %zu\\nargs %zu\\n", offsetof(struct ptrace_syscall_info, arch), offsetof(struct ptrace_syscall_info, seccomp.nr),
            offsetof(struct ptrace_syscall_info, seccomp.args));
+    printf("ret_data %zu\\n", offsetof(struct ptrace_syscall_info, seccomp.ret_data));
     printf("rval %zu\\nis_error %zu\\n", offsetof(struct ptrace_syscall_info, exit.rval),
            offsetof(struct ptrace_syscall_info, exit.is_error));
     printf("fprog %zu\\nfilter %zu\\n", sizeof(struct sock_fprog), sizeof(struct sock_filter));
@@ -72,8 +73,9 @@ def test_syscall_info(kernel: dict[str, int]) -> None:
     struct.pack_into("=I", data, kernel["arch"], 0xC00000B7)
     struct.pack_into("=Q", data, kernel["nr"], 220)
     struct.pack_into("=6Q", data, kernel["args"], *range(1, 7))
+    struct.pack_into("=I", data, kernel["ret_data"], 9)
     info = ptrace._ENTRY.unpack_from(data)
-    assert info == (ptrace.SYSCALL_INFO_SECCOMP, 0xC00000B7, 220, 1, 2, 3, 4, 5, 6)
+    assert info == (ptrace.SYSCALL_INFO_SECCOMP, 0xC00000B7, 220, 1, 2, 3, 4, 5, 6, 9)
     assert abi_of(info[1], info[2]) == ("aarch64", 220)
     struct.pack_into("=q?", data, kernel["rval"], -13, True)
     assert kernel["is_error"] == kernel["rval"] + 8

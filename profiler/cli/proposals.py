@@ -1,0 +1,61 @@
+"""How additions to a policy are shown, whatever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from profiler.quoting import printable
+
+if TYPE_CHECKING:
+    from profiler.denials.additions import Addition, Proposal
+    from profiler.denials.model import Denial
+
+
+def times(number: int, what: str) -> str:
+    """``1 denial``, ``1 204 denials``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}".replace(",", " ")
+
+
+def _about(addition: Addition) -> Iterator[str]:
+    yield from (f"    {reason}" for reason in addition.because)
+    yield from (f"    note: {note}" for note in addition.notes)
+
+
+def about_proposal(proposal: Proposal, label: str) -> Iterator[str]:
+    """Lines for people."""
+    if proposal.added:
+        yield f"{label} {times(len(proposal.added), 'entry').replace('entrys', 'entries')}:"
+        for addition in proposal.added:
+            yield f"  {addition.section}: {addition.what}"
+            yield from _about(addition)
+    if proposal.refused:
+        yield f"not added, {times(len(proposal.refused), 'entry').replace('entrys', 'entries')} that may be dangerous; decide on each:"
+        for addition in proposal.refused:
+            yield f"  {addition.section}: {addition.what}"
+            yield from _about(addition)
+            yield from (f"    danger: {danger.why}" for danger in addition.dangers)
+            yield from (f"    either: {choice}" for choice in addition.choices)
+            options = " ".join(dict.fromkeys(f"--allow-dangerous {_word(danger.item)}" for danger in addition.dangers))
+            yield f"    {'or' if addition.choices else 'to add it'}: {options}"
+    for row in proposal.unanswered:
+        yield f"nothing to add for {row.what} ({times(row.count, 'time')}): {row.why}"
+    for item in proposal.unused:
+        yield f"--allow-dangerous {item}: nothing here needs it"
+
+
+def _word(text: str) -> str:
+    from profiler.quoting import shell
+
+    return printable(shell(text))
+
+
+def denial_data(denial: Denial) -> dict[str, Any]:
+    """For programs: what is known, and whether it was refused."""
+    return {name: value for name, value in asdict(denial).items() if value not in (None, "", (), False) or name == "refused"}
+
+
+def addition_data(row: Addition) -> dict[str, Any]:
+    """For programs."""
+    return asdict(row) | {"denials": [denial_data(denial) for denial in row.denials]}

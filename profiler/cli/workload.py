@@ -1,0 +1,49 @@
+"""The command that a subcommand runs, and as whom."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+
+from profiler.errors import InputError
+from profiler.files import invoking_user
+from profiler.tracers.base import Workload
+from profiler.tracers.launch import find_program, quoted
+
+
+def whole(text: str) -> int | None:
+    """A whole number of at most ten ASCII digits, None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
+
+
+def workload_of(command: tuple[str, ...], user: str | None, mask: frozenset[signal.Signals]) -> Workload:
+    """``user``: name or uid, None for who called profgen under sudo. ``mask``: the signal mask it starts with. Raises ProfgenError."""
+    env = dict(os.environ)
+    identity: tuple[int, int, tuple[int, ...]] | None = None
+    entry: pwd.struct_passwd | None = None
+    if user is not None:
+        uid = whole(user)
+        # 2**32 - 1 is no id: setresuid(2) takes it for "leave unchanged", and the command would run as root.
+        if uid is not None and uid >= (1 << 32) - 1:
+            raise InputError(f"{user} is no user id")
+        try:
+            entry = pwd.getpwnam(user) if uid is None else pwd.getpwuid(uid)
+        except KeyError:
+            if uid is None:
+                raise InputError(f"no user named {quoted(user)} here") from None
+            identity = (uid, uid, (uid,))
+    elif (caller := invoking_user()) is not None:
+        identity = (*caller, (caller[1],))
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwuid(caller[0])
+    if entry is not None:
+        identity = (entry.pw_uid, entry.pw_gid, tuple(sorted(os.getgrouplist(entry.pw_name, entry.pw_gid))))
+        env |= {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
+    if identity is not None:
+        if os.geteuid() != 0 and identity[0] != os.geteuid():
+            raise InputError("--user needs root; run profgen with sudo, or as that user")
+        if os.geteuid() != 0 or (identity[0] == 0 and os.getuid() == 0 and user is None):
+            identity = None
+    return Workload(command, find_program(command[0], env), env, os.getcwd(), identity, mask)

@@ -1,0 +1,322 @@
+"""A confined run in which every denial is named: the policy's own filter leaves each call to the ptrace tracer, with a mark on those that
+the policy does not allow, and the tracer answers for it.
+
+- syscalls: the filter decides, in the kernel. The tracer sees number, arguments and process, and makes the call fail
+  (mode log: lets it go).
+- capabilities: taken away as in production; a call that fails for want of one is told from the call, as when recording (infer.py).
+  In mode log nothing is taken away, and those that were used are held against the policy.
+- files, sockets, signals, other processes, mounts: what a call is about to do is worked out while its thread is stopped, and held against
+  the policy's rules; what they do not allow fails with EACCES, as an LSM would have it. A program that was executed and may not be mapped
+  is killed, as the kernel does when it is too late for an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from profiler.denials.held import Held
+from profiler.denials.model import Collection, Denial
+from profiler.enforce import rights
+from profiler.enforce.base import Options, Outcome
+from profiler.enforce.filter import DENIED, Loader, forbid_new_privileges, traced
+from profiler.errors import CommandNotExecutable
+from profiler.kernel.abi import native_abi
+from profiler.kernel.arguments import spec_for
+from profiler.kernel.errno import name_of as error_name
+from profiler.policy.model import Policy
+from profiler.targets.seccomp import EPERM
+from profiler.tracers import base
+from profiler.tracers.base import Workload
+from profiler.tracers.evidence import Evidence, Leave
+from profiler.tracers.host import has_capability
+from profiler.tracers.infer import Call, Inference
+from profiler.tracers.launch import Child, spawn
+from profiler.tracers.ptrace import Kind, PtraceTracer, Run, Tracee
+from profiler.tracers.recording import CapabilityKey, Recording
+from profiler.tracers.stopped import Credentials
+
+DISTINCT_MAX = 100_000
+"""Different denials kept."""
+
+_EXECS = ("execve", "execveat")
+_NOT_EXECUTABLE = 126
+
+
+def unavailable() -> str | None:
+    """Why such a run cannot be made here."""
+    reason = PtraceTracer().unavailable()
+    return None if reason is None else f"denials are seen with ptrace, and {reason}"
+
+
+def run(policy: Policy, workload: Workload, options: Options) -> Outcome:
+    """See Enforcer.run."""
+    recording = _Uses(native_abi())
+    made = _Confined(policy, workload, options, recording)
+    try:
+        status = made.run()
+    except CommandNotExecutable:
+        if not made.denials:
+            raise
+        status = _NOT_EXECUTABLE
+    beyond = {"denials": made.denials.beyond} if made.denials.beyond else {}
+    losses = {name: count for name, count in recording.losses.items() if count}
+    return Outcome(status, tuple(made.denials), made.means(), {**losses, **beyond})
+
+
+@dataclass(frozen=True)
+class _File:
+    path: str
+    access: str
+    kind: str
+    result: str
+    state: str
+    owner: tuple[str, ...]
+    existing: str | None
+    whose: str | None
+
+
+class _Uses(Recording):
+    """A recording that keeps nothing of files and the like, but hands on what it is told while somebody listens."""
+
+    def __init__(self, native: str) -> None:
+        super().__init__(native)
+        self.files: list[_File] | None = None
+        self.others: list[Denial] = []
+        self.held: Held | None = None
+        self.checked: Callable[[CapabilityKey, str], None] | None = None
+
+    def file(self, path: str, access: str, kind: str, result: str, program: int, **more: Any) -> None:
+        if self.files is not None and path:
+            more = {"state": "linked", "owner": (), "existing": None, "whose": None} | more
+            self.files.append(_File(path, access, kind, result, more["state"], tuple(more["owner"]), more["existing"], more["whose"]))
+
+    def _other(self, denial: Denial | None) -> None:
+        if denial is not None:
+            self.others.append(denial)
+
+    def socket(self, family: str, type: str, protocol: int, operation: str, result: str, program: int, **more: Any) -> None:
+        if self.files is not None and self.held is not None:
+            self._other(self.held.socket(family, type, protocol, operation, more.get("port"), more.get("address")))
+
+    def signal(self, signal: str, whom: str, result: str, program: int, count: int = 1) -> None:
+        if self.files is not None and self.held is not None:
+            self._other(self.held.signal(signal, whom))
+
+    def inspection(self, operation: str, whom: str, result: str, program: int, count: int = 1) -> None:
+        if self.files is not None and self.held is not None:
+            self._other(self.held.inspection(operation, whom))
+
+    def mount(
+        self,
+        operation: str,
+        source: str | None,
+        target: str | None,
+        filesystem: str | None,
+        flags: tuple[str, ...],
+        result: str,
+        program: int,
+        count: int = 1,
+    ) -> None:
+        if self.files is not None and self.held is not None:
+            self._other(self.held.mount(operation, source, target, filesystem, tuple(sorted(set(flags)))))
+
+    def check(self, key: CapabilityKey, program: int, syscall: str, **_: Any) -> None:
+        if self.checked is not None:
+            self.checked(key, syscall)
+
+
+class _Inference(Inference):
+    """Says whose call it is that a capability decided. root would have had the capabilities that were taken away."""
+
+    tid = 0
+
+    def _everyday(self, credentials: Credentials) -> bool:
+        return not credentials.effective and credentials.uids[1] != 0
+
+    def leave(self, tid: int, call: Call, result: int, code: int, program: int) -> None:
+        self.tid = tid
+        super().leave(tid, call, result, code, program)
+
+
+class _Confined(Run):
+    def __init__(self, policy: Policy, workload: Workload, options: Options, recording: _Uses) -> None:
+        super().__init__(workload, base.Options(duration=options.duration, files=False), recording)
+        self.policy = policy
+        self.mode = options.mode
+        self.uses = recording
+        self.held = recording.held = Held(policy)
+        self.denials = Collection(DISTINCT_MAX)
+        self.seen: dict[tuple[object, ...], Denial] = {}
+        """A call that was denied, without the arguments that nobody filters, to its first denial."""
+        self.inference: _Inference = _Inference(recording, self.threads)
+        recording.checked = self._checked
+        self.holds_files = options.files and policy.has_files
+        if self.holds_files:
+            self.evidence = Evidence(recording, self.threads)
+        self.enforces = options.mode == "enforce"
+        self.loader = Loader(traced(policy, refusing=self.enforces))
+        self.privileged = has_capability("CAP_SYS_ADMIN")
+
+    def means(self) -> tuple[str, ...]:
+        """See Outcome."""
+        refused = "refused" if self.enforces else "let pass"
+        taken = "taken away; refusals told from the calls that failed" if self.enforces else "kept; uses told from the calls"
+        if not self.privileged and not self.workload_holds():
+            taken = "the command has none to begin with"
+        return (
+            f"syscalls: {refused} under the policy's filter, by ptrace",
+            f"capabilities: {taken}",
+            f"files, sockets, signals, mounts: {refused} by ptrace, held to the policy's rules"
+            if self.holds_files
+            else "files, sockets, signals, mounts: not held to anything"
+            + ("" if self.policy.has_files else " (the policy says nothing of them)"),
+        )
+
+    def workload_holds(self) -> bool:
+        """Whether profgen had capabilities to give."""
+        return rights.permitted() != 0
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    def _spawn(self) -> Child:
+        if not self.enforces:
+            return spawn(self.workload, self._load)  # before the user changes: it takes CAP_SYS_ADMIN, or no_new_privs
+        return spawn(self.workload, lambda: rights.reduce_bounding(self.policy), self._confine)
+
+    def _load(self) -> None:
+        if not self.privileged:
+            forbid_new_privileges()
+        self.loader.load()
+
+    def _confine(self) -> None:
+        keep = not self.policy.no_new_privs and self.privileged
+        rights.reduce(self.policy, keep_until_exec=keep)
+        if not keep:
+            forbid_new_privileges()
+        self.loader.load()
+
+    # -- denials -------------------------------------------------------------------------------------------------------
+
+    def _deny(self, tid: int, denial: Denial) -> None:
+        """Note a denial with who did it, read while the thread is stopped."""
+        comm = exe = None
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{tid}/comm", "rb") as file:
+                comm = os.fsdecode(file.read().rstrip(b"\n"))
+            exe = os.readlink(f"/proc/{tid}/exe")
+        now = time.time()
+        self.denials.add(replace(denial, refused=self.enforces, comm=comm, exe=exe, pid=self.threads.group(tid), first=now, last=now))
+
+    def _refuses(self, tid: int, tracee: Tracee, kind: Kind, info: tuple[int, ...]) -> int:
+        """The filter has marked the call, or what it is about to do is against a rule."""
+        if info[9] == DENIED:
+            self._deny(tid, self._syscall(kind, info[2], info[3:9]))
+            return EPERM if self.enforces else 0
+        if not self.enforces or kind.enter is None or not self.holds_files:
+            return 0
+        if kind.name in _EXECS and tracee.program < 0:
+            return 0  # profgen's own child: it becomes the workload
+        self.threads.stopped()
+        try:
+            leave = kind.enter(tid, info[3:9])
+        except OSError:
+            return 0  # killed in the stop
+        if leave is None:
+            return 0
+        # What would be recorded had the call failed is all that can be known before it is made.
+        denied = self._told(tid, lambda: leave(tid, -1, errno.EACCES, kind.program, kind.program))
+        return errno.EACCES if denied else 0
+
+    def _syscall(self, kind: Kind, raw: int, arguments: tuple[int, ...]) -> Denial:
+        """The same call with the same filtered arguments is one denial, told with the registers that it had first."""
+        spec = None if kind.name is None else spec_for(kind.name, kind.abi)
+        told = (
+            () if spec is None or spec.pointer else tuple(arguments[at] & mask for at, mask in zip(spec.positions, spec.masks, strict=True))
+        )
+        key = (kind.abi, raw, told)
+        denial = self.seen.get(key)
+        if denial is None:
+            number = raw & 0xFFFFFFFF & ~(0x40000000 if kind.abi == "x32" else 0)
+            denial = self.seen[key] = Denial(
+                "syscall",
+                "seccomp",
+                self.enforces,
+                action="errno" if self.enforces else "log",
+                abi=kind.abi,
+                number=number,
+                name=kind.name,
+                arguments=arguments,
+                errno=error_name(EPERM) if self.enforces else None,
+            )
+        return denial
+
+    def _told(self, tid: int, act: Callable[[], None]) -> bool:
+        """Do something that tells of uses; whether any of them is denied. Denials are noted."""
+        uses = self.uses
+        uses.files, uses.others = [], []
+        try:
+            with contextlib.suppress(OSError):
+                act()
+            grouped: dict[tuple[object, ...], list[_File]] = {}
+            for row in uses.files:
+                grouped.setdefault((row.path, row.kind, row.existing), []).append(row)
+            found = list(uses.others)
+            for rows in grouped.values():
+                row = rows[0]
+                denial = self.held.file(row.path, [each.access for each in rows], row.kind, row.owner, row.existing, row.whose)
+                if denial is not None:
+                    found.append(denial)
+        finally:
+            uses.files = None
+        for denial in found:
+            self._deny(tid, denial)
+        return bool(found)
+
+    def _enter(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> bool:
+        wanted = super()._enter(tid, tracee, kind, args)
+        if tracee.leave is not None:
+            if not self.enforces:
+                tracee.leave = self._listening(tracee.leave)
+            elif kind.name in _EXECS:
+                tracee.leave = self._after_exec(tracee.leave, first=kind.program < 0)
+        return wanted
+
+    def _listening(self, leave: Leave) -> Leave:
+        """In mode log: what really happened is held against the rules."""
+
+        def told(tid: int, result: int, code: int, program: int, now: int) -> None:
+            if code:
+                leave(tid, result, code, program, now)
+            else:
+                self._told(tid, lambda: leave(tid, result, code, program, now))
+
+        return told
+
+    def _after_exec(self, leave: Leave, *, first: bool) -> Leave:
+        def told(tid: int, result: int, code: int, program: int, now: int) -> None:
+            if not code and self._told(tid, lambda: self._without_start(first, lambda: leave(tid, result, code, program, now))):
+                with contextlib.suppress(OSError):
+                    os.kill(tid, signal.SIGKILL)
+
+        return told
+
+    def _without_start(self, first: bool, act: Callable[[], None]) -> None:
+        """Nobody under the policy executes the workload's own program: what starts it does, and then it must be readable and mapped."""
+        act()
+        if first and self.uses.files is not None:
+            self.uses.files = [row for row in self.uses.files if row.access != "execute"]
+
+    def _checked(self, key: CapabilityKey, syscall: str) -> None:
+        capability, namespace, verdict, _, decisive, _ = key
+        if namespace != "initial" or not decisive or (verdict == "refused") is not self.enforces:
+            return
+        denial = self.held.capability(capability, "refused" if self.enforces else "needed")
+        if denial is not None:
+            self._deny(self.inference.tid, replace(denial, name=syscall))
