@@ -79,8 +79,13 @@ def main():
         sys.exit("a worker ended early")
     finally:
         os.unlink(options.socket)
+        if all(worker.is_alive() for worker in workers):
+            # The thread that feeds the queue must not meet the end of the interpreter: what it does then depends on the moment.
+            jobs.close()
+            jobs.join_thread()
+        else:
+            jobs.cancel_join_thread()
         stop(workers)
-        jobs.cancel_join_thread()
 
 
 if __name__ == "__main__":

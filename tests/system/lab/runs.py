@@ -42,35 +42,44 @@ def confined(workload: Workload, runtime: Runtime, confinement: Confinement) -> 
 
 def recorded(profgen: Profgen, workload: Workload, tracer: str, trace: Path) -> Path:
     """Record the workload under its load. LabError when load, workload or recording went wrong."""
+    output = trace.with_suffix(".stdout")
+    words = ("record", "--tracer", tracer, "-o", str(trace))
+    try:
+        status = driven(profgen, workload, words, output, RECORDED_LOADS)
+        if status != 0:
+            raise LabError(f"it ended with status {status}")
+        workload.check(output.read_text())
+    except (LabError, subprocess.TimeoutExpired) as error:
+        said = output.with_suffix(".stderr").read_text(errors="replace")
+        raise LabError(f"{workload.name} recorded with {tracer}: {error}\n{said}") from None
+    return trace
+
+
+def driven(profgen: Profgen, workload: Workload, words: Sequence[str], output: Path, loads: int = 1) -> int:
+    """Run ``profgen WORDS -- the workload`` under its load; the status. Output and errors go to ``output`` and beside it.
+
+    LabError when a service never answers or its load fails; subprocess.TimeoutExpired when it does not end.
+    """
     workload.reset()
     user = () if workload.user == "root" else ("--user", workload.user)
-    output = trace.with_suffix(".stdout")
-    with open(output, "wb") as stdout, open(trace.with_suffix(".stderr"), "wb") as stderr:
-        words = ("record", "--tracer", tracer, "-o", str(trace), *user, "--", *workload.argv)
-        process = profgen.start(*words, cwd=Path("/"), env=ENVIRONMENT, stdout=stdout, stderr=stderr)
+    with open(output, "wb") as stdout, open(output.with_suffix(".stderr"), "wb") as stderr:
+        process = profgen.start(*words, *user, "--", *workload.argv, cwd=Path("/"), env=ENVIRONMENT, stdout=stdout, stderr=stderr)
     try:
         if not workload.batch:
             if not eventually(lambda: process.poll() is not None or workload.ready(), READY_SECONDS):
                 raise LabError("it never answered")
             if process.poll() is not None:
                 raise LabError("it ended before it was ready")
-            for _ in range(RECORDED_LOADS):
+            for _ in range(loads):
                 workload.load()
             process.send_signal(signal.SIGTERM)
-        status = process.wait(STOP_SECONDS)
-        if status != 0:
-            raise LabError(f"it ended with status {status}")
-        workload.check(output.read_text())
-    except (LabError, subprocess.TimeoutExpired) as error:
-        said = trace.with_suffix(".stderr").read_text(errors="replace")
-        raise LabError(f"{workload.name} recorded with {tracer}: {error}\n{said}") from None
+        return process.wait(STOP_SECONDS)
     finally:
         if process.poll() is None:
             process.terminate()
             if not eventually(lambda: process.poll() is not None, 10):
                 process.kill()
                 process.wait()
-    return trace
 
 
 def generated(profgen: Profgen, trace: Path, directory: Path, runtime: str, no_new_privs: bool, options: Sequence[str] = ()) -> Confinement:

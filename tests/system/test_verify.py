@@ -1,0 +1,189 @@
+"""`profgen verify`: what a policy lacks is named, exactly, with who wanted it; and nothing is where nothing lacks."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from system.harness import Profgen
+from system.lab import runs
+from system.lab.fixtures import Recordings, lab, recordings  # noqa: F401
+from system.lab.processes import LabError
+from system.lab.workloads import SAMPLE_WORKLOADS, Workload
+
+from profiler.kernel.arguments import spec_for
+from profiler.policy.model import Allowed, Policy, Rule
+from profiler.policy.store import dumps, read_policy
+from profiler.trace.model import Trace
+from profiler.trace.store import read_trace
+
+pytestmark = pytest.mark.usefixtures("as_root")
+
+LAST_RESORTS = {"exit", "exit_group", "execve", "rt_sigreturn", "futex", "mmap", "munmap", "brk", "write", "close"}
+"""Without these a program cannot even say what is wrong: that it breaks proves nothing of what is named."""
+
+
+@dataclass(frozen=True)
+class Removed:
+    """An entry that was taken out of a policy: ``kind`` of denial, and what must be named."""
+
+    kind: str
+    name: str
+
+    @property
+    def kind_of_denial(self) -> str:
+        return "syscall" if self.kind == "argument" else self.kind
+
+
+def needed(entry: Allowed, rule: Rule, trace: Trace) -> bool:
+    """Whether a value that was seen fits this rule of several and no other."""
+    if len(entry.rules) < 2:
+        return False
+    rest = replace(entry, rules=tuple(other for other in entry.rules if other != rule))
+    for row in trace.syscalls:
+        spec = spec_for(entry.name, entry.abi)
+        if (row.abi, row.name) != (entry.abi, entry.name) or row.arguments is None or spec is None or spec.pointer:
+            continue
+        for value in row.arguments.values:
+            registers = [0] * 6
+            for position, one in zip(spec.positions, value, strict=True):
+                registers[position] = one
+            if not rest.permits(registers):
+                return True
+    return False
+
+
+def without(policy: Policy, trace: Trace, kinds: Sequence[str], seed: str) -> tuple[Policy, list[Removed]]:
+    """The policy without one entry of each kind that it has, chosen at random: what is seen once in a run and more often alike."""
+    choose = random.Random(seed)
+    removed = []
+    for kind in kinds:
+        if kind == "syscall":
+            names = [e.name for e in policy.syscalls if e.section == "observed" and not e.rules and e.name not in LAST_RESORTS]
+            name = choose.choice(sorted(names))
+            policy = replace(policy, syscalls=tuple(entry for entry in policy.syscalls if entry.name != name))
+        elif kind == "argument":
+            found = [(e.name, rule) for e in policy.syscalls if e.section == "observed" for rule in e.rules if needed(e, rule, trace)]
+            name, gone = choose.choice(sorted(found))
+            policy = replace(
+                policy,
+                syscalls=tuple(
+                    replace(entry, rules=tuple(rule for rule in entry.rules if rule != gone)) if entry.name == name else entry
+                    for entry in policy.syscalls
+                ),
+            )
+        elif kind == "capability":
+            names = list(policy.needed())
+            if not names:
+                continue
+            name = choose.choice(names)
+            policy = replace(policy, capabilities=tuple(row for row in policy.capabilities if row.name != name))
+        else:
+            names = [rule.pattern for rule in policy.files if rule.use == "needed" and rule.access == ("read",) and "{" not in rule.pattern]
+            name = choose.choice(sorted(names))
+            policy = replace(policy, files=tuple(rule for rule in policy.files if rule.pattern != name))
+        removed.append(Removed(kind, name))
+    return policy, removed
+
+
+def verified(profgen: Profgen, workload: Workload, policy: Path, directory: Path, *options: str, fails: bool = False) -> dict[str, Any]:
+    """The report of one run. ``fails``: the workload may break."""
+    report = directory / "report.json"
+    words = ("verify", str(policy), "--format", "json", "--report", str(report), *options)
+    output = directory / "verify.stdout"
+    try:
+        status = runs.driven(profgen, workload, words, output)
+    except LabError as error:
+        if not fails:
+            pytest.fail(f"{error}: {output.with_suffix('.stderr').read_text(errors='replace')}")
+        status = 1
+    except subprocess.TimeoutExpired:
+        pytest.fail("it did not end")
+    assert report.exists(), output.with_suffix(".stderr").read_text(errors="replace")
+    data: dict[str, Any] = json.loads(report.read_text())
+    assert status == (1 if data["denials"] else data["status"]), data
+    return data
+
+
+def name_of(row: dict[str, Any]) -> tuple[str, str]:
+    return row["kind"], row.get("capability") or row.get("path") or row["name"]
+
+
+def users(trace: Trace, one: Removed) -> set[str]:
+    """Files that the kernel executed (the interpreters of scripts) and that used what was removed, by the recording."""
+    rows: Sequence[Any] = ()
+    if one.kind in ("syscall", "argument"):
+        rows = [row for row in trace.syscalls if row.name == one.name]
+    elif one.kind == "capability":
+        rows = [row for row in trace.capabilities if row.capability == one.name]
+    else:
+        rows = [row for row in trace.files if row.path == one.name]
+    return {trace.programs[index].interpreter or trace.programs[index].path for row in rows for index in row.programs}
+
+
+def check_named(report: dict[str, Any], trace: Trace, removed: Sequence[Removed], refused: bool) -> None:
+    """Each is named, with a program that had used it, a process and what allows it; nothing is but it."""
+    for one in removed:
+        rows = [row for row in report["denials"] if name_of(row) == (one.kind_of_denial, one.name)]
+        assert rows, (one, [name_of(row) for row in report["denials"]])
+        for row in rows:
+            assert row["refused"] is refused
+            assert row["exe"] in users(trace, one)
+            assert row["comm"]
+            assert row["allowed_by"]["lines"], row
+            last = one.name.replace("/", "")
+            assert any(last in line.replace("/", "") for line in row["allowed_by"]["lines"]), row
+    assert {name_of(row) for row in report["denials"]} == {(one.kind_of_denial, one.name) for one in removed}
+
+
+KINDS = ("syscall", "argument", "capability", "file")
+
+
+@pytest.mark.parametrize("kind", SAMPLE_WORKLOADS, ids=lambda kind: kind.name)
+def test_direct(kind: type[Workload], recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:  # noqa: F811
+    workload = recordings.workload(kind)
+    recorded = recordings.trace(kind, "ebpf")
+    trace = read_trace(recorded)
+    runs.generated(profgen, recorded, tmp_path / "profile", "none", True)
+    untouched = tmp_path / "profile" / "policy.yaml"
+    policy = read_policy(untouched)
+    report = verified(profgen, workload, untouched, tmp_path)
+    assert report["denials"] == []
+    assert report["status"] == 0
+
+    # Nothing is refused: the workload does what it did, and exactly what was removed is named.
+    less, removed = without(policy, trace, KINDS, kind.name)
+    (tmp_path / "less.yaml").write_text(dumps(less))
+    denials = tmp_path / "denials.trace.json"
+    report = verified(profgen, workload, tmp_path / "less.yaml", tmp_path, "--mode", "log", "-o", str(denials))
+    assert report["status"] == 0
+    check_named(report, trace, removed, refused=False)
+    assert all(row["pid"] > 0 for row in report["denials"])
+
+    # With the denials beside it, the recording gives the policy again.
+    runs.generated(profgen, recorded, tmp_path / "again", "none", True, [str(denials)])
+    again = read_policy(tmp_path / "again" / "policy.yaml")
+    assert not without_reasons(policy) ^ without_reasons(again)
+
+    # One of them refused: that is what comes first, whatever the workload does then.
+    turn = KINDS[SAMPLE_WORKLOADS.index(kind) % len(KINDS)]
+    one_less, removed = without(policy, trace, [turn], kind.name)
+    if removed:
+        (tmp_path / "less.yaml").write_text(dumps(one_less))
+        report = verified(profgen, workload, tmp_path / "less.yaml", tmp_path, fails=True)
+        assert name_of(report["denials"][0]) == (removed[0].kind_of_denial, removed[0].name)
+
+
+def without_reasons(policy: Policy) -> set[tuple[Any, ...]]:
+    """What a policy allows, as entries that can be compared."""
+    return {
+        *((entry.abi, entry.name, entry.rules) for entry in policy.syscalls),
+        *policy.needed(),
+        *((rule.pattern, rule.access) for rule in policy.files if rule.use == "needed"),
+    }
