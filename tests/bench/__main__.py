@@ -68,9 +68,9 @@ class EmptyTracepoint:
         from profiler.tracers.ebpf import loader
 
         bcc = loader.import_bcc()
-        with loader._environment("BCC_KERNEL_SOURCE", str(loader.HERE)):
-            flags = [f"-I{loader.HERE / 'include'}", "-Wno-everything"]
-            self._bpf = bcc.BPF(text="int empty(void *ctx) { return 0; }", cflags=flags)
+        os.environ["BCC_KERNEL_SOURCE"] = str(loader.HERE)
+        flags = [f"-I{loader.HERE / 'include'}", "-Wno-everything"]
+        self._bpf = bcc.BPF(text="int empty(void *ctx) { return 0; }", cflags=flags)
         self._bpf.attach_raw_tracepoint(tp="sys_enter", fn_name="empty")
 
     def __exit__(self, *_: object) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish, with_argument
 
+from profiler.tracers.ebpf import compiled
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs
 from profiler.tracers.ebpf.tracer import TRACEPOINTS
 from profiler.tracers.ebpf.uses import TAILS
@@ -92,9 +93,26 @@ def test_programs_load_on_older_kernels(ebpf: str) -> None:
     programs = Programs(DEFAULT_LIMITS, uses=True)
     try:
         functions = [name for name, _ in (*TRACEPOINTS, *TAILS)] + ["on_cap_tracepoint", "on_cap_entry", "on_cap_return", "on_cap_lsm"]
-        assert {name: edges for name in functions if (edges := falls_into_loop(programs.bpf.dump_func(name.encode())))} == {}
+        assert {name: edges for name in functions if (edges := falls_into_loop(programs.code(name)))} == {}
     finally:
         programs.close()
+
+
+def test_compiled_once(ebpf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time it comes from what was kept, and is the same; with other sizes of stores it is compiled anew."""
+    monkeypatch.setattr(compiled, "folder", lambda: tmp_path / "kept")
+
+    def compile_() -> compiled.Compiled:
+        programs = Programs(DEFAULT_LIMITS, uses=True)
+        programs.close()
+        return programs.compiled
+
+    first = compile_()
+    assert {shape.name for shape in first.maps} >= {"tasks", "uses", "paths"}
+    monkeypatch.setattr(compiled, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert compile_() == first
+    with pytest.raises(pytest.fail.Exception):
+        Programs({**DEFAULT_LIMITS, "tasks": 77})
 
 
 # -- checks ----------------------------------------------------------------------------------------------------------

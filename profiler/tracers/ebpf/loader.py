@@ -1,21 +1,20 @@
-"""Compiling recorder.bpf.c with bcc, without kernel headers, and loading its programs.
+"""Loading the programs of recorder.bpf.c: what it is compiled with, its maps, its programs and where they are attached.
 
-bcc asks for a kernel source tree; the folder ``include`` here is all of it that is needed (BCC_KERNEL_SOURCE). Offsets
-come from BTF when it starts. Programs for BTF tracepoints are loaded by bpf(2) itself, as bcc 0.26 has no way to.
+bcc compiles, without kernel headers (compiled.py): it asks for a kernel source tree, and the folder ``include`` here is all of it
+that is needed. Offsets come from BTF when it starts. Maps are made and programs loaded by bpf(2) itself: bcc 0.26 has no way to load one
+for a BTF tracepoint, and what was compiled before needs no compiler.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import importlib.util
 import os
-import platform
 import struct
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +24,10 @@ from profiler.errors import TracerError
 from profiler.kernel.abi import X32_SYSCALL_BIT, native_abi
 from profiler.kernel.capabilities import number_of as capability_number
 from profiler.kernel.syscalls import number_of
+from profiler.tracers.ebpf import bpf
+from profiler.tracers.ebpf.bpf import Map
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_TYPEDEF, KernelTypes
+from profiler.tracers.ebpf.compiled import compiled, quiet_stderr
 
 HERE = Path(__file__).parent
 DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")
@@ -52,11 +54,6 @@ DEFAULT_LIMITS: Mapping[str, int] = {
 
 PAGES = ("events", "paths")
 """The limits that are sizes of rings."""
-
-BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_OBJ_GET_INFO_BY_FD, BPF_RAW_TRACEPOINT_OPEN, BPF_MAP_LOOKUP_BATCH = 2, 5, 15, 17, 24
-PROG_TYPE_TRACING, PROG_TYPE_LSM = 26, 29
-ATTACH_TRACE_RAW_TP, ATTACH_LSM_MAC = 23, 27
-_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
 
 _OFFSETS = {
     "TASK_STORAGE": ("task_struct", "bpf_storage"),
@@ -122,7 +119,7 @@ _USES_OFFSETS = {
     "SOCK_PROTOCOL": ("sock", "sk_protocol"),
 }
 
-_INLINE_NAME_BYTES = 40
+_INLINE_NAME_BYTES = 16
 _BLOCKS: Mapping[str, Mapping[str, tuple[tuple[str, ...], int]]] = {
     "DENTRY": {
         "HASHED": (("dentry", "d_hash", "pprev"), 8),
@@ -257,66 +254,76 @@ class Programs:
     """The compiled recorder with its maps; programs are loaded and attached one by one. Closing undoes all."""
 
     def __init__(self, limits: Mapping[str, int], *, uses: bool = False) -> None:
+        """Raises TracerError."""
         bcc = import_bcc()
         self.types = KernelTypes()
+        self._closed = False
+        self._maps: dict[str, Map] = {}
         self._fds: dict[str, list[int]] = {}
         self._loaded: dict[str, int] = {}
+        self._kprobes: list[tuple[int, bytes]] = []
+        self._rings: Any = None
+        self._callbacks: list[Any] = []
         # bcc reads the kernel's symbols at the first look for one; meanwhile, another processor compiles.
-        self._symbols = threading.Thread(target=bcc.BPF.ksym, args=(0,), daemon=True)
+        self._ksym: Callable[[int], bytes] = bcc.BPF.ksym
+        self._symbols = threading.Thread(target=self._ksym, args=(0,), daemon=True)
         self._symbols.start()
-        self._closed = False
-        flags = [f"-D{name}={value}" for name, value in definitions(self.types, limits, uses=uses).items()]
-        flags += [*_register_macros(native_abi()), f"-I{HERE / 'include'}", "-Wno-everything", "-Werror=implicit-function-declaration"]
-        source = (HERE / "recorder.bpf.c").read_text()
-        if uses:
-            # The seed keeps what a workload names its files from making two of them look like one.
-            flags += ["-DWITH_USES", f"-DHASH_SEED={int.from_bytes(os.urandom(8), sys.byteorder)}ull"]
-            source += (HERE / "uses.bpf.c").read_text()
-        with _environment("BCC_KERNEL_SOURCE", str(HERE)), _quiet_stderr() as said:
-            try:
-                self.bpf = bcc.BPF(text=source, cflags=flags)
-            except Exception as error:
-                raise TracerError(f"bcc cannot compile the recorder: {_first_error(said()) or error}") from error
+        try:
+            flags = [f"-D{name}={value}" for name, value in definitions(self.types, limits, uses=uses).items()]
+            flags += [*_register_macros(native_abi()), "-Wno-everything", "-Werror=implicit-function-declaration"]
+            source = (HERE / "recorder.bpf.c").read_text()
+            if uses:
+                flags.append("-DWITH_USES")
+                source += (HERE / "uses.bpf.c").read_text()
+            self.compiled = compiled(bcc, source, flags)
+            for shape in self.compiled.maps:
+                self._maps[shape.name] = Map(shape)
+            if uses:
+                self.table("seed")[ctypes.c_int(0)] = ctypes.c_uint64(int.from_bytes(os.urandom(8), sys.byteorder))
+        except OSError as error:
+            self.close()
+            raise TracerError(f"the kernel refuses a map of the eBPF recorder ({os.strerror(error.errno or 0).lower()})") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def table(self, name: str) -> Map:
+        """A map."""
+        return self._maps[name]
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map."""
-        import_bcc()
-        lib = sys.modules["bcc.libbcc"].lib
-        fd: int = lib.bpf_table_fd(self.bpf.module, name.encode())
-        return fd
-
-    def entries(self, name: str, key_size: int, value_size: int) -> list[tuple[bytes, bytes]]:
-        """All entries of a hash map, read many at a time (BPF_MAP_LOOKUP_BATCH, Linux 5.6)."""
-        count = 4096
-        keys, values = ctypes.create_string_buffer(count * key_size), ctypes.create_string_buffer(count * value_size)
-        before, after = ctypes.c_uint32(), ctypes.c_uint32()
-        found: list[tuple[bytes, bytes]] = []
-        more, first = True, True
-        while more:
-            # union bpf_attr, batch: in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags
-            attribute = ctypes.create_string_buffer(
-                struct.pack(
-                    "=QQQQIIQQ", 0 if first else ctypes.addressof(before), ctypes.addressof(after), ctypes.addressof(keys),
-                    ctypes.addressof(values), count, self.map_fd(name), 0, 0,
-                ),
-                128,
-            )  # fmt: skip
-            more = _bpf_buffer(BPF_MAP_LOOKUP_BATCH, attribute, errno.ENOENT) == 0
-            got = struct.unpack_from("=I", attribute, 32)[0]
-            all_keys, all_values = keys.raw, values.raw
-            found += [
-                (all_keys[at * key_size : (at + 1) * key_size], all_values[at * value_size : (at + 1) * value_size]) for at in range(got)
-            ]
-            before.value, first = after.value, False
-        return found
+        return self._maps[name].fd
 
     def numbers(self, name: str) -> frozenset[int]:
         """The first word of each key."""
-        return frozenset(struct.unpack_from("=I", key)[0] for key, _ in self.entries(name, 16, 8))
+        return frozenset(struct.unpack_from("=I", key)[0] for key, _ in self._maps[name].entries())
 
-    def table(self, name: str) -> Any:
-        """bcc's view of a map."""
-        return self.bpf[name]
+    def code(self, function: str) -> bytes:
+        """A program's instructions, as they are loaded."""
+        return self.compiled.code(function, [self.map_fd(shape.name) for shape in self.compiled.maps])
+
+    def open_ring(self, name: str, callback: Callable[[Any, int, int], None]) -> None:
+        """Have `consume` call ``callback`` (context, address, size) for each event of a ring. Raises TracerError."""
+        libbcc = sys.modules["bcc.libbcc"]
+
+        def told(context: Any, data: int, size: int) -> int:
+            callback(context, data, size)
+            return 0
+
+        function = libbcc.lib.bpf_new_ringbuf.argtypes[1](told)
+        self._callbacks.append(function)
+        if self._rings is None:
+            self._rings = libbcc.lib.bpf_new_ringbuf(self.map_fd(name), function, None) or None
+            failed = self._rings is None
+        else:
+            failed = libbcc.lib.bpf_add_ringbuf(self._rings, self.map_fd(name), function, None) < 0
+        if failed:
+            raise TracerError(f"the kernel refuses the ring {name} of the eBPF recorder")
+
+    def consume(self) -> None:
+        """Take what is in the rings."""
+        sys.modules["bcc.libbcc"].lib.bpf_consume_ringbuf(self._rings)
 
     def load_tracepoints(self, functions: Mapping[str, str]) -> None:
         """Load functions for their BTF tracepoints, several at a time: the kernel's check of them takes longest. Raises TracerError.
@@ -326,7 +333,9 @@ class Programs:
         targets = {function: self._tracepoint(tracepoint) for function, tracepoint in functions.items()}
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as workers:
             loads = {
-                function: workers.submit(self._load, function, PROG_TYPE_TRACING, ATTACH_TRACE_RAW_TP, targets[function], tracepoint)
+                function: workers.submit(
+                    self._load, function, bpf.PROG_TYPE_TRACING, bpf.ATTACH_TRACE_RAW_TP, targets[function], tracepoint
+                )
                 for function, tracepoint in functions.items()
             }
         failures = [error for load in loads.values() if (error := load.exception()) is not None]
@@ -343,28 +352,30 @@ class Programs:
 
     def attach_tracepoint(self, function: str, tracepoint: str) -> None:
         """Load ``function`` for a BTF tracepoint, unless it is, and attach it. Raises TracerError."""
-        self._open(function, PROG_TYPE_TRACING, ATTACH_TRACE_RAW_TP, self._tracepoint(tracepoint), tracepoint)
+        self._open(function, bpf.PROG_TYPE_TRACING, bpf.ATTACH_TRACE_RAW_TP, self._tracepoint(tracepoint), tracepoint)
 
     def attach_lsm(self, function: str, hook: str) -> None:
         """Load ``function`` for an LSM hook and attach it. Raises TracerError."""
         target = self.types.find(f"bpf_lsm_{hook}", KIND_FUNC)
         if target is None:
             raise TracerError(f"this kernel has no LSM hook {hook} for BPF")
-        self._open(function, PROG_TYPE_LSM, ATTACH_LSM_MAC, target, hook)
+        self._open(function, bpf.PROG_TYPE_LSM, bpf.ATTACH_LSM_MAC, target, hook)
 
     def attach_kprobe(self, entry: str, back: str, symbol: str) -> None:
         """Attach a kprobe and a kretprobe. Raises TracerError."""
-        import_bcc()
-        bcc = sys.modules["bcc"]
-        with _quiet_stderr():
+        lib = sys.modules["bcc.libbcc"].lib
+        # The return first: an entry without its return would leave a check half noted.
+        for function, back_again in ((back, True), (entry, False)):
+            program = self._load(function, bpf.PROG_TYPE_KPROBE, 0, 0, symbol)
+            event = f"{'r' if back_again else 'p'}_{symbol}".encode()
             try:
-                for name in (entry, back):
-                    self.bpf.load_func(name, bcc.BPF.KPROBE)
-                # The return first: an entry without its return would leave a check half noted.
-                self.bpf.attach_kretprobe(event=symbol, fn_name=back)
-                self.bpf.attach_kprobe(event=symbol, fn_name=entry)
-            except Exception as error:
-                raise TracerError(f"kprobes do not work here: {error}") from error
+                with quiet_stderr():
+                    probe = lib.bpf_attach_kprobe(program, int(back_again), event, symbol.encode(), 0, 0)
+            finally:
+                os.close(program)  # the probe holds it
+            if probe < 0:
+                raise TracerError(f"kprobes do not work here: the kernel refuses one on {symbol}")
+            self._kprobes.append((probe, event))
 
     def attached(self, function: str) -> bool:
         """Whether it is attached now."""
@@ -377,12 +388,9 @@ class Programs:
 
     def missed(self, function: str) -> int:
         """Runs of an attached program that the kernel skipped because it was already running on that processor."""
-        info = ctypes.create_string_buffer(256)
-        # union bpf_attr, info: bpf_fd, info_len, info; struct bpf_prog_info.recursion_misses is at 208 (since 5.12)
-        attribute = struct.pack("=IIQ", self._fds[function][0], len(info), ctypes.addressof(info))
         with contextlib.suppress(OSError):
-            _bpf(BPF_OBJ_GET_INFO_BY_FD, attribute)
-            missed: int = struct.unpack_from("=Q", info, 208)[0]
+            # struct bpf_prog_info.recursion_misses is at 208 (since 5.12)
+            missed: int = struct.unpack_from("=Q", bpf.info(self._fds[function][0], 256), 208)[0]
             return missed
         return 0
 
@@ -390,16 +398,14 @@ class Programs:
         """Let a loaded ``function`` be the one that programs of its tracepoint go on to by this index. Raises TracerError."""
         program = self._loaded.pop(function)
         try:
-            key, value = ctypes.c_uint32(index), ctypes.c_uint32(program)
-            # union bpf_attr for BPF_MAP_UPDATE_ELEM: map_fd, key, value, flags
-            _bpf(BPF_MAP_UPDATE_ELEM, struct.pack("=IIQQQ", self.map_fd("tails"), 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+            self.table("tails")[ctypes.c_uint32(index)] = ctypes.c_uint32(program)
         except OSError as error:
             raise TracerError(f"the kernel refuses the eBPF program {function} ({os.strerror(error.errno or 0).lower()})") from error
         finally:
             os.close(program)
 
     def _load(self, function: str, program_type: int, attach_type: int, target: int, name: str) -> int:
-        code = self.bpf.dump_func(function.encode())
+        code = self.code(function)
         instructions = ctypes.create_string_buffer(code, len(code))
         license_text = ctypes.create_string_buffer(LICENSE)
         log = ctypes.create_string_buffer(1 << 20)
@@ -414,10 +420,10 @@ class Programs:
             )
 
         try:
-            return _bpf(BPF_PROG_LOAD, attribute(0))
+            return bpf.bpf(bpf.PROG_LOAD, attribute(0))
         except OSError as error:
             with contextlib.suppress(OSError):
-                os.close(_bpf(BPF_PROG_LOAD, attribute(1)))
+                os.close(bpf.bpf(bpf.PROG_LOAD, attribute(1)))
             lines = log.value.decode("utf-8", "replace").strip().splitlines()
             detail = f": {lines[-2] if len(lines) > 1 else lines[0]}" if lines else ""
             raise TracerError(
@@ -429,7 +435,7 @@ class Programs:
         if program is None:
             program = self._load(function, program_type, attach_type, target, name)
         try:
-            link = _bpf(BPF_RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
+            link = bpf.bpf(bpf.RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
         except OSError as error:
             os.close(program)
             raise TracerError(f"the kernel refuses to attach to {name} ({os.strerror(error.errno or 0).lower()})") from error
@@ -437,7 +443,7 @@ class Programs:
 
     def chain(self, addresses: Iterable[int]) -> tuple[str, ...]:
         """Function names of a kernel stack, from the capability check outwards; empty where addresses are hidden (kptr_restrict)."""
-        names = [self.bpf.ksym(address).decode("ascii", "replace") for address in addresses]
+        names = [self._ksym(address).decode("ascii", "replace") for address in addresses]
         for position, name in enumerate(names):
             if name.startswith(("cap_capable", "security_capable")):
                 return tuple(names[position:])
@@ -452,56 +458,13 @@ class Programs:
             self.detach(function)
         for program in self._loaded.values():
             os.close(program)
+        lib = sys.modules["bcc.libbcc"].lib
+        for probe, event in self._kprobes:
+            lib.bpf_close_perf_event_fd(probe)
+            lib.bpf_detach_kprobe(event)
         self._symbols.join()
-        self.bpf.cleanup()
+        if self._rings is not None:
+            lib.bpf_free_ringbuf(self._rings)
+        for each in self._maps.values():
+            os.close(each.fd)
         self.types.close()
-
-
-def _bpf(command: int, attribute: bytes) -> int:
-    return _bpf_buffer(command, ctypes.create_string_buffer(attribute, max(len(attribute), 128)))
-
-
-def _bpf_buffer(command: int, buffer: Any, met: int = 0) -> int:
-    """bpf(2) with an attribute that the kernel may write into. Raises OSError; gives -1 for the error ``met``."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    number = _BPF_SYSCALL["x86_64" if platform.machine() == "x86_64" else "aarch64"]
-    result: int = libc.syscall(ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(len(buffer)))
-    if result < 0 and ctypes.get_errno() != met:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
-
-
-@contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[Any]:
-    """bcc and clang print to the descriptor itself; collect it. Yields a function that gives the text so far."""
-    with open(os.memfd_create("profgen-stderr", os.MFD_CLOEXEC), "w+b", buffering=0) as sink:
-        saved = os.dup(2)
-        os.dup2(sink.fileno(), 2)
-
-        def said() -> str:
-            sink.seek(0)
-            return sink.read().decode("utf-8", "replace")
-
-        try:
-            yield said
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
-def _first_error(text: str) -> str | None:
-    return next((line.strip() for line in text.splitlines() if "error:" in line), None)

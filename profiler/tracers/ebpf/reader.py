@@ -161,8 +161,8 @@ class Reader:
         now = round(self.recording.elapsed(), 3)
         counts = self.programs.table("counts")
         for program in range(self._program_count()):
-            per_cpu = counts.getvalue(ctypes.c_int(program))
-            content = bytes(per_cpu) if isinstance(per_cpu, ctypes.Array) else b"".join(bytes(row) for row in per_cpu)
+            per_cpu = counts[ctypes.c_int(program)]
+            content = bytes(per_cpu)
             if content == self.last_counts.get(program):
                 continue
             self.last_counts[program] = content

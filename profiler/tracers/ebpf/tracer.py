@@ -112,10 +112,9 @@ class _Run:
     def run(self) -> int:
         self._fill_specs()
         self._attach()
-        ring = self.programs.table("events")
-        ring.open_ring_buffer(self.reader.on_event)
+        self.programs.open_ring("events", self.reader.on_event)
         if self.uses is not None:
-            self.programs.table("paths").open_ring_buffer(self.uses.on_event)
+            self.programs.open_ring("paths", self.uses.on_event)
         with Supervisor(self._live, self.options.duration) as supervisor, self._guard():
             child = spawn(self.workload)
             try:
@@ -128,7 +127,7 @@ class _Run:
                 self._kill_all(child.pid)
                 raise
             failure = child.exec_failure()
-            self.programs.bpf.ring_buffer_consume()
+            self.programs.consume()
             if self.programs.table("stats")[ctypes.c_int(STAT_PROGRAMS)].value <= SHARED + 1:
                 raise failure or Ended(shell_status(status))
         # Nothing is counted after this, and what was counted is read once.
@@ -219,7 +218,7 @@ class _Run:
             while True:
                 events = dict(poller.poll(0 if busy else _TICK_SECONDS * 1000))
                 if rings & events.keys():
-                    self.programs.bpf.ring_buffer_consume()
+                    self.programs.consume()
                 busy = self.uses is not None and self.uses.resolve()
                 if status is None and pidfd in events:
                     _, status = os.waitpid(child.pid, 0)

@@ -46,6 +46,8 @@ struct work {
     u64 mnt[PIECES];
     u64 at_dentry, at_mnt, at_names;
     u64 mount_root, mount_point, mount_above; /* of the mount on the way */
+    u64 mounts; /* the thread's namespace */
+    u64 jiffies, now;
     u64 a[8]; /* the call's arguments */
     s64 result;
     u64 message; /* of several (sendmmsg) */
@@ -64,6 +66,7 @@ BPF_TABLE("hash", struct socket_key, struct use_value, sockets, LIMIT_SOCKETS);
 BPF_TABLE("hash", struct contact_key, struct use_value, contacts, LIMIT_PROCESSES);
 BPF_TABLE("lru_hash", u32, u64, links, 4096); /* last components of symbolic links that the workload made */
 BPF_ARRAY(generation, u64, 1);
+BPF_ARRAY(seed, u64, 1); /* random, of this recording: what a workload names its files cannot make two of them look like one */
 BPF_RINGBUF_OUTPUT(paths, LIMIT_PATH_PAGES);
 BPF_ARRAY(works, struct work, PROCESSORS); /* one for each: larger than the kernel's own per-processor arrays hold */
 
@@ -103,15 +106,14 @@ static __always_inline struct work *this_work(void)
     return works.lookup(&processor);
 }
 
-struct use_in { struct task_struct *task; struct task_state *s; struct spec *spec; struct work *w; s64 result; };
+struct use_in { struct task_struct *task; struct spec *spec; struct work *w; s64 result; };
 
 /* The call that has just ended, as on_sys_exit left it; false if there is nothing to say of it. */
 static __always_inline bool use_in(struct use_in *in)
 {
     in->task = (void *)bpf_get_current_task_btf();
-    in->s = watched(in->task);
     in->w = this_work();
-    if (!in->s || !in->w)
+    if (!in->w)
         return false;
     int index = in->w->spec;
     in->spec = specs.lookup(&index);
@@ -131,12 +133,13 @@ static __always_inline void go_on(u64 *ctx, struct task_state *s, u32 route, s64
     w->spec = s->abi * NUMBERS + s->number;
     w->length = w->piece = w->at_dentry = w->message = 0;
     w->dentry[0] = w->dentry[1] = w->dentry[2] = w->dentry[3] = 0;
-    w->start[0] = w->start[1] = w->start[2] = w->start[3] = 0;
     w->text_length[0] = w->text_length[1] = w->text_length[2] = 0;
-    struct use_key key = {.program = s->caller, .call = s->abi << 16 | s->number};
-    key.detail = failed(result) ? -result & DETAIL_ERROR : 0;
-    struct use_event fresh = {.key = key};
-    w->e = fresh;
+    w->e.key.hash = 0;
+    w->e.key.program = s->caller;
+    w->e.key.call = s->abi << 16 | s->number;
+    w->e.key.flags = 0;
+    w->e.key.detail = failed(result) ? -result & DETAIL_ERROR : 0;
+    w->e.mode = w->e.facts = w->e.kind = w->e.uid = 0;
     tails.call(ctx, route);
 }
 
@@ -164,6 +167,16 @@ static __always_inline u64 file_of(struct task_struct *task, u32 fd)
     return read64(LOAD64(table, OFFSET_TABLE_FD) + 8 * (u64)fd);
 }
 
+/* The same where it is rare, or made many times over by a loop. The kernel takes milliseconds to check each LOAD of a thread's members
+ * (it looks for types by name, one after the other: btf_find_by_name_kind), so a program has them where speed matters only. */
+static __always_inline u64 file_read(struct task_struct *task, u32 fd)
+{
+    u64 table = read64(read64((u64)task + OFFSET_TASK_FILES) + OFFSET_FILES_TABLE);
+    if (fd >= read32(table + OFFSET_TABLE_MAX))
+        return 0;
+    return read64(read64(table + OFFSET_TABLE_FD) + 8 * (u64)fd);
+}
+
 static __always_inline u32 fsuid_of(struct task_struct *task)
 {
     return LOAD32(LOAD64(task, OFFSET_TASK_CRED), OFFSET_CRED_FSUID);
@@ -178,11 +191,17 @@ static __always_inline void read_mount(struct work *w, u64 mnt)
     w->mount_above = OF64(block, MOUNT_ABOVE);
 }
 
-/* Whether a mount with nothing above it is on no tree of a mount namespace (is_mounted() and is_anon_ns() of fs/mount.h). */
-static __always_inline bool on_no_tree(struct task_struct *task, u64 mnt)
+/* A thread's mount namespace. */
+static __always_inline u64 mounts_of(struct task_struct *task)
+{
+    return read64(read64((u64)task + OFFSET_TASK_NSPROXY) + OFFSET_NSPROXY_MNT_NS);
+}
+
+/* Whether a mount with nothing above it is on no tree of a mount namespace (is_mounted() and is_anon_ns() of fs/mount.h); `own`: the thread's. */
+static __always_inline bool on_no_tree(u64 own, u64 mnt)
 {
     u64 ns = read64(mnt - OFFSET_MOUNT_MNT + OFFSET_MOUNT_NS);
-    if (ns == LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS))
+    if (ns == own)
         return false;
     return !ns || ns >= (u64)-4095 || !read64(ns + OFFSET_MNT_NS_ID);
 }
@@ -191,17 +210,19 @@ static __always_inline bool on_no_tree(struct task_struct *task, u64 mnt)
 static __always_inline void describe(struct task_struct *task, struct work *w)
 {
     int zero = 0;
+    w->start[0] = w->start[1] = w->start[2] = w->start[3] = 0;
+    w->e.path_length[0] = w->e.path_length[1] = w->e.path_length[2] = w->e.path_length[3] = 0;
     w->e.fsuid = fsuid_of(task);
     u32 *level = start_level.lookup(&zero);
     u64 at = level ? *level & 31 : 0;
-    u64 pid = LOAD64(task, OFFSET_TASK_THREAD_PID);
-    u64 group = read64(LOAD64(task, OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_PIDS + 8); /* PIDTYPE_TGID */
+    u64 pid = read64((u64)task + OFFSET_TASK_THREAD_PID);
+    u64 group = read64(read64((u64)task + OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_PIDS + 8); /* PIDTYPE_TGID */
     u64 own = read32(pid + OFFSET_PID_LEVEL) & 31;
     w->e.tid = read32(pid + OFFSET_PID_NUMBERS + 16 * at);
     w->e.tgid = read32(group + OFFSET_PID_NUMBERS + 16 * at);
     w->e.own_tid = read32(pid + OFFSET_PID_NUMBERS + 16 * own);
     w->e.own_tgid = read32(group + OFFSET_PID_NUMBERS + 16 * own);
-    u64 fs = LOAD64(task, OFFSET_TASK_FS);
+    u64 fs = read64((u64)task + OFFSET_TASK_FS);
     u64 dentry = read64(fs + OFFSET_FS_ROOT_DENTRY), mnt = read64(fs + OFFSET_FS_ROOT_MNT);
     w->e.root = dentry ^ mnt;
     u64 *began = start_root.lookup(&zero);
@@ -214,7 +235,7 @@ static __always_inline void describe(struct task_struct *task, struct work *w)
     if (top && *top == dentry)
         w->e.facts |= FACT_SAME_TOP;
     u64 *mounts = start_mounts.lookup(&zero);
-    if (mounts && *mounts != LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS))
+    if (mounts && *mounts != mounts_of(task))
         w->e.facts |= FACT_OTHER_MOUNTS;
 }
 
@@ -224,13 +245,13 @@ static __always_inline u32 whom_of(struct task_struct *task, struct process_key 
     u64 *group = members.lookup(key);
     if (!group)
         return WHOM_OUTSIDE;
-    return *group == LOAD64(task, OFFSET_TASK_SIGNAL) ? WHOM_SELF : WHOM_WORKLOAD;
+    return *group == read64((u64)task + OFFSET_TASK_SIGNAL) ? WHOM_SELF : WHOM_WORKLOAD;
 }
 
 /* A number as the thread itself uses it. */
 static __always_inline u32 whom_of_number(struct task_struct *task, u32 number)
 {
-    u64 pid = LOAD64(task, OFFSET_TASK_THREAD_PID);
+    u64 pid = read64((u64)task + OFFSET_TASK_THREAD_PID);
     struct process_key key = {.nr = number};
     key.ns = read64(pid + OFFSET_PID_NUMBERS + 16 * (u64)(read32(pid + OFFSET_PID_LEVEL) & 31) + 8);
     return whom_of(task, &key);
@@ -284,16 +305,16 @@ int on_descriptor(u64 *ctx)
         fd = 0;
     u64 dentry, mnt, inode;
     if (fd == (u32)-100) { /* AT_FDCWD */
-        u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
+        u64 fs = read64((u64)in.task + OFFSET_TASK_FS);
         dentry = read64(fs + OFFSET_FS_PWD_DENTRY);
         mnt = read64(fs + OFFSET_FS_PWD_MNT);
         inode = read64(dentry + OFFSET_DENTRY_INODE);
     } else {
         u64 file;
         if (only == ONLY_PROTECTED)
-            file = file_at(LOAD64(in.task, OFFSET_TASK_MM), w->a[0], w->name);
+            file = file_at(read64((u64)in.task + OFFSET_TASK_MM), w->a[0], w->name);
         else if (only == ONLY_EXECUTE && !w->text_length[0])
-            file = read64(LOAD64(in.task, OFFSET_TASK_MM) + OFFSET_MM_EXE);
+            file = read64(read64((u64)in.task + OFFSET_TASK_MM) + OFFSET_MM_EXE);
         else
             file = file_of(in.task, fd);
         if (!file) {
@@ -420,7 +441,7 @@ int on_text(u64 *ctx)
             w->text[i][0] = 0;
             w->text_length[i] = 1;
         }
-        u64 path = at == -100 ? fs + OFFSET_FS_PWD_MNT : file_of(in.task, at) + OFFSET_FILE_MNT;
+        u64 path = at == -100 ? fs + OFFSET_FS_PWD_MNT : file_read(in.task, at) + OFFSET_FILE_MNT;
         u64 where[2] = {};
         READ(where, path);
         if (!where[1])
@@ -430,6 +451,13 @@ int on_text(u64 *ctx)
     }
     tails.call(ctx, TAIL_COUNT);
     return 0;
+}
+
+static __always_inline u64 seeded(u64 word)
+{
+    int zero = 0;
+    u64 *value = seed.lookup(&zero);
+    return mix(value ? *value : 0, word);
 }
 
 /* The last component of a text; of a long one its end. */
@@ -447,7 +475,18 @@ static __always_inline u32 last_name(struct work *w, u64 length)
             break;
         name = byte == '/' ? 0 : name << 8 | byte;
     }
-    return mix(HASH_SEED, name) >> 32;
+    return seeded(name) >> 32;
+}
+
+/* The time, by up to a jiffy (10 ms) late: reading the clock takes as long as finding the use. */
+static __always_inline u64 about_now(struct work *w)
+{
+    u64 jiffies = bpf_jiffies64();
+    if (w->jiffies != jiffies) {
+        w->jiffies = jiffies;
+        w->now = bpf_ktime_get_ns();
+    }
+    return w->now;
 }
 
 /* Is this use the first of its sort? No inode number and no address is in a path's hash: a file that is made again and again stays one. */
@@ -458,12 +497,13 @@ int on_count(u64 *ctx)
     struct work *w = this_work();
     if (!w)
         return 0;
-    u64 hash = mix(HASH_SEED, w->e.mode);
+    w->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
+    u64 hash = seeded(w->e.mode);
     if (!(w->e.facts & FACT_DESCRIPTOR)) {
         int zero = 0;
-        u64 fs = LOAD64(task, OFFSET_TASK_FS);
+        u64 fs = read64((u64)task + OFFSET_TASK_FS);
         hash = mix(hash, read64(fs + OFFSET_FS_ROOT_DENTRY) ^ read64(fs + OFFSET_FS_ROOT_MNT));
-        hash = mix(hash, read64(LOAD64(task, OFFSET_TASK_NSPROXY) + OFFSET_NSPROXY_MNT_NS));
+        hash = mix(hash, w->mounts);
         u64 *turn = generation.lookup(&zero);
         hash = mix(hash, turn ? *turn : 0);
         for (int i = 0; i < TEXTS; i++) {
@@ -499,7 +539,7 @@ int on_count(u64 *ctx)
             continue;
         }
         if (top) {
-            if (on_no_tree(task, mnt))
+            if (on_no_tree(w->mounts, mnt))
                 facts = FACT_DETACHED;
         } else {
             char *block = w->block;
@@ -508,9 +548,16 @@ int on_count(u64 *ctx)
             u32 length = OF32(block, DENTRY_LENGTH);
             hash = mix(w->e.key.hash, length);
             if (name == dentry + OFFSET_DENTRY_INLINE) {
-#pragma unroll
-                for (int i = 0; i < 5; i++)
-                    hash = mix_tail(hash, OF64(block, DENTRY_INLINE + 8 * i), (s64)length - 8 * i);
+                hash = mix_tail(hash, OF64(block, DENTRY_INLINE), length);
+                if (length > 8)
+                    hash = mix_tail(hash, OF64(block, DENTRY_INLINE + 8), (s64)length - 8);
+                if (length > 16) {
+                    u64 rest[3] = {};
+                    READ(rest, name + 16);
+                    hash = mix_tail(hash, rest[0], (s64)length - 16);
+                    hash = mix_tail(hash, rest[1], (s64)length - 24);
+                    hash = mix_tail(hash, rest[2], (s64)length - 32);
+                }
             } else {
                 READ(w->name, w->zero);
                 bpf_probe_read_kernel_str(w->name, sizeof(w->name), (void *)name);
@@ -536,15 +583,15 @@ int on_count(u64 *ctx)
         w->e.key.hash = mix(w->e.key.hash, w->at_dentry); /* a long way up: what is left is told by its directory */
     w->piece = 0;
     struct use_key key = w->e.key;
-    u64 now = bpf_ktime_get_ns();
     struct use_value *v = uses.lookup(&key);
     if (v) {
         __sync_fetch_and_add(&v->count, 1);
-        v->last = now;
+        v->last = about_now(w);
         if (!(w->e.facts & FACT_DESCRIPTOR))
             tails.call(ctx, TAIL_NAMES);
         return 0;
     }
+    u64 now = bpf_ktime_get_ns();
     struct use_value fresh = {.count = 1, .first = now, .last = now};
     if (uses.update(&key, &fresh)) {
         add(LOST_FILES, 1);
@@ -603,7 +650,7 @@ int on_walk(u64 *ctx)
     struct work *w = this_work();
     if (!w)
         return 0;
-    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    u64 mounts = mounts_of((void *)bpf_get_current_task_btf());
     for (int turn = 0; turn < WALK_TURNS; turn++) {
         u64 piece = w->piece;
         if (piece >= PIECES) {
@@ -636,7 +683,7 @@ int on_walk(u64 *ctx)
                 read_mount(w, mnt);
                 continue;
             }
-            if (piece == PIECES - 1 && on_no_tree(task, mnt))
+            if (piece == PIECES - 1 && on_no_tree(mounts, mnt))
                 w->e.facts |= FACT_DETACHED << (FACT_PIECE_BITS * (PIECES - 1));
             top = true;
         } else {
@@ -695,7 +742,7 @@ int on_process(u64 *ctx)
     struct work *w = in.w;
     u32 number = in.spec->mode == NONE ? 0 : ARGUMENT(w, in.spec->mode), whom = WHOM_NONE;
     if (in.spec->at[0] != NONE) {
-        u64 file = file_of(in.task, ARGUMENT(w, in.spec->at[0]));
+        u64 file = file_read(in.task, ARGUMENT(w, in.spec->at[0]));
         if (!file)
             return 0;
         u64 pid = read64(file + OFFSET_FILE_PRIVATE);
@@ -705,7 +752,7 @@ int on_process(u64 *ctx)
     } else {
         s32 pid = ARGUMENT(w, in.spec->path[0]);
         if (in.spec->only == ONLY_PTRACE && number == 0) /* PTRACE_TRACEME: by the parent */
-            whom = whom_of_pid(in.task, read64(LOAD64(in.task, OFFSET_TASK_PARENT) + OFFSET_TASK_THREAD_PID));
+            whom = whom_of_pid(in.task, read64(read64((u64)in.task + OFFSET_TASK_PARENT) + OFFSET_TASK_THREAD_PID));
         else if (pid > 0)
             whom = whom_of_number(in.task, pid);
         if (whom != WHOM_OUTSIDE && in.spec->path[1] != NONE) { /* of two, the one that is further away counts */
@@ -804,7 +851,7 @@ int on_socket(u64 *ctx)
                 s64 text = bpf_probe_read_kernel_str(w->name, ADDRESS_MAX, w->text[0]);
                 size = text > 0 ? text : 0;
                 if ((u8)w->text[0][0] != '/') {
-                    u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
+                    u64 fs = read64((u64)in.task + OFFSET_TASK_FS);
                     w->dentry[0] = read64(fs + OFFSET_FS_PWD_DENTRY);
                     w->mnt[0] = read64(fs + OFFSET_FS_PWD_MNT);
                 }

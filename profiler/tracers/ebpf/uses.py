@@ -364,17 +364,17 @@ class Uses:
         seconds = self._reader.seconds
         while self.resolve():
             pass
-        for key, value in self._programs.entries("uses", _KEY.size, _VALUE.size):
+        for key, value in self._programs.table("uses").entries():
             count, first, last = _VALUE.unpack(value)
             for row in self._rows.get(key, ()):
-                row.write(self._reader.index(row.program), count, seconds(first), seconds(last))
+                row.write(self._reader.index(row.program), count, seconds(first), seconds(max(first, last)))
         self._collect_sockets()
         self._collect_contacts()
         self._collect_execs()
 
     def _collect_sockets(self) -> None:
         seconds = self._reader.seconds
-        for key, value in self._programs.entries("sockets", _SOCKET.size, _VALUE.size):
+        for key, value in self._programs.table("sockets").entries():
             program, call, family, kind, protocol, port, error = _SOCKET.unpack(key)
             count, first, last = _VALUE.unpack(value)
             word = _SOCKET_SPECS[self._name(call >> 16, call & 0xFFFF)][0]
@@ -388,7 +388,7 @@ class Uses:
             )  # fmt: skip
 
     def _collect_contacts(self) -> None:
-        for key, value in self._programs.entries("contacts", _CONTACT.size, _VALUE.size):
+        for key, value in self._programs.table("contacts").entries():
             program, call, number, whom, error = _CONTACT.unpack(key)
             word = _PROCESS_SPECS[name := self._name(call >> 16, call & 0xFFFF)][0]
             result = error_name(error) if error else "ok"
