@@ -21,19 +21,15 @@ def _warn(text: str) -> None:
     print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
-def _is_trace(data: bytes) -> bool:
-    return data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-
-
 def _load(paths: tuple[str, ...]) -> tuple[Policy | None, list[Trace]]:
-    """The one policy, or the traces. A trace is a JSON object; anything else has to be a policy."""
+    """The one policy, or the traces."""
     from profiler.policy import store as policy_store
     from profiler.trace import store as trace_store
 
     policy, traces = None, []
     for path in paths:
         data = trace_store.read_limited(path)
-        if _is_trace(data):
+        if trace_store.is_trace(data):
             traces.append(trace_store.loads(data, path))
         else:
             policy = policy_store.loads(data, path)

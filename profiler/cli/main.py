@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": "Write policy.yaml and profiles from traces, or profiles from a policy.yaml.",
     "verify": "Run a command under its policy and name everything that is refused.",
     "diff": "Show which rights one trace, policy or profile has and another has not.",
+    "merge": "Merge traces or policies; bring a new recording into a reviewed policy.",
     "lint": "Find known holes and traps in a policy or profile, each with how to mend it.",
     "score": "Say how much a policy or profile leaves open: figures, published CVEs, one number.",
     "refine": "Read what the kernel refused from a log, and propose what to add to a policy.",

@@ -27,6 +27,10 @@ RULE_BUDGET = 64
 GENERALISE_THRESHOLD = 10
 """Names of a directory, used alike, before one rule stands for them (profiler/policy/passes/generalise.py)."""
 
+RUNS = "runs"
+"""The member of every entry that says in how many of the policy's recordings (Workload.runs) it was seen. None: in all of them, or it is
+not known, as of patterns that stand for several paths."""
+
 
 def capability_order(name: str) -> tuple[int, str]:
     """Sort key: the kernel's order, unknown ones last."""
@@ -74,6 +78,8 @@ class Allowed:
     rules: tuple[Rule, ...] = ()
     stands_for: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    runs: int | None = None
+    """See :data:`RUNS`."""
 
     def permits(self, arguments: Sequence[int]) -> bool:
         """Whether this entry allows a call with these six registers."""
@@ -96,6 +102,8 @@ class Unknown:
     abi: str
     number: int
     because: tuple[str, ...]
+    runs: int | None = None
+    """See :data:`RUNS`."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,8 @@ class Capability:
     use: str
     because: tuple[str, ...]
     inferred: bool = False
+    runs: int | None = None
+    """See :data:`RUNS`."""
 
 
 FILE_USES = ("needed", "missing", "refused")
@@ -138,6 +148,8 @@ class FileRule:
     states: tuple[str, ...] = ("linked",)
     """FILE_STATES of the trace."""
     whose: tuple[str, ...] = ()
+    runs: int | None = None
+    """See :data:`RUNS`."""
 
 
 PATHS_MAX = 20
@@ -150,6 +162,8 @@ class Transition:
     program: str
     by: str | None
     because: tuple[str, ...]
+    runs: int | None = None
+    """See :data:`RUNS`."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +181,8 @@ class SocketRule:
     ports: tuple[tuple[str, tuple[int, ...]], ...] = ()
     addresses: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Operation to addresses."""
+    runs: int | None = None
+    """See :data:`RUNS`."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +192,8 @@ class SignalRule:
     signal: str
     whom: str
     because: tuple[str, ...]
+    runs: int | None = None
+    """See :data:`RUNS`."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +203,8 @@ class InspectionRule:
     operation: str
     whom: str
     because: tuple[str, ...]
+    runs: int | None = None
+    """See :data:`RUNS`."""
 
 
 @dataclass(frozen=True)
@@ -197,11 +217,17 @@ class MountRule:
     filesystem: str | None
     flags: tuple[str, ...]
     because: tuple[str, ...]
+    runs: int | None = None
+    """See :data:`RUNS`."""
+
+
+Entry = Allowed | Unknown | Capability | FileRule | Transition | SocketRule | SignalRule | InspectionRule | MountRule
+"""What may be seen in some of the recordings only."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What the policy was made from. ``incomplete``: the recording lost something."""
+    """What the policy was made from. ``runs`` counts the recordings. ``incomplete``: one of them lost something."""
 
     argv: tuple[str, ...]
     uid: int

@@ -31,7 +31,7 @@ from profiler.policy.model import (
     Workload,
     capability_order,
 )
-from profiler.policy.store_uses import SECTIONS_OF_USES, Items, read_uses, uses_data
+from profiler.policy.store_uses import SECTIONS_OF_USES, Items, because_data, read_uses, uses_data
 from profiler.trace.collection import no_collection
 from profiler.trace.store import read_limited
 
@@ -45,7 +45,7 @@ _HEADER = """\
 """
 
 _COMMENTS = {
-    "workload": "What was recorded.",
+    "workload": "What was recorded. An entry with `runs` was seen in that many of the runs, the others in all.",
     "abis": "ABIs with syscalls of their own: the native one, others only because they were seen.",
     "runtime": "The container runtimes whose own needs are in syscalls.base (measured sets: profiler/kernel/runtimes.yaml).",
     "capabilities": (
@@ -161,7 +161,7 @@ def _rule_data(name: str, abi: str, rule: Rule) -> dict[str, Any]:
 
 
 def _allowed_data(entry: Allowed) -> dict[str, Any]:
-    data: dict[str, Any] = {"because": list(entry.because)}
+    data: dict[str, Any] = because_data(entry)
     if entry.stands_for:
         data["stands_for"] = list(entry.stands_for)
     if entry.failed:
@@ -191,7 +191,7 @@ def dumps(policy: Policy) -> str:
     capabilities: dict[str, Any] = {}
     for use in USES:
         rows = sorted((row for row in policy.capabilities if row.use == use), key=lambda row: capability_order(row.name))
-        capabilities[use] = {row.name: {"because": list(row.because)} | ({"inferred": True} if row.inferred else {}) for row in rows}
+        capabilities[use] = {row.name: because_data(row) | ({"inferred": True} if row.inferred else {}) for row in rows}
     sections = {section: {key(entry.abi, entry.name): _allowed_data(entry) for entry in policy.entries(section)} for section in SECTIONS}
     parts = [
         _HEADER,
@@ -205,7 +205,7 @@ def dumps(policy: Policy) -> str:
         _section("refused", {row.name: {"errno": row.errno, "because": list(row.because)} for row in policy.refused}),
     ]
     if policy.unknown:
-        unknown = {key(row.abi, str(row.number)): {"because": list(row.because)} for row in policy.unknown}
+        unknown = {key(row.abi, str(row.number)): because_data(row) for row in policy.unknown}
         parts.append(_section("unknown", unknown))
     parts += [_section(name, value) for name, value in uses_data(policy).items()]
     return "".join(parts)
@@ -258,6 +258,8 @@ class _Reader:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.total = 0
+        """Recordings behind the policy: no entry can have been seen in more."""
 
     def fail(self, where: str, what: str) -> NoReturn:
         raise InputError(f"{self.name}: {where}: {what}")
@@ -294,6 +296,14 @@ class _Reader:
         if not 0 <= number < 1 << 64:
             self.fail(where, f"{number} is out of range")
         return number
+
+    def runs(self, data: Mapping[str, Any], where: str) -> int | None:
+        if "runs" not in data:
+            return None
+        runs = self.number(data["runs"], f"{where}.runs")
+        if not 0 < runs <= self.total:
+            self.fail(f"{where}.runs", f"must be from 1 to the workload's runs, {self.total}")
+        return runs if runs < self.total else None
 
     def subject(self, key: str, native: str, where: str) -> tuple[str, str]:
         abi, separator, name = key.partition(":")
@@ -363,7 +373,7 @@ class _Reader:
         if number_of(abi, name) is None:
             hint = "known, but not to this ABI" if name in known_names() else "check the spelling"
             self.fail(where, f"{abi} has no syscall {name!r} ({hint})")
-        data = self.keys(value, where, ("because",), ("stands_for", "failed", "arguments"))
+        data = self.keys(value, where, ("because",), ("stands_for", "failed", "arguments", "runs"))
         rules: tuple[Rule, ...] = ()
         if "arguments" in data:
             rows = self.typed(data["arguments"], list, f"{where}.arguments")
@@ -378,6 +388,7 @@ class _Reader:
             rules=rules,
             stands_for=self.texts(data.get("stands_for", []), f"{where}.stands_for"),
             failed=self.texts(data.get("failed", []), f"{where}.failed"),
+            runs=self.runs(data, where),
         )
 
     def policy(self, value: Any) -> Policy:
@@ -388,6 +399,7 @@ class _Reader:
             raise InputError(f"{self.name}: no policy that this profgen can read: {found}, expected {SCHEMA!r}")
         data = self.keys(value, "policy", top, ("unknown", *SECTIONS_OF_USES))
         work = self.keys(data["workload"], "workload", ("argv", "uid", "runs", "tracers", "kernel"), ("incomplete",))
+        self.total = self.number(work["runs"], "workload.runs")
         abis = self.texts(data["abis"], "abis")
         if not abis or len(set(abis)) != len(abis):
             self.fail("abis", "must name at least one ABI, each once")
@@ -408,7 +420,7 @@ class _Reader:
             workload=Workload(
                 argv=self.texts(work["argv"], "workload.argv"),
                 uid=self.number(work["uid"], "workload.uid"),
-                runs=self.number(work["runs"], "workload.runs"),
+                runs=self.total,
                 tracers=self.typed(work["tracers"], str, "workload.tracers"),
                 kernel=self.typed(work["kernel"], str, "workload.kernel"),
                 incomplete=self.typed(work.get("incomplete", False), bool, "workload.incomplete"),
@@ -446,8 +458,8 @@ class _Reader:
             abi, number = self.subject(key, native, where)
             if not number.isdigit():
                 self.fail(where, f"{number!r} is no syscall number")
-            data = self.keys(item, where, ("because",))
-            rows.append(Unknown(abi, int(number), self.texts(data["because"], f"{where}.because")))
+            data = self.keys(item, where, ("because",), ("runs",))
+            rows.append(Unknown(abi, int(number), self.texts(data["because"], f"{where}.because"), self.runs(data, where)))
         return tuple(rows)
 
     def capabilities(self, value: Any) -> tuple[Capability, ...]:
@@ -459,9 +471,9 @@ class _Reader:
                     self.fail(where, f"unknown capability {name!r}")
                 if any(row.name == name for row in rows):
                     self.fail(where, "is listed under another use as well")
-                data = self.keys(item, where, ("because",), ("inferred",))
+                data = self.keys(item, where, ("because",), ("inferred", "runs"))
                 inferred = self.typed(data.get("inferred", False), bool, f"{where}.inferred")
-                rows.append(Capability(name, use, self.texts(data["because"], f"{where}.because"), inferred))
+                rows.append(Capability(name, use, self.texts(data["because"], f"{where}.because"), inferred, self.runs(data, where)))
         return tuple(rows)
 
 

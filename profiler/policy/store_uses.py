@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from profiler.errors import InputError
 from profiler.policy.model import FILE_USES, FileRule, InspectionRule, MountRule, Policy, SignalRule, SocketRule, Transition
@@ -32,8 +32,20 @@ class Items(list[dict[str, Any]]):
     """A list of which each member is written on lines of its own."""
 
 
+class _Entry(Protocol):
+    @property
+    def because(self) -> tuple[str, ...]: ...
+    @property
+    def runs(self) -> int | None: ...
+
+
+def because_data(entry: _Entry) -> dict[str, Any]:
+    """What every entry has: its reasons and, where it is said, in how many of the recordings it was seen."""
+    return {"because": list(entry.because)} | ({} if entry.runs is None else {"runs": entry.runs})
+
+
 def _file_data(rule: FileRule) -> dict[str, Any]:
-    data: dict[str, Any] = {"access": list(rule.access), "because": list(rule.because)}
+    data: dict[str, Any] = {"access": list(rule.access)} | because_data(rule)
     if rule.kinds != _KINDS:
         data["kinds"] = list(rule.kinds)
     if rule.owner:
@@ -57,7 +69,7 @@ def _file_data(rule: FileRule) -> dict[str, Any]:
 
 def _transition_data(row: Transition) -> dict[str, Any]:
     by = {START: True} if row.by is None else {"by": row.by}
-    return {"program": row.program, **by, "because": list(row.because)}
+    return {"program": row.program, **by} | because_data(row)
 
 
 def _socket_data(row: SocketRule) -> dict[str, Any]:
@@ -66,7 +78,7 @@ def _socket_data(row: SocketRule) -> dict[str, Any]:
         data["ports"] = {word: list(ports) for word, ports in row.ports}
     if row.addresses:
         data["addresses"] = {word: list(addresses) for word, addresses in row.addresses}
-    return data | {"because": list(row.because)}
+    return data | because_data(row)
 
 
 def _mount_data(row: MountRule) -> dict[str, Any]:
@@ -74,7 +86,7 @@ def _mount_data(row: MountRule) -> dict[str, Any]:
     data: dict[str, Any] = {name: value for name, value in members.items() if value is not None}
     if row.flags:
         data["flags"] = list(row.flags)
-    return data | {"because": list(row.because)}
+    return data | because_data(row)
 
 
 def uses_data(policy: Policy) -> dict[str, Any]:
@@ -88,8 +100,8 @@ def uses_data(policy: Policy) -> dict[str, Any]:
         lists: dict[str, list[dict[str, Any]]] = {
             "executions": [_transition_data(row) for row in policy.transitions],
             "network": [_socket_data(row) for row in policy.sockets],
-            "signals": [{"signal": row.signal, "whom": row.whom, "because": list(row.because)} for row in policy.signals],
-            "inspections": [{"operation": row.operation, "whom": row.whom, "because": list(row.because)} for row in policy.inspections],
+            "signals": [{"signal": row.signal, "whom": row.whom} | because_data(row) for row in policy.signals],
+            "inspections": [{"operation": row.operation, "whom": row.whom} | because_data(row) for row in policy.inspections],
             "mounts": [_mount_data(row) for row in policy.mounts],
         }
         data |= {name: Items(rows) for name, rows in lists.items() if rows}
@@ -152,7 +164,7 @@ class _Uses:
 
     def file(self, use: str, pattern: str, value: Any) -> FileRule:
         where = f"files.{use}.{printable(pattern)[:200]}"
-        optional = ("kinds", "owner", "states", "whose", "existing", "programs", "opens", "seen", "paths")
+        optional = ("kinds", "owner", "states", "whose", "existing", "programs", "opens", "seen", "paths", "runs")
         data = self.reader.keys(value, where, ("access", "because"), optional)
         states = self.words(data["states"], f"{where}.states", FILE_STATES) if "states" in data else _STATES
         self.pattern(pattern, where, absolute="detached" not in states)
@@ -176,6 +188,7 @@ class _Uses:
             existing=self.patterns(data.get("existing", []), f"{where}.existing", absolute=False),
             states=states,
             whose=self.words(data["whose"], f"{where}.whose", WHOM) if "whose" in data else (),
+            runs=self.reader.runs(data, where),
         )
 
     def files(self, value: Any) -> tuple[FileRule, ...]:
@@ -191,17 +204,17 @@ class _Uses:
         return tuple(rules)
 
     def transition(self, value: Any, where: str) -> Transition:
-        data = self.reader.keys(value, where, ("program", "because"), ("by", START))
+        data = self.reader.keys(value, where, ("program", "because"), ("by", START, "runs"))
         if ("by" in data) == (START in data):
             self.reader.fail(where, "needs `by`, a program, or `start: true`")
         if START in data and data[START] is not True:
             self.reader.fail(f"{where}.{START}", "can only be true")
         program = self.pattern(self.reader.typed(data["program"], str, f"{where}.program"), f"{where}.program", absolute=False)
         by = self.pattern(self.reader.typed(data["by"], str, f"{where}.by"), f"{where}.by", absolute=False) if "by" in data else None
-        return Transition(program, by, self.because(data, where))
+        return Transition(program, by, self.because(data, where), self.reader.runs(data, where))
 
     def socket(self, value: Any, where: str) -> SocketRule:
-        data = self.reader.keys(value, where, ("family", "type", "protocol", "operations", "because"), ("ports", "addresses"))
+        data = self.reader.keys(value, where, ("family", "type", "protocol", "operations", "because"), ("ports", "addresses", "runs"))
         protocol = self.reader.typed(data["protocol"], int, f"{where}.protocol")
         if not -(1 << 31) <= protocol < 1 << 32:
             self.reader.fail(f"{where}.protocol", "is out of range")
@@ -222,20 +235,23 @@ class _Uses:
             because=self.because(data, where),
             ports=tuple((word, ports[word]) for word in SOCKET_OPERATIONS if word in ports),
             addresses=tuple((word, addresses[word]) for word in SOCKET_OPERATIONS if word in addresses),
+            runs=self.reader.runs(data, where),
         )
 
     def signal(self, value: Any, where: str) -> SignalRule:
-        data = self.reader.keys(value, where, ("signal", "whom", "because"))
+        data = self.reader.keys(value, where, ("signal", "whom", "because"), ("runs",))
         signal = self.like(data["signal"], f"{where}.signal", _SIGNAL)
-        return SignalRule(signal, self.word(data["whom"], f"{where}.whom", SIGNAL_WHOM), self.because(data, where))
+        whom = self.word(data["whom"], f"{where}.whom", SIGNAL_WHOM)
+        return SignalRule(signal, whom, self.because(data, where), self.reader.runs(data, where))
 
     def inspection(self, value: Any, where: str) -> InspectionRule:
-        data = self.reader.keys(value, where, ("operation", "whom", "because"))
+        data = self.reader.keys(value, where, ("operation", "whom", "because"), ("runs",))
         operation = self.word(data["operation"], f"{where}.operation", INSPECTIONS)
-        return InspectionRule(operation, self.word(data["whom"], f"{where}.whom", WHOM), self.because(data, where))
+        whom = self.word(data["whom"], f"{where}.whom", WHOM)
+        return InspectionRule(operation, whom, self.because(data, where), self.reader.runs(data, where))
 
     def mount(self, value: Any, where: str) -> MountRule:
-        data = self.reader.keys(value, where, ("operation", "because"), ("source", "target", "filesystem", "flags"))
+        data = self.reader.keys(value, where, ("operation", "because"), ("source", "target", "filesystem", "flags", "runs"))
 
         def text(name: str) -> str | None:
             if name not in data:
@@ -245,7 +261,13 @@ class _Uses:
         flags = tuple(self.like(flag, f"{where}.flags", _WORD) for flag in self.reader.typed(data.get("flags", []), list, f"{where}.flags"))
         operation = self.like(data["operation"], f"{where}.operation", _WORD)
         return MountRule(
-            operation, text("source"), text("target"), text("filesystem"), tuple(sorted(set(flags))), self.because(data, where)
+            operation,
+            text("source"),
+            text("target"),
+            text("filesystem"),
+            tuple(sorted(set(flags))),
+            self.because(data, where),
+            self.reader.runs(data, where),
         )
 
 

@@ -18,7 +18,18 @@ from profiler.errors import InputError
 from profiler.kernel.abi import ABIS, native_abi
 from profiler.kernel.arguments import INT, NAMESPACE_FLAGS, render, spec_for
 from profiler.policy.derive import derive
-from profiler.policy.model import FileRule, InspectionRule, MountRule, Options, Policy, Rule, SignalRule, SocketRule, Transition
+from profiler.policy.model import (
+    Entry,
+    FileRule,
+    InspectionRule,
+    MountRule,
+    Options,
+    Policy,
+    Rule,
+    SignalRule,
+    SocketRule,
+    Transition,
+)
 from profiler.policy.passes.capabilities import COVERED
 from profiler.policy.passes.files import files as literal_files
 from profiler.policy.passes.processes import NAMESPACE_CALLS
@@ -278,13 +289,13 @@ def of_policy(policy: Policy, source: str, kind: str = "policy") -> Rights:
         key = (entry.abi, entry.name)
         allowed = Allowance(tuple(alternative_of(entry.name, entry.abi, rule) for rule in entry.rules)) if entry.rules else ANYTHING
         parts.setdefault(key, []).append(allowed)
-        because.setdefault(key, []).extend(entry.because)
+        because.setdefault(key, []).extend((*entry.because, *seen_in(entry, policy)))
     reasons: dict[tuple[str, ...], Reason] = {
         ("syscall", *key): Reason(tuple(dict.fromkeys(lines)), programs_in(lines)) for key, lines in because.items()
     }
     for row in policy.capabilities:
         if row.use == "needed":
-            reasons["capability", row.name] = Reason(row.because, _by(row.because))
+            reasons["capability", row.name] = Reason((*row.because, *seen_in(row, policy)), _by(row.because))
     notes = []
     if policy.workload.incomplete:
         notes.append(f"{source}: the recording behind it is incomplete")
@@ -321,6 +332,11 @@ def _by(because: Iterable[str]) -> tuple[str, ...]:
             names = re.sub(r"(?: and [0-9]+ more)?(?:, refused)?\Z", "", names)
             found += names.split(", ")
     return tuple(dict.fromkeys(found))
+
+
+def seen_in(entry: Entry, policy: Policy) -> tuple[str, ...]:
+    """``seen in 1 of 3 runs``, when it was not all of them."""
+    return () if entry.runs is None else (f"seen in {entry.runs} of {policy.workload.runs} runs",)
 
 
 NEEDED = Options(runtime="none", equivalents=False)

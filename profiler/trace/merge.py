@@ -1,4 +1,4 @@
-"""Merging traces: a union with counts added.
+"""Merging traces: a union with counts added, or what all of them have.
 
 On the sets (which syscalls, values, capabilities, programs, files and so on) it is commutative, associative and idempotent; counts and
 ``runs`` add up, and ``meta`` is that of the earliest recording with losses added.
@@ -51,23 +51,23 @@ def merge(traces: Sequence[Trace]) -> Trace:
     programs, renumber = _merge_programs(traces)
     syscalls: dict[tuple[str, int], list[tuple[Syscall, list[int]]]] = {}
     capabilities: dict[tuple[object, ...], list[tuple[Capability, list[int]]]] = {}
-    execs: Counter[tuple[int, int | None]] = Counter()
+    execs: dict[tuple[int, int | None], tuple[int, int]] = {}
     for trace, indexes in zip(traces, renumber, strict=True):
         for row in trace.syscalls:
             syscalls.setdefault((row.abi, row.number), []).append((row, indexes))
         for check in trace.capabilities:
-            key = (check.capability, check.namespace, check.verdict, check.audited, check.decisive, check.inferred)
-            capabilities.setdefault(key, []).append((check, indexes))
+            capabilities.setdefault(_check_key(check), []).append((check, indexes))
         for item in trace.execs:
-            execs[indexes[item.program], None if item.by is None else indexes[item.by]] += item.count
+            pair = (indexes[item.program], None if item.by is None else indexes[item.by])
+            count, runs = execs.get(pair, (0, 0))
+            execs[pair] = (count + item.count, runs + item.runs)
     return Trace(
         meta=_merge_meta([trace.meta for trace in traces]),
         programs=programs,
         syscalls=tuple(_merge_syscall(syscalls[key]) for key in sorted(syscalls)),
         capabilities=tuple(_merge_capability(rows) for _, rows in sorted(capabilities.items(), key=lambda item: str(item[0]))),
         execs=tuple(
-            Exec(program, by, count)
-            for (program, by), count in sorted(execs.items(), key=lambda item: (item[0][0], -1 if item[0][1] is None else item[0][1]))
+            Exec(program, by, count, runs) for (program, by), (count, runs) in sorted(execs.items(), key=lambda item: row_order(item[0]))
         ),
         files=_merge_uses([trace.files for trace in traces], renumber),
         sockets=_merge_uses([trace.sockets for trace in traces], renumber),
@@ -75,6 +75,67 @@ def merge(traces: Sequence[Trace]) -> Trace:
         inspections=_merge_uses([trace.inspections for trace in traces], renumber),
         mounts=_merge_uses([trace.mounts for trace in traces], renumber),
     )
+
+
+@no_collection()
+def intersect(traces: Sequence[Trace]) -> Trace:
+    """What every one of the traces has: rows with a key that all of them have, counts added, and of argument values those in all of them.
+
+    Programs stay, whoever ran them. Raises InputError as :func:`merge` does.
+    """
+    merged = merge(traces)
+    if len(traces) == 1:
+        return merged
+    _, renumber = _merge_programs(traces)
+    arguments: dict[tuple[str, int], list[tuple[Arguments | None, list[int]]]] = {}
+    for trace, indexes in zip(traces, renumber, strict=True):
+        for row in trace.syscalls:
+            arguments.setdefault((row.abi, row.number), []).append((row.arguments, indexes))
+    syscalls = []
+    for row in merged.syscalls:
+        every = arguments[row.abi, row.number]
+        if len(every) == len(traces) and (common := _common_arguments(row, every)) is not None:
+            syscalls.append(common)
+
+    def shared(name: str, key: Callable[[Any], object]) -> tuple[Any, ...]:
+        seen = Counter(where for trace in traces for where in {key(row) for row in getattr(trace, name)})
+        return tuple(row for row in getattr(merged, name) if seen[key(row)] == len(traces))
+
+    def same(row: Any) -> object:
+        return row.key
+
+    both = [{(_path(trace, row.program), _path(trace, row.by)) for row in trace.execs} for trace in traces]
+    return dataclasses.replace(
+        merged,
+        syscalls=tuple(syscalls),
+        capabilities=shared("capabilities", _check_key),
+        execs=tuple(row for row in merged.execs if all((_path(merged, row.program), _path(merged, row.by)) in pairs for pairs in both)),
+        files=shared("files", same),
+        sockets=shared("sockets", same),
+        signals=shared("signals", same),
+        inspections=shared("inspections", same),
+        mounts=shared("mounts", same),
+    )
+
+
+def _path(trace: Trace, program: int | None) -> tuple[str, str] | None:
+    return None if program is None else (trace.programs[program].path, trace.programs[program].interpreter or "")
+
+
+def _check_key(check: Capability) -> tuple[object, ...]:
+    return (check.capability, check.namespace, check.verdict, check.audited, check.decisive, check.inferred)
+
+
+def _common_arguments(merged: Syscall, every: Sequence[tuple[Arguments | None, list[int]]]) -> Syscall | None:
+    """The row with the values that are in all; too many to list, or not recorded, stand for any. None when no value is in all."""
+    bounded = [(row, indexes) for row, indexes in every if row is not None and not row.overflow]
+    if not bounded or len({row.fields for row, _ in bounded}) > 1:
+        return merged
+    common = set.intersection(*(set(row.values) for row, _ in bounded))
+    if not common and any(row.values for row, _ in bounded):
+        return None
+    kept = [(Arguments(row.fields, {value: row.values[value] for value in common}), indexes) for row, indexes in bounded]
+    return dataclasses.replace(merged, arguments=_merge_arguments(list(kept)))
 
 
 def _merge_programs(traces: Sequence[Trace]) -> tuple[tuple[Program, ...], list[list[int]]]:

@@ -122,6 +122,7 @@ class Exec:
     program: int
     by: int | None
     count: int
+    runs: int = 1
 
 
 FileKey = tuple[str, str, str, str, str | None, str | None]

@@ -99,6 +99,11 @@ def read_trace(path: str | Path) -> Trace:
     return loads(read_limited(path), str(path))
 
 
+def is_trace(data: bytes) -> bool:
+    """Whether bytes are meant for a trace: a JSON object. Anything else has to be a policy."""
+    return data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+
+
 def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES) -> bytes:
     """The bytes of a file given by the user. Raises InputError when it cannot be read or is larger than ``limit`` bytes."""
     try:
@@ -254,7 +259,7 @@ class _Reader:
         if len({(row.abi, row.number) for row in syscalls}) != len(syscalls):
             self.fail("syscalls", "name one (ABI, number) twice")
         capabilities = tuple(self.capability(row, where) for row, where in self.rows(document, "capabilities"))
-        execs = tuple(self.exec(row, where) for row, where in self.rows(document, "execs"))
+        execs = tuple(self.exec(row, where, meta.runs) for row, where in self.rows(document, "execs"))
         return Trace(
             meta,
             programs,
@@ -399,12 +404,14 @@ class _Reader:
             runs=self.count(data, "runs", where),
         )
 
-    def exec(self, data: object, where: str) -> Exec:
+    def exec(self, data: object, where: str, runs: int) -> Exec:
+        """``runs``: of the trace, for an older one, whose rows do not say."""
         by = self.get(data, "by", (int, type(None)), where)
         return Exec(
             program=self.index(self.get(data, "program", int, where), where),
             by=None if by is None else self.index(by, where),
             count=self.count(data, "count", where),
+            runs=self.count(data, "runs", where) if isinstance(data, dict) and "runs" in data else runs,
         )
 
     def uses(self, document: object, key: str, read: Callable[[object, str], AnyUse]) -> tuple[AnyUse, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from profiler.policy.model import Capability, Options, Policy
-from profiler.policy.passes.observed import count
+from profiler.policy.passes.observed import count, seen_in
 from profiler.quoting import printable
 from profiler.trace.model import Capability as Check
 from profiler.trace.model import Trace
@@ -53,7 +53,8 @@ def capabilities(policy: Policy, trace: Trace, options: Options) -> Policy:
         use = next(word for word in order if word in found[name])
         checks = found[name][use]
         reasons = tuple(dict.fromkeys(_because(check, trace) for check in checks))
-        rows.append(Capability(name, use, reasons, inferred=all(check.inferred for check in checks)))
+        inferred = all(check.inferred for check in checks)
+        rows.append(Capability(name, use, reasons, inferred, seen_in(trace, (check.runs for check in checks))))
     search = found.get(SEARCH, {}).get("needed", [])
     if OVERRIDE in found and "needed" in found[OVERRIDE] and all(map(_covered, search)):
         rows = [replace(row, use="checked", because=(*row.because, COVERED)) if row.name == SEARCH and search else row for row in rows]

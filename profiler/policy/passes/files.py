@@ -150,12 +150,11 @@ def _ordered(words: Iterable[str], order: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(words), key=lambda word: (known.get(word, len(order)), word)))
 
 
-def _who(rows: Sequence[Touched], runs: int) -> str:
+def _who(rows: Sequence[Touched]) -> str:
     names = sorted({name for row in rows for name in row.names})
     text = ", ".join(names[:PROGRAMS_NAMED]) + (f" and {len(names) - PROGRAMS_NAMED} more" if len(names) > PROGRAMS_NAMED else "")
     uses = sum(row.uses for row in rows)
-    seen = f", {rows[0].runs} of {runs} runs" if len(rows) == 1 and runs > 1 else ""
-    return f"{text or 'unknown program'}; {count(uses)} use{'' if uses == 1 else 's'}{seen}"
+    return f"{text or 'unknown program'}; {count(uses)} use{'' if uses == 1 else 's'}"
 
 
 def _failures(rows: Iterable[Touched], granted: Iterable[str] = ()) -> str:
@@ -166,8 +165,8 @@ def _failures(rows: Iterable[Touched], granted: Iterable[str] = ()) -> str:
     return ", ".join(f"{access} ({', '.join(sorted(by_access[access]))})" for access in _ordered(by_access, FILE_ACCESSES))
 
 
-def _because(use: str, rows: Sequence[Touched], access: Sequence[str], runs: int) -> list[str]:
-    who = _who(rows, runs)
+def _because(use: str, rows: Sequence[Touched], access: Sequence[str]) -> list[str]:
+    who = _who(rows)
     if use == "missing":
         return [f"looked for and not there ({who})"]
     if use == "refused":
@@ -180,7 +179,7 @@ def rules(
     paths: Mapping[str, Touched], patterns: Mapping[str, str], runs: int, reasons: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[FileRule, ...]:
     """One rule for each pattern, sorted by use and pattern; ``patterns`` holds that of each path. Where a pattern fits paths with
-    different uses, the first of FILE_USES decides and only its paths count."""
+    different uses, the first of FILE_USES decides and only its paths count. ``runs``: of the trace."""
     groups: dict[str, list[Touched]] = {}
     for path, row in paths.items():
         groups.setdefault(patterns[path], []).append(row)
@@ -202,7 +201,7 @@ def rules(
                 use=use,
                 access=access,
                 kinds=_ordered(kinds - {"unknown"} or {"unknown"}, FILE_KINDS),
-                because=(*_because(use, rows, access, runs), *(reasons or {}).get(pattern, ())),
+                because=(*_because(use, rows, access), *(reasons or {}).get(pattern, ())),
                 owner=use == "needed" and all(row.own for row in rows),
                 seen=len(rows),
                 paths=() if concrete else tuple(literal(row.path) for row in rows[:PATHS_MAX]),
@@ -211,6 +210,7 @@ def rules(
                 existing=tuple(sorted({pattern_of(path, "deleted") for row in rows for path in row.existing})),
                 states=_ordered({state for row in rows for state in row.states}, FILE_STATES),
                 whose=_ordered({word for row in rows for word in row.whose}, WHOM),
+                runs=rows[0].runs if len(rows) == 1 and rows[0].runs < runs else None,
             )
         )
     return tuple(sorted(made, key=lambda rule: (FILE_USES.index(rule.use), rule.pattern)))

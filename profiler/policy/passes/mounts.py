@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from profiler.policy.model import MountRule, Options, Policy
+from profiler.policy.passes.observed import seen_in
 from profiler.policy.passes.places import pattern_for
 from profiler.policy.passes.processes import who
 from profiler.policy.patterns import literal
@@ -18,7 +19,7 @@ def mounts(policy: Policy, trace: Trace, options: Options) -> Policy:
     """One rule for each change that succeeded; targets and sources are patterns."""
     if not trace.has_files:
         return policy
-    found: dict[tuple[str, str | None, str | None, str | None, tuple[str, ...]], tuple[set[int], int]] = {}
+    found: dict[tuple[str, str | None, str | None, str | None, tuple[str, ...]], tuple[set[int], int, int]] = {}
     for row in trace.mounts:
         if not row.results.get("ok"):
             continue
@@ -29,9 +30,12 @@ def mounts(policy: Policy, trace: Trace, options: Options) -> Policy:
             source = pattern_for(policy, row.source, _TARGET_WORDS) if row.source.startswith("/") else literal(row.source)
         filesystem = None if row.filesystem is None else literal(row.filesystem)
         key = (row.operation, source, target, filesystem, tuple(sorted(set(row.flags))))
-        programs, uses = found.get(key, (set(), 0))
-        found[key] = (programs | row.programs, uses + row.results["ok"])
-    rules = [MountRule(*key, because=(f"observed ({who(trace, *item)})",)) for key, item in found.items()]
+        programs, uses, runs = found.get(key, (set(), 0, 0))
+        found[key] = (programs | row.programs, uses + row.results["ok"], max(runs, row.runs))
+    rules = [
+        MountRule(*key, because=(f"observed ({who(trace, programs, uses)})",), runs=seen_in(trace, [runs]))
+        for key, (programs, uses, runs) in found.items()
+    ]
 
     def order(rule: MountRule) -> tuple[object, ...]:
         return (

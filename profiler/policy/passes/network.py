@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from profiler.policy.model import Options, Policy, SocketRule
+from profiler.policy.passes.observed import seen_in
 from profiler.policy.passes.places import pattern_for
 from profiler.policy.passes.processes import who
 from profiler.policy.patterns import literal
@@ -31,6 +32,7 @@ class _Sort:
     operations: set[str] = field(default_factory=set)
     programs: set[int] = field(default_factory=set)
     uses: int = 0
+    runs: int = 0
     ports: dict[str, set[int]] = field(default_factory=dict)
     addresses: dict[str, set[str]] = field(default_factory=dict)
 
@@ -52,6 +54,7 @@ def network(policy: Policy, trace: Trace, options: Options) -> Policy:
         item.operations.add(row.operation)
         item.programs |= row.programs
         item.uses += sum(row.results.values())
+        item.runs = max(item.runs, row.runs)
         if row.port is not None and not (row.operation in _PEERS and row.port in EPHEMERAL):
             item.ports.setdefault(row.operation, set()).add(row.port)
         if row.address is not None:
@@ -64,6 +67,7 @@ def network(policy: Policy, trace: Trace, options: Options) -> Policy:
             protocol=protocol,
             operations=tuple(_in_order(item.operations)),
             because=(f"observed ({who(trace, item.programs, item.uses)})",),
+            runs=seen_in(trace, [item.runs]),
             ports=tuple((word, tuple(sorted(item.ports[word]))) for word in _in_order(item.ports)),
             addresses=tuple((word, tuple(sorted(item.addresses[word]))) for word in _in_order(item.addresses)),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from profiler.errors import InputError
@@ -37,8 +37,13 @@ def programs_text(programs: Sequence[Program], calls: Mapping[int, int]) -> str:
 def reason(row: Syscall, trace: Trace) -> str:
     """The reason that names a row's evidence."""
     text = programs_text(trace.programs, row.programs) or f"{count(row.calls)} calls"
-    runs = f", {row.runs} of {trace.meta.runs} runs" if trace.meta.runs > 1 else ""
-    return f"observed ({text}{runs})"
+    return f"observed ({text})"
+
+
+def seen_in(trace: Trace, runs: Iterable[int]) -> int | None:
+    """The ``runs`` of an entry made of rows that say these: the most of them, or None when that is all recordings."""
+    most = max(runs, default=0)
+    return most if 0 < most < trace.meta.runs else None
 
 
 def name_for(row: Syscall) -> str | None:
@@ -65,7 +70,7 @@ def observed(policy: Policy, trace: Trace, options: Options) -> Policy:
         name = name_for(row)
         because = (reason(row, trace),)
         if name is None:
-            unknown.append(Unknown(row.abi, row.number, because))
+            unknown.append(Unknown(row.abi, row.number, because, seen_in(trace, [row.runs])))
         else:
-            entries.append(Allowed("observed", row.abi, name, because))
+            entries.append(Allowed("observed", row.abi, name, because, runs=seen_in(trace, [row.runs])))
     return replace(policy, syscalls=policy.syscalls + tuple(entries), unknown=policy.unknown + tuple(unknown))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from profiler.kernel.abi import ABIS
 from profiler.policy.model import InspectionRule, Options, Policy, SignalRule, Transition
-from profiler.policy.passes.observed import PROGRAMS_NAMED, count, name_for, reason
+from profiler.policy.passes.observed import PROGRAMS_NAMED, count, name_for, reason, seen_in
 from profiler.policy.passes.places import pattern_for
 from profiler.quoting import printable
 from profiler.trace.model import WHOM, File, Syscall, Trace
@@ -43,27 +43,31 @@ def _order(whom: str) -> int:
 
 def transitions(policy: Policy, trace: Trace) -> tuple[Transition, ...]:
     """Who executes whom; the same pair of patterns once."""
-    found: dict[tuple[str, str | None], int] = {}
+    found: dict[tuple[str, str | None], tuple[int, int]] = {}
     for row in trace.execs:
         if not 0 <= row.program < len(trace.programs) or (row.by is not None and not 0 <= row.by < len(trace.programs)):
             continue
         by = None if row.by is None else pattern_for(policy, trace.programs[row.by].path, {"execute"})
         key = (pattern_for(policy, trace.programs[row.program].path, {"execute"}), by)
-        found[key] = found.get(key, 0) + row.count
+        times, runs = found.get(key, (0, 0))
+        found[key] = (times + row.count, max(runs, row.runs))
     made = []
-    for (program, by), times in found.items():
-        made.append(Transition(program, by, (f"executed {count(times)} time{'' if times == 1 else 's'}",)))
+    for (program, by), (times, runs) in found.items():
+        because = (f"executed {count(times)} time{'' if times == 1 else 's'}",)
+        made.append(Transition(program, by, because, seen_in(trace, [runs])))
     return tuple(sorted(made, key=lambda row: (row.program, row.by is not None, row.by or "")))
 
 
 def signals(trace: Trace) -> tuple[SignalRule, ...]:
     """Signals that were delivered."""
     found: dict[tuple[str, str], tuple[set[int], int]] = {}
+    runs: dict[tuple[str, str], int] = {}
     for row in trace.signals:
         if row.results.get("ok"):
             programs, uses = found.get((row.signal, row.whom), (set(), 0))
             found[row.signal, row.whom] = (programs | row.programs, uses + row.results["ok"])
-    rows = [SignalRule(signal, whom, (f"observed ({who(trace, *item)})",)) for (signal, whom), item in found.items()]
+            runs[row.signal, row.whom] = row.runs
+    rows = [SignalRule(*key, (f"observed ({who(trace, *item)})",), seen_in(trace, [runs[key]])) for key, item in found.items()]
     return tuple(sorted(rows, key=lambda row: (_order(row.whom), row.whom, row.signal)))
 
 
@@ -83,14 +87,17 @@ def proc_operation(row: File) -> str | None:
 def inspections(trace: Trace) -> tuple[InspectionRule, ...]:
     """Other processes traced or read, by ptrace(2) and its like or through /proc."""
     found: dict[tuple[str, str], list[tuple[frozenset[int], int, str]]] = {}
+    runs: dict[tuple[str, str], list[int]] = {}
     for row in trace.inspections:
         if row.results.get("ok"):
             found.setdefault((row.operation, row.whom), []).append((row.programs, row.results["ok"], ""))
+            runs.setdefault((row.operation, row.whom), []).append(row.runs)
     for file in trace.files:
         operation = proc_operation(file)
         if operation and file.whose:
             name = "/proc/PID/" + file.path.rpartition("/")[2] if not file.path.rpartition("/")[2].isdigit() else "/proc/PID/fd"
             found.setdefault((operation, file.whose), []).append((file.programs, file.results["ok"], name))
+            runs.setdefault((operation, file.whose), []).append(file.runs)
     made = []
     for (operation, whom), rows in found.items():
         direct = [row for row in rows if not row[2]]
@@ -100,7 +107,7 @@ def inspections(trace: Trace) -> tuple[InspectionRule, ...]:
             names = sorted({printable(row[2]) for row in files})
             text = ", ".join(names[:PROGRAMS_NAMED]) + (f" and {len(names) - PROGRAMS_NAMED} more" if len(names) > PROGRAMS_NAMED else "")
             because.append(f"{text}: what the kernel gives to those who may trace ({_sum(trace, files)})")
-        made.append(InspectionRule(operation, whom, tuple(because)))
+        made.append(InspectionRule(operation, whom, tuple(because), seen_in(trace, runs[operation, whom])))
     return tuple(sorted(made, key=lambda row: (row.operation, _order(row.whom), row.whom)))
 
 

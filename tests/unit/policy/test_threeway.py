@@ -1,0 +1,259 @@
+"""A reviewed policy and a new recording: what people wrote stays, comments and all, and what is new comes in."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from unit.policy.making import call, check, touching, uses
+from unit.policy.test_merge import allowed, policies
+
+from profiler.errors import InputError
+from profiler.policy import comments
+from profiler.policy.derive import derive
+from profiler.policy.model import Options, Policy
+from profiler.policy.store import dumps, loads
+from profiler.policy.threeway import three_way
+
+RELAXED = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+def generated(*extra: Any, files: str = "read", sockets: Any = ((2, 1, 6),), calls: int = 10, **members: Any) -> Policy:
+    """What is made of a recording."""
+    rows = [call("read", calls=calls), call("openat", calls=calls), call("ptrace", [(0,)]), call("socket", sockets), *extra]
+    recording = touching(*uses("/etc/app.conf", files), *uses("/srv/page", "read"), syscalls=rows)
+    recording = replace(recording, capabilities=(check("CAP_CHOWN"), check("CAP_KILL")))
+    return replace(derive(recording, Options(runtime="none", equivalents=False)), **members)
+
+
+def edited(policy: Policy, *changes: tuple[str, str]) -> tuple[str, Policy]:
+    text = dumps(policy)
+    for old, new in changes:
+        assert text.count(old) == 1, (old, text.count(old))
+        text = text.replace(old, new)
+    return text, loads(text.encode(), "edited")
+
+
+def entry(text: str, start: str) -> str:
+    """The lines of an entry, which start so."""
+    lines = text.splitlines(keepends=True)
+    at = next(index for index, line in enumerate(lines) if line.startswith(start))
+    indent = len(start) - len(start.lstrip())
+    end = next(index for index in range(at + 1, len(lines)) if len(lines[index]) - len(lines[index].lstrip()) <= indent)
+    return "".join(lines[at:end])
+
+
+@RELAXED
+@given(policies(), policies())
+def test_what_one_side_did_not_change(base: Policy, new: Policy) -> None:
+    """The other side is taken as it is."""
+    if not new.has_files:
+        new = replace(new, has_files=base.has_files)
+    if not base.has_files:
+        base = replace(base, has_files=new.has_files)
+    for ours, theirs in ((base, new), (new, base)):
+        merged = three_way(base, ours, theirs)
+        assert merged.conflicts == ()
+        assert allowed(merged.policy) == allowed(new)
+    assert allowed(three_way(base, new, new).policy) == allowed(new)
+
+
+def test_a_new_release() -> None:
+    """The everyday use: base was generated, reviewed and edited; the next recording saw more, and the same with other counts."""
+    base = generated()
+    text = dumps(base)
+    changes = (
+        (entry(text, "    ptrace:"), ""),  # taken out
+        ("  observed:\n", "  observed:\n    getpid:\n      because: [user]\n"),
+        (
+            '    read:\n      because: ["observed (app: 10 calls)"]\n',
+            '    read:\n      because: ["observed (app: 10 calls)", "asked the team"]\n',
+        ),
+        ("    CAP_CHOWN:\n", "    # only until the next release\n    CAP_CHOWN:\n"),
+        (entry(text, "    CAP_KILL:"), ""),
+        ("type: SOCK_STREAM, protocol: IPPROTO_IP}\n", "type: SOCK_STREAM, protocol: IPPROTO_IP}  # TCP only\n"),
+        ("    /etc/app.conf:\n      access: [read]\n", "    /etc/app.conf:\n      access: [read, lock]\n"),
+    )
+    ours_text, ours = edited(base, *changes)
+    theirs = generated(call("bind"), files="read write", sockets=[(2, 1, 6), (10, 1, 6)], calls=7000)
+    result = three_way(base, ours, theirs)
+    assert result.conflicts == ()
+    names = {row.name: row for row in result.policy.syscalls}
+    assert set(names) == {"getpid", "read", "openat", "socket", "bind"}
+    assert names["read"].because == ("observed (app: 7 000 calls)", "asked the team")
+    assert names["getpid"].because == ("user",)
+    assert len(names["socket"].rules) == 4
+    assert [row.name for row in result.policy.capabilities] == ["CAP_CHOWN"]
+    assert {row.pattern: row.access for row in result.policy.files}["/etc/app.conf"] == ("read", "write", "lock")
+    merged = comments.carried(result.policy, comments.found(ours_text, ours))
+    assert "    # only until the next release\n    CAP_CHOWN:\n" in merged
+    assert "protocol: IPPROTO_IP}  # TCP only\n" in merged
+    assert loads(merged.encode(), "merged") == loads(dumps(result.policy).encode(), "plain")
+
+
+def conflicts(base: Policy, ours: Policy, theirs: Policy) -> list[str]:
+    return [f"{row.where}: {row.what}" for row in three_way(base, ours, theirs).conflicts]
+
+
+def test_what_was_taken_out_stays_out_and_is_named_when_it_grew() -> None:
+    base = generated()
+    ours = replace(base, syscalls=tuple(row for row in base.syscalls if row.name != "socket"))
+    theirs = generated(sockets=[(2, 1, 6), (16, 3, 0)])
+    assert conflicts(base, ours, generated(calls=3)) == []
+    assert conflicts(base, ours, theirs) == [
+        "syscalls.observed.socket: you took it out, and the new one allows it otherwise than before; it stays out"
+    ]
+    assert "socket" not in {row.name for row in three_way(base, ours, theirs).policy.syscalls}
+
+
+def test_a_narrowed_filter_stays_narrow() -> None:
+    """Rules are merged one by one: what was taken out stays out, what is new comes in."""
+    base = generated(sockets=[(2, 1, 6), (16, 3, 0)])
+    ours = replace(base, syscalls=tuple(replace(row, rules=row.rules[:2]) if row.name == "socket" else row for row in base.syscalls))
+    theirs = generated(sockets=[(2, 1, 6), (16, 3, 0), (1, 1, 0)])
+    result = three_way(base, ours, theirs)
+    assert result.conflicts == ()
+    (row,) = (row for row in result.policy.syscalls if row.name == "socket")
+    assert not row.permits([16, 3, 0, 0, 0, 0])
+    assert row.permits([2, 1, 6, 0, 0, 0])
+    assert row.permits([1, 1, 0, 0, 0, 0])
+
+
+def test_two_ways_at_once() -> None:
+    base = generated()
+
+    def socket_rules(policy: Policy, rules: Any) -> Policy:
+        return replace(policy, syscalls=tuple(replace(row, rules=rules) if row.name == "socket" else row for row in policy.syscalls))
+
+    theirs = generated(sockets=[(2, 1, 6), (16, 3, 0)])
+    opened = socket_rules(base, ())
+    assert conflicts(base, opened, theirs) == [
+        "syscalls.observed.socket.rules: 2 entries became anything in yours and 3 entries in the new one; yours is kept"
+    ]
+    merged = three_way(base, opened, theirs).policy
+    assert all(not row.rules for row in merged.syscalls if row.name == "socket")
+    assert conflicts(base, replace(base, runtime="runc"), replace(base, runtime="docker")) == [
+        "runtime: none became runc in yours and docker in the new one; yours is kept"
+    ]
+    changed = replace(base, files=tuple(replace(row, access=("read", "lock")) for row in base.files))
+    gone = replace(base, files=())
+    assert [text.partition(":")[0] for text in conflicts(base, changed, gone)] == ["files.needed./etc/app.conf", "files.needed./srv/page"]
+    assert three_way(base, changed, gone).policy.files == changed.files
+    refused = replace(base, syscalls=(), refused=(*base.refused, *generated(call("bind")).refused))
+    assert conflicts(base, refused, base) == []
+
+
+def test_a_pattern_of_the_reviewers_stands_for_new_paths() -> None:
+    base = generated()
+    _, ours = edited(base, ("    /srv/page:\n", '    "/srv/{name}":\n'))
+    recording = touching(
+        *uses("/etc/app.conf", "read"), *uses("/srv/page", "read"), *uses("/srv/other", "read"), *uses("/srv/log", "write")
+    )
+    theirs = replace(derive(recording, Options(runtime="none")), syscalls=base.syscalls, capabilities=base.capabilities)
+    result = three_way(base, ours, theirs)
+    assert [row.pattern for row in result.policy.files] == ["/etc/app.conf", "/srv/log", "/srv/{name}"]
+
+
+def test_a_recording_without_files_takes_none_away() -> None:
+    base = generated()
+    theirs = replace(generated(call("bind")), has_files=False, files=(), transitions=())
+    result = three_way(base, base, theirs)
+    assert [row.where for row in result.conflicts] == ["files"]
+    assert allowed(result.policy)["files"] == allowed(base)["files"]
+
+
+def test_features() -> None:
+    base, with_ring = generated(), generated(io_uring=("io_uring_setup observed (app: 1 call)",))
+    assert three_way(base, base, with_ring).policy.io_uring == with_ring.io_uring
+    assert three_way(with_ring, base, with_ring).policy.io_uring == ()
+    assert three_way(base, with_ring, base).policy.io_uring == with_ring.io_uring
+    assert three_way(with_ring, with_ring, base).policy.io_uring == ()
+
+
+def test_runs_of_what_only_ours_has() -> None:
+    """A count of other recordings means nothing beside the new ones."""
+    base = generated()
+    ours = replace(
+        base, workload=replace(base.workload, runs=3), syscalls=tuple(replace(row, runs=2) for row in generated(call("bind")).syscalls)
+    )
+    merged = three_way(base, ours, base).policy
+    assert merged.workload.runs == 1
+    assert loads(dumps(merged).encode(), "x") == merged
+
+
+def test_two_machines() -> None:
+    other = replace(generated(), abis=("aarch64",), syscalls=())
+    with pytest.raises(InputError, match="aarch64, x86_64"):
+        three_way(generated(), generated(), other)
+
+
+# Comments.
+
+
+def test_where_comments_stand() -> None:
+    policy = generated()
+    text, _ = edited(
+        policy,
+        ("    read:\n", "    # above\n    read:   # beside\n"),
+        ("schema: ", "# at the top\nschema: "),
+        ('      because: ["checked 1 time in bind by app"]\n  checked', '      because: ["checked 1 time # not a comment"]\n  checked'),
+    )
+    text += "# at the end\n"
+    found = comments.found(text, loads(text.encode(), "x"))
+    assert [(row.text, row.place, row.beside) for row in found] == [
+        ("# at the top", ("schema",), False),
+        ("# above", ("syscalls", "observed", "read"), False),
+        ("# beside", ("syscalls", "observed", "read"), True),
+        ("# at the end", None, False),
+    ]
+    assert comments.found(dumps(policy), policy) == ()
+
+
+def test_a_comment_whose_place_is_gone_stays_near() -> None:
+    text, ours = edited(generated(), ("    ptrace:\n", "    # why this\n    ptrace:  # and that\n"))
+    fewer = replace(ours, syscalls=tuple(row for row in ours.syscalls if row.name != "ptrace"))
+    assert "    # why this\n    # and that\n    read:\n" in comments.carried(fewer, comments.found(text, ours))
+
+
+def test_members_of_lists_are_known_by_what_they_say() -> None:
+    base = generated(sockets=[(2, 1, 6), (16, 3, 0)])
+    text, ours = edited(base, ("        - {domain: AF_NETLINK", "        # routes\n        - {domain: AF_NETLINK"))
+    wider = generated(sockets=[(1, 1, 0), (2, 1, 6), (10, 1, 6), (16, 3, 0)])
+    assert "        # routes\n        - {domain: AF_NETLINK" in comments.carried(wider, comments.found(text, ours))
+
+
+def test_comments_of_both_sides() -> None:
+    base = generated()
+    (one, mine), (two, other), (old, was) = (
+        edited(base, ("    read:\n", f"    # {word}\n    read:\n"), *more)
+        for word, more in (("mine", ()), ("theirs", ()), ("old", (("    openat:\n", "    # gone\n    openat:\n"),)))
+    )
+    found = comments.merged(comments.found(old, was), comments.found(one, mine), comments.found(two, other))
+    assert [row.text for row in found] == ["# mine", "# theirs"]
+    assert [row.text for row in comments.merged(comments.found(one, mine), comments.found(one, mine), ())] == []
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 1 << 32), number=st.integers(0, 12))
+def test_comments_anywhere(seed: int, number: int) -> None:
+    """None is lost, whatever line it stands on or behind, and the policy stays what it is."""
+    choose = random.Random(seed)
+    base = generated()
+    lines = dumps(base).splitlines()
+    for count in range(number):
+        at = choose.randrange(len(lines) + 1)
+        if choose.random() < 0.5 and at < len(lines) and lines[at] and not lines[at].startswith("#"):
+            lines[at] += f" # note {count}"
+        else:
+            lines.insert(at, f"{' ' * choose.randrange(8)}# note {count}")
+    text = "\n".join(lines) + "\n"
+    mine = loads(text.encode(), "x")
+    result = comments.carried(generated(call("bind"), calls=5), comments.found(text, mine))
+    for count in range(number):
+        assert result.count(f"# note {count}\n") + result.count(f"# note {count} ") == 1
+    again = loads(result.encode(), "again")
+    assert allowed(again) == allowed(generated(call("bind"), calls=5))
