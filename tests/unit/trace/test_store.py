@@ -136,7 +136,7 @@ def test_schema_describes_every_member() -> None:
             return
         if node.get("type") == "object" and "properties" in node:
             assert node["additionalProperties"] is False, where
-            # Traces from before files were watched have no such sections; from before containers were, no such members. Executions had no runs.
+            # Older traces lack the sections of files, the members of containers, and the runs of executions.
             later = {"$": set(USES), "$.$defs.meta": {"container", "watched"}, "$.$defs.exec": {"runs"}}
             assert set(node["required"]) == set(node["properties"]) - later.get(where, set()), where
             for name, member in node["properties"].items():
