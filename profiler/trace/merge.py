@@ -51,7 +51,7 @@ def merge(traces: Sequence[Trace]) -> Trace:
     programs, renumber = _merge_programs(traces)
     syscalls: dict[tuple[str, int], list[tuple[Syscall, list[int]]]] = {}
     capabilities: dict[tuple[object, ...], list[tuple[Capability, list[int]]]] = {}
-    execs: dict[tuple[int, int | None], tuple[int, int]] = {}
+    execs: dict[tuple[int, int | None], tuple[int, int, int]] = {}
     for trace, indexes in zip(traces, renumber, strict=True):
         for row in trace.syscalls:
             syscalls.setdefault((row.abi, row.number), []).append((row, indexes))
@@ -59,15 +59,15 @@ def merge(traces: Sequence[Trace]) -> Trace:
             capabilities.setdefault(_check_key(check), []).append((check, indexes))
         for item in trace.execs:
             pair = (indexes[item.program], None if item.by is None else indexes[item.by])
-            count, runs = execs.get(pair, (0, 0))
-            execs[pair] = (count + item.count, runs + item.runs)
+            count, runs, entered = execs.get(pair, (0, 0, 0))
+            execs[pair] = (count + item.count, runs + item.runs, entered + item.entered)
     return Trace(
         meta=_merge_meta([trace.meta for trace in traces]),
         programs=programs,
         syscalls=tuple(_merge_syscall(syscalls[key]) for key in sorted(syscalls)),
         capabilities=tuple(_merge_capability(rows) for _, rows in sorted(capabilities.items(), key=lambda item: str(item[0]))),
         execs=tuple(
-            Exec(program, by, count, runs) for (program, by), (count, runs) in sorted(execs.items(), key=lambda item: row_order(item[0]))
+            Exec(program, by, *figures) for (program, by), figures in sorted(execs.items(), key=lambda item: row_order(item[0]))
         ),
         files=_merge_uses([trace.files for trace in traces], renumber),
         sockets=_merge_uses([trace.sockets for trace in traces], renumber),

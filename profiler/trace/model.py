@@ -117,12 +117,16 @@ class Capability:
 
 @dataclass(frozen=True)
 class Exec:
-    """``program`` was executed ``count`` times by ``by`` (None: by the tracer, as the workload's start)."""
+    """``program`` was executed ``count`` times by ``by`` (None: as the workload's start, by the tracer or a container's runtime).
+
+    ``entered``: how many of those without ``by`` came from outside into a workload that ran already (``docker exec``, a health check).
+    """
 
     program: int
     by: int | None
     count: int
     runs: int = 1
+    entered: int = 0
 
 
 FileKey = tuple[str, str, str, str, str | None, str | None]

@@ -412,6 +412,7 @@ class _Reader:
             by=None if by is None else self.index(by, where),
             count=self.count(data, "count", where),
             runs=self.count(data, "runs", where) if isinstance(data, dict) and "runs" in data else runs,
+            entered=self.count(data, "entered", where) if isinstance(data, dict) and "entered" in data else 0,
         )
 
     def uses(self, document: object, key: str, read: Callable[[object, str], AnyUse]) -> tuple[AnyUse, ...]:

@@ -104,6 +104,7 @@ class Recording:
         self._program_index: dict[tuple[str, str | None], int] = {}
         self._executions: Counter[int] = Counter()
         self._execs: Counter[tuple[int, int | None]] = Counter()
+        self._entered: Counter[tuple[int, int | None]] = Counter()
         self._values: dict[tuple[str, str], dict[tuple[int, ...], set[int]] | None] = {}
         self._checks: dict[CapabilityKey, _Check] = {}
         self._files: dict[FileKey, _Use] = {}
@@ -134,10 +135,12 @@ class Recording:
             self.foreign.add(index)
         return index
 
-    def executed(self, program: int, by: int | None, count: int = 1) -> None:
-        """``program`` was executed by ``by``."""
+    def executed(self, program: int, by: int | None, count: int = 1, *, entered: bool = False) -> None:
+        """``program`` was executed by ``by``. ``entered``: it came from outside into a workload that ran already."""
         self._executions[program] += count
         self._execs[program, by] += count
+        if entered:
+            self._entered[program, by] += count
 
     def value(self, abi: str, name: str, value: tuple[int, ...], program: int) -> None:
         """An argument tuple (as masked by the syscall's ArgumentSpec) was seen."""
@@ -331,7 +334,10 @@ class Recording:
             capabilities=tuple(self._capabilities(new)),
             execs=tuple(
                 sorted(
-                    (Exec(new[program], None if by is None else new[by], count) for (program, by), count in self._execs.items()),
+                    (
+                        Exec(new[program], None if by is None else new[by], count, entered=self._entered[program, by])
+                        for (program, by), count in self._execs.items()
+                    ),
                     key=lambda row: (row.program, -1 if row.by is None else row.by),
                 )
             ),

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-MAP_CREATE, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, PROG_LOAD, OBJ_GET_INFO_BY_FD, RAW_TRACEPOINT_OPEN, BTF_LOAD = 0, 1, 2, 5, 15, 17, 18
-MAP_LOOKUP_BATCH = 24
+MAP_CREATE, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, PROG_LOAD, OBJ_GET_INFO_BY_FD, RAW_TRACEPOINT_OPEN, BTF_LOAD = 0, 1, 2, 3, 5, 15, 17, 18
+MAP_LOOKUP_BATCH, LINK_CREATE, ITER_CREATE = 24, 28, 33
 PROG_TYPE_KPROBE, PROG_TYPE_TRACING, PROG_TYPE_LSM = 2, 26, 29
-ATTACH_TRACE_RAW_TP, ATTACH_LSM_MAC = 23, 27
+ATTACH_TRACE_RAW_TP, ATTACH_LSM_MAC, ATTACH_TRACE_ITER = 23, 27, 28
 MAP_TYPE_ARRAY, MAP_TYPE_PERCPU_ARRAY, MAP_TYPE_TASK_STORAGE = 2, 6, 29
 _NUMBER = {"x86_64": 321, "aarch64": 280}
 
@@ -123,6 +123,11 @@ class Map:
     def __setitem__(self, key: Any, value: Any) -> None:
         """Raises OSError."""
         bpf_buffer(MAP_UPDATE_ELEM, self._element(key, value))
+
+    def __delitem__(self, key: Any) -> None:
+        """Of an entry that is not there, too."""
+        packed = struct.pack("=IIQ", self.fd, 0, ctypes.addressof(key))
+        bpf_buffer(MAP_DELETE_ELEM, ctypes.create_string_buffer(packed, 128), errno.ENOENT)
 
     def __len__(self) -> int:
         """Places of an array; entries of a hash."""

@@ -49,6 +49,7 @@ DEFAULT_LIMITS: Mapping[str, int] = {
     "sockets": 4096,
     "processes": 4096,
     "paths": 1024,
+    "sessions": 1,
 }
 """Sizes of the kernel's stores, in entries; ``events`` and ``paths`` in pages of 4 KiB, a power of two."""
 
@@ -95,6 +96,23 @@ _OFFSETS = {
     "FS_ROOT_MNT": ("fs_struct", "root", "mnt"),
     "FS_PWD_DENTRY": ("fs_struct", "pwd", "dentry"),
     "FS_PWD_MNT": ("fs_struct", "pwd", "mnt"),
+}
+
+_WATCH_OFFSETS = {
+    "TASK_SIGNAL": ("task_struct", "signal"),
+    "TASK_CGROUPS": ("task_struct", "cgroups"),
+    "SIGNAL_PIDS": ("signal_struct", "pids"),
+    "SIGNAL_THREADS": ("signal_struct", "nr_threads"),
+    "MM_EXE": ("mm_struct", "exe_file"),
+    "CSS_SET_DEFAULT": ("css_set", "dfl_cgrp"),
+    "CSS_PARENT": ("cgroup_subsys_state", "parent"),
+    "CGROUP_SELF": ("cgroup", "self"),
+    "CGROUP_KN": ("cgroup", "kn"),
+    "CGROUP_ROOT": ("cgroup", "root"),
+    "HIERARCHY_ID": ("cgroup_root", "hierarchy_id"),
+    "KERNFS_ID": ("kernfs_node", "id"),
+    "KERNFS_NAME": ("kernfs_node", "name"),
+    "MNT_NS_INUM": ("mnt_namespace", "ns", "inum"),
 }
 
 _USES_OFFSETS = {
@@ -175,10 +193,12 @@ def import_bcc() -> ModuleType:
     return module
 
 
-def definitions(types: KernelTypes, limits: Mapping[str, int], *, uses: bool = True) -> dict[str, int]:
-    """Every #define that recorder.bpf.c leaves open, and with ``uses`` those of uses.bpf.c."""
+def definitions(types: KernelTypes, limits: Mapping[str, int], *, uses: bool = True, watch: bool = False) -> dict[str, int]:
+    """Every #define that recorder.bpf.c leaves open, and with ``uses`` and ``watch`` those of uses.bpf.c and watch.bpf.c."""
     native = native_abi()
-    values = {f"OFFSET_{name}": types.offset(*path) for name, path in _OFFSETS.items()}
+    offsets = _OFFSETS | (_WATCH_OFFSETS if watch else {})
+    values = {f"OFFSET_{name}": types.offset(*path) for name, path in offsets.items()}
+    values["OFFSET_CALL_NUMBER"] = types.offset("pt_regs", "orig_ax" if native == "x86_64" else "syscallno")
     if native == "x86_64":
         values["OFFSET_COMPAT_STATUS"] = types.offset("task_struct", "thread_info", "status")
         values["COMPAT_BIT"] = 2  # TS_COMPAT, arch/x86/include/asm/thread_info.h
@@ -253,8 +273,8 @@ def _register_macros(native: str) -> list[str]:
 class Programs:
     """The compiled recorder with its maps; programs are loaded and attached one by one. Closing undoes all."""
 
-    def __init__(self, limits: Mapping[str, int], *, uses: bool = False) -> None:
-        """Raises TracerError."""
+    def __init__(self, limits: Mapping[str, int], *, uses: bool = False, watch: bool = False, denials: bool = False) -> None:
+        """``uses``, ``watch``: with uses.bpf.c, watch.bpf.c. ``denials``: calls that filters refuse are noted. Raises TracerError."""
         bcc = import_bcc()
         self.types = KernelTypes()
         self._closed = False
@@ -269,12 +289,17 @@ class Programs:
         self._symbols = threading.Thread(target=self._ksym, args=(0,), daemon=True)
         self._symbols.start()
         try:
-            flags = [f"-D{name}={value}" for name, value in definitions(self.types, limits, uses=uses).items()]
+            flags = [f"-D{name}={value}" for name, value in definitions(self.types, limits, uses=uses, watch=watch).items()]
             flags += [*_register_macros(native_abi()), "-Wno-everything", "-Werror=implicit-function-declaration"]
             source = (HERE / "recorder.bpf.c").read_text()
             if uses:
                 flags.append("-DWITH_USES")
                 source += (HERE / "uses.bpf.c").read_text()
+            if watch:
+                flags.append("-DWITH_WATCH")
+                source += (HERE / "watch.bpf.c").read_text()
+            if denials:
+                flags.append("-DWITH_DENIALS")
             self.compiled = compiled(bcc, source, flags)
             for shape in self.compiled.maps:
                 self._maps[shape.name] = Map(shape)
@@ -295,9 +320,10 @@ class Programs:
         """File descriptor of a map."""
         return self._maps[name].fd
 
-    def numbers(self, name: str) -> frozenset[int]:
-        """The first word of each key."""
-        return frozenset(struct.unpack_from("=I", key)[0] for key, _ in self._maps[name].entries())
+    def members(self, session: int) -> frozenset[int]:
+        """The numbers of all threads that a session ever had, in their pid namespaces (struct process_key)."""
+        keys = (struct.unpack_from("=II", key) for key, _ in self._maps["members"].entries())
+        return frozenset(number for number, of in keys if of == session)
 
     def code(self, function: str) -> bytes:
         """A program's instructions, as they are loaded."""
@@ -361,6 +387,29 @@ class Programs:
             raise TracerError(f"this kernel has no LSM hook {hook} for BPF")
         self._open(function, bpf.PROG_TYPE_LSM, bpf.ATTACH_LSM_MAC, target, hook)
 
+    def attach_iterator(self, function: str, what: str) -> None:
+        """Load ``function`` for an iterator (``task``), to be run with :meth:`iterate`. Raises TracerError."""
+        target = self.types.find(f"bpf_iter_{what}", KIND_FUNC)
+        if target is None:
+            raise TracerError(f"this kernel has no BPF iterator over {what}s")
+        program = self._load(function, bpf.PROG_TYPE_TRACING, bpf.ATTACH_TRACE_ITER, target, what)
+        try:
+            # union bpf_attr, link_create: prog_fd, target_fd, attach_type, flags
+            link = bpf.bpf(bpf.LINK_CREATE, struct.pack("=IIII", program, 0, bpf.ATTACH_TRACE_ITER, 0))
+        except OSError as error:
+            os.close(program)
+            raise TracerError(f"the kernel refuses an iterator over {what}s ({os.strerror(error.errno or 0).lower()})") from error
+        self._fds[function] = [program, link]
+
+    def iterate(self, function: str) -> None:
+        """Run an attached iterator once over everything."""
+        reader = bpf.bpf(bpf.ITER_CREATE, struct.pack("=II", self._fds[function][1], 0))
+        try:
+            while os.read(reader, 4096):
+                pass
+        finally:
+            os.close(reader)
+
     def attach_kprobe(self, entry: str, back: str, symbol: str) -> None:
         """Attach a kprobe and a kretprobe. Raises TracerError."""
         lib = sys.modules["bcc.libbcc"].lib
@@ -385,6 +434,16 @@ class Programs:
         """Detach a program that ``attach_tracepoint`` or ``attach_lsm`` attached; loading it again is quick."""
         for fd in self._fds.pop(function, []):
             os.close(fd)
+
+    def detach_all(self) -> None:
+        """Detach everything; the maps stay."""
+        for function in list(self._fds):
+            self.detach(function)
+        lib = sys.modules["bcc.libbcc"].lib
+        for probe, event in self._kprobes:
+            lib.bpf_close_perf_event_fd(probe)
+            lib.bpf_detach_kprobe(event)
+        self._kprobes.clear()
 
     def missed(self, function: str) -> int:
         """Runs of an attached program that the kernel skipped because it was already running on that processor."""
@@ -454,17 +513,12 @@ class Programs:
         if self._closed:
             return
         self._closed = True
-        for function in list(self._fds):
-            self.detach(function)
+        self.detach_all()
         for program in self._loaded.values():
             os.close(program)
-        lib = sys.modules["bcc.libbcc"].lib
-        for probe, event in self._kprobes:
-            lib.bpf_close_perf_event_fd(probe)
-            lib.bpf_detach_kprobe(event)
         self._symbols.join()
         if self._rings is not None:
-            lib.bpf_free_ringbuf(self._rings)
+            sys.modules["bcc.libbcc"].lib.bpf_free_ringbuf(self._rings)
         for each in self._maps.values():
             os.close(each.fd)
         self.types.close()

@@ -1,11 +1,12 @@
-"""Reading the maps of recorder.bpf.c: counts while it runs, everything at the end, into a Recording."""
+"""Reading the maps of recorder.bpf.c: counts while it runs, everything at the end or at any time, into a Recording."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import posixpath
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,12 +27,17 @@ STATS = (
 )  # fmt: skip
 """Losses, in the order of ``enum stat`` in recorder.bpf.c; the facts for user space follow."""
 
-STAT_LIVE, STAT_LAST_NEW, STAT_PROGRAMS = range(len(STATS), len(STATS) + 3)
+STAT_LIVE, STAT_LAST_NEW = len(STATS), len(STATS) + 1
+NEXT_PROGRAM, NEXT_SESSION, LOST_SESSIONS, MARKED = range(4)
+"""Indexes of ``counters``."""
 ABI_ORDER = {native: (native, *others) for native, others in SUB_ABIS.items()}
 """For each native ABI, the ABIs in the order of ``enum abi``."""
-NUMBERS = 512
+ABIS, NUMBERS = 3, 512
+"""As in recorder.bpf.c."""
 STARTING, SHARED = 0, 1
-"""Program numbers with a meaning: before the first exec, and for programs that found no room of their own."""
+"""Program numbers of the first session: before its first exec, and for programs that found no room of their own."""
+BY_ENTERED = 0xFFFFFFFF
+"""In place of who executed: whoever brought the process into a workload that ran already (``docker exec``)."""
 
 _ACCESS_CALLS = frozenset({"access", "faccessat", "faccessat2"})
 _VALUES_MAX_IN_KERNEL = 4096
@@ -68,7 +74,7 @@ class _Event(ctypes.Structure):
         ("loader_known", ctypes.c_uint32),
         ("loader_length", ctypes.c_uint32),
         ("loader_uid", ctypes.c_uint32),
-        ("pad", ctypes.c_uint32),
+        ("session", ctypes.c_uint32),
         ("argv0", ctypes.c_char * 256),
         ("name", ctypes.c_char * 4096),
         ("exe", ctypes.c_byte * 4352),
@@ -100,27 +106,70 @@ class Executed:
     """The loader's path and whether it is the user's own; an empty path for a static program; None where the kernel does not tell."""
 
 
-class Reader:
-    """Of one recording. Events bring the programs' paths; the rest is read from the maps."""
+def session_of(data: int) -> int:
+    """The session of a struct event at an address."""
+    return int(_Event.from_address(data).session)
 
-    def __init__(self, programs: Programs, recording: Recording) -> None:
+
+class Maps:
+    """The hash maps that a collection needs, each read once, by the number of the program that a row belongs to."""
+
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
+        self._rows: dict[str, dict[int, list[tuple[Any, Any]]]] = {}
+        self._entries: dict[str, dict[int, list[tuple[bytes, bytes]]]] = {}
+
+    def entries(self, name: str, numbers: Iterable[int], at: int = 0) -> Iterator[tuple[bytes, bytes]]:
+        """The same as bytes; ``at``: where in the key the program's number is."""
+        found = self._entries.get(name)
+        if found is None:
+            found = self._entries[name] = {}
+            for entry in self._programs.table(name).entries():
+                found.setdefault(int.from_bytes(entry[0][at : at + 4], sys.byteorder), []).append(entry)
+        return (entry for number in numbers for entry in found.get(number, ()))
+
+    def rows(self, name: str, numbers: Iterable[int]) -> Iterator[tuple[Any, Any]]:
+        """The rows of a map (key, value) of these programs."""
+        found = self._rows.get(name)
+        if found is None:
+            found = self._rows[name] = {}
+            for key, value in self._programs.table(name).items():
+                found.setdefault(key.program, []).append((key, value))
+        return (row for number in numbers for row in found.get(number, ()))
+
+
+class Reader:
+    """Of one session. Events bring the programs' paths; the rest is read from the maps.
+
+    ``recording`` is what is known while it runs: programs, losses, figures. ``shared``: the number of the programs without room.
+    """
+
+    def __init__(self, programs: Programs, recording: Recording, session: int = 0, shared: int = SHARED) -> None:
         self.programs = programs
         self.recording = recording
+        self.session = session
+        self.shared = shared
         self.abis = ABI_ORDER[native_abi()]
         self.executed: dict[int, Executed] = {}
         self.on_executed: Callable[[int, Executed], None] | None = None
         self.calls: dict[tuple[int, str, int], int] = {}
         self.last_seen: dict[tuple[int, str, int], float] = {}
         self.last_counts: dict[int, bytes] = {}
-        self.first = SHARED
+        self.first = shared
+        self.root: str | None = None
+        """How profgen reaches the root that the session began with, if not as its own."""
         self.named = symbols_readable()
         self.chains: dict[int, tuple[str, ...]] = {}
+        self._looked_at = 0
+        self._numbers: set[int] = {STARTING, SHARED} if session == 0 else {shared}
 
-    def on_event(self, _context: Any, data: int, _size: int) -> None:
-        """A program was executed for the first time (struct event)."""
+    def on_event(self, data: int) -> None:
+        """A program was executed for the first time, or joined (struct event)."""
         event = _Event.from_address(data)
         root = path_of(bytes(event.root)[: event.root_length]) if event.root_length else "/"
         exe, name, argv0 = UNKNOWN_PROGRAM, os.fsdecode(event.name), os.fsdecode(event.argv0)
+        if not name:
+            argv0 = _first_argument(event.tgid)
         if event.exe_length:
             exe = path_of(bytes(event.exe)[: event.exe_length])
             exe = exe[1:] if event.pseudo else exe
@@ -128,7 +177,7 @@ class Reader:
         top = "/"
         reach = root
         if event.other_mounts:
-            reach = f"/proc/{event.tgid}/root"
+            reach = self.root if self.root is not None and not event.foreign else f"/proc/{event.tgid}/root"
             top = reach if root == "/" else None  # type: ignore[assignment]
         state = "detached" if event.pseudo else "deleted" if event.deleted else "linked"
         executed = Executed(
@@ -142,7 +191,8 @@ class Reader:
             loader = path_of(bytes(event.loader)[: event.loader_length]) if event.loader_length else ""
             executed = replace(executed, loader=(loader, event.loader_uid == event.fsuid))
         self.executed[event.program] = executed
-        self.recording.program(*self._identity(event.program), local=not event.foreign)
+        self._numbers.add(event.program)
+        self.recording.program(*self._identity(event.program), local=not event.foreign and not event.other_mounts)
         if self.on_executed is not None:
             self.on_executed(event.program, executed)
 
@@ -150,19 +200,35 @@ class Reader:
         known = self.executed.get(program)
         return (UNKNOWN_PROGRAM, None, None) if known is None else (known.path, known.interpreter, known.argv0)
 
-    def index(self, program: int) -> int:
-        """The recording's index of a kernel program number; the start belongs to the first program executed."""
+    def index(self, program: int, recording: Recording) -> int:
+        """A recording's index of a kernel program number; the start belongs to the first program executed."""
         if program == STARTING:
             program = self.first
-        return self.recording.program(*self._identity(program))
+        return recording.program(*self._identity(program), local=recording is self.recording or self._is_local(program))
+
+    def _is_local(self, program: int) -> bool:
+        index = self.recording.program(*self._identity(program))
+        return index not in self.recording.foreign
+
+    def numbers(self) -> list[int]:
+        """The program numbers of the session so far, those too whose event was lost."""
+        if self.session == 0:
+            return sorted(self._numbers | set(range(self._program_count())))
+        table = self.programs.table("programs")
+        count = self._program_count()
+        for number in range(self._looked_at, count):
+            if number not in self._numbers and table[ctypes.c_int(number)].session == self.session:
+                self._numbers.add(number)
+        self._looked_at = count
+        return sorted(self._numbers)
 
     def read_calls(self) -> None:
         """Counts so far, and when each was last seen to grow: the kernel keeps no time at each call, that would cost too much."""
         now = round(self.recording.elapsed(), 3)
         counts = self.programs.table("counts")
-        for program in range(self._program_count()):
-            per_cpu = counts[ctypes.c_int(program)]
-            content = bytes(per_cpu)
+        numbers = self.numbers()
+        for program in numbers:
+            content = bytes(counts[ctypes.c_int(program)])
             if content == self.last_counts.get(program):
                 continue
             self.last_counts[program] = content
@@ -170,71 +236,75 @@ class Reader:
                 if total and self.calls.get((program, self.abis[0], number)) != total:
                     self.calls[program, self.abis[0], number] = total
                     self.last_seen[program, self.abis[0], number] = now
-        for key, value in self.programs.table("others").items():
+        for key, value in Maps(self.programs).rows("others", numbers):
             place = (key.program, self.abis[key.abi], int(key.number))
             if self.calls.get(place) != value.calls:
                 self.calls[place] = value.calls
                 self.last_seen[place] = now
 
-    def execs(self) -> list[tuple[int, int, int]]:
+    def execs(self, maps: Maps) -> list[tuple[int, int, int]]:
         """(who, executed whom, how often), by kernel program numbers."""
-        return [(key.by, key.program, value.value) for key, value in self.programs.table("execs").items()]
+        return [(key.by, key.program, value.value) for key, value in maps.rows("execs", self.numbers())]
 
     def _program_count(self) -> int:
-        seen: int = self.programs.table("stats")[ctypes.c_int(STAT_PROGRAMS)].value
-        return min(seen, len(self.programs.table("programs")))
+        given: int = self.programs.table("counters")[ctypes.c_int(NEXT_PROGRAM)].value
+        return min(given, len(self.programs.table("programs")))
 
-    def collect(self) -> None:
-        """Read every map into the recording."""
-        recording, programs = self.recording, self.programs
+    def stats(self) -> Any:
+        """The session's counters, an array by the indexes above."""
+        return self.programs.table("sessions")[ctypes.c_int(self.session)].stats
+
+    def collect(self, recording: Recording, maps: Maps | None = None) -> None:
+        """Read every map into a recording: ``self.recording``, or one that stands for what was seen so far."""
+        maps = maps or Maps(self.programs)
         last_new = recording.last_new
-        stats = programs.table("stats")
-        self.first = next((key.program for key in programs.table("execs") if key.by == STARTING), SHARED)
+        stats = self.stats()
+        executions = self.execs(maps)
+        self.first = next((program for by, program, _ in executions if by == STARTING), self.shared)
         self.read_calls()
         for number, name in enumerate(STATS):
-            lost = stats[ctypes.c_int(number)].value
-            if lost:
-                recording.losses[name] += lost
+            if stats[number]:
+                recording.losses[name] += stats[number]
         for (program, abi, number), calls in sorted(self.calls.items()):
-            self._row(program, abi, number).calls += calls
-        self._collect_states()
-        for key, value in programs.table("others").items():
-            row = self._row(key.program, self.abis[key.abi], int(key.number))
+            self._row(recording, program, abi, number).calls += calls
+        self._collect_states(recording)
+        for key, value in maps.rows("others", self.numbers()):
+            row = self._row(recording, key.program, self.abis[key.abi], int(key.number))
             row.ok += 1 if value.ok else 0
             row.first = self.seconds(value.first) if not row.first else min(row.first, self.seconds(value.first))
-        for key, value in programs.table("results").items():
-            row = self._row(key.program, self.abis[key.abi], int(key.number))
+        for key, value in maps.rows("results", self.numbers()):
+            row = self._row(recording, key.program, self.abis[key.abi], int(key.number))
             row.errors[error_name(key.error)] += value.value
-        self._collect_values()
-        self._collect_checks()
-        for caller, program, count in self.execs():
-            by = None if caller == STARTING else self.index(caller)
-            recording.executed(self.index(program), by, count)
-        last = stats[ctypes.c_int(STAT_LAST_NEW)].value
+        self._collect_values(recording, maps)
+        self._collect_checks(recording, maps)
+        for caller, program, count in executions:
+            by = None if caller in (STARTING, BY_ENTERED) else self.index(caller, recording)
+            recording.executed(self.index(program, recording), by, count, entered=caller == BY_ENTERED)
+        last = stats[STAT_LAST_NEW]
         recording.last_new = max(last_new, self.seconds(last)) if last else last_new
 
-    def _row(self, program: int, abi: str, number: int) -> Row:
-        key = (self.index(program), abi, number)
-        row = self.recording.rows.get(key)
+    def _row(self, recording: Recording, program: int, abi: str, number: int) -> Row:
+        key = (self.index(program, recording), abi, number)
+        row = recording.rows.get(key)
         if row is None:
-            row = self.recording.rows[key] = Row()
+            row = recording.rows[key] = Row()
         row.last = max(row.last, self.last_seen.get((program, abi, number), 0.0))
         return row
 
-    def _collect_states(self) -> None:
+    def _collect_states(self, recording: Recording) -> None:
         table = self.programs.table("programs")
-        for program in range(self._program_count()):
+        for program in self.numbers():
             state = table[ctypes.c_int(program)]
             for number in range(NUMBERS):
                 word, bit = number // 64, 1 << number % 64
                 if not state.seen[word] & bit:
                     continue
-                row = self._row(program, self.abis[0], number)
+                row = self._row(recording, program, self.abis[0], number)
                 first = self.seconds(state.first[number])
                 row.first = first if not row.first else min(row.first, first)
                 row.ok += 1 if state.ok[word] & bit else 0
 
-    def _collect_values(self) -> None:
+    def _collect_values(self, recording: Recording, maps: Maps) -> None:
         overfull = self.programs.table("argument_counts")
         names = {
             (index, number): name
@@ -242,23 +312,25 @@ class Reader:
             for name in recorded_names()
             if (number := number_of(abi, name)) is not None and spec_for(name, abi) is not None
         }
-        for key in self.programs.table("arguments"):
+        for key, _ in maps.rows("arguments", self.numbers()):
             name = names[key.abi, key.number]
             spec = spec_for(name, self.abis[key.abi])
             assert spec is not None
-            self.recording.value(self.abis[key.abi], name, tuple(key.value)[: len(spec.fields)], self.index(key.program))
+            recording.value(self.abis[key.abi], name, tuple(key.value)[: len(spec.fields)], self.index(key.program, recording))
         for (index, number), name in names.items():
-            if number < NUMBERS and overfull[ctypes.c_int(index * NUMBERS + number)].value >= _VALUES_MAX_IN_KERNEL:
-                self.recording.values_overflowed(self.abis[index], name)
+            place = (self.session * ABIS + index) * NUMBERS + number
+            if number < NUMBERS and overfull[ctypes.c_int(place)].value >= _VALUES_MAX_IN_KERNEL:
+                recording.values_overflowed(self.abis[index], name)
 
-    def _collect_checks(self) -> None:
-        if not self.named and len(self.programs.table("checks")):
-            self.recording.features.append("chains:none")
-            self.recording.warnings.append(f"{SYMBOLS_HIDDEN}, so checks that settle nothing count as needed; {SYMBOLS_FIX}")
-        for key, value in self.programs.table("checks").items():
+    def _collect_checks(self, recording: Recording, maps: Maps) -> None:
+        rows = list(maps.rows("checks", self.numbers()))
+        if not self.named and rows:
+            recording.features.append("chains:none")
+            recording.warnings.append(f"{SYMBOLS_HIDDEN}, so checks that settle nothing count as needed; {SYMBOLS_FIX}")
+        for key, value in rows:
             name = _capability_name(key.cap)
             chain = self._chain(key.stack)
-            self.recording.check(
+            recording.check(
                 (
                     name,
                     "child" if key.child else "initial",
@@ -267,7 +339,7 @@ class Reader:
                     self._decisive(key),
                     False,
                 ),
-                self.index(key.program),
+                self.index(key.program, recording),
                 self._label(key),
                 count=value.count,
                 first=self.seconds(value.first),
@@ -277,8 +349,8 @@ class Reader:
 
     def needed(self) -> int:
         """Capabilities needed so far, for the live line."""
-        checks = self.programs.table("checks")
-        return len({key.cap for key in checks if not key.refused and not key.child and self._decisive(key)})
+        checks = Maps(self.programs).rows("checks", self.numbers())
+        return len({key.cap for key, _ in checks if not key.refused and not key.child and self._decisive(key)})
 
     def _label(self, key: Any) -> str:
         return self.recording.label(self.abis[key.abi], int(key.number))
@@ -301,6 +373,15 @@ class Reader:
     def seconds(self, nanoseconds: int) -> float:
         """Time of the kernel's monotonic clock as seconds from the start of the recording."""
         return float(max(0.0, nanoseconds / 1e9 - self.recording.began))
+
+
+def _first_argument(tgid: int) -> str:
+    """argv[0] of a process that runs; empty when it is gone."""
+    try:
+        with open(f"/proc/{tgid}/cmdline", "rb") as file:
+            return os.fsdecode(file.read(256).split(b"\0", 1)[0])
+    except OSError:
+        return ""
 
 
 def _capability_name(number: int) -> str:

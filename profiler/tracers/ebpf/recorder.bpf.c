@@ -12,14 +12,18 @@
 
 enum abi { ABI_NATIVE, ABI_COMPAT, ABI_X32, ABIS };
 
-enum state { STATE_ARMED = 1, STATE_STARTING, STATE_RECORDING };
+/* ARMED: profgen's own child at its gate. WAITING: brought into a watched cgroup, not yet the workload (watch.bpf.c). */
+enum state { STATE_ARMED = 1, STATE_WAITING, STATE_STARTING, STATE_RECORDING };
 
-/* One counter a way to lose something, then facts for user space. Order as in tracer.py. */
+/* Of each session: one counter a way to lose something, then facts for user space. Order as in reader.py. */
 enum stat {
     LOST_TASKS, LOST_PROGRAMS, LOST_SYSCALLS, LOST_ARGUMENTS, LOST_RESULTS, LOST_CAPABILITIES, LOST_STACKS, LOST_EVENTS,
     LOST_EXECS, LOST_PATHS, LOST_FILES, LOST_SOCKETS, LOST_PROCESSES,
-    STAT_LIVE, STAT_LAST_NEW, STAT_PROGRAMS, STAT_SIZE,
+    STAT_LIVE, STAT_LAST_NEW, STAT_SIZE,
 };
+
+/* Numbers that have been given away so far. */
+enum { NEXT_PROGRAM, NEXT_SESSION, LOST_SESSIONS, MARKED, COUNTERS };
 
 #define NUMBERS 512 /* native numbers counted in arrays; larger ones go to a hash */
 #define WORDS (NUMBERS / 64)
@@ -42,8 +46,28 @@ struct task_state {
     u32 check_cap;
     u32 check_options;
     u32 route;          /* which program looks at what the call in flight used */
-    u32 pad;
+    u32 session;        /* which recording it belongs to */
+    u32 mounts;         /* waiting: the mount namespace of who brought it in */
+    u32 entered;        /* with denials: the call in flight has passed the filters */
 };
+
+/* One recording. Programs are numbered across all of them, so what is keyed by program falls into its session. */
+struct session {
+    u64 ns;             /* the user namespace that the workload began in */
+    u64 mounts;         /* its mount namespace */
+    u64 top;            /* the root's dentry: a copy of a mount namespace has the same */
+    u64 root;           /* the root's dentry and mount in one word: compared, never followed */
+    u64 pids;           /* the pid namespace that was made for it, if one was */
+    u64 generation;     /* grows when a text may have come to mean another file */
+    u64 stats[STAT_SIZE];
+    u32 level;          /* of the pid namespace that it began in */
+    u32 shared;         /* the number of its programs that found no room */
+    u32 began;          /* a program was executed, or joined */
+    u32 kind;
+};
+
+/* profgen itself: how it numbers threads, and the mounts it sees. */
+struct self { u64 mounts; u32 level; u32 host_mounts; };
 
 /* What a call uses (uses.bpf.c): the program that looks at it is also the index in `tails`. Order as in uses.py. */
 enum { ROUTE_NONE, TAIL_DESCRIPTOR, TAIL_TEXT, TAIL_PROCESS, TAIL_SOCKET, ROUTE_OPEN, TAIL_COUNT, TAIL_WALK, TAIL_NAMES, TAILS };
@@ -54,7 +78,7 @@ enum {
 };
 
 struct counts { u64 calls[NUMBERS]; };
-struct program_state { u64 seen[WORDS]; u64 ok[WORDS]; u64 first[NUMBERS]; };
+struct program_state { u64 seen[WORDS]; u64 ok[WORDS]; u64 first[NUMBERS]; u64 session; };
 struct syscall_key { u32 program; u32 abi; u64 number; };
 struct syscall_value { u64 calls; u64 first; u64 ok; };
 struct result_key { u32 program; u32 abi; u64 number; u64 error; };
@@ -68,7 +92,7 @@ struct check_key { u32 program; u32 abi; u64 number; u32 cap; u32 child; u32 ref
 struct check_value { u64 count; u64 first; u64 last; };
 /* The leaf's name tells hard links apart; a script has its interpreter's file, so its own name (the end of it) is added. */
 #define SCRIPT_TEXT 256
-struct file_key { u64 dev; u64 inode; u64 parent; u64 mount; u64 directory; char name[64]; char script[SCRIPT_TEXT]; };
+struct file_key { u64 session; u64 dev; u64 inode; u64 parent; u64 mount; u64 directory; char name[64]; char script[SCRIPT_TEXT]; };
 struct exec_key { u32 by; u32 program; };
 
 /* The kernel's own stack map loses one of two stacks that fall into one bucket; a hash map loses none before it is full. */
@@ -96,7 +120,7 @@ struct event {
     u32 loader_known;
     u32 loader_length;
     u32 loader_uid;
-    u32 pad;
+    u32 session;
     char argv0[256];
     char name[TEXT];
     char exe[PATH_TEXT];
@@ -114,22 +138,23 @@ BPF_TABLE("hash", struct syscall_key, struct syscall_value, others, LIMIT_SYSCAL
 BPF_TABLE("hash", struct result_key, u64, results, LIMIT_RESULTS);
 BPF_ARRAY(specs, struct spec, ABIS * NUMBERS);
 BPF_TABLE("hash", struct argument_key, u8, arguments, LIMIT_ARGUMENTS);
-BPF_ARRAY(argument_counts, u32, ABIS * NUMBERS);
+BPF_ARRAY(argument_counts, u32, LIMIT_SESSIONS * ABIS * NUMBERS);
 BPF_TABLE("hash", struct check_key, struct check_value, checks, LIMIT_CAPABILITIES);
 BPF_TABLE("hash", u64, struct stack, stacks, LIMIT_STACKS);
 BPF_PERCPU_ARRAY(stack_scratch, struct stack, 1);
 BPF_TABLE("hash", struct exec_key, u64, execs, LIMIT_EXECS);
 BPF_TABLE("hash", u32, u32, live, LIMIT_TASKS);
 BPF_RINGBUF_OUTPUT(events, LIMIT_EVENT_PAGES);
-BPF_ARRAY(stats, u64, STAT_SIZE);
-BPF_ARRAY(start_ns, u64, 1);
-BPF_ARRAY(start_level, u32, 1);
-BPF_ARRAY(start_mounts, u64, 1);
-BPF_ARRAY(start_top, u64, 1); /* the root's dentry: a copy of a mount namespace has the same */
-BPF_ARRAY(start_root, u64, 1); /* the root's dentry and mount in one word: compared, never followed */
+BPF_ARRAY(sessions, struct session, LIMIT_SESSIONS);
+BPF_ARRAY(counters, u64, COUNTERS);
+BPF_ARRAY(self, struct self, 1);
 BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
+#ifdef WITH_WATCH
+BPF_QUEUE(free_programs, u32, LIMIT_PROGRAMS);
+BPF_QUEUE(free_sessions, u32, LIMIT_SESSIONS);
+#endif
 #ifdef WITH_USES
-struct process_key { u32 nr; u32 pad; u64 ns; };
+struct process_key { u32 nr; u32 session; u64 ns; };
 BPF_TABLE("lru_hash", struct process_key, u64, members, 32768); /* threads, the dead too, to their thread group (its signal_struct) */
 BPF_PROG_ARRAY(tails, TAILS);
 #endif
@@ -181,29 +206,41 @@ static __always_inline u32 read32(u64 address)
     return value;
 }
 
-static __always_inline void add(int stat, u64 value)
-{
-    u64 *counter = stats.lookup(&stat);
-    if (counter)
-        __sync_fetch_and_add(counter, value);
-}
-
-static __always_inline u64 noted_new(void)
-{
-    int stat = STAT_LAST_NEW;
-    u64 now = bpf_ktime_get_ns();
-    u64 *last = stats.lookup(&stat);
-    if (last)
-        *last = now;
-    return now;
-}
-
 static __always_inline struct task_state *watched(struct task_struct *task)
 {
     /* Most threads of the machine have no storage at all; one load tells. */
     if (!LOAD64(task, OFFSET_TASK_STORAGE))
         return 0;
     return tasks.task_storage_get(task, 0, 0);
+}
+
+static __always_inline struct session *session_at(u32 number)
+{
+    int index = number;
+    return sessions.lookup(&index);
+}
+
+/* The session that the running thread belongs to. */
+static __always_inline struct session *this_session(void)
+{
+    struct task_state *s = watched((void *)bpf_get_current_task_btf());
+    return session_at(s ? s->session : 0);
+}
+
+static __always_inline void add(int stat, u64 value)
+{
+    struct session *session = this_session();
+    if (session)
+        __sync_fetch_and_add(&session->stats[stat], value);
+}
+
+static __always_inline u64 noted_new(void)
+{
+    u64 now = bpf_ktime_get_ns();
+    struct session *session = this_session();
+    if (session)
+        session->stats[STAT_LAST_NEW] = now;
+    return now;
 }
 
 static __always_inline void note_values(struct task_state *s, u32 abi, u64 number, struct spec *spec, u64 *a)
@@ -231,7 +268,7 @@ static __always_inline void note_values(struct task_state *s, u32 abi, u64 numbe
     s->last_values[2] = key.value[2];
     if (arguments.lookup(&key))
         return;
-    int index = abi * NUMBERS + number;
+    int index = (s->session * ABIS + abi) * NUMBERS + number;
     u32 *count = argument_counts.lookup(&index);
     if (!count || *count >= ABI_VALUES_MAX)
         return; /* past this, user space reports an overflow, not a list */
@@ -246,13 +283,13 @@ static __always_inline void note_values(struct task_state *s, u32 abi, u64 numbe
 
 #ifdef WITH_USES
 /* A thread's numbers (struct pid, struct upid): its own, and those that the namespaces above know it by, down to the workload's first. */
-static __always_inline void note_member(u64 task, u32 start)
+static __always_inline void note_member(u64 task, u32 session, u32 start)
 {
     u64 pid = read64(task + OFFSET_TASK_THREAD_PID), group = read64(task + OFFSET_TASK_SIGNAL);
     u32 level = read32(pid + OFFSET_PID_LEVEL) & 31;
     for (int i = 0; i < 4; i++) {
         u64 place = pid + OFFSET_PID_NUMBERS + 16 * (u64)level;
-        struct process_key key = {.nr = read32(place), .ns = read64(place + 8)};
+        struct process_key key = {.nr = read32(place), .session = session, .ns = read64(place + 8)};
         members.update(&key, &group);
         if (level == 0 || level <= start)
             break;
@@ -260,6 +297,53 @@ static __always_inline void note_member(u64 task, u32 start)
     }
 }
 #endif
+
+/* What is compared with later: where a session began. */
+static __always_inline void note_start(struct session *session, u32 number, struct task_struct *task)
+{
+    session->began = 1;
+    session->ns = read64(LOAD64(task, OFFSET_TASK_REAL_CRED) + OFFSET_CRED_USER_NS);
+    session->level = read32(read64((u64)task + OFFSET_TASK_THREAD_PID) + OFFSET_PID_LEVEL);
+    session->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
+    u64 fs = read64((u64)task + OFFSET_TASK_FS);
+    session->top = read64(fs + OFFSET_FS_ROOT_DENTRY);
+    session->root = session->top ^ read64(fs + OFFSET_FS_ROOT_MNT);
+#ifdef WITH_USES
+    note_member((u64)task, number, session->level);
+#endif
+}
+
+/* Count a call; whether its result is wanted. Negative: there was no room. */
+static __always_inline int count_call(int program, u32 abi, u64 id)
+{
+    if (id < NUMBERS && abi == ABI_NATIVE) {
+        struct counts *c = counts.lookup(&program);
+        struct program_state *p = programs.lookup(&program);
+        if (!c || !p)
+            return -1;
+        c->calls[id & (NUMBERS - 1)]++;
+        u64 bit = 1ull << (id & 63);
+        u32 word = (id >> 6) & (WORDS - 1);
+        if (!(p->seen[word] & bit)) {
+            p->first[id & (NUMBERS - 1)] = noted_new();
+            __sync_fetch_and_or(&p->seen[word], bit);
+        }
+        return !(p->ok[word] & bit);
+    }
+    struct syscall_key key = {.program = program, .abi = abi, .number = id};
+    struct syscall_value *v = others.lookup(&key);
+    if (!v) {
+        struct syscall_value fresh = {.first = noted_new()};
+        others.update(&key, &fresh);
+        v = others.lookup(&key);
+        if (!v) {
+            add(LOST_SYSCALLS, 1);
+            return -1;
+        }
+    }
+    __sync_fetch_and_add(&v->calls, 1);
+    return !v->ok;
+}
 
 int on_sys_enter(u64 *ctx)
 {
@@ -278,59 +362,33 @@ int on_sys_enter(u64 *ctx)
     }
 #endif
     id &= 0xffffffff;
-    if (s->state == STATE_ARMED) {
+    if (s->state < STATE_STARTING) {
+        /* Which call it is, in case the workload begins with it. */
+        s->abi = abi;
+        s->number = id;
         /* Between fork and exec the child is still profgen; its execve is where the workload begins. */
-        if (id != NR_EXECVE || abi != ABI_NATIVE)
+        if (s->state != STATE_ARMED || id != NR_EXECVE || abi != ABI_NATIVE)
+            return 0;
+        int zero = 0;
+        struct session *session = session_at(s->session);
+        struct self *own = self.lookup(&zero);
+        if (!session || !own)
             return 0;
         s->state = STATE_STARTING;
-        int zero = 0;
-        u64 ns = read64(LOAD64(task, OFFSET_TASK_REAL_CRED) + OFFSET_CRED_USER_NS);
-        start_ns.update(&zero, &ns);
-        u32 level = read32(read64((u64)task + OFFSET_TASK_THREAD_PID) + OFFSET_PID_LEVEL);
-        start_level.update(&zero, &level);
-        u64 mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
-        start_mounts.update(&zero, &mounts);
-#ifdef WITH_USES
-        note_member((u64)task, level);
-#endif
-        u64 fs = read64((u64)task + OFFSET_TASK_FS);
-        u64 root = read64(fs + OFFSET_FS_ROOT_DENTRY) ^ read64(fs + OFFSET_FS_ROOT_MNT);
-        start_root.update(&zero, &root);
-        u64 top = read64(fs + OFFSET_FS_ROOT_DENTRY);
-        start_top.update(&zero, &top);
+        note_start(session, s->session, task);
+        own->level = session->level;
+        own->mounts = session->mounts;
     }
-    int program = s->program;
-    s->caller = program;
+#ifdef WITH_DENIALS
+    s->entered = 1;
+#endif
+    s->caller = s->program;
     s->abi = abi;
     s->number = id;
-    if (id < NUMBERS && abi == ABI_NATIVE) {
-        struct counts *c = counts.lookup(&program);
-        struct program_state *p = programs.lookup(&program);
-        if (!c || !p)
-            return 0;
-        c->calls[id & (NUMBERS - 1)]++;
-        u64 bit = 1ull << (id & 63);
-        u32 word = (id >> 6) & (WORDS - 1);
-        if (!(p->seen[word] & bit)) {
-            p->first[id & (NUMBERS - 1)] = noted_new();
-            __sync_fetch_and_or(&p->seen[word], bit);
-        }
-        s->wanted = !(p->ok[word] & bit);
-    } else {
-        struct syscall_key key = {.program = program, .abi = abi, .number = id};
-        struct syscall_value *v = others.lookup(&key);
-        if (!v) {
-            struct syscall_value fresh = {.first = noted_new()};
-            others.update(&key, &fresh);
-            v = others.lookup(&key);
-            if (!v) {
-                add(LOST_SYSCALLS, 1);
-                return 0;
-            }
-        }
-        __sync_fetch_and_add(&v->calls, 1);
-        s->wanted = !v->ok;
-    }
+    int wanted = count_call(s->program, abi, id);
+    if (wanted < 0)
+        return 0;
+    s->wanted = wanted;
     s->route = ROUTE_NONE;
     if (id >= NUMBERS)
         return 0;
@@ -407,32 +465,49 @@ int on_sys_exit(u64 *ctx)
     return 0;
 }
 
-/* A thread's number as profgen knows it: in the pid namespace that the workload was started in (struct pid, struct upid). */
+/* A thread's number as profgen knows it: in profgen's pid namespace (struct pid, struct upid). */
 static __always_inline u32 number_of_thread(u64 task)
 {
     int zero = 0;
-    u32 *level = start_level.lookup(&zero);
-    return read32(read64(task + OFFSET_TASK_THREAD_PID) + OFFSET_PID_NUMBERS + 16 * (u64)(level ? *level & 31 : 0));
+    struct self *own = self.lookup(&zero);
+    return read32(read64(task + OFFSET_TASK_THREAD_PID) + OFFSET_PID_NUMBERS + 16 * (u64)(own ? own->level & 31 : 0));
 }
+
+#ifdef WITH_WATCH
+static __always_inline void on_other_fork(struct task_struct *parent, struct task_struct *child);
+static __always_inline void note_pids(struct session *session, struct task_struct *task);
+static __always_inline void session_ended(u32 number);
+static __always_inline bool is_entry(struct task_struct *task, struct task_state *s, struct session *session);
+static __always_inline void session_began(u32 number, struct task_struct *task, bool first);
+#endif
 
 /* sched_process_fork(parent, child): runs for threads too, before the child does. */
 int on_fork(u64 *ctx)
 {
     struct task_struct *task = (void *)bpf_get_current_task_btf();
     struct task_state *s = watched(task);
-    if (!s)
-        return 0;
-    struct task_state copy = {.state = s->state, .program = s->program, .last_number = ~0u};
     struct task_struct *child = (void *)CTX(1);
+    if (!s) {
+#ifdef WITH_WATCH
+        on_other_fork(task, child);
+#endif
+        return 0;
+    }
+    struct task_state copy = {.state = s->state, .program = s->program, .last_number = ~0u, .session = s->session, .mounts = s->mounts};
     if (!tasks.task_storage_get(child, &copy, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
         add(LOST_TASKS, 1);
         return 0;
     }
-    add(STAT_LIVE, 1);
+    struct session *session = session_at(s->session);
+    if (!session)
+        return 0;
+    __sync_fetch_and_add(&session->stats[STAT_LIVE], 1);
+#ifdef WITH_WATCH
+    if (s->state == STATE_WAITING)
+        note_pids(session, child);
+#endif
 #ifdef WITH_USES
-    int zero = 0;
-    u32 *level = start_level.lookup(&zero);
-    note_member((u64)child, level ? *level : 0);
+    note_member((u64)child, s->session, session->level);
 #endif
     u32 tid = number_of_thread((u64)child), one = 1;
     if (live.update(&tid, &one))
@@ -448,7 +523,14 @@ int on_exit(u64 *ctx)
         return 0;
     u32 tid = number_of_thread((u64)task);
     live.delete(&tid);
-    add(STAT_LIVE, -1);
+    struct session *session = session_at(s->session);
+    if (!session)
+        return 0;
+    u64 were = __sync_fetch_and_add(&session->stats[STAT_LIVE], -1);
+#ifdef WITH_WATCH
+    if (were == 1)
+        session_ended(s->session);
+#endif
     return 0;
 }
 
@@ -530,27 +612,57 @@ static __always_inline u64 loader_of(u64 mm, struct scratch *local)
 #define file_at(mm, address, node) 0 /* Linux before 6.1 */
 #endif
 
-static __always_inline u32 program_of(u64 bprm, u64 task)
+/* A number for another program of a session; LIMIT_PROGRAMS when there is none left. */
+static __always_inline u32 new_program(u32 session)
+{
+    int at = NEXT_PROGRAM;
+    u64 *next = counters.lookup(&at);
+    if (!next)
+        return LIMIT_PROGRAMS;
+    u32 program = LIMIT_PROGRAMS;
+    if (*next < LIMIT_PROGRAMS)
+        program = __sync_fetch_and_add(next, 1);
+#ifdef WITH_WATCH
+    if (program >= LIMIT_PROGRAMS && free_programs.pop(&program))
+        return LIMIT_PROGRAMS;
+#endif
+    int index = program;
+    struct program_state *p = programs.lookup(&index);
+    if (!p)
+        return LIMIT_PROGRAMS;
+    p->session = session;
+    return program;
+}
+
+/* Where the file of a program is, in `key`. */
+static __always_inline void identify(struct file_key *key, u32 session, u64 file)
+{
+    u64 inode = read64(file + OFFSET_FILE_INODE), dentry = read64(file + OFFSET_FILE_DENTRY);
+    __builtin_memset(key, 0, sizeof(*key));
+    key->session = session;
+    key->dev = read32(read64(inode + OFFSET_INODE_SB) + OFFSET_SB_DEV);
+    key->inode = read64(inode + OFFSET_INODE_INO);
+    key->parent = read64(read64(read64(dentry + OFFSET_DENTRY_PARENT) + OFFSET_DENTRY_INODE) + OFFSET_INODE_INO);
+    key->mount = read64(file + OFFSET_FILE_MNT);
+    bpf_probe_read_kernel_str(key->name, sizeof(key->name), (void *)read64(dentry + OFFSET_DENTRY_NAME));
+}
+
+/* The number of a program, new or known, that a task of a session runs from `file`; `name`: of a script, what was executed; else 0. */
+static __always_inline u32 program_of(u32 number, u64 file, u64 name, bool script, u64 task)
 {
     int zero = 0;
     struct scratch *local = scratch.lookup(&zero);
-    if (!local)
+    struct session *session = session_at(number);
+    struct self *own = self.lookup(&zero);
+    if (!local || !session || !own)
         return 1;
-    u64 file = read64(bprm + OFFSET_BPRM_FILE);
-    u64 name = read64(bprm + OFFSET_BPRM_FILENAME);
     u64 dentry = read64(file + OFFSET_FILE_DENTRY);
     u64 mnt = read64(file + OFFSET_FILE_MNT);
     u64 inode = read64(file + OFFSET_FILE_INODE);
     u64 fs = read64(task + OFFSET_TASK_FS);
     u64 pwd = read64(fs + OFFSET_FS_PWD_DENTRY);
-    bool script = read64(bprm + OFFSET_BPRM_INTERP) != name;
     struct file_key *key = &local->key;
-    __builtin_memset(key, 0, sizeof(*key));
-    key->dev = read32(read64(inode + OFFSET_INODE_SB) + OFFSET_SB_DEV);
-    key->inode = read64(inode + OFFSET_INODE_INO);
-    key->parent = read64(read64(read64(dentry + OFFSET_DENTRY_PARENT) + OFFSET_DENTRY_INODE) + OFFSET_INODE_INO);
-    key->mount = mnt;
-    bpf_probe_read_kernel_str(key->name, sizeof(key->name), (void *)read64(dentry + OFFSET_DENTRY_NAME));
+    identify(key, number, file);
     if (script) {
         u32 length = bpf_probe_read_kernel_str(local->text, TEXT, (void *)name);
         key->directory = read64(read64(pwd + OFFSET_DENTRY_INODE) + OFFSET_INODE_INO);
@@ -559,29 +671,24 @@ static __always_inline u32 program_of(u64 bprm, u64 task)
     u32 *known = files.lookup(key);
     if (known)
         return *known;
-    int stat = STAT_PROGRAMS;
-    u64 *next = stats.lookup(&stat);
-    if (!next)
-        return 1;
-    u32 program = __sync_fetch_and_add(next, 1);
+    u32 program = new_program(number);
     if (program >= LIMIT_PROGRAMS || files.update(key, &program)) {
-        add(LOST_PROGRAMS, 1);
-        return 1; /* number 1 is kept for those that cannot be told apart */
+        __sync_fetch_and_add(&session->stats[LOST_PROGRAMS], 1);
+        return session->shared; /* kept for those that cannot be told apart */
     }
-    noted_new();
+    session->stats[STAT_LAST_NEW] = bpf_ktime_get_ns();
     struct event *e = events.ringbuf_reserve(sizeof(struct event));
     if (!e) {
-        add(LOST_EVENTS, 1);
+        __sync_fetch_and_add(&session->stats[LOST_EVENTS], 1);
         return program;
     }
     u64 root_dentry = read64(fs + OFFSET_FS_ROOT_DENTRY), root_mnt = read64(fs + OFFSET_FS_ROOT_MNT);
     e->program = program;
+    e->session = number;
     e->script = script;
     e->truncated = 0;
-    u64 *began_at = start_root.lookup(&zero);
-    e->foreign = began_at && *began_at != (root_dentry ^ root_mnt);
-    u64 *mounts = start_mounts.lookup(&zero);
-    e->other_mounts = mounts && *mounts != read64(read64(task + OFFSET_TASK_NSPROXY) + OFFSET_NSPROXY_MNT_NS);
+    e->foreign = session->root != (root_dentry ^ root_mnt);
+    e->other_mounts = own->mounts != read64(read64(task + OFFSET_TASK_NSPROXY) + OFFSET_NSPROXY_MNT_NS);
     e->tid = e->tgid = number_of_thread(task); /* exec leaves the leader alone */
     e->deleted = dentry != read64(mnt + OFFSET_VFSMOUNT_ROOT) && !read64(dentry + OFFSET_DENTRY_HASHED);
     e->pseudo = read64(read64(inode + OFFSET_INODE_SB) + OFFSET_SB_FLAGS) >> 31 & 1; /* SB_NOUSER */
@@ -589,7 +696,9 @@ static __always_inline u32 program_of(u64 bprm, u64 task)
     e->fsuid = read32(read64(task + OFFSET_TASK_CRED) + OFFSET_CRED_FSUID);
     e->cwd_length = e->root_length = 0;
     e->exe_length = walk(local, e->exe, dentry, mnt);
-    bpf_probe_read_kernel_str(e->name, TEXT, (void *)name);
+    e->name[0] = 0;
+    if (name)
+        bpf_probe_read_kernel_str(e->name, TEXT, (void *)name);
     if (script && e->name[0] != '/')
         e->cwd_length = walk(local, e->cwd, pwd, read64(fs + OFFSET_FS_PWD_MNT));
     if (e->foreign)
@@ -605,23 +714,49 @@ static __always_inline u32 program_of(u64 bprm, u64 task)
 #endif
     if (!e->exe_length || (script && e->name[0] != '/' && !e->cwd_length) || (e->foreign && !e->root_length)) {
         e->truncated = 1;
-        add(LOST_PATHS, 1);
+        __sync_fetch_and_add(&session->stats[LOST_PATHS], 1);
     }
     e->argv0[0] = 0;
-    read_user_text(e->argv0, sizeof(e->argv0), (void *)read64(read64(task + OFFSET_TASK_MM) + OFFSET_MM_ARG_START));
+    if (name)
+        read_user_text(e->argv0, sizeof(e->argv0), (void *)read64(read64(task + OFFSET_TASK_MM) + OFFSET_MM_ARG_START));
     events.ringbuf_submit(e, 0);
     return program;
 }
+
+#define BY_NONE 0       /* in place of who executed: the tracer, as the workload's start */
+#define BY_ENTERED (~0u) /* whoever brought it into a workload that runs */
 
 /* sched_process_exec(task, old_pid, bprm): the new program is in place. */
 int on_exec(u64 *ctx)
 {
     struct task_struct *task = (void *)bpf_get_current_task_btf();
     struct task_state *s = watched(task);
-    if (!s || s->state < STATE_STARTING)
+    if (!s || s->state == STATE_ARMED)
         return 0;
     struct exec_key key = {.by = s->program};
-    key.program = program_of(CTX(2), (u64)task);
+#ifdef WITH_WATCH
+    bool waited = s->state == STATE_WAITING;
+    if (waited) {
+        struct session *session = session_at(s->session);
+        if (!session || !is_entry(task, s, session))
+            return 0;
+        key.by = session->began ? BY_ENTERED : BY_NONE;
+        if (!session->began)
+            note_start(session, s->session, task);
+        session_began(s->session, task, key.by == BY_NONE);
+    }
+#endif
+    u64 bprm = CTX(2), name = read64(bprm + OFFSET_BPRM_FILENAME);
+    key.program = program_of(s->session, read64(bprm + OFFSET_BPRM_FILE), name, read64(bprm + OFFSET_BPRM_INTERP) != name, (u64)task);
+#ifdef WITH_WATCH
+    if (waited) {
+        /* The call that is about to end is the first of the workload. */
+        s->caller = key.program;
+        s->wanted = count_call(key.program, s->abi, s->number) > 0;
+        s->route = ROUTE_NONE;
+        s->entered = 1;
+    }
+#endif
     s->state = STATE_RECORDING;
     s->program = key.program;
     s->last_number = ~0u;
@@ -674,13 +809,12 @@ static __always_inline bool sets_no_group_id(u32 number, u64 a1, u64 a2)
 
 static __always_inline void note_check(struct task_struct *task, struct task_state *s, u64 cred, u64 ns, u32 cap, bool refused, u32 audited, u64 stack)
 {
-    int zero = 0;
-    u64 *start = start_ns.lookup(&zero);
-    if (!start)
+    struct session *session = session_at(s->session);
+    if (!session)
         return;
     struct check_key key = {.program = s->program, .abi = s->abi, .number = s->number, .cap = cap, .refused = refused, .audited = audited};
     /* The namespace the workload began in, or one above it, is the one that counts (user_namespaces(7)). */
-    key.child = ns != *start && read32(ns + OFFSET_NS_LEVEL) > read32(*start + OFFSET_NS_LEVEL);
+    key.child = ns != session->ns && read32(ns + OFFSET_NS_LEVEL) > read32(session->ns + OFFSET_NS_LEVEL);
     key.overridden = cred != LOAD64(task, OFFSET_TASK_REAL_CRED);
     if (s->abi == ABI_NATIVE && (cap == CAP_SETGID || cap == CAP_SETUID)) {
         u64 regs = bpf_task_pt_regs(task);

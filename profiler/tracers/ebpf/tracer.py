@@ -24,7 +24,7 @@ from profiler.kernel.syscalls import number_of
 from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, PAGES, Programs, find_bcc
-from profiler.tracers.ebpf.reader import ABI_ORDER, NUMBERS, SHARED, STARTING, STAT_LAST_NEW, STAT_LIVE, STAT_PROGRAMS, STATS, Reader
+from profiler.tracers.ebpf.reader import ABI_ORDER, NEXT_PROGRAM, NUMBERS, SHARED, STARTING, STAT_LAST_NEW, STAT_LIVE, STATS, Maps, Reader
 from profiler.tracers.ebpf.uses import TAILS, Uses, rows
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, Ended, shell_status, spawn
@@ -32,7 +32,7 @@ from profiler.tracers.recording import Recording
 from profiler.tracers.supervisor import Supervisor, note_survivors
 
 _ARMED = 1
-_TASK_STATE_BYTES = 96
+_TASK_STATE_BYTES = 104
 _LEARNING_SECONDS = 2.0
 _TICK_SECONDS = 0.1
 
@@ -57,6 +57,51 @@ def attach_capability_hook(programs: Programs, way: str) -> None:
         programs.attach_kprobe("on_cap_entry", "on_cap_return", "cap_capable")
     else:
         programs.attach_lsm("on_cap_lsm", "capable")
+
+
+def attach(programs: Programs, *, files: bool, extra: Mapping[str, str] | None = None) -> list[str]:
+    """Load and attach the recorder; ``extra``: more functions and their tracepoints, attached first. Returns the features of a trace.
+
+    Raises TracerError.
+    """
+    tails = TAILS if files else ()
+    tracepoints = {**(extra or {}), **dict(TRACEPOINTS)}
+    programs.load_tracepoints({**tracepoints, **{function: "sys_exit" for function, _ in tails}})
+    for function, index in tails:
+        programs.add_tail(function, index)
+    for function, tracepoint in tracepoints.items():
+        programs.attach_tracepoint(function, tracepoint)
+    reasons = []
+    for way in CAPABILITY_HOOKS:
+        try:
+            attach_capability_hook(programs, way)
+        except TracerError as error:
+            reasons.append(f"{way}: {error}")
+        else:
+            return [*([FILES_FEATURE] if files else []), f"capabilities:{way}", "results:until-first-success"]
+    raise TracerError(f"capability checks cannot be seen here ({'; '.join(reasons)}); use --tracer ptrace")
+
+
+def fill_specs(programs: Programs, *, files: bool) -> None:
+    """Tell the recorder which calls' arguments and uses it looks at."""
+    table = programs.table("specs")
+    for index, abi in enumerate(ABI_ORDER[native_abi()]):
+        used = rows(abi) if files else {}
+        recorded = {
+            number: spec for name in recorded_names() if (number := number_of(abi, name)) is not None and (spec := spec_for(name, abi))
+        }
+        for number in used.keys() | recorded.keys():
+            if number >= NUMBERS:
+                continue
+            row = table.Leaf()
+            if number in recorded:
+                spec = recorded[number]
+                row.count, row.pointer = len(spec.fields), int(spec.pointer)
+                for position, (argument, mask) in enumerate(zip(spec.positions, spec.masks, strict=True)):
+                    row.position[position], row.mask[position] = argument, mask
+            if number in used:
+                used[number].fill(row)
+            table[ctypes.c_int(index * NUMBERS + number)] = row
 
 
 class EbpfTracer:
@@ -106,15 +151,20 @@ class _Run:
         self.options = options
         self.recording = recording
         self.reader = Reader(programs, recording)
-        self.uses = Uses(programs, recording, self.reader) if options.files else None
+        self.uses = Uses(programs, self.reader) if options.files else None
         self.read_at = 0.0
 
     def run(self) -> int:
-        self._fill_specs()
-        self._attach()
-        self.programs.open_ring("events", self.reader.on_event)
+        fill_specs(self.programs, files=self.uses is not None)
+        self.programs.table("counters")[ctypes.c_int(NEXT_PROGRAM)] = ctypes.c_uint64(SHARED + 1)
+        session = self.programs.table("sessions").Leaf()
+        session.shared = SHARED
+        self.programs.table("sessions")[ctypes.c_int(0)] = session
+        self.recording.features += attach(self.programs, files=self.uses is not None)
+        self.programs.open_ring("events", lambda _context, data, _size: self.reader.on_event(data))
         if self.uses is not None:
-            self.programs.open_ring("paths", self.uses.on_event)
+            uses = self.uses
+            self.programs.open_ring("paths", lambda _context, data, size: uses.add(ctypes.string_at(data, size)))
         with Supervisor(self._live, self.options.duration) as supervisor, self._guard():
             child = spawn(self.workload)
             try:
@@ -128,63 +178,19 @@ class _Run:
                 raise
             failure = child.exec_failure()
             self.programs.consume()
-            if self.programs.table("stats")[ctypes.c_int(STAT_PROGRAMS)].value <= SHARED + 1:
+            if self.programs.table("counters")[ctypes.c_int(NEXT_PROGRAM)].value <= SHARED + 1:
                 raise failure or Ended(shell_status(status))
         # Nothing is counted after this, and what was counted is read once.
         for function, _ in TRACEPOINTS:
             self._missed(function)
         self._missed("on_cap_tracepoint")
-        self.reader.collect()
+        maps = Maps(self.programs)
+        self.reader.collect(self.recording, maps)
         if self.uses is not None:
-            self.uses.collect()
+            self.uses.collect(self.recording, maps)
         return shell_status(status)
 
     # -- before ----------------------------------------------------------------------------------------------------
-
-    def _attach(self) -> None:
-        programs = self.programs
-        stats = programs.table("stats")
-        stats[ctypes.c_int(STAT_PROGRAMS)] = ctypes.c_uint64(SHARED + 1)
-        tails = TAILS if self.uses is not None else ()
-        programs.load_tracepoints({**dict(TRACEPOINTS), **{function: "sys_exit" for function, _ in tails}})
-        for function, index in tails:
-            programs.add_tail(function, index)
-        if self.uses is not None:
-            self.recording.features.append(FILES_FEATURE)
-        for function, tracepoint in TRACEPOINTS:
-            programs.attach_tracepoint(function, tracepoint)
-        reasons = []
-        for way in CAPABILITY_HOOKS:
-            try:
-                attach_capability_hook(programs, way)
-            except TracerError as error:
-                reasons.append(f"{way}: {error}")
-            else:
-                self.recording.features.append(f"capabilities:{way}")
-                break
-        else:
-            raise TracerError(f"capability checks cannot be seen here ({'; '.join(reasons)}); use --tracer ptrace")
-        self.recording.features.append("results:until-first-success")
-
-    def _fill_specs(self) -> None:
-        table = self.programs.table("specs")
-        for index, abi in enumerate(ABI_ORDER[native_abi()]):
-            used = rows(abi) if self.uses is not None else {}
-            recorded = {
-                number: spec for name in recorded_names() if (number := number_of(abi, name)) is not None and (spec := spec_for(name, abi))
-            }
-            for number in used.keys() | recorded.keys():
-                if number >= NUMBERS:
-                    continue
-                row = table.Leaf()
-                if number in recorded:
-                    spec = recorded[number]
-                    row.count, row.pointer = len(spec.fields), int(spec.pointer)
-                    for position, (argument, mask) in enumerate(zip(spec.positions, spec.masks, strict=True)):
-                        row.position[position], row.mask[position] = argument, mask
-                if number in used:
-                    used[number].fill(row)
-                table[ctypes.c_int(index * NUMBERS + number)] = row
 
     def _arm(self, child: Child) -> None:
         """Mark the waiting child. A task storage is addressed by a pidfd from user space (Linux 5.11)."""
@@ -198,7 +204,10 @@ class _Run:
         finally:
             os.close(pidfd)
         self.programs.table("live")[ctypes.c_uint(child.pid)] = ctypes.c_uint(child.pid)
-        self.programs.table("stats")[ctypes.c_int(STAT_LIVE)] = ctypes.c_uint64(1)
+        sessions = self.programs.table("sessions")
+        session = sessions[ctypes.c_int(0)]
+        session.stats[STAT_LIVE] = 1
+        sessions[ctypes.c_int(0)] = session
 
     # -- while it runs ---------------------------------------------------------------------------------------------
 
@@ -211,7 +220,6 @@ class _Run:
         poller.register(pidfd, select.POLLIN)
         for ring in rings:
             poller.register(ring, select.POLLIN)
-        stats = self.programs.table("stats")
         noted_at = 0.0
         busy = False
         try:
@@ -224,7 +232,8 @@ class _Run:
                     _, status = os.waitpid(child.pid, 0)
                     poller.unregister(pidfd)
                     supervisor.main_ended()
-                live = stats[ctypes.c_int(STAT_LIVE)].value
+                stats = self.reader.stats()
+                live = stats[STAT_LIVE]
                 if status is not None and (live == 0 or self._all_gone()):
                     return status
                 if status is not None and not noted_at:
@@ -237,7 +246,7 @@ class _Run:
             os.close(pidfd)
 
     def _tick(self, stats: Any) -> None:
-        last = stats[ctypes.c_int(STAT_LAST_NEW)].value
+        last = stats[STAT_LAST_NEW]
         quiet = (time.monotonic_ns() - last) / 1e9 if last else 0.0
         if last:
             self.recording.last_new = max(0.0, self.recording.elapsed() - quiet)
@@ -272,7 +281,7 @@ class _Run:
 
     def _all_gone(self) -> bool:
         """Whether no thread on the list exists any more: an end that the kernel did not tell of (counted as missed) must not hang us."""
-        listed_all = not self.programs.table("stats")[ctypes.c_int(STATS.index("tasks"))].value
+        listed_all = not self.reader.stats()[STATS.index("tasks")]
         return listed_all and not any(os.path.exists(f"/proc/{tid}") for tid in self._live())
 
     def _kill_all(self, main: int) -> None:

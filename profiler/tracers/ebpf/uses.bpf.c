@@ -30,7 +30,7 @@ struct use_event {
     u32 mode;
     u32 facts;
     u32 fsuid;
-    u32 tgid, tid;          /* in the pid namespace that the workload began in */
+    u32 tgid, tid;          /* in profgen's pid namespace */
     u32 own_tgid, own_tid;  /* in the thread's own */
     u32 text_length[TEXTS];
     u32 path_length[PIECES];
@@ -51,7 +51,7 @@ struct work {
     u64 a[8]; /* the call's arguments */
     s64 result;
     u64 message; /* of several (sendmmsg) */
-    u32 spec, pad;
+    u32 spec, session;
     u64 text_length[TEXTS];
     u64 name[32], zero[32];
     char block[DENTRY_SPAN];
@@ -65,7 +65,6 @@ BPF_TABLE("hash", struct use_key, struct use_value, uses, LIMIT_FILES);
 BPF_TABLE("hash", struct socket_key, struct use_value, sockets, LIMIT_SOCKETS);
 BPF_TABLE("hash", struct contact_key, struct use_value, contacts, LIMIT_PROCESSES);
 BPF_TABLE("lru_hash", u32, u64, links, 4096); /* last components of symbolic links that the workload made */
-BPF_ARRAY(generation, u64, 1);
 BPF_ARRAY(seed, u64, 1); /* random, of this recording: what a workload names its files cannot make two of them look like one */
 BPF_RINGBUF_OUTPUT(paths, LIMIT_PATH_PAGES);
 BPF_ARRAY(works, struct work, PROCESSORS); /* one for each: larger than the kernel's own per-processor arrays hold */
@@ -131,6 +130,7 @@ static __always_inline void go_on(u64 *ctx, struct task_state *s, u32 route, s64
     ARGUMENTS(w->a, regs, s->abi);
     w->result = result;
     w->spec = s->abi * NUMBERS + s->number;
+    w->session = s->session;
     w->length = w->piece = w->at_dentry = w->message = 0;
     w->dentry[0] = w->dentry[1] = w->dentry[2] = w->dentry[3] = 0;
     w->text_length[0] = w->text_length[1] = w->text_length[2] = 0;
@@ -210,11 +210,14 @@ static __always_inline bool on_no_tree(u64 own, u64 mnt)
 static __always_inline void describe(struct task_struct *task, struct work *w)
 {
     int zero = 0;
+    struct session *session = session_at(w->session);
+    struct self *profgen = self.lookup(&zero);
+    if (!session || !profgen)
+        return;
     w->start[0] = w->start[1] = w->start[2] = w->start[3] = 0;
     w->e.path_length[0] = w->e.path_length[1] = w->e.path_length[2] = w->e.path_length[3] = 0;
     w->e.fsuid = fsuid_of(task);
-    u32 *level = start_level.lookup(&zero);
-    u64 at = level ? *level & 31 : 0;
+    u64 at = profgen->level & 31;
     u64 pid = read64((u64)task + OFFSET_TASK_THREAD_PID);
     u64 group = read64(read64((u64)task + OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_PIDS + 8); /* PIDTYPE_TGID */
     u64 own = read32(pid + OFFSET_PID_LEVEL) & 31;
@@ -225,17 +228,14 @@ static __always_inline void describe(struct task_struct *task, struct work *w)
     u64 fs = read64((u64)task + OFFSET_TASK_FS);
     u64 dentry = read64(fs + OFFSET_FS_ROOT_DENTRY), mnt = read64(fs + OFFSET_FS_ROOT_MNT);
     w->e.root = dentry ^ mnt;
-    u64 *began = start_root.lookup(&zero);
-    if (began && *began != w->e.root) {
+    if (session->root != w->e.root) {
         w->e.facts |= FACT_OTHER_ROOT;
         w->dentry[PIECES - 1] = dentry;
         w->mnt[PIECES - 1] = mnt;
     }
-    u64 *top = start_top.lookup(&zero);
-    if (top && *top == dentry)
+    if (session->top == dentry)
         w->e.facts |= FACT_SAME_TOP;
-    u64 *mounts = start_mounts.lookup(&zero);
-    if (mounts && *mounts != mounts_of(task))
+    if (profgen->mounts != mounts_of(task))
         w->e.facts |= FACT_OTHER_MOUNTS;
 }
 
@@ -249,17 +249,17 @@ static __always_inline u32 whom_of(struct task_struct *task, struct process_key 
 }
 
 /* A number as the thread itself uses it. */
-static __always_inline u32 whom_of_number(struct task_struct *task, u32 number)
+static __always_inline u32 whom_of_number(struct task_struct *task, u32 session, u32 number)
 {
     u64 pid = read64((u64)task + OFFSET_TASK_THREAD_PID);
-    struct process_key key = {.nr = number};
+    struct process_key key = {.nr = number, .session = session};
     key.ns = read64(pid + OFFSET_PID_NUMBERS + 16 * (u64)(read32(pid + OFFSET_PID_LEVEL) & 31) + 8);
     return whom_of(task, &key);
 }
 
-static __always_inline u32 whom_of_pid(struct task_struct *task, u64 pid)
+static __always_inline u32 whom_of_pid(struct task_struct *task, u32 session, u64 pid)
 {
-    struct process_key key = {};
+    struct process_key key = {.session = session};
     u64 place = pid + OFFSET_PID_NUMBERS + 16 * (u64)(read32(pid + OFFSET_PID_LEVEL) & 31);
     key.nr = read32(place);
     key.ns = read64(place + 8);
@@ -345,7 +345,7 @@ int on_descriptor(u64 *ctx)
     if (magic == 0x9fa0) { /* PROC_SUPER_MAGIC */
         u64 pid = read64(inode - OFFSET_PROC_VFS_INODE + OFFSET_PROC_PID);
         if (pid)
-            detail |= whom_of_pid(in.task, pid) << DETAIL_WHOSE_SHIFT;
+            detail |= whom_of_pid(in.task, w->session, pid) << DETAIL_WHOSE_SHIFT;
     }
     w->e.key.detail |= detail;
     w->e.facts = FACT_DESCRIPTOR;
@@ -500,12 +500,11 @@ int on_count(u64 *ctx)
     w->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
     u64 hash = seeded(w->e.mode);
     if (!(w->e.facts & FACT_DESCRIPTOR)) {
-        int zero = 0;
         u64 fs = read64((u64)task + OFFSET_TASK_FS);
         hash = mix(hash, read64(fs + OFFSET_FS_ROOT_DENTRY) ^ read64(fs + OFFSET_FS_ROOT_MNT));
         hash = mix(hash, w->mounts);
-        u64 *turn = generation.lookup(&zero);
-        hash = mix(hash, turn ? *turn : 0);
+        struct session *session = session_at(w->session);
+        hash = mix(hash, session ? session->generation : 0);
         for (int i = 0; i < TEXTS; i++) {
             u64 length = w->text_length[i];
             hash = mix(hash, length);
@@ -618,10 +617,10 @@ int on_names(u64 *ctx)
     if (!use_in(&in) || failed(in.result))
         return 0;
     struct work *w = in.w;
-    int zero = 0;
     u32 only = in.spec->only;
-    u64 *turn = generation.lookup(&zero), one = 1;
-    if (!turn || only < ONLY_SYMLINK || only > ONLY_MOUNT)
+    u64 one = 1;
+    struct session *session = session_at(w->session);
+    if (!session || only < ONLY_SYMLINK || only > ONLY_MOUNT)
         return 0;
     u32 name = 0;
     if (only == ONLY_SYMLINK || only == ONLY_NAMES) {
@@ -639,7 +638,7 @@ int on_names(u64 *ctx)
             links.update(&name, &one);
         }
     }
-    __sync_fetch_and_add(turn, 1);
+    __sync_fetch_and_add(&session->generation, 1);
     return 0;
 }
 
@@ -748,15 +747,15 @@ int on_process(u64 *ctx)
         u64 pid = read64(file + OFFSET_FILE_PRIVATE);
         if (!pid) /* since Linux 6.9 (fs/pidfs.c) */
             pid = read64(read64(file + OFFSET_FILE_INODE) + OFFSET_INODE_PRIVATE);
-        whom = whom_of_pid(in.task, pid);
+        whom = whom_of_pid(in.task, w->session, pid);
     } else {
         s32 pid = ARGUMENT(w, in.spec->path[0]);
         if (in.spec->only == ONLY_PTRACE && number == 0) /* PTRACE_TRACEME: by the parent */
-            whom = whom_of_pid(in.task, read64(read64((u64)in.task + OFFSET_TASK_PARENT) + OFFSET_TASK_THREAD_PID));
+            whom = whom_of_pid(in.task, w->session, read64(read64((u64)in.task + OFFSET_TASK_PARENT) + OFFSET_TASK_THREAD_PID));
         else if (pid > 0)
-            whom = whom_of_number(in.task, pid);
+            whom = whom_of_number(in.task, w->session, pid);
         if (whom != WHOM_OUTSIDE && in.spec->path[1] != NONE) { /* of two, the one that is further away counts */
-            u32 other = whom_of_number(in.task, ARGUMENT(w, in.spec->path[1]));
+            u32 other = whom_of_number(in.task, w->session, ARGUMENT(w, in.spec->path[1]));
             whom = other > whom ? other : whom;
         }
     }

@@ -7,7 +7,6 @@ is resolved as soon as its event is read: what it leads to may be gone by then, 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import stat
@@ -36,7 +35,7 @@ from profiler.kernel.mounts import mount_calls, operation, source_is_path, sourc
 from profiler.kernel.signals import signal_name
 from profiler.kernel.syscalls import name_of, number_of
 from profiler.tracers.ebpf.loader import Programs
-from profiler.tracers.ebpf.reader import Executed, Reader
+from profiler.tracers.ebpf.reader import BY_ENTERED, Executed, Maps, Reader
 from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of
 from profiler.tracers.recording import Recording
 
@@ -254,6 +253,11 @@ class Event:
         return "detached" if facts & 2 else "deleted" if facts & 1 else "linked"
 
 
+def program_of(data: bytes) -> int:
+    """The number of the program that an event is of."""
+    return int(_KEY.unpack_from(data)[1])
+
+
 def parse(data: bytes) -> Event:
     """An event as it comes from the ring."""
     (
@@ -284,12 +288,16 @@ def text_of(data: bytes | None) -> str | None:
     return None if data is None else os.fsdecode(data.split(b"\0", 1)[0])
 
 
+Write = Callable[[Recording, int, int, float, float], None]
+"""Records a use: (where, index of the program, count, first, last)."""
+
+
 @dataclass(slots=True)
 class _Row:
-    """How a use is recorded: a function that takes (index of the program, count, first, last)."""
+    """How a use is recorded, and whose it is."""
 
     program: int
-    write: Callable[[int, int, float, float], None]
+    write: Write
 
 
 @dataclass
@@ -329,9 +337,9 @@ class _Roots:
 class Uses:
     """Of one recording."""
 
-    def __init__(self, programs: Programs, recording: Recording, reader: Reader) -> None:
+    def __init__(self, programs: Programs, reader: Reader) -> None:
         self._programs = programs
-        self._recording = recording
+        self._recording = reader.recording
         self._reader = reader
         self._abis = reader.abis
         reader.on_executed = self._executed
@@ -346,9 +354,9 @@ class Uses:
 
     # -- while it runs -------------------------------------------------------------------------------------------------
 
-    def on_event(self, _context: Any, data: int, size: int) -> None:
+    def add(self, event: bytes) -> None:
         """Take an event from the ring: nothing more, so that there is room again."""
-        self._raw.append(ctypes.string_at(data, size))
+        self._raw.append(event)
 
     def resolve(self, limit: int = 2000) -> bool:
         """Work through events, at most so many; whether there are more."""
@@ -357,53 +365,54 @@ class Uses:
             self._rows[event.key] = [_Row(event.program, write) for write in self._interpret(event)]
         return bool(self._raw)
 
-    # -- at the end ----------------------------------------------------------------------------------------------------
+    # -- at the end, or at any time ------------------------------------------------------------------------------------
 
-    def collect(self) -> None:
-        """Write everything into the recording."""
+    def collect(self, recording: Recording, maps: Maps | None = None) -> None:
+        """Write everything that is known so far into a recording."""
         seconds = self._reader.seconds
         while self.resolve():
             pass
-        for key, value in self._programs.table("uses").entries():
-            count, first, last = _VALUE.unpack(value)
-            for row in self._rows.get(key, ()):
-                row.write(self._reader.index(row.program), count, seconds(first), seconds(max(first, last)))
-        self._collect_sockets()
-        self._collect_contacts()
-        self._collect_execs()
+        maps = maps or Maps(self._programs)
+        for entry in maps.entries("uses", self._reader.numbers(), at=8):
+            count, first, last = _VALUE.unpack(entry[1])
+            for row in self._rows.get(entry[0], ()):
+                row.write(recording, self._reader.index(row.program, recording), count, seconds(first), seconds(max(first, last)))
+        self._collect_sockets(recording, maps)
+        self._collect_contacts(recording, maps)
+        self._collect_execs(recording, maps)
 
-    def _collect_sockets(self) -> None:
+    def _collect_sockets(self, recording: Recording, maps: Maps) -> None:
         seconds = self._reader.seconds
-        for key, value in self._programs.table("sockets").entries():
+        for key, value in maps.entries("sockets", self._reader.numbers()):
             program, call, family, kind, protocol, port, error = _SOCKET.unpack(key)
             count, first, last = _VALUE.unpack(value)
             word = _SOCKET_SPECS[self._name(call >> 16, call & 0xFFFF)][0]
             result = error_name(error) if error else "ok"
             if result in NO_USE:
                 continue
-            index = self._reader.index(program)
-            self._recording.socket(
+            index = self._reader.index(program, recording)
+            recording.socket(
                 family_name(family), type_name(kind), protocol, word, result, index,
                 port=None if port == 0xFFFFFFFF else port, count=count, first=seconds(first), last=seconds(last),
             )  # fmt: skip
 
-    def _collect_contacts(self) -> None:
-        for key, value in self._programs.table("contacts").entries():
+    def _collect_contacts(self, recording: Recording, maps: Maps) -> None:
+        for key, value in maps.entries("contacts", self._reader.numbers()):
             program, call, number, whom, error = _CONTACT.unpack(key)
             word = _PROCESS_SPECS[name := self._name(call >> 16, call & 0xFFFF)][0]
             result = error_name(error) if error else "ok"
-            index = self._reader.index(program)
+            index = self._reader.index(program, recording)
             if result in NO_USE:
                 continue
             count = _VALUE.unpack(value)[0]
             if word == "signal":
-                self._recording.signal(signal_name(number - (number >> 31 << 32)), _WHOSE[whom] or "group", result, index, count)
+                recording.signal(signal_name(number - (number >> 31 << 32)), _WHOSE[whom] or "group", result, index, count)
                 continue
             if name == "ptrace":
                 if number not in (0, 16, 0x4206):  # PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_SEIZE
                     continue
                 word = "trace" if number else "traceme"
-            self._recording.inspection(word, _WHOSE[whom] or "outside", result, index, count)
+            recording.inspection(word, _WHOSE[whom] or "outside", result, index, count)
 
     # -- executing -----------------------------------------------------------------------------------------------------
 
@@ -441,27 +450,26 @@ class Uses:
             name = os.fsdecode(words[0]) if words else None
         return scripts
 
-    def _collect_execs(self) -> None:
-        for by, program, count in self._reader.execs():
+    def _collect_execs(self, recording: Recording, maps: Maps) -> None:
+        for by, program, count in self._reader.execs(maps):
             opened = self._kernel_opened.get(program)
             if opened is None:
                 continue
             executed = opened.executed
-            index = self._reader.index(program)
-            caller = self._reader.index(by)
+            index = self._reader.index(program, recording)
+            # The runtime that brings a program into a container is no part of it: the program itself stands for it.
+            caller = index if by == BY_ENTERED else self._reader.index(by, recording)
             user = "self" if executed.own else "other"
             for found in opened.scripts:
-                self._recording.file(
+                recording.file(
                     found.path if found.sure else "", "execute", found.kind, "ok", caller, owner=self._owner(found, executed), count=count
                 )  # fmt: skip
-            self._recording.file(
-                executed.binary, "execute", "file", "ok", caller, state=executed.state, owner=(user,), count=count
-            )  # fmt: skip
+            recording.file(executed.binary, "execute", "file", "ok", caller, state=executed.state, owner=(user,), count=count)
             for access in ("map", "read"):
-                self._recording.file(executed.binary, access, "file", "ok", index, state=executed.state, owner=(user,), count=count)
+                recording.file(executed.binary, access, "file", "ok", index, state=executed.state, owner=(user,), count=count)
                 if opened.loader is not None:
                     found = opened.loader
-                    self._recording.file(
+                    recording.file(
                         found.path if found.sure else "", access, found.kind, "ok", index, owner=self._owner(found, executed), count=count
                     )  # fmt: skip
 
@@ -475,7 +483,7 @@ class Uses:
             return SOCKETCALL_NAMES.get(number - SOCKETCALLS, "")
         return name_of(self._abis[abi], number) or ""
 
-    def _interpret(self, event: Event) -> Iterator[Callable[[int, int, float, float], None]]:
+    def _interpret(self, event: Event) -> Iterator[Write]:
         name = self._name(event.abi, event.number)
         result = event.result
         if result in NO_USE:
@@ -489,9 +497,7 @@ class Uses:
         else:
             yield from self._text(event, name, file_uses()[name])
 
-    def _file(
-        self, event: Event, access: str, found: Found, *, kind: str = "", own: bool = False, existing: str | None = None
-    ) -> Callable[[int, int, float, float], None]:
+    def _file(self, event: Event, access: str, found: Found, *, kind: str = "", own: bool = False, existing: str | None = None) -> Write:
         path = found.path if found.sure else ""
         if event.result == "ENOENT":  # what is there by now was not
             found, kind = replace(found, kind="unknown", uid=None), ""
@@ -512,8 +518,8 @@ class Uses:
         if path and kind != "unknown":
             self._remember(path, Known(kind, event.fsuid if own else found.uid))
 
-        def write(program: int, count: int, first: float, last: float) -> None:
-            self._recording.file(
+        def write(recording: Recording, program: int, count: int, first: float, last: float) -> None:
+            recording.file(
                 path, access, kind, result, program,
                 state=state, owner=owner, existing=existing, whose=whose, count=count, first=first, last=last,
             )  # fmt: skip
@@ -529,9 +535,9 @@ class Uses:
     def _whose(self, event: Event, number: int) -> str:
         if number in (event.own_tgid, event.own_tid):
             return "self"
-        return "workload" if number in self._programs.numbers("members") else "outside"
+        return "workload" if number in self._programs.members(self._reader.session) else "outside"
 
-    def _descriptor(self, event: Event, use: FileUse) -> Iterator[Callable[[int, int, float, float], None]]:
+    def _descriptor(self, event: Event, use: FileUse) -> Iterator[Write]:
         path = event.paths[0]
         if path is None:
             return
@@ -554,11 +560,15 @@ class Uses:
         if not event.facts & (_OTHER_ROOT | _OTHER_MOUNTS):
             return View(event.tgid, event.tid)
         root_path = event.paths[3] or "/"
+        held = self._reader.root
+        if held is not None and not event.facts & _OTHER_ROOT:
+            return View(event.tgid, event.tid, held, "/", held)
         if not event.facts & _OTHER_MOUNTS:
             return View(event.tgid, event.tid, root_path, root_path, "/")
         root = self._roots.find(event.root, event.tgid)
         if root is None and event.facts & _SAME_TOP:
-            return View(event.tgid, event.tid)  # a copy of the namespace that the workload began in, and nobody is left in it
+            held = held or "/"
+            return View(event.tgid, event.tid, held, "/", held)  # a copy of the first namespace, and nobody is left in it
         if root is None:
             root = "/proc/0"  # nothing: all who had it are gone
         return View(event.tgid, event.tid, root, root_path, root if root_path == "/" else None)
@@ -599,7 +609,7 @@ class Uses:
             return found
         return replace(found, kind=known.kind, uid=known.uid)
 
-    def _text(self, event: Event, name: str, uses: tuple[FileUse, ...]) -> Iterator[Callable[[int, int, float, float], None]]:
+    def _text(self, event: Event, name: str, uses: tuple[FileUse, ...]) -> Iterator[Write]:
         use, result = uses[0], event.result
         abi = self._abis[event.abi]
         if use.access == "look" and (result == "ok" or allowed("look", result)):
@@ -651,7 +661,7 @@ class Uses:
             known = Known(kind_of(event.kind << 12), event.uid)
         return Found(found.path, known.kind if known else "unknown", known.uid if known else None, sure=found.sure, state=found.state)
 
-    def _two(self, event: Event, name: str, uses: tuple[FileUse, ...]) -> Iterator[Callable[[int, int, float, float], None]]:
+    def _two(self, event: Event, name: str, uses: tuple[FileUse, ...]) -> Iterator[Write]:
         """link and rename."""
         done = event.result == "ok"
         link = uses[0].access == "existing"
@@ -686,15 +696,15 @@ class Uses:
         yield self._file(event, "rename_from", replace(old, kind=moved.kind, uid=moved.uid))
         yield self._file(event, "rename_to", replace(new, kind=moved.kind, uid=moved.uid))
 
-    def _socket(self, event: Event, word: str) -> Iterator[Callable[[int, int, float, float], None]]:
+    def _socket(self, event: Event, word: str) -> Iterator[Write]:
         """An operation with a unix address."""
         data = event.texts[0] or b""
         abstract = data.startswith(b"\0")
         address = "@" + os.fsdecode(data[1:]) if abstract else text_of(data)
         kind, protocol, result = type_name(event.flags >> 16), event.flags & 0xFFFF, event.result
 
-        def write(program: int, count: int, first: float, last: float) -> None:
-            self._recording.socket(
+        def write(recording: Recording, program: int, count: int, first: float, last: float) -> None:
+            recording.socket(
                 "unix", kind, protocol, word, result, program, address=address, count=count, first=first, last=last
             )  # fmt: skip
 
@@ -706,7 +716,7 @@ class Uses:
                 done = bound and result == "ok"
                 yield self._file(event, "bind" if bound else "connect", found, kind="socket" if done else "", own=done)
 
-    def _mount(self, event: Event, name: str) -> Iterator[Callable[[int, int, float, float], None]]:
+    def _mount(self, event: Event, name: str) -> Iterator[Write]:
         what = operation(name, event.flags)
         if what is None:
             return
@@ -730,8 +740,8 @@ class Uses:
         if result == "ok" and target is not None and word != "umount":
             self._mounted.append(target)
 
-        def write(program: int, count: int, _first: float, _last: float) -> None:
-            self._recording.mount(word, source, target, filesystem, names, result, program, count)
+        def write(recording: Recording, program: int, count: int, _first: float, _last: float) -> None:
+            recording.mount(word, source, target, filesystem, names, result, program, count)
 
         yield write
 

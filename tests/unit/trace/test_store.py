@@ -137,7 +137,7 @@ def test_schema_describes_every_member() -> None:
         if node.get("type") == "object" and "properties" in node:
             assert node["additionalProperties"] is False, where
             # Older traces lack the sections of files, the members of containers, and the runs of executions.
-            later = {"$": set(USES), "$.$defs.meta": {"container", "watched"}, "$.$defs.exec": {"runs"}}
+            later = {"$": set(USES), "$.$defs.meta": {"container", "watched"}, "$.$defs.exec": {"runs", "entered"}}
             assert set(node["required"]) == set(node["properties"]) - later.get(where, set()), where
             for name, member in node["properties"].items():
                 assert member.get("description") or "$ref" in member, f"{where}.{name}"

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Watching what profgen does not start. Follows recorder.bpf.c, in one text.
+ *
+ * A task that is brought into a watched cgroup waits; it is recorded from its first exec that is the workload's own and not the runtime's.
+ * Whether it is, is told by the order of events and by namespaces, never by names. What runs already is joined: see on_join.
+ */
+
+enum kind { KIND_COMMAND, KIND_CONTAINER, KIND_CGROUP, KIND_PID };
+
+#define NAME_TEXT 64 /* an id of a container has 64 hexadecimal digits */
+struct name_key { char text[NAME_TEXT]; };
+struct cgroup_key { u64 id; u32 hierarchy; u32 pad; };
+
+/* What becomes of sessions, in the ring of `events`; told from a struct event by its size. */
+enum { NEWS_MADE, NEWS_BEGAN, NEWS_ENDED, NEWS_THREADS };
+struct news { u32 what; u32 session; u32 tgid; u32 pad; u64 time; char name[NAME_TEXT]; };
+
+BPF_TABLE("hash", struct name_key, u32, names, LIMIT_SESSIONS + 4096); /* of containers, to their newest session; 0: none yet */
+BPF_TABLE("hash", struct cgroup_key, u32, cgroups, 65536); /* to their session */
+BPF_TABLE("hash", u32, u32, joining, LIMIT_TASKS); /* processes by profgen's number, to their session */
+BPF_ARRAY(all_containers, u32, 1);
+/* What the stack has no room for. */
+struct room { struct name_key key; struct name_key zero; char text[256]; struct task_state state; struct task_state fresh; };
+BPF_PERCPU_ARRAY(rooms, struct room, 1);
+
+static __always_inline void tell(u32 what, u32 number, u32 tgid, struct name_key *name)
+{
+    struct news *news = events.ringbuf_reserve(sizeof(struct news));
+    if (!news) {
+        struct session *session = session_at(number);
+        if (session)
+            __sync_fetch_and_add(&session->stats[LOST_EVENTS], 1);
+        return;
+    }
+    news->what = what;
+    news->session = number;
+    news->tgid = tgid;
+    news->pad = 0;
+    news->time = bpf_ktime_get_ns();
+    if (name)
+        __builtin_memcpy(news->name, name->text, NAME_TEXT);
+    else
+        __builtin_memset(news->name, 0, NAME_TEXT);
+    events.ringbuf_submit(news, 0);
+}
+
+static __always_inline void session_ended(u32 number)
+{
+    struct session *session = session_at(number);
+    if (session && session->kind != KIND_CGROUP)
+        tell(NEWS_ENDED, number, 0, 0);
+}
+
+static __always_inline void session_began(u32 number, struct task_struct *task, bool first)
+{
+    if (first)
+        tell(NEWS_BEGAN, number, number_of_thread((u64)task), 0);
+}
+
+/* The number of a task's mount namespace. */
+static __always_inline u32 mounts_number(struct task_struct *task)
+{
+    return read32(read64(read64((u64)task + OFFSET_TASK_NSPROXY) + OFFSET_NSPROXY_MNT_NS) + OFFSET_MNT_NS_INUM);
+}
+
+/* A thread's pid namespace (of the innermost of its numbers), and its number there. */
+static __always_inline u64 pids_of(struct task_struct *task, u32 *number)
+{
+    u64 pid = read64((u64)task + OFFSET_TASK_THREAD_PID);
+    u64 place = pid + OFFSET_PID_NUMBERS + 16 * (u64)(read32(pid + OFFSET_PID_LEVEL) & 31);
+    *number = read32(place);
+    return read64(place + 8);
+}
+
+/* A pid namespace that was made for a task that waits is the container's own. */
+static __always_inline void note_pids(struct session *session, struct task_struct *task)
+{
+    u32 number = 0;
+    u64 ns = pids_of(task, &number);
+    if (number == 1 && !session->began)
+        session->pids = ns;
+}
+
+/* Whether an exec that has just succeeded is the workload's first: of a container, in a mount namespace that is neither the host's nor its
+ * runtime's, and as the first process of the pid namespace that was made for it. All that runs before is the runtime and its hooks. */
+static __always_inline bool is_entry(struct task_struct *task, struct task_state *s, struct session *session)
+{
+    if (session->kind != KIND_CONTAINER)
+        return true;
+    int zero = 0;
+    struct self *own = self.lookup(&zero);
+    u32 mounts = mounts_number(task), number = 0;
+    if (mounts == s->mounts || (own && mounts == own->host_mounts))
+        return false;
+    return session->began || session->pids != pids_of(task, &number) || number == 1;
+}
+
+static __always_inline u64 cgroup_above(u64 cgroup)
+{
+    u64 css = read64(cgroup + OFFSET_CGROUP_SELF + OFFSET_CSS_PARENT);
+    return css ? css - OFFSET_CGROUP_SELF : 0;
+}
+
+/* What a container is called in its cgroup's name: its id in ID, docker-ID.scope, libpod-ID.scope, cri-containerd-ID.scope and the like, and not in
+ * libpod-conmon-ID.scope; else the whole name. Returns whether it is an id. */
+static __always_inline bool name_of(u64 cgroup, struct room *out)
+{
+    u64 name = read64(read64(cgroup + OFFSET_CGROUP_KN) + OFFSET_KERNFS_NAME);
+    out->key = out->zero;
+    s64 length = bpf_probe_read_kernel_str(out->text, sizeof(out->text), (void *)name) - 1;
+    if (length <= 0)
+        return false;
+    u64 word = 0;
+    if (length > 6) {
+        bpf_probe_read_kernel(&word, 6, (void *)(name + length - 6));
+        if (word == 0x65706f63732eull) /* ".scope" */
+            length -= 6;
+    }
+    bool id = length >= NAME_TEXT;
+    if (id) {
+        bpf_probe_read_kernel(out->key.text, NAME_TEXT, (void *)(name + length - NAME_TEXT));
+        s64 other = 0; /* negative: not a hexadecimal digit. Without a branch: the verifier would go both ways at each. */
+#pragma clang loop unroll(disable)
+        for (int i = 0; i < NAME_TEXT; i++) {
+            s64 c = (u8)out->key.text[i];
+            other |= ((c - '0') | ('9' - c)) & ((c - 'a') | ('f' - c));
+        }
+        if (length > NAME_TEXT) {
+            word = 0;
+            bpf_probe_read_kernel(&word, 1, (void *)(name + length - NAME_TEXT - 1));
+            if (word != '-')
+                other = -1;
+        }
+        if (length >= NAME_TEXT + 7) {
+            word = 0;
+            bpf_probe_read_kernel(&word, 7, (void *)(name + length - NAME_TEXT - 7));
+            if (word == 0x2d6e6f6d6e6f63ull) /* "conmon-" */
+                other = -1;
+        }
+        if (other >= 0)
+            return true;
+        out->key = out->zero;
+    }
+    bpf_probe_read_kernel_str(out->key.text, NAME_TEXT, (void *)name);
+    return false;
+}
+
+/* A new session of a container; 0 when there is no room. */
+static __always_inline u32 new_session(struct name_key *name)
+{
+    int at = NEXT_SESSION;
+    u64 *next = counters.lookup(&at);
+    if (!next)
+        return 0;
+    u32 number = LIMIT_SESSIONS;
+    if (*next < LIMIT_SESSIONS)
+        number = __sync_fetch_and_add(next, 1);
+    if (number >= LIMIT_SESSIONS && free_sessions.pop(&number))
+        number = 0;
+    struct session *session = session_at(number);
+    u32 shared = number ? new_program(number) : LIMIT_PROGRAMS;
+    if (!number || !session || shared >= LIMIT_PROGRAMS) {
+        int lost = LOST_SESSIONS;
+        u64 *count = counters.lookup(&lost);
+        if (count)
+            __sync_fetch_and_add(count, 1);
+        if (number)
+            free_sessions.push(&number, 0);
+        return 0;
+    }
+    __builtin_memset(session, 0, sizeof(*session));
+    session->shared = shared;
+    session->kind = KIND_CONTAINER;
+    names.update(name, &number);
+    tell(NEWS_MADE, number, 0, name);
+    return number;
+}
+
+#define CGROUP_LEVELS 8
+/* The session that a cgroup belongs to, by itself or what is above it; 0 for none. */
+static __always_inline u32 session_of_cgroup(u64 cgroup)
+{
+    int zero = 0;
+    struct room *local = rooms.lookup(&zero);
+    u32 *all = all_containers.lookup(&zero);
+    if (!local || !all)
+        return 0;
+    u32 hierarchy = read32(read64(cgroup + OFFSET_CGROUP_ROOT) + OFFSET_HIERARCHY_ID);
+#pragma clang loop unroll(disable)
+    for (int level = 0; level < CGROUP_LEVELS; level++) {
+        if (!cgroup)
+            return 0;
+        struct cgroup_key key = {.id = read64(read64(cgroup + OFFSET_CGROUP_KN) + OFFSET_KERNFS_ID), .hierarchy = hierarchy};
+        u32 *known = cgroups.lookup(&key);
+        if (known)
+            return *known;
+        bool id = name_of(cgroup, local);
+        known = names.lookup(&local->key);
+        if (known || (id && *all)) {
+            u32 number = known ? *known : 0;
+            struct session *session = number ? session_at(number) : 0;
+            if (session && (session->stats[STAT_LIVE] || !session->began))
+                return number;
+            return new_session(&local->key);
+        }
+        cgroup = cgroup_above(cgroup);
+    }
+    return 0;
+}
+
+/* A state to fill in; it lies in a map. */
+static __always_inline struct task_state *new_state(u32 state, u32 session)
+{
+    int zero = 0;
+    struct room *local = rooms.lookup(&zero);
+    if (!local)
+        return 0;
+    local->state = local->fresh;
+    local->state.state = state;
+    local->state.session = session;
+    local->state.last_number = ~0u;
+    return &local->state;
+}
+
+/* The program that a task runs already. */
+static __always_inline u32 program_that_runs(u32 number, struct task_struct *task)
+{
+    u64 file = read64(read64((u64)task + OFFSET_TASK_MM) + OFFSET_MM_EXE);
+    return program_of(number, file, 0, false, (u64)task);
+}
+
+/* Mark a task that nobody marked. */
+static __always_inline bool mark(struct task_struct *task, struct task_state *state, bool runs)
+{
+    struct session *session = session_at(state->session);
+    if (!session || tasks.task_storage_get(task, 0, 0))
+        return false;
+    if (runs) {
+        if (!session->began)
+            note_start(session, state->session, task);
+        state->program = state->caller = program_that_runs(state->session, task);
+        /* a call may be in flight: its end says nothing, but a capability may be checked before that */
+        state->number = read32(bpf_task_pt_regs(task) + OFFSET_CALL_NUMBER) & 0xffff;
+        state->entered = 1;
+    }
+    if (!tasks.task_storage_get(task, state, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
+        __sync_fetch_and_add(&session->stats[LOST_TASKS], 1);
+        return false;
+    }
+    __sync_fetch_and_add(&session->stats[STAT_LIVE], 1);
+#ifdef WITH_USES
+    note_member((u64)task, state->session, session->level);
+#endif
+    u32 tid = number_of_thread((u64)task), one = 1;
+    live.update(&tid, &one);
+    return true;
+}
+
+/* A task came into a cgroup, brought by the running thread. */
+static __always_inline void came(struct task_struct *task, u64 cgroup, bool by_itself)
+{
+    u32 number = session_of_cgroup(cgroup);
+    struct session *session = number ? session_at(number) : 0;
+    if (!session || !read64((u64)task + OFFSET_TASK_MM))
+        return;
+    bool at_once = session->kind != KIND_CONTAINER && !by_itself;
+    struct task_state *state = new_state(at_once ? STATE_RECORDING : STATE_WAITING, number);
+    if (!state)
+        return;
+    state->mounts = mounts_number((void *)bpf_get_current_task_btf());
+    if (!mark(task, state, at_once))
+        return;
+    note_pids(session, task);
+    if (at_once && read32(LOAD64(task, OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_THREADS) > 1) {
+        u64 group = read64(LOAD64(task, OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_PIDS + 8);
+        int zero = 0;
+        struct self *own = self.lookup(&zero);
+        tell(NEWS_THREADS, number, read32(group + OFFSET_PID_NUMBERS + 16 * (u64)(own ? own->level & 31 : 0)), 0);
+    }
+}
+
+/* cgroup_attach_task(cgroup, path, task, threadgroup) */
+int on_attach(u64 *ctx)
+{
+    struct task_struct *task = (void *)CTX(2);
+    if (tasks.task_storage_get(task, 0, 0))
+        return 0; /* it belongs to a session already: a container within a container stays with the outer one */
+    came(task, CTX(0), (u64)task == (u64)bpf_get_current_task_btf());
+    return 0;
+}
+
+/* clone3(2) with CLONE_INTO_CGROUP, which only version 2 has */
+static __always_inline void on_other_fork(struct task_struct *parent, struct task_struct *child)
+{
+    u64 set = LOAD64(child, OFFSET_TASK_CGROUPS);
+    if (set == LOAD64(parent, OFFSET_TASK_CGROUPS))
+        return;
+    came(child, read64(set + OFFSET_CSS_SET_DEFAULT), true);
+}
+
+/* iter/task(meta, task): run over all tasks by profgen itself, which joins those that it asked for. */
+int on_join(u64 *ctx)
+{
+    int zero = 0;
+    struct task_struct *current_task = (void *)bpf_get_current_task_btf(), *task = (void *)CTX(1);
+    struct self *own = self.lookup(&zero);
+    if (!own || !task)
+        return 0;
+    own->level = read32(LOAD64(current_task, OFFSET_TASK_THREAD_PID) + OFFSET_PID_LEVEL);
+    own->mounts = LOAD64(LOAD64(current_task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
+    if (!read64((u64)task + OFFSET_TASK_MM) || tasks.task_storage_get(task, 0, 0))
+        return 0;
+    u64 group = read64(LOAD64(task, OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_PIDS + 8);
+    u32 tgid = read32(group + OFFSET_PID_NUMBERS + 16 * (u64)(own->level & 31));
+    u32 *number = joining.lookup(&tgid);
+    if (!number)
+        return 0;
+    struct task_state *state = new_state(STATE_RECORDING, *number);
+    int marked = MARKED;
+    u64 *count = counters.lookup(&marked);
+    if (state && mark(task, state, true) && count)
+        __sync_fetch_and_add(count, 1);
+    return 0;
+}

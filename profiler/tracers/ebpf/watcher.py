@@ -1,0 +1,381 @@
+"""Recording with eBPF what others start: containers, cgroups, processes; many sessions at a time.
+
+See Watcher in tracers/base.py. The kernel's side is watch.bpf.c. Nothing here is ever killed or stopped, and no process stands guard: programs and
+maps are gone with profgen's descriptors, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from profiler.errors import InputError, TracerError
+from profiler.kernel.abi import native_abi
+from profiler.tracers.base import Options, Refused, Selection, Session
+from profiler.tracers.ebpf.cgroups import container_name, descendants, directories_of, key_of, processes_in
+from profiler.tracers.ebpf.loader import PAGES, Programs
+from profiler.tracers.ebpf.reader import MARKED, NEXT_PROGRAM, NEXT_SESSION, SHARED, STAT_LAST_NEW, STAT_LIVE, Maps, Reader, session_of
+from profiler.tracers.ebpf.tracer import TRACEPOINTS, EbpfTracer, attach, fill_specs, limits_with
+from profiler.tracers.ebpf.uses import Uses, program_of
+from profiler.tracers.recording import Recording
+
+JOINED_FEATURE = "joined"
+"""In a trace's features: the workload ran already when its recording began."""
+
+WATCH_LIMITS: Mapping[str, int] = {"sessions": 256, "programs": 2048}
+"""Where a Watcher's stores are larger than those of a single recording."""
+
+_WATCH_TRACEPOINTS = {"on_attach": "cgroup_attach_task"}
+_NEWS = struct.Struct("=IIIIQ64s")
+_MADE, _BEGAN, _ENDED, _THREADS = range(4)
+_KINDS = ("command", "container", "cgroup", "pid")
+_LEARNING_SECONDS = 2.0
+_LOOK_SECONDS = 0.25
+_ROUNDS_MAX = 100
+"""Scans for processes to join, should they fork faster than they are found."""
+
+
+@dataclass
+class _Live:
+    """A session and what is known of it."""
+
+    session: Session
+    number: int
+    recording: Recording
+    reader: Reader
+    uses: Uses | None
+    directories: tuple[str, ...] = ()
+    descriptors: tuple[int, ...] = ()
+    """Of its mount namespace and its root: they keep both, so that what it named can be found when its last process is gone."""
+    forgotten: bool = False
+
+
+class EbpfWatcher:
+    """See the module's text, and Watcher in tracers/base.py."""
+
+    def __init__(self) -> None:
+        self._programs: Programs | None = None
+        self._options = Options()
+        self._live: dict[int, _Live] = {}
+        """By the kernel's number, which is used again when a session was forgotten."""
+        self._names: dict[int, str] = {}
+        self._features: list[str] = []
+        self._missed: Counter[str] = Counter()
+        self._given = 0
+        self._changed = False
+        self._look_at = 0.0
+        self._threads: dict[int, int] = {}
+
+    def __enter__(self) -> EbpfWatcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for live in self._live.values():
+            _let_go(live)
+        if self._programs is not None:
+            self._programs.close()
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    def start(self, selection: Selection, options: Options) -> None:
+        """See Watcher.start."""
+        reason = EbpfTracer().unavailable()
+        if reason is not None:
+            raise TracerError(f"only the ebpf tracer watches what others started, and it does not work here: {reason}")
+        for pid in selection.pids:
+            if not os.path.exists(f"/proc/{pid}"):
+                raise InputError(f"there is no process {pid}")
+        self._options = options
+        limits = limits_with({**WATCH_LIMITS, **options.limits})
+        limits["sessions"] += 1  # number 0 is that of a command, which a Watcher has not
+        programs = self._programs = Programs(limits, uses=options.files, watch=True, denials=options.denials)
+        fill_specs(programs, files=options.files)
+        counters = programs.table("counters")
+        counters[ctypes.c_int(NEXT_PROGRAM)] = ctypes.c_uint64(SHARED + 1)
+        counters[ctypes.c_int(NEXT_SESSION)] = ctypes.c_uint64(1)
+        programs.open_ring("events", self._on_event)
+        if options.files:
+            programs.open_ring("paths", self._on_use)
+        programs.attach_iterator("on_join", "task")
+        own = programs.table("self").Leaf()
+        with contextlib.suppress(OSError):
+            own.host_mounts = os.stat("/proc/1/ns/mnt").st_ino
+        programs.table("self")[ctypes.c_int(0)] = own
+        programs.iterate("on_join")  # nobody is asked for yet: it tells the recorder who profgen is
+        scans = self._select(selection)
+        self._features += attach(programs, files=options.files, extra=_WATCH_TRACEPOINTS)
+        self._join(scans)
+
+    def _select(self, selection: Selection) -> list[tuple[int, Any]]:
+        """Make the sessions of what runs, and name what may start. Returns, for each session, how its processes are found."""
+        assert self._programs is not None
+        names, cgroups = self._programs.table("names"), self._programs.table("cgroups")
+        scans: list[tuple[int, Any]] = []
+        self._programs.table("all_containers")[ctypes.c_int(0)] = ctypes.c_uint32(selection.all_containers)
+        for name in selection.containers:
+            key = names.Key()
+            key.text = container_name(name)[0]
+            number = 0
+            directories = directories_of(name)
+            if any(True for _ in processes_in(directories)):
+                number = self._new_session("container", name, directories)
+                scans.append((number, lambda directories=directories: processes_in(directories)))
+            names[key] = ctypes.c_uint32(number)
+        for name, directories in selection.cgroups:
+            number = self._new_session("cgroup", name, directories)
+            for directory in directories:
+                place = cgroups.Key()
+                place.id, place.hierarchy = key_of(directory)
+                cgroups[place] = ctypes.c_uint32(number)
+            scans.append((number, lambda directories=directories: processes_in(directories)))
+        for pid in selection.pids:
+            number = self._new_session("pid", str(pid), ())
+            scans.append((number, lambda pid=pid: descendants([pid])))
+        return scans
+
+    def _new_session(self, kind: str, subject: str, directories: Sequence[str]) -> int:
+        """A session of what runs already. Before anything is attached, so nobody else gives numbers away."""
+        assert self._programs is not None
+        counters, sessions, programs = (self._programs.table(name) for name in ("counters", "sessions", "programs"))
+        number, shared = (counters[ctypes.c_int(index)].value for index in (NEXT_SESSION, NEXT_PROGRAM))
+        if number >= len(sessions) or shared >= len(programs):
+            raise InputError(f"no room for so many at a time; --limit sessions={len(sessions) * 2}")
+        counters[ctypes.c_int(NEXT_SESSION)] = ctypes.c_uint64(number + 1)
+        counters[ctypes.c_int(NEXT_PROGRAM)] = ctypes.c_uint64(shared + 1)
+        row, program = sessions.Leaf(), programs.Leaf()
+        row.shared, row.kind, program.session = shared, _KINDS.index(kind), number
+        sessions[ctypes.c_int(number)], programs[ctypes.c_int(shared)] = row, program
+        self._add(number, kind, subject, True, 0, time.monotonic()).directories = tuple(directories)
+        return number
+
+    def _join(self, scans: Iterable[tuple[int, Any]]) -> None:
+        """Mark all threads of these sessions. A thread made by one that is marked is marked too, so it ends when a scan finds nothing new."""
+        assert self._programs is not None
+        joining = self._programs.table("joining")
+        marked = self._marked()
+        for _ in range(_ROUNDS_MAX):
+            for number, scan in scans:
+                for pid in scan():
+                    if number in self._live and not self._live[number].session.pid:
+                        self._hold(self._live[number], pid)
+                    joining[ctypes.c_uint(pid)] = ctypes.c_uint32(number)
+            self._programs.iterate("on_join")
+            before, marked = marked, self._marked()
+            if marked == before:
+                break
+        for key in joining:
+            del joining[key]
+
+    def _marked(self) -> int:
+        assert self._programs is not None
+        count: int = self._programs.table("counters")[ctypes.c_int(MARKED)].value
+        return count
+
+    # -- sessions ------------------------------------------------------------------------------------------------------
+
+    def _add(self, number: int, kind: str, subject: str, joined: bool, pid: int, began: float) -> _Live:
+        assert self._programs is not None
+        recording = Recording(native_abi())
+        recording.began = began
+        shared = self._programs.table("sessions")[ctypes.c_int(number)].shared
+        reader = Reader(self._programs, recording, number, shared)
+        uses = Uses(self._programs, reader) if self._options.files else None
+        self._given += 1
+        live = self._live[number] = _Live(Session(self._given, kind, subject, joined, pid, began), number, recording, reader, uses)
+        self._changed = True
+        return live
+
+    def _hold(self, live: _Live, pid: int) -> None:
+        """Keep the mount namespace and the root of a session's first process, and note what else only the process tells."""
+        live.session = replace(live.session, pid=pid)
+        descriptors = []
+        try:
+            descriptors.append(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
+            descriptors.append(os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            with open(f"/proc/{pid}/status") as file:
+                live.recording.no_new_privs = any(line.split() == ["NoNewPrivs:", "1"] for line in file)
+        except OSError:  # it is gone: another of the session may live, else its paths are lost, and counted
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return
+        live.descriptors = tuple(descriptors)
+        if not os.path.samestat(os.fstat(descriptors[0]), os.stat("/proc/self/ns/mnt")):
+            live.reader.root = f"/proc/self/fd/{descriptors[1]}"
+
+    def _on_event(self, _context: Any, data: int, size: int) -> None:
+        if size != _NEWS.size:
+            live = self._live.get(session_of(data))
+            if live is not None:
+                live.reader.on_event(data)
+            return
+        what, number, tgid, _, when, name = _NEWS.unpack(ctypes.string_at(data, size))
+        if what == _MADE:
+            self._names[number] = os.fsdecode(name.rstrip(b"\0"))
+        elif what == _BEGAN:
+            self._hold(self._add(number, "container", self._names.get(number, ""), False, tgid, when / 1e9), tgid)
+        elif what == _THREADS:
+            self._threads[tgid] = number
+        elif what == _ENDED and number in self._live:
+            live = self._live[number]
+            live.session = replace(live.session, ended=True)
+            self._changed = True
+
+    def _on_use(self, _context: Any, data: int, size: int) -> None:
+        event = ctypes.string_at(data, size)
+        live = self._live.get(self._session_of(program_of(event)))
+        if live is not None and live.uses is not None:
+            live.uses.add(event)
+
+    def _session_of(self, program: int) -> int:
+        assert self._programs is not None
+        session: int = self._programs.table("programs")[ctypes.c_int(program)].session
+        return session
+
+    def sessions(self) -> tuple[Session, ...]:
+        """See Watcher.sessions."""
+        return tuple(sorted((live.session for live in self._live.values() if not live.forgotten), key=lambda session: session.number))
+
+    # -- while it runs -------------------------------------------------------------------------------------------------
+
+    def wait(self, timeout: float) -> bool:
+        """See Watcher.wait."""
+        assert self._programs is not None
+        until = time.monotonic() + timeout
+        poller = select.poll()
+        for name in PAGES if self._options.files else ("events",):
+            poller.register(self._programs.map_fd(name), select.POLLIN)
+        busy = self._work()
+        while not self._changed and (left := until - time.monotonic()) > 0:
+            poller.poll(0 if busy else 1000 * min(left, _LOOK_SECONDS))
+            busy = self._work()
+        changed, self._changed = self._changed, False
+        return changed
+
+    def _work(self) -> bool:
+        """Empty the rings, resolve paths, look at the counters; whether there is more to do at once."""
+        assert self._programs is not None
+        self._programs.consume()
+        busy = False
+        for live in self._live.values():
+            if live.uses is not None and live.uses.resolve():
+                busy = True
+            elif live.session.ended:
+                _let_go(live)
+        if self._threads:
+            threads, self._threads = self._threads, {}
+            self._join([(number, lambda pid=pid: [pid]) for pid, number in threads.items()])
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look()
+            # Reading takes longer the more programs there are; it is to cost no more than a twentieth of a processor.
+            self._look_at = now + max(_LOOK_SECONDS, 20 * (time.monotonic() - now))
+        return busy
+
+    def _look(self) -> None:
+        newest = 0
+        for live in self._live.values():
+            stats = live.reader.stats()
+            newest = max(newest, stats[STAT_LAST_NEW])
+            if stats[STAT_LAST_NEW]:
+                live.recording.last_new = max(live.recording.last_new, live.reader.seconds(stats[STAT_LAST_NEW]))
+            if live.session.ended:
+                continue
+            live.reader.read_calls()
+            live.recording.syscalls_seen = len({(abi, number) for _, abi, number in live.reader.calls})
+            gone = live.directories and not any(os.path.isdir(directory) for directory in live.directories)
+            if live.session.kind == "cgroup" and gone and not stats[STAT_LIVE]:
+                live.session = replace(live.session, ended=True)
+                self._changed = True
+        self._learn(newest)
+
+    def _learn(self, newest: int) -> None:
+        """Results need a program at every call's end on the whole machine: not for ever, where nothing else needs it."""
+        assert self._programs is not None
+        if self._options.files or self._options.denials:
+            return
+        learning = time.monotonic_ns() - newest < _LEARNING_SECONDS * 1e9
+        if learning != self._programs.attached("on_sys_exit"):
+            if learning:
+                with contextlib.suppress(TracerError):
+                    self._programs.attach_tracepoint("on_sys_exit", "sys_exit")
+            else:
+                self._missed["missed"] += self._programs.missed("on_sys_exit")
+                self._programs.detach("on_sys_exit")
+
+    # -- what was seen -------------------------------------------------------------------------------------------------
+
+    def snapshot(self, session: Session) -> Recording:
+        """See Watcher.snapshot."""
+        return self.snapshots([session])[0]
+
+    def snapshots(self, sessions: Sequence[Session]) -> list[Recording]:
+        """Of several sessions at once: the kernel's maps are read once."""
+        assert self._programs is not None
+        self._work()
+        maps = Maps(self._programs)
+        found = []
+        missed = self._missed["missed"] + sum(
+            self._programs.missed(function)
+            for function in (*dict(TRACEPOINTS), *_WATCH_TRACEPOINTS, "on_cap_tracepoint")
+            if self._programs.attached(function)
+        )
+        for session in sessions:
+            live = self._of(session)
+            known = live.recording
+            recording = Recording(known.native)
+            recording.began, recording.no_new_privs, recording.last_new = known.began, known.no_new_privs, known.last_new
+            recording.features = [*self._features, *([JOINED_FEATURE] if session.joined else [])]
+            recording.losses = Counter(known.losses)
+            if missed:
+                recording.losses["missed"] += missed
+            if live.uses is not None:
+                while live.uses.resolve():
+                    pass
+            live.reader.collect(recording, maps)
+            if live.uses is not None:
+                live.uses.collect(recording, maps)
+            recording.last_new = max(known.last_new, live.reader.seconds(live.reader.stats()[STAT_LAST_NEW]))
+            found.append(recording)
+        return found
+
+    def refused(self, session: Session) -> list[Refused]:
+        """See Watcher.refused."""
+        raise NotImplementedError
+
+    def _of(self, session: Session) -> _Live:
+        for live in self._live.values():
+            if live.session.number == session.number:
+                return live
+        raise InputError(f"session {session.number} was forgotten")
+
+    def forget(self, session: Session) -> None:
+        """See Watcher.forget."""
+        live = self._of(session)
+        live.forgotten = True
+
+    def fill(self) -> Mapping[str, tuple[int, int]]:
+        """See Watcher.fill."""
+        assert self._programs is not None
+        return {}
+
+    def stop(self) -> None:
+        """See Watcher.stop."""
+        if self._programs is not None:
+            self._work()
+            self._programs.detach_all()
+            self._work()
+
+
+def _let_go(live: _Live) -> None:
+    for descriptor in live.descriptors:
+        os.close(descriptor)
+    live.descriptors = ()
+    live.reader.root = None
