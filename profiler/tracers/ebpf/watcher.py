@@ -1,7 +1,7 @@
 """Recording with eBPF what others start: containers, cgroups, processes; many sessions at a time.
 
-See Watcher in tracers/base.py. The kernel's side is watch.bpf.c. Nothing here is ever killed or stopped, and no process stands guard: programs and
-maps are gone with profgen's descriptors, however it ends.
+See Watcher in tracers/base.py. The kernel's side is watch.bpf.c. Nothing here is ever killed or stopped, and no process stands
+guard: programs and maps are gone with profgen's descriptors, however it ends.
 """
 
 from __future__ import annotations
@@ -154,10 +154,10 @@ class EbpfWatcher:
         row.shared, row.kind, program.session = shared, _KINDS.index(kind), number
         sessions[ctypes.c_int(number)], programs[ctypes.c_int(shared)] = row, program
         self._add(number, kind, subject, True, 0, time.monotonic()).directories = tuple(directories)
-        return number
+        return int(number)
 
     def _join(self, scans: Iterable[tuple[int, Any]]) -> None:
-        """Mark all threads of these sessions. A thread made by one that is marked is marked too, so it ends when a scan finds nothing new."""
+        """Mark all threads of these sessions. One that a marked thread makes is marked too: it is over when a scan finds nothing new."""
         assert self._programs is not None
         joining = self._programs.table("joining")
         marked = self._marked()
@@ -176,8 +176,7 @@ class EbpfWatcher:
 
     def _marked(self) -> int:
         assert self._programs is not None
-        count: int = self._programs.table("counters")[ctypes.c_int(MARKED)].value
-        return count
+        return int(self._programs.table("counters")[ctypes.c_int(MARKED)].value)
 
     # -- sessions ------------------------------------------------------------------------------------------------------
 
@@ -236,8 +235,7 @@ class EbpfWatcher:
 
     def _session_of(self, program: int) -> int:
         assert self._programs is not None
-        session: int = self._programs.table("programs")[ctypes.c_int(program)].session
-        return session
+        return int(self._programs.table("programs")[ctypes.c_int(program)].session)
 
     def sessions(self) -> tuple[Session, ...]:
         """See Watcher.sessions."""

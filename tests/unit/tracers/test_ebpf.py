@@ -26,7 +26,7 @@ from profiler.tracers.ebpf.tracer import limits_with
 HERE = Path(loader.__file__).parent
 SOURCE = (HERE / "recorder.bpf.c").read_text()
 USES = (HERE / "uses.bpf.c").read_text()
-WATCH = (loader.HERE / "watch.bpf.c").read_text()
+WATCH = (HERE / "watch.bpf.c").read_text()
 needs_btf = pytest.mark.skipif(not os.path.exists("/sys/kernel/btf/vmlinux"), reason="this kernel has no type data")
 
 
@@ -110,8 +110,8 @@ def test_find(types: KernelTypes) -> None:
 @needs_btf
 def test_every_definition(types: KernelTypes) -> None:
     """What the source leaves open is defined, and nothing that it does not use."""
-    values = definitions(types, DEFAULT_LIMITS)
-    used = set(re.findall(r"\b(?:OFFSET|NR|LIMIT)_[A-Z0-9_]+\b", SOURCE + USES))
+    values = definitions(types, DEFAULT_LIMITS, watch=True)
+    used = set(re.findall(r"\b(?:OFFSET|NR|LIMIT)_[A-Z0-9_]+\b", SOURCE + USES + WATCH))
     assert used <= set(values)
     assert {name for name in values if name.startswith(("OFFSET_", "NR_", "LIMIT_"))} <= used
     assert all(0 <= value < 1 << 32 for value in values.values())
