@@ -66,9 +66,7 @@ def merge(traces: Sequence[Trace]) -> Trace:
         programs=programs,
         syscalls=tuple(_merge_syscall(syscalls[key]) for key in sorted(syscalls)),
         capabilities=tuple(_merge_capability(rows) for _, rows in sorted(capabilities.items(), key=lambda item: str(item[0]))),
-        execs=tuple(
-            Exec(program, by, *figures) for (program, by), figures in sorted(execs.items(), key=lambda item: row_order(item[0]))
-        ),
+        execs=tuple(Exec(program, by, *figures) for (program, by), figures in sorted(execs.items(), key=lambda item: row_order(item[0]))),
         files=_merge_uses([trace.files for trace in traces], renumber),
         sockets=_merge_uses([trace.sockets for trace in traces], renumber),
         signals=_merge_uses([trace.signals for trace in traces], renumber),

@@ -270,7 +270,9 @@ def traces(draw: st.DrawFn, arch: str = "x86_64") -> Trace:
         programs=listed,
         syscalls=tuple(draw(syscall(count, abi, number)) for abi, number in keys),
         capabilities=tuple(draw(capability(count, key)) for key in draw(st.lists(CHECK_KEYS, max_size=4, unique=True))),
-        execs=tuple(Exec(program, by, times, entered=draw(st.integers(0, times)) if by is None else 0) for (program, by), times in pairs.items()),
+        execs=tuple(
+            Exec(program, by, times, entered=draw(st.integers(0, times)) if by is None else 0) for (program, by), times in pairs.items()
+        ),
         files=section(file, FILE_KEYS),
         sockets=section(socket, SOCKET_KEYS),
         signals=section(signal, SIGNAL_KEYS),
