@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -66,11 +66,12 @@ class Selection:
     """What a Watcher watches; any of these together. Each member becomes a session.
 
     ``containers``: the full id (64 hex digits) or the name that is a component of the path of the container's cgroup
-    (``/docker/ID``, ``docker-ID.scope``, runc's ``cgroupsPath``). One that starts later is recorded from its entry point on, and again at
-    every start; one that runs is joined. ``cgroups``: a name, and the directories of one cgroup in each hierarchy where it exists;
-    all tasks in and below it, and those that enter. ``pids``: processes with all threads and descendants. ``all_containers``: every
-    container
-    that starts from now on (those that run already are named in ``containers`` by the caller).
+    (``/docker/ID``, ``docker-ID.scope``, runc's ``cgroupsPath``). One that starts later is recorded from its entry point on, and
+    again, as another session, at every start; one that runs is joined. ``cgroups``: a name, and the directories of one cgroup in each
+    hierarchy where it exists: all tasks in and below it are joined, and those that are moved there later. One that moves itself, or is
+    made there (CLONE_INTO_CGROUP), is recorded from its next exec on: what comes before is its manager's. ``pids``: processes with all
+    threads and descendants. ``all_containers``: every container that starts from now on (those that run are for the caller to name in
+    ``containers``).
     """
 
     containers: tuple[str, ...] = ()
@@ -84,9 +85,9 @@ class Session:
     """One recording of a Watcher.
 
     ``kind``: container, cgroup or pid. ``subject``: the container's id or name, the cgroup's name, the pid as text. ``joined``: it ran
-    already, its
-    start was not seen. ``pid``: a process of it, as profgen numbers it (the entry point's, unless joined); 0 before there is one.
-    ``began``: time.monotonic(). ``ended``: the last task is gone, or the cgroup.
+    already, its start was not seen. ``pid``: its first process, as profgen numbers it (of one that was joined, any); 0 of a container
+    whose entry point was never executed, which is listed only with ``Options.denials``. ``began``: time.monotonic(). ``ended``: the last
+    task is gone, of a cgroup the cgroup itself.
     """
 
     number: int
@@ -100,16 +101,16 @@ class Session:
 
 @dataclass(frozen=True)
 class Refused:
-    """Calls that a seccomp filter refused, alike in all that is here but ``count``; ``pid`` and ``comm`` are of the first.
+    """Calls to which a seccomp filter gave an error, alike in all that is here but ``count``; ``pid`` and ``comm`` are of the first.
 
-    ``program``: its index in the Recording's programs. ``arguments``: the six registers; of one (program, ABI, number, errno) the first
-    16 that differ are kept.
+    ``path``: the program's; None for the runtime, between loading the filter and executing the entry point. ``arguments``: the six
+    registers. Of one (program, ABI, number, error) the first 16 that differ are kept, then one row with None counts all others.
     """
 
-    program: int
+    path: str | None
     abi: str
     number: int
-    arguments: tuple[int, ...]
+    arguments: tuple[int, ...] | None
     error: str
     pid: int
     comm: str
@@ -120,13 +121,15 @@ class Watcher(Protocol):
     """Records what profgen does not start, and never disturbs it: nothing is stopped, nothing is killed, however profgen ends.
 
     A context manager; leaving it takes everything out of the kernel. Not thread-safe: one thread calls it, and calls ``wait`` at least
-    every
-    second, which empties the kernel's rings and keeps hold of what paths are resolved with.
+    every second, which empties the kernel's rings and keeps hold of what paths are resolved with. What runs within a container that is
+    watched, another container too, belongs to the outer one's session.
     """
 
     def start(self, selection: Selection, options: Options) -> None:
-        """What starts after this returns is not missed, and what ran is joined. Raises TracerError, InputError (no such process or
-        cgroup)."""
+        """What starts after this returns is not missed; what ran is joined.
+
+        ``options.duration`` is not used. Raises TracerError, InputError (no such process or cgroup).
+        """
 
     def sessions(self) -> tuple[Session, ...]:
         """All since the start that were not forgotten, oldest first."""
@@ -135,17 +138,28 @@ class Watcher(Protocol):
         """Work for at most ``timeout`` seconds; returns True early when a session began or ended."""
 
     def snapshot(self, session: Session) -> Recording:
-        """All that was seen of it so far, as a Recording of its own; it goes on. ``features`` has ``joined`` where the start was not
-        seen."""
+        """All that was seen of it so far, as a Recording of its own; watching goes on.
+
+        ``features`` has ``joined`` where the start was not seen.
+        """
+
+    def snapshots(self, sessions: Sequence[Session]) -> list[Recording]:
+        """Of several: quicker than one by one."""
 
     def refused(self, session: Session) -> list[Refused]:
-        """With ``Options.denials``: what a seccomp filter refused so far. Program indexes are those of the last ``snapshot``."""
+        """With ``Options.denials``: what seccomp filters refused so far."""
 
     def forget(self, session: Session) -> None:
-        """Give back the room of a session; it is not watched any more."""
+        """Give back the room of a session that has ended. Raises InputError for one that goes on."""
+
+    def lost(self) -> int:
+        """Containers for which there was no room (``limits``: sessions, programs)."""
 
     def fill(self) -> Mapping[str, tuple[int, int]]:
-        """Of each store of the kernel: entries in use, and room."""
+        """Of each store of the kernel, by the names of ``limits``: entries in use, and room."""
+
+    def kernel_bytes(self) -> int:
+        """Memory that the kernel holds for it all."""
 
     def stop(self) -> None:
         """Detach: nothing is counted after this; snapshots still work until the context ends."""

@@ -130,6 +130,26 @@ class Map:
         packed = struct.pack("=IIQ", self.fd, 0, ctypes.addressof(key))
         bpf_buffer(MAP_DELETE_ELEM, ctypes.create_string_buffer(packed, 128), errno.ENOENT)
 
+    def delete(self, key: bytes) -> None:
+        """The same for a key as `entries` has it."""
+        del self[ctypes.create_string_buffer(key, len(key))]
+
+    def push(self, value: Any) -> None:
+        """Into a queue. Raises OSError when it is full."""
+        packed = struct.pack("=IIQQQ", self.fd, 0, 0, ctypes.addressof(value), 0)
+        bpf_buffer(MAP_UPDATE_ELEM, ctypes.create_string_buffer(packed, 128))
+
+    def clear(self, key: Any) -> None:
+        """Set the value of an array's place to zeros, on all processors."""
+        leaf = self.Leaf * _possible_processors() if self.shape.type == MAP_TYPE_PERCPU_ARRAY else self.Leaf
+        self[key] = leaf()
+
+    @property
+    def kernel_bytes(self) -> int:
+        """Memory that the kernel holds for it (proc_pid_fdinfo(5), ``memlock``)."""
+        with open(f"/proc/self/fdinfo/{self.fd}") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("memlock:"))
+
     def __len__(self) -> int:
         """Places of an array; entries of a hash."""
         return self.shape.entries if self.shape.type in (MAP_TYPE_ARRAY, MAP_TYPE_PERCPU_ARRAY) else len(self.entries())

@@ -50,6 +50,7 @@ DEFAULT_LIMITS: Mapping[str, int] = {
     "processes": 4096,
     "paths": 1024,
     "sessions": 1,
+    "denials": 4096,
 }
 """Sizes of the kernel's stores, in entries; ``events`` and ``paths`` in pages of 4 KiB, a power of two."""
 
@@ -319,6 +320,14 @@ class Programs:
     def map_fd(self, name: str) -> int:
         """File descriptor of a map."""
         return self._maps[name].fd
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a map: it depends on what is recorded."""
+        return name in self._maps
+
+    def kernel_bytes(self) -> int:
+        """Memory that the kernel holds for the maps."""
+        return sum(each.kernel_bytes for each in self._maps.values())
 
     def members(self, session: int) -> frozenset[int]:
         """The numbers of all threads that a session ever had, in their pid namespaces (struct process_key)."""

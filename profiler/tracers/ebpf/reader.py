@@ -16,6 +16,7 @@ from profiler.kernel.capabilities import is_advisory, is_audited
 from profiler.kernel.capabilities import name_of as capability_name
 from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import number_of
+from profiler.tracers.base import Refused
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.host import absolute
 from profiler.tracers.paths import View, below
@@ -23,7 +24,7 @@ from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
 
 STATS = (
     "tasks", "programs", "syscalls", "arguments", "results", "capabilities", "stacks", "events", "execs", "paths", "files", "sockets",
-    "processes",
+    "processes", "denials",
 )  # fmt: skip
 """Losses, in the order of ``enum stat`` in recorder.bpf.c; the facts for user space follow."""
 
@@ -41,6 +42,16 @@ BY_ENTERED = 0xFFFFFFFF
 
 _ACCESS_CALLS = frozenset({"access", "faccessat", "faccessat2"})
 _VALUES_MAX_IN_KERNEL = 4096
+
+_OTHER_ARGUMENTS = 0x100
+"""In the ABI of a row of ``refused``: it stands for all argument lists that found no row of their own."""
+
+_KEYED_BY_PROGRAM = {
+    "others": 0, "results": 0, "arguments": 0, "checks": 0, "execs": 4, "uses": 8, "sockets": 0, "contacts": 0, "refused": 0,
+    "refused_sorts": 0,
+}  # fmt: skip
+_KEYED_BY_SESSION = {"files": 0, "members": 4}
+"""Maps, and where in their keys the number is."""
 
 SYMBOLS_HIDDEN = "the kernel hides the names of its functions"
 SYMBOLS_FIX = "sysctl kernel.kptr_restrict=1, and CAP_SYSLOG"
@@ -346,6 +357,45 @@ class Reader:
                 last=self.seconds(value.last),
                 chain=chain,
             )
+
+    def refused(self) -> list[Refused]:
+        """What seccomp filters refused."""
+        found = []
+        for key, value in Maps(self.programs).rows("refused", self.numbers()):
+            path = None if key.program == self.shared else self._identity(key.program)[0]
+            arguments = None if key.abi & _OTHER_ARGUMENTS else tuple(key.a)
+            comm = os.fsdecode(value.comm)
+            abi, error = self.abis[key.abi & ~_OTHER_ARGUMENTS], error_name(key.error)
+            found.append(Refused(path, abi, key.number, arguments, error, value.pid, comm, value.count))
+        return sorted(found, key=lambda row: (row.path or "", row.abi, row.number, row.error, row.arguments or ()))
+
+    def forget(self) -> None:
+        """Free everything in the kernel that is this session's. Nothing may run in it any more."""
+        numbers = set(self.numbers())
+        for name, at in _KEYED_BY_PROGRAM.items():
+            if not self.programs.has(name):
+                continue
+            table = self.programs.table(name)
+            for key, _ in table.entries():
+                if int.from_bytes(key[at : at + 4], sys.byteorder) in numbers:
+                    table.delete(key)
+        for name, at in _KEYED_BY_SESSION.items():
+            if not self.programs.has(name):
+                continue
+            table = self.programs.table(name)
+            for key, _ in table.entries():
+                if int.from_bytes(key[at : at + 4], sys.byteorder) == self.session:
+                    table.delete(key)
+        counts = self.programs.table("argument_counts")
+        for place in range(self.session * ABIS * NUMBERS, (self.session + 1) * ABIS * NUMBERS):
+            if counts[ctypes.c_int(place)].value:
+                counts.clear(ctypes.c_int(place))
+        for number in numbers:
+            for name in ("counts", "programs"):
+                self.programs.table(name).clear(ctypes.c_int(number))
+        for number in sorted(numbers):
+            self.programs.table("free_programs").push(ctypes.c_uint32(number))
+        self.programs.table("free_sessions").push(ctypes.c_uint32(self.session))
 
     def needed(self) -> int:
         """Capabilities needed so far, for the live line."""

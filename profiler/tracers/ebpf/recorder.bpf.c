@@ -18,7 +18,7 @@ enum state { STATE_ARMED = 1, STATE_WAITING, STATE_STARTING, STATE_RECORDING };
 /* Of each session: one counter a way to lose something, then facts for user space. Order as in reader.py. */
 enum stat {
     LOST_TASKS, LOST_PROGRAMS, LOST_SYSCALLS, LOST_ARGUMENTS, LOST_RESULTS, LOST_CAPABILITIES, LOST_STACKS, LOST_EVENTS,
-    LOST_EXECS, LOST_PATHS, LOST_FILES, LOST_SOCKETS, LOST_PROCESSES,
+    LOST_EXECS, LOST_PATHS, LOST_FILES, LOST_SOCKETS, LOST_PROCESSES, LOST_DENIALS,
     STAT_LIVE, STAT_LAST_NEW, STAT_SIZE,
 };
 
@@ -64,6 +64,8 @@ struct session {
     u32 shared;         /* the number of its programs that found no room */
     u32 began;          /* a program was executed, or joined */
     u32 kind;
+    u32 ended;          /* of a container: its last task has */
+    u32 pad;
 };
 
 /* profgen itself: how it numbers threads, and the mounts it sees. */
@@ -366,6 +368,7 @@ int on_sys_enter(u64 *ctx)
         /* Which call it is, in case the workload begins with it. */
         s->abi = abi;
         s->number = id;
+        s->entered = 1;
         /* Between fork and exec the child is still profgen; its execve is where the workload begins. */
         if (s->state != STATE_ARMED || id != NR_EXECVE || abi != ABI_NATIVE)
             return 0;
@@ -436,11 +439,24 @@ static __always_inline void note_result(struct task_state *s, s64 result)
 static __always_inline void go_on(u64 *ctx, struct task_state *s, u32 route, s64 result);
 #endif
 
+#ifdef WITH_DENIALS
+static __always_inline void note_refused(u64 *ctx, struct task_struct *task, struct task_state *s);
+#endif
+
 int on_sys_exit(u64 *ctx)
 {
     struct task_struct *task = (void *)bpf_get_current_task_btf();
     struct task_state *s = watched(task);
-    if (!s || s->state < STATE_STARTING)
+    if (!s)
+        return 0;
+#ifdef WITH_DENIALS
+    if (!s->entered) {
+        note_refused(ctx, task, s);
+        return 0;
+    }
+    s->entered = 0;
+#endif
+    if (s->state < STATE_STARTING)
         return 0;
     u32 wanted = s->wanted, route = s->route;
     if (!wanted && !route)

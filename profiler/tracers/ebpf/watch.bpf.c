@@ -48,8 +48,10 @@ static __always_inline void tell(u32 what, u32 number, u32 tgid, struct name_key
 static __always_inline void session_ended(u32 number)
 {
     struct session *session = session_at(number);
-    if (session && session->kind != KIND_CGROUP)
-        tell(NEWS_ENDED, number, 0, 0);
+    if (!session || session->kind == KIND_CGROUP)
+        return;
+    session->ended = 1;
+    tell(NEWS_ENDED, number, 0, 0);
 }
 
 static __always_inline void session_began(u32 number, struct task_struct *task, bool first)
@@ -200,7 +202,7 @@ static __always_inline u32 session_of_cgroup(u64 cgroup)
         if (known || (id && *all)) {
             u32 number = known ? *known : 0;
             struct session *session = number ? session_at(number) : 0;
-            if (session && (session->stats[STAT_LIVE] || !session->began))
+            if (session && !session->ended)
                 return number;
             return new_session(&local->key);
         }
@@ -242,8 +244,8 @@ static __always_inline bool mark(struct task_struct *task, struct task_state *st
         state->program = state->caller = program_that_runs(state->session, task);
         /* a call may be in flight: its end says nothing, but a capability may be checked before that */
         state->number = read32(bpf_task_pt_regs(task) + OFFSET_CALL_NUMBER) & 0xffff;
-        state->entered = 1;
     }
+    state->entered = 1;
     if (!tasks.task_storage_get(task, state, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
         __sync_fetch_and_add(&session->stats[LOST_TASKS], 1);
         return false;
@@ -323,3 +325,67 @@ int on_join(u64 *ctx)
         __sync_fetch_and_add(count, 1);
     return 0;
 }
+
+#ifdef WITH_DENIALS
+struct refused_key { u32 program; u32 abi; u32 number; u32 error; u64 a[6]; };
+struct refused_value { u64 count; u32 pid; u32 pad; char comm[16]; };
+struct refused_sort { u32 program; u32 abi; u32 number; u32 error; };
+BPF_TABLE("hash", struct refused_key, struct refused_value, refused, LIMIT_DENIALS);
+BPF_TABLE("hash", struct refused_sort, u32, refused_sorts, LIMIT_DENIALS);
+#define REFUSED_ARGUMENTS 16 /* different argument lists of one sort that are kept */
+
+/* A call that ends without having begun: a seccomp filter gave it this error in its place. Filters run before sys_enter, and sys_exit comes in
+ * any case (kernel/entry/common.c syscall_trace_enter); the registers still hold the call. */
+static __always_inline void note_refused(u64 *ctx, struct task_struct *task, struct task_state *s)
+{
+    s64 result = CTX(1);
+    if (result >= 0 || result < -4095)
+        return; /* the first end of a new thread, or a signal in place of the call */
+    struct session *session = session_at(s->session);
+    if (!session)
+        return;
+    void *regs = (void *)CTX(0);
+    u64 id = LOAD64(regs, OFFSET_CALL_NUMBER);
+    u32 abi = ABI_NATIVE;
+    if (LOAD32(task, OFFSET_COMPAT_STATUS) & COMPAT_BIT)
+        abi = ABI_COMPAT;
+#ifdef X32_BIT
+    else if (id & X32_BIT && id < 0x80000000) {
+        abi = ABI_X32;
+        id &= ~X32_BIT;
+    }
+#endif
+    struct refused_key key = {.program = s->state < STATE_STARTING ? session->shared : s->program, .abi = abi, .number = id, .error = -result};
+    struct refused_sort sort = {.program = key.program, .abi = abi, .number = id, .error = -result};
+    ARGUMENTS(key.a, regs, abi);
+    struct refused_value *known = refused.lookup(&key);
+    if (known) {
+        __sync_fetch_and_add(&known->count, 1);
+        return;
+    }
+    u32 *different = refused_sorts.lookup(&sort), one = 1;
+    if (different && *different >= REFUSED_ARGUMENTS) {
+        /* one row for all the others */
+        key.a[0] = key.a[1] = key.a[2] = key.a[3] = key.a[4] = key.a[5] = 0;
+        key.abi |= 0x100;
+        known = refused.lookup(&key);
+        if (known) {
+            __sync_fetch_and_add(&known->count, 1);
+            return;
+        }
+    }
+    if (different)
+        __sync_fetch_and_add(different, 1);
+    else
+        refused_sorts.update(&sort, &one);
+    struct refused_value fresh = {.count = 1};
+    u64 group = read64(read64((u64)task + OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_PIDS + 8);
+    int zero = 0;
+    struct self *own = self.lookup(&zero);
+    fresh.pid = read32(group + OFFSET_PID_NUMBERS + 16 * (u64)(own ? own->level & 31 : 0));
+    bpf_get_current_comm(fresh.comm, sizeof(fresh.comm));
+    if (refused.update(&key, &fresh))
+        __sync_fetch_and_add(&session->stats[LOST_DENIALS], 1);
+    noted_new();
+}
+#endif

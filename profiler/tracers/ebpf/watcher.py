@@ -22,7 +22,18 @@ from profiler.kernel.abi import native_abi
 from profiler.tracers.base import Options, Refused, Selection, Session
 from profiler.tracers.ebpf.cgroups import container_name, descendants, directories_of, key_of, processes_in
 from profiler.tracers.ebpf.loader import PAGES, Programs
-from profiler.tracers.ebpf.reader import MARKED, NEXT_PROGRAM, NEXT_SESSION, SHARED, STAT_LAST_NEW, STAT_LIVE, Maps, Reader, session_of
+from profiler.tracers.ebpf.reader import (
+    LOST_SESSIONS,
+    MARKED,
+    NEXT_PROGRAM,
+    NEXT_SESSION,
+    SHARED,
+    STAT_LAST_NEW,
+    STAT_LIVE,
+    Maps,
+    Reader,
+    session_of,
+)
 from profiler.tracers.ebpf.tracer import TRACEPOINTS, EbpfTracer, attach, fill_specs, limits_with
 from profiler.tracers.ebpf.uses import Uses, program_of
 from profiler.tracers.recording import Recording
@@ -34,6 +45,12 @@ WATCH_LIMITS: Mapping[str, int] = {"sessions": 256, "programs": 2048}
 """Where a Watcher's stores are larger than those of a single recording."""
 
 _WATCH_TRACEPOINTS = {"on_attach": "cgroup_attach_task"}
+_STORES = {
+    "tasks": "live", "syscalls": "others", "results": "results", "arguments": "arguments", "capabilities": "checks", "stacks": "stacks",
+    "execs": "execs", "files": "uses", "sockets": "sockets", "processes": "contacts", "denials": "refused",
+}  # fmt: skip
+"""Limits, and the hash maps that they are the sizes of."""
+
 _NEWS = struct.Struct("=IIIIQ64s")
 _MADE, _BEGAN, _ENDED, _THREADS = range(4)
 _KINDS = ("command", "container", "cgroup", "pid")
@@ -55,7 +72,11 @@ class _Live:
     directories: tuple[str, ...] = ()
     descriptors: tuple[int, ...] = ()
     """Of its mount namespace and its root: they keep both, so that what it named can be found when its last process is gone."""
-    forgotten: bool = False
+
+    @property
+    def began(self) -> bool:
+        """Whether there was a program of it."""
+        return self.session.joined or self.session.pid != 0
 
 
 class EbpfWatcher:
@@ -66,13 +87,15 @@ class EbpfWatcher:
         self._options = Options()
         self._live: dict[int, _Live] = {}
         """By the kernel's number, which is used again when a session was forgotten."""
-        self._names: dict[int, str] = {}
+        self._wanted: set[bytes] = set()
         self._features: list[str] = []
         self._missed: Counter[str] = Counter()
         self._given = 0
         self._changed = False
         self._look_at = 0.0
         self._threads: dict[int, int] = {}
+        self._unborn: list[_Live] = []
+        """Containers that were made and ended without a program."""
 
     def __enter__(self) -> EbpfWatcher:
         return self
@@ -123,6 +146,7 @@ class EbpfWatcher:
         for name in selection.containers:
             key = names.Key()
             key.text = container_name(name)[0]
+            self._wanted.add(key.text)
             number = 0
             directories = directories_of(name)
             if any(True for _ in processes_in(directories)):
@@ -164,7 +188,7 @@ class EbpfWatcher:
         for _ in range(_ROUNDS_MAX):
             for number, scan in scans:
                 for pid in scan():
-                    if number in self._live and not self._live[number].session.pid:
+                    if not self._live[number].session.pid:
                         self._hold(self._live[number], pid)
                     joining[ctypes.c_uint(pid)] = ctypes.c_uint32(number)
             self._programs.iterate("on_join")
@@ -189,7 +213,6 @@ class EbpfWatcher:
         uses = Uses(self._programs, reader) if self._options.files else None
         self._given += 1
         live = self._live[number] = _Live(Session(self._given, kind, subject, joined, pid, began), number, recording, reader, uses)
-        self._changed = True
         return live
 
     def _hold(self, live: _Live, pid: int) -> None:
@@ -217,15 +240,21 @@ class EbpfWatcher:
             return
         what, number, tgid, _, when, name = _NEWS.unpack(ctypes.string_at(data, size))
         if what == _MADE:
-            self._names[number] = os.fsdecode(name.rstrip(b"\0"))
-        elif what == _BEGAN:
-            self._hold(self._add(number, "container", self._names.get(number, ""), False, tgid, when / 1e9), tgid)
+            self._add(number, "container", os.fsdecode(name.rstrip(b"\0")), False, 0, when / 1e9)
+        elif what == _BEGAN and number in self._live:
+            live = self._live[number]
+            live.session = replace(live.session, began=when / 1e9)
+            live.recording.began = when / 1e9
+            self._hold(live, tgid)
+            self._changed = True
         elif what == _THREADS:
             self._threads[tgid] = number
         elif what == _ENDED and number in self._live:
             live = self._live[number]
             live.session = replace(live.session, ended=True)
             self._changed = True
+            if not live.began and not self._options.denials:
+                self._unborn.append(live)
 
     def _on_use(self, _context: Any, data: int, size: int) -> None:
         event = ctypes.string_at(data, size)
@@ -239,7 +268,8 @@ class EbpfWatcher:
 
     def sessions(self) -> tuple[Session, ...]:
         """See Watcher.sessions."""
-        return tuple(sorted((live.session for live in self._live.values() if not live.forgotten), key=lambda session: session.number))
+        shown = (live.session for live in self._live.values() if live.began or self._options.denials)
+        return tuple(sorted(shown, key=lambda session: session.number))
 
     # -- while it runs -------------------------------------------------------------------------------------------------
 
@@ -267,6 +297,8 @@ class EbpfWatcher:
                 busy = True
             elif live.session.ended:
                 _let_go(live)
+        while self._unborn:
+            self._free(self._unborn.pop())
         if self._threads:
             threads, self._threads = self._threads, {}
             self._join([(number, lambda pid=pid: [pid]) for pid, number in threads.items()])
@@ -346,7 +378,8 @@ class EbpfWatcher:
 
     def refused(self, session: Session) -> list[Refused]:
         """See Watcher.refused."""
-        raise NotImplementedError
+        self._work()
+        return self._of(session).reader.refused() if self._options.denials else []
 
     def _of(self, session: Session) -> _Live:
         for live in self._live.values():
@@ -357,12 +390,54 @@ class EbpfWatcher:
     def forget(self, session: Session) -> None:
         """See Watcher.forget."""
         live = self._of(session)
-        live.forgotten = True
+        if not live.session.ended:
+            raise InputError(f"the session of {live.session.subject} has not ended")
+        self._free(live)
+
+    def _free(self, live: _Live) -> None:
+        assert self._programs is not None
+        _let_go(live)
+        del self._live[live.number]
+        names = self._programs.table("names")
+        for key, value in names.items():
+            if value.value == live.number:
+                if key.text in self._wanted:
+                    names[key] = ctypes.c_uint32(0)
+                else:
+                    del names[key]
+        live.reader.forget()
+        self._free_stacks()
+
+    def _free_stacks(self) -> None:
+        """Call chains are common to all sessions: those that no check names any more go when they take up half of their room."""
+        assert self._programs is not None
+        stacks = self._programs.table("stacks")
+        if len(stacks) * 2 > stacks.shape.entries:
+            used = {key.stack for key in self._programs.table("checks")}
+            for stack in stacks:
+                if stack.value not in used:
+                    del stacks[stack]
+
+    def lost(self) -> int:
+        """See Watcher.lost."""
+        assert self._programs is not None
+        return int(self._programs.table("counters")[ctypes.c_int(LOST_SESSIONS)].value)
 
     def fill(self) -> Mapping[str, tuple[int, int]]:
         """See Watcher.fill."""
         assert self._programs is not None
-        return {}
+        found = {"sessions": (len(self._live), len(self._programs.table("sessions")) - 1)}
+        found["programs"] = sum(len(live.reader.numbers()) for live in self._live.values()), len(self._programs.table("programs")) - 2
+        for limit, name in _STORES.items():
+            if self._programs.has(name):
+                table = self._programs.table(name)
+                found[limit] = len(table), table.shape.entries
+        return found
+
+    def kernel_bytes(self) -> int:
+        """See Watcher.kernel_bytes."""
+        assert self._programs is not None
+        return self._programs.kernel_bytes()
 
     def stop(self) -> None:
         """See Watcher.stop."""
