@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 DENIED_STATUS = 1
 LOSS_STATUS = 125
-UNDER = ("direct",)
+UNDER = ("direct", "apparmor", "runc", "crun", "docker")
+WITH_BUNDLE = ("runc", "crun")
 
 
 @click.command("verify")
@@ -39,6 +40,7 @@ UNDER = ("direct",)
 @click.option("-o", "--output", metavar="FILE", help="Write the denials as a trace, to generate from with the recording.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the report.")
 @click.option("--report", metavar="FILE", help="Write the report there.  [default: standard error]")
+@click.option("--bundle", metavar="DIR", help="Under runc and crun: the OCI bundle; COMMAND takes the place of its own.")
 @click.option("--user", metavar="USER", help="Run the command as this user (name or uid); under sudo the default is who called it.")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Ask the command to end after so long.")
 @click.option("--no-files", is_flag=True, help="Hold the command to syscalls and capabilities only.")
@@ -51,6 +53,7 @@ def verify(
     output: str | None,
     form: str,
     report: str | None,
+    bundle: str | None,
     user: str | None,
     duration: float | None,
     no_files: bool,
@@ -67,9 +70,11 @@ def verify(
     \b
       profgen verify app.profile -- ./app
       profgen verify app.profile --mode log -o denials.trace.json -- ./app
+      profgen verify app.profile --under runc --bundle DIR
+      profgen verify app.profile --under docker -- docker run --rm IMAGE
       profgen generate app.trace.json denials.trace.json -o app.profile
     """
-    from profiler.cli.workload import workload_of
+    from profiler.cli.workload import in_bundle, workload_of
     from profiler.denials.as_trace import trace_of
     from profiler.enforce.base import Options, load
     from profiler.files import RESERVE_BYTES, PendingFile, write_atomic
@@ -79,19 +84,23 @@ def verify(
 
     if duration is not None and not math.isfinite(duration):
         raise click.UsageError("--duration wants a number of seconds")
-    if not command:
+    if not command and under not in WITH_BUNDLE:
         raise click.UsageError("no command to run; try: profgen verify app.profile -- ./app")
+    if user is not None and under not in ("direct", "apparmor"):
+        raise click.UsageError(f"under {under} the container says who runs the command")
+    if bundle is not None and under not in WITH_BUNDLE:
+        raise click.UsageError(f"--bundle is for {' and '.join(WITH_BUNDLE)}")
     path = Path(policy) / "policy.yaml" if os.path.isdir(policy) else Path(policy)
     held = read_policy(path)
     enforcer = load(under)
-    options = Options(mode, files=not no_files, duration=duration)
+    options = Options(mode, files=not no_files, duration=duration, bundle=None if bundle is None else Path(bundle))
     reason = enforcer.unavailable(held, options)
     if reason is not None:
         raise ProfgenError(f"cannot verify {under}: {reason}")
     pending = None if output is None else PendingFile(Path(output), reserve=RESERVE_BYTES)
     try:
         with signals_held() as mask:
-            workload = workload_of(command, user, mask)
+            workload = in_bundle(command, mask) if under in WITH_BUNDLE else workload_of(command, user, mask)
             began, start = time.time(), datetime.datetime.now(datetime.UTC)
             outcome = enforcer.run(held, workload, options)
             took = time.time() - began

@@ -47,3 +47,8 @@ def workload_of(command: tuple[str, ...], user: str | None, mask: frozenset[sign
         if os.geteuid() != 0 or (identity[0] == 0 and os.getuid() == 0 and user is None):
             identity = None
     return Workload(command, find_program(command[0], env), env, os.getcwd(), identity, mask)
+
+
+def in_bundle(command: tuple[str, ...], mask: frozenset[signal.Signals]) -> Workload:
+    """A command that is looked for in a container, as whom that says."""
+    return Workload(command, "", dict(os.environ), os.getcwd(), None, mask)

@@ -10,11 +10,13 @@ from dataclasses import replace
 
 from profiler.denials.model import Denial
 from profiler.denials.propose import propose
+from profiler.kernel.arguments import spec_for
 from profiler.policy import patterns
 from profiler.policy.model import Policy
 from profiler.policy.passes.capabilities import use_of
 from profiler.policy.passes.files import MAKING, PAST_CHECK
-from profiler.trace.model import FILES_FEATURE, Trace
+from profiler.policy.passes.observed import name_for
+from profiler.trace.model import FILES_FEATURE, Syscall, Trace
 
 BY = "policy"
 """Who speaks of denials found here (Denial.by)."""
@@ -107,6 +109,37 @@ class Held:
             return None
         return self._if_denied(Denial("capability", "kernel", True, operation="capable", capability=name))
 
+    def calls(self, trace: Trace) -> Iterator[Denial]:
+        """Syscalls of a recording that the policy does not allow, by program; what it refuses by name is none. ``refused`` is False."""
+        by_name = {row.name for row in self._policy.refused}
+        for row in trace.syscalls:
+            name = name_for(row)
+            rows: list[tuple[tuple[int, ...] | None, tuple[int, ...]]]
+            if name is None:
+                rows = [(None, tuple(row.programs))]
+            elif name in by_name:
+                continue
+            else:
+                rows = list(self._not_permitted(row, name))
+            for registers, programs in rows:
+                denial = Denial("syscall", "policy", False, action="log", abi=row.abi, number=row.number, name=name, arguments=registers)
+                yield from _by_program(denial, trace, programs, row.calls)
+
+    def _not_permitted(self, row: Syscall, name: str) -> Iterator[tuple[tuple[int, ...] | None, tuple[int, ...]]]:
+        entries = [entry for entry in self._policy.syscalls if (entry.abi, entry.name) == (row.abi, name)]
+        if any(not entry.rules for entry in entries):
+            return
+        spec = spec_for(name, row.abi)
+        if not entries or spec is None or spec.pointer or row.arguments is None or row.arguments.overflow:
+            yield None, tuple(row.programs)
+            return
+        for value, programs in row.arguments.values.items():
+            registers = [0] * 6
+            for position, one in zip(spec.positions, value, strict=True):
+                registers[position] = one
+            if not self._policy.permits(row.abi, name, registers):
+                yield tuple(registers), tuple(sorted(programs))
+
     def uses(self, trace: Trace) -> Iterator[Denial]:
         """What a recording did that the policy does not allow, by program (``exe``; processes are not known); ``refused`` is False.
 
@@ -115,10 +148,7 @@ class Held:
 
         def told(denial: Denial | None, programs: Iterable[int], uses: int, refused: bool = False) -> Iterator[Denial]:
             if denial is not None:
-                for index in sorted(programs):
-                    program = trace.programs[index]
-                    exe = program.interpreter or program.path
-                    yield replace(denial, exe=exe, comm=_comm(program.path), refused=refused, count=max(1, uses // len(set(programs))))
+                yield from _by_program(replace(denial, refused=refused), trace, programs, uses)
 
         for check in trace.capabilities:
             use = use_of(check)
@@ -147,6 +177,14 @@ class Held:
             if mount.results.get("ok"):
                 denial = self.mount(mount.operation, mount.source, mount.target, mount.filesystem, mount.flags)
                 yield from told(denial, mount.programs, mount.results["ok"])
+
+
+def _by_program(denial: Denial, trace: Trace, programs: Iterable[int], uses: int) -> Iterator[Denial]:
+    """The same denial for each program; how the uses are shared out among several is not known."""
+    listed = sorted(set(programs))
+    for index in listed:
+        program = trace.programs[index]
+        yield replace(denial, exe=program.interpreter or program.path, comm=_comm(program.path), count=max(1, uses // len(listed)))
 
 
 def _happened(results: Mapping[str, int], access: str) -> bool:

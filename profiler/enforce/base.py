@@ -14,6 +14,10 @@ from profiler.tracers.base import Workload
 
 ENFORCERS: Mapping[str, str] = {
     "direct": "profiler.enforce.direct:Direct",
+    "apparmor": "profiler.enforce.apparmor:AppArmor",
+    "runc": "profiler.enforce.containers:Runc",
+    "crun": "profiler.enforce.containers:Crun",
+    "docker": "profiler.enforce.containers:Docker",
 }
 
 MODES = ("enforce", "log")

@@ -84,26 +84,40 @@ def _built(policy: Policy, allowed: int, default: int, refused: Callable[[int], 
 def _export(policy: Policy, allowed: int, default: int, refused: Callable[[int], int], file: Any) -> None:
     import pyseccomp
 
-    data = profile(policy, "errno")
+    native, *others = policy.abis
+    built = _single(policy, native, None, allowed, default, refused)
+    for abi in others:
+        # One for each ABI, joined: in a filter for several, libseccomp takes no number that it has no name for.
+        built.merge(_single(policy, native, getattr(pyseccomp.Arch, _ARCHES[abi]), allowed, default, refused))
+    built.export_bpf(file)
+
+
+_UNKNOWN = -1
+"""__NR_SCMP_ERROR (seccomp.h). Other negative numbers are of calls that only other ABIs have."""
+_ARCHES = {"i386": "X86", "x32": "X32", "arm": "ARM"}
+
+
+def _single(policy: Policy, native: str, arch: int | None, allowed: int, default: int, refused: Callable[[int], int]) -> Any:
+    """The filter for one ABI (``arch``: one that is not the machine's own)."""
+    import pyseccomp
+
     built = pyseccomp.SyscallFilter(default)
     built.set_attr(pyseccomp.Attr.ACT_BADARCH, default)
-    native = policy.abis[0]
-    for abi in policy.abis[1:]:
-        built.add_arch(getattr(pyseccomp.Arch, {"i386": "X86", "x32": "X32", "arm": "ARM"}[abi]))
-    for rule in data["syscalls"]:
+    if arch is not None:
+        built.add_arch(arch)
+        built.remove_arch(pyseccomp.Arch.NATIVE)
+    for rule in profile(policy, "errno")["syscalls"]:
         action = allowed if rule["action"] == "SCMP_ACT_ALLOW" else refused(rule["errnoRet"])
         if action == default:
             continue
         tests = [pyseccomp.Arg(test["index"], pyseccomp.MASKED_EQ, test["value"], test["valueTwo"]) for test in rule.get("args", ())]
         for name in rule["names"]:
-            try:
-                built.add_rule(action, name, *tests)
-            except (OSError, ValueError):
-                # A name newer than this libseccomp, or one that only another ABI has.
-                number = number_of(native, name)
-                if number is not None:
-                    built.add_rule(action, number, *tests)
-    built.export_bpf(file)
+            number: int | None = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
+            if number == _UNKNOWN:  # newer than this libseccomp
+                number = number_of(native, name) if arch is None else None
+            if number is not None:
+                built.add_rule(action, number, *tests)
+    return built
 
 
 def known_abis(policy: Policy) -> bool:

@@ -17,7 +17,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,10 +25,10 @@ from profiler.denials.held import Held
 from profiler.denials.model import Collection, Denial
 from profiler.enforce import rights
 from profiler.enforce.base import Options, Outcome
+from profiler.enforce.calls import filtered
 from profiler.enforce.filter import DENIED, Loader, forbid_new_privileges, traced
 from profiler.errors import CommandNotExecutable
 from profiler.kernel.abi import native_abi
-from profiler.kernel.arguments import spec_for
 from profiler.kernel.errno import name_of as error_name
 from profiler.policy.model import Policy
 from profiler.targets.seccomp import EPERM
@@ -57,8 +57,13 @@ def unavailable() -> str | None:
 
 def run(policy: Policy, workload: Workload, options: Options) -> Outcome:
     """See Enforcer.run."""
+    return run_under(policy, workload, options, None)[0]
+
+
+def run_under(policy: Policy, workload: Workload, options: Options, profile: str | None) -> tuple[Outcome, Mapping[int, str]]:
+    """``profile``: an AppArmor profile, to which files and the like are left. Also gives the file that each process executed last."""
     recording = _Uses(native_abi())
-    made = _Confined(policy, workload, options, recording)
+    made = _Confined(policy, workload, options, recording, profile)
     try:
         status = made.run()
     except CommandNotExecutable:
@@ -67,7 +72,7 @@ def run(policy: Policy, workload: Workload, options: Options) -> Outcome:
         status = _NOT_EXECUTABLE
     beyond = {"denials": made.denials.beyond} if made.denials.beyond else {}
     losses = {name: count for name, count in recording.losses.items() if count}
-    return Outcome(status, tuple(made.denials), made.means(), {**losses, **beyond})
+    return Outcome(status, tuple(made.denials), made.means(), {**losses, **beyond}), made.executed
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ class _Inference(Inference):
 
 
 class _Confined(Run):
-    def __init__(self, policy: Policy, workload: Workload, options: Options, recording: _Uses) -> None:
+    def __init__(self, policy: Policy, workload: Workload, options: Options, recording: _Uses, profile: str | None) -> None:
         super().__init__(workload, base.Options(duration=options.duration, files=False), recording)
         self.policy = policy
         self.mode = options.mode
@@ -157,7 +162,9 @@ class _Confined(Run):
         """A call that was denied, without the arguments that nobody filters, to its first denial."""
         self.inference: _Inference = _Inference(recording, self.threads)
         recording.checked = self._checked
-        self.holds_files = options.files and policy.has_files
+        self.profile = profile
+        self.executed: dict[int, str] = {}
+        self.holds_files = options.files and policy.has_files and profile is None
         if self.holds_files:
             self.evidence = Evidence(recording, self.threads)
         self.enforces = options.mode == "enforce"
@@ -170,13 +177,16 @@ class _Confined(Run):
         taken = "taken away; refusals told from the calls that failed" if self.enforces else "kept; uses told from the calls"
         if not self.privileged and not self.workload_holds():
             taken = "the command has none to begin with"
+        if self.profile is not None:
+            files = f"{refused} by AppArmor, under the policy's profile" + ("" if self.enforces else " in complain mode")
+        elif self.holds_files:
+            files = f"{refused} by ptrace, held to the policy's rules"
+        else:
+            files = "not held to anything" + ("" if self.policy.has_files else " (the policy says nothing of them)")
         return (
             f"syscalls: {refused} under the policy's filter, by ptrace",
             f"capabilities: {taken}",
-            f"files, sockets, signals, mounts: {refused} by ptrace, held to the policy's rules"
-            if self.holds_files
-            else "files, sockets, signals, mounts: not held to anything"
-            + ("" if self.policy.has_files else " (the policy says nothing of them)"),
+            f"files, sockets, signals, mounts: {files}",
         )
 
     def workload_holds(self) -> bool:
@@ -186,11 +196,15 @@ class _Confined(Run):
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def _spawn(self) -> Child:
-        if not self.enforces:
-            return spawn(self.workload, self._load)  # before the user changes: it takes CAP_SYS_ADMIN, or no_new_privs
-        return spawn(self.workload, lambda: rights.reduce_bounding(self.policy), self._confine)
+        return spawn(self.workload, self._begin, self._confine if self.enforces else None)
 
-    def _load(self) -> None:
+    def _begin(self) -> None:
+        if self.profile is not None:
+            label_next_exec(self.profile)
+        if self.enforces:
+            rights.reduce_bounding(self.policy)
+            return
+        # Before the user changes: it takes CAP_SYS_ADMIN, or no_new_privs.
         if not self.privileged:
             forbid_new_privileges()
         self.loader.load()
@@ -201,6 +215,11 @@ class _Confined(Run):
         if not keep:
             forbid_new_privileges()
         self.loader.load()
+
+    def _executed(self, tid: int, tracee: Tracee) -> Tracee:
+        with contextlib.suppress(OSError):
+            self.executed[self.threads.group(tid)] = os.readlink(f"/proc/{tid}/exe")
+        return super()._executed(tid, tracee)
 
     # -- denials -------------------------------------------------------------------------------------------------------
 
@@ -236,11 +255,7 @@ class _Confined(Run):
 
     def _syscall(self, kind: Kind, raw: int, arguments: tuple[int, ...]) -> Denial:
         """The same call with the same filtered arguments is one denial, told with the registers that it had first."""
-        spec = None if kind.name is None else spec_for(kind.name, kind.abi)
-        told = (
-            () if spec is None or spec.pointer else tuple(arguments[at] & mask for at, mask in zip(spec.positions, spec.masks, strict=True))
-        )
-        key = (kind.abi, raw, told)
+        key = (kind.abi, raw, filtered(kind.name, kind.abi, arguments))
         denial = self.seen.get(key)
         if denial is None:
             number = raw & 0xFFFFFFFF & ~(0x40000000 if kind.abi == "x32" else 0)
@@ -320,3 +335,19 @@ class _Confined(Run):
         denial = self.held.capability(capability, "refused" if self.enforces else "needed")
         if denial is not None:
             self._deny(self.inference.tid, replace(denial, name=syscall))
+
+
+def label_next_exec(name: str) -> None:
+    """The calling thread's next execve goes to this profile (aa_change_onexec(2)). Raises OSError."""
+    data = f"exec {name}".encode()
+    for path in ("/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec"):
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            os.write(fd, data)
+            return
+        finally:
+            os.close(fd)
+    raise FileNotFoundError("/proc/thread-self/attr/exec")

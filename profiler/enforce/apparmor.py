@@ -1,0 +1,189 @@
+"""As ``direct``, but files, sockets, signals, other processes and mounts are left to AppArmor, where the kernel has it.
+
+The policy's profile is loaded under a name of its own for this run, and taken out of the kernel afterwards, whatever happens. What it
+refused (in mode log: would have refused, in complain mode) is read from the kernel's log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from profiler.denials.auditlog import Reader
+from profiler.denials.held import Held
+from profiler.denials.model import Denial, merged
+from profiler.enforce import traced
+from profiler.enforce.base import Options, Outcome
+from profiler.enforce.direct import wrong_machine
+from profiler.enforce.guard import guarded
+from profiler.errors import InputError, ProfgenError
+from profiler.policy.model import Policy
+from profiler.targets.apparmor import FILE, render
+from profiler.targets.base import AppArmorOptions, RenderOptions
+from profiler.tracers.base import Workload
+from profiler.tracers.host import has_capability
+
+SECURITYFS = Path("/sys/kernel/security/apparmor")
+AUDITD_LOG = Path("/var/log/audit/audit.log")
+PARSER_SECONDS = 120.0
+SETTLE_SECONDS = 0.3
+"""The kernel's log is written by a thread of its own (kernel/audit.c kauditd_thread): quiet for so long, it has said all."""
+SETTLE_MAX_SECONDS = 5.0
+
+
+class AppArmor:
+    """See the module's text."""
+
+    name = "apparmor"
+
+    def unavailable(self, policy: Policy, options: Options) -> str | None:
+        """Kernel, parser, root, and rules to hold it to."""
+        reason = wrong_machine(policy)
+        if reason is not None:
+            return reason
+        if not policy.has_files or not options.files:
+            return "the policy says nothing of files: use --under direct, or record with files watched"
+        try:
+            enabled = Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
+        except OSError:
+            enabled = False
+        if not enabled:
+            return "this kernel has no AppArmor in use; use --under direct, which refuses files by ptrace"
+        if not has_capability("CAP_MAC_ADMIN"):
+            return "loading a profile needs root (CAP_MAC_ADMIN)"
+        if _parser() is None:
+            return "apparmor_parser is not installed; install it: apt install apparmor"
+        return traced.unavailable()
+
+    def run(self, policy: Policy, workload: Workload, options: Options) -> Outcome:
+        """See Enforcer.run."""
+        reason = self.unavailable(policy, options)
+        if reason is not None:
+            raise InputError(reason)
+        name = f"profgen-verify-{os.getpid()}-{os.urandom(4).hex()}"
+        with guarded(lambda: remove(name)):
+            _load(policy, name, options.mode == "log")
+            log = KernelLog()
+            try:
+                outcome, executed = traced.run_under(policy, workload, options, name)
+                denials, lost = log.read(name)
+            finally:
+                log.close()
+        found = [
+            replace(denial, exe=executed.get(denial.pid or 0), refused=options.mode == "enforce")
+            for denial in denials
+            if denial.kind != "capability" or _new(policy, denial, outcome.denials)
+        ]
+        return replace(
+            outcome,
+            denials=merged([*outcome.denials, *found]),
+            losses={**outcome.losses, **({"kernel log records": lost} if lost else {})},
+        )
+
+
+def _new(policy: Policy, denial: Denial, known: tuple[Denial, ...]) -> bool:
+    """Whether AppArmor tells of a capability that is not told of already, and that the policy does not list as asked for in vain."""
+    listed = {row.name for row in policy.capabilities} | {row.capability for row in known}
+    return denial.capability not in listed and Held(policy).denied(denial)
+
+
+def _parser() -> str | None:
+    return shutil.which("apparmor_parser", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+
+
+def _load(policy: Policy, name: str, complain: bool) -> None:
+    """Raises ProfgenError with what the parser says."""
+    text = render(policy, RenderOptions(apparmor=AppArmorOptions(name=name, complain=complain)))[FILE]
+    try:
+        done = subprocess.run(
+            [_parser() or "apparmor_parser", "--add", "--skip-cache", "--quiet"], input=text, capture_output=True, timeout=PARSER_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProfgenError(f"apparmor_parser did not load the profile within {PARSER_SECONDS:.0f} s") from error
+    if done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).decode("utf-8", "replace").split())[:500]
+        raise ProfgenError(f"apparmor_parser does not load the profile: {said}")
+
+
+def remove(name: str) -> None:
+    """Take a profile and its children out of the kernel; no error if it is not there. Waits for those who still run under it."""
+    with contextlib.suppress(OSError):
+        # Its processes are being ended; should the profile go first, they would run on unconfined.
+        for _ in range(50):
+            if not any(_confined(name)):
+                break
+            time.sleep(0.1)
+        (SECURITYFS / ".remove").write_text(name)
+
+
+def _confined(name: str) -> Iterator[int]:
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                label = Path(f"/proc/{entry}/attr/current").read_text().strip("\0\n").partition(" (")[0]
+                if label == name or label.startswith(f"{name}//"):
+                    yield int(entry)
+
+
+@dataclass
+class _Tail:
+    """A log file from here on."""
+
+    path: Path
+    offset: int
+
+
+class KernelLog:
+    """What the kernel says from now on, in its own log and, where auditd takes its records, in auditd's."""
+
+    def __init__(self) -> None:
+        self._kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.lseek(self._kmsg, 0, os.SEEK_END)
+        try:
+            self._audit: _Tail | None = _Tail(AUDITD_LOG, AUDITD_LOG.stat().st_size)
+        except OSError:
+            self._audit = None
+        self._lost = 0
+
+    def read(self, profile: str) -> tuple[tuple[Denial, ...], int]:
+        """Denials under the profile and its children, and how many records are known to be lost."""
+        reader = Reader()
+        quiet_since = end = time.monotonic()
+        while time.monotonic() - quiet_since < SETTLE_SECONDS and time.monotonic() - end < SETTLE_MAX_SECONDS:
+            if self._records(reader):
+                quiet_since = time.monotonic()
+            time.sleep(0.02)
+        if self._audit is not None:
+            with contextlib.suppress(OSError), open(self._audit.path, "rb") as file:
+                file.seek(self._audit.offset)
+                for line in file:
+                    reader.line(line.rstrip(b"\n"))
+        reading = reader.reading
+        mine = tuple(denial for denial in reading.denials if denial.profile == profile or (denial.profile or "").startswith(f"{profile}//"))
+        return mine, self._lost + reading.beyond + sum(gap.lost or 1 for gap in reading.gaps)
+
+    def _records(self, reader: Reader) -> int:
+        """Read what there is; each read(2) gives one record (Documentation/ABI/testing/dev-kmsg)."""
+        count = 0
+        while True:
+            try:
+                record = os.read(self._kmsg, 8192)
+            except BlockingIOError:
+                return count
+            except BrokenPipeError:  # overwritten before it was read
+                self._lost += 1
+                continue
+            except OSError:
+                return count
+            count += 1
+            reader.line(record.partition(b"\n")[0])
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._kmsg)

@@ -1,0 +1,321 @@
+"""In a container, under the runtime's own seccomp filter and capability sets: the profiles as they are used.
+
+Nothing in the container is touched to see what is refused. eBPF programs watch it from its entry point on: a call that seccomp refused has
+an exit and no entry; a capability check that was refused is seen as such; files, sockets and the rest are held against the policy's rules
+and not refused (that takes AppArmor, which container systems load by themselves). In mode log the container has no filter and keeps its
+own capabilities, and all that it does is held against the policy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from profiler.denials.held import Held
+from profiler.denials.model import Denial, merged
+from profiler.enforce.base import Options, Outcome
+from profiler.enforce.calls import filtered
+from profiler.enforce.direct import wrong_machine
+from profiler.enforce.guard import guarded
+from profiler.engines.commands import Option, Run, grammar, options, recognise
+from profiler.engines.engine import Engine, help_of
+from profiler.errors import InputError, ProfgenError
+from profiler.kernel.errno import number_of as errno_number
+from profiler.kernel.syscalls import name_of
+from profiler.policy.model import Policy
+from profiler.targets.base import RenderOptions
+from profiler.targets.capabilities import oci_sets
+from profiler.targets.oci import render
+from profiler.targets.seccomp import profile
+from profiler.trace.model import Meta
+from profiler.tracers import base
+from profiler.tracers.base import Refused, Selection, Session, Watcher, Workload
+from profiler.tracers.launch import find_program, shell_status, spawn
+from profiler.tracers.recording import Recording
+from profiler.tracers.supervisor import Supervisor
+
+_TICK_SECONDS = 0.1
+_TOOL_SECONDS = 30.0
+
+
+def unavailable(policy: Policy) -> str | None:
+    """Why no container can be watched here."""
+    from profiler.tracers.ebpf import EbpfTracer
+
+    reason = EbpfTracer().unavailable()
+    return wrong_machine(policy) or (None if reason is None else f"containers are watched with eBPF, and {reason}")
+
+
+class Oci:
+    """``runc run`` or its like, on a private copy of the bundle's config.json."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def unavailable(self, policy: Policy, options: Options) -> str | None:
+        """The runtime, a bundle, eBPF."""
+        if shutil.which(self.name) is None:
+            return f"{self.name} is not installed"
+        if options.bundle is None:
+            return "it needs --bundle DIR, the directory with config.json"
+        return unavailable(policy)
+
+    def run(self, policy: Policy, workload: Workload, options: Options) -> Outcome:
+        """See Enforcer.run. Without a command the bundle's own is run."""
+        assert options.bundle is not None
+        identity = f"profgen-verify-{os.getpid()}-{os.urandom(4).hex()}"
+        tool = find_program(self.name, workload.env)
+        directory = Path(tempfile.mkdtemp(prefix="profgen-verify-"))
+
+        def clear() -> None:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run([tool, "delete", "--force", identity], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TOOL_SECONDS)
+            shutil.rmtree(directory, ignore_errors=True)
+
+        with guarded(clear):
+            config = _config(options.bundle, policy, workload.argv, identity, options.mode)
+            (directory / "config.json").write_bytes(config)
+            command = (tool, "run", "--bundle", str(directory), identity)
+            return _watched(policy, replace(workload, argv=command, path=tool), options, identity)
+
+
+class Runc(Oci):
+    """runc."""
+
+    def __init__(self) -> None:
+        super().__init__("runc")
+
+
+class Crun(Oci):
+    """crun."""
+
+    def __init__(self) -> None:
+        super().__init__("crun")
+
+
+def _config(bundle: Path, policy: Policy, argv: Sequence[str], identity: str, mode: str) -> bytes:
+    """The bundle's config.json for this run. Raises InputError when it cannot be used."""
+    path = bundle / "config.json"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+    original = data
+    if mode == "enforce":
+        data = render(policy, RenderOptions(oci_config=(str(path), data)))["config.json"]
+    try:
+        config = json.loads(data)
+        process, linux = config.setdefault("process", {}), config.setdefault("linux", {})
+        if argv:
+            process["args"] = list(argv)
+        if mode == "log":
+            linux.pop("seccomp", None)
+            process.pop("apparmorProfile", None)
+            uid = process.get("user", {}).get("uid", 0)
+            own = json.loads(original).get("process", {}).get("capabilities") or {}
+            wanted = oci_sets(policy, uid if isinstance(uid, int) else 0)
+            process["capabilities"] = {name: sorted({*own.get(name, ()), *names}) for name, names in wanted.items()}
+        root = config.setdefault("root", {"path": "rootfs"})
+        root["path"] = os.path.join(os.path.abspath(bundle), root.get("path", "rootfs"))
+        linux["cgroupsPath"] = f"/{identity}"  # by which it is found; a name that no other container has
+        for mount in config.get("mounts", ()):
+            # Sources of binds may be relative to the bundle.
+            source = mount.get("source")
+            if isinstance(source, str) and {"bind", "rbind"} & set(mount.get("options", ())) and not source.startswith("/"):
+                mount["source"] = os.path.join(os.path.abspath(bundle), source)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: not a config.json of the OCI runtime specification: {error}") from error
+    return json.dumps(config, indent=1).encode()
+
+
+class Docker:
+    """``docker run``, or Podman's or nerdctl's, as the user wrote it: made, watched, started, removed."""
+
+    name = "docker"
+
+    def unavailable(self, policy: Policy, options: Options) -> str | None:
+        """eBPF; whether the engine answers is seen when the container is made."""
+        return unavailable(policy)
+
+    def run(self, policy: Policy, workload: Workload, options: Options) -> Outcome:
+        """See Enforcer.run. The workload's command is the engine's: ``docker run OPTIONS IMAGE COMMAND``."""
+        wanted = recognise(workload.argv, lambda words: help_of(tuple(words)))
+        if not isinstance(wanted, Run):
+            raise InputError("under docker the command is: docker run OPTIONS IMAGE COMMAND... (or podman's, or nerdctl's)")
+        if wanted.detached:
+            raise InputError("the container must not be detached: its end is the end of the run; leave -d out")
+        engine = Engine(wanted.engine, wanted.client)
+        directory = Path(tempfile.mkdtemp(prefix="profgen-verify-"))
+        name = f"profgen-verify-{os.getpid()}-{os.urandom(4).hex()}"
+        made = list(_without_confinement(wanted)) + confinement(policy, directory, options.mode)
+        if not any(word == "--name" or word.startswith("--name=") for word in made):
+            made += ["--name", name]
+        cid = directory / "cid"
+
+        def clear() -> None:
+            with contextlib.suppress(OSError, ProfgenError):
+                identity = cid.read_text().strip()
+                if identity:
+                    engine.remove(identity)
+            shutil.rmtree(directory, ignore_errors=True)
+
+        with guarded(clear):
+            identity = engine.create([*made, "--cidfile", str(cid)], wanted.image_and_command)
+            command = engine.start(identity, attached=True, interactive=wanted.interactive)
+            return _watched(policy, replace(workload, argv=tuple(command), path=find_program(command[0], workload.env)), options, identity)
+
+
+_CONFINES = frozenset({"--cap-add", "--cap-drop", "--privileged"})
+
+
+def _without_confinement(wanted: Run) -> Iterator[str]:
+    """Options without those that the policy decides; ``--rm`` too: profgen removes the container itself, when all is read."""
+    known = grammar(help_of((*wanted.client, "create", "--help")))
+    given: list[Option] = options(list(wanted.options), known)[0]
+    for option in given:
+        seccomp = option.name == "--security-opt" and (option.value or "").startswith(("seccomp", "no-new-privileges"))
+        if option.name not in _CONFINES and option.name not in ("--rm", "--cidfile") and not seccomp:
+            yield from option.words
+
+
+def confinement(policy: Policy, directory: Path, mode: str) -> list[str]:
+    """Options of ``docker run`` that are the policy."""
+    added = [f"--cap-add={name.removeprefix('CAP_')}" for name in policy.needed()]
+    if mode == "log":
+        return ["--security-opt=seccomp=unconfined", *added]
+    path = directory / "seccomp.json"
+    path.write_text(json.dumps(profile(policy, "errno")))
+    words = ["--cap-drop=ALL", *added, f"--security-opt=seccomp={path}"]
+    return [*words, *(["--security-opt=no-new-privileges"] if policy.no_new_privs else [])]
+
+
+def _watched(policy: Policy, workload: Workload, options: Options, identity: str) -> Outcome:
+    """Run the command that starts the container ``identity`` and ends with it."""
+    from profiler.tracers.ebpf.watcher import EbpfWatcher
+
+    files = options.files and policy.has_files
+    with EbpfWatcher() as watcher:
+        watcher.start(Selection(containers=(identity,)), base.Options(files=files, denials=options.mode == "enforce"))
+        status = _run(watcher, replace(workload, user=None), options.duration)
+        watcher.stop()
+        denials: list[Denial] = []
+        losses: dict[str, int] = {}
+        sessions = watcher.sessions()
+        for session in sessions:
+            found, lost = _denials(policy, watcher, session, options.mode)
+            denials += found
+            losses = {name: losses.get(name, 0) + lost.get(name, 0) for name in {**losses, **lost}}
+    enforced = options.mode == "enforce"
+    means = [
+        "syscalls: refused by the runtime's filter, seen by eBPF" if enforced else "syscalls: no filter; all calls held to the policy",
+        "capabilities: refused checks seen by eBPF" if enforced else "capabilities: kept; needed checks held to the policy",
+        "files, sockets, signals, mounts: not refused; held to the policy's rules"
+        if files
+        else "files, sockets, signals, mounts: not held",
+    ]
+    if not sessions:
+        means.append(
+            "the container never came to its command: what was refused to the runtime itself is in the kernel's log"
+            " (profgen refine POLICY --from journal --comm runc:[2:INIT])"
+        )
+    return Outcome(status, merged(denials), tuple(means), losses)
+
+
+def _run(watcher: Watcher, workload: Workload, duration: float | None) -> int:
+    """The client in the foreground, to its end, while the watcher works; the status as a shell shows it."""
+    with Supervisor(lambda: [child.pid], duration) as supervisor:
+        child = spawn(workload)
+        pidfd = os.pidfd_open(child.pid)
+        try:
+            child.release()
+            supervisor.start(child.pid)
+            while not select.select([pidfd], [], [], 0)[0]:
+                watcher.wait(_TICK_SECONDS)
+            _, ended = os.waitpid(child.pid, 0)
+            supervisor.main_ended()
+        finally:
+            os.close(pidfd)
+        failure = child.exec_failure()
+        if failure is not None:
+            raise failure
+        watcher.wait(0.0)
+        return shell_status(ended)
+
+
+def _denials(policy: Policy, watcher: Watcher, session: Session, mode: str) -> tuple[list[Denial], Mapping[str, int]]:
+    recording = watcher.snapshot(session)
+    trace = recording.trace(_meta(recording))
+    held = Held(policy)
+    began = time.time() - (time.monotonic() - session.began)
+    found = list(_refused(policy, watcher.refused(session), recording)) if mode == "enforce" else list(held.calls(trace))
+    found += held.uses(trace)
+    losses = {name: count for name, count in recording.losses.items() if count}
+    return [replace(denial, first=denial.first or began, last=denial.last or time.time()) for denial in found], losses
+
+
+def _refused(policy: Policy, rows: Sequence[Refused], recording: Recording) -> Iterator[Denial]:
+    """Calls that the policy's filter refused; what it refuses by name, and what another filter refused, is none."""
+    by_name = {row.name: errno_number(row.errno) for row in policy.refused}
+    known: dict[tuple[object, ...], Denial] = {}
+    for row in rows:
+        name = name_of(row.abi, row.number)
+        if name is not None and (policy.permits(row.abi, name, row.arguments) or by_name.get(name) == errno_number(row.error)):
+            continue
+        program = recording.programs[row.program] if 0 <= row.program < len(recording.programs) else None
+        exe = None if program is None else program.interpreter or program.path
+        key = (row.abi, row.number, filtered(name, row.abi, row.arguments), exe, row.comm)
+        denial = known.get(key)
+        known[key] = (
+            replace(denial, count=denial.count + row.count)
+            if denial is not None
+            else Denial(
+                "syscall",
+                "seccomp",
+                True,
+                action="errno",
+                comm=row.comm,
+                exe=exe,
+                abi=row.abi,
+                number=row.number,
+                name=name,
+                arguments=row.arguments,
+                errno=row.error,
+                count=row.count,
+                pid=row.pid or None,
+            )
+        )
+    yield from known.values()
+
+
+def _meta(recording: Recording) -> Meta:
+    """Of a trace that nobody writes down: only its features are looked at."""
+    return Meta(
+        tool="",
+        tracer="ebpf",
+        features=tuple(sorted(recording.features)),
+        kernel="",
+        arch=recording.native,
+        distribution=None,
+        libc=None,
+        argv=(),
+        cwd="",
+        uid=0,
+        gid=0,
+        groups=(),
+        no_new_privs=False,
+        start="",
+        duration=0.0,
+        exit_status=None,
+        complete=True,
+        losses={},
+        last_new=0.0,
+    )
