@@ -179,12 +179,17 @@ class _Report:
         def said(line: str) -> str:
             return f"profgen: {printable(line)}"
 
-        outcome, done = self.outcome, "refused" if self.mode == "enforce" else "not allowed by the policy, and let pass"
-        if outcome.denials:
-            total = sum(denial.count for denial in outcome.denials)
-            yield said(f"{times(total, 'use')} {done}:")
+        outcome = self.outcome
+        refused = sum(denial.count for denial in outcome.denials if denial.refused)
+        passed = sum(denial.count for denial in outcome.denials if not denial.refused)
+        if refused:
+            yield said(f"{times(refused, 'use')} refused" + (f", {passed} more not allowed by the policy and let pass:" if passed else ":"))
+        elif passed:
+            yield said(f"{times(passed, 'use')} not allowed by the policy, and let pass:")
+        mixed = bool(refused and passed)
         for addition in self.proposal.added:
-            yield from (said(f"  {told(denial)}") for denial in addition.denials)
+            for denial in addition.denials:
+                yield said(f"  {told(denial)}{' (let pass)' if mixed and not denial.refused else ''}")
             lines = self.lines(addition)
             if lines:
                 yield said(f"    allowed by, in {path}:")

@@ -130,7 +130,7 @@ class Held:
         if any(not entry.rules for entry in entries):
             return
         spec = spec_for(name, row.abi)
-        if not entries or spec is None or spec.pointer or row.arguments is None or row.arguments.overflow:
+        if spec is None or spec.pointer or row.arguments is None or row.arguments.overflow:
             yield None, tuple(row.programs)
             return
         for value, programs in row.arguments.values.items():

@@ -76,11 +76,14 @@ def ordinary(public_dir: Path) -> Profgen:
     for name in ("profiler", "templates"):
         if (CHECKOUT / name).is_dir():
             shutil.copytree(CHECKOUT / name, copy / name, ignore=ignore)
-    for name in ("click", "jinja2", "markupsafe", "yaml", "ptrace", "system_calls"):
+    for name in ("click", "jinja2", "markupsafe", "yaml", "ptrace", "pyseccomp", "system_calls"):
         spec = importlib.util.find_spec(name)
         assert spec is not None, f"{name} is not installed here"
         assert spec.origin is not None
-        shutil.copytree(Path(spec.origin).parent, copy / name, ignore=ignore)
+        if Path(spec.origin).name == "__init__.py":
+            shutil.copytree(Path(spec.origin).parent, copy / name, ignore=ignore)
+        else:
+            shutil.copy(spec.origin, copy)
     drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
         if subprocess.run([*drop, python, "-c", ""], capture_output=True, timeout=TIMEOUT).returncode == 0:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from system.harness import Profgen
+from system.harness import Profgen, Until, with_argument
 from system.lab import runs
-from system.lab.fixtures import Recordings, lab, recordings  # noqa: F401
+from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F401
 from system.lab.processes import LabError
+from system.lab.runtimes import Confinement, Docker, Job, Runc, bundle
 from system.lab.workloads import SAMPLE_WORKLOADS, Workload
 
 from profiler.kernel.arguments import spec_for
@@ -92,22 +95,30 @@ def without(policy: Policy, trace: Trace, kinds: Sequence[str], seed: str) -> tu
     return policy, removed
 
 
-def verified(profgen: Profgen, workload: Workload, policy: Path, directory: Path, *options: str, fails: bool = False) -> dict[str, Any]:
+def verified(
+    profgen: Profgen,
+    workload: Workload,
+    policy: Path,
+    directory: Path,
+    *options: str,
+    fails: bool = False,
+    command: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """The report of one run. ``fails``: the workload may break."""
     report = directory / "report.json"
     words = ("verify", str(policy), "--format", "json", "--report", str(report), *options)
     output = directory / "verify.stdout"
     try:
-        status = runs.driven(profgen, workload, words, output)
+        status: int | None = runs.driven(profgen, workload, words, output, command=command)
     except LabError as error:
         if not fails:
             pytest.fail(f"{error}: {output.with_suffix('.stderr').read_text(errors='replace')}")
-        status = 1
+        status = None
     except subprocess.TimeoutExpired:
         pytest.fail("it did not end")
     assert report.exists(), output.with_suffix(".stderr").read_text(errors="replace")
     data: dict[str, Any] = json.loads(report.read_text())
-    assert status == (1 if data["denials"] else data["status"]), data
+    assert status is None or status == (1 if data["denials"] else data["status"]), data
     return data
 
 
@@ -187,3 +198,132 @@ def without_reasons(policy: Policy) -> set[tuple[Any, ...]]:
         *policy.needed(),
         *((rule.pattern, rule.access) for rule in policy.files if rule.use == "needed"),
     }
+
+
+def contained(runtime: Runc | Docker, workload: Workload, directory: Path) -> tuple[list[str], Sequence[str]]:
+    """Options of verify and the command, for the workload in a container without any confinement of its own."""
+    place = directory / "container"
+    place.mkdir()
+    command = runtime.command("verify", place, workload.job, Confinement(None))
+    if isinstance(runtime, Docker):
+        for option in ("--name", "--cidfile"):
+            at = command.index(option)
+            del command[at : at + 2]
+        return ["--under", "docker"], command
+    return ["--under", runtime.name, "--bundle", str(place)], workload.argv
+
+
+@pytest.mark.parametrize("name", ["runc", "docker"])
+@pytest.mark.parametrize("kind", SAMPLE_WORKLOADS, ids=lambda kind: kind.name)
+def test_container(kind: type[Workload], name: str, lab: Runtimes, recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:  # noqa: F811
+    workload, runtime = recordings.workload(kind), lab[name]
+    recorded = recordings.trace(kind, "ebpf")
+    trace = read_trace(recorded)
+    runs.generated(profgen, recorded, tmp_path / "profile", name, True)
+    untouched = tmp_path / "profile" / "policy.yaml"
+    policy = read_policy(untouched)
+    options, command = contained(runtime, workload, tmp_path)
+    report = verified(profgen, workload, untouched, tmp_path, *options, command=command)
+    assert report["denials"] == []
+    assert report["status"] == 0
+
+    # One thing refused, of another sort with each workload: it comes first, whatever the workload does then.
+    turn = KINDS[(SAMPLE_WORKLOADS.index(kind) + ("runc", "docker").index(name) * 2) % len(KINDS)]
+    less, removed = without(policy, trace, [turn], kind.name)
+    (tmp_path / "less.yaml").write_text(dumps(less))
+    report = verified(profgen, workload, tmp_path / "less.yaml", tmp_path, *options, command=command, fails=True)
+    assert (removed[0].kind_of_denial, removed[0].name) in [name_of(row) for row in report["denials"]]
+
+
+def policy_of(profgen: Profgen, directory: Path, command: Sequence[str], *options: str) -> Path:
+    """The policy of a recording of a command."""
+    assert profgen.record("ptrace", command, cwd=directory).status == 0
+    result = profgen("generate", "out.json", "-o", "made", *options, cwd=directory)
+    assert result.returncode == 0, result.stderr
+    return directory / "made" / "policy.yaml"
+
+
+def leftovers() -> set[str]:
+    """What verify may leave: directories, cgroups, containers."""
+    places = [*Path(tempfile.gettempdir()).glob("profgen-verify-*"), *Path("/sys/fs/cgroup").glob("**/profgen-verify-*")]
+    return {str(path) for path in [*places, *Path("/run/runc").glob("profgen-verify-*")]}
+
+
+@pytest.mark.parametrize("under", ["direct", "runc"])
+def test_killed(under: str, profgen: Profgen, lab: Runtimes, tmp_path: Path, until: Until) -> None:  # noqa: F811
+    """profgen killed, which no handler sees: no process, container, cgroup or directory stays."""
+    before = leftovers()
+    mark = f"verify-{os.getpid()}-{under}"
+    command = ["/usr/bin/sh", "-c", "while sleep 0.1; do :; done", mark]
+    policy = policy_of(profgen, tmp_path, ["/usr/bin/sh", "-c", "sleep 0.1; sleep 0.1", mark], "--runtime", "any")
+    options: list[str] = []
+    if under == "runc":
+        (tmp_path / "b").mkdir()
+        bundle(tmp_path / "b", "verify", Job(tuple(command)), Confinement(None))
+        options = ["--under", "runc", "--bundle", str(tmp_path / "b")]
+        assert lab[under]
+    process = profgen.start("verify", str(policy), *options, "--", *command, cwd=tmp_path)
+    own = {process.pid}
+
+    def workload() -> set[int]:
+        return set(with_argument(mark)) - own
+
+    try:
+        until(lambda: len(workload()) >= 1 and any(_runs(pid, "sh") for pid in workload()), "the workload runs")
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
+    until(lambda: not {pid for pid, state in with_argument(mark).items() if state != "Z"}, "the workload's end")
+    until(lambda: leftovers() <= before, "everything cleared away")
+
+
+def _runs(pid: int, name: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == name
+    except OSError:
+        return False
+
+
+def test_like_the_command_itself(profgen: Profgen, tmp_path: Path) -> None:
+    """Input, output and status are the command's; the report is on standard error, or where it was asked for."""
+    policy = policy_of(profgen, tmp_path, ["/usr/bin/sh", "-c", "cat; exit 0"])
+    result = profgen("verify", str(policy), "--", "/usr/bin/sh", "-c", "cat; exit 7", cwd=tmp_path, stdin=b"some words\n")
+    assert (result.returncode, result.stdout) == (7, "some words\n")
+    assert "nothing was refused" in result.stderr
+    result = profgen("verify", str(policy), "--", "/no/such/program", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (127, "")
+    result = profgen("verify", str(policy), "-q", "--", "/usr/bin/sh", "-c", "cat", cwd=tmp_path, stdin=b"")
+    assert (result.returncode, result.stderr) == (0, "")
+    result = profgen("verify", str(policy), "--report", "r.txt", "--", "/usr/bin/sh", "-c", "kill -TERM $$", cwd=tmp_path)
+    assert "profgen" not in result.stderr
+    assert "syscall kill(" in (tmp_path / "r.txt").read_text()
+    assert result.returncode == 1
+
+
+def test_ordinary_user(ordinary: Profgen, nobodys_dir: Path) -> None:
+    """Without privileges: no_new_privs and the filter are all it takes."""
+    policy = policy_of(ordinary, nobodys_dir, ["/usr/bin/cat", "/etc/hostname"])
+    assert ordinary("verify", str(policy), "--", "/usr/bin/cat", "/etc/hostname", cwd=nobodys_dir).returncode == 0
+    result = ordinary("verify", str(policy), "--", "/usr/bin/cat", "/etc/passwd", cwd=nobodys_dir)
+    assert result.returncode == 1
+    assert "file /etc/passwd: read: cat (/usr/bin/cat)" in result.stderr
+    assert "Permission denied" in result.stderr
+
+
+def test_execve_itself(profgen: Profgen, tmp_path: Path) -> None:
+    """A policy without execve lets nothing start, in a container neither; that is said."""
+    path = policy_of(profgen, tmp_path, ["/usr/bin/true"])
+    policy = read_policy(path)
+    path.write_text(dumps(replace(policy, syscalls=tuple(entry for entry in policy.syscalls if entry.name != "execve"))))
+    result = profgen("verify", str(path), "--format", "json", "--report", "r.json", "--", "/usr/bin/true", cwd=tmp_path)
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (result.returncode, report["status"]) == (1, 126)
+    assert [name_of(row) for row in report["denials"]] == [("syscall", "execve")]
+
+
+def test_another_machines_policy(profgen: Profgen, tmp_path: Path) -> None:
+    path = policy_of(profgen, tmp_path, ["/usr/bin/true"])
+    path.write_text(dumps(replace(read_policy(path), abis=("aarch64",), syscalls=())))
+    result = profgen("verify", str(path), "--", "/usr/bin/true", cwd=tmp_path)
+    assert result.returncode == 125
+    assert "the policy is for aarch64" in result.stderr

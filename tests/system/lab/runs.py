@@ -55,15 +55,21 @@ def recorded(profgen: Profgen, workload: Workload, tracer: str, trace: Path) -> 
     return trace
 
 
-def driven(profgen: Profgen, workload: Workload, words: Sequence[str], output: Path, loads: int = 1) -> int:
+def driven(
+    profgen: Profgen, workload: Workload, words: Sequence[str], output: Path, loads: int = 1, command: Sequence[str] | None = None
+) -> int:
     """Run ``profgen WORDS -- the workload`` under its load; the status. Output and errors go to ``output`` and beside it.
+
+    ``command``: what starts it (in a container), if it is not the workload's own.
 
     LabError when a service never answers or its load fails; subprocess.TimeoutExpired when it does not end.
     """
     workload.reset()
-    user = () if workload.user == "root" else ("--user", workload.user)
+    words = (*words, *(() if workload.user == "root" or command is not None else ("--user", workload.user)))
     with open(output, "wb") as stdout, open(output.with_suffix(".stderr"), "wb") as stderr:
-        process = profgen.start(*words, *user, "--", *workload.argv, cwd=Path("/"), env=ENVIRONMENT, stdout=stdout, stderr=stderr)
+        process = profgen.start(
+            *words, "--", *(workload.argv if command is None else command), cwd=Path("/"), env=ENVIRONMENT, stdout=stdout, stderr=stderr
+        )
     try:
         if not workload.batch:
             if not eventually(lambda: process.poll() is not None or workload.ready(), READY_SECONDS):
