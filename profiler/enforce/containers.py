@@ -222,11 +222,8 @@ def _watched(policy: Policy, workload: Workload, options: Options, identity: str
         if files
         else "files, sockets, signals, mounts: not held",
     ]
-    if not sessions:
-        means.append(
-            "the container never came to its command: what was refused to the runtime itself is in the kernel's log"
-            " (profgen refine POLICY --from journal --comm runc:[2:INIT])"
-        )
+    if not any(session.pid for session in sessions):
+        means.append("the container never came to its command")
     return Outcome(status, merged(denials), tuple(means), losses)
 
 
@@ -265,14 +262,15 @@ def _denials(policy: Policy, watcher: Watcher, session: Session, mode: str) -> t
 def _refused(policy: Policy, rows: Sequence[Refused], recording: Recording) -> Iterator[Denial]:
     """Calls that the policy's filter refused; what it refuses by name, and what another filter refused, is none."""
     by_name = {row.name: errno_number(row.errno) for row in policy.refused}
+    programs = {program.path: program.interpreter or program.path for program in recording.programs}
     known: dict[tuple[object, ...], Denial] = {}
     for row in rows:
         name = name_of(row.abi, row.number)
-        if name is not None and (policy.permits(row.abi, name, row.arguments) or by_name.get(name) == errno_number(row.error)):
+        if name is not None and (by_name.get(name) == errno_number(row.error) or _permitted(policy, row.abi, name, row.arguments)):
             continue
-        program = recording.programs[row.program] if 0 <= row.program < len(recording.programs) else None
-        exe = None if program is None else program.interpreter or program.path
-        key = (row.abi, row.number, filtered(name, row.abi, row.arguments), exe, row.comm)
+        exe = None if row.path is None else programs.get(row.path, row.path)
+        told = None if row.arguments is None else filtered(name, row.abi, row.arguments)
+        key = (row.abi, row.number, told, exe, row.comm)
         denial = known.get(key)
         known[key] = (
             replace(denial, count=denial.count + row.count)
@@ -294,6 +292,13 @@ def _refused(policy: Policy, rows: Sequence[Refused], recording: Recording) -> I
             )
         )
     yield from known.values()
+
+
+def _permitted(policy: Policy, abi: str, name: str, arguments: Sequence[int] | None) -> bool:
+    """Whether the policy allows it, so that another filter refused it. Of arguments that are not known, any may have been refused."""
+    if arguments is not None:
+        return policy.permits(abi, name, arguments)
+    return any((entry.abi, entry.name) == (abi, name) and not entry.rules for entry in policy.syscalls)
 
 
 def _meta(recording: Recording) -> Meta:
