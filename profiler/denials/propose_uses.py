@@ -14,6 +14,7 @@ from profiler.errors import InputError
 from profiler.policy import patterns
 from profiler.policy.model import PATHS_MAX, FileRule, InspectionRule, MountRule, Policy, SignalRule, SocketRule
 from profiler.policy.passes.files import base_pattern
+from profiler.policy.passes.owners import kept
 from profiler.quoting import printable
 from profiler.targets.apparmor_rules import ACCESS_MODES
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, INSPECTIONS, SOCKET_OPERATIONS
@@ -121,7 +122,7 @@ def _rule(pattern: str, old: FileRule | None, rows: Sequence[Denial], words: Col
         )
     elif old.use != "needed":
         old = replace(old, use="needed", access=(), kinds=tuple(kind for kind in old.kinds if kind != "unknown"), owner=own)
-    return replace(
+    rule = replace(
         old,
         access=tuple(word for word in FILE_ACCESSES if word in {*old.access, *words}),
         kinds=tuple(kind for kind in FILE_KINDS if kind in {*old.kinds, *kinds}),
@@ -129,6 +130,7 @@ def _rule(pattern: str, old: FileRule | None, rows: Sequence[Denial], words: Col
         existing=tuple(sorted({*old.existing, *existing})),
         because=(*old.because, *reasons),
     )
+    return replace(rule, owner=rule.owner and kept(rule))
 
 
 # --- sockets, signals, inspections, mounts, and the rest

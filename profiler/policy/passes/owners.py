@@ -10,7 +10,7 @@ from profiler.policy.tiers import tier_of
 from profiler.trace.model import Trace
 
 
-def _kept(rule: FileRule) -> bool:
+def kept(rule: FileRule) -> bool:
     """In places where everybody writes, in home directories and below /proc/PID; elsewhere for patterns, where data lies."""
     if rule.pattern.startswith(("{home}", "/root/", "/home/", "/proc/{pid}")):
         return True
@@ -20,4 +20,4 @@ def _kept(rule: FileRule) -> bool:
 
 def owners(policy: Policy, trace: Trace, options: Options) -> Policy:
     """Take ``owner`` from the rules where another installation may give the file to another user."""
-    return replace(policy, files=tuple(replace(rule, owner=rule.owner and _kept(rule)) for rule in policy.files))
+    return replace(policy, files=tuple(replace(rule, owner=rule.owner and kept(rule)) for rule in policy.files))
