@@ -106,6 +106,7 @@ def verified(
 ) -> dict[str, Any]:
     """The report of one run. ``fails``: the workload may break."""
     report = directory / "report.json"
+    report.unlink(missing_ok=True)
     words = ("verify", str(policy), "--format", "json", "--report", str(report), *options)
     output = directory / "verify.stdout"
     try:

@@ -29,7 +29,7 @@ from profiler.tracers.select import TRACERS
 TOP = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([TOP / "README.md", TOP / "CHANGELOG.md", *TOP.glob("docs/*.md"), *TOP.glob("sample_apps/**/*.md")])
 OTHERS_OPTIONS = {
-    "--security-opt", "--cap-drop", "--cap-add", "--network", "--rm", "--name",  # docker run
+    "--security-opt", "--cap-drop", "--cap-add", "--privileged", "--network", "--rm", "--name",  # docker run
     "--variant", "--include",  # mmdebstrap
     "--exit-code",  # git diff
 }  # fmt: skip
