@@ -13,12 +13,11 @@ import signal
 
 from profiler.enforce import rights, traced
 from profiler.enforce.base import Options, Outcome
-from profiler.enforce.filter import Loader, enforcing, forbid_new_privileges, known_abis
+from profiler.enforce.filter import Loader, confine, enforcing, known_abis
 from profiler.errors import CommandNotExecutable, InputError
 from profiler.kernel.abi import native_abi
 from profiler.policy.model import Policy
 from profiler.tracers.base import Workload
-from profiler.tracers.host import has_capability
 from profiler.tracers.launch import shell_status, spawn
 from profiler.tracers.supervisor import Supervisor
 
@@ -55,15 +54,6 @@ def wrong_machine(policy: Policy) -> str | None:
     if policy.abis[0] != native_abi() or not known_abis(policy):
         return f"the policy is for {', '.join(policy.abis)}, and this machine is {native_abi()}"
     return None
-
-
-def confine(policy: Policy, loader: Loader) -> None:
-    """The last thing before the execve: capabilities, no_new_privs, the filter."""
-    privileged = not policy.no_new_privs and has_capability("CAP_SYS_ADMIN")
-    rights.reduce(policy, keep_until_exec=privileged)
-    if not privileged:
-        forbid_new_privileges()  # without CAP_SYS_ADMIN a filter may only be loaded together with it (seccomp(2))
-    loader.load()
 
 
 def run_plain(policy: Policy, workload: Workload, options: Options) -> Outcome:

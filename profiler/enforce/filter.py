@@ -1,4 +1,4 @@
-"""The policy's seccomp filter as a BPF program, made by libseccomp from the same data as seccomp.json, and loading it."""
+"""The policy's seccomp filter as a BPF program, made by libseccomp from the same data as seccomp.json; and confining a process with it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from profiler.enforce import rights
 from profiler.errors import ProfgenError
 from profiler.kernel.abi import SUB_ABIS
+from profiler.kernel.capabilities import number_of as number_of_capability
 from profiler.kernel.syscalls import number_of
 from profiler.policy.model import Policy
 from profiler.targets.seccomp import EPERM, profile
@@ -150,3 +152,13 @@ def forbid_new_privileges() -> None:
     """Set no_new_privs (prctl(2)). Raises OSError."""
     if _libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs")
+
+
+def confine(policy: Policy, loader: Loader) -> None:
+    """The last thing before the execve, after the user has changed: capabilities, no_new_privs, the filter. Raises OSError."""
+    # Without CAP_SYS_ADMIN a filter may only be loaded together with no_new_privs (seccomp(2)).
+    keep = not policy.no_new_privs and bool(rights.permitted() >> (number_of_capability("CAP_SYS_ADMIN") or 0) & 1)
+    rights.reduce(policy, keep_until_exec=keep)
+    if not keep:
+        forbid_new_privileges()
+    loader.load()

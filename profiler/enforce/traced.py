@@ -26,7 +26,7 @@ from profiler.denials.model import Collection, Denial
 from profiler.enforce import rights
 from profiler.enforce.base import Options, Outcome
 from profiler.enforce.calls import filtered
-from profiler.enforce.filter import DENIED, Loader, forbid_new_privileges, traced
+from profiler.enforce.filter import DENIED, Loader, confine, forbid_new_privileges, traced
 from profiler.errors import CommandNotExecutable
 from profiler.kernel.abi import native_abi
 from profiler.kernel.errno import name_of as error_name
@@ -196,7 +196,7 @@ class _Confined(Run):
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def _spawn(self) -> Child:
-        return spawn(self.workload, self._begin, self._confine if self.enforces else None)
+        return spawn(self.workload, self._begin, (lambda: confine(self.policy, self.loader)) if self.enforces else None)
 
     def _begin(self) -> None:
         if self.profile is not None:
@@ -206,13 +206,6 @@ class _Confined(Run):
             return
         # Before the user changes: it takes CAP_SYS_ADMIN, or no_new_privs.
         if not self.privileged:
-            forbid_new_privileges()
-        self.loader.load()
-
-    def _confine(self) -> None:
-        keep = not self.policy.no_new_privs and self.privileged
-        rights.reduce(self.policy, keep_until_exec=keep)
-        if not keep:
             forbid_new_privileges()
         self.loader.load()
 

@@ -1,0 +1,132 @@
+"""Confined runs for themselves: what a process holds under a policy, and that nothing of a run is left."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from system.harness import NOBODY, Profgen, Until, with_argument
+
+from profiler.enforce import base, beside
+from profiler.enforce.base import Options, Outcome
+from profiler.errors import CommandNotExecutable
+from profiler.policy.model import Capability, Policy
+from profiler.policy.store import read_policy
+from profiler.tracers.base import Workload
+
+STATUS = ("/usr/bin/grep", "-E", "^(Cap|NoNewPrivs|Seccomp:|Uid)", "/proc/self/status")
+CHEAP = Options(denials=False, files=False)
+CAPABILITIES = ("CAP_CHOWN", "CAP_NET_BIND_SERVICE")
+MASK = 1 << 0 | 1 << 10
+
+
+@pytest.fixture(scope="module")
+def policy(profgen: Profgen, tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    """Of grep and of a shell that starts sleeps."""
+    place = tmp_path_factory.mktemp("enforce")
+    script = f"{' '.join(STATUS[:2])} '{STATUS[2]}' {STATUS[3]}; sleep 0.1 & wait"
+    assert profgen.record("ptrace", ["/usr/bin/sh", "-c", script], cwd=place, options=["--no-files"]).status == 0
+    result = profgen("generate", "out.json", "-o", "made", cwd=place)
+    assert result.returncode == 0, result.stderr
+    return read_policy(place / "made" / "policy.yaml")
+
+
+def workload(*argv: str, uid: int = 0) -> Workload:
+    return Workload(argv, argv[0], dict(os.environ), "/", (uid, uid, (uid,)) if uid else None)
+
+
+def outcome(policy: Policy, run: Workload, options: Options, seconds: float = 30.0) -> tuple[Outcome, str]:
+    with tempfile.TemporaryFile() as file, beside.start(base.load("direct"), policy, run, options, file.fileno()) as started:
+        found = started.wait(seconds)
+        assert found is not None, "it did not end"
+        file.seek(0)
+        return found, file.read().decode()
+
+
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize("denials", [False, True], ids=["cheap", "traced"])
+@pytest.mark.parametrize("no_new_privs", [True, False])
+@pytest.mark.parametrize("uid", [0, NOBODY])
+def test_rights(uid: int, no_new_privs: bool, denials: bool, policy: Policy) -> None:
+    """The five sets are those of the oci target, for root and for others, with and without no_new_privs; the filter is there."""
+    for names, mask in (((), 0), (CAPABILITIES, MASK)):
+        held = replace(policy, no_new_privs=no_new_privs, capabilities=tuple(Capability(name, "needed", ()) for name in names))
+        found, text = outcome(held, workload(*STATUS, uid=uid), replace(CHEAP, denials=denials))
+        assert (found.status, found.denials) == (0, ()), (found, text)
+        rows = {name: value.split()[0] for name, _, value in (line.partition(":") for line in text.splitlines())}
+        kept = mask if uid else 0
+        assert [int(rows[f"Cap{name}"], 16) for name in ("Bnd", "Eff", "Prm", "Inh", "Amb")] == [mask, mask, mask, kept, kept]
+        assert (rows["Uid"], rows["NoNewPrivs"], rows["Seccomp"]) == (str(uid), str(int(no_new_privs)), "2")
+
+
+def less(policy: Policy, *names: str) -> Policy:
+    return replace(policy, syscalls=tuple(entry for entry in policy.syscalls if entry.name not in names))
+
+
+def test_refused_by_the_kernel_alone(policy: Policy) -> None:
+    found, text = outcome(less(policy, "openat", "open"), workload(*STATUS), CHEAP)
+    assert found.status != 0
+    assert "Seccomp" not in text
+
+
+def test_not_started(policy: Policy) -> None:
+    """No execve in the policy is the policy's doing; a file that is no program is not."""
+    assert outcome(less(policy, "execve", "execveat"), workload(*STATUS), CHEAP)[0].status == 126
+    with pytest.raises(CommandNotExecutable):
+        outcome(policy, workload("/etc/passwd"), CHEAP)
+
+
+@pytest.mark.parametrize("denials", [False, True], ids=["cheap", "traced"])
+def test_ended(denials: bool, policy: Policy, until: Until) -> None:
+    """Time runs out; a run is closed: its processes end, those too that left it. Others beside it go on."""
+    options = replace(CHEAP, denials=denials)
+    marks = [f"enforce-{os.getpid()}-{number}-{denials}" for number in range(3)]
+    script = "(sleep 60 &) ; sleep 60; :"
+
+    def shell(mark: str) -> Workload:
+        return workload("/usr/bin/sh", "-c", f"{script} {mark}", mark)
+
+    def alive(mark: str) -> Sequence[int]:
+        return [pid for pid, state in with_argument(mark).items() if state != "Z"]
+
+    with open(os.devnull, "wb") as null:
+        runs = [beside.start(base.load("direct"), policy, shell(mark), options, null.fileno()) for mark in marks]
+        try:
+            until(lambda: all(alive(mark) for mark in marks), "three runs")
+            runs[0].close()
+            assert not alive(marks[0])
+            assert alive(marks[1])
+            assert alive(marks[2])
+            runs[1].terminate()
+            until(lambda: not alive(marks[1]), "the end of the one that was asked")
+            assert runs[2].wait(0.05) is None
+        finally:
+            for run in runs:
+                run.close()
+        assert not alive(marks[2])
+    found, _ = outcome(policy, workload("/usr/bin/sleep", "60"), replace(options, duration=0.3))
+    assert found.status == 128 + 15
+
+
+def test_cheap(policy: Policy) -> None:
+    """Many runs are what it is for: the figure is printed, and decides nothing."""
+    begin = time.monotonic()
+    for _ in range(5):
+        assert outcome(policy, workload("/usr/bin/true"), CHEAP)[0].status == 0
+    print(f"{(time.monotonic() - begin) / 5 * 1000:.0f} ms a run")
+
+
+def test_keeper_killed(policy: Policy, tmp_path: Path) -> None:
+    """The process that runs the enforcer killed: an error that says so, and the workload ends."""
+    with open(tmp_path / "out", "wb") as out:
+        started = beside.start(base.load("direct"), policy, workload("/usr/bin/sleep", "60"), replace(CHEAP, denials=True), out.fileno())
+        with started:
+            time.sleep(0.5)
+            os.kill(started.pid, 9)
+            with pytest.raises(Exception, match="keeper was killed"):
+                started.wait(20)
