@@ -19,6 +19,8 @@ COMMANDS = {
     "generate": "Write policy.yaml and profiles from traces, or profiles from a policy.yaml.",
     "verify": "Run a command under its policy and name everything that is refused.",
     "diff": "Show which rights one trace, policy or profile has and another has not.",
+    "explain": "Say why something is allowed: reasons, evidence, and what it opens.",
+    "coverage": "Say how much of a workload its recordings have seen, and what is usually forgotten.",
     "merge": "Merge traces or policies; bring a new recording into a reviewed policy.",
     "lint": "Find known holes and traps in a policy or profile, each with how to mend it.",
     "score": "Say how much a policy or profile leaves open: figures, published CVEs, one number.",

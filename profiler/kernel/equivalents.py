@@ -50,6 +50,12 @@ def stand_ins(abi: str, names: Iterable[str]) -> dict[str, tuple[frozenset[str],
 
 
 @cache
+def always() -> frozenset[str]:
+    """The reasons of those that are added whatever was seen."""
+    return frozenset(str(row["reason"]) for row in load("equivalents.yaml")["always"])
+
+
+@cache
 def _same_values(syscall: str, field: str) -> dict[int, tuple[frozenset[int], str]]:
     groups = {}
     for row in load("equivalents.yaml")["values"]:

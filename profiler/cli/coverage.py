@@ -1,0 +1,142 @@
+"""``profgen coverage``: how much of a workload its recordings have seen, and what is usually forgotten."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from profiler.quoting import printable
+
+if TYPE_CHECKING:
+    from profiler.review.coverage import Coverage
+
+SCHEMA = "profgen.coverage/1"
+BAR = 50
+"""Characters of a full bar."""
+
+
+@click.command("coverage")
+@click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
+def coverage(traces: tuple[str, ...], form: str) -> None:
+    """Say how much of a workload its recordings have seen: what came late, what came in one recording only, an estimate of what is still
+    to come, and a checklist of what is usually forgotten.
+
+    Give the traces of one workload, each of one run, rather than a merged one: they also tell when things came.
+
+    \b
+      profgen coverage nginx.trace.json
+      profgen coverage traces/*.trace.json --format json
+    """
+    from profiler.review.coverage import coverage as coverage_of
+    from profiler.trace.store import read_trace
+
+    found = coverage_of([read_trace(path) for path in traces])
+    if form == "json":
+        from profiler.quoting import as_json
+
+        print(as_json(_as_data(found, traces)))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in _text(found, traces)).encode("utf-8", "backslashreplace"))
+    sys.stdout.buffer.flush()
+
+
+def _bar(part: float) -> str:
+    return "#" * round(part * BAR)
+
+
+def _runs(number: int) -> str:
+    return f"{number} run{'' if number == 1 else 's'}"
+
+
+def _text(found: Coverage, names: Sequence[str]) -> Iterator[str]:
+    from profiler.review.coverage import FRACTIONS
+
+    total = sum(kind.items for kind in found.kinds)
+    yield f"{total} different things in {_runs(found.runs)} of {found.seconds:.1f} s together"
+    if found.saturation is not None:
+        yield f"saturation {found.saturation:.1%}: of what one more run of the same sort does, the part that these have seen"
+    if found.over_time:
+        yield ""
+        yield "over time (of a recording, the part of it that brought so much of what it saw):"
+        for fraction, part in zip(FRACTIONS, found.over_time, strict=True):
+            yield f"  {fraction:>5.0%}  {_bar(part):<{BAR}}  {part:.0%}"
+    for name, (last, seconds) in zip(names, found.last_new, strict=True):
+        yield f"  {printable(Path(name).name)}: the last new thing came after {last:.1f} of {seconds:.1f} s"
+    if found.runs > 1:
+        yield ""
+        yield "over runs (in an average order):"
+        before = 0.0
+        for number, items in found.over_runs:
+            new = f"  (+{items - before:.1f})" if before else ""
+            yield f"  {number:>5}  {_bar(items / total if total else 0):<{BAR}}  {items:.1f}{new}"
+            before = items
+        for name, alone in zip(names, found.alone, strict=False):
+            yield f"  {printable(Path(name).name)}: {alone} that no other has"
+    yield ""
+    yield from _kinds(found)
+    yield ""
+    yield "usually forgotten:"
+    for point in found.points:
+        mark = {"seen": "ok", "partly": "~", "not seen": "--"}[point.verdict]
+        yield f"  {mark:<2}  {point.title}" + (f": {'; '.join(point.evidence)}" if point.evidence else "")
+        if point.verdict != "seen":
+            yield f"        to exercise it: {point.how}"
+            if point.blind:
+                yield f"        a trace may not show it: {point.blind}"
+
+
+def _kinds(found: Coverage) -> Iterator[str]:
+    """A table of the estimates."""
+    several = found.runs > 1
+    head = ("kind", "seen", "in one run", "next run", "unseen") if several else ("kind", "seen", "used once", "next use is new")
+    rows = [head]
+    for kind in found.kinds:
+        if several:
+            rows.append(
+                (kind.name, str(kind.items), str(kind.once), f"+{kind.next_run(found.runs):.1f}", f">= {kind.unseen(found.runs):.1f}")
+            )
+        else:
+            chance = kind.next_use()
+            rows.append((kind.name, str(kind.items), str(kind.single), "-" if chance is None else f"{chance:.2%}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    for row in rows:
+        first, *rest = row
+        yield f"{first:<{widths[0]}}  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
+    if several:
+        yield "next run: new things that one more run of the same sort would bring (Good-Turing); unseen: what there is at least (Chao)."
+    else:
+        yield "next use is new: the chance of it (Good-Turing) if uses came by chance. They do not: record several runs for better figures."
+
+
+def _as_data(found: Coverage, names: Sequence[str]) -> dict[str, Any]:
+    from profiler.review.coverage import FRACTIONS
+
+    return {
+        "schema": SCHEMA,
+        "runs": found.runs,
+        "seconds": found.seconds,
+        "saturation": found.saturation,
+        "over_time": [{"fraction": fraction, "seen": round(part, 4)} for fraction, part in zip(FRACTIONS, found.over_time, strict=False)],
+        "over_runs": [{"runs": number, "seen": round(items, 3)} for number, items in found.over_runs],
+        "traces": [
+            {"name": name, "last_new": last, "seconds": seconds, "alone": alone}
+            for name, (last, seconds), alone in zip(names, found.last_new, found.alone or (None,) * len(names), strict=True)
+        ],
+        "kinds": [
+            {
+                **asdict(kind),
+                "next_use": kind.next_use(),
+                "next_run": round(kind.next_run(found.runs), 3) if found.runs > 1 else None,
+                "unseen": round(kind.unseen(found.runs), 3) if found.runs > 1 else None,
+            }
+            for kind in found.kinds
+        ],
+        "checklist": [asdict(point) for point in found.points],
+    }

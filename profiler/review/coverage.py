@@ -1,0 +1,315 @@
+"""How much of a workload its recordings have seen: new things over time and over runs, an estimate of what is left, and what is usually
+forgotten.
+
+Estimates. Of items that were seen in Q1 recordings only, and T recordings of the same sort:
+
+- one more recording brings about A * Q1/T new ones, A = (T-1)Q1 / ((T-1)Q1 + 2 Q2): the estimate of Good and Turing (Good, The population
+  frequencies of species and the estimation of population parameters, Biometrika 40, 1953) as Chao and Jost improved it (Coverage-based
+  rarefaction and extrapolation, Ecology 93, 2012), because Q1/T alone is what the last recording brought, and the next brings less;
+- at least (T-1)/T * Q1(Q1-1) / 2(Q2+1) were not seen at all (Chao, Estimating the population size for capture-recapture data with unequal
+  catchability, Biometrics 43, 1987, in the bias-corrected form; Q2 of them were seen twice).
+
+Of uses within a recording: the next use is of something new with a probability of f1/N (Good 1953 again), N uses, f1 items used once.
+
+They hold when recordings (or uses) are drawn alike and independently. Uses are not: a loop repeats, and what happens at the end only has
+not happened yet. The second figure is for one recording, where there is no better, and too hopeful.
+
+The curve over runs is the average over all orders of the recordings (Gotelli and Colwell, Quantifying biodiversity, Ecology Letters 4,
+2001): S(t) = sum over items of 1 - C(T - m, t) / C(T, t), where m recordings have the item.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from profiler.policy.passes.observed import count
+from profiler.quoting import printable
+from profiler.trace.merge import merge
+from profiler.trace.model import Trace
+
+FRACTIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+"""Of a recording's time, where the curve is read."""
+
+USES_MIN = 30
+"""Uses of one kind from which on a chance is worth telling."""
+
+CURVE_POINTS = 30
+"""Points of the curve over runs at most."""
+
+EXACT = 1000
+"""Recordings for which the curve is exact."""
+
+EVIDENCE = 3
+"""Rows named for a point of the checklist."""
+
+
+def _improved(once: int, twice: int, runs: int) -> float:
+    """A of the module's text; where no item was in two recordings, with Q1 - 1 and 1 for Q1 and Q2."""
+    first, second = ((once - 1), 1) if not twice else (once, twice)
+    return (runs - 1) * first / ((runs - 1) * first + 2 * second) if first > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Items of one kind. ``uses`` and ``single``: all uses, and items used once; ``once`` and ``twice``: items in one and in two of the
+    recordings (0 when there is one recording)."""
+
+    name: str
+    items: int
+    uses: int
+    single: int
+    once: int
+    twice: int
+
+    def next_use(self) -> float | None:
+        """Chance that the next use is of something new: f1/N. None for few uses, which say nothing."""
+        return self.single / self.uses if self.uses >= USES_MIN else None
+
+    def next_run(self, runs: int) -> float:
+        """Items that one more recording brings."""
+        return self.once / runs * _improved(self.once, self.twice, runs)
+
+    def unseen(self, runs: int) -> float:
+        """Items that were not seen at all, at least (Chao 1987)."""
+        return (runs - 1) / runs * self.once * max(self.once - 1, 0) / (2 * (self.twice + 1))
+
+
+@dataclass(frozen=True)
+class Point:
+    """A path usually forgotten: ``verdict`` is seen, partly, or not seen; ``evidence`` says by what."""
+
+    title: str
+    verdict: str
+    evidence: tuple[str, ...]
+    how: str
+    blind: str = ""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """``over_time``: for each of FRACTIONS the part of its items that an average recording had seen by then. ``over_runs``: a number of
+    recordings, and the items after so many in an average order. ``alone``: for each file, how many items only it has; empty for one file.
+    ``saturation``: of the items of one more recording, the part that these have, 1 - A * Q1/U with U the items of each recording added up
+    (the coverage of a sample, Chao and Jost 2012); None for one recording.
+    """
+
+    runs: int
+    seconds: float
+    kinds: tuple[Kind, ...]
+    over_time: tuple[float, ...]
+    over_runs: tuple[tuple[int, float], ...]
+    saturation: float | None
+    alone: tuple[int, ...]
+    last_new: tuple[tuple[float, float], ...]
+    """Of each file: when the last new item came, and how long it took; of merged ones only what they say."""
+    points: tuple[Point, ...]
+
+
+def _sections(trace: Trace) -> Iterator[tuple[str, list[tuple[Hashable, int, int, float | None]]]]:
+    """Kind, and its items: key, uses, recordings, and when it came where that is known."""
+
+    def program(index: int) -> str:
+        return trace.programs[index].path
+
+    yield "syscalls", [((row.abi, row.number), row.calls, row.runs, row.first) for row in trace.syscalls]
+    checks = [row for row in trace.capabilities if row.decisive]
+    yield "capabilities", [((row.capability, row.namespace, row.verdict), row.count, row.runs, row.first) for row in checks]
+    yield (
+        "executions",
+        [((program(row.program), "" if row.by is None else program(row.by)), row.count, row.runs, None) for row in trace.execs],
+    )
+    yield "files", [(row.key, sum(row.results.values()), row.runs, row.first) for row in trace.files]
+    yield "sockets", [(row.key, sum(row.results.values()), row.runs, row.first) for row in trace.sockets]
+    for name in ("signals", "inspections", "mounts"):
+        yield name, [(row.key, sum(row.results.values()), row.runs, None) for row in getattr(trace, name)]
+
+
+def _missed(runs: int, seen_in: int, taken: int) -> float:
+    """C(T - m, t) / C(T, t): the chance that none of ``taken`` recordings is one that has the item."""
+    if taken > runs - seen_in:
+        return 0.0
+    if runs <= EXACT:
+        return comb(runs - seen_in, taken) / comb(runs, taken)
+    # As if a recording could be taken twice: the same to the eye, and no factorials of whatever number a file holds.
+    return float((1 - taken / runs) ** seen_in)
+
+
+def average_curve(seen_in: Iterable[int], runs: int) -> tuple[tuple[int, float], ...]:
+    """A number of recordings, and the items after so many, on average over all orders: CURVE_POINTS of them and the last at most.
+    ``seen_in``: of each item, in how many."""
+    by_number = Counter(min(number, runs) for number in seen_in)
+    step = max(-(-runs // CURVE_POINTS), 1)
+    numbers = [*range(step, runs, step), runs] if runs else []
+    return tuple((taken, sum(items * (1 - _missed(runs, number, taken)) for number, items in by_number.items())) for taken in numbers)
+
+
+def coverage(traces: Sequence[Trace]) -> Coverage:
+    """The figures of one or several traces of one workload. Raises InputError as merging does."""
+    merged = merge(traces)
+    runs = merged.meta.runs
+    kinds = []
+    seen_in: list[int] = []
+    for name, items in _sections(merged):
+        if not items:
+            continue
+        seen_in += [number for _, _, number, _ in items]
+        kinds.append(
+            Kind(
+                name=name,
+                items=len(items),
+                uses=sum(uses for _, uses, _, _ in items),
+                single=[uses for _, uses, _, _ in items].count(1),
+                once=[number for _, _, number, _ in items].count(1) if runs > 1 else 0,
+                twice=[number for _, _, number, _ in items].count(2) if runs > 1 else 0,
+            )
+        )
+    keys = [{(name, key) for name, items in _sections(trace) for key, *_ in items} for trace in traces]
+    alone = [len(own.difference(*(other for at, other in enumerate(keys) if at != index))) for index, own in enumerate(keys)]
+    return Coverage(
+        runs=runs,
+        seconds=merged.meta.duration,
+        kinds=tuple(kinds),
+        over_time=_over_time(traces),
+        over_runs=average_curve(seen_in, runs),
+        saturation=_saturation(seen_in, runs),
+        alone=tuple(alone) if len(traces) > 1 else (),
+        last_new=tuple((trace.meta.last_new, trace.meta.duration) for trace in traces),
+        points=tuple(_point(row, merged, traces) for row in checklist()),
+    )
+
+
+def _saturation(seen_in: Sequence[int], runs: int) -> float | None:
+    once, twice, total = seen_in.count(1), seen_in.count(2), sum(list(seen_in))
+    return 1 - once / total * _improved(once, twice, runs) if runs > 1 and total else None
+
+
+def _over_time(traces: Sequence[Trace]) -> tuple[float, ...]:
+    """The average over those recordings that are one each: of a merged one the times say little."""
+    curves = []
+    for trace in traces:
+        times = [first for _, items in _sections(trace) for *_, first in items if first is not None]
+        if trace.meta.runs == 1 and times and trace.meta.duration:
+            ends = [fraction * trace.meta.duration for fraction in FRACTIONS[:-1]] + [float("inf")]
+            curves.append([sum(first <= end for first in times) / len(times) for end in ends])
+    return tuple(sum(column) / len(curves) for column in zip(*curves, strict=True))
+
+
+# The checklist.
+
+
+@cache
+def checklist() -> tuple[Mapping[str, Any], ...]:
+    """Rows of checklist.yaml."""
+    return tuple(yaml.safe_load(Path(__file__).with_name("checklist.yaml").read_text(encoding="utf-8")))
+
+
+def _point(row: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Point:
+    for verdict in ("seen", "partly"):
+        evidence = [text for test in row.get(verdict, ()) for text in _evidence(test, merged, traces)]
+        if evidence:
+            rest = len(evidence) - EVIDENCE
+            shown = [*evidence[:EVIDENCE], *([f"and {rest} more"] if rest > 0 else [])]
+            return Point(row["title"], verdict, tuple(shown), row["how"], row.get("blind", ""))
+    return Point(row["title"], "not seen", (), row["how"], row.get("blind", ""))
+
+
+def _evidence(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> list[str]:
+    for name, found in _TESTS.items():
+        if name in test:
+            return list(found(test, merged, traces))
+    raise ValueError(f"checklist.yaml: no such test: {test}")
+
+
+def _times(number: int) -> str:
+    return f"{count(number)} time{'' if number == 1 else 's'}"
+
+
+def _signals(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
+    for row in merged.signals:
+        if row.signal in test["signals"]:
+            yield f"SIG{row.signal} sent to {row.whom} {_times(sum(row.results.values()))}"
+
+
+def _results(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
+    names = test.get("syscalls")
+    for call in merged.syscalls:
+        if names is None or call.label in names:
+            yield from (f"{printable(call.label)}: {error}" for error in test["results"] if error in call.results.errors)
+    if names is None:
+        for file in merged.files:
+            yield from (f"{printable(file.path)} ({file.access}): {error}" for error in test["results"] if error in file.results)
+        for use in merged.sockets:
+            yield from (f"{use.family} {use.operation}: {error}" for error in test["results"] if error in use.results)
+
+
+def _paths(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
+    """In one of the recordings so many times, whatever the others did."""
+    fits = re.compile(test["paths"], re.DOTALL).fullmatch
+    most: dict[tuple[str, str], int] = {}
+    for trace in traces:
+        for row in trace.files:
+            if row.access in test["access"] and row.results.get("ok") and fits(row.path):
+                most[row.path, row.access] = max(most.get((row.path, row.access), 0), row.results["ok"] // max(trace.meta.runs, 1) or 1)
+    for (path, access), times in most.items():
+        if times >= test.get("times", 1):
+            yield f"{printable(path)}: {access} {_times(times)}"
+
+
+def _exits(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
+    for status in sorted({trace.meta.exit_status for trace in traces if trace.meta.exit_status is not None}):
+        if status in test["exits"]:
+            yield f"a recording ended with status {status}"
+
+
+def _ended(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
+    statuses = [trace.meta.exit_status for trace in traces]
+    if None not in statuses and 137 not in statuses:
+        yield f"ended by itself, with status {', '.join(sorted({str(status) for status in statuses}))}"
+
+
+def _sockets(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
+    for row in merged.sockets:
+        errors = {name: number for name, number in row.results.items() if name not in ("ok", "EINPROGRESS", "EAGAIN", "EINTR")}
+        if row.family in test["sockets"] and ("ports" not in test or row.port in test["ports"]) and (errors or not test.get("errors")):
+            place = "" if row.port is None else f" port {row.port}"
+            yield f"{row.family} {row.type} {row.operation}{place}" + (f": {', '.join(sorted(errors))}" if test.get("errors") else "")
+
+
+def _itself(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
+    for row in merged.execs:
+        if row.by is not None and merged.programs[row.by].path == merged.programs[row.program].path:
+            yield f"{printable(merged.programs[row.program].path)} executed itself {_times(row.count)}"
+
+
+def _calls(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
+    for row in merged.syscalls:
+        if row.label in test["syscalls"]:
+            yield f"{row.label} called {_times(row.calls)}"
+
+
+def _seconds(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
+    if merged.meta.duration >= test["seconds"]:
+        yield f"recorded for {merged.meta.duration:.0f} s"
+
+
+_TESTS: Mapping[str, Callable[[Mapping[str, Any], Trace, Sequence[Trace]], Iterator[str]]] = {
+    "signals": _signals,
+    "results": _results,
+    "paths": _paths,
+    "exits": _exits,
+    "ended": _ended,
+    "sockets": _sockets,
+    "executes_itself": _itself,
+    "syscalls": _calls,
+    "seconds": _seconds,
+}
+"""The member that names a test, in the order in which they are looked for."""

@@ -1,0 +1,423 @@
+"""Why something is allowed: the entry of the policy, the pass behind it, the evidence of the trace, and what it opens.
+
+An item is a word for one right: a syscall (``openat``, ``i386:open``), a capability (``CAP_CHOWN``, ``net_raw``), a path, a program
+(``exec:/bin/sh``), a socket family (``AF_INET``, ``unix``), a signal (``SIGTERM``). A word may mean several: ``chown`` is a syscall and a
+capability, and both are explained. ``KIND:WORD`` asks for one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from profiler.errors import InputError
+from profiler.kernel.abi import ABIS
+from profiler.kernel.arguments import render, spec_for
+from profiler.kernel.capabilities import advisory_reason
+from profiler.kernel.cves import verdicts
+from profiler.kernel.equivalents import always
+from profiler.kernel.risks import Risk
+from profiler.policy import patterns
+from profiler.policy.model import Allowed, Entry, FileRule, Policy
+from profiler.policy.passes.capabilities import COVERED, use_of
+from profiler.policy.passes.observed import count, name_for, programs_text
+from profiler.policy.passes.processes import who
+from profiler.quoting import printable
+from profiler.review.diff import Change, compare
+from profiler.review.rights import Rights, in_words, of_policy, tests_of
+from profiler.review.score import Asked
+from profiler.trace.model import Syscall, Trace
+
+KINDS = ("syscall", "capability", "path", "exec", "socket", "signal")
+
+SHOWN = 12
+"""Values, rows or holes listed for one item; the rest are counted."""
+SUGGESTED = 3
+
+Facts = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One right. ``verdict``: allowed, refused (answered with an error of its own), or not allowed. ``where``: the place in policy.yaml,
+    empty when it is in none. ``facts``: label and text, in the order in which they are read; a label may come several times."""
+
+    kind: str
+    item: str
+    verdict: str
+    where: str
+    facts: tuple[tuple[str, str], ...]
+    risk: Risk | None = None
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it is."""
+        return self.verdict == "allowed"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One right in the table of all: the most dangerous come first."""
+
+    change: Change
+    runs: str
+
+
+def nothing(rights: Rights) -> Rights:
+    """Rights of the same machine that allow nothing."""
+    watched = rights.files is not None
+    none = () if watched else None
+    return Rights(
+        "nothing", rights.kind, rights.native, rights.abis, "refuse", {}, frozenset(), no_new_privs=rights.no_new_privs, files=none,
+        transitions=none, sockets=none, signals=none, inspections=none, mounts=none, user_namespaces=(), io_uring=(),
+    )  # fmt: skip
+
+
+def _some(items: Sequence[str], limit: int = SHOWN) -> list[str]:
+    return list(items) if len(items) <= limit + 1 else [*items[:limit], f"and {len(items) - limit} more"]
+
+
+def _when(first: float, last: float) -> str:
+    return f"first {first:.3f} s, last {last:.3f} s after the start"
+
+
+def _counted(results: Mapping[str, int]) -> str:
+    return ", ".join(
+        f"{printable(name)} {count(number)}" for name, number in sorted(results.items(), key=lambda item: (item[0] != "ok", item[0]))
+    )
+
+
+_SIGNS: tuple[tuple[str, str], ...] = (
+    (r"denied |logged ", "refine"),
+    (r"never seen to succeed", "failed_probes"),
+    (r"any arguments|too many values|(also )?stands in for clone3|.*flags cannot be filtered|.+ equivalent of ", "arguments"),
+    (r"not allowed; ", "fallbacks"),
+    (r"one rule for", "generalise"),
+    (r"observed|equivalent of |base |checked |inferred |executed |refused: |looked for |not granted, failed: |/proc/PID", ""),
+)
+"""How a reason is written, and by which pass; empty: by the one that made the entry."""
+
+
+def made_by(usual: str, because: Iterable[str], *more: str) -> str:
+    """The passes behind an entry, ``usual`` being the one that makes such entries; what none of them writes was written by hand."""
+    found = []
+    for text in because:
+        if text in always() or text == COVERED:
+            found.append(usual)
+        else:
+            found.append(next((name or usual for sign, name in _SIGNS if re.match(sign, text)), "by hand"))
+    return ", ".join(dict.fromkeys([*found, *more]))
+
+
+class Explainer:
+    """Answers for one policy, with the evidence of its trace where that is given."""
+
+    def __init__(self, policy: Policy, trace: Trace | None, source: str) -> None:
+        self.policy, self.trace, self.source = policy, trace, source
+        self.rights = of_policy(policy, source)
+        self.native = policy.abis[0]
+        self.changes = compare(nothing(self.rights), self.rights, exact=True).changes
+        self.risks: dict[tuple[str, str], Risk | None] = {(row.subject, row.name): row.risk for row in self.changes}
+
+    def explain(self, text: str) -> list[Explanation]:
+        """Everything the word may mean and that is there, in the policy or in the trace; empty when nothing is. Raises InputError."""
+        kind, separator, rest = text.partition(":")
+        readers: dict[str, Callable[[str], Iterator[Explanation]]] = {
+            "syscall": self._syscall,
+            "capability": self._capability,
+            "path": self._path,
+            "exec": self._exec,
+            "socket": self._socket,
+            "signal": self._signal,
+        }
+        if separator and kind in readers:
+            return list(readers[kind](rest))
+        if text.startswith(("/", "{home}")):
+            return list(self._path(text))
+        return [found for name in ("syscall", "capability", "socket", "signal") for found in readers[name](text)]
+
+    def suggestions(self, text: str) -> list[str]:
+        """Names that are there and look alike."""
+        word = text.partition(":")[2] if text.startswith(tuple(f"{kind}:" for kind in KINDS)) else text
+        if word.startswith("/"):
+            return [f"{rule.pattern} ({', '.join(rule.access)})" for rule in self._nearest(word)]
+        names = [row.name for row in self.policy.syscalls] + [row.name for row in self.policy.capabilities]
+        names += [f"SIG{row.signal}" for row in self.policy.signals] + [row.family for row in self.policy.sockets]
+        # Compared without regard to case, given as they are.
+        known = {name.lower().removeprefix("cap_"): name for name in names}
+        found = difflib.get_close_matches(word.lower().removeprefix("cap_"), sorted(known), SUGGESTED)
+        return [known[name] for name in found]
+
+    def all(self) -> list[Line]:
+        """Everything that is allowed."""
+        runs = {}
+        for row in self.policy.syscalls:
+            label = row.name if row.abi == self.native else f"{row.abi}:{row.name}"
+            runs["syscall", label] = self._runs(row)
+        runs |= {("capability", row.name): self._runs(row) for row in self.policy.capabilities}
+        runs |= {("path", rule.pattern): self._runs(rule) for rule in self.policy.files}
+        runs |= {("network", f"{row.family} {row.type} protocol {row.protocol}"): self._runs(row) for row in self.policy.sockets}
+        return [Line(row, runs.get((row.subject, row.name), "")) for row in self.changes]
+
+    def _runs(self, entry: Entry) -> str:
+        total = self.policy.workload.runs
+        return f"{total if entry.runs is None else entry.runs} of {total}"
+
+    def _reasons(self, entry: Entry, usual: str, *more: str) -> Facts:
+        facts: Facts = [("because", printable(text)) for text in entry.because]
+        facts.append(("made by", made_by(usual, entry.because, *more)))
+        if self.policy.workload.runs > 1:
+            facts.append(("seen in", f"{self._runs(entry)} runs"))
+        return facts
+
+    def _risk(self, subject: str, name: str) -> Risk | None:
+        return self.risks.get((subject, name))
+
+    # Syscalls.
+
+    def _syscall(self, text: str) -> Iterator[Explanation]:
+        abi, separator, name = text.partition(":")
+        if not separator:
+            abis, name = list(self.policy.abis), text
+        elif abi not in ABIS:
+            raise InputError(f"unknown ABI {printable(abi)!r}: one of {', '.join(ABIS)}")
+        else:
+            abis = [abi]
+        for one in abis:
+            yield from self._syscall_of(one, name)
+
+    def _syscall_of(self, abi: str, name: str) -> Iterator[Explanation]:
+        label = name if abi == self.native else f"{abi}:{name}"
+        entries = [row for row in self.policy.syscalls if (row.abi, row.name) == (abi, name)]
+        evidence = self._calls(abi, name)
+        for entry in entries:
+            facts = self._reasons(entry, _PASS[entry.section], *(["arguments"] if entry.rules and entry.section != "base" else []))
+            facts += self._entry(entry)
+            if entry is entries[0]:
+                facts += evidence + self._holes(lambda key: key == (abi, name))
+            where = f"syscalls.{entry.section}.{label}"
+            yield Explanation("syscall", label, "allowed", where, tuple(facts), self._risk("syscall", label))
+        refused = [row for row in self.policy.refused if row.name == name]
+        for row in refused:
+            facts = [("because", printable(text)) for text in row.because]
+            facts += [("made by", made_by("observed", row.because)), ("answer", row.errno)]
+            yield Explanation("syscall", label, "refused", f"refused.{name}", (*facts, *evidence))
+        if evidence and not entries and not refused:
+            yield Explanation("syscall", label, "not allowed", "", tuple(evidence))
+
+    def _entry(self, entry: Allowed) -> Iterator[tuple[str, str]]:
+        if entry.stands_for:
+            yield "stands for", ", ".join(entry.stands_for)
+        if entry.failed:
+            yield "failed", f"never succeeded: {', '.join(entry.failed)}"
+        if entry.rules:
+            texts = [in_words(entry.name, entry.abi, tests_of(rule)) for rule in entry.rules]
+            yield from (("allowed", text) for text in _some(texts))
+        elif spec_for(entry.name, entry.abi) is not None:
+            yield "allowed", "any arguments"
+
+    def _calls(self, abi: str, name: str) -> Facts:
+        trace = self.trace
+        if trace is None:
+            return []
+        facts: Facts = []
+        for row in trace.syscalls:
+            if row.abi == abi and (name_for(row) or row.label) == name:
+                facts.append(("calls", f"{count(row.calls)}, {_when(row.first, row.last)}"))
+                facts.append(("programs", programs_text(trace.programs, row.programs)))
+                results = _counted({"ok": row.results.ok, **row.results.errors} if row.results.ok else row.results.errors)
+                if results:
+                    facts.append(("results", f"{results} (watched until the first success of each program)"))
+                facts += self._values(trace, row, name)
+        return facts
+
+    def _values(self, trace: Trace, row: Syscall, name: str) -> Iterator[tuple[str, str]]:
+        if row.arguments is None:
+            return
+        if row.arguments.overflow:
+            yield "arguments", "too many different values to list"
+        texts = []
+        for value, programs in sorted(row.arguments.values.items()):
+            words = ", ".join(
+                f"{field} {render(name, field, part, value)}" for field, part in zip(row.arguments.fields, value, strict=True)
+            )
+            names = sorted({printable(trace.programs[index].name) for index in programs})
+            texts.append(f"{words} ({', '.join(_some(names, 3))})")
+        yield from (("arguments", text) for text in _some(texts))
+
+    def _holes(self, gone: Callable[[tuple[str, str]], bool], capability: str = "") -> Facts:
+        """Which published holes this right alone opens."""
+        held = self.rights.capabilities or frozenset()
+        without = replace(self.rights, syscalls={key: allowed for key, allowed in self.rights.syscalls.items() if not gone(key)})
+        before = {row.cve.identifier for row in verdicts(Asked(self.rights, held)) if not row.blocked}
+        after = {row.cve.identifier for row in verdicts(Asked(without, held - {capability})) if not row.blocked}
+        opened = sorted(before - after, key=lambda cve: tuple(int(part) for part in cve.split("-")[1:]))
+        if not opened:
+            return [("holes", "no listed one hangs on it alone")]
+        return [("holes", f"{len(opened)} of the listed ones could not be reached without it: {', '.join(_some(opened, 6))}")]
+
+    # Capabilities.
+
+    def _capability(self, text: str) -> Iterator[Explanation]:
+        name = text.upper() if text.upper().startswith("CAP_") else f"CAP_{text.upper()}"
+        facts: Facts = []
+        rows = [row for row in self.policy.capabilities if row.name == name]
+        for row in rows:
+            facts += self._reasons(row, "capabilities")
+            if row.inferred:
+                facts.append(("inferred", "from calls and their results: no tracer saw the check itself"))
+            if row.use != "needed":
+                facts.append(("use", f"{row.use}: not granted"))
+        facts += self._checks(name)
+        if any(row.use == "needed" for row in rows):
+            facts += self._holes(lambda key: False, name)
+        if facts:
+            allowed = any(row.use == "needed" for row in rows)
+            where = f"capabilities.{rows[0].use}.{name}" if rows else ""
+            yield Explanation(
+                "capability", name, "allowed" if allowed else "not allowed", where, tuple(facts), self._risk("capability", name)
+            )
+
+    def _checks(self, name: str) -> Iterator[tuple[str, str]]:
+        trace = self.trace
+        if trace is None:
+            return
+        for check in sorted((row for row in trace.capabilities if row.capability == name), key=lambda row: -row.count):
+            calls = ", ".join(printable(call) for call, _ in sorted(check.syscalls.items(), key=lambda item: (-item[1], item[0])))
+            programs = who(trace, check.programs, check.count).rpartition(";")[0]
+            words = [
+                f"{use_of(check)}: {check.verdict} {count(check.count)} time{'' if check.count == 1 else 's'} in {calls or 'no syscall'}"
+            ]
+            words += [f"by {programs}", f"{check.namespace} user namespace", _when(check.first, check.last)]
+            words += ["inferred"] if check.inferred else []
+            words += ["silent"] if check.audited is False else []
+            yield "check", ", ".join(words)
+            yield from (("chain", " < ".join(map(printable, chain))) for chain in check.chains[:SUGGESTED])
+            why = dict.fromkeys(reason for chain in check.chains if (reason := advisory_reason(name, chain)))
+            yield from (("settles", f"nothing: {reason}") for reason in why)
+
+    # Files, programs, sockets, signals.
+
+    def _path(self, text: str) -> Iterator[Explanation]:
+        facts: Facts = []
+        rules = [rule for rule in self.policy.files if rule.pattern == text or patterns.matches(rule.pattern, text)]
+        needed = [rule for rule in rules if rule.use == "needed"]
+        for rule in needed or rules:
+            facts += [*self._file(rule)]
+        facts += self._uses(text)
+        if not facts:
+            return
+        if not needed:
+            facts += [("nearest", f"{rule.pattern}: {', '.join(rule.access)}") for rule in self._nearest(text)]
+        where = ", ".join(f"files.{rule.use}.{rule.pattern}" for rule in needed or rules)
+        risk = max((found for rule in needed if (found := self._risk("path", rule.pattern))), key=lambda one: one.rank, default=None)
+        yield Explanation("path", text, "allowed" if needed else "not allowed", where, tuple(facts), risk)
+
+    def _file(self, rule: FileRule) -> Iterator[tuple[str, str]]:
+        own = " (own files only)" if rule.owner else ""
+        yield (
+            "rule",
+            f"{rule.pattern}: {', '.join(rule.access) or 'nothing'}{own}" + ("" if rule.use == "needed" else f"; {rule.use}: not granted"),
+        )
+        yield from self._reasons(rule, "generalise" if not patterns.is_literal(rule.pattern) else "files")
+        if rule.programs:
+            yield "programs", ", ".join(_some(rule.programs, 4))
+        if rule.opens:
+            yield "opens", rule.opens
+            yield from (("stands for", path) for path in _some(rule.paths, 4))
+
+    def _uses(self, text: str) -> Iterator[tuple[str, str]]:
+        trace = self.trace
+        if trace is None:
+            return
+        for row in trace.files:
+            if row.path == text:
+                owner = ", ".join(sorted(row.owner)) or "unknown"
+                programs = who(trace, row.programs, 0).rpartition(";")[0]
+                yield "use", f"{row.access}: {_counted(row.results)}, by {programs}, {_when(row.first, row.last)}, owner {owner}"
+
+    def _nearest(self, path: str) -> list[FileRule]:
+        """Rules for paths that look alike, those of the same directories first."""
+
+        def likeness(rule: FileRule) -> tuple[int, float]:
+            pairs = zip(rule.pattern.split("/"), path.split("/"), strict=False)
+            shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+            return (shared, difflib.SequenceMatcher(None, rule.pattern, path).ratio())
+
+        granted = [rule for rule in self.policy.files if rule.use == "needed"]
+        return sorted(granted, key=likeness, reverse=True)[:SUGGESTED]
+
+    def _exec(self, text: str) -> Iterator[Explanation]:
+        facts: Facts = []
+        where = []
+        for number, row in enumerate(self.policy.transitions):
+            if row.program == text or patterns.matches(row.program, text):
+                where.append(f"executions[{number}]")
+                facts.append(("rule", f"{row.program} by {'the start of the workload' if row.by is None else row.by}"))
+                facts += self._reasons(row, "processes")
+        if self.trace is not None:
+            for one in self.trace.execs:
+                program = self.trace.programs[one.program]
+                if program.path == text:
+                    by = "profgen, as the start" if one.by is None else printable(self.trace.programs[one.by].path)
+                    facts.append(("executed", f"{count(one.count)} time{'' if one.count == 1 else 's'} by {by}"))
+                    facts += [("interpreter", printable(program.interpreter))] if program.interpreter else []
+                    facts += [("sha256", program.sha256)] if program.sha256 else []
+        if facts:
+            yield Explanation(
+                "exec", text, "allowed" if where else "not allowed", ", ".join(where), tuple(facts), self._risk("execution", text)
+            )
+
+    def _socket(self, text: str) -> Iterator[Explanation]:
+        family = text.lower().removeprefix("af_").removeprefix("pf_")
+        facts: Facts = []
+        where = []
+        level: list[Risk] = []
+        for number, row in enumerate(self.policy.sockets):
+            if row.family != family:
+                continue
+            where.append(f"network[{number}]")
+            facts.append(("rule", f"{row.type} protocol {row.protocol}: {', '.join(row.operations)}"))
+            facts += [("ports", f"{word} {', '.join(map(str, ports))}") for word, ports in row.ports]
+            facts += [("addresses", f"{word} {', '.join(_some(names, 4))}") for word, names in row.addresses]
+            facts += self._reasons(row, "network")
+            level += [risk] if (risk := self._risk("network", f"{row.family} {row.type} protocol {row.protocol}")) else []
+        domain = f"domain AF_{family.upper()}"
+        for entry in self.policy.syscalls:
+            texts = [in_words(entry.name, entry.abi, tests_of(rule)) for rule in entry.rules]
+            for words in texts:
+                if words.split(", ")[0] == domain:
+                    where.append(f"syscalls.{entry.section}.{entry.name}")
+                    facts.append(("syscall", f"{entry.name} with {words}"))
+        if self.trace is not None:
+            for use in self.trace.sockets:
+                if use.family == family:
+                    place = "" if use.port is None else f" port {use.port}"
+                    place += "" if use.address is None else f" {printable(use.address)}"
+                    facts.append(("use", f"{use.operation}{place}: {_counted(use.results)}, {_when(use.first, use.last)}"))
+        if facts:
+            risk = max(level, key=lambda one: one.rank, default=None)
+            verdict = "allowed" if where else "not allowed"
+            yield Explanation("socket", family, verdict, ", ".join(dict.fromkeys(where)), tuple(facts), risk)
+
+    def _signal(self, text: str) -> Iterator[Explanation]:
+        name = text.removeprefix("SIG")
+        facts: Facts = []
+        where = []
+        for number, row in enumerate(self.policy.signals):
+            if row.signal == name:
+                where.append(f"signals[{number}]")
+                facts.append(("rule", f"SIG{name} to {row.whom}"))
+                facts += self._reasons(row, "processes")
+        if self.trace is not None:
+            for sent in self.trace.signals:
+                if sent.signal == name:
+                    facts.append(("sent", f"to {sent.whom}: {_counted(sent.results)}"))
+        if facts:
+            yield Explanation("signal", f"SIG{name}", "allowed" if where else "not allowed", ", ".join(where), tuple(facts))
+
+
+_PASS = {"observed": "observed", "equivalent": "equivalents", "base": "runtime_base"}

@@ -1,0 +1,109 @@
+"""``profgen explain`` and ``profgen coverage``: what they print, and the exit statuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from unit.policy.making import call, touching, trace, uses
+
+from profiler.cli.main import run
+from profiler.policy.derive import derive
+from profiler.policy.model import Options
+from profiler.policy.store import dumps
+from profiler.trace.model import Trace
+from profiler.trace.store import write_trace
+
+RECORDING = touching(*uses("/etc/app.conf", "read"), syscalls=[call("read"), call("ptrace", [(16,)])])
+
+
+def written(path: Path, recording: Trace = RECORDING) -> str:
+    write_trace(recording, path)
+    return str(path)
+
+
+def test_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = written(tmp_path / "t.json")
+    assert run(["explain", name, "read", "/etc/app.conf"]) == 0
+    first, second = capsys.readouterr().out.split("\n\n")
+    assert first.splitlines()[:2] == ["read: allowed (syscalls.observed.read)", "  because   observed (app: 10 calls)"]
+    assert second.startswith("/etc/app.conf: allowed (files.needed./etc/app.conf)\n  rule      /etc/app.conf: read\n")
+    assert run(["explain", name, "reed", "read"]) == 1
+    assert capsys.readouterr().out.startswith("reed: not allowed: t.json has nothing of that name; near: read")
+
+
+def test_a_policy_with_its_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "policy.yaml").write_text(dumps(derive(RECORDING, Options())))
+    assert run(["explain", str(tmp_path / "policy.yaml"), "ptrace"]) == 0
+    assert "  calls " not in capsys.readouterr().out
+    assert run(["explain", str(tmp_path / "policy.yaml"), "ptrace", "--trace", written(tmp_path / "t.json")]) == 0
+    assert "  calls      10, first 0.000 s, last 1.000 s after the start\n" in capsys.readouterr().out
+
+
+def test_all_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = written(tmp_path / "t.json")
+    assert run(["explain", name, "--all"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["high", "syscall", "ptrace", "1", "of", "1", "observed", "(app:", "10", "calls)"]
+    assert run(["explain", name, "--all", "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["all"]) == len(lines)
+    assert run(["explain", name, "read", "reed", "--format", "json"]) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert data["schema"] == "profgen.explain/1"
+    assert [item["allowed"] for item in data["items"]] == [True, False]
+    assert data["items"][0]["found"][0]["facts"][0] == {"label": "because", "text": "observed (app: 10 calls)"}
+    assert data["items"][1]["near"] == ["read", "pread64", "readv"] or "read" in data["items"][1]["near"]
+
+
+def test_names_from_strangers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = written(tmp_path / "t.json", touching(*uses("/etc/\x1b[2J\nx", "read")))
+    assert run(["explain", name, "/etc/\x1b[2J\nx"]) == 0
+    assert run(["explain", name, "--all"]) == 0
+    assert run(["explain", name, "/etc/y"]) == 1
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\\x1b" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give an ITEM to explain, or --all"),
+        (["read", "--all"], "leave the items out"),
+        (["read", "--trace", "t.json"], "is a trace itself"),
+        (["mips:open"], ""),
+        (["syscall:mips:open"], "unknown ABI 'mips'"),
+    ],
+)
+def test_trouble(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    assert run(["explain", written(tmp_path / "t.json"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_coverage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = written(tmp_path / "one.json", trace(call("read"), call("write")))
+    two = written(tmp_path / "two.json", trace(call("read"), call("bind")))
+    assert run(["coverage", one, two]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("3 different things in 2 runs of 2.0 s together\nsaturation ")
+    assert "      1  #################################                   2.0\n" in out
+    assert f"      2  {'#' * 50}  3.0  (+1.0)\n" in out
+    assert "  one.json: 1 that no other has\n" in out
+    assert "  ok  stop by SIGTERM: ended by itself, with status 0\n" in out
+    assert "  --  disk full\n" in out
+    assert run(["coverage", one]) == 0
+    assert "next use is new" in capsys.readouterr().out
+    assert run(["coverage", one, two, "--format", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["schema"] == "profgen.coverage/1"
+    assert [row["seen"] for row in data["over_runs"]] == [2.0, 3.0]
+    assert [row["alone"] for row in data["traces"]] == [1, 1]
+    assert data["kinds"][0]["once"] == 2
+    assert {row["verdict"] for row in data["checklist"]} == {"seen", "not seen"}
+
+
+def test_a_policy_has_no_coverage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "policy.yaml").write_text(dumps(derive(RECORDING, Options())))
+    assert run(["coverage", str(tmp_path / "policy.yaml")]) == 2
+    assert "is not a trace" in capsys.readouterr().err
