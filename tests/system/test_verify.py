@@ -17,7 +17,7 @@ from system.harness import Profgen, Until, with_argument
 from system.lab import runs
 from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F401
 from system.lab.processes import LabError
-from system.lab.runtimes import Confinement, Docker, Job, Runc, bundle
+from system.lab.runtimes import Confinement, Docker, Job, Runc
 from system.lab.workloads import SAMPLE_WORKLOADS, Workload
 
 from profiler.kernel.arguments import spec_for
@@ -201,17 +201,17 @@ def without_reasons(policy: Policy) -> set[tuple[Any, ...]]:
     }
 
 
-def contained(runtime: Runc | Docker, workload: Workload, directory: Path) -> tuple[list[str], Sequence[str]]:
-    """Options of verify and the command, for the workload in a container without any confinement of its own."""
+def contained(runtime: Runc | Docker, job: Job, directory: Path) -> tuple[list[str], Sequence[str]]:
+    """Options of verify and the command, for a job in a container without any confinement of its own."""
     place = directory / "container"
     place.mkdir()
-    command = runtime.command("verify", place, workload.job, Confinement(None))
+    command = runtime.command("verify", place, job, Confinement(None))
     if isinstance(runtime, Docker):
         for option in ("--name", "--cidfile"):
             at = command.index(option)
             del command[at : at + 2]
         return ["--under", "docker"], command
-    return ["--under", runtime.name, "--bundle", str(place)], workload.argv
+    return ["--under", runtime.name, "--bundle", str(place)], job.argv
 
 
 @pytest.mark.parametrize("name", ["runc", "docker"])
@@ -223,7 +223,7 @@ def test_container(kind: type[Workload], name: str, lab: Runtimes, recordings: R
     runs.generated(profgen, recorded, tmp_path / "profile", name, True)
     untouched = tmp_path / "profile" / "policy.yaml"
     policy = read_policy(untouched)
-    options, command = contained(runtime, workload, tmp_path)
+    options, command = contained(runtime, workload.job, tmp_path)
     report = verified(profgen, workload, untouched, tmp_path, *options, command=command)
     assert report["denials"] == []
     assert report["status"] == 0
@@ -255,32 +255,30 @@ def leftovers() -> set[str]:
     return {str(path) for path in [*places, *Path("/run/runc").glob("profgen-verify-*")]}
 
 
-@pytest.mark.parametrize("under", ["direct", "runc"])
+@pytest.mark.parametrize("under", ["direct", "runc", "docker"])
 def test_killed(under: str, profgen: Profgen, lab: Runtimes, tmp_path: Path, until: Until) -> None:  # noqa: F811
     """profgen killed, which no handler sees: no process, container, cgroup or directory stays."""
     before = leftovers()
     mark = f"verify-{os.getpid()}-{under}"
-    command = ["/usr/bin/sh", "-c", "while sleep 0.1; do :; done", mark]
+    command: Sequence[str] = ["/usr/bin/sh", "-c", "while sleep 0.1; do :; done", mark]
     policy = policy_of(profgen, tmp_path, ["/usr/bin/sh", "-c", "sleep 0.1; sleep 0.1", mark], "--runtime", "any")
     options: list[str] = []
-    if under == "runc":
-        (tmp_path / "b").mkdir()
-        bundle(tmp_path / "b", "verify", Job(tuple(command)), Confinement(None))
-        options = ["--under", "runc", "--bundle", str(tmp_path / "b")]
-        assert lab[under]
+    if under != "direct":
+        options, command = contained(lab[under], Job(tuple(command)), tmp_path)
     process = profgen.start("verify", str(policy), *options, "--", *command, cwd=tmp_path)
-    own = {process.pid}
-
-    def workload() -> set[int]:
-        return set(with_argument(mark)) - own
-
     try:
-        until(lambda: len(workload()) >= 1 and any(_runs(pid, "sh") for pid in workload()), "the workload runs")
+        until(lambda: any(_runs(pid, "sh") for pid in with_argument(mark)), "the workload runs")
     finally:
         process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=30)
     until(lambda: not {pid for pid, state in with_argument(mark).items() if state != "Z"}, "the workload's end")
     until(lambda: leftovers() <= before, "everything cleared away")
+    if isinstance(runtime := lab[under] if under != "direct" else None, Docker):
+        words = command[: command.index("run")]
+        until(
+            lambda: not subprocess.run([*words, "ps", "-aq"], capture_output=True, timeout=30, check=True).stdout,
+            f"{runtime.name} has no container",
+        )
 
 
 def _runs(pid: int, name: str) -> bool:
