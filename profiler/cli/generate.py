@@ -90,6 +90,7 @@ def _make_directory(directory: Path) -> None:
 @click.option("--default-action", type=click.Choice(list(DEFAULT_ACTIONS)), default="errno", help="For syscalls not named. Default: errno.")
 @click.option("--no-equivalents", is_flag=True, help="Only the syscalls seen, none that stand in for them elsewhere.")
 @click.option("--no-arguments", is_flag=True, help="No argument filters.")
+@click.option("--start-up", is_flag=True, help="Add what programs call to start: for recordings that joined them while they ran.")
 @click.option("--drop-failing", is_flag=True, help="Leave out syscalls that never succeeded.")
 @click.option("--no-generalise", is_flag=True, help="Paths as they were seen; only process ids and the like become classes.")
 @click.option(
@@ -115,6 +116,7 @@ def generate(
     default_action: str,
     no_equivalents: bool,
     no_arguments: bool,
+    start_up: bool,
     drop_failing: bool,
     no_generalise: bool,
     generalise_threshold: int | None,
@@ -163,6 +165,7 @@ def generate(
             equivalents=not no_equivalents,
             arguments=not no_arguments,
             drop_failing=drop_failing,
+            start_up=start_up,
             generalise=not no_generalise,
             generalise_threshold=generalise_threshold or GENERALISE_THRESHOLD,
         )
@@ -176,13 +179,19 @@ def generate(
             allow_new_privs,
             no_equivalents,
             no_arguments,
+            start_up,
             drop_failing,
             no_generalise,
             generalise_threshold,
         )
         if any(passes):
-            given = "--runtime, --runtime-version, --allow-new-privs, --no-equivalents, --no-arguments, --drop-failing, --no-generalise"
-            raise InputError(f"{inputs[0]} is a policy, rendered as it stands: {given} and --generalise-threshold are for traces")
+            given = (
+                "--runtime, --runtime-version, --allow-new-privs, --no-equivalents, --no-arguments, --start-up, --drop-failing,"
+                " --no-generalise and --generalise-threshold"
+            )
+            raise InputError(f"{inputs[0]} is a policy, rendered as it stands: {given} are for traces")
+    if policy.workload.joined:
+        _warn(_start_unknown(policy.workload.joined, start_up, from_policy))
     for row in policy.unknown:
         _warn(f"warning: syscall number {row.number} ({row.abi}) has no known name and is in no profile: {'; '.join(row.because)}")
 
@@ -204,6 +213,14 @@ def generate(
         _warn("no AppArmor profile: the recording did not watch files; record again, without --no-files")
     elif "apparmor" in chosen:
         _tell_of_apparmor(policy, render_options, output)
+
+
+def _start_unknown(programs: tuple[str, ...], start_up: bool, from_policy: bool) -> str:
+    """What the profile lacks of programs that a recording joined, and what to do."""
+    text = f"warning: start-up syscalls unknown: joined a running process ({', '.join(programs)})"
+    if start_up or from_policy:
+        return f"{text}; files and capabilities of its start are missing too: merge a recording of the start"
+    return f"{text}; merge a recording of the start, or add what every start needs with --start-up"
 
 
 def _tell_of_apparmor(policy: Policy, options: RenderOptions, output: str | None) -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "lint": "Find known holes and traps in a policy or profile, each with how to mend it.",
     "score": "Say how much a policy or profile leaves open: figures, published CVEs, one number.",
     "refine": "Read what the kernel refused from a log, and propose what to add to a policy.",
+    "hook": "Record containers that ask for it by an annotation; for engines, as an OCI hook.",
     "doctor": "Say what works on this machine, and what would mend the rest.",
 }
 """Name to one line of help. The module ``profiler.cli.<name>`` has the command under the same name."""

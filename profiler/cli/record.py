@@ -1,43 +1,60 @@
-"""``profgen record``: run a command, watch it, write a trace."""
+"""``profgen record``: watch a command, a container, a unit or processes, and write a trace."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import math
-import os
 import re
-import shlex
-import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from profiler import __version__
-from profiler.cli.workload import whole, workload_of
+from profiler.cli.record_command import LOSS_STATUS, Settings, record_command
+from profiler.cli.workload import whole
 from profiler.errors import InputError
-from profiler.files import RESERVE_BYTES, PendingFile, as_invoking_user
-from profiler.kernel.abi import native_abi
-from profiler.quoting import printable
-from profiler.trace.model import Meta, Trace
-from profiler.trace.store import dumps
-from profiler.tracers.base import Options, Tracer, Workload
-from profiler.tracers.host import host, with_hashes
 from profiler.tracers.launch import quoted
-from profiler.tracers.recording import Recording
-from profiler.tracers.select import TRACERS, first_that_works
-from profiler.tracers.supervisor import signals_held
+from profiler.tracers.select import TRACERS
+from profiler.watch.outputs import default_output
 
-LOSS_STATUS = 125
-_LIVE_SECONDS = 0.2
-_IO_URING = ("io_uring_setup", "io_uring_enter")
-"""A ring is made, its operations begin; either is enough: a ring may come from another process, or be polled by the kernel."""
+__all__ = ["LOSS_STATUS", "default_output", "limits_from", "record", "seconds_from"]
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-@click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
-@click.option("-o", "--output", metavar="FILE", help="Where the trace goes.  [default: COMMAND.trace.json]")
+class _Record(click.Command):
+    """Behind ``--image IMAGE`` come the engine's own options, which are not ours to read."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        at = next((index for index, word in enumerate(args[:end]) if word == "--image" or word.startswith("--image=")), None)
+        if at is None:
+            return super().parse_args(ctx, args)
+        word, rest = args[at], args[at + 1 : end]
+        if word == "--image":
+            if not rest:
+                raise click.UsageError("--image wants the name of an image")
+            word, rest = f"--image={rest[0]}", rest[1:]
+        ctx.meta[_ENGINE_WORDS] = rest
+        return super().parse_args(ctx, [*args[:at], word, *(["--", *args[end + 1 :]] if end < len(args) else [])])
+
+
+_ENGINE_WORDS = "profiler.cli.record.engine_words"
+
+
+@click.command(cls=_Record, context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.option(
+    "-o", "--output", metavar="FILE", help="Where the trace goes.  [default: NAME.trace.json]  With --all-containers a directory."
+)
+@click.option("--image", metavar="IMAGE [OPTION...]", help="Run an image; what follows, up to --, are options of docker run.")
+@click.option("--container", metavar="NAME", help="Watch a container, by its name or id.")
+@click.option("--pid", type=click.IntRange(1), metavar="PID", help="Watch a running process, with its threads and descendants.")
+@click.option("--cgroup", metavar="PATH", help="Watch all processes of a cgroup.")
+@click.option("--unit", metavar="UNIT", help="Watch a unit of systemd.")
+@click.option("--all-containers", is_flag=True, help="Watch every container of this machine, a trace for each, in the directory -o.")
+@click.option("--wait", is_flag=True, help="Wait for what is to be watched, if it does not run yet.")
+@click.option("--snapshot", metavar="TIME", help="Write every so often (60s, 5m), and go on across restarts until stopped.")
+@click.option("--merge-restarts", is_flag=True, help="One trace for all runs of a container, not one for each.")
+@click.option("--metrics", metavar="[ADDRESS:]PORT", help="Figures for Prometheus, on the loopback address unless another is given.")
 @click.option("--tracer", type=click.Choice(["auto", *TRACERS]), default="auto", show_default=True, help="How to watch.")
 @click.option("--user", metavar="USER", help="Run the command as this user (name or uid); under sudo the default is who called it.")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Ask the command to end after so long.")
@@ -46,8 +63,20 @@ _IO_URING = ("io_uring_setup", "io_uring_enter")
 @click.option("--no-files", is_flag=True, help="Leave out files, sockets, signals and mounts: cheaper, but no AppArmor profile.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
 def record(
+    ctx: click.Context,
     output: str | None,
+    image: str | None,
+    container: str | None,
+    pid: int | None,
+    cgroup: str | None,
+    unit: str | None,
+    all_containers: bool,
+    wait: bool,
+    snapshot: str | None,
+    merge_restarts: bool,
+    metrics: str | None,
     tracer: str,
     user: str | None,
     duration: float | None,
@@ -60,60 +89,67 @@ def record(
     """Watch COMMAND under normal load and write a trace of the rights it used.
 
     The command keeps its input, output, terminal, signals and exit status. Recording ends with its last descendant.
+
+    With --image the command runs in a new container. With --container, --pid, --cgroup, --unit and --all-containers nothing is
+    started: what runs is watched and never disturbed, until it ends or profgen is told to (Ctrl-C).
+
+    \b
+      profgen record -- ./app
+      profgen record --image nginx:1.27 -p 8080:80 -- nginx -g 'daemon off;'
+      profgen record --container web
+      profgen record --all-containers -o traces/ --snapshot 60s
     """
     if duration is not None and not math.isfinite(duration):
         raise click.UsageError("--duration wants a number of seconds")
-    if not command:
+    settings = Settings(tracer, limits_from(limits), not no_files, duration, allow_loss, quiet, user)
+    targets = {"--container": container, "--pid": pid, "--cgroup": cgroup, "--unit": unit, "--all-containers": all_containers or None}
+    given = [name for name, value in targets.items() if value is not None]
+    if image is not None:
+        given.append("--image")
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)}: watch one thing at a time")
+    if not given and not command:
         raise click.UsageError("no command to record; try: profgen record -- ls /")
-    path = Path(output) if output is not None else default_output(command[0])
-    with signals_held() as mask, _pending(path) as pending:
-        workload = workload_of(command, user, mask)
-        options = Options(duration, _limits(limits), files=not no_files)
+    if given and given != ["--image"] and command:
+        raise click.UsageError(f"{given[0]} watches what runs: it takes no command")
+    running = {"--wait": wait, "--snapshot": snapshot is not None, "--merge-restarts": merge_restarts}
+    _only_for_running(given, running)
+    if given and user is not None:
+        raise click.UsageError("--user is for a command that profgen starts; behind --image it is the engine's option")
 
-        def watch(chosen: Tracer, passed_over: Mapping[str, str]) -> tuple[Trace, list[str]]:
-            if limits and chosen.name != "ebpf":
-                raise InputError(f"--limit sizes a store of the ebpf tracer; the {chosen.name} tracer has none")
-            if not quiet and passed_over:
-                _say(f"recording with {chosen.name}; " + "; ".join(f"{name} is not to be had: {why}" for name, why in passed_over.items()))
-            recording = Recording(native_abi())
-            start = datetime.datetime.now(datetime.UTC)
-            with _live_line(recording, shown=not quiet and sys.stderr.isatty()):
-                status = chosen.record(workload, options, recording)
-            return _finish(recording, chosen.name, workload, start, status), recording.warnings
+    from profiler.cli import record_containers as containers
 
-        trace, warnings = first_that_works(tracer, watch)
-        pending.commit(dumps(trace).encode("ascii"))
-    if not quiet:
-        _summary(trace, path)
-        for warning in warnings:
-            _say(warning)
-    if not trace.meta.complete:
-        _say(_incomplete(trace.meta))
-        if not allow_loss:
-            return LOSS_STATUS
-    assert trace.meta.exit_status is not None
-    return trace.meta.exit_status
-
-
-def _incomplete(meta: Meta) -> str:
-    """What was lost, and what to do. Only some stores have a size that can be chosen, and all of those are of one tracer."""
-    lost = ", ".join(f"{count} {name}" for name, count in meta.losses.items())
-    advice = "docs/tracers.md says what to do about each"
-    if meta.tracer == "ebpf":
-        from profiler.tracers.ebpf.loader import DEFAULT_LIMITS  # it has just run; the other tracer does not need it
-
-        if meta.losses.keys() & DEFAULT_LIMITS.keys():
-            advice = "record again with a larger --limit (docs/tracers.md)"
-    return f"the trace is incomplete: lost {lost}; {advice}"
+    every = None if snapshot is None else seconds_from(snapshot)
+    watching = containers.Watching(settings, Path(output) if output is not None else None, every, merge_restarts, wait, metrics)
+    if image is not None:
+        return containers.record_image(image, tuple(ctx.meta[_ENGINE_WORDS]), command, watching)
+    if container is not None:
+        return containers.record_container(container, watching)
+    if pid is not None:
+        return containers.record_pid(pid, watching)
+    if cgroup is not None:
+        return containers.record_cgroup(cgroup, watching)
+    if unit is not None:
+        return containers.record_unit(unit, watching)
+    if all_containers:
+        return containers.record_all(watching)
+    if (status := containers.record_engine_command(command, watching)) is not None:
+        return status
+    if metrics is not None:
+        raise click.UsageError("--metrics is for what runs long: containers, units, cgroups, processes")
+    return record_command(command, Path(output) if output is not None else default_output(command[0]), settings)
 
 
-def default_output(command: str) -> Path:
-    """``<name>.trace.json`` in the working directory, from a name that a stranger may have chosen."""
-    name = re.sub(r"[^A-Za-z0-9._+-]", "_", os.path.basename(command))[:100].lstrip(".-")
-    return Path(f"{name or 'workload'}.trace.json")
+def _only_for_running(given: list[str], options: Mapping[str, bool]) -> None:
+    if given and given != ["--image"]:
+        return
+    for name, used in options.items():
+        if used:
+            raise click.UsageError(f"{name} is for what profgen does not start: --container, --pid, --cgroup, --unit, --all-containers")
 
 
-def _limits(pairs: tuple[str, ...]) -> dict[str, int]:
+def limits_from(pairs: tuple[str, ...]) -> dict[str, int]:
+    """``NAME=N`` words as a table. Raises InputError."""
     limits = {}
     for pair in pairs:
         name, _, number = pair.partition("=")
@@ -124,117 +160,10 @@ def _limits(pairs: tuple[str, ...]) -> dict[str, int]:
     return limits
 
 
-@contextlib.contextmanager
-def _pending(path: Path) -> Iterator[PendingFile]:
-    pending = PendingFile(path, reserve=RESERVE_BYTES)
-    try:
-        yield pending
-    finally:
-        pending.discard()
-
-
-def _finish(recording: Recording, tracer: str, workload: Workload, start: datetime.datetime, status: int) -> Trace:
-    duration = recording.elapsed()
-    here = host()
-    uid, gid, groups = workload.user or (os.geteuid(), os.getegid(), tuple(sorted(os.getgroups())))
-    losses = {name: count for name, count in sorted(recording.losses.items()) if count}
-    meta = Meta(
-        tool=f"profgen {__version__}",
-        tracer=tracer,
-        features=tuple(sorted(recording.features)),
-        kernel=here.kernel,
-        arch=recording.native,
-        distribution=here.distribution,
-        libc=here.libc,
-        argv=workload.argv,
-        cwd=workload.cwd,
-        uid=uid,
-        gid=gid,
-        groups=groups,
-        no_new_privs=recording.no_new_privs or _no_new_privs(),
-        start=start.isoformat(timespec="seconds"),
-        duration=round(duration, 3),
-        exit_status=status,
-        complete=not losses,
-        losses=losses,
-        last_new=round(min(recording.last_new, duration), 3),
-    )
-    with as_invoking_user():
-        programs = [program if index in recording.foreign else with_hashes(program) for index, program in enumerate(recording.programs)]
-    return recording.trace(meta, programs)
-
-
-def _no_new_privs() -> bool:
-    with open("/proc/self/status") as file:
-        return any(line.startswith("NoNewPrivs:") and line.split()[1] == "1" for line in file)
-
-
-def _say(text: str) -> None:
-    print(f"profgen: {printable(text)}", file=sys.stderr)
-
-
-def _count(number: int, noun: str, plural: str | None = None) -> str:
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
-@contextlib.contextmanager
-def _live_line(recording: Recording, shown: bool) -> Iterator[None]:
-    """One line on the terminal, renewed while the command runs and wiped at the end."""
-    if not shown:
-        yield
-        return
-    finished = threading.Event()
-    terminal = os.dup(2)  # descriptor 2 itself is turned elsewhere while bcc compiles
-
-    def draw() -> None:
-        while not finished.wait(_LIVE_SECONDS):
-            elapsed = recording.elapsed()
-            paths = f"  {_count(recording.paths_seen, 'path')}" if recording.paths_seen else ""
-            text = (
-                f"profgen: {elapsed:.0f}s  {_count(recording.syscalls_seen, 'syscall')}"
-                f"  {_count(recording.capabilities_seen, 'capability', 'capabilities')}"
-                f"  {_count(len(recording.programs), 'program')}{paths}  last new {elapsed - recording.last_new:.0f}s ago"
-            )
-            # A terminal in the background must not be written to: it would stop us (SIGTTOU, if tostop is set).
-            if os.tcgetpgrp(terminal) == os.getpgrp():
-                os.write(terminal, f"\r\x1b[K{text}\r".encode())
-
-    thread = threading.Thread(target=draw, name="live line", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        thread.join()
-        os.write(terminal, b"\r\x1b[K")
-        os.close(terminal)
-
-
-def _summary(trace: Trace, path: Path) -> None:
-    meta = trace.meta
-    quiet_for = meta.duration - meta.last_new
-    needed = sorted(
-        {row.capability for row in trace.capabilities if row.verdict == "granted" and row.namespace == "initial" and row.decisive}
-    )
-    capabilities = "no capability" if not needed else ", ".join(needed)
-    unknown = [row.label for row in trace.syscalls if row.name is None]
-    paths = f" {_count(len({row.path for row in trace.files}), 'path')}," if trace.has_files else ""
-    abis = sorted({row.abi for row in trace.syscalls} - {meta.arch})
-    print(
-        f"profgen: {_count(len(trace.syscalls), 'syscall')} in {_count(sum(row.calls for row in trace.syscalls), 'call')},"
-        f" {_count(len(trace.programs), 'program')},{paths} {capabilities}"
-        f" ({meta.tracer}, {meta.duration:.1f}s, exit status {meta.exit_status})",
-        file=sys.stderr,
-    )
-    if abis:
-        _say(f"calls of another ABI were made: {', '.join(abis)}")
-    if unknown:
-        _say(f"calls this profgen has no name for: {', '.join(unknown)}")
-    if any(row.name in _IO_URING and (row.results.ok or not row.results.errors) for row in trace.syscalls):
-        _say("the workload used io_uring: its operations pass by seccomp filters, and files used so are not in the trace")
-    if meta.duration >= 1:
-        advice = "; a longer load may show more" if quiet_for < meta.duration / 4 else ""
-        _say(f"the last new item came {quiet_for:.1f}s before the end{advice}")
-    directory = f"{path.name.removesuffix('.json').removesuffix('.trace')}.profile"
-    _say(f"wrote {path}")
-    _say(f"next: profgen generate {shlex.quote(str(path))} -o {shlex.quote(directory)}")
+def seconds_from(text: str) -> float:
+    """``60``, ``60s``, ``5m``, ``1h``, ``0.5s`` in seconds. Raises InputError."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|[smhd]?)", text, re.ASCII)
+    value = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if value <= 0:
+        raise InputError(f"a time is a number above 0 with s, m, h or d behind it (60s), not {quoted(text[:80])}")
+    return value

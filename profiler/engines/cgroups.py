@@ -111,6 +111,27 @@ def directories(path: str, known: Iterable[Hierarchy]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def first_process(groups: Iterable[str]) -> int:
+    """The process of these groups that was there first and whose parent is not among them; 0 for none."""
+    found: dict[int, tuple[int, int]] = {}
+    for group in groups:
+        for directory, _, _ in os.walk(group):
+            try:
+                with open(f"{directory}/cgroup.procs") as file:
+                    listed = [int(line) for line in file if line.strip().isdigit()]
+            except OSError:
+                continue
+            for pid in listed:
+                try:
+                    with open(f"/proc/{pid}/stat", errors="replace") as stat:
+                        fields = stat.read().rpartition(")")[2].split()
+                    found[pid] = int(fields[1]), int(fields[19])  # proc_pid_stat(5): parent, start time
+                except (OSError, IndexError, ValueError):
+                    continue
+    outer = [(started, pid) for pid, (parent, started) in found.items() if parent not in found]
+    return min(outer, default=(0, 0))[1]
+
+
 _SHAPES = (
     ("docker", re.compile(r"(?:^|/)docker[-/]([0-9a-f]{64})(?:\.scope)?(?=/|$)")),
     ("podman", re.compile(r"(?:^|/)libpod-([0-9a-f]{64})(?:\.scope)?(?=/|$)")),

@@ -9,9 +9,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from profiler.engines import inspect
 from profiler.engines.commands import CLIENTS
@@ -53,6 +56,51 @@ class Details:
     labels: dict[str, str]
 
 
+CONTAINERS, IMAGES = ("container", "inspect"), ("image", "inspect")
+"""The questions, before the names."""
+
+
+def images_of(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Ids of the images of these containers."""
+    return sorted({image for row in rows if isinstance(image := row.get("Image"), str) and image and not image.startswith("-")})
+
+
+def images_by_id(text: str) -> dict[str, dict[str, Any]]:
+    """What ``image inspect`` answered, by id without ``sha256:``."""
+    rows = inspect.documents(text)
+    return {identity.removeprefix("sha256:"): row for row in rows if isinstance(identity := row.get("Id"), str)}
+
+
+class Inquiry:
+    """A question under way, so that one who has to keep up with the kernel need not wait for an engine."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it outlives this call
+        self._until = time.monotonic() + ASK_SECONDS
+        try:
+            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self._file, stderr=subprocess.DEVNULL)
+        except OSError as error:
+            self._file.close()
+            raise EngineError(f"cannot execute {words[0]}: {(error.strerror or str(error)).lower()}") from error
+
+    def answer(self) -> str | None:
+        """What it printed, None while it is still asked. Once only."""
+        if self._process.poll() is None:
+            if time.monotonic() < self._until:
+                return None
+            self.drop()
+            return ""
+        self._file.seek(0)
+        with self._file as file:
+            return file.read().decode("utf-8", "surrogateescape")
+
+    def drop(self) -> None:
+        """Ask no more."""
+        self._process.kill()
+        self._process.wait()
+        self._file.close()
+
+
 @dataclass(frozen=True)
 class Engine:
     """``words``: the client and its global options (``docker --host tcp://...``)."""
@@ -89,21 +137,21 @@ class Engine:
         if not names:
             return []
         # Docker prints what it found before it fails for what it did not find.
-        found = inspect.documents(self.ask("container", "inspect", *names).stdout)
-        wanted = sorted({image for row in found if isinstance(image := row.get("Image"), str) and image and not image.startswith("-")})
-        images = {}
-        if wanted:
-            for row in inspect.documents(self.ask("image", "inspect", *wanted).stdout):
-                if isinstance(identity := row.get("Id"), str):
-                    images[identity.removeprefix("sha256:")] = row
-        return [self._details(row, images.get(str(row.get("Image", "")).removeprefix("sha256:"))) for row in found]
+        found = inspect.documents(self.ask(*CONTAINERS, *names).stdout)
+        wanted = images_of(found)
+        images = images_by_id(self.ask(*IMAGES, *wanted).stdout) if wanted else {}
+        return [self.read(row, images) for row in found]
 
-    def _details(self, row: dict[str, object], image: dict[str, object] | None) -> Details:
-        policy = row.get("HostConfig")
-        restart = policy.get("RestartPolicy") if isinstance(policy, dict) else None
+    def inquire(self, words: Sequence[str]) -> Inquiry:
+        """Ask without waiting. Raises EngineError when the client cannot be executed."""
+        return Inquiry([*self.words, *words])
+
+    def read(self, row: dict[str, Any], images: Mapping[str, dict[str, Any]]) -> Details:
+        """One object of ``inspect``, with that of its image."""
+        restart = row["HostConfig"].get("RestartPolicy") if isinstance(row.get("HostConfig"), dict) else None
         name = restart.get("Name") if isinstance(restart, dict) else None
         return Details(
-            inspect.container(self.name, row, image),
+            inspect.container(self.name, row, images.get(str(row.get("Image", "")).removeprefix("sha256:"))),
             inspect.process(row),
             inspect.exit_status(row),
             name not in (None, "", "no"),
@@ -141,6 +189,11 @@ class Engine:
         """Ask a container to end, and end it when it does not. No error if it is gone."""
         with contextlib.suppress(EngineError):
             self.ask("stop", "-t", str(STOP_SECONDS), identity, seconds=ASK_SECONDS + STOP_SECONDS)
+
+    def stop_later(self, identity: str) -> None:
+        """As ``stop``, without waiting for it."""
+        with contextlib.suppress(EngineError):
+            self.inquire(["stop", "-t", str(STOP_SECONDS), identity])
 
     def remove(self, identity: str) -> None:
         """Remove a container and the volumes that nobody named. Raises EngineError."""

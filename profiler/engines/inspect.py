@@ -70,10 +70,12 @@ def labels(data: dict[str, Any]) -> dict[str, str]:
 
 
 def exit_status(data: dict[str, Any]) -> int | None:
-    """How its last run ended, None when it has not."""
+    """How its last run ended, None when it has not. One that could not be started has a status too (127: no such program)."""
     state = _dict(data, "State")
     code = state.get("ExitCode")
-    return code & 0xFF if type(code) is int and state.get("Running") is False and state.get("Status") != "created" else None
+    if type(code) is not int or state.get("Running") is not False or (state.get("Status") == "created" and code == 0):
+        return None
+    return code & 0xFF
 
 
 def containerd(info: dict[str, Any]) -> Container:

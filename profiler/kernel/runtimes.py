@@ -1,4 +1,4 @@
-"""Reader of runtimes.yaml: the syscalls that container runtimes themselves need under a profile."""
+"""Reader of runtimes.yaml and startup.yaml: the syscalls that container runtimes need under a profile, and the start of programs."""
 
 from __future__ import annotations
 
@@ -63,6 +63,27 @@ def bases() -> tuple[Base, ...]:
 def runtime_names() -> tuple[str, ...]:
     """Runtimes that have a base set, sorted."""
     return tuple(sorted({name for base in bases() for name in base.runtimes}))
+
+
+@cache
+def starts() -> tuple[Base, ...]:
+    """What programs need to start, whatever they do then, in the order of startup.yaml."""
+    found = []
+    for row in load("startup.yaml")["sets"]:
+        syscalls = tuple(row["syscalls"])
+        measured = row["measured"]
+        found.append(
+            Base(
+                id=row["id"],
+                runtimes=(),
+                versions=(None, None),
+                no_new_privs=None,
+                measured=f"{', '.join(measured['versions'])} on {measured['arch']}, {measured['date']}",
+                syscalls=syscalls,
+                arguments={name: _values(name, rows) for name, rows in row["arguments"].items() if name in syscalls},
+            )
+        )
+    return tuple(found)
 
 
 _VERSION = re.compile(r"\d+(\.\d+)*")

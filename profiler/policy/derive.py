@@ -52,6 +52,7 @@ def _start(trace: Trace, options: Options) -> Policy:
         if abi not in ABIS:
             raise InputError(f"the trace is of architecture {printable(abi)!r}: profgen knows {', '.join(ABIS)}")
     meta = trace.meta
+    container = meta.container
     runtime = options.runtime + (f" {options.runtime_version}" if options.runtime_version else "")
     return Policy(
         workload=Workload(
@@ -61,6 +62,9 @@ def _start(trace: Trace, options: Options) -> Policy:
             tracers=printable(meta.tracer),
             kernel=printable(meta.kernel),
             incomplete=not meta.complete,
+            image=None if container is None or container.image is None else printable(container.image),
+            digest=None if container is None or container.digest is None else printable(container.digest),
+            joined=tuple(printable(path) for path in trace.joined),
         ),
         abis=(native, *(abi for abi in ABIS if abi in seen and abi != native)),
         no_new_privs=options.no_new_privs,

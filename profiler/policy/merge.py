@@ -139,7 +139,15 @@ def _workload(works: Sequence[Workload]) -> Workload:
         tracers=_words((work.tracers for work in works), "+"),
         kernel=_words((work.kernel for work in works), ", "),
         incomplete=any(work.incomplete for work in works),
+        image=_same(work.image for work in works),
+        digest=_same(work.digest for work in works),
+        joined=tuple(sorted({path for work in works for path in work.joined})),
     )
+
+
+def _same(values: Iterable[str | None]) -> str | None:
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
 
 
 def _runtime(names: Sequence[str], union: bool) -> str:

@@ -227,7 +227,9 @@ Entry = Allowed | Unknown | Capability | FileRule | Transition | SocketRule | Si
 
 @dataclass(frozen=True)
 class Workload:
-    """What the policy was made from. ``runs`` counts the recordings. ``incomplete``: one of them lost something."""
+    """What the policy was made from. ``runs`` counts the recordings. ``incomplete``: one of them lost something. ``image`` names the
+    container image it ran in, ``digest`` its content, where they are known. ``joined``: programs that ran already.
+    """
 
     argv: tuple[str, ...]
     uid: int
@@ -235,6 +237,9 @@ class Workload:
     tracers: str
     kernel: str
     incomplete: bool = False
+    image: str | None = None
+    digest: str | None = None
+    joined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -285,7 +290,7 @@ class Policy:
 class Options:
     """How a trace becomes a policy (the options of ``generate``). ``runtime``: any, none, or a name; ``runtime_version``
     is that of the OCI runtime beneath it. ``generalise_threshold``: distinct names used alike in one directory before one rule
-    stands for them.
+    stands for them. ``start_up``: what programs call before their own code runs is allowed, for recordings that joined them later.
     """
 
     runtime: str = "any"
@@ -296,3 +301,4 @@ class Options:
     drop_failing: bool = False
     generalise: bool = True
     generalise_threshold: int = GENERALISE_THRESHOLD
+    start_up: bool = False

@@ -188,6 +188,9 @@ def dumps(policy: Policy) -> str:
     }
     if work.incomplete:
         workload["incomplete"] = True
+    workload |= {name: value for name, value in (("image", work.image), ("digest", work.digest)) if value is not None}
+    if work.joined:
+        workload["joined"] = list(work.joined)
     capabilities: dict[str, Any] = {}
     for use in USES:
         rows = sorted((row for row in policy.capabilities if row.use == use), key=lambda row: capability_order(row.name))
@@ -209,6 +212,10 @@ def dumps(policy: Policy) -> str:
         parts.append(_section("unknown", unknown))
     parts += [_section(name, value) for name, value in uses_data(policy).items()]
     return "".join(parts)
+
+
+_WORKLOAD_LATER = ("incomplete", "image", "digest", "joined")
+"""Members of `workload` that are there only if there is something to say."""
 
 
 class _Refusal(yaml.YAMLError):
@@ -398,7 +405,7 @@ class _Reader:
             found = f"it says {schema!r}" if isinstance(schema, str) and len(schema) < 80 else "it has no schema"
             raise InputError(f"{self.name}: no policy that this profgen can read: {found}, expected {SCHEMA!r}")
         data = self.keys(value, "policy", top, ("unknown", *SECTIONS_OF_USES))
-        work = self.keys(data["workload"], "workload", ("argv", "uid", "runs", "tracers", "kernel"), ("incomplete",))
+        work = self.keys(data["workload"], "workload", ("argv", "uid", "runs", "tracers", "kernel"), _WORKLOAD_LATER)
         self.total = self.number(work["runs"], "workload.runs")
         abis = self.texts(data["abis"], "abis")
         if not abis or len(set(abis)) != len(abis):
@@ -424,6 +431,9 @@ class _Reader:
                 tracers=self.typed(work["tracers"], str, "workload.tracers"),
                 kernel=self.typed(work["kernel"], str, "workload.kernel"),
                 incomplete=self.typed(work.get("incomplete", False), bool, "workload.incomplete"),
+                image=self.typed(work["image"], str, "workload.image") if "image" in work else None,
+                digest=self.typed(work["digest"], str, "workload.digest") if "digest" in work else None,
+                joined=self.texts(work.get("joined", []), "workload.joined"),
             ),
             abis=abis,
             no_new_privs=self.typed(data["no_new_privs"], bool, "no_new_privs"),

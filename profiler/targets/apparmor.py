@@ -42,8 +42,11 @@ def profile_name(policy: Policy, options: RenderOptions) -> str:
                 + ", ".join(sorted(rules.RESERVED))
             )
         return given
-    first = next((row.program for row in policy.transitions if row.by is None), None)
-    path = (patterns.path_of(first) if first else None) or (policy.workload.argv[0] if policy.workload.argv else "")
+    command = policy.workload.argv[0] if policy.workload.argv else ""
+    firsts = [path for row in policy.transitions if row.by is None and (path := patterns.path_of(row.program))]
+    # Besides the workload's own first program there may be what came into its container later, such as a health check.
+    alike = [path for path in firsts if path.rsplit("/", 1)[-1] == command.rsplit("/", 1)[-1]]
+    path = next(iter([*alike, *policy.workload.joined, *firsts, command]))
     program = re.sub(r"[^A-Za-z0-9_.+-]+", "_", path.rsplit("/", 1)[-1]).strip("_")
     return f"profgen-{program[:80] or 'workload'}"
 

@@ -15,6 +15,9 @@ def render(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
         "uid": policy.workload.uid,
         "no_new_privs": policy.no_new_privs,
         "apparmor": profile_name(policy, options) if options.names_apparmor else None,
+        "image": policy.workload.image,
+        "digest": policy.workload.digest,
+        "joined": policy.workload.joined,
         "capabilities": [name.removeprefix("CAP_") for name in policy.needed()],
     }
     return {

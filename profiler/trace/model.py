@@ -396,10 +396,15 @@ class Trace:
 
     @property
     def joined(self) -> tuple[str, ...]:
-        """Paths of the programs that ran already when a recording joined them, and that none saw start: how they begin is not known."""
+        """Paths of the programs that ran already when a recording joined them, and that none saw start: how they begin is not known.
+
+        Without the start of any workload, all programs if each was executed: one that runs itself again has not begun as it did first.
+        """
         if JOINED_FEATURE not in self.meta.features:
             return ()
-        return tuple(row.path for row in self.programs if row.executions == 0 and row.path.startswith("/"))
+        never = tuple(row.path for row in self.programs if row.executions == 0 and row.path.startswith("/"))
+        started = any(row.by is None and row.count > row.entered for row in self.execs)
+        return never if never or started else tuple(row.path for row in self.programs if row.path.startswith("/"))
 
 
 FILES_FEATURE = "files"

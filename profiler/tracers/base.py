@@ -71,10 +71,12 @@ class Selection:
     hierarchy where it exists: all tasks in and below it are joined, and those that are moved there later. One that moves itself, or is
     made there (CLONE_INTO_CGROUP), is recorded from its next exec on: what comes before is its manager's. ``pids``: processes with all
     threads and descendants. ``all_containers``: every container that starts from now on (those that run are for the caller to name in
-    ``containers``).
+    ``containers``). ``starting``: as ``containers``, of which the runtime is about to start the first program: what is in its cgroup
+    now is the runtime's own (an OCI hook knows that).
     """
 
     containers: tuple[str, ...] = ()
+    starting: tuple[str, ...] = ()
     cgroups: tuple[tuple[str, tuple[str, ...]], ...] = ()
     pids: tuple[int, ...] = ()
     all_containers: bool = False

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from profiler.errors import TracerError
-from profiler.tracers.base import Tracer
+from profiler.tracers.base import Tracer, Watcher
 
 T = TypeVar("T")
 
@@ -43,3 +44,18 @@ def first_that_works(name: str, use: Callable[[Tracer, Mapping[str, str]], T]) -
         reasons[candidate] = reason
     told = "; ".join(f"{candidate}: {reason}" for candidate, reason in reasons.items())
     raise TracerError(f"no tracer works here ({told}); see: profgen doctor")
+
+
+_WATCHER = "profiler.tracers.ebpf.watcher:EbpfWatcher"
+
+
+def why_no_watcher() -> str | None:
+    """Why nothing can be watched here that profgen does not start, None when it can."""
+    return load("ebpf").unavailable()
+
+
+def watcher() -> contextlib.AbstractContextManager[Watcher]:
+    """A watcher of what others start; to be entered. Raises TracerError where it cannot work."""
+    module, _, cls = _WATCHER.partition(":")
+    made: contextlib.AbstractContextManager[Watcher] = getattr(importlib.import_module(module), cls)()
+    return made

@@ -29,7 +29,7 @@ from profiler.tracers.select import TRACERS
 TOP = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([TOP / "README.md", TOP / "CHANGELOG.md", *TOP.glob("docs/*.md"), *TOP.glob("sample_apps/**/*.md")])
 OTHERS_OPTIONS = {
-    "--security-opt", "--cap-drop", "--cap-add", "--privileged", "--network", "--rm", "--name",  # docker run
+    "--security-opt", "--cap-drop", "--cap-add", "--privileged", "--network", "--rm", "--name", "--cgroups",  # docker run
     "--variant", "--include",  # mmdebstrap
     "--exit-code",  # git diff
 }  # fmt: skip
@@ -101,7 +101,9 @@ def calls(text: str) -> Iterator[tuple[str, list[str]]]:
     for line in code:
         for found in re.finditer(r"(?:^|[\s/])profgen ([a-z][^#&|]*)", line):
             words = found[1].split()
-            yield words[0], words[1 : words.index("--") if "--" in words else None]
+            # Behind --image come the engine's own options.
+            end = next((index for index, word in enumerate(words) if word in ("--", "--image")), len(words))
+            yield words[0], words[1:end]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from profiler.errors import InputError
 from profiler.kernel.arguments import spec_for
-from profiler.kernel.runtimes import Base, base_for
+from profiler.kernel.runtimes import Base, base_for, starts
 from profiler.kernel.syscalls import number_of
 from profiler.policy.model import Allowed, Options, Policy
 from profiler.policy.rules import TooWide, rules_for
@@ -26,7 +26,7 @@ def _entry(abi: str, name: str, bases: list[Base], filtered: bool) -> Allowed:
 
 
 def runtime_base(policy: Policy, trace: Trace, options: Options) -> Policy:
-    """Add the base sets for the native ABI (runtimes are native programs), in a section of their own.
+    """Add the base sets for the native ABI (runtimes are native programs), in a section of their own; if asked, the start of programs.
 
     A name that is refused with an error of its own is allowed again here: without it no container starts.
     """
@@ -34,6 +34,8 @@ def runtime_base(policy: Policy, trace: Trace, options: Options) -> Policy:
         bases = base_for(options.runtime, options.runtime_version, options.no_new_privs)
     except ValueError as error:
         raise InputError(str(error)) from error
+    if options.start_up:
+        bases += starts()
     abi = policy.abis[0]
     names: dict[str, list[Base]] = {}
     for base in bases:

@@ -301,6 +301,7 @@ static __always_inline void on_other_fork(struct task_struct *parent, struct tas
     came(child, read64(set + OFFSET_CSS_SET_DEFAULT), true);
 }
 
+#define JOIN_STARTING 0x80000000u /* in `joining`: a runtime's process, which is yet to execute the entry point */
 /* iter/task(meta, task): run over all tasks by profgen itself, which joins those that it asked for. */
 int on_join(u64 *ctx)
 {
@@ -315,13 +316,20 @@ int on_join(u64 *ctx)
         return 0;
     u64 group = read64(LOAD64(task, OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_PIDS + 8);
     u32 tgid = read32(group + OFFSET_PID_NUMBERS + 16 * (u64)(own->level & 31));
-    u32 *number = joining.lookup(&tgid);
-    if (!number)
+    u32 *found = joining.lookup(&tgid);
+    if (!found)
         return 0;
-    struct task_state *state = new_state(STATE_RECORDING, *number);
+    bool starting = *found & JOIN_STARTING;
+    u32 number = *found & ~JOIN_STARTING;
+    struct task_state *state = new_state(starting ? STATE_WAITING : STATE_RECORDING, number);
     int marked = MARKED;
     u64 *count = counters.lookup(&marked);
-    if (state && mark(task, state, true) && count)
+    if (!state || !mark(task, state, !starting))
+        return 0;
+    struct session *session = session_at(number);
+    if (starting && session)
+        note_pids(session, task);
+    if (count)
         __sync_fetch_and_add(count, 1);
     return 0;
 }

@@ -53,6 +53,8 @@ _STORES = {
 
 _NEWS = struct.Struct("=IIIIQ64s")
 _MADE, _BEGAN, _ENDED, _THREADS = range(4)
+_STARTING = 1 << 31
+"""JOIN_STARTING of watch.bpf.c."""
 _KINDS = ("command", "container", "cgroup", "pid")
 _LEARNING_SECONDS = 2.0
 _LOOK_SECONDS = 0.25
@@ -143,15 +145,16 @@ class EbpfWatcher:
         names, cgroups = self._programs.table("names"), self._programs.table("cgroups")
         scans: list[tuple[int, Any]] = []
         self._programs.table("all_containers")[ctypes.c_int(0)] = ctypes.c_uint32(selection.all_containers)
-        for name in selection.containers:
+        for name in (*selection.containers, *selection.starting):
             key = names.Key()
             key.text = container_name(name)[0]
             self._wanted.add(key.text)
             number = 0
             directories = directories_of(name)
             if any(True for _ in processes_in(directories)):
-                number = self._new_session("container", name, directories)
-                scans.append((number, lambda directories=directories: processes_in(directories)))
+                starting = name in selection.starting
+                number = self._new_session("container", name, directories, joined=not starting)
+                scans.append((number | (_STARTING if starting else 0), lambda directories=directories: processes_in(directories)))
             names[key] = ctypes.c_uint32(number)
         for name, directories in selection.cgroups:
             number = self._new_session("cgroup", name, directories)
@@ -165,7 +168,7 @@ class EbpfWatcher:
             scans.append((number, lambda pid=pid: descendants([pid])))
         return scans
 
-    def _new_session(self, kind: str, subject: str, directories: Sequence[str]) -> int:
+    def _new_session(self, kind: str, subject: str, directories: Sequence[str], joined: bool = True) -> int:
         """A session of what runs already. Before anything is attached, so nobody else gives numbers away."""
         assert self._programs is not None
         counters, sessions, programs = (self._programs.table(name) for name in ("counters", "sessions", "programs"))
@@ -177,7 +180,7 @@ class EbpfWatcher:
         row, program = sessions.Leaf(), programs.Leaf()
         row.shared, row.kind, program.session = shared, _KINDS.index(kind), number
         sessions[ctypes.c_int(number)], programs[ctypes.c_int(shared)] = row, program
-        self._add(number, kind, subject, True, 0, time.monotonic()).directories = tuple(directories)
+        self._add(number, kind, subject, joined, 0, time.monotonic()).directories = tuple(directories)
         return int(number)
 
     def _join(self, scans: Iterable[tuple[int, Any]]) -> None:
@@ -188,7 +191,7 @@ class EbpfWatcher:
         for _ in range(_ROUNDS_MAX):
             for number, scan in scans:
                 for pid in scan():
-                    if not self._live[number].session.pid:
+                    if not number & _STARTING and not self._live[number].session.pid:
                         self._hold(self._live[number], pid)
                     joining[ctypes.c_uint(pid)] = ctypes.c_uint32(number)
             self._programs.iterate("on_join")

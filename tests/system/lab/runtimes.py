@@ -290,6 +290,11 @@ class Docker:
             self.close()
             raise
 
+    @property
+    def client_environment(self) -> dict[str, str]:
+        """For a client that shall find this dockerd: profgen, and who types ``docker``."""
+        return {"DOCKER_HOST": self._socket, "DOCKER_CONFIG": str(self.state), "PATH": f"/usr/bin:{ENVIRONMENT['PATH']}"}
+
     def _prepare(self) -> None:
         def answers() -> bool:
             return self._daemon.poll() is not None or run(self._tool("version"), check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from unit.policy.making import call, check, file, touching, trace, unknown, uses
 
-from profiler.trace.model import Exec, Trace
+from profiler.trace.model import JOINED_FEATURE, Exec, Program, Trace
 from profiler.trace.store import write_trace
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -139,6 +140,23 @@ def test_drop_failing_and_allow_new_privs(recording: Path) -> None:
     rules = json.loads(done.stdout)["syscalls"]
     assert {"names": ["access"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2} in rules
     assert any("capset" in rule["names"] for rule in rules)
+
+
+def test_an_unknown_start_is_said(tmp_path: Path) -> None:
+    """By generate, in the policy, and in what is made of it; until a merged recording has it."""
+    joined = dataclasses.replace(example(features=(JOINED_FEATURE,)), programs=(Program("/usr/sbin/app"),))
+    write_trace(joined, tmp_path / "t.json")
+    done = profgen(tmp_path / "t.json", "-o", tmp_path / "out")
+    assert done.returncode == 0
+    assert "start-up syscalls unknown: joined a running process (/usr/sbin/app)" in done.stderr
+    assert "--start-up" in done.stderr
+    assert "joined: [/usr/sbin/app]" in (tmp_path / "out/policy.yaml").read_text()
+    assert "Start-up unknown" in (tmp_path / "out/docker-run.sh").read_text()
+    with_start = profgen(tmp_path / "t.json", "-t", "seccomp", "--start-up")
+    assert "start-up syscalls unknown" in with_start.stderr
+    assert "execve" in with_start.stdout
+    write_trace(dataclasses.replace(example(), execs=(Exec(0, None, 1),)), tmp_path / "start.json")
+    assert "start-up syscalls" not in profgen(tmp_path / "t.json", tmp_path / "start.json", "-o", tmp_path / "both").stderr
 
 
 def test_unknown_numbers_are_said(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from unit.policy.making import call, trace
 
-from profiler.cli import record
-from profiler.cli.record import _limits, _summary, default_output
+from profiler.cli import record, record_command, record_terminal
+from profiler.cli.record import default_output, limits_from
+from profiler.cli.record_terminal import summary
 from profiler.cli.workload import workload_of
 from profiler.errors import InputError
 from profiler.trace.model import FILES_FEATURE, File, Syscall, Trace
@@ -78,7 +79,7 @@ def test_default_output_is_a_plain_name_here(command: str) -> None:
 
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.integers(1, (1 << 31) - 1)))
 def test_limits(limits: dict[str, int]) -> None:
-    assert _limits(tuple(f"{name}={size}" for name, size in limits.items())) == limits
+    assert limits_from(tuple(f"{name}={size}" for name, size in limits.items())) == limits
 
 
 @given(st.text())
@@ -96,7 +97,7 @@ def test_limits_or_one_line(pair: str) -> None:
     limits = {}
     said = ""
     try:
-        limits = _limits((pair,))
+        limits = limits_from((pair,))
     except InputError as error:
         said = str(error)
     assert said.isprintable()
@@ -168,7 +169,7 @@ def test_under_sudo_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_summary(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    _summary(trace(duration=10.0, last_new=9.0, exit_status=3), tmp_path / "app.trace.json")
+    summary(trace(duration=10.0, last_new=9.0, exit_status=3), tmp_path / "app.trace.json")
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
@@ -181,7 +182,7 @@ def test_summary(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a b.trace.json", "-x.trace.json", "'.json", "\x1b[2J", "\udcff", "a\nb"])
 def test_summary_of_a_hostile_name(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    _summary(trace(), tmp_path / name)
+    summary(trace(), tmp_path / name)
     lines = capsys.readouterr().err.splitlines()
     assert all(line.isprintable() for line in lines)
     if name.isprintable():
@@ -191,7 +192,7 @@ def test_summary_of_a_hostile_name(name: str, capsys: pytest.CaptureFixture[str]
 
 
 def said(shown: Trace, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    _summary(shown, Path("app.trace.json"))
+    summary(shown, Path("app.trace.json"))
     return capsys.readouterr().err.splitlines()
 
 
@@ -240,7 +241,7 @@ def test_summary_warns_of_io_uring(calls: list[Syscall], warned: bool, capsys: p
 )
 def test_incomplete_advises_what_can_be_done(tracer: str, losses: dict[str, int], larger: bool) -> None:
     """--limit only where there is one for what was lost."""
-    text = record._incomplete(trace(tracer=tracer, losses=losses).meta)
+    text = record_terminal.incomplete(trace(tracer=tracer, losses=losses).meta)
     assert ("--limit" in text) is larger
     assert "docs/tracers.md" in text
     for name, count in losses.items():
@@ -265,7 +266,7 @@ class _Watch:
 
 @pytest.mark.parametrize(("options", "files"), [([], True), (["--no-files"], False)])
 def test_no_files_reaches_the_tracer(options: list[str], files: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "first_that_works", lambda name, use: use(_Watch(), {}))
+    monkeypatch.setattr(record_command, "first_that_works", lambda name, use: use(_Watch(), {}))
     _Watch.asked.clear()
     output = tmp_path / "t.json"
     done = CliRunner().invoke(record.record, [*options, "-o", str(output), "--", "true"], standalone_mode=False)
@@ -276,7 +277,7 @@ def test_no_files_reaches_the_tracer(options: list[str], files: bool, tmp_path: 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 calls"), (1, "1 call"), (2, "2 calls")])
 def test_count(number: int, text: str) -> None:
-    assert record._count(number, "call") == text
+    assert record_terminal.count(number, "call") == text
 
 
 # -- nothing is begun that cannot end well -----------------------------------------------------------------------------

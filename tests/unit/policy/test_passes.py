@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from unit.policy.making import call, check, rows, trace, unknown
@@ -10,7 +12,7 @@ from profiler.errors import InputError
 from profiler.kernel.fallbacks import fallbacks
 from profiler.policy.derive import derive
 from profiler.policy.model import Allowed, Options, Policy
-from profiler.trace.model import Arguments, Syscall, Trace
+from profiler.trace.model import JOINED_FEATURE, Arguments, Container, Program, Syscall, Trace
 
 NONE = Options(runtime="none")
 ANY = (0, 0, 0, 0, 0, 0)
@@ -286,6 +288,28 @@ def test_a_base_does_not_hide_what_was_observed() -> None:
     assert permits(policy, "prctl", a0=15)
     assert permits(policy, "prctl", a0=8)
     assert not permits(policy, "prctl", a0=22)
+
+
+def test_the_start_of_programs_on_request() -> None:
+    """For what was joined while it ran: loading libraries, beginning threads, and no more of their arguments than that."""
+    joined = derived(call("read"), call("mmap", [(3,)]), options=Options(runtime="none"))
+    assert not permits(joined, "mmap", a2=5)
+    policy = derived(call("read"), call("mmap", [(3,)]), options=Options(runtime="none", start_up=True))
+    for name in ("execve", "set_tid_address", "rseq", "prlimit64", "sched_getaffinity", "open"):
+        assert entry(policy, name).section == "base"
+    assert "base start of glibc programs" in entry(policy, "mprotect").because
+    assert permits(policy, "mmap", a2=5)
+    assert not permits(policy, "mmap", a2=7)
+    assert not permits(policy, "mprotect", a2=4)
+    assert not permits(policy, "clone", a0=0x10000000)
+    assert not {"socket", "bind", "ptrace"} & names(policy)
+
+
+def test_a_joined_program_and_its_container_are_named() -> None:
+    recording = trace(call("read"), features=(JOINED_FEATURE,), container=Container("docker", "runc", "1", "db", "redis:7\n", "sha256:1"))
+    recording = dataclasses.replace(recording, programs=(Program("/usr/sbin/app"),))
+    work = derive(recording, NONE).workload
+    assert (work.image, work.digest, work.joined) == ("redis:7\\n", "sha256:1", ("/usr/sbin/app",))
 
 
 def test_unknown_runtime_is_one_line() -> None:

@@ -24,7 +24,7 @@ from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy
 from profiler.targets import apparmor
 from profiler.targets.base import DEFAULT_ACTIONS, TARGETS, RenderOptions, target
-from profiler.trace.model import Syscall
+from profiler.trace.model import Container, Syscall
 
 CAPABILITY = {"type": "string", "pattern": "^CAP_[A-Z_]+$"}
 SECCOMP = {
@@ -242,6 +242,13 @@ def test_the_script_runs_the_engine_with_the_options(tmp_path: Path) -> None:
         "run", "--security-opt", f"seccomp={place}/seccomp.json", "--security-opt", "no-new-privileges", "--cap-drop", "ALL",
         "--cap-add", "NET_BIND_SERVICE", "--rm", "image", "a b",
     ]  # fmt: skip
+
+
+def test_the_image_is_named() -> None:
+    container = Container("docker", "runc", "1", "db", "redis:7\n`id`", "sha256:12")
+    files = target("docker").render(derive(trace(call("read"), container=container), Options()), RenderOptions())
+    for name in ("docker-run.sh", "compose.yaml"):
+        assert "# Recorded in a container of redis:7\\n`id` (sha256:12).\n" in files[name].decode()
 
 
 def test_docker_brings_the_profile_it_names() -> None:

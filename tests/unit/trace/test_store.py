@@ -514,6 +514,8 @@ def test_joined() -> None:
     assert trace.joined == ("/bin/a",)
     assert dataclasses.replace(trace, programs=(started, other, unknown)).joined == ()
     assert dataclasses.replace(example_trace(), programs=(running, other, unknown)).joined == ()
+    alone = dataclasses.replace(trace, programs=(other,), execs=(model.Exec(0, 0, 2), model.Exec(0, None, 1, entered=1)))
+    assert alone.joined == ("/bin/b",), "it ran itself again; how it began is not known"
 
 
 def test_one_use_a_line() -> None:

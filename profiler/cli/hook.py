@@ -1,0 +1,98 @@
+"""``profgen hook``: an OCI hook that records the containers which ask for it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from profiler.engines.hook import State
+from profiler.errors import InputError, ProfgenError
+
+READY_SECONDS = 30.0
+"""A container's start waits for as long as the tracer takes to be ready, but no longer."""
+
+
+@click.command("hook")
+@click.option("-o", "--output", metavar="DIRECTORY", default="/var/lib/profgen", show_default=True, help="Where traces may go.")
+@click.option("--no-files", is_flag=True, help="Leave out files, sockets, signals and mounts.")
+def hook(output: str, no_files: bool) -> int:
+    """Record a container that carries the annotation io.profgen.record=FILE, from its entry point on.
+
+    For engines, not for people: as a createRuntime hook it reads the container's state on standard input, starts the recording and
+    returns; that goes on in the background until the container ends. A container without the annotation is left alone. A recording that
+    cannot be started fails the container.
+    """
+    from profiler.engines import hook as hooks
+
+    state = hooks.state(sys.stdin.buffer.read(hooks.STATE_LIMIT_BYTES))
+    if state.record is None:
+        return 0
+    directory = Path(output)
+    if not directory.is_absolute():
+        raise InputError("-o wants an absolute path: a hook's working directory is the runtime's affair")
+    path = hooks.output(state.record, directory)
+    return _in_background(state, path, no_files)
+
+
+def _in_background(state: State, path: Path, no_files: bool) -> int:
+    """Record in a process of its own; return once it is ready, or has failed."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        _detach(read, write)
+        os._exit(_record(state, path, no_files, write))
+    os.close(write)
+    ready, _, _ = select.select([read], [], [], READY_SECONDS)
+    told = os.read(read, 4096) if ready else b"it was not ready in time"
+    if told == b"ready":
+        return 0
+    raise ProfgenError(f"the container is not recorded: {told.decode('utf-8', 'replace') or 'the recording ended'}")
+
+
+def _detach(read: int, write: int) -> None:
+    """Become a session of its own, with nothing open that the runtime waits for."""
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    for low, high in ((3, min(read, write)), (min(read, write) + 1, max(read, write)), (max(read, write) + 1, os.sysconf("SC_OPEN_MAX"))):
+        os.closerange(low, high)
+    os.close(read)
+    os.set_inheritable(write, False)
+    # Whoever runs the hook may have these set as it likes.
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
+def _record(state: State, path: Path, no_files: bool, ready: int) -> int:
+    """The recording itself. What goes wrong before it is ready is told to the hook, later to the system's log."""
+    import syslog
+
+    from profiler.cli import record_containers
+    from profiler.cli.record_command import Settings
+
+    told = False
+
+    def tell() -> None:
+        nonlocal told
+        told = True
+        os.write(ready, b"ready")
+        os.close(ready)
+
+    syslog.openlog("profgen", syslog.LOG_PID, syslog.LOG_DAEMON)
+    settings = Settings("auto", {}, not no_files, quiet=True)
+    try:
+        status = record_containers.record_starting(state, record_containers.Watching(settings, path), tell, syslog.syslog)
+    except BaseException as error:
+        if not told:
+            os.write(ready, str(error).encode("utf-8", "replace")[:4000])
+        else:
+            syslog.syslog(syslog.LOG_ERR, f"recording {state.identity[:64]}: {error}")
+        return 125
+    return status

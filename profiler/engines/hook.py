@@ -1,0 +1,77 @@
+"""What an OCI hook is told, and where the annotation that asks for a recording may put it (runtime-spec, config.md and runtime.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from profiler.engines import inspect
+from profiler.errors import InputError
+from profiler.trace.model import Container
+
+ANNOTATION = "io.profgen.record"
+
+STATE_LIMIT_BYTES = 1 << 20
+
+_IMAGE_ANNOTATIONS = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "org.opencontainers.image.ref.name")
+"""Where containerd, CRI-O and others write the image's name into the configuration."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The container that is being made. ``record``: the value of the annotation, None without it. ``bundle``: where its config.json is."""
+
+    identity: str
+    pid: int
+    record: str | None
+    bundle: str | None = None
+
+
+def state(text: bytes) -> State:
+    """From the state that a runtime writes to a hook's standard input. Raises InputError."""
+    try:
+        data: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"a hook reads the state of a container on its standard input, and this is no JSON: {str(error)[:100]}") from error
+    if not isinstance(data, dict) or not isinstance(identity := data.get("id"), str) or not identity:
+        raise InputError("a hook reads the state of a container on its standard input, and this names no container")
+    pid = data.get("pid")
+    annotations = data.get("annotations")
+    wanted = annotations.get(ANNOTATION) if isinstance(annotations, dict) else None
+    bundle = data.get("bundle")
+    return State(
+        identity,
+        pid if type(pid) is int and pid > 0 else 0,
+        wanted if isinstance(wanted, str) else None,
+        bundle if isinstance(bundle, str) and bundle.startswith("/") else None,
+    )
+
+
+def container(state: State) -> Container:
+    """What the container's own configuration says of it: more than nothing where no engine can be asked."""
+    config: Any = None
+    if state.bundle is not None:
+        try:
+            with open(f"{state.bundle}/config.json", "rb") as file:
+                config = json.loads(file.read(STATE_LIMIT_BYTES))
+        except (OSError, ValueError, RecursionError):
+            config = None
+    spec = config if isinstance(config, dict) else {}
+    annotations = spec.get("annotations")
+    named = annotations if isinstance(annotations, dict) else {}
+    image = next((named[key] for key in _IMAGE_ANNOTATIONS if isinstance(named.get(key), str)), None)
+    return replace(inspect.containerd({"ID": state.identity, "Image": image, "Spec": spec}), engine=None)
+
+
+def output(wanted: str, directory: Path) -> Path:
+    """The file that the annotation asks for. Raises InputError.
+
+    Who may annotate a container need not be who may write as root, so it is a file of ``directory`` itself, by its path or its name.
+    """
+    name = wanted.removeprefix(f"{directory}/")
+    if not name or "/" in name or name.startswith(".") or "\0" in name or len(os.fsencode(name)) > 200:
+        raise InputError(f"{ANNOTATION} is {wanted[:200]!a}: it names a file of {directory}, such as {directory}/web.trace.json")
+    return directory / name

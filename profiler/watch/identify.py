@@ -1,0 +1,175 @@
+"""Who a session is: what /proc says of its first process, and what engines say of its container."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from profiler.engines import inspect
+from profiler.engines.engine import CONTAINERS, IMAGES, Details, Engine, EngineError, Inquiry, images_by_id, images_of
+from profiler.trace.model import Container
+from profiler.watch.finish import Origin
+
+_CMDLINE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process at the time it was looked at. Ids as profgen's user namespace numbers them."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    no_new_privs: bool
+
+
+def look(pid: int) -> Process | None:
+    """What /proc says (proc_pid_status(5)); None when it is gone, a zombie, or not ours to see."""
+    try:
+        with open(f"/proc/{pid}/status", errors="surrogateescape") as file:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        with open(f"/proc/{pid}/cmdline", "rb") as raw:
+            words = raw.read(_CMDLINE_BYTES).rstrip(b"\0").split(b"\0")
+        cwd = os.readlink(f"/proc/{pid}/cwd")
+        return Process(
+            argv=tuple(os.fsdecode(word) for word in words),
+            cwd=cwd,
+            uid=int(status["Uid"].split()[0]),
+            gid=int(status["Gid"].split()[0]),
+            groups=tuple(sorted({int(word) for word in status.get("Groups", "").split()})),
+            no_new_privs=status.get("NoNewPrivs", "0").strip() == "1",
+        )
+    except (OSError, KeyError, ValueError, IndexError):
+        return None
+
+
+def origin(process: Process | None, container: Container | None, watched: str | None, user: tuple[int, int] | None = None) -> Origin:
+    """The origin of a recording from what is known. ``user``: ids of the container's user, when they were looked up before it ran."""
+    if user is None and process is None and container is not None:
+        user = _ids(container.user)
+    uid, gid = (process.uid, process.gid) if process is not None else user or (0, 0)
+    started = (*container.entrypoint, *container.command) if container is not None else ()
+    return Origin(
+        argv=started or (process.argv if process is not None else ()) or ("(unknown)",),
+        cwd=process.cwd if process is not None else "/",
+        uid=uid,
+        gid=gid,
+        groups=process.groups if process is not None else (gid,),
+        no_new_privs=container.no_new_privs if container is not None else process is not None and process.no_new_privs,
+        container=container,
+        watched=watched,
+    )
+
+
+def _ids(user: str | None) -> tuple[int, int] | None:
+    """Of a user given in numbers, or of none given."""
+    uid, _, gid = (user or "0:0").partition(":")
+    numbers = [int(text) for text in (uid, gid or "0") if text.isascii() and text.isdigit() and len(text) <= 10]
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else None
+
+
+def unknown_container(engine: str | None, identity: str) -> Container:
+    """A container that no engine here tells of."""
+    return Container(engine=engine, runtime=None, id=identity, name=None)
+
+
+@dataclass
+class _Asking:
+    """One engine's round of questions: first about containers, then about images not seen before."""
+
+    engine: Engine
+    inquiry: Inquiry
+    names: frozenset[str]
+    rows: list[dict[str, Any]] | None = None
+
+
+@dataclass
+class Identifier:
+    """Asks engines about containers, a batch at a time, without waiting for them: call ``work`` often.
+
+    An id that the first engine does not know goes on to the next.
+    """
+
+    engines: tuple[Engine, ...]
+    _waiting: dict[str, list[Engine]] = field(default_factory=dict)
+    _asking: dict[str, _Asking] = field(default_factory=dict)
+    _images: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def want(self, identity: str) -> None:
+        """Ask about this container, soon."""
+        self._waiting[identity] = list(self.engines)
+
+    def work(self) -> Mapping[str, Details | None]:
+        """Answers that have come: None for a container that no engine knows."""
+        answers: dict[str, Details | None] = {}
+        for name, asking in list(self._asking.items()):
+            text = asking.inquiry.answer()
+            if text is None:
+                continue
+            del self._asking[name]
+            self._answered(asking, text, answers)
+        for engine in self.engines:
+            if engine.name not in self._asking:
+                self._ask(engine)
+        for identity in [identity for identity, engines in self._waiting.items() if not engines and not self._asked(identity)]:
+            del self._waiting[identity]
+            answers[identity] = None
+        return answers
+
+    def close(self) -> None:
+        """Ask no more."""
+        for asking in self._asking.values():
+            asking.inquiry.drop()
+        self._asking.clear()
+
+    def _asked(self, identity: str) -> bool:
+        return any(identity in asking.names for asking in self._asking.values())
+
+    def _ask(self, engine: Engine) -> None:
+        names = [identity for identity, engines in self._waiting.items() if engines[:1] == [engine] and not self._asked(identity)]
+        if not names:
+            return
+        for identity in names:
+            self._waiting[identity].pop(0)
+        try:
+            self._asking[engine.name] = _Asking(engine, engine.inquire([*CONTAINERS, *names]), frozenset(names))
+        except EngineError:
+            pass  # it has no answer; the next is asked
+
+    def _answered(self, asking: _Asking, text: str, answers: dict[str, Details | None]) -> None:
+        images = self._images.setdefault(asking.engine.name, {})
+        if asking.rows is None:
+            asking.rows = inspect.documents(text)
+            unknown = [image for image in images_of(asking.rows) if image.removeprefix("sha256:") not in images]
+            if unknown:
+                try:
+                    asking.inquiry = asking.engine.inquire([*IMAGES, *unknown])
+                except EngineError:
+                    pass
+                else:
+                    self._asking[asking.engine.name] = asking
+                    return
+        else:
+            images |= images_by_id(text)
+        known = [asking.engine.read(row, images) for row in asking.rows]
+        for identity in asking.names:
+            found = next((row for row in known if row.container.id == identity), None)
+            if found is not None:
+                self._waiting.pop(identity, None)
+                answers[identity] = found
+
+
+def first_known(engines: Iterable[Engine], name: str) -> tuple[Engine, Details] | None:
+    """The container of this name or id, from the first engine that knows it."""
+    for engine in engines:
+        try:
+            found = engine.details([name])
+        except EngineError:
+            continue
+        if found:
+            return engine, found[0]
+    return None

@@ -1,0 +1,380 @@
+"""Watching what others start: sessions come and go, each gets its file, and all are written when asked, at intervals and at the end."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from profiler.engines import cgroups
+from profiler.engines.engine import Details
+from profiler.errors import InputError, OutputError
+from profiler.files import write_atomic
+from profiler.trace.merge import merge
+from profiler.trace.model import Container, Trace
+from profiler.trace.store import dumps, read_trace
+from profiler.tracers.base import Options, Selection, Session, Watcher
+from profiler.tracers.launch import FORWARDED
+from profiler.tracers.recording import Recording
+from profiler.watch.finish import finish
+from profiler.watch.identify import Identifier, Process, look, origin, unknown_container
+from profiler.watch.metrics import Figures, SessionFigures
+from profiler.watch.outputs import Outputs
+
+TICK_SECONDS = 0.2
+ANSWER_SECONDS = 10.0
+"""How long a finished recording waits for what its engine says of the container."""
+
+CLIENT_SECONDS = 5.0
+"""How long a session may go on after the client that waited for its container has ended."""
+
+_PEEK_SECONDS = 1.0
+_PEEK_SHARE = 20
+"""Looking at figures while it runs may take one part in so many of a processor."""
+
+TRACER = "ebpf"
+"""The one tracer that can watch what it did not start."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to watch and how to go about it.
+
+    ``watched``: Meta.watched, None to name each container. ``accept``: whether a session is wanted, from what its engine says (None:
+    nothing); None for all. ``snapshot``: seconds between writing. ``follow``: go on when sessions end. ``user``: ids of the container's
+    user, if they are known already. ``looks``: whether somebody reads the figures while it runs.
+    """
+
+    selection: Selection
+    options: Options
+    outputs: Outputs
+    watched: str | None = None
+    accept: Callable[[Session, Details | None], bool] | None = None
+    snapshot: float | None = None
+    follow: bool = False
+    user: tuple[int, int] | None = None
+    looks: bool = False
+    process: int = 0
+    """Of a cgroup: the process that says what it is; 0 for any."""
+    container: Container | None = None
+    """What is known of a container that no engine tells of."""
+    first: int = 0
+    """Of a container that is being made: its first process. Should that end before a recording began, all is over."""
+
+
+class Observer(Protocol):
+    """Who is told what happens."""
+
+    def began(self, name: str, joined: bool) -> None:
+        """A recording begins; ``name`` is for people."""
+
+    def wrote(self, path: Path, trace: Trace, final: bool) -> None:
+        """A trace is on disk."""
+
+    def failed(self, reason: str) -> None:
+        """A trace could not be written; recording goes on."""
+
+
+@dataclass
+class Kept:
+    """A session and what becomes of it."""
+
+    session: Session
+    start: datetime.datetime
+    process: Process | None
+    details: Details | None = None
+    known: bool = False
+    """Its engine has answered, or there is none to ask."""
+    path: Path | None = None
+    before: Trace | None = None
+    """The runs before this one, when they are merged into one file."""
+    due: float = 0.0
+    ended_at: float | None = None
+    status: int | None = None
+    last: Recording | None = None
+    peeked_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """For people and files: the container's name, else what it is."""
+        return (self.details and self.details.container.name) or self.session.subject
+
+
+@dataclass
+class Watch:
+    """One run of the loop. ``client``: a process that waits for the container (``docker start --attach``), to which signals go on."""
+
+    watcher: Watcher
+    plan: Plan
+    identifier: Identifier
+    observer: Observer
+    client: subprocess.Popen[bytes] | None = None
+    attached: bool = False
+    """Whether the client ends with the container; else only with its start."""
+    stop_client: Callable[[], None] | None = None
+    """Asks the container to end, when the time is up."""
+    publish: Callable[[Figures], None] | None = None
+    kept: dict[int, Kept] = field(default_factory=dict)
+    figures: Figures = field(default_factory=Figures)
+    traces: list[Trace] = field(default_factory=list)
+    """The final trace of each session, when there is one client or target."""
+    _deadline: float | None = None
+    unwanted: set[int] = field(default_factory=set)
+    """Numbers of sessions that are none of ours, until they end."""
+    told: bool = False
+    """A signal asked for the end."""
+    _client_ended: float | None = None
+    _peek_at: float = 0.0
+    _gone: int = 0
+    _losses: Counter[str] = field(default_factory=Counter)
+
+    def run(self) -> None:
+        """Until told to end, or all is over. The watcher must have been started."""
+        if self.plan.options.duration is not None:
+            self._deadline = time.monotonic() + self.plan.options.duration
+        while not self._over():
+            self._signals()
+            self.watcher.wait(TICK_SECONDS)
+            self._sessions()
+            self._identify()
+            self._write_due()
+            self._peek()
+        self.watcher.stop()
+        self._sessions()
+        until = time.monotonic() + ANSWER_SECONDS
+        while any(not self._settled(row) for row in self.kept.values()) and time.monotonic() < until:
+            time.sleep(0.02)
+            self._identify()
+        for row in list(self.kept.values()):
+            self._close(row)
+        self.identifier.close()
+        self._publish()
+
+    # -- what happens ----------------------------------------------------------------------------------------------
+
+    def _signals(self) -> None:
+        while (info := signal.sigtimedwait(FORWARDED, 0)) is not None:
+            if self.client is not None and self.client.poll() is None:
+                # What the terminal sent reached the client already: it is of our process group.
+                if info.si_code <= 0:
+                    self.client.send_signal(info.si_signo)
+            elif info.si_signo == signal.SIGUSR1:
+                for row in self.kept.values():
+                    row.due = 0.0
+            elif info.si_signo != signal.SIGUSR2:
+                self.told = True
+
+    def _over(self) -> bool:
+        now = time.monotonic()
+        if self.told:
+            return True
+        if self._deadline is not None and now >= self._deadline:
+            if self.client is None or self.client.poll() is not None or self.stop_client is None:
+                return True
+            self.stop_client()
+            self._deadline = None
+        live = [row for row in self.kept.values() if row.ended_at is None]
+        if self.client is not None:
+            if self.client.poll() is None:
+                return False
+            self._client_ended = self._client_ended or now
+            settled = all(self._settled(row) for row in self.kept.values())
+            # The client may be told of the end before the last task is gone; or it failed, and there never was one.
+            return (not live and settled and now >= self._client_ended + TICK_SECONDS) or (
+                self.attached and now >= self._client_ended + CLIENT_SECONDS
+            )
+        if self.plan.follow:
+            return False
+        if self.plan.first and not self.kept and not self.traces and not os.path.exists(f"/proc/{self.plan.first}"):
+            # What it did in its last moment may be on its way to us.
+            self._gone += 1
+            return self._gone > 2
+        return bool(self.kept or self.traces) and not live and all(self._settled(row) for row in self.kept.values())
+
+    def _sessions(self) -> None:
+        for session in self.watcher.sessions():
+            if session.number in self.unwanted:
+                if session.ended:
+                    self.unwanted.discard(session.number)
+                    self.watcher.forget(session)
+                continue
+            row = self.kept.get(session.number)
+            if row is None:
+                row = self._begin(session)
+            row.session = session
+            if row.process is None and not session.ended:
+                row.process = self._look(session)
+            if session.ended and row.ended_at is None:
+                row.ended_at = time.monotonic()
+                if session.kind == "container" and self.identifier.engines:
+                    row.known = False
+                    self.identifier.want(session.subject)  # how it ended
+        if not self.plan.follow:
+            return
+        for row in [row for row in self.kept.values() if row.ended_at is not None and self._settled(row)]:
+            self._close(row)
+
+    def _look(self, session: Session) -> Process | None:
+        if session.kind == "pid":
+            return look(int(session.subject))
+        return look(self.plan.process or session.pid)
+
+    def _begin(self, session: Session) -> Kept:
+        start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=time.monotonic() - session.began)
+        row = self.kept[session.number] = Kept(session, start, self._look(session))
+        row.due = time.monotonic() + self.plan.snapshot if self.plan.snapshot is not None else float("inf")
+        if session.kind == "container" and self.identifier.engines:
+            self.identifier.want(session.subject)
+        else:
+            self._answer(row, None)
+        return row
+
+    def _identify(self) -> None:
+        answers = self.identifier.work()
+        for row in list(self.kept.values()):
+            if not row.known and row.session.kind == "container" and row.session.subject in answers:
+                self._answer(row, answers[row.session.subject])
+
+    def _answer(self, row: Kept, details: Details | None) -> None:
+        first = row.path is None
+        row.known = True
+        if details is not None:
+            row.details = details
+            row.status = details.status if row.ended_at is not None else None
+            if row.ended_at is not None and row.status is None and details.pid == row.session.pid != 0:
+                row.known = False  # the engine has not noticed the end yet
+                self.identifier.want(row.session.subject)
+        if not first:
+            return
+        if self.plan.accept is not None and not self.plan.accept(row.session, details):
+            del self.kept[row.session.number]
+            self.unwanted.add(row.session.number)
+            return
+        row.path = self.plan.outputs.claim(details.container.name if details else None, row.session.subject)
+        if self.plan.outputs.merge and row.path.exists():
+            try:
+                row.before = read_trace(row.path)
+            except InputError as error:
+                self.observer.failed(f"{error}; it is replaced")
+        self.figures = replace(self.figures, begun=self.figures.begun + 1)
+        self.observer.began(row.name, row.session.joined)
+
+    def _settled(self, row: Kept) -> bool:
+        """Whether all that will be known of it is known."""
+        return row.known or (row.ended_at is not None and time.monotonic() >= row.ended_at + ANSWER_SECONDS)
+
+    # -- traces ----------------------------------------------------------------------------------------------------
+
+    def trace(self, row: Kept) -> Trace:
+        """What was seen of a session so far."""
+        recording = self.watcher.snapshot(row.session)
+        row.last = recording
+        container = None
+        if row.details is not None:
+            container = row.details.container
+        elif row.session.kind == "container":
+            path = cgroups.path_of(row.session.pid) if row.session.pid else None
+            told = cgroups.container_of(path) if path else None
+            container = self.plan.container or unknown_container(told[0] if told else None, row.session.subject)
+        watched = self.plan.watched or (f"{row.session.kind} {row.name}" if row.session.kind != "container" or row.session.joined else None)
+        status = row.status
+        if status is None and row.ended_at is not None and self.attached and self.client is not None and self.client.poll() is not None:
+            status = 128 - self.client.returncode if self.client.returncode < 0 else self.client.returncode
+        made = finish(recording, TRACER, origin(row.process, container, watched, self.plan.user), row.start, status)
+        return made if row.before is None else merge([row.before, made])
+
+    def _write_due(self) -> None:
+        """One snapshot at most: the kernel's rings want to be emptied in between."""
+        now = time.monotonic()
+        row = min(
+            (row for row in self.kept.values() if row.path is not None and row.ended_at is None), key=lambda row: row.due, default=None
+        )
+        if row is None or row.due > now:
+            return
+        row.due = now + self.plan.snapshot if self.plan.snapshot is not None else float("inf")
+        self._write(row, final=False)
+
+    def _write(self, row: Kept, final: bool) -> None:
+        assert row.path is not None
+        trace = self.trace(row)
+        try:
+            write_atomic(row.path, dumps(trace).encode("ascii"))
+        except OutputError as error:
+            self.figures = replace(self.figures, failed=self.figures.failed + 1)
+            if final and not self.plan.follow:
+                raise
+            self.observer.failed(str(error))
+            return
+        self.figures = replace(self.figures, written=self.figures.written + 1)
+        if final and not self.plan.follow:
+            self.traces.append(trace)
+        if final:
+            self._losses.update(trace.meta.losses)
+        self.observer.wrote(row.path, trace, final)
+
+    def _close(self, row: Kept) -> None:
+        """Write a session for the last time and give its room back."""
+        if row.path is None and row.session.number in self.kept and not row.known:
+            self._answer(row, None)
+        if row.path is not None:
+            self._write(row, final=True)
+            self.figures = replace(self.figures, ended=self.figures.ended + 1)
+        self.kept.pop(row.session.number, None)
+        if row.session.ended:
+            self.watcher.forget(row.session)
+
+    # -- figures ---------------------------------------------------------------------------------------------------
+
+    def _peek(self) -> None:
+        """Take the figures of one session anew, in turn, for those who look on."""
+        now = time.monotonic()
+        if not self.plan.looks or now < self._peek_at:
+            return
+        rows = sorted((row for row in self.kept.values() if row.ended_at is None), key=lambda row: row.peeked_at)
+        if rows:
+            rows[0].peeked_at = now
+            rows[0].last = self.watcher.snapshot(rows[0].session)
+        self._publish()
+        self._peek_at = time.monotonic() + max(_PEEK_SECONDS / max(1, len(rows)), _PEEK_SHARE * (time.monotonic() - now))
+
+    def _publish(self) -> None:
+        losses = Counter(self._losses)
+        if lost := self.watcher.lost():
+            losses["sessions"] += lost
+        shown = []
+        for row in self.kept.values():
+            if row.last is not None:
+                losses.update(row.last.losses)
+                shown.append(_figures(row, row.last))
+        self.figures = replace(
+            self.figures, sessions=tuple(shown), losses=dict(losses), stores=dict(self.watcher.fill()), memory=resident_bytes()
+        )
+        if self.publish is not None:
+            self.publish(self.figures)
+
+
+def _figures(row: Kept, recording: Recording) -> SessionFigures:
+    return SessionFigures(
+        name=row.name,
+        identity=row.session.subject,
+        syscalls=len({(abi, number) for _, abi, number in recording.rows}),
+        calls=sum(seen.calls for seen in recording.rows.values()),
+        capabilities=recording.capabilities_seen,
+        programs=len(recording.programs),
+        paths=recording.paths_seen,
+        seconds=recording.elapsed(),
+        last_new=recording.last_new,
+    )
+
+
+def resident_bytes() -> int:
+    """Memory of this process (proc_pid_statm(5))."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,60 @@
+"""Which file each recording goes to."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+SUFFIX = ".trace.json"
+
+
+def plain_name(text: str) -> str:
+    """A file name from a name that a stranger may have chosen: letters, digits and ``._+-``, not at the start; may be empty."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", os.path.basename(text))[:100].lstrip(".-")
+
+
+def default_output(command: str) -> Path:
+    """``<name>.trace.json`` in the working directory."""
+    return Path(f"{plain_name(command) or 'workload'}{SUFFIX}")
+
+
+def numbered(path: Path, number: int) -> Path:
+    """``app.2.trace.json`` for the second run of what goes to ``app.trace.json``."""
+    if number == 1:
+        return path
+    suffix = next((ending for ending in (SUFFIX, path.suffix) if ending and path.name.endswith(ending)), "")
+    return path.with_name(f"{path.name.removesuffix(suffix)}.{number}{suffix}")
+
+
+class Outputs:
+    """Gives each session a file.
+
+    With ``file``: the first gets it, each further one (a restart) a number of its own. Without: ``NAME-SHORTID.trace.json`` in
+    ``directory``, and never a file that is there already, for it may hold a start that was not joined. With ``merge`` all runs of the
+    same name share one file.
+    """
+
+    def __init__(self, file: Path | None, directory: Path | None, merge: bool) -> None:
+        self.file = file
+        self.directory = directory
+        self.merge = merge
+        self._given: set[Path] = set()
+
+    def claim(self, name: str | None, identity: str) -> Path:
+        """The file of a session that begins. ``name``: the container's, if it has one; ``identity``: its id, or what else it is."""
+        if self.file is not None:
+            base = self.file
+        else:
+            assert self.directory is not None
+            plain = plain_name(name or "")
+            short = plain_name(identity)[:12]
+            parts = [plain] if self.merge and plain else [part for part in (plain, short) if part]
+            base = self.directory / f"{'-'.join(parts) or 'workload'}{SUFFIX}"
+        if self.merge:
+            return base
+        number = 1
+        while (path := numbered(base, number)) in self._given or (self.directory is not None and os.path.lexists(path)):
+            number += 1
+        self._given.add(path)
+        return path

@@ -1,0 +1,250 @@
+"""The loop over sessions, driven by a watcher that plays a script: what is written when, where to, and when it is over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profiler.engines.engine import Details
+from profiler.trace.model import JOINED_FEATURE, Container, Trace
+from profiler.trace.store import read_trace
+from profiler.tracers.base import Options, Refused, Selection, Session
+from profiler.tracers.recording import Recording, Row
+from profiler.tracers.supervisor import signals_held
+from profiler.watch import loop
+from profiler.watch.identify import Identifier
+from profiler.watch.loop import Plan, Watch
+from profiler.watch.outputs import Outputs
+
+ID = "ab" * 32
+Step = Sequence[Session] | Callable[[], object]
+
+
+@dataclass
+class Script:
+    """Each call of ``wait`` is the next step: the sessions there are then, or a function that is called."""
+
+    steps: list[Step]
+    calls: int = 0
+    forgotten: list[int] = field(default_factory=list)
+    stopped: bool = False
+    now: tuple[Session, ...] = ()
+
+    def start(self, selection: Selection, options: Options) -> None:
+        pass
+
+    def sessions(self) -> tuple[Session, ...]:
+        return tuple(session for session in self.now if session.number not in self.forgotten)
+
+    def wait(self, timeout: float) -> bool:
+        if not self.steps:
+            time.sleep(0.01)
+            return False
+        step = self.steps.pop(0)
+        if callable(step):
+            step()
+        else:
+            self.now = tuple(step)
+        return True
+
+    def snapshot(self, session: Session) -> Recording:
+        self.calls += 1
+        recording = Recording("x86_64")
+        program = recording.program("/bin/app", None, "app")
+        if session.joined:
+            recording.features.append(JOINED_FEATURE)
+        else:
+            recording.executed(program, None)
+        recording.rows[program, "x86_64", 39] = Row(calls=self.calls)
+        return recording
+
+    def refused(self, session: Session) -> list[Refused]:
+        return []
+
+    def lost(self) -> int:
+        return 2
+
+    def forget(self, session: Session) -> None:
+        assert session.ended, "what goes on cannot be forgotten"
+        self.forgotten.append(session.number)
+
+    def fill(self) -> Mapping[str, tuple[int, int]]:
+        return {"tasks": (1, 10)}
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class Answers(Identifier):
+    """What engines would answer."""
+
+    def __init__(self, known: Mapping[str, Details]) -> None:
+        super().__init__(("an engine",))  # type: ignore[arg-type]
+        self.known = known
+        self.asked: list[str] = []
+
+    def want(self, identity: str) -> None:
+        self.asked.append(identity)
+
+    def work(self) -> Mapping[str, Details | None]:
+        asked, self.asked = self.asked, []
+        return {identity: self.known.get(identity) for identity in asked}
+
+
+@dataclass
+class Heard:
+    names: list[str] = field(default_factory=list)
+    files: list[tuple[str, bool]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def began(self, name: str, joined: bool) -> None:
+        self.names.append(name)
+
+    def wrote(self, path: Path, trace: Trace, final: bool) -> None:
+        self.files.append((path.name, final))
+
+    def failed(self, reason: str) -> None:
+        self.failures.append(reason)
+
+
+def session(number: int = 1, ended: bool = False, kind: str = "container", subject: str = ID, joined: bool = False) -> Session:
+    return Session(number, kind, subject, joined, 0, time.monotonic(), ended)
+
+
+def details(name: str = "web", status: int | None = None) -> Details:
+    return Details(Container("docker", "runc", ID, name, "img", command=("/bin/app", "-x"), user="33:44"), 0, status, False, {})
+
+
+def run(tmp_path: Path, steps: list[Step], known: Mapping[str, Details] | None = None, **plan: Any) -> tuple[Script, Heard, Watch]:
+    script, heard = Script(steps), Heard()
+    plan.setdefault("outputs", Outputs(tmp_path / "a.trace.json", None, False))
+    asked = Answers(known) if known is not None else Identifier(())
+    watch = Watch(script, Plan(**{"selection": Selection(), "options": Options(), **plan}), asked, heard)
+    with signals_held():
+        watch.run()
+    assert script.stopped
+    return script, heard, watch
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "ANSWER_SECONDS", 0.2)
+    return
+
+
+def tell(number: signal.Signals) -> Callable[[], object]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def test_one_session_to_its_end(tmp_path: Path) -> None:
+    script, heard, watch = run(tmp_path, [[], [session()], [session(ended=True)]], {ID: details(status=7)})
+    assert heard.names == ["web"]
+    assert heard.files == [("a.trace.json", True)]
+    assert script.forgotten == [1]
+    meta = read_trace(tmp_path / "a.trace.json").meta
+    assert (meta.exit_status, meta.argv, meta.uid, meta.gid, meta.groups) == (7, ("/bin/app", "-x"), 33, 44, (44,))
+    assert meta.container == details().container
+    assert meta.watched is None
+    assert watch.traces[0].meta == meta
+    assert (watch.figures.begun, watch.figures.ended, watch.figures.written) == (1, 1, 1)
+
+
+def test_told_to_end(tmp_path: Path) -> None:
+    _, heard, watch = run(tmp_path, [[session(joined=True)], tell(signal.SIGTERM)], {ID: details()})
+    trace = read_trace(tmp_path / "a.trace.json")
+    assert trace.meta.exit_status is None
+    assert trace.meta.watched == "container web"
+    assert trace.joined == ("/bin/app",)
+    assert watch.told
+    assert heard.files == [("a.trace.json", True)]
+
+
+def test_a_snapshot_when_told(tmp_path: Path) -> None:
+    steps: list[Step] = [[session()], tell(signal.SIGUSR1), [session()], tell(signal.SIGUSR2), [session()], [session(ended=True)]]
+    _, heard, _ = run(tmp_path, steps)
+    assert heard.files == [("a.trace.json", False), ("a.trace.json", True)]
+
+
+def test_snapshots_at_intervals_and_restarts(tmp_path: Path) -> None:
+    """With an interval nothing but a signal ends it; each run has a file."""
+    first, second = session(), session(2)
+    steps: list[Step] = [[first], [first], [replace(first, ended=True)], [second], lambda: time.sleep(0.05), [second], tell(signal.SIGINT)]
+    script, heard, watch = run(tmp_path, steps, {ID: details()}, snapshot=0.01, follow=True)
+    assert ("a.trace.json", True) in heard.files
+    assert ("a.2.trace.json", False) in heard.files
+    assert heard.files[-1] == ("a.2.trace.json", True)
+    assert script.forgotten == [1], "the second goes on"
+    assert watch.figures.ended == 2
+    assert watch.figures.losses == {"sessions": 2}
+
+
+def test_merged_restarts(tmp_path: Path) -> None:
+    first, second = session(), session(2, joined=True)
+    steps: list[Step] = [[first], [replace(first, ended=True)], [second], tell(signal.SIGINT)]
+    run(tmp_path, steps, {ID: details()}, snapshot=100.0, follow=True, outputs=Outputs(None, tmp_path, True))
+    trace = read_trace(tmp_path / "web.trace.json")
+    assert trace.meta.runs == 2
+    assert trace.joined == (), "the first run saw the start"
+
+
+def test_merged_with_what_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "web.trace.json").write_text("{}")
+    steps: list[Step] = [[session()], [session(ended=True)], tell(signal.SIGINT)]
+    _, heard, _ = run(tmp_path, steps, {ID: details()}, follow=True, outputs=Outputs(None, tmp_path, True))
+    assert "replaced" in heard.failures[0]
+    assert read_trace(tmp_path / "web.trace.json").meta.runs == 1
+
+
+def test_only_what_is_wanted(tmp_path: Path) -> None:
+    other = session(2, subject="cd" * 32)
+    script, heard, _ = run(
+        tmp_path,
+        [[session(), other], [session(), other], [session(), replace(other, ended=True)], [session(ended=True)]],
+        {ID: details(), "cd" * 32: details("other")},
+        accept=lambda session, known: known is not None and known.container.name == "web",
+    )
+    assert heard.names == ["web"]
+    assert script.forgotten == [2, 1]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.trace.json"]
+
+
+def test_a_container_nobody_knows(tmp_path: Path) -> None:
+    run(tmp_path, [[session()], [session(ended=True)]], {})
+    meta = read_trace(tmp_path / "a.trace.json").meta
+    assert meta.container is not None
+    assert (meta.container.id, meta.container.name, meta.container.engine) == (ID, None, None)
+    assert meta.argv == ("(unknown)",)
+
+
+def test_a_directory_that_is_gone_ends_no_recording(tmp_path: Path) -> None:
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    steps: list[Step] = [[session()], directory.rmdir, [session(ended=True)], tell(signal.SIGTERM)]
+    _, heard, watch = run(tmp_path, steps, {ID: details()}, follow=True, outputs=Outputs(None, directory, False))
+    assert heard.files == []
+    assert "cannot write" in heard.failures[0]
+    assert watch.figures.failed == 1
+
+
+def test_duration(tmp_path: Path) -> None:
+    run(tmp_path, [[session(kind="pid", subject="7")]], options=Options(duration=0.05), watched="pid 7")
+    assert read_trace(tmp_path / "a.trace.json").meta.watched == "pid 7"
+
+
+def test_nothing_began(tmp_path: Path) -> None:
+    _, heard, _ = run(tmp_path, [[], tell(signal.SIGINT)])
+    assert heard.files == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_for_those_who_look(tmp_path: Path) -> None:
+    _, _, watch = run(tmp_path, [[session()], [session()], tell(signal.SIGINT)], looks=True)
+    assert watch.figures.stores == {"tasks": (1, 10)}
+    assert watch.figures.memory > 1 << 20

@@ -1,0 +1,68 @@
+"""Where recordings go: names that strangers chose become plain file names, and no earlier trace is written over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiler.watch.outputs import Outputs, numbered, plain_name
+
+ID = "69f588c66af27b98cb1ae5bc338dc3ef6fcee431cc5dbda8b5305d6da74e19f2"
+
+
+@pytest.mark.parametrize(
+    ("path", "number", "expected"),
+    [
+        ("app.trace.json", 1, "app.trace.json"),
+        ("app.trace.json", 2, "app.2.trace.json"),
+        ("d.x/app.json", 3, "d.x/app.3.json"),
+        ("app", 2, "app.2"),
+        (".trace.json", 2, ".2.trace.json"),
+    ],
+)
+def test_numbered(path: str, number: int, expected: str) -> None:
+    assert numbered(Path(path), number) == Path(expected)
+
+
+def test_one_file(tmp_path: Path) -> None:
+    (tmp_path / "a.trace.json").write_text("an older one, which -o names")
+    outputs = Outputs(tmp_path / "a.trace.json", None, merge=False)
+    assert [outputs.claim("web", ID).name for _ in range(3)] == ["a.trace.json", "a.2.trace.json", "a.3.trace.json"]
+    merged = Outputs(tmp_path / "a.trace.json", None, merge=True)
+    assert {merged.claim("web", ID).name for _ in range(3)} == {"a.trace.json"}
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "web-69f588c66af2.trace.json").write_text("of an earlier run: it may hold the start")
+    outputs = Outputs(None, tmp_path, merge=False)
+    assert outputs.claim("web", ID).name == "web-69f588c66af2.2.trace.json"
+    assert outputs.claim("web", ID).name == "web-69f588c66af2.3.trace.json"
+    assert outputs.claim(None, ID).name == "69f588c66af2.trace.json"
+    assert outputs.claim("..", "//").name == "workload.trace.json"
+    merged = Outputs(None, tmp_path, merge=True)
+    assert {merged.claim("web", name).name for name in (ID, "0" * 64)} == {"web.trace.json"}
+    assert merged.claim(None, ID).name == "69f588c66af2.trace.json"
+
+
+@given(st.lists(st.tuples(st.none() | st.text(max_size=300), st.text(max_size=80)), max_size=5))
+def test_any_names(names: list[tuple[str | None, str]]) -> None:
+    outputs = Outputs(None, Path("/nonexistent"), merge=False)
+    paths = [outputs.claim(*pair) for pair in names]
+    assert len({path.name for path in paths}) == len(paths)
+    for path in paths:
+        assert path.parent == Path("/nonexistent")
+        assert path.name.isascii()
+        assert path.name.isprintable()
+        assert len(path.name) < 200
+        assert path.name not in (".", "..")
+
+
+@given(st.text() | st.binary().map(os.fsdecode))
+def test_plain_name(text: str) -> None:
+    name = plain_name(text)
+    assert name.isascii()
+    assert not name.startswith((".", "-"))
