@@ -26,6 +26,7 @@ COMMANDS = {
     "score": "Say how much a policy or profile leaves open: figures, published CVEs, one number.",
     "refine": "Read what the kernel refused from a log, and propose what to add to a policy.",
     "hook": "Record containers that ask for it by an annotation; for engines, as an OCI hook.",
+    "minimise": "Run a test under ever less of a policy, and keep only what it needs.",
     "doctor": "Say what works on this machine, and what would mend the rest.",
 }
 """Name to one line of help. The module ``profiler.cli.<name>`` has the command under the same name."""

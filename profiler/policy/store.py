@@ -160,6 +160,11 @@ def _rule_data(name: str, abi: str, rule: Rule) -> dict[str, Any]:
     return data
 
 
+def rule_text(name: str, abi: str, rule: Rule) -> str:
+    """A rule as its line of ``arguments`` has it: ``{domain: AF_INET, type: SOCK_STREAM}``."""
+    return _flow(_rule_data(name, abi, rule))
+
+
 def _allowed_data(entry: Allowed) -> dict[str, Any]:
     data: dict[str, Any] = because_data(entry)
     if entry.stands_for:

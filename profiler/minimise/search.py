@@ -1,0 +1,151 @@
+"""The search for a least set of entries that a test passes with: pure decisions over verdicts that somebody else gives.
+
+First whole groups are left out, then ever smaller parts of those that cannot go as a whole (as delta debugging does, Zeller and
+Hildebrandt, IEEE TSE 28(2), 2002). In the end each entry left is tried alone against what is left: removing one more breaks the test,
+so the result is 1-minimal whatever the test does, also where one entry may stand in for another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+
+Item = TypeVar("Item")
+_Tried = TypeVar("_Tried", contravariant=True)
+
+
+class Verdict(Enum):
+    """What the runs with one set of entries say. ``MIXED``: some passed, some failed."""
+
+    PASSES = "passes"
+    FAILS = "fails"
+    MIXED = "mixed"
+
+
+class Judge(Protocol[_Tried]):
+    """Gives verdicts. Raises whatever shall end the search; what was found so far stays in it."""
+
+    def __call__(self, kept: Sequence[frozenset[_Tried]], *, passes: int, fails: int) -> Sequence[Verdict]:
+        """For each set: PASSES after ``passes`` runs that passed, FAILS after ``fails`` that failed, MIXED when there is one of each.
+
+        Earlier runs with the same set count. The sets may be tried at the same time.
+        """
+        ...
+
+
+class Search(Generic[Item]):
+    """``kept`` is the smallest set so far that passed (at first all items). ``needed``: removing any of these alone from ``kept`` failed
+    ``repeat`` times of as many. ``flaky``: with one of these removed the test passed and failed; they are kept. ``sure``: in the end
+    ``kept`` had passed whenever it was tried.
+
+    ``groups`` are tried in their order, each as a whole before its parts. ``width``: how many sets to have judged at once.
+    """
+
+    def __init__(self, groups: Iterable[Sequence[Item]], judge: Judge[Item], *, repeat: int = 1, width: int = 1) -> None:
+        self.groups = [list(group) for group in groups]
+        self.kept = frozenset(item for group in self.groups for item in group)
+        self.needed: set[Item] = set()
+        self.flaky: set[Item] = set()
+        self.sure = False
+        self._ahead = 0
+        self._later = 0
+        self._swept = False
+        self._judge = judge
+        self._repeat = repeat
+        self._width = width
+
+    def run(self) -> None:
+        """To the end. That all items together pass each time is the caller's to know."""
+        # One pass is enough to go on with a smaller set: most searches end there. If what is left does not pass each time, something
+        # that only some runs need was let go, and the search begins again asking for more; runs already made count.
+        for passes in sorted({1, self._repeat}):
+            self._reduce(passes)
+            # Here already: the long rest is of use only with a set that passes each time.
+            if self._judge([self.kept], passes=self._repeat, fails=1)[0] is not Verdict.PASSES and passes < self._repeat:
+                continue
+            for fails in sorted({1, self._repeat}):
+                self._settle(passes, fails)
+            # One pass more than any set was asked for, so at least one run at the very end: had something outside the policy changed
+            # meanwhile, everything since would have failed and would have been called needed.
+            self.sure = self._judge([self.kept], passes=self._repeat + 1, fails=1)[0] is Verdict.PASSES
+            if self.sure:
+                return
+
+    def _reduce(self, passes: int) -> None:
+        """Groups and their parts."""
+        self.kept = frozenset(item for group in self.groups for item in group)
+        self.needed.clear()
+        self._swept = False
+        self._later = len(self.kept)
+        for group in self.groups:
+            self._later -= len(group)
+            self._sweep(group, passes)
+        self._swept = True
+
+    def unsettled(self) -> frozenset[Item]:
+        """Kept, and nothing is proven of them (when the search was ended before its end)."""
+        return self.kept - self.needed - self.flaky
+
+    def expected_runs(self) -> float:
+        """About how many more runs there will be, if the entries that were not tried are as needed as those that were."""
+        if self._swept:
+            return self._ahead + (len(self.kept) - len(self.needed)) * (self._repeat - 1)
+        ahead = self._ahead + self._later
+        total = sum(map(len, self.groups))
+        share = (len(self.kept) - ahead) / (total - ahead) if total > ahead else 0.5
+        left = len(self.kept) - ahead * (1 - share)
+        return ahead * (0.2 + share) + left * self._repeat
+
+    def _sweep(self, group: Sequence[Item], passes: int) -> None:
+        """Leave out parts of a group, twice as large after each that could go, half as large after one that could not."""
+        waiting = [item for item in group if item not in self.flaky]
+        size = len(waiting)
+        while waiting:
+            self._ahead = len(waiting)
+            size = min(size, len(waiting))
+            parts = [waiting[at : at + size] for at in range(0, min(len(waiting), size * self._width), size)]
+            passing, failing = self._try(parts, passes, fails=1)
+            gone = self._drop(passing, passes)
+            settled = gone | {part[0] for part in failing if len(part) == 1}
+            waiting = [item for item in waiting if item not in settled]
+            size = max(1, size // 2) if failing else size * 2
+
+    def _settle(self, passes: int, fails: int) -> None:
+        """Try each entry alone until removing any one fails with what is left."""
+        waiting = deque(item for group in self.groups for item in group if item in self.kept and item not in self.flaky)
+        found: list[Item] = []
+        while waiting:
+            self._ahead = len(waiting)
+            parts = [[waiting.popleft()] for _ in range(min(self._width, len(waiting)))]
+            passing, failing = self._try(parts, passes, fails)
+            found += [part[0] for part in failing if part[0] not in self.flaky]
+            if fails == self._repeat:
+                self.needed.update(found)
+            if passing:
+                gone = self._drop(passing, passes)
+                waiting.extendleft(part[0] for part in reversed(passing) if part[0] not in gone)
+                # What was found out with more entries has to be found out again with fewer.
+                waiting.extend(found)
+                found.clear()
+                self.needed.clear()
+
+    def _try(self, parts: list[list[Item]], passes: int, fails: int) -> tuple[list[list[Item]], list[list[Item]]]:
+        """The parts that can go, and those that cannot; a single item with both answers is flaky."""
+        passing: list[list[Item]] = []
+        failing: list[list[Item]] = []
+        verdicts = self._judge([self.kept.difference(part) for part in parts], passes=passes, fails=fails)
+        for part, verdict in zip(parts, verdicts, strict=True):
+            if verdict is Verdict.MIXED and len(part) == 1:
+                self.flaky.add(part[0])
+            (passing if verdict is Verdict.PASSES else failing).append(part)
+        return passing, failing
+
+    def _drop(self, parts: list[list[Item]], passes: int) -> set[Item]:
+        """Let go of parts that can each go: together if that passes too, else only the first. Returns what went."""
+        gone = {item for part in parts for item in part}
+        if len(parts) > 1 and self._judge([self.kept - gone], passes=passes, fails=1)[0] is not Verdict.PASSES:
+            gone = set(parts[0])
+        self.kept -= gone
+        return gone

@@ -1,0 +1,264 @@
+"""`profgen minimise`: back to what a test needs, nothing that it calls needed can go, and nothing is left of what it tried."""
+# ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from system.harness import CHECKOUT, Profgen, Until, with_argument
+from system.lab.fixtures import Recordings, recordings  # noqa: F401
+from system.lab.processes import ENVIRONMENT
+from system.lab.workloads import Pipeline
+from system.test_minimal import NEEDED
+
+from profiler.kernel.capabilities import CAPABILITIES
+from profiler.kernel.syscalls import names_of
+from profiler.kernel.untestable import untestable
+from profiler.minimise.entries import Choice, Entry, without
+from profiler.policy.model import Allowed, Capability, FileRule, Policy
+from profiler.policy.store import dumps, read_policy
+from profiler.targets.seccomp import profile
+
+SECONDS = 300.0
+"""For a whole search; mostly it is some ten."""
+MARK = "profgen-minimise-mark"
+MAKES_AND_REMOVES = ("sh", "-c", 'mkdir "d$PROFGEN_SLOT" && rmdir "d$PROFGEN_SLOT"', MARK)
+
+
+def policy_of(profgen: Profgen, trace: Path, directory: Path) -> Policy:
+    result = profgen("generate", "--runtime", "none", str(trace), "-o", str(directory), cwd=trace.parent)
+    assert result.returncode == 0, result.stderr
+    return read_policy(directory / "policy.yaml")
+
+
+def minimised(
+    profgen: Profgen, policy: Policy, directory: Path, *words: str, status: int = 0, **options: Any
+) -> tuple[dict[str, Any], Policy]:
+    """The report, and the policy that was written."""
+    (directory / "wide.yaml").write_text(dumps(policy))
+    result = profgen("minimise", "wide.yaml", "-o", "least.yaml", "--format", "json", *words, cwd=directory, timeout=SECONDS, **options)
+    assert result.returncode == status, result.stderr
+    return json.loads(result.stdout), read_policy(directory / "least.yaml")
+
+
+def entries(report: dict[str, Any], *verdicts: str) -> set[Entry]:
+    return {Entry(row["section"], row["item"], row["part"]) for row in report["entries"] if row["verdict"] in verdicts}
+
+
+def spare_calls(policy: Policy, count: int) -> list[str]:
+    taken = {row.name for row in policy.syscalls} | {row.name for row in policy.refused}
+    return random.Random(1).sample(sorted(set(names_of(policy.abis[0])) - taken), count)
+
+
+def with_spare(policy: Policy, calls: Iterable[str], capabilities: Iterable[str]) -> Policy:
+    return replace(
+        policy,
+        syscalls=(*policy.syscalls, *(Allowed("observed", policy.abis[0], name, ("spare",)) for name in calls)),
+        capabilities=(*policy.capabilities, *(Capability(name, "needed", ("spare",)) for name in capabilities)),
+    )
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_sample_returns_to_its_minimum(recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:
+    """Ten spare syscalls and four spare capabilities go, and of what is called needed nothing can go: tried with another loader."""
+    workload = recordings.workload(Pipeline)
+    policy = policy_of(profgen, recordings.trace(Pipeline, "ptrace"), tmp_path / "profile")
+    calls = spare_calls(policy, 10)
+    capabilities = random.Random(2).sample(sorted(set(CAPABILITIES) - {row.name for row in policy.capabilities}), 4)
+    before = f"rm -rf {workload.directory}/*"
+    check = f'[ "$(wc -l < {workload.directory}/result)" = 10 ] && [ "$(stat -c %U {workload.directory}/result)" = nobody ]'
+    words = ("--only", "capabilities", "--only", "syscalls", "--repeat", "2", "--before", before, "--check", check, "--", *workload.argv)
+    report, least = minimised(profgen, with_spare(policy, calls, capabilities), tmp_path, *words, env=ENVIRONMENT)
+
+    assert report["finished"]
+    assert set(least.needed()) == NEEDED["pipeline"]
+    assert not {row.name for row in least.syscalls} & set(calls)
+    assert {row.name for row in least.syscalls} < {row.name for row in policy.syscalls}
+    assert report["runs"] < 4 * len(report["entries"])
+
+    def passes(tried: Policy) -> bool:
+        """One run, confined by setpriv(1) and the loader of the sample applications."""
+        (tmp_path / "seccomp.json").write_text(json.dumps(profile(tried, "errno")))
+        bounding = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in tried.needed())])
+        confine = ["setpriv", f"--bounding-set={bounding}", sys.executable, str(CHECKOUT / "sample_apps" / "confine.py")]
+        subprocess.run(["sh", "-c", before], check=True, timeout=SECONDS)
+        run = subprocess.run(
+            [*confine, str(tmp_path / "seccomp.json"), *workload.argv],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=ENVIRONMENT,
+            timeout=SECONDS,
+        )
+        return run.returncode == 0 and subprocess.run(["sh", "-c", check], timeout=SECONDS, stderr=subprocess.DEVNULL).returncode == 0
+
+    needed = entries(report, "needed")
+    assert len(needed) > 15
+    assert passes(least)
+    for entry in sorted(needed):
+        # sort(1) looks at the free memory: without sysinfo(2) it breaks only where it then takes less.
+        assert not all(passes(without(least, frozenset({entry}), Choice())) for _ in range(3)), f"{entry.label} is called needed"
+    because = [reason for row in least.syscalls for reason in row.because]
+    assert any(reason == "minimise: needed, 2 of 2 runs fail without it" for reason in because)
+
+
+@pytest.fixture(scope="module")
+def small(profgen: Profgen, tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    """Of MAKES_AND_REMOVES, in the working directory of the workload that it names."""
+    directory = tmp_path_factory.mktemp("small")
+    recording = profgen.record("ptrace", MAKES_AND_REMOVES, cwd=directory, env={"PROFGEN_SLOT": "0"})
+    assert recording.status == 0, recording.stderr
+    return policy_of(profgen, recording.path, directory / "profile")
+
+
+def test_files_too(small: Policy, profgen: Profgen) -> None:
+    """Rules for files that are not used go, in whole or in part; what is needed is what verify then misses."""
+    spare = FileRule("/etc/shadow", "needed", ("read", "write"), ("file",), ("spare",))
+    wide = replace(small, files=(*small.files, spare))
+    made = next(rule for rule in small.files if "make" in rule.access)
+    directory = Path(made.pattern).parent
+    report, least = minimised(
+        profgen, wide, directory, "--only", "files", "--repeat", "1", "--before", "rm -rf d0", "--", *MAKES_AND_REMOVES
+    )
+    assert report["finished"]
+    assert {Entry("files", "/etc/shadow", "read"), Entry("files", "/etc/shadow", "write")} <= entries(report, "not needed")
+    needed = entries(report, "needed")
+    assert Entry("files", made.pattern, "make remove") in needed
+    assert least.syscalls == small.syscalls
+    for policy, status in ((least, 0), (without(least, frozenset({Entry("files", made.pattern, "make remove")}), Choice()), 1)):
+        (directory / "tried.yaml").write_text(dumps(policy))
+        result = profgen("verify", "tried.yaml", "--", *MAKES_AND_REMOVES, cwd=directory, env={"PROFGEN_SLOT": "0"})
+        assert f"ended with status {status}" in result.stderr
+
+
+def test_interrupted_it_goes_on(small: Policy, profgen: Profgen, tmp_path: Path, until: Until) -> None:
+    """Ended in any way at any time: no process is left, nothing but the journal, and the next time no run is made twice."""
+    (tmp_path / "wide.yaml").write_text(dumps(small))
+    common = ("--only", "syscalls", "--repeat", "1", "--before", "rm -rf d0")
+    words = ("minimise", "wide.yaml", *common, "--format", "json", "--", *MAKES_AND_REMOVES)
+    journal = tmp_path / "wide.min.yaml.journal"
+    made = 0
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        process = profgen.start(*words, cwd=tmp_path)
+        enough = made + 6
+        until(lambda enough=enough: journal.exists() and journal.read_bytes().count(b"\n") > enough, "runs in the journal")
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=SECONDS)
+        assert process.returncode == status, stderr
+        until(lambda: not with_argument(MARK), "the end of what it started")
+        if number != signal.SIGKILL:
+            assert b"goes on from there" in stderr
+            assert sorted(path.name for path in tmp_path.iterdir() if path.name != "d0") == ["wide.min.yaml.journal", "wide.yaml"]
+        made = journal.read_bytes().count(b"\n") - 1
+    # Not with another test, and not at the same time.
+    other = profgen(*words[:-2], "true", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "another policy, test or options" in other.stderr
+    result = profgen(*words, cwd=tmp_path, timeout=SECONDS)
+    assert result.returncode == 0, result.stderr
+    assert f"going on with {made} runs" in result.stderr
+    assert not journal.exists()
+
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    report, _ = minimised(profgen, small, fresh, *common, "--", *MAKES_AND_REMOVES)
+    resumed = json.loads(result.stdout)
+    assert entries(resumed, "needed") == entries(report, "needed")
+    assert resumed["runs"] == report["runs"] + 3, "one more each time, to see that the whole still passes"
+
+
+def test_a_service_with_its_load(profgen: Profgen, tmp_path: Path) -> None:
+    """It is asked to end when the load is done, and has to end as it did with the whole policy."""
+    service = ("sh", "-c", 'trap "exit 0" TERM; : > ready; while :; do sleep 0.02; done')
+    recording = profgen.record("ptrace", service, cwd=tmp_path, options=["--duration", "0.5"])
+    assert recording.status == 0, recording.stderr
+    policy = policy_of(profgen, recording.path, tmp_path / "profile")
+    settled = (row if row.name == "rt_sigaction" else replace(row, because=("user: known",)) for row in policy.syscalls)
+    wide = with_spare(replace(policy, syscalls=tuple(settled)), spare_calls(policy, 5), ())
+    common = ("--only", "syscalls", "--repeat", "1", "--before", "rm -f ready")
+    load = "until [ -e ready ]; do sleep 0.01; done"
+    report, _ = minimised(profgen, wide, tmp_path, *common, "--load", load, "--", *service)
+    # Without it SIGTERM ends the service, not its handler.
+    assert entries(report, "needed") == {Entry("syscalls.observed", "rt_sigaction")}
+    assert {entry.item for entry in entries(report, "not needed")} == set(spare_calls(policy, 5))
+    assert {row["why"] for row in report["entries"] if row["verdict"] == "kept"} == {"a reviewer wrote it"}
+
+    result = profgen("minimise", "wide.yaml", *common, "--load", "exit 3", "--", *service, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "fails with the whole policy (the load: status 3)" in result.stderr
+
+
+def test_a_test_that_fails_anyway(small: Policy, profgen: Profgen, tmp_path: Path) -> None:
+    (tmp_path / "wide.yaml").write_text(dumps(small))
+    result = profgen("minimise", "wide.yaml", "--", "sh", "-c", "exit 3", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "fails with the whole policy (status 3)" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["wide.yaml"]
+
+
+def test_a_test_that_leaves_things_behind(small: Policy, profgen: Profgen, tmp_path: Path) -> None:
+    """A run that may not remove what it made breaks all that follow: that is noticed, and --before mends it."""
+    (tmp_path / "wide.yaml").write_text(dumps(small))
+    words = ("minimise", "wide.yaml", "--only", "syscalls", "--repeat", "1")
+    result = profgen(*words, "--", *MAKES_AND_REMOVES, cwd=tmp_path, timeout=SECONDS)
+    assert result.returncode == 2, result.stderr
+    assert "now fails with the whole policy too" in result.stderr
+    assert "--before" in result.stderr
+    assert not (tmp_path / "wide.min.yaml").exists()
+    (tmp_path / "wide.min.yaml.journal").unlink()
+    result = profgen(*words, "-j", "2", "--before", 'rm -rf "d$PROFGEN_SLOT"', "--", *MAKES_AND_REMOVES, cwd=tmp_path, timeout=SECONDS)
+    assert result.returncode == 0, result.stderr
+    assert {"mkdir", "rmdir"} <= {row.name for row in read_policy(tmp_path / "wide.min.yaml").syscalls}
+
+
+def test_few_runs(small: Policy, profgen: Profgen, tmp_path: Path) -> None:
+    """When the runs are used up the policy still passes, and the same command with more goes on."""
+    words = ("--only", "syscalls", "--repeat", "1", "--before", "rm -rf d0")
+    report, _ = minimised(profgen, small, tmp_path, *words, "--max-runs", "20", "--", *MAKES_AND_REMOVES, status=1)
+    assert not report["finished"]
+    assert report["runs"] == 20
+    assert entries(report, "not settled")
+    result = profgen("verify", "least.yaml", "--no-files", "--", *MAKES_AND_REMOVES, cwd=tmp_path, env={"PROFGEN_SLOT": "9"})
+    assert "ended with status 0" in result.stderr
+    report, _ = minimised(profgen, small, tmp_path, *words, "--", *MAKES_AND_REMOVES)
+    assert report["finished"]
+    assert not entries(report, "not settled")
+
+
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize("needed", [True, False])
+def test_checked_capabilities_are_settled(needed: bool, profgen: Profgen, tmp_path: Path) -> None:
+    """One that the recording took for a check without consequence is granted when the test fails without it."""
+    (tmp_path / "f").touch()
+    command = ("chown", "nobody", "f") if needed else ("ls", "f")
+    recording = profgen.record("ptrace", command, cwd=tmp_path)
+    policy = policy_of(profgen, recording.path, tmp_path / "profile")
+    doubtful = tuple(Capability(name, "checked", ("asked for",)) for name in ("CAP_CHOWN", "CAP_SYS_ADMIN"))
+    words = ("--only", "capabilities", "--before", "chown root f", "--", *command)
+    report, least = minimised(profgen, replace(policy, capabilities=doubtful), tmp_path, *words)
+    assert report["promoted"] is needed
+    assert least.needed() == (("CAP_CHOWN",) if needed else ())
+    rows = {row.name: row for row in least.capabilities}
+    assert rows["CAP_SYS_ADMIN"].use == "checked"
+    assert "minimise: not needed" in rows["CAP_SYS_ADMIN"].because[-1]
+    assert ("minimise: needed, 3 of 3 runs fail without it" in rows["CAP_CHOWN"].because) is needed
+
+
+def test_without_privileges(ordinary: Profgen, nobodys_dir: Path) -> None:
+    recording = ordinary.record("ptrace", ["true"], cwd=nobodys_dir)
+    policy = policy_of(ordinary, recording.path, nobodys_dir / "profile")
+    spare = with_spare(policy, spare_calls(policy, 3), ())
+    report, _ = minimised(ordinary, spare, nobodys_dir, "--only", "syscalls", "--repeat", "1", "--", "true")
+    assert entries(report, "needed")
+    kept = {entry.item for entry in entries(report, "kept")}
+    assert kept
+    assert kept <= untestable().keys()
+    assert not {row["item"] for row in report["entries"] if row["verdict"] != "not needed"} & set(spare_calls(policy, 3))

@@ -1,0 +1,224 @@
+"""Entries of a policy, and the policy without some of them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, SPARE, Finding, concluded
+from profiler.minimise.entries import (
+    Choice,
+    Entry,
+    candidates,
+    entries_of,
+    fingerprint,
+    granting,
+    kept_anyway,
+    without,
+    without_base,
+    without_files,
+)
+from profiler.policy.model import Allowed, Capability, Condition, FileRule, Policy, Refused, Rule, SignalRule, SocketRule, Workload
+from profiler.policy.store import dumps, loads
+from profiler.targets.seccomp import profile
+
+INET = Rule((Condition("domain", 0, 0xFFFFFFFF, 2),))
+UNIX = Rule((Condition("domain", 0, 0xFFFFFFFF, 1),))
+SEEN = ("observed (app: 3 calls)",)
+
+POLICY = Policy(
+    workload=Workload(("app",), 0, 1, "ebpf", "6.18"),
+    abis=("x86_64", "i386"),
+    no_new_privs=True,
+    runtime="any",
+    syscalls=(
+        Allowed("observed", "x86_64", "read", SEEN),
+        Allowed("observed", "x86_64", "socket", SEEN, (INET, UNIX)),
+        Allowed("observed", "x86_64", "statx", SEEN),
+        Allowed("observed", "x86_64", "getuid", SEEN),
+        Allowed("observed", "x86_64", "getgid", ("spare",)),
+        Allowed("observed", "x86_64", "mount", ("user: for the nightly job",)),
+        Allowed("observed", "x86_64", "access", SEEN, failed=("ENOENT",)),
+        Allowed("observed", "i386", "read", SEEN),
+        Allowed("equivalent", "x86_64", "newfstatat", ("equivalent of statx",), stands_for=("statx",)),
+        Allowed("equivalent", "x86_64", "time", ("vDSO",)),
+        Allowed("base", "x86_64", "execve", ("base runc",)),
+        Allowed("base", "x86_64", "statx", ("base runc",)),
+    ),
+    refused=(Refused("clone3", "ENOSYS", ("not allowed",)),),
+    capabilities=(
+        Capability("CAP_CHOWN", "needed", ("checked 1 time",)),
+        Capability("CAP_SYS_ADMIN", "checked", ("checked 9 times",)),
+    ),
+    has_files=True,
+    files=(
+        FileRule("/etc/app", "needed", ("read", "write", "create", "times"), ("file",), SEEN),
+        FileRule("/etc/none", "missing", ("read",), ("file",), SEEN),
+    ),
+    sockets=(SocketRule("inet", "stream", 6, ("connect",), SEEN),),
+    signals=(SignalRule("TERM", "self", SEEN),),
+)
+EVERYTHING = Choice(base=True, reviewers=True, untestable=True)
+
+
+def labels(policy: Policy, choice: Choice) -> list[list[str]]:
+    return [[f"{entry.section} {entry.label}" for entry in group] for group in candidates(policy, choice)]
+
+
+def test_candidates_in_groups() -> None:
+    observed, equivalent = "syscalls.observed", "syscalls.equivalent"
+    files = [["files /etc/app read", "files /etc/app write create"], ["network inet stream 6", "signals TERM to self"]]
+    assert labels(POLICY, Choice()) == [
+        ["capabilities CAP_CHOWN"],
+        [f"{equivalent} newfstatat", f"{equivalent} time"],
+        [f"{observed} access"],
+        [
+            f"{observed} getgid",  # nobody saw it: that getgid always succeeds is no reason to keep it
+            f"{observed} read",
+            f"{observed} socket {{domain: AF_INET}}",
+            f"{observed} socket {{domain: AF_UNIX}}",
+            f"{observed} statx",
+            f"{observed} i386:read",
+        ],
+        *files,
+    ]
+    assert labels(POLICY, Choice(frozenset({"capabilities"}))) == [["capabilities CAP_CHOWN"]]
+    assert labels(POLICY, Choice(frozenset({"files"}))) == files
+    everything = [label for group in labels(POLICY, EVERYTHING) for label in group]
+    assert {"syscalls.base execve", f"{observed} mount", f"{observed} getuid"} <= set(everything)
+    assert len(everything) == len(set(everything))
+
+
+def test_what_is_kept_says_why() -> None:
+    kept = {entry.label: why for entry, why in kept_anyway(POLICY, Choice())}
+    assert kept.keys() == {"mount", "getuid"}
+    assert kept["mount"] == "a reviewer wrote it"
+    assert "getuid(2)" in kept["getuid"]
+    assert not kept_anyway(POLICY, Choice(frozenset({"capabilities"})))
+    assert not kept_anyway(POLICY, EVERYTHING)
+
+
+def test_a_call_without_its_last_rule_is_gone_and_not_open() -> None:
+    rules = [entry for group in candidates(POLICY, Choice()) for entry in group if entry.item == "socket"]
+    one = without(POLICY, frozenset(rules[:1]), Choice())
+    assert [row.rules for row in one.syscalls if row.name == "socket"] == [(UNIX,)]
+    assert not [row for row in without(POLICY, frozenset(rules), Choice()).syscalls if row.name == "socket"]
+
+
+def test_what_programs_do_without_is_refused_as_generate_would() -> None:
+    gone = frozenset({Entry("syscalls.observed", "statx")})
+    assert [row.name for row in without(POLICY, gone, Choice()).refused] == ["clone3"], "the base still allows it"
+    alone = without_base(without(POLICY, gone, Choice()))
+    assert [(row.name, row.errno) for row in alone.refused] == [("clone3", "ENOSYS"), ("statx", "ENOSYS")]
+    assert not [row for row in alone.syscalls if row.section == "base"]
+
+
+def test_an_abi_goes_with_its_last_call() -> None:
+    assert without(POLICY, frozenset({Entry("syscalls.observed", "i386:read")}), Choice()).abis == ("x86_64",)
+    assert without(POLICY, frozenset({Entry("syscalls.observed", "read")}), Choice()).abis == ("x86_64", "i386")
+
+
+def test_equivalents_that_are_kept_go_with_what_they_stand_for() -> None:
+    gone = frozenset({Entry("syscalls.observed", "statx")})
+    kept = Choice(equivalents=False)
+    assert not [entry for group in candidates(POLICY, kept) for entry in group if entry.section == "syscalls.equivalent"]
+    assert [row.name for row in without(POLICY, gone, kept).syscalls if row.section == "equivalent"] == ["time"]
+    assert [row.name for row in without(POLICY, gone, Choice()).syscalls if row.section == "equivalent"] == ["newfstatat", "time"]
+
+
+@pytest.mark.parametrize(
+    ("access", "parts"),
+    [
+        (("read", "list", "map"), ["read list", "map"]),
+        (("read", "write"), ["read", "write"]),
+        (("read", "write", "rename_from"), ["read write rename_from"]),  # which asks for both
+        (("write", "make", "lock", "lock_exclusive"), ["write make lock lock_exclusive"]),
+        (("times", "readlink"), []),
+    ],
+)
+def test_accesses_that_no_module_tells_apart_go_together(access: tuple[str, ...], parts: list[str]) -> None:
+    rule = FileRule("/f", "needed", access, ("file",), SEEN)
+    assert [entry.part for entry in entries_of(POLICY, rule)] == parts
+    alone = replace(POLICY, files=(rule,))
+    assert without(alone, frozenset(entries_of(POLICY, rule)), Choice()).files == (() if parts else (rule,))
+
+
+def test_parts_of_a_file_rule() -> None:
+    left = without(POLICY, frozenset({Entry("files", "/etc/app", "write create")}), Choice())
+    assert [(row.pattern, row.access) for row in left.files] == [("/etc/app", ("read", "times")), ("/etc/none", ("read",))]
+    gone = frozenset(entry for group in candidates(POLICY, Choice(frozenset({"files"}))) for entry in group)
+    empty = without(POLICY, gone, Choice())
+    assert [row.pattern for row in empty.files] == ["/etc/none"]
+    assert empty.has_files
+    assert not empty.sockets
+    assert not empty.signals
+
+
+@given(st.randoms(use_true_random=False))
+def test_less_allows_less_and_can_be_written(chance: random.Random) -> None:
+    """Whatever is taken away: the profile allows no more than before, and the policy reads back as it is."""
+    everything = [entry for group in candidates(POLICY, EVERYTHING) for entry in group]
+    gone = frozenset(entry for entry in everything if chance.random() < 0.5)
+    left = without(POLICY, gone, EVERYTHING)
+    assert dumps(loads(dumps(left).encode(), "left")) == dumps(left)
+    rest = [entry for group in candidates(left, EVERYTHING) for entry in group]
+    assert sorted(rest) == sorted(set(everything) - gone)
+    before, after = ({row.name for row in policy.syscalls} for policy in (POLICY, left))
+    assert after <= before
+    assert set(left.needed()) <= set(POLICY.needed())
+    allowed = {name for rule in profile(left, "errno")["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+    assert allowed == after
+
+
+def test_fingerprints_tell_what_is_enforced() -> None:
+    told = replace(POLICY, capabilities=tuple(replace(row, because=("else",)) for row in POLICY.capabilities))
+    assert fingerprint(told) == fingerprint(POLICY)
+    others = [
+        without(POLICY, frozenset({entry}), Choice()) for group in candidates(POLICY, replace(EVERYTHING, base=False)) for entry in group
+    ]
+    others += [granting(POLICY, "checked"), without_files(POLICY), replace(POLICY, no_new_privs=False)]
+    prints = [fingerprint(policy) for policy in others]
+    # The base allows statx too, and what one ABI may call all may.
+    assert prints.count(fingerprint(POLICY)) == len(["statx", "read"])
+    assert len(set(prints)) == len(prints) - 1
+
+
+def test_the_conclusion_is_written_into_the_policy() -> None:
+    chown, admin, read = Entry("capabilities", "CAP_CHOWN"), Entry("capabilities", "CAP_SYS_ADMIN"), Entry("syscalls.observed", "read")
+    inet, unix = (entry for group in candidates(POLICY, Choice()) for entry in group if entry.item == "socket")
+    earlier = replace(POLICY, capabilities=tuple(replace(row, because=(*row.because, "minimise: flaky")) for row in POLICY.capabilities))
+    findings = [
+        Finding(chown, NEEDED, 3, 3),
+        Finding(admin, SPARE, 0, 3),
+        Finding(read, FLAKY, 1, 2),
+        Finding(inet, NEEDED, 3, 3),
+        Finding(unix, NEEDED, 3, 3),
+        Finding(Entry("syscalls.observed", "statx"), SPARE),
+        Finding(Entry("files", "/etc/app", "read"), NEEDED, 2, 2),
+        Finding(Entry("files", "/etc/app", "write create"), SPARE),
+        Finding(Entry("syscalls.observed", "getuid"), KEPT, why="no test shows its want"),
+    ]
+    left = concluded(earlier, earlier, findings, Choice())
+    because = {row.name: row.because for row in (*left.capabilities, *left.entries("observed"))} | {
+        row.pattern: row.because for row in left.files
+    }
+    assert because["CAP_CHOWN"] == ("checked 1 time", "minimise: needed, 3 of 3 runs fail without it")
+    assert because["CAP_SYS_ADMIN"] == ("checked 9 times", "minimise: not needed, 3 of 3 runs pass without it")
+    assert because["socket"] == (*SEEN, "minimise: 2 argument rules needed, 3 of 3 runs fail without each")
+    assert because["/etc/app"] == (*SEEN, "minimise: needed, 2 of 2 runs fail without it")
+    assert because["getuid"] == SEEN
+    assert "statx" not in because
+    assert [row.use for row in left.capabilities] == ["needed", "checked"]
+    assert loads(dumps(left).encode(), "left") is not None
+
+
+@pytest.mark.parametrize("verdict", [NEEDED, SPARE])
+def test_a_checked_capability_is_granted_only_when_it_is_needed(verdict: str) -> None:
+    findings = [Finding(Entry("capabilities", "CAP_SYS_ADMIN"), verdict, 3, 3)]
+    left = concluded(POLICY, granting(POLICY, "checked"), findings, Choice())
+    assert left.needed() == (("CAP_CHOWN", "CAP_SYS_ADMIN") if verdict == NEEDED else ("CAP_CHOWN",))
+    assert {row.name: row.use for row in left.capabilities}["CAP_SYS_ADMIN"] == ("needed" if verdict == NEEDED else "checked")
