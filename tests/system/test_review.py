@@ -1,0 +1,51 @@
+"""Recordings of real workloads, read for people: the same twice is no difference; what is allowed can be explained; what was seen is counted."""
+# ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from system.harness import Profgen
+from system.lab import runs
+from system.lab.fixtures import Recordings, recordings  # noqa: F401
+from system.lab.workloads import SAMPLE_WORKLOADS, Workload
+
+from profiler.policy.derive import derive
+from profiler.policy.model import Options
+from profiler.review.coverage import coverage
+from profiler.review.diff import compare
+from profiler.review.explain import Explainer
+from profiler.review.rights import of_policy, of_trace
+from profiler.trace.merge import merge
+from profiler.trace.store import read_trace
+
+pytestmark = pytest.mark.usefixtures("as_root")
+
+
+@pytest.mark.parametrize("kind", SAMPLE_WORKLOADS, ids=lambda kind: kind.name)
+def test_recorded_twice(kind: type[Workload], tracer: str, recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:
+    first = read_trace(recordings.trace(kind, tracer))
+    second = read_trace(runs.recorded(profgen, recordings.workload(kind), tracer, tmp_path / "second.trace.json"))
+    # Modulo equivalents there is no difference: neither in what is needed, nor in the policies made of it.
+    assert compare(of_trace(first, "first"), of_trace(second, "second")).changes == ()
+    policies = [derive(trace, Options()) for trace in (first, second)]
+    assert compare(*(of_policy(policy, "policy") for policy in policies)).changes == ()
+
+    both = merge([first, second])
+    policy = derive(both, Options())
+    explainer = Explainer(policy, both, "policy.yaml")
+    for capability in policy.needed():
+        facts = [label for found in explainer.explain(capability) for label, _ in found.facts]
+        assert {"because", "made by", "seen in", "check"} <= set(facts)
+        assert "chain" in facts or tracer == "ptrace"
+    for row in policy.syscalls:
+        (*_, found) = explainer.explain(f"syscall:{row.abi}:{row.name}")
+        assert found.allowed
+        assert not [text for label, text in found.facts if label == "made by" and "by hand" in text]
+
+    found_of_all = coverage([first, second])
+    assert found_of_all.runs == 2
+    assert {kind.name for kind in found_of_all.kinds} >= {"syscalls", "executions", "files"}
+    (stop,) = (point for point in found_of_all.points if point.title == "stop by SIGTERM")
+    assert stop.verdict == "seen"
