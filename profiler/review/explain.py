@@ -12,6 +12,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
@@ -119,8 +120,6 @@ class Explainer:
         self.policy, self.trace, self.source = policy, trace, source
         self.rights = of_policy(policy, source)
         self.native = policy.abis[0]
-        self.changes = compare(nothing(self.rights), self.rights, exact=True).changes
-        self.risks: dict[tuple[str, str], Risk | None] = {(row.subject, row.name): row.risk for row in self.changes}
 
     def explain(self, text: str) -> list[Explanation]:
         """Everything the word may mean and that is there, in the policy or in the trace; empty when nothing is. Raises InputError."""
@@ -160,7 +159,8 @@ class Explainer:
         runs |= {("capability", row.name): self._runs(row) for row in self.policy.capabilities}
         runs |= {("path", rule.pattern): self._runs(rule) for rule in self.policy.files}
         runs |= {("network", f"{row.family} {row.type} protocol {row.protocol}"): self._runs(row) for row in self.policy.sockets}
-        return [Line(row, runs.get((row.subject, row.name), "")) for row in self.changes]
+        changes = compare(nothing(self.rights), self.rights, exact=True).changes
+        return [Line(row, runs.get((row.subject, row.name), "")) for row in changes]
 
     def _runs(self, entry: Entry) -> str:
         total = self.policy.workload.runs
@@ -173,8 +173,10 @@ class Explainer:
             facts.append(("seen in", f"{self._runs(entry)} runs"))
         return facts
 
-    def _risk(self, subject: str, name: str) -> Risk | None:
-        return self.risks.get((subject, name))
+    def _risk(self, **members: Any) -> Risk | None:
+        """The risk of rights that are nothing but this: a recording may have very many paths, so not all are weighed for one."""
+        none = nothing(self.rights)
+        return compare(none, replace(none, **members), exact=True).highest
 
     # Syscalls.
 
@@ -199,7 +201,9 @@ class Explainer:
             if entry is entries[0]:
                 facts += evidence + self._holes(lambda key: key == (abi, name))
             where = f"syscalls.{entry.section}.{label}"
-            yield Explanation("syscall", label, "allowed", where, tuple(facts), self._risk("syscall", label))
+            yield Explanation(
+                "syscall", label, "allowed", where, tuple(facts), self._risk(syscalls={(abi, name): self.rights.allowance(abi, name)})
+            )
         refused = [row for row in self.policy.refused if row.name == name]
         for row in refused:
             facts = [("because", printable(text)) for text in row.because]
@@ -277,9 +281,8 @@ class Explainer:
         if facts:
             allowed = any(row.use == "needed" for row in rows)
             where = f"capabilities.{rows[0].use}.{name}" if rows else ""
-            yield Explanation(
-                "capability", name, "allowed" if allowed else "not allowed", where, tuple(facts), self._risk("capability", name)
-            )
+            risk = self._risk(capabilities=frozenset({name})) if allowed else None
+            yield Explanation("capability", name, "allowed" if allowed else "not allowed", where, tuple(facts), risk)
 
     def _checks(self, name: str) -> Iterator[tuple[str, str]]:
         trace = self.trace
@@ -313,8 +316,7 @@ class Explainer:
         if not needed:
             facts += [("nearest", f"{rule.pattern}: {', '.join(rule.access)}") for rule in self._nearest(text)]
         where = ", ".join(f"files.{rule.use}.{rule.pattern}" for rule in needed or rules)
-        risk = max((found for rule in needed if (found := self._risk("path", rule.pattern))), key=lambda one: one.rank, default=None)
-        yield Explanation("path", text, "allowed" if needed else "not allowed", where, tuple(facts), risk)
+        yield Explanation("path", text, "allowed" if needed else "not allowed", where, tuple(facts), self._risk(files=tuple(needed)))
 
     def _file(self, rule: FileRule) -> Iterator[tuple[str, str]]:
         own = " (own files only)" if rule.owner else ""
@@ -367,15 +369,14 @@ class Explainer:
                     facts += [("interpreter", printable(program.interpreter))] if program.interpreter else []
                     facts += [("sha256", program.sha256)] if program.sha256 else []
         if facts:
-            yield Explanation(
-                "exec", text, "allowed" if where else "not allowed", ", ".join(where), tuple(facts), self._risk("execution", text)
-            )
+            steps = tuple(row for row in self.policy.transitions if row.program == text or patterns.matches(row.program, text))
+            verdict = "allowed" if where else "not allowed"
+            yield Explanation("exec", text, verdict, ", ".join(where), tuple(facts), self._risk(transitions=steps))
 
     def _socket(self, text: str) -> Iterator[Explanation]:
         family = text.lower().removeprefix("af_").removeprefix("pf_")
         facts: Facts = []
         where = []
-        level: list[Risk] = []
         for number, row in enumerate(self.policy.sockets):
             if row.family != family:
                 continue
@@ -384,7 +385,6 @@ class Explainer:
             facts += [("ports", f"{word} {', '.join(map(str, ports))}") for word, ports in row.ports]
             facts += [("addresses", f"{word} {', '.join(_some(names, 4))}") for word, names in row.addresses]
             facts += self._reasons(row, "network")
-            level += [risk] if (risk := self._risk("network", f"{row.family} {row.type} protocol {row.protocol}")) else []
         domain = f"domain AF_{family.upper()}"
         for entry in self.policy.syscalls:
             texts = [in_words(entry.name, entry.abi, tests_of(rule)) for rule in entry.rules]
@@ -399,7 +399,7 @@ class Explainer:
                     place += "" if use.address is None else f" {printable(use.address)}"
                     facts.append(("use", f"{use.operation}{place}: {_counted(use.results)}, {_when(use.first, use.last)}"))
         if facts:
-            risk = max(level, key=lambda one: one.rank, default=None)
+            risk = self._risk(sockets=tuple(row for row in self.policy.sockets if row.family == family))
             verdict = "allowed" if where else "not allowed"
             yield Explanation("socket", family, verdict, ", ".join(dict.fromkeys(where)), tuple(facts), risk)
 
@@ -417,7 +417,8 @@ class Explainer:
                 if sent.signal == name:
                     facts.append(("sent", f"to {sent.whom}: {_counted(sent.results)}"))
         if facts:
-            yield Explanation("signal", f"SIG{name}", "allowed" if where else "not allowed", ", ".join(where), tuple(facts))
+            risk = self._risk(signals=tuple(row for row in self.policy.signals if row.signal == name))
+            yield Explanation("signal", f"SIG{name}", "allowed" if where else "not allowed", ", ".join(where), tuple(facts), risk)
 
 
 _PASS = {"observed": "observed", "equivalent": "equivalents", "base": "runtime_base"}

@@ -1,4 +1,4 @@
-"""Recordings of real workloads, read for people: the same twice is no difference; what is allowed can be explained; what was seen is counted."""
+"""Recordings of real workloads, read for people: the same twice is no difference, and what is allowed can be explained."""
 # ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
 
 from __future__ import annotations
