@@ -61,11 +61,6 @@ def torture(public_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def profgen() -> Profgen:
-    return Profgen()
-
-
-@pytest.fixture(scope="session")
 def ordinary(public_dir: Path) -> Profgen:
     """profgen run by the user nobody: from a copy that nobody can read, as checkout and interpreter may lie in root's home."""
     if os.geteuid() != 0:

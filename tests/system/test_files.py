@@ -7,18 +7,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from threading import Lock
 
 import pytest
-from system.harness import TIMEOUT, Profgen, environment, why_no_ebpf
+from system.harness import TIMEOUT, Profgen, environment
 from system.operations import witness
-from system.operations.build import REFUSED_HERE, VARIANTS, build, operations, prepare
+from system.operations.build import VARIANTS, operations
 from system.operations.evidence import differences, seen, told_afterwards
+from system.operations.runs import Recorded, Runs
 from system.operations.table import EXPECTED, Evidence, Places
 
 from profiler.trace.model import File, Inspection, Mount, Signal, Socket, Trace
@@ -32,90 +29,8 @@ _I386 = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """One recording of one operation. ``status`` 77: not offered here."""
-
-    status: int
-    stderr: str
-    path: Path
-    places: Places
-
-    @property
-    def trace(self) -> Trace:
-        assert self.path.exists(), f"no trace was written; status {self.status}, stderr: {self.stderr}"
-        return read_trace(self.path)
-
-    @property
-    def evidence(self) -> Evidence:
-        return seen(self.trace, self.places)
-
-
-class Runs:
-    """Operations, each recorded once by each tracer; those that the selected tests ask for are begun ahead of them."""
-
-    def __init__(self, profgen: Profgen, root: Path) -> None:
-        self.programs = root / "programs"
-        self.programs.mkdir()
-        build(self.programs)
-        self._profgen = profgen
-        self._root = root
-        self._workers = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
-        self._runs: dict[tuple[str, str, str], Future[Recorded]] = {}
-        self._one_at_a_time: dict[tuple[str, str], Lock] = defaultdict(Lock)
-
-    def get(self, name: str, tracer: str, variant: str = "ops") -> Recorded:
-        recorded = self.begin(name, tracer, variant).result()
-        if recorded.status == REFUSED_HERE:
-            pytest.skip(f"not offered here: {recorded.stderr.splitlines()[0]}")
-        return recorded
-
-    def begin(self, name: str, tracer: str, variant: str = "ops") -> Future[Recorded]:
-        """Start a recording, unless it was started before."""
-        key = (name, tracer, variant)
-        if key not in self._runs:
-            self._runs[key] = self._workers.submit(self._record, *key)
-        return self._runs[key]
-
-    def _record(self, name: str, tracer: str, variant: str) -> Recorded:
-        program, directory = self.programs / variant, self._root / variant / name
-        cwd = self._root / f"{variant}.{name}.{tracer}"
-        cwd.mkdir()
-        directory.parent.mkdir(exist_ok=True)
-        with self._one_at_a_time[name, variant]:  # both tracers' runs want the same directory, so that paths can be compared, and port
-            prepare(program, name, directory)
-            recording = self._profgen.record(tracer, [str(program), name, str(directory)], cwd=cwd, options=["-q"])
-        return Recorded(recording.status, recording.stderr, recording.path, Places(str(directory), str(program)))
-
-    def close(self) -> None:
-        self._workers.shutdown(cancel_futures=True)
-
-
-@pytest.fixture(scope="session")
-def runs(request: pytest.FixtureRequest, profgen: Profgen, public_dir: Path) -> Iterator[Runs]:
-    root = public_dir / "operations"
-    root.mkdir()
-    runs = Runs(profgen, root)
-    there = TRACERS if why_no_ebpf() is None else TRACERS[:1]
-    try:
-        for item in request.session.items:
-            parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-            operation, variant = parameters.get("operation"), parameters.get("variant", "ops")
-            if operation and item.path == Path(__file__) and "runs" in item.fixturenames and not _not_for_this_user(runs, operation):
-                for tracer in [parameters["tracer"]] if "tracer" in parameters else there:
-                    if tracer in there and variant in VARIANTS and "ordinary" not in item.fixturenames:
-                        runs.begin(operation, tracer, variant)
-        yield runs
-    finally:
-        runs.close()
-
-
-def _not_for_this_user(runs: Runs, name: str) -> bool:
-    return os.geteuid() != 0 and any(each.root for each in operations(runs.programs / "ops") if each.name == name)
-
-
 def recorded(runs: Runs, operation: str, tracer: str, variant: str = "ops") -> Recorded:
-    if _not_for_this_user(runs, operation):
+    if not runs.possible(operation):
         pytest.skip("needs root")
     return runs.get(operation, tracer, variant)
 

@@ -45,6 +45,19 @@ def test_needed_capabilities(
     assert sets["inheritable"] == sets["ambient"] == set()
 
 
+@pytest.mark.parametrize("kind", WORKLOADS, ids=lambda kind: kind.name)
+def test_two_recordings_make_one_profile(kind: type[Workload], ebpf: str, recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:
+    """Recorded again, the AppArmor profile is the same to the letter: nothing in it is of that one run."""
+    again = runs.recorded(profgen, recordings.workload(kind), ebpf, tmp_path / "again.trace.json")
+    texts = []
+    for trace in (recordings.trace(kind, ebpf), again):
+        words = ("generate", str(trace), "-t", "apparmor", "--apparmor-name", "lab")
+        result = profgen(*words, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        texts.append(result.stdout.splitlines())
+    assert texts[0] == texts[1]
+
+
 @pytest.mark.parametrize("kind", [*SAMPLE_WORKLOADS, Nginx], ids=lambda kind: kind.name)
 def test_every_capability_is_needed(
     kind: type[Workload],

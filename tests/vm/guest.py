@@ -137,7 +137,7 @@ class Guest:
 
     def __init__(self) -> None:
         # Not below /tmp: that is another one inside.
-        place = Path("/srv" if os.path.isdir("/srv") else "/opt")
+        place = next((Path(each) for each in ("/srv", "/opt") if os.access(each, os.W_OK)), Path(tempfile.gettempdir()))
         for old in place.glob("profgen-vm-*"):
             # of tests that were killed
             if not Path("/proc", old.name.split("-")[2]).exists():
@@ -156,7 +156,9 @@ class Guest:
         self._ready = threading.Event()
 
     def start(self) -> None:
-        """Boot it; returns at once."""
+        """Boot it, unless it was; returns at once."""
+        if self._process is not None:
+            return
         kernel, vng = _kernel(), _vng()
         assert kernel is not None
         assert vng is not None

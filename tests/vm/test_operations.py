@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from system.harness import why_no_ebpf
 from system.operations.build import REFUSED_HERE, operations
+from system.operations.runs import Runs
 from system.operations.table import EXPECTED
 from vm.enforce import Confinement, Outcome, Run, generate, run, same
 from vm.guest import Guest
-from vm.recorded import Runs
 
 TRACERS = ("ebpf", "ptrace")
 LOST = {name for name, evidence in EXPECTED.items() if evidence.losses}
@@ -58,9 +58,6 @@ OLDER_KERNEL: dict[str, str] = {
     "link_descriptor": "linkat(2) of a descriptor takes CAP_DAC_READ_SEARCH before Linux 6.10, and the host's kernel may be newer",
 }
 """Operations that need more in the machine than where they were recorded; AppArmor refuses nothing of them."""
-
-RACES = {"pivot_root", "bind_mount", "new_mount", "detached_mount"}
-"""Operations whose recording by eBPF may say of itself that it lost paths: the mount namespace was gone before they were resolved."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +140,6 @@ def test_clean(name: str, tracer: str, made: Operations) -> None:
         pytest.skip(why_no_ebpf() or "")
     if tracer == "ptrace" and name in TRACE_THEMSELVES:
         pytest.skip("a tracer itself: cannot be recorded with ptrace")
-    if tracer == "ebpf" and name in RACES and "incomplete" in made.failures.get((name, tracer), ""):
-        pytest.xfail(made.failures[name, tracer])
     assert (name, tracer) not in made.failures, made.failures[name, tracer]
     outcome = made.enforced[name].clean[tracer]
     if name in REFUSED_FIRST:

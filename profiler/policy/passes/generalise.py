@@ -40,6 +40,8 @@ _READING = frozenset({"read", "map", "execute", "lock", "readlink"})
 
 _TOOL = re.compile(r"(?P<before>tmp)(?P<random>[a-z0-9_]{8})(?P<after>(?:\..*)?)\Z|(?P<dot>tmp\.)(?P<ten>[A-Za-z0-9]{10})\Z", re.DOTALL)
 """What Python's tempfile and mktemp(1) make when they are given no name."""
+_SEMAPHORE = re.compile(r"sem\.[A-Za-z0-9]{6}\Z")
+"""What sem_open(3) makes, links to the semaphore's own name and takes away again (glibc, sysdeps/pthread/sem_open.c)."""
 _RUN = re.compile(r"[A-Za-z0-9_]+\Z")
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}\Z")
 _PYTHON = re.compile("[a-z0-9_]{8}")
@@ -74,8 +76,10 @@ def _random_part(name: str, passing: bool = False) -> tuple[str, str, str] | Non
     """What stands before and after the part of a name that mkstemp(3), mkstemps(3) or the like may have made, and that part.
 
     ``passing``: the name was made and taken away again in a temporary directory, so that Python's eight lower-case letters without a
-    digit (6 of 100 of its names) are taken for what they are.
+    digit (6 of 100 of its names), and the C library's semaphores, are taken for what they are.
     """
+    if passing and _SEMAPHORE.match(name):
+        return ("sem.", name[4:], "")
     found = _TOOL.match(name)
     if found:
         return (found["before"] or found["dot"], found["random"] or found["ten"], found["after"] or "")

@@ -317,6 +317,9 @@ class _Opened:
     loader: Found | None = None
 
 
+_NOWHERE = "/proc/0"
+
+
 @dataclass
 class _Roots:
     """Processes that were seen with a root of their own, newest last: through one that lives, profgen finds it."""
@@ -326,12 +329,17 @@ class _Roots:
     pivoted: dict[int, str] = field(default_factory=dict)
     """Where the root was before pivot_root(2) made it one: in the namespace that the workload began in."""
 
-    def find(self, root: int, tgid: int) -> str | None:
+    def find(self, root: int, tgid: int, top: str | None, same: bool) -> str | None:
+        """``top``: the root that the workload began with, and whether this one is the ``same`` file: a process may have another by now."""
         known = self.seen.setdefault(root, deque(maxlen=self.limit))
         if tgid not in known:
             known.append(tgid)
-        living = (path for pid in reversed(known) if os.path.exists(path := f"/proc/{pid}/root/."))
-        return next(living, self.pivoted.get(root))
+        for pid in reversed(known):
+            path = f"/proc/{pid}/root/."
+            with contextlib.suppress(OSError):
+                if os.path.samefile(path, top or "/") == same:
+                    return path
+        return self.pivoted.get(root)
 
 
 class Uses:
@@ -565,12 +573,12 @@ class Uses:
             return View(event.tgid, event.tid, held, "/", held)
         if not event.facts & _OTHER_MOUNTS:
             return View(event.tgid, event.tid, root_path, root_path, "/")
-        root = self._roots.find(event.root, event.tgid)
+        root = self._roots.find(event.root, event.tgid, held, bool(event.facts & _SAME_TOP))
         if root is None and event.facts & _SAME_TOP:
             held = held or "/"
             return View(event.tgid, event.tid, held, "/", held)  # a copy of the first namespace, and nobody is left in it
         if root is None:
-            root = "/proc/0"  # nothing: all who had it are gone
+            root = _NOWHERE  # all who had it are gone
         return View(event.tgid, event.tid, root, root_path, root if root_path == "/" else None)
 
     def _find(self, event: Event, piece: int, *, follow: bool, entry: bool = False) -> Found | None:
@@ -585,14 +593,22 @@ class Uses:
         if not text.startswith("/") and state != "linked":
             # A directory that is on no tree: nobody can look into it any more.
             return Found(_joined(base, text), state="linked" if state == "deleted" else state, sure=".." not in text.split("/"))
-        found = self._resolver.resolve(
-            self._view(event), base, text, follow=follow, entry=entry, passed=event.result in _RESOLVED
-        )  # fmt: skip
+        found = self._resolved(event, self._view(event), base, text, follow, entry)
         if not found.sure and (process := _PROCESS.match(found.path)) and self._whose(event, int(process[1])) != "outside":
             # The directory of a process that has ended: it was its own (fs/proc/base.c task_dump_owner).
             own = int(process[1]) in (event.own_tgid, event.own_tid)
             return replace(found, sure=True, uid=event.fsuid if own else None)
         return found if found.exists else self._recall(found)
+
+    def _resolved(self, event: Event, view: View, base: str, text: str, follow: bool, entry: bool) -> Found:
+        found = self._resolver.resolve(view, base, text, follow=follow, entry=entry, passed=event.result in _RESOLVED)
+        if found.sure and found.exists:
+            return found
+        again = self._view(event)
+        if again == view or again.root == _NOWHERE:
+            return found
+        # The process through whose root it was looked for has ended meanwhile, and there is another way.
+        return self._resolved(event, again, base, text, follow, entry)
 
     def _look_at(self, event: Event, path: str, state: str) -> Found:
         look = self._view(event).reach(path)

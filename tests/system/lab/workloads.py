@@ -327,6 +327,10 @@ class PostgreSQL(Workload):
         processed = f"processed: {self.transactions}/{self.transactions}"
         if processed not in output or "failed transactions: 0 " not in output:
             raise LabError(f"pgbench was not content: {output}")
+        # A signal between its processes, which pgbench brings about only when one happens to wait for another.
+        told = "SELECT bool_and(pg_log_backend_memory_contexts(pid)) FROM pg_stat_activity WHERE backend_type = 'background writer'"
+        if run(["psql", *self._address, "--tuples-only", "--no-align", "--command", told, "bench"]).stdout.strip() != "t":
+            raise LabError("no process was told")
 
 
 SAMPLE_WORKLOADS: tuple[type[Workload], ...] = (WebServiceV1, WebServiceV2, Daemon, Pipeline, Worker)

@@ -207,7 +207,11 @@ def test_temporary_names_left_behind(path: str, pattern: str) -> None:
         ("sedXy12Zq", "sed{random}"),
         ("x-Xy12ZqAAAA", "x-{random}"),
         ("x.AbCdEf", "x.{random}"),
+        # sem_open(3): one of 60 names is all capitals, or all lower case
+        ("sem.XVNIHQ", "sem.{random}"),
+        ("sem.abcdef", "sem.{random}"),
         # none
+        ("sem.workers", "sem.workers"),
         ("lockfile.d", "{random}.d"),
         ("lock", "lock"),
         ("server", "server"),
@@ -217,6 +221,10 @@ def test_temporary_names_left_behind(path: str, pattern: str) -> None:
 )
 def test_where_the_random_part_begins(name: str, pattern: str) -> None:
     assert patterns(*made(f"/tmp/{name}", "create write remove")) == {f"/tmp/{pattern}"}
+
+
+def test_a_semaphore_that_stays() -> None:
+    assert patterns(*made("/dev/shm/sem.worker", "create write")) == {"/dev/shm/sem.worker"}
 
 
 def test_numbers_are_not_random() -> None:

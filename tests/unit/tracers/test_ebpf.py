@@ -410,3 +410,19 @@ def test_column_sums() -> None:
     for count in (1, 2, 3):
         content = b"".join(bytes((ctypes.c_uint64 * reader.NUMBERS)(*row)) for row in rows[:count])
         assert reader._column_sums(content) == [sum(column) for column in zip(*rows[:count], strict=True)]
+
+
+# -- roots ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_root_is_found_through_who_has_it_now() -> None:
+    """A process that has changed its root since does not stand for the one it had."""
+    roots = uses._Roots()
+    me = os.getpid()
+    assert roots.find(1, me, None, True) == f"/proc/{me}/root/."
+    assert roots.find(2, me, "/usr", False) == f"/proc/{me}/root/."
+    assert roots.find(3, me, "/usr", True) is None
+    assert roots.find(4, me, None, False) is None
+    roots.pivoted[4] = "/srv/root"
+    assert roots.find(4, me, None, False) == "/srv/root"
+    assert roots.find(1, 0, None, True) == f"/proc/{me}/root/.", "one that has ended (or never was) is passed over"

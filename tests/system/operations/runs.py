@@ -11,7 +11,7 @@ from threading import Lock
 
 import pytest
 from system.harness import Profgen
-from system.operations.build import REFUSED_HERE, build, prepare
+from system.operations.build import REFUSED_HERE, build, operations, prepare
 from system.operations.evidence import seen
 from system.operations.table import Evidence, Places
 
@@ -75,6 +75,10 @@ class Runs:
             prepare(program, name, directory)
             recording = self._profgen.record(tracer, [str(program), name, str(directory)], cwd=cwd, options=["-q"])
         return Recorded(recording.status, recording.stderr, recording.path, Places(str(directory), str(program)))
+
+    def possible(self, name: str) -> bool:
+        """Whether this user can have the operation done."""
+        return os.geteuid() == 0 or not any(each.root for each in operations(self.programs / "ops") if each.name == name)
 
     def close(self) -> None:
         """Wait for the recordings under way, and make none of those that wait; who asks for one later gets it."""

@@ -1,0 +1,76 @@
+"""What tests of several rooms share, and how they are spread over processes.
+
+Recordings of the operations serve the tests of the evidence and, in the virtual machine, those of the profiles. So these run in
+one process; all other tests of the real kernel in another, as they share a docker daemon and recordings of the workloads; unit
+tests by file.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from system.harness import Profgen, why_no_ebpf
+from system.operations.build import VARIANTS
+from system.operations.runs import Runs
+from vm import guest as virtual
+from vm.guest import Guest
+
+HERE = Path(__file__).parent
+WITH_THE_MACHINE = ("system/test_files.py", "vm/")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What was started in the background ignores some signals and hands that down; the tests send them."""
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For pytest-xdist: tests of one group run in one process."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        place = item.path.relative_to(HERE).as_posix()
+        group = "machine" if place.startswith(WITH_THE_MACHINE) else "system" if place.startswith("system/") else place
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(scope="session")
+def profgen() -> Profgen:
+    return Profgen()
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Guest]:
+    """The virtual machine, not started: the directories that it and the host have in common."""
+    guest = Guest()
+    try:
+        yield guest
+    finally:
+        guest.close()
+
+
+@pytest.fixture(scope="session")
+def runs(request: pytest.FixtureRequest, profgen: Profgen, machine: Guest) -> Iterator[Runs]:
+    """Recordings of the operations; those that the selected tests ask for by name are begun ahead of them."""
+    items = request.session.items
+    if virtual.why_not() is None and any(item.path.parent == HERE / "vm" for item in items):
+        machine.start()  # it boots while the host records
+    runs = Runs(profgen, machine.work / "operations")
+    tracers = ["ptrace"] if why_no_ebpf() else ["ptrace", "ebpf"]
+    try:
+        for item in items:
+            parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+            operation, variant = parameters.get("operation"), parameters.get("variant", "ops")
+            wanted = operation and isinstance(item, pytest.Function) and "runs" in item.fixturenames and "ordinary" not in item.fixturenames
+            if wanted and variant in VARIANTS and runs.possible(operation):
+                for tracer in [parameters["tracer"]] if "tracer" in parameters else tracers:
+                    if tracer in tracers:
+                        runs.begin(operation, tracer, variant)
+        yield runs
+    finally:
+        runs.close()
