@@ -1,23 +1,32 @@
-"""Containers, units and processes that profgen does not start: recorded from the entry point on or joined, and never disturbed."""
+"""profgen record of what it does not start, as typed: images, engines' command lines, containers, units, processes, a node.
+
+What the watcher beneath sees, call by call, is in test_watching.py.
+"""
 # ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+import subprocess
+import tarfile
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from system import oracle
-from system.harness import Profgen, finish, why_no_ebpf
+from system.harness import CHECKOUT, Profgen, Until, finish, why_no_ebpf
 from system.lab import runs
 from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F401
-from system.lab.processes import LabError, eventually
-from system.lab.runtimes import Confinement, Docker, Job, container
+from system.lab.processes import ENVIRONMENT, LabError, eventually, run
+from system.lab.runtimes import Confinement, Docker, Job, container, skeleton
 from system.lab.workloads import Nginx, Redis, WebServiceV2, Workload
 
 pytestmark = [
@@ -25,10 +34,12 @@ pytestmark = [
     pytest.mark.skipif(why_no_ebpf() is not None, reason=f"containers need the eBPF tracer: {why_no_ebpf()}"),
 ]
 
-READY_SECONDS = 60.0
-UNCONFINED = Confinement.with_capabilities(
-    None, ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE", "CAP_KILL"]
-)
+SECONDS = 60.0
+GIVEN = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE", "CAP_KILL")
+UNCONFINED = Confinement.with_capabilities(None, GIVEN)
+
+NOW_AND_THEN = {"futex", "restart_syscall", "clock_nanosleep", "sched_yield", "madvise", "munmap", "rt_sigreturn"}
+"""Calls that come or do not as threads happen to meet; under strace, which slows them, the more."""
 
 
 @pytest.fixture(scope="module")
@@ -38,30 +49,24 @@ def docker(lab: Runtimes) -> Docker:
     return found
 
 
-class Recorder:
-    """A ``profgen record`` that runs beside the test; ended with it."""
-
-    def __init__(self, profgen: Profgen, cwd: Path, *words: str | os.PathLike[str], env: dict[str, str] | None = None) -> None:
-        self.process = profgen.start("record", *words, cwd=cwd, env=env or {})
-        self.cwd = cwd
-
-    def end(self, number: signal.Signals | None = signal.SIGTERM) -> tuple[int, str]:
-        """Status, and what was said."""
-        if number is not None and self.process.poll() is None:
-            self.process.send_signal(number)
-        _, said = finish(self.process)
-        return self.process.returncode, said
-
-
 @contextlib.contextmanager
-def recorder(profgen: Profgen, cwd: Path, *words: str | os.PathLike[str], env: dict[str, str] | None = None) -> Iterator[Recorder]:
-    started = Recorder(profgen, cwd, *words, env=env)
+def recording(profgen: Profgen, cwd: Path, *words: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Iterator[Any]:
+    """``profgen record WORDS`` beside the test; killed with it."""
+    process = profgen.start("record", *words, cwd=cwd, env=env or {})
     try:
-        yield started
+        yield process
     finally:
-        if started.process.poll() is None:
-            started.process.kill()
-            started.process.communicate()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def end(process: Any, number: signal.Signals | None = signal.SIGTERM) -> tuple[int, str]:
+    """Status, and what was said."""
+    if number is not None:
+        process.send_signal(number)
+    _, said = finish(process)
+    return process.returncode, said
 
 
 def document(path: Path) -> dict[str, Any]:
@@ -69,38 +74,47 @@ def document(path: Path) -> dict[str, Any]:
     return found
 
 
-def calls(trace: dict[str, Any]) -> set[tuple[str, int]]:
+def calls(trace: Mapping[str, Any]) -> set[tuple[str, int]]:
     return {(row["abi"], row["number"]) for row in trace["syscalls"]}
 
 
-def names(trace: dict[str, Any]) -> set[str]:
+def names(trace: Mapping[str, Any]) -> set[str]:
     return {row["name"] for row in trace["syscalls"]}
 
 
-def paths(trace: dict[str, Any]) -> set[str]:
+def paths(trace: Mapping[str, Any]) -> set[str]:
     return {row["path"] for row in trace["files"]}
 
 
-def recorded(profgen: Profgen, workload: Workload, docker: Docker, directory: Path, *options: str) -> tuple[dict[str, Any], Path]:
-    """``record -- docker run``: the workload under its load, in a container of its own. LabError when anything was wrong."""
+def starts(trace: Mapping[str, Any]) -> list[str]:
+    """Programs that came from nowhere: the entry point, and what entered later."""
+    return [trace["programs"][row["program"]]["path"] for row in trace["execs"] if row["by"] is None]
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def recorded(profgen: Profgen, workload: Workload, docker: Docker, directory: Path) -> Path:
+    """``record -- docker run ...``: the workload under its load, in a container. LabError when anything was wrong."""
     workload.reset()
     trace = directory / f"{workload.name}.trace.json"
     identity = f"profgen-rec-{os.getpid()}-{workload.name}"
     job = directory / "job"
     job.mkdir()
-    words = docker.command(identity, job, workload.job, UNCONFINED)
-    with recorder(profgen, directory, "-o", trace, *options, "--", *words) as recording:
+    with recording(profgen, directory, "-o", trace, "--", *docker.command(identity, job, workload.job, UNCONFINED)) as process:
         try:
-            if not eventually(lambda: recording.process.poll() is not None or workload.ready(), READY_SECONDS):
+            if not eventually(lambda: process.poll() is not None or workload.ready(), SECONDS):
                 raise LabError("it never answered")
             for _ in range(runs.RECORDED_LOADS):
                 workload.load()
             docker.signal(identity, "TERM")
-            status, said = recording.end(None)
+            status, said = end(process, None)
         finally:
             docker.remove(identity, job)
-    assert status == 0, said
-    return document(trace), trace
+    if status != 0:
+        raise LabError(f"it ended with status {status}: {said}")
+    assert "not the docker client" in said
+    return trace
 
 
 def by_strace(workload: Workload, docker: Docker, directory: Path) -> set[tuple[str, int]]:
@@ -109,61 +123,415 @@ def by_strace(workload: Workload, docker: Docker, directory: Path) -> set[tuple[
     log = directory / "strace"
     log.mkdir()
     log.chmod(0o777)
-    quiet = "--quiet=attach,exit,path-resolution,thread-execve"
-    command = (
-        "strace",
-        "-f",
-        "-n",
-        quiet,
-        "-e",
-        "raw=all",
-        "-e",
-        "signal=none",
-        "-s",
-        "0",
-        "-o",
-        str(log / "log"),
-        "--",
-        *workload.job.argv,
-    )
-    job = Job(command, workload.job.uid, workload.job.gid, workload.job.groups, workload.job.readable, (*workload.job.writable, log))
+    strace = ("strace", "-f", "-n", "--quiet=attach,exit,path-resolution,thread-execve", "-e", "raw=all", "-e", "signal=none", "-s", "0")
+    job = replace(workload.job, argv=(*strace, "-o", f"{log}/log", "--", *workload.argv), writable=(*workload.job.writable, log))
     with container(docker, job, UNCONFINED) as running:
-        assert eventually(lambda: not running.running or workload.ready(), READY_SECONDS), running.report()
+        assert eventually(lambda: not running.running or workload.ready(), SECONDS), running.report()
         for _ in range(runs.RECORDED_LOADS):
             workload.load()
         running.signal("TERM")
-        assert running.wait(READY_SECONDS) == 0, running.report()
+        assert running.wait(SECONDS) == 0, running.report()
     return set(oracle.parse((log / "log").read_text(errors="surrogateescape").splitlines()))
 
 
-NOW_AND_THEN = {"futex", "restart_syscall", "clock_nanosleep", "sched_yield", "madvise", "munmap", "rt_sigreturn"}
-"""Calls that come or do not as threads happen to meet; under strace, which slows them, the more."""
-
-
 @pytest.mark.parametrize("kind", [Nginx, Redis, WebServiceV2], ids=lambda kind: kind.name)
-def test_an_image_from_its_entry_point_on(
+def test_from_the_entry_point_on(
     kind: type[Workload], docker: Docker, lab: Runtimes, recordings: Recordings, profgen: Profgen, public_dir: Path
 ) -> None:
-    """What strace sees inside, and nothing of the runtime; the profile from it runs the same clean."""
+    """What strace sees inside, and nothing of the runtime; under the profile from it the same runs clean."""
     workload = recordings.workload(kind)
     directory = public_dir / f"container-{kind.name}"
     directory.mkdir()
-    trace, path = recorded(profgen, workload, docker, directory)
+    path = recorded(profgen, workload, docker, directory)
+    trace = document(path)
     expected = by_strace(workload, docker, directory)
-    by_name = {(row["abi"], row["number"]): row["name"] for row in trace["syscalls"]}
-    odd = {by_name.get(key, key) for key in calls(trace) ^ expected}
-    assert odd <= NOW_AND_THEN, odd
-    # Nothing of what ran before the entry point: no mount of the runtime's, no capability but the workload's own.
-    assert not trace["mounts"]
-    assert [
-        row
-        for row in trace["execs"]
-        if row["by"] is None and trace["programs"][row["program"]]["path"].endswith(os.path.basename(workload.argv[0]))
-    ]
-    assert trace["meta"]["container"]["image"] == docker.image
-    assert trace["meta"]["container"]["command"] == list(workload.argv)
-    assert trace["meta"]["uid"] == workload.uid
-    assert trace["meta"]["exit_status"] == 0
-    for no_new_privs in (True, False):
+    named = {(row["abi"], row["number"]): row["name"] for row in trace["syscalls"]}
+    assert {named.get(key, key) for key in calls(trace) ^ expected} <= NOW_AND_THEN
+    assert not trace["mounts"], "that is the runtime's work"
+    assert [os.path.basename(program) for program in starts(trace)] == [os.path.basename(os.path.realpath(workload.argv[0]))]
+    meta = trace["meta"]
+    assert (meta["container"]["image"], meta["container"]["command"]) == (docker.image, list(workload.argv))
+    assert (meta["uid"], meta["gid"], meta["exit_status"], meta["complete"]) == (workload.uid, workload.gid, 0, True)
+    assert {mount["destination"] for mount in meta["container"]["mounts"]} >= {"/usr", "/etc", str(workload.directory)}
+    for no_new_privs, read_only in ((True, True), (False, False)):
         confinement = runs.generated(profgen, path, directory / f"profile-{no_new_privs}", "docker", no_new_privs)
-        runs.confined(workload, docker, confinement)
+        runs.confined(workload, docker, replace(confinement, read_only=read_only))
+
+
+def test_image(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
+    """--image is docker run to who types it: input, output, status, signals; the container is gone afterwards."""
+    env = docker.client_environment
+    options = ("-v", "/usr:/usr:ro", "--network=none", "--name", f"profgen-image-{os.getpid()}")
+    words = (
+        "record",
+        "-o",
+        "a.json",
+        "--image",
+        docker.image,
+        "-i",
+        *options,
+        "--",
+        "/bin/sh",
+        "-c",
+        "read x; echo got $x; echo bad >&2; exit 7",
+    )
+    done = profgen(*words, cwd=tmp_path, env=env, stdin=b"this\n")
+    assert (done.returncode, done.stdout) == (7, "got this\n"), done.stderr
+    assert "bad" in done.stderr
+    meta = document(tmp_path / "a.json")["meta"]
+    assert meta["exit_status"] == 7
+    assert meta["container"]["name"] == options[-1]
+    # A signal to profgen is one to the container.
+    words = (
+        "-q",
+        "-o",
+        "b.json",
+        "--image",
+        docker.image,
+        *options,
+        "--",
+        "/bin/sh",
+        "-c",
+        "trap 'exit 9' TERM; echo on; while :; do sleep 0.05; done",
+    )
+    with recording(profgen, tmp_path, *words, env=env) as process:
+        assert process.stdout.readline() == b"on\n"
+        assert end(process)[0] == 9
+    # What cannot start is told as docker run tells it, and leaves no trace.
+    gone = profgen("record", "-o", "c.json", "--image", docker.image, *options, "--", "/no/such/program", cwd=tmp_path, env=env)
+    assert gone.returncode == 127, gone.stderr
+    assert not (tmp_path / "c.json").exists()
+    wrong = profgen("record", "--image", docker.image, "-o", "d.json", "--", "ls", cwd=tmp_path, env=env)
+    assert wrong.returncode == 2
+    assert "before --image" in wrong.stderr
+    assert run(["/usr/bin/docker", "ps", "--all", "--quiet", "--filter", f"name={options[-1]}"], env=env).stdout == ""
+
+
+def test_compose(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
+    """A trace for each container of the project."""
+    if shutil.which("docker-compose") is None:
+        pytest.skip("docker-compose is not installed")
+    service = {"image": docker.image, "network_mode": "none", "volumes": ["/usr:/usr:ro"]}
+    services = {name: {**service, "command": ["/usr/bin/cat", f"/usr/nothing-{name}"]} for name in ("one", "two")}
+    project = tmp_path / f"Project.{os.getpid()}"
+    project.mkdir()
+    (project / "docker-compose.yml").write_text(json.dumps({"services": services}))
+    done = profgen("record", "--", "docker-compose", "up", cwd=project, env=docker.client_environment)
+    run(
+        ["docker-compose", "--project-directory", str(project), "-f", str(project / "docker-compose.yml"), "down"],
+        env=docker.client_environment,
+    )
+    assert done.returncode == 0, done.stderr
+    found = {document(path)["meta"]["container"]["name"]: document(path) for path in (project / f"project{os.getpid()}.traces").iterdir()}
+    assert sorted(found) == [f"project{os.getpid()}_{name}_1" for name in ("one", "two")]
+    for name, trace in found.items():
+        service_name = name.split("_")[1]
+        assert {path for path in paths(trace) if "nothing" in path} == {f"/usr/nothing-{service_name}"}
+        assert trace["meta"]["exit_status"] == 1
+
+
+@pytest.fixture
+def podman(tmp_path: Path) -> Iterator[list[str]]:
+    """Podman with a store of its own and runc; crun refuses machines that mount cgroups of both versions."""
+    if shutil.which("podman") is None:
+        pytest.skip("podman is not installed")
+    words = ["podman", "--root", f"{tmp_path}/store", "--runroot", f"{tmp_path}/run", "--storage-driver=vfs", "--cgroup-manager=cgroupfs"]
+    words += ["--events-backend=file", "--runtime=runc"]
+    skeleton(tmp_path / "root")
+    with tarfile.open(tmp_path / "root.tar", "w") as archive:
+        archive.add(tmp_path / "root", arcname=".")
+    run([*words, "import", f"{tmp_path}/root.tar", "lab"])
+    yield words
+    run([*words, "rm", "--all", "--force"], check=False)
+
+
+PODMAN_RUN = ("--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--volume=/usr:/usr:ro", "--cgroups=enabled")
+
+
+def test_podman(podman: list[str], profgen: Profgen, tmp_path: Path, until: Until) -> None:
+    """Its command line; and its hooks directory, for a container that carries the annotation."""
+    command = ("/usr/bin/cat", "/usr/nothing")
+    done = profgen("record", "-o", "a.json", "--", *podman, "run", "--rm", *PODMAN_RUN, "lab", *command, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    trace = document(tmp_path / "a.json")
+    assert (trace["meta"]["container"]["engine"], trace["meta"]["container"]["runtime"]) == ("podman", "runc")
+    assert starts(trace) == ["/usr/bin/cat"]
+    hooks = tmp_path / "hooks.d"
+    hooks.mkdir()
+    (tmp_path / "traces").mkdir()
+    program = tmp_path / "profgen"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={CHECKOUT} exec {" ".join(profgen.command)} "$@"\n')
+    program.chmod(0o755)
+    hook = document(CHECKOUT / "docs/deploy/profgen-hook.json")
+    hook["hook"] |= {"path": str(program), "args": ["profgen", "hook", "-o", str(tmp_path / "traces")]}
+    (hooks / "profgen.json").write_text(json.dumps(hook))
+    hooked = [*podman, "--hooks-dir", str(hooks), "run", "--rm", *PODMAN_RUN]
+    assert run([*hooked, "lab", *command], check=False).returncode == 1
+    assert list((tmp_path / "traces").iterdir()) == [], "nobody asked"
+    refused = run([*hooked, "--annotation", "io.profgen.record=/etc/passwd", "lab", *command], check=False)
+    assert "it names a file of" in refused.stderr
+    assert run([*hooked, "--annotation", "io.profgen.record=b.json", "lab", *command], check=False).returncode == 1
+    until(lambda: (tmp_path / "traces/b.json").exists(), "the trace is written when the container has ended")
+    again = document(tmp_path / "traces/b.json")
+    assert calls(again) == calls(trace)
+    assert starts(again) == ["/usr/bin/cat"]
+    assert again["meta"]["container"]["command"] == list(command)
+    assert again["meta"]["complete"]
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_awaited(runtime: str, lab: Runtimes, profgen: Profgen, tmp_path: Path) -> None:
+    """A container of a runtime alone, by the name it will have; one that lives some milliseconds."""
+    from system.lab import runtimes
+
+    identity = f"profgen-lab-{os.getpid()}-{runtimes._numbers.__reduce__()[1][0]}"
+    chosen = lab[runtime]
+    with recording(profgen, tmp_path, "--container", identity, "--wait", "-o", "a.json") as process:
+        assert eventually(lambda: attached(process), SECONDS)
+        with container(chosen, Job(("/usr/bin/true",)), Confinement.with_capabilities(None, [])) as running:
+            assert running.identity == identity
+            assert running.wait(SECONDS) == 0
+            # While the lab's container is open: closing it ends whatever has its name among its arguments.
+            status, said = end(process, None)
+    assert status == 0, said
+    trace = document(tmp_path / "a.json")
+    assert starts(trace) == ["/usr/bin/true"]
+    assert not trace["mounts"]
+    assert names(trace) >= {"execve", "exit_group"}
+    assert not {"clone", "setns", "pivot_root", "capset"} & names(trace)
+    assert trace["meta"]["argv"] in (["/usr/bin/true"], ["(unknown)"])
+
+
+def attached(process: Any) -> bool:
+    """Whether profgen has its programs in the kernel: anon inodes of attached programs (perf or BPF links) among its descriptors."""
+    found = 0
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{process.pid}/fd"):
+            with contextlib.suppress(OSError):
+                found += "bpf_link" in os.readlink(f"/proc/{process.pid}/fd/{name}") or "raw-tracepoint" in os.readlink(
+                    f"/proc/{process.pid}/fd/{name}"
+                )
+    return found >= 5
+
+
+# -- what runs already -------------------------------------------------------------------------------------------------
+
+
+def test_joining(docker: Docker, lab: Runtimes, recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:
+    """Redis, by process, by container and by cgroup at once: what strace sees from then on; and redis does not notice."""
+    workload = recordings.workload(Redis)
+    workload.reset()
+    with container(docker, workload.job, UNCONFINED) as running, contextlib.ExitStack() as stack:
+        assert eventually(lambda: not running.running or workload.ready(), SECONDS), running.report()
+        identity = (running.directory / "cid").read_text()
+        pid = run([*docker._tool("inspect", "--format", "{{.State.Pid}}"), identity]).stdout.strip()
+        cgroup = next(line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if identity in line)
+        ways = {"pid": ("--pid", pid), "container": ("--container", identity[:16]), "cgroup": ("--cgroup", cgroup)}
+        processes = {
+            way: stack.enter_context(recording(profgen, tmp_path, "-o", f"{way}.json", *words, env=docker.client_environment))
+            for way, words in ways.items()
+        }
+        assert eventually(lambda: all(attached(process) for process in processes.values()), SECONDS)
+        strace = subprocess.Popen(
+            [
+                "strace",
+                "-f",
+                "-n",
+                "--quiet=attach,exit,path-resolution",
+                "-e",
+                "raw=all",
+                "-e",
+                "signal=none",
+                "-s",
+                "0",
+                "-o",
+                tmp_path / "log",
+                "-p",
+                pid,
+            ],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            assert eventually(lambda: (tmp_path / "log").exists() and (tmp_path / "log").stat().st_size > 0, SECONDS)
+            workload.load()
+        finally:
+            strace.terminate()
+            strace.wait()
+        for process in processes.values():
+            status, said = end(process)
+            assert status == 0, said
+            assert "joined while running" in said
+        assert workload.ready(), "redis did not notice"
+        running.signal("TERM")
+        assert running.wait(SECONDS) == 0
+    traces = {way: document(tmp_path / f"{way}.json") for way in ways}
+    # The call in which a thread waits when strace comes is seen with another name, if at all.
+    expected = {seen.name for seen in oracle.parse((tmp_path / "log").read_text(errors="surrogateescape").splitlines()).values()}
+    for way, trace in traces.items():
+        assert names(trace) ^ expected <= NOW_AND_THEN | {"epoll_wait"}, way
+        assert trace["meta"]["exit_status"] is None
+        assert "joined" in trace["meta"]["features"]
+        assert not {"execve", "bind", "listen"} & names(trace), "what came before"
+        assert [row["executions"] for row in trace["programs"]] == [0]
+        assert trace["meta"]["watched"] == {"pid": f"pid {pid}", "cgroup": f"cgroup {cgroup}"}.get(way, f"container {running.identity}")
+    assert traces["container"]["meta"]["container"]["command"] == list(workload.argv)
+    assert traces["pid"]["meta"]["argv"][0].startswith("/usr/bin/redis-server")
+    assert traces["pid"]["meta"]["uid"] == workload.uid
+
+
+def test_a_node(docker: Docker, lab: Runtimes, profgen: Profgen, tmp_path: Path, until: Until) -> None:
+    """Fifty containers at once, one trace each, nothing mixed; snapshots, figures; killed, it leaves the last snapshot and the workload."""
+    env = docker.client_environment
+    ids = [hashlib.sha256(f"{tmp_path} {number}".encode()).hexdigest() for number in range(50)]
+    longest = f"profgen-node-{os.getpid()}"
+    options = ("--network=none", "--volume=/usr:/usr:ro", "--volume", f"{tmp_path}:/out")
+    run(
+        [
+            "/usr/bin/docker",
+            "run",
+            "--detach",
+            "--name",
+            longest,
+            *options,
+            docker.image,
+            "/bin/sh",
+            "-c",
+            "while :; do date > /out/alive; sleep 0.1; done",
+        ],
+        env=env,
+    )
+    try:
+        words = ("--all-containers", "-o", "traces", "--snapshot", "1h", "--metrics", "127.0.0.1:0", "--merge-restarts")
+        with recording(profgen, tmp_path, *words, env=env) as process:
+            assert eventually(lambda: attached(process), SECONDS)
+            with contextlib.ExitStack() as stack:
+                started = [stack.enter_context(short_lived(lab, tmp_path / identity, identity)) for identity in ids]
+                assert [one.wait(SECONDS) for one in started] == [0] * len(ids)
+            until(lambda: len(written(tmp_path, ids)) == len(ids), "each container has a trace")
+            for identity, path in written(tmp_path, ids).items():
+                trace = document(path)
+                assert trace["meta"]["complete"], path
+                assert [name for name in paths(trace) if name.startswith("/usr/nothing-")] == [f"/usr/nothing-{identity}"]
+                assert trace["meta"]["container"]["id"] == identity
+            port = next(
+                line.split()[1].rpartition(":")[2]
+                for line in Path(f"/proc/{process.pid}/net/tcp").read_text().splitlines()[1:]
+                if line.split()[3] == "0A" and line.split()[9] in sockets_of(process.pid)
+            )
+            with urllib.request.urlopen(f"http://127.0.0.1:{int(port, 16)}/metrics", timeout=10) as page:
+                figures = page.read().decode()
+            assert f'profgen_syscalls{{name="{longest}"' in figures
+            assert int(next(line.split()[1] for line in figures.splitlines() if line.startswith("profgen_sessions_ended_total"))) >= len(
+                ids
+            )
+            snapshot = tmp_path / "traces" / f"{longest}.trace.json"
+            assert not snapshot.exists()
+            process.send_signal(signal.SIGUSR1)
+            until(snapshot.exists, "a snapshot when told")
+            process.kill()
+            process.communicate()
+        trace = document(snapshot)
+        assert "joined" in trace["meta"]["features"]
+        assert "/out/alive" in paths(trace)
+        before = (tmp_path / "alive").stat().st_mtime
+        until(lambda: (tmp_path / "alive").stat().st_mtime > before, "the container goes on")
+        assert not [path for path in (tmp_path / "traces").iterdir() if path.name.endswith(".tmp") and path.stat().st_size], (
+            "nothing half written"
+        )
+    finally:
+        run(["/usr/bin/docker", "rm", "--force", longest], env=env, check=False)
+
+
+def written(directory: Path, ids: list[str]) -> dict[str, Path]:
+    found = {identity: directory / "traces" / f"{identity[:12]}.trace.json" for identity in ids}
+    return {identity: path for identity, path in found.items() if path.exists()}
+
+
+def sockets_of(pid: int) -> set[str]:
+    """Inode numbers of a process's sockets."""
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            link = os.readlink(f"/proc/{pid}/fd/{name}")
+            if link.startswith("socket:["):
+                found.add(link[8:-1])
+    return found
+
+
+@contextlib.contextmanager
+def short_lived(lab: Runtimes, directory: Path, identity: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A container of runc's that looks for a file that only it looks for, and ends."""
+    directory.mkdir()
+    job = Job(("/bin/sh", "-c", f"test -e /usr/nothing-{identity} || exec true"))
+    runtime = lab["runc"]
+    assert not isinstance(runtime, Docker)
+    process = subprocess.Popen(
+        runtime.command(identity, directory, job, Confinement.with_capabilities(None, [])),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        runtime.remove(identity, directory)
+
+
+# -- systemd -----------------------------------------------------------------------------------------------------------
+
+UNIT_SCRIPT = """
+set -x
+systemctl start app.service
+cd /out
+{profgen} record --unit app -o app.json --duration 2 --allow-loss; echo "status $?"
+{profgen} record --unit later --wait -o later.json --duration 4 & waiting=$!
+sleep 1.5
+systemctl start later.service
+wait $waiting; echo "status $?"
+systemctl is-active app.service later.service
+{profgen} record --unit none -o none.json; echo "status $?"
+{profgen} record --unit idle -o none.json; echo "status $?"
+"""
+
+
+def test_unit(profgen: Profgen, tmp_path: Path) -> None:
+    """Units of a systemd that was booted for it (systemd-nspawn, on this machine's own files)."""
+    if shutil.which("systemd-nspawn") is None:
+        pytest.skip("systemd-nspawn is not installed (package systemd-container)")
+    out = tmp_path / "out"
+    out.mkdir()
+    loop = "[Service]\nExecStart=/bin/sh -c 'while :; do test -e /etc/nothing-{name}; sleep 0.1; done'\n"
+    units = {name: loop.format(name=name) for name in ("app.service", "later.service", "idle.service")}
+    units["try.service"] = (
+        "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nExecStart=/bin/sh /out/script\n"
+        "ExecStopPost=/bin/systemctl poweroff --no-block\nStandardOutput=file:/out/log\nStandardError=inherit\n"
+    )
+    units["try.target"] = "[Unit]\nRequires=try.service basic.target\nAllowIsolate=yes\n"
+    (out / "script").write_text(UNIT_SCRIPT.format(profgen=f"PYTHONPATH={CHECKOUT} {' '.join(profgen.command)}"))
+    script = f"""set -e
+mount -t tmpfs none {tmp_path}/over
+mkdir {tmp_path}/over/up {tmp_path}/over/work {tmp_path}/over/root
+mount -t overlay overlay -o lowerdir=/,upperdir={tmp_path}/over/up,workdir={tmp_path}/over/work {tmp_path}/over/root
+mount -t cgroup2 none /sys/fs/cgroup
+rm -f {tmp_path}/over/root/etc/systemd/system/*.wants/*
+cp {tmp_path}/units/* {tmp_path}/over/root/etc/systemd/system/
+exec systemd-nspawn -q -D {tmp_path}/over/root --register=no --keep-unit --console=pipe --bind={out}:/out --bind-ro={CHECKOUT} \\
+    --capability=all --system-call-filter="bpf perf_event_open" --private-network --boot systemd.unit=try.target
+"""
+    (tmp_path / "over").mkdir()
+    (tmp_path / "units").mkdir()
+    for name, text in units.items():
+        (tmp_path / "units" / name).write_text(text)
+    run(["timeout", "-s", "KILL", "60", "unshare", "--mount", "sh", "-c", script], seconds=SECONDS + 10, check=False)
+    log = (out / "log").read_text()
+    assert [line for line in log.splitlines() if line.startswith("status")] == ["status 0", "status 0", "status 2", "status 2"], log
+    assert log.count("\nactive") == 2, "nothing was disturbed"
+    assert "systemd has no unit none.service" in log
+    assert "does not run" in log
+    for name in ("app", "later"):
+        trace = document(out / f"{name}.json")
+        assert trace["meta"]["watched"] == f"unit {name}"
+        assert trace["meta"]["argv"][:2] == ["/bin/sh", "-c"]
+        assert {path for path in paths(trace) if "nothing" in path} == {f"/etc/nothing-{name}.service"}

@@ -53,6 +53,8 @@ class Confinement:
     seccomp: Path | None
     capabilities: Mapping[str, Sequence[str]] = field(default_factory=dict)
     no_new_privs: bool = True
+    read_only: bool = False
+    """With docker: the container's root."""
 
     @classmethod
     def with_capabilities(cls, seccomp: Path | None, names: Sequence[str], no_new_privs: bool = True) -> Confinement:
@@ -317,6 +319,8 @@ class Docker:
         words.append(f"--security-opt=seccomp={confinement.seccomp or 'unconfined'}")
         if confinement.no_new_privs:
             words.append("--security-opt=no-new-privileges")
+        if confinement.read_only:
+            words += ["--read-only", "--tmpfs=/tmp"]
         return self._tool(*words, self.image, *job.argv)
 
     def signal(self, identity: str, name: str) -> None:
