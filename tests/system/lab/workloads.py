@@ -257,6 +257,7 @@ http {{
 class Redis(Workload):
     name = "redis"
     user = "redis"
+    requests = 2000
     tests = ("ping", "set", "get", "incr", "lpush", "lrange", "hset", "zadd", "mset")
 
     def prepare(self) -> None:
@@ -272,7 +273,7 @@ class Redis(Workload):
         return run(["redis-cli", "-p", str(self.port), "ping"], check=False).stdout.strip() == "PONG"
 
     def load(self) -> None:
-        command = ["redis-benchmark", "-p", str(self.port), "-c", "20", "-n", "2000", "--csv", "-t", ",".join(self.tests)]
+        command = ["redis-benchmark", "-p", str(self.port), "-c", "20", "-n", str(self.requests), "--csv", "-t", ",".join(self.tests)]
         result = run(command, seconds=LOAD_SECONDS)
         rows = result.stdout.count("\n") - 1
         if rows < len(self.tests) or "rror" in result.stdout + result.stderr:

@@ -335,6 +335,15 @@ def test_child_profiles() -> None:
     assert '"/bin/sh" ix,' in together
 
 
+def test_what_entered_later_gives_no_name() -> None:
+    """A health check's program stands among the first ones; the name is the workload's."""
+    transitions = (transition("/bin/check", None), transition("/usr/sbin/app", None))
+    assert apparmor.profile_name(policy(transitions=transitions), RenderOptions()) == "profgen-app"
+    joined = policy(transitions=transitions[:1], argv=("(unknown)",))
+    joined = replace(joined, workload=replace(joined.workload, joined=("/usr/sbin/served",)))
+    assert apparmor.profile_name(joined, RenderOptions()) == "profgen-served"
+
+
 def test_programs_of_one_name_get_profiles_of_their_own() -> None:
     made = policy(transitions=(transition("/a/x", None), transition("/b/sh", "/a/x"), transition("/c/sh", "/a/x")), no_new_privs=False)
     found = lines(made, children=True)
