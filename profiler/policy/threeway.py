@@ -127,6 +127,13 @@ class _Merge:
 
     def row(self, base: Any, ours: Any, theirs: Any, where: str) -> Any:
         """One entry that both have."""
+        use = getattr(ours, "use", None)
+        if use is not None and use != theirs.use:
+            # What one grants and the other only saw fail has nothing in common but its name.
+            kept = self.value("use", None if base is None else base.use, use, theirs.use, f"{where}.use")
+            return replace(ours, runs=None) if kept == use else theirs
+        if base is not None and use is not None and base.use != use:
+            base = None
         members = {}
         for field in dataclasses.fields(ours):
             mine, other = getattr(ours, field.name), getattr(theirs, field.name)

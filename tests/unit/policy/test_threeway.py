@@ -15,9 +15,12 @@ from unit.policy.test_merge import allowed, policies
 from profiler.errors import InputError
 from profiler.policy import comments
 from profiler.policy.derive import derive
+from profiler.policy.merge import merge
 from profiler.policy.model import Options, Policy
 from profiler.policy.store import dumps, loads
 from profiler.policy.threeway import three_way
+from profiler.review.diff import compare
+from profiler.review.rights import of_policy
 
 RELAXED = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -60,6 +63,20 @@ def test_what_one_side_did_not_change(base: Policy, new: Policy) -> None:
         assert merged.conflicts == ()
         assert allowed(merged.policy) == allowed(new)
     assert allowed(three_way(base, new, new).policy) == allowed(new)
+
+
+@RELAXED
+@given(policies(), policies(), policies())
+def test_nothing_that_neither_allows(base: Policy, ours: Policy, theirs: Policy) -> None:
+    """Whatever the three are: the result can be read, and allows nothing that is in none of the two."""
+    made = three_way(base, ours, theirs).policy
+    assert dumps(loads(dumps(made).encode(), "made")) == dumps(made)
+    either = merge([ours, theirs])
+    if made.has_files and not either.has_files:
+        made = replace(made, has_files=False)
+    either = replace(either, no_new_privs=made.no_new_privs)
+    found = compare(of_policy(either, "either"), of_policy(made, "made")).changes
+    assert [row for row in found if row.gains] == []
 
 
 def test_a_new_release() -> None:
@@ -156,6 +173,22 @@ def test_a_pattern_of_the_reviewers_stands_for_new_paths() -> None:
     theirs = replace(derive(recording, Options(runtime="none")), syscalls=base.syscalls, capabilities=base.capabilities)
     result = three_way(base, ours, theirs)
     assert [row.pattern for row in result.policy.files] == ["/etc/app.conf", "/srv/log", "/srv/{name}"]
+
+
+def test_what_was_only_tried_is_not_granted() -> None:
+    """A path that one grants and the other only looked for: the accesses that were tried are no right."""
+    base = generated()
+
+    def page(use: str, *access: str) -> Policy:
+        return replace(base, files=tuple(replace(row, use=use, access=access) if row.pattern == "/srv/page" else row for row in base.files))
+
+    tried, granted = page("missing", "read", "write"), page("needed", "read")
+    for ours, theirs in ((tried, granted), (granted, tried)):
+        result = three_way(tried, ours, theirs)
+        assert result.conflicts == ()
+        assert {row.pattern: (row.use, row.access) for row in result.policy.files}["/srv/page"] == ("needed", ("read",))
+    both = three_way(page("missing", "read", "write"), page("needed", "read"), page("needed", "write"))
+    assert {row.pattern: row.access for row in both.policy.files}["/srv/page"] == ("read", "write")
 
 
 def test_a_recording_without_files_takes_none_away() -> None:
