@@ -57,7 +57,7 @@ def _say(text: str) -> None:
 @click.option("--repeat", type=click.IntRange(1, 100), default=REPEAT, show_default=True, metavar="K", help="Runs that must agree.")
 @click.option("--max-runs", type=click.IntRange(min=1), default=MAX_RUNS, show_default=True, metavar="N", help="End after so many runs.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For one run.  [default: ten times the longest]"
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For one run.  [default: five times the longest]"
 )
 @click.option("-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Runs at the same time.")
 @click.option("--user", metavar="USER", help="Run as this user (name or uid); under sudo the default is who called it.")
@@ -99,7 +99,7 @@ def minimise(
     """
     from profiler.enforce.base import Options
     from profiler.enforce.base import load as load_enforcer
-    from profiler.files import PendingFile
+    from profiler.files import PendingFile, write_atomic
     from profiler.minimise.entries import KINDS, Choice, without_base
     from profiler.minimise.journal import Journal
     from profiler.minimise.minimise import Limits, WholeFails
@@ -126,7 +126,7 @@ def minimise(
         wanted, options = wanted - {"files"}, replace(options, files=False)
     choice = Choice(wanted, also_base, not keep_equivalents, also_user, also_untestable)
     path = source.with_name(f"{source.name.removesuffix('.yaml')}.min.yaml") if output is None else Path(output)
-    pending = PendingFile(path, reserve=len(data))
+    PendingFile(path).discard()  # so that nobody waits for a result that cannot be written
     live = _Live(jobs, shown=not quiet)
     # Asked to end in any way, nothing may be left: neither runs nor the file that is being written.
     # Many runs will crash.
@@ -153,12 +153,11 @@ def minimise(
                     _say(f"{journal.path} has what was found; the same command goes on from there")
                     raise
             live.end()
-            pending.commit(_text(data, str(source), old, report.policy, quiet).encode("utf-8"))
+            write_atomic(path, _text(data, str(source), old, report.policy, quiet).encode("utf-8"))
             if report.finished:
                 journal.remove()
     finally:
         live.end()
-        pending.discard()
         for number, handler in handlers.items():
             signal.signal(number, handler)
     if form == "json":

@@ -127,7 +127,7 @@ def test_a_search_goes_on_where_it_ended(tmp_path: Path) -> None:
 def test_how_long_a_run_may_take(journal: Journal) -> None:
     pool = InMemory(lambda kept, _: True)
     judge_of(pool, journal)([frozenset(ENTRIES)], passes=1, fails=1)
-    assert pool.seconds == 5
+    assert pool.seconds == 2.5
     assert pool.stops == {0}
     other = InMemory(lambda kept, _: True)
     judge_of(other, journal, limit=1.5)([frozenset(ENTRIES[1:])], passes=1, fails=1)
