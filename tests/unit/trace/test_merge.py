@@ -97,9 +97,7 @@ def total(table: dict[Any, int], more: dict[Any, int]) -> dict[Any, int]:
     return {key: table.get(key, 0) + more.get(key, 0) for key in {*table, *more}}
 
 
-@RELAXED
-@given(traces(), traces())
-def test_commutative(a: Trace, b: Trace) -> None:
+def commutative(a: Trace, b: Trace) -> None:
     assert to_dict(merge([a, b])) == to_dict(merge([b, a]))
 
 
@@ -121,9 +119,7 @@ def test_idempotent_on_the_sets(a: Trace) -> None:
     assert sets(merge([a, a, a])) == sets(a)
 
 
-@RELAXED
-@given(traces(), traces())
-def test_union_with_counts_added(a: Trace, b: Trace) -> None:
+def union_with_counts_added(a: Trace, b: Trace) -> None:
     merged = merge([a, b])
     seen, one, two = sets(merged), sets(a), sets(b)
     assert seen["programs"] == one["programs"] | two["programs"]
@@ -170,9 +166,7 @@ def test_union_with_counts_added(a: Trace, b: Trace) -> None:
     assert merged.meta.no_new_privs is (a.meta.no_new_privs and b.meta.no_new_privs)
 
 
-@RELAXED
-@given(traces(), traces())
-def test_files_and_what_follows(a: Trace, b: Trace) -> None:
+def files_and_what_follows(a: Trace, b: Trace) -> None:
     """Every row of either, under its key; its programs, results, owners and times are those of both."""
     merged, one, two = sets(merge([a, b])), sets(a), sets(b)
     for section in USES:
@@ -206,9 +200,7 @@ def test_rows_stay_where_one_recording_did_not_watch_files() -> None:
     assert not merged.has_files
 
 
-@RELAXED
-@given(traces(), traces())
-def test_arguments(a: Trace, b: Trace) -> None:
+def arguments(a: Trace, b: Trace) -> None:
     """Values are the union; the overflow mark stays, and comes when the union is too large."""
     merged = sets(merge([a, b]))["arguments"]
     one, two = sets(a)["arguments"], sets(b)["arguments"]
@@ -226,9 +218,7 @@ def test_arguments(a: Trace, b: Trace) -> None:
         assert values == {value: set().union(*(known.get(value, set()) for _, _, known in rows)) for value in union}
 
 
-@RELAXED
-@given(traces(), traces())
-def test_merged_is_sorted_and_whole(a: Trace, b: Trace) -> None:
+def merged_is_sorted_and_whole(a: Trace, b: Trace) -> None:
     merged = merge([a, b])
     keys = [(row.path, row.interpreter or "") for row in merged.programs]
     assert keys == sorted(set(keys))
@@ -244,6 +234,14 @@ def test_merged_is_sorted_and_whole(a: Trace, b: Trace) -> None:
     for check in merged.capabilities:
         assert len(check.chains) <= CHAINS_MAX
         assert list(check.chains) == sorted(check.chains)
+
+
+@RELAXED
+@given(traces(), traces())
+def test_two(a: Trace, b: Trace) -> None:
+    """All of the above for the same pairs: making them takes longer than merging."""
+    for holds in (commutative, union_with_counts_added, files_and_what_follows, arguments, merged_is_sorted_and_whole):
+        holds(a, b)
 
 
 def trace_of(syscalls: int = 0, *, start: str = META.start, programs: tuple[Program, ...] = (Program("/a"),), **meta: Any) -> Trace:
