@@ -240,6 +240,21 @@ def test_wrong_types_everywhere(good: dict[str, Any], tmp_path: Path, capfd: pyt
         _check_no_crash(["generate", str(trace), "-t", "seccomp", "-o", target], capfd, (place, value))
 
 
+def test_wrong_types_read_for_people(good: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    chaos = random.Random(4)
+    trace, other = tmp_path / "t.json", tmp_path / "good.json"
+    small = copy.deepcopy(good)
+    small["syscalls"] = [row for row in good["syscalls"] if row["name"] in ("execve", "mmap", "openat", "read")]
+    other.write_text(json.dumps(small))
+    changes = [(place, value) for place in _places(small) for value in (*_WRONG, _places)]
+    for place, value in chaos.sample(changes, min(len(changes), 80)):
+        trace.write_text(json.dumps(_changed(small, place, value)))
+        for argv in (["explain", str(trace), "--all"], ["coverage", str(trace), str(other)]):
+            _check_no_crash(argv, capfd, (place, value))
+        for option in ([], ["--intersect"]):
+            _check_no_crash(["merge", str(trace), str(other), "-o", str(tmp_path / "out.json"), *option], capfd, (place, value))
+
+
 def test_wrong_types_in_a_policy(good_policy: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     chaos = random.Random(3)
     policy = tmp_path / "policy.yaml"
