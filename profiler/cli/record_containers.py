@@ -108,10 +108,11 @@ def _run(
     server: Server | None,
     many: bool,
     attach: Callable[[Watch], None] | None = None,
+    terminal: bool = True,
 ) -> tuple[Watch, Said]:
-    """Start the watcher, then what it shall see (``attach``), and loop to the end."""
+    """Start the watcher, then what it shall see (``attach``), and loop to the end. ``terminal``: ours to write on meanwhile."""
     quiet = watching.settings.quiet
-    shown = not quiet and sys.stderr.isatty()
+    shown = terminal and not quiet and sys.stderr.isatty()
     said = Said(quiet, many)
     watch = Watch(open_watcher, replace(plan, looks=shown or server is not None), Identifier(engines), said)
     if server is not None:
@@ -135,7 +136,9 @@ def _line(figures: Figures) -> str:
             f"  {count(row.programs, 'program')}  {count(row.paths, 'path')}"
             f"  last new {max(0.0, row.seconds - row.last_new):.0f}s ago  {tail}"
         )
-    return f"{count(len(figures.sessions), 'recording')} under way, {figures.ended} ended  {tail}"
+    if not figures.begun:
+        return f"waiting  {tail}"
+    return f"{count(figures.begun - figures.ended, 'recording')} under way, {figures.ended} ended  {tail}"
 
 
 def _status(watch: Watch, said: Said, settings: Settings, status: int) -> int:
@@ -233,7 +236,7 @@ def _record_run(engine: Engine, run: commands.Run, watching: Watching, path: Pat
                     watch.stop_client = lambda: engine.stop_later(identity)
                     started = True
 
-                watch, said = _run(opened, plan, watching, (engine,), server, False, attach)
+                watch, said = _run(opened, plan, watching, (engine,), server, False, attach, terminal=not run.terminal)
             assert watch.client is not None
             status = shell_status_of(watch.client.returncode)
             if said.last is None:

@@ -120,6 +120,8 @@ class Run:
     image_and_command: tuple[str, ...]
     detached: bool = False
     interactive: bool = False
+    terminal: bool = False
+    """The container has a terminal of its own, shown on ours."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def run(engine: str, client: Sequence[str], given: Sequence[Option], image_and_c
         tuple(image_and_command),
         detached=_last(given, "--detach"),
         interactive=_last(given, "--interactive"),
+        terminal=_last(given, "--tty"),
     )
 
 

@@ -182,13 +182,18 @@ def test_image(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
         "--",
         "/bin/sh",
         "-c",
-        "read x; echo got $x; echo bad >&2; exit 7",
+        "read x; readlink /proc/self/fd/0 >/dev/null; echo got $x; echo bad >&2; exit 7",
     )
     done = profgen(*words, cwd=tmp_path, env=env, stdin=b"this\n")
     assert (done.returncode, done.stdout) == (7, "got this\n"), done.stderr
     assert "bad" in done.stderr
-    meta = document(tmp_path / "a.json")["meta"]
+    trace = document(tmp_path / "a.json")
+    meta = trace["meta"]
     assert meta["exit_status"] == 7
+    assert meta["complete"], meta["losses"]
+    assert "/proc/" in {path[:6] for path in paths(trace) if path.endswith("/fd/0")}, (
+        "its own, of a process that has ended, in its own numbers"
+    )
     assert meta["container"]["name"] == options[-1]
     # A signal to profgen is one to the container.
     words = (

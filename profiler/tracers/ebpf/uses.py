@@ -593,6 +593,13 @@ class Uses:
         if not text.startswith("/") and state != "linked":
             # A directory that is on no tree: nobody can look into it any more.
             return Found(_joined(base, text), state="linked" if state == "deleted" else state, sure=".." not in text.split("/"))
+        if event.facts & _OTHER_MOUNTS and event.own_tgid != event.tgid:
+            # /proc of another pid namespace leads profgen nowhere by these names, and numbers processes as that namespace does.
+            text = (
+                _SELF.sub(lambda link: f"/proc/{event.own_tgid}{f'/task/{event.own_tid}' if link[1] else ''}", text, count=1)
+                if _SELF.match(text)
+                else text
+            )
         found = self._resolved(event, self._view(event), base, text, follow, entry)
         if not found.sure and (process := _PROCESS.match(found.path)) and self._whose(event, int(process[1])) != "outside":
             # The directory of a process that has ended: it was its own (fs/proc/base.c task_dump_owner).
@@ -783,6 +790,7 @@ class Uses:
         return found.path
 
 
+_SELF = re.compile(r"/+proc/+(?:(thread-self)|self)(?=/|\Z)")
 _PROCESS = re.compile(r"/proc/(\d+)(?:/|$)")
 
 
