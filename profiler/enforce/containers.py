@@ -2,8 +2,8 @@
 
 Nothing in the container is touched to see what is refused. eBPF programs watch it from its entry point on: a call that seccomp refused has
 an exit and no entry; a capability check that was refused is seen as such; files, sockets and the rest are held against the policy's rules
-and not refused (that takes AppArmor, which container systems load by themselves). In mode log the container has no filter and keeps its
-own capabilities, and all that it does is held against the policy.
+and not refused (that takes AppArmor, which container systems load by themselves). In mode log the container has no filter and every
+capability, and all that it does is held against the policy.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from profiler.enforce.guard import guarded
 from profiler.engines.commands import Option, Run, grammar, options, recognise
 from profiler.engines.engine import Engine, help_of
 from profiler.errors import InputError, ProfgenError
+from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.errno import number_of as errno_number
 from profiler.kernel.syscalls import name_of
 from profiler.policy.model import Policy
 from profiler.targets.base import RenderOptions
-from profiler.targets.capabilities import oci_sets
 from profiler.targets.oci import render
 from profiler.targets.seccomp import profile
 from profiler.trace.model import Meta
@@ -109,7 +109,6 @@ def _config(bundle: Path, policy: Policy, argv: Sequence[str], identity: str, mo
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
-    original = data
     if mode == "enforce":
         data = render(policy, RenderOptions(oci_config=(str(path), data)))["config.json"]
     try:
@@ -120,10 +119,11 @@ def _config(bundle: Path, policy: Policy, argv: Sequence[str], identity: str, mo
         if mode == "log":
             linux.pop("seccomp", None)
             process.pop("apparmorProfile", None)
-            uid = process.get("user", {}).get("uid", 0)
-            own = json.loads(original).get("process", {}).get("capabilities") or {}
-            wanted = oci_sets(policy, uid if isinstance(uid, int) else 0)
-            process["capabilities"] = {name: sorted({*own.get(name, ()), *names}) for name, names in wanted.items()}
+            user = process.get("user", {}).get("uid", 0)
+            everything = _every_capability()
+            kept = everything if user else []
+            process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), everything)
+            process["capabilities"] |= dict.fromkeys(("inheritable", "ambient"), kept)
         root = config.setdefault("root", {"path": "rootfs"})
         root["path"] = os.path.join(os.path.abspath(bundle), root.get("path", "rootfs"))
         linux["cgroupsPath"] = f"/{identity}"  # by which it is found; a name that no other container has
@@ -135,6 +135,18 @@ def _config(bundle: Path, policy: Policy, argv: Sequence[str], identity: str, mo
     except (ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: not a config.json of the OCI runtime specification: {error}") from error
     return json.dumps(config, indent=1).encode()
+
+
+def _last_capability() -> int:
+    """The highest that this kernel has (proc_sys_kernel(5))."""
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
+
+def _every_capability() -> list[str]:
+    """All that there are to give: the bounding set (proc_pid_status(5))."""
+    text = Path("/proc/self/status").read_text()
+    bounding = next((int(line.split()[1], 16) for line in text.splitlines() if line.startswith("CapBnd:")), 0)
+    return [name for number, name in enumerate(CAPABILITIES) if bounding >> number & 1]
 
 
 class Docker:
@@ -189,9 +201,12 @@ def _without_confinement(wanted: Run) -> Iterator[str]:
 
 def confinement(policy: Policy, directory: Path, mode: str) -> list[str]:
     """Options of ``docker run`` that are the policy."""
-    added = [f"--cap-add={name.removeprefix('CAP_')}" for name in policy.needed()]
     if mode == "log":
-        return ["--security-opt=seccomp=unconfined", *added]
+        # All but those that are not to be had: by name, engines do not know the newer ones.
+        missing = set(CAPABILITIES[: _last_capability() + 1]) - set(_every_capability())
+        dropped = [f"--cap-drop={name.removeprefix('CAP_')}" for name in sorted(missing)]
+        return ["--security-opt=seccomp=unconfined", "--cap-add=ALL", *dropped]
+    added = [f"--cap-add={name.removeprefix('CAP_')}" for name in policy.needed()]
     path = directory / "seccomp.json"
     path.write_text(json.dumps(profile(policy, "errno")))
     words = ["--cap-drop=ALL", *added, f"--security-opt=seccomp={path}"]
@@ -217,7 +232,7 @@ def _watched(policy: Policy, workload: Workload, options: Options, identity: str
     enforced = options.mode == "enforce"
     means = [
         "syscalls: refused by the runtime's filter, seen by eBPF" if enforced else "syscalls: no filter; all calls held to the policy",
-        "capabilities: refused checks seen by eBPF" if enforced else "capabilities: kept; needed checks held to the policy",
+        "capabilities: refused checks seen by eBPF" if enforced else "capabilities: all granted; those that were needed held to the policy",
         "files, sockets, signals, mounts: not refused; held to the policy's rules"
         if files
         else "files, sockets, signals, mounts: not held",

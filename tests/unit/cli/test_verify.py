@@ -1,0 +1,155 @@
+"""What verify says of a run, and with which status it ends. The runs themselves are in tests/system."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.policy.making import call, check, touching, uses
+
+from profiler.cli import main
+from profiler.cli.verify import _Report, told
+from profiler.denials.model import KINDS, Denial
+from profiler.enforce import base
+from profiler.enforce.base import Options, Outcome
+from profiler.errors import ProfgenError
+from profiler.policy import derive
+from profiler.policy.model import Options as PolicyOptions
+from profiler.policy.model import Policy
+from profiler.policy.store import dumps
+from profiler.trace.store import read_trace
+from profiler.tracers.base import Workload
+
+SYSCALL = Denial(
+    "syscall", "seccomp", True, "errno", comm="app", exe="/usr/sbin/app", abi="x86_64", number=41, name="socket",
+    arguments=(16, 3, 15, 0, 0, 0), errno="EPERM", count=3, pid=7, first=1000.0, last=1001.0,
+)  # fmt: skip
+FILE = Denial("file", "policy", False, operation="read", comm="app", exe="/usr/sbin/app", path="/srv/x", access=("read",), owner=False)
+
+
+def policy() -> Policy:
+    trace = touching(*uses("/usr/sbin/app", "execute map read"), syscalls=[call("read"), call("socket", [(2, 1, 0)])])
+    return derive.derive(replace(trace, capabilities=(check("CAP_CHOWN"),)), PolicyOptions(runtime="none"))
+
+
+class _Fixed:
+    """An enforcer whose outcome is given."""
+
+    name = "direct"
+
+    def __init__(self, outcome: Outcome, reason: str | None = None) -> None:
+        self.outcome, self.reason = outcome, reason
+        self.asked: list[tuple[Policy, Workload, Options]] = []
+
+    def unavailable(self, policy: Policy, options: Options) -> str | None:
+        return self.reason
+
+    def run(self, policy: Policy, workload: Workload, options: Options) -> Outcome:
+        self.asked.append((policy, workload, options))
+        return self.outcome
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "policy.yaml").write_text(dumps(policy()))
+    return tmp_path
+
+
+def verify(monkeypatch: pytest.MonkeyPatch, place: Path, outcome: Outcome, *options: str) -> int:
+    monkeypatch.setattr(base, "load", lambda _name: _Fixed(outcome))
+    return main.run(["verify", str(place / "made"), *options, "--", "true"])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Outcome(0), 0),
+        (Outcome(7), 7),
+        (Outcome(0, (SYSCALL,)), 1),
+        (Outcome(7, (FILE,)), 1),
+        (Outcome(0, (), (), {"kernel log records": 2}), 125),
+    ],
+)
+def test_status(outcome: Outcome, status: int, monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify(monkeypatch, place, outcome) == status
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert ("there may be more: lost 2 kernel log records" in said.err) is bool(outcome.losses)
+
+
+def test_text(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verify(monkeypatch, place, Outcome(7, (SYSCALL, FILE), ("how",)))
+    text = capsys.readouterr().err
+    assert "profgen: 3 uses refused, 1 more not allowed by the policy and let pass:\n" in text
+    asked = "socket(domain=AF_NETLINK, type=SOCK_RAW, protocol=NETLINK_KOBJECT_UEVENT)"
+    assert f"profgen:   syscall {asked} = EPERM, 3 times: app (/usr/sbin/app), pid 7\n" in text
+    assert "profgen:   file /srv/x: read: app (/usr/sbin/app) (let pass)\n" in text
+    assert "profgen:               - {domain: AF_NETLINK, protocol: NETLINK_KOBJECT_UEVENT}\n" in text
+    assert "profgen:           /srv/x:\n" in text
+    assert "profgen: the command ended with status 7\nprofgen: direct: how\n" in text
+
+
+def test_json_and_trace(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, trace = place / "r.json", place / "d.json"
+    options = ("--format", "json", "--report", str(report), "-o", str(trace))
+    assert verify(monkeypatch, place, Outcome(0, (SYSCALL, FILE)), *options) == 1
+    assert capsys.readouterr().err == ""
+    rows = json.loads(report.read_text())["denials"]
+    assert [(row["kind"], row["refused"], row["allowed_by"]["item"]) for row in rows] == [
+        ("syscall", True, "socket"),
+        ("file", False, "/srv/x"),
+    ]
+    written = read_trace(trace)
+    assert [(row.name, row.arguments and dict(row.arguments.values)) for row in written.syscalls] == [
+        ("socket", {(16, 3, 15): frozenset({0})})
+    ]
+    assert [(row.path, row.access) for row in written.files] == [("/srv/x", "read")]
+    assert (written.meta.tracer, written.meta.exit_status, "denials:refused" in written.meta.features) == ("verify", 0, True)
+
+
+def test_unavailable(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(base, "load", lambda _name: _Fixed(Outcome(0), "no such thing here"))
+    assert main.run(["verify", str(place / "made"), "--", "true"]) == ProfgenError.exit_code
+    assert capsys.readouterr().err == "profgen: cannot verify direct: no such thing here\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["made"],
+        ["made", "--bundle", "x", "--", "true"],
+        ["made", "--under", "runc", "--user", "nobody"],
+        ["made", "--duration", "nan", "--", "true"],
+        ["no/such/policy", "--", "true"],
+    ],
+)
+def test_wrong_words(words: list[str], place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(place)
+    assert main.run(["verify", *words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+TEXTS = st.text(st.characters(exclude_categories=()), max_size=12) | st.none()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.builds(
+        Denial, st.sampled_from(KINDS), st.just("policy"), st.booleans(), operation=TEXTS, info=TEXTS, comm=TEXTS, exe=TEXTS, path=TEXTS,
+        address=TEXTS, source=TEXTS, target=TEXTS, signal=TEXTS, peer=TEXTS, family=TEXTS, type=TEXTS, name=TEXTS, capability=TEXTS,
+        abi=st.sampled_from(["x86_64", "i386"]), number=st.integers(0, 500), access=st.lists(st.sampled_from(["read", "write"])).map(tuple),
+    )
+)  # fmt: skip
+def test_hostile_names(denial: Denial) -> None:
+    """Whatever a program is called and touches: one line each on the terminal, JSON for programs, a trace."""
+    assert isinstance(told(denial), str)
+    report: Any = _Report(policy(), Outcome(0, (denial,)), "direct", "enforce")
+    for line in report.text(Path("policy.yaml"), None, False):
+        assert line.isprintable(), line
+    assert json.loads(report.json())["denials"][0]["kind"] == denial.kind
