@@ -81,7 +81,8 @@ def ordinary(public_dir: Path) -> Profgen:
             shutil.copy(spec.origin, copy)
     drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
-        if subprocess.run([*drop, python, "-c", ""], capture_output=True, timeout=TIMEOUT).returncode == 0:
+        # by way of a shell: setpriv itself still has root's capabilities when it executes something
+        if subprocess.run([*drop, "sh", "-c", 'exec "$0" -c ""', python], capture_output=True, timeout=TIMEOUT).returncode == 0:
             return Profgen(python, drop, {"PYTHONPATH": str(copy)})
     pytest.fail("no Python that the user nobody can run")
 
