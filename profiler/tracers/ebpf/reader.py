@@ -233,7 +233,7 @@ class Reader:
         self._looked_at = count
         return sorted(self._numbers)
 
-    def read_calls(self) -> None:
+    def read_calls(self, maps: Maps | None = None) -> None:
         """Counts so far, and when each was last seen to grow: the kernel keeps no time at each call, that would cost too much."""
         now = round(self.recording.elapsed(), 3)
         counts = self.programs.table("counts")
@@ -247,7 +247,7 @@ class Reader:
                 if total and self.calls.get((program, self.abis[0], number)) != total:
                     self.calls[program, self.abis[0], number] = total
                     self.last_seen[program, self.abis[0], number] = now
-        for key, value in Maps(self.programs).rows("others", numbers):
+        for key, value in (maps or Maps(self.programs)).rows("others", numbers):
             place = (key.program, self.abis[key.abi], int(key.number))
             if self.calls.get(place) != value.calls:
                 self.calls[place] = value.calls
@@ -272,7 +272,7 @@ class Reader:
         stats = self.stats()
         executions = self.execs(maps)
         self.first = next((program for by, program, _ in executions if by == STARTING), self.shared)
-        self.read_calls()
+        self.read_calls(maps)
         for number, name in enumerate(STATS):
             if stats[number]:
                 recording.losses[name] += stats[number]

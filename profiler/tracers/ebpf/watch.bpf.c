@@ -13,7 +13,7 @@ struct name_key { char text[NAME_TEXT]; };
 struct cgroup_key { u64 id; u32 hierarchy; u32 pad; };
 
 /* What becomes of sessions, in the ring of `events`; told from a struct event by its size. */
-enum { NEWS_MADE, NEWS_BEGAN, NEWS_ENDED, NEWS_THREADS };
+enum { NEWS_MADE, NEWS_BEGAN, NEWS_JOINED, NEWS_ENDED, NEWS_THREADS };
 struct news { u32 what; u32 session; u32 tgid; u32 pad; u64 time; char name[NAME_TEXT]; };
 
 BPF_TABLE("hash", struct name_key, u32, names, LIMIT_SESSIONS + 4096); /* of containers, to their newest session; 0: none yet */
@@ -239,8 +239,10 @@ static __always_inline bool mark(struct task_struct *task, struct task_state *st
     if (!session || tasks.task_storage_get(task, 0, 0))
         return false;
     if (runs) {
-        if (!session->began)
+        if (!session->began) {
             note_start(session, state->session, task);
+            tell(NEWS_JOINED, state->session, number_of_thread((u64)task), 0);
+        }
         state->program = state->caller = program_that_runs(state->session, task);
         /* a call may be in flight: its end says nothing, but a capability may be checked before that */
         state->number = read32(bpf_task_pt_regs(task) + OFFSET_CALL_NUMBER) & 0xffff;

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import select
 import struct
 import time
@@ -52,7 +53,7 @@ _STORES = {
 """Limits, and the hash maps that they are the sizes of."""
 
 _NEWS = struct.Struct("=IIIIQ64s")
-_MADE, _BEGAN, _ENDED, _THREADS = range(4)
+_MADE, _BEGAN, _JOINED, _ENDED, _THREADS = range(5)
 _STARTING = 1 << 31
 """JOIN_STARTING of watch.bpf.c."""
 _KINDS = ("command", "container", "cgroup", "pid")
@@ -77,8 +78,8 @@ class _Live:
 
     @property
     def began(self) -> bool:
-        """Whether there was a program of it."""
-        return self.session.joined or self.session.pid != 0
+        """Whether there was a program of it. A cgroup is there from the start, whether or not something is in it."""
+        return self.session.kind == "cgroup" or self.session.joined or self.session.pid != 0
 
 
 class EbpfWatcher:
@@ -89,6 +90,7 @@ class EbpfWatcher:
         self._options = Options()
         self._live: dict[int, _Live] = {}
         """By the kernel's number, which is used again when a session was forgotten."""
+        self._session_of_program: dict[int, int] = {}
         self._wanted: set[bytes] = set()
         self._features: list[str] = []
         self._missed: Counter[str] = Counter()
@@ -134,10 +136,12 @@ class EbpfWatcher:
         with contextlib.suppress(OSError):
             own.host_mounts = os.stat("/proc/1/ns/mnt").st_ino
         programs.table("self")[ctypes.c_int(0)] = own
+        _allow_descriptors(2 * limits["sessions"])
         programs.iterate("on_join")  # nobody is asked for yet: it tells the recorder who profgen is
         scans = self._select(selection)
         self._features += attach(programs, files=options.files, extra=_WATCH_TRACEPOINTS)
         self._join(scans)
+        self._work()
 
     def _select(self, selection: Selection) -> list[tuple[int, Any]]:
         """Make the sessions of what runs, and name what may start. Returns, for each session, how its processes are found."""
@@ -157,7 +161,7 @@ class EbpfWatcher:
                 scans.append((number | (_STARTING if starting else 0), lambda directories=directories: processes_in(directories)))
             names[key] = ctypes.c_uint32(number)
         for name, directories in selection.cgroups:
-            number = self._new_session("cgroup", name, directories)
+            number = self._new_session("cgroup", name, directories, joined=False)  # unless there is something in it
             for directory in directories:
                 place = cgroups.Key()
                 place.id, place.hierarchy = key_of(directory)
@@ -250,6 +254,11 @@ class EbpfWatcher:
             live.recording.began = when / 1e9
             self._hold(live, tgid)
             self._changed = True
+        elif what == _JOINED and number in self._live:
+            live = self._live[number]
+            live.session = replace(live.session, joined=True)
+            if not live.session.pid:
+                self._hold(live, tgid)
         elif what == _THREADS:
             self._threads[tgid] = number
         elif what == _ENDED and number in self._live:
@@ -267,7 +276,10 @@ class EbpfWatcher:
 
     def _session_of(self, program: int) -> int:
         assert self._programs is not None
-        return int(self._programs.table("programs")[ctypes.c_int(program)].session)
+        session = self._session_of_program.get(program)
+        if session is None:
+            session = self._session_of_program[program] = int(self._programs.table("programs")[ctypes.c_int(program)].session)
+        return session
 
     def sessions(self) -> tuple[Session, ...]:
         """See Watcher.sessions."""
@@ -313,7 +325,9 @@ class EbpfWatcher:
         return busy
 
     def _look(self) -> None:
+        assert self._programs is not None
         newest = 0
+        maps = Maps(self._programs)
         for live in self._live.values():
             stats = live.reader.stats()
             newest = max(newest, stats[STAT_LAST_NEW])
@@ -321,7 +335,7 @@ class EbpfWatcher:
                 live.recording.last_new = max(live.recording.last_new, live.reader.seconds(stats[STAT_LAST_NEW]))
             if live.session.ended:
                 continue
-            live.reader.read_calls()
+            live.reader.read_calls(maps)
             live.recording.syscalls_seen = len({(abi, number) for _, abi, number in live.reader.calls})
             gone = live.directories and not any(os.path.isdir(directory) for directory in live.directories)
             if live.session.kind == "cgroup" and gone and not stats[STAT_LIVE]:
@@ -408,6 +422,8 @@ class EbpfWatcher:
                     names[key] = ctypes.c_uint32(0)
                 else:
                     del names[key]
+        for number in live.reader.numbers():
+            self._session_of_program.pop(number, None)
         live.reader.forget()
         self._free_stacks()
 
@@ -455,3 +471,11 @@ def _let_go(live: _Live) -> None:
         os.close(descriptor)
     live.descriptors = ()
     live.reader.root = None
+
+
+def _allow_descriptors(number: int) -> None:
+    """So many may be open beside the usual ones, as far as the hard limit goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number + 1024
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
