@@ -26,6 +26,7 @@ from profiler.tracers.base import Selection, Session, Watcher
 from profiler.tracers.launch import FORWARDED, quoted
 from profiler.tracers.select import watcher, why_no_watcher
 from profiler.tracers.supervisor import signals_held
+from profiler.watch import notify
 from profiler.watch.identify import Identifier, first_known
 from profiler.watch.loop import TRACER, Plan, Watch
 from profiler.watch.metrics import Figures, Server, address
@@ -118,8 +119,11 @@ def _run(
     if server is not None:
         watch.publish = lambda figures: setattr(server, "figures", figures)
     open_watcher.start(plan.selection, plan.options)
+    notify.ready()
     if attach is not None:
         attach(watch)
+    elif many and not quiet:
+        say("watching; SIGUSR1 writes what there is, Ctrl-C or SIGTERM ends it")
     with live_line(lambda: _line(watch.figures), shown):
         watch.run()
     return watch, said

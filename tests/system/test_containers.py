@@ -507,6 +507,15 @@ wait $waiting; echo "status $?"
 systemctl is-active app.service later.service
 {profgen} record --unit none -o none.json; echo "status $?"
 {profgen} record --unit idle -o none.json; echo "status $?"
+
+group=/sys/fs/cgroup/docker-{identity}.scope
+mkdir $group
+systemctl start profgen.service
+sh -c "echo \\$\\$ >$group/cgroup.procs; exec unshare --mount --pid --fork cat /etc/nothing"
+until [ -e /var/lib/profgen/{short}.trace.json ]; do sleep 0.1; done
+systemctl stop profgen.service
+systemctl show -p Result profgen.service
+cp /var/lib/profgen/{short}.trace.json node.json
 """
 
 
@@ -523,7 +532,12 @@ def test_unit(profgen: Profgen, tmp_path: Path) -> None:
         "ExecStopPost=/bin/systemctl poweroff --no-block\nStandardOutput=file:/out/log\nStandardError=inherit\n"
     )
     units["try.target"] = "[Unit]\nRequires=try.service basic.target\nAllowIsolate=yes\n"
-    (out / "script").write_text(UNIT_SCRIPT.format(profgen=f"PYTHONPATH={CHECKOUT} {' '.join(profgen.command)}"))
+    identity = hashlib.sha256(str(tmp_path).encode()).hexdigest()
+    ours = f"PYTHONPATH={CHECKOUT} {' '.join(profgen.command)}"
+    (out / "script").write_text(UNIT_SCRIPT.format(profgen=ours, identity=identity, short=identity[:12]))
+    units["profgen.service"] = (CHECKOUT / "docs/deploy/profgen.service").read_text().replace("/usr/bin/profgen", "/out/profgen")
+    (out / "profgen").write_text(f'#!/bin/sh\nexport PYTHONPATH={CHECKOUT}\nexec {" ".join(profgen.command)} "$@"\n')
+    (out / "profgen").chmod(0o755)
     script = f"""set -e
 mount -t tmpfs none {tmp_path}/over
 mkdir {tmp_path}/over/up {tmp_path}/over/work {tmp_path}/over/root
@@ -542,6 +556,8 @@ exec systemd-nspawn -q -D {tmp_path}/over/root --register=no --keep-unit --conso
     log = (out / "log").read_text()
     assert [line for line in log.splitlines() if line.startswith("status")] == ["status 0", "status 0", "status 2", "status 2"], log
     assert log.count("\nactive") == 2, "nothing was disturbed"
+    assert "Result=success" in log
+    assert "/etc/nothing" in paths(document(out / "node.json")), "the unit that docs/deploy has"
     assert "systemd has no unit none.service" in log
     assert "does not run" in log
     for name in ("app", "later"):

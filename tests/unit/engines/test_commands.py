@@ -73,7 +73,7 @@ def test_grammar() -> None:
         ("docker --context=run run redis", Run("docker", ("docker", "--context=run"), (), ("redis",))),
         ("docker run --rm -d redis -d", Run("docker", ("docker",), ("--rm",), ("redis", "-d"), detached=True)),
         ("docker run -itd redis", Run("docker", ("docker",), ("-i", "-t"), ("redis",), detached=True, interactive=True, terminal=True)),
-        ("docker run -itv /a:/b redis", Run("docker", ("docker",), ("-i", "-t", "-v", "/a:/b"), ("redis",), interactive=True, terminal=True)),
+        ("docker run -itv /a:/b redis", Run("docker", ("docker",), ("-i", "-t", "-v", "/a:/b"), ("redis",), False, True, True)),
         ("docker run -d=false redis", Run("docker", ("docker",), (), ("redis",))),
         ("docker run --detach=false -i=true redis", Run("docker", ("docker",), ("-i=true",), ("redis",), interactive=True)),
         ("docker run --detach --detach=0 redis", Run("docker", ("docker",), (), ("redis",))),

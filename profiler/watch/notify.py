@@ -1,0 +1,18 @@
+"""Telling the service manager that everything is watched (sd_notify(3)): units of Type=notify count as started only then."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def ready() -> None:
+    """Say READY=1 to the socket of NOTIFY_SOCKET, if there is one; nobody to hear it is no error."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+        try:
+            connection.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
+        except OSError:
+            pass
