@@ -326,7 +326,32 @@ def test_joining_what_forks_all_the_time(ebpf: str, programs: Path) -> None:
     assert not recording.losses
 
 
-HIERARCHIES = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup"]
+def test_joining_what_is_in_a_chroot(ebpf: str, tmp_path: Path) -> None:
+    """Paths are those of the mount namespace, as for a workload that was watched from its start."""
+    busybox = tmp_path / "busybox"
+    shutil.copy("/usr/bin/busybox", busybox)
+    for name in ("dev", "etc"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "etc" / "here").touch()
+    process = subprocess.Popen(["chroot", str(tmp_path), "/busybox", "sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(b"echo ready\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"ready\n"
+        with watching(Selection(pids=(process.pid,))) as watcher:
+            process.stdin.write(b": < /etc/here\n: > /etc/made\n: < /etc/missing\nexit\n")
+            process.stdin.flush()
+            process.wait(TIMEOUT)
+            wait_for(watcher, lambda: watcher.sessions()[0].ended, "it ends")
+            recording = watcher.snapshot(watcher.sessions()[0])
+    finally:
+        process.kill()
+        process.wait()
+    found = {(path, access) for path, access, *_ in recording._files if "etc" in path}
+    assert {(f"{tmp_path}/etc/here", "read"), (f"{tmp_path}/etc/made", "create"), (f"{tmp_path}/etc/missing", "read")} <= found
+    assert not recording.losses
 
 
 def clone_into(directory: str, argv: list[str]) -> int:

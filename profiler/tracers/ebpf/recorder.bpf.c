@@ -54,7 +54,6 @@ struct task_state {
 /* One recording. Programs are numbered across all of them, so what is keyed by program falls into its session. */
 struct session {
     u64 ns;             /* the user namespace that the workload began in */
-    u64 mounts;         /* its mount namespace */
     u64 top;            /* the root's dentry: a copy of a mount namespace has the same */
     u64 root;           /* the root's dentry and mount in one word: compared, never followed */
     u64 pids;           /* the pid namespace that was made for it, if one was */
@@ -65,11 +64,11 @@ struct session {
     u32 began;          /* a program was executed, or joined */
     u32 kind;
     u32 ended;          /* of a container: its last task has */
-    u32 pad;
+    u32 ns_level;       /* of the user namespace, which may be gone before the session is */
 };
 
-/* profgen itself: how it numbers threads, and the mounts it sees. */
-struct self { u64 mounts; u32 level; u32 host_mounts; };
+/* profgen itself: the mounts and the root it sees, as in a session, and how it numbers threads. */
+struct self { u64 mounts; u64 top; u64 root; u32 level; u32 host_mounts; };
 
 /* What a call uses (uses.bpf.c): the program that looks at it is also the index in `tails`. Order as in uses.py. */
 enum { ROUTE_NONE, TAIL_DESCRIPTOR, TAIL_TEXT, TAIL_PROCESS, TAIL_SOCKET, ROUTE_OPEN, TAIL_COUNT, TAIL_WALK, TAIL_NAMES, TAILS };
@@ -305,8 +304,8 @@ static __always_inline void note_start(struct session *session, u32 number, stru
 {
     session->began = 1;
     session->ns = read64(LOAD64(task, OFFSET_TASK_REAL_CRED) + OFFSET_CRED_USER_NS);
+    session->ns_level = read32(session->ns + OFFSET_NS_LEVEL);
     session->level = read32(read64((u64)task + OFFSET_TASK_THREAD_PID) + OFFSET_PID_LEVEL);
-    session->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
     u64 fs = read64((u64)task + OFFSET_TASK_FS);
     session->top = read64(fs + OFFSET_FS_ROOT_DENTRY);
     session->root = session->top ^ read64(fs + OFFSET_FS_ROOT_MNT);
@@ -380,7 +379,7 @@ int on_sys_enter(u64 *ctx)
         s->state = STATE_STARTING;
         note_start(session, s->session, task);
         own->level = session->level;
-        own->mounts = session->mounts;
+        own->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
     }
 #ifdef WITH_DENIALS
     s->entered = 1;
@@ -830,7 +829,7 @@ static __always_inline void note_check(struct task_struct *task, struct task_sta
         return;
     struct check_key key = {.program = s->program, .abi = s->abi, .number = s->number, .cap = cap, .refused = refused, .audited = audited};
     /* The namespace the workload began in, or one above it, is the one that counts (user_namespaces(7)). */
-    key.child = ns != session->ns && read32(ns + OFFSET_NS_LEVEL) > read32(session->ns + OFFSET_NS_LEVEL);
+    key.child = ns != session->ns && read32(ns + OFFSET_NS_LEVEL) > session->ns_level;
     key.overridden = cred != LOAD64(task, OFFSET_TASK_REAL_CRED);
     if (s->abi == ABI_NATIVE && (cap == CAP_SETGID || cap == CAP_SETUID)) {
         u64 regs = bpf_task_pt_regs(task);

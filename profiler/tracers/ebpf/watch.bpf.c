@@ -241,6 +241,13 @@ static __always_inline bool mark(struct task_struct *task, struct task_state *st
     if (runs) {
         if (!session->began) {
             note_start(session, state->session, task);
+            int zero = 0;
+            struct self *own = self.lookup(&zero);
+            if (own && own->mounts == read64(read64((u64)task + OFFSET_TASK_NSPROXY) + OFFSET_NSPROXY_MNT_NS)) {
+                /* it may have been in a chroot before: paths begin at profgen's root */
+                session->top = own->top;
+                session->root = own->root;
+            }
             tell(NEWS_JOINED, state->session, number_of_thread((u64)task), 0);
         }
         state->program = state->caller = program_that_runs(state->session, task);
@@ -314,6 +321,9 @@ int on_join(u64 *ctx)
         return 0;
     own->level = read32(LOAD64(current_task, OFFSET_TASK_THREAD_PID) + OFFSET_PID_LEVEL);
     own->mounts = LOAD64(LOAD64(current_task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
+    u64 fs = LOAD64(current_task, OFFSET_TASK_FS);
+    own->top = read64(fs + OFFSET_FS_ROOT_DENTRY);
+    own->root = own->top ^ read64(fs + OFFSET_FS_ROOT_MNT);
     if (!read64((u64)task + OFFSET_TASK_MM) || tasks.task_storage_get(task, 0, 0))
         return 0;
     u64 group = read64(LOAD64(task, OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_PIDS + 8);
