@@ -220,9 +220,11 @@ def record_engine_command(command: tuple[str, ...], watching: Watching) -> int |
 
 def _record_run(engine: Engine, run: commands.Run, watching: Watching, path: Path, remove: bool) -> int:
     settings = watching.settings
-    with signals_held() as mask, pending(path) as file, _metrics(watching.metrics) as server:
+    with pending(path) as file:
         file.discard()  # it can be written
-        identity = engine.create(run.options, run.image_and_command)
+    # An image may take minutes to come: a signal ends that at once, so none is held yet.
+    identity = engine.create(run.options, run.image_and_command)
+    with signals_held() as mask, _metrics(watching.metrics) as server:
         started = False
         try:
             known = engine.details([identity])
@@ -373,7 +375,7 @@ def record_pid(pid: int, watching: Watching) -> int:
             name = file.read().strip()
     except (OSError, ValueError):
         name = ""
-    return _watch(Selection(pids=(pid,)), watching, (), name or f"pid-{pid}", watched=f"pid {pid}")
+    return _watch(Selection(pids=(pid,)), watching, installed(), name or f"pid-{pid}", watched=f"pid {pid}")
 
 
 def record_cgroup(path: str, watching: Watching) -> int:
@@ -479,7 +481,7 @@ def _watch_groups(subject: str, watched: str, name: str, where: Callable[[], tup
                 process=cgroups.first_process(found),
             )
             with watcher() as opened:
-                watch, said = _run(opened, plan, watching, (), server, False)
+                watch, said = _run(opened, plan, watching, installed(), server, False)
             if not watching.follow or watch.told or _passed(until):
                 break
             watching = replace(watching, wait=True)

@@ -47,12 +47,17 @@ def look(pid: int) -> Process | None:
         return None
 
 
-def origin(process: Process | None, container: Container | None, watched: str | None, user: tuple[int, int] | None = None) -> Origin:
-    """The origin of a recording from what is known. ``user``: ids of the container's user, when they were looked up before it ran."""
+def origin(
+    process: Process | None, container: Container | None, watched: str | None, user: tuple[int, int] | None = None, whole: bool = True
+) -> Origin:
+    """The origin of a recording from what is known. ``user``: ids of the container's user, when they were looked up before it ran.
+
+    ``whole``: all of the container is recorded, not a process or a part of it.
+    """
     if user is None and process is None and container is not None:
         user = _ids(container.user)
     uid, gid = (process.uid, process.gid) if process is not None else user or (0, 0)
-    started = (*container.entrypoint, *container.command) if container is not None else ()
+    started = (*container.entrypoint, *container.command) if container is not None and whole else ()
     return Origin(
         argv=started or (process.argv if process is not None else ()) or ("(unknown)",),
         cwd=process.cwd if process is not None else "/",

@@ -92,6 +92,8 @@ class Kept:
     details: Details | None = None
     known: bool = False
     """Its engine has answered, or there is none to ask."""
+    identity: str = ""
+    """Of the container that it is, or is in; empty outside of any."""
     path: Path | None = None
     before: Trace | None = None
     """The runs before this one, when they are merged into one file."""
@@ -215,7 +217,7 @@ class Watch:
                 row.ended_at = time.monotonic()
                 if session.kind == "container" and self.identifier.engines:
                     row.known = False
-                    self.identifier.want(session.subject)  # how it ended
+                    self.identifier.want(row.identity)  # how it ended
         if not self.plan.follow:
             return
         for row in [row for row in self.kept.values() if row.ended_at is not None and self._settled(row)]:
@@ -230,8 +232,13 @@ class Watch:
         start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=time.monotonic() - session.began)
         row = self.kept[session.number] = Kept(session, start, self._look(session))
         row.due = time.monotonic() + self.plan.snapshot if self.plan.snapshot is not None else float("inf")
-        if session.kind == "container" and self.identifier.engines:
-            self.identifier.want(session.subject)
+        if session.kind == "container":
+            row.identity = session.subject
+        elif path := cgroups.path_of(int(session.subject) if session.kind == "pid" else self.plan.process or session.pid):
+            told = cgroups.container_of(path)
+            row.identity = told[1] if told else ""
+        if row.identity and self.identifier.engines:
+            self.identifier.want(row.identity)
         else:
             self._answer(row, None)
         return row
@@ -239,18 +246,18 @@ class Watch:
     def _identify(self) -> None:
         answers = self.identifier.work()
         for row in list(self.kept.values()):
-            if not row.known and row.session.kind == "container" and row.session.subject in answers:
-                self._answer(row, answers[row.session.subject])
+            if not row.known and row.identity in answers:
+                self._answer(row, answers[row.identity])
 
     def _answer(self, row: Kept, details: Details | None) -> None:
         first = row.path is None
         row.known = True
         if details is not None:
             row.details = details
-            row.status = details.status if row.ended_at is not None else None
-            if row.ended_at is not None and row.status is None and details.pid == row.session.pid != 0:
+            row.status = details.status if row.ended_at is not None and row.session.kind == "container" else None
+            if row.ended_at is not None and row.session.kind == "container" and row.status is None and details.pid == row.session.pid != 0:
                 row.known = False  # the engine has not noticed the end yet
-                self.identifier.want(row.session.subject)
+                self.identifier.want(row.identity)
         if not first:
             return
         if self.plan.accept is not None and not self.plan.accept(row.session, details):
@@ -287,7 +294,8 @@ class Watch:
         status = row.status
         if status is None and row.ended_at is not None and self.attached and self.client is not None and self.client.poll() is not None:
             status = 128 - self.client.returncode if self.client.returncode < 0 else self.client.returncode
-        made = finish(recording, TRACER, origin(row.process, container, watched, self.plan.user), row.start, status)
+        whole = row.session.kind == "container"
+        made = finish(recording, TRACER, origin(row.process, container, watched, self.plan.user, whole), row.start, status)
         return made if row.before is None else merge([row.before, made])
 
     def _write_due(self) -> None:

@@ -389,7 +389,7 @@ def test_joining(docker: Docker, lab: Runtimes, recordings: Recordings, profgen:
         assert not {"execve", "bind", "listen"} & names(trace), "what came before"
         assert [row["executions"] for row in trace["programs"]] == [0]
         assert trace["meta"]["watched"] == {"pid": f"pid {pid}", "cgroup": f"cgroup {cgroup}"}.get(way, f"container {running.identity}")
-    assert traces["container"]["meta"]["container"]["command"] == list(workload.argv)
+        assert trace["meta"]["container"]["command"] == list(workload.argv)
     assert traces["pid"]["meta"]["argv"][0].startswith("/usr/bin/redis-server")
     assert traces["pid"]["meta"]["uid"] == workload.uid
 
