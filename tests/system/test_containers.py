@@ -272,12 +272,8 @@ def test_podman(podman: list[str], profgen: Profgen, tmp_path: Path, until: Unti
     assert starts(trace) == ["/usr/bin/cat"]
     hooks = tmp_path / "hooks.d"
     hooks.mkdir()
-    (tmp_path / "traces").mkdir()
-    program = tmp_path / "profgen"
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={CHECKOUT} exec {" ".join(profgen.command)} "$@"\n')
-    program.chmod(0o755)
     hook = document(CHECKOUT / "docs/deploy/profgen-hook.json")
-    hook["hook"] |= {"path": str(program), "args": ["profgen", "hook", "-o", str(tmp_path / "traces")]}
+    hook["hook"] |= called_here(profgen, tmp_path)
     (hooks / "profgen.json").write_text(json.dumps(hook))
     hooked = [*podman, "--hooks-dir", str(hooks), "run", "--rm", *PODMAN_RUN]
     assert run([*hooked, "lab", *command], check=False).returncode == 1
@@ -291,6 +287,38 @@ def test_podman(podman: list[str], profgen: Profgen, tmp_path: Path, until: Unti
     assert starts(again) == ["/usr/bin/cat"]
     assert again["meta"]["container"]["command"] == list(command)
     assert again["meta"]["complete"]
+
+
+def called_here(profgen: Profgen, directory: Path) -> dict[str, Any]:
+    """Where a hook finds this checkout's profgen, and where its traces go."""
+    (directory / "traces").mkdir()
+    program = directory / "profgen"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={CHECKOUT} exec {" ".join(profgen.command)} "$@"\n')
+    program.chmod(0o755)
+    return {"path": str(program), "args": ["profgen", "hook", "-o", str(directory / "traces")]}
+
+
+def test_containerd(docker: Docker, profgen: Profgen, tmp_path: Path, until: Until) -> None:
+    """A hook in the configuration, as a runtime class of containerd's has it; ctr starts the container."""
+    ctr = ["ctr", "--address", str(docker.state / "exec/containerd/containerd.sock")]
+    spec = json.loads(run([*ctr, "oci", "spec"]).stdout)
+    skeleton(tmp_path / "root")
+    identity = f"profgen-ctr-{os.getpid()}"
+    spec["process"] |= {"args": ["/usr/bin/cat", "/usr/nothing"], "terminal": False}
+    spec["root"] = {"path": str(tmp_path / "root"), "readonly": True}
+    spec["mounts"].append({"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]})
+    spec["linux"]["cgroupsPath"] = f"/{identity}"
+    spec["hooks"] = {"createRuntime": [{**called_here(profgen, tmp_path), "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}]}
+    spec["annotations"] = {"io.profgen.record": "a.json", "io.kubernetes.cri.image-name": "lab:1"}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    done = run([*ctr, "run", "--rm", "--config", str(tmp_path / "spec.json"), identity], check=False)
+    assert done.returncode == 1, done.stderr
+    until(lambda: (tmp_path / "traces/a.json").exists(), "the trace is written when the container has ended")
+    trace = document(tmp_path / "traces/a.json")
+    assert starts(trace) == ["/usr/bin/cat"]
+    assert "/usr/nothing" in paths(trace)
+    told = trace["meta"]["container"]
+    assert (told["id"], told["image"], told["command"], told["read_only"]) == (identity, "lab:1", ["/usr/bin/cat", "/usr/nothing"], True)
 
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
