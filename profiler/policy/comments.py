@@ -102,9 +102,11 @@ def _marks(text: str, node: yaml.Node | None) -> Iterator[tuple[int, int]]:
 def found(text: str, policy: Policy) -> tuple[Comment, ...]:
     """The comments of ``text``, which says ``policy``, but for those that profgen writes itself."""
     usual = {line.strip() for line in dumps(policy).splitlines() if line.startswith("#")}
+    lines = text.splitlines()
+    if all("#" not in line or line.strip() in usual for line in lines):
+        return ()
     node, places = _composed(text)
     order = sorted(places)
-    lines = text.splitlines()
     made = []
     for number, column in _marks(text, node):
         comment = lines[number][column:].rstrip()
