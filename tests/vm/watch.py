@@ -33,7 +33,7 @@ with EbpfWatcher() as watcher:
     joined.send_signal(signal.SIGUSR1)
     script = f"echo $$ > {group}/cgroup.procs; exec unshare --mount --pid --fork {plain} 3 2"
     container = subprocess.Popen(["/bin/sh", "-c", script])
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while container.poll() is None and time.monotonic() < end:
         watcher.wait(0.1)
     joined.send_signal(signal.SIGUSR2)
