@@ -95,14 +95,18 @@ def main():
     options = parser.parse_args()
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    with Server((options.host, options.port), Handler) as server, open(options.log, "a", encoding="utf-8") as log:
-        server.log_path, server.log = options.log, log
-        give_log_away(log, options.user)
-        server.statistics = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.statistics_address = (options.host, options.statistics_port)
-        drop_privileges(options.user)
-        print(f"{RELEASE} serves on {options.host}:{options.port} as uid {os.getuid()}", file=sys.stderr, flush=True)
-        server.serve_forever()
+    try:
+        with Server((options.host, options.port), Handler) as server, open(options.log, "a", encoding="utf-8") as log:
+            server.log_path, server.log = options.log, log
+            give_log_away(log, options.user)
+            server.statistics = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            server.statistics_address = (options.host, options.statistics_port)
+            drop_privileges(options.user)
+            print(f"{RELEASE} serves on {options.host}:{options.port} as uid {os.getuid()}", file=sys.stderr, flush=True)
+            server.serve_forever()
+    except SystemExit:
+        # Threads that still serve must not meet the end of the interpreter: what they do then depends on the moment.
+        os._exit(0)
 
 
 if __name__ == "__main__":
