@@ -88,8 +88,8 @@ class Session:
 
     ``kind``: container, cgroup or pid. ``subject``: the container's id or name, the cgroup's name, the pid as text. ``joined``: it ran
     already, its start was not seen. ``pid``: its first process, as profgen numbers it (of one that was joined, any); 0 of a container
-    whose entry point was not executed, yet or ever, which is listed only with ``Options.denials``. ``began``: time.monotonic(). ``ended``: the last
-    task is gone, of a cgroup the cgroup itself.
+    whose entry point was not executed, yet or ever, which is listed only with ``Options.denials``. ``began``: time.monotonic().
+    ``ended``: the last task is gone, of a cgroup the cgroup itself.
     """
 
     number: int
