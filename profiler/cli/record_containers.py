@@ -419,7 +419,8 @@ def record_all(watching: Watching) -> int:
     if watching.wait:
         raise InputError("--all-containers waits for containers anyhow: leave --wait out")
     directory = _directory(watching.output)
-    running = tuple(sorted(_containers_in_groups()))
+    own = cgroups.container_of(cgroups.path_of(os.getpid()) or "")
+    running = tuple(sorted(_containers_in_groups() - ({own[1]} if own else set())))  # not the one that profgen itself may run in
     outputs = Outputs(None, directory, watching.merge)
     plan = Plan(
         Selection(containers=running, all_containers=True), watching.settings.options(), outputs, snapshot=watching.snapshot, follow=True
