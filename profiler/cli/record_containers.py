@@ -232,7 +232,9 @@ def _record_run(engine: Engine, run: commands.Run, watching: Watching, path: Pat
                 raise EngineError(f"{engine.name} made a container and does not know it: {identity[:80]}")
             identity = known[0].container.id or identity
             user = engine.user_ids(identity, known[0].container.user or "")
-            plan = Plan(Selection(containers=(identity,)), settings.options(), Outputs(path, None, False), user=user)
+            # What it is, is known now: with --rm there may be nobody to ask in a moment.
+            known_now = known[0].container
+            plan = Plan(Selection(containers=(identity,)), settings.options(), Outputs(path, None, False), user=user, container=known_now)
             with watcher() as opened:
 
                 def attach(watch: Watch) -> None:
