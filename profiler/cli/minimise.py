@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import resource
+import shlex
 import signal
 import sys
 import time
@@ -284,10 +285,10 @@ def _summary(report: Report, path: Path, choice: Choice) -> Iterator[str]:
         yield "the runs are used up: the policy passes, and what is not settled was kept; the same command with a larger --max-runs goes on"
     elif not report.sure:
         yield "the least policy did not pass each time: the test is flaky, or something outside the policy changed meanwhile"
-    if not choice.base:
+    if not choice.base and report.policy.entries("base"):
         yield "syscalls.base is as it was: a run without a container cannot tell what its runtime needs"
     yield f"wrote {path}"
-    yield f"next: profgen generate {path} -o DIR"
+    yield f"next: profgen generate {shlex.quote(str(path))} -o DIR"
 
 
 def _text(data: bytes, name: str, old: Policy, new: Policy, quiet: bool) -> str:
