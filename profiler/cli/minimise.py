@@ -58,7 +58,7 @@ def _say(text: str) -> None:
 @click.option("--repeat", type=click.IntRange(1, 100), default=REPEAT, show_default=True, metavar="K", help="Runs that must agree.")
 @click.option("--max-runs", type=click.IntRange(min=1), default=MAX_RUNS, show_default=True, metavar="N", help="End after so many runs.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For one run.  [default: five times the longest]"
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For one run.  [default: five times as long as most]"
 )
 @click.option("-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Runs at the same time.")
 @click.option("--user", metavar="USER", help="Run as this user (name or uid); under sudo the default is who called it.")

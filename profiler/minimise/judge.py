@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from profiler.policy.model import Policy
 
 LEAST_SECONDS = 2.0
 TIMES_LONGER = 5.0
-"""A run that takes so many times as long as the longest that passed, and at least LEAST_SECONDS, hangs."""
+"""A run that takes so many times as long as those that passed (their median), and at least LEAST_SECONDS, hangs."""
 
 
 CONTROL_EVERY = 20
@@ -82,7 +83,7 @@ class Judge:
         self._tick = tick
         self._tallies: dict[str, Tally] = {}
         self._keys: dict[frozenset[Entry], str] = {}
-        self._longest = 0.0
+        self._took: list[float] = []
         self._failing = 0
         if limit is not None:
             pool.seconds = limit
@@ -156,9 +157,9 @@ class Judge:
         tally = self._known(run.key)
         if run.passed:
             tally.passed += 1
-            self._longest = max(self._longest, run.seconds)
+            self._took.append(run.seconds)
             if self._limit is None:
-                self._pool.seconds = max(LEAST_SECONDS, TIMES_LONGER * self._longest)
+                self._pool.seconds = max(LEAST_SECONDS, TIMES_LONGER * statistics.median(self._took))
             if run.status is not None:
                 # How a service ends when it is well; ending otherwise is a fault from now on.
                 self._pool.stops = frozenset({run.status})

@@ -145,5 +145,5 @@ def _finding(search: Search[Entry], judge: Judge, entry: Entry) -> Finding:
     if entry not in search.kept:
         return Finding(entry, SPARE)
     verdict = NEEDED if entry in search.needed else FLAKY if entry in search.flaky else OPEN
-    tally = judge.tally(search.kept - {entry})
+    tally = judge.tally(search.flaky.get(entry, search.kept - {entry}))
     return Finding(entry, verdict, tally.failed, tally.passed + tally.failed, tally.why)

@@ -37,8 +37,8 @@ class Judge(Protocol[_Tried]):
 
 class Search(Generic[Item]):
     """``kept`` is the smallest set so far that passed (at first all items). ``needed``: removing any of these alone from ``kept`` failed
-    ``repeat`` times of as many. ``flaky``: with one of these removed the test passed and failed; they are kept. ``sure``: in the end
-    ``kept`` had passed whenever it was tried.
+    ``repeat`` times of as many. ``flaky``: items that are kept because the test passed and failed without them, each to the set with which
+    it did. ``sure``: in the end ``kept`` had passed whenever it was tried.
 
     ``groups`` are tried in their order, each as a whole before its parts. ``width``: how many sets to have judged at once.
     """
@@ -47,7 +47,7 @@ class Search(Generic[Item]):
         self.groups = [list(group) for group in groups]
         self.kept = frozenset(item for group in self.groups for item in group)
         self.needed: set[Item] = set()
-        self.flaky: set[Item] = set()
+        self.flaky: dict[Item, frozenset[Item]] = {}
         self.sure = False
         self._ahead = 0
         self._later = 0
@@ -86,7 +86,7 @@ class Search(Generic[Item]):
 
     def unsettled(self) -> frozenset[Item]:
         """Kept, and nothing is proven of them (when the search was ended before its end)."""
-        return self.kept - self.needed - self.flaky
+        return self.kept - self.needed - self.flaky.keys()
 
     def expected_runs(self) -> float:
         """About how many more runs there will be, if the entries that were not tried are as needed as those that were."""
@@ -138,7 +138,7 @@ class Search(Generic[Item]):
         verdicts = self._judge([self.kept.difference(part) for part in parts], passes=passes, fails=fails)
         for part, verdict in zip(parts, verdicts, strict=True):
             if verdict is Verdict.MIXED and len(part) == 1:
-                self.flaky.add(part[0])
+                self.flaky[part[0]] = self.kept.difference(part)
             (passing if verdict is Verdict.PASSES else failing).append(part)
         return passing, failing
 
