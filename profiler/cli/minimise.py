@@ -141,7 +141,13 @@ def minimise(
             with Pool[str](enforcer, options, what, jobs) as pool:
                 try:
                     report = search(
-                        old, choice, lambda one: without_base(one), pool, journal, Limits(repeat, max_runs, timeout, jobs), live.show
+                        old,
+                        choice,
+                        (lambda one: one) if also_base else without_base,
+                        pool,
+                        journal,
+                        Limits(repeat, max_runs, timeout, jobs),
+                        live.show,
                     )
                 except WholeFails as error:
                     journal.remove()
