@@ -601,10 +601,11 @@ class Uses:
                 else text
             )
         found = self._resolved(event, self._view(event), base, text, follow, entry)
-        if not found.sure and (process := _PROCESS.match(found.path)) and self._whose(event, int(process[1])) != "outside":
-            # The directory of a process that has ended: it was its own (fs/proc/base.c task_dump_owner).
+        gone = not (found.sure and found.exists and found.state == "linked")
+        if gone and (process := _PROCESS.match(found.path)) and self._whose(event, int(process[1])) != "outside":
+            # The directory of a process that has ended meanwhile: it was there, and its own (fs/proc/base.c task_dump_owner).
             own = int(process[1]) in (event.own_tgid, event.own_tid)
-            return replace(found, sure=True, uid=event.fsuid if own else None)
+            return replace(found, sure=True, state="linked", uid=event.fsuid if own else None)
         return found if found.exists else self._recall(found)
 
     def _resolved(self, event: Event, view: View, base: str, text: str, follow: bool, entry: bool) -> Found:

@@ -9,6 +9,8 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,7 @@ from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF, Kern
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, definitions
 from profiler.tracers.ebpf.reader import STATS, path_of
 from profiler.tracers.ebpf.tracer import limits_with
+from profiler.tracers.paths import Found
 
 HERE = Path(loader.__file__).parent
 SOURCE = (HERE / "recorder.bpf.c").read_text()
@@ -426,3 +429,24 @@ def test_a_root_is_found_through_who_has_it_now() -> None:
     roots.pivoted[4] = "/srv/root"
     assert roots.find(4, me, None, False) == "/srv/root"
     assert roots.find(1, 0, None, True) == f"/proc/{me}/root/.", "one that has ended (or never was) is passed over"
+
+
+@pytest.mark.parametrize("state", [None, "linked", "deleted"])
+def test_proc_of_a_process_that_has_ended(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own directory below /proc was there, and its own, when it looked: read afterwards, nothing of it is left. Not even when it
+    ends while profgen is about to look (``state``: of what is found then).
+    """
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    reader = SimpleNamespace(recording=None, abis=("x86_64",), root=None)
+    seen = uses.Uses(cast(Any, None), cast(Any, reader))
+    event = uses.Event(
+        b"", 0, 0, 0, 0, 0, 0, 0, 0, fsuid=12, tgid=ended.pid, tid=ended.pid, own_tgid=ended.pid, own_tid=ended.pid,
+        texts=(b"/proc/self/exe\0", None, None), paths=(None, None, None, None),
+    )  # fmt: skip
+    if state is not None:
+        half = Found(f"/proc/{ended.pid}/exe", state=state, exists=False, sure=True)
+        monkeypatch.setattr(seen._resolver, "resolve", lambda *_, **__: half)
+    found = seen._find(event, 0, follow=False)
+    assert found is not None
+    assert (found.path, found.state, found.uid, found.sure) == (f"/proc/{ended.pid}/exe", "linked", 12, True)
