@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -140,7 +140,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tell(number: signal.Signals) -> Callable[[], object]:
-    return lambda: os.kill(os.getpid(), number)
+    # To this thread, which holds it: another of the test's process may not, and would end all.
+    return lambda: signal.pthread_kill(threading.get_ident(), number)
 
 
 def test_one_session_to_its_end(tmp_path: Path) -> None:
