@@ -12,16 +12,18 @@ import pickle
 import select
 import signal
 import threading
+import time
 from dataclasses import dataclass
 
 from profiler.enforce.base import Enforcer, Options, Outcome
-from profiler.enforce.direct import end
+from profiler.enforce.direct import kill
 from profiler.errors import ProfgenError
 from profiler.policy.model import Policy
 from profiler.tracers.base import Workload
 from profiler.tracers.launch import FORWARDED
 
 _PR_SET_CHILD_SUBREAPER = 36
+_END_SECONDS = 5.0
 
 
 @dataclass
@@ -107,8 +109,11 @@ def _keep(enforcer: Enforcer, policy: Policy, workload: Workload, options: Optio
 
     def watch() -> None:
         os.read(lifeline, 1)
-        end(os.getpid())
-        os._exit(0)
+        # Not waited for here: the enforcer's thread may be their tracer, and what one thread is told of a stop another never hears.
+        end = time.monotonic() + _END_SECONDS
+        while kill(os.getpid()) and time.monotonic() < end:
+            time.sleep(0.005)
+        os._exit(0)  # and with it, by PTRACE_O_EXITKILL, what is traced
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
     outcome: Outcome | BaseException

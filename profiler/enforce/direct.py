@@ -89,27 +89,42 @@ def run_plain(policy: Policy, workload: Workload, options: Options) -> Outcome:
 
 
 def descendants(pid: int) -> list[int]:
-    """Processes below ``pid``, from proc_pid_stat(5)."""
+    """Processes below ``pid``, from proc_pid_stat(5), those too that have ended and wait to be reaped."""
+    return list(_states_below(pid))
+
+
+def _states_below(pid: int) -> dict[int, bytes]:
+    """Processes below ``pid``, and the letter of each one's state."""
     below: dict[int, list[int]] = {}
+    states: dict[int, bytes] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:
-                below.setdefault(int(file.read().rpartition(b")")[2].split()[1]), []).append(int(entry))
-    found: list[int] = []
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+                below.setdefault(int(parent), []).append(int(entry))
+                states[int(entry)] = state
+    found: dict[int, bytes] = {}
     todo = [pid]
     while todo:
         children = below.get(todo.pop(), [])
-        found += children
+        found.update((child, states[child]) for child in children)
         todo += children
     return found
 
 
+def kill(pid: int) -> bool:
+    """SIGKILL to every living process below ``pid``. False when there was none."""
+    left = [each for each, state in _states_below(pid).items() if state != b"Z"]
+    for each in left:
+        with contextlib.suppress(OSError):
+            os.kill(each, signal.SIGKILL)
+    return bool(left)
+
+
 def end(pid: int) -> None:
     """Kill and reap every descendant of the calling process, however many more they make meanwhile."""
-    while left := descendants(pid):
-        for each in left:
-            with contextlib.suppress(OSError):
-                os.kill(each, signal.SIGKILL)
+    while descendants(pid):
+        kill(pid)
         with contextlib.suppress(ChildProcessError):
             while True:
                 os.waitpid(-1, 0)

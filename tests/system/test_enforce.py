@@ -113,6 +113,18 @@ def test_ended(denials: bool, policy: Policy, until: Until) -> None:
     assert found.status == 128 + 15
 
 
+def test_ended_again_and_again(policy: Policy, until: Until) -> None:
+    """Closing a traced run never hangs: who ends it takes no stop away from who traces it."""
+    script = "while :; do (:); done; :"
+    with open(os.devnull, "wb") as null:
+        for number in range(12):
+            mark = f"enforce-{os.getpid()}-again-{number}"
+            run = workload("/usr/bin/sh", "-c", f"{script} {mark}", mark)
+            with beside.start(base.load("direct"), policy, run, replace(CHEAP, denials=True), null.fileno()):
+                until(lambda mark=mark: with_argument(mark), "a run")
+            assert not [pid for pid, state in with_argument(mark).items() if state != "Z"]
+
+
 def test_cheap(policy: Policy) -> None:
     """Many runs are what it is for: the figure is printed, and decides nothing."""
     begin = time.monotonic()
