@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -249,14 +250,16 @@ def podman(tmp_path: Path) -> Iterator[list[str]]:
     """Podman with a store of its own and runc; crun refuses machines that mount cgroups of both versions."""
     if shutil.which("podman") is None:
         pytest.skip("podman is not installed")
-    words = ["podman", "--root", f"{tmp_path}/store", "--runroot", f"{tmp_path}/run", "--storage-driver=vfs", "--cgroup-manager=cgroupfs"]
-    words += ["--events-backend=file", "--runtime=runc"]
     skeleton(tmp_path / "root")
     with tarfile.open(tmp_path / "root.tar", "w") as archive:
         archive.add(tmp_path / "root", arcname=".")
-    run([*words, "import", f"{tmp_path}/root.tar", "lab"])
-    yield words
-    run([*words, "rm", "--all", "--force"], check=False)
+    # Of its own, as Podman wants paths of at most 50 characters.
+    with tempfile.TemporaryDirectory(prefix="profgen-podman-", dir="/tmp") as run_root:
+        words = ["podman", "--root", f"{tmp_path}/store", "--runroot", run_root, "--storage-driver=vfs", "--cgroup-manager=cgroupfs"]
+        words += ["--events-backend=file", "--runtime=runc"]
+        run([*words, "import", f"{tmp_path}/root.tar", "lab"])
+        yield words
+        run([*words, "rm", "--all", "--force"], check=False)
 
 
 PODMAN_RUN = ("--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--volume=/usr:/usr:ro", "--cgroups=enabled")
