@@ -464,12 +464,17 @@ def test_a_node(docker: Docker, lab: Runtimes, profgen: Profgen, tmp_path: Path,
                 for line in Path(f"/proc/{process.pid}/net/tcp").read_text().splitlines()[1:]
                 if line.split()[3] == "0A" and line.split()[9] in sockets_of(process.pid)
             )
-            with urllib.request.urlopen(f"http://127.0.0.1:{int(port, 16)}/metrics", timeout=10) as page:
-                figures = page.read().decode()
-            assert f'profgen_syscalls{{name="{longest}"' in figures
-            assert int(next(line.split()[1] for line in figures.splitlines() if line.startswith("profgen_sessions_ended_total"))) >= len(
-                ids
-            )
+
+            def figures() -> str:
+                with urllib.request.urlopen(f"http://127.0.0.1:{int(port, 16)}/metrics", timeout=10) as page:
+                    return str(page.read().decode())
+
+            def ended() -> int:
+                return int(next(line.split()[1] for line in figures().splitlines() if line.startswith("profgen_sessions_ended_total")))
+
+            # a page is made now and then, and may be older than the last trace
+            until(lambda: ended() >= len(ids), "all that ended are counted")
+            assert f'profgen_syscalls{{name="{longest}"' in figures()
             snapshot = tmp_path / "traces" / f"{longest}.trace.json"
             assert not snapshot.exists()
             process.send_signal(signal.SIGUSR1)
