@@ -135,14 +135,20 @@ CHECK_KEYS = st.tuples(
 
 
 # Few values for each member of a key, so that rows of two traces meet.
-FILE_KEYS = st.tuples(
-    PATHS,
-    st.sampled_from(["read", "look", "link"]) | st.sampled_from(FILE_ACCESSES),
-    st.sampled_from(["file", "unknown"]) | st.sampled_from(FILE_KINDS),
-    st.just("linked") | st.sampled_from(FILE_STATES),
-    st.none() | PATHS,
-    st.none() | st.sampled_from(WHOM),
-)
+def file_keys(paths: st.SearchStrategy[str], whose: st.SearchStrategy[str | None]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.tuples(
+        paths,
+        st.sampled_from(["read", "look", "link"]) | st.sampled_from(FILE_ACCESSES),
+        st.sampled_from(["file", "unknown"]) | st.sampled_from(FILE_KINDS),
+        st.just("linked") | st.sampled_from(FILE_STATES),
+        st.none() | PATHS,
+        whose,
+    )
+
+
+# Somebody's are paths below /proc/PID, and those alone.
+PROC_PATHS = st.sampled_from(["/proc/7", "/proc/7/maps", "/proc/7/fd/3"])
+FILE_KEYS = st.one_of(file_keys(PATHS, st.none()), file_keys(PATHS, st.none()), file_keys(PROC_PATHS, st.sampled_from(WHOM)))
 ADDRESSES = st.sampled_from(["/run/a.sock", "@a", ""]) | NAMES.map(lambda name: "@" + name.replace("/", "\0"))
 SOCKET_KEYS = st.tuples(
     st.sampled_from(["unix", "inet", "45"]),
