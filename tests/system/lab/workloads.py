@@ -285,7 +285,7 @@ class PostgreSQL(Workload):
     transactions = 400
 
     def prepare(self) -> None:
-        self.port = free_port(54321, 54400)
+        self.port = free_port(5440, 5520)  # below the range that clients' own ports come from
         os.chown(self.directory, self.uid, self.gid)
         self._data = self.directory / "data"
         self._pristine = self.directory.parent / "pristine"
