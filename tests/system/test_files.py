@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from system.harness import TIMEOUT, Profgen, environment
 from system.operations import witness
-from system.operations.build import VARIANTS, operations
+from system.operations.build import VARIANTS, operations, prepare
 from system.operations.evidence import differences, seen, told_afterwards
 from system.operations.runs import Recorded, Runs
 from system.operations.table import EXPECTED, Evidence, Places
@@ -93,6 +93,34 @@ def test_dynamic(operation: str, variant: str, tracer: str, runs: Runs) -> None:
         executing = {places.program, *(program for program, _ in want.execs)}
         assert by == executing, (name, by)
         assert {use.access for use in have.files if use.path == name} == {"map", "read"}
+
+
+def test_overlayfs(tracer: str, as_root: None, runs: Runs, tmp_path: Path) -> None:
+    """What is mapped from overlayfs, as containers have it, goes by the path that was used, not by the layer's: a file that is made
+    executable after it was mapped, and the program's loader."""
+    program = runs.programs / "ops-dynamic"
+    loader = Path(os.path.realpath(_interpreter(program)))
+    layer, directory = tmp_path / "layer", tmp_path / "files"
+    prepare(program, "protect_mapping", layer)
+    directory.mkdir()
+    mounts = []
+    for name, lower, place in (("loader", loader.parent, loader.parent), ("files", layer, directory)):
+        upper, work = tmp_path / f"{name}.upper", tmp_path / f"{name}.work"
+        upper.mkdir()
+        work.mkdir()
+        mounts.append(f"mount -t overlay overlay -o lowerdir={lower},upperdir={upper},workdir={work} {place}")
+    inside = Profgen(prefix=["unshare", "--mount", "sh", "-ec", f'{"; ".join(mounts)}; exec "$0" "$@"'])
+    recording = inside.record(tracer, [str(program), "protect_mapping", str(directory)], cwd=tmp_path, options=["-q"])
+    assert recording.status == 0, recording.stderr
+    places = Places(str(directory), str(program))
+    have = seen(read_trace(recording.path), places)
+    want = places.expected(EXPECTED["protect_mapping"])
+    assert {use for use in have.files if use.path.startswith(places.directory)} == {
+        use for use in want.files if use.path.startswith(places.directory)
+    }
+    mapped = {use.path for use in have.files if use.access == "map"}
+    assert mapped == {str(directory / "child"), str(program), str(loader), str(loader.parent / "libc.so.6")}
+    assert {use.state for use in have.files} == {"linked"}
 
 
 def _interpreter(program: Path) -> str:

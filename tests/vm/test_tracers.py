@@ -35,6 +35,7 @@ OPERATIONS = (
     "netlink",
     "bind_mount",
     "chroot",
+    "protect_mapping",
 )
 
 
@@ -84,7 +85,7 @@ def recorded(guest: Guest, profgen: Profgen, work: Path, tmp_path_factory: pytes
 
 @pytest.mark.parametrize("tracer", ["ptrace", "ebpf"])
 def test_same_evidence(tracer: str, recorded: Mapping[str, Both]) -> None:
-    """Files, sockets, signals, inspections, mounts and executions of sixteen operations under a shell are the same."""
+    """Files, sockets, signals, inspections, mounts and executions of all of them under a shell are the same; there it is on overlayfs."""
     if tracer not in recorded:
         pytest.skip(why_no_ebpf() or "")
     here, there = recorded[tracer].evidence

@@ -242,6 +242,10 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
         values["NARROW_SLOTS"] = types.offset("maple_range_64", "slot") // 8
         values["WIDE_SLOTS"] = types.offset("maple_arange_64", "slot") // 8
         values["OFFSET_MM_TREE"] = tree
+    with contextlib.suppress(TracerError):  # Linux 6.7
+        values["OFFSET_BACKING_PATH"] = types.offset("backing_file", "user_path")
+        values["OFFSET_FILE_PATH"] = types.offset("file", "f_path")
+        values["OFFSET_FILE_MODE"] = types.offset("file", "f_mode")
     # numbered without holes on the machines that profgen supports; a processor above the count would find no room to work in
     values["PROCESSORS"] = os.sysconf("SC_NPROCESSORS_CONF")
     for block, members in _BLOCKS.items():

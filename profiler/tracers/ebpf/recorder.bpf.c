@@ -586,6 +586,23 @@ static __always_inline u32 walk(struct scratch *local, char *out, u64 dentry, u6
     return 0;
 }
 
+#ifdef WITH_USES
+struct where { u64 dentry; u64 mnt; };
+
+/* The path that a mapped file was opened by. On overlayfs a mapping has a file of the layer, which keeps the user's path beside its own (struct
+ * backing_file of fs/file_table.c, Linux 6.7) or has that for its own; its inode is the layer's in either case. Of mapped files only such are
+ * FMODE_NOACCOUNT (include/linux/fs.h); the bit of FMODE_BACKING moved in Linux 6.14. */
+static __always_inline struct where mapped_by(u64 file)
+{
+    u64 aside = 0;
+#ifdef OFFSET_BACKING_PATH
+    if (read32(file + OFFSET_FILE_MODE) & 1 << 29)
+        aside = OFFSET_BACKING_PATH - OFFSET_FILE_PATH;
+#endif
+    return (struct where){.dentry = read64(file + aside + OFFSET_FILE_DENTRY), .mnt = read64(file + aside + OFFSET_FILE_MNT)};
+}
+#endif
+
 #if defined(WITH_USES) && defined(OFFSET_MM_TREE)
 /* The file that is mapped at an address: a walk down the tree of mappings (lib/maple_tree.c mtree_lookup_walk). `node`: 32 words to work in. */
 static __always_inline u64 file_at(u64 mm, u64 address, u64 *node)
@@ -723,8 +740,9 @@ static __always_inline u32 program_of(u32 number, u64 file, u64 name, bool scrip
     e->loader_known = 1;
     u64 loader = loader_of(read64(task + OFFSET_TASK_MM), local);
     if (loader) {
-        e->loader_uid = read32(read64(loader + OFFSET_FILE_INODE) + OFFSET_INODE_UID);
-        e->loader_length = walk(local, e->loader, read64(loader + OFFSET_FILE_DENTRY), read64(loader + OFFSET_FILE_MNT));
+        struct where at = mapped_by(loader);
+        e->loader_uid = read32(read64(at.dentry + OFFSET_DENTRY_INODE) + OFFSET_INODE_UID);
+        e->loader_length = walk(local, e->loader, at.dentry, at.mnt);
     }
 #endif
     if (!e->exe_length || (script && e->name[0] != '/' && !e->cwd_length) || (e->foreign && !e->root_length)) {

@@ -329,6 +329,12 @@ int on_descriptor(u64 *ctx)
         dentry = OF64(block, FILE_DENTRY);
         mnt = OF64(block, FILE_MNT);
         inode = OF64(block, FILE_INODE);
+        if (only == ONLY_PROTECTED) {
+            struct where at = mapped_by(file);
+            dentry = at.dentry;
+            mnt = at.mnt;
+            inode = read64(dentry + OFFSET_DENTRY_INODE);
+        }
     }
     char of_inode[INODE_SPAN] __attribute__((aligned(8)));
     READ(of_inode, inode + INODE_START);
