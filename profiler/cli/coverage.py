@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler.cli.options import output_format
 from profiler.quoting import printable
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ BAR = 50
 
 @click.command("coverage")
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
+@output_format()
 def coverage(traces: tuple[str, ...], form: str) -> None:
     """Say how much of a workload its recordings have seen: what came late, what came in one recording only, an estimate of what is still
     to come, and a checklist of what is usually forgotten.

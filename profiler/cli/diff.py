@@ -7,13 +7,15 @@ import sys
 
 import click
 
+from profiler.cli.options import output_format, source_file
+
 FORMATS = ("text", "json", "markdown", "sarif")
 
 
 @click.command("diff")
-@click.argument("old", metavar="OLD")
-@click.argument("new", metavar="NEW")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="text", help="Default: text.")
+@click.argument("old", type=source_file, metavar="OLD")
+@click.argument("new", type=source_file, metavar="NEW")
+@output_format(*FORMATS)
 @click.option(
     "--fail-on",
     type=click.Choice(["any", "widened", "risky"]),
@@ -35,9 +37,10 @@ def diff(old: str, new: str, form: str, fail_on: str, exact: bool, colour: str) 
     """
     from profiler.review import render
     from profiler.review.diff import compare, fails
-    from profiler.review.rights import machine, open_source
+    from profiler.review.rights import machine
+    from profiler.review.yardsticks import YARDSTICKS, named
 
-    sources = (open_source(old), open_source(new))
+    sources = (named(old), named(new))
     abi = machine(None, *sources)
     first, second = (source.rights(source.arch or abi, None) for source in sources)
     found = compare(first, second, exact)
@@ -48,7 +51,7 @@ def diff(old: str, new: str, form: str, fail_on: str, exact: bool, colour: str) 
     elif form == "sarif":
         from profiler.trace.store import read_limited
 
-        out = render.sarif(found, read_limited(new))
+        out = render.sarif(found, b"" if new in YARDSTICKS else read_limited(new))
     else:
         out = render.text(found, colour == "always" or (colour == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     sys.stdout.flush()

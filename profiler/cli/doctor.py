@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from profiler.cli.options import output_format
 from profiler.tracers.survey import survey, works
 
 _MARKS = {"ok": "ok", "missing": "--", "info": "  "}
@@ -15,15 +16,15 @@ _COLOURS = {"ok": "32", "missing": "31", "info": "0"}
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(as_json: bool) -> int:
+@output_format()
+def doctor(form: str) -> int:
     """Try what recording needs, and say what works here and what would mend the rest.
 
     The exit status is 0 when at least one tracer works, 1 when none does.
     """
     findings = list(survey())
     ready = works(findings)
-    if as_json:
+    if form == "json":
         print(json.dumps({"ready": ready, "findings": [dataclasses.asdict(finding) for finding in findings]}, indent=1))
         return 0 if ready else 1
     colour = sys.stdout.isatty()

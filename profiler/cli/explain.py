@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler.cli.options import output_format, source_file
 from profiler.errors import InputError
 from profiler.quoting import printable
 
@@ -23,11 +24,11 @@ REASON_WIDTH = 60
 
 
 @click.command("explain")
-@click.argument("file", metavar="TRACE|POLICY")
+@click.argument("file", type=source_file, metavar="TRACE|POLICY")
 @click.argument("items", nargs=-1, metavar="ITEM...")
 @click.option("--trace", "evidence", metavar="TRACE", help="The trace behind a policy: its evidence is shown as well.")
 @click.option("--all", "everything", is_flag=True, help="A table of all that is allowed, the most dangerous first.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
+@output_format()
 def explain(file: str, items: tuple[str, ...], evidence: str | None, everything: bool, form: str) -> int:
     """Say why something is allowed: reasons, the pass that added it, evidence, and what it opens.
 

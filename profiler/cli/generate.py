@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from profiler.cli.options import source_file
 from profiler.errors import InputError, OutputError, ProfgenError
 from profiler.policy.model import GENERALISE_THRESHOLD, Options, Policy
 from profiler.quoting import printable
@@ -81,7 +82,7 @@ def _make_directory(directory: Path) -> None:
 
 
 @click.command("generate")
-@click.argument("inputs", nargs=-1, required=True, metavar="TRACE|policy.yaml...")
+@click.argument("inputs", nargs=-1, required=True, type=source_file, metavar="TRACE|policy.yaml...")
 @click.option("-t", "--target", "targets", multiple=True, metavar="TARGET", help=f"One of {', '.join(TARGETS)}; default: all.")
 @click.option("-o", "--output", metavar="DIR|FILE", help="Directory for all files, or the file for a single target.")
 @click.option("--runtime", default=None, metavar="NAME", help=f"Runtime whose own needs are added: {', '.join(_RUNTIMES)}. Default: any.")
@@ -99,7 +100,7 @@ def _make_directory(directory: Path) -> None:
     metavar="N",
     help=f"Names used alike in one directory before one rule stands for them. Default: {GENERALISE_THRESHOLD}.",
 )
-@click.option("--apparmor-name", metavar="NAME", help="Name of the AppArmor profile. Default: profgen- and the program's.")
+@click.option("--apparmor-name", metavar="NAME", help="Name of the AppArmor profile. Default: profgen- and the command's.")
 @click.option("--apparmor-attach", metavar="PATH", help="Program that always runs under the AppArmor profile. Default: none, it is named.")
 @click.option("--apparmor-abi", type=click.Choice(list(APPARMOR_ABIS)), help=f"What AppArmor to write for. Default: {APPARMOR_ABIS[0]}.")
 @click.option("--apparmor-complain", is_flag=True, help="An AppArmor profile that logs what it would deny.")

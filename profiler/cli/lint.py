@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import click
 
+from profiler.cli.options import output_format, source_file
 from profiler.quoting import printable
 
 WIDTH = 110
@@ -18,12 +19,12 @@ _COLOURS = {"error": "31", "warning": "33", "note": "36"}
 
 
 @click.command("lint")
-@click.argument("file", metavar="FILE")
+@click.argument("file", type=source_file, metavar="FILE")
 @click.option(
     "--rules", is_flag=True, is_eager=True, expose_value=False, callback=lambda ctx, _, wanted: _rules(ctx, wanted), help="List all."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def lint(file: str, as_json: bool) -> int:
+@output_format()
+def lint(file: str, form: str) -> int:
     """Find known holes and traps in FILE, each with how to mend it.
 
     FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. An error is a hole or breaks
@@ -38,13 +39,14 @@ def lint(file: str, as_json: bool) -> int:
     from profiler.kernel.libseccomp import installed
     from profiler.review.lint import counts
     from profiler.review.lint import lint as findings_of
-    from profiler.review.rights import machine, open_source
+    from profiler.review.rights import machine
+    from profiler.review.yardsticks import named
 
-    source = open_source(file)
+    source = named(file)
     found = findings_of(source, machine(None, source))
     numbers = counts(found)
     library = installed()
-    if as_json:
+    if form == "json":
         version = library.version if library else None
         print(json.dumps({"source": file, "libseccomp": version, **numbers, "findings": [asdict(finding) for finding in found]}, indent=1))
     else:

@@ -72,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
         print(help_shown.format_message())
         return 2
     except click.ClickException as error:
-        return _fail(error.format_message().replace("\n", " "), 2)
+        return _fail(_told(error), 2)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except ProfgenError as error:
@@ -94,6 +94,17 @@ def run(arguments: Sequence[str]) -> int:
         if _interrupted(error):
             return _fail("interrupted", 130)
         return _fail(f"internal error: {type(error).__name__}: {error} (profgen --debug shows where)", 125)
+
+
+def _told(error: click.ClickException) -> str:
+    """click's message as one of ours, with what to do: the command's help, unless the message says it itself."""
+    text = error.format_message().replace("\n", " ")
+    if not isinstance(error, click.UsageError) or error.ctx is None or "; " in text:
+        return text
+    text = (
+        text.replace("a valid float range", "a number").replace("a valid integer range", "a whole number").replace(". Did you", ": did you")
+    )
+    return f"{text[:1].lower()}{text[1:].removesuffix('.')}; see {error.ctx.command_path} --help"
 
 
 def _interrupted(error: BaseException | None) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from profiler.cli.options import source_file
 from profiler.errors import InputError
 from profiler.quoting import printable
 
@@ -17,10 +18,12 @@ def _say(text: str) -> None:
 
 
 @click.command("merge")
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE...")
+@click.argument("inputs", nargs=-1, required=True, type=source_file, metavar="FILE...")
 @click.option("-o", "--output", metavar="FILE", help="Where to write. Default: standard output.")
 @click.option("--intersect", is_flag=True, help="What all of them have, instead of what any has.")
-@click.option("--base", metavar="FILE", help="The policy.yaml that both FILEs were made from: merge what changed in each.")
+@click.option(
+    "--base", type=source_file, metavar="FILE", help="The policy.yaml that both FILEs were made from: merge what changed in each."
+)
 def merge(inputs: tuple[str, ...], output: str | None, intersect: bool, base: str | None) -> int:
     """Merge traces into a trace, or policies into a policy.
 

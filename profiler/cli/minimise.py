@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler.cli.options import output_format, source_file
 from profiler.errors import ProfgenError
 from profiler.quoting import printable
 
@@ -39,7 +40,7 @@ def _say(text: str) -> None:
 
 
 @click.command("minimise")
-@click.argument("policy", metavar="POLICY|DIR")
+@click.argument("policy", type=source_file, metavar="POLICY|DIR")
 @click.option("-o", "--output", metavar="FILE", help="Where the least policy goes.  [default: POLICY with .min.yaml at its end]")
 @click.option("--load", metavar="COMMAND", help="TEST is a service: run this beside it, not confined, and take its status for the verdict.")
 @click.option("--before", metavar="COMMAND", help="Run this before each run, not confined, to put things in order.")
@@ -62,7 +63,7 @@ def _say(text: str) -> None:
 )
 @click.option("-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Runs at the same time.")
 @click.option("--user", metavar="USER", help="Run as this user (name or uid); under sudo the default is who called it.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
+@output_format()
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
 @click.argument("test", nargs=-1, type=click.UNPROCESSED)
 def minimise(
@@ -113,7 +114,7 @@ def minimise(
         raise click.UsageError("no test to run; try: profgen minimise POLICY -- ./test.sh")
     if timeout is not None and not math.isfinite(timeout):
         raise click.UsageError("--timeout wants a number of seconds")
-    source = Path(policy) / "policy.yaml" if os.path.isdir(policy) else Path(policy)
+    source = Path(policy)
     data = read_limited(source)
     old = loads(data, str(source))
     what = _test(test, load, before, check, user)

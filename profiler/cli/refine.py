@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler.cli.options import output_format, source_file
 from profiler.cli.proposals import about_proposal, addition_data, times
 from profiler.errors import InputError
 from profiler.quoting import printable
@@ -121,7 +122,7 @@ def _as_data(reading: Reading, skipped: Sequence[Skipped], proposal: Proposal, c
 
 
 @click.command("refine")
-@click.argument("policy", metavar="POLICY")
+@click.argument("policy", type=source_file, metavar="POLICY")
 @click.option("--from", "sources", multiple=True, required=True, metavar="FILE|-|journal", help="A log to read. May be repeated.")
 @click.option("-o", "--output", metavar="FILE", help="Write the changed policy there.")
 @click.option("--in-place", is_flag=True, help="Write the changed policy over POLICY.")
@@ -130,7 +131,7 @@ def _as_data(reading: Reading, skipped: Sequence[Skipped], proposal: Proposal, c
 @click.option("--comm", "comms", multiple=True, metavar="NAME", help="Only denials of processes with this name (comm).")
 @click.option("--exe", "exes", multiple=True, metavar="PATH", help="Only denials of this program.")
 @click.option("--any-program", is_flag=True, help="Also denials of programs that the policy does not know.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
+@output_format()
 def refine(
     policy: str,
     sources: tuple[str, ...],

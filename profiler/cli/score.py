@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from profiler.cli.options import output_format, source_file
 from profiler.errors import InputError
 from profiler.quoting import printable
 
@@ -40,10 +41,9 @@ def _assumed(text: str) -> frozenset[str]:
 
 
 def _other(name: str, abi: str, assumed: frozenset[str]) -> Rights:
-    from profiler.review.rights import load
-    from profiler.review.yardsticks import YARDSTICKS
+    from profiler.review.yardsticks import named
 
-    return YARDSTICKS[name](abi) if name in YARDSTICKS else load(name, abi, assumed)
+    return named(name).rights(abi, assumed)
 
 
 def _short(path: str, names: Sequence[str]) -> str:
@@ -114,7 +114,8 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
         table = table[2:]
     for label, cells in table:
         yield f"{label:<{first}}  " + "   ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-    yield ""
+    if found.capabilities or found.unfiltered or verbose:
+        yield ""
     if found.capabilities:
         yield from _wrapped("capabilities held" + (" (assumed):" if found.assumed else ":"), found.capabilities)
     if found.unfiltered:
@@ -134,6 +135,8 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
         yield f"  {len(rows):>3}  {reason}"
         if verbose:
             yield from _wrapped("      ", [row.cve.identifier for row in rows])
+    if not found.blocked:
+        yield "    none"
     yield ""
     yield "CVEs that are not, by what is allowed:"
     for reason, rows in found.reachable.items() if verbose else list(found.reachable.items())[:10]:
@@ -151,8 +154,14 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
 
 
 @click.command("score")
-@click.argument("file", metavar="FILE")
-@click.option("--compare", multiple=True, metavar="NAME|FILE", help="Beside docker-default, unconfined, or another file. May be repeated.")
+@click.argument("file", type=source_file, metavar="FILE")
+@click.option(
+    "--compare",
+    multiple=True,
+    type=source_file,
+    metavar="NAME|FILE",
+    help="Beside docker-default, unconfined, or another file. May be repeated.",
+)
 @click.option("--min-score", type=click.IntRange(0, 100), metavar="N", help="Exit status 1 when the score is below N.")
 @click.option(
     "--capabilities",
@@ -161,8 +170,8 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
     help="Capabilities for a file that says nothing of them: docker (default), all, none, or names joined by commas.",
 )
 @click.option("--verbose", "-v", is_flag=True, help="List every CVE, open syscall and filter.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every CVE and why.")
-def score(file: str, compare: tuple[str, ...], min_score: int | None, capabilities: str, verbose: bool, as_json: bool) -> int:
+@output_format(help="Default: text. JSON has every CVE and why.")
+def score(file: str, compare: tuple[str, ...], min_score: int | None, capabilities: str, verbose: bool, form: str) -> int:
     """Say how much FILE leaves open.
 
     FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json, a SeccompProfile, or a trace.
@@ -179,12 +188,14 @@ def score(file: str, compare: tuple[str, ...], min_score: int | None, capabiliti
       profgen score seccomp.json --compare docker-default
       profgen score policy.yaml --min-score 80 --json
     """
-    from profiler.review.rights import load
+    from profiler.review.rights import machine
     from profiler.review.score import against, as_data
     from profiler.review.score import score as score_of
+    from profiler.review.yardsticks import named
 
     assumed = _assumed(capabilities)
-    rights = load(file, capabilities=assumed)
+    source = named(file)
+    rights = source.rights(machine(None, source), assumed)
     others = [_other(name, rights.native, assumed) for name in compare]
     found = score_of(rights, assumed)
     scores = [score_of(other, assumed) for other in others]
@@ -192,7 +203,7 @@ def score(file: str, compare: tuple[str, ...], min_score: int | None, capabiliti
     for one in (found, *scores):
         for note in one.notes:
             print(f"profgen: note: {printable(note)}", file=sys.stderr)
-    if as_json:
+    if form == "json":
         data = as_data(found)
         if beside:
             data["compared"] = [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler.cli.options import output_format, source_file
 from profiler.errors import ProfgenError
 from profiler.quoting import printable
 
@@ -32,13 +33,13 @@ WITH_BUNDLE = ("runc", "crun")
 
 
 @click.command("verify")
-@click.argument("policy", metavar="POLICY|DIR")
+@click.argument("policy", type=source_file, metavar="POLICY|DIR")
 @click.option("--under", type=click.Choice(UNDER), default="direct", show_default=True, help="What confines the command.")
 @click.option(
     "--mode", type=click.Choice(["enforce", "log"]), default="enforce", show_default=True, help="log: refuse nothing, report everything."
 )
 @click.option("-o", "--output", metavar="FILE", help="Write the denials as a trace, to generate from with the recording.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the report.")
+@output_format(help="Of the report. Default: text.")
 @click.option("--report", metavar="FILE", help="Write the report there.  [default: standard error]")
 @click.option("--bundle", metavar="DIR", help="Under runc and crun: the OCI bundle; COMMAND takes the place of its own.")
 @click.option("--user", metavar="USER", help="Run the command as this user (name or uid); under sudo the default is who called it.")
@@ -90,7 +91,7 @@ def verify(
         raise click.UsageError(f"under {under} the container says who runs the command")
     if bundle is not None and under not in WITH_BUNDLE:
         raise click.UsageError(f"--bundle is for {' and '.join(WITH_BUNDLE)}")
-    path = Path(policy) / "policy.yaml" if os.path.isdir(policy) else Path(policy)
+    path = Path(policy)
     held = read_policy(path)
     enforcer = load(under)
     options = Options(mode, files=not no_files, duration=duration, bundle=None if bundle is None else Path(bundle))

@@ -10,7 +10,7 @@ from profiler.kernel.abi import SUB_ABIS
 from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.data import load
 from profiler.review.foreign import from_bytes
-from profiler.review.rights import Rights
+from profiler.review.rights import Rights, Source, open_source
 
 
 def docker_capabilities() -> frozenset[str]:
@@ -39,3 +39,10 @@ def unconfined(abi: str) -> Rights:
 
 YARDSTICKS: Mapping[str, Callable[[str], Rights]] = {"docker-default": docker_default, "unconfined": unconfined}
 """Name on the command line to what it stands for."""
+
+
+def named(name: str) -> Source:
+    """What a command line names: one of YARDSTICKS, or a file (:func:`open_source`, with its errors)."""
+    if name in YARDSTICKS:
+        return Source(name, "seccomp", None, lambda abi, _: YARDSTICKS[name](abi))
+    return open_source(name)

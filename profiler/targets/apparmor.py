@@ -20,6 +20,8 @@ FILE = "apparmor.profile"
 
 _NAMESPACES = re.compile(r"/proc/\{pid\}/(?:task/\{tid\}/)?ns(?:/|$)")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+UNKNOWN_COMMAND = "(unknown)"
+"""The command of recordings that know none."""
 RUNTIME_PROFILES = ("runc", "crun", "podman")
 """Profiles under which runtimes may run themselves; they send the signals that stop a container. Sources: profiles/apparmor of
 moby, pkg/apparmor of containers/common, and apparmor.d of Ubuntu 24.04, which names all three."""
@@ -33,7 +35,8 @@ or when whoever opened it is confined; what is refused then is replaced (aa_inhe
 
 
 def profile_name(policy: Policy, options: RenderOptions) -> str:
-    """The name given, or ``profgen-`` and the workload's program. Raises InputError for a name that no profile can have."""
+    """The name given, or ``profgen-`` and the workload's command, as people call it: redis-server, though that is a link to another
+    program. Raises InputError for a name that no profile can have."""
     given = options.apparmor.name
     if given is not None:
         if not _NAME.fullmatch(given) or given in rules.RESERVED:
@@ -42,13 +45,11 @@ def profile_name(policy: Policy, options: RenderOptions) -> str:
                 + ", ".join(sorted(rules.RESERVED))
             )
         return given
-    command = policy.workload.argv[0] if policy.workload.argv else ""
     firsts = [path for row in policy.transitions if row.by is None and (path := patterns.path_of(row.program))]
-    # Besides the workload's own first program there may be what came into its container later, such as a health check.
-    alike = [path for path in firsts if path.rsplit("/", 1)[-1] == command.rsplit("/", 1)[-1]]
-    path = next(iter([*alike, *policy.workload.joined, *firsts, command]))
-    program = re.sub(r"[^A-Za-z0-9_.+-]+", "_", path.rsplit("/", 1)[-1]).strip("_")
-    return f"profgen-{program[:80] or 'workload'}"
+    # What ran already may have made a title of its command line; and there may be none.
+    argv = [word for word in policy.workload.argv[:1] if word != UNKNOWN_COMMAND and not policy.workload.joined]
+    words = [re.sub(r"[^A-Za-z0-9_.+-]+", "_", path.rsplit("/", 1)[-1]).strip("_") for path in (*policy.workload.joined, *argv, *firsts)]
+    return f"profgen-{next(filter(None, words), 'workload')[:80]}"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Profile:
     weighed: tuple[str, ...]
     """Abstractions that would open more than they save."""
     container: bool
+    shared_memory: bool
+    """System V shared memory is attached."""
     streams: tuple[FileLine, ...]
     bodies: tuple[Body, ...]
     capabilities: tuple[str, ...]
@@ -182,6 +185,7 @@ def build(policy: Policy, options: RenderOptions) -> Profile:
         includes=tuple(verdict.name for verdict in verdicts if verdict.included),
         weighed=tuple(verdict.name for verdict in verdicts if not verdict.included),
         container=container,
+        shared_memory=rules.shared_memory(policy),
         streams=tuple(line for line in streams if line not in included),
         bodies=(Body(tuple(line for line in main if line not in included), files.links(None)), *children),
         capabilities=tuple(capability.removeprefix("CAP_").lower() for capability in policy.needed()),

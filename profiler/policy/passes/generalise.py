@@ -26,6 +26,9 @@ LISTED = 3
 SUBDIRECTORIES = 3
 """Directories with like uses before one rule covers everything below the one that holds them."""
 
+EXTENSIONS = 2
+"""Extensions behind a random part (collect2 of gcc makes ccXXXXXX.cdtor.c)."""
+
 DIGITS = 4
 """Digits in a row that are taken for a number of its own, without siblings."""
 
@@ -83,8 +86,10 @@ def _random_part(name: str, passing: bool = False) -> tuple[str, str, str] | Non
     found = _TOOL.match(name)
     if found:
         return (found["before"] or found["dot"], found["random"] or found["ten"], found["after"] or "")
-    extension = _EXTENSION.search(name)
-    for end in (len(name), *([extension.start()] if extension else [])):
+    ends = [len(name)]
+    while len(ends) <= EXTENSIONS and (extension := _EXTENSION.search(name[: ends[-1]])):
+        ends.append(extension.start())
+    for end in ends:
         run = _RUN.search(name[:end])
         length = _random_length(run[0], passing) if run else 0
         if length:

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import click
 import pytest
+from unit.policy.making import call, trace
 
 from profiler import __version__, errors
 from profiler.cli import main
 from profiler.cli.main import COMMANDS, cli, run
+from profiler.policy.derive import derive
+from profiler.policy.model import Options
+from profiler.policy.store import dumps
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -91,6 +95,29 @@ def test_help_imports_little() -> None:
     assert not heavy & modules
 
 
+@pytest.mark.parametrize("name", ["diff", "explain", "coverage", "verify", "lint", "score", "refine", "minimise", "doctor"])
+def test_every_report_is_to_be_had_as_json(name: str) -> None:
+    """In two spellings, the same everywhere."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    options = {option: parameter for parameter in command.params for option in parameter.opts}
+    assert "json" in options["--format"].type.choices
+    assert options["--json"].is_flag
+
+
+def test_the_directory_that_generate_wrote_stands_for_its_policy(tmp_path: Path) -> None:
+    made = derive(trace(call("read"), call("execve")), Options())
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "policy.yaml").write_text(dumps(made))
+    for arguments in (["lint", "app"], ["score", "app"], ["explain", "app", "read"], ["diff", "app", "app"], ["merge", "app", "app"]):
+        done = profgen(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert json.loads(profgen("generate", "app", "-t", "seccomp", cwd=tmp_path).stdout)
+    assert json.loads(profgen("diff", "--json", "app", "docker-default", cwd=tmp_path).stdout)["new"]["source"] == "docker-default"
+    done = profgen("lint", ".", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "profgen: cannot read ./policy.yaml: no such file or directory\n")
+
+
 # -- failures ----------------------------------------------------------------------------------------------------------
 
 
@@ -118,6 +145,7 @@ def test_wrong_usage(arguments: list[str], tmp_path: Path) -> None:
     assert len(lines) == 1
     assert lines[0].startswith("profgen: ")
     assert lines[0].isprintable()
+    assert "; see profgen" in lines[0] or "; try: profgen" in lines[0] or "wants a" in lines[0]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -207,6 +207,9 @@ def test_temporary_names_left_behind(path: str, pattern: str) -> None:
         ("sedXy12Zq", "sed{random}"),
         ("x-Xy12ZqAAAA", "x-{random}"),
         ("x.AbCdEf", "x.{random}"),
+        # suffixes of mkstemps(3): collect2 of gcc
+        ("ccIXxISN.cdtor.c", "{random}.cdtor.c"),
+        ("x-Xy12Zq.tar.gz", "x-{random}.tar.gz"),
         # sem_open(3): one of 60 names is all capitals, or all lower case
         ("sem.XVNIHQ", "sem.{random}"),
         ("sem.abcdef", "sem.{random}"),

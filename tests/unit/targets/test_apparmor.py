@@ -252,7 +252,9 @@ def test_name_attachment_and_flags() -> None:
     assert head(policy()) == "profile profgen-app {"
     assert head(policy(argv=("/opt/a b\n/c'd",))) == "profile profgen-c_d {"
     assert head(policy(argv=())) == head(policy(argv=("/\n",))) == "profile profgen-workload {"
-    assert head(policy(transitions=(transition("/usr/sbin/nginx", None),))) == "profile profgen-nginx {"
+    assert head(policy(argv=("(unknown)",), transitions=(transition("/usr/sbin/nginx", None),))) == "profile profgen-nginx {"
+    linked = policy(argv=("redis-server", "--port", "1"), transitions=(transition("/usr/bin/redis-check-rdb", None),))
+    assert head(linked) == "profile profgen-redis-server {"
     assert head(policy(), name="web-1", attach='/a "b"', complain=True) == 'profile web-1 "/a \\042b\\042" flags=(complain) {'
     assert head(policy(runtime="any")) == "profile profgen-app flags=(attach_disconnected) {"
     assert head(policy(file("mq", "read", states=("detached",)))) == "profile profgen-app flags=(attach_disconnected) {"
