@@ -71,6 +71,9 @@ def _read_journal(reader: Reader) -> None:
         text = b"".join(said).decode("utf-8", "replace").strip().splitlines()
         why = f"not done after {JOURNAL_SECONDS:.0f} s" if status == -signal.SIGKILL else text[0] if text else f"status {status}"
         raise InputError(f"journalctl failed: {why}; give the log with --from FILE")
+    if not reader.reading.bytes:
+        # Of the start of the machine at least there is something.
+        raise InputError("the journal shows nothing of the kernel to this user: run as root, or give the log with --from FILE")
 
 
 def _read(reader: Reader, source: str) -> None:
@@ -87,6 +90,8 @@ def _read(reader: Reader, source: str) -> None:
 
 def _about_log(reading: Reading) -> Iterator[str]:
     """What a reader of the result should know of the log."""
+    if not reading.bytes:
+        yield "the log is empty: if it comes from another command, see whether that may read the kernel's log (root may)"
     for gap in reading.gaps:
         lost = f" ({gap.lost} of them)" if gap.lost else ""
         where = f", line {gap.lines[0]}" if gap.lines else ""

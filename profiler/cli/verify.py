@@ -97,7 +97,7 @@ def verify(
     options = Options(mode, files=not no_files, duration=duration, bundle=None if bundle is None else Path(bundle))
     reason = enforcer.unavailable(held, options)
     if reason is not None:
-        raise ProfgenError(f"cannot verify {under}: {reason}")
+        raise ProfgenError(f"cannot verify under {under}: {reason}")
     pending = None if output is None else PendingFile(Path(output), reserve=RESERVE_BYTES)
     try:
         with signals_held() as mask:

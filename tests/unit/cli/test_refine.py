@@ -157,6 +157,13 @@ def test_names_of_strangers_stay_on_their_line(place: Path) -> None:
     assert r"/srv/\\x1b[1m\\x0aprofgen: " in done.stdout
 
 
+def test_an_empty_log_is_no_silence_to_trust(place: Path) -> None:
+    """As when dmesg in front of a pipe was refused."""
+    done = profgen("policy.yaml", "--from", os.devnull, cwd=place)
+    assert done.returncode == 0
+    assert "the log is empty" in done.stderr
+
+
 def test_the_journal(place: Path) -> None:
     """What journalctl is asked for, and what becomes of its failures; tests/system reads a real one."""
     tools = place / "bin"
@@ -177,6 +184,9 @@ def test_the_journal(place: Path) -> None:
     done = says("echo 'No journal files were opened' >&2; exit 1")
     assert done.returncode == 2
     assert "No journal files were opened" in done.stderr
+    done = says("exit 0")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "the journal shows nothing of the kernel to this user" in done.stderr
     tool.unlink()
     done = profgen("policy.yaml", "--from", "journal", cwd=place, PATH=str(tools))
     assert done.returncode == 2

@@ -116,7 +116,7 @@ def test_json_and_trace(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: py
 def test_unavailable(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(base, "load", lambda _name: _Fixed(Outcome(0), "no such thing here"))
     assert main.run(["verify", str(place / "made"), "--", "true"]) == ProfgenError.exit_code
-    assert capsys.readouterr().err == "profgen: cannot verify direct: no such thing here\n"
+    assert capsys.readouterr().err == "profgen: cannot verify under direct: no such thing here\n"
 
 
 @pytest.mark.parametrize(
