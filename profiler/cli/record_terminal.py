@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -103,10 +104,24 @@ def summary(trace: Trace, path: Path) -> None:
         say(f"calls this profgen has no name for: {', '.join(unknown)}")
     if any(row.name in _IO_URING and (row.results.ok or not row.results.errors) for row in trace.syscalls):
         say("the workload used io_uring: its operations pass by seccomp filters, and files used so are not in the trace")
+    if setuid := _without_effect(trace):
+        say(f"{', '.join(setuid)} gained no rights: setuid does nothing in an unprivileged recording; record with sudo profgen, and --user")
     if meta.duration >= 1:
         advice = "; a longer load may show more" if quiet_for < meta.duration / 4 else ""
         say(f"the last new item came {quiet_for:.1f}s before the end{advice}")
     wrote(path)
+
+
+def _without_effect(trace: Trace) -> list[str]:
+    """Setuid and setgid programs that ran without what they would gain, as profgen itself had set no_new_privs (docs/tracers.md)."""
+    if trace.meta.tracer != "ptrace" or not trace.meta.no_new_privs:
+        return []
+    found = []
+    for program in trace.programs:
+        with contextlib.suppress(OSError, ValueError):
+            if os.stat(program.path).st_mode & (stat.S_ISUID | stat.S_ISGID):
+                found.append(program.path)
+    return found
 
 
 def wrote(path: Path) -> None:

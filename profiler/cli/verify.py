@@ -6,6 +6,7 @@ import datetime
 import math
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -111,7 +112,9 @@ def verify(
     finally:
         if pending is not None:
             pending.discard()
-    found = _Report(held, outcome, under, mode)
+    # It was asked to end, and has no handler: that is no failure of its own.
+    asked = duration is not None and took >= duration and outcome.status == 128 + signal.SIGTERM
+    found = _Report(held, outcome, under, mode, asked)
     text = found.json() if form == "json" else "".join(f"{line}\n" for line in found.text(path, output, quiet))
     if report is not None:
         write_atomic(Path(report), text.encode("utf-8", "backslashreplace"))
@@ -119,7 +122,7 @@ def verify(
         sys.stderr.write(text)
     if outcome.denials:
         return DENIED_STATUS
-    return LOSS_STATUS if outcome.losses else outcome.status
+    return LOSS_STATUS if outcome.losses else 0 if asked else outcome.status
 
 
 def _meta(workload: Workload, outcome: Outcome, start: str, took: float, policy: Policy) -> Meta:
@@ -157,10 +160,11 @@ def _meta(workload: Workload, outcome: Outcome, start: str, took: float, policy:
 class _Report:
     """What is said of a run."""
 
-    def __init__(self, policy: Policy, outcome: Outcome, under: str, mode: str) -> None:
+    def __init__(self, policy: Policy, outcome: Outcome, under: str, mode: str, asked: bool = False) -> None:
         from profiler.denials.propose import propose
 
         self.policy, self.outcome, self.under, self.mode = policy, outcome, under, mode
+        self.asked = asked
         everything = propose(policy, outcome.denials)
         items = {danger.item for addition in everything.refused for danger in addition.dangers}
         self.proposal: Proposal = propose(policy, outcome.denials, items)
@@ -204,7 +208,7 @@ class _Report:
         for name, count in outcome.losses.items():
             yield said(f"there may be more: lost {count} {name} (docs/tracers.md)")
         if outcome.status or not quiet:
-            yield said(f"the command ended with status {outcome.status}")
+            yield said(f"the command ended with status {outcome.status}" + (": SIGTERM, as --duration asked" if self.asked else ""))
         if not quiet:
             yield from (said(f"{self.under}: {means}") for means in outcome.means)
         if output is not None and not quiet:

@@ -209,6 +209,17 @@ def test_summary_counts_paths_when_files_were_watched(capsys: pytest.CaptureFixt
     assert "path" not in said(trace(), capsys)[0], "nobody looked"
 
 
+@pytest.mark.parametrize(("tracer", "mode", "warned"), [("ptrace", 0o4755, True), ("ptrace", 0o755, False), ("ebpf", 0o4755, False)])
+def test_summary_warns_of_setuid_programs(tracer: str, mode: int, warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They gain nothing under no_new_privs, which an unprivileged recording sets."""
+    program = tmp_path / "su"
+    program.touch()
+    program.chmod(mode)
+    made = trace(tracer=tracer, no_new_privs=True)
+    made = dataclasses.replace(made, programs=(dataclasses.replace(made.programs[0], path=str(program)), *made.programs[1:]))
+    assert any(f"{program} gained no rights" in line for line in said(made, capsys)) is warned
+
+
 @pytest.mark.parametrize(
     ("calls", "warned"),
     [

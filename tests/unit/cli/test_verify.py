@@ -83,6 +83,12 @@ def test_status(outcome: Outcome, status: int, monkeypatch: pytest.MonkeyPatch, 
     assert ("there may be more: lost 2 kernel log records" in said.err) is bool(outcome.losses)
 
 
+@pytest.mark.parametrize(("duration", "status"), [("0.000001", 0), ("100", 143)])
+def test_a_service_that_duration_ends_did_not_fail(duration: str, status: int, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """One without a handler ends by the SIGTERM that it gets; one that gets it from somebody else was disturbed."""
+    assert verify(monkeypatch, place, Outcome(143), "--duration", duration) == status
+
+
 def test_text(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verify(monkeypatch, place, Outcome(7, (SYSCALL, FILE), ("how",)))
     text = capsys.readouterr().err
