@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -209,11 +210,11 @@ def generate(
     # Everything is rendered before anything is written: a failure leaves every old file as it was.
     render_options = RenderOptions(default_action, config, apparmor, names_apparmor="apparmor" in chosen)
     files = _outputs(policy, chosen, render_options)
-    _deliver(files, chosen, output, from_policy)
+    _deliver(files, chosen, output, from_policy, policy.workload.image)
     if without_apparmor:
         _warn("no AppArmor profile: the recording did not watch files; record again, without --no-files")
     elif "apparmor" in chosen:
-        _tell_of_apparmor(policy, render_options, output)
+        _tell_of_apparmor(policy, render_options, output, brief="docker" in chosen and apparmor.attach is None)
 
 
 def _start_unknown(programs: tuple[str, ...], start_up: bool, from_policy: bool) -> str:
@@ -224,15 +225,19 @@ def _start_unknown(programs: tuple[str, ...], start_up: bool, from_policy: bool)
     return f"{text}; merge a recording of the start, or add what every start needs with --start-up"
 
 
-def _tell_of_apparmor(policy: Policy, options: RenderOptions, output: str | None) -> None:
-    """What the profile cannot say; and, when it was written to a file, how it is used."""
-    from profiler.targets.apparmor import FILE, left_out, usage
+def _tell_of_apparmor(policy: Policy, options: RenderOptions, output: str | None, brief: bool) -> None:
+    """What the profile cannot say; and, when it was written to a file, how it is used. ``brief``: beside files that use it."""
+    from profiler.targets.apparmor import FILE, left_out, load_command, usage
 
     for line in left_out(policy, options):
         _warn(f"warning: {line}")
     if output is not None:
         path = Path(output)
-        for line in usage(policy, options, str(path / FILE if path.is_dir() else path)):
+        file = str(path / FILE if path.is_dir() else path)
+        if brief:
+            _warn(f"before that, where AppArmor is in use: {load_command(file)}   (as root; its first lines tell more)")
+            return
+        for line in usage(policy, options, file):
             _warn(line)
 
 
@@ -244,7 +249,7 @@ def _oci_config(path: str | None) -> tuple[str, bytes] | None:
     return path, read_limited(path)
 
 
-def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, from_policy: bool) -> None:
+def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, from_policy: bool, image: str | None) -> None:
     """Print a single target, write it to a file, or write everything into a directory."""
     made = [name for name in files if name != "policy.yaml"]
     if output is None:
@@ -269,6 +274,5 @@ def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, fro
     _write(written, path)
     _warn(f"wrote {', '.join(written)} to {path}")
     if not from_policy:
-        _warn(
-            f"next: review {path / 'policy.yaml'} and commit it" + (f"; run: {path / 'docker-run.sh'} IMAGE" if "docker" in chosen else "")
-        )
+        start = f"; run: {shlex.quote(str(path / 'docker-run.sh'))} {shlex.quote(image or 'IMAGE')}" if "docker" in chosen else ""
+        _warn(f"next: review {path / 'policy.yaml'} and commit it{start}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, replace
 
 from profiler import quoting
@@ -208,11 +209,16 @@ def left_out(policy: Policy, options: RenderOptions) -> list[str]:
     return [f"not in the AppArmor profile: {quoting.printable(row.what)}: {row.why}" for row in build(policy, options).left_out]
 
 
+def load_command(file: str) -> str:
+    """What loads the profile in ``file``."""
+    return f"apparmor_parser -r -W {quoting.shell(file)}"
+
+
 def usage(policy: Policy, options: RenderOptions, file: str = FILE) -> list[str]:
     """The commands that load the profile in ``file`` and use it, one line each. Raises InputError for a name that cannot be."""
     name = profile_name(policy, options)
     path = quoting.shell(file)
-    lines = [f"load it:     apparmor_parser -r -W {path}   (as root; again after each change)"]
+    lines = [f"load it:     {load_command(file)}   (as root; again after each change)"]
     if options.apparmor.attach:
         lines.append(f"then:        {quoting.shell(options.apparmor.attach)} runs under it from its next start on")
     if _container(policy):
@@ -232,5 +238,5 @@ def render(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
     """``apparmor.profile``. Raises InputError for a policy without evidence of files, and for options no profile can have."""
     profile = build(policy, options)
     flags = f" flags=({', '.join(profile.flags)})" if profile.flags else ""
-    values = {"argv": policy.workload.argv, "profile": profile, "flags": flags, "usage": usage(policy, options)}
+    values = {"command": shlex.join(policy.workload.argv), "profile": profile, "flags": flags, "usage": usage(policy, options)}
     return {FILE: render_template("apparmor.profile.j2", **values)}

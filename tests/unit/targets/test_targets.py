@@ -377,3 +377,19 @@ def test_any_document(
         document["linux"] = {**({"seccomp": {"a": '"'}} if "seccomp" in present else {}), **linux}
     text = json.dumps(document, indent=indent, ensure_ascii=ascii_only)
     assert json.loads(rewrite(text.encode("utf-8", "replace"))) == expected(json.loads(text.encode("utf-8", "replace")))
+
+
+@pytest.mark.parametrize(
+    ("image", "line"),
+    [
+        ("registry.example:5000/a/web:1.2", "${IMAGE:-registry.example:5000/a/web:1.2}"),
+        ("x}$(id)", "${IMAGE:?set IMAGE to the image to run}"),
+        (None, "${IMAGE:?set IMAGE to the image to run}"),
+    ],
+)
+def test_compose_takes_the_image_that_was_recorded(image: str | None, line: str) -> None:
+    made = derive(trace(call("read"), argv=("sh", "-c", "a  b\n")), Options())
+    made = replace(made, workload=replace(made.workload, image=image))
+    files = target("docker").render(made, RenderOptions())
+    assert yaml.safe_load(files["compose.yaml"])["services"]["app"]["image"] == line
+    assert b"rights of: sh -c 'a  b" in files["docker-run.sh"], "as one types it"
