@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
 
 from profiler.cli.options import output_format, source_file
+from profiler.cli.terminal import colours
 
 FORMATS = ("text", "json", "markdown", "sarif")
 
@@ -53,7 +53,7 @@ def diff(old: str, new: str, form: str, fail_on: str, exact: bool, colour: str) 
 
         out = render.sarif(found, b"" if new in YARDSTICKS else read_limited(new))
     else:
-        out = render.text(found, colour == "always" or (colour == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+        out = render.text(found, colour == "always" or (colour == "auto" and colours(sys.stdout)))
     sys.stdout.flush()
     sys.stdout.buffer.write(out.encode("utf-8", "backslashreplace"))
     sys.stdout.buffer.flush()

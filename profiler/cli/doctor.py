@@ -9,6 +9,7 @@ import sys
 import click
 
 from profiler.cli.options import output_format
+from profiler.cli.terminal import colours
 from profiler.tracers.survey import survey, works
 
 _MARKS = {"ok": "ok", "missing": "--", "info": "  "}
@@ -27,7 +28,7 @@ def doctor(form: str) -> int:
     if form == "json":
         print(json.dumps({"ready": ready, "findings": [dataclasses.asdict(finding) for finding in findings]}, indent=1))
         return 0 if ready else 1
-    colour = sys.stdout.isatty()
+    colour = colours(sys.stdout)
     subject = ""
     for finding in findings:
         if finding.subject != subject:

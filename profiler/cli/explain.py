@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler.cli.options import output_format, source_file
+from profiler.cli.options import input_file, output_format, source_file
 from profiler.errors import InputError
 from profiler.quoting import printable
 
@@ -26,7 +26,7 @@ REASON_WIDTH = 60
 @click.command("explain")
 @click.argument("file", type=source_file, metavar="TRACE|POLICY")
 @click.argument("items", nargs=-1, metavar="ITEM...")
-@click.option("--trace", "evidence", metavar="TRACE", help="The trace behind a policy: its evidence is shown as well.")
+@click.option("--trace", "evidence", type=input_file, metavar="TRACE", help="The trace behind a policy: its evidence is shown as well.")
 @click.option("--all", "everything", is_flag=True, help="A table of all that is allowed, the most dangerous first.")
 @output_format()
 def explain(file: str, items: tuple[str, ...], evidence: str | None, everything: bool, form: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import textwrap
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from dataclasses import asdict
 import click
 
 from profiler.cli.options import output_format, source_file
+from profiler.cli.terminal import colours
 from profiler.quoting import printable
 
 WIDTH = 110
@@ -50,7 +50,7 @@ def lint(file: str, form: str) -> int:
         version = library.version if library else None
         print(json.dumps({"source": file, "libseccomp": version, **numbers, "findings": [asdict(finding) for finding in found]}, indent=1))
     else:
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        colour = colours(sys.stdout)
         for finding in found:
             level = f"{finding.level:<7}"
             shown = f"\x1b[{_COLOURS[finding.level]}m{level}\x1b[0m" if colour else level

@@ -32,6 +32,10 @@ COMMANDS = {
 """Name to one line of help. The module ``profiler.cli.<name>`` has the command under the same name."""
 
 
+class _NoReader(Exception):
+    """Who read our output has gone."""
+
+
 class _Lazy(click.Group):
     """Imports a subcommand's module only when it is called, so that ``--help`` is quick."""
 
@@ -43,6 +47,13 @@ class _Lazy(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"profiler.cli.{cmd_name}"), cmd_name)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # click would end us with status 1, which is a verdict of some commands.
+            raise _NoReader from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -79,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
         if debug:
             raise
         return _fail(str(error), error.exit_code)
-    except BrokenPipeError:
+    except (_NoReader, BrokenPipeError):
         # The reader of our output has gone; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

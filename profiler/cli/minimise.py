@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from profiler.cli.options import output_format, source_file
+from profiler.cli.terminal import redraws
 from profiler.errors import ProfgenError
 from profiler.quoting import printable
 
@@ -229,7 +230,7 @@ class _Live:
 
     def __init__(self, width: int, shown: bool) -> None:
         self._width = width
-        self._terminal = shown and sys.stderr.isatty()
+        self._terminal = shown and redraws(sys.stderr)
         self._every = LIVE_SECONDS if self._terminal else QUIET_SECONDS if shown else math.inf
         self._next = time.monotonic() + self._every
         self._drawn = False

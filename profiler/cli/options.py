@@ -14,9 +14,14 @@ POLICY_FILE = "policy.yaml"
 _JSON = "profgen.json"
 
 
+def input_file(path: str) -> str:
+    """The type of an argument: a file to read, or ``-`` for standard input."""
+    return "/dev/stdin" if path == "-" else path
+
+
 def source_file(path: str) -> str:
-    """The type of an argument: a file to read, or the directory that ``generate`` wrote, which stands for its policy.yaml."""
-    return os.path.join(path, POLICY_FILE) if os.path.isdir(path) else path
+    """The type of an argument: the same, or the directory that ``generate`` wrote, which stands for its policy.yaml."""
+    return os.path.join(path, POLICY_FILE) if os.path.isdir(path) else input_file(path)
 
 
 def output_format(*forms: str, help: str = "Default: text.") -> Callable[[Command], Command]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profiler.cli.record_terminal import figures, incomplete, live_line, say, summary
+from profiler.cli.terminal import redraws
 from profiler.cli.workload import workload_of
 from profiler.errors import InputError
 from profiler.files import RESERVE_BYTES, PendingFile
@@ -55,7 +56,7 @@ def record_command(command: tuple[str, ...], path: Path, settings: Settings) -> 
                 say(f"recording with {chosen.name}; " + "; ".join(f"{name} is not to be had: {why}" for name, why in passed_over.items()))
             recording = Recording(native_abi())
             start = datetime.datetime.now(datetime.UTC)
-            with live_line(lambda: figures(recording), shown=not settings.quiet and sys.stderr.isatty()):
+            with live_line(lambda: figures(recording), shown=not settings.quiet and redraws(sys.stderr)):
                 status = chosen.record(workload, settings.options(), recording)
             return finish(recording, chosen.name, _origin(workload), start, status), recording.warnings
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from profiler.cli.record_command import LOSS_STATUS, Settings, pending, status_with_losses
 from profiler.cli.record_terminal import count, incomplete, live_line, say, summary
+from profiler.cli.terminal import redraws
 from profiler.engines import cgroups, commands, hook
 from profiler.engines.engine import Details, Engine, EngineError, find, help_of, installed
 from profiler.engines.hook import State
@@ -113,7 +114,7 @@ def _run(
 ) -> tuple[Watch, Said]:
     """Start the watcher, then what it shall see (``attach``), and loop to the end. ``terminal``: ours to write on meanwhile."""
     quiet = watching.settings.quiet
-    shown = terminal and not quiet and sys.stderr.isatty()
+    shown = terminal and not quiet and redraws(sys.stderr)
     said = Said(quiet, many)
     watch = Watch(open_watcher, replace(plan, looks=shown or server is not None), Identifier(engines), said)
     if server is not None:

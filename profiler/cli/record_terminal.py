@@ -32,6 +32,8 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 def figures(recording: Recording) -> str:
     """The live line's figures of one recording."""
+    if not recording.programs and not recording.syscalls_seen:
+        return "starting"
     elapsed = recording.elapsed()
     paths = f"  {count(recording.paths_seen, 'path')}" if recording.paths_seen else ""
     return (

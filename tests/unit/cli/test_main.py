@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -16,6 +18,7 @@ from unit.policy.making import call, trace
 from profiler import __version__, errors
 from profiler.cli import main
 from profiler.cli.main import COMMANDS, cli, run
+from profiler.cli.terminal import colours, redraws
 from profiler.policy.derive import derive
 from profiler.policy.model import Options
 from profiler.policy.store import dumps
@@ -116,6 +119,46 @@ def test_the_directory_that_generate_wrote_stands_for_its_policy(tmp_path: Path)
     assert json.loads(profgen("diff", "--json", "app", "docker-default", cwd=tmp_path).stdout)["new"]["source"] == "docker-default"
     done = profgen("lint", ".", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "profgen: cannot read ./policy.yaml: no such file or directory\n")
+
+
+def test_a_reader_that_goes_away_is_no_verdict(failing: dict[str, BaseException], capfd: pytest.CaptureFixture[str]) -> None:
+    """As head(1) in a pipe: click alone would make status 1 of it, which is lint's and diff's word for findings."""
+    failing["error"] = BrokenPipeError(errno.EPIPE, "Broken pipe")
+    kept = os.dup(1)
+    try:
+        assert run(["doctor"]) == 141
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_standard_input_is_a_dash(tmp_path: Path) -> None:
+    made = dumps(derive(trace(call("read")), Options()))
+    assert profgen("explain", "-", "read", input=made, stdin=None, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("terminal", "variables", "expected"),
+    [
+        (True, {"TERM": "xterm"}, (True, True)),
+        (True, {}, (True, True)),
+        (True, {"TERM": "dumb"}, (False, False)),
+        (True, {"TERM": "xterm", "NO_COLOR": "1"}, (True, False)),
+        (True, {"TERM": "xterm", "NO_COLOR": ""}, (True, True)),
+        (False, {"TERM": "xterm"}, (False, False)),
+    ],
+)
+def test_what_a_terminal_can_show(
+    terminal: bool, variables: dict[str, str], expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    assert (redraws(stream), colours(stream)) == expected
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------
