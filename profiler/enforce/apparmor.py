@@ -100,10 +100,10 @@ def _parser() -> str | None:
 def _load(policy: Policy, name: str, complain: bool) -> None:
     """Raises ProfgenError with what the parser says."""
     text = render(policy, RenderOptions(apparmor=AppArmorOptions(name=name, complain=complain)))[FILE]
+    # Without jobs it compiles in its own process; a child would outlive it when it takes too long and is killed.
+    command = [_parser() or "apparmor_parser", "--add", "--skip-cache", "--quiet", "--jobs=0"]
     try:
-        done = subprocess.run(
-            [_parser() or "apparmor_parser", "--add", "--skip-cache", "--quiet"], input=text, capture_output=True, timeout=PARSER_SECONDS
-        )
+        done = subprocess.run(command, input=text, capture_output=True, timeout=PARSER_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise ProfgenError(f"apparmor_parser did not load the profile within {PARSER_SECONDS:.0f} s") from error
     if done.returncode != 0:

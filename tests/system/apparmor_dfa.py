@@ -27,8 +27,8 @@ DEFAULT_FLAG = 0x80000000
 
 
 def parser(text: bytes, *flags: str) -> subprocess.CompletedProcess[bytes]:
-    """apparmor_parser on a profile's text."""
-    return subprocess.run(["apparmor_parser", *flags], input=text, capture_output=True, timeout=TIMEOUT, check=False)
+    """apparmor_parser on a profile's text. Without jobs: no child that works on when it is killed for taking too long."""
+    return subprocess.run(["apparmor_parser", "--jobs=0", *flags], input=text, capture_output=True, timeout=TIMEOUT, check=False)
 
 
 @dataclass(frozen=True)

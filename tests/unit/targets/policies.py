@@ -38,7 +38,7 @@ def transition(program: str, by: str | None) -> Transition:
     return Transition(program, by, BECAUSE)
 
 
-CLASSES = st.sampled_from(sorted(set(patterns.CLASSES) - {"home"})).map(patterns.Class)
+CLASSES = st.sampled_from(sorted(set(patterns.CLASSES) - {"home", "tree"})).map(patterns.Class)
 LITERALS = NAMES.map(lambda text: text.strip("/")).filter(bool).map(patterns.Literal)
 SLASH = st.just(patterns.Literal("/"))
 
@@ -50,6 +50,8 @@ def path_patterns(draw: st.DrawFn) -> str:
     for _ in range(draw(st.integers(1, 4))):
         tokens.append(patterns.Literal("/"))
         tokens += draw(st.lists(LITERALS | LITERALS | CLASSES, min_size=1, max_size=2))
+    # At the end alone, as generalise() has it: with long classes behind it the parser's automaton outgrows any patience.
+    tokens += [patterns.Literal("/"), patterns.Class("tree")] if draw(st.integers(0, 9)) == 0 else []
     return patterns.dumps(tokens)
 
 
