@@ -7,9 +7,13 @@ import sys
 
 def main() -> int:
     """Run the command line; the exit status."""
-    from profiler.cli.main import run
+    try:
+        from profiler.cli.main import run
 
-    return run(sys.argv[1:])
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:  # while modules are imported; later ones are met by run()
+        print("profgen: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

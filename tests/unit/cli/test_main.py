@@ -9,12 +9,14 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import click
 import pytest
 from unit.policy.making import call, trace
 
+from profiler import __main__ as start
 from profiler import __version__, errors
 from profiler.cli import main
 from profiler.cli.main import COMMANDS, cli, run
@@ -119,6 +121,16 @@ def test_the_directory_that_generate_wrote_stands_for_its_policy(tmp_path: Path)
     assert json.loads(profgen("diff", "--json", "app", "docker-default", cwd=tmp_path).stdout)["new"]["source"] == "docker-default"
     done = profgen("lint", ".", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "profgen: cannot read ./policy.yaml: no such file or directory\n")
+
+
+def test_an_interrupt_while_modules_are_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Importing(types.ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "profiler.cli.main", Importing("profiler.cli.main"))
+    assert start.main() == 130
+    assert capsys.readouterr().err == "profgen: interrupted\n"
 
 
 def test_a_reader_that_goes_away_is_no_verdict(failing: dict[str, BaseException], capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 import platform
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from profiler.trace.model import Program
+from profiler.tracers import host as host_module
 from profiler.tracers.host import absolute, host, identify_process, read_memory, read_string, with_hashes
 
 REAL_SH = os.path.realpath("/bin/sh")
@@ -159,6 +161,21 @@ def test_absolute(directory: str, name: str, result: str) -> None:
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=[0, errno.EPERM, errno.ENOSYS], ids=["allowed", "refused", "unknown"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """process_vm_readv(2) as it is, and as seccomp profiles answer it that allow ptrace (Docker 20.10's)."""
+    if request.param:
+
+        class Refusing:
+            @staticmethod
+            def process_vm_readv(*_arguments: object) -> int:
+                ctypes.set_errno(request.param)
+                return -1
+
+        monkeypatch.setattr(host_module, "_libc", Refusing)
+
+
+@pytest.mark.usefixtures("reading")
 def test_own_memory() -> None:
     buffer = ctypes.create_string_buffer(b"x" * 5000 + b"\0after", 6000)
     address = ctypes.addressof(buffer)
@@ -169,12 +186,14 @@ def test_own_memory() -> None:
     assert read_string(os.getpid(), address + 5000) == b""
 
 
+@pytest.mark.usefixtures("reading")
 @pytest.mark.parametrize("address", [0, 1, 1 << 47, 1 << 63, (1 << 64) - 1])
 def test_unreadable_memory(address: int) -> None:
     assert not read_memory(os.getpid(), address, 8)
     assert read_string(os.getpid(), address) is None
 
 
+@pytest.mark.usefixtures("reading")
 def test_string_at_the_end_of_a_mapping() -> None:
     """One that ends with its page is read; one that runs over it is not."""
     libc = ctypes.CDLL(None)
