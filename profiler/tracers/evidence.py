@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
+import socket
 import stat
 from collections.abc import Callable
 from functools import cache, partial
@@ -67,7 +69,7 @@ class Evidence:
         self._threads = threads
         self._seen: set[tuple[object, ...]] = set()
         """Uses that succeeded and may come again and again: once is enough."""
-        self._sorts: dict[str, tuple[int, int, int]] = {}
+        self._sorts: dict[str, tuple[int, int, int] | None] = {}
         """A socket's link text to its family, type and protocol."""
         self._fatal: dict[int, Leave] = {}
         """Signals that are being sent to the sender itself."""
@@ -485,23 +487,32 @@ class Evidence:
 
     # -- sockets -------------------------------------------------------------------------------------------------------
 
-    def _sort(self, tid: int, fd: int) -> tuple[str, tuple[int, int, int]] | None:
-        """(link text, (family, type, protocol)) of a socket; None for another descriptor."""
+    def _sort(self, tid: int, fd: int, made: tuple[int, int, int] | None = None) -> tuple[str, tuple[int, int, int]] | None:
+        """(link text, (family, type, protocol)) of a socket; None for another descriptor, and for a socket of which nothing can be known.
+
+        ``made``: what was asked of the kernel, for a socket that was just made.
+        """
         try:
             link = os.readlink(f"/proc/{tid}/fd/{signed(fd)}")
         except OSError:
             return None
         if not _SOCKET.match(link):
             return None
-        sort = self._sorts.get(link)
-        if sort is None:
-            sort = socket_sort(self._threads.group(tid), signed(fd))
-            if sort is None:
-                return None
+        if link not in self._sorts or (made and self._sorts[link] is None):
+            try:
+                sort = socket_sort(self._threads.group(tid), signed(fd))
+            except PermissionError:
+                sort = socket_in_tables(tid, link) or (made and _by_default(made))
+                if sort is None and NO_SORT not in self._recording.warnings:
+                    self._recording.warnings.append(NO_SORT)
+            else:
+                if sort is None:
+                    return None
             if len(self._sorts) >= _REMEMBERED:
                 self._sorts.clear()
             self._sorts[link] = sort
-        return link, sort
+        known = self._sorts[link]
+        return None if known is None else (link, known)
 
     def _socket_row(
         self, sort: tuple[int, int, int], word: str, code: int, program: int, port: int | None = None, address: str | None = None
@@ -523,7 +534,7 @@ class Evidence:
             if name == "socketpair" and not code:
                 data = read_memory(tid, args[3], 4)
                 fd = None if data is None else int.from_bytes(data, "little")
-            known = None if code or fd is None else self._sort(tid, fd)
+            known = None if code or fd is None else self._sort(tid, fd, asked)
             sort = asked if known is None else known[1]
             self._socket_row(sort, "create" if name == "socket" else "pair", code, program)
 
@@ -800,14 +811,27 @@ _PIDFD_OPEN, _PIDFD_GETFD = 434, 438  # the same on every architecture (include/
 _SOL_SOCKET, _SO_TYPE, _SO_PROTOCOL, _SO_DOMAIN = 1, 3, 38, 39  # include/uapi/asm-generic/socket.h
 
 
+NO_SORT = (
+    "sockets that the workload got from elsewhere are not all recorded: this machine refuses pidfd_getfd(2); in a container, allow it:"
+    " --cap-add SYS_PTRACE"
+)
+"""Told once, when nothing is known of a socket."""
+
+
 def socket_sort(pid: int, fd: int) -> tuple[int, int, int] | None:
-    """(family, type, protocol) of another process's socket, asked of the socket itself (pidfd_getfd(2), socket(7)); None when refused."""
+    """(family, type, protocol) of another process's socket, asked of the socket itself (pidfd_getfd(2), socket(7)); None when it is gone.
+
+    Raises PermissionError where that is not to be had: Docker's seccomp profile refuses it without CAP_SYS_PTRACE, Linux before 5.6 lacks
+    it.
+    """
     pidfd = _libc.syscall(_PIDFD_OPEN, pid, 0)
     if pidfd < 0:
         return None
     try:
         copy = _libc.syscall(_PIDFD_GETFD, pidfd, fd, 0)
         if copy < 0:
+            if ctypes.get_errno() in (errno.EPERM, errno.ENOSYS):
+                raise PermissionError(errno.EPERM, "pidfd_getfd")
             return None
         try:
             values = []
@@ -821,6 +845,40 @@ def socket_sort(pid: int, fd: int) -> tuple[int, int, int] | None:
             os.close(copy)
     finally:
         os.close(pidfd)
+
+
+def _by_default(asked: tuple[int, int, int]) -> tuple[int, int, int]:
+    """What the kernel makes of protocol 0 for internet sockets (inet_create, net/ipv4/af_inet.c)."""
+    family, kind, protocol = asked
+    if family in (socket.AF_INET, socket.AF_INET6) and protocol == 0:
+        protocol = {1: 6, 2: 17}.get(kind, 0)  # TCP for SOCK_STREAM, UDP for SOCK_DGRAM
+    return family, kind, protocol
+
+
+_TABLES: tuple[tuple[str, int, int, int], ...] = (
+    ("tcp", socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    ("tcp6", socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    ("udp", socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    ("udp6", socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+)
+
+
+def socket_in_tables(tid: int, link: str) -> tuple[int, int, int] | None:
+    """The same from the tables below /proc/TID/net (proc_pid_net(5)), for a descriptor's link ``socket:[INODE]``.
+
+    They have unix sockets, and those of TCP and UDP that are bound or connected.
+    """
+    inode = link.removeprefix("socket:[").removesuffix("]")
+    with contextlib.suppress(OSError), open(f"/proc/{tid}/net/unix", encoding="ascii", errors="replace") as table:
+        # Num RefCount Protocol Flags Type St Inode Path
+        for words in map(str.split, table):
+            if len(words) > 6 and words[6] == inode:
+                return int(socket.AF_UNIX), int(words[4], 16), 0
+    for name, family, kind, protocol in _TABLES:
+        with contextlib.suppress(OSError), open(f"/proc/{tid}/net/{name}", encoding="ascii", errors="replace") as table:
+            if any(len(words) > 9 and words[9] == inode for words in map(str.split, table)):
+                return int(family), int(kind), int(protocol)
+    return None
 
 
 @cache
