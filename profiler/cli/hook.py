@@ -27,6 +27,18 @@ def hook(output: str, no_files: bool) -> int:
     returns; that goes on in the background until the container ends. A container without the annotation is left alone. A recording that
     cannot be started fails the container.
     """
+    import syslog
+
+    try:
+        return _start(output, no_files)
+    except ProfgenError as error:
+        # runc shows what a failing hook says, crun its status alone.
+        syslog.openlog("profgen", syslog.LOG_PID, syslog.LOG_DAEMON)
+        syslog.syslog(syslog.LOG_ERR, f"hook: {error}")
+        raise
+
+
+def _start(output: str, no_files: bool) -> int:
     from profiler.engines import hook as hooks
 
     state = hooks.state(sys.stdin.buffer.read(hooks.STATE_LIMIT_BYTES))

@@ -29,12 +29,21 @@ def work(jobs, results, user, master):
         results.put((number, os.getpid(), hashlib.sha256(text).hexdigest()))
 
 
-def answer(connection, jobs, results):
+def next_result(results, workers):
+    """Of whichever worker is ready; without all of them it may never come."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return results.get(timeout=1)
+        if not all(worker.is_alive() for worker in workers):
+            sys.exit("a worker ended early")
+
+
+def answer(connection, jobs, results, workers):
     """All lines of one client, in order: send them out to the workers, gather what comes back."""
     lines = connection.makefile("rb").read().splitlines()
     for job in enumerate(lines):
         jobs.put(job)
-    answers = sorted(results.get(timeout=30) for _ in lines)
+    answers = sorted(next_result(results, workers) for _ in lines)
     connection.sendall("".join(f"{pid} {digest}\n" for _, pid, digest in answers).encode())
 
 
@@ -75,7 +84,7 @@ def main():
         while all(worker.is_alive() for worker in workers):
             connection, _ = listener.accept()
             with connection, contextlib.suppress(ConnectionError):  # a client may leave early
-                answer(connection, jobs, results)
+                answer(connection, jobs, results, workers)
         sys.exit("a worker ended early")
     finally:
         os.unlink(options.socket)

@@ -22,6 +22,7 @@ _MODE = re.compile(r"\[ Process PID=(\d+) runs in (.*?) mode\. \]")
 _CALL = re.compile(r"^(\d+) +\[ *(\d+|\?+)\] (\w+)\((.*)$")
 _RESUMED = re.compile(r"^(\d+) +\[ *(\d+|\?+)\] <\.\.\. (\w+) resumed>(.*)$")
 _OTHER = re.compile(r"^(\d+) +(\[ *(\d+|\?+)\] )?(---|\+\+\+|\[ Process) ?")
+_CLONE3 = re.compile(r"^\{flags=(0x[0-9a-f]+|\d+)")
 _ERRNO = re.compile(r" = -1 (E[A-Z0-9]+)")
 _ERESTART = re.compile(r" = \? (ERESTART\w+|ERESTART_RESTARTBLOCK)")
 
@@ -75,7 +76,10 @@ def run(
 
 
 def parse(lines: Iterable[str]) -> dict[tuple[str, int], Seen]:
-    """Sum up the lines of ``strace -f -n -e raw=all -o``. Raises OracleError for a line that makes no sense."""
+    """Sum up the lines of ``strace -f -n -e raw=all -o``. Raises OracleError for a line that makes no sense.
+
+    With ``-e raw=!clone3 -X raw`` the flags behind clone3's pointer are its argument.
+    """
     names = _ABIS if os.uname().machine == "x86_64" else _ABIS_ARM
     current = names["64 bit"]
     abis: dict[str, str] = {}
@@ -113,6 +117,8 @@ def parse(lines: Iterable[str]) -> dict[tuple[str, int], Seen]:
 
 def _arguments(text: str) -> tuple[int, ...]:
     """The raw arguments at the start of ``text``. Strings stay pointers with ``raw=all``, so all are numbers."""
+    if flags := _CLONE3.match(text):
+        return (int(flags[1], 0),)
     return tuple(int(value, 0) for value in _leading_numbers(text))
 
 

@@ -31,7 +31,21 @@ DOCKER = "/usr/bin/docker"
 DIE_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
 """In front of what is started: should the tests be killed, containers and dockerd end too (PR_SET_PDEATHSIG, prctl(2))."""
 
+HYBRID = Path("/sys/fs/cgroup/unified")
+"""Where version 2 of cgroups is mounted on a machine that mounts both."""
+
 _numbers = itertools.count(1)
+
+
+def apart(script: str = ":", version_1: bool = False) -> list[str]:
+    """What stands in front of a command that shall have a mount namespace of its own, where the shell script ran first.
+
+    ``version_1``: on a machine that mounts cgroups of both versions, which crun 1.8 refuses, it sees version 1 alone. With version 2
+    alone crun would raise RLIMIT_MEMLOCK for its filter of devices, which takes CAP_SYS_RESOURCE.
+    """
+    if version_1 and HYBRID.is_dir():
+        script += f" && umount {HYBRID}"
+    return ["unshare", "--mount", "sh", "-c", f'{script} && exec "$@"', "sh"]
 
 
 @dataclass(frozen=True)
@@ -249,7 +263,7 @@ class Crun(Runc):
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         if any(line.split()[4] == "/sys/fs/cgroup" and " - cgroup2 " in line for line in mounts):
             return list(words)
-        return ["unshare", "--mount", "sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh", *words]
+        return [*apart("mount -t cgroup2 none /sys/fs/cgroup"), *words]
 
 
 class Docker:
@@ -257,17 +271,20 @@ class Docker:
 
     name = "docker"
     image = "lab"
+    options: tuple[str, ...] = ("--storage-driver=vfs",)
+    """More of the daemon's."""
 
     def __init__(self, state: Path) -> None:
-        self.state = state / "docker"
+        self.state = state / self.name
         self.state.mkdir(exist_ok=True)
         self._socket = f"unix://{self.state}/sock"
-        self._mark = f"profgen-lab-docker-{os.getpid()}"
+        self._mark = f"profgen-lab-{self.name}-{os.getpid()}"
         (self.state / "daemon.json").write_text("{}")
         with open(self.state / "log", "wb") as log:
             self._daemon = subprocess.Popen(
                 [
                     *DIE_WITH_US,
+                    *self.before(),
                     "dockerd",
                     f"--data-root={self.state}/data",
                     f"--exec-root={self.state}/exec",
@@ -277,8 +294,8 @@ class Docker:
                     "--iptables=false",
                     "--ip6tables=false",
                     "--bridge=none",
-                    "--storage-driver=vfs",
                     f"--cgroup-parent=/{self._mark}",
+                    *self.options,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -291,6 +308,10 @@ class Docker:
         except LabError:
             self.close()
             raise
+
+    def before(self) -> list[str]:
+        """What stands in front of the daemon."""
+        return []
 
     @property
     def client_environment(self) -> dict[str, str]:
@@ -314,14 +335,19 @@ class Docker:
         words += [f"--env={name}={value}" for name, value in ENVIRONMENT.items()]
         words += [f"--volume={path}:{path}:ro" for path in ("/usr", "/etc", *job.readable)]
         words += [f"--volume={path}:{path}" for path in job.writable]
-        words += [f"--user={job.uid}:{job.gid}", *(f"--group-add={group}" for group in job.groups), "--cap-drop=ALL"]
-        words += [f"--cap-add={name.removeprefix('CAP_')}" for name in confinement.capabilities.get("bounding", ())]
+        words += [f"--user={job.uid}:{job.gid}", *(f"--group-add={group}" for group in job.groups), *self.confining(confinement)]
+        return self._tool(*words, self.image, *job.argv)
+
+    @staticmethod
+    def confining(confinement: Confinement) -> list[str]:
+        """Options of ``docker run``."""
+        words = ["--cap-drop=ALL", *(f"--cap-add={name.removeprefix('CAP_')}" for name in confinement.capabilities.get("bounding", ()))]
         words.append(f"--security-opt=seccomp={confinement.seccomp or 'unconfined'}")
         if confinement.no_new_privs:
             words.append("--security-opt=no-new-privileges")
         if confinement.read_only:
             words += ["--read-only", "--tmpfs=/tmp"]
-        return self._tool(*words, self.image, *job.argv)
+        return words
 
     def signal(self, identity: str, name: str) -> None:
         run(self._tool("kill", f"--signal={name}", identity))
