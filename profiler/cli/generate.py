@@ -235,7 +235,7 @@ def _tell_of_apparmor(policy: Policy, options: RenderOptions, output: str | None
         path = Path(output)
         file = str(path / FILE if path.is_dir() else path)
         if brief:
-            _warn(f"before that, where AppArmor is in use: {load_command(file)}   (as root; its first lines tell more)")
+            _warn(f"where AppArmor is in use, load its profile first: {load_command(file)}   (as root; its head tells more)")
             return
         for line in usage(policy, options, file):
             _warn(line)
