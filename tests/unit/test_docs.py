@@ -146,7 +146,9 @@ def test_exit_statuses(name: str) -> None:
     table = {row[0]: row[1] for row in rows(section(name, "Exit statuses"))}
     classes = [found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, errors.ProfgenError)]
     assert len(classes) > 4
-    assert {str(found.exit_code) for found in classes} | {str(LOSS_STATUS), "0", "1", "130", "141"} == {key for key in table if key.isdigit()}
+    assert {str(found.exit_code) for found in classes} | {str(LOSS_STATUS), "0", "1", "130", "141"} == {
+        key for key in table if key.isdigit()
+    }
     assert "lost" in table[str(LOSS_STATUS)]
     if name == "docs/tutorial.md":
         for found in classes:
