@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -68,6 +71,50 @@ def _write(files: dict[str, bytes], directory: Path) -> None:
 
     for name, data in files.items():
         write_atomic(directory / name, data, executable=name in EXECUTABLE)
+
+
+_EDITED = re.compile(r"user(?::|\Z)|minimise: |(?:denied|logged) [0-9]")
+"""Reasons that no recording gives: of reviewers, ``minimise`` and ``refine``."""
+
+
+def _reasons(value: object) -> Iterator[str]:
+    """Every reason in a policy."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _reasons(item)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            within = getattr(value, field.name)
+            if field.name == "because":
+                yield from within
+            else:
+                yield from _reasons(within)
+
+
+def _refuse_to_overwrite(path: Path) -> None:
+    """Raises OutputError for a policy that bears marks of people's work. (What they only took out leaves none.)"""
+    from profiler.denials.rewrite import has_comments
+    from profiler.policy import store
+    from profiler.trace.store import read_limited
+
+    if not path.is_file():
+        return
+    data = read_limited(path)
+    try:
+        policy = store.loads(data, str(path))
+    except InputError:
+        why = "it cannot be read as profgen writes it"
+    else:
+        if has_comments(data.decode("utf-8", "replace"), policy):
+            why = "it has comments of its own"
+        elif any(map(_EDITED.match, _reasons(policy))):
+            why = "it has entries of a reviewer's, of refine or of minimise"
+        else:
+            return
+    raise OutputError(
+        f"{path} was edited ({why}) and would be lost: write to another directory and bring that in with profgen merge --base"
+        " (docs/merge.md), or remove it first"
+    )
 
 
 def _make_directory(directory: Path) -> None:
@@ -268,9 +315,11 @@ def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, fro
         return
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file: several files need a directory")
-    _make_directory(path)
     # A reviewed policy.yaml is the user's: it is not written back over itself or anything else.
+    if not from_policy:
+        _refuse_to_overwrite(path / "policy.yaml")
     written = {name: data for name, data in files.items() if name != "policy.yaml" or not from_policy}
+    _make_directory(path)
     _write(written, path)
     _warn(f"wrote {', '.join(written)} to {path}")
     if not from_policy:

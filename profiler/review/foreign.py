@@ -468,15 +468,13 @@ def from_bytes(data: bytes, name: str) -> Source:
             return _seccomp(document, name)
         if "ociversion" in document or isinstance(document.get("linux"), dict) or isinstance(document.get("process"), dict):
             return _oci(document, name)
-        raise InputError(f"{name}: is none of the files that can be compared: {_EXPECTED}")
+        raise InputError(f"{name}: is none of the files that profgen reads: {_EXPECTED}")
     if _POLICY.search(data):
         policy = policies.loads(data, name)
         return Source(name, "policy", policy.abis[0], lambda abi, capabilities: of_policy(policy, name), policy=policy)
     documents = [item for item in _yaml(data, name) if isinstance(item, dict) and item.get("kind") == "SeccompProfile"]
     if len(documents) != 1:
-        what = (
-            f"holds {len(documents)} SeccompProfiles: compare one at a time" if documents else "is none of the files that can be compared"
-        )
+        what = f"holds {len(documents)} SeccompProfiles: compare one at a time" if documents else "is none of the files that profgen reads"
         raise InputError(f"{name}: {what}" + ("" if documents else f": {_EXPECTED}"))
     return _spo(documents[0], name)
 

@@ -263,6 +263,27 @@ def test_unwritable_output(recording: Path, tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    read:\n", "    # for the log\n    read:\n"),
+        ('"observed (app: 1 call)"', '"user: the auditors ask for it"'),
+        ('"observed (app: 1 call)"', '"denied 2 times: app (/usr/sbin/app), 2026-01-01T00:00:00Z"'),
+        ("syscalls:", "sycalls:"),
+    ],
+)
+def test_a_new_recording_does_not_overwrite_what_people_did(recording: Path, tmp_path: Path, old: str, new: str) -> None:
+    out = tmp_path / "out"
+    assert profgen(recording, "-o", out).returncode == 0
+    assert profgen(recording, "-o", out).returncode == 0, "as it was written it may be written again"
+    text = (out / "policy.yaml").read_text()
+    assert old in text
+    (out / "policy.yaml").write_text(text.replace(old, new, 1))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    fails(profgen(recording, "-o", out), 125, "was edited")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 # Files and the AppArmor profile.
 
 
