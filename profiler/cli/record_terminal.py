@@ -106,12 +106,22 @@ def summary(trace: Trace, path: Path) -> None:
         say(f"calls this profgen has no name for: {', '.join(unknown)}")
     if any(row.name in _IO_URING and (row.results.ok or not row.results.errors) for row in trace.syscalls):
         say("the workload used io_uring: its operations pass by seccomp filters, and files used so are not in the trace")
+    if started_with := _only_inherited(trace):
+        say(f"it was given {', '.join(started_with)}, which its profile will allow: record with the descriptors that it will have")
     if setuid := _without_effect(trace):
         say(f"{', '.join(setuid)} gained no rights: setuid does nothing in an unprivileged recording; record with sudo profgen, and --user")
     if meta.duration >= 1:
         advice = "; a longer load may show more" if quiet_for < meta.duration / 4 else ""
         say(f"the last new item came {quiet_for:.1f}s before the end{advice}")
     wrote(path)
+
+
+def _only_inherited(trace: Trace) -> list[str]:
+    """Sorts of sockets that a profile allows for the sake of an inherited descriptor alone, as where a program collects the output."""
+    sorts: dict[tuple[str, str], set[str]] = {}
+    for row in trace.sockets:
+        sorts.setdefault((row.family, row.type), set()).add(row.operation)
+    return [f"a {' '.join(sort)} socket" for sort, operations in sorted(sorts.items()) if operations == {"inherit"}]
 
 
 def _without_effect(trace: Trace) -> list[str]:

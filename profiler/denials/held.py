@@ -164,7 +164,7 @@ class Held:
             denial = self.file(path, accesses, kind, owner, existing, whose)  # type: ignore[arg-type]
             yield from told(denial, programs, counts[path, programs])  # type: ignore[arg-type, index]
         for socket in trace.sockets:
-            if socket.results.get("ok"):
+            if socket.results.get("ok") and socket.operation != "inherit":  # it may never be used
                 denial = self.socket(socket.family, socket.type, socket.protocol, socket.operation, socket.port, socket.address)
                 yield from told(denial, socket.programs, socket.results["ok"])
         for signal in trace.signals:

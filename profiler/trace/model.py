@@ -225,7 +225,7 @@ class Socket:
 
 
 SOCKET_OPERATIONS = (
-    "create", "pair", "bind", "listen", "connect", "accept", "send", "receive", "getoption", "setoption", "name", "shutdown",
+    "inherit", "create", "pair", "bind", "listen", "connect", "accept", "send", "receive", "getoption", "setoption", "name", "shutdown",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 
 from profiler.kernel.abi import ABIS
@@ -520,7 +520,7 @@ class Evidence:
         outcome = error_name(code) if code else "ok"
         if outcome in NO_USE:
             return
-        families, types = _socket_names()
+        families, types = socket_names()
         family, kind, protocol = sort
         self._recording.socket(
             families.get(family, str(family)), types.get(kind, str(kind)), protocol, word, outcome, program, port=port, address=address
@@ -881,8 +881,35 @@ def socket_in_tables(tid: int, link: str) -> tuple[int, int, int] | None:
     return None
 
 
+def inherited_sockets(pid: int, descriptors: Iterable[int] | None = None) -> set[tuple[str, str, int]]:
+    """(family, type, protocol), as trace.model.Socket has them, of the sockets among a process's descriptors that an execution leaves
+    open; ``descriptors``: only among these. Pipes and files give nothing: AppArmor lets those pass that an unconfined process opened, and
+    asks for sockets at each read and write (aa_file_perm and aa_sock_msg_perm of security/apparmor)."""
+    families, types = socket_names()
+    found = set()
+    with contextlib.suppress(OSError):
+        for fd in map(int, os.listdir(f"/proc/{pid}/fd")) if descriptors is None else descriptors:
+            with contextlib.suppress(OSError):
+                link = os.readlink(f"/proc/{pid}/fd/{fd}")
+                if not _SOCKET.match(link) or _closes(pid, fd):
+                    continue
+                try:
+                    sort = socket_sort(pid, fd)
+                except PermissionError:
+                    sort = socket_in_tables(pid, link)
+                if sort is not None:
+                    found.add((families.get(sort[0], str(sort[0])), types.get(sort[1], str(sort[1])), sort[2]))
+    return found
+
+
+def _closes(pid: int, fd: int) -> bool:
+    """Whether an execution closes the descriptor (O_CLOEXEC among the flags of proc_pid_fdinfo(5))."""
+    with open(f"/proc/{pid}/fdinfo/{fd}") as file:
+        return any(line.startswith("flags:") and int(line.split()[1], 8) & 0o2000000 for line in file)
+
+
 @cache
-def _socket_names() -> tuple[dict[int, str], dict[int, str]]:
+def socket_names() -> tuple[dict[int, str], dict[int, str]]:
     """Families and types: number to the kernel's name in lower case, without prefix."""
     tables = load("constants.yaml")
     return tuple(  # type: ignore[return-value]

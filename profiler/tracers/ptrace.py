@@ -29,7 +29,7 @@ from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import name_of
 from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
-from profiler.tracers.evidence import Enter, Evidence, Leave
+from profiler.tracers.evidence import Enter, Evidence, Leave, inherited_sockets
 from profiler.tracers.host import Iovec, has_capability, identify_process, read_memory, shares_root
 from profiler.tracers.infer import Call, Inference
 from profiler.tracers.launch import Child, Ended, shell_status, spawn
@@ -206,6 +206,8 @@ class Run:
                     raise TracerError(f"cannot trace: {os.strerror(ctypes.get_errno()).lower()}; try: profgen doctor")
                 self.tracees[child.pid] = Tracee(-1)
                 self.threads.group(child.pid)
+                if self.evidence is not None:
+                    self.recording.inherited = inherited_sockets(child.pid)
                 self.recording.begin()
                 child.release()
                 supervisor.start(child.pid)

@@ -110,6 +110,8 @@ class Recording:
         self._files: dict[FileKey, _Use] = {}
         self._paths: set[str] = set()
         self._sockets: dict[SocketKey, _Use] = {}
+        self.inherited: set[tuple[str, str, int]] = set()
+        """Family, type and protocol of sockets that the first program found open, or that were its streams when it was joined."""
         self._signals: dict[tuple[str, str], _Use] = {}
         self._inspections: dict[tuple[str, str], _Use] = {}
         self._mounts: dict[MountKey, _Use] = {}
@@ -370,12 +372,19 @@ class Recording:
                     first=round(use.first, 3),
                     last=round(use.last, 3),
                 )
-                for (family, type, protocol, operation, port, address), use in _ordered(self._sockets)
+                for (family, type, protocol, operation, port, address), use in _ordered(self._sockets | self._inherited())
             ),
             signals=tuple(Signal(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._signals)),
             inspections=tuple(Inspection(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._inspections)),
             mounts=tuple(Mount(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._mounts)),
         )
+
+    def _inherited(self) -> dict[SocketKey, _Use]:
+        programs = {program for program, by in self._execs if by is None}
+        if not programs:  # joined: those that ran already
+            programs = {index for index in range(len(self.programs)) if not self._executions[index]}
+        sorts = self.inherited if programs else ()
+        return {(*sort, "inherit", None, None): _Use(0.0, 0.0, {"ok": 1}, programs=programs) for sort in sorts}
 
     def _syscalls(self, new: dict[int, int]) -> Iterable[Syscall]:
         grouped: dict[tuple[str, int], list[tuple[int, Row]]] = {}

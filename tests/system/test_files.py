@@ -6,12 +6,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
-from system.harness import TIMEOUT, Profgen, environment
+from system.harness import TIMEOUT, Profgen, environment, finish
 from system.operations import witness
 from system.operations.build import VARIANTS, operations, prepare
 from system.operations.evidence import differences, seen, told_afterwards
@@ -162,6 +163,24 @@ def test_ordinary_user(operation: str, runs: Runs, ordinary: Profgen, nobodys_di
     have = seen(read_trace(recording.path), places)
     assert {use for use in have.files if use not in outside} == {use for use in want.files if use.path.startswith(places.directory)}
     assert (have.sockets, have.signals, have.execs, have.losses) == (want.sockets, want.signals, want.execs, want.losses)
+
+
+def test_inherited_sockets(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    """A socket among the streams is a row, though it is only written to: AppArmor asks for it at each write. A file gives nothing."""
+    command = ["sh", "-c", "echo said; cat /dev/null"]
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(tmp_path / "log", "ab") as log:
+        started = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", *command, cwd=tmp_path, stdout=theirs, stderr=log)
+        finish(started)
+        assert ours.recv(100) == b"said\n"
+    trace = read_trace(tmp_path / "out.json")
+    (row,) = trace.sockets
+    assert (row.family, row.type, row.protocol, row.operation, row.results) == ("unix", "stream", 0, "inherit", {"ok": 1})
+    assert row.programs == {program.program for program in trace.execs if program.by is None}
+    assert str(tmp_path / "log") not in {file.path for file in trace.files}
+    assert "it was given a unix stream socket" in (tmp_path / "log").read_text()
+    assert profgen("generate", "out.json", "-o", "made", cwd=tmp_path).returncode == 0
+    assert "a descriptor that it was given is one (dash; 1 use)" in (tmp_path / "made/policy.yaml").read_text()
 
 
 NGINX = """

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -327,13 +328,14 @@ def test_joining_what_forks_all_the_time(ebpf: str, programs: Path) -> None:
 
 
 def test_joining_what_is_in_a_chroot(ebpf: str, tmp_path: Path) -> None:
-    """Paths are those of the mount namespace, as for a workload that was watched from its start."""
+    """Paths are those of the mount namespace, as for a workload that was watched from its start. A socket among its streams is noted."""
+    ours, theirs = socket.socketpair()
     busybox = tmp_path / "busybox"
     shutil.copy("/usr/bin/busybox", busybox)
     for name in ("dev", "etc"):
         (tmp_path / name).mkdir()
     (tmp_path / "etc" / "here").touch()
-    process = subprocess.Popen(["chroot", str(tmp_path), "/busybox", "sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(["chroot", str(tmp_path), "/busybox", "sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -349,6 +351,9 @@ def test_joining_what_is_in_a_chroot(ebpf: str, tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+        ours.close()
+        theirs.close()
+    assert recording.inherited == {("unix", "stream", 0)}
     found = {(path, access) for path, access, *_ in recording._files if "etc" in path}
     assert {(f"{tmp_path}/etc/here", "read"), (f"{tmp_path}/etc/made", "create"), (f"{tmp_path}/etc/missing", "read")} <= found
     assert not recording.losses

@@ -42,6 +42,12 @@ def _in_order(operations: Iterable[str]) -> list[str]:
     return sorted(operations, key=lambda word: (order.get(word, len(order)), word))
 
 
+def _reason(operations: set[str], by: str) -> str:
+    if operations == {"inherit"}:
+        return f"a descriptor that it was given is one ({by})"
+    return f"observed ({by})"
+
+
 def network(policy: Policy, trace: Trace, options: Options) -> Policy:
     """One rule for each (family, type, protocol) that was used. Peers' ports that a client was given are left out."""
     if not trace.has_files:
@@ -66,7 +72,7 @@ def network(policy: Policy, trace: Trace, options: Options) -> Policy:
             type=kind,
             protocol=protocol,
             operations=tuple(_in_order(item.operations)),
-            because=(f"observed ({who(trace, item.programs, item.uses)})",),
+            because=(_reason(item.operations, who(trace, item.programs, item.uses)),),
             runs=seen_in(trace, [item.runs]),
             ports=tuple((word, tuple(sorted(item.ports[word]))) for word in _in_order(item.ports)),
             addresses=tuple((word, tuple(sorted(item.addresses[word]))) for word in _in_order(item.addresses)),

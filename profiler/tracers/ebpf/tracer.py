@@ -26,6 +26,7 @@ from profiler.tracers.base import Options, Workload
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, PAGES, Programs, find_bcc
 from profiler.tracers.ebpf.reader import ABI_ORDER, NEXT_PROGRAM, NUMBERS, SHARED, STARTING, STAT_LAST_NEW, STAT_LIVE, STATS, Maps, Reader
 from profiler.tracers.ebpf.uses import TAILS, Uses, rows
+from profiler.tracers.evidence import inherited_sockets
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, Ended, shell_status, spawn
 from profiler.tracers.recording import Recording
@@ -169,6 +170,8 @@ class _Run:
             child = spawn(self.workload)
             try:
                 self._arm(child)
+                if self.uses is not None:
+                    self.recording.inherited = inherited_sockets(child.pid)
                 self.recording.begin()
                 child.release()
                 supervisor.start(child.pid)

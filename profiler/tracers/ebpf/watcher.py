@@ -37,6 +37,7 @@ from profiler.tracers.ebpf.reader import (
 )
 from profiler.tracers.ebpf.tracer import TRACEPOINTS, EbpfTracer, attach, fill_specs, limits_with
 from profiler.tracers.ebpf.uses import Uses, program_of
+from profiler.tracers.evidence import inherited_sockets
 from profiler.tracers.recording import Recording
 
 JOINED_FEATURE = "joined"
@@ -225,6 +226,8 @@ class EbpfWatcher:
     def _hold(self, live: _Live, pid: int) -> None:
         """Keep the mount namespace and the root of a session's first process, and note what else only the process tells."""
         live.session = replace(live.session, pid=pid)
+        if live.uses is not None:
+            live.recording.inherited = inherited_sockets(pid, (0, 1, 2))  # what else is open may be its own
         descriptors = []
         try:
             descriptors.append(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
@@ -380,6 +383,7 @@ class EbpfWatcher:
             recording = Recording(known.native)
             recording.began, recording.no_new_privs, recording.last_new = known.began, known.no_new_privs, known.last_new
             recording.features = [*self._features, *([JOINED_FEATURE] if session.joined else [])]
+            recording.inherited = known.inherited
             recording.losses = Counter(known.losses)
             if missed:
                 recording.losses["missed"] += missed

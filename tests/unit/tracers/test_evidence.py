@@ -16,7 +16,7 @@ import pytest
 
 from profiler.trace.model import FILES_FEATURE, File, Trace
 from profiler.trace.store import read_trace
-from profiler.tracers.evidence import _SOCKETCALLS, _head, parse_address, socket_sort
+from profiler.tracers.evidence import _SOCKETCALLS, _head, inherited_sockets, parse_address, socket_sort
 
 PYTHON = "/usr/bin/python3"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -306,6 +306,17 @@ def test_sockets_tell_their_sort() -> None:
             assert socket_sort(os.getpid(), made.fileno()) == expected
     assert socket_sort(os.getpid(), 999) is None
     assert socket_sort(1 << 30, 0) is None
+
+
+def test_inherited_sockets() -> None:
+    """Those that an execution leaves open, and no other; without descriptors named, among all."""
+    before = inherited_sockets(os.getpid())
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as closed, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as kept:
+        kept.set_inheritable(True)
+        assert inherited_sockets(os.getpid()) - before == {("unix", "seqpacket", 0)}
+        assert inherited_sockets(os.getpid(), (closed.fileno(), kept.fileno(), 999)) == {("unix", "seqpacket", 0)}
+        assert inherited_sockets(os.getpid(), (closed.fileno(),)) == set()
+    assert inherited_sockets(1 << 30) == set()
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
