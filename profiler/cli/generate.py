@@ -155,6 +155,7 @@ def _make_directory(directory: Path) -> None:
 @click.option("--child-profiles", is_flag=True, help="An AppArmor profile of its own for each further program.")
 @click.option("--oci-config", metavar="FILE", help="config.json to rewrite for the target oci.")
 @click.option("--allow-loss", is_flag=True, help="Accept an incomplete recording.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 def generate(
     inputs: tuple[str, ...],
     targets: tuple[str, ...],
@@ -176,6 +177,7 @@ def generate(
     child_profiles: bool,
     oci_config: str | None,
     allow_loss: bool,
+    quiet: bool,
 ) -> None:
     """Write policy.yaml and profiles from traces, or profiles from a policy.yaml.
 
@@ -222,23 +224,19 @@ def generate(
         from_policy = False
     else:
         from_policy = True
-        passes = (
-            runtime,
-            runtime_version,
-            allow_new_privs,
-            no_equivalents,
-            no_arguments,
-            start_up,
-            drop_failing,
-            no_generalise,
-            generalise_threshold,
-        )
-        if any(passes):
-            given = (
-                "--runtime, --runtime-version, --allow-new-privs, --no-equivalents, --no-arguments, --start-up, --drop-failing,"
-                " --no-generalise and --generalise-threshold"
-            )
-            raise InputError(f"{inputs[0]} is a policy, rendered as it stands: {given} are for traces")
+        passes = {
+            "--runtime": runtime,
+            "--runtime-version": runtime_version,
+            "--allow-new-privs": allow_new_privs,
+            "--no-equivalents": no_equivalents,
+            "--no-arguments": no_arguments,
+            "--start-up": start_up,
+            "--drop-failing": drop_failing,
+            "--no-generalise": no_generalise,
+            "--generalise-threshold": generalise_threshold,
+        }
+        if given := [option for option, value in passes.items() if value]:
+            raise InputError(f"{inputs[0]} is a policy, rendered as it stands: {' and '.join(given)} can only be given with traces")
     if policy.workload.joined:
         _warn(_start_unknown(policy.workload.joined, start_up, from_policy))
     for row in policy.unknown:
@@ -257,11 +255,11 @@ def generate(
     # Everything is rendered before anything is written: a failure leaves every old file as it was.
     render_options = RenderOptions(default_action, config, apparmor, names_apparmor="apparmor" in chosen)
     files = _outputs(policy, chosen, render_options)
-    _deliver(files, chosen, output, from_policy, policy.workload.image)
+    _deliver(files, chosen, output, from_policy, policy.workload.image, quiet)
     if without_apparmor:
         _warn("no AppArmor profile: the recording did not watch files; record again, without --no-files")
     elif "apparmor" in chosen:
-        _tell_of_apparmor(policy, render_options, output, brief="docker" in chosen and apparmor.attach is None)
+        _tell_of_apparmor(policy, render_options, None if quiet else output, brief="docker" in chosen and apparmor.attach is None)
 
 
 def _start_unknown(programs: tuple[str, ...], start_up: bool, from_policy: bool) -> str:
@@ -296,7 +294,7 @@ def _oci_config(path: str | None) -> tuple[str, bytes] | None:
     return path, read_limited(path)
 
 
-def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, from_policy: bool, image: str | None) -> None:
+def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, from_policy: bool, image: str | None, quiet: bool) -> None:
     """Print a single target, write it to a file, or write everything into a directory."""
     made = [name for name in files if name != "policy.yaml"]
     if output is None:
@@ -321,6 +319,8 @@ def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, fro
     written = {name: data for name, data in files.items() if name != "policy.yaml" or not from_policy}
     _make_directory(path)
     _write(written, path)
+    if quiet:
+        return
     _warn(f"wrote {', '.join(written)} to {path}")
     if not from_policy:
         start = f"; run: {shlex.quote(str(path / 'docker-run.sh'))} {shlex.quote(image or 'IMAGE')}" if "docker" in chosen else ""
