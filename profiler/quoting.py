@@ -129,6 +129,15 @@ def apparmor(parts: str | Sequence[str | Glob]) -> str:
     return text
 
 
+def apparmor_values(paths: Sequence[str]) -> str:
+    r"""The values of an AppArmor variable that stands for these paths and no others. Raises as :func:`apparmor`.
+
+    Of several the parser makes an alternation, ``{a,b}`` (expand_entry_variables in parser_variable.c), so a comma is octal, for which it
+    puts ``\,``.
+    """
+    return " ".join(apparmor(path).replace(",", "\\054") for path in paths)
+
+
 def _apparmor_literal(text: str) -> str:
     if "\0" in text:
         raise Inexpressible("a NUL character")

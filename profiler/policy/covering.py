@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from profiler.policy.patterns import CLASSES, Class, Literal, is_literal, matches, parse, path_of
+from profiler.policy.patterns import CLASSES, Class, Literal, Place, is_literal, matches, parse, path_of
 
 _INSIDE = {
     "pid": frozenset({"pid", "tid"}),
@@ -27,8 +27,8 @@ _INSIDE = {
 
 _HOLDS_SLASH = frozenset({"tree", "home"})
 
-Symbol = str | Class
-"""One character, or one class."""
+Symbol = str | Class | Place
+"""One character, one class or one variable."""
 
 
 @lru_cache(maxsize=1 << 12)
@@ -87,7 +87,7 @@ def covers(outer: str, inner: str) -> bool:
     # Positions of the inner pattern that can be reached, symbol by symbol of the outer one.
     reached = {0}
     for symbol in left:
-        if isinstance(symbol, str):
+        if not isinstance(symbol, Class):
             reached = {at + 1 for at in reached if at < len(right) and right[at] == symbol}
         else:
             reached = {end for at in reached for end in _ends(symbol.name, right, at)}

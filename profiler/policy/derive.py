@@ -20,6 +20,7 @@ from profiler.policy.passes.observed import observed
 from profiler.policy.passes.owners import owners
 from profiler.policy.passes.processes import processes
 from profiler.policy.passes.runtime_base import runtime_base
+from profiler.policy.passes.variables import variables
 from profiler.quoting import printable
 from profiler.trace.collection import no_collection
 from profiler.trace.model import Trace
@@ -42,6 +43,7 @@ def passes(options: Options) -> list[Pass]:
         processes,
         network,
         mounts,
+        variables,
     ]
 
 

@@ -1,6 +1,7 @@
 """Merging policies: what any of them allows (:func:`merge`), or what all of them allow (:func:`intersect`).
 
-On what is allowed both are commutative, associative and idempotent; counts in reasons, ``runs`` and the workload's runs add up. Past the
+On what is allowed both are commutative, associative and idempotent (how policies are grouped may tell below a mount that was at several
+places of which one is another mount's, too); counts in reasons, ``runs`` and the workload's runs add up. Past the
 budget of argument rules a filter becomes wider, never narrower, and there the order may tell.
 
 Of what a policy says nothing (files, when its recording did not watch them) it allows anything: a union says nothing of it either, an
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
 from profiler.policy import reasons
-from profiler.policy.merge_uses import merged_uses
+from profiler.policy.merge_uses import KEYS, in_order, merged_uses
 from profiler.policy.model import (
     RULE_BUDGET,
     SECTIONS,
@@ -30,8 +31,11 @@ from profiler.policy.model import (
     Refused,
     Rule,
     Unknown,
+    Variable,
     Workload,
 )
+from profiler.policy.variables import read, written
+from profiler.policy.variables import together as together_at
 from profiler.trace.model import row_order
 
 Row = TypeVar("Row", bound=Entry)
@@ -59,6 +63,9 @@ def _combined(policies: Sequence[Policy], union: bool) -> Policy:
         raise InputError("nothing to merge: give at least one policy")
     if len(policies) == 1:
         return policies[0]
+    variables = _variables(policies, union)
+    if union:
+        policies = as_written(policies, whole=True)
     natives = sorted({policy.abis[0] for policy in policies})
     if len(natives) > 1:
         raise InputError(f"cannot merge policies of different architectures ({', '.join(natives)})")
@@ -69,7 +76,7 @@ def _combined(policies: Sequence[Policy], union: bool) -> Policy:
     allowed = {row.name for row in syscalls}
     watched = [policy.has_files for policy in policies]
     has_files = all(watched) if union else any(watched)
-    return Policy(
+    found = Policy(
         workload=_workload([policy.workload for policy in policies]),
         abis=(natives[0], *(abi for abi in ABIS if abi in abis and abi != natives[0])),
         no_new_privs=(all if union else any)(policy.no_new_privs for policy in policies),
@@ -79,10 +86,59 @@ def _combined(policies: Sequence[Policy], union: bool) -> Policy:
         unknown=tuple(row for row in rows.joined("unknown", _unknown_key, _unknown) if row.abi in abis),
         capabilities=rows.joined("capabilities", lambda row: (row.name,), _capability if union else _common_capability),
         has_files=has_files,
+        variables=variables if has_files else (),
         **(merged_uses(rows) if has_files else {}),
         user_namespaces=_feature([policy.user_namespaces for policy in policies], union),
         io_uring=_feature([policy.io_uring for policy in policies], union),
     )
+    return at_places(found, whole=True) if union else found
+
+
+# Variables.
+
+
+def _variables(policies: Sequence[Policy], union: bool) -> tuple[Variable, ...]:
+    """Those of all, with the paths that one of them (of a union) or all give."""
+    several = [policy.variables for policy in policies if policy.has_files]
+    if union:
+        return together_at(several, reasons.added)
+    kept = []
+    for row in several[0] if several else ():
+        same = [other for variables in several for other in variables if other.name == row.name]
+        paths = set(row.paths).intersection(*(other.paths for other in same))
+        if len(same) == len(several) and paths:
+            kept.append(Variable(row.name, tuple(sorted(paths)), reasons.added(other.because for other in same)))
+    return tuple(kept)
+
+
+def as_written(policies: Sequence[Policy], whole: bool) -> list[Policy]:
+    """The policies with variables in place of their paths, each also with those that only others have: so one mount is the same in all,
+    wherever it is. ``whole``: as for :func:`profiler.policy.variables.written`."""
+    every = together_at((policy.variables for policy in policies), reasons.added)
+    made = []
+    for policy in policies:
+        known = {row.name for row in policy.variables}
+        others = tuple(row for row in every if row.name not in known)
+        made.append(written(replace(written(policy, whole), variables=others), whole=True))
+    return made
+
+
+def at_places(policy: Policy, whole: bool = False) -> Policy:
+    """The policy with the paths in place of variables, and rows that are about the same path as one. ``whole``: what is allowed at one path
+    of a variable is so at all."""
+    if not policy.variables:
+        return policy
+    policy = read(policy)
+    if whole and any(len(row.paths) > 1 for row in policy.variables):
+        policy = read(_one_a_path(written(policy, whole=True)))
+    policy = _one_a_path(policy)
+    rows: dict[str, Any] = {name: in_order(name, getattr(policy, name)) for name in KEYS}
+    return replace(policy, **rows)
+
+
+def _one_a_path(policy: Policy) -> Policy:
+    twice = any(len({key(row) for row in getattr(policy, name)}) < len(getattr(policy, name)) for name, key in KEYS.items())
+    return replace(policy, **merged_uses(Rows([policy], union=True))) if twice else policy
 
 
 class Rows:

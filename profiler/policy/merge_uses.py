@@ -50,7 +50,7 @@ def _evidence(rule: FileRule, rows: Sequence[FileRule]) -> FileRule:
     )
 
 
-def _file(rows: Sequence[FileRule]) -> FileRule:
+def file_of(rows: Sequence[FileRule]) -> FileRule:
     """One rule a pattern. Where one policy grants it and another only saw it fail, the first counts alone."""
     use = min((row.use for row in rows), key=_FILE_STRENGTH.index)
     held = [row for row in rows if row.use == use]
@@ -170,7 +170,7 @@ def _common_sockets(rows: Sequence[SocketRule]) -> SocketRule | None:
     return replace(found, because=reasons.added(row.because for row in rows)) if found.operations else None
 
 
-def _plain(rows: Sequence[Any]) -> Any:
+def plain_of(rows: Sequence[Any]) -> Any:
     return rows[0] if len(rows) == 1 else replace(rows[0], because=reasons.added(row.because for row in rows))
 
 
@@ -208,6 +208,20 @@ def _whom(row: SignalRule | InspectionRule) -> int:
     return SIGNAL_WHOM.index(row.whom) if row.whom in SIGNAL_WHOM else len(SIGNAL_WHOM)
 
 
+KEYS: Mapping[str, Callable[[Any], tuple[Any, ...]]] = {
+    "files": lambda row: (row.pattern,),
+    "transitions": lambda row: (row.program, row.by),
+    "mounts": lambda row: (row.operation, row.target, row.source, row.filesystem, row.flags),
+}
+"""Of the sections whose rows are known by paths: what two rows have in common that become one."""
+
+
+def in_order(section: str, rows: Iterable[Any]) -> tuple[Any, ...]:
+    """Rows of one of these sections as the passes put them."""
+    key = KEYS[section]
+    return tuple(sorted(rows, key=lambda row: (FILE_USES.index(row.use) if section == "files" else 0, row_order(key(row)))))
+
+
 def merged_uses(rows: Rows) -> dict[str, Any]:
     """The sections that a policy without files does not have."""
     watching = [policy for policy in rows.policies if policy.has_files]
@@ -215,14 +229,12 @@ def merged_uses(rows: Rows) -> dict[str, Any]:
         rows = rows.of_some(watching)
     found: dict[str, Any] = {
         "sockets": rows.joined("sockets", lambda row: (row.family, row.type, row.protocol), _sockets if rows.union else _common_sockets),
-        "signals": rows.joined("signals", lambda row: (_whom(row), row.whom, row.signal), _plain),
-        "inspections": rows.joined("inspections", lambda row: (INSPECTIONS.index(row.operation), _whom(row)), _plain),
+        "signals": rows.joined("signals", lambda row: (_whom(row), row.whom, row.signal), plain_of),
+        "inspections": rows.joined("inspections", lambda row: (INSPECTIONS.index(row.operation), _whom(row)), plain_of),
     }
     if rows.union:
-        found["files"] = rows.joined("files", lambda row: (row.pattern,), _file)
-        found["transitions"] = rows.joined("transitions", lambda row: (row.program, row.by), _plain)
-        found["mounts"] = rows.joined("mounts", lambda row: (row.operation, row.target, row.source, row.filesystem, row.flags), _plain)
-        return found
+        joins = {"files": file_of, "transitions": plain_of, "mounts": plain_of}
+        return found | {section: rows.joined(section, KEYS[section], join) for section, join in joins.items()}
     needed = [tuple(rule for rule in policy.files if rule.use == "needed") for policy in watching]
     found["files"] = needed[0]
     found["transitions"], found["mounts"] = watching[0].transitions, watching[0].mounts
@@ -230,12 +242,7 @@ def merged_uses(rows: Rows) -> dict[str, Any]:
         found["files"] = _common_files(found["files"], files)
         found["transitions"] = _crossed(found["transitions"], policy.transitions, _common_transition)
         found["mounts"] = _crossed(found["mounts"], policy.mounts, _common_mount)
-    seen: Mapping[str, Callable[[Any], Any]] = {
-        "files": lambda row: (row.pattern,),
-        "transitions": lambda row: (row.program, row.by),
-        "mounts": lambda row: (row.operation, row.target, row.source, row.filesystem, row.flags),
-    }
-    for section, key in seen.items():
+    for section, key in KEYS.items():
         where = rows.of(section, key)
         made = [replace(row, runs=rows.runs(where[key(row)]) if key(row) in where else None) for row in found[section]]
         found[section] = tuple(sorted(made, key=lambda row: row_order(key(row))))

@@ -221,6 +221,19 @@ class MountRule:
     """See :data:`RUNS`."""
 
 
+@dataclass(frozen=True)
+class Variable:
+    """A name for where something of the deployment is mounted: a volume, a directory of the host. ``paths``: absolute, sorted, not ``/``;
+    any of them may be the place.
+
+    Rules name paths as they are. Only their text is written with variables, as ``{@name}/x`` (profiler/policy/variables.py).
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    because: tuple[str, ...]
+
+
 Entry = Allowed | Unknown | Capability | FileRule | Transition | SocketRule | SignalRule | InspectionRule | MountRule
 """What may be seen in some of the recordings only."""
 
@@ -259,6 +272,8 @@ class Policy:
     capabilities: tuple[Capability, ...] = ()
     has_files: bool = False
     """Whether the recording watched files, sockets, signals, inspections and mounts: without, no rules for them can be written."""
+    variables: tuple[Variable, ...] = ()
+    """Sorted by name."""
     files: tuple[FileRule, ...] = ()
     transitions: tuple[Transition, ...] = ()
     sockets: tuple[SocketRule, ...] = ()

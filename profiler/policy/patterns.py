@@ -4,6 +4,9 @@ A pattern is literal text with classes in braces: ``/var/lib/app/{uuid}.json``. 
 ``\{``, ``\}``, ``\\``; what cannot be printed, and bytes that are no UTF-8, as ``\xNN``, one for each byte. So a pattern is always
 one line of printable text, and a file name cannot pass for a class.
 
+Where a pattern is written, ``{@name}`` at its start stands for a place that the policy names (profiler/policy/variables.py). What compares
+paths never meets one: it fits no path.
+
 Paths are ``str`` as os.fsdecode gives them: bytes that are no UTF-8 stand as lone surrogates (PEP 383).
 """
 
@@ -72,7 +75,17 @@ class Class:
     name: str
 
 
-Token = Literal | Class
+@dataclass(frozen=True)
+class Place:
+    """A variable of the policy (profiler/policy/variables.py), at the start of a pattern."""
+
+    name: str
+
+
+Token = Literal | Class | Place
+
+VARIABLE = re.compile(r"\{@((?:mount|volume)_[A-Za-z0-9_]{1,60})\}(?=/|\Z)")
+"""A variable where it may stand. The first word keeps it apart from the classes and from what else AppArmor knows under a name."""
 
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|([\\{}]))")
 _CLASS = re.compile(r"\{([a-z]+)\}")
@@ -110,6 +123,9 @@ def dumps(tokens: Iterable[Token]) -> str:
         if isinstance(token, Literal):
             text += token.text
             continue
+        if isinstance(token, Place):
+            parts.append(f"{{@{token.name}}}")
+            continue
         if token.name not in CLASSES:
             raise InputError(f"there is no class {{{printable(token.name)[:40]}}} in a pattern: one of {', '.join(CLASSES)}")
         parts += [literal(text), f"{{{token.name}}}"]
@@ -132,6 +148,9 @@ def parse(text: str) -> tuple[Token, ...]:
             data.clear()
 
     at = 0
+    if found := VARIABLE.match(text):
+        tokens.append(Place(found[1]))
+        at = found.end()
     while at < len(text):
         if found := _PLAIN.match(text, at):
             data += _bytes(found[0])
@@ -171,7 +190,13 @@ def path_of(text: str) -> str | None:
 
 @lru_cache(maxsize=1 << 12)
 def _compiled(text: str) -> re.Pattern[str]:
-    return re.compile("".join(re.escape(token.text) if isinstance(token, Literal) else CLASSES[token.name].regex for token in parse(text)))
+    return re.compile("".join(map(_regex, parse(text))))
+
+
+def _regex(token: Token) -> str:
+    if isinstance(token, Literal):
+        return re.escape(token.text)
+    return CLASSES[token.name].regex if isinstance(token, Class) else "(?!)"
 
 
 def matches(text: str, path: str) -> bool:

@@ -32,6 +32,7 @@ from profiler.policy.model import (
     capability_order,
 )
 from profiler.policy.store_uses import SECTIONS_OF_USES, Items, because_data, read_uses, uses_data
+from profiler.policy.variables import written
 from profiler.trace.collection import no_collection
 from profiler.trace.store import read_limited
 
@@ -58,6 +59,10 @@ _COMMENTS = {
     ),
     "refused": "Answered with an error of their own; everything else that is not allowed gets the profile's default.",
     "unknown": "Syscall numbers without a name: they cannot be written in a profile that works by names.",
+    "variables": (
+        "Where volumes and directories of the host are mounted. {@name} at the start of a pattern is any of its paths: to move one, or to\n"
+        "# have it at two places, change its line here."
+    ),
     "files": (
         "needed: used, and all that is granted. missing: looked for and never there. refused: the kernel said no.\n"
         "# A pattern is a path with classes in braces: {pid}, {digits}, {name} (a name in this directory), {tree} (all below it),\n"
@@ -178,6 +183,7 @@ def _allowed_data(entry: Allowed) -> dict[str, Any]:
 
 def dumps(policy: Policy) -> str:
     """The text of ``policy.yaml``: the same policy gives the same text."""
+    policy = written(policy)
     native = policy.abis[0]
 
     def key(abi: str, name: str) -> str:

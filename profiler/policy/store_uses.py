@@ -7,16 +7,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from profiler.errors import InputError
-from profiler.policy.model import FILE_USES, FileRule, InspectionRule, MountRule, Policy, SignalRule, SocketRule, Transition
-from profiler.policy.patterns import Class, is_literal, parse
+from profiler.policy.merge_uses import KEYS, in_order
+from profiler.policy.model import FILE_USES, FileRule, InspectionRule, MountRule, Policy, SignalRule, SocketRule, Transition, Variable
+from profiler.policy.patterns import VARIABLE, Class, Place, is_literal, literal, parse, path_of
+from profiler.policy.variables import SECTIONS as WITH_PATHS
+from profiler.policy.variables import unfolded
 from profiler.quoting import printable
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, FILE_STATES, INSPECTIONS, SIGNAL_WHOM, SOCKET_OPERATIONS, WHOM
 
 if TYPE_CHECKING:
     from profiler.policy.store import _Reader
 
-SECTIONS_OF_USES = ("files", "executions", "network", "signals", "inspections", "mounts", "namespaces", "io_uring")
-"""``files`` is there when the recording watched files, and only then; the next five only beside it and when they hold anything."""
+SECTIONS_OF_USES = ("variables", "files", "executions", "network", "signals", "inspections", "mounts", "namespaces", "io_uring")
+"""``files`` is there when the recording watched files, and only then; the other five and when they hold anything."""
 
 _ACCESSES = tuple(word for word in FILE_ACCESSES if word != "look")
 _KINDS, _STATES = ("file",), ("linked",)
@@ -92,6 +95,8 @@ def _mount_data(row: MountRule) -> dict[str, Any]:
 def uses_data(policy: Policy) -> dict[str, Any]:
     """The sections, in the order in which they are written."""
     data: dict[str, Any] = {}
+    if policy.variables:
+        data["variables"] = {row.name: {"paths": list(map(literal, row.paths)), "because": list(row.because)} for row in policy.variables}
     if policy.has_files:
         data["files"] = {
             use: {rule.pattern: _file_data(rule) for rule in sorted(policy.files, key=lambda rule: rule.pattern) if rule.use == use}
@@ -117,6 +122,7 @@ class _Uses:
 
     def __init__(self, reader: _Reader) -> None:
         self.reader = reader
+        self.variables: tuple[Variable, ...] = ()
 
     def pattern(self, text: str, where: str, absolute: bool = True) -> str:
         """A pattern, and when ``absolute`` one of paths as the kernel writes them."""
@@ -124,11 +130,13 @@ class _Uses:
             tokens = parse(text)
         except InputError as error:
             self.reader.fail(where, str(error))
+        if tokens and isinstance(place := tokens[0], Place) and not any(row.name == place.name for row in self.variables):
+            self.reader.fail(where, f"there is no variable {place.name!r} in `variables`")
         if not absolute:
             return text
-        if not text.startswith("/") and not (tokens and tokens[0] == Class("home")):
+        if not text.startswith("/") and not (tokens and (tokens[0] == Class("home") or isinstance(tokens[0], Place))):
             self.reader.fail(where, f"{text[:200]!r} is no absolute path")
-        if text != "/" and not {"", ".", ".."}.isdisjoint(text.removeprefix("{home}").split("/")[1:]):
+        if text != "/" and not {"", ".", ".."}.isdisjoint(VARIABLE.sub("", text.removeprefix("{home}"), count=1).split("/")[1:]):
             self.reader.fail(where, f"{text[:200]!r} is no path as the kernel writes it: no //, /./, /../ and no / at the end")
         if "\\x00" in text and any("\0" in getattr(token, "text", "") for token in tokens):
             self.reader.fail(where, "no path holds a NUL")
@@ -161,6 +169,21 @@ class _Uses:
 
     def because(self, data: Mapping[str, Any], where: str) -> tuple[str, ...]:
         return self.reader.texts(data["because"], f"{where}.because")
+
+    def variable(self, name: str, value: Any) -> Variable:
+        where = f"variables.{printable(name)[:200]}"
+        if not VARIABLE.fullmatch(f"{{@{name}}}"):
+            self.reader.fail(where, "is no name for a variable: mount_ or volume_, and 60 letters, digits and _ at most")
+        data = self.reader.keys(value, where, ("paths", "because"))
+        paths = []
+        for text in self.reader.texts(data["paths"], f"{where}.paths"):
+            path = path_of(self.pattern(text, f"{where}.paths"))
+            if path is None or path == "/":
+                self.reader.fail(f"{where}.paths", f"{text[:200]!r} must be the path of a directory or file, without classes")
+            paths.append(path)
+        if not paths:
+            self.reader.fail(f"{where}.paths", "needs one at least")
+        return Variable(name, tuple(sorted(set(paths))), self.because(data, where))
 
     def file(self, use: str, pattern: str, value: Any) -> FileRule:
         where = f"files.{use}.{printable(pattern)[:200]}"
@@ -283,9 +306,15 @@ def read_uses(reader: _Reader, data: Mapping[str, Any]) -> dict[str, Any]:
         items = reader.typed(data[name], list, name)
         return tuple(one(item, f"{name}[{number}]") for number, item in enumerate(items))
 
+    if "variables" in data:
+        if "files" not in data:
+            reader.fail("variables", "needs a section `files`: empty it if there are no rules for files")
+        given = reader.mapping(data["variables"] or {}, "variables")
+        read.variables = tuple(read.variable(name, given[name]) for name in sorted(given))
     namespaces = reader.keys(data.get("namespaces") or {}, "namespaces", (), ("user",))
-    return {
+    found: dict[str, Any] = {
         "has_files": "files" in data,
+        "variables": read.variables,
         "files": read.files(data["files"] or {}) if "files" in data else (),
         "transitions": rows("executions", read.transition),
         "sockets": rows("network", read.socket),
@@ -295,3 +324,12 @@ def read_uses(reader: _Reader, data: Mapping[str, Any]) -> dict[str, Any]:
         "user_namespaces": reader.texts(namespaces.get("user", []), "namespaces.user"),
         "io_uring": reader.texts(data.get("io_uring") or [], "io_uring"),
     }
+    if read.variables:
+        found |= {name: unfolded(found[name], read.variables) for name in WITH_PATHS}
+        seen: set[str] = set()
+        for rule in found["files"]:
+            if rule.pattern in seen:
+                reader.fail(f"files.{rule.use}.{printable(rule.pattern)[:200]}", "is listed twice, once with a variable")
+            seen.add(rule.pattern)
+        found |= {name: in_order(name, found[name]) for name in KEYS}
+    return found

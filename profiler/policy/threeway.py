@@ -15,8 +15,8 @@ from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
 from profiler.policy import reasons
 from profiler.policy.covering import covered_by_any, covers
-from profiler.policy.merge import together
-from profiler.policy.model import FILE_USES, SECTIONS, FileRule, Policy, Workload
+from profiler.policy.merge import as_written, at_places, together
+from profiler.policy.model import FILE_USES, SECTIONS, FileRule, Policy, Variable, Workload
 from profiler.quoting import printable
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, FILE_STATES, SOCKET_OPERATIONS, WHOM, row_order
 
@@ -291,11 +291,25 @@ def _grants(outer: FileRule, inner: FileRule) -> bool:
     )
 
 
+def _variables(base: Policy, ours: Policy, theirs: Policy) -> tuple[Variable, ...]:
+    """Those of any, as rules may use them, at the paths of ours, and with what changed from ``base`` to ``theirs``."""
+    if not theirs.has_files or not ours.has_files:
+        return (ours if ours.has_files else theirs).variables
+    b, o, t = ({row.name: row for row in policy.variables} for policy in (base, ours, theirs))
+    made = []
+    for name in sorted({*b, *o, *t}):
+        mine, other = o.get(name) or t.get(name) or b[name], t.get(name) or o.get(name) or b[name]
+        old = b.get(name, Variable(name, (), ()))
+        paths = tuple(sorted(_set(old.paths, mine.paths, other.paths))) or mine.paths
+        made.append(Variable(name, paths, _because(old.because, mine.because, other.because)))
+    return tuple(made)
+
+
 def three_way(base: Policy, ours: Policy, theirs: Policy) -> Merged:
     """``ours`` with what changed from ``base`` to ``theirs``. Raises InputError for two native ABIs."""
     natives = sorted({policy.abis[0] for policy in (base, ours, theirs)})
     if len(natives) > 1:
         raise InputError(f"cannot merge policies of different architectures ({', '.join(natives)})")
-    merge = _Merge(base, ours, theirs)
-    policy = merge.policy()
-    return Merged(policy, tuple(merge.conflicts))
+    merge = _Merge(*as_written((base, ours, theirs), whole=False))
+    policy = replace(merge.policy(), variables=_variables(base, ours, theirs))
+    return Merged(at_places(policy), tuple(merge.conflicts))

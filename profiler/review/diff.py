@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from profiler.errors import InputError
 from profiler.kernel import risks
@@ -19,6 +19,8 @@ from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRul
 from profiler.policy.passes.network import EPHEMERAL
 from profiler.policy.patterns import is_literal
 from profiler.policy.tiers import is_library_place
+from profiler.policy.variables import folded, unfolded
+from profiler.quoting import printable
 from profiler.review import paths
 from profiler.review.cubes import EVERYTHING, WIDTH, Cube, both
 from profiler.review.equivalence import Side
@@ -98,6 +100,25 @@ def fails(diff: Diff, fail_on: str) -> bool:
     return any(row.risk is not None and row.risk.rank >= RISKY for row in gains)
 
 
+def _placed(old: Rights, new: Rights) -> Rights:
+    """``new`` with what is mounted at other places than in ``old`` taken there: a mount that moved changes no right below it."""
+    known = {row.name: row for row in old.variables}
+    moved = [row for row in new.variables if row.name in known and known[row.name].paths != row.paths]
+    if not moved:
+        return new
+    there = [known.get(row.name, row) for row in new.variables]
+    members: dict[str, Any] = {}
+    for name in ("files", "needs", "transitions", "sockets", "mounts"):
+        rows = getattr(new, name)
+        members[name] = rows if rows is None else tuple(dict.fromkeys(unfolded(folded(rows, new.variables), there)))
+    notes = tuple(
+        f"{row.name} is at {', '.join(map(printable, known[row.name].paths))} in {old.source} and at"
+        f" {', '.join(map(printable, row.paths))} in {new.source}; what is below is compared as if it had not moved"
+        for row in moved
+    )
+    return replace(new, **members, notes=(*new.notes, *notes))
+
+
 def compare(old: Rights, new: Rights, exact: bool = False) -> Diff:
     """The changes from ``old`` to ``new``. ``exact``: nothing stands in for anything else, and registers are compared whole.
 
@@ -105,6 +126,7 @@ def compare(old: Rights, new: Rights, exact: bool = False) -> Diff:
     """
     if old.native != new.native:
         raise InputError(f"cannot compare {old.source} ({old.native}) with {new.source} ({new.native}): they are for different machines")
+    new = _placed(old, new)
     found: list[Change] = []
     for first, second, words in ((old, new, GAINS), (new, old, ("removed", "narrowed"))):
         found += _defaults(first, second, words)

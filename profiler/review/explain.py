@@ -26,6 +26,7 @@ from profiler.policy.model import Allowed, Entry, FileRule, Policy
 from profiler.policy.passes.capabilities import COVERED, use_of
 from profiler.policy.passes.observed import count, name_for, programs_text
 from profiler.policy.passes.processes import who
+from profiler.policy.variables import Places, names_of
 from profiler.quoting import printable
 from profiler.review.diff import Change, compare
 from profiler.review.rights import Rights, in_words, of_policy, tests_of
@@ -120,6 +121,8 @@ class Explainer:
         self.policy, self.trace, self.source = policy, trace, source
         self.rights = of_policy(policy, source)
         self.native = policy.abis[0]
+        self._written = names_of(policy)
+        """Pattern to how policy.yaml has it, where that is with a variable."""
 
     def explain(self, text: str) -> list[Explanation]:
         """Everything the word may mean and that is there, in the policy or in the trace; empty when nothing is. Raises InputError."""
@@ -136,6 +139,8 @@ class Explainer:
             return list(readers[kind](rest))
         if text.startswith(("/", "{home}")):
             return list(self._path(text))
+        if text.startswith("{@"):
+            return [found for path in Places(self.policy.variables).unfold(text, {}) for found in self._path(path)]
         return [found for name in ("syscall", "capability", "socket", "signal") for found in readers[name](text)]
 
     def suggestions(self, text: str) -> list[str]:
@@ -315,7 +320,7 @@ class Explainer:
             return
         if not needed:
             facts += [("nearest", f"{rule.pattern}: {', '.join(rule.access)}") for rule in self._nearest(text)]
-        where = ", ".join(f"files.{rule.use}.{rule.pattern}" for rule in needed or rules)
+        where = ", ".join(f"files.{rule.use}.{self._written.get(rule.pattern, rule.pattern)}" for rule in needed or rules)
         yield Explanation("path", text, "allowed" if needed else "not allowed", where, tuple(facts), self._risk(files=tuple(needed)))
 
     def _file(self, rule: FileRule) -> Iterator[tuple[str, str]]:
@@ -325,6 +330,9 @@ class Explainer:
             f"{rule.pattern}: {', '.join(rule.access) or 'nothing'}{own}" + ("" if rule.use == "needed" else f"; {rule.use}: not granted"),
         )
         yield from self._reasons(rule, "generalise" if not patterns.is_literal(rule.pattern) else "files")
+        if place := Places(self.policy.variables).find(rule.pattern):
+            (row,) = (row for row in self.policy.variables if row.name == place.name)
+            yield "mounted", f"{{@{row.name}}} at {place.prefix}: {', '.join(map(printable, row.because))}"
         if rule.programs:
             yield "programs", ", ".join(_some(rule.programs, 4))
         if rule.opens:

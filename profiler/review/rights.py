@@ -29,10 +29,12 @@ from profiler.policy.model import (
     SignalRule,
     SocketRule,
     Transition,
+    Variable,
 )
 from profiler.policy.passes.capabilities import COVERED
 from profiler.policy.passes.files import files as literal_files
 from profiler.policy.passes.processes import NAMESPACE_CALLS
+from profiler.policy.passes.variables import variables
 from profiler.quoting import printable
 from profiler.review.cubes import EVERYTHING, REGISTER, Cubes, crossed, masked
 from profiler.trace.model import Trace
@@ -179,6 +181,8 @@ class Rights:
     signals: tuple[SignalRule, ...] | None = None
     inspections: tuple[InspectionRule, ...] | None = None
     mounts: tuple[MountRule, ...] | None = None
+    variables: tuple[Variable, ...] = ()
+    """Where volumes and directories of the host are mounted."""
     user_namespaces: tuple[str, ...] | None = None
     io_uring: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
@@ -317,6 +321,7 @@ def of_policy(policy: Policy, source: str, kind: str = "policy") -> Rights:
         signals=policy.signals if watched else None,
         inspections=policy.inspections if watched else None,
         mounts=policy.mounts if watched else None,
+        variables=policy.variables,
         user_namespaces=policy.user_namespaces,
         io_uring=policy.io_uring,
         notes=tuple(notes),
@@ -359,7 +364,7 @@ def of_trace(trace: Trace, source: str) -> Rights:
         notes.append(f"{source}: the recording is incomplete ({losses})")
     needs = None
     if policy.has_files:
-        needs = tuple(rule for rule in literal_files(policy, trace, NEEDED).files if rule.use == "needed")
+        needs = tuple(rule for rule in variables(literal_files(policy, trace, NEEDED), trace, NEEDED).files if rule.use == "needed")
     namespaces = policy.user_namespaces
     if not namespaces and any(row.arguments and row.arguments.overflow and row.name in NAMESPACE_CALLS for row in trace.syscalls):
         namespaces = ("flags too many to list, so CLONE_NEWUSER may be among them",)

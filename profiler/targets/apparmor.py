@@ -10,6 +10,7 @@ from profiler import quoting
 from profiler.errors import InputError
 from profiler.policy import patterns
 from profiler.policy.model import Policy
+from profiler.policy.variables import written
 from profiler.quoting import Glob, Inexpressible
 from profiler.targets import apparmor_rules as rules
 from profiler.targets.abstractions import weigh
@@ -159,6 +160,7 @@ def build(policy: Policy, options: RenderOptions) -> Profile:
             "child profiles need a workload without no_new_privs, under which the kernel refuses to change profiles at an exec: "
             "add --allow-new-privs, or leave --child-profiles out"
         )
+    policy = replace(policy, variables=tuple(row for row in policy.variables if rules.can_say(row)))
     name = profile_name(policy, options)
     files = Files(policy, name, chosen.children)
     container = _container(policy)
@@ -174,7 +176,7 @@ def build(policy: Policy, options: RenderOptions) -> Profile:
     network, no_network = rules.network(policy.sockets)
     unix, no_unix = rules.unix(policy.sockets)
     signals, no_signals = rules.signals(policy, own, RUNTIME_PROFILES if container else ())
-    mounts, no_mounts, notes = rules.mounts(policy)
+    mounts, no_mounts, notes = rules.mounts(written(policy))
     later, not_mediated = rules.later(policy, chosen.abi)
     notes += not_mediated
     profile = Profile(
@@ -201,7 +203,7 @@ def build(policy: Policy, options: RenderOptions) -> Profile:
     )
     texts = [text for body in profile.bodies for text in body.texts()]
     texts += [text for line in unix for text in (line.address, line.peer) if text] + mounts
-    return replace(profile, variables=rules.variables_in("".join(texts)))
+    return replace(profile, variables=rules.variables_in("".join(texts), policy.variables))
 
 
 def left_out(policy: Policy, options: RenderOptions) -> list[str]:

@@ -10,6 +10,7 @@ from profiler import quoting
 from profiler.errors import InputError
 from profiler.policy import patterns
 from profiler.policy.model import FileRule, Policy
+from profiler.policy.variables import names_of
 from profiler.quoting import Inexpressible
 from profiler.targets import apparmor_rules as rules
 from profiler.targets.apparmor_rules import FileLine, FileLines, LeftOut, LinkLine
@@ -75,6 +76,7 @@ class Files:
     def __init__(self, policy: Policy, name: str, children: bool) -> None:
         self.programs = _Programs(policy) if children else None
         self._name = name
+        self._named = names_of(policy)
         names: list[str | None] = [None, *(self.programs.children.values() if self.programs else ())]
         self._lines: dict[str | None, FileLines] = {key: FileLines() for key in names}
         self._links: dict[str | None, set[LinkLine]] = {key: set() for key in names}
@@ -98,6 +100,10 @@ class Files:
     def links(self, profile: str | None) -> tuple[LinkLine, ...]:
         return tuple(sorted(self._links[profile], key=lambda line: (line.name, line.existing, line.owner)))
 
+    def _parts(self, pattern: str) -> rules.Parts:
+        """In AppArmor's terms, with the policy's own variables."""
+        return rules.parts_of(self._named.get(pattern, pattern))
+
     def _add(self, rule: FileRule) -> None:
         modes = rules.modes_of(rule)
         pattern = rule.pattern
@@ -108,7 +114,7 @@ class Files:
             pattern = seen_as
             if pattern == "/":
                 modes = modes.strip("mrwlk")
-        parts = rules.parts_of(pattern)
+        parts = self._parts(pattern) if pattern == rule.pattern else rules.parts_of(pattern)
         quoting.apparmor(parts)  # fails before anything is added
         profiles = self.programs.having(rule.programs) if self.programs else {None}
         child = self.programs.children.get(rule.pattern) if self.programs else None
@@ -128,16 +134,16 @@ class Files:
         if not rule.existing:
             raise Inexpressible("what it became a further name of is not known")
         for existing in rule.existing:
-            line = LinkLine(name, quoting.apparmor(rules.parts_of(existing)), rule.owner)
+            line = LinkLine(name, quoting.apparmor(self._parts(existing)), rule.owner)
             if not (line.owner and replace(line, owner=False) in self._links[profile]):
                 self._links[profile].add(line)
 
     def _transitions(self, policy: Policy, programs: _Programs) -> None:
         for program, child in programs.children.items():
-            self._lines[child].add(rules.parts_of(program), "mr")
+            self._lines[child].add(self._parts(program), "mr")
         for row in policy.transitions:
             try:
-                parts = rules.parts_of(row.program)
+                parts = self._parts(row.program)
                 quoting.apparmor(parts)
             except Inexpressible as error:
                 self.left_out.append(LeftOut(row.program, str(error)))

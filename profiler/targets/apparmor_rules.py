@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from profiler.errors import InputError
 from profiler.policy import patterns
-from profiler.policy.model import FileRule, MountRule, Policy, SocketRule
-from profiler.quoting import Glob, Inexpressible, apparmor, printable
+from profiler.policy.model import FileRule, MountRule, Policy, SocketRule, Variable
+from profiler.quoting import Glob, Inexpressible, apparmor, apparmor_values, printable
 
 RESERVED = frozenset({"unconfined", "profile", "hat", "flags"})
 """Words that mean something else where a profile is named (parser_lex.l; security/apparmor/label.c)."""
@@ -105,7 +105,7 @@ PROC = "/proc/"
 def parts_of(pattern: str) -> Parts:
     """A path pattern in AppArmor's terms. Raises Inexpressible when AppArmor cannot say it, InputError when it is no pattern."""
     tokens = patterns.parse(pattern)
-    if not pattern.startswith("/") and tokens[:1] != (patterns.Class("home"),):
+    if not pattern.startswith("/") and tokens[:1] != (patterns.Class("home"),) and not patterns.VARIABLE.match(pattern):
         raise Inexpressible("it is no path below the root")
     found: list[str | Glob] = []
     for index, token in enumerate(tokens):
@@ -116,6 +116,9 @@ def parts_of(pattern: str) -> Parts:
                 text = text.removeprefix(PROC)
             if text:
                 found.append(text)
+            continue
+        if isinstance(token, patterns.Place):
+            found.append(Glob(f"@{{{token.name}}}"))
             continue
         before = tokens[index - 1] if index else None
         after = tokens[index + 1] if index + 1 < len(tokens) else None
@@ -159,14 +162,24 @@ def _glob(name: str, starts: bool, ends: bool) -> str:
     return CLASS_GLOBS[name]
 
 
-def variables_in(text: str) -> tuple[tuple[str, str], ...]:
-    """The VARIABLES that quoted text uses, those that they use included."""
+def can_say(variable: Variable) -> bool:
+    """Whether AppArmor has a way to write all its paths."""
+    try:
+        apparmor_values(variable.paths)
+    except Inexpressible:
+        return False
+    return True
+
+
+def variables_in(text: str, places: Sequence[Variable] = ()) -> tuple[tuple[str, str], ...]:
+    """The VARIABLES that quoted text uses, those that they use included, and the policy's own: name and quoted values."""
+    own = tuple((row.name, apparmor_values(row.paths)) for row in places if f"@{{{row.name}}}" in text)
     found: set[str] = set()
     for name, value in reversed(tuple(VARIABLES.items())):
         if f"@{{{name}}}" in text:
             found.add(name)
             text += value
-    return tuple((name, value) for name, value in VARIABLES.items() if name in found)
+    return (*own, *((name, f'"{value}"') for name, value in VARIABLES.items() if name in found))
 
 
 @dataclass(frozen=True)
@@ -299,7 +312,7 @@ def _address(text: str) -> str | None:
     tokens = patterns.parse(text)
     parts: list[str | Glob] = ["@"]
     for index, token in enumerate(tokens):
-        if isinstance(token, patterns.Class):
+        if not isinstance(token, patterns.Literal):
             parts.append(Glob(_glob(token.name, False, False)))
             continue
         literal = token.text[1:] if index == 0 else token.text
@@ -446,7 +459,7 @@ def _place(pattern: str) -> str:
 
 def _source(text: str) -> str:
     """What is mounted, as the call gave it: a path pattern, or any text such as ``tmpfs``."""
-    if text.startswith(("/", "{home}")):
+    if text.startswith(("/", "{home}")) or patterns.VARIABLE.match(text):
         return apparmor((*parts_of(text), Glob("{,/}")) if text != "/" else ("/",))
     return apparmor(
         tuple(

@@ -17,7 +17,7 @@ from profiler import quoting
 from profiler.errors import InputError
 from profiler.policy import patterns
 from profiler.policy.derive import derive
-from profiler.policy.model import Options, Policy
+from profiler.policy.model import Options, Policy, Variable
 from profiler.targets import apparmor
 from profiler.targets.base import AppArmorOptions, RenderOptions
 from profiler.trace.model import FILES_FEATURE, Trace
@@ -220,6 +220,22 @@ def test_directories_end_with_a_slash() -> None:
         "r",
         "",
     ]
+
+
+@given(PATHS.filter(lambda path: not path.endswith(b"/")), PATHS, NAMES.filter(lambda name: b"/" not in name and b"\0" not in name))
+@settings(max_examples=25, deadline=None)
+def test_a_place_with_a_variable_means_its_paths(one: bytes, other: bytes, name: bytes) -> None:
+    places = sorted({os.fsdecode(one), os.fsdecode(other)})
+    rules = [file(patterns.literal(f"{place}/{os.fsdecode(name)}"), "read", "execute") for place in places]
+    made = policy(*rules, variables=(Variable("volume_x", tuple(places), ("volume x",)),))
+    text = apparmor.render(made, RenderOptions())[apparmor.FILE]
+    assert text.count(b'"@{volume_x}/') == 1
+    found = rules_of(made)
+    for place in (one, other):
+        assert "r" in found.allows(place + b"/" + name)
+        assert found.allows(place) == ""
+        assert found.allows(place + b"/" + name + b"x") == ""
+    assert found.allows(b"/other/" + name) == "" or b"/other" in (one, other)
 
 
 def test_owners_only() -> None:

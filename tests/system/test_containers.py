@@ -170,6 +170,23 @@ def test_from_the_entry_point_on(
         runs.confined(workload, docker, replace(confinement, read_only=read_only))
 
 
+def a_volume_that_moved(profgen: Profgen, directory: Path) -> None:
+    """Of two recordings in which one volume was at two places: a policy that holds at both, and is moved by one line."""
+    done = profgen("generate", "a.json", "b.json", "-o", "both", cwd=directory)
+    assert done.returncode == 0, done.stderr
+    text = (directory / "both/policy.yaml").read_text()
+    assert "  volume_profgen_store:\n    paths: [/data, /srv/data]\n" in text
+    assert sum("/data" in line for line in text.split("\nsyscalls:")[1].splitlines()) == 1
+    assert '"@{volume_profgen_store}/kept" w,\n' in (directory / "both/apparmor.profile").read_text()
+    assert profgen("explain", "both/policy.yaml", "/srv/data/kept", cwd=directory).returncode == 0
+    (directory / "policy.yaml").write_text(text.replace("[/data, /srv/data]", "[/new]"))
+    assert profgen("explain", "policy.yaml", "/new/kept", cwd=directory).returncode == 0
+    assert profgen("explain", "policy.yaml", "/data/kept", cwd=directory).returncode != 0
+    moved = profgen("diff", "both/policy.yaml", "policy.yaml", cwd=directory)
+    assert moved.returncode == 0, moved.stdout
+    assert "volume_profgen_store is at /data, /srv/data in" in moved.stdout
+
+
 def test_image(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
     """--image is docker run to who types it: input, output, status, signals; the container is gone afterwards."""
     env = docker.client_environment
@@ -182,10 +199,11 @@ def test_image(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
         docker.image,
         "-i",
         *options,
+        "--volume=profgen-store:/data",
         "--",
         "/bin/sh",
         "-c",
-        "read x; readlink /proc/self/fd/0 >/dev/null; echo got $x; echo bad >&2; exit 7",
+        "read x; readlink /proc/self/fd/0 >/dev/null; echo got $x; echo bad >&2; echo 1 >/data/kept; exit 7",
     )
     done = profgen(*words, cwd=tmp_path, env=env, stdin=b"this\n")
     assert (done.returncode, done.stdout) == (7, "got this\n"), done.stderr
@@ -206,14 +224,16 @@ def test_image(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
         "--image",
         docker.image,
         *options,
+        "--volume=profgen-store:/srv/data",
         "--",
         "/bin/sh",
         "-c",
-        "trap 'exit 9' TERM; echo on; while :; do sleep 0.05; done",
+        "trap 'exit 9' TERM; echo 1 >>/srv/data/kept; echo on; while :; do sleep 0.05; done",
     )
     with recording(profgen, tmp_path, *words, env=env) as process:
         assert process.stdout.readline() == b"on\n"
         assert end(process)[0] == 9
+    a_volume_that_moved(profgen, tmp_path)
     # What cannot start is told as docker run tells it, and leaves no trace.
     gone = profgen("record", "-o", "c.json", "--image", docker.image, *options, "--", "/no/such/program", cwd=tmp_path, env=env)
     assert gone.returncode == 127, gone.stderr

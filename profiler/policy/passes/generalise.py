@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from profiler.policy.model import Options, Policy
 from profiler.policy.passes.files import MAKING, Touched, rules, touched
-from profiler.policy.patterns import CLASSES, Class, Literal, Token, dumps, is_literal
+from profiler.policy.passes.variables import destinations
+from profiler.policy.patterns import CLASSES, Class, Literal, Token, dumps, is_literal, literal
 from profiler.policy.tiers import BY_DIRECTORY, is_library_place, prefixes, tier_of
 from profiler.trace.model import Trace
 
@@ -135,8 +136,10 @@ class _Node:
 class _Names:
     """Classes for the components of all paths."""
 
-    def __init__(self, paths: Mapping[str, Touched], runs: int) -> None:
+    def __init__(self, paths: Mapping[str, Touched], runs: int, places: Collection[str]) -> None:
         self.runs = runs
+        self.fixed = frozenset(prefix for place in places for prefix in prefixes(place))
+        """Names that variables stand for (profiler/policy/passes/variables.py)."""
         self.nodes: dict[str, _Node] = {}
         seen: Counter[str] = Counter()
         for path, row in paths.items():
@@ -167,6 +170,8 @@ class _Names:
     def pattern(self, path: str) -> str:
         """The pattern of the last component of a path."""
         node = self.nodes[path]
+        if path in self.fixed:
+            return literal(node.name)
         tier, _ = tier_of(node.parent)
         changing = node.made or tier in ("data", "temporary")
         if is_library_place(node.parent) and not node.written and (found := _LIBRARY.match(node.name)):
@@ -197,9 +202,9 @@ def _home(pattern: str, row: Touched) -> str:
     return "{home}" + pattern[found.end() :] if found else pattern
 
 
-def _named(paths: Mapping[str, Touched], runs: int) -> dict[str, str]:
+def _named(paths: Mapping[str, Touched], runs: int, places: Collection[str]) -> dict[str, str]:
     """Path to pattern, with classes for parts of names."""
-    names = _Names(paths, runs)
+    names = _Names(paths, runs, places)
     parts: dict[str, str] = {}
     made = {}
     for path, row in paths.items():
@@ -212,7 +217,8 @@ def _named(paths: Mapping[str, Touched], runs: int) -> dict[str, str]:
                 parts[prefix] = names.pattern(prefix)
         base = row.base.split("/")[1:]
         whole = [own if not is_literal(own) else parts[prefix] for own, prefix in zip(base, above, strict=False)]
-        made[path] = _home("/" + "/".join(whole), row)
+        pattern = "/" + "/".join(whole)
+        made[path] = pattern if any(prefix in places for prefix in above) else _home(pattern, row)
     return made
 
 
@@ -245,8 +251,10 @@ class _Directory:
     subdirectories: set[str] = field(default_factory=set)
 
 
-def _leaves(paths: Mapping[str, Touched], patterns: Mapping[str, str], runs: int) -> tuple[dict[str, _Leaf], set[str]]:
-    """The patterns that may go up, and all directories that were listed."""
+def _leaves(
+    paths: Mapping[str, Touched], patterns: Mapping[str, str], runs: int, roots: Collection[str]
+) -> tuple[dict[str, _Leaf], set[str]]:
+    """The patterns that may go up, and all directories that were listed. ``roots``: patterns that may not."""
     groups: dict[str, list[Touched]] = {}
     for path, row in paths.items():
         if row.use == "needed":
@@ -257,7 +265,7 @@ def _leaves(paths: Mapping[str, Touched], patterns: Mapping[str, str], runs: int
         if "list" in access:
             listed.add(pattern)
         kinds = {kind for row in rows for kind in row.kinds}
-        if not pattern.startswith("/") or access & _NEVER or kinds & {"char", "block"}:
+        if not pattern.startswith("/") or pattern in roots or access & _NEVER or kinds & {"char", "block"}:
             continue
         leaves[pattern] = _Leaf(
             access=access,
@@ -308,8 +316,9 @@ def _merged(group: Group, leaves: Sequence[_Leaf]) -> _Leaf:
 class _Widening:
     """Directory rules, from the deepest directory up."""
 
-    def __init__(self, leaves: dict[str, _Leaf], listed: set[str], threshold: int) -> None:
-        self.threshold, self.listed = threshold, listed
+    def __init__(self, leaves: dict[str, _Leaf], listed: set[str], threshold: int, roots: Collection[str]) -> None:
+        self.threshold, self.listed, self.roots = threshold, listed, roots
+        """``roots``: of mounts; no rule for what is above one stands for what is below it."""
         self.members = {pattern: [pattern] for pattern in leaves}
         """Pattern to those it stands for."""
         self.reasons: dict[str, list[str]] = {}
@@ -321,7 +330,7 @@ class _Widening:
         found = self.directories.get(name)
         if found is None:
             found = self.directories[name] = _Directory()
-            if name:
+            if name and name not in self.roots:
                 self._directory(name.rpartition("/")[0]).subdirectories.add(name)
         return found
 
@@ -399,8 +408,10 @@ def generalise(policy: Policy, trace: Trace, options: Options) -> Policy:
         return policy
     paths = touched(trace)
     runs = trace.meta.runs
-    named = _named(paths, runs)
-    widening = _Widening(*_leaves(paths, named, runs), options.generalise_threshold)
+    places = destinations(trace)
+    roots = frozenset(map(literal, places))
+    named = _named(paths, runs, places)
+    widening = _Widening(*_leaves(paths, named, runs, roots), options.generalise_threshold, roots)
     targets = widening.targets()
     patterns = {path: targets.get(pattern, pattern) if paths[path].use == "needed" else pattern for path, pattern in named.items()}
     return replace(policy, has_files=True, files=rules(paths, patterns, runs, widening.reasons))

@@ -16,7 +16,7 @@ from profiler.errors import InputError
 from profiler.policy import store
 from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy
-from profiler.trace.model import Exec, Inspection, Mount, Signal, Socket, Syscall
+from profiler.trace.model import Container, ContainerMount, Exec, Inspection, Mount, Signal, Socket, Syscall
 
 OPTIONS = st.builds(
     Options,
@@ -57,6 +57,7 @@ def whole() -> Policy:
             file("/proc/7/maps", whose="outside"),
             file("/srv/b", "link", existing="/srv/a"),
             file("memfd:x", "map", state="detached"),
+            file("/srv/spool/a", "read"),
             file("/srv/none", "read", "ENOENT", kind="unknown"),
             file("/etc/shadow", "read", "EACCES", kind="unknown"),
             sockets=[
@@ -68,6 +69,7 @@ def whole() -> Policy:
             mounts=[Mount("mount", "tmpfs", "/srv/m", "tmpfs", ("nodev",), **member), Mount("umount", None, "/srv/m", None, (), **member)],
             execs=[Exec(0, None, 1), Exec(1, 0, 5)],
             syscalls=[call("read"), call("unshare", [(0x10000000,)]), call("io_uring_setup")],
+            container=Container("docker", "runc", "ab" * 32, "app", mounts=(ContainerMount("volume", "spool", "/srv/spool", False),)),
         ),
         Options(),
     )
@@ -96,7 +98,7 @@ def test_reads_back_what_was_written(seen: list[Syscall], options: Options) -> N
     )
 
 
-USES = ("has_files", "files", "transitions", "sockets", "signals", "inspections", "mounts", "user_namespaces", "io_uring")
+USES = ("has_files", "variables", "files", "transitions", "sockets", "signals", "inspections", "mounts", "user_namespaces", "io_uring")
 
 
 def uses_of(policy: Policy) -> list[object]:

@@ -17,6 +17,7 @@ from profiler.policy.model import (
     SignalRule,
     SocketRule,
     Transition,
+    Variable,
     Workload,
 )
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, SOCKET_OPERATIONS, WHOM
@@ -106,8 +107,11 @@ def policies(draw: st.DrawFn) -> Policy:
     programs = draw(st.lists(SOME, min_size=1, max_size=4, unique=True))
     chain = [Transition(programs[0], None, BECAUSE)]
     chain += [Transition(program, draw(st.sampled_from(programs)), BECAUSE) for program in programs[1:]]
+    mounted = draw(st.lists(NAMES.map(lambda name: f"/{name}/m"), max_size=2, unique=True))
     return policy(
         *draw(st.lists(FILES, max_size=12)),
+        *(file(patterns.literal(f"{path}/{name}"), "read", "execute") for path in mounted for name in draw(st.lists(NAMES, max_size=2))),
+        variables=(Variable("volume_x", tuple(mounted), BECAUSE),) if mounted else (),
         argv=tuple(draw(st.lists(NAMES, max_size=2))),
         runtime=draw(st.sampled_from(["none", "any", "runc 1.1"])),
         no_new_privs=draw(st.booleans()),
