@@ -6,6 +6,7 @@ import ctypes
 import errno
 import functools
 import hashlib
+import io
 import os
 import platform
 import posixpath
@@ -20,7 +21,8 @@ _AT_EXECFN = 31  # include/uapi/linux/auxvec.h
 DELETED = " (deleted)"
 """What the kernel puts behind the name of a file that is not in its directory any more (fs/d_path.c d_path)."""
 
-_HASH_LIMIT_BYTES = 512 << 20
+HASH_LIMIT_BYTES = 512 << 20
+"""Larger files are not hashed."""
 
 
 @dataclass(frozen=True)
@@ -216,11 +218,16 @@ def _hashes(path: str, identity: tuple[int, int, int, int]) -> tuple[str | None,
     del identity  # part of the cache key: a changed file is read again
     try:
         with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            return sha256, _build_id(file.read(1 << 16))
+            return hashes_of(file)
     except OSError:
         return None, None
+
+
+def hashes_of(file: io.BufferedReader) -> tuple[str, str | None]:
+    """The sha256 and, of an ELF file that has one, the build-id of an open file, read from its start. Raises OSError."""
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    file.seek(0)
+    return sha256, _build_id(file.read(1 << 16))
 
 
 def with_hashes(program: Program) -> Program:
@@ -231,7 +238,7 @@ def with_hashes(program: Program) -> Program:
         status = os.stat(program.path)
     except (OSError, ValueError):
         return program
-    if not os.path.isfile(program.path) or status.st_size > _HASH_LIMIT_BYTES:
+    if not os.path.isfile(program.path) or status.st_size > HASH_LIMIT_BYTES:
         return program
     sha256, build_id = _hashes(program.path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
     return Program(program.path, program.interpreter, program.argv0, sha256, build_id, program.executions)

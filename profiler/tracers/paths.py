@@ -616,6 +616,12 @@ def _openat2(root: str, text: str, *, directory: bool = True, in_root: bool = Tr
     return result
 
 
+def open_inside(root: str, path: str) -> int:
+    """A descriptor (O_PATH) of the file that has this absolute path for a process with this root; -1 when there is none. Links lead nowhere
+    outside of the root."""
+    return _openat2(root, path, directory=False)
+
+
 def _filesystem(path: str) -> int:
     """f_type of statfs(2), 0 when it cannot be told."""
     buffer = (ctypes.c_long * 32)()

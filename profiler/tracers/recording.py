@@ -101,6 +101,8 @@ class Recording:
         self.programs: list[Program] = []
         self.foreign: set[int] = set()
         """Programs seen under another root: profgen would find another file under their path."""
+        self.hashes: dict[int, tuple[str | None, str | None]] = {}
+        """sha256 and build-id of those whose file could be read all the same."""
         self._program_index: dict[tuple[str, str | None], int] = {}
         self._executions: Counter[int] = Counter()
         self._execs: Counter[tuple[int, int | None]] = Counter()

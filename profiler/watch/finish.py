@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from profiler import __version__
 from profiler.files import as_invoking_user
-from profiler.trace.model import Container, Meta, Trace
+from profiler.trace.model import Container, Meta, Program, Trace
 from profiler.tracers.host import host, with_hashes
 from profiler.tracers.recording import Recording
 
@@ -24,6 +24,10 @@ class Origin:
     no_new_privs: bool = False
     container: Container | None = None
     watched: str | None = None
+
+
+def _as_read(program: Program, hashes: tuple[str | None, str | None] | None) -> Program:
+    return program if hashes is None else replace(program, sha256=hashes[0], build_id=hashes[1])
 
 
 def finish(recording: Recording, tracer: str, origin: Origin, start: datetime.datetime, status: int | None) -> Trace:
@@ -57,5 +61,8 @@ def finish(recording: Recording, tracer: str, origin: Origin, start: datetime.da
         watched=origin.watched,
     )
     with as_invoking_user():
-        programs = [program if index in recording.foreign else with_hashes(program) for index, program in enumerate(recording.programs)]
+        programs = [
+            _as_read(program, recording.hashes.get(index)) if index in recording.foreign else with_hashes(program)
+            for index, program in enumerate(recording.programs)
+        ]
     return recording.trace(meta, programs)

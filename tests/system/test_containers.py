@@ -234,6 +234,12 @@ def test_image(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
         assert process.stdout.readline() == b"on\n"
         assert end(process)[0] == 9
     a_volume_that_moved(profgen, tmp_path)
+    # Files of the container's programs were read through its root; the lab's /usr is this machine's.
+    programs = [row for name in ("a.json", "b.json") for row in document(tmp_path / name)["programs"]]
+    assert {row["path"]: row.get("sha256") for row in programs} == {
+        path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in ("/usr/bin/dash", "/usr/bin/readlink", "/usr/bin/sleep")
+    }
+    assert all(row["build_id"] for row in programs)
     # What cannot start is told as docker run tells it, and leaves no trace.
     gone = profgen("record", "-o", "c.json", "--image", docker.image, *options, "--", "/no/such/program", cwd=tmp_path, env=env)
     assert gone.returncode == 127, gone.stderr

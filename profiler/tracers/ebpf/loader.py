@@ -342,7 +342,7 @@ class Programs:
         """A program's instructions, as they are loaded."""
         return self.compiled.code(function, [self.map_fd(shape.name) for shape in self.compiled.maps])
 
-    def open_ring(self, name: str, callback: Callable[[Any, int, int], None]) -> None:
+    def open_ring(self, name: str, callback: Callable[[Any, int, int], object]) -> None:
         """Have `consume` call ``callback`` (context, address, size) for each event of a ring. Raises TracerError."""
         libbcc = sys.modules["bcc.libbcc"]
 

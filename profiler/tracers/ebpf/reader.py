@@ -113,6 +113,8 @@ class Executed:
     name: str | None = None
     cwd: str = "/"
     view: View | None = None
+    local: bool = True
+    """Whether its path leads to the same file for profgen."""
     loader: tuple[str, bool] | None = None
     """The loader's path and whether it is the user's own; an empty path for a static program; None where the kernel does not tell."""
 
@@ -174,7 +176,7 @@ class Reader:
         self._looked_at = 0
         self._numbers: set[int] = {STARTING, SHARED} if session == 0 else {shared}
 
-    def on_event(self, data: int) -> None:
+    def on_event(self, data: int) -> Executed:
         """A program was executed for the first time, or joined (struct event)."""
         event = _Event.from_address(data)
         root = path_of(bytes(event.root)[: event.root_length]) if event.root_length else "/"
@@ -192,7 +194,8 @@ class Reader:
             top = reach if root == "/" else None  # type: ignore[assignment]
         state = "detached" if event.pseudo else "deleted" if event.deleted else "linked"
         executed = Executed(
-            inside, None, argv0, exe, state, event.uid == event.fsuid, event.fsuid, view=View(event.tgid, event.tid, reach, root, top)
+            inside, None, argv0, exe, state, event.uid == event.fsuid, event.fsuid, view=View(event.tgid, event.tid, reach, root, top),
+            local=not event.foreign and not event.other_mounts,
         )  # fmt: skip
         if event.script and not name.startswith("/dev/fd/"):
             directory = path_of(bytes(event.cwd)[: event.cwd_length]) if event.cwd_length else "/"
@@ -203,9 +206,10 @@ class Reader:
             executed = replace(executed, loader=(loader, event.loader_uid == event.fsuid))
         self.executed[event.program] = executed
         self._numbers.add(event.program)
-        self.recording.program(*self._identity(event.program), local=not event.foreign and not event.other_mounts)
+        self.recording.program(*self._identity(event.program), local=executed.local)
         if self.on_executed is not None:
             self.on_executed(event.program, executed)
+        return executed
 
     def _identity(self, program: int) -> tuple[str, str | None, str | None]:
         known = self.executed.get(program)

@@ -22,6 +22,7 @@ from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
 from profiler.tracers.base import Options, Refused, Selection, Session
 from profiler.tracers.ebpf.cgroups import container_name, descendants, directories_of, key_of, processes_in
+from profiler.tracers.ebpf.hashing import Hashes
 from profiler.tracers.ebpf.loader import PAGES, Programs
 from profiler.tracers.ebpf.reader import (
     LOST_SESSIONS,
@@ -60,6 +61,10 @@ _STARTING = 1 << 31
 _KINDS = ("command", "container", "cgroup", "pid")
 _LEARNING_SECONDS = 2.0
 _LOOK_SECONDS = 0.25
+_HASH_SECONDS = 0.25
+"""How long the trace of a session that has ended waits for the hashes of its programs."""
+_LAST_HASH_SECONDS = 2.0
+"""How long the end waits for those of all."""
 _ROUNDS_MAX = 100
 """Scans for processes to join, should they fork faster than they are found."""
 
@@ -99,6 +104,7 @@ class EbpfWatcher:
         self._changed = False
         self._look_at = 0.0
         self._threads: dict[int, int] = {}
+        self._hashes = Hashes()
         self._unborn: list[_Live] = []
         """Containers that were made and ended without a program."""
 
@@ -106,6 +112,7 @@ class EbpfWatcher:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._hashes.close()
         for live in self._live.values():
             _let_go(live)
         if self._programs is not None:
@@ -246,7 +253,9 @@ class EbpfWatcher:
         if size != _NEWS.size:
             live = self._live.get(session_of(data))
             if live is not None:
-                live.reader.on_event(data)
+                executed = live.reader.on_event(data)
+                if not executed.local:
+                    self._hashes.want(live.session.number, executed)
             return
         what, number, tgid, _, when, name = _NEWS.unpack(ctypes.string_at(data, size))
         if what == _MADE:
@@ -394,6 +403,12 @@ class EbpfWatcher:
             if live.uses is not None:
                 live.uses.collect(recording, maps)
             recording.last_new = max(known.last_new, live.reader.seconds(live.reader.stats()[STAT_LAST_NEW]))
+            if session.ended:
+                self._hashes.settle(_HASH_SECONDS)
+            hashes = self._hashes.of(session.number)
+            recording.hashes = {
+                index: hashes[key] for index, row in enumerate(recording.programs) if (key := (row.path, row.interpreter)) in hashes
+            }
             found.append(recording)
         return found
 
@@ -418,6 +433,7 @@ class EbpfWatcher:
     def _free(self, live: _Live) -> None:
         assert self._programs is not None
         _let_go(live)
+        self._hashes.forget(live.session.number)
         del self._live[live.number]
         names = self._programs.table("names")
         for key, value in names.items():
@@ -468,6 +484,7 @@ class EbpfWatcher:
             self._work()
             self._programs.detach_all()
             self._work()
+            self._hashes.settle(_LAST_HASH_SECONDS)
 
 
 def _let_go(live: _Live) -> None:
