@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from profiler.errors import InputError, OutputError, TracerError
 from profiler.files import as_invoking_user
 from profiler.trace.model import Trace
 from profiler.tracers.base import Selection, Session, Watcher
-from profiler.tracers.launch import FORWARDED, quoted
+from profiler.tracers.launch import quoted
 from profiler.tracers.select import watcher, why_no_watcher
 from profiler.tracers.supervisor import signals_held
 from profiler.watch import notify
@@ -33,7 +34,6 @@ from profiler.watch.loop import TRACER, Plan, Watch
 from profiler.watch.metrics import Figures, Server, address
 from profiler.watch.outputs import Outputs, default_output, plain_name
 
-_POLL_SECONDS = 0.05
 _OURS = frozenset(
     {"-o", "--output", "--tracer", "--duration", "--allow-loss", "--limit", "--no-files", "--snapshot", "--metrics", "--wait"}
 )  # fmt: skip
@@ -125,6 +125,8 @@ def _run(
         attach(watch)
     elif many and not quiet:
         say("watching; SIGUSR1 writes what there is, Ctrl-C or SIGTERM ends it")
+    elif watching.wait and not (quiet or shown or open_watcher.sessions()):
+        say("waiting for its start, of which nothing can be missed any more")
     with live_line(lambda: _line(watch.figures), shown):
         watch.run()
     return watch, said
@@ -385,13 +387,8 @@ def record_cgroup(path: str, watching: Watching) -> int:
     """``--cgroup``."""
     _need_tracer(watching.settings)
 
-    def where() -> tuple[str, ...] | None:
-        try:
-            return cgroups.directories(path, cgroups.mounted())
-        except InputError:
-            if watching.wait and path.strip("/"):
-                return None
-            raise
+    def where(wait: bool) -> tuple[str, ...]:
+        return (cgroups.places if wait else cgroups.directories)(path, cgroups.mounted())
 
     return _watch_groups(path, f"cgroup {path}", path.rstrip("/").rsplit("/", 1)[-1], where, watching)
 
@@ -400,15 +397,13 @@ def record_unit(unit: str, watching: Watching) -> int:
     """``--unit``."""
     _need_tracer(watching.settings)
 
-    def where() -> tuple[str, ...] | None:
+    def where(wait: bool) -> tuple[str, ...]:
         group = cgroups.unit_group(unit)
+        if wait:
+            return cgroups.places(cgroups.unit_place(unit), cgroups.mounted())
         if group:
-            try:
+            with contextlib.suppress(InputError):
                 return cgroups.directories(group, cgroups.mounted())
-            except InputError:
-                pass
-        if watching.wait:
-            return None
         raise InputError(f"the unit {quoted(unit)} does not run: start it, or wait for that with --wait")
 
     return _watch_groups(unit, f"unit {unit}", unit, where, watching)
@@ -455,7 +450,7 @@ def _watch(
     return _status(watch, said, watching.settings, 0)
 
 
-def _watch_groups(subject: str, watched: str, name: str, where: Callable[[], tuple[str, ...] | None], watching: Watching) -> int:
+def _watch_groups(subject: str, watched: str, name: str, where: Callable[[bool], tuple[str, ...]], watching: Watching) -> int:
     """A cgroup, which may not be there yet, and may come anew with each start of its unit."""
     path = watching.output or default_output(name)
     outputs = Outputs(path, None, watching.merge)
@@ -466,14 +461,7 @@ def _watch_groups(subject: str, watched: str, name: str, where: Callable[[], tup
         file.discard()
         until = None if settings.duration is None else time.monotonic() + settings.duration
         while True:
-            found = where()
-            while found is None:
-                info = signal.sigtimedwait(FORWARDED, _POLL_SECONDS)
-                if (info is not None and info.si_signo not in (signal.SIGUSR1, signal.SIGUSR2)) or _passed(until):
-                    break
-                found = where()
-            if found is None:
-                break
+            found = where(watching.wait)
             left = None if until is None else max(0.01, until - time.monotonic())
             options = replace(settings.options(), duration=left)
             plan = Plan(

@@ -91,21 +91,26 @@ def mounted() -> tuple[Hierarchy, ...]:
     return found
 
 
-def directories(path: str, known: Iterable[Hierarchy]) -> tuple[str, ...]:
-    """The directories of the group that the user means: in every hierarchy that has it, or the one that is named in full.
+def places(path: str, known: Iterable[Hierarchy]) -> tuple[str, ...]:
+    """The directories that the group that the user means has, or will have, in every hierarchy.
 
-    ``path`` is a group's own (``/system.slice/redis.service``) or a directory below a mount point. Raises InputError for none.
+    ``path`` is a group's own (``/system.slice/redis.service``) or a directory below a mount point. Raises InputError for the root.
     """
-    clean = "/" + path.strip("/")
+    clean = os.path.normpath("/" + path.strip("/"))
     listed = list(known)
-    for hierarchy in listed:
-        if (clean + "/").startswith(hierarchy.mount + "/") and os.path.isdir(clean):
+    for hierarchy in sorted(listed, key=lambda hierarchy: len(hierarchy.mount), reverse=True):
+        if (clean + "/").startswith(hierarchy.mount + "/"):
             # The same group in the other hierarchies is meant too: on a hybrid machine only one of them may hold the processes.
             clean = ("" if hierarchy.root == "/" else hierarchy.root) + clean[len(hierarchy.mount) :] or "/"
             break
     if clean == "/":
         raise InputError("the root cgroup holds the whole machine: name a group below it")
-    found = [directory for row in listed if (directory := row.directory(clean)) is not None and os.path.isdir(directory)]
+    return tuple(directory for row in listed if (directory := row.directory(clean)) is not None)
+
+
+def directories(path: str, known: Iterable[Hierarchy]) -> tuple[str, ...]:
+    """Those of :func:`places` that are there. Raises InputError for none, and for the root."""
+    found = [directory for directory in places(path, known) if os.path.isdir(directory)]
     if not found:
         raise InputError(f"no cgroup {path} here; processes are in those of /proc/PID/cgroup")
     return tuple(found)
@@ -150,14 +155,18 @@ def container_of(path: str) -> tuple[str | None, str] | None:
     return None
 
 
-def unit_group(unit: str) -> str:
-    """The path of a systemd unit's group. Raises InputError when it is not running, or systemd cannot be asked."""
+def _name_of(unit: str) -> str:
+    """The unit's full name. Raises InputError for what can be none."""
     if unit.startswith("-") or not unit or "/" in unit:
         raise InputError(f"{unit!a} is no name of a unit")
-    name = unit if "." in unit else f"{unit}.service"
+    return unit if "." in unit else f"{unit}.service"
+
+
+def _ask(name: str, *words: str) -> dict[str, str]:
+    """Properties that ``systemctl show`` tells. Raises InputError when systemd cannot be asked."""
     try:
         asked = subprocess.run(
-            ["systemctl", "show", "--property=LoadState,ControlGroup,ActiveState", "--", name],
+            ["systemctl", "show", *words],
             capture_output=True,
             text=True,
             errors="surrogateescape",
@@ -171,7 +180,30 @@ def unit_group(unit: str) -> str:
     if asked.returncode != 0:
         reason = " ".join(asked.stderr.split()) or f"systemctl ended with status {asked.returncode}"
         raise InputError(f"cannot ask systemd about {name}: {reason}")
-    answer = dict(line.partition("=")[::2] for line in asked.stdout.splitlines())
+    return dict(line.partition("=")[::2] for line in asked.stdout.splitlines())
+
+
+def unit_group(unit: str) -> str:
+    """The path of a systemd unit's group, empty when it does not run. Raises InputError when there is none, or systemd cannot be asked."""
+    name = _name_of(unit)
+    answer = _ask(name, "--property=LoadState,ControlGroup", "--", name)
     if answer.get("LoadState") == "not-found":
         raise InputError(f"systemd has no unit {name}")
     return answer.get("ControlGroup", "")
+
+
+def unit_place(unit: str) -> str:
+    """The path that a unit's group has when it runs: its slice's, and its name (systemd.slice(5)). Raises InputError when systemd cannot be
+    asked."""
+    name = _name_of(unit)
+    answer = _ask(name, "--property=Id,Slice,ControlGroup", "--", name)
+    if answer.get("ControlGroup"):
+        return answer["ControlGroup"]
+    top = _ask(name, "--property=ControlGroup").get("ControlGroup", "").rstrip("/")
+    return f"{top}{slice_path(answer.get('Slice') or 'system.slice')}/{answer.get('Id') or name}"
+
+
+def slice_path(name: str) -> str:
+    """The path of a slice below the root: ``a-b.slice`` is in ``a.slice`` (systemd.slice(5)); empty for the root slice."""
+    words = name.removesuffix(".slice").split("-") if name != "-.slice" else []
+    return "".join(f"/{'-'.join(words[: number + 1])}.slice" for number in range(len(words)))

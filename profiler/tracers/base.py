@@ -68,9 +68,9 @@ class Selection:
     ``containers``: the full id (64 hex digits) or the name that is a component of the path of the container's cgroup
     (``/docker/ID``, ``docker-ID.scope``, runc's ``cgroupsPath``). One that starts later is recorded from its entry point on, and
     again, as another session, at every start; one that runs is joined. ``cgroups``: a name, and the directories of one cgroup in each
-    hierarchy where it exists: all tasks in and below it are joined, and those that are moved there later. One that moves itself, or is
-    made there (CLONE_INTO_CGROUP), is recorded from its next exec on: what comes before is its manager's. ``pids``: processes with all
-    threads and descendants. ``all_containers``: every container that starts from now on (those that run are for the caller to name in
+    hierarchy where it is or will be: all tasks in and below it are joined, and those that are moved there later. One that moves itself,
+    or is made there (CLONE_INTO_CGROUP), is recorded from its next exec on: what is before that is its manager's. ``pids``: processes with
+    all threads and descendants. ``all_containers``: every container that starts from now on (those that run are for the caller to name in
     ``containers``). ``starting``: as ``containers``, of which the runtime is about to start the first program: what is in its cgroup
     now is the runtime's own (an OCI hook knows that).
     """
@@ -88,7 +88,8 @@ class Session:
 
     ``kind``: container, cgroup or pid. ``subject``: the container's id or name, the cgroup's name, the pid as text. ``joined``: it ran
     already, its start was not seen. ``pid``: its first process, as profgen numbers it (of one that was joined, any); 0 of a container
-    whose entry point was not executed, yet or ever, which is listed only with ``Options.denials``. ``began``: time.monotonic().
+    whose entry point was not executed, yet or ever, which is listed only with ``Options.denials``; 0 of a cgroup that was there, as long as
+    nothing is in it. ``began``: time.monotonic().
     ``ended``: the last task is gone, of a cgroup the cgroup itself.
     """
 

@@ -56,6 +56,29 @@ def key_of(directory: str) -> tuple[int, int]:
     return os.stat(path).st_ino, hierarchies()[max(places, key=len)]
 
 
+def _mount_of(path: str) -> str:
+    """The mount point of the cgroup file system that this directory is in, or will be. Raises InputError."""
+    places = [place for place in hierarchies() if path == place or path.startswith(place.rstrip("/") + "/")]
+    if not places:
+        raise InputError(f"{path!a} is in no cgroup file system")
+    return max(places, key=len)
+
+
+def components(directory: str) -> list[str]:
+    """The names on the way to a cgroup from the top of its hierarchy. It need not be there. Raises InputError."""
+    return [name for name in directory[len(_mount_of(directory)) :].split("/") if name]
+
+
+def deepest(directory: str) -> tuple[str, int]:
+    """The last directory on the way to a cgroup that is there, and how many names lead to it. Raises InputError."""
+    path, depth = _mount_of(directory), 0
+    for name in components(directory):
+        if not os.path.isdir(f"{path.rstrip('/')}/{name}"):
+            break
+        path, depth = f"{path.rstrip('/')}/{name}", depth + 1
+    return path, depth
+
+
 def directories_of(name: str) -> tuple[str, ...]:
     """The directories of the container of this id or name, in every hierarchy where it has one now."""
     wanted = container_name(name)[0]

@@ -100,6 +100,7 @@ _OFFSETS = {
 }
 
 _WATCH_OFFSETS = {
+    "TASK_FLAGS": ("task_struct", "flags"),
     "TASK_SIGNAL": ("task_struct", "signal"),
     "TASK_CGROUPS": ("task_struct", "cgroups"),
     "SIGNAL_PIDS": ("signal_struct", "pids"),

@@ -20,8 +20,17 @@ BPF_TABLE("hash", struct name_key, u32, names, LIMIT_SESSIONS + 4096); /* of con
 BPF_TABLE("hash", struct cgroup_key, u32, cgroups, 65536); /* to their session */
 BPF_TABLE("hash", u32, u32, joining, LIMIT_TASKS); /* processes by profgen's number, to their session */
 BPF_ARRAY(all_containers, u32, 1);
+/* Cgroups that are not there yet, by what is above them, to the step that they are on the way to the one that is watched. */
+#define COMPONENT 256 /* NAME_MAX and a NUL */
+struct awaited_key { u64 above; u32 hierarchy; u32 pad; char name[COMPONENT]; };
+struct step { u32 session; u32 last; char name[COMPONENT]; };
+BPF_TABLE("hash", struct awaited_key, u32, awaited, 256);
+BPF_ARRAY(steps, struct step, 256);
 /* What the stack has no room for. */
-struct room { struct name_key key; struct name_key zero; char text[256]; struct task_state state; struct task_state fresh; };
+struct room {
+    struct name_key key; struct name_key zero; char text[256]; struct task_state state; struct task_state fresh;
+    struct awaited_key awaited; struct awaited_key nothing;
+};
 BPF_PERCPU_ARRAY(rooms, struct room, 1);
 
 static __always_inline void tell(u32 what, u32 number, u32 tgid, struct name_key *name)
@@ -268,6 +277,7 @@ static __always_inline bool mark(struct task_struct *task, struct task_state *st
     return true;
 }
 
+#define PF_FORKNOEXEC 0x40 /* include/linux/sched.h */
 /* A task came into a cgroup, brought by the running thread. */
 static __always_inline void came(struct task_struct *task, u64 cgroup, bool by_itself)
 {
@@ -275,7 +285,9 @@ static __always_inline void came(struct task_struct *task, u64 cgroup, bool by_i
     struct session *session = number ? session_at(number) : 0;
     if (!session || !read64((u64)task + OFFSET_TASK_MM))
         return;
-    bool at_once = session->kind != KIND_CONTAINER && !by_itself;
+    /* What forked and has not executed since is its manager's yet: systemd brings the processes of its units so. */
+    bool forked = LOAD32(task, OFFSET_TASK_FLAGS) & PF_FORKNOEXEC;
+    bool at_once = session->kind != KIND_CONTAINER && !by_itself && !forked;
     struct task_state *state = new_state(at_once ? STATE_RECORDING : STATE_WAITING, number);
     if (!state)
         return;
@@ -308,6 +320,44 @@ static __always_inline void on_other_fork(struct task_struct *parent, struct tas
     if (set == LOAD64(parent, OFFSET_TASK_CGROUPS))
         return;
     came(child, read64(set + OFFSET_CSS_SET_DEFAULT), true);
+}
+
+/* cgroup_mkdir(cgroup, path), before anything can come into it: by name from what is above, as `path` begins at a root that a cgroup namespace
+ * does not show. */
+int on_mkdir(u64 *ctx)
+{
+    u64 cgroup = CTX(0), above = cgroup_above(cgroup);
+    int zero = 0;
+    struct room *local = rooms.lookup(&zero);
+    if (!local || !above)
+        return 0;
+    u64 kn = read64(cgroup + OFFSET_CGROUP_KN);
+    u32 hierarchy = read32(read64(cgroup + OFFSET_CGROUP_ROOT) + OFFSET_HIERARCHY_ID);
+    local->awaited = local->nothing;
+    local->awaited.above = read64(read64(above + OFFSET_CGROUP_KN) + OFFSET_KERNFS_ID);
+    local->awaited.hierarchy = hierarchy;
+    bpf_probe_read_kernel_str(local->awaited.name, COMPONENT, (void *)read64(kn + OFFSET_KERNFS_NAME));
+    u32 *at = awaited.lookup(&local->awaited);
+    if (!at)
+        return 0;
+    u32 index = *at;
+    struct step *step = steps.lookup(&index);
+    if (!step)
+        return 0;
+    if (step->last) {
+        struct cgroup_key key = {.id = read64(kn + OFFSET_KERNFS_ID), .hierarchy = hierarchy};
+        u32 session = step->session;
+        cgroups.update(&key, &session);
+        return 0;
+    }
+    index++;
+    step = steps.lookup(&index);
+    if (!step)
+        return 0;
+    local->awaited.above = read64(kn + OFFSET_KERNFS_ID);
+    __builtin_memcpy(local->awaited.name, step->name, COMPONENT);
+    awaited.update(&local->awaited, &index);
+    return 0;
 }
 
 #define JOIN_STARTING 0x80000000u /* in `joining`: a runtime's process, which is yet to execute the entry point */

@@ -21,7 +21,7 @@ from typing import Any
 from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
 from profiler.tracers.base import Options, Refused, Selection, Session
-from profiler.tracers.ebpf.cgroups import container_name, descendants, directories_of, key_of, processes_in
+from profiler.tracers.ebpf.cgroups import components, container_name, deepest, descendants, directories_of, key_of, processes_in
 from profiler.tracers.ebpf.hashing import Hashes
 from profiler.tracers.ebpf.loader import PAGES, Programs
 from profiler.tracers.ebpf.reader import (
@@ -48,6 +48,7 @@ WATCH_LIMITS: Mapping[str, int] = {"sessions": 256, "programs": 2048}
 """Where a Watcher's stores are larger than those of a single recording."""
 
 _WATCH_TRACEPOINTS = {"on_attach": "cgroup_attach_task"}
+_WAIT_TRACEPOINTS = {"on_mkdir": "cgroup_mkdir"}
 _STORES = {
     "tasks": "live", "syscalls": "others", "results": "results", "arguments": "arguments", "capabilities": "checks", "stacks": "stacks",
     "execs": "execs", "files": "uses", "sockets": "sockets", "processes": "contacts", "denials": "refused",
@@ -82,10 +83,13 @@ class _Live:
     descriptors: tuple[int, ...] = ()
     """Of its mount namespace and its root: they keep both, so that what it named can be found when its last process is gone."""
 
+    awaited: bool = False
+    """A cgroup that was not there when the watch began."""
+
     @property
     def began(self) -> bool:
-        """Whether there was a program of it. A cgroup is there from the start, whether or not something is in it."""
-        return self.session.kind == "cgroup" or self.session.joined or self.session.pid != 0
+        """Whether there was a program of it. A cgroup that was there is so from the start, whether or not something is in it."""
+        return (self.session.kind == "cgroup" and not self.awaited) or self.session.joined or self.session.pid != 0
 
 
 class EbpfWatcher:
@@ -105,6 +109,10 @@ class EbpfWatcher:
         self._look_at = 0.0
         self._threads: dict[int, int] = {}
         self._hashes = Hashes()
+        self._awaited: list[tuple[int, tuple[str, ...]]] = []
+        """Sessions of cgroups that are not there in every hierarchy, and their directories."""
+        self._first_step: dict[str, int] = {}
+        self._steps = 0
         self._unborn: list[_Live] = []
         """Containers that were made and ended without a program."""
 
@@ -147,7 +155,9 @@ class EbpfWatcher:
         _allow_descriptors(2 * limits["sessions"])
         programs.iterate("on_join")  # nobody is asked for yet: it tells the recorder who profgen is
         scans = self._select(selection)
-        self._features += attach(programs, files=options.files, extra=_WATCH_TRACEPOINTS)
+        waiting = _WAIT_TRACEPOINTS if self._awaited else {}
+        self._features += attach(programs, files=options.files, extra={**waiting, **_WATCH_TRACEPOINTS})
+        self._arrivals()
         self._join(scans)
         self._work()
 
@@ -170,15 +180,60 @@ class EbpfWatcher:
             names[key] = ctypes.c_uint32(number)
         for name, directories in selection.cgroups:
             number = self._new_session("cgroup", name, directories, joined=False)  # unless there is something in it
-            for directory in directories:
+            for directory in filter(os.path.isdir, directories):
                 place = cgroups.Key()
                 place.id, place.hierarchy = key_of(directory)
                 cgroups[place] = ctypes.c_uint32(number)
+            there = [directory for directory in directories if os.path.isdir(directory)]
+            self._live[number].awaited = not there
+            if len(there) < len(directories):
+                self._awaited.append((number, tuple(directories)))
+                self._prepare(number, directories)
             scans.append((number, lambda directories=directories: processes_in(directories)))
         for pid in selection.pids:
             number = self._new_session("pid", str(pid), ())
             scans.append((number, lambda pid=pid: descendants([pid])))
         return scans
+
+    def _prepare(self, number: int, directories: Sequence[str]) -> None:
+        """Name the steps to cgroups that are not there yet."""
+        assert self._programs is not None
+        steps = self._programs.table("steps")
+        for directory in directories:
+            names = components(directory)
+            if self._steps + len(names) > len(steps):
+                raise InputError("too many cgroups to wait for")
+            self._first_step[directory] = self._steps
+            for index, name in enumerate(names):
+                step = steps.Leaf()
+                step.session, step.last, step.name = number, index == len(names) - 1, os.fsencode(name)
+                steps[ctypes.c_int(self._steps + index)] = step
+            self._steps += len(names)
+
+    def _arrivals(self) -> None:
+        """Tell the kernel which directory it is to look for next on the way to each cgroup that is awaited. What came before it was told,
+        or in a place that went and came again, is joined."""
+        assert self._programs is not None
+        awaited, cgroups = self._programs.table("awaited"), self._programs.table("cgroups")
+        for number, directories in self._awaited:
+            for directory in directories:
+                above, depth = deepest(directory)
+                with contextlib.suppress(InputError, OSError):  # it goes as we look: next time
+                    if above == directory:
+                        place = cgroups.Key()
+                        place.id, place.hierarchy = key_of(directory)
+                        try:
+                            known = cgroups[place].value
+                        except KeyError:
+                            known = 0
+                        if not known:
+                            cgroups[place] = ctypes.c_uint32(number)
+                            self._join([(number, lambda directory=directory: processes_in([directory]))])
+                        continue
+                    key = awaited.Key()
+                    key.above, key.hierarchy = key_of(above)
+                    key.name = os.fsencode(components(directory)[depth])
+                    awaited[key] = ctypes.c_uint32(self._first_step[directory] + depth)
 
     def _new_session(self, kind: str, subject: str, directories: Sequence[str], joined: bool = True) -> int:
         """A session of what runs already. Before anything is attached, so nobody else gives numbers away."""
@@ -338,6 +393,7 @@ class EbpfWatcher:
 
     def _look(self) -> None:
         assert self._programs is not None
+        self._arrivals()
         newest = 0
         maps = Maps(self._programs)
         for live in self._live.values():
@@ -349,7 +405,7 @@ class EbpfWatcher:
                 continue
             live.reader.read_calls(maps)
             live.recording.syscalls_seen = len({(abi, number) for _, abi, number in live.reader.calls})
-            gone = live.directories and not any(os.path.isdir(directory) for directory in live.directories)
+            gone = live.directories and live.began and not any(os.path.isdir(directory) for directory in live.directories)
             if live.session.kind == "cgroup" and gone and not stats[STAT_LIVE]:
                 live.session = replace(live.session, ended=True)
                 self._changed = True
@@ -383,7 +439,7 @@ class EbpfWatcher:
         found = []
         missed = self._missed["missed"] + sum(
             self._programs.missed(function)
-            for function in (*dict(TRACEPOINTS), *_WATCH_TRACEPOINTS, "on_cap_tracepoint")
+            for function in (*dict(TRACEPOINTS), *_WATCH_TRACEPOINTS, *_WAIT_TRACEPOINTS, "on_cap_tracepoint")
             if self._programs.attached(function)
         )
         for session in sessions:
@@ -481,6 +537,7 @@ class EbpfWatcher:
     def stop(self) -> None:
         """See Watcher.stop."""
         if self._programs is not None:
+            self._awaited.clear()
             self._work()
             self._programs.detach_all()
             self._work()

@@ -115,3 +115,40 @@ def test_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("", "-p", "a/b"):
         with pytest.raises(InputError, match="no name"):
             cgroups.unit_group(name)
+
+
+def test_places(two: tuple[Hierarchy, Hierarchy], tmp_path: Path) -> None:
+    """Of a group that may not be there yet."""
+    later = (f"{tmp_path}/cpu/later/x", f"{tmp_path}/unified/later/x")
+    for path in ("/later/x", "later//x/", f"{tmp_path}/unified/later/x"):
+        assert cgroups.places(path, two) == later
+    assert cgroups.places("/app", (Hierarchy(f"{tmp_path}/unified", "", "/app"), two[0])) == (f"{tmp_path}/unified", f"{tmp_path}/cpu/app")
+    for path in ("/", f"{tmp_path}/unified", "/a/.."):
+        with pytest.raises(InputError, match="the root cgroup"):
+            cgroups.places(path, two)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("-.slice", ""),
+        ("system.slice", "/system.slice"),
+        ("a-b-c.slice", "/a.slice/a-b.slice/a-b-c.slice"),
+        ("system-foo\\x2dbar.slice", "/system.slice/system-foo\\x2dbar.slice"),
+    ],
+)
+def test_slices(name: str, path: str) -> None:
+    assert cgroups.slice_path(name) == path
+
+
+def test_where_a_unit_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "systemctl"
+    tool.write_text(
+        '#!/bin/sh\ncase "$*" in\n"show --property=ControlGroup") echo ControlGroup=/box;;\n'
+        "*run.service) echo ControlGroup=/there/run.service;;\n"
+        "*) echo Id=app@1.service; echo Slice=system-app.slice; echo ControlGroup=;;\nesac\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert cgroups.unit_place("app@1") == "/box/system.slice/system-app.slice/app@1.service"
+    assert cgroups.unit_place("run") == "/there/run.service"

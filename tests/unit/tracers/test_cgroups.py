@@ -67,3 +67,15 @@ def test_processes_in_what_is_gone(tmp_path: Path) -> None:
     (tmp_path / "cgroup.procs").write_text("12\n0\n")
     (tmp_path / "below" / "cgroup.procs").write_text("13\n")
     assert sorted(cgroups.processes_in([str(tmp_path), str(tmp_path / "gone")])) == [12, 13]
+
+
+def test_the_way_to_a_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "hierarchies", lambda: {str(tmp_path): 0, f"{tmp_path}/v1/cpu": 3})
+    (tmp_path / "v1/cpu/a").mkdir(parents=True)
+    assert cgroups.components(f"{tmp_path}/v1/cpu/a/b") == ["a", "b"]
+    assert cgroups.components(f"{tmp_path}/x/y") == ["x", "y"]
+    assert cgroups.deepest(f"{tmp_path}/v1/cpu/a/b/c") == (f"{tmp_path}/v1/cpu/a", 1)
+    assert cgroups.deepest(f"{tmp_path}/v1/cpu/a") == (f"{tmp_path}/v1/cpu/a", 1)
+    assert cgroups.deepest(f"{tmp_path}/none/c") == (str(tmp_path), 0)
+    with pytest.raises(InputError):
+        cgroups.components("/elsewhere")
