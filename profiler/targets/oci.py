@@ -127,6 +127,8 @@ def _rewrite(name: str, data: bytes, parts: Callable[[int | None], dict[str, dic
         raise InputError(f"{name}: cannot be rewritten: {error}") from error
     if not isinstance(document, dict):
         raise InputError(f"{name}: cannot be rewritten: not a JSON object")
+    if "defaultAction" in document or str(document.get("schema", "")).startswith("profgen."):
+        raise InputError(f"{name}: is no OCI config.json but a seccomp profile or a trace: give the container's own, or see runc spec")
     for key in ("process", "linux"):
         if key in document and not isinstance(document[key], dict):
             raise InputError(f"{name}: cannot be rewritten: {key} is not an object")

@@ -329,6 +329,8 @@ def test_missing_parts_are_added() -> None:
         ("[]", "not a JSON object"),
         ("5", "not a JSON object"),
         ('{"process": []}', "process is not an object"),
+        ('{"defaultAction": "SCMP_ACT_ERRNO"}', "no OCI config.json"),
+        ('{"schema": "profgen.trace/1"}', "no OCI config.json"),
         ('{"linux": null}', "linux is not an object"),
         ('{"a": 1, "a": 2}', "'a' is given twice"),
         ('{"process": {"user": {"uid": 1, "uid": 2}}}', "'uid' is given twice"),
