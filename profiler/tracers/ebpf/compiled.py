@@ -30,6 +30,10 @@ KEPT = 16
 
 _LOAD_WORD, _MAP = 0x18, 1
 """A load of 64 bits, in two instructions; in the register's place, that it is of a map (BPF_LD | BPF_DW | BPF_IMM, BPF_PSEUDO_MAP_FD)."""
+_CALL, _KERNEL_FUNCTION = 0x85, 2
+"""A call (BPF_JMP | BPF_CALL) of a helper by its number; in the register's place, of a kernel function by its BTF id (BPF_PSEUDO_KFUNC_CALL)."""
+HELPERS = 1000
+"""Above all numbers of helpers, below the ids of kernel functions."""
 _INSTRUCTION = struct.Struct("=BBhi")
 
 
@@ -92,13 +96,18 @@ def _shape(lib: Any, module: Any, name: bytes) -> Shape:
 
 
 def _with_maps(code: bytes, numbers: Mapping[int, int]) -> bytes:
-    """Instructions with other numbers for their maps. KeyError: one that is not known."""
+    """Instructions with other numbers for their maps, and with calls of kernel functions, which C knows by number alone, as such.
+
+    KeyError: a map that is not known.
+    """
     changed = bytearray(code)
     at = 0
     while at < len(code):
         operation, registers, offset, value = _INSTRUCTION.unpack_from(code, at)
         if operation == _LOAD_WORD and registers >> 4 == _MAP:
             _INSTRUCTION.pack_into(changed, at, operation, registers, offset, numbers[value])
+        if operation == _CALL and registers >> 4 == 0 and value > HELPERS:
+            _INSTRUCTION.pack_into(changed, at, operation, _KERNEL_FUNCTION << 4, offset, value)
         at += 16 if operation == _LOAD_WORD else 8
     return bytes(changed)
 

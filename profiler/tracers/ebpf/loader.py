@@ -26,7 +26,7 @@ from profiler.kernel.capabilities import number_of as capability_number
 from profiler.kernel.syscalls import number_of
 from profiler.tracers.ebpf import bpf
 from profiler.tracers.ebpf.bpf import Map
-from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_TYPEDEF, KernelTypes
+from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF, KernelTypes
 from profiler.tracers.ebpf.compiled import compiled, quiet_stderr
 
 HERE = Path(__file__).parent
@@ -132,11 +132,6 @@ _USES_OFFSETS = {
     "MOUNT_NS": ("mount", "mnt_ns"),
     "PROC_PID": ("proc_inode", "pid"),
     "PROC_VFS_INODE": ("proc_inode", "vfs_inode"),
-    "SOCKET_INODE": ("socket_alloc", "vfs_inode"),
-    "SOCKET_SK": ("socket_alloc", "socket", "sk"),
-    "SOCK_FAMILY": ("sock", "__sk_common", "skc_family"),
-    "SOCK_TYPE": ("sock", "sk_type"),
-    "SOCK_PROTOCOL": ("sock", "sk_protocol"),
 }
 
 _INLINE_NAME_BYTES = 16
@@ -144,6 +139,7 @@ _BLOCKS: Mapping[str, Mapping[str, tuple[tuple[str, ...], int]]] = {
     "DENTRY": {
         "HASHED": (("dentry", "d_hash", "pprev"), 8),
         "PARENT": (("dentry", "d_parent"), 8),
+        "HASH": (("dentry", "d_name", "hash"), 4),
         "LENGTH": (("dentry", "d_name", "len"), 4),
         "NAME": (("dentry", "d_name", "name"), 8),
     },
@@ -152,12 +148,17 @@ _BLOCKS: Mapping[str, Mapping[str, tuple[tuple[str, ...], int]]] = {
         "INODE": (("file", "f_inode"), 8),
         "MNT": (("file", "f_path", "mnt"), 8),
         "DENTRY": (("file", "f_path", "dentry"), 8),
+        "PRIVATE": (("file", "private_data"), 8),
     },
-    "INODE": {"MODE": (("inode", "i_mode"), 4), "UID": (("inode", "i_uid"), 4), "SUPER": (("inode", "i_sb"), 8)},
+    "INODE": {"MODE": (("inode", "i_mode"), 2), "UID": (("inode", "i_uid"), 4), "SUPER": (("inode", "i_sb"), 8)},
     "SUPER": {"FLAGS": (("super_block", "s_flags"), 8), "MAGIC": (("super_block", "s_magic"), 8)},
     "MOUNT": {"ABOVE": (("mount", "mnt_parent"), 8), "POINT": (("mount", "mnt_mountpoint"), 8), "ROOT": (("mount", "mnt", "mnt_root"), 8)},
+    "SLOT": {"FIRST": (("hlist_head", "first"), 8)},  # any structure that begins with a pointer
+    "SOCKET": {"SK": (("socket", "sk"), 8)},
+    "SOCK": {"FAMILY": (("sock", "__sk_common", "skc_family"), 2)},
+    "KIND": {"TYPE": (("sock", "sk_type"), 2), "PROTOCOL": (("sock", "sk_protocol"), 2)},
 }
-"""Members that are read together, in one go from the first to the end of the last, with their sizes."""
+"""Members that are read together, with their sizes: one by one where the kernel can, else in one go from the first to the end of the last."""
 
 _BLOCK_MAX = 160
 """Such a block lies on the stack of a program, which has 512 bytes."""
@@ -249,6 +250,9 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
         values["OFFSET_FILE_MODE"] = types.offset("file", "f_mode")
     # numbered without holes on the machines that profgen supports; a processor above the count would find no room to work in
     values["PROCESSORS"] = os.sysconf("SC_NPROCESSORS_CONF")
+    cast = types.find("bpf_rdonly_cast", KIND_FUNC)  # since Linux 6.2
+    if cast is not None:
+        values["CAST"] = cast
     for block, members in _BLOCKS.items():
         places = {name: (types.offset(*path), size) for name, (path, size) in members.items()}
         if block == "DENTRY":
@@ -259,6 +263,11 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
             raise TracerError(f"this kernel's struct {block.lower()} is laid out too widely; use --tracer ptrace")
         values |= {f"{block}_START": start, f"{block}_SPAN": span + 7 & ~7}
         values |= {f"{block}_{name}": place - start for name, (place, _) in places.items()}
+        if cast is not None:
+            structure = next(iter(members.values()))[0][0]
+            number = types.find(structure, KIND_STRUCT)
+            assert number is not None
+            values |= {f"{block}_TYPE": number} | {f"{block}_AT_{name}": place for name, (place, _) in places.items()}
     return values
 
 

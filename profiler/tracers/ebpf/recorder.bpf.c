@@ -170,6 +170,7 @@ static int (*read_user_text)(void *to, u32 size, const void *from) = (void *)BPF
 /* Loads that the verifier checks against BTF: no helper call. The result is what BTF says is there. */
 #define CTX(index) ({ u64 v_; asm volatile("%0 = *(u64 *)(%1 + 8 * " STRING(index) ")" : "=r"(v_) : "r"(ctx)); v_; })
 #define LOAD64(pointer, offset) ({ u64 v_; asm volatile("%0 = *(u64 *)(%1 + " STRING(offset) ")" : "=r"(v_) : "r"(pointer)); v_; })
+#define LOAD16(pointer, offset) ({ u64 v_; asm volatile("%0 = *(u16 *)(%1 + " STRING(offset) ")" : "=r"(v_) : "r"(pointer)); v_; })
 #define LOAD32(pointer, offset) ({ u64 v_; asm volatile("%0 = *(u32 *)(%1 + " STRING(offset) ")" : "=r"(v_) : "r"(pointer)); v_; })
 
 /* The arguments of a call, which the registers keep until its end. */

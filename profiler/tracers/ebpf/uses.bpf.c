@@ -34,29 +34,35 @@ struct use_event {
     u32 own_tgid, own_tid;  /* in the thread's own */
     u32 text_length[TEXTS];
     u32 path_length[PIECES];
-    u32 kind, uid; /* of a file that is gone when the call ends: its type (4 bits, 0 if not known) and owner */
 };
+/* What is used at each call comes first: it lies together, on one page. */
 struct work {
-    struct use_event e;
-    char data[DATA_MASK + 1 + 2 * TEXT];
+    u64 a[8]; /* the call's arguments */
+    s64 result;
+    u32 spec, session;
+    u64 tag; /* of the short cut to the use */
+    volatile u64 plain; /* see PLAIN */
+    u64 jiffies, now;
+    u64 message; /* of several (sendmmsg) */
+    u64 mounts; /* the thread's namespace */
+    u64 mount_root, mount_point, mount_above; /* of the mount on the way */
     u64 length;
     u64 piece;
+    u64 at_dentry, at_mnt, at_names;
     u64 start[PIECES];
     u64 dentry[PIECES];
     u64 mnt[PIECES];
-    u64 at_dentry, at_mnt, at_names;
-    u64 mount_root, mount_point, mount_above; /* of the mount on the way */
-    u64 mounts; /* the thread's namespace */
-    u64 jiffies, now;
-    u64 a[8]; /* the call's arguments */
-    s64 result;
-    u64 message; /* of several (sendmmsg) */
-    u32 spec, session;
     u64 text_length[TEXTS];
+    struct use_event e;
+    char data[DATA_MASK + 1 + 2 * TEXT];
     u64 name[32], zero[32];
     char block[DENTRY_SPAN];
     u64 text[TEXTS][TEXT / 8];
 };
+
+/* From a chain of directory entries as the kernel has it to the hash of their names, which takes ten times as long to find. */
+#define SHORTCUTS 1024
+struct shortcut { u64 tag; u64 hash; };
 
 struct contact_key { u32 program; u32 call; u32 number; u16 whom; u16 error; };
 struct socket_key { u32 program; u32 call; u16 family; u16 type; u32 protocol; u32 port; u32 error; };
@@ -64,15 +70,32 @@ struct socket_key { u32 program; u32 call; u16 family; u16 type; u32 protocol; u
 BPF_TABLE("hash", struct use_key, struct use_value, uses, LIMIT_FILES);
 BPF_TABLE("hash", struct socket_key, struct use_value, sockets, LIMIT_SOCKETS);
 BPF_TABLE("hash", struct contact_key, struct use_value, contacts, LIMIT_PROCESSES);
+BPF_PERCPU_ARRAY(shortcuts, struct shortcut, SHORTCUTS);
 BPF_TABLE("lru_hash", u32, u64, links, 4096); /* last components of symbolic links that the workload made */
 BPF_ARRAY(seed, u64, 1); /* random, of this recording: what a workload names its files cannot make two of them look like one */
 BPF_RINGBUF_OUTPUT(paths, LIMIT_PATH_PAGES);
 BPF_ARRAY(works, struct work, PROCESSORS); /* one for each: larger than the kernel's own per-processor arrays hold */
 
-/* Parts of kernel structures, each read at once */
-#define OF32(block, part) (*(u32 *)((block) + (part)))
+/*
+ * Parts of kernel structures. BLOCK opens one; PART64, PART32 and PART16 are its members. Where the kernel has bpf_rdonly_cast (Linux 6.2) each
+ * is a load that the kernel makes safe; else they are copied at once.
+ */
 #define OF64(block, part) (*(u64 *)((block) + (part)))
 #define READ(block, address) bpf_probe_read_kernel(block, sizeof(block), (void *)(address))
+#ifdef CAST
+static void *(*cast)(const void *address, u32 type) = (void *)CAST; /* loader.py makes it a call of the kernel function */
+#define BLOCK(name, TYPE, address) void *name = cast((void *)(address), TYPE##_TYPE)
+#define PART64(name, TYPE, member) LOAD64(name, TYPE##_AT_##member)
+#define PART32(name, TYPE, member) LOAD32(name, TYPE##_AT_##member)
+#define PART16(name, TYPE, member) LOAD16(name, TYPE##_AT_##member)
+#else
+#define BLOCK(name, TYPE, address) char name[TYPE##_SPAN] __attribute__((aligned(8))); READ(name, (address) + TYPE##_START)
+#define PART64(name, TYPE, member) OF64(name, TYPE##_##member)
+#define PART32(name, TYPE, member) (*(u32 *)((name) + TYPE##_##member))
+#define PART16(name, TYPE, member) (*(u16 *)((name) + TYPE##_##member))
+#endif
+/* A pointer as a number that can be reckoned with: the verifier takes what comes out of a map for no more than that. */
+#define PLAIN(w, pointer) ({ (w)->plain = (u64)(pointer); asm volatile("" ::: "memory"); (w)->plain; })
 #define KEEP(value) asm volatile("" : "+r"(value)) /* the compiler knows too much for the verifier's taste */
 
 static __always_inline u64 mix(u64 hash, u64 word)
@@ -131,16 +154,21 @@ static __always_inline void go_on(u64 *ctx, struct task_state *s, u32 route, s64
     w->result = result;
     w->spec = s->abi * NUMBERS + s->number;
     w->session = s->session;
-    w->length = w->piece = w->at_dentry = w->message = 0;
-    w->dentry[0] = w->dentry[1] = w->dentry[2] = w->dentry[3] = 0;
-    w->text_length[0] = w->text_length[1] = w->text_length[2] = 0;
-    w->e.key.hash = 0;
+    w->message = w->text_length[0] = 0;
     w->e.key.program = s->caller;
     w->e.key.call = s->abi << 16 | s->number;
     w->e.key.flags = 0;
     w->e.key.detail = failed(result) ? -result & DETAIL_ERROR : 0;
-    w->e.mode = w->e.facts = w->e.kind = w->e.uid = 0;
+    w->e.mode = 0;
     tails.call(ctx, route);
+}
+
+/* Nothing but the first text or path. */
+static __always_inline void only_first(struct work *w)
+{
+    w->text_length[1] = w->text_length[2] = 0;
+    w->dentry[1] = w->dentry[2] = w->dentry[3] = 0;
+    w->e.facts = 0;
 }
 
 #define ARGUMENT(w, position) ((w)->a[(position) & 7])
@@ -164,7 +192,8 @@ static __always_inline u64 file_of(struct task_struct *task, u32 fd)
     u64 table = LOAD64(LOAD64(task, OFFSET_TASK_FILES), OFFSET_FILES_TABLE);
     if (fd >= LOAD32(table, OFFSET_TABLE_MAX))
         return 0;
-    return read64(LOAD64(table, OFFSET_TABLE_FD) + 8 * (u64)fd);
+    BLOCK(slot, SLOT, LOAD64(table, OFFSET_TABLE_FD) + 8 * (u64)fd);
+    return PART64(slot, SLOT, FIRST);
 }
 
 /* The same where it is rare, or made many times over by a loop. The kernel takes milliseconds to check each LOAD of a thread's members
@@ -184,11 +213,11 @@ static __always_inline u32 fsuid_of(struct task_struct *task)
 
 static __always_inline void read_mount(struct work *w, u64 mnt)
 {
-    char block[MOUNT_SPAN] __attribute__((aligned(8)));
-    READ(block, mnt - OFFSET_MOUNT_MNT + MOUNT_START);
-    w->mount_root = OF64(block, MOUNT_ROOT);
-    w->mount_point = OF64(block, MOUNT_POINT);
-    w->mount_above = OF64(block, MOUNT_ABOVE);
+    BLOCK(mount, MOUNT, mnt - OFFSET_MOUNT_MNT);
+    w->mount_root = PART64(mount, MOUNT, ROOT);
+    w->mount_point = PART64(mount, MOUNT, POINT);
+    w->mount_above = PART64(mount, MOUNT, ABOVE);
+    asm volatile("" ::: "memory");
 }
 
 /* A thread's mount namespace. */
@@ -266,6 +295,74 @@ static __always_inline u32 whom_of_pid(struct task_struct *task, u32 session, u6
     return whom_of(task, &key);
 }
 
+static __always_inline u64 seeded(u64 word)
+{
+    int zero = 0;
+    u64 *value = seed.lookup(&zero);
+    return mix(value ? *value : 0, word);
+}
+
+/* The time, by up to a jiffy (10 ms) late: reading the clock takes as long as finding the use. */
+static __always_inline u64 about_now(struct work *w)
+{
+    u64 jiffies = bpf_jiffies64();
+    if (w->jiffies != jiffies) {
+        w->jiffies = jiffies;
+        w->now = bpf_ktime_get_ns();
+    }
+    return w->now;
+}
+
+/* What a path is made of, from where the kernel has it; 0 for a long way up. A name's hash depends on the directory's address, and so does what is found here. */
+#define CHAIN_TURNS 20
+static __always_inline u64 tag_of(struct work *w, u64 tag)
+{
+    u64 dentry = w->dentry[0], mnt = w->mnt[0];
+    read_mount(w, mnt);
+    for (int turn = 0; turn < CHAIN_TURNS; turn++) {
+        tag = mix(tag, dentry);
+        if (dentry == w->mount_root) {
+            if (w->mount_above == mnt - OFFSET_MOUNT_MNT)
+                return mix(tag, read64(w->mount_above + OFFSET_MOUNT_NS));
+            dentry = w->mount_point;
+            mnt = w->mount_above + OFFSET_MOUNT_MNT;
+            read_mount(w, mnt);
+            continue;
+        }
+        BLOCK(entry, DENTRY, dentry);
+        u64 parent = PLAIN(w, PART64(entry, DENTRY, PARENT));
+        u64 length = PART32(entry, DENTRY, LENGTH);
+        tag = mix(tag, (u64)PART32(entry, DENTRY, HASH) << 32 | length << 1 | !PART64(entry, DENTRY, HASHED));
+        if (parent == dentry)
+            return tag;
+        dentry = parent;
+    }
+    return 0;
+}
+
+/* Count the use of what a descriptor leads to, if this processor has met it. */
+static __always_inline bool count_known(struct task_struct *task, struct work *w)
+{
+    struct use_key key = w->e.key;
+    w->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
+    asm volatile("" ::: "memory");
+    u64 tag = seeded(w->mounts);
+    tag = mix(tag, (u64)key.program << 32 | key.call);
+    tag = mix(tag, (u64)key.flags << 32 | key.detail);
+    w->tag = tag = tag_of(w, mix(tag, w->e.mode));
+    int at = tag & (SHORTCUTS - 1);
+    struct shortcut *known = shortcuts.lookup(&at);
+    if (!tag || !known || known->tag != tag)
+        return false;
+    key.hash = known->hash;
+    struct use_value *v = uses.lookup(&key);
+    if (!v)
+        return false;
+    __sync_fetch_and_add(&v->count, 1);
+    v->last = about_now(w);
+    return true;
+}
+
 /* The file is what a descriptor leads to: after a successful open, or for calls that take one. */
 int on_descriptor(u64 *ctx)
 {
@@ -322,13 +419,12 @@ int on_descriptor(u64 *ctx)
                 add(LOST_PATHS, 1); /* another thread closed it already */
             return 0;
         }
-        char block[FILE_SPAN] __attribute__((aligned(8)));
-        READ(block, file + FILE_START);
-        if (OF32(block, FILE_MODE) & 0x4000 && in.spec->route == ROUTE_OPEN)
+        BLOCK(of_file, FILE, file);
+        if (PART32(of_file, FILE, MODE) & 0x4000 && in.spec->route == ROUTE_OPEN)
             return 0; /* FMODE_PATH: opened for no use */
-        dentry = OF64(block, FILE_DENTRY);
-        mnt = OF64(block, FILE_MNT);
-        inode = OF64(block, FILE_INODE);
+        dentry = PART64(of_file, FILE, DENTRY);
+        mnt = PART64(of_file, FILE, MNT);
+        inode = PART64(of_file, FILE, INODE);
         if (only == ONLY_PROTECTED) {
             struct where at = mapped_by(file);
             dentry = at.dentry;
@@ -336,27 +432,28 @@ int on_descriptor(u64 *ctx)
             inode = read64(dentry + OFFSET_DENTRY_INODE);
         }
     }
-    char of_inode[INODE_SPAN] __attribute__((aligned(8)));
-    READ(of_inode, inode + INODE_START);
-    char of_super[SUPER_SPAN] __attribute__((aligned(8)));
-    READ(of_super, OF64(of_inode, INODE_SUPER) + SUPER_START);
-    u64 magic = OF64(of_super, SUPER_MAGIC);
-    u32 detail = (OF32(of_inode, INODE_MODE) >> 12 & 15) << DETAIL_KIND_SHIFT;
-    if (OF64(of_super, SUPER_FLAGS) & 1ul << 31) { /* SB_NOUSER: pipes, sockets, memfd (tmpfs, hugetlbfs) */
+    w->dentry[0] = dentry;
+    w->mnt[0] = mnt;
+    BLOCK(of_inode, INODE, inode);
+    BLOCK(of_super, SUPER, PART64(of_inode, INODE, SUPER));
+    u64 magic = PART64(of_super, SUPER, MAGIC);
+    u32 detail = (PART16(of_inode, INODE, MODE) >> 12 & 15) << DETAIL_KIND_SHIFT;
+    if (PART64(of_super, SUPER, FLAGS) & 1ul << 31) { /* SB_NOUSER: pipes, sockets, memfd (tmpfs, hugetlbfs) */
         if (magic != 0x01021994 && magic != 0x958458f6)
             return 0;
         detail |= DETAIL_PSEUDO;
     }
-    detail |= OF32(of_inode, INODE_UID) == fsuid_of(in.task) ? DETAIL_OWN : DETAIL_OTHERS;
+    detail |= PART32(of_inode, INODE, UID) == fsuid_of(in.task) ? DETAIL_OWN : DETAIL_OTHERS;
     if (magic == 0x9fa0) { /* PROC_SUPER_MAGIC */
-        u64 pid = read64(inode - OFFSET_PROC_VFS_INODE + OFFSET_PROC_PID);
+        u64 pid = read64(PLAIN(w, inode) - OFFSET_PROC_VFS_INODE + OFFSET_PROC_PID);
         if (pid)
             detail |= whom_of_pid(in.task, w->session, pid) << DETAIL_WHOSE_SHIFT;
     }
     w->e.key.detail |= detail;
+    if (count_known(in.task, w))
+        return 0;
+    only_first(w);
     w->e.facts = FACT_DESCRIPTOR;
-    w->dentry[0] = dentry;
-    w->mnt[0] = mnt;
     tails.call(ctx, TAIL_COUNT);
     return 0;
 }
@@ -396,6 +493,8 @@ int on_text(u64 *ctx)
         flags = ARGUMENT(w, in.spec->flags);
     w->e.key.flags = flags & in.spec->flags_mask;
     w->e.mode = in.spec->mode == NONE ? 0 : ARGUMENT(w, in.spec->mode) & 0170000; /* S_IFMT */
+    only_first(w);
+    w->dentry[0] = 0;
     u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
     if (in.spec->only == ONLY_CHROOT && !failed(in.result)) {
         w->dentry[0] = read64(fs + OFFSET_FS_ROOT_DENTRY);
@@ -459,13 +558,6 @@ int on_text(u64 *ctx)
     return 0;
 }
 
-static __always_inline u64 seeded(u64 word)
-{
-    int zero = 0;
-    u64 *value = seed.lookup(&zero);
-    return mix(value ? *value : 0, word);
-}
-
 /* The last component of a text; of a long one its end. */
 static __always_inline u32 last_name(struct work *w, u64 length)
 {
@@ -484,25 +576,14 @@ static __always_inline u32 last_name(struct work *w, u64 length)
     return seeded(name) >> 32;
 }
 
-/* The time, by up to a jiffy (10 ms) late: reading the clock takes as long as finding the use. */
-static __always_inline u64 about_now(struct work *w)
-{
-    u64 jiffies = bpf_jiffies64();
-    if (w->jiffies != jiffies) {
-        w->jiffies = jiffies;
-        w->now = bpf_ktime_get_ns();
-    }
-    return w->now;
-}
-
 /* Is this use the first of its sort? No inode number and no address is in a path's hash: a file that is made again and again stays one. */
-#define CHAIN_TURNS 20
 int on_count(u64 *ctx)
 {
     struct task_struct *task = (void *)bpf_get_current_task_btf();
     struct work *w = this_work();
     if (!w)
         return 0;
+    w->length = w->piece = w->at_dentry = 0;
     w->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
     u64 hash = seeded(w->e.mode);
     if (!(w->e.facts & FACT_DESCRIPTOR)) {
@@ -550,7 +631,7 @@ int on_count(u64 *ctx)
             char *block = w->block;
             READ(w->block, dentry + DENTRY_START);
             u64 parent = OF64(block, DENTRY_PARENT), name = OF64(block, DENTRY_NAME);
-            u32 length = OF32(block, DENTRY_LENGTH);
+            u32 length = *(u32 *)(block + DENTRY_LENGTH);
             hash = mix(w->e.key.hash, length);
             if (name == dentry + OFFSET_DENTRY_INLINE) {
                 hash = mix_tail(hash, OF64(block, DENTRY_INLINE), length);
@@ -592,8 +673,16 @@ int on_count(u64 *ctx)
     if (v) {
         __sync_fetch_and_add(&v->count, 1);
         v->last = about_now(w);
-        if (!(w->e.facts & FACT_DESCRIPTOR))
+        if (!(w->e.facts & FACT_DESCRIPTOR)) {
             tails.call(ctx, TAIL_NAMES);
+            return 0;
+        }
+        int at = w->tag & (SHORTCUTS - 1);
+        struct shortcut *next = shortcuts.lookup(&at);
+        if (next) {
+            next->hash = key.hash;
+            next->tag = w->tag;
+        }
         return 0;
     }
     u64 now = bpf_ktime_get_ns();
@@ -662,7 +751,7 @@ int on_walk(u64 *ctx)
             u64 size = w->length;
             KEEP(size);
             size &= DATA_MASK;
-            if (paths.ringbuf_output(w, sizeof(struct use_event) + size, 0)) {
+            if (paths.ringbuf_output(&w->e, sizeof(struct use_event) + size, 0)) {
                 struct use_key key = w->e.key;
                 uses.delete(&key); /* the next one is the first again */
                 add(LOST_PATHS, 1);
@@ -723,7 +812,7 @@ static __always_inline void count_contact(struct use_in *in, u32 number, u32 who
 {
     struct contact_key key = {.program = in->w->e.key.program, .call = in->w->e.key.call, .number = number, .whom = whom};
     key.error = failed(in->result) ? -in->result : 0;
-    u64 now = bpf_ktime_get_ns();
+    u64 now = about_now(in->w);
     struct use_value *v = contacts.lookup(&key);
     if (v) {
         __sync_fetch_and_add(&v->count, 1);
@@ -804,15 +893,19 @@ int on_socket(u64 *ctx)
         u64 file = file_of(in.task, fd);
         if (!file)
             return 0;
-        u64 inode = read64(file + OFFSET_FILE_INODE);
-        if ((read32(inode + OFFSET_INODE_MODE) & 0170000) != 0140000)
+        BLOCK(of_file, FILE, file);
+        BLOCK(of_inode, INODE, PART64(of_file, FILE, INODE));
+        if ((PART16(of_inode, INODE, MODE) & 0170000) != 0140000)
             return 0; /* no socket: the call failed with ENOTSOCK */
-        u64 sk = read64(inode - OFFSET_SOCKET_INODE + OFFSET_SOCKET_SK);
+        BLOCK(of_socket, SOCKET, PART64(of_file, FILE, PRIVATE));
+        u64 sk = PART64(of_socket, SOCKET, SK);
         if (!sk)
             return 0;
-        key.family = read32(sk + OFFSET_SOCK_FAMILY);
-        key.type = read32(sk + OFFSET_SOCK_TYPE);
-        key.protocol = read32(sk + OFFSET_SOCK_PROTOCOL) & 0xffff;
+        BLOCK(of_sock, SOCK, sk);
+        BLOCK(of_kind, KIND, sk);
+        key.family = PART16(of_sock, SOCK, FAMILY);
+        key.type = PART16(of_kind, KIND, TYPE);
+        key.protocol = PART16(of_kind, KIND, PROTOCOL);
     }
     u64 address = 0;
     u32 length = 0;
@@ -845,6 +938,8 @@ int on_socket(u64 *ctx)
             u32 port = w->name[0] >> 16 & 0xffff;
             key.port = (port & 255) << 8 | port >> 8;
         } else if (family == 1 && length > 2) { /* AF_UNIX: a path, or an abstract name after a NUL */
+            only_first(w);
+            w->dentry[0] = 0;
             w->e.key.flags = key.type << 16 | (key.protocol & 0xffff);
             u64 size = length - 2;
             KEEP(size);
@@ -866,7 +961,7 @@ int on_socket(u64 *ctx)
             return 0;
         }
     }
-    u64 now = bpf_ktime_get_ns();
+    u64 now = about_now(w);
     struct use_value *v = sockets.lookup(&key);
     if (v) {
         __sync_fetch_and_add(&v->count, 1);

@@ -212,7 +212,7 @@ _WHOSE = (None, "self", "workload", "outside")
 _OTHER_ROOT, _OTHER_MOUNTS, _DESCRIPTOR, _SAME_TOP = 1 << 8, 1 << 9, 1 << 10, 1 << 11
 
 _KEY = struct.Struct("=QIIII")
-_HEAD = struct.Struct("=QIIIIQIIIIIII3I4III")
+_HEAD = struct.Struct("=QIIIIQIIIIIII3I4I")
 _VALUE = struct.Struct("=QQQ")
 _SOCKET = struct.Struct("=IIHHIII")
 _CONTACT = struct.Struct("=IIIHH")
@@ -238,8 +238,6 @@ class Event:
     own_tid: int
     texts: tuple[bytes | None, ...]
     paths: tuple[str | None, ...]
-    kind: int = 0
-    uid: int | None = None
 
     @property
     def result(self) -> str:
@@ -262,7 +260,7 @@ def parse(data: bytes) -> Event:
     """An event as it comes from the ring."""
     (
         _, program, call, flags, detail, root, mode, facts, fsuid, tgid, tid, own_tgid, own_tid,
-        *lengths, kind, uid,
+        *lengths,
     ) = _HEAD.unpack_from(data)  # fmt: skip
     at = _HEAD.size
     pieces = []
@@ -272,7 +270,7 @@ def parse(data: bytes) -> Event:
     pseudo = bool(detail & _PSEUDO)
     return Event(
         data[: _KEY.size], program, call >> 16, call & 0xFFFF, flags, detail, root, mode, facts, fsuid, tgid, tid, own_tgid, own_tid,
-        tuple(pieces[:3]), tuple(None if piece is None else _path(piece, pseudo) for piece in pieces[3:]), kind, uid if kind else None,
+        tuple(pieces[:3]), tuple(None if piece is None else _path(piece, pseudo) for piece in pieces[3:]),
     )  # fmt: skip
 
 
@@ -673,16 +671,14 @@ class Uses:
             kind = "symlink"
         if use.access == "remove" and done:
             directory = name == "rmdir" or bool(event.flags & _AT_REMOVEDIR)
-            found = self._removed(event, found)
+            found = self._removed(found)
             kind = "directory" if directory else ""
             self._resolver.forget()
         yield self._file(event, use.access, found, kind=kind, own=use.make is not None and done)
 
-    def _removed(self, event: Event, found: Found) -> Found:
-        """What is there now is another file: what was removed is known from the kernel, or from before."""
+    def _removed(self, found: Found) -> Found:
+        """What is there now is another file: what was removed is known from before."""
         known = self._known.get(found.path)
-        if event.kind:
-            known = Known(kind_of(event.kind << 12), event.uid)
         return Found(found.path, known.kind if known else "unknown", known.uid if known else None, sure=found.sure, state=found.state)
 
     def _two(self, event: Event, name: str, uses: tuple[FileUse, ...]) -> Iterator[Write]:
@@ -712,9 +708,7 @@ class Uses:
                 yield self._file(event, "rename_from", replace(one, kind=other.kind, uid=other.uid))
                 yield self._file(event, "rename_to", replace(other, kind=other.kind, uid=other.uid))
             return
-        moved = new if new.exists or new.kind != "unknown" else self._removed(event, old)
-        if event.kind:
-            moved = replace(moved, kind=kind_of(event.kind << 12), uid=event.uid)
+        moved = new if new.exists or new.kind != "unknown" else self._removed(old)
         for path in [path for path in (old.path, new.path) if moved.kind != "unknown"]:
             self._remember(path, Known(moved.kind, moved.uid))
         yield self._file(event, "rename_from", replace(old, kind=moved.kind, uid=moved.uid))
