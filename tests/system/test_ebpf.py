@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish, with_argument
 
-from profiler.tracers.ebpf import compiled
+from profiler.tracers.ebpf import compiled, loader
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs
 from profiler.tracers.ebpf.tracer import TRACEPOINTS
 from profiler.tracers.ebpf.uses import TAILS
@@ -89,7 +89,13 @@ def test_falls_into_loop() -> None:
     assert falls_into_loop(struct.pack("<BBhi", 0x05, 0, 1, 0) + add + add + struct.pack("<BBhi", 0x55, 0, -3, 9) + exit_) == [(1, 2)]
 
 
-def test_programs_load_on_older_kernels(ebpf: str) -> None:
+@pytest.mark.parametrize("cast", [True, False])
+def test_programs_load_on_older_kernels(cast: bool, ebpf: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``cast``: with bpf_rdonly_cast, which Linux before 6.2 has not."""
+    full = loader.definitions
+    monkeypatch.setattr(
+        loader, "definitions", lambda *a, **b: {name: value for name, value in full(*a, **b).items() if cast or name != "CAST"}
+    )
     programs = Programs(DEFAULT_LIMITS, uses=True)
     try:
         functions = [name for name, _ in (*TRACEPOINTS, *TAILS)] + ["on_cap_tracepoint", "on_cap_entry", "on_cap_return", "on_cap_lsm"]

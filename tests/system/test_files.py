@@ -365,3 +365,78 @@ def test_short_lived(count: int, together: bool, tracer: str, runs: Runs, profge
     links = [row for row in trace.files if row.access == "readlink" and row.programs == {index}]
     assert sum(row.results["ok"] for row in links) == count, "each process reads its own /proc/self/exe"
     assert all(row.whose == "self" for row in links)
+
+
+SAME_AGAIN = """
+import os, sys
+base, mounts = sys.argv[1], len(sys.argv) > 2
+os.chdir(base)
+def read(path, times=3):
+    for _ in range(times):
+        os.close(os.open(path, os.O_RDONLY))
+def make(path):
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT))
+for number in range(200):  # the kernel gives the entries' memory away again, for the same name in another directory
+    os.mkdir(f"d{number}")
+    make(f"d{number}/file")
+    read(f"d{number}/file")
+    os.unlink(f"d{number}/file")
+    os.rmdir(f"d{number}")
+os.makedirs("one/inner")
+make("one/inner/file")
+held = os.open("one/inner", os.O_PATH)
+read("one/inner/file")
+os.rename("one", "two")
+os.close(os.open("file", os.O_RDONLY, dir_fd=held))
+read("two/inner/file")
+os.rename("two/inner/file", "two/inner/other")
+read("two/inner/other")
+os.link("two/inner/other", "two/inner/linked")
+read("two/inner/linked")
+gone = os.open("two/inner/linked", os.O_RDONLY)
+os.unlink("two/inner/linked")
+for _ in range(3):
+    os.close(os.open(f"/proc/self/fd/{gone}", os.O_RDONLY))
+os.chmod("two/inner/other", 0o600)
+read("two/inner/other")
+if mounts:
+    import ctypes
+    libc = ctypes.CDLL(None, use_errno=True)
+    os.mkdir("here"); os.mkdir("there"); os.mkdir("from"); make("from/file")
+    assert libc.unshare(0x20000) == 0
+    assert libc.mount(None, b"/", None, 0x44000, None) == 0
+    assert libc.mount(b"from", b"here", None, 0x1000, None) == 0
+    read("here/file")
+    assert libc.mount(b"here", b"there", None, 0x2000, None) == 0
+    read("there/file")
+    assert libc.umount2(b"there", 2) == 0
+    assert libc.mount(b"from", b"here", None, 0x1000, None) == 0
+    read("here/file", 2)
+"""
+
+
+def test_another_path_of_the_same_entries(tracer: str, profgen: Profgen, public_dir: Path, tmp_path: Path) -> None:
+    """Entries are made anew, renamed, linked and moved with their mounts between two opens: each path has what was done under it."""
+    mounts = os.geteuid() == 0
+    base = public_dir / "again"
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir()
+    command = ["/usr/bin/python3", "-IS", "-c", SAME_AGAIN, str(base), *(["mounts"] if mounts else [])]
+    recording = profgen.record(tracer, command, cwd=tmp_path, options=["-q"])
+    assert recording.status == 0, recording.stderr
+    reads: dict[tuple[str, str], int] = {}
+    for row in read_trace(recording.path).files:
+        if row.access == "read" and row.path.startswith(f"{base}/"):
+            at = (row.path.removeprefix(f"{base}/"), row.state)
+            reads[at] = reads.get(at, 0) + row.results["ok"]
+    wanted = {(f"d{number}/file", "linked"): 3 for number in range(200)}
+    wanted |= {
+        ("one/inner/file", "linked"): 3,
+        ("two/inner/file", "linked"): 4,
+        ("two/inner/other", "linked"): 6,
+        ("two/inner/linked", "linked"): 4,
+    }
+    wanted |= {("two/inner/linked", "deleted"): 3}
+    if mounts:
+        wanted |= {("here/file", "linked"): 5, ("there/file", "linked"): 3}
+    assert reads == wanted

@@ -31,7 +31,7 @@ KEPT = 16
 _LOAD_WORD, _MAP = 0x18, 1
 """A load of 64 bits, in two instructions; in the register's place, that it is of a map (BPF_LD | BPF_DW | BPF_IMM, BPF_PSEUDO_MAP_FD)."""
 _CALL, _KERNEL_FUNCTION = 0x85, 2
-"""A call (BPF_JMP | BPF_CALL) of a helper by its number; in the register's place, of a kernel function by its BTF id (BPF_PSEUDO_KFUNC_CALL)."""
+"""A call (BPF_JMP | BPF_CALL) of a helper; in the register's place, of a kernel function by its BTF id (BPF_PSEUDO_KFUNC_CALL)."""
 HELPERS = 1000
 """Above all numbers of helpers, below the ids of kernel functions."""
 _INSTRUCTION = struct.Struct("=BBhi")

@@ -127,7 +127,6 @@ _USES_OFFSETS = {
     "TABLE_MAX": ("fdtable", "max_fds"),
     "TABLE_FD": ("fdtable", "fd"),
     "FILE_PRIVATE": ("file", "private_data"),
-    "INODE_MODE": ("inode", "i_mode"),
     "INODE_PRIVATE": ("inode", "i_private"),
     "MOUNT_NS": ("mount", "mnt_ns"),
     "PROC_PID": ("proc_inode", "pid"),
@@ -158,7 +157,7 @@ _BLOCKS: Mapping[str, Mapping[str, tuple[tuple[str, ...], int]]] = {
     "SOCK": {"FAMILY": (("sock", "__sk_common", "skc_family"), 2)},
     "KIND": {"TYPE": (("sock", "sk_type"), 2), "PROTOCOL": (("sock", "sk_protocol"), 2)},
 }
-"""Members that are read together, with their sizes: one by one where the kernel can, else in one go from the first to the end of the last."""
+"""Members that are read together, with their sizes: one by one where the kernel can, else from the first to the end of the last."""
 
 _BLOCK_MAX = 160
 """Such a block lies on the stack of a program, which has 512 bytes."""
@@ -250,7 +249,7 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
         values["OFFSET_FILE_MODE"] = types.offset("file", "f_mode")
     # numbered without holes on the machines that profgen supports; a processor above the count would find no room to work in
     values["PROCESSORS"] = os.sysconf("SC_NPROCESSORS_CONF")
-    cast = types.find("bpf_rdonly_cast", KIND_FUNC)  # since Linux 6.2
+    cast = types.find("bpf_rdonly_cast", KIND_FUNC) if _compiles() else None  # since Linux 6.2
     if cast is not None:
         values["CAST"] = cast
     for block, members in _BLOCKS.items():
@@ -269,6 +268,13 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
             assert number is not None
             values |= {f"{block}_TYPE": number} | {f"{block}_AT_{name}": place for name, (place, _) in places.items()}
     return values
+
+
+def _compiles() -> bool:
+    """Whether the kernel compiles programs, without which they call no kernel function: bpf_jit_enable, which other network namespaces lack."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/net/core/bpf_jit_enable").read_text().strip() != "0"
+    return True
 
 
 def _either(types: KernelTypes, *paths: tuple[str, ...]) -> int:

@@ -77,6 +77,17 @@ def test_another_text_flag_or_compiler(folder: Path, compilations: list[str]) ->
     assert len(compilations) == 5
 
 
+def test_calls_of_kernel_functions() -> None:
+    """By a number that no helper has; helpers, and calls of the program's own functions, stay what they are."""
+    helper, function, own = (
+        struct.pack("=BBhi", 0x85, 0, 0, 113),
+        struct.pack("=BBhi", 0x85, 0, 0, 65_486),
+        struct.pack("=BBhi", 0x85, 1 << 4, 0, 5000),
+    )
+    code = Compiled((), {"on_fork": helper + function + own}).code("on_fork", [])
+    assert code == helper + struct.pack("=BBhi", 0x85, 2 << 4, 0, 65_486) + own
+
+
 @pytest.mark.parametrize("damage", ["empty", "short", "nonsense", "other", "deep", "fifo", "link", "writable"])
 def test_not_believed(damage: str, folder: Path, compilations: list[str], tmp_path: Path) -> None:
     """A file that is not whole, not a file of ours, or that others may write: compiled again, and kept anew."""

@@ -141,6 +141,9 @@ class Aarch64Types:
     def offset(self, structure: str, *path: str) -> int:
         return {("pt_regs", "regs"): 0, ("pt_regs", "orig_x0"): 34 * 8}.get((structure, *path), 1000)
 
+    def find(self, name: str, kind: int) -> int | None:
+        return None
+
 
 def test_definitions_for_aarch64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
