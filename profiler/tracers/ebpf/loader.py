@@ -147,8 +147,8 @@ _BLOCKS: Mapping[str, Mapping[str, tuple[tuple[str, ...], int]]] = {
         "INODE": (("file", "f_inode"), 8),
         "MNT": (("file", "f_path", "mnt"), 8),
         "DENTRY": (("file", "f_path", "dentry"), 8),
-        "PRIVATE": (("file", "private_data"), 8),
     },
+    "HELD": {"PRIVATE": (("file", "private_data"), 8)},
     "INODE": {"MODE": (("inode", "i_mode"), 2), "UID": (("inode", "i_uid"), 4), "SUPER": (("inode", "i_sb"), 8)},
     "SUPER": {"FLAGS": (("super_block", "s_flags"), 8), "MAGIC": (("super_block", "s_magic"), 8)},
     "MOUNT": {"ABOVE": (("mount", "mnt_parent"), 8), "POINT": (("mount", "mnt_mountpoint"), 8), "ROOT": (("mount", "mnt", "mnt_root"), 8)},
@@ -271,7 +271,7 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
 
 
 def _compiles() -> bool:
-    """Whether the kernel compiles programs, without which they call no kernel function: bpf_jit_enable, which other network namespaces lack."""
+    """Whether the kernel compiles programs, else they call no kernel function. Other network namespaces do not say (bpf_jit_enable)."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/net/core/bpf_jit_enable").read_text().strip() != "0"
     return True

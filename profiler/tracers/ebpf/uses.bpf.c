@@ -897,7 +897,8 @@ int on_socket(u64 *ctx)
         BLOCK(of_inode, INODE, PART64(of_file, FILE, INODE));
         if ((PART16(of_inode, INODE, MODE) & 0170000) != 0140000)
             return 0; /* no socket: the call failed with ENOTSOCK */
-        BLOCK(of_socket, SOCKET, PART64(of_file, FILE, PRIVATE));
+        BLOCK(held, HELD, file);
+        BLOCK(of_socket, SOCKET, PART64(held, HELD, PRIVATE));
         u64 sk = PART64(of_socket, SOCKET, SK);
         if (!sk)
             return 0;
