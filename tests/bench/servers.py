@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PORT = 7180
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 2.2
 """The eBPF tracer learns until 2 s after the last new item; steady state begins there."""
-ROUNDS = 7
+ROUNDS = 5
 
 NGINX = """daemon off;
 user www-data;
@@ -48,7 +48,7 @@ def _command(arguments: Sequence[str]) -> str:
 
 def _wrk() -> float:
     """Requests a second of a small static file."""
-    output = _command(["wrk", "-t1", "-c16", "-d3s", f"http://127.0.0.1:{PORT}/index.html"])
+    output = _command(["wrk", "-t1", "-c16", "-d2s", f"http://127.0.0.1:{PORT}/index.html"])
     found = re.search(r"Requests/sec: +([\d.]+)", output)
     assert found is not None
     assert "Non-2xx" not in output
@@ -72,9 +72,8 @@ def _serve(command: Sequence[str], settle: float, measure: Callable[[], float]) 
                     break
         else:
             sys.exit(f"{command[-1]} does not answer")
-        measure_from = time.monotonic() + settle
         measure()  # all that is new
-        time.sleep(max(measure_from - time.monotonic(), 0))
+        time.sleep(settle)
         return measure()
     finally:
         server.send_signal(signal.SIGTERM)
@@ -84,7 +83,7 @@ def _serve(command: Sequence[str], settle: float, measure: Callable[[], float]) 
 def throughput(
     record: Callable[..., list[str]], work: Path, table: Callable[[str, Sequence[tuple[str, str]]], None], rounds: int = ROUNDS
 ) -> None:
-    """Print what each server keeps of its throughput while it is recorded: medians of the ratios round by round."""
+    """Print what each server keeps of its throughput while it is recorded: medians of the ratios to the runs beside it."""
     folder = work / "nginx"
     (folder / "html").mkdir(parents=True)
     (folder / "html" / "index.html").write_text("<p>hello</p>\n" * 20)
