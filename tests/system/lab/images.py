@@ -6,6 +6,7 @@ Containers share the host's network, so that loads reach them at 127.0.0.1.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -203,6 +204,8 @@ class ImageRun:
         self.image = image
         self.runtime = runtime
         self.script = script
+        self.ran: list[str] = []
+        """Ids of the containers that were removed."""
 
     def command(self, identity: str, directory: Path, job: Job, confinement: Confinement) -> list[str]:
         """See Runtime. The job's words are in the image."""
@@ -223,6 +226,8 @@ class ImageRun:
 
     def remove(self, identity: str, directory: Path) -> None:
         """See Runtime."""
+        with contextlib.suppress(OSError):
+            self.ran.append((directory / "cid").read_text())
         self.engine.remove(identity, directory)
 
 
