@@ -61,6 +61,12 @@ def _cause(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def _is_the_machines(directory: Path) -> bool:
+    """Whether the directory is /dev, or below /proc: /dev/stdout and /dev/fd/1 are links, which a rename would replace."""
+    where = os.path.realpath(directory)
+    return where == "/dev" or (where + "/").startswith("/proc/")
+
+
 class PendingFile:
     """A file being replaced: opened now, next to its destination, and renamed into place by :meth:`commit`.
 
@@ -73,6 +79,8 @@ class PendingFile:
         self._directory = self.path.parent
         self._temporary: str | None = None
         self._fd = self._dirfd = -1
+        if str(path) == "-":
+            raise OutputError("cannot write to standard output here: give a file name with -o")
         with as_invoking_user():
             try:
                 kind = stat.S_IFMT(os.stat(self.path).st_mode)
@@ -82,7 +90,7 @@ class PendingFile:
                 raise OutputError(f"cannot write {self.path}: {_cause(error)}; choose another place with -o") from error
             if kind == stat.S_IFDIR:
                 raise OutputError(f"cannot write {self.path}: it is a directory; give a file name with -o")
-            if kind != stat.S_IFREG:
+            if kind != stat.S_IFREG or _is_the_machines(self._directory):
                 # Renaming a file over it would destroy a device or a pipe of the machine.
                 raise OutputError(f"cannot write {self.path}: it is a special file; give a regular file with -o")
             try:

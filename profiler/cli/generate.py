@@ -188,6 +188,7 @@ def generate(
       profgen generate app.trace.json -t seccomp > seccomp.json
       profgen generate policy.yaml -t oci --oci-config config.json -o config.json
     """
+    output = None if output == "-" else output
     chosen = list(dict.fromkeys(targets)) or list(TARGETS)
     for name in chosen:
         find_target(name)
@@ -307,7 +308,7 @@ def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, fro
         sys.stdout.buffer.flush()
         return
     path = Path(output)
-    as_directory = output.endswith("/") or path.is_dir() or len(made) > 1 or not path.suffix
+    as_directory = output.endswith("/") or path.is_dir() or len(made) > 1 or not (path.suffix or path.exists())
     if not as_directory:
         _write({path.name: files[made[0]]}, path.parent)
         return

@@ -19,7 +19,7 @@ def _say(text: str) -> None:
 
 @click.command("merge")
 @click.argument("inputs", nargs=-1, required=True, type=source_file, metavar="FILE...")
-@click.option("-o", "--output", metavar="FILE", help="Where to write. Default: standard output.")
+@click.option("-o", "--output", metavar="FILE", help="Where to write. Default: standard output (-).")
 @click.option("--intersect", is_flag=True, help="What all of them have, instead of what any has.")
 @click.option(
     "--base", type=source_file, metavar="FILE", help="The policy.yaml that both FILEs were made from: merge what changed in each."
@@ -41,6 +41,7 @@ def merge(inputs: tuple[str, ...], output: str | None, intersect: bool, base: st
     """
     from profiler.trace.store import is_trace, read_limited
 
+    output = None if output == "-" else output
     if base is not None:
         if len(inputs) != 2 or intersect:
             raise InputError("--base takes two policies, the reviewed one and the new one" + (", and no --intersect" if intersect else ""))

@@ -445,3 +445,14 @@ def test_directory_that_cannot_be_entered(folder: Path) -> None:
         fails(lambda: write_atomic(folder / "closed" / "d" / "f", b"x"), "permission denied")
 
     in_child(work)
+
+
+def test_the_machines_own_links_are_not_replaced(tmp_path: Path) -> None:
+    """Where standard output is a file, /dev/stdout is a link to one: a rename would put the result in the link's place."""
+    (tmp_path / "devices").symlink_to("/dev")
+    for path in ("/dev/stdout", "/dev/profgen-none", "/dev/fd/1", "/proc/self/fd/1", tmp_path / "devices" / "none"):
+        with pytest.raises(OutputError, match="special file"):
+            PendingFile(path)
+    with pytest.raises(OutputError, match="standard output"):
+        PendingFile("-")
+    PendingFile("/dev/shm/profgen-none").discard()

@@ -260,7 +260,10 @@ def test_unwritable_output(recording: Path, tmp_path: Path) -> None:
     fails(profgen(recording, "-o", tmp_path / "file"), 125, "file")
     fails(profgen(recording, "-o", tmp_path / "file" / "below"), 125, "below")
     fails(profgen(recording, "-o", "/proc/nothing/here"), 125, "/proc/nothing")
+    fails(profgen(recording, "-t", "seccomp", "-o", "/dev/stdout"), 125, "special file")
     assert (tmp_path / "file").read_text() == "mine"
+    assert profgen(recording, "-t", "seccomp", "-o", tmp_path / "file").returncode == 0, "one target, one file"
+    assert (tmp_path / "file").read_text() == profgen(recording, "-t", "seccomp", "-o", "-").stdout
 
 
 @pytest.mark.parametrize(
