@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 import os
@@ -9,7 +10,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +194,7 @@ class _Report:
             yield said(f"{times(passed, 'use')} not allowed by the policy, and let pass:")
         mixed = bool(refused and passed)
         for addition in self.proposal.added:
-            for denial in addition.denials:
+            for denial in _alike(addition.denials):
                 yield said(f"  {told(denial)}{' (let pass)' if mixed and not denial.refused else ''}")
             lines = self.lines(addition)
             if lines:
@@ -243,6 +244,16 @@ class _Report:
         return as_json(data) + "\n"
 
 
+def _alike(denials: Iterable[Denial]) -> list[Denial]:
+    """Those of which the same is told, as one: they differ in what tells people nothing, such as registers without a meaning."""
+    found: dict[tuple[str, bool], Denial] = {}
+    for denial in denials:
+        key = (told(dataclasses.replace(denial, count=1)), denial.refused)
+        before = found.get(key)
+        found[key] = denial if before is None else dataclasses.replace(before, count=before.count + denial.count)
+    return list(found.values())
+
+
 def told(denial: Denial) -> str:
     """One denial in one line: what, how often, and whose."""
     words = [_what(denial)]
@@ -278,7 +289,7 @@ def _what(denial: Denial) -> str:
 
 
 def _call(denial: Denial) -> str:
-    """``socket(domain=AF_INET, type=SOCK_STREAM, protocol=0)``: names where values are known by name, else the six registers."""
+    """``socket(domain=AF_INET, type=SOCK_STREAM, protocol=0)``: with the arguments that policies speak of, as they name them."""
     from profiler.kernel.abi import native_abi
     from profiler.kernel.arguments import render, spec_for
 
@@ -289,7 +300,7 @@ def _call(denial: Denial) -> str:
         return name
     spec = spec_for(denial.name, denial.abi) if denial.name is not None else None
     if spec is None or spec.pointer:
-        return f"{name}({', '.join(hex(value) for value in denial.arguments)})"
+        return name
     values = [denial.arguments[at] & mask for at, mask in zip(spec.positions, spec.masks, strict=True)]
     shown = (f"{field}={render(denial.name or '', field, value, values)}" for field, value in zip(spec.fields, values, strict=True))
     return f"{name}({', '.join(shown)})"

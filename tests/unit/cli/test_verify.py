@@ -101,6 +101,14 @@ def test_text(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.Captu
     assert "profgen: the command ended with status 7\nprofgen: direct: how\n" in text
 
 
+def test_what_is_told_alike_is_told_once(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Registers of a call without arguments hold anything."""
+    calls = [replace(SYSCALL, name="getuid", number=102, arguments=(value, 0, 0, 0, 0, 0), count=2) for value in (7, 8)]
+    verify(monkeypatch, place, Outcome(0, tuple(calls)))
+    text = capsys.readouterr().err
+    assert text.count("profgen:   syscall getuid = EPERM, 4 times: app (/usr/sbin/app), pid 7\n") == text.count("  syscall getuid") == 1
+
+
 def test_json_and_trace(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report, trace = place / "r.json", place / "d.json"
     options = ("--format", "json", "--report", str(report), "-o", str(trace))
