@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -58,12 +59,19 @@ def _fix_in(reason: str) -> tuple[str, str | None]:
     return (detail, fix) if marker else (reason, None)
 
 
+def _as_root() -> str:
+    """How to get the rights that are wanting. A profgen in a virtual environment is not where sudo looks (secure_path, sudoers(5))."""
+    if os.geteuid() == 0:
+        return "in a container, the options in docs/deploy/Containerfile"
+    return f"sudo {os.path.abspath(sys.argv[0]) if os.path.basename(sys.argv[0]) == 'profgen' else 'profgen'} ..."
+
+
 def _tracer(name: str) -> Iterator[Finding]:
     reason = load(name).unavailable()
     if reason is not None:
         detail, fix = _fix_in(reason)
         if fix is None and "needs root" in detail:
-            fix = "sudo profgen ..."
+            fix = _as_root()
         yield Finding("tracer", name, "missing", detail, fix)
         return
     if name != "ebpf":
