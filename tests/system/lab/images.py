@@ -23,8 +23,8 @@ from system.lab.workloads import PYTHON, Daemon, Nginx, Pipeline, Redis, WebServ
 
 SHELL = ("sh", "awk", "cat", "chown", "cut", "env", "grep", "head", "id", "mv", "sed", "sort", "uniq", "wc")
 TOOLS = ("/usr/bin/strace", "/usr/sbin/nginx", "/usr/bin/redis-server", PYTHON)
-ETC = ("group", "ld.so.cache", "localtime", "nsswitch.conf", "passwd", "python3.11", "nginx/mime.types")
-PYTHON_LIBRARY = Path("/usr/lib/python3.11")
+ETC = ("group", "ld.so.cache", "localtime", "nsswitch.conf", "passwd", "nginx/mime.types")
+PYTHON_RELEASE = Path(PYTHON).resolve().name
 NOT_OF_PYTHON = {"__pycache__", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "turtledemo"}
 
 
@@ -54,7 +54,7 @@ def base(root: Path, archive: Path) -> None:
     """Write a root file system: a shell with its tools, Python, nginx, Redis, strace and what they load."""
     paths = {Path(shutil.which(name) or f"/usr/bin/{name}") for name in SHELL} | {Path(tool) for tool in TOOLS}
     paths |= {Path("/etc", name) for name in ETC if Path("/etc", name).exists()}
-    paths |= set(tree(PYTHON_LIBRARY)) | set(tree(Path("/etc/python3.11")))
+    paths |= {path for top in ("/usr/lib", "/etc") for path in tree(Path(top, PYTHON_RELEASE))}
     paths |= set(libraries(path for path in paths if is_elf(path)))
     names = {name for path in paths for name in links(path)}
     names |= {parent for path in names for parent in path.parents if parent != Path("/")}
