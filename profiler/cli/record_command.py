@@ -61,9 +61,10 @@ def record_command(command: tuple[str, ...], path: Path, settings: Settings) -> 
             return finish(recording, chosen.name, _origin(workload), start, status), recording.warnings
 
         trace, warnings = first_that_works(settings.tracer, watch)
+        replaced = path.exists()
         file.commit(dumps(trace).encode("ascii"))
     if not settings.quiet:
-        summary(trace, path)
+        summary(trace, path, replaced)
         for warning in warnings:
             say(warning)
     assert trace.meta.exit_status is not None

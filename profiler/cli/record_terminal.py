@@ -81,8 +81,8 @@ def incomplete(meta: Meta) -> str:
     return f"the trace is incomplete: lost {lost}; {advice}"
 
 
-def summary(trace: Trace, path: Path) -> None:
-    """What was seen, what to know of it, where it was written, and what comes next."""
+def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
+    """What was seen, what to know of it, where it was written (``replaced``: in place of an older file), and what comes next."""
     meta = trace.meta
     quiet_for = meta.duration - meta.last_new
     needed = sorted(
@@ -113,7 +113,7 @@ def summary(trace: Trace, path: Path) -> None:
     if meta.duration >= 1:
         advice = "; a longer load may show more" if quiet_for < meta.duration / 4 else ""
         say(f"the last new item came {quiet_for:.1f}s before the end{advice}")
-    wrote(path)
+    wrote(path, replaced)
 
 
 def _only_inherited(trace: Trace) -> list[str]:
@@ -136,8 +136,8 @@ def _without_effect(trace: Trace) -> list[str]:
     return found
 
 
-def wrote(path: Path) -> None:
+def wrote(path: Path, replaced: bool = False) -> None:
     """Where the trace is, and what comes next."""
     directory = f"{path.name.removesuffix('.json').removesuffix('.trace')}.profile"
-    say(f"wrote {path}")
+    say(f"wrote {path}" + (" in place of the older one; to keep several, name them with -o" if replaced else ""))
     say(f"next: profgen generate {shlex.quote(str(path))} -o {shlex.quote(directory)}")

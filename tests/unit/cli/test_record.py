@@ -209,6 +209,18 @@ def test_summary_counts_paths_when_files_were_watched(capsys: pytest.CaptureFixt
     assert "path" not in said(trace(), capsys)[0], "nobody looked"
 
 
+def test_a_replaced_recording_is_told(tmp_path: Path) -> None:
+    """One recording alone is seldom enough: who lost one should know."""
+    told = []
+    for _ in range(2):
+        words = [sys.executable, "-m", "profiler", "record", "--tracer", "ptrace", "--no-files", "--", "true"]
+        env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=True)
+        told.append(done.stderr)
+    assert "wrote true.trace.json\n" in told[0]
+    assert "wrote true.trace.json in place of the older one; to keep several, name them with -o\n" in told[1]
+
+
 @pytest.mark.parametrize(("tracer", "mode", "warned"), [("ptrace", 0o4755, True), ("ptrace", 0o755, False), ("ebpf", 0o4755, False)])
 def test_summary_warns_of_setuid_programs(tracer: str, mode: int, warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They gain nothing under no_new_privs, which an unprivileged recording sets."""
