@@ -35,12 +35,21 @@ class Hierarchy:
 
 
 def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
-    """From the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); of several mounts of one hierarchy the first."""
+    """From the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); of several mounts of one hierarchy the first that no later mount
+    hides."""
     found: dict[str, Hierarchy] = {}
+    lines = []
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         fields, rest = before.split(" "), after.split(" ")
-        if len(fields) < 5 or len(rest) < 3 or rest[0] not in ("cgroup", "cgroup2"):
+        if len(fields) < 5 or len(rest) < 3:
+            continue
+        place = _unescaped(fields[4])
+        if place != "/":
+            lines = [other for other in lines if not (other[0] + "/").startswith(place + "/")]
+        lines.append((place, fields, rest))
+    for _, fields, rest in lines:
+        if rest[0] not in ("cgroup", "cgroup2"):
             continue
         controllers = "" if rest[0] == "cgroup2" else _controllers(rest[2])
         root = _unescaped(fields[3])

@@ -31,6 +31,8 @@ def test_hierarchies() -> None:
         Hierarchy("/sys/fs/cgroup/systemd", "name=systemd"),
         Hierarchy("/sys/fs/cgroup/unified", ""),
     )
+    over = HYBRID + "31 25 0:25 / /sys/fs/cgroup rw - cgroup2 none rw\n"
+    assert cgroups.hierarchies(over) == (Hierarchy("/sys/fs/cgroup", ""),), "what was mounted over is not to be reached"
     part = "29 25 0:25 /docker/x /mnt/a\\040b rw - cgroup2 cgroup2 rw"
     assert cgroups.hierarchies(part) == (Hierarchy("/mnt/a b", "", "/docker/x"),)
 
