@@ -38,7 +38,7 @@ def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
     """From the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); of several mounts of one hierarchy the first that no later mount
     hides."""
     found: dict[str, Hierarchy] = {}
-    lines = []
+    lines: list[tuple[str, list[str], list[str]]] = []
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         fields, rest = before.split(" "), after.split(" ")
