@@ -111,8 +111,7 @@ def _fold(row: Row, places: Places, whole: bool) -> tuple[Row, At] | None:
             made.append(text if where is None else places.fold(text, where))
         return tuple(dict.fromkeys(made) if own else sorted(set(made)))
 
-    members |= _with_lists(row, change)
-    return replace(row, **members), at
+    return _changed(row, members | _with_lists(row, change)), at
 
 
 def folded(rows: Iterable[Row], variables: Sequence[Variable], whole: bool = False) -> tuple[Row, ...]:
@@ -120,11 +119,13 @@ def folded(rows: Iterable[Row], variables: Sequence[Variable], whole: bool = Fal
     then be equal but for their evidence."""
     places = Places(variables)
     made: dict[Row, list[tuple[Row, At]]] = {}
+    result: list[Row] = []
     for row in rows:
         found = None if _is_detached(row) else _fold(row, places, whole)
-        new, at = (row, {}) if found is None else found
-        made.setdefault(new, []).append((row, at))
-    result: list[Row] = []
+        if found is None or found[0] is row:
+            result.append(row)
+        else:
+            made.setdefault(found[0], []).append((row, found[1]))
     for new, every in made.items():
         names = every[0][1]
         needed = 1
@@ -154,8 +155,13 @@ def _unfold(row: Row, one: Mapping[str, str], places: Places, at: At) -> Row:
         return tuple(dict.fromkeys(made) if own else sorted(set(made)))
 
     members: dict[str, Any] = {name: places.unfold(text, at)[0] for name, text in one.items()}
-    changed = members | _with_lists(row, change)
-    return replace(row, **{name: value for name, value in changed.items() if value != getattr(row, name)})
+    return _changed(row, members | _with_lists(row, change))
+
+
+def _changed(row: Row, members: Mapping[str, Any]) -> Row:
+    """The row with these members; itself when it has them: most rows are about no mount."""
+    new = {name: value for name, value in members.items() if value != getattr(row, name)}
+    return replace(row, **new) if new else row
 
 
 def written(policy: Policy, whole: bool = False) -> Policy:
