@@ -126,7 +126,7 @@ def compare(old: Rights, new: Rights, exact: bool = False) -> Diff:
     """
     if old.native != new.native:
         raise InputError(f"cannot compare {old.source} ({old.native}) with {new.source} ({new.native}): they are for different machines")
-    new = _placed(old, new)
+    new = new if exact else _placed(old, new)
     found: list[Change] = []
     for first, second, words in ((old, new, GAINS), (new, old, ("removed", "narrowed"))):
         found += _defaults(first, second, words)
