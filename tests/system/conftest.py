@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import importlib.util
 import os
 import platform
@@ -79,6 +80,7 @@ def ordinary(public_dir: Path) -> Profgen:
             shutil.copytree(Path(spec.origin).parent, copy / name, ignore=ignore)
         else:
             shutil.copy(spec.origin, copy)
+    compileall.compile_dir(copy, quiet=2)
     drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
         # by way of a shell: setpriv itself still has root's capabilities when it executes something

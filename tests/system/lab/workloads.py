@@ -256,7 +256,7 @@ http {{
 class Redis(Workload):
     name = "redis"
     user = "redis"
-    requests = 2000
+    requests = 500
     tests = ("ping", "set", "get", "incr", "lpush", "lrange", "hset", "zadd", "mset")
 
     def prepare(self) -> None:
@@ -282,7 +282,7 @@ class Redis(Workload):
 class PostgreSQL(Workload):
     name = "postgresql"
     user = "postgres"
-    transactions = 400
+    transactions = 200
 
     def prepare(self) -> None:
         self.port = free_port(5440, 5520)  # below the range that clients' own ports come from

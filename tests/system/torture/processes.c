@@ -210,7 +210,7 @@ static int t_daemon(char **argv)
 
 static int t_forks(char **argv)
 {
-	int count = argv[2] ? atoi(argv[2]) : 3000;
+	int count = argv[2] ? atoi(argv[2]) : 1000;
 	for (int i = 0; i < count; i++) {
 		pid_t pid = CHECK(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
 		if (!pid) {
