@@ -3,11 +3,64 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from profiler.errors import InputError
 from profiler.policy.model import Policy
 from profiler.policy.store import dumps, loads
+
+
+class _Lines(difflib.SequenceMatcher[str]):
+    """What two texts have in common: first the lines that each has once (patience diff), then, between those, what difflib finds.
+
+    Nearly every entry has such a line. difflib alone takes the square of their number.
+    """
+
+    def __init__(self, before: Sequence[str], after: Sequence[str]) -> None:
+        super().__init__(None, before, after)
+        self._before, self._after = before, after
+
+    def get_matching_blocks(self) -> list[difflib.Match]:
+        found: list[difflib.Match] = []
+        for here, there, size in self._runs():
+            last = found[-1] if found else None
+            if last and (last.a + last.size, last.b + last.size) == (here, there):
+                found[-1] = difflib.Match(last.a, last.b, last.size + size)
+            elif size:
+                found.append(difflib.Match(here, there, size))
+        return [*found, difflib.Match(len(self._before), len(self._after), 0)]
+
+    def _runs(self) -> Iterator[tuple[int, int, int]]:
+        low = high = 0
+        for here, there in (*_in_order(self._before, self._after), (len(self._before), len(self._after))):
+            if low < here and high < there:
+                for block in difflib.SequenceMatcher(None, self._before[low:here], self._after[high:there]).get_matching_blocks():
+                    yield low + block.a, high + block.b, block.size
+            yield here, there, int(here < len(self._before))
+            low, high = here + 1, there + 1
+
+
+def _in_order(before: Sequence[str], after: Sequence[str]) -> list[tuple[int, int]]:
+    """Places of lines that both have once: the most of them that come in the same order in both (longest increasing subsequence)."""
+    once = Counter(before), Counter(after)
+    places = {line: index for index, line in enumerate(after) if once[1][line] == 1}
+    pairs = [(index, places[line]) for index, line in enumerate(before) if once[0][line] == 1 and line in places]
+    ends: list[int] = []  # for each length, the least place at which a sequence of that length ends, and the pair there
+    ending: list[int] = []
+    above: list[int | None] = []
+    for number, (_, place) in enumerate(pairs):
+        length = bisect_left(ends, place)
+        above.append(ending[length - 1] if length else None)
+        ends[length : length + 1] = [place]
+        ending[length : length + 1] = [number]
+    found = []
+    at = ending[-1] if ending else None
+    while at is not None:
+        found.append(pairs[at])
+        at = above[at]
+    return found[::-1]
 
 
 def rewritten(text: str, old: Policy, new: Policy) -> str | None:
@@ -44,10 +97,10 @@ def _comments(text: str) -> list[str]:
 def _merged(base: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> list[str] | None:
     """``ours`` with the changes from ``base`` to ``theirs``; None where a changed place is not the same in ``ours``."""
     places: dict[int, int] = {}  # line of base to the same line of ours
-    for block in difflib.SequenceMatcher(None, base, ours).get_matching_blocks():
+    for block in _Lines(base, ours).get_matching_blocks():
         places.update((block.a + index, block.b + index) for index in range(block.size))
     edits: list[tuple[int, int, Sequence[str]]] = []  # begin and end in ours, and what comes there
-    for tag, low, high, first, last in difflib.SequenceMatcher(None, base, theirs).get_opcodes():
+    for tag, low, high, first, last in _Lines(base, theirs).get_opcodes():
         if tag == "equal":
             continue
         wanted = [places.get(line) for line in range(low, high)]
@@ -78,7 +131,7 @@ def lines_for(old: Policy, new: Policy) -> list[str]:
     """The lines of policy.yaml that ``new`` has and ``old`` has not, each below the keys it belongs to; reasons are left out."""
     before, after = ([line for line in dumps(policy).splitlines() if not line.lstrip().startswith("#")] for policy in (old, new))
     wanted: set[int] = set()
-    for tag, _, _, first, last in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+    for tag, _, _, first, last in _Lines(before, after).get_opcodes():
         if tag in ("insert", "replace"):
             wanted |= {index for index in range(first, last) if after[index].strip()}
     inside = None  # the indentation of reasons that are being left out

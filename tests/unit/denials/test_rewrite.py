@@ -11,7 +11,7 @@ from unit.denials.test_propose import opened, policy, refused
 
 from profiler.denials.model import Denial
 from profiler.denials.propose import propose
-from profiler.denials.rewrite import has_comments, rewritten, unified
+from profiler.denials.rewrite import _Lines, has_comments, rewritten, unified
 from profiler.policy.model import Policy
 from profiler.policy.store import dumps, loads
 
@@ -92,3 +92,23 @@ def test_the_change_is_one_that_patch_takes(name: str, header: str) -> None:
     change = unified(name, "a\nb\n", "a\nc\nb\n")
     assert change == header + "@@ -1,2 +1,3 @@\n a\n+c\n b\n"
     assert unified(name, "a\n", "a\n") == ""
+
+
+LINES = st.lists(st.sampled_from(["a", "b", "c", *map(str, range(30))]), max_size=40)
+
+
+@given(LINES, LINES)
+@settings(max_examples=100, deadline=None)
+def test_what_two_texts_have_in_common(before: list[str], after: list[str]) -> None:
+    """Blocks in order in both, the same lines in each, and nothing that could be joined; the same text has one."""
+    blocks = _Lines(before, after).get_matching_blocks()
+    assert (blocks[-1].a, blocks[-1].b, blocks[-1].size) == (len(before), len(after), 0)
+    for one, following in zip(blocks, blocks[1:], strict=False):
+        assert before[one.a : one.a + one.size] == after[one.b : one.b + one.size]
+        assert one.size
+        assert one.a + one.size <= following.a
+        assert one.b + one.size <= following.b
+        assert not following.size or (one.a + one.size, one.b + one.size) != (following.a, following.b)
+    assert len(_Lines(before, before).get_matching_blocks()) == 1 + bool(before)
+    edited = [line for tag, _, _, low, high in _Lines(before, after).get_opcodes() if tag != "delete" for line in after[low:high]]
+    assert edited == after
