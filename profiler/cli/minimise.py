@@ -23,7 +23,6 @@ from profiler.errors import ProfgenError
 from profiler.quoting import printable
 
 if TYPE_CHECKING:
-    from profiler.minimise.entries import Choice
     from profiler.minimise.minimise import Progress, Report
     from profiler.minimise.trial import Test
     from profiler.policy.model import Policy
@@ -54,7 +53,6 @@ def _say(text: str) -> None:
     help="Minimise nothing else. May be repeated.",
 )
 @click.option("--also-user", is_flag=True, help="Also what a reviewer wrote (the reason `user`).")
-@click.option("--also-base", is_flag=True, help="Also what container runtimes need (syscalls.base).")
 @click.option("--also-untestable", is_flag=True, help="Also calls whose want shows in no test: getuid, close and the like.")
 @click.option("--keep-equivalents", is_flag=True, help="Keep stand-ins of calls that are needed, for the next libc and kernel.")
 @click.option("--repeat", type=click.IntRange(1, 100), default=REPEAT, show_default=True, metavar="K", help="Runs that must agree.")
@@ -75,7 +73,6 @@ def minimise(
     check: str | None,
     kinds: tuple[str, ...],
     also_user: bool,
-    also_base: bool,
     also_untestable: bool,
     keep_equivalents: bool,
     repeat: int,
@@ -127,7 +124,7 @@ def minimise(
             raise ProfgenError(reason)
         _say(f"files and what else a security module would refuse are not minimised: {reason}")
         wanted, options = wanted - {"files"}, replace(options, files=False)
-    choice = Choice(wanted, also_base, not keep_equivalents, also_user, also_untestable)
+    choice = Choice(wanted, not keep_equivalents, also_user, also_untestable)
     path = source.with_name(f"{source.name.removesuffix('.yaml')}.min.yaml") if output is None else Path(output)
     PendingFile(path).discard()  # so that nobody waits for a result that cannot be written
     live = _Live(jobs, shown=not quiet)
@@ -145,7 +142,7 @@ def minimise(
                     report = search(
                         old,
                         choice,
-                        (lambda one: one) if also_base else without_base,
+                        without_base,
                         pool,
                         journal,
                         Limits(repeat, max_runs, timeout, jobs),
@@ -178,7 +175,7 @@ def minimise(
             print(line)
     sys.stdout.flush()
     if not quiet:
-        for line in _summary(report, path, choice):
+        for line in _summary(report, path):
             _say(line)
     return 0 if report.finished and report.sure else 1
 
@@ -279,7 +276,7 @@ def _table(report: Report) -> Iterator[str]:
         yield printable(f"{row.verdict:<10}  {row.entry.section:<{wide}}  {row.entry.label}" + (f"  ({note})" if note else ""))
 
 
-def _summary(report: Report, path: Path, choice: Choice) -> Iterator[str]:
+def _summary(report: Report, path: Path) -> Iterator[str]:
     from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, OPEN, SPARE
 
     counts = {verdict: sum(row.verdict == verdict for row in report.findings) for verdict in (NEEDED, SPARE, FLAKY, OPEN, KEPT)}
@@ -293,7 +290,7 @@ def _summary(report: Report, path: Path, choice: Choice) -> Iterator[str]:
         yield "the runs are used up: the policy passes, and what is not settled was kept; the same command with a larger --max-runs goes on"
     elif not report.sure:
         yield "the least policy did not pass each time: the test is flaky, or something outside the policy changed meanwhile"
-    if not choice.base and report.policy.entries("base"):
+    if report.policy.entries("base"):
         yield "syscalls.base is as it was: a run without a container cannot tell what its runtime needs"
     yield f"wrote {path}"
     yield f"next: profgen generate {shlex.quote(str(path))} -o DIR"

@@ -15,7 +15,7 @@ import json
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -577,11 +577,3 @@ def _time(stamp: bytes | None) -> float | None:
     if stamp is None or not re.fullmatch(rb"\d{1,11}\.\d{3}:", stamp):
         return None
     return float(stamp[:-1])
-
-
-def read_lines(lines: Iterable[bytes]) -> Reading:
-    """What these lines hold."""
-    reader = Reader()
-    for number, line in enumerate(lines, start=1):
-        reader.line(line, number)
-    return reader.reading

@@ -70,11 +70,6 @@ def abi_of(audit_arch: int, number: int) -> tuple[str, int]:
     return name, number
 
 
-def raw_number(abi: str, number: int) -> int:
-    """The number as it stands in the register: with the x32 bit for x32. Inverse of :func:`abi_of`."""
-    return number | X32_SYSCALL_BIT if abi == "x32" else number
-
-
 def seccomp_name(abi: str) -> str:
     """The ``SCMP_ARCH_*`` name of an ABI. Raises KeyError for an unknown one."""
     return ABIS[abi].seccomp

@@ -43,13 +43,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which entries may go. ``kinds``: of KINDS. ``base``: those of container runtimes too. ``equivalents``: stand-ins too; if not, one
-    goes with the last call it stands for. ``reviewers``: those that a reviewer wrote too. ``untestable``: calls too whose loss a test
-    does not show (profiler/kernel/untestable.yaml).
+    """Which entries may go. ``kinds``: of KINDS. ``equivalents``: stand-ins too; if not, one goes with the last call it stands for.
+    ``reviewers``: those that a reviewer wrote too. ``untestable``: calls too whose loss a test does not show
+    (profiler/kernel/untestable.yaml).
     """
 
     kinds: frozenset[str] = frozenset(KINDS)
-    base: bool = False
     equivalents: bool = True
     reviewers: bool = False
     untestable: bool = False
@@ -145,8 +144,6 @@ def _groups(policy: Policy, choice: Choice) -> list[list[Entry]]:
     if "syscalls" in choice.kinds:
         if choice.equivalents:
             groups.append(of(policy.entries("equivalent")))
-        if choice.base:
-            groups.append(of(policy.entries("base")))
         observed = policy.entries("observed")
         groups += [of(row for row in observed if row.failed), of(row for row in observed if not row.failed)]
     if "files" in choice.kinds and policy.has_files:

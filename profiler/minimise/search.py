@@ -84,10 +84,6 @@ class Search(Generic[Item]):
             self._sweep(group, passes)
         self._swept = True
 
-    def unsettled(self) -> frozenset[Item]:
-        """Kept, and nothing is proven of them (when the search was ended before its end)."""
-        return self.kept - self.needed - self.flaky.keys()
-
     def expected_runs(self) -> float:
         """About how many more runs there will be, if the entries that were not tried are as needed as those that were."""
         if self._swept:

@@ -15,6 +15,7 @@ from profiler.errors import InputError
 from profiler.kernel import risks
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.risks import LEVELS, Risk
+from profiler.policy.covering import covered_by_any, covers
 from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, capability_order
 from profiler.policy.passes.network import EPHEMERAL
 from profiler.policy.patterns import is_literal
@@ -299,12 +300,12 @@ class _Granted:
     def around(self, pattern: str) -> Iterator[FileRule]:
         """Rules whose paths include all of the pattern's."""
         yield from self.literal.get(pattern, ())
-        yield from (rule for rule in self.patterns if paths.covers(rule.pattern, pattern))
+        yield from (rule for rule in self.patterns if covers(rule.pattern, pattern))
 
     def inside(self, pattern: str) -> Iterator[FileRule]:
         """Rules all of whose paths are the pattern's."""
         if not is_literal(pattern):
-            yield from (rule for rule in self.all if paths.covers(pattern, rule.pattern))
+            yield from (rule for rule in self.all if covers(pattern, rule.pattern))
 
     def missing(self, rule: FileRule, exact: bool) -> tuple[str, ...]:
         """Accesses of a rule that nothing here grants."""
@@ -320,7 +321,7 @@ class _Granted:
         if "link" not in missing and "link" in rule.access:
             known = [pattern for other in fitting if "link" in other.access for pattern in other.existing]
             unbound = any("link" in other.access and not other.existing for other in fitting)
-            if not unbound and not all(paths.covered_by_any(known, pattern) for pattern in rule.existing):
+            if not unbound and not all(covered_by_any(known, pattern) for pattern in rule.existing):
                 missing.append("link")
         return tuple(missing)
 
@@ -345,7 +346,7 @@ def _files(first: Rights, second: Rights, words: Words, exact: bool) -> Iterator
         missing = before.missing(rule, exact)
         if missing and second.needs is not None and not is_literal(rule.pattern):
             # A pattern that a trace gives stands for the paths that were seen: only those have to be there.
-            behind = [need for need in second.needs if paths.covers(rule.pattern, need.pattern)]
+            behind = [need for need in second.needs if covers(rule.pattern, need.pattern)]
             lacking = {word for need in behind for word in before.missing(need, exact)}
             missing = tuple(word for word in missing if word in lacking) if behind else missing
         elif missing and second.needs is not None:
@@ -419,7 +420,7 @@ def _atom_held(atom: _Atom, held: Iterable[_Atom]) -> bool:
     operation, sort, value = atom
     if sort != "address":
         return atom in held
-    return any(row[:2] == (operation, sort) and paths.covers(str(row[2]), str(value)) for row in held)
+    return any(row[:2] == (operation, sort) and covers(str(row[2]), str(value)) for row in held)
 
 
 def _atom_texts(atoms: Iterable[_Atom]) -> tuple[str, ...]:
@@ -460,8 +461,8 @@ def _processes(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
     yield from _plain("inspection", first.inspections, second.inspections, words, lambda rule: (rule.operation, rule.whom), _inspection)
     if first.transitions is not None and second.transitions is not None:
         for step in second.transitions:
-            if not any(paths.covers(other.program, step.program) and _by(other.by, step.by) for other in first.transitions):
-                known = any(paths.covers(other.program, step.program) for other in first.transitions)
+            if not any(covers(other.program, step.program) and _by(other.by, step.by) for other in first.transitions):
+                known = any(covers(other.program, step.program) for other in first.transitions)
                 who = "the workload's start" if step.by is None else step.by
                 reason = Reason(step.because, () if step.by is None else (step.by,))
                 yield Change(
@@ -470,7 +471,7 @@ def _processes(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
 
 
 def _by(outer: str | None, inner: str | None) -> bool:
-    return outer == inner if outer is None or inner is None else paths.covers(outer, inner)
+    return outer == inner if outer is None or inner is None else covers(outer, inner)
 
 
 _WHOM: Mapping[str, str] = {

@@ -21,11 +21,11 @@ from profiler.kernel.libseccomp import Library, installed
 from profiler.kernel.multiplexers import Multiplexer, multiplexers
 from profiler.kernel.risks import CHANGES, capability_risk
 from profiler.kernel.syscalls import names_anywhere, names_of, number_of
+from profiler.policy.covering import covers
 from profiler.policy.model import FileRule, Policy, capability_order
 from profiler.policy.patterns import Literal, is_literal, parse
 from profiler.policy.tiers import tier_of
 from profiler.quoting import printable
-from profiler.review import paths
 from profiler.review.cubes import REGISTER
 from profiler.review.rights import Rights, Row, Source, Test, Written
 from profiler.review.score import Asked
@@ -537,7 +537,7 @@ def _write_execute(subject: Subject) -> Iterator[Finding]:
     writes = [rule for rule in rules if _WRITES & set(rule.access)]
     executed = {rule.pattern for rule in runs if "execute" in rule.access}
     for pattern in dict.fromkeys(_common([rule.pattern for rule in runs], [rule.pattern for rule in writes])):
-        done = "executed" if any(paths.covers(one, pattern) for one in executed) else "mapped as code"
+        done = "executed" if any(covers(one, pattern) for one in executed) else "mapped as code"
         what = f"{printable(pattern)} may be written and {done}: whoever can write a file there can run it"
         yield Finding("write-execute", "warning", "files", what, "keep code where the application cannot write")
 
@@ -547,7 +547,7 @@ def _common(some: Sequence[str], others: Sequence[str]) -> Iterator[str]:
     for a, b in ((some, others), (others, some)):
         names = frozenset(b)
         wide = [pattern for pattern in dict.fromkeys(b) if not is_literal(pattern)]
-        yield from (pattern for pattern in a if pattern in names or any(paths.covers(one, pattern) for one in wide))
+        yield from (pattern for pattern in a if pattern in names or any(covers(one, pattern) for one in wide))
 
 
 def _incomplete(subject: Subject) -> Iterator[Finding]:

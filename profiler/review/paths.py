@@ -1,4 +1,4 @@
-"""What path patterns open, and whether one covers another."""
+"""What path patterns open."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import re
 from collections.abc import Iterable
 
 from profiler.kernel.risks import PathRisk, Risk, path_risks
-from profiler.policy.covering import covered_by_any, covers
 from profiler.policy.patterns import Literal, is_literal, matches, parse
-
-__all__ = ["covered_by_any", "covers", "risks_of"]
 
 _HOME = re.compile(r"(?:/root|/home/(?!\{tree\})[^/]+)(?=/|\Z)")
 

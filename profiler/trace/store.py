@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from profiler.errors import InputError
-from profiler.files import write_atomic
 from profiler.trace.collection import no_collection
 from profiler.trace.model import (
     FILE_ACCESSES,
@@ -87,11 +86,6 @@ def dumps(trace: Trace) -> str:
             text = json.dumps(document[name], indent=1, sort_keys=True, ensure_ascii=True).replace("\n", "\n ")
         members.append(f'\n "{name}": {text}')
     return "{" + ",".join(members) + "\n}\n"
-
-
-def write_trace(trace: Trace, path: str | Path) -> None:
-    """Write atomically. Raises OutputError."""
-    write_atomic(path, dumps(trace).encode("ascii"))
 
 
 def read_trace(path: str | Path) -> Trace:

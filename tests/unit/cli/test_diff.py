@@ -19,9 +19,9 @@ from system.lab.workloads import free_port
 from unit.policy.making import call, check, trace
 from unit.review.test_foreign import SPO, profile, rule
 from unit.review.test_render import check_sarif
+from unit.trace.written import write_trace
 
 from profiler.trace.model import Trace
-from profiler.trace.store import write_trace
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "sample_apps" / "webservice"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from unit.policy.making import call, touching, trace, uses
+from unit.trace.written import write_trace
 
 from profiler.cli.main import run
 from profiler.policy.derive import derive
 from profiler.policy.model import Options
 from profiler.policy.store import dumps
 from profiler.trace.model import Trace
-from profiler.trace.store import write_trace
 
 RECORDING = touching(*uses("/etc/app.conf", "read"), syscalls=[call("read"), call("ptrace", [(16,)])])
 

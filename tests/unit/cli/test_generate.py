@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 from unit.policy.making import call, check, file, touching, trace, unknown, uses
+from unit.trace.written import write_trace
 
 from profiler.trace.model import JOINED_FEATURE, Exec, Program, Trace
-from profiler.trace.store import write_trace
 
 ROOT = Path(__file__).resolve().parents[3]
 

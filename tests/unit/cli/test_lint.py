@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from unit.policy.making import call, trace
+from unit.trace.written import write_trace
 
 from profiler.policy.derive import derive
 from profiler.policy.model import Options
 from profiler.policy.store import dumps
 from profiler.review.lint import RULES
 from profiler.targets.base import RenderOptions, target
-from profiler.trace.store import write_trace
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from unit.policy.making import call, touching, trace, uses
+from unit.trace.written import write_trace
 
 from profiler.cli.main import run
 from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy
 from profiler.policy.store import dumps, read_policy
 from profiler.trace.model import Trace
-from profiler.trace.store import read_trace, write_trace
+from profiler.trace.store import read_trace
 
 
 def written(path: Path, recording: Trace) -> str:

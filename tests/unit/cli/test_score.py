@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from unit.policy.making import call, check, trace
+from unit.trace.written import write_trace
 
 from profiler.kernel.cves import cves
 from profiler.policy.derive import derive
 from profiler.policy.model import Options
 from profiler.policy.store import dumps
-from profiler.trace.store import write_trace
 
 ROOT = Path(__file__).resolve().parents[3]
 

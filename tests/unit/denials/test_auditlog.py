@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from unit.denials.logs import read_lines
 
 from profiler.denials import scan
-from profiler.denials.auditlog import MARKS, Reader, Reading, read_lines
+from profiler.denials.auditlog import MARKS, Reader, Reading
 from profiler.denials.model import Denial
 
 DATA = Path(__file__).parent / "data"

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit.denials.logs import read_lines
 from unit.policy.making import call, check, file, touching, trace, uses
 
 from profiler.denials import dangers
 from profiler.denials.additions import Proposal, because
-from profiler.denials.auditlog import read_lines
 from profiler.denials.belongs import Skipped, Wanted, split
 from profiler.denials.model import Collection, Denial, merged
 from profiler.denials.propose import propose

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -103,7 +104,7 @@ def test_what_two_texts_have_in_common(before: list[str], after: list[str]) -> N
     """Blocks in order in both, the same lines in each, and nothing that could be joined; the same text has one."""
     blocks = _Lines(before, after).get_matching_blocks()
     assert (blocks[-1].a, blocks[-1].b, blocks[-1].size) == (len(before), len(after), 0)
-    for one, following in zip(blocks, blocks[1:], strict=False):
+    for one, following in itertools.pairwise(blocks):
         assert before[one.a : one.a + one.size] == after[one.b : one.b + one.size]
         assert one.size
         assert one.a + one.size <= following.a

@@ -62,7 +62,7 @@ POLICY = Policy(
     sockets=(SocketRule("inet", "stream", 6, ("connect",), SEEN),),
     signals=(SignalRule("TERM", "self", SEEN),),
 )
-EVERYTHING = Choice(base=True, reviewers=True, untestable=True)
+EVERYTHING = Choice(reviewers=True, untestable=True)
 
 
 def labels(policy: Policy, choice: Choice) -> list[list[str]]:
@@ -89,7 +89,8 @@ def test_candidates_in_groups() -> None:
     assert labels(POLICY, Choice(frozenset({"capabilities"}))) == [["capabilities CAP_CHOWN"]]
     assert labels(POLICY, Choice(frozenset({"files"}))) == files
     everything = [label for group in labels(POLICY, EVERYTHING) for label in group]
-    assert {"syscalls.base execve", f"{observed} mount", f"{observed} getuid"} <= set(everything)
+    assert {f"{observed} mount", f"{observed} getuid"} <= set(everything)
+    assert not [label for label in everything if label.startswith("syscalls.base")]
     assert len(everything) == len(set(everything))
 
 
@@ -177,9 +178,7 @@ def test_less_allows_less_and_can_be_written(chance: random.Random) -> None:
 def test_fingerprints_tell_what_is_enforced() -> None:
     told = replace(POLICY, capabilities=tuple(replace(row, because=("else",)) for row in POLICY.capabilities))
     assert fingerprint(told) == fingerprint(POLICY)
-    others = [
-        without(POLICY, frozenset({entry}), Choice()) for group in candidates(POLICY, replace(EVERYTHING, base=False)) for entry in group
-    ]
+    others = [without(POLICY, frozenset({entry}), Choice()) for group in candidates(POLICY, EVERYTHING) for entry in group]
     others += [granting(POLICY, "checked"), without_files(POLICY), replace(POLICY, no_new_privs=False)]
     prints = [fingerprint(policy) for policy in others]
     # The base allows statx too, and what one ABI may call all may.

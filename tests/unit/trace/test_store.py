@@ -19,11 +19,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from unit.trace.strategies import traces
+from unit.trace.written import write_trace
 
 from profiler.errors import InputError, OutputError
 from profiler.trace import model
 from profiler.trace.model import Arguments, Program, Results, Syscall, Trace
-from profiler.trace.store import READ_LIMIT_BYTES, USES, dumps, from_dict, loads, read_limited, read_trace, to_dict, write_trace
+from profiler.trace.store import READ_LIMIT_BYTES, USES, dumps, from_dict, loads, read_limited, read_trace, to_dict
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
