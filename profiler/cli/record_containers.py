@@ -473,8 +473,10 @@ def _watch_groups(subject: str, watched: str, name: str, where: Callable[[bool],
                 process=cgroups.first_process(found),
             )
             with watcher() as opened:
-                watch, said = _run(opened, plan, watching, installed(), server, False)
-            if not watching.follow or watch.told or _passed(until):
+                now = _run(opened, plan, watching, installed(), server, False)
+            if said is None or now[1].last is not None:  # the last wait may have been in vain
+                watch, said = now
+            if not watching.follow or now[0].told or _passed(until):
                 break
             watching = replace(watching, wait=True)
     if watch is None or said is None or said.last is None:

@@ -31,6 +31,8 @@ from system.lab.processes import ENVIRONMENT, LabError, eventually, run
 from system.lab.runtimes import Confinement, Docker, Job, apart, container, skeleton
 from system.lab.workloads import Redis, Workload
 
+from profiler.engines import cgroups
+
 pytestmark = [
     pytest.mark.usefixtures("as_root"),
     pytest.mark.skipif(why_no_ebpf() is not None, reason=f"containers need the eBPF tracer: {why_no_ebpf()}"),
@@ -574,6 +576,30 @@ def short_lived(lab: Runtimes, directory: Path, identity: str) -> Iterator[subpr
             process.kill()
         process.wait()
         runtime.remove(identity, directory)
+
+
+def test_an_awaited_cgroup(profgen: Profgen, tmp_path: Path, until: Until) -> None:
+    """One whose directories are made step by step, twice, for a process of some milliseconds each time."""
+    top = next(row.mount for row in cgroups.mounted() if not row.controllers)
+    name = f"profgen-{os.getpid()}"
+    steps = [Path(top, name), Path(top, name, "a.slice"), Path(top, name, "a.slice", "b.service")]
+    words = ("--cgroup", f"/{name}/a.slice/b.service", "--wait", "--snapshot", "60s", "-o", "a.json")
+    with recording(profgen, tmp_path, *words) as process:
+        for number, output in enumerate(("a.json", "a.2.json"), 1):
+            assert b"waiting for its start" in process.stderr.readline()
+            for step in steps:
+                step.mkdir()
+            try:
+                run(["sh", "-c", f"echo 0 >{steps[-1]}/cgroup.procs && exec cat /etc/nothing-{number}"], check=False)
+            finally:
+                for step in reversed(steps):
+                    step.rmdir()
+            until((tmp_path / output).exists, "each start has its trace")
+            trace = document(tmp_path / output)
+            assert starts(trace) == ["/usr/bin/cat"]
+            assert {path for path in paths(trace) if "nothing" in path} == {f"/etc/nothing-{number}"}
+            assert "joined" not in trace["meta"]["features"]
+        assert end(process)[0] == 0
 
 
 # -- systemd -----------------------------------------------------------------------------------------------------------
