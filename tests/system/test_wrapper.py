@@ -365,7 +365,7 @@ def test_duration_longer_than_the_workload(tracer: str, profgen: Profgen, tmp_pa
 def test_duration_reaches_into_a_pid_namespace(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
     """Process 1 of a namespace ignores SIGTERM unless it has a handler; its children are reached all the same."""
     word = f"w{secrets.token_hex(8)}"
-    command = ["unshare", "--pid", "--fork", "sh", "-c", f"trap 'exit 3' TERM; {torture}/wrapped forever {word} & wait"]
+    command = ["unshare", "--pid", "--fork", "sh", "-c", f"trap 'exit 3' TERM; {torture}/wrapped forever {word} & wait; exit 5"]
     recording = profgen.record(tracer, command, cwd=tmp_path, options=["--duration", "1"])
     assert recording.status != 0
     assert recording.meta["duration"] < 9, "it had to be killed"
