@@ -441,7 +441,9 @@ def _watch(
     """One target, into one file (or one a run)."""
     path = watching.output or default_output(name)
     outputs = Outputs(path, None, watching.merge)
-    plan = Plan(selection, watching.settings.options(), outputs, watched, accept, watching.snapshot, watching.follow)
+    # A process does not come again.
+    follow = watching.follow and not selection.pids
+    plan = Plan(selection, watching.settings.options(), outputs, watched, accept, watching.snapshot, follow)
     with signals_held(), pending(path) as file, _metrics(watching.metrics) as server, watcher() as opened:
         file.discard()
         watch, said = _run(opened, plan, watching, engines, server, False)

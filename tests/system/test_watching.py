@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from system import oracle
-from system.harness import TIMEOUT, Until, environment, finish
+from system.harness import TIMEOUT, Profgen, Until, environment, finish
 from system.lab.fixtures import Runtimes
 from system.lab.fixtures import lab as lab
 from system.lab.runtimes import Confinement, Container, Job, bundle, container
@@ -464,6 +464,22 @@ def _parent(place: Path) -> int:
         return int((place / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]) if place.name.isdigit() else -1
     except OSError:
         return -1
+
+
+def test_a_process_does_not_come_again(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
+    """Snapshots go on across restarts; those of a process end with it."""
+    workload = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process = profgen.start("record", "-q", "--pid", str(workload.pid), "--snapshot", "1s", "-o", "out.json", cwd=tmp_path)
+    try:
+        time.sleep(2)
+        assert workload.stdin is not None
+        workload.stdin.close()
+        _, stderr = finish(process)
+        assert process.returncode == 0, stderr
+        assert json.loads((tmp_path / "out.json").read_text())["meta"]["complete"]
+    finally:
+        workload.kill()
+        workload.wait()
 
 
 def test_what_is_not_there(ebpf: str) -> None:
