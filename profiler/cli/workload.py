@@ -18,6 +18,14 @@ def whole(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
 
 
+def _directory() -> str:
+    """The working directory. Raises InputError when it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise InputError("the working directory is gone: change to one that is there") from None
+
+
 def workload_of(command: tuple[str, ...], user: str | None, mask: frozenset[signal.Signals]) -> Workload:
     """``user``: name or uid, None for who called profgen under sudo. ``mask``: the signal mask it starts with. Raises ProfgenError."""
     env = dict(os.environ)
@@ -46,9 +54,9 @@ def workload_of(command: tuple[str, ...], user: str | None, mask: frozenset[sign
             raise InputError("--user needs root; run profgen with sudo, or as that user")
         if os.geteuid() != 0 or (identity[0] == 0 and os.getuid() == 0 and user is None):
             identity = None
-    return Workload(command, find_program(command[0], env), env, os.getcwd(), identity, mask)
+    return Workload(command, find_program(command[0], env), env, _directory(), identity, mask)
 
 
 def in_bundle(command: tuple[str, ...], mask: frozenset[signal.Signals]) -> Workload:
     """A command that is looked for in a container, as whom that says."""
-    return Workload(command, "", dict(os.environ), os.getcwd(), None, mask)
+    return Workload(command, "", dict(os.environ), _directory(), None, mask)

@@ -209,6 +209,13 @@ def test_summary_counts_paths_when_files_were_watched(capsys: pytest.CaptureFixt
     assert "path" not in said(trace(), capsys)[0], "nobody looked"
 
 
+def test_a_directory_that_is_gone(tmp_path: Path) -> None:
+    words = f"mkdir gone; cd gone; rmdir ../gone; exec {sys.executable} -m profiler record --tracer ptrace -o {tmp_path}/trace.json -- true"
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, "profgen: the working directory is gone: change to one that is there\n")
+
+
 def test_a_replaced_recording_is_told(tmp_path: Path) -> None:
     """One recording alone is seldom enough: who lost one should know."""
     told = []
