@@ -17,8 +17,8 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from profiler.denials.held import Held
@@ -32,6 +32,7 @@ from profiler.kernel.abi import native_abi
 from profiler.kernel.errno import name_of as error_name
 from profiler.policy.model import Policy
 from profiler.targets.seccomp import EPERM
+from profiler.trace.model import FileKey
 from profiler.tracers import base
 from profiler.tracers.base import Workload
 from profiler.tracers.evidence import Evidence, Leave
@@ -75,62 +76,27 @@ def run_under(policy: Policy, workload: Workload, options: Options, profile: str
     return Outcome(status, tuple(made.denials), made.means(), {**losses, **beyond}), made.executed
 
 
-@dataclass(frozen=True)
-class _File:
-    path: str
-    access: str
-    kind: str
-    result: str
-    state: str
-    owner: tuple[str, ...]
-    existing: str | None
-    whose: str | None
-
-
 class _Uses(Recording):
     """A recording that keeps nothing of files and the like, but hands on what it is told while somebody listens."""
 
     def __init__(self, native: str) -> None:
         super().__init__(native)
-        self.files: list[_File] | None = None
+        self.files: list[tuple[FileKey, tuple[str, ...]]] | None = None
+        """Those that were used, and whose they are."""
         self.others: list[Denial] = []
         self.held: Held | None = None
         self.checked: Callable[[CapabilityKey, str], None] | None = None
 
-    def file(self, path: str, access: str, kind: str, result: str, program: int, **more: Any) -> None:
-        if self.files is not None and path:
-            more = {"state": "linked", "owner": (), "existing": None, "whose": None} | more
-            self.files.append(_File(path, access, kind, result, more["state"], tuple(more["owner"]), more["existing"], more["whose"]))
-
-    def _other(self, denial: Denial | None) -> None:
-        if denial is not None:
+    def _used(self, what: str, key: tuple[Any, ...], *_: Any, owner: Iterable[str] = ()) -> None:
+        if self.files is None or self.held is None:
+            return
+        if what == "file":
+            if key[0]:
+                self.files.append((key, tuple(owner)))
+            return
+        ask: Callable[..., Denial | None] = getattr(self.held, what)
+        if (denial := ask(*key)) is not None:
             self.others.append(denial)
-
-    def socket(self, family: str, type: str, protocol: int, operation: str, result: str, program: int, **more: Any) -> None:
-        if self.files is not None and self.held is not None:
-            self._other(self.held.socket(family, type, protocol, operation, more.get("port"), more.get("address")))
-
-    def signal(self, signal: str, whom: str, result: str, program: int, count: int = 1) -> None:
-        if self.files is not None and self.held is not None:
-            self._other(self.held.signal(signal, whom))
-
-    def inspection(self, operation: str, whom: str, result: str, program: int, count: int = 1) -> None:
-        if self.files is not None and self.held is not None:
-            self._other(self.held.inspection(operation, whom))
-
-    def mount(
-        self,
-        operation: str,
-        source: str | None,
-        target: str | None,
-        filesystem: str | None,
-        flags: tuple[str, ...],
-        result: str,
-        program: int,
-        count: int = 1,
-    ) -> None:
-        if self.files is not None and self.held is not None:
-            self._other(self.held.mount(operation, source, target, filesystem, tuple(sorted(set(flags)))))
 
     def check(self, key: CapabilityKey, program: int, syscall: str, **_: Any) -> None:
         if self.checked is not None:
@@ -272,13 +238,12 @@ class _Confined(Run):
         try:
             with contextlib.suppress(OSError):
                 act()
-            grouped: dict[tuple[object, ...], list[_File]] = {}
-            for row in uses.files:
-                grouped.setdefault((row.path, row.kind, row.existing), []).append(row)
+            grouped: dict[tuple[str, str, str | None], tuple[list[str], tuple[str, ...], str | None]] = {}
+            for (path, access, kind, _, existing, whose), owner in uses.files:
+                grouped.setdefault((path, kind, existing), ([], owner, whose))[0].append(access)
             found = list(uses.others)
-            for rows in grouped.values():
-                row = rows[0]
-                denial = self.held.file(row.path, [each.access for each in rows], row.kind, row.owner, row.existing, row.whose)
+            for (path, kind, existing), (accesses, owner, whose) in grouped.items():
+                denial = self.held.file(path, accesses, kind, owner, existing, whose)
                 if denial is not None:
                     found.append(denial)
         finally:
@@ -319,7 +284,7 @@ class _Confined(Run):
         """Nobody under the policy executes the workload's own program: what starts it does, and then it must be readable and mapped."""
         act()
         if first and self.uses.files is not None:
-            self.uses.files = [row for row in self.uses.files if row.access != "execute"]
+            self.uses.files = [(key, owner) for key, owner in self.uses.files if key[1] != "execute"]
 
     def _checked(self, key: CapabilityKey, syscall: str) -> None:
         capability, namespace, verdict, _, decisive, _ = key

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.syscalls import name_of
@@ -117,6 +117,13 @@ class Recording:
         self._signals: dict[tuple[str, str], _Use] = {}
         self._inspections: dict[tuple[str, str], _Use] = {}
         self._mounts: dict[MountKey, _Use] = {}
+        self._uses: Mapping[str, dict[Any, _Use]] = {
+            "file": self._files,
+            "socket": self._sockets,
+            "signal": self._signals,
+            "inspection": self._inspections,
+            "mount": self._mounts,
+        }
         self._uses_bytes = 0
 
     def begin(self) -> None:
@@ -221,18 +228,8 @@ class Recording:
 
         Times in seconds from the start; now when not given. A file without a path is counted as lost.
         """
-        if not path:
-            self.losses["paths"] += count
-            return
         key = (path, access, kind, state, existing, whose)
-        use = self._files.get(key)
-        if use is None:
-            if not self._room(path, existing):
-                return
-            self._paths.add(path)
-            use = self._files[key] = self._new_use(first, last)
-        self._add(use, result, program, count, first, last)
-        use.owner.update(owner)
+        self._used("file", key, (path, existing), result, program, count, first, last, owner=owner)
 
     def socket(
         self,
@@ -251,26 +248,19 @@ class Recording:
     ) -> None:
         """A socket operation (trace.model.Socket) was seen ``count`` times; result and times as in ``file``."""
         key = (family, type, protocol, operation, port, address)
-        use = self._sockets.get(key)
-        if use is None:
-            if not self._room(address):
-                return
-            use = self._sockets[key] = self._new_use(first, last)
-        self._add(use, result, program, count, first, last)
+        self._used("socket", key, (address,), result, program, count, first, last)
 
-    def signal(self, signal: str, whom: str, result: str, program: int, count: int = 1) -> None:
-        """A signal (trace.model.Signal) was sent ``count`` times."""
-        use = self._signals.get((signal, whom))
-        if use is None:
-            use = self._signals[signal, whom] = self._new_use()
-        self._add(use, result, program, count)
+    def signal(
+        self, signal: str, whom: str, result: str, program: int, count: int = 1, first: float | None = None, last: float | None = None
+    ) -> None:
+        """A signal (trace.model.Signal) was sent ``count`` times; result and times as in ``file``."""
+        self._used("signal", (signal, whom), (), result, program, count, first, last)
 
-    def inspection(self, operation: str, whom: str, result: str, program: int, count: int = 1) -> None:
-        """A process was traced or read (trace.model.Inspection) ``count`` times."""
-        use = self._inspections.get((operation, whom))
-        if use is None:
-            use = self._inspections[operation, whom] = self._new_use()
-        self._add(use, result, program, count)
+    def inspection(
+        self, operation: str, whom: str, result: str, program: int, count: int = 1, first: float | None = None, last: float | None = None
+    ) -> None:
+        """A process was traced or read (trace.model.Inspection) ``count`` times; result and times as in ``file``."""
+        self._used("inspection", (operation, whom), (), result, program, count, first, last)
 
     def mount(
         self,
@@ -282,15 +272,43 @@ class Recording:
         result: str,
         program: int,
         count: int = 1,
+        first: float | None = None,
+        last: float | None = None,
     ) -> None:
-        """The mount tree was changed (trace.model.Mount) ``count`` times; the order of ``flags`` does not matter."""
+        """The mount tree was changed (trace.model.Mount) ``count`` times; the order of ``flags`` does not matter.
+
+        Result and times as in ``file``.
+        """
         key = (operation, source, target, filesystem, tuple(sorted(set(flags))))
-        use = self._mounts.get(key)
+        self._used("mount", key, (source, target, filesystem), result, program, count, first, last)
+
+    def _used(
+        self,
+        what: str,
+        key: tuple[Any, ...],
+        names: tuple[str | None, ...],
+        result: str,
+        program: int,
+        count: int,
+        first: float | None,
+        last: float | None,
+        *,
+        owner: Iterable[str] = (),
+    ) -> None:
+        """All of the five end here. ``what``: which; ``names``: the text of its row."""
+        if what == "file" and not key[0]:
+            self.losses["paths"] += count
+            return
+        uses = self._uses[what]
+        use = uses.get(key)
         if use is None:
-            if not self._room(source, target, filesystem):
+            if names and not self._room(*names):
                 return
-            use = self._mounts[key] = self._new_use()
-        self._add(use, result, program, count)
+            if what == "file":
+                self._paths.add(key[0])
+            use = uses[key] = self._new_use(first, last)
+        self._add(use, result, program, count, first, last)
+        use.owner.update(owner)
 
     def _room(self, *names: str | None) -> bool:
         """Whether there is room for a row with these names; without, the loss is counted."""
@@ -301,12 +319,12 @@ class Recording:
         self._uses_bytes += size
         return True
 
-    def _new_use(self, first: float | None = None, last: float | None = None) -> _Use:
+    def _new_use(self, first: float | None, last: float | None) -> _Use:
         when = first if first is not None else last if last is not None else self.elapsed()
         self.last_new = max(self.last_new, when)
         return _Use(first=when, last=when)
 
-    def _add(self, use: _Use, result: str, program: int, count: int, first: float | None = None, last: float | None = None) -> None:
+    def _add(self, use: _Use, result: str, program: int, count: int, first: float | None, last: float | None) -> None:
         """Sum one use into its row. Without ``last`` it ended now."""
         use.results[result] = use.results.get(result, 0) + count
         use.programs.add(program)

@@ -403,6 +403,7 @@ class Uses:
             )  # fmt: skip
 
     def _collect_contacts(self, recording: Recording, maps: Maps) -> None:
+        seconds = self._reader.seconds
         for key, value in maps.entries("contacts", self._reader.numbers()):
             program, call, number, whom, error = _CONTACT.unpack(key)
             word = _PROCESS_SPECS[name := self._name(call >> 16, call & 0xFFFF)][0]
@@ -410,15 +411,16 @@ class Uses:
             index = self._reader.index(program, recording)
             if result in NO_USE:
                 continue
-            count = _VALUE.unpack(value)[0]
+            count, first, last = _VALUE.unpack(value)
+            times = count, seconds(first), seconds(last)
             if word == "signal":
-                recording.signal(signal_name(number - (number >> 31 << 32)), _WHOSE[whom] or "group", result, index, count)
+                recording.signal(signal_name(number - (number >> 31 << 32)), _WHOSE[whom] or "group", result, index, *times)
                 continue
             if name == "ptrace":
                 if number not in (0, 16, 0x4206):  # PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_SEIZE
                     continue
                 word = "trace" if number else "traceme"
-            recording.inspection(word, _WHOSE[whom] or "outside", result, index, count)
+            recording.inspection(word, _WHOSE[whom] or "outside", result, index, *times)
 
     # -- executing -----------------------------------------------------------------------------------------------------
 
@@ -457,6 +459,7 @@ class Uses:
         return scripts
 
     def _collect_execs(self, recording: Recording, maps: Maps) -> None:
+        calls = self._spans(recording)
         for by, program, count in self._reader.execs(maps):
             opened = self._kernel_opened.get(program)
             if opened is None:
@@ -465,19 +468,27 @@ class Uses:
             index = self._reader.index(program, recording)
             # The runtime that brings a program into a container is no part of it: the program itself stands for it.
             caller = index if by == BY_ENTERED else self._reader.index(by, recording)
-            user = "self" if executed.own else "other"
-            for found in opened.scripts:
-                recording.file(
-                    found.path if found.sure else "", "execute", found.kind, "ok", caller, owner=self._owner(found, executed), count=count
-                )  # fmt: skip
-            recording.file(executed.binary, "execute", "file", "ok", caller, state=executed.state, owner=(user,), count=count)
-            for access in ("map", "read"):
-                recording.file(executed.binary, access, "file", "ok", index, state=executed.state, owner=(user,), count=count)
-                if opened.loader is not None:
-                    found = opened.loader
-                    recording.file(
-                        found.path if found.sure else "", access, found.kind, "ok", index, owner=self._owner(found, executed), count=count
-                    )  # fmt: skip
+            files = [(found.path if found.sure else "", found.kind, "linked", self._owner(found, executed)) for found in opened.scripts]
+            files.append((executed.binary, "file", executed.state, ("self" if executed.own else "other",)))
+            mapped = files[-1:]
+            if (found := opened.loader) is not None:
+                mapped.append((found.path if found.sure else "", found.kind, "linked", self._owner(found, executed)))
+            uses = [("execute", caller, files), ("map", index, mapped), ("read", index, mapped)]
+            # When it was executed is not kept: about when it made its first call, and of several the last at its last call at the latest.
+            first, last = calls.get(index, (None, None))
+            last = first if count == 1 else last
+            for access, user, rows in uses:
+                for path, kind, state, owner in rows:
+                    recording.file(path, access, kind, "ok", user, state=state, owner=owner, count=count, first=first, last=last)
+
+    @staticmethod
+    def _spans(recording: Recording) -> dict[int, tuple[float, float]]:
+        """First and last call of each program, in seconds from the start."""
+        spans: dict[int, tuple[float, float]] = {}
+        for (program, _, _), row in recording.rows.items():
+            first, last = spans.get(program, (row.first, row.last))
+            spans[program] = (min(first, row.first), max(last, row.last))
+        return spans
 
     def _owner(self, found: Found, executed: Executed) -> tuple[str, ...]:
         return () if found.uid is None else ("self",) if found.uid == executed.fsuid else ("other",)
@@ -758,8 +769,8 @@ class Uses:
         if result == "ok" and target is not None and word != "umount":
             self._mounted.append(target)
 
-        def write(recording: Recording, program: int, count: int, _first: float, _last: float) -> None:
-            recording.mount(word, source, target, filesystem, names, result, program, count)
+        def write(recording: Recording, program: int, count: int, first: float, last: float) -> None:
+            recording.mount(word, source, target, filesystem, names, result, program, count, first, last)
 
         yield write
 

@@ -139,6 +139,15 @@ def test_times_given_or_now(
     assert recording.last_new == shown[0]
 
 
+@pytest.mark.parametrize("what", ["signal", "inspection", "mount"])
+def test_collected_at_the_end_it_is_as_old_as_it_was(recording: Recording, what: str) -> None:
+    arguments = {"signal": ("TERM", "self"), "inspection": ("read", "self"), "mount": ("umount", None, "/", None, ())}[what]
+    add = getattr(recording, what)
+    add(*arguments, "ok", 0, count=2, first=1.0, last=2.0)
+    add(*arguments, "EPERM", 0, first=3.0, last=3.0)
+    assert recording.last_new == 1.0
+
+
 def test_an_older_row_is_not_the_last_new(recording: Recording) -> None:
     recording.file("/f", "read", "file", "ok", 0, first=9.0, last=9.0)
     recording.file("/g", "read", "file", "ok", 0, first=8.0, last=9.5)
