@@ -885,8 +885,7 @@ def inherited_sockets(pid: int, descriptors: Iterable[int] | None = None) -> set
     """(family, type, protocol), as trace.model.Socket has them, of the sockets among a process's descriptors that an execution leaves
     open; ``descriptors``: only among these. Pipes and files give nothing: AppArmor lets those pass that an unconfined process opened, and
     asks for sockets at each read and write (aa_file_perm and aa_sock_msg_perm of security/apparmor)."""
-    families, types = socket_names()
-    found = set()
+    sorts = set()
     with contextlib.suppress(OSError):
         for fd in map(int, os.listdir(f"/proc/{pid}/fd")) if descriptors is None else descriptors:
             with contextlib.suppress(OSError):
@@ -898,8 +897,11 @@ def inherited_sockets(pid: int, descriptors: Iterable[int] | None = None) -> set
                 except PermissionError:
                     sort = socket_in_tables(pid, link)
                 if sort is not None:
-                    found.add((families.get(sort[0], str(sort[0])), types.get(sort[1], str(sort[1])), sort[2]))
-    return found
+                    sorts.add(sort)
+    if not sorts:
+        return set()
+    families, types = socket_names()
+    return {(families.get(family, str(family)), types.get(kind, str(kind)), protocol) for family, kind, protocol in sorts}
 
 
 def _closes(pid: int, fd: int) -> bool:

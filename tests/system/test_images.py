@@ -168,7 +168,7 @@ class Images:
 
     def _record(self, image: Image, runtime: str, strace: bool) -> Recorded:
         directory = self._directory / f"{image.workload.name}.{runtime}{'.strace' if strace else ''}"
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         directory.chmod(0o777)
         name = f"profgen-image-{os.getpid()}-{directory.name}"
         path, log = directory / "trace.json", directory / "log"

@@ -288,8 +288,6 @@ class EbpfWatcher:
     def _hold(self, live: _Live, pid: int) -> None:
         """Keep the mount namespace and the root of a session's first process, and note what else only the process tells."""
         live.session = replace(live.session, pid=pid)
-        if live.uses is not None:
-            live.recording.inherited = inherited_sockets(pid, (0, 1, 2))  # what else is open may be its own
         descriptors = []
         try:
             descriptors.append(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
@@ -303,6 +301,8 @@ class EbpfWatcher:
         live.descriptors = tuple(descriptors)
         if not os.path.samestat(os.fstat(descriptors[0]), os.stat("/proc/self/ns/mnt")):
             live.reader.root = f"/proc/self/fd/{descriptors[1]}"
+        if live.uses is not None:  # last: it takes longer than many a container lives
+            live.recording.inherited = inherited_sockets(pid, (0, 1, 2))  # what else is open may be its own
 
     def _on_event(self, _context: Any, data: int, size: int) -> None:
         if size != _NEWS.size:
