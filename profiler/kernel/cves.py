@@ -84,11 +84,6 @@ class Cve:
     about: str
     needs: tuple[Step, ...]
 
-    @property
-    def year(self) -> int:
-        """When its number was given."""
-        return int(self.identifier.split("-")[1])
-
 
 @dataclass(frozen=True)
 class Verdict:

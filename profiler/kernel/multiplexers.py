@@ -19,11 +19,6 @@ class Multiplexer:
     why: str
     does: Mapping[str, tuple[tuple[int, int, int], ...]]
 
-    @property
-    def by_argument(self) -> bool:
-        """Whether an argument chooses the work, so that a filter can tell."""
-        return any(self.does.values())
-
 
 @cache
 def multiplexers() -> tuple[Multiplexer, ...]:

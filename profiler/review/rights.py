@@ -49,8 +49,6 @@ KINDS: Mapping[str, str] = {
 }
 """What can be read, and the word for people."""
 
-DEFAULTS = ("refuse", "allow", "log")
-"""What is done with a syscall that is not named. ``log`` allows it and says so in the audit log."""
 
 ANYTHING_TEXT = "any arguments"
 
@@ -159,7 +157,8 @@ class Rights:
 
     ``source`` is the name for people, ``kind`` one of KINDS, ``native`` the ABI of the machine it is for. ``abis``, the native one
     first, are those whose calls reach the rules at all; calls of others are refused. ``syscalls`` is keyed by (ABI, name), in the
-    order of the file; ``default`` holds for the rest. ``reasons`` is keyed by ("syscall", ABI, name) or ("capability", name).
+    order of the file; ``default`` holds for the rest: ``refuse``, ``allow``,
+    or ``log``, which allows it and says so in the audit log. ``reasons`` is keyed by ("syscall", ABI, name) or ("capability", name).
     ``shadowed``: capabilities that were needed too, but that another one granted covers.
     ``files`` are rules that may be patterns; ``needs`` the literal ones behind them, where they are known (traces).
     """

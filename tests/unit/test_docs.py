@@ -18,7 +18,7 @@ from profiler.kernel.arguments import recorded_names
 from profiler.policy.model import RULE_BUDGET
 from profiler.targets.base import TARGETS
 from profiler.trace.model import ARGUMENT_VALUES_MAX
-from profiler.tracers import infer, stopped
+from profiler.tracers import infer, infer_files, infer_processes, stopped
 from profiler.tracers.base import GRACE_SECONDS
 from profiler.tracers.ebpf import reader
 from profiler.tracers.ebpf import tracer as ebpf
@@ -177,7 +177,10 @@ def test_inferred_rules() -> None:
     assert named == set(infer.rules())
     capabilities = {name for row in table for name in re.findall(r"CAP_[A-Z_]+", row[1])}
     source = ast.parse(
-        "\n".join(Path(module.__file__).read_text().replace("from __future__ import annotations", "") for module in (infer, stopped))
+        "\n".join(
+            Path(module.__file__).read_text().replace("from __future__ import annotations", "")
+            for module in (infer_files, infer_processes, stopped)
+        )
     )
     # A capability that a rule can name stands alone in a string; those in prose do not.
     inferred = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant) and re.fullmatch(r"CAP_[A-Z_]+", str(node.value))}
