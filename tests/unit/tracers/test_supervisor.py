@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -58,6 +59,8 @@ def line(process: subprocess.Popen[bytes]) -> str:
 
 def ended(process: subprocess.Popen[bytes]) -> int:
     status = process.wait(30)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # its sleep
     assert process.stdout is not None
     process.stdout.close()
     return status
