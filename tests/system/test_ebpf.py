@@ -18,6 +18,7 @@ import pytest
 from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish, with_argument
 
 from profiler.tracers.ebpf import compiled, loader
+from profiler.tracers.ebpf.btf import KIND_FUNC, KernelTypes
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs
 from profiler.tracers.ebpf.tracer import TRACEPOINTS
 from profiler.tracers.ebpf.uses import TAILS
@@ -102,6 +103,20 @@ def test_programs_load_on_older_kernels(cast: bool, ebpf: str, monkeypatch: pyte
         assert {name: edges for name in functions if (edges := falls_into_loop(programs.code(name)))} == {}
     finally:
         programs.close()
+
+
+def test_cast_is_tried(ebpf: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel does not let programs call it, for whatever reason, the recorder does without."""
+    types = KernelTypes()
+    try:
+        if types.find("bpf_rdonly_cast", KIND_FUNC) is not None:
+            assert loader.definitions(types, DEFAULT_LIMITS)["CAST"] == types.find("bpf_rdonly_cast", KIND_FUNC)
+        find = types.find
+        monkeypatch.setattr(types, "find", lambda name, kind: find("vfs_open" if name == "bpf_rdonly_cast" else name, kind))
+        assert types.find("bpf_rdonly_cast", KIND_FUNC) is not None
+        assert "CAST" not in loader.definitions(types, DEFAULT_LIMITS)
+    finally:
+        types.close()
 
 
 def test_compiled_once(ebpf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,20 @@ def info(fd: int, size: int) -> bytes:
     return buffer.raw
 
 
+def load(code: bytes, kind: int, attach: int, target: int, name: str, license_text: bytes, log: Any = None) -> int:
+    """Load a program of a ``kind`` (BPF_PROG_TYPE_*) for a BTF type. ``log``: a buffer for what the verifier says. Raises OSError."""
+    instructions = ctypes.create_string_buffer(code, len(code))
+    its_license = ctypes.create_string_buffer(license_text)
+    # union bpf_attr for BPF_PROG_LOAD
+    attribute = (
+        struct.pack("=IIQQ", kind, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(its_license))
+        + (struct.pack("=IIQ", 0, 0, 0) if log is None else struct.pack("=IIQ", 1, len(log), ctypes.addressof(log)))
+        + struct.pack("=II16sII", 0, 0, name.encode()[:15], 0, attach)
+        + struct.pack("=IIQIIQII", 0, 0, 0, 0, 0, 0, 0, target)
+    )
+    return bpf(PROG_LOAD, attribute)
+
+
 Type = str | list[Any]
 """A C type as bcc describes it: a name, or [name, [[member, type] or [member, type, [length]], ...], "struct"]."""
 

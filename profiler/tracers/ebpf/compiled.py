@@ -30,11 +30,12 @@ KEPT = 16
 
 _LOAD_WORD, _MAP = 0x18, 1
 """A load of 64 bits, in two instructions; in the register's place, that it is of a map (BPF_LD | BPF_DW | BPF_IMM, BPF_PSEUDO_MAP_FD)."""
-_CALL, _KERNEL_FUNCTION = 0x85, 2
+CALL, KERNEL_FUNCTION = 0x85, 2
 """A call (BPF_JMP | BPF_CALL) of a helper; in the register's place, of a kernel function by its BTF id (BPF_PSEUDO_KFUNC_CALL)."""
 HELPERS = 1000
 """Above all numbers of helpers, below the ids of kernel functions."""
-_INSTRUCTION = struct.Struct("=BBhi")
+INSTRUCTION = struct.Struct("=BBhi")
+"""Operation, registers (source above destination), offset, value: struct bpf_insn, include/uapi/linux/bpf.h."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,11 @@ def _with_maps(code: bytes, numbers: Mapping[int, int]) -> bytes:
     changed = bytearray(code)
     at = 0
     while at < len(code):
-        operation, registers, offset, value = _INSTRUCTION.unpack_from(code, at)
+        operation, registers, offset, value = INSTRUCTION.unpack_from(code, at)
         if operation == _LOAD_WORD and registers >> 4 == _MAP:
-            _INSTRUCTION.pack_into(changed, at, operation, registers, offset, numbers[value])
-        if operation == _CALL and registers >> 4 == 0 and value > HELPERS:
-            _INSTRUCTION.pack_into(changed, at, operation, _KERNEL_FUNCTION << 4, offset, value)
+            INSTRUCTION.pack_into(changed, at, operation, registers, offset, numbers[value])
+        if operation == CALL and registers >> 4 == 0 and value > HELPERS:
+            INSTRUCTION.pack_into(changed, at, operation, KERNEL_FUNCTION << 4, offset, value)
         at += 16 if operation == _LOAD_WORD else 8
     return bytes(changed)
 

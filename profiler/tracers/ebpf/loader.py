@@ -27,7 +27,7 @@ from profiler.kernel.syscalls import number_of
 from profiler.tracers.ebpf import bpf
 from profiler.tracers.ebpf.bpf import Map
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF, KernelTypes
-from profiler.tracers.ebpf.compiled import compiled, quiet_stderr
+from profiler.tracers.ebpf.compiled import CALL, INSTRUCTION, KERNEL_FUNCTION, compiled, quiet_stderr
 
 HERE = Path(__file__).parent
 DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")
@@ -249,7 +249,7 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
         values["OFFSET_FILE_MODE"] = types.offset("file", "f_mode")
     # numbered without holes on the machines that profgen supports; a processor above the count would find no room to work in
     values["PROCESSORS"] = os.sysconf("SC_NPROCESSORS_CONF")
-    cast = types.find("bpf_rdonly_cast", KIND_FUNC) if _compiles() else None  # since Linux 6.2
+    cast = _cast(types)
     if cast is not None:
         values["CAST"] = cast
     for block, members in _BLOCKS.items():
@@ -270,11 +270,27 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
     return values
 
 
-def _compiles() -> bool:
-    """Whether the kernel compiles programs, else they call no kernel function. Other network namespaces do not say (bpf_jit_enable)."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/net/core/bpf_jit_enable").read_text().strip() != "0"
-    return True
+def _cast(types: KernelTypes) -> int | None:
+    """The id of the kernel's bpf_rdonly_cast (Linux 6.2), tried as the recorder uses it; None where it is not to be had."""
+    function, file = types.find("bpf_rdonly_cast", KIND_FUNC), types.find("file", KIND_STRUCT)
+    target = types.find("btf_trace_sys_exit", KIND_TYPEDEF)
+    if function is None or file is None or target is None:
+        return None
+    instructions = (
+        (0xB7, 1, 0, 0),  # r1 = 0
+        (0xB7, 2, 0, file),  # r2 = struct file
+        (CALL, KERNEL_FUNCTION << 4, 0, function),  # r0 = bpf_rdonly_cast(r1, r2)
+        (0x79, 0, types.offset("file", "f_path", "dentry"), 0),  # r0 = r0->f_path.dentry
+        (0x79, 0, types.offset("dentry", "d_parent"), 0),  # r0 = r0->d_parent
+        (0xB7, 0, 0, 0),  # r0 = 0
+        (0x95, 0, 0, 0),  # return
+    )
+    code = b"".join(INSTRUCTION.pack(*instruction) for instruction in instructions)
+    try:
+        os.close(bpf.load(code, bpf.PROG_TYPE_TRACING, bpf.ATTACH_TRACE_RAW_TP, target, "cast", LICENSE))
+    except OSError:
+        return None
+    return function
 
 
 def _either(types: KernelTypes, *paths: tuple[str, ...]) -> int:
@@ -494,24 +510,12 @@ class Programs:
 
     def _load(self, function: str, program_type: int, attach_type: int, target: int, name: str) -> int:
         code = self.code(function)
-        instructions = ctypes.create_string_buffer(code, len(code))
-        license_text = ctypes.create_string_buffer(LICENSE)
-        log = ctypes.create_string_buffer(1 << 20)
-
-        def attribute(log_level: int) -> bytes:
-            # union bpf_attr for BPF_PROG_LOAD, include/uapi/linux/bpf.h
-            return (
-                struct.pack("=IIQQ", program_type, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(license_text))
-                + struct.pack("=IIQ", log_level, len(log) if log_level else 0, ctypes.addressof(log) if log_level else 0)
-                + struct.pack("=II16sII", 0, 0, function.encode()[:15], 0, attach_type)
-                + struct.pack("=IIQIIQII", 0, 0, 0, 0, 0, 0, 0, target)
-            )
-
         try:
-            return bpf.bpf(bpf.PROG_LOAD, attribute(0))
+            return bpf.load(code, program_type, attach_type, target, function, LICENSE)
         except OSError as error:
+            log = ctypes.create_string_buffer(1 << 20)
             with contextlib.suppress(OSError):
-                os.close(bpf.bpf(bpf.PROG_LOAD, attribute(1)))
+                os.close(bpf.load(code, program_type, attach_type, target, function, LICENSE, log))
             lines = log.value.decode("utf-8", "replace").strip().splitlines()
             detail = f": {lines[-2] if len(lines) > 1 else lines[0]}" if lines else ""
             raise TracerError(
