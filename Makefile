@@ -19,7 +19,7 @@ demo:
 test:
 	sh tests/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.ready
-	$(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --dist loadgroup $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --dist loadscope $(PYTEST_FLAGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from __future__ import annotations
 import compileall
 import signal
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 from system.harness import CHECKOUT, Profgen, why_no_ebpf
@@ -19,7 +19,6 @@ from system.operations.runs import Runs
 from vm import guest as virtual
 from vm.guest import Guest
 
-HERE = Path(__file__).parent
 WITH_THE_MACHINE = ("system/test_files.py", "vm/")
 
 
@@ -33,14 +32,22 @@ def pytest_configure(config: pytest.Config) -> None:
         compileall.compile_dir(CHECKOUT / "profiler", quiet=2)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For pytest-xdist: tests of one group run in one process."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        place = item.path.relative_to(HERE).as_posix()
-        group = "machine" if place.startswith(WITH_THE_MACHINE) else "system" if place.startswith("system/") else place
-        item.add_marker(pytest.mark.xdist_group(group))
+def _group(test: str) -> str:
+    """Tests of one group run in one process, which sets up once what they share; by the id of a test."""
+    place = test.partition("::")[0].removeprefix("tests/")
+    return "machine" if place.startswith(WITH_THE_MACHINE) else "system" if place.startswith("system/") else place
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For pytest-xdist, whose own groups (3.8) are without effect under pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return Groups(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +69,7 @@ def machine() -> Iterator[Guest]:
 def runs(request: pytest.FixtureRequest, profgen: Profgen, machine: Guest) -> Iterator[Runs]:
     """Recordings of the operations; those that the selected tests ask for by name are begun ahead of them."""
     items = request.session.items
-    if virtual.why_not() is None and any(item.path.parent == HERE / "vm" for item in items):
+    if virtual.why_not() is None and any(item.path.parent.name == "vm" for item in items):
         machine.start()  # it boots while the host records
     runs = Runs(profgen, machine.work / "operations")
     tracers = ["ptrace"] if why_no_ebpf() else ["ptrace", "ebpf"]

@@ -16,6 +16,8 @@ PORT = 7180
 SETTLE_SECONDS = 2.2
 """The eBPF tracer learns until 2 s after the last new item; steady state begins there."""
 ROUNDS = 5
+FILES = {"small": 240, "large": 65536}
+"""Names and sizes in bytes."""
 
 NGINX = """daemon off;
 user www-data;
@@ -46,9 +48,9 @@ def _command(arguments: Sequence[str]) -> str:
     return done.stdout
 
 
-def _wrk() -> float:
-    """Requests a second of a small static file."""
-    output = _command(["wrk", "-t1", "-c16", "-d2s", f"http://127.0.0.1:{PORT}/index.html"])
+def _wrk(file: str) -> float:
+    """Requests a second of a static file."""
+    output = _command(["wrk", "-t1", "-c16", "-d2s", f"http://127.0.0.1:{PORT}/{file}"])
     found = re.search(r"Requests/sec: +([\d.]+)", output)
     assert found is not None
     assert "Non-2xx" not in output
@@ -86,10 +88,17 @@ def throughput(
     """Print what each server keeps of its throughput while it is recorded: medians of the ratios to the runs beside it."""
     folder = work / "nginx"
     (folder / "html").mkdir(parents=True)
-    (folder / "html" / "index.html").write_text("<p>hello</p>\n" * 20)
+    for name, size in FILES.items():
+        (folder / "html" / name).write_bytes(b"x" * size)
     (folder / "nginx.conf").write_text(NGINX.format(port=PORT))
     servers: dict[str, tuple[list[str], Callable[[], float]]] = {
-        "nginx": (["/usr/sbin/nginx", "-e", "stderr", "-p", f"{folder}/", "-c", "nginx.conf"], _wrk),
+        **{
+            f"nginx, files of {size} bytes": (
+                ["/usr/sbin/nginx", "-e", "stderr", "-p", f"{folder}/", "-c", "nginx.conf"],
+                lambda name=name: _wrk(name),  # type: ignore[misc]
+            )
+            for name, size in FILES.items()
+        },
         "Redis": (["/usr/bin/redis-server", "--port", str(PORT), "--bind", "127.0.0.1", "--save", ""], _redis_benchmark),
     }
     ways = {"with --no-files": ["--no-files"], "with files": []}

@@ -2,7 +2,7 @@
 
 What is typed is what a user types: ``record --image``, ``generate``, the ``docker-run.sh`` that it wrote.
 """
-# ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
+
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import pytest
 from system import oracle
 from system.harness import Profgen, finish, why_no_ebpf
 from system.lab import images, runs
-from system.lab.fixtures import Recordings, recordings  # noqa: F401
+from system.lab.fixtures import Recordings
 from system.lab.images import IMAGED, Image, ImageEngine, ImageRun
 from system.lab.processes import LabError, eventually, run
 from system.lab.runtimes import Confinement
@@ -207,7 +207,7 @@ class Images:
 
 
 @pytest.fixture(scope="module")
-def built(profgen: Profgen, recordings: Recordings, public_dir: Path) -> Iterator[Images]:
+def built(profgen: Profgen, public_dir: Path) -> Iterator[Images]:
     if reason := images.why_not():
         pytest.skip(reason)
     with tempfile.TemporaryDirectory(prefix="profgen-lab-") as state:
@@ -215,7 +215,8 @@ def built(profgen: Profgen, recordings: Recordings, public_dir: Path) -> Iterato
         directory = public_dir / "images"
         directory.mkdir()
         try:
-            yield Images(engine, profgen, recordings, directory)
+            # Apart from those of other tests: nginx and Redis are set up otherwise here, under the same names.
+            yield Images(engine, profgen, Recordings(profgen, directory / "workloads"), directory)
         finally:
             engine.close()
 
