@@ -3,7 +3,6 @@
 What is typed is what a user types: ``record --image``, ``generate``, the ``docker-run.sh`` that it wrote.
 """
 
-
 from __future__ import annotations
 
 import errno
