@@ -370,6 +370,13 @@ def test_short_lived(count: int, together: bool, tracer: str, runs: Runs, profge
 SAME_AGAIN = """
 import os, sys
 base, mounts = sys.argv[1], len(sys.argv) > 2
+import mmap
+for number in range(100, 150):  # without a hash of their names
+    held = os.memfd_create(f"memory{number}")
+    os.ftruncate(held, 4096)
+    for _ in range(2):
+        mmap.mmap(held, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC).close()
+    os.close(held)
 os.chdir(base)
 def read(path, times=3):
     for _ in range(times):
@@ -425,7 +432,10 @@ def test_another_path_of_the_same_entries(tracer: str, profgen: Profgen, public_
     recording = profgen.record(tracer, command, cwd=tmp_path, options=["-q"])
     assert recording.status == 0, recording.stderr
     reads: dict[tuple[str, str], int] = {}
-    for row in read_trace(recording.path).files:
+    files = read_trace(recording.path).files
+    mapped = {row.path.rpartition("memfd:")[2]: row.results["ok"] for row in files if row.access == "map" and "memfd:" in row.path}
+    assert mapped == {f"memory{number}": 2 for number in range(100, 150)}
+    for row in files:
         if row.access == "read" and row.path.startswith(f"{base}/"):
             at = (row.path.removeprefix(f"{base}/"), row.state)
             reads[at] = reads.get(at, 0) + row.results["ok"]

@@ -313,7 +313,7 @@ static __always_inline u64 about_now(struct work *w)
     return w->now;
 }
 
-/* What a path is made of, from where the kernel has it; 0 for a long way up. A name's hash depends on the directory's address, and so does what is found here. */
+/* What a path is made of, from where the kernel has it; 0 where that does not tell. A name's hash depends on the directory's address, and so does what is found here. */
 #define CHAIN_TURNS 20
 static __always_inline u64 tag_of(struct work *w, u64 tag)
 {
@@ -331,8 +331,10 @@ static __always_inline u64 tag_of(struct work *w, u64 tag)
         }
         BLOCK(entry, DENTRY, dentry);
         u64 parent = PLAIN(w, PART64(entry, DENTRY, PARENT));
-        u64 length = PART32(entry, DENTRY, LENGTH);
-        tag = mix(tag, (u64)PART32(entry, DENTRY, HASH) << 32 | length << 1 | !PART64(entry, DENTRY, HASHED));
+        u64 length = PART32(entry, DENTRY, LENGTH), hash = PART32(entry, DENTRY, HASH);
+        if (!hash)
+            return 0; /* a name that was never looked up: of a memfd, of a file made without one */
+        tag = mix(tag, hash << 32 | length << 1 | !PART64(entry, DENTRY, HASHED));
         if (parent == dentry)
             return tag;
         dentry = parent;
