@@ -187,7 +187,7 @@ def test_interrupted_it_goes_on(small: Policy, profgen: Profgen, tmp_path: Path,
 
 def test_a_service_with_its_load(profgen: Profgen, tmp_path: Path, until: Until) -> None:
     """It is asked to end when the load is done, and has to end as it did with the whole policy."""
-    service = ("sh", "-c", 'trap "exit 0" TERM; : > ready; while :; do sleep 0.02; done')
+    service = ("sh", "-c", 'trap "exit 0" TERM; sleep 0.02; : > ready; while :; do sleep 0.02; done')
     recording = profgen.start("record", "--tracer", "ptrace", "-o", "out.json", "--", *service, cwd=tmp_path)
     until(lambda: (tmp_path / "ready").exists() or recording.poll() is not None, "the service")
     recording.send_signal(signal.SIGTERM)
