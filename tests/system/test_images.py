@@ -25,6 +25,7 @@ from system.lab.images import IMAGED, Image, ImageEngine, ImageRun
 from system.lab.processes import LabError, eventually, run
 from system.lab.runtimes import Confinement
 from system.lab.workloads import Workload
+from system.test_minimal import NEEDED
 
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.syscalls import name_of, number_of
@@ -44,17 +45,6 @@ UNDER_EACH = pytest.mark.parametrize("runtime", RUNTIMES)
 
 NOW_AND_THEN = {"futex", "restart_syscall", "clock_nanosleep", "sched_yield", "madvise", "munmap", "rt_sigreturn"}
 """Calls that come or do not as threads happen to meet; under strace, which slows them, the more. No argument of theirs is recorded."""
-
-NEEDED: dict[str, set[str]] = {
-    "web-v1": {"CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID"},
-    "web-v2": {"CAP_CHOWN", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID"},
-    "daemon": {"CAP_KILL", "CAP_SETGID", "CAP_SETUID"},
-    "pipeline": {"CAP_CHOWN"},
-    "worker": {"CAP_KILL", "CAP_SETGID", "CAP_SETUID"},
-    "nginx": {"CAP_CHOWN", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID"},
-    "redis": set(),
-}
-"""Known from the programs themselves; and each is tried without (`test_no_capability_is_spare`)."""
 
 STRACE = ("-f", "-n", "--quiet=attach,exit,path-resolution,thread-execve", "-e", "raw=!clone3", "-X", "raw", "-e", "signal=none", "-s", "0")
 
