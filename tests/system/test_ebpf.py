@@ -136,6 +136,23 @@ def test_compiled_once(ebpf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Programs({**DEFAULT_LIMITS, "tasks": 77})
 
 
+def test_a_signal_while_a_program_is_loaded(ebpf: str) -> None:
+    """The kernel's check of it is given up then, and begun again."""
+    programs = Programs(DEFAULT_LIMITS, uses=True)
+    came: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, _frame: came.append(number))
+    try:
+        for seconds in (0.001, 0.004, 0.016):  # it takes some 50 ms
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            programs.attach_tracepoint("on_count", "sys_exit")
+            programs.detach("on_count")
+        assert len(came) == 3
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        programs.close()
+
+
 # -- checks ----------------------------------------------------------------------------------------------------------
 
 

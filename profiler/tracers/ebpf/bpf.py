@@ -5,6 +5,7 @@ Numbers and structures are those of include/uapi/linux/bpf.h.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -22,6 +23,8 @@ PROG_TYPE_KPROBE, PROG_TYPE_TRACING, PROG_TYPE_LSM = 2, 26, 29
 ATTACH_TRACE_RAW_TP, ATTACH_LSM_MAC, ATTACH_TRACE_ITER = 23, 27, 28
 MAP_TYPE_ARRAY, MAP_TYPE_PERCPU_ARRAY, MAP_TYPE_TASK_STORAGE = 2, 6, 29
 _NUMBER = {"x86_64": 321, "aarch64": 280}
+_LOADS_MAX = 20
+"""The kernel gives a load up when a signal comes meanwhile (EAGAIN, kernel/bpf/verifier.c do_check): so often it is tried."""
 
 
 def bpf(command: int, attribute: bytes) -> int:
@@ -62,6 +65,9 @@ def load(code: bytes, kind: int, attach: int, target: int, name: str, license_te
         + struct.pack("=II16sII", 0, 0, name.encode()[:15], 0, attach)
         + struct.pack("=IIQIIQII", 0, 0, 0, 0, 0, 0, 0, target)
     )
+    for _ in range(_LOADS_MAX - 1):
+        with contextlib.suppress(BlockingIOError):
+            return bpf(PROG_LOAD, attribute)
     return bpf(PROG_LOAD, attribute)
 
 

@@ -319,7 +319,7 @@ class Programs:
         self._fds: dict[str, list[int]] = {}
         self._loaded: dict[str, int] = {}
         self._kprobes: list[tuple[int, bytes]] = []
-        self._rings: Any = None
+        self._rings: dict[str, Any] = {}
         self._callbacks: list[Any] = []
         # bcc reads the kernel's symbols at the first look for one; meanwhile, another processor compiles.
         self._ksym: Callable[[int], bytes] = bcc.BPF.ksym
@@ -384,17 +384,16 @@ class Programs:
 
         function = libbcc.lib.bpf_new_ringbuf.argtypes[1](told)
         self._callbacks.append(function)
-        if self._rings is None:
-            self._rings = libbcc.lib.bpf_new_ringbuf(self.map_fd(name), function, None) or None
-            failed = self._rings is None
-        else:
-            failed = libbcc.lib.bpf_add_ringbuf(self._rings, self.map_fd(name), function, None) < 0
-        if failed:
+        ring = libbcc.lib.bpf_new_ringbuf(self.map_fd(name), function, None)
+        if not ring:
             raise TracerError(f"the kernel refuses the ring {name} of the eBPF recorder")
+        self._rings[name] = ring
 
-    def consume(self) -> None:
-        """Take what is in the rings."""
-        sys.modules["bcc.libbcc"].lib.bpf_consume_ringbuf(self._rings)
+    def consume(self, *names: str) -> None:
+        """Take what is in these rings, in this order; of those that are not open, nothing."""
+        for name in names:
+            if name in self._rings:
+                sys.modules["bcc.libbcc"].lib.bpf_consume_ringbuf(self._rings[name])
 
     def load_tracepoints(self, functions: Mapping[str, str]) -> None:
         """Load functions for their BTF tracepoints, several at a time: the kernel's check of them takes longest. Raises TracerError.
@@ -550,8 +549,8 @@ class Programs:
         for program in self._loaded.values():
             os.close(program)
         self._symbols.join()
-        if self._rings is not None:
-            sys.modules["bcc.libbcc"].lib.bpf_free_ringbuf(self._rings)
+        for ring in self._rings.values():
+            sys.modules["bcc.libbcc"].lib.bpf_free_ringbuf(ring)
         for each in self._maps.values():
             os.close(each.fd)
         self.types.close()

@@ -269,6 +269,10 @@ class Reader:
         """The session's counters, an array by the indexes above."""
         return self.programs.table("sessions")[ctypes.c_int(self.session)].stats
 
+    def ended(self) -> bool:
+        """Whether the last task of a container or a process has ended."""
+        return bool(self.programs.table("sessions")[ctypes.c_int(self.session)].ended)
+
     def collect(self, recording: Recording, maps: Maps | None = None) -> None:
         """Read every map into a recording: ``self.recording``, or one that stands for what was seen so far."""
         maps = maps or Maps(self.programs)

@@ -180,7 +180,7 @@ class _Run:
                 self._kill_all(child.pid)
                 raise
             failure = child.exec_failure()
-            self.programs.consume()
+            self.programs.consume(*PAGES)
             if self.programs.table("counters")[ctypes.c_int(NEXT_PROGRAM)].value <= SHARED + 1:
                 raise failure or Ended(shell_status(status))
         # Nothing is counted after this, and what was counted is read once.
@@ -190,7 +190,7 @@ class _Run:
         maps = Maps(self.programs)
         self.reader.collect(self.recording, maps)
         if self.uses is not None:
-            self.uses.collect(self.recording, maps)
+            self.uses.collect(self.recording, maps, over=True)
         return shell_status(status)
 
     # -- before ----------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class _Run:
             while True:
                 events = dict(poller.poll(0 if busy else _TICK_SECONDS * 1000))
                 if rings & events.keys():
-                    self.programs.consume()
+                    self.programs.consume(*PAGES)
                 busy = self.uses is not None and self.uses.resolve()
                 if status is None and pidfd in events:
                     _, status = os.waitpid(child.pid, 0)

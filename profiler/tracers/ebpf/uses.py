@@ -373,16 +373,22 @@ class Uses:
 
     # -- at the end, or at any time ------------------------------------------------------------------------------------
 
-    def collect(self, recording: Recording, maps: Maps | None = None) -> None:
-        """Write everything that is known so far into a recording."""
+    def collect(self, recording: Recording, maps: Maps, *, over: bool = False) -> None:
+        """Write everything that is known so far into a recording. ``over``: nothing is on its way any more."""
         seconds = self._reader.seconds
         while self.resolve():
             pass
-        maps = maps or Maps(self._programs)
+        nameless = 0
         for entry in maps.entries("uses", self._reader.numbers(), at=8):
             count, first, last = _VALUE.unpack(entry[1])
-            for row in self._rows.get(entry[0], ()):
+            rows = self._rows.get(entry[0])
+            if rows is None:
+                nameless += 1
+                continue
+            for row in rows:
                 row.write(recording, self._reader.index(row.program, recording), count, seconds(first), seconds(max(first, last)))
+        if over and nameless > recording.losses["paths"]:
+            recording.losses["paths"] = nameless  # the kernel counted some of them, or none
         self._collect_sockets(recording, maps)
         self._collect_contacts(recording, maps)
         self._collect_execs(recording, maps)

@@ -12,7 +12,7 @@ enum kind { KIND_COMMAND, KIND_CONTAINER, KIND_CGROUP, KIND_PID };
 struct name_key { char text[NAME_TEXT]; };
 struct cgroup_key { u64 id; u32 hierarchy; u32 pad; };
 
-/* What becomes of sessions, in the ring of `events`; told from a struct event by its size. */
+/* What becomes of sessions, in the ring of `events`; told from a struct event by its size. An end that finds no room is read from the session. */
 enum { NEWS_MADE, NEWS_BEGAN, NEWS_JOINED, NEWS_ENDED, NEWS_THREADS };
 struct news { u32 what; u32 session; u32 tgid; u32 pad; u64 time; char name[NAME_TEXT]; };
 
@@ -37,9 +37,10 @@ static __always_inline void tell(u32 what, u32 number, u32 tgid, struct name_key
 {
     struct news *news = events.ringbuf_reserve(sizeof(struct news));
     if (!news) {
-        struct session *session = session_at(number);
-        if (session)
-            __sync_fetch_and_add(&session->stats[LOST_EVENTS], 1);
+        int lost = LOST_SESSIONS;
+        u64 *count = counters.lookup(&lost);
+        if (count && (what == NEWS_MADE || what == NEWS_BEGAN))
+            __sync_fetch_and_add(count, 1);
         return;
     }
     news->what = what;

@@ -106,8 +106,11 @@ class EbpfWatcher:
         self._missed: Counter[str] = Counter()
         self._given = 0
         self._changed = False
+        self._stopped = False
         self._look_at = 0.0
         self._threads: dict[int, int] = {}
+        self._arrived: list[bytes] = []
+        """Uses that are not yet their session's."""
         self._hashes = Hashes()
         self._awaited: list[tuple[int, tuple[str, ...]]] = []
         """Sessions of cgroups that are not there in every hierarchy, and their directories."""
@@ -329,17 +332,29 @@ class EbpfWatcher:
         elif what == _THREADS:
             self._threads[tgid] = number
         elif what == _ENDED and number in self._live:
-            live = self._live[number]
-            live.session = replace(live.session, ended=True)
-            self._changed = True
-            if not live.began and not self._options.denials:
-                self._unborn.append(live)
+            self._end(self._live[number])
+
+    def _end(self, live: _Live) -> None:
+        if live.session.ended:
+            return
+        live.session = replace(live.session, ended=True)
+        self._changed = True
+        if not live.began and not self._options.denials:
+            self._unborn.append(live)
 
     def _on_use(self, _context: Any, data: int, size: int) -> None:
-        event = ctypes.string_at(data, size)
-        live = self._live.get(self._session_of(program_of(event)))
-        if live is not None and live.uses is not None:
-            live.uses.add(event)
+        self._arrived.append(ctypes.string_at(data, size))
+
+    def _take(self) -> None:
+        """Empty the rings. A use may be of a session that was made after the ring of events was read: that is read once more, and only then
+        uses are given to their sessions."""
+        assert self._programs is not None
+        self._programs.consume("events", "paths", "events")
+        arrived, self._arrived = self._arrived, []
+        for event in arrived:
+            live = self._live.get(self._session_of(program_of(event)))
+            if live is not None and live.uses is not None:
+                live.uses.add(event)
 
     def _session_of(self, program: int) -> int:
         assert self._programs is not None
@@ -372,12 +387,14 @@ class EbpfWatcher:
     def _work(self) -> bool:
         """Empty the rings, resolve paths, look at the counters; whether there is more to do at once."""
         assert self._programs is not None
-        self._programs.consume()
+        over = {live.number for live in self._live.values() if live.session.ended}  # all that is of them is in the rings
+        self._take()
         busy = False
-        for live in self._live.values():
+        for live in list(self._live.values()):
             if live.uses is not None and live.uses.resolve():
                 busy = True
-            elif live.session.ended:
+                self._take()  # meanwhile the rings have filled
+            elif live.number in over:
                 _let_go(live)
         while self._unborn:
             self._free(self._unborn.pop())
@@ -396,7 +413,7 @@ class EbpfWatcher:
         self._arrivals()
         newest = 0
         maps = Maps(self._programs)
-        for live in self._live.values():
+        for live in list(self._live.values()):
             stats = live.reader.stats()
             newest = max(newest, stats[STAT_LAST_NEW])
             if stats[STAT_LAST_NEW]:
@@ -407,8 +424,10 @@ class EbpfWatcher:
             live.recording.syscalls_seen = len({(abi, number) for _, abi, number in live.reader.calls})
             gone = live.directories and live.began and not any(os.path.isdir(directory) for directory in live.directories)
             if live.session.kind == "cgroup" and gone and not stats[STAT_LIVE]:
-                live.session = replace(live.session, ended=True)
-                self._changed = True
+                self._end(live)
+            elif live.reader.ended():
+                self._take()  # the news of it, and all that came before
+                self._end(live)
         self._learn(newest)
 
     def _learn(self, newest: int) -> None:
@@ -457,7 +476,7 @@ class EbpfWatcher:
                     pass
             live.reader.collect(recording, maps)
             if live.uses is not None:
-                live.uses.collect(recording, maps)
+                live.uses.collect(recording, maps, over=session.ended or self._stopped)
             recording.last_new = max(known.last_new, live.reader.seconds(live.reader.stats()[STAT_LAST_NEW]))
             if session.ended:
                 self._hashes.settle(_HASH_SECONDS)
@@ -541,6 +560,7 @@ class EbpfWatcher:
             self._work()
             self._programs.detach_all()
             self._work()
+            self._stopped = True
             self._hashes.settle(_LAST_HASH_SECONDS)
 
 
