@@ -7,17 +7,13 @@ may change where it leads, and after it when only a failure is of interest: a ca
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import os
 import re
-import socket
 import stat
-from collections.abc import Callable, Iterable
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 
 from profiler.kernel.abi import ABIS
-from profiler.kernel.data import load
 from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.files import (
     AT_EMPTY_PATH,
@@ -37,6 +33,7 @@ from profiler.kernel.signals import signal_name
 from profiler.tracers.host import DELETED, read_memory
 from profiler.tracers.paths import Found, Way, kind_of
 from profiler.tracers.recording import Recording
+from profiler.tracers.sockets import Sockets, Sort, family_name, parse_address, type_name
 from profiler.tracers.stopped import CHANGES_CREDENTIALS, PATH_MAX, Threads, signed
 
 Arguments = tuple[int, ...]
@@ -58,7 +55,6 @@ _SCRIPTS_MAX = 5  # fs/exec.c exec_binprm
 _REMEMBERED = 1 << 16
 
 _PROCESS = re.compile(r"/proc/(\d+)(?:/|$)")
-_SOCKET = re.compile(r"socket:\[(\d+)\]$")
 
 
 class Evidence:
@@ -69,8 +65,7 @@ class Evidence:
         self._threads = threads
         self._seen: set[tuple[object, ...]] = set()
         """Uses that succeeded and may come again and again: once is enough."""
-        self._sorts: dict[str, tuple[int, int, int] | None] = {}
-        """A socket's link text to its family, type and protocol."""
+        self._sockets = Sockets(threads, recording.warnings)
         self._fatal: dict[int, Leave] = {}
         """Signals that are being sent to the sender itself."""
         self._interpreters: dict[tuple[int, ...], tuple[Found, ...]] = {}
@@ -487,44 +482,12 @@ class Evidence:
 
     # -- sockets -------------------------------------------------------------------------------------------------------
 
-    def _sort(self, tid: int, fd: int, made: tuple[int, int, int] | None = None) -> tuple[str, tuple[int, int, int]] | None:
-        """(link text, (family, type, protocol)) of a socket; None for another descriptor, and for a socket of which nothing can be known.
-
-        ``made``: what was asked of the kernel, for a socket that was just made.
-        """
-        try:
-            link = os.readlink(f"/proc/{tid}/fd/{signed(fd)}")
-        except OSError:
-            return None
-        if not _SOCKET.match(link):
-            return None
-        if link not in self._sorts or (made and self._sorts[link] is None):
-            try:
-                sort = socket_sort(self._threads.group(tid), signed(fd))
-            except PermissionError:
-                sort = socket_in_tables(tid, link) or (made and _by_default(made))
-                if sort is None and NO_SORT not in self._recording.warnings:
-                    self._recording.warnings.append(NO_SORT)
-            else:
-                if sort is None:
-                    return None
-            if len(self._sorts) >= _REMEMBERED:
-                self._sorts.clear()
-            self._sorts[link] = sort
-        known = self._sorts[link]
-        return None if known is None else (link, known)
-
-    def _socket_row(
-        self, sort: tuple[int, int, int], word: str, code: int, program: int, port: int | None = None, address: str | None = None
-    ) -> None:
+    def _socket_row(self, sort: Sort, word: str, code: int, program: int, port: int | None = None, address: str | None = None) -> None:
         outcome = error_name(code) if code else "ok"
         if outcome in NO_USE:
             return
-        families, types = socket_names()
         family, kind, protocol = sort
-        self._recording.socket(
-            families.get(family, str(family)), types.get(kind, str(kind)), protocol, word, outcome, program, port=port, address=address
-        )
+        self._recording.socket(family_name(family), type_name(kind), protocol, word, outcome, program, port=port, address=address)
 
     def _create(self, name: str, abi: str, _tid: int, args: Arguments) -> Leave | None:
         asked = (args[0] & _U32, args[1] & 0xF, args[2] & _U32)
@@ -534,7 +497,7 @@ class Evidence:
             if name == "socketpair" and not code:
                 data = read_memory(tid, args[3], 4)
                 fd = None if data is None else int.from_bytes(data, "little")
-            known = None if code or fd is None else self._sort(tid, fd, asked)
+            known = None if code or fd is None else self._sockets.sort(tid, fd, asked)
             sort = asked if known is None else known[1]
             self._socket_row(sort, "create" if name == "socket" else "pair", code, program)
 
@@ -545,7 +508,7 @@ class Evidence:
         return self._operate(word, tid, args[0], read_memory(tid, args[address], min(args[length] & _U32, 128)) if args[address] else None)
 
     def _operate(self, word: str, tid: int, fd: int, data: bytes | None) -> Leave | None:
-        known = self._sort(tid, fd)
+        known = self._sockets.sort(tid, fd)
         if known is None:
             return None
         link, sort = known
@@ -804,132 +767,3 @@ def _parent(tid: int) -> int:
             return next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
     except (OSError, StopIteration):
         return -1
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_PIDFD_OPEN, _PIDFD_GETFD = 434, 438  # the same on every architecture (include/uapi/asm-generic/unistd.h)
-_SOL_SOCKET, _SO_TYPE, _SO_PROTOCOL, _SO_DOMAIN = 1, 3, 38, 39  # include/uapi/asm-generic/socket.h
-
-
-NO_SORT = (
-    "sockets that the workload got from elsewhere are not all recorded: this machine refuses pidfd_getfd(2); in a container, allow it:"
-    " --cap-add SYS_PTRACE"
-)
-"""Told once, when nothing is known of a socket."""
-
-
-def socket_sort(pid: int, fd: int) -> tuple[int, int, int] | None:
-    """(family, type, protocol) of another process's socket, asked of the socket itself (pidfd_getfd(2), socket(7)); None when it is gone.
-
-    Raises PermissionError where that is not to be had: Docker's seccomp profile refuses it without CAP_SYS_PTRACE, Linux before 5.6 lacks
-    it.
-    """
-    pidfd = _libc.syscall(_PIDFD_OPEN, pid, 0)
-    if pidfd < 0:
-        return None
-    try:
-        copy = _libc.syscall(_PIDFD_GETFD, pidfd, fd, 0)
-        if copy < 0:
-            if ctypes.get_errno() in (errno.EPERM, errno.ENOSYS):
-                raise PermissionError(errno.EPERM, "pidfd_getfd")
-            return None
-        try:
-            values = []
-            for option in (_SO_DOMAIN, _SO_TYPE, _SO_PROTOCOL):
-                value, size = ctypes.c_int(), ctypes.c_uint32(4)
-                if _libc.getsockopt(copy, _SOL_SOCKET, option, ctypes.byref(value), ctypes.byref(size)) != 0:
-                    return None
-                values.append(value.value)
-            return values[0], values[1], values[2]
-        finally:
-            os.close(copy)
-    finally:
-        os.close(pidfd)
-
-
-def _by_default(asked: tuple[int, int, int]) -> tuple[int, int, int]:
-    """What the kernel makes of protocol 0 for internet sockets (inet_create, net/ipv4/af_inet.c)."""
-    family, kind, protocol = asked
-    if family in (socket.AF_INET, socket.AF_INET6) and protocol == 0:
-        protocol = {1: 6, 2: 17}.get(kind, 0)  # TCP for SOCK_STREAM, UDP for SOCK_DGRAM
-    return family, kind, protocol
-
-
-_TABLES: tuple[tuple[str, int, int, int], ...] = (
-    ("tcp", socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP),
-    ("tcp6", socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP),
-    ("udp", socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDP),
-    ("udp6", socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_UDP),
-)
-
-
-def socket_in_tables(tid: int, link: str) -> tuple[int, int, int] | None:
-    """The same from the tables below /proc/TID/net (proc_pid_net(5)), for a descriptor's link ``socket:[INODE]``.
-
-    They have unix sockets, and those of TCP and UDP that are bound or connected.
-    """
-    inode = link.removeprefix("socket:[").removesuffix("]")
-    with contextlib.suppress(OSError), open(f"/proc/{tid}/net/unix", encoding="ascii", errors="replace") as table:
-        # Num RefCount Protocol Flags Type St Inode Path
-        for words in map(str.split, table):
-            if len(words) > 6 and words[6] == inode:
-                return int(socket.AF_UNIX), int(words[4], 16), 0
-    for name, family, kind, protocol in _TABLES:
-        with contextlib.suppress(OSError), open(f"/proc/{tid}/net/{name}", encoding="ascii", errors="replace") as table:
-            if any(len(words) > 9 and words[9] == inode for words in map(str.split, table)):
-                return int(family), int(kind), int(protocol)
-    return None
-
-
-def inherited_sockets(pid: int, descriptors: Iterable[int] | None = None) -> set[tuple[str, str, int]]:
-    """(family, type, protocol), as trace.model.Socket has them, of the sockets among a process's descriptors that an execution leaves
-    open; ``descriptors``: only among these. Pipes and files give nothing: AppArmor lets those pass that an unconfined process opened, and
-    asks for sockets at each read and write (aa_file_perm and aa_sock_msg_perm of security/apparmor)."""
-    sorts = set()
-    with contextlib.suppress(OSError):
-        for fd in map(int, os.listdir(f"/proc/{pid}/fd")) if descriptors is None else descriptors:
-            with contextlib.suppress(OSError):
-                link = os.readlink(f"/proc/{pid}/fd/{fd}")
-                if not _SOCKET.match(link) or _closes(pid, fd):
-                    continue
-                try:
-                    sort = socket_sort(pid, fd)
-                except PermissionError:
-                    sort = socket_in_tables(pid, link)
-                if sort is not None:
-                    sorts.add(sort)
-    if not sorts:
-        return set()
-    families, types = socket_names()
-    return {(families.get(family, str(family)), types.get(kind, str(kind)), protocol) for family, kind, protocol in sorts}
-
-
-def _closes(pid: int, fd: int) -> bool:
-    """Whether an execution closes the descriptor (O_CLOEXEC among the flags of proc_pid_fdinfo(5))."""
-    with open(f"/proc/{pid}/fdinfo/{fd}") as file:
-        return any(line.startswith("flags:") and int(line.split()[1], 8) & 0o2000000 for line in file)
-
-
-@cache
-def socket_names() -> tuple[dict[int, str], dict[int, str]]:
-    """Families and types: number to the kernel's name in lower case, without prefix."""
-    tables = load("constants.yaml")
-    return tuple(  # type: ignore[return-value]
-        {number: name.partition("_")[2].lower() for name, number in tables[table]["values"].items()}
-        for table in ("address_family", "socket_type")
-    )
-
-
-def parse_address(family: int, data: bytes) -> tuple[int | None, str | None]:
-    """(port, address) of a struct sockaddr: of ip(7) and ipv6(7) the port, of unix(7) the path or ``@name``; else neither."""
-    if len(data) < 2:
-        return None, None
-    said = int.from_bytes(data[:2], "little")
-    if said in (2, 10) and family in (2, 10) and len(data) >= 4:
-        return int.from_bytes(data[2:4], "big"), None
-    if said == 1 and family == 1 and len(data) > 2:
-        name = data[2:]
-        if name[0] == 0:
-            return None, "@" + os.fsdecode(name[1:])
-        return None, os.fsdecode(name.split(b"\0", 1)[0])
-    return None, None

@@ -29,11 +29,12 @@ from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import name_of
 from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
-from profiler.tracers.evidence import Enter, Evidence, Leave, inherited_sockets
+from profiler.tracers.evidence import Enter, Evidence, Leave
 from profiler.tracers.host import Iovec, has_capability, identify_process, read_memory, shares_root
 from profiler.tracers.infer import Call, Inference
 from profiler.tracers.launch import Child, Ended, shell_status, spawn
 from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
+from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.stopped import Threads
 from profiler.tracers.supervisor import Supervisor, note_survivors
 

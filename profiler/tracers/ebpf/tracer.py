@@ -26,10 +26,10 @@ from profiler.tracers.base import Options, Workload
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, PAGES, Programs, find_bcc
 from profiler.tracers.ebpf.reader import ABI_ORDER, NEXT_PROGRAM, NUMBERS, SHARED, STARTING, STAT_LAST_NEW, STAT_LIVE, STATS, Maps, Reader
 from profiler.tracers.ebpf.uses import TAILS, Uses, rows
-from profiler.tracers.evidence import inherited_sockets
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, Ended, shell_status, spawn
 from profiler.tracers.recording import Recording
+from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
 
 _ARMED = 1

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from profiler.kernel.data import load
 from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.files import (
     AT_SYMLINK_FOLLOW,
@@ -38,6 +37,7 @@ from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import BY_ENTERED, Executed, Maps, Reader
 from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of
 from profiler.tracers.recording import Recording
+from profiler.tracers.sockets import family_name, type_name
 
 NONE = 7
 """Stands for no argument, in ``struct spec``."""
@@ -854,23 +854,3 @@ def _loader(path: str) -> str | None:
 def _joined(base: str, text: str) -> str:
     parts = [part for part in text.split("/") if part not in ("", ".")]
     return "/".join([base.rstrip("/"), *parts]) or "/"
-
-
-@cache
-def _socket_words() -> tuple[dict[int, str], dict[int, str]]:
-    tables = load("constants.yaml")
-    families, types = (
-        {number: name.partition("_")[2].lower() for name, number in tables[table]["values"].items()}
-        for table in ("address_family", "socket_type")
-    )
-    return families, types
-
-
-def family_name(number: int) -> str:
-    """``inet`` for 2; the number as text where there is no name."""
-    return _socket_words()[0].get(number, str(number))
-
-
-def type_name(number: int) -> str:
-    """``stream`` for 1; the number as text where there is no name."""
-    return _socket_words()[1].get(number, str(number))

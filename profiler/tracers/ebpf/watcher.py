@@ -38,8 +38,8 @@ from profiler.tracers.ebpf.reader import (
 )
 from profiler.tracers.ebpf.tracer import TRACEPOINTS, EbpfTracer, attach, fill_specs, limits_with
 from profiler.tracers.ebpf.uses import Uses, program_of
-from profiler.tracers.evidence import inherited_sockets
 from profiler.tracers.recording import Recording
+from profiler.tracers.sockets import inherited_sockets
 
 JOINED_FEATURE = "joined"
 """In a trace's features: the workload ran already when its recording began."""

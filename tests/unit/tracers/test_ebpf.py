@@ -360,12 +360,6 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     assert uses._head(str(tmp_path / "file")) == b"x" * 256
 
 
-@pytest.mark.parametrize(("number", "family"), [(1, "unix"), (2, "inet"), (10, "inet6"), (16, "netlink"), (200, "200")])
-def test_families(number: int, family: str) -> None:
-    assert uses.family_name(number) == family
-    assert (uses.type_name(1), uses.type_name(5), uses.type_name(99)) == ("stream", "seqpacket", "99")
-
-
 # -- limits and paths --------------------------------------------------------------------------------------------------
 
 

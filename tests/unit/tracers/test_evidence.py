@@ -16,7 +16,7 @@ import pytest
 
 from profiler.trace.model import FILES_FEATURE, File, Trace
 from profiler.trace.store import read_trace
-from profiler.tracers.evidence import _SOCKETCALLS, _head, inherited_sockets, parse_address, socket_sort
+from profiler.tracers.evidence import _SOCKETCALLS, _head
 
 PYTHON = "/usr/bin/python3"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -272,51 +272,6 @@ def test_socketcall_numbers(place: Path) -> None:
     (place / "x.c").write_text(f"#include <stdio.h>\n#include <linux/net.h>\nint main(void) {{ {shown} return 0; }}")
     subprocess.run(["gcc", "-o", place / "x", place / "x.c"], check=True, timeout=60)
     assert set(subprocess.run([place / "x"], capture_output=True, text=True, timeout=10, check=True).stdout.split()) == {"1"}
-
-
-@pytest.mark.parametrize(
-    ("family", "data", "expected"),
-    [
-        (2, b"\2\0\0\x50\x7f\0\0\1" + bytes(8), (80, None)),
-        (10, b"\x0a\0\x01\xbb" + bytes(24), (443, None)),
-        (10, b"\2\0\0\x50" + bytes(12), (80, None)),
-        (2, b"\0\0" + bytes(14), (None, None)),  # AF_UNSPEC: disconnect
-        (2, b"\2\0\0", (None, None)),
-        (1, b"\1\0/run/x\0garbage", (None, "/run/x")),
-        (1, b"\1\0/run/x", (None, "/run/x")),
-        (1, b"\1\0\0name\0with", (None, "@name\0with")),
-        (1, b"\1\0\0\xff", (None, "@\udcff")),
-        (1, b"\1\0", (None, None)),
-        (16, b"\x10\0" + bytes(10), (None, None)),
-        (1, b"\2\0\0\x50", (None, None)),
-        (2, b"", (None, None)),
-    ],
-)
-def test_addresses(family: int, data: bytes, expected: tuple[int | None, str | None]) -> None:
-    assert parse_address(family, data) == expected
-
-
-def test_sockets_tell_their_sort() -> None:
-    for family, kind, protocol, expected in (
-        (socket.AF_INET, socket.SOCK_STREAM, 0, (2, 1, 6)),
-        (socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, (1, 5, 0)),
-        (socket.AF_NETLINK, socket.SOCK_RAW, 9, (16, 3, 9)),
-    ):
-        with socket.socket(family, kind, protocol) as made:
-            assert socket_sort(os.getpid(), made.fileno()) == expected
-    assert socket_sort(os.getpid(), 999) is None
-    assert socket_sort(1 << 30, 0) is None
-
-
-def test_inherited_sockets() -> None:
-    """Those that an execution leaves open, and no other; without descriptors named, among all."""
-    before = inherited_sockets(os.getpid())
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as closed, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as kept:
-        kept.set_inheritable(True)
-        assert inherited_sockets(os.getpid()) - before == {("unix", "seqpacket", 0)}
-        assert inherited_sockets(os.getpid(), (closed.fileno(), kept.fileno(), 999)) == {("unix", "seqpacket", 0)}
-        assert inherited_sockets(os.getpid(), (closed.fileno(),)) == set()
-    assert inherited_sockets(1 << 30) == set()
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
