@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -73,10 +72,6 @@ def _write(files: dict[str, bytes], directory: Path) -> None:
         write_atomic(directory / name, data, executable=name in EXECUTABLE)
 
 
-_EDITED = re.compile(r"user(?::|\Z)|minimise: |(?:denied|logged) [0-9]")
-"""Reasons that no recording gives: of reviewers, ``minimise`` and ``refine``."""
-
-
 def _reasons(value: object) -> Iterator[str]:
     """Every reason in a policy."""
     if isinstance(value, tuple):
@@ -95,6 +90,7 @@ def _refuse_to_overwrite(path: Path) -> None:
     """Raises OutputError for a policy that bears marks of people's work. (What they only took out leaves none.)"""
     from profiler.denials.rewrite import has_comments
     from profiler.policy import store
+    from profiler.policy.reasons import is_edit
     from profiler.trace.store import read_limited
 
     if not path.is_file():
@@ -107,7 +103,7 @@ def _refuse_to_overwrite(path: Path) -> None:
     else:
         if has_comments(data.decode("utf-8", "replace"), policy):
             why = "it has comments of its own"
-        elif any(map(_EDITED.match, _reasons(policy))):
+        elif any(map(is_edit, _reasons(policy))):
             why = "it has entries of a reviewer's, of refine or of minimise"
         else:
             return

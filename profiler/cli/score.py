@@ -199,7 +199,7 @@ def score(file: str, compare: tuple[str, ...], min_score: int | None, capabiliti
     others = [_other(name, rights.native, assumed) for name in compare]
     found = score_of(rights, assumed)
     scores = [score_of(other, assumed) for other in others]
-    beside = [(name, against(rights, found, other, one)) for name, other, one in zip(compare, others, scores, strict=True)]
+    beside = [(name, against(found, one)) for name, one in zip(compare, scores, strict=True)]
     for one in (found, *scores):
         for note in one.notes:
             print(f"profgen: note: {printable(note)}", file=sys.stderr)

@@ -16,6 +16,7 @@ _CALL = re.compile(rf"(?:\A|, )(?P<name>.+?): (?P<number>{_NUMBER}) calls?(?=, |
 _TIMES = re.compile(rf"(?P<before>checked|inferred|executed) (?P<number>{_NUMBER}) times?(?P<after>.*)", re.DOTALL)
 _USES = re.compile(rf"(?P<before>.*; )(?P<number>{_NUMBER}) uses?(?P<after>\))", re.DOTALL)
 _FAILED = re.compile(r"(?P<before>never seen to succeed )\((?P<list>.*)\)", re.DOTALL)
+_EDIT = re.compile(r"user(?::|\Z)|minimise: |(?:denied|logged) [0-9]")
 _ERROR = re.compile(rf"(?:\A|, )(?P<name>[A-Z0-9_]+): (?P<number>{_NUMBER})(?=, |\Z)")
 
 
@@ -88,6 +89,11 @@ def _parsed(text: str) -> _Counted:
 def is_failure(text: str) -> bool:
     """Whether it says that a syscall was never seen to succeed."""
     return _FAILED.fullmatch(text) is not None
+
+
+def is_edit(text: str) -> bool:
+    """Whether no recording gave it: it is of a reviewer, ``minimise`` or ``refine``."""
+    return _EDIT.match(text) is not None
 
 
 def added(several: Iterable[Sequence[str]]) -> tuple[str, ...]:

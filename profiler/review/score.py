@@ -17,7 +17,7 @@ from profiler.kernel.cves import Tests, Verdict, sources, verdicts
 from profiler.kernel.syscalls import names_of
 from profiler.policy.model import capability_order
 from profiler.review.cubes import EVERYTHING, WIDTH, Cube, TooHard, includes, projected
-from profiler.review.equivalence import seen_bits, seen_through, views
+from profiler.review.equivalence import seen_bits
 from profiler.review.rights import Allowance, Rights
 
 WEIGHTS: Mapping[str, int] = {"syscalls": 35, "other_abis": 5, "arguments": 15, "capabilities": 20, "cves": 25}
@@ -178,40 +178,22 @@ def score(rights: Rights, assumed: frozenset[str]) -> Score:
 
 @dataclass(frozen=True)
 class Against:
-    """What one allows that another does not, of the native ABI. ``wider``: allowed by both, with more arguments here."""
+    """What one allows that another does not, of the native ABI."""
 
     syscalls: tuple[str, ...]
-    wider: tuple[str, ...]
     capabilities: tuple[str, ...]
     cves: tuple[str, ...]
 
 
-def against(ours: Rights, our_score: Score, theirs: Rights, their_score: Score) -> Against:
+def against(ours: Score, theirs: Score) -> Against:
     """What ``ours`` leaves open and ``theirs`` does not."""
-    there = frozenset(their_score.open)
-    blocked = {verdict.cve.identifier for verdict in their_score.verdicts if verdict.blocked}
+    there = frozenset(theirs.open)
+    blocked = {verdict.cve.identifier for verdict in theirs.verdicts if verdict.blocked}
     return Against(
-        syscalls=tuple(name for name in our_score.open if name not in there),
-        wider=tuple(
-            name
-            for name in our_score.open
-            if name in there and not _within(ours.allowance(ours.native, name), theirs.allowance(theirs.native, name), ours.native, name)
-        ),
-        capabilities=tuple(name for name in our_score.capabilities if name not in their_score.capabilities),
-        cves=tuple(row.cve.identifier for row in our_score.verdicts if not row.blocked and row.cve.identifier in blocked),
+        syscalls=tuple(name for name in ours.open if name not in there),
+        capabilities=tuple(name for name in ours.capabilities if name not in theirs.capabilities),
+        cves=tuple(row.cve.identifier for row in ours.verdicts if not row.blocked and row.cve.identifier in blocked),
     )
-
-
-def _within(inner: Allowance, outer: Allowance, abi: str, name: str) -> bool:
-    """As ``diff`` sees it, equivalents apart."""
-    if outer.unconditional:
-        return True
-    try:
-        return outer.exact and all(
-            includes(seen_through(outer.cubes, view), seen_through(inner.cubes, view)) for view in views(abi, name, exact=False)
-        )
-    except TooHard:
-        return False
 
 
 def as_data(found: Score) -> dict[str, object]:
