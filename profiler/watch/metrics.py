@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from profiler.errors import InputError, OutputError
 from profiler.quoting import printable
@@ -114,6 +113,8 @@ class Server:
     """Answers GET /metrics from a thread of its own. On the loopback address unless another is given."""
 
     def __init__(self, where: tuple[str, int]) -> None:
+        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # slow to load, and few recordings have a server
+
         self.figures = Figures()
         """What is shown: replaced as a whole, from any thread."""
         outer = self
