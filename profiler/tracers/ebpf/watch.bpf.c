@@ -39,8 +39,11 @@ static __always_inline void tell(u32 what, u32 number, u32 tgid, struct name_key
     if (!news) {
         int lost = LOST_SESSIONS;
         u64 *count = counters.lookup(&lost);
+        struct session *session = session_at(number);
         if (count && (what == NEWS_MADE || what == NEWS_BEGAN))
             __sync_fetch_and_add(count, 1);
+        else if (session && what != NEWS_ENDED)
+            __sync_fetch_and_add(&session->stats[LOST_EVENTS], 1);
         return;
     }
     news->what = what;
