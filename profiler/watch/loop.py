@@ -95,8 +95,6 @@ class Kept:
     identity: str = ""
     """Of the container that it is, or is in; empty outside of any."""
     path: Path | None = None
-    before: Trace | None = None
-    """The runs before this one, when they are merged into one file."""
     due: float = 0.0
     ended_at: float | None = None
     status: int | None = None
@@ -132,6 +130,8 @@ class Watch:
     """Numbers of sessions that are none of ours, until they end."""
     told: bool = False
     """A signal asked for the end."""
+    _before: dict[Path, Trace | None] = field(default_factory=dict)
+    """When runs are merged, what a file holds beside the runs that are kept: of one container two may be, when it starts again at once."""
     _client_ended: float | None = None
     _peek_at: float = 0.0
     _gone: int = 0
@@ -265,11 +265,13 @@ class Watch:
             self.unwanted.add(row.session.number)
             return
         row.path = self.plan.outputs.claim(details.container.name if details else None, row.session.subject)
-        if self.plan.outputs.merge and row.path.exists():
-            try:
-                row.before = read_trace(row.path)
-            except InputError as error:
-                self.observer.failed(f"{error}; it is replaced")
+        if self.plan.outputs.merge and row.path not in self._before:
+            self._before[row.path] = None
+            if row.path.exists():
+                try:
+                    self._before[row.path] = read_trace(row.path)
+                except InputError as error:
+                    self.observer.failed(f"{error}; it is replaced")
         self.figures = replace(self.figures, begun=self.figures.begun + 1)
         self.observer.began(row.name, row.session.joined)
 
@@ -295,8 +297,7 @@ class Watch:
         if status is None and row.ended_at is not None and self.attached and self.client is not None and self.client.poll() is not None:
             status = 128 - self.client.returncode if self.client.returncode < 0 else self.client.returncode
         whole = row.session.kind == "container"
-        made = finish(recording, TRACER, origin(row.process, container, watched, self.plan.user, whole), row.start, status)
-        return made if row.before is None else merge([row.before, made])
+        return finish(recording, TRACER, origin(row.process, container, watched, self.plan.user, whole), row.start, status)
 
     def _write_due(self) -> None:
         """One snapshot at most: the kernel's rings want to be emptied in between."""
@@ -311,7 +312,16 @@ class Watch:
 
     def _write(self, row: Kept, final: bool) -> None:
         assert row.path is not None
-        trace = self.trace(row)
+        made = trace = self.trace(row)
+        if self.plan.outputs.merge:
+            before = self._before[row.path]
+            others = [other for other in self.kept.values() if other.path == row.path and other is not row]
+            runs = [*([before] if before is not None else []), made]
+            trace = merge([*runs, *(self.trace(other) for other in others)])
+            if final and others:
+                self._before[row.path] = merge(runs)
+            elif final:
+                del self._before[row.path]  # whoever comes next reads the file
         try:
             write_atomic(row.path, dumps(trace).encode("ascii"))
         except OutputError as error:
@@ -324,7 +334,7 @@ class Watch:
         if final and not self.plan.follow:
             self.traces.append(trace)
         if final:
-            self._losses.update(trace.meta.losses)
+            self._losses.update(made.meta.losses)
         self.observer.wrote(row.path, trace, final)
 
     def _close(self, row: Kept) -> None:

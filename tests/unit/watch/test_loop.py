@@ -195,6 +195,24 @@ def test_merged_restarts(tmp_path: Path) -> None:
     assert trace.joined == (), "the first run saw the start"
 
 
+@pytest.mark.parametrize("engine", [True, False], ids=["an engine is asked", "no engine"])
+def test_merged_restarts_at_once(engine: bool, tmp_path: Path) -> None:
+    """The next run begins before the last one's trace is written: none is lost, whichever ends or is written first."""
+    first, second, third = session(ended=True), session(2), session(3)
+    steps: list[Step] = [
+        [first, second],
+        tell(signal.SIGUSR1),
+        [first, replace(second, ended=True), third],
+        [replace(third, ended=True)],
+        [session(4)],
+        tell(signal.SIGINT),
+    ]
+    known = {ID: details()} if engine else None
+    run(tmp_path, steps, known, snapshot=100.0, follow=True, outputs=Outputs(None, tmp_path, True))
+    (path,) = tmp_path.iterdir()
+    assert read_trace(path).meta.runs == 4
+
+
 def test_merged_with_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "web.trace.json").write_text("{}")
     steps: list[Step] = [[session()], [session(ended=True)], tell(signal.SIGINT)]
