@@ -450,3 +450,39 @@ def test_another_path_of_the_same_entries(tracer: str, profgen: Profgen, public_
     if mounts:
         wanted |= {("here/file", "linked"): 5, ("there/file", "linked"): 3}
     assert reads == wanted
+
+
+EXECUTED_AGAIN = """
+mkdir one first second
+cp /usr/bin/true one/binary
+printf '#!/bin/sh\\n' >first/script
+cp first/script second/script
+chmod 755 first/script second/script
+cp first/script one/script
+one/binary; (cd one && ./script)
+mv one two
+two/binary; (cd two && ./script)
+ln -s first current
+current/script
+ln -sfn second current
+current/script
+mv two/binary two/other
+exec 9<two/other
+rm two/other
+/proc/self/fd/9
+"""
+
+
+def test_another_path_of_the_same_program(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    """What is executed is renamed, a directory above it is, or a link on the way to it leads elsewhere: each path was executed."""
+    base = tmp_path / "base"
+    base.mkdir()
+    recording = profgen.record(tracer, ["/bin/sh", "-c", f"cd {base}{EXECUTED_AGAIN}"], cwd=tmp_path, options=["-q"])
+    assert recording.status == 0, recording.stderr
+    executed = {
+        (row.path.removeprefix(f"{base}/"), row.state)
+        for row in read_trace(recording.path).files
+        if row.access == "execute" and row.path.startswith(f"{base}/")
+    }
+    linked = {"one/binary", "one/script", "two/binary", "two/script", "first/script", "second/script"}
+    assert executed == {(path, "linked") for path in linked} | {("two/other", "deleted")}

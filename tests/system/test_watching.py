@@ -428,6 +428,112 @@ def test_cgroup(version: int, ebpf: str, programs: Path) -> None:
     assert not recording.losses
 
 
+MOVES = """
+import os, sys, threading
+procs, cat, who, how = sys.argv[1:]
+moved, go = threading.Event(), threading.Event()
+def move():
+    with open(procs, "w") as file:
+        file.write("0")
+    moved.set()
+def work():
+    if who == "second":
+        move()
+    moved.wait()
+    if how == "fork" and os.fork():
+        os.wait()
+        os._exit(0)
+    os.execv(cat, ["cat", f"/nothing-{who}-{how}"])
+second = threading.Thread(target=work)
+second.start()
+if who == "first":
+    move()
+second.join()
+"""
+
+
+@contextmanager
+def cgroup(name: str, *below: str) -> Iterator[Path]:
+    """A cgroup of version 2, with one below another in it."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    top = Path(next(words[1] for words in mounts if words[2] == "cgroup2"), name)
+    places = [top.joinpath(*below[:depth]) for depth in range(len(below) + 1)]
+    places[-1].mkdir(parents=True)
+    try:
+        yield top
+    finally:
+        for place in reversed(places):
+            end = time.monotonic() + TIMEOUT
+            while place.exists():
+                try:
+                    place.rmdir()
+                except OSError:
+                    assert time.monotonic() < end, "its processes do not end"
+                    time.sleep(0.01)
+
+
+def test_whoever_moves_into_a_cgroup(ebpf: str) -> None:
+    """With several threads, whichever moves them all and whichever goes on; and far below."""
+    levels = [f"level{number}" for number in range(20)]
+    ways = [("first", "fork"), ("second", "fork")]
+    with cgroup(f"profgen-watch-{os.getpid()}", *levels) as top, watching(Selection(cgroups=(("mine", (str(top),)),))) as watcher:
+        for who, how in ways:
+            words = [sys.executable, "-ISc", MOVES, str(top / "cgroup.procs"), "/usr/bin/cat", who, how]
+            subprocess.run(words, check=True, timeout=TIMEOUT, stderr=subprocess.DEVNULL)
+        line = f"echo 0 >{top.joinpath(*levels)}/cgroup.procs; exec cat /nothing-below"
+        subprocess.run(["sh", "-c", line], timeout=TIMEOUT, stderr=subprocess.DEVNULL)
+        recording = watcher.snapshot(watcher.sessions()[0])
+    assert executions(recording) == [("cat", None, len(ways) + 1, len(ways))]
+    found = {path for path, *_ in recording._files if path.startswith("/nothing")}
+    assert found == {"/nothing-below", *(f"/nothing-{who}-{how}" for who, how in ways)}
+    assert not recording.losses
+
+
+def contained(number: int, script: str) -> subprocess.Popen[bytes]:
+    """As a container in all that the watcher looks at, but without a runtime: a cgroup with an id for its name, and namespaces."""
+    within = f"exec unshare --mount --pid --fork --kill-child sh -c '{script}'"
+    line = f"mkdir $0; (echo 0 >$0/cgroup.procs; {within}); until rmdir $0; do :; done"
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    top = Path(next(words[1] for words in mounts if words[2] == "cgroup2"))
+    name = f"{os.getpid():08x}{number:056x}"
+    return subprocess.Popen(["sh", "-c", line, str(top / name)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_programs_that_were_lost_are_nobody_elses(ebpf: str, programs: Path, tmp_path: Path) -> None:
+    """Numbers that were used before are given to programs of which there is no word: they are their session's, and go with it."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    copies = [shutil.copy(programs / "plain", tmp_path / f"plain{number}") for number in range(4)]
+    small = Options(limits={"sessions": 2, "programs": 16, "events": 8})
+    with watching(Selection(all_containers=True), small) as watcher:
+
+        def done(number: int, script: str, during: Callable[[], object] = lambda: None) -> Recording:
+            process = contained(number, script)
+            wait_for(watcher, watcher.sessions, "it begins")
+            during()
+            process.wait(TIMEOUT)
+            wait_for(watcher, lambda: watcher.sessions()[0].ended, "it ends")
+            recording = watcher.snapshot(watcher.sessions()[0])
+            watcher.forget(watcher.sessions()[0])
+            return recording
+
+        for number in range(1, 4):  # until no number is new
+            done(number, "; ".join(f"{copy} {number}" for copy in copies))
+
+        def unread() -> None:
+            watcher.wait(0.5)  # it is looked at, and then not for a while
+            fifo.write_text("go")
+            time.sleep(0.5)
+
+        lost = done(4, f"read go <{fifo}; " + "; ".join(f"{copy} 100" for copy in copies), unread)
+        free = watcher.fill()["programs"]
+        others = [done(number, f"{copies[0]} 7; {copies[1]} 7") for number in (5, 6, 7)]
+    assert free == (0, 14)
+    assert lost.losses["events"] > 0
+    assert calls(lost)["getppid"] == 4 * 100 + 1  # the shell makes one
+    assert [calls(recording)["getppid"] for recording in others] == [2 * 7 + 1] * 3
+
+
 def test_killed(ebpf: str, programs: Path, until: Until) -> None:
     """The workload goes on, and nothing is left in the kernel."""
     storm = subprocess.Popen([str(programs / "storm")], stdout=subprocess.PIPE, text=True)

@@ -101,6 +101,7 @@ _OFFSETS = {
 
 _WATCH_OFFSETS = {
     "TASK_FLAGS": ("task_struct", "flags"),
+    "TASK_LEADER": ("task_struct", "group_leader"),
     "TASK_SIGNAL": ("task_struct", "signal"),
     "TASK_CGROUPS": ("task_struct", "cgroups"),
     "SIGNAL_PIDS": ("signal_struct", "pids"),

@@ -40,6 +40,7 @@ STARTING, SHARED = 0, 1
 BY_ENTERED = 0xFFFFFFFF
 """In place of who executed: whoever brought the process into a workload that ran already (``docker exec``)."""
 
+_LOST_EVENTS = STATS.index("events")
 _ACCESS_CALLS = frozenset({"access", "faccessat", "faccessat2"})
 _VALUES_MAX_IN_KERNEL = 4096
 
@@ -173,7 +174,7 @@ class Reader:
         """How profgen reaches the root that the session began with, if not as its own."""
         self.named = symbols_readable()
         self.chains: dict[int, tuple[str, ...]] = {}
-        self._looked_at = 0
+        self._looked_at = self._lost = 0
         self._numbers: set[int] = {STARTING, SHARED} if session == 0 else {shared}
 
     def on_event(self, data: int) -> Executed:
@@ -230,7 +231,9 @@ class Reader:
         if self.session == 0:
             return sorted(self._numbers | set(range(self._program_count())))
         table = self.programs.table("programs")
-        count = self._program_count()
+        count, lost = self._program_count(), self.stats()[_LOST_EVENTS]
+        if lost != self._lost:  # numbers that are given away again are any
+            self._looked_at, self._lost = 0, lost
         for number in range(self._looked_at, count):
             if number not in self._numbers and table[ctypes.c_int(number)].session == self.session:
                 self._numbers.add(number)

@@ -79,7 +79,7 @@ enum {
 };
 
 struct counts { u64 calls[NUMBERS]; };
-struct program_state { u64 seen[WORDS]; u64 ok[WORDS]; u64 first[NUMBERS]; u64 session; };
+struct program_state { u64 seen[WORDS]; u64 ok[WORDS]; u64 first[NUMBERS]; u64 session; u64 generation; };
 struct syscall_key { u32 program; u32 abi; u64 number; };
 struct syscall_value { u64 calls; u64 first; u64 ok; };
 struct result_key { u32 program; u32 abi; u64 number; u64 error; };
@@ -91,9 +91,10 @@ struct spec {
 struct argument_key { u32 program; u32 abi; u64 number; u64 value[3]; };
 struct check_key { u32 program; u32 abi; u64 number; u32 cap; u32 child; u32 refused; u32 audited; u32 overridden; u32 idle; u32 pad; u64 stack; };
 struct check_value { u64 count; u64 first; u64 last; };
-/* The leaf's name tells hard links apart; a script has its interpreter's file, so its own name (the end of it) is added. */
+/* A file that was renamed, itself or a directory above it, is another program: `names` is of its whole path. A script has its interpreter's file,
+ * so its own name (the end of it) is added, and the directory that this starts from. */
 #define SCRIPT_TEXT 256
-struct file_key { u64 session; u64 dev; u64 inode; u64 parent; u64 mount; u64 directory; char name[64]; char script[SCRIPT_TEXT]; };
+struct file_key { u64 session; u64 dev; u64 inode; u64 mount; u64 names; u64 directory; char script[SCRIPT_TEXT]; };
 struct exec_key { u32 by; u32 program; };
 
 /* The kernel's own stack map loses one of two stacks that fall into one bucket; a hash map loses none before it is full. */
@@ -129,7 +130,7 @@ struct event {
     char root[PATH_TEXT];
     char loader[PATH_TEXT];
 };
-struct scratch { struct file_key key; u32 length; u32 pad; char text[TEXT]; };
+struct scratch { struct file_key key; u32 length; u32 pad; u64 hash; char text[TEXT]; };
 
 BPF_TASK_STORAGE(tasks, struct task_state);
 BPF_PERCPU_ARRAY(counts, struct counts, LIMIT_PROGRAMS);
@@ -491,6 +492,7 @@ static __always_inline u32 number_of_thread(u64 task)
 
 #ifdef WITH_WATCH
 static __always_inline void on_other_fork(struct task_struct *parent, struct task_struct *child);
+static __always_inline struct task_state *state_of_first(struct task_struct *task);
 static __always_inline void note_pids(struct session *session, struct task_struct *task);
 static __always_inline void session_ended(u32 number);
 static __always_inline bool is_entry(struct task_struct *task, struct task_state *s, struct session *session);
@@ -503,12 +505,14 @@ int on_fork(u64 *ctx)
     struct task_struct *task = (void *)bpf_get_current_task_btf();
     struct task_state *s = watched(task);
     struct task_struct *child = (void *)CTX(1);
-    if (!s) {
 #ifdef WITH_WATCH
+    if (!s)
+        s = state_of_first(task);
+    if (!s)
         on_other_fork(task, child);
 #endif
+    if (!s)
         return 0;
-    }
     struct task_state copy = {.state = s->state, .program = s->program, .last_number = ~0u, .session = s->session, .mounts = s->mounts};
     if (!tasks.task_storage_get(child, &copy, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
         add(LOST_TASKS, 1);
@@ -667,17 +671,49 @@ static __always_inline u32 new_program(u32 session)
     return program;
 }
 
-/* Where the file of a program is, in `key`. */
-static __always_inline void identify(struct file_key *key, u32 session, u64 file)
+/* A hash of the names of a path, from the leaf up to the top of its mount namespace, and of whether it is deleted. It begins with an address, which
+ * nobody can reckon with. */
+static __always_inline u64 names_of(struct scratch *local, u64 dentry, u64 mnt)
 {
+    u64 *words = (u64 *)local->text;
+    local->hash = mnt ^ !read64(dentry + OFFSET_DENTRY_HASHED);
+    for (int depth = 0; depth < 48; depth++) {
+        u64 parent = read64(dentry + OFFSET_DENTRY_PARENT);
+        if (dentry == read64(mnt + OFFSET_VFSMOUNT_ROOT)) {
+            u64 mount = mnt - OFFSET_MOUNT_MNT, above = read64(mount + OFFSET_MOUNT_PARENT);
+            if (above == mount)
+                break;
+            dentry = read64(mount + OFFSET_MOUNT_POINT);
+            mnt = above + OFFSET_MOUNT_MNT;
+            continue;
+        }
+        __builtin_memset(words, 0, 256);
+        bpf_probe_read_kernel_str(words, 256, (void *)read64(dentry + OFFSET_DENTRY_NAME));
+        u64 hash = local->hash;
+#pragma clang loop unroll(disable)
+        for (int i = 0; i < 32; i++) {
+            hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15ull;
+            hash ^= hash >> 32;
+        }
+        local->hash = hash;
+        if (dentry == parent)
+            break;
+        dentry = parent;
+    }
+    return local->hash;
+}
+
+/* Where the file of a program is, in the key. */
+static __always_inline void identify(struct scratch *local, u32 session, u64 file)
+{
+    struct file_key *key = &local->key;
     u64 inode = read64(file + OFFSET_FILE_INODE), dentry = read64(file + OFFSET_FILE_DENTRY);
     __builtin_memset(key, 0, sizeof(*key));
     key->session = session;
     key->dev = read32(read64(inode + OFFSET_INODE_SB) + OFFSET_SB_DEV);
     key->inode = read64(inode + OFFSET_INODE_INO);
-    key->parent = read64(read64(read64(dentry + OFFSET_DENTRY_PARENT) + OFFSET_DENTRY_INODE) + OFFSET_INODE_INO);
     key->mount = read64(file + OFFSET_FILE_MNT);
-    bpf_probe_read_kernel_str(key->name, sizeof(key->name), (void *)read64(dentry + OFFSET_DENTRY_NAME));
+    key->names = names_of(local, dentry, key->mount);
 }
 
 /* The number of a program, new or known, that a task of a session runs from `file`; `name`: of a script, what was executed; else 0. */
@@ -695,20 +731,23 @@ static __always_inline u32 program_of(u32 number, u64 file, u64 name, bool scrip
     u64 fs = read64(task + OFFSET_TASK_FS);
     u64 pwd = read64(fs + OFFSET_FS_PWD_DENTRY);
     struct file_key *key = &local->key;
-    identify(key, number, file);
+    identify(local, number, file);
     if (script) {
+        key->directory = names_of(local, pwd, read64(fs + OFFSET_FS_PWD_MNT));
         u32 length = bpf_probe_read_kernel_str(local->text, TEXT, (void *)name);
-        key->directory = read64(read64(pwd + OFFSET_DENTRY_INODE) + OFFSET_INODE_INO);
         bpf_probe_read_kernel_str(key->script, SCRIPT_TEXT, (void *)(name + (length > SCRIPT_TEXT ? length - SCRIPT_TEXT : 0)));
     }
     u32 *known = files.lookup(key);
-    if (known)
-        return *known;
-    u32 program = new_program(number);
-    if (program >= LIMIT_PROGRAMS || files.update(key, &program)) {
+    u32 program = known ? *known : new_program(number);
+    if (program >= LIMIT_PROGRAMS || (!known && files.update(key, &program))) {
         __sync_fetch_and_add(&session->stats[LOST_PROGRAMS], 1);
         return session->shared; /* kept for those that cannot be told apart */
     }
+    int index = program;
+    struct program_state *p = programs.lookup(&index);
+    if (!p || (known && (!script || p->generation == session->generation)))
+        return program; /* a script's text may have come to mean another file: then it is told again */
+    p->generation = session->generation;
     session->stats[STAT_LAST_NEW] = bpf_ktime_get_ns();
     struct event *e = events.ringbuf_reserve(sizeof(struct event));
     if (!e) {

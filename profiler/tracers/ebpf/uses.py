@@ -431,10 +431,13 @@ class Uses:
     # -- executing -----------------------------------------------------------------------------------------------------
 
     def _executed(self, program: int, executed: Executed) -> None:
-        """Look at once at what the kernel opened beside the program: its scripts and its loader."""
-        opened = self._kernel_opened[program] = _Opened(executed)
+        """Look at once at what the kernel opened beside the program: its scripts and its loader. A script is told of again when a link was
+        made or moved since: its text may mean another file."""
+        before = self._kernel_opened.get(program)
+        opened = self._kernel_opened[program] = _Opened(executed, before.scripts if before is not None else [])
         if executed.name is not None:
-            opened.scripts = self._scripts(executed)
+            known = {found.path for found in opened.scripts if found.sure}
+            opened.scripts += [found for found in self._scripts(executed) if found.path not in known]
         view = executed.view
         assert view is not None
         if executed.loader is not None:

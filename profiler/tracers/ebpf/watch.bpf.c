@@ -192,7 +192,7 @@ static __always_inline u32 new_session(struct name_key *name)
     return number;
 }
 
-#define CGROUP_LEVELS 8
+#define CGROUP_LEVELS 32 /* more are not seen */
 /* The session that a cgroup belongs to, by itself or what is above it; 0 for none. */
 static __always_inline u32 session_of_cgroup(u64 cgroup)
 {
@@ -299,7 +299,7 @@ static __always_inline void came(struct task_struct *task, u64 cgroup, bool by_i
     if (!mark(task, state, at_once))
         return;
     note_pids(session, task);
-    if (at_once && read32(LOAD64(task, OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_THREADS) > 1) {
+    if (read32(LOAD64(task, OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_THREADS) > 1) {
         u64 group = read64(LOAD64(task, OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_PIDS + 8);
         int zero = 0;
         struct self *own = self.lookup(&zero);
@@ -313,8 +313,16 @@ int on_attach(u64 *ctx)
     struct task_struct *task = (void *)CTX(2);
     if (tasks.task_storage_get(task, 0, 0))
         return 0; /* it belongs to a session already: a container within a container stays with the outer one */
-    came(task, CTX(0), (u64)task == (u64)bpf_get_current_task_btf());
+    struct task_struct *by = (void *)bpf_get_current_task_btf();
+    came(task, CTX(0), LOAD64(task, OFFSET_TASK_SIGNAL) == LOAD64(by, OFFSET_TASK_SIGNAL));
     return 0;
+}
+
+/* What the first thread of a thread's process is marked with: whoever comes with several threads has but that one marked, until profgen marks the
+ * others. */
+static __always_inline struct task_state *state_of_first(struct task_struct *task)
+{
+    return watched((void *)LOAD64(task, OFFSET_TASK_LEADER));
 }
 
 /* clone3(2) with CLONE_INTO_CGROUP, which only version 2 has */
@@ -365,6 +373,7 @@ int on_mkdir(u64 *ctx)
 }
 
 #define JOIN_STARTING 0x80000000u /* in `joining`: a runtime's process, which is yet to execute the entry point */
+#define JOIN_THREADS 0x40000000u  /* the threads of a process whose first thread is marked: they are as that is */
 /* iter/task(meta, task): run over all tasks by profgen itself, which joins those that it asked for. */
 int on_join(u64 *ctx)
 {
@@ -386,8 +395,17 @@ int on_join(u64 *ctx)
     if (!found)
         return 0;
     bool starting = *found & JOIN_STARTING;
-    u32 number = *found & ~JOIN_STARTING;
+    u32 number = *found & ~(JOIN_STARTING | JOIN_THREADS), mounts = 0;
+    if (*found & JOIN_THREADS) {
+        struct task_state *first = state_of_first(task);
+        if (!first || first->session != number)
+            return 0; /* it has ended, and another process has its number */
+        starting = first->state == STATE_WAITING;
+        mounts = first->mounts;
+    }
     struct task_state *state = new_state(starting ? STATE_WAITING : STATE_RECORDING, number);
+    if (state)
+        state->mounts = mounts;
     int marked = MARKED;
     u64 *count = counters.lookup(&marked);
     if (!state || !mark(task, state, !starting))

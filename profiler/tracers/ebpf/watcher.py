@@ -57,8 +57,8 @@ _STORES = {
 
 _NEWS = struct.Struct("=IIIIQ64s")
 _MADE, _BEGAN, _JOINED, _ENDED, _THREADS = range(5)
-_STARTING = 1 << 31
-"""JOIN_STARTING of watch.bpf.c."""
+_STARTING, _SIBLINGS = 1 << 31, 1 << 30
+"""JOIN_STARTING and JOIN_THREADS of watch.bpf.c."""
 _KINDS = ("command", "container", "cgroup", "pid")
 _LEARNING_SECONDS = 2.0
 _LOOK_SECONDS = 0.25
@@ -82,6 +82,9 @@ class _Live:
     directories: tuple[str, ...] = ()
     descriptors: tuple[int, ...] = ()
     """Of its mount namespace and its root: they keep both, so that what it named can be found when its last process is gone."""
+
+    overdue: bool = False
+    """It has ended, by its counters, when they were looked at last, and there was no news of it."""
 
     awaited: bool = False
     """A cgroup that was not there when the watch began."""
@@ -261,7 +264,7 @@ class EbpfWatcher:
         for _ in range(_ROUNDS_MAX):
             for number, scan in scans:
                 for pid in scan():
-                    if not number & _STARTING and not self._live[number].session.pid:
+                    if not number & (_STARTING | _SIBLINGS) and not self._live[number].session.pid:
                         self._hold(self._live[number], pid)
                     joining[ctypes.c_uint(pid)] = ctypes.c_uint32(number)
             self._programs.iterate("on_join")
@@ -400,7 +403,7 @@ class EbpfWatcher:
             self._free(self._unborn.pop())
         if self._threads:
             threads, self._threads = self._threads, {}
-            self._join([(number, lambda pid=pid: [pid]) for pid, number in threads.items()])
+            self._join([(number | _SIBLINGS, lambda pid=pid: [pid]) for pid, number in threads.items()])
         now = time.monotonic()
         if now >= self._look_at:
             self._look()
@@ -426,8 +429,11 @@ class EbpfWatcher:
             if live.session.kind == "cgroup" and gone and not stats[STAT_LIVE]:
                 self._end(live)
             elif live.reader.ended():
-                self._take()  # the news of it, and all that came before
-                self._end(live)
+                # The news of it may be behind what another processor is still writing into the ring; it found no room if it is not there
+                # at the next look.
+                if live.overdue:
+                    self._end(live)
+                live.overdue = True
         self._learn(newest)
 
     def _learn(self, newest: int) -> None:
