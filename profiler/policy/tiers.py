@@ -45,6 +45,12 @@ def tier_of(path: str) -> tuple[str, str]:
     return "guarded", ""
 
 
+@cache
+def never_widened() -> frozenset[str]:
+    """The directories of the tiers that are not widened by directory: nor is one by a rule for the directory above it, or for its name."""
+    return frozenset(path for path, tier in _entries().items() if tier not in BY_DIRECTORY)
+
+
 def is_library_place(path: str) -> bool:
     """Whether a path lies where shared libraries are."""
     return not _libraries().isdisjoint(prefixes(path))

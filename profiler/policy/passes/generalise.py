@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from profiler.policy.model import Options, Policy
 from profiler.policy.passes.files import MAKING, Touched, rules, touched
 from profiler.policy.passes.variables import destinations
-from profiler.policy.patterns import CLASSES, Class, Literal, Token, dumps, is_literal, literal
-from profiler.policy.tiers import BY_DIRECTORY, is_library_place, prefixes, tier_of
+from profiler.policy.patterns import CLASSES, Class, Literal, Token, dumps, is_literal, literal, matches
+from profiler.policy.tiers import BY_DIRECTORY, is_library_place, never_widened, prefixes, tier_of
 from profiler.trace.model import Trace
 
 SIBLINGS = 3
@@ -140,6 +140,10 @@ class _Names:
         self.runs = runs
         self.fixed = frozenset(prefix for place in places for prefix in prefixes(place))
         """Names that variables stand for (profiler/policy/passes/variables.py)."""
+        self.closed: dict[str, list[str]] = {}
+        """By directory, the names in it that no class may fit."""
+        for parent, _, name in (path.rpartition("/") for path in never_widened()):
+            self.closed.setdefault(parent, []).append(name)
         self.nodes: dict[str, _Node] = {}
         seen: Counter[str] = Counter()
         for path, row in paths.items():
@@ -172,7 +176,11 @@ class _Names:
         node = self.nodes[path]
         if path in self.fixed:
             return literal(node.name)
-        tier, _ = tier_of(node.parent)
+        pattern = self._classed(node)
+        return literal(node.name) if _opens(pattern, self.closed.get(node.parent, ())) else pattern
+
+    def _classed(self, node: _Node) -> str:
+        tier, entry = tier_of(node.parent)
         changing = node.made or tier in ("data", "temporary")
         if is_library_place(node.parent) and not node.written and (found := _LIBRARY.match(node.name)):
             return dumps([Literal(found["name"]), Class("version")])
@@ -184,6 +192,8 @@ class _Names:
         whole = len(tokens) == 1
         part = _random_part(node.name, node.made and node.gone and tier == "temporary") if whole else None
         if part and self._is_random(node, part, tier):
+            if entry and tier not in BY_DIRECTORY and not part[0]:
+                return literal(node.name)  # six letters are /etc/passwd and /etc/shadow as well
             tokens = [Literal(part[0]), Class("random"), Literal(part[2])]
             return dumps(tokens)
         siblings = self.numbered[node.parent, _NUMBER.sub("#", node.name)]
@@ -220,6 +230,11 @@ def _named(paths: Mapping[str, Touched], runs: int, places: Collection[str]) -> 
         pattern = "/" + "/".join(whole)
         made[path] = pattern if any(prefix in places for prefix in above) else _home(pattern, row)
     return made
+
+
+def _opens(pattern: str, names: Collection[str]) -> bool:
+    """Whether a pattern with classes fits one of these names or paths."""
+    return bool(names) and not is_literal(pattern) and any(matches(pattern, name) for name in names)
 
 
 # Directories.
@@ -291,7 +306,9 @@ def _covers(group: Group, leaf: _Leaf) -> bool:
 def _may_hold(directory: str, own: bool) -> bool:
     """Whether a directory rule may stand in this directory."""
     tier, entry = tier_of(directory)
-    return tier in BY_DIRECTORY and (directory != entry or (tier == "temporary" and own))
+    if tier not in BY_DIRECTORY or (directory == entry and not (tier == "temporary" and own)):
+        return False
+    return not _opens(f"{directory}/{{name}}", never_widened())
 
 
 def _groups(leaves: Iterable[_Leaf]) -> list[tuple[Group, list[_Leaf]]]:
@@ -316,9 +333,11 @@ def _merged(group: Group, leaves: Sequence[_Leaf]) -> _Leaf:
 class _Widening:
     """Directory rules, from the deepest directory up."""
 
-    def __init__(self, leaves: dict[str, _Leaf], listed: set[str], threshold: int, roots: Collection[str]) -> None:
-        self.threshold, self.listed, self.roots = threshold, listed, roots
+    def __init__(self, leaves: dict[str, _Leaf], listed: set[str], threshold: int, places: Collection[str]) -> None:
+        self.threshold, self.listed, self.roots = threshold, listed, frozenset(map(literal, places))
         """``roots``: of mounts; no rule for what is above one stands for what is below it."""
+        self.closed = never_widened().union(places)
+        """What no rule for all below a directory may open."""
         self.members = {pattern: [pattern] for pattern in leaves}
         """Pattern to those it stands for."""
         self.reasons: dict[str, list[str]] = {}
@@ -389,6 +408,8 @@ class _Widening:
     def _tree(self, name: str) -> None:
         if len(self.directories[name].subdirectories) < SUBDIRECTORIES or not _may_hold(name, True) or name == tier_of(name)[1]:
             return
+        if _opens(f"{name}/{{tree}}", self.closed):
+            return
         leaves = {(inner, pattern): leaf for inner in self._below(name) for pattern, leaf in self.directories[inner].leaves.items()}
         for group, _ in _groups(leaves.values()):
             access, _own = group
@@ -411,7 +432,7 @@ def generalise(policy: Policy, trace: Trace, options: Options) -> Policy:
     places = destinations(trace)
     roots = frozenset(map(literal, places))
     named = _named(paths, runs, places)
-    widening = _Widening(*_leaves(paths, named, runs, roots), options.generalise_threshold, roots)
+    widening = _Widening(*_leaves(paths, named, runs, roots), options.generalise_threshold, places)
     targets = widening.targets()
     patterns = {path: targets.get(pattern, pattern) if paths[path].use == "needed" else pattern for path, pattern in named.items()}
     return replace(policy, has_files=True, files=rules(paths, patterns, runs, widening.reasons))

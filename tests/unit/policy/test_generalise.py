@@ -163,6 +163,11 @@ def test_names_the_workload_makes(path: str, pattern: str) -> None:
     [
         ("/etc/sedaB3dE9", "/etc/sed{random}"),
         ("/etc/app/x.aB3dE9", "/etc/app/x.{random}"),
+        ("/etc/aB3dE9", "/etc/aB3dE9"),  # or /etc/shadow
+        ("/etc/aB3dE9.conf", "/etc/aB3dE9.conf"),  # or /etc/resolv.conf
+        ("/root/aB3dE9", "{home}/aB3dE9"),
+        ("/var/lib/aB3dE9", "/var/lib/aB3dE9"),  # or /var/lib/docker
+        ("/var/lib/app/aB3dE9", "/var/lib/app/{random}"),
         ("/var/lib/app/temp-17.rdb", "/var/lib/app/temp-{digits}.rdb"),
         ("/srv/upload_qWeRtY.txt", "/srv/upload_{random}.txt"),
         ("/srv/tmpabcdefgh", "/srv/tmp{random}"),
@@ -394,6 +399,13 @@ def test_trees() -> None:
     created = [row for place in "abcd" for row in in_directory(f"/var/lib/x/{place}", 6, "create write", own=True)]
     assert set(rules_of(*created)) == {"/var/lib/x/{tree}"}
     assert len(rules_of(*[row for place in "abcd" for row in in_directory(f"/srv/{place}", 6)])) == 24, "not in /srv itself"
+
+
+def test_no_directory_rule_opens_what_is_never_widened() -> None:
+    files = [row for place in ("dfs", "netlogon", "printing", "sysvol") for row in in_directory(f"/var/lib/samba/{place}", 6)]
+    assert len(rules_of(*files)) == 24, "/var/lib/samba/private is below the same directory"
+    listed = [row for name in WORDS[:12] for row in uses(f"/var/lib/samba/{name}", "read list", kind="directory")]
+    assert len(rules_of(*listed)) == 12
 
 
 def test_trees_hold_directory_rules() -> None:

@@ -138,7 +138,7 @@ def test_no_rule_reaches_over_the_edge_of_a_mount() -> None:
     assert "/srv/app/{tree}" in {rule.pattern for rule in without.files}
     made = derived(*many, *inside, mounts=(volume("/srv/app/data"),))
     assert all(allows(made, row.path, row.access) for row in (*many, *inside))
-    assert files_of(made) == ["/srv/app/{tree}", "{@volume_db}/{tree}"] or "/srv/app/{tree}" not in files_of(made)
+    assert files_of(made) == ["/srv/app/x/{name}", "/srv/app/y/{name}", "/srv/app/z/{name}", "{@volume_db}/{tree}"]
     aside = derived(*many, *inside, file("/srv/app/data", "list", kind="directory"), mounts=(volume("/srv/app/data"),))
     assert "{@volume_db}" in files_of(aside)
     home = derived(*uses("/home/anna/w/f", "read write", own=True), mounts=(volume("/home/anna/w", "/x", "bind"),))
