@@ -123,7 +123,10 @@ def apparmor(parts: str | Sequence[str | Glob]) -> str:
     pieces = [parts] if isinstance(parts, str) else parts
     if "//" in "".join(piece if isinstance(piece, str) else "\0" for piece in pieces):
         raise Inexpressible("AppArmor has no way to write two slashes in a row")
-    text = '"' + "".join(piece.text if isinstance(piece, Glob) else _apparmor_literal(piece) for piece in pieces) + '"'
+    return _fitting('"' + "".join(piece.text if isinstance(piece, Glob) else _apparmor_literal(piece) for piece in pieces) + '"')
+
+
+def _fitting(text: str) -> str:
     if len(text.encode("utf-8")) > APPARMOR_MAX:
         raise Inexpressible(f"longer than AppArmor's parser can read ({APPARMOR_MAX} bytes)")
     return text
@@ -135,7 +138,7 @@ def apparmor_values(paths: Sequence[str]) -> str:
     Of several the parser makes an alternation, ``{a,b}`` (expand_entry_variables in parser_variable.c), so a comma is octal, for which it
     puts ``\,``.
     """
-    return " ".join(apparmor(path).replace(",", "\\054") for path in paths)
+    return " ".join(_fitting(apparmor(path).replace(",", "\\054")) for path in paths)
 
 
 def _apparmor_literal(text: str) -> str:

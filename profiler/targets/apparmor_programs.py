@@ -13,7 +13,7 @@ from profiler.policy.model import FileRule, Policy
 from profiler.policy.variables import names_of
 from profiler.quoting import Inexpressible
 from profiler.targets import apparmor_rules as rules
-from profiler.targets.apparmor_rules import FileLine, FileLines, LeftOut, LinkLine
+from profiler.targets.apparmor_rules import ACCESS_MODES, FileLine, FileLines, LeftOut, LinkLine
 
 
 def _same(program: str, pattern: str) -> bool:
@@ -77,6 +77,10 @@ class Files:
         self.programs = _Programs(policy) if children else None
         self._name = name
         self._named = names_of(policy)
+        # Who starts the workload is a matter of the installation: of its first program the owner is not asked.
+        started = {row.program for row in policy.transitions if row.by is None}
+        executed = [rule for rule in policy.files if rule.use == "needed" and "execute" in rule.access]
+        self._own = {rule.pattern for rule in executed if rule.owner} - {rule.pattern for rule in executed if not rule.owner} - started
         names: list[str | None] = [None, *(self.programs.children.values() if self.programs else ())]
         self._lines: dict[str | None, FileLines] = {key: FileLines() for key in names}
         self._links: dict[str | None, set[LinkLine]] = {key: set() for key in names}
@@ -122,10 +126,12 @@ class Files:
             lines = self._lines[profile]
             if modes.strip("x"):
                 for form in rules.forms(parts, rule.kinds):
-                    # What is appended is asked for at each write, by then perhaps under another user id (nginx's workers).
-                    lines.add(form, modes.replace("x", ""), owner=rule.owner and "append" not in rule.access)
+                    lines.add(form, modes.replace("x", ""), owner=rule.owner)
+                    if "append" in rule.access:
+                        # Asked for at each write, by then perhaps under another user id (nginx's workers).
+                        lines.add(form, ACCESS_MODES["append"])
             if "x" in modes and child is None and not (self.programs and rule.pattern in self.programs.first):
-                lines.execute(parts)
+                lines.execute(parts, owner=pattern in self._own)
             if "link" in rule.access:
                 self._link(rule, parts, profile)
 
@@ -140,7 +146,7 @@ class Files:
 
     def _transitions(self, policy: Policy, programs: _Programs) -> None:
         for program, child in programs.children.items():
-            self._lines[child].add(self._parts(program), "mr")
+            self._lines[child].add(self._parts(program), "mr", owner=program in self._own)
         for row in policy.transitions:
             try:
                 parts = self._parts(row.program)
@@ -153,12 +159,12 @@ class Files:
                 self._lines[None].add(parts, "mr")
                 self._lines[None].execute(parts)
                 continue
-            target = programs.children.get(row.program)
+            target, own = programs.children.get(row.program), row.program in self._own
             for profile in programs.of(row.by):
                 lines = self._lines[profile]
                 if target is not None and target != profile:
-                    lines.execute(parts, *(("cx", target) if profile is None else ("px", f"{self._name}//{target}")))
+                    lines.execute(parts, *(("cx", target) if profile is None else ("px", f"{self._name}//{target}")), owner=own)
                 elif target is None and row.program in programs.first and profile is not None:
                     lines.execute(parts, "px", self._name)
                 else:
-                    lines.execute(parts)
+                    lines.execute(parts, owner=own)

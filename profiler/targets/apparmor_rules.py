@@ -243,23 +243,26 @@ class FileLines:
 
     def __init__(self) -> None:
         self._modes: dict[tuple[str, bool], set[str]] = {}
-        self._exec: dict[str, tuple[str, str | None]] = {}
+        self._exec: dict[str, tuple[str, str | None, bool]] = {}
 
     def add(self, parts: Parts, modes: str, *, owner: bool = False) -> None:
         """Modes other than x."""
         if modes:
             self._modes.setdefault((apparmor(parts), owner), set()).update(modes)
 
-    def execute(self, parts: Parts, mode: str = "ix", target: str | None = None) -> None:
-        """``mode``: ix, cx, px. The first one given for a path stays: two would be an error."""
+    def execute(self, parts: Parts, mode: str = "ix", target: str | None = None, *, owner: bool = False) -> None:
+        """``mode``: ix, cx, px. The first one given for a path stays: two would be an error. ``owner``: only where all say so."""
         path = apparmor(parts)
-        self._modes.setdefault((path, False), set())
-        self._exec.setdefault(path, (mode, target))
+        mode, target, before = self._exec.get(path, (mode, target, True))
+        self._exec[path] = (mode, target, owner and before)
+        self._modes.setdefault((path, owner and before), set())
 
     def lines(self) -> tuple[FileLine, ...]:
         found = []
         for (path, owner), modes in self._modes.items():
-            mode, target = self._exec.get(path, ("", None)) if not owner else ("", None)
+            mode, target, owned = self._exec.get(path, ("", None, owner))
+            if owner != owned:
+                mode, target = "", None
             everyone = self._modes.get((path, False), set()) if owner else set()
             text = _ordered(modes - everyone) + mode
             if text:
@@ -402,6 +405,10 @@ _PROC_FREE = frozenset(
 )
 
 
+READ_AS_TRACERS = frozenset({"process_vm_readv", "pidfd_getfd"})
+"""Calls that a policy has under ``read`` and that ask for ``trace`` (PTRACE_MODE_ATTACH: mm/process_vm_access.c, kernel/pid.c)."""
+
+
 def _inspected(rule: FileRule) -> str | None:
     """What reading this file of another process asks for beside the file right; None for nothing (fs/proc/base.c)."""
     found = _PROC_FILE.match(rule.pattern)
@@ -413,13 +420,15 @@ def _inspected(rule: FileRule) -> str | None:
 def inspections(policy: Policy, own: str) -> list[tuple[str, str]]:
     """(access, peer) of ptrace rules: both ends are asked (aa_may_ptrace in ipc.c).
 
-    Files below /proc/PID of others are read with the same check (__ptrace_may_access in kernel/ptrace.c).
+    Files below /proc/PID of others are read with the same check (__ptrace_may_access in kernel/ptrace.c). ``read`` is what these and
+    kcmp(2) ask for; where a call was used that looks as deep as a tracer (READ_AS_TRACERS), which of them it was is not known.
     """
     wanted: set[tuple[str, str]] = set()
+    deep = any(row.section == "observed" and row.name in READ_AS_TRACERS and not row.failed for row in policy.syscalls)
     for rule in policy.inspections:
         verb = "read" if rule.operation == "read" else "tracedby" if rule.operation == "traceme" else "trace"
         wanted.add((verb, "outside" if rule.whom == "outside" else "own"))
-        if rule.operation == "read":  # kcmp(2) asks for read, process_vm_readv(2) and pidfd_getfd(2) for trace
+        if rule.operation == "read" and deep:
             wanted.add(("trace", "outside" if rule.whom == "outside" else "own"))
     for file in policy.files:
         asked = _inspected(file) if file.use == "needed" else None

@@ -10,15 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from system.apparmor_dfa import STRICT, Compiled, compiled, parser
-from unit.targets.policies import file, policies, policy
+from unit.targets.policies import CLASSES, file, policies, policy, subset
 from unit.trace.strategies import traces
 
 from profiler import quoting
 from profiler.errors import InputError
 from profiler.policy import patterns
 from profiler.policy.derive import derive
-from profiler.policy.model import Options, Policy, Variable
+from profiler.policy.model import FileRule, Options, Policy, Variable
 from profiler.targets import apparmor
+from profiler.targets.apparmor_rules import modes_of
 from profiler.targets.base import AppArmorOptions, RenderOptions
 from profiler.trace.model import FILES_FEATURE, Trace
 
@@ -236,6 +237,54 @@ def test_a_place_with_a_variable_means_its_paths(one: bytes, other: bytes, name:
         assert found.allows(place) == ""
         assert found.allows(place + b"/" + name + b"x") == ""
     assert found.allows(b"/other/" + name) == "" or b"/other" in (one, other)
+
+
+MOUNTED = ["/v", "/v/w", "/v/w/a,b", "/srv/x y", "/srv/{a}*"]
+TEXTS = {"date": "2026-01-31", "digits": "12", "hex": "0123456789abcdef", "name": "q {r}", "pid": "7", "tid": "7", "random": "passwd",
+         "uuid": "123e4567-e89b-12d3-a456-426614174000", "version": "1.2"}  # fmt: skip
+PIECES = st.sampled_from(["w", "a,b", "a", "1", "{a}*", "@{HOME}", "é", "\udcff", "x y", "[r]"]).map(patterns.Literal) | CLASSES
+WORDS = subset(("read", "write", "append", "execute", "map", "lock", "list", "rename_from", "times"), 1)
+KINDS = st.sampled_from([("file",), ("directory",), ("file", "directory"), ("unknown",)])
+
+
+@st.composite
+def below_mounts(draw: st.DrawFn) -> Policy:
+    """Rules below mounts that lie in one another, of variables with several places."""
+    places = st.sets(st.sampled_from(MOUNTED), min_size=1, max_size=2).map(lambda found: tuple(sorted(found)))
+    variables = tuple(Variable(name, draw(places), ()) for name in ("mount_v", "volume_x"))
+    rules: dict[str, FileRule] = {}
+    for _ in range(draw(st.integers(1, 8))):
+        tail = patterns.dumps([patterns.Literal("/"), *draw(st.lists(PIECES, min_size=1, max_size=2))])
+        row = file(tail, *draw(WORDS), kinds=draw(KINDS), owner=draw(st.booleans()))
+        for place in draw(st.sampled_from([*(variable.paths for variable in variables), *((place,) for place in MOUNTED)])):
+            pattern = patterns.literal(place) + tail
+            rules.setdefault(pattern, replace(row, pattern=pattern))
+    return policy(*rules.values(), variables=variables)
+
+
+def letters(made: Policy, path: str, owner: bool) -> set[str]:
+    """What the policy says of a path, a directory's with a slash at its end."""
+    found: set[str] = set()
+    for rule in made.files:
+        if patterns.matches(rule.pattern, path.removesuffix("/")):
+            as_directory = rule.kinds == ("unknown",) or "directory" in rule.kinds
+            modes = set(modes_of(rule)) if (as_directory if path.endswith("/") else rule.kinds != ("directory",)) else set()
+            modes = modes - {"x"} | ({"x", "m"} if "execute" in rule.access and not path.endswith("/") else set())  # ix maps as well
+            found |= modes if owner or not rule.owner else {"w"} & modes if "append" in rule.access else set()
+    return found
+
+
+@given(below_mounts())
+@settings(max_examples=60, deadline=None)
+def test_file_rules_mean_what_the_policy_says(made: Policy) -> None:
+    found = rules_of(made)
+    tails = {"".join(TEXTS[part.name] if isinstance(part, patterns.Class) else part.text for part in patterns.parse(rule.pattern))
+             for rule in made.files}  # fmt: skip
+    tails = {text[len(place) :] for text in tails for place in MOUNTED if text.startswith(place + "/")}
+    for path in {place + tail + more for place in MOUNTED for tail in tails for more in ("", "/", "x", "/a")}:
+        for owner in (False, True):
+            got = set(found.allows(path.encode("utf-8", "surrogateescape"), owner=owner)) - {"a"}
+            assert got == letters(made, path, owner), (path, owner)
 
 
 def test_owners_only() -> None:

@@ -9,7 +9,7 @@ import pytest
 from unit.targets.policies import BECAUSE, file, policy, transition
 
 from profiler.errors import InputError
-from profiler.policy.model import Allowed, Capability, InspectionRule, MountRule, Policy, SignalRule, SocketRule
+from profiler.policy.model import Allowed, Capability, InspectionRule, MountRule, Policy, SignalRule, SocketRule, Variable
 from profiler.targets import apparmor
 from profiler.targets import apparmor_rules as rules
 from profiler.targets.abstractions import aare, weigh
@@ -79,6 +79,19 @@ def test_one_line_a_path() -> None:
 
 def test_what_is_appended_may_be_written_by_another_user() -> None:
     assert files(file("/f", "append", owner=True), file("/g", "write", owner=True)) == ['"/f" w,', 'owner "/g" w,']
+    assert files(file("/f", "read", "append", "lock", owner=True)) == ['"/f" w,', 'owner "/f" rk,'], "and no more than written"
+
+
+def test_programs_of_ones_own() -> None:
+    tool = file("/tmp/{random}", "read", "execute", owner=True)
+    assert files(tool) == ['owner "/tmp/@{profgen_random}" rix,']
+    assert files(tool, file("/tmp/{random}", "execute")) == ['"/tmp/@{profgen_random}" ix,', 'owner "/tmp/@{profgen_random}" r,']
+    first, later = file("/tmp/app", "execute", owner=True), file("/tmp/tool", "read", "execute", owner=True)
+    chain = (transition("/tmp/app", None), transition("/tmp/tool", "/tmp/app"))
+    assert files(first, later, transitions=chain) == ['"/tmp/app" ix,', 'owner "/tmp/tool" rix,'], "who starts the workload is not known"
+    made = policy(first, later, transitions=chain, no_new_privs=False)
+    found = [line for line in lines(made, children=True) if "/tmp/tool" in line]
+    assert found == ['owner "/tmp/tool" rcx -> tool,', 'owner "/tmp/tool" mr,']
 
 
 def test_shared_memory_is_the_root_to_apparmor() -> None:
@@ -116,6 +129,13 @@ def test_variables_only_where_they_are_used() -> None:
     assert re.findall(r"^@\{(\w+)\}=", made, re.MULTILINE) == ["profgen_x4", "profgen_x8", "profgen_uuid"]
     assert "@{profgen" not in text(policy(file("/a/@\\{profgen_uuid\\}", "read")))
     assert '"@{PROC}/@{pid}/task/@{tid}/stat" r,' in lines(policy(file("/proc/{pid}/task/{tid}/stat", "read")))
+
+
+def test_a_place_too_long_to_be_named() -> None:
+    """A comma takes four bytes in a variable, and one in a rule."""
+    place = "/" + "," * 5000
+    made = policy(file(f"{place}/a", "read"), variables=(Variable("volume_x", (place,), BECAUSE),))
+    assert lines(made)[0] == f'"{place}/a" r,'
 
 
 def test_a_name_cannot_leave_its_line() -> None:
@@ -202,8 +222,11 @@ def test_ptrace() -> None:
 
     assert found(inspections=(InspectionRule("traceme", "workload", BECAUSE),)) == ["ptrace (trace, tracedby) peer=profgen-app,"]
     assert found(inspections=(InspectionRule("trace", "outside", BECAUSE),)) == ["ptrace (trace) peer=unconfined,"]
-    both = ["ptrace (read, trace) peer=unconfined,"]
-    assert found(inspections=(InspectionRule("read", "outside", BECAUSE),)) == both
+    read = (InspectionRule("read", "outside", BECAUSE),)
+    assert found(inspections=read) == ["ptrace (read) peer=unconfined,"]
+    used = Allowed("observed", "x86_64", "process_vm_readv", BECAUSE)
+    assert found(inspections=read, syscalls=(used,)) == ["ptrace (read, trace) peer=unconfined,"]
+    assert found(inspections=read, syscalls=(replace(used, failed=("EPERM",)),)) == ["ptrace (read) peer=unconfined,"]
     environ = file("/proc/{pid}/environ", "read", whose=("self", "workload"))
     assert found(made=(environ,)) == ["ptrace (read, readby) peer=profgen-app,"]
     assert found(made=(file("/proc/{pid}/task/{tid}/mem", "read", whose=("outside",)),)) == ["ptrace (trace) peer=unconfined,"]
