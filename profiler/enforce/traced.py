@@ -175,10 +175,10 @@ class _Confined(Run):
             forbid_new_privileges()
         self.loader.load()
 
-    def _executed(self, tid: int, tracee: Tracee) -> Tracee:
+    def _executed(self, tid: int, tracee: Tracee, former: int) -> Tracee:
         with contextlib.suppress(OSError):
             self.executed[self.threads.group(tid)] = os.readlink(f"/proc/{tid}/exe")
-        return super()._executed(tid, tracee)
+        return super()._executed(tid, tracee, former)
 
     # -- denials -------------------------------------------------------------------------------------------------------
 

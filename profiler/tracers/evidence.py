@@ -52,6 +52,7 @@ _RENAME_EXCHANGE = 2
 _RESOLVE_IN_ROOT = 0x10
 _SCRIPT_HEAD_BYTES = 256  # BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h
 _SCRIPTS_MAX = 5  # fs/exec.c exec_binprm
+_MESSAGES_MAX = 1024  # UIO_MAXIOV, include/uapi/linux/uio.h: sendmmsg(2) sends no more
 _REMEMBERED = 1 << 16
 
 _PROCESS = re.compile(r"/proc/(\d+)(?:/|$)")
@@ -66,8 +67,6 @@ class Evidence:
         self._seen: set[tuple[object, ...]] = set()
         """Uses that succeeded and may come again and again: once is enough."""
         self._sockets = Sockets(threads, recording.warnings)
-        self._fatal: dict[int, Leave] = {}
-        """Signals that are being sent to the sender itself."""
         self._interpreters: dict[tuple[int, ...], tuple[Found, ...]] = {}
 
     def watches(self, name: str, abi: str, native: bool) -> Enter | None:
@@ -541,12 +540,11 @@ class Evidence:
         """sendmsg, sendmmsg: struct msghdr begins with the address and its length."""
         width = ABIS[abi].bits // 8
         header, step = (56, 64) if width == 8 else (28, 32)
-        count = min(args[2] & _U32, 64) if name == "sendmmsg" else 1
+        count = min(args[2] & _U32, _MESSAGES_MAX) if name == "sendmmsg" else 1
+        headers = read_memory(tid, args[1], (count - 1) * step + header) or b""
         leaves = []
-        for index in range(count):
-            data = read_memory(tid, args[1] + index * step, header)
-            if data is None or len(data) < header:
-                break
+        for start in range(0, len(headers) - header + 1, step):
+            data = headers[start : start + header]
             pointer, length = int.from_bytes(data[:width], "little"), int.from_bytes(data[width : width + 4], "little")
             name_of_peer = read_memory(tid, pointer, min(length, 128)) if pointer and length else None
             leaves.append(self._operate("send", tid, args[0], name_of_peer))
@@ -576,30 +574,21 @@ class Evidence:
     def _signal(self, target: int, number: int, tid: int, args: Arguments) -> Leave | None:
         pid = signed(args[target])
         whom = "group" if pid <= 0 else self._threads.whom(tid, pid)
-        return self._signalled(tid, whom, args[number])
+        return self._signalled(whom, args[number])
 
     def _signal_pidfd(self, tid: int, args: Arguments) -> Leave | None:
         pid = _pidfd(tid, args[0])
-        return None if pid is None else self._signalled(tid, self._threads.whom_outer(tid, pid), args[1])
+        return None if pid is None else self._signalled(self._threads.whom_outer(tid, pid), args[1])
 
-    def _signalled(self, sender: int, whom: str, number: int) -> Leave:
+    def _signalled(self, whom: str, number: int) -> Leave:
         name = signal_name(signed(number))
 
         def leave(_tid: int, _result: int, code: int, program: int, _now: int) -> None:
-            self._fatal.pop(sender, None)
             outcome = error_name(code) if code else "ok"
             if outcome not in NO_USE:
                 self._recording.signal(name, whom, outcome, program)
 
-        if whom in ("self", "group"):
-            self._fatal[sender] = leave
         return leave
-
-    def gone(self, tid: int, program: int) -> None:
-        """A thread ended. If it was sending itself a signal, that was the end of it, and the call has no result."""
-        leave = self._fatal.pop(tid, None)
-        if leave is not None:
-            leave(tid, 0, 0, program, program)
 
     def _inspection(self, word: str, whom: str) -> Leave:
         def leave(_tid: int, _result: int, code: int, program: int, _now: int) -> None:

@@ -3,8 +3,9 @@
 The workload carries a seccomp filter that answers RET_TRACE to every call, so each call costs one stop
 (PTRACE_EVENT_SECCOMP, ptrace(2)) in which PTRACE_GET_SYSCALL_INFO tells ABI, number and arguments. A second stop, at
 the exit, is asked for only where the result matters: until the call has succeeded once in its program, and for the
-calls from which capabilities are inferred. PTRACE_O_EXITKILL ends the workload if profgen is killed: without its
-tracer, the filter would turn every call into ENOSYS.
+calls from which capabilities are inferred. A thread that is killed before its exit stop was served stops once more, as it ends
+(PTRACE_EVENT_EXIT), and its registers hold what the call gave. PTRACE_O_EXITKILL ends the workload if profgen is killed: without
+its tracer, the filter would turn every call into ENOSYS.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ OPTIONS = (
     | binding.PTRACE_O_TRACEVFORK
     | binding.PTRACE_O_TRACECLONE
     | binding.PTRACE_O_TRACEEXEC
+    | binding.PTRACE_O_TRACEEXIT
     | PTRACE_O_TRACESECCOMP
     | PTRACE_O_EXITKILL
 )
@@ -74,6 +76,8 @@ SECCOMP_MODE_FILTER = 2
 SECCOMP_RET_TRACE = 0x7FF00000
 
 CLONE_UNTRACED = 0x00800000
+_MAKE_THREADS = frozenset({"fork", "vfork", "clone", "clone3"})
+_BIRTHS = (binding.PTRACE_EVENT_FORK, binding.PTRACE_EVENT_VFORK, binding.PTRACE_EVENT_CLONE)
 _GROUP_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 _ptrace = libc.ptrace  # argtypes are set by ptrace.binding; the raw call, for the loop that runs at every syscall
@@ -93,6 +97,8 @@ class Kind:
     enter: Enter | None
     """What to note of the files and sockets that it uses."""
     clone: bool
+    makes: bool
+    """Whether it makes a process or a thread."""
     program: int
 
 
@@ -101,6 +107,10 @@ class Tracee:
     """One thread."""
 
     program: int
+    makes: Kind | None = None
+    """The call it made last, if that makes a process or a thread that was not announced yet."""
+    first: int = 0
+    """First argument of the call that it made last."""
     awaiting: Kind | None = None
     """The call whose exit stop was asked for."""
     call: Call | None = None
@@ -181,8 +191,8 @@ class Run:
         self.recording = recording
         self.native = native_abi()
         self.tracees: dict[int, Tracee] = {}
-        self.early: set[int] = set()
-        """Stopped children whose parent's event has not come yet."""
+        self.early: dict[int, int] = {}
+        """Stopped children whose parent's event has not come yet, to their wait status."""
         self.expected: dict[int, int] = {}
         """Announced children, not stopped yet, to their program."""
         self.kinds: dict[tuple[int, int, int], Kind] = {}
@@ -234,7 +244,9 @@ class Run:
                 os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             while True:
-                os.waitpid(-1, 0x40000000)
+                tid, status = os.waitpid(-1, 0x40000000)
+                if os.WIFSTOPPED(status):  # as it ends
+                    _ptrace(binding.PTRACE_CONT, tid, 0, 0)
 
     def _loop(self, supervisor: Supervisor) -> int:
         """Serve stops until no tracee is left; returns the main process's wait status."""
@@ -256,12 +268,17 @@ class Run:
                 if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, address) == failed:
                     continue  # killed in the stop: the call does not happen
                 info = unpack(buffer)
+                if info[0] != SYSCALL_INFO_SECCOMP:  # killed, and stopped at its end already: nor does this one
+                    _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+                    continue
                 kind = kinds.get((tracee.program, info[1], info[2]))
                 if kind is None:
                     if not self.started and not self._starts(info[1], info[2]):
                         _ptrace(binding.PTRACE_CONT, tid, 0, 0)
                         continue
                     kind = self._new_kind(tracee.program, info[1], info[2])
+                tracee.makes = kind if kind.makes else None
+                tracee.first = info[3]
                 row = kind.row
                 row.calls += 1
                 row.last = elapsed()
@@ -278,16 +295,15 @@ class Run:
                 _ptrace(binding.PTRACE_CONT, tid, 0, 0)
             elif status >> 8 == exit_stop:
                 tracee = tracees[tid]
-                if tracee.awaiting is not None:
-                    self._exit_stop(tid, tracee)
+                if tracee.awaiting is not None and not self._exit_stop(tid, tracee):
+                    continue
                 _ptrace(binding.PTRACE_CONT, tid, 0, 0)
             elif status & 0x7F == 0x7F:
                 self._other_stop(tid, status)
             else:
-                gone = tracees.pop(tid, None)
-                self.early.discard(tid)
-                if gone is not None and self.evidence is not None:
-                    self.evidence.gone(tid, gone.program)
+                tracees.pop(tid, None)
+                self.early.pop(tid, None)
+                self.expected.pop(tid, None)
                 self.threads.gone(tid)
                 if tid == self.main:
                     main_status = status
@@ -331,6 +347,7 @@ class Run:
             inferred=inferred,
             enter=enter,
             clone=name in ("clone", "clone3"),
+            makes=name in _MAKE_THREADS,
             program=program,
         )
         self.kinds[program, arch, number] = kind
@@ -369,14 +386,23 @@ class Run:
             if tid in self.expected:
                 self.tracees[tid] = Tracee(self.expected.pop(tid))
             else:
-                self.early.add(tid)  # held until its parent's event says what it is
+                self.early[tid] = status  # held until its parent's event says what it is
                 return
             tracee = self.tracees[tid]
         deliver = 0
-        if event in (binding.PTRACE_EVENT_FORK, binding.PTRACE_EVENT_VFORK, binding.PTRACE_EVENT_CLONE):
-            self._born(_event_message(tid), tid, tracee.program)
-        elif event == binding.PTRACE_EVENT_EXEC:
-            tracee = self._executed(tid, tracee)
+        if event in _BIRTHS or event == binding.PTRACE_EVENT_EXEC:
+            message = _event_message(tid)
+            if event == binding.PTRACE_EVENT_EXEC:
+                tracee = self._executed(tid, tracee, message)
+            now = _event_now(tid)
+            if now is None:
+                return  # killed: it stops once more
+            if now == binding.PTRACE_EVENT_EXIT:  # there already, and the message may be that stop's
+                self._ends(tid, tracee)
+            elif event in _BIRTHS:
+                self._announced(message, tid, tracee)
+        elif event == binding.PTRACE_EVENT_EXIT:
+            self._ends(tid, tracee)
         elif event == PTRACE_EVENT_STOP:
             if number in _GROUP_STOPS:
                 _ptrace(PTRACE_LISTEN, tid, 0, 0)  # stays stopped, as the job control of its shell expects
@@ -386,17 +412,39 @@ class Run:
         # An exit stop that was asked for must be asked for again after any stop in between.
         _ptrace(binding.PTRACE_SYSCALL if tracee.awaiting is not None else binding.PTRACE_CONT, tid, 0, deliver)
 
-    def _born(self, tid: int, parent: int, program: int) -> None:
+    def _announced(self, tid: int, parent: int, tracee: Tracee) -> None:
+        """A thread that ``parent`` made."""
+        tracee.makes = None
         self.threads.born(tid, parent)
         if tid in self.early:
-            self.early.discard(tid)
-            self.tracees[tid] = Tracee(program)
-            _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+            self.tracees[tid] = Tracee(tracee.program)
+            self._other_stop(tid, self.early.pop(tid))
         elif tid not in self.tracees:
-            self.expected[tid] = program
+            self.expected[tid] = tracee.program
 
-    def _executed(self, tid: int, tracee: Tracee) -> Tracee:
-        former = _event_message(tid)
+    def _ends(self, tid: int, tracee: Tracee) -> None:
+        """A thread is about to end, and has all that it had. If it was killed in a call, this is the last chance to hear of its result."""
+        kind = tracee.makes or tracee.awaiting
+        if kind is None:
+            return
+        try:
+            result = call_result(tid, kind.abi, tracee.first)
+        except OSError:  # killed again
+            if tracee.call is not None or tracee.leave is not None:
+                self.recording.losses["results"] += 1
+            return
+        if tracee.makes is not None and result is not None and result > 0:
+            child = made_by(tid, result)
+            if child >= 0 and child not in self.tracees:
+                self._announced(child, tid, tracee)
+        if tracee.awaiting is None:
+            return
+        if result is None:
+            tracee.awaiting = tracee.call = tracee.leave = None
+        else:
+            self._finished(tid, tracee, tracee.awaiting, result, -result if FIRST_ERROR <= result < 0 else 0)
+
+    def _executed(self, tid: int, tracee: Tracee, former: int) -> Tracee:
         if former != tid and former in self.tracees:
             # A thread that was not the leader executed: it goes on under the leader's id (ptrace(2), "execve under ptrace").
             tracee = self.tracees[tid] = self.tracees.pop(former)
@@ -422,16 +470,22 @@ class Run:
             self.recording.rows[program, *key[1:]] = self.recording.rows.pop(key)
         self.kinds.clear()
 
-    def _exit_stop(self, tid: int, tracee: Tracee) -> None:
-        kind, call, leave = tracee.awaiting, tracee.call, tracee.leave
-        tracee.awaiting = tracee.call = tracee.leave = None
-        assert kind is not None
+    def _exit_stop(self, tid: int, tracee: Tracee) -> bool:
+        """Whether it is to go on; when it was killed meanwhile it stops once more."""
         if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, self.address) == ctypes.c_ulong(-1).value:
-            return
+            return False
         op, _, result, is_error = _EXIT.unpack_from(self.buffer)
-        if op != SYSCALL_INFO_EXIT:
-            return
-        code = -result if is_error else 0
+        assert tracee.awaiting is not None
+        if op == SYSCALL_INFO_EXIT:
+            self._finished(tid, tracee, tracee.awaiting, result, -result if is_error else 0)
+        else:  # it has stopped there already
+            self._ends(tid, tracee)
+        return True
+
+    def _finished(self, tid: int, tracee: Tracee, kind: Kind, result: int, code: int) -> None:
+        """A call has ended with ``result``, and with errno ``code`` if that is an error."""
+        call, leave = tracee.call, tracee.leave
+        tracee.awaiting = tracee.call = tracee.leave = None
         if is_restart(code):  # not a result: the call is made again, or its answer comes later
             return
         if not kind.row.ok:
@@ -456,6 +510,14 @@ def _event_message(tid: int) -> int:
         return -1
 
 
+def _event_now(tid: int) -> int | None:
+    """The event in whose stop a thread is (PTRACE_GETSIGINFO), 0 for another stop; None when it is in none, as it was killed."""
+    try:
+        return int(binding.ptrace_getsiginfo(tid).si_code) >> 8
+    except Exception:
+        return None
+
+
 FIRST_ARGUMENT = {
     # (machine ABI, ABI of the call): offset and width in the register set of the *machine* (arch/*/include/asm/user*.h);
     # a 32-bit tracee of x86-64 gives and takes its own, shorter set (struct user_regs_struct32).
@@ -472,6 +534,47 @@ _RESULT = {"x86_64": (10 * 8, 8), "x32": (10 * 8, 8), "i386": (6 * 4, 4), "aarch
 _NUMBER = {"x86_64": (15 * 8, 8), "x32": (15 * 8, 8), "i386": (11 * 4, 4), "arm": (7 * 4, 4)}
 """Where its number stands: orig_rax, orig_eax, r7; aarch64 has a register set of its own for it (NT_ARM_SYSTEM_CALL)."""
 _NT_ARM_SYSTEM_CALL = 0x404
+
+
+FIRST_ERROR = -4095
+"""MAX_ERRNO, include/linux/err.h."""
+
+
+def call_result(tid: int, abi: str, first: int) -> int | None:
+    """What the call gave in which a thread was killed, at its PTRACE_EVENT_EXIT; None when the call did not begin.
+
+    ``first``: its argument 0. Raises OSError when the thread is gone.
+    """
+    registers = ctypes.create_string_buffer(512)
+    vector = Iovec(ctypes.addressof(registers), len(registers))
+    if _ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector)) == ctypes.c_ulong(-1).value:
+        raise ProcessLookupError(errno.ESRCH, "registers")
+    offset, width = _RESULT["x86_64" if abi == "i386" and vector.len > 100 else abi]
+    word = registers.raw[offset : offset + width]
+    # Until the call has begun x86 says ENOSYS (arch/x86/entry/entry_64.S PUSH_AND_CLEAR_REGS); on Arm argument and result share a register.
+    before = first if abi in ("aarch64", "arm") else -errno.ENOSYS
+    mask = (1 << 8 * width) - 1
+    return None if int.from_bytes(word, "little") == before & mask else int.from_bytes(word, "little", signed=True)
+
+
+def made_by(parent: int, number: int) -> int:
+    """profgen's number for a process that it traces and that ``parent`` knows by ``number``; -1 when there is none."""
+    try:
+        depth = len(_status(str(parent))["NSpid"])
+    except OSError:
+        return -1
+    for entry in [str(number)] if depth == 1 else filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            status = _status(entry)
+            if status["TracerPid"] == [str(os.getpid())] and status["NSpid"][depth - 1 : depth] == [str(number)]:
+                return int(entry)
+    return -1
+
+
+def _status(tid: str) -> dict[str, list[str]]:
+    """proc_pid_status(5). Raises OSError when the thread is gone."""
+    with open(f"/proc/{tid}/status") as file:
+        return {key: words.split() for key, _, words in (line.partition(":") for line in file)}
 
 
 def answer(tid: int, abi: str, error: int) -> None:

@@ -22,6 +22,7 @@ _SOCKET = re.compile(r"socket:\[(\d+)\]$")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PIDFD_OPEN, _PIDFD_GETFD = 434, 438  # the same on every architecture (include/uapi/asm-generic/unistd.h)
+_PIDFD_THREAD = os.O_EXCL  # include/uapi/linux/pidfd.h
 _SOL_SOCKET, _SO_TYPE, _SO_PROTOCOL, _SO_DOMAIN = 1, 3, 38, 39  # include/uapi/asm-generic/socket.h
 
 
@@ -54,7 +55,7 @@ class Sockets:
             return None
         if link not in self._sorts or (made and self._sorts[link] is None):
             try:
-                sort = socket_sort(self._threads.group(tid), signed(fd))
+                sort = socket_sort(tid, signed(fd), self._threads.group(tid))
             except PermissionError:
                 sort = self._without_asking(tid, link, made)
             else:
@@ -73,13 +74,19 @@ class Sockets:
         return sort
 
 
-def socket_sort(pid: int, fd: int) -> Sort | None:
-    """(family, type, protocol) of another process's socket, asked of the socket itself (pidfd_getfd(2), socket(7)); None when it is gone.
+def socket_sort(tid: int, fd: int, group: int | None = None) -> Sort | None:
+    """(family, type, protocol) of another thread's socket, asked of the socket itself (pidfd_getfd(2), socket(7)); None when it is gone.
 
-    Raises PermissionError where that is not to be had: Docker's seccomp profile refuses it without CAP_SYS_PTRACE, Linux before 5.6 lacks
-    it.
+    ``group``: its process, when it may not be the leader: that has ended, it may be, or the thread has descriptors of its own. Raises
+    PermissionError where that is not to be had: Docker's seccomp profile refuses it without CAP_SYS_PTRACE, Linux before 5.6 lacks it,
+    and Linux before 6.9 has it of leaders alone.
     """
-    pidfd = _libc.syscall(_PIDFD_OPEN, pid, 0)
+    leader = group is None or group == tid
+    pidfd = _libc.syscall(_PIDFD_OPEN, tid, 0 if leader else _PIDFD_THREAD)
+    if pidfd < 0 and not leader and ctypes.get_errno() == errno.EINVAL:
+        if not _same(f"/proc/{tid}/fd/{fd}", f"/proc/{group}/fd/{fd}"):
+            raise PermissionError(errno.EPERM, "pidfd_open")
+        pidfd = _libc.syscall(_PIDFD_OPEN, group, 0)
     if pidfd < 0:
         return None
     try:
@@ -100,6 +107,13 @@ def socket_sort(pid: int, fd: int) -> Sort | None:
             os.close(copy)
     finally:
         os.close(pidfd)
+
+
+def _same(link: str, other: str) -> bool:
+    try:
+        return os.readlink(link) == os.readlink(other)
+    except OSError:
+        return False
 
 
 def _by_default(asked: Sort) -> Sort:
@@ -182,6 +196,11 @@ def type_name(number: int) -> str:
     return _names()[1].get(number, str(number))
 
 
+def path_address(text: str) -> str:
+    """A unix socket's path as an address is written: one that begins with ``@`` is told from an abstract name."""
+    return f"./{text}" if text.startswith("@") else text
+
+
 def parse_address(family: int, data: bytes) -> tuple[int | None, str | None]:
     """(port, address) of a struct sockaddr: of ip(7) and ipv6(7) the port, of unix(7) the path or ``@name``; else neither."""
     if len(data) < 2:
@@ -193,5 +212,5 @@ def parse_address(family: int, data: bytes) -> tuple[int | None, str | None]:
         name = data[2:]
         if name[0] == 0:
             return None, "@" + os.fsdecode(name[1:])
-        return None, os.fsdecode(name.split(b"\0", 1)[0])
+        return None, path_address(os.fsdecode(name.split(b"\0", 1)[0]))
     return None, None

@@ -183,6 +183,26 @@ def test_inherited_sockets(tracer: str, profgen: Profgen, tmp_path: Path) -> Non
     assert "a descriptor that it was given is one (dash; 1 use)" in (tmp_path / "made/policy.yaml").read_text()
 
 
+def test_many_messages(profgen: Profgen, tmp_path: Path) -> None:
+    """ptrace has the address of each message of a sendmmsg, however many there are."""
+    (tmp_path / "many.c").write_text(
+        "#define _GNU_SOURCE\n#include <arpa/inet.h>\n#include <sys/socket.h>\n"
+        "int main(void) {\n"
+        "  static struct mmsghdr messages[1024]; static struct sockaddr_in to[1024]; struct iovec vector = {\"x\", 1};\n"
+        "  for (int i = 0; i < 1024; i++) {\n"
+        "   to[i] = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(23500 + i), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};\n"
+        "    messages[i].msg_hdr = (struct msghdr){.msg_name = &to[i], .msg_namelen = sizeof to[i], .msg_iov = &vector, .msg_iovlen = 1};\n"
+        "  }\n"
+        "  return sendmmsg(socket(AF_INET, SOCK_DGRAM, 0), messages, 2000, 0) == 1024 ? 0 : 1;\n"
+        "}\n"
+    )  # fmt: skip
+    subprocess.run(["gcc", "-o", tmp_path / "many", tmp_path / "many.c"], check=True, timeout=60)
+    recording = profgen.record("ptrace", [str(tmp_path / "many")], cwd=tmp_path, options=["-q"])
+    assert recording.status == 0, recording.stderr
+    ports = {row.port for row in read_trace(recording.path).sockets if row.operation == "send"}
+    assert ports == set(range(23500, 23500 + 1024))
+
+
 NGINX = """
 events {{}}
 pid {cwd}/nginx.pid;

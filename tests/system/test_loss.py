@@ -109,3 +109,16 @@ def test_incomplete_trace_makes_no_profile_unasked(ebpf: str, profgen: Profgen, 
     allowed = profgen("generate", trace, "-o", "profile", "--allow-loss", cwd=tmp_path)
     assert allowed.returncode == 0, allowed.stderr
     assert (tmp_path / "profile" / "seccomp.json").exists()
+
+
+@pytest.mark.parametrize("test", ["threads", "makers"])
+def test_killed_in_a_call(test: str, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    """What a call did is in the trace when its thread was killed before the tracer could ask for the result; and who was made by one that
+    was killed in its fork is recorded to the end, not held for ever."""
+    work = tmp_path / "work"
+    work.mkdir()
+    recording = profgen.record(tracer, ["env", "-C", str(work), str(torture / "killed"), test], cwd=tmp_path)
+    assert recording.status == 0, recording.stderr
+    assert recording.meta["complete"] is True, recording.meta["losses"]
+    made = {row["path"] for row in recording.trace["files"] if row["access"] == "make" and "ok" in row["results"]}
+    assert made == {str(path) for path in work.iterdir()}

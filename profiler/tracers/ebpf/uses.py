@@ -37,7 +37,7 @@ from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import BY_ENTERED, Executed, Maps, Reader
 from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of
 from profiler.tracers.recording import Recording
-from profiler.tracers.sockets import family_name, type_name
+from profiler.tracers.sockets import family_name, path_address, type_name
 
 NONE = 7
 """Stands for no argument, in ``struct spec``."""
@@ -738,7 +738,7 @@ class Uses:
         """An operation with a unix address."""
         data = event.texts[0] or b""
         abstract = data.startswith(b"\0")
-        address = "@" + os.fsdecode(data[1:]) if abstract else text_of(data)
+        address = "@" + os.fsdecode(data[1:]) if abstract else path_address(text_of(data) or "")
         kind, protocol, result = type_name(event.flags >> 16), event.flags & 0xFFFF, event.result
 
         def write(recording: Recording, program: int, count: int, first: float, last: float) -> None:

@@ -1003,6 +1003,16 @@ static void unix_abstract(void)
 	converse(server, (struct sockaddr *)&address, length);
 }
 
+/* A path that looks like an abstract name as profgen writes it. */
+static void unix_at_sign(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "@socket"};
+	CHECK(chdir(dir));
+	int server = CHECK(socket(AF_UNIX, SOCK_STREAM, 0));
+	CHECK(bind(server, (struct sockaddr *)&address, sizeof address));
+	converse(server, (struct sockaddr *)&address, sizeof address);
+}
+
 static void socket_pair(void)
 {
 	int pair[2];
@@ -1018,6 +1028,45 @@ static int loopback4(int type, int port, struct sockaddr_in *address)
 	CHECK(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one));
 	CHECK(bind(fd, (struct sockaddr *)address, sizeof *address));
 	return fd;
+}
+
+static void *talk_alone(void *first)
+{
+	struct sockaddr_in address;
+	pthread_join((pthread_t)first, NULL);
+	int fd = loopback4(SOCK_DGRAM, 23457, &address);
+	DEMAND(sendto(fd, "x", 1, 0, (struct sockaddr *)&address, sizeof address) == 1);
+	_exit(0);
+}
+
+/* The process's first thread, and all that /proc says of it, is gone. */
+static void socket_leader_gone(void)
+{
+	pthread_t thread;
+	if (pthread_create(&thread, NULL, talk_alone, (void *)pthread_self()))
+		die("pthread_create");
+	syscall(SYS_exit, 0);
+}
+
+static void *talk_apart(void *taken)
+{
+	struct sockaddr_in address;
+	CHECK(unshare(CLONE_FILES));
+	CHECK(close((int)(long)taken));
+	int fd = loopback4(SOCK_DGRAM, 23458, &address);
+	DEMAND(fd == (int)(long)taken);
+	DEMAND(sendto(fd, "x", 1, 0, (struct sockaddr *)&address, sizeof address) == 1);
+	return NULL;
+}
+
+/* A thread with its own descriptors: the process's first thread has another socket under the same number. */
+static void socket_apart(void)
+{
+	pthread_t thread;
+	int fd = CHECK(socket(AF_UNIX, SOCK_DGRAM, 0));
+	if (pthread_create(&thread, NULL, talk_apart, (void *)(long)fd))
+		die("pthread_create");
+	pthread_join(thread, NULL);
 }
 
 static void tcp(void)
@@ -1366,6 +1415,9 @@ static const struct {
 	{"unix_path", "user", unix_path},
 	{"unix_datagram", "user", unix_datagram},
 	{"unix_missing", "user", unix_missing},
+	{"unix_at_sign", "user", unix_at_sign},
+	{"socket_leader_gone", "user", socket_leader_gone},
+	{"socket_apart", "user", socket_apart},
 	{"unix_abstract", "user", unix_abstract},
 	{"socketpair", "user", socket_pair},
 	{"tcp", "user", tcp},

@@ -137,6 +137,12 @@ def _stream(family: str, protocol: int, port: int | None = None, address: str | 
     return [*plain, *(Operation(family, "stream", protocol, name, **to) for name in ("bind", "connect"))]
 
 
+def _datagram(port: int) -> list[Operation]:
+    """A UDP socket that sends to itself."""
+    plain = [Operation("inet", "dgram", 17, name) for name in ("create", "setoption")]
+    return [*plain, *(Operation("inet", "dgram", 17, name, port) for name in ("bind", "send"))]
+
+
 def _sockets(*rows: Operation | list[Operation], files: Iterable[Use | list[Use]] = ()) -> Evidence:
     return Evidence(_set(files), frozenset(row for each in rows for row in (each if isinstance(each, list) else [each])))
 
@@ -329,6 +335,9 @@ EXPECTED: Mapping[str, Evidence] = {
         Operation(*_UNIX, "connect", address="{dir}/nowhere", result="ENOENT"),
         files=[Use("nowhere", "connect", result="ENOENT")],
     ),
+    "unix_at_sign": _sockets(_stream(*_UNIX[::2], address="./@socket"), files=[uses("@socket", "bind connect", kind="socket")]),
+    "socket_leader_gone": _sockets(_datagram(23457)),
+    "socket_apart": _sockets(Operation("unix", "dgram", 0, "create"), _datagram(23458)),
     "unix_abstract": _sockets(_stream(*_UNIX[::2], address="@profgen operation")),
     "socketpair": _sockets(Operation("unix", "seqpacket", 0, "pair")),
     "tcp": _sockets(_stream("inet", 6, 23451), Operation(*_INET, "setoption")),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 
 import pytest
 
+from profiler.tracers import sockets
 from profiler.tracers.sockets import family_name, inherited_sockets, parse_address, socket_sort, type_name
 
 
@@ -21,6 +23,7 @@ from profiler.tracers.sockets import family_name, inherited_sockets, parse_addre
         (1, b"\1\0/run/x\0garbage", (None, "/run/x")),
         (1, b"\1\0/run/x", (None, "/run/x")),
         (1, b"\1\0\0name\0with", (None, "@name\0with")),
+        (1, b"\1\0@name\0", (None, "./@name")),
         (1, b"\1\0\0\xff", (None, "@\udcff")),
         (1, b"\1\0", (None, None)),
         (16, b"\x10\0" + bytes(10), (None, None)),
@@ -42,6 +45,26 @@ def test_sockets_tell_their_sort() -> None:
             assert socket_sort(os.getpid(), made.fileno()) == expected
     assert socket_sort(os.getpid(), 999) is None
     assert socket_sort(1 << 30, 0) is None
+
+
+def test_threads_have_descriptors_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a kernel cannot ask a thread, its process is asked, if that has the same socket under the number."""
+    tid = []
+    ready, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: (tid.append(threading.get_native_id()), ready.set(), done.wait()))
+    thread.start()
+    ready.wait()
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+            assert socket_sort(tid[0], made.fileno(), os.getpid()) == (2, 2, 17)
+            monkeypatch.setattr(sockets, "_PIDFD_THREAD", 1 << 20)
+            assert socket_sort(tid[0], made.fileno(), os.getpid()) == (2, 2, 17)
+            monkeypatch.setattr(sockets, "_same", lambda *_: False)
+            with pytest.raises(PermissionError):
+                socket_sort(tid[0], made.fileno(), os.getpid())
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_inherited_sockets() -> None:
