@@ -409,6 +409,12 @@ for number in range(200):  # the kernel gives the entries' memory away again, fo
     read(f"d{number}/file")
     os.unlink(f"d{number}/file")
     os.rmdir(f"d{number}")
+far = "/".join(f"level{number}" for number in range(40))
+os.makedirs(f"up/{far}")
+make(f"up/{far}/file")
+read(f"up/{far}/file")
+os.rename("up", "down")
+read(f"down/{far}/file")
 os.makedirs("one/inner")
 make("one/inner/file")
 held = os.open("one/inner", os.O_PATH)
@@ -467,6 +473,8 @@ def test_another_path_of_the_same_entries(tracer: str, profgen: Profgen, public_
         ("two/inner/linked", "linked"): 4,
     }
     wanted |= {("two/inner/linked", "deleted"): 3}
+    far = "/".join(f"level{number}" for number in range(40))
+    wanted |= {(f"{top}/{far}/file", "linked"): 3 for top in ("up", "down")}
     if mounts:
         wanted |= {("here/file", "linked"): 5, ("there/file", "linked"): 3}
     assert reads == wanted

@@ -44,6 +44,7 @@ struct work {
     volatile u64 plain; /* see PLAIN */
     u64 jiffies, now;
     u64 message; /* of several (sendmmsg) */
+    u64 goes_on; /* the way up of a path, in another turn of on_count */
     u64 mounts; /* the thread's namespace */
     u64 mount_root, mount_point, mount_above; /* of the mount on the way */
     u64 length;
@@ -154,7 +155,7 @@ static __always_inline void go_on(u64 *ctx, struct task_state *s, u32 route, s64
     w->result = result;
     w->spec = s->abi * NUMBERS + s->number;
     w->session = s->session;
-    w->message = w->text_length[0] = 0;
+    w->message = w->goes_on = w->text_length[0] = 0;
     w->e.key.program = s->caller;
     w->e.key.call = s->abi << 16 | s->number;
     w->e.key.flags = 0;
@@ -585,10 +586,13 @@ int on_count(u64 *ctx)
     struct work *w = this_work();
     if (!w)
         return 0;
-    w->length = w->piece = w->at_dentry = 0;
-    w->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
-    u64 hash = seeded(w->e.mode);
-    if (!(w->e.facts & FACT_DESCRIPTOR)) {
+    u64 hash = w->e.key.hash;
+    if (!w->goes_on) {
+        w->length = w->piece = w->at_dentry = 0;
+        w->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
+        hash = seeded(w->e.mode);
+    }
+    if (!w->goes_on && !(w->e.facts & FACT_DESCRIPTOR)) {
         u64 fs = read64((u64)task + OFFSET_TASK_FS);
         hash = mix(hash, read64(fs + OFFSET_FS_ROOT_DENTRY) ^ read64(fs + OFFSET_FS_ROOT_MNT));
         hash = mix(hash, w->mounts);
@@ -666,9 +670,13 @@ int on_count(u64 *ctx)
             w->piece = piece + 1;
         }
     }
+    if (w->piece < TEXTS) { /* a long way up */
+        w->goes_on = 1;
+        tails.call(ctx, TAIL_COUNT);
+        w->e.key.hash = mix(w->e.key.hash, w->at_dentry); /* longer than the kernel allows tail calls: on_walk gives up too */
+    }
     w->e.key.hash = mix(w->e.key.hash, w->e.facts);
-    if (w->piece < TEXTS)
-        w->e.key.hash = mix(w->e.key.hash, w->at_dentry); /* a long way up: what is left is told by its directory */
+    w->goes_on = 0;
     w->piece = 0;
     struct use_key key = w->e.key;
     struct use_value *v = uses.lookup(&key);
