@@ -685,6 +685,7 @@ int on_count(u64 *ctx)
         v->last = about_now(w);
         if (!(w->e.facts & FACT_DESCRIPTOR)) {
             tails.call(ctx, TAIL_NAMES);
+            add(LOST_PATHS, 1); /* there are no more tail calls */
             return 0;
         }
         int at = w->tag & (SHORTCUTS - 1);
@@ -725,6 +726,10 @@ int on_names(u64 *ctx)
     u32 only = in.spec->only;
     u64 one = 1;
     struct session *session = session_at(w->session);
+    if (only == ONLY_MESSAGES && (s64)w->message < in.result) {
+        tails.call(ctx, TAIL_SOCKET);
+        add(LOST_SOCKETS, 1); /* there are no more tail calls */
+    }
     if (!session || only < ONLY_SYMLINK || only > ONLY_MOUNT)
         return 0;
     u32 name = 0;
@@ -766,8 +771,10 @@ int on_walk(u64 *ctx)
                 uses.delete(&key); /* the next one is the first again */
                 add(LOST_PATHS, 1);
             }
-            if (!(w->e.facts & FACT_DESCRIPTOR))
+            if (!(w->e.facts & FACT_DESCRIPTOR)) {
                 tails.call(ctx, TAIL_NAMES);
+                add(LOST_PATHS, 1);
+            }
             return 0;
         }
         u64 dentry = w->dentry[piece], mnt = w->mnt[piece], length = w->length & DATA_MASK;
@@ -869,6 +876,7 @@ int on_process(u64 *ctx)
 }
 
 #define ADDRESS_MAX 128 /* struct sockaddr_storage */
+#define MESSAGES_TURNS 32 /* sendmmsg(2) sends up to 1024 messages (UIO_MAXIOV), and there are 33 tail calls */
 
 /* Operations on sockets: `fd` is the argument with the descriptor; `path[0]` and `path[1]` with an address and its length, or `at[0]` with a
  * struct msghdr. socket(2) and socketpair(2) have the descriptor when they succeed, else only what was asked for. */
@@ -918,73 +926,81 @@ int on_socket(u64 *ctx)
         key.type = PART16(of_kind, KIND, TYPE);
         key.protocol = PART16(of_kind, KIND, PROTOCOL);
     }
-    u64 address = 0;
-    u32 length = 0;
-    if (in.spec->path[0] != NONE) {
-        address = ARGUMENT(w, in.spec->path[0]);
-        length = ARGUMENT(w, in.spec->path[1]);
-    } else if (in.spec->at[0] != NONE) {
-        u64 message = ARGUMENT(w, in.spec->at[0]) + w->message * (w->e.key.call >> 16 == ABI_COMPAT ? 32 : 64);
-        if (w->e.key.call >> 16 == ABI_COMPAT) {
-            u32 head[2] = {};
-            read_user(head, sizeof(head), (void *)message);
-            address = head[0];
-            length = head[1];
-        } else {
-            u64 head[2] = {};
-            read_user(head, sizeof(head), (void *)message);
-            address = head[0];
-            length = head[1];
-        }
-    }
-    if (address && length >= 2) {
-        if (length > ADDRESS_MAX)
-            length = ADDRESS_MAX;
-        KEEP(length);
-        length &= 255;
-        if (length > ADDRESS_MAX || read_user(w->name, length, (void *)address))
-            return 0;
-        u16 family = w->name[0];
-        if ((family == 2 || family == 10) && length >= 4) { /* AF_INET, AF_INET6: the port is in the same place */
-            u32 port = w->name[0] >> 16 & 0xffff;
-            key.port = (port & 255) << 8 | port >> 8;
-        } else if (family == 1 && length > 2) { /* AF_UNIX: a path, or an abstract name after a NUL */
-            only_first(w);
-            w->dentry[0] = 0;
-            w->e.key.flags = key.type << 16 | (key.protocol & 0xffff);
-            u64 size = length - 2;
-            KEEP(size);
-            size &= 255;
-            bpf_probe_read_kernel(w->text[0], size, (char *)w->name + 2);
-            if ((u8)w->text[0][0]) {
-                /* A path ends at its NUL, or with the structure (unix(7)). */
-                ((char *)w->text[0])[size & 255] = 0;
-                s64 text = bpf_probe_read_kernel_str(w->name, ADDRESS_MAX, w->text[0]);
-                size = text > 0 ? text : 0;
-                if ((u8)w->text[0][0] != '/') {
-                    u64 fs = read64((u64)in.task + OFFSET_TASK_FS);
-                    w->dentry[0] = read64(fs + OFFSET_FS_PWD_DENTRY);
-                    w->mnt[0] = read64(fs + OFFSET_FS_PWD_MNT);
-                }
+    for (int turn = 0; turn < MESSAGES_TURNS; turn++) {
+        u64 address = 0;
+        u32 length = 0;
+        key.port = ~0u;
+        if (in.spec->path[0] != NONE) {
+            address = ARGUMENT(w, in.spec->path[0]);
+            length = ARGUMENT(w, in.spec->path[1]);
+        } else if (in.spec->at[0] != NONE) {
+            u64 message = ARGUMENT(w, in.spec->at[0]) + w->message * (w->e.key.call >> 16 == ABI_COMPAT ? 32 : 64);
+            if (w->e.key.call >> 16 == ABI_COMPAT) {
+                u32 head[2] = {};
+                read_user(head, sizeof(head), (void *)message);
+                address = head[0];
+                length = head[1];
+            } else {
+                u64 head[2] = {};
+                read_user(head, sizeof(head), (void *)message);
+                address = head[0];
+                length = head[1];
             }
-            w->text_length[0] = size;
-            tails.call(ctx, TAIL_COUNT);
-            return 0;
         }
+        if (in.spec->only == ONLY_MESSAGES)
+            w->message++;
+        if (address && length >= 2) {
+            if (length > ADDRESS_MAX)
+                length = ADDRESS_MAX;
+            KEEP(length);
+            length &= 255;
+            if (length > ADDRESS_MAX || read_user(w->name, length, (void *)address))
+                return 0;
+            u16 family = w->name[0];
+            if ((family == 2 || family == 10) && length >= 4) { /* AF_INET, AF_INET6: the port is in the same place */
+                u32 port = w->name[0] >> 16 & 0xffff;
+                key.port = (port & 255) << 8 | port >> 8;
+            } else if (family == 1 && length > 2) { /* AF_UNIX: a path, or an abstract name after a NUL */
+                only_first(w);
+                w->dentry[0] = 0;
+                w->e.key.flags = key.type << 16 | (key.protocol & 0xffff);
+                u64 size = length - 2;
+                KEEP(size);
+                size &= 255;
+                bpf_probe_read_kernel(w->text[0], size, (char *)w->name + 2);
+                if ((u8)w->text[0][0]) {
+                    /* A path ends at its NUL, or with the structure (unix(7)). */
+                    ((char *)w->text[0])[size & 255] = 0;
+                    s64 text = bpf_probe_read_kernel_str(w->name, ADDRESS_MAX, w->text[0]);
+                    size = text > 0 ? text : 0;
+                    if ((u8)w->text[0][0] != '/') {
+                        u64 fs = read64((u64)in.task + OFFSET_TASK_FS);
+                        w->dentry[0] = read64(fs + OFFSET_FS_PWD_DENTRY);
+                        w->mnt[0] = read64(fs + OFFSET_FS_PWD_MNT);
+                    }
+                }
+                w->text_length[0] = size;
+                tails.call(ctx, TAIL_COUNT); /* on_names goes on with the next message */
+                add(LOST_SOCKETS, 1);
+                return 0;
+            }
+        }
+        u64 now = about_now(w);
+        struct use_value *v = sockets.lookup(&key);
+        if (v) {
+            __sync_fetch_and_add(&v->count, 1);
+            v->last = now;
+        } else {
+            struct use_value fresh = {.count = 1, .first = now, .last = now};
+            if (sockets.update(&key, &fresh))
+                add(LOST_SOCKETS, 1);
+            else
+                noted_new();
+        }
+        if (in.spec->only != ONLY_MESSAGES || (s64)w->message >= in.result)
+            return 0;
     }
-    u64 now = about_now(w);
-    struct use_value *v = sockets.lookup(&key);
-    if (v) {
-        __sync_fetch_and_add(&v->count, 1);
-        v->last = now;
-    } else {
-        struct use_value fresh = {.count = 1, .first = now, .last = now};
-        if (sockets.update(&key, &fresh))
-            add(LOST_SOCKETS, 1);
-        else
-            noted_new();
-    }
-    if (in.spec->only == ONLY_MESSAGES && ++w->message < 16 && (s64)w->message < in.result)
-        tails.call(ctx, TAIL_SOCKET); /* sendmmsg(2): the next of those that were sent */
+    tails.call(ctx, TAIL_SOCKET);
+    add(LOST_SOCKETS, 1);
     return 0;
 }

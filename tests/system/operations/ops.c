@@ -1122,6 +1122,31 @@ static void udp_messages(void)
 	CHECK(recvmsg(server, &got, 0));
 }
 
+static void many_messages(void)
+{
+	enum { PORTS = 100, NAMES = 2 };
+	char byte = 'x';
+	struct iovec vec = {&byte, 1};
+	struct sockaddr_in ports[PORTS];
+	struct sockaddr_un names[NAMES];
+	struct mmsghdr messages[PORTS] = {0};
+	int client = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
+	for (int i = 0; i < PORTS; i++) {
+		ports[i] = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(23500 + i), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+		messages[i].msg_hdr = (struct msghdr){.msg_name = &ports[i], .msg_namelen = sizeof ports[i], .msg_iov = &vec, .msg_iovlen = 1};
+	}
+	DEMAND(sendmmsg(client, messages, PORTS, 0) == PORTS);
+	client = CHECK(socket(AF_UNIX, SOCK_DGRAM, 0));
+	for (int i = 0; i < NAMES; i++) {
+		socklen_t length;
+		names[i] = unix_address(in(i ? "second" : "first"), &length);
+		CHECK(bind(CHECK(socket(AF_UNIX, SOCK_DGRAM, 0)), (struct sockaddr *)&names[i], length));
+		messages[i].msg_hdr.msg_name = &names[i];
+		messages[i].msg_hdr.msg_namelen = length;
+	}
+	DEMAND(sendmmsg(client, messages, NAMES, 0) == NAMES);
+}
+
 static void tcp6(void)
 {
 	int one = 1, server = socket(AF_INET6, SOCK_STREAM, 0);
@@ -1426,6 +1451,7 @@ static const struct {
 	{"tcp6", "user", tcp6},
 	{"udp", "user", udp},
 	{"udp_messages", "user", udp_messages},
+	{"many_messages", "user", many_messages},
 	{"netlink", "user", netlink},
 	{"raw_socket", "root", raw_socket},
 	{"packet_socket", "root", packet_socket},

@@ -356,6 +356,13 @@ EXPECTED: Mapping[str, Evidence] = {
         *(Operation(*_UDP, name) for name in ("create", "setoption", "receive")),
         *(Operation(*_UDP, name, 23455) for name in ("bind", "send")),
     ),
+    "many_messages": _sockets(
+        Operation(*_UDP, "create"),
+        *(Operation(*_UDP, "send", port) for port in range(23500, 23600)),
+        Operation("unix", "dgram", 0, "create"),
+        *(Operation("unix", "dgram", 0, word, address=f"{{dir}}/{name}") for word in ("bind", "send") for name in ("first", "second")),
+        files=[uses(name, "bind connect", kind="socket") for name in ("first", "second")],
+    ),
     "netlink": _sockets(Operation("netlink", "raw", 0, "create"), Operation("netlink", "raw", 0, "bind")),
     "raw_socket": _sockets(Operation("inet", "raw", 1, "create")),
     "packet_socket": _sockets(Operation("packet", "dgram", 0, "create")),
