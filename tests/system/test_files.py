@@ -505,12 +505,14 @@ def test_another_path_of_the_same_program(tracer: str, profgen: Profgen, tmp_pat
     """What is executed is renamed, a directory above it is, or a link on the way to it leads elsewhere: each path was executed."""
     base = tmp_path / "base"
     base.mkdir()
-    recording = profgen.record(tracer, ["/bin/sh", "-c", f"cd {base}{EXECUTED_AGAIN}"], cwd=tmp_path, options=["-q"])
+    recording = profgen.record(tracer, ["/bin/sh", "-c", f"cd {base}{EXECUTED_AGAIN}"], cwd=tmp_path, options=["-q", "--allow-loss"])
     assert recording.status == 0, recording.stderr
+    trace = read_trace(recording.path)
     executed = {
-        (row.path.removeprefix(f"{base}/"), row.state)
-        for row in read_trace(recording.path).files
-        if row.access == "execute" and row.path.startswith(f"{base}/")
+        (row.path.removeprefix(f"{base}/"), row.state) for row in trace.files if row.access == "execute" and row.path.startswith(f"{base}/")
     }
     linked = {"one/binary", "one/script", "two/binary", "two/script", "first/script", "second/script"}
-    assert executed == {(path, "linked") for path in linked} | {("two/other", "deleted")}
+    # eBPF looks for a script when it reads of it: that it may have come too late is a loss.
+    late = set() if tracer == "ptrace" or trace.meta.complete else {("one/script", "linked"), ("first/script", "linked")}
+    assert executed | late == {(path, "linked") for path in linked} | {("two/other", "deleted")}
+    assert set(trace.meta.losses) <= {"paths"}

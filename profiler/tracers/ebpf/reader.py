@@ -87,6 +87,7 @@ class _Event(ctypes.Structure):
         ("loader_length", ctypes.c_uint32),
         ("loader_uid", ctypes.c_uint32),
         ("session", ctypes.c_uint32),
+        ("generation", ctypes.c_uint32),
         ("argv0", ctypes.c_char * 256),
         ("name", ctypes.c_char * 4096),
         ("exe", ctypes.c_byte * 4352),
@@ -118,6 +119,8 @@ class Executed:
     """Whether its path leads to the same file for profgen."""
     loader: tuple[str, bool] | None = None
     """The loader's path and whether it is the user's own; an empty path for a static program; None where the kernel does not tell."""
+    generation: int = 0
+    """Of the session at that time (Reader.generation)."""
 
 
 def session_of(data: int) -> int:
@@ -196,7 +199,7 @@ class Reader:
         state = "detached" if event.pseudo else "deleted" if event.deleted else "linked"
         executed = Executed(
             inside, None, argv0, exe, state, event.uid == event.fsuid, event.fsuid, view=View(event.tgid, event.tid, reach, root, top),
-            local=not event.foreign and not event.other_mounts,
+            local=not event.foreign and not event.other_mounts, generation=event.generation,
         )  # fmt: skip
         if event.script and not name.startswith("/dev/fd/"):
             directory = path_of(bytes(event.cwd)[: event.cwd_length]) if event.cwd_length else "/"
@@ -271,6 +274,10 @@ class Reader:
     def stats(self) -> Any:
         """The session's counters, an array by the indexes above."""
         return self.programs.table("sessions")[ctypes.c_int(self.session)].stats
+
+    def generation(self) -> int:
+        """A number that changes when the workload makes or moves a link, or mounts: what a text leads to may be another file since."""
+        return int(self.programs.table("sessions")[ctypes.c_int(self.session)].generation) & 0xFFFFFFFF
 
     def ended(self) -> bool:
         """Whether the last task of a container or a process has ended."""

@@ -123,6 +123,7 @@ struct event {
     u32 loader_length;
     u32 loader_uid;
     u32 session;
+    u32 generation;
     char argv0[256];
     char name[TEXT];
     char exe[PATH_TEXT];
@@ -757,6 +758,7 @@ static __always_inline u32 program_of(u32 number, u64 file, u64 name, bool scrip
     u64 root_dentry = read64(fs + OFFSET_FS_ROOT_DENTRY), root_mnt = read64(fs + OFFSET_FS_ROOT_MNT);
     e->program = program;
     e->session = number;
+    e->generation = session->generation;
     e->script = script;
     e->truncated = 0;
     e->foreign = session->root != (root_dentry ^ root_mnt);

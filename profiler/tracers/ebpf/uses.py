@@ -35,6 +35,7 @@ from profiler.kernel.signals import signal_name
 from profiler.kernel.syscalls import name_of, number_of
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import BY_ENTERED, Executed, Maps, Reader
+from profiler.tracers.host import absolute
 from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import family_name, path_address, type_name
@@ -459,6 +460,8 @@ class Uses:
         assert executed.view is not None
         while name and len(scripts) < _SCRIPTS_MAX:
             found = self._resolver.resolve(executed.view, base, name, passed=True)
+            if found.path != absolute(base, name) and self._reader.generation() != executed.generation:
+                found = replace(found, sure=False)  # a link may have led elsewhere
             if found.path == executed.binary:
                 break
             scripts.append(found)
