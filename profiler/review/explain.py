@@ -98,7 +98,8 @@ _SIGNS: tuple[tuple[str, str], ...] = (
     (r"any arguments|too many values|(also )?stands in for clone3|.*flags cannot be filtered|.+ equivalent of ", "arguments"),
     (r"not allowed; ", "fallbacks"),
     (r"one rule for", "generalise"),
-    (r"observed|equivalent of |base |checked |inferred |executed |refused: |looked for |not granted, failed: |/proc/PID", ""),
+    (r"observed|a descriptor that it was given|equivalent of |base |checked |inferred |executed ", ""),
+    (r"refused: |looked for |not granted, failed: |/proc/PID", ""),
 )
 """How a reason is written, and by which pass; empty: by the one that made the entry."""
 

@@ -136,6 +136,13 @@ def test_program_socket_signal() -> None:
         assert fact(one(word), "sent") == ["to workload: ok 2"]
 
 
+def test_a_socket_that_was_given_is_no_edit() -> None:
+    given = Socket("unix", "stream", 0, "inherit", None, None, {"ok": 1}, frozenset({0}), 0.5, 0.5)
+    policy = derive(touching(sockets=[given]), Options(runtime="none"))
+    (row,) = Explainer(policy, None, "policy.yaml").explain("socket:unix")
+    assert fact(row, "made by") == ["network"]
+
+
 def test_what_is_not_there() -> None:
     assert explainer().explain("opennat") == []
     assert explainer().suggestions("opennat") == ["openat", "open"]
