@@ -55,11 +55,11 @@ def weigh(lines: Sequence[FileLine]) -> tuple[Verdict, ...]:
     verdicts = []
     for name, rows in sorted(_abstractions().items()):
         saved, used = [], set()
-        for line in lines:
+        for line in (line for line in lines if line.target is None and not line.owner):
             path = line.path[1:-1].replace("@{PROC}/", "/proc/")
             for index, (regex, modes, pattern) in enumerate(rows):
                 literal = not re.search(r"[\\*?{\[]", path)
-                if line.target is None and set(line.modes) <= set(modes) and (path == pattern or (literal and regex.fullmatch(path))):
+                if set(line.modes) <= set(modes) and (path == pattern or (literal and regex.fullmatch(path))):
                     saved.append(line)
                     used.add(index)
                     break

@@ -31,7 +31,8 @@ class _Programs:
     def __init__(self, policy: Policy) -> None:
         self._transitions = policy.transitions
         self.first = {row.program for row in policy.transitions if row.by is None}
-        wanted = sorted({row.program for row in policy.transitions} - self.first)
+        self.executed = {row.program for row in policy.transitions}
+        wanted = sorted(self.executed - self.first)
         self.children: dict[str, str] = {}
         taken: set[str] = set()
         for program in wanted:
@@ -121,7 +122,6 @@ class Files:
         parts = self._parts(pattern) if pattern == rule.pattern else rules.parts_of(pattern)
         quoting.apparmor(parts)  # fails before anything is added
         profiles = self.programs.having(rule.programs) if self.programs else {None}
-        child = self.programs.children.get(rule.pattern) if self.programs else None
         for profile in profiles:
             lines = self._lines[profile]
             if modes.strip("x"):
@@ -130,7 +130,8 @@ class Files:
                     if "append" in rule.access:
                         # Asked for at each write, by then perhaps under another user id (nginx's workers).
                         lines.add(form, ACCESS_MODES["append"])
-            if "x" in modes and child is None and not (self.programs and rule.pattern in self.programs.first):
+            # Who executes a program with a profile, or from one, the executions say.
+            if "x" in modes and not (self.programs and rule.pattern in self.programs.executed):
                 lines.execute(parts, owner=pattern in self._own)
             if "link" in rule.access:
                 self._link(rule, parts, profile)

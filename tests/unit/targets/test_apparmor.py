@@ -332,6 +332,7 @@ def test_child_profiles() -> None:
         file("/etc/tool", "read", programs=("/opt/a/tool",)),
         file("/etc/all", "read"),
         file("/bin/sh", "execute", programs=("/usr/sbin/app",)),
+        file("/opt/{name}/tool", "execute", "mode", programs=("/bin/ls", "/bin/sh")),
         file("/usr/bin/interpreter", "execute", programs=("/bin/sh",)),
         transitions=CHAIN,
         signals=(SignalRule("TERM", "workload", BECAUSE),),
@@ -350,7 +351,8 @@ def test_child_profiles() -> None:
     assert '"/etc/tool" r,' in bodies["sh"]
     assert '"/bin/ls" px -> profgen-app//ls,' in bodies["sh"]
     assert '"/usr/sbin/app" px -> profgen-app,' in bodies["sh"]
-    assert '"/opt/*/tool" ix,' in bodies["sh"]
+    assert '"/opt/*/tool" wix,' in bodies["sh"]
+    assert '"/opt/*/tool" w,' in bodies["ls"], "who executes it the executions say"
     assert '"/usr/bin/interpreter" ix,' in bodies["sh"]
     assert "/etc/sh" not in bodies["ls"]
     assert all('"/etc/all" r,' in body for body in (main, *bodies.values()))
@@ -380,7 +382,7 @@ def test_abstractions_save_more_than_they_open() -> None:
     assert [verdict.included for verdict in weigh([tty, console])] == [False]
     assert [verdict.included for verdict in weigh([tty, console, pts])] == [True]
     assert weigh([FileLine('"/etc/passwd"', "r")]) == ()
-    assert weigh([FileLine('"/dev/tty"', "rwk"), FileLine('"/dev/pts/*"', "r")]) == ()
+    assert weigh([FileLine('"/dev/tty"', "rwk"), FileLine('"/dev/pts/*"', "r"), FileLine('"/dev/console"', "rw", owner=True)]) == ()
     made = policy(*(file(path, "read", "write") for path in ("/dev/tty", "/dev/console", "/dev/pts/{digits}", "/dev/pts/0")))
     assert "include <abstractions/consoles>" in text(made)
     assert "/dev/tty" not in text(made)
