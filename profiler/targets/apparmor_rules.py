@@ -523,6 +523,10 @@ def mount_rule(rule: MountRule) -> str | None:
     return f"mount {kind}options=({', '.join(_words(rule.flags) or ['rw'])}) {source}-> {_place(target)}"
 
 
+WIDENED_REMOUNT = "remount with flags: apparmor_parser before 2.13.8, 3.0.10 and 3.1.4 lets anything be mounted there too (CVE-2016-1585)."
+"""Such a parser adds rules for a bind or a plain mount with the same flags, of any source; none of the forms of the rule is without."""
+
+
 def mounts(policy: Policy) -> tuple[list[str], list[LeftOut], list[str]]:
     """Rules, what is left out, and notes on what is not mediated."""
     found, left_out, notes = set(), [], set()
@@ -536,6 +540,8 @@ def mounts(policy: Policy) -> tuple[list[str], list[LeftOut], list[str]]:
             notes.add(f"{rule.operation}: not mediated.")
         else:
             found.add(text)
+        if rule.operation == "remount" and set(rule.flags) - {"remount"}:
+            notes.add(WIDENED_REMOUNT)
     return sorted(found), left_out, sorted(notes)
 
 

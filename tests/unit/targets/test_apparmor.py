@@ -325,6 +325,14 @@ CHAIN = (
 )
 
 
+def test_what_old_parsers_make_of_a_remount_is_said() -> None:
+    def said(*flags: str) -> bool:
+        return "CVE-2016-1585" in text(policy(mounts=(MountRule("remount", None, "/m", None, flags, BECAUSE),)))
+
+    assert said("bind", "rdonly", "remount")
+    assert not said("remount")
+
+
 def test_child_profiles() -> None:
     made = policy(
         file("/etc/app", "read", programs=("/usr/sbin/app",)),
