@@ -30,7 +30,7 @@ from profiler.kernel.files import (
 )
 from profiler.kernel.mounts import MountCall, mount_calls, operation, source_is_path, source_matters
 from profiler.kernel.signals import signal_name
-from profiler.tracers.host import DELETED, read_memory
+from profiler.tracers.host import DELETED
 from profiler.tracers.paths import Found, Way, kind_of
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import Sockets, Sort, family_name, parse_address, type_name
@@ -52,6 +52,7 @@ _RENAME_EXCHANGE = 2
 _RESOLVE_IN_ROOT = 0x10
 _SCRIPT_HEAD_BYTES = 256  # BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h
 _SCRIPTS_MAX = 5  # fs/exec.c exec_binprm
+_ADDRESS_MAX = 128  # struct sockaddr_storage
 _MESSAGES_MAX = 1024  # UIO_MAXIOV, include/uapi/linux/uio.h: sendmmsg(2) sends no more
 _REMEMBERED = 1 << 16
 
@@ -191,7 +192,7 @@ class Evidence:
         beneath = False
         if use.only == "how":
             assert use.flags is not None
-            how = read_memory(tid, args[use.flags], 24)
+            how = threads.memory(tid, args[use.flags], 24)
             if how is None or len(how) < 24:
                 return None
             flags = int.from_bytes(how[:8], "little")
@@ -321,7 +322,7 @@ class Evidence:
             return {_LOCK_EX: "lock_exclusive", _LOCK_SH: "lock", _LOCK_UN: "lock"}.get(args[1] & _U32 & ~_LOCK_NB)
         if args[1] & _U32 not in _LOCK_COMMANDS:
             return None
-        lock = read_memory(tid, args[2], 2)  # struct flock begins with its type
+        lock = self._threads.memory(tid, args[2], 2)  # struct flock begins with its type
         if lock is None:
             return None
         return "lock_exclusive" if int.from_bytes(lock, "little") == _F_WRLCK else "lock"
@@ -338,7 +339,7 @@ class Evidence:
 
     def _old_mmap(self, use: FileUse, tid: int, args: Arguments) -> Leave | None:
         """i386's first mmap has its arguments in memory (arch/x86/kernel/sys_ia32.c struct mmap_arg_struct32)."""
-        data = read_memory(tid, args[0], 24)
+        data = self._threads.memory(tid, args[0], 24)
         if data is None or len(data) < 24:
             return None
         return self._descriptor("mmap", use, tid, tuple(int.from_bytes(data[at : at + 4], "little") for at in range(0, 24, 4)))
@@ -348,6 +349,7 @@ class Evidence:
         try:
             link = os.readlink(f"/proc/{tid}/fd/{signed(args[use.fd])}")
         except OSError:
+            self._threads.unread(tid)
             return None
         key = ("list", self._threads.life(tid), link)
         if key in self._seen:
@@ -389,6 +391,7 @@ class Evidence:
             with open(f"/proc/{tid}/maps", "rb") as file:
                 lines = file.readlines()
         except OSError:
+            self._threads.unread(tid)
             return []
         for line in lines:
             words = line.split(None, 5)
@@ -494,7 +497,7 @@ class Evidence:
         def leave(tid: int, result: int, code: int, program: int, _now: int) -> None:
             fd: int | None = result
             if name == "socketpair" and not code:
-                data = read_memory(tid, args[3], 4)
+                data = self._threads.memory(tid, args[3], 4, "sockets")
                 fd = None if data is None else int.from_bytes(data, "little")
             known = None if code or fd is None else self._sockets.sort(tid, fd, asked)
             sort = asked if known is None else known[1]
@@ -504,7 +507,11 @@ class Evidence:
 
     def _addressed(self, word: str, address: int, length: int, name: str, abi: str, tid: int, args: Arguments) -> Leave | None:
         """Calls with a socket, and the address of another or its own."""
-        return self._operate(word, tid, args[0], read_memory(tid, args[address], min(args[length] & _U32, 128)) if args[address] else None)
+        return self._operate(word, tid, args[0], self._peer(tid, args[address], args[length] & _U32))
+
+    def _peer(self, tid: int, pointer: int, length: int) -> bytes | None:
+        """An address in memory."""
+        return self._threads.memory(tid, pointer, min(length, _ADDRESS_MAX), "sockets") if pointer and length else None
 
     def _operate(self, word: str, tid: int, fd: int, data: bytes | None) -> Leave | None:
         known = self._sockets.sort(tid, fd)
@@ -541,13 +548,12 @@ class Evidence:
         width = ABIS[abi].bits // 8
         header, step = (56, 64) if width == 8 else (28, 32)
         count = min(args[2] & _U32, _MESSAGES_MAX) if name == "sendmmsg" else 1
-        headers = read_memory(tid, args[1], (count - 1) * step + header) or b""
+        headers = self._threads.memory(tid, args[1], (count - 1) * step + header, "sockets") or b""
         leaves = []
         for start in range(0, len(headers) - header + 1, step):
             data = headers[start : start + header]
             pointer, length = int.from_bytes(data[:width], "little"), int.from_bytes(data[width : width + 4], "little")
-            name_of_peer = read_memory(tid, pointer, min(length, 128)) if pointer and length else None
-            leaves.append(self._operate("send", tid, args[0], name_of_peer))
+            leaves.append(self._operate("send", tid, args[0], self._peer(tid, pointer, length)))
         wanted = [leave for leave in dict.fromkeys(leaves) if leave is not None]
         if not wanted:
             return None
@@ -563,7 +569,7 @@ class Evidence:
         """i386's older way to all socket calls: number and a list of arguments (net/socket.c)."""
         number = args[0] & _U32
         name = _SOCKETCALLS.get(number)
-        data = read_memory(tid, args[1], 24)
+        data = self._threads.memory(tid, args[1], 24, "sockets")
         if name is None or data is None:
             return None
         words = tuple(int.from_bytes(data[at : at + 4], "little") for at in range(0, 24, 4))
@@ -577,8 +583,17 @@ class Evidence:
         return self._signalled(whom, args[number])
 
     def _signal_pidfd(self, tid: int, args: Arguments) -> Leave | None:
-        pid = _pidfd(tid, args[0])
+        pid = self._pidfd(tid, args[0])
         return None if pid is None else self._signalled(self._threads.whom_outer(tid, pid), args[1])
+
+    def _pidfd(self, tid: int, fd: int) -> int | None:
+        """The process of a pidfd, -1 when it has ended; None when it is no pidfd (proc_pid_fdinfo(5))."""
+        try:
+            with open(f"/proc/{tid}/fdinfo/{signed(fd)}") as file:
+                return next((int(line.split()[1]) for line in file if line.startswith("Pid:")), None)
+        except OSError:
+            self._threads.unread(tid, "processes")
+            return None
 
     def _signalled(self, whom: str, number: int) -> Leave:
         name = signal_name(signed(number))
@@ -615,7 +630,7 @@ class Evidence:
         return self._inspection("read", next(word for word in ("outside", "workload", "self") if word in whom))
 
     def _take_descriptor(self, tid: int, args: Arguments) -> Leave | None:
-        pid = _pidfd(tid, args[0])
+        pid = self._pidfd(tid, args[0])
         return None if pid is None else self._inspection("read", self._threads.whom_outer(tid, pid))
 
     # -- mounts --------------------------------------------------------------------------------------------------------
@@ -739,15 +754,6 @@ def _head(path: str) -> bytes:
         return b""
     finally:
         os.close(fd)
-
-
-def _pidfd(tid: int, fd: int) -> int | None:
-    """The process of a pidfd, -1 when it has ended; None when it is no pidfd (proc_pid_fdinfo(5))."""
-    try:
-        with open(f"/proc/{tid}/fdinfo/{signed(fd)}") as file:
-            return next((int(line.split()[1]) for line in file if line.startswith("Pid:")), None)
-    except OSError:
-        return None
 
 
 def _parent(tid: int) -> int:

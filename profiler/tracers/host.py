@@ -101,6 +101,15 @@ def read_memory(tid: int, address: int, size: int) -> bytes | None:
     return data or None
 
 
+def keeps_out(tid: int) -> bool:
+    """Whether a tracee lets profgen see neither its memory nor its links in /proc: PR_SET_DUMPABLE of prctl(2), without CAP_SYS_PTRACE."""
+    try:
+        os.close(os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EPERM)
+    return False
+
+
 def has_capability(name: str) -> bool:
     """Whether profgen itself has a capability in its effective set. Root of a user namespace seems to have all of them."""
     number = number_of(name)

@@ -31,7 +31,7 @@ from profiler.kernel.syscalls import name_of
 from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.evidence import Enter, Evidence, Leave
-from profiler.tracers.host import Iovec, has_capability, identify_process, read_memory, shares_root
+from profiler.tracers.host import Iovec, has_capability, identify_process, shares_root
 from profiler.tracers.infer import Call, Inference
 from profiler.tracers.launch import Child, Ended, shell_status, spawn
 from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
@@ -79,6 +79,12 @@ CLONE_UNTRACED = 0x00800000
 _MAKE_THREADS = frozenset({"fork", "vfork", "clone", "clone3"})
 _BIRTHS = (binding.PTRACE_EVENT_FORK, binding.PTRACE_EVENT_VFORK, binding.PTRACE_EVENT_CLONE)
 _GROUP_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+
+KEPT_OUT = (
+    "a process does not let itself be looked into (PR_SET_DUMPABLE), so what it names in its calls is lost; record it as root, or with"
+    " CAP_SYS_PTRACE"
+)
+"""Told once."""
 
 _ptrace = libc.ptrace  # argtypes are set by ptrace.binding; the raw call, for the loop that runs at every syscall
 
@@ -199,7 +205,7 @@ class Run:
         self.started = False
         self.buffer = ctypes.create_string_buffer(_INFO_BYTES)
         self.address = ctypes.addressof(self.buffer)
-        self.threads = Threads()
+        self.threads = Threads(self._kept_out)
         self.inference = Inference(recording, self.threads)
         self.evidence = Evidence(recording, self.threads) if options.files else None
 
@@ -237,6 +243,11 @@ class Run:
     def _refuses(self, tid: int, tracee: Tracee, kind: Kind, info: tuple[int, ...]) -> int:
         """The errno that a call about to be made shall fail with instead; 0: it is made. A recording refuses nothing."""
         return 0
+
+    def _kept_out(self, loss: str) -> None:
+        self.recording.losses[loss] += 1
+        if KEPT_OUT not in self.recording.warnings:
+            self.recording.warnings.append(KEPT_OUT)
 
     def _kill_all(self) -> None:
         for pid in [*self.tracees, *self.early]:
@@ -358,7 +369,7 @@ class Run:
         assert spec is not None
         assert name is not None
         if spec.pointer:
-            word = read_memory(tid, info[3], 8)
+            word = self.threads.memory(tid, info[3], 8, "arguments")
             if word is None:
                 return
             value: tuple[int, ...] = (int.from_bytes(word, "little") & spec.masks[0],)

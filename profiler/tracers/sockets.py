@@ -50,6 +50,7 @@ class Sockets:
         try:
             link = os.readlink(f"/proc/{tid}/fd/{signed(fd)}")
         except OSError:
+            self._threads.unread(tid, "sockets")
             return None
         if not _SOCKET.match(link):
             return None

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.capabilities import number_of
 from profiler.kernel.files import AT_FDCWD
-from profiler.tracers.host import DELETED, read_memory, read_string
+from profiler.tracers.host import DELETED, keeps_out, read_memory, read_string
 from profiler.tracers.paths import Found, Resolver, View, Way, inner_ids
 
 PATH_MAX = 4096
@@ -81,7 +82,9 @@ def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list
 class Threads:
     """All threads of the workload, with what is known of each until a call changes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_out: Callable[[str], None] = lambda loss: None) -> None:
+        """``kept_out``: told of what is lost as a thread does not let itself be read, one of the classes of losses."""
+        self._kept_out = kept_out
         self.paths = Resolver()
         self.groups: dict[int, int] = {}
         """Every thread that is or was of the workload, to its thread group."""
@@ -107,7 +110,7 @@ class Threads:
 
     def clones(self, tid: int, name: str, args: tuple[int, ...]) -> None:
         """A thread is about to make another (clone, clone3), that has all its namespaces or not."""
-        flags = args[0] if name == "clone" else int.from_bytes(read_memory(tid, args[0], 8) or b"", "little")
+        flags = args[0] if name == "clone" else int.from_bytes(read_memory(tid, args[0], 8) or bytes([255] * 8), "little")
         self._inherits[tid] = not flags & NAMESPACE_FLAGS
 
     def born(self, tid: int, parent: int) -> None:
@@ -182,7 +185,11 @@ class Threads:
         """How a thread sees the file system. Raises OSError when it is gone."""
         view = self._views.get(tid)
         if view is None:
-            view = self._views[tid] = View.of(self.group(tid), tid)
+            try:
+                view = self._views[tid] = View.of(self.group(tid), tid)
+            except PermissionError:
+                self.unread(tid)
+                raise
         return view
 
     def whom(self, tid: int, number: int) -> str:
@@ -214,10 +221,24 @@ class Threads:
 
     # -- arguments -----------------------------------------------------------------------------------------------------
 
+    def unread(self, tid: int, loss: str = "paths") -> None:
+        """Something of a thread could not be read: a loss when the thread is there and keeps it from profgen."""
+        if keeps_out(tid):
+            self._kept_out(loss)
+
+    def memory(self, tid: int, address: int, size: int, loss: str = "paths") -> bytes | None:
+        """See host.read_memory. ``loss``: the class of what is lost without it."""
+        data = read_memory(tid, address, size)
+        if data is None:
+            self.unread(tid, loss)
+        return data
+
     def text(self, tid: int, address: int) -> str | None:
         """A NUL-terminated text in memory, at most PATH_MAX bytes of it; None when it cannot be read."""
         if address not in self._texts:
             data = read_string(tid, address, PATH_MAX) if address else None
+            if address and data is None:
+                self.unread(tid)
             self._texts[address] = None if data is None else os.fsdecode(data)
         return self._texts[address]
 
@@ -285,7 +306,10 @@ class Threads:
         """The file behind a thread's descriptor, or its working directory (AT_FDCWD); None when there is none."""
         number = signed(fd)
         link = f"/proc/{tid}/cwd" if number == AT_FDCWD else f"/proc/{tid}/fd/{number}"
-        return self.paths.descriptor(self.view(tid), link)
+        found = self.paths.descriptor(self.view(tid), link)
+        if found is None:
+            self.unread(tid)
+        return found
 
 
 CHANGES_CREDENTIALS = frozenset(

@@ -122,3 +122,19 @@ def test_killed_in_a_call(test: str, tracer: str, profgen: Profgen, torture: Pat
     assert recording.meta["complete"] is True, recording.meta["losses"]
     made = {row["path"] for row in recording.trace["files"] if row["access"] == "make" and "ok" in row["results"]}
     assert made == {str(path) for path in work.iterdir()}
+
+
+def test_process_that_keeps_others_out(ordinary: Profgen, nobodys_dir: Path) -> None:
+    """An ordinary user's tracer cannot read the memory of a process that is not dumpable: what it names is lost, and counted."""
+    code = (
+        "import ctypes, os, socket\n"
+        "ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\n"  # PR_SET_DUMPABLE
+        "os.mkdir('made'); socket.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(('127.0.0.1', 0))"
+    )
+    recording = ordinary.record("ptrace", [PYTHON, "-ISc", code], cwd=nobodys_dir)
+    assert (nobodys_dir / "made").is_dir()
+    assert recording.status == 125, recording.stderr
+    assert recording.meta["complete"] is False
+    assert recording.meta["losses"].keys() == {"paths", "sockets"}
+    assert "PR_SET_DUMPABLE" in recording.stderr
+    assert "bind" in recording.names, "calls are counted all the same"
