@@ -548,13 +548,24 @@ def mounts(policy: Policy) -> tuple[list[str], list[LeftOut], list[str]]:
 # --- what abi 3.0 does not know
 
 
+_REGISTER_PERSONALITY = (9, 9 | 1 << 31)
+"""Opcodes of io_uring_register(2), the second with IORING_REGISTER_USE_REGISTERED_RING (include/uapi/linux/io_uring.h)."""
+
+
+def _takes_credentials(policy: Policy) -> bool:
+    """Whether requests in a ring may run with other credentials (override_creds): they have to be registered first. That a thread of the
+    kernel looks for requests (sqpoll) is said in memory, where nobody can look."""
+    calls = [row for row in policy.syscalls if row.name == "io_uring_register"]
+    return any(row.permits((0, opcode, 0, 0, 0, 0)) for row in calls for opcode in _REGISTER_PERSONALITY)
+
+
 def later(policy: Policy, abi: str) -> tuple[list[str], list[str]]:
     """Rules for what newer abis mediate, and notes on what the chosen one does not."""
     wanted = []
     if policy.user_namespaces:
         wanted.append(("userns create", "User namespaces are made"))
     if policy.io_uring:
-        wanted.append(("io_uring", "io_uring is used"))
+        wanted.append(("io_uring" if _takes_credentials(policy) else "io_uring sqpoll", "io_uring is used"))
     if abi == "3.0":
         return [], [f"{what}: not mediated under abi 3.0." for _, what in wanted]
     return [rule for rule, _ in wanted], []

@@ -9,7 +9,7 @@ import pytest
 from unit.targets.policies import BECAUSE, file, policy, transition
 
 from profiler.errors import InputError
-from profiler.policy.model import Allowed, Capability, InspectionRule, MountRule, Policy, SignalRule, SocketRule, Variable
+from profiler.policy.model import Allowed, Capability, Condition, InspectionRule, MountRule, Policy, Rule, SignalRule, SocketRule, Variable
 from profiler.targets import apparmor
 from profiler.targets import apparmor_rules as rules
 from profiler.targets.abstractions import aare, weigh
@@ -259,7 +259,14 @@ def test_not_mediated() -> None:
     assert "# User namespaces are made: not mediated under abi 3.0." in text(made)
     newer = text(made, abi="4.0")
     assert "abi <abi/4.0>," in newer
-    assert {"userns create,", "io_uring,"} <= set(lines(made, abi="4.0"))
+    assert {"userns create,", "io_uring sqpoll,"} <= set(lines(made, abi="4.0"))
+
+    def ring(opcode: int) -> list[str]:
+        rule = Rule((Condition("opcode", 1, 0xFFFFFFFF, opcode),))
+        called = Allowed("observed", "x86_64", "io_uring_register", BECAUSE, (rule,))
+        return [line for line in lines(policy(io_uring=BECAUSE, syscalls=(called,)), abi="4.0") if line.startswith("io_uring")]
+
+    assert (ring(9), ring(2)) == (["io_uring,"], ["io_uring sqpoll,"]), "other credentials have to be registered"
 
 
 def test_capabilities() -> None:
