@@ -117,7 +117,8 @@ def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
     """``attach_disconnected``: the workload uses something that no path of its mount namespace leads to, looks at a namespace, which has
     no path either, attaches System V shared memory, or changes mounts, and with them what leads to the descriptors it holds.
 
-    ``mediate_deleted``: a deleted file gets a name again. All else that is done with one is judged by its old name without that.
+    ``mediate_deleted``: a deleted file gets a name again, or is executed (d_namespace_path in path.c, with the profile's own flags). All
+    else that is done with one is judged by its old name without that.
     """
     container = _container(policy)
     detached = any(
@@ -129,8 +130,9 @@ def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
         flags.append("attach_disconnected")
     if options.apparmor.complain:
         flags.append("complain")
-    deleted = {rule.pattern for rule in policy.files if "deleted" in rule.states}
-    if any(existing in deleted for rule in policy.files for existing in rule.existing):
+    deleted = {rule.pattern: rule for rule in policy.files if "deleted" in rule.states}
+    named = any(existing in deleted for rule in policy.files for existing in rule.existing)
+    if named or any(rule.use == "needed" and "execute" in rule.access for rule in deleted.values()):
         flags.append("mediate_deleted")
     return tuple(flags)
 

@@ -108,6 +108,11 @@ def test_a_deleted_file_that_gets_a_name_again() -> None:
     assert "mediate_deleted" not in text(policy(unnamed))
 
 
+def test_a_deleted_file_that_is_executed() -> None:
+    """An unnamed file, filled and given to fexecve(3)."""
+    assert "flags=(mediate_deleted)" in text(policy(file("/d/#{digits}", "write", "execute", states=("deleted",))))
+
+
 def test_order_and_directories() -> None:
     found = files(
         file("/b", "list", kinds=("directory",)),
