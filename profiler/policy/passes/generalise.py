@@ -243,6 +243,7 @@ _NEVER = frozenset({"execute", "map", "chroot"})
 """Accesses that no directory rule gives."""
 _LOOKING = frozenset({"read", "list", "lock", "readlink"})
 """Accesses that change nothing."""
+_CODE = frozenset({"execute", "map"})
 
 
 @dataclass
@@ -333,7 +334,9 @@ def _merged(group: Group, leaves: Sequence[_Leaf]) -> _Leaf:
 class _Widening:
     """Directory rules, from the deepest directory up."""
 
-    def __init__(self, leaves: dict[str, _Leaf], listed: set[str], threshold: int, places: Collection[str]) -> None:
+    def __init__(self, leaves: dict[str, _Leaf], listed: set[str], threshold: int, places: Collection[str], code: Collection[str]) -> None:
+        self.code = code
+        """Programs and libraries that the workload did not write: no rule that writes takes them in."""
         self.threshold, self.listed, self.roots = threshold, listed, frozenset(map(literal, places))
         """``roots``: of mounts; no rule for what is above one stands for what is below it."""
         self.closed = never_widened().union(places)
@@ -371,6 +374,9 @@ class _Widening:
         self.reasons[pattern] = [reason]
         self.directories[pattern.rpartition("/")[0]].leaves[pattern] = _merged(group, leaves)
 
+    def _writes_code(self, pattern: str, access: frozenset[str]) -> bool:
+        return not access <= _LOOKING and _opens(pattern, self.code)
+
     def _why(self, name: str, access: frozenset[str], leaves: Sequence[_Leaf]) -> str | None:
         """Why a rule may stand for these names of one directory; None when it may not."""
         if len(leaves) >= self.threshold:
@@ -388,6 +394,8 @@ class _Widening:
             access, own = group
             reason = self._why(name, access, alike)
             if reason is None or not _may_hold(name, own) or not (makes or access <= _LOOKING):
+                continue
+            if self._writes_code(f"{name}/{{name}}", access):
                 continue
             directory = all(leaf.directory for leaf in alike)
             covered = [
@@ -418,6 +426,8 @@ class _Widening:
             weight = sum(leaves[key].weight for key in covered)
             if len(branches) < SUBDIRECTORIES or weight < 2 * self.threshold or not (access <= _LOOKING or access & MAKING):
                 continue
+            if self._writes_code(f"{name}/{{tree}}", access):
+                continue
             reason = f"one rule for all below this directory: {2 * self.threshold} or more in {SUBDIRECTORIES} or more were used alike"
             self._replace(covered, f"{name}/{{tree}}", group, reason)
             return
@@ -432,7 +442,8 @@ def generalise(policy: Policy, trace: Trace, options: Options) -> Policy:
     places = destinations(trace)
     roots = frozenset(map(literal, places))
     named = _named(paths, runs, places)
-    widening = _Widening(*_leaves(paths, named, runs, roots), options.generalise_threshold, places)
+    code = [path for path, row in paths.items() if row.granted & _CODE and row.granted <= _READING]
+    widening = _Widening(*_leaves(paths, named, runs, roots), options.generalise_threshold, places, code)
     targets = widening.targets()
     patterns = {path: targets.get(pattern, pattern) if paths[path].use == "needed" else pattern for path, pattern in named.items()}
     return replace(policy, has_files=True, files=rules(paths, patterns, runs, widening.reasons))

@@ -363,6 +363,16 @@ def test_executables_never_by_directory(words: str) -> None:
     assert len(rules_of(*files, *in_directory("/opt/app/x/y", 25, words), runs=2)) == 50
 
 
+def test_no_rule_that_writes_takes_in_code_of_others() -> None:
+    names = in_directory("/var/lib/x", 12, "read write create", own=True)
+    trees = [row for place in "abcd" for row in in_directory(f"/opt/app/{place}", 6, "read write create", own=True)]
+    assert len(rules_of(*names, *trees)) == 2
+    plugins = [*uses("/var/lib/x/plugin.so", "read map"), *uses("/opt/app/a/tool", "execute")]
+    assert len(rules_of(*names, *trees, *plugins)) == 12 + 24 + 2
+    built = [row for path in ("/var/lib/x/a.so", "/opt/app/a/tool") for row in uses(path, "write create map", own=True)]
+    assert len(rules_of(*names, *trees, *built)) == 4, "what it wrote itself it may write"
+
+
 def test_writing_only_where_the_workload_makes_files() -> None:
     assert len(rules_of(*in_directory("/var/lib/x", 20, "read write"))) == 20
     rules = rules_of(*in_directory("/var/lib/x", 20, "read write"), file("/var/lib/x/new", "create"))
