@@ -196,24 +196,18 @@ def _executed_name(pid: int) -> str | None:
 
 def _script(pid: int, name: str, executable: tuple[int, int], root: str) -> str | None:
     """The script's absolute path when ``name`` is not the executable itself."""
-    if name.startswith("/dev/fd/"):  # execveat(2) of a descriptor
-        fd, _, rest = name.removeprefix("/dev/fd/").partition("/")
-        look = f"/proc/{pid}/fd/{fd}" + (f"/{rest}" if rest else "")
-        if not rest and not os.path.lexists(look):
-            return None  # closed on exec, so it was a binary: the kernel runs no script from such a descriptor
-    else:
-        look = f"/proc/{pid}/root{name}" if name.startswith("/") else f"/proc/{pid}/cwd/{name}"
+    if name.startswith("/dev/fd/"):
+        return None  # execveat(2) of a descriptor, or from one: no name that others know
     try:
+        script = absolute(_inside(os.readlink(f"/proc/{pid}/cwd"), root), name)
+        look = f"/proc/{pid}/root{name}" if name.startswith("/") else f"/proc/{pid}/cwd/{name}"
+        for own, its in (("/proc/self/", f"/proc/{pid}/"), ("/proc/thread-self/", f"/proc/{pid}/task/{pid}/")):
+            if script.startswith(own):  # which leads profgen to itself
+                look = its + script.removeprefix(own)
         status = os.stat(look)
     except OSError:
         return None
-    if (status.st_dev, status.st_ino) == executable:
-        return None
-    try:
-        directory = _inside(os.readlink(f"/proc/{pid}/cwd"), root)
-    except OSError:
-        return None
-    return absolute(directory, name)
+    return None if (status.st_dev, status.st_ino) == executable else script
 
 
 def absolute(directory: str, name: str) -> str:

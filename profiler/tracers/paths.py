@@ -417,7 +417,7 @@ class _Walk:
         if self.at < 0:
             return _Place(self.here, False, self.sure, "linked", self.personal, tuple(self.way))
         status = os.fstat(self.at)
-        path, state = self.resolver.named(view, self.path(), status)
+        path, state = self.resolver.named(view, self.path(), status, f"/proc/self/fd/{self.at}")
         return _Place(path, not self.lost, self.sure, state, self.personal, (*self.way, status))
 
     def path(self) -> str:
@@ -549,6 +549,16 @@ def inner_ids(tid: int) -> tuple[int, int] | None:
     return (ids["NStg"], ids["NSpi"]) if len(ids) == 2 else None
 
 
+def through_link(path: str, follow: bool) -> bool:
+    """Whether a name below a process's directory in /proc leads through a link to an open file. ``follow``: one at the end counts."""
+    parts = path.split("/")[3:]  # of /proc/NUMBER/...
+    if parts[:1] == ["task"]:
+        parts = parts[2:]
+    if not parts or parts[0] not in _PROC_LINKS | _PROC_LINK_FOLDERS:
+        return False
+    return len(parts) >= (1 if parts[0] in _PROC_LINKS else 2) + (not follow)
+
+
 def _parts(text: str) -> list[str]:
     """Components, last first."""
     return [part for part in reversed(text.split("/")) if part not in ("", ".")]
@@ -571,11 +581,13 @@ def _is_magic(folder: str, name: str, folder_path: str | None = None) -> bool:
 
 def _in_view(view: View, link: str) -> bool:
     """Whether a descriptor's mount is one of those its process sees: proc_pid_fdinfo(5), proc_pid_mountinfo(5)."""
+    if view.top != "/" and view.root_path != "/":
+        return True  # it is shown those below its root only
     folder, _, number = link.rpartition("/")
     try:
         with open(f"{folder}info/{number}") as file:
             mount = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
-        with open(f"/proc/{view.tid}/mountinfo", "rb") as file:
+        with open("/proc/self/mountinfo" if view.top == "/" else f"/proc/{view.tid}/mountinfo", "rb") as file:
             return any(line.split(b" ", 1)[0] == mount.encode() for line in file)
     except (OSError, StopIteration):
         return True

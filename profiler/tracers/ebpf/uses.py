@@ -36,7 +36,7 @@ from profiler.kernel.syscalls import name_of, number_of
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import BY_ENTERED, Executed, Maps, Reader
 from profiler.tracers.host import absolute
-from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of
+from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of, through_link
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import family_name, path_address, type_name
 
@@ -622,7 +622,7 @@ class Uses:
                 else text
             )
         found = self._resolved(event, self._view(event), base, text, follow, entry)
-        gone = not (found.sure and found.exists and found.state == "linked")
+        gone = not (found.sure and found.exists and found.state == "linked") and not through_link(found.path, follow and not entry)
         if gone and (process := _PROCESS.match(found.path)) and self._whose(event, int(process[1])) != "outside":
             # The directory of a process that has ended meanwhile: it was there, and its own (fs/proc/base.c task_dump_owner).
             own = int(process[1]) in (event.own_tgid, event.own_tid)

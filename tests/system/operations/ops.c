@@ -344,6 +344,12 @@ static void execute_itself(void)
 	die("execve");
 }
 
+static void execute_proc_self(void)
+{
+	execl("/proc/self/exe", self, "nothing", dir, NULL);
+	die("execve");
+}
+
 static void execute_descriptor(void)
 {
 	int fd = CHECK(open(in("child"), O_PATH | O_CLOEXEC));
@@ -1230,6 +1236,17 @@ static void detached_mount(void)
 	put(CHECK(openat(at, "new", O_WRONLY | O_CREAT, 0644)));
 }
 
+/* Names made and removed, and not opened, on a mount that is not in the tree. */
+static void detached_names(void)
+{
+	own_mounts();
+	CHECK(mount("scratch", in("target"), "tmpfs", 0, NULL));
+	int at = CHECK(open(in("target"), O_PATH | O_DIRECTORY));
+	CHECK(umount2(in("target"), MNT_DETACH));
+	CHECK(mkdirat(at, "new", 0755));
+	CHECK(mkdirat(at, "new/below", 0755));
+}
+
 static void change_root(void)
 {
 	CHECK(chroot(dir));
@@ -1376,6 +1393,7 @@ static const struct {
 	{"removexattr", "user", remove_attribute, file},
 	{"execve", "user", execute, program},
 	{"execve_itself", "user", execute_itself, program},
+	{"execve_proc_self", "user", execute_proc_self},
 	{"execveat_descriptor", "user", execute_descriptor, program},
 	{"execveat_directory", "user", execute_at, program},
 	{"execve_symlink", "user", execute_link, program_link},
@@ -1460,6 +1478,7 @@ static const struct {
 	{"bind_mount", "root", bind_mount, directories_file},
 	{"new_mount", "root", new_mount, directories},
 	{"detached_mount", "root", detached_mount, directories},
+	{"detached_names", "root", detached_names, directories},
 	{"chroot", "root", change_root, root_tree},
 	{"chroot_symlinks", "root", change_root_links, root_links},
 	{"chroot_execute", "root", change_root_execute, program},

@@ -247,6 +247,7 @@ EXPECTED: Mapping[str, Evidence] = {
     # executing
     "execve": _exec(),
     "execve_itself": _exec(),
+    "execve_proc_self": _exec(OPS),
     "execveat_descriptor": _exec(),
     "execveat_directory": _exec(),
     "execve_symlink": _exec(),
@@ -385,6 +386,11 @@ EXPECTED: Mapping[str, Evidence] = {
         Mounted("mount", "scratch", "target", "tmpfs"),
         Mounted("umount", None, "target", flags=("detach",)),
         files=[uses("/new", "write create", state="detached")],
+    ),
+    "detached_names": _mounts(
+        Mounted("mount", "scratch", "target", "tmpfs"),
+        Mounted("umount", None, "target", flags=("detach",)),
+        files=[Use("/new", "make", "directory", state="detached"), Use("/new/below", "make", "directory", state="detached")],
     ),
     "chroot": files(Use("", "chroot", "directory"), Use("sub/file", "read"), Use("file", "read")),
     "chroot_symlinks": files(Use("", "chroot", "directory"), Use("sub/file", "read"), Use("file", "read")),

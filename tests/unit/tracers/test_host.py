@@ -72,6 +72,17 @@ def test_script(how: str, tmp_path: Path) -> None:
         assert identify_process(pid) == (str(tmp_path / "link" if how == "link" else path), REAL_SH, "/bin/sh")
 
 
+def test_script_of_a_descriptor_is_its_interpreter(tmp_path: Path) -> None:
+    """A descriptor's number is no name of a program."""
+    script(tmp_path / "tool")
+    fd = os.open(tmp_path / "tool", os.O_RDONLY)
+    try:
+        with running("tool", executable=f"/dev/fd/{fd}", pass_fds=[fd]) as pid:
+            assert identify_process(pid) == (REAL_SH, None, "/bin/sh")
+    finally:
+        os.close(fd)
+
+
 def test_script_of_a_script_is_the_outer_one(tmp_path: Path) -> None:
     inner = script(tmp_path / "inner")
     outer = script(tmp_path / "outer", str(inner))

@@ -17,7 +17,7 @@ import pytest
 
 from profiler.trace.model import FILE_KINDS, FILE_STATES
 from profiler.tracers import paths
-from profiler.tracers.paths import Found, Memory, Resolver, View, below, kind_of
+from profiler.tracers.paths import Found, Memory, Resolver, View, below, kind_of, through_link
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -482,3 +482,23 @@ def test_memory_is_bounded() -> None:
 def test_words() -> None:
     assert {kind_of(mode) for mode in (0o100000, 0o40000, 0o120000, 0o10000, 0o140000, 0o20000, 0o60000, 0)} == set(FILE_KINDS)
     assert Found("/").state in FILE_STATES
+
+
+@pytest.mark.parametrize(
+    ("path", "follow", "through"),
+    [
+        ("/proc/7", True, False),
+        ("/proc/7/status", True, False),
+        ("/proc/7/task/8/stat", True, False),
+        ("/proc/7/exe", False, False),
+        ("/proc/7/exe", True, True),
+        ("/proc/7/cwd/file", False, True),
+        ("/proc/7/fd", True, False),
+        ("/proc/7/fd/3", False, False),
+        ("/proc/7/fd/3", True, True),
+        ("/proc/7/fd/3/file", False, True),
+        ("/proc/7/task/8/fd/3/sub/file", False, True),
+    ],
+)
+def test_through_link(path: str, follow: bool, through: bool) -> None:
+    assert through_link(path, follow) is through
