@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -14,6 +15,24 @@ from profiler.tracers.base import GRACE_SECONDS
 from profiler.tracers.launch import FORWARDED
 
 _TICK_SECONDS = 0.25
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_SET_WORDS = 16
+"""sigset_t of the C library: 1024 bits."""
+
+
+def next_forwarded(seconds: float) -> tuple[int, int] | None:
+    """(number, si_code) of the next of FORWARDED, which must be held; None when none comes in time.
+
+    signal.sigtimedwait() gives a signal that nobody sent when it is stopped (SIGSTOP) until after its time: of EINTR it makes a result
+    from memory that was never written (CPython 3.11, Modules/signalmodule.c).
+    """
+    numbers = (ctypes.c_ulong * _SET_WORDS)(sum(1 << number - 1 for number in FORWARDED))
+    information = (ctypes.c_int * 32)()  # siginfo_t: si_signo, si_errno, si_code, 128 bytes in all
+    time_out = (ctypes.c_long * 2)(int(seconds), int(seconds % 1 * 1_000_000_000))
+    if _libc.sigtimedwait(numbers, information, time_out) <= 0:
+        return None
+    return information[0], information[2]
 
 
 @contextlib.contextmanager
@@ -71,14 +90,15 @@ class Supervisor:
         deadline = None if self._duration is None else time.monotonic() + self._duration
         kill_at: float | None = None
         while True:
-            info = signal.sigtimedwait(FORWARDED, _TICK_SECONDS if deadline is None else 0.05)
+            received = next_forwarded(_TICK_SECONDS if deadline is None else 0.05)
             if self._finished.is_set():
                 return
             now = time.monotonic()
-            if info is not None and not self._main_ended:
-                if info.si_code <= 0 and self._main is not None:
-                    _send(self._main, info.si_signo)
-            elif info is not None and kill_at is None:
+            if received is not None and not self._main_ended:
+                number, code = received
+                if code <= 0 and self._main is not None:
+                    _send(self._main, number)
+            elif received is not None and kill_at is None:
                 deadline = now
             if deadline is not None and now >= deadline and kill_at is None:
                 kill_at = now + GRACE_SECONDS

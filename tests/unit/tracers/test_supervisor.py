@@ -105,6 +105,24 @@ def test_duration() -> None:
     in_child(work)
 
 
+def test_stopped_and_continued() -> None:
+    """A stop of profgen itself (Ctrl-Z) is no signal to pass on, and does not end the passing on."""
+
+    def work() -> None:
+        with signals_held():
+            process = reporter("for s in HUP INT QUIT USR2 TERM; do trap \"echo $s\" $s; done; trap 'echo passed' USR1")
+            with Supervisor(lambda: [process.pid], None) as supervisor:
+                supervisor.start(process.pid)
+                for _ in range(2):
+                    subprocess.run(["sh", "-c", "kill -STOP $PPID; sleep 0.4; kill -CONT $PPID"], check=True, timeout=30)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                assert line(process) == "passed"
+            process.kill()
+            process.wait()
+
+    in_child(work)
+
+
 def test_duration_wakes_what_is_stopped() -> None:
     def work() -> None:
         with signals_held():
