@@ -90,7 +90,8 @@ class Session:
     already, its start was not seen. ``pid``: its first process, as profgen numbers it (of one that was joined, any); 0 of a container
     whose entry point was not executed, yet or ever, which is listed only with ``Options.denials``; 0 of a cgroup that was there, as long as
     nothing is in it. ``began``: time.monotonic().
-    ``ended``: the last task is gone, of a cgroup the cgroup itself.
+    ``ended``: the last task is gone, of a cgroup the cgroup itself. ``gone``: so was the first process when it was looked for; another may
+    have its number.
     """
 
     number: int
@@ -100,6 +101,7 @@ class Session:
     pid: int
     began: float
     ended: bool = False
+    gone: bool = False
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,10 @@ class Watch:
     def _look(self, session: Session) -> Process | None:
         if session.kind == "pid":
             return look(int(session.subject))
-        return look(self.plan.process or session.pid)
+        return look(self._first(session))
+
+    def _first(self, session: Session) -> int:
+        return self.plan.process or (0 if session.gone else session.pid)
 
     def _begin(self, session: Session) -> Kept:
         start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=time.monotonic() - session.began)
@@ -234,7 +237,7 @@ class Watch:
         row.due = time.monotonic() + self.plan.snapshot if self.plan.snapshot is not None else float("inf")
         if session.kind == "container":
             row.identity = session.subject
-        elif path := cgroups.path_of(int(session.subject) if session.kind == "pid" else self.plan.process or session.pid):
+        elif path := cgroups.path_of(int(session.subject) if session.kind == "pid" else self._first(session)):
             told = cgroups.container_of(path)
             row.identity = told[1] if told else ""
         if row.identity and self.identifier.engines:
@@ -289,7 +292,7 @@ class Watch:
         if row.details is not None:
             container = row.details.container
         elif row.session.kind == "container":
-            path = cgroups.path_of(row.session.pid) if row.session.pid else None
+            path = cgroups.path_of(row.session.pid) if row.session.pid and not row.session.gone else None
             told = cgroups.container_of(path) if path else None
             container = self.plan.container or unknown_container(told[0] if told else None, row.session.subject)
         watched = self.plan.watched or (f"{row.session.kind} {row.name}" if row.session.kind != "container" or row.session.joined else None)

@@ -164,8 +164,8 @@ def test_same_as_strace(ebpf: str, lab: Runtimes, programs: Path, tmp_path: Path
     job = Job((*strace, "-s", "0", "-o", str(tmp_path / "log"), "/usr/bin/dash", "-c", script), writable=(tmp_path,))
     confinement = Confinement.with_capabilities(None, ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"])
     with started(lab, "runc", job, confinement) as (watcher, running):
-        assert running.wait(TIMEOUT) == 0, running.report()
         wait_for(watcher, lambda: ended(watcher, running), "the session ends")
+        assert running.wait(TIMEOUT) == 0, running.report()
         (session,) = ours(watcher, running)
         recording = watcher.snapshot(session)
     seen = oracle.parse((tmp_path / "log").read_text(errors="surrogateescape").splitlines())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
 from functools import cache
 
@@ -98,6 +99,17 @@ def processes_in(directories: Iterable[str]) -> Iterator[int]:
             # gone meanwhile; or threads of a process may be in different ones (cgroup type "threaded"): then the one above has it
             with contextlib.suppress(OSError), open(os.path.join(folder, "cgroup.procs")) as file:
                 yield from (pid for line in file if (pid := int(line)))
+
+
+def was_there(pid: int, when: int) -> bool:
+    """Whether the process of this number now is the one that had it at ``when``, on the kernel's monotonic clock in ns.
+
+    Raises OSError when there is none. A process says when it started on the clock that goes on in suspend (proc_pid_stat(5), starttime).
+    """
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        ticks = int(file.read().rpartition(b")")[2].split()[19])
+    suspended = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+    return ticks * 1_000_000_000 <= (when + suspended) * os.sysconf("SC_CLK_TCK")
 
 
 def descendants(pids: Iterable[int]) -> set[int]:

@@ -175,6 +175,8 @@ class Reader:
         self.first = shared
         self.root: str | None = None
         """How profgen reaches the root that the session began with, if not as its own."""
+        self.gone = False
+        """Whether that root was gone, with the process that had it, before profgen took hold of it."""
         self.named = symbols_readable()
         self.chains: dict[int, tuple[str, ...]] = {}
         self._looked_at = self._lost = 0

@@ -317,6 +317,7 @@ class _Opened:
 
 
 _NOWHERE = "/proc/0"
+_OWN_MOUNTS = "/proc/self/ns/mnt"
 
 
 @dataclass
@@ -329,14 +330,17 @@ class _Roots:
     """Where the root was before pivot_root(2) made it one: in the namespace that the workload began in."""
 
     def find(self, root: int, tgid: int, top: str | None, same: bool) -> str | None:
-        """``top``: the root that the workload began with, and whether this one is the ``same`` file: a process may have another by now."""
+        """``top``: the root that the workload began with, and whether this one is the ``same`` file: a process may have another by now.
+        None when that root is not known: then it is no process of profgen's own mount namespace, which may have got the number since."""
         known = self.seen.setdefault(root, deque(maxlen=self.limit))
         if tgid not in known:
             known.append(tgid)
         for pid in reversed(known):
             path = f"/proc/{pid}/root/."
             with contextlib.suppress(OSError):
-                if os.path.samefile(path, top or "/") == same:
+                if top is None and not os.path.samefile(f"/proc/{pid}/ns/mnt", _OWN_MOUNTS):
+                    return path
+                if top is not None and os.path.samefile(path, top) == same:
                     return path
         return self.pivoted.get(root)
 
@@ -594,6 +598,7 @@ class Uses:
             return View(event.tgid, event.tid, held, "/", held)
         if not event.facts & _OTHER_MOUNTS:
             return View(event.tgid, event.tid, root_path, root_path, "/")
+        held = None if self._reader.gone else held or "/"
         root = self._roots.find(event.root, event.tgid, held, bool(event.facts & _SAME_TOP))
         if root is None and event.facts & _SAME_TOP:
             held = held or "/"

@@ -21,7 +21,16 @@ from typing import Any
 from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
 from profiler.tracers.base import Options, Refused, Selection, Session
-from profiler.tracers.ebpf.cgroups import components, container_name, deepest, descendants, directories_of, key_of, processes_in
+from profiler.tracers.ebpf.cgroups import (
+    components,
+    container_name,
+    deepest,
+    descendants,
+    directories_of,
+    key_of,
+    processes_in,
+    was_there,
+)
 from profiler.tracers.ebpf.hashing import Hashes
 from profiler.tracers.ebpf.loader import PAGES, Programs
 from profiler.tracers.ebpf.reader import (
@@ -265,7 +274,7 @@ class EbpfWatcher:
             for number, scan in scans:
                 for pid in scan():
                     if not number & (_STARTING | _SIBLINGS) and not self._live[number].session.pid:
-                        self._hold(self._live[number], pid)
+                        self._hold(self._live[number], pid, time.monotonic_ns())
                     joining[ctypes.c_uint(pid)] = ctypes.c_uint32(number)
             self._programs.iterate("on_join")
             before, marked = marked, self._marked()
@@ -291,19 +300,27 @@ class EbpfWatcher:
         live = self._live[number] = _Live(Session(self._given, kind, subject, joined, pid, began), number, recording, reader, uses)
         return live
 
-    def _hold(self, live: _Live, pid: int) -> None:
-        """Keep the mount namespace and the root of a session's first process, and note what else only the process tells."""
+    def _hold(self, live: _Live, pid: int, seen: int) -> None:
+        """Keep the mount namespace and the root of a session's first process, and note what else only the process tells. ``seen``: when it
+        was there, on the kernel's monotonic clock in ns."""
         live.session = replace(live.session, pid=pid)
         descriptors = []
         try:
             descriptors.append(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
             descriptors.append(os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
             with open(f"/proc/{pid}/status") as file:
-                live.recording.no_new_privs = any(line.split() == ["NoNewPrivs:", "1"] for line in file)
+                no_new_privs = any(line.split() == ["NoNewPrivs:", "1"] for line in file)
+            if not was_there(pid, seen):
+                raise ProcessLookupError
         except OSError:  # it is gone: another of the session may live, else its paths are lost, and counted
+            live.session = replace(live.session, gone=True)
+            assert self._programs is not None
+            own, session = self._programs.table("self")[ctypes.c_int(0)], self._programs.table("sessions")[ctypes.c_int(live.number)]
+            live.reader.gone = own.top != session.top  # else it has a copy of profgen's mounts
             for descriptor in descriptors:
                 os.close(descriptor)
             return
+        live.recording.no_new_privs = no_new_privs
         live.descriptors = tuple(descriptors)
         if not os.path.samestat(os.fstat(descriptors[0]), os.stat("/proc/self/ns/mnt")):
             live.reader.root = f"/proc/self/fd/{descriptors[1]}"
@@ -325,13 +342,13 @@ class EbpfWatcher:
             live = self._live[number]
             live.session = replace(live.session, began=when / 1e9)
             live.recording.began = when / 1e9
-            self._hold(live, tgid)
+            self._hold(live, tgid, when)
             self._changed = True
         elif what == _JOINED and number in self._live:
             live = self._live[number]
             live.session = replace(live.session, joined=True)
             if not live.session.pid:
-                self._hold(live, tgid)
+                self._hold(live, tgid, when)
         elif what == _THREADS:
             self._threads[tgid] = number
         elif what == _ENDED and number in self._live:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,12 @@ def test_the_way_to_a_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert cgroups.deepest(f"{tmp_path}/none/c") == (str(tmp_path), 0)
     with pytest.raises(InputError):
         cgroups.components("/elsewhere")
+
+
+def test_who_has_a_number() -> None:
+    before = time.monotonic_ns() - 20_000_000  # a start is told in ticks of 10 ms
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        assert cgroups.was_there(process.pid, time.monotonic_ns())
+        assert not cgroups.was_there(process.pid, before)
+    with pytest.raises(OSError, match="No such file"):
+        cgroups.was_there(process.pid, before)

@@ -418,13 +418,14 @@ def test_a_root_is_found_through_who_has_it_now() -> None:
     """A process that has changed its root since does not stand for the one it had."""
     roots = uses._Roots()
     me = os.getpid()
-    assert roots.find(1, me, None, True) == f"/proc/{me}/root/."
+    assert roots.find(1, me, "/", True) == f"/proc/{me}/root/."
     assert roots.find(2, me, "/usr", False) == f"/proc/{me}/root/."
     assert roots.find(3, me, "/usr", True) is None
-    assert roots.find(4, me, None, False) is None
+    assert roots.find(4, me, "/", False) is None
+    assert roots.find(5, me, None, True) is None, "a process among profgen's own mounts is none of a container that is gone"
     roots.pivoted[4] = "/srv/root"
-    assert roots.find(4, me, None, False) == "/srv/root"
-    assert roots.find(1, 0, None, True) == f"/proc/{me}/root/.", "one that has ended (or never was) is passed over"
+    assert roots.find(4, me, "/", False) == "/srv/root"
+    assert roots.find(1, 0, "/", True) == f"/proc/{me}/root/.", "one that has ended (or never was) is passed over"
 
 
 @pytest.mark.parametrize("state", [None, "linked", "deleted"])
@@ -434,7 +435,7 @@ def test_proc_of_a_process_that_has_ended(state: str | None, monkeypatch: pytest
     """
     ended = subprocess.Popen(["true"])
     ended.wait()
-    reader = SimpleNamespace(recording=None, abis=("x86_64",), root=None)
+    reader = SimpleNamespace(recording=None, abis=("x86_64",), root=None, gone=False)
     seen = uses.Uses(cast(Any, None), cast(Any, reader))
     event = uses.Event(
         b"", 0, 0, 0, 0, 0, 0, 0, 0, fsuid=12, tgid=ended.pid, tid=ended.pid, own_tgid=ended.pid, own_tid=ended.pid,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ class Kernel:
 
     def consume(self, *_: str) -> None:
         for what in self.steps.pop(0) if self.steps else ():
-            told = ctypes.create_string_buffer(struct.pack("=IIIIQ64s", what, 1, os.getpid(), 0, 10**9, b"ab" * 32))
+            told = ctypes.create_string_buffer(struct.pack("=IIIIQ64s", what, 1, os.getpid(), 0, time.monotonic_ns(), b"ab" * 32))
             self.watcher._on_event(None, ctypes.addressof(told), len(told) - 1)
 
     def table(self, _: str) -> Any:
