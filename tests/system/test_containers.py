@@ -316,32 +316,32 @@ def system_log() -> Iterator[Callable[[], str]]:
 def test_podman(podman: tuple[list[str], list[str]], profgen: Profgen, tmp_path: Path, until: Until) -> None:
     """Its command line; and its hooks directory, for a container that carries the annotation."""
     before, words = podman
-    command = ("/usr/bin/cat", "/usr/nothing")
+    command = ("/usr/bin/sleep", "0.2")  # long enough to be taken hold of however busy the machine is
     beside = Profgen(prefix=before)
     done = beside("record", "-o", "a.json", "--", *words, "run", "--rm", *PODMAN_RUN, "lab", *command, cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 0, done.stderr
     trace = document(tmp_path / "a.json")
     assert (trace["meta"]["container"]["engine"], trace["meta"]["container"]["runtime"]) == ("podman", words[-1].rpartition("=")[2])
-    assert starts(trace) == ["/usr/bin/cat"]
+    assert starts(trace) == ["/usr/bin/sleep"]
     hooks = tmp_path / "hooks.d"
     hooks.mkdir()
     hook = document(CHECKOUT / "docs/deploy/profgen-hook.json")
     hook["hook"] |= called_here(profgen, tmp_path)
     (hooks / "profgen.json").write_text(json.dumps(hook))
     hooked = [*before, *words, "--hooks-dir", str(hooks), "run", "--rm", *PODMAN_RUN]
-    assert run([*hooked, "lab", *command], check=False).returncode == 1
+    assert run([*hooked, "lab", *command], check=False).returncode == 0
     assert list((tmp_path / "traces").iterdir()) == [], "nobody asked"
     with system_log() as lines:
         refused = run([*hooked, "--annotation", "io.profgen.record=/etc/passwd", "lab", *command], check=False)
         assert "it names a file of" in (refused.stderr if "--runtime=runc" in words else lines()), "crun does not show what a hook says"
     assert refused.returncode not in (0, 1)
-    assert run([*hooked, "--annotation", "io.profgen.record=b.json", "lab", *command], check=False).returncode == 1
+    assert run([*hooked, "--annotation", "io.profgen.record=b.json", "lab", *command], check=False).returncode == 0
     until(lambda: (tmp_path / "traces/b.json").exists(), "the trace is written when the container has ended")
     again = document(tmp_path / "traces/b.json")
     assert calls(again) == calls(trace)
-    assert starts(again) == ["/usr/bin/cat"]
+    assert starts(again) == ["/usr/bin/sleep"]
     assert again["meta"]["container"]["command"] == list(command)
-    assert again["meta"]["complete"]
+    assert again["meta"]["complete"], again["meta"]["losses"]
 
 
 def called_here(profgen: Profgen, directory: Path) -> dict[str, Any]:
@@ -591,13 +591,15 @@ def stuttering(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def short_lived(lab: Runtimes, directory: Path, identity: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A container of runc's that looks for a file that only it looks for, and ends."""
+    """A container of runc's that looks for a file that only it looks for, by a link that only containers have, and ends."""
     directory.mkdir()
-    job = Job(("/bin/sh", "-c", f"test -e /usr/nothing-{identity} || exec true"))
+    job = Job(("/bin/sh", "-c", f"test -e /elsewhere/nothing-{identity} || exec true"))
     runtime = lab["runc"]
     assert not isinstance(runtime, Docker)
+    command = runtime.command(identity, directory, job, Confinement.with_capabilities(None, []))
+    (directory / "rootfs/elsewhere").symlink_to("usr")
     process = subprocess.Popen(
-        runtime.command(identity, directory, job, Confinement.with_capabilities(None, [])),
+        command,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
     )  # fmt: skip
     try:

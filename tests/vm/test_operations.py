@@ -43,10 +43,11 @@ NOT_ASKED: dict[str, str] = {
     "readlink": "reading a link takes no right",
     "utimens": "times of files are not mediated before Linux 6.8",
     "memfd_map": "files without a place in the tree are not mediated until they are executed",
+    "execve_proc_self": "a profile lets its own program be executed, which is started under it",
     "user_namespace": "user namespaces are mediated since Linux 6.7",
     "io_uring": "io_uring is mediated since Linux 6.7",
 }
-"""Operations that AppArmor on Linux 6.1 lets pass whatever the profile says."""
+"""Operations that AppArmor on Linux 6.1 lets pass under every profile."""
 
 REFUSED_FIRST: dict[str, str] = {
     "unknown_family": "the kernel does not have the family, but AppArmor is asked before that is found; the answer is no either way",

@@ -101,13 +101,16 @@ def processes_in(directories: Iterable[str]) -> Iterator[int]:
                 yield from (pid for line in file if (pid := int(line)))
 
 
-def was_there(pid: int, when: int) -> bool:
-    """Whether the process of this number now is the one that had it at ``when``, on the kernel's monotonic clock in ns.
+def there(pid: int, when: int) -> bool:
+    """Whether there is a process of this number, and the one that had it at ``when``, on the kernel's monotonic clock in ns.
 
-    Raises OSError when there is none. A process says when it started on the clock that goes on in suspend (proc_pid_stat(5), starttime).
+    A process says when it started on the clock that goes on in suspend (proc_pid_stat(5), starttime).
     """
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        ticks = int(file.read().rpartition(b")")[2].split()[19])
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+    except OSError:
+        return False
     suspended = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
     return ticks * 1_000_000_000 <= (when + suspended) * os.sysconf("SC_CLK_TCK")
 

@@ -600,8 +600,7 @@ class Uses:
             return View(event.tgid, event.tid, root_path, root_path, "/")
         held = None if self._reader.gone else held or "/"
         root = self._roots.find(event.root, event.tgid, held, bool(event.facts & _SAME_TOP))
-        if root is None and event.facts & _SAME_TOP:
-            held = held or "/"
+        if root is None and event.facts & _SAME_TOP and held is not None:
             return View(event.tgid, event.tid, held, "/", held)  # a copy of the first namespace, and nobody is left in it
         if root is None:
             root = _NOWHERE  # all who had it are gone

@@ -33,8 +33,15 @@ struct room {
 };
 BPF_PERCPU_ARRAY(rooms, struct room, 1);
 
+/* The first process of a session, for whoever takes hold of it at once. */
+struct start { u32 session; u32 tgid; u64 time; };
+BPF_RINGBUF_OUTPUT(starts, 16);
+
 static __always_inline void tell(u32 what, u32 number, u32 tgid, struct name_key *name)
 {
+    struct start start = {.session = number, .tgid = tgid, .time = bpf_ktime_get_ns()};
+    if (what == NEWS_BEGAN)
+        starts.ringbuf_output(&start, sizeof(start), 0);
     struct news *news = events.ringbuf_reserve(sizeof(struct news));
     if (!news) {
         int lost = LOST_SESSIONS;
@@ -50,7 +57,7 @@ static __always_inline void tell(u32 what, u32 number, u32 tgid, struct name_key
     news->session = number;
     news->tgid = tgid;
     news->pad = 0;
-    news->time = bpf_ktime_get_ns();
+    news->time = start.time;
     if (name)
         __builtin_memcpy(news->name, name->text, NAME_TEXT);
     else

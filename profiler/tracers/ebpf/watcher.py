@@ -1,7 +1,7 @@
 """Recording with eBPF what others start: containers, cgroups, processes; many sessions at a time.
 
-See Watcher in tracers/base.py. The kernel's side is watch.bpf.c. Nothing here is ever killed or stopped, and no process stands
-guard: programs and maps are gone with profgen's descriptors, however it ends.
+See Watcher in tracers/base.py. The kernel's side is watch.bpf.c. Nothing of the workload's is ever killed or stopped. Programs and maps are
+gone with profgen's descriptors, however it ends, and the one other process (holding.py) ends with it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from profiler.tracers.ebpf.cgroups import (
     directories_of,
     key_of,
     processes_in,
-    was_there,
+    there,
 )
 from profiler.tracers.ebpf.hashing import Hashes
+from profiler.tracers.ebpf.holding import Held, Holder, hold
 from profiler.tracers.ebpf.loader import PAGES, Programs
 from profiler.tracers.ebpf.reader import (
     LOST_SESSIONS,
@@ -89,8 +90,8 @@ class _Live:
     reader: Reader
     uses: Uses | None
     directories: tuple[str, ...] = ()
-    descriptors: tuple[int, ...] = ()
-    """Of its mount namespace and its root: they keep both, so that what it named can be found when its last process is gone."""
+    held: Held | None = None
+    """Its mount namespace and its root: both are kept, so that what it named can be found when its last process is gone."""
 
     overdue: bool = False
     """It has ended, by its counters, when they were looked at last, and there was no news of it."""
@@ -121,6 +122,7 @@ class EbpfWatcher:
         self._stopped = False
         self._look_at = 0.0
         self._threads: dict[int, int] = {}
+        self._holder: Holder | None = None
         self._arrived: list[bytes] = []
         """Uses that are not yet their session's."""
         self._hashes = Hashes()
@@ -135,6 +137,8 @@ class EbpfWatcher:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._holder is not None:
+            self._holder.close()
         self._hashes.close()
         for live in self._live.values():
             _let_go(live)
@@ -172,6 +176,7 @@ class EbpfWatcher:
         scans = self._select(selection)
         waiting = _WAIT_TRACEPOINTS if self._awaited else {}
         self._features += attach(programs, files=options.files, extra={**waiting, **_WATCH_TRACEPOINTS})
+        self._holder = Holder(programs)
         self._arrivals()
         self._join(scans)
         self._work()
@@ -274,7 +279,8 @@ class EbpfWatcher:
             for number, scan in scans:
                 for pid in scan():
                     if not number & (_STARTING | _SIBLINGS) and not self._live[number].session.pid:
-                        self._hold(self._live[number], pid, time.monotonic_ns())
+                        now = time.monotonic_ns()
+                        self._hold(self._live[number], pid, now, hold(pid, now))
                     joining[ctypes.c_uint(pid)] = ctypes.c_uint32(number)
             self._programs.iterate("on_join")
             before, marked = marked, self._marked()
@@ -300,31 +306,20 @@ class EbpfWatcher:
         live = self._live[number] = _Live(Session(self._given, kind, subject, joined, pid, began), number, recording, reader, uses)
         return live
 
-    def _hold(self, live: _Live, pid: int, seen: int) -> None:
+    def _hold(self, live: _Live, pid: int, seen: int, held: Held | None) -> None:
         """Keep the mount namespace and the root of a session's first process, and note what else only the process tells. ``seen``: when it
         was there, on the kernel's monotonic clock in ns."""
-        live.session = replace(live.session, pid=pid)
-        descriptors = []
-        try:
-            descriptors.append(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
-            descriptors.append(os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-            with open(f"/proc/{pid}/status") as file:
-                no_new_privs = any(line.split() == ["NoNewPrivs:", "1"] for line in file)
-            if not was_there(pid, seen):
-                raise ProcessLookupError
-        except OSError:  # it is gone: another of the session may live, else its paths are lost, and counted
-            live.session = replace(live.session, gone=True)
+        live.session = replace(live.session, pid=pid, gone=not there(pid, seen))
+        if held is None:  # another of the session may live, else its paths are lost, and counted
             assert self._programs is not None
             own, session = self._programs.table("self")[ctypes.c_int(0)], self._programs.table("sessions")[ctypes.c_int(live.number)]
             live.reader.gone = own.top != session.top  # else it has a copy of profgen's mounts
-            for descriptor in descriptors:
-                os.close(descriptor)
             return
-        live.recording.no_new_privs = no_new_privs
-        live.descriptors = tuple(descriptors)
-        if not os.path.samestat(os.fstat(descriptors[0]), os.stat("/proc/self/ns/mnt")):
-            live.reader.root = f"/proc/self/fd/{descriptors[1]}"
-        if live.uses is not None:  # last: it takes longer than many a container lives
+        live.recording.no_new_privs = held.no_new_privs
+        live.held = held
+        if not os.path.samestat(os.fstat(held.mounts), os.stat("/proc/self/ns/mnt")):
+            live.reader.root = f"/proc/self/fd/{held.root}"
+        if live.uses is not None and not live.session.gone:
             live.recording.inherited = inherited_sockets(pid, (0, 1, 2))  # what else is open may be its own
 
     def _on_event(self, _context: Any, data: int, size: int) -> None:
@@ -342,13 +337,13 @@ class EbpfWatcher:
             live = self._live[number]
             live.session = replace(live.session, began=when / 1e9)
             live.recording.began = when / 1e9
-            self._hold(live, tgid, when)
+            self._hold(live, tgid, when, hold(tgid, when) if self._holder is None else self._holder.take(number, tgid, when))
             self._changed = True
         elif what == _JOINED and number in self._live:
             live = self._live[number]
             live.session = replace(live.session, joined=True)
             if not live.session.pid:
-                self._hold(live, tgid, when)
+                self._hold(live, tgid, when, hold(tgid, when))
         elif what == _THREADS:
             self._threads[tgid] = number
         elif what == _ENDED and number in self._live:
@@ -531,6 +526,8 @@ class EbpfWatcher:
     def _free(self, live: _Live) -> None:
         assert self._programs is not None
         _let_go(live)
+        if self._holder is not None:
+            self._holder.forget(live.number)
         self._hashes.forget(live.session.number)
         del self._live[live.number]
         names = self._programs.table("names")
@@ -588,9 +585,9 @@ class EbpfWatcher:
 
 
 def _let_go(live: _Live) -> None:
-    for descriptor in live.descriptors:
-        os.close(descriptor)
-    live.descriptors = ()
+    if live.held is not None:
+        live.held.let_go()
+    live.held = None
     live.reader.root = None
 
 

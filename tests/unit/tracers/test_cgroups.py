@@ -86,7 +86,6 @@ def test_the_way_to_a_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_who_has_a_number() -> None:
     before = time.monotonic_ns() - 20_000_000  # a start is told in ticks of 10 ms
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
-        assert cgroups.was_there(process.pid, time.monotonic_ns())
-        assert not cgroups.was_there(process.pid, before)
-    with pytest.raises(OSError, match="No such file"):
-        cgroups.was_there(process.pid, before)
+        assert cgroups.there(process.pid, time.monotonic_ns())
+        assert not cgroups.there(process.pid, before)
+    assert not cgroups.there(process.pid, time.monotonic_ns())
