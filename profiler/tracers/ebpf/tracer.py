@@ -283,9 +283,15 @@ class _Run:
         return [key.value for key in self.programs.table("live")]
 
     def _all_gone(self) -> bool:
-        """Whether no thread on the list exists any more: an end that the kernel did not tell of (counted as missed) must not hang us."""
+        """Whether no thread on the list exists any more: an end that the kernel did not tell of (counted as missed) must not hang us.
+
+        What ends otherwise is off the list before it is gone from /proc. If the list stays the same meanwhile, it is no chain of threads,
+        each of which starts the next and ends.
+        """
         listed_all = not self.reader.stats()[STATS.index("tasks")]
-        return listed_all and not any(os.path.exists(f"/proc/{tid}") for tid in self._live())
+        listed = self._live()
+        gone = bool(listed) and not any(os.path.exists(f"/proc/{tid}") for tid in listed)
+        return listed_all and gone and set(self._live()) == set(listed)
 
     def _kill_all(self, main: int) -> None:
         for pid in {*self._live(), main}:

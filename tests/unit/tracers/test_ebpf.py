@@ -447,3 +447,13 @@ def test_proc_of_a_process_that_has_ended(state: str | None, monkeypatch: pytest
     found = seen._find(event, 0, follow=False)
     assert found is not None
     assert (found.path, found.state, found.uid, found.sure) == (f"/proc/{ended.pid}/exe", "linked", 12, True)
+
+
+@pytest.mark.parametrize(
+    ("lists", "gone"), [([[1 << 22], [1 << 22]], True), ([[1 << 22], [os.getpid()]], False), ([[os.getpid()]], False), ([[]], False)]
+)
+def test_all_are_gone(lists: list[list[int]], gone: bool) -> None:
+    """Also of a chain of processes, each of which starts the next and ends while profgen looks."""
+    looks = iter(lists)
+    run = SimpleNamespace(reader=SimpleNamespace(stats=lambda: [0] * len(STATS)), _live=lambda: next(looks))
+    assert tracer._Run._all_gone(cast(Any, run)) is gone
