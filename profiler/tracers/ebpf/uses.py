@@ -361,6 +361,8 @@ class Uses:
         self._resolver = Resolver(self._memory)
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._roots = _Roots()
+        self._generation = 0
+        """Of the newest program (Reader.generation)."""
         self._mounted: deque[str] = deque(maxlen=1024)
 
     # -- while it runs -------------------------------------------------------------------------------------------------
@@ -438,6 +440,10 @@ class Uses:
     def _executed(self, program: int, executed: Executed) -> None:
         """Look at once at what the kernel opened beside the program: its scripts and its loader. A script is told of again when a link was
         made or moved since: its text may mean another file."""
+        if executed.generation != self._generation:
+            # What moved a link is told in the other ring, perhaps later: what was found before does not hold any more.
+            self._generation = executed.generation
+            self._resolver.forget()
         before = self._kernel_opened.get(program)
         opened = self._kernel_opened[program] = _Opened(executed, before.scripts if before is not None else [])
         if executed.name is not None:
