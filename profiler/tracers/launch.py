@@ -148,3 +148,14 @@ def spawn(workload: Workload, before_user: Callable[[], None] | None = None, bef
 def shell_status(status: int) -> int:
     """A wait(2) status as a shell shows it: the exit code, or 128+N for death by signal N."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def stand_apart(*kept: int) -> None:
+    """In a process of profgen's own that serves it: no signal but SIGKILL and SIGSTOP reaches it, and it has no descriptors but these.
+
+    Not even a copy of an eBPF program's may stay there: it would keep what profgen detaches attached.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+    edges = sorted(set(kept))
+    for low, high in zip([-1, *edges], [*edges, os.sysconf("SC_OPEN_MAX")], strict=True):
+        os.closerange(low + 1, high)

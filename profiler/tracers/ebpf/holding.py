@@ -19,10 +19,11 @@ from dataclasses import dataclass
 
 from profiler.tracers.ebpf.cgroups import there
 from profiler.tracers.ebpf.loader import Programs
+from profiler.tracers.launch import stand_apart
 
 RING = "starts"
 _START = struct.Struct("=IIQ")
-"""``struct start`` of watch.bpf.c; also what is sent, with 0 in place of the time when nothing is held and 2 with no_new_privs."""
+"""``struct start`` of watch.bpf.c; also what is sent, with 1 in place of the time for a process that has no_new_privs."""
 _WAIT_SECONDS = 0.1
 """How long profgen waits for word of a process that it does not find itself. The other one is told of each at the same time as profgen."""
 _READY_SECONDS = 10.0
@@ -125,7 +126,9 @@ class Holder:
             if len(data) != _START.size:
                 return False  # it was killed: profgen goes on by itself
             session, pid, flags = _START.unpack(data)
-            held = Held(descriptors[0], descriptors[1], bool(flags & 2)) if len(descriptors) == 2 else None
+            held = Held(descriptors[0], descriptors[1], bool(flags)) if len(descriptors) == 2 else None
+            for descriptor in descriptors if held is None else ():  # profgen may have no more of them
+                os.close(descriptor)
             if not session:
                 continue  # it is ready
             if (session, pid) in self._waived:
@@ -140,12 +143,8 @@ class Holder:
 def _serve(programs: Programs, to: socket.socket) -> None:
     """What the other process does until it is ended."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
-    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
     ring = programs.map_fd(RING)
-    # Not even a copy of a program's descriptor may stay here: it would keep what profgen detaches attached.
-    kept = sorted({ring, to.fileno()})
-    for low, high in zip([-1, *kept], [*kept, os.sysconf("SC_OPEN_MAX")], strict=True):
-        os.closerange(low + 1, high)
+    stand_apart(ring, to.fileno())
     _go_first()
     starts: deque[bytes] = deque()
     programs.open_ring(RING, lambda _context, data, size: starts.append(ctypes.string_at(data, size)))
@@ -161,7 +160,7 @@ def _serve(programs: Programs, to: socket.socket) -> None:
             if held is None:
                 to.send(_START.pack(session, pid, 0))
             else:
-                socket.send_fds(to, [_START.pack(session, pid, 1 + 2 * held.no_new_privs)], [held.mounts, held.root])
+                socket.send_fds(to, [_START.pack(session, pid, held.no_new_privs)], [held.mounts, held.root])
                 held.let_go()
 
 

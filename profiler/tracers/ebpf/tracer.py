@@ -27,7 +27,7 @@ from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, PAGES, Programs, find_b
 from profiler.tracers.ebpf.reader import ABI_ORDER, NEXT_PROGRAM, NUMBERS, SHARED, STARTING, STAT_LAST_NEW, STAT_LIVE, STATS, Maps, Reader
 from profiler.tracers.ebpf.uses import TAILS, Uses, rows
 from profiler.tracers.host import has_capability
-from profiler.tracers.launch import Child, Ended, shell_status, spawn
+from profiler.tracers.launch import Child, Ended, shell_status, spawn, stand_apart
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
@@ -310,11 +310,7 @@ class _Run:
         pid = os.fork()
         if pid == 0:
             try:
-                # Not even a copy of a program's descriptor may stay here: it would keep what profgen detaches attached.
-                kept = sorted({read, self.programs.map_fd("live")})
-                for low, high in zip([-1, *kept], [*kept, os.sysconf("SC_OPEN_MAX")], strict=True):
-                    os.closerange(low + 1, high)
-                signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+                stand_apart(read, self.programs.map_fd("live"))
                 os.setpgid(0, 0)
                 if os.read(read, 1) == b"":
                     for _ in range(100):
