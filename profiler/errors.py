@@ -1,6 +1,6 @@
 """The exceptions that reach a user, each one clear line and an exit status (docs/tutorial.md lists the statuses)."""
 
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 
 class ProfgenError(Exception):

@@ -62,7 +62,8 @@ def _cause(error: OSError) -> str:
 
 
 def _is_the_machines(directory: Path) -> bool:
-    """Whether the directory is /dev, or below /proc: /dev/stdout and /dev/fd/1 are links, which a rename would replace."""
+    """Whether the directory is /dev, or below /proc: /dev/stdout and /dev/fd/1 are links, which a rename would
+    replace."""
     where = os.path.realpath(directory)
     return where == "/dev" or (where + "/").startswith("/proc/")
 
@@ -96,7 +97,9 @@ class PendingFile:
             try:
                 self._dirfd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as error:
-                raise OutputError(f"cannot write {self.path}: {_cause(error)}: {self._directory}; choose another place with -o") from error
+                raise OutputError(
+                    f"cannot write {self.path}: {_cause(error)}: {self._directory}; choose another place with -o"
+                ) from error
             try:
                 # O_EXCL with a random name: a link planted by somebody else is never followed (open(2)).
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -127,7 +130,9 @@ class PendingFile:
                 os.rename(self._temporary, self.path.name, src_dir_fd=self._dirfd, dst_dir_fd=self._dirfd)
                 self._temporary = None
             except OSError as error:
-                raise OutputError(f"cannot write {self.path}: {_cause(error)}; the older file, if any, is unchanged") from error
+                raise OutputError(
+                    f"cannot write {self.path}: {_cause(error)}; the older file, if any, is unchanged"
+                ) from error
             finally:
                 self.discard()
 

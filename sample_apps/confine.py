@@ -3,8 +3,8 @@
 
     confine.py seccomp.json COMMAND...
 
-Loads the profile with libseccomp (seccomp_init(3), seccomp_rule_add_array(3)). It takes the parts of the format that `profgen generate`
-writes. Calls by a name this libseccomp does not know stay refused.
+Loads the profile with libseccomp (seccomp_init(3), seccomp_rule_add_array(3)). It takes the parts of the format that
+`profgen generate` writes. Calls by a name this libseccomp does not know stay refused.
 """
 
 import ctypes
@@ -21,18 +21,27 @@ PR_SET_NO_NEW_PRIVS = 38
 class Argument(ctypes.Structure):
     """struct scmp_arg_cmp"""
 
-    _fields_ = [("position", ctypes.c_uint), ("compare", ctypes.c_int), ("one", ctypes.c_uint64), ("two", ctypes.c_uint64)]
+    _fields_ = [
+        ("position", ctypes.c_uint),
+        ("compare", ctypes.c_int),
+        ("one", ctypes.c_uint64),
+        ("two", ctypes.c_uint64),
+    ]
 
 
 def action(name, errno):
-    return {"ALLOW": ALLOW, "ERRNO": ERRNO | errno, "LOG": LOG, "KILL_PROCESS": KILL_PROCESS}[name.removeprefix("SCMP_ACT_")]
+    return {"ALLOW": ALLOW, "ERRNO": ERRNO | errno, "LOG": LOG, "KILL_PROCESS": KILL_PROCESS}[
+        name.removeprefix("SCMP_ACT_")
+    ]
 
 
 def load(profile):
     """Confine this process. Ends it with a message when the filter cannot be loaded."""
     library = ctypes.CDLL("libseccomp.so.2")
     library.seccomp_init.restype = ctypes.c_void_p
-    context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(action(profile["defaultAction"], profile.get("defaultErrnoRet", 1)))))
+    context = ctypes.c_void_p(
+        library.seccomp_init(ctypes.c_uint32(action(profile["defaultAction"], profile.get("defaultErrnoRet", 1))))
+    )
     library.seccomp_attr_set(context, SCMP_FLTATR_CTL_NNP, ctypes.c_uint32(0))  # set here, where a failure is seen
     for rule in profile["syscalls"]:
         arguments = [

@@ -1,8 +1,8 @@
 """What tests of several rooms share, and how they are spread over processes.
 
-Recordings of the operations serve the tests of the evidence and, in the virtual machine, those of the profiles. So these run in
-one process; all other tests of the real kernel in another, as they share a docker daemon and recordings of the workloads; unit
-tests by file.
+Recordings of the operations serve the tests of the evidence and, in the virtual machine, those of the profiles. So
+these run in one process; all other tests of the real kernel in another, as they share a docker daemon and recordings of
+the workloads; unit tests by file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
-        # The commands that tests start write no bytecode (harness.environment); compiling profgen at each start is a third of its time.
+        # The commands that tests start write no bytecode (harness.environment); compiling profgen at each start is a
+        # third of its time.
         compileall.compile_dir(CHECKOUT / "profiler", quiet=2)
 
 
@@ -77,7 +78,12 @@ def runs(request: pytest.FixtureRequest, profgen: Profgen, machine: Guest) -> It
         for item in items:
             parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
             operation, variant = parameters.get("operation"), parameters.get("variant", "ops")
-            wanted = operation and isinstance(item, pytest.Function) and "runs" in item.fixturenames and "ordinary" not in item.fixturenames
+            wanted = (
+                operation
+                and isinstance(item, pytest.Function)
+                and "runs" in item.fixturenames
+                and "ordinary" not in item.fixturenames
+            )
             if wanted and variant in VARIANTS and runs.possible(operation):
                 for tracer in [parameters["tracer"]] if "tracer" in parameters else tracers:
                     if tracer in tracers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from profiler.cli.options import input_file, output_format
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
     from profiler.review.coverage import Coverage
@@ -25,8 +25,8 @@ BAR = 50
 @click.argument("traces", nargs=-1, required=True, type=input_file, metavar="TRACE...")
 @output_format()
 def coverage(traces: tuple[str, ...], form: str) -> None:
-    """Say how much of a workload its recordings have seen: what came late, what came in one recording only, an estimate of what is still
-    to come, and a checklist of what is usually forgotten.
+    """Say how much of a workload its recordings have seen: what came late, what came in one recording only, an estimate
+    of what is still to come, and a checklist of what is usually forgotten.
 
     Give the traces of one workload, each of one run, rather than a merged one: they also tell when things came.
 
@@ -39,7 +39,7 @@ def coverage(traces: tuple[str, ...], form: str) -> None:
 
     found = coverage_of([read_trace(path) for path in traces])
     if form == "json":
-        from profiler.quoting import as_json
+        from profiler.quoting.json import as_json
 
         print(as_json(_as_data(found, traces)))
         return
@@ -62,7 +62,10 @@ def _text(found: Coverage, names: Sequence[str]) -> Iterator[str]:
     total = sum(kind.items for kind in found.kinds)
     yield f"{total} different things in {_runs(found.runs)} of {found.seconds:.1f} s together"
     if found.saturation is not None:
-        yield f"saturation {found.saturation:.1%}: of what one more run of the same sort does, the part that these have seen"
+        yield (
+            f"saturation {found.saturation:.1%}: of what one more run of the same sort does, the part that "
+            "these have seen"
+        )
     if found.over_time:
         yield ""
         yield "over time (of a recording, the part of it that brought so much of what it saw):"
@@ -96,12 +99,22 @@ def _text(found: Coverage, names: Sequence[str]) -> Iterator[str]:
 def _kinds(found: Coverage) -> Iterator[str]:
     """A table of the estimates."""
     several = found.runs > 1
-    head = ("kind", "seen", "in one run", "next run", "unseen") if several else ("kind", "seen", "used once", "next use is new")
+    head = (
+        ("kind", "seen", "in one run", "next run", "unseen")
+        if several
+        else ("kind", "seen", "used once", "next use is new")
+    )
     rows = [head]
     for kind in found.kinds:
         if several:
             rows.append(
-                (kind.name, str(kind.items), str(kind.once), f"+{kind.next_run(found.runs):.1f}", f">= {kind.unseen(found.runs):.1f}")
+                (
+                    kind.name,
+                    str(kind.items),
+                    str(kind.once),
+                    f"+{kind.next_run(found.runs):.1f}",
+                    f">= {kind.unseen(found.runs):.1f}",
+                )
             )
         else:
             chance = kind.next_use()
@@ -109,11 +122,19 @@ def _kinds(found: Coverage) -> Iterator[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     for row in rows:
         first, *rest = row
-        yield f"{first:<{widths[0]}}  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
+        yield f"{first:<{widths[0]}}  " + "  ".join(
+            f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)
+        )
     if several:
-        yield "next run: new things that one more run of the same sort would bring (Good-Turing); unseen: what there is at least (Chao)."
+        yield (
+            "next run: new things that one more run of the same sort would bring (Good-Turing); unseen: what "
+            "there is at least (Chao)."
+        )
     else:
-        yield "next use is new: the chance of it (Good-Turing) if uses came by chance. They do not: record several runs for better figures."
+        yield (
+            "next use is new: the chance of it (Good-Turing) if uses came by chance. They do not: record "
+            "several runs for better figures."
+        )
 
 
 def _as_data(found: Coverage, names: Sequence[str]) -> dict[str, Any]:
@@ -124,11 +145,16 @@ def _as_data(found: Coverage, names: Sequence[str]) -> dict[str, Any]:
         "runs": found.runs,
         "seconds": found.seconds,
         "saturation": found.saturation,
-        "over_time": [{"fraction": fraction, "seen": round(part, 4)} for fraction, part in zip(FRACTIONS, found.over_time, strict=False)],
+        "over_time": [
+            {"fraction": fraction, "seen": round(part, 4)}
+            for fraction, part in zip(FRACTIONS, found.over_time, strict=False)
+        ],
         "over_runs": [{"runs": number, "seen": round(items, 3)} for number, items in found.over_runs],
         "traces": [
             {"name": name, "last_new": last, "seconds": seconds, "alone": alone}
-            for name, (last, seconds), alone in zip(names, found.last_new, found.alone or (None,) * len(names), strict=True)
+            for name, (last, seconds), alone in zip(
+                names, found.last_new, found.alone or (None,) * len(names), strict=True
+            )
         ],
         "kinds": [
             {

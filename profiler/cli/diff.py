@@ -23,12 +23,18 @@ FORMATS = ("text", "json", "markdown", "sarif")
     help="What makes the exit status 1: any difference (default), more allowed, or that at high or critical risk.",
 )
 @click.option("--exact", is_flag=True, help="Count equivalent syscalls and values as differences too.")
-@click.option("--color", "colour", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour in text. Default: auto.")
+@click.option(
+    "--color",
+    "colour",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colour in text. Default: auto.",
+)
 def diff(old: str, new: str, form: str, fail_on: str, exact: bool, colour: str) -> int:
     """Show which rights NEW has and OLD has not, and the other way round.
 
-    Each may be a trace, a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. The exit status is 0 when
-    they are the same, 1 when they differ (as --fail-on asks), 2 in trouble.
+    Each may be a trace, a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. The
+    exit status is 0 when they are the same, 1 when they differ (as --fail-on asks), 2 in trouble.
 
     \b
       profgen diff v1.trace.json v2.trace.json

@@ -11,7 +11,7 @@ import click
 
 from profiler.cli.options import input_file, output_format, source_file
 from profiler.errors import InputError
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
     from profiler.policy.model import Policy
@@ -26,17 +26,24 @@ REASON_WIDTH = 60
 @click.command("explain")
 @click.argument("file", type=source_file, metavar="TRACE|POLICY")
 @click.argument("items", nargs=-1, metavar="ITEM...")
-@click.option("--trace", "evidence", type=input_file, metavar="TRACE", help="The trace behind a policy: its evidence is shown as well.")
+@click.option(
+    "--trace",
+    "evidence",
+    type=input_file,
+    metavar="TRACE",
+    help="The trace behind a policy: its evidence is shown as well.",
+)
 @click.option("--all", "everything", is_flag=True, help="A table of all that is allowed, the most dangerous first.")
 @output_format()
 def explain(file: str, items: tuple[str, ...], evidence: str | None, everything: bool, form: str) -> int:
     """Say why something is allowed: reasons, the pass that added it, evidence, and what it opens.
 
-    ITEM is a syscall (openat, i386:open), a capability (CAP_CHOWN, net_raw), a path, a program (exec:/bin/sh), a socket family (AF_INET,
-    unix) or a signal (SIGTERM). Where a word means several, all are explained; KIND:WORD asks for one (syscall:chown, capability:chown).
+    ITEM is a syscall (openat, i386:open), a capability (CAP_CHOWN, net_raw), a path, a program (exec:/bin/sh), a socket
+    family (AF_INET, unix) or a signal (SIGTERM). Where a word means several, all are explained; KIND:WORD asks for one
+    (syscall:chown, capability:chown).
 
-    A trace is explained as the policy that generate makes of it. The exit status is 0 when all items are allowed, 1 when one is not,
-    2 in trouble.
+    A trace is explained as the policy that generate makes of it. The exit status is 0 when all items are allowed, 1
+    when one is not, 2 in trouble.
 
     \b
       profgen explain nginx.trace.json chown CAP_CHOWN /etc/passwd
@@ -46,15 +53,25 @@ def explain(file: str, items: tuple[str, ...], evidence: str | None, everything:
     from profiler.review.explain import Explainer
 
     if bool(items) == everything:
-        raise InputError("give an ITEM to explain, or --all" if not items else "--all is for everything: leave the items out")
+        raise InputError(
+            "give an ITEM to explain, or --all" if not items else "--all is for everything: leave the items out"
+        )
     policy, trace = _read(file, evidence)
     explainer = Explainer(policy, trace, file)
     found = [(item, explainer.explain(item)) for item in items]
     if form == "json":
-        from profiler.quoting import as_json
+        from profiler.quoting.json import as_json
 
         rows = [_as_data(item, rows, explainer) for item, rows in found]
-        print(as_json({"schema": SCHEMA, "source": file, **({"all": _all_data(explainer.all())} if everything else {"items": rows})}))
+        print(
+            as_json(
+                {
+                    "schema": SCHEMA,
+                    "source": file,
+                    **({"all": _all_data(explainer.all())} if everything else {"items": rows}),
+                }
+            )
+        )
     else:
         lines = _table(explainer.all()) if everything else _text(found, explainer)
         sys.stdout.flush()
@@ -64,14 +81,14 @@ def explain(file: str, items: tuple[str, ...], evidence: str | None, everything:
 
 
 def _read(file: str, evidence: str | None) -> tuple[Policy, Trace | None]:
-    from profiler.policy import store
+    from profiler.policy import document
     from profiler.policy.derive import derive
     from profiler.policy.model import Options
     from profiler.trace.store import is_trace, loads, read_limited, read_trace
 
     data = read_limited(file)
     if not is_trace(data):
-        return store.loads(data, file), None if evidence is None else read_trace(evidence)
+        return document.loads(data, file), None if evidence is None else read_trace(evidence)
     if evidence is not None:
         raise InputError(f"{file} is a trace itself: --trace is for a policy")
     trace = loads(data, file)
@@ -85,7 +102,10 @@ def _text(found: Sequence[tuple[str, list[Explanation]]], explainer: Explainer) 
             near = explainer.suggestions(item)
             hint = f"; near: {', '.join(printable(name) for name in near)}" if near else ""
             yield from ([] if first else [""])
-            yield f"{printable(item)}: not allowed: {printable(Path(explainer.source).name)} has nothing of that name{hint}"
+            yield (
+                f"{printable(item)}: not allowed: {printable(Path(explainer.source).name)} has nothing of "
+                f"that name{hint}"
+            )
         for row in rows:
             yield from ([] if first else [""])
             first = False

@@ -13,7 +13,7 @@ import click
 from profiler.cli.options import source_file
 from profiler.errors import InputError, OutputError, ProfgenError
 from profiler.policy.model import GENERALISE_THRESHOLD, Options, Policy
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.targets.base import APPARMOR_ABIS, DEFAULT_ACTIONS, EXECUTABLE, TARGETS, AppArmorOptions, RenderOptions
 from profiler.targets.base import target as find_target
 from profiler.trace.model import Trace
@@ -27,7 +27,7 @@ def _warn(text: str) -> None:
 
 def _load(paths: tuple[str, ...]) -> tuple[Policy | None, list[Trace]]:
     """The one policy, or the traces."""
-    from profiler.policy import store as policy_store
+    from profiler.policy import document
     from profiler.trace import store as trace_store
 
     policy, traces = None, []
@@ -36,7 +36,7 @@ def _load(paths: tuple[str, ...]) -> tuple[Policy | None, list[Trace]]:
         if trace_store.is_trace(data):
             traces.append(trace_store.loads(data, path))
         else:
-            policy = policy_store.loads(data, path)
+            policy = document.loads(data, path)
             if len(paths) > 1:
                 raise InputError(f"{path} is a policy: give one policy alone, or traces")
     return policy, traces
@@ -57,7 +57,7 @@ def _derived(traces: list[Trace], options: Options, allow_loss: bool) -> Policy:
 
 
 def _outputs(policy: Policy, targets: list[str], options: RenderOptions) -> dict[str, bytes]:
-    from profiler.policy.store import dumps
+    from profiler.policy.document import dumps
 
     files = {"policy.yaml": dumps(policy).encode("utf-8")}
     for name in targets:
@@ -89,7 +89,7 @@ def _reasons(value: object) -> Iterator[str]:
 def _refuse_to_overwrite(path: Path) -> None:
     """Raises OutputError for a policy that bears marks of people's work. (What they only took out leaves none.)"""
     from profiler.denials.rewrite import has_comments
-    from profiler.policy import store
+    from profiler.policy import document
     from profiler.policy.reasons import is_edit
     from profiler.trace.store import read_limited
 
@@ -97,7 +97,7 @@ def _refuse_to_overwrite(path: Path) -> None:
         return
     data = read_limited(path)
     try:
-        policy = store.loads(data, str(path))
+        policy = document.loads(data, str(path))
     except InputError:
         why = "it cannot be read as profgen writes it"
     else:
@@ -108,7 +108,8 @@ def _refuse_to_overwrite(path: Path) -> None:
         else:
             return
     raise OutputError(
-        f"{path} was edited ({why}) and would be lost: write to another directory and bring that in with profgen merge --base"
+        f"{path} was edited ({why}) and would be lost: write to another directory and bring that in with "
+        "profgen merge --base"
         " (docs/merge.md), or remove it first"
     )
 
@@ -127,26 +128,61 @@ def _make_directory(directory: Path) -> None:
 
 @click.command("generate")
 @click.argument("inputs", nargs=-1, required=True, type=source_file, metavar="TRACE|policy.yaml...")
-@click.option("-t", "--target", "targets", multiple=True, metavar="TARGET", help=f"One of {', '.join(TARGETS)}; default: all.")
+@click.option(
+    "-t", "--target", "targets", multiple=True, metavar="TARGET", help=f"One of {', '.join(TARGETS)}; default: all."
+)
 @click.option("-o", "--output", metavar="DIR|FILE", help="Directory for all files, or the file for a single target.")
-@click.option("--runtime", default=None, metavar="NAME", help=f"Runtime whose own needs are added: {', '.join(_RUNTIMES)}. Default: any.")
-@click.option("--runtime-version", default=None, metavar="V", help="Version of that runtime's runc or crun. Default: every known one.")
-@click.option("--allow-new-privs", is_flag=True, help="For containers without no_new_privs; they need more of the runtime's syscalls.")
-@click.option("--default-action", type=click.Choice(list(DEFAULT_ACTIONS)), default="errno", help="For syscalls not named. Default: errno.")
+@click.option(
+    "--runtime",
+    default=None,
+    metavar="NAME",
+    help=f"Runtime whose own needs are added: {', '.join(_RUNTIMES)}. Default: any.",
+)
+@click.option(
+    "--runtime-version",
+    default=None,
+    metavar="V",
+    help="Version of that runtime's runc or crun. Default: every known one.",
+)
+@click.option(
+    "--allow-new-privs",
+    is_flag=True,
+    help="For containers without no_new_privs; they need more of the runtime's syscalls.",
+)
+@click.option(
+    "--default-action",
+    type=click.Choice(list(DEFAULT_ACTIONS)),
+    default="errno",
+    help="For syscalls not named. Default: errno.",
+)
 @click.option("--no-equivalents", is_flag=True, help="Only the syscalls seen, none that stand in for them elsewhere.")
 @click.option("--no-arguments", is_flag=True, help="No argument filters.")
-@click.option("--start-up", is_flag=True, help="Add what programs call to start: for recordings that joined them while they ran.")
+@click.option(
+    "--start-up", is_flag=True, help="Add what programs call to start: for recordings that joined them while they ran."
+)
 @click.option("--drop-failing", is_flag=True, help="Leave out syscalls that never succeeded.")
-@click.option("--no-generalise", is_flag=True, help="Paths as they were seen; only process ids and the like become classes.")
+@click.option(
+    "--no-generalise", is_flag=True, help="Paths as they were seen; only process ids and the like become classes."
+)
 @click.option(
     "--generalise-threshold",
     type=click.IntRange(2, 1_000_000),
     metavar="N",
     help=f"Names used alike in one directory before one rule stands for them. Default: {GENERALISE_THRESHOLD}.",
 )
-@click.option("--apparmor-name", metavar="NAME", help="Name of the AppArmor profile. Default: profgen- and the command's.")
-@click.option("--apparmor-attach", metavar="PATH", help="Program that always runs under the AppArmor profile. Default: none, it is named.")
-@click.option("--apparmor-abi", type=click.Choice(list(APPARMOR_ABIS)), help=f"What AppArmor to write for. Default: {APPARMOR_ABIS[0]}.")
+@click.option(
+    "--apparmor-name", metavar="NAME", help="Name of the AppArmor profile. Default: profgen- and the command's."
+)
+@click.option(
+    "--apparmor-attach",
+    metavar="PATH",
+    help="Program that always runs under the AppArmor profile. Default: none, it is named.",
+)
+@click.option(
+    "--apparmor-abi",
+    type=click.Choice(list(APPARMOR_ABIS)),
+    help=f"What AppArmor to write for. Default: {APPARMOR_ABIS[0]}.",
+)
 @click.option("--apparmor-complain", is_flag=True, help="An AppArmor profile that logs what it would deny.")
 @click.option("--child-profiles", is_flag=True, help="An AppArmor profile of its own for each further program.")
 @click.option("--oci-config", metavar="FILE", help="config.json to rewrite for the target oci.")
@@ -177,7 +213,8 @@ def generate(
 ) -> None:
     """Write policy.yaml and profiles from traces, or profiles from a policy.yaml.
 
-    Several traces are merged. A policy.yaml is rendered as it stands. With one target and no -o it goes to standard output.
+    Several traces are merged. A policy.yaml is rendered as it stands. With one target and no -o it goes to standard
+    output.
 
     \b
       profgen generate app.trace.json -o profiles/
@@ -196,7 +233,9 @@ def generate(
         raise InputError("--oci-config is for the target oci: add -t oci")
     if no_generalise and generalise_threshold is not None:
         raise InputError("--generalise-threshold has no meaning with --no-generalise: leave one of them out")
-    apparmor = AppArmorOptions(apparmor_name, apparmor_attach, apparmor_abi or APPARMOR_ABIS[0], apparmor_complain, child_profiles)
+    apparmor = AppArmorOptions(
+        apparmor_name, apparmor_attach, apparmor_abi or APPARMOR_ABIS[0], apparmor_complain, child_profiles
+    )
     about_apparmor = any((apparmor_name, apparmor_attach, apparmor_abi, apparmor_complain, child_profiles))
     if about_apparmor and "apparmor" not in chosen:
         raise InputError("--apparmor-... and --child-profiles are for the target apparmor: add -t apparmor")
@@ -233,18 +272,28 @@ def generate(
             "--generalise-threshold": generalise_threshold,
         }
         if given := [option for option, value in passes.items() if value]:
-            raise InputError(f"{inputs[0]} is a policy, rendered as it stands: {' and '.join(given)} can only be given with traces")
+            raise InputError(
+                f"{inputs[0]} is a policy, rendered as it stands: {' and '.join(given)} can only be given with traces"
+            )
     if policy.workload.joined:
         _warn(_start_unknown(policy.workload.joined, start_up, from_policy))
     for row in policy.unknown:
-        _warn(f"warning: syscall number {row.number} ({row.abi}) has no known name and is in no profile: {'; '.join(row.because)}")
+        _warn(
+            f"warning: syscall number {row.number} ({row.abi}) has no known name and is in no profile: "
+            f"{'; '.join(row.because)}"
+        )
 
     for check in policy.capabilities:
         if check.use == "needed" and check.name not in policy.needed():
-            _warn(f"warning: capability {check.name} has no known name and is in no profile: {'; '.join(check.because)}")
+            _warn(
+                f"warning: capability {check.name} has no known name and is in no profile: {'; '.join(check.because)}"
+            )
 
     if policy.io_uring:
-        _warn("warning: io_uring is used: seccomp does not see its requests, and files used only through them are in no policy")
+        _warn(
+            "warning: io_uring is used: seccomp does not see its requests, and files used only through them "
+            "are in no policy"
+        )
     without_apparmor = "apparmor" in chosen and not policy.has_files and not targets and not about_apparmor
     if without_apparmor:
         chosen.remove("apparmor")
@@ -256,7 +305,9 @@ def generate(
     if without_apparmor:
         _warn("no AppArmor profile: the recording did not watch files; record again, without --no-files")
     elif "apparmor" in chosen:
-        _tell_of_apparmor(policy, render_options, None if quiet else output, brief="docker" in chosen and apparmor.attach is None)
+        _tell_of_apparmor(
+            policy, render_options, None if quiet else output, brief="docker" in chosen and apparmor.attach is None
+        )
 
 
 def _start_unknown(programs: tuple[str, ...], start_up: bool, from_policy: bool) -> str:
@@ -268,8 +319,9 @@ def _start_unknown(programs: tuple[str, ...], start_up: bool, from_policy: bool)
 
 
 def _tell_of_apparmor(policy: Policy, options: RenderOptions, output: str | None, brief: bool) -> None:
-    """What the profile cannot say; and, when it was written to a file, how it is used. ``brief``: beside files that use it."""
-    from profiler.targets.apparmor import FILE, left_out, load_command, usage
+    """What the profile cannot say; and, when it was written to a file, how it is used. ``brief``: beside files that use
+    it."""
+    from profiler.targets.apparmor.profile import FILE, left_out, load_command, usage
 
     for line in left_out(policy, options):
         _warn(f"warning: {line}")
@@ -277,7 +329,10 @@ def _tell_of_apparmor(policy: Policy, options: RenderOptions, output: str | None
         path = Path(output)
         file = str(path / FILE if path.is_dir() else path)
         if brief:
-            _warn(f"where AppArmor is in use, load its profile first: {load_command(file)}   (as root; its head tells more)")
+            _warn(
+                f"where AppArmor is in use, load its profile first: {load_command(file)}   (as root; its head "
+                "tells more)"
+            )
             return
         for line in usage(policy, options, file):
             _warn(line)
@@ -291,7 +346,9 @@ def _oci_config(path: str | None) -> tuple[str, bytes] | None:
     return path, read_limited(path)
 
 
-def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, from_policy: bool, image: str | None, quiet: bool) -> None:
+def _deliver(
+    files: dict[str, bytes], chosen: list[str], output: str | None, from_policy: bool, image: str | None, quiet: bool
+) -> None:
     """Print a single target, write it to a file, or write everything into a directory."""
     made = [name for name in files if name != "policy.yaml"]
     if output is None:
@@ -320,5 +377,9 @@ def _deliver(files: dict[str, bytes], chosen: list[str], output: str | None, fro
         return
     _warn(f"wrote {', '.join(written)} to {path}")
     if not from_policy:
-        start = f"; run: {shlex.quote(str(path / 'docker-run.sh'))} {shlex.quote(image or 'IMAGE')}" if "docker" in chosen else ""
+        start = (
+            f"; run: {shlex.quote(str(path / 'docker-run.sh'))} {shlex.quote(image or 'IMAGE')}"
+            if "docker" in chosen
+            else ""
+        )
         _warn(f"next: review {path / 'policy.yaml'} and commit it{start}")

@@ -18,14 +18,16 @@ READY_SECONDS = 30.0
 
 
 @click.command("hook")
-@click.option("-o", "--output", metavar="DIRECTORY", default="/var/lib/profgen", show_default=True, help="Where traces may go.")
+@click.option(
+    "-o", "--output", metavar="DIRECTORY", default="/var/lib/profgen", show_default=True, help="Where traces may go."
+)
 @click.option("--no-files", is_flag=True, help="Leave out files, sockets, signals and mounts.")
 def hook(output: str, no_files: bool) -> int:
     """Record a container that carries the annotation io.profgen.record=FILE, from its entry point on.
 
-    For engines, not for people: as a createRuntime hook it reads the container's state on standard input, starts the recording and
-    returns; that goes on in the background until the container ends. A container without the annotation is left alone. A recording that
-    cannot be started fails the container.
+    For engines, not for people: as a createRuntime hook it reads the container's state on standard input, starts the
+    recording and returns; that goes on in the background until the container ends. A container without the annotation
+    is left alone. A recording that cannot be started fails the container.
     """
     import syslog
 
@@ -74,7 +76,11 @@ def _detach(read: int, write: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)
-    for low, high in ((3, min(read, write)), (min(read, write) + 1, max(read, write)), (max(read, write) + 1, os.sysconf("SC_OPEN_MAX"))):
+    for low, high in (
+        (3, min(read, write)),
+        (min(read, write) + 1, max(read, write)),
+        (max(read, write) + 1, os.sysconf("SC_OPEN_MAX")),
+    ):
         os.closerange(low, high)
     os.close(read)
     os.set_inheritable(write, False)
@@ -100,7 +106,9 @@ def _record(state: State, path: Path, no_files: bool, ready: int) -> int:
     syslog.openlog("profgen", syslog.LOG_PID, syslog.LOG_DAEMON)
     settings = Settings("auto", {}, not no_files, quiet=True)
     try:
-        status = record_containers.record_starting(state, record_containers.Watching(settings, path), tell, syslog.syslog)
+        status = record_containers.record_starting(
+            state, record_containers.Watching(settings, path), tell, syslog.syslog
+        )
     except BaseException as error:
         if not told:
             os.write(ready, str(error).encode("utf-8", "replace")[:4000])

@@ -11,7 +11,7 @@ import click
 
 from profiler.cli.options import output_format, source_file
 from profiler.cli.terminal import colours
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 WIDTH = 110
 _INDENT = " " * 9
@@ -21,14 +21,19 @@ _COLOURS = {"error": "31", "warning": "33", "note": "36"}
 @click.command("lint")
 @click.argument("file", type=source_file, metavar="FILE")
 @click.option(
-    "--rules", is_flag=True, is_eager=True, expose_value=False, callback=lambda ctx, _, wanted: _rules(ctx, wanted), help="List all."
+    "--rules",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, _, wanted: _rules(ctx, wanted),
+    help="List all.",
 )
 @output_format()
 def lint(file: str, form: str) -> int:
     """Find known holes and traps in FILE, each with how to mend it.
 
-    FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. An error is a hole or breaks
-    programs, a warning is most likely not meant, a note is good to know.
+    FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. An error is a
+    hole or breaks programs, a warning is most likely not meant, a note is good to know.
 
     The exit status is 0 without errors and warnings, 1 with some, 2 in trouble.
 
@@ -48,7 +53,12 @@ def lint(file: str, form: str) -> int:
     library = installed()
     if form == "json":
         version = library.version if library else None
-        print(json.dumps({"source": file, "libseccomp": version, **numbers, "findings": [asdict(finding) for finding in found]}, indent=1))
+        print(
+            json.dumps(
+                {"source": file, "libseccomp": version, **numbers, "findings": [asdict(finding) for finding in found]},
+                indent=1,
+            )
+        )
     else:
         colour = colours(sys.stdout)
         for finding in found:
@@ -57,8 +67,14 @@ def lint(file: str, form: str) -> int:
             where = f"{finding.where}: " if finding.where else ""
             print(f"{shown}  {finding.rule}")
             for text in (f"{where}{finding.what}", f"mend it: {finding.mend}"):
-                print(textwrap.fill(text, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_long_words=False))
-        words = ", ".join(f"{number} {level}{'' if number == 1 else 's'}" for level, number in numbers.items() if number)
+                print(
+                    textwrap.fill(
+                        text, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_long_words=False
+                    )
+                )
+        words = ", ".join(
+            f"{number} {level}{'' if number == 1 else 's'}" for level, number in numbers.items() if number
+        )
         print(f"{printable(file)}: {words or 'nothing found'}")
         if library is None:
             print("profgen: note: no libseccomp here: names are checked against profgen's tables only", file=sys.stderr)

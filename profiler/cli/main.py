@@ -12,7 +12,7 @@ import click
 
 from profiler import __version__
 from profiler.errors import ProfgenError
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 COMMANDS = {
     "record": "Watch a command and write a trace of what it used.",
@@ -98,7 +98,9 @@ def run(arguments: Sequence[str]) -> int:
         if debug:
             raise
         advice = "; raise the limit: ulimit -n" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
-        return _fail(f"cannot go on: {(error.strerror or str(error)).lower()}{advice} (profgen --debug shows where)", 125)
+        return _fail(
+            f"cannot go on: {(error.strerror or str(error)).lower()}{advice} (profgen --debug shows where)", 125
+        )
     except Exception as error:
         if debug:
             raise
@@ -113,13 +115,16 @@ def _told(error: click.ClickException) -> str:
     if not isinstance(error, click.UsageError) or error.ctx is None or "; " in text:
         return text
     text = (
-        text.replace("a valid float range", "a number").replace("a valid integer range", "a whole number").replace(". Did you", ": did you")
+        text.replace("a valid float range", "a number")
+        .replace("a valid integer range", "a whole number")
+        .replace(". Did you", ": did you")
     )
     return f"{text[:1].lower()}{text[1:].removesuffix('.')}; see {error.ctx.command_path} --help"
 
 
 def _interrupted(error: BaseException | None) -> bool:
-    """Whether a Ctrl-C is what is behind it: Python 3.11 turns one that comes while a class is made into a RuntimeError."""
+    """Whether a Ctrl-C is what is behind it: Python 3.11 turns one that comes while a class is made into a
+    RuntimeError."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

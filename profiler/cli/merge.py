@@ -10,7 +10,7 @@ import click
 
 from profiler.cli.options import source_file
 from profiler.errors import InputError
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 
 def _say(text: str) -> None:
@@ -22,17 +22,20 @@ def _say(text: str) -> None:
 @click.option("-o", "--output", metavar="FILE", help="Where to write. Default: standard output (-).")
 @click.option("--intersect", is_flag=True, help="What all of them have, instead of what any has.")
 @click.option(
-    "--base", type=source_file, metavar="FILE", help="The policy.yaml that both FILEs were made from: merge what changed in each."
+    "--base",
+    type=source_file,
+    metavar="FILE",
+    help="The policy.yaml that both FILEs were made from: merge what changed in each.",
 )
 def merge(inputs: tuple[str, ...], output: str | None, intersect: bool, base: str | None) -> int:
     """Merge traces into a trace, or policies into a policy.
 
-    Without --base every FILE counts the same: the result has what any of them has (or all, with --intersect), and says of each entry in how
-    many of the recordings it was seen.
+    Without --base every FILE counts the same: the result has what any of them has (or all, with --intersect), and says
+    of each entry in how many of the recordings it was seen.
 
-    With --base there are two FILEs, the reviewed policy first. What a reviewer added, changed or took out since BASE stays, with all
-    comments; what the second FILE brings is added. Where both changed the same in two ways the first FILE is kept, the place is named, and
-    the exit status is 1; in trouble it is 2.
+    With --base there are two FILEs, the reviewed policy first. What a reviewer added, changed or took out since BASE
+    stays, with all comments; what the second FILE brings is added. Where both changed the same in two ways the first
+    FILE is kept, the place is named, and the exit status is 1; in trouble it is 2.
 
     \b
       profgen merge start.trace.json load.trace.json -o all.trace.json
@@ -44,13 +47,18 @@ def merge(inputs: tuple[str, ...], output: str | None, intersect: bool, base: st
     output = None if output == "-" else output
     if base is not None:
         if len(inputs) != 2 or intersect:
-            raise InputError("--base takes two policies, the reviewed one and the new one" + (", and no --intersect" if intersect else ""))
+            raise InputError(
+                "--base takes two policies, the reviewed one and the new one"
+                + (", and no --intersect" if intersect else "")
+            )
         return _three_way((base, *inputs), output)
     read = [read_limited(path) for path in inputs]
     kinds = [is_trace(data) for data in read]
     if any(kinds) and not all(kinds):
         other = inputs[kinds.index(not kinds[0])]
-        raise InputError(f"cannot merge {inputs[0]} with {other}: a trace and a policy; generate a policy from the traces first")
+        raise InputError(
+            f"cannot merge {inputs[0]} with {other}: a trace and a policy; generate a policy from the traces first"
+        )
     text = _traces(inputs, read, intersect) if kinds[0] else _policies(inputs, read, intersect)
     _deliver(text, output, len(inputs))
     return 0
@@ -73,7 +81,7 @@ def _traces(paths: Sequence[str], read: Sequence[bytes], common: bool) -> str:
 def _policies(paths: Sequence[str], read: Sequence[bytes], common: bool) -> str:
     from profiler.denials.rewrite import has_comments
     from profiler.policy import merge as merging
-    from profiler.policy.store import dumps, loads
+    from profiler.policy.document import dumps, loads
 
     policies = [loads(data, path) for path, data in zip(paths, read, strict=True)]
     silent = [path for path, policy in zip(paths, policies, strict=True) if not policy.has_files]
@@ -92,7 +100,7 @@ def _three_way(paths: Sequence[str], output: str | None) -> int:
     """Base, ours and theirs."""
     from profiler.denials.rewrite import rewritten
     from profiler.policy import comments
-    from profiler.policy.store import loads
+    from profiler.policy.document import loads
     from profiler.policy.threeway import three_way
     from profiler.review.diff import compare
     from profiler.review.rights import of_policy
@@ -126,7 +134,10 @@ def _three_way(paths: Sequence[str], output: str | None) -> int:
         _say(f"conflict: {conflict.where}: {conflict.what}")
     _deliver(text, output, 3)
     if result.conflicts:
-        _say(f"{len(result.conflicts)} conflict{'' if len(result.conflicts) == 1 else 's'}: look at each place, then commit")
+        _say(
+            f"{len(result.conflicts)} conflict{'' if len(result.conflicts) == 1 else 's'}: look at each place, "
+            "then commit"
+        )
     return 1 if result.conflicts else 0
 
 

@@ -20,7 +20,7 @@ import click
 from profiler.cli.options import output_format, source_file
 from profiler.cli.terminal import redraws
 from profiler.errors import ProfgenError
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
     from profiler.minimise.minimise import Progress, Report
@@ -41,10 +41,18 @@ def _say(text: str) -> None:
 
 @click.command("minimise")
 @click.argument("policy", type=source_file, metavar="POLICY|DIR")
-@click.option("-o", "--output", metavar="FILE", help="Where the least policy goes.  [default: POLICY with .min.yaml at its end]")
-@click.option("--load", metavar="COMMAND", help="TEST is a service: run this beside it, not confined, and take its status for the verdict.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Where the least policy goes.  [default: POLICY with .min.yaml at its end]"
+)
+@click.option(
+    "--load",
+    metavar="COMMAND",
+    help="TEST is a service: run this beside it, not confined, and take its status for the verdict.",
+)
 @click.option("--before", metavar="COMMAND", help="Run this before each run, not confined, to put things in order.")
-@click.option("--check", metavar="COMMAND", help="Run this after each run, not confined: the run passes if this does too.")
+@click.option(
+    "--check", metavar="COMMAND", help="Run this after each run, not confined: the run passes if this does too."
+)
 @click.option(
     "--only",
     "kinds",
@@ -53,14 +61,37 @@ def _say(text: str) -> None:
     help="Minimise nothing else. May be repeated.",
 )
 @click.option("--also-user", is_flag=True, help="Also what a reviewer wrote (the reason `user`).")
-@click.option("--also-untestable", is_flag=True, help="Also calls whose want shows in no test: getuid, close and the like.")
-@click.option("--keep-equivalents", is_flag=True, help="Keep stand-ins of calls that are needed, for the next libc and kernel.")
-@click.option("--repeat", type=click.IntRange(1, 100), default=REPEAT, show_default=True, metavar="K", help="Runs that must agree.")
-@click.option("--max-runs", type=click.IntRange(min=1), default=MAX_RUNS, show_default=True, metavar="N", help="End after so many runs.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For one run.  [default: five times as long as most]"
+    "--also-untestable", is_flag=True, help="Also calls whose want shows in no test: getuid, close and the like."
 )
-@click.option("-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Runs at the same time.")
+@click.option(
+    "--keep-equivalents", is_flag=True, help="Keep stand-ins of calls that are needed, for the next libc and kernel."
+)
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 100),
+    default=REPEAT,
+    show_default=True,
+    metavar="K",
+    help="Runs that must agree.",
+)
+@click.option(
+    "--max-runs",
+    type=click.IntRange(min=1),
+    default=MAX_RUNS,
+    show_default=True,
+    metavar="N",
+    help="End after so many runs.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="For one run.  [default: five times as long as most]",
+)
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Runs at the same time."
+)
 @click.option("--user", metavar="USER", help="Run as this user (name or uid); under sudo the default is who called it.")
 @output_format()
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
@@ -86,12 +117,13 @@ def minimise(
 ) -> int:
     """Run TEST again and again under ever less of POLICY, and keep only what it needs.
 
-    TEST starts the application, drives it, and ends with status 0 when all was well; everything it starts is confined. For a service
-    give the service itself, and what drives it with --load; it gets SIGTERM when the load is done, and must end cleanly. With -j, runs at
-    the same time must not disturb each other: the environment variable PROFGEN_SLOT (0, 1, ...) tells them apart.
+    TEST starts the application, drives it, and ends with status 0 when all was well; everything it starts is confined.
+    For a service give the service itself, and what drives it with --load; it gets SIGTERM when the load is done, and
+    must end cleanly. With -j, runs at the same time must not disturb each other: the environment variable PROFGEN_SLOT
+    (0, 1, ...) tells them apart.
 
-    Each run is kept in a journal beside the output; the same command goes on where it was interrupted. The exit status is 0 when every
-    entry is settled, 1 when not, 2 in trouble.
+    Each run is kept in a journal beside the output; the same command goes on where it was interrupted. The exit status
+    is 0 when every entry is settled, 1 when not, 2 in trouble.
 
     \b
       profgen minimise policy.yaml -- ./test.sh
@@ -105,7 +137,7 @@ def minimise(
     from profiler.minimise.minimise import Limits, WholeFails
     from profiler.minimise.minimise import minimise as search
     from profiler.minimise.trial import Pool
-    from profiler.policy.store import loads
+    from profiler.policy.document import loads
     from profiler.trace.store import read_limited
 
     if not test:
@@ -132,7 +164,9 @@ def minimise(
     # Many runs will crash.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     # Noticed between runs only: an exception may be raised where Python drops it, as in what it runs around fork(2).
-    handlers = {number: signal.signal(number, live.interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers = {
+        number: signal.signal(number, live.interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         with Journal(path.with_name(f"{path.name}.journal"), _digest(old, what, timeout)) as journal:
             if journal.runs and not quiet:
@@ -167,7 +201,7 @@ def minimise(
         for number, handler in handlers.items():
             signal.signal(number, handler)
     if form == "json":
-        from profiler.quoting import as_json
+        from profiler.quoting.json import as_json
 
         print(as_json(_data(report)))
     else:
@@ -193,9 +227,10 @@ def _test(command: Sequence[str], load: str | None, before: str | None, check: s
 
 
 def _digest(policy: Policy, test: Test, timeout: float | None) -> str:
-    """Of all that a run's result depends on and that can be known: the policy, the test with the content of its files, how it is run."""
-    from profiler.policy.store import dumps
-    from profiler.quoting import as_json
+    """Of all that a run's result depends on and that can be known: the policy, the test with the content of its files,
+    how it is run."""
+    from profiler.policy.document import dumps
+    from profiler.quoting.json import as_json
 
     def of(workload: Workload | None) -> Any:
         return workload and [
@@ -251,7 +286,9 @@ class _Live:
             text += f", about {_duration(progress.left * progress.seconds / progress.runs / self._width)} left"
         if not self._terminal:
             _say(text)
-        elif os.tcgetpgrp(2) == os.getpgrp():  # a terminal in the background must not be written to: it would stop us (SIGTTOU)
+        elif (
+            os.tcgetpgrp(2) == os.getpgrp()
+        ):  # a terminal in the background must not be written to: it would stop us (SIGTTOU)
             os.write(2, f"\r\x1b[Kprofgen: {text}\r".encode())
             self._drawn = True
 
@@ -273,23 +310,37 @@ def _table(report: Report) -> Iterator[str]:
     wide = max((len(row.entry.section) for row in rows), default=0)
     for row in rows:
         note = "; ".join(text for text in (row.evidence, row.why) if text)
-        yield printable(f"{row.verdict:<10}  {row.entry.section:<{wide}}  {row.entry.label}" + (f"  ({note})" if note else ""))
+        yield printable(
+            f"{row.verdict:<10}  {row.entry.section:<{wide}}  {row.entry.label}" + (f"  ({note})" if note else "")
+        )
 
 
 def _summary(report: Report, path: Path) -> Iterator[str]:
     from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, OPEN, SPARE
 
-    counts = {verdict: sum(row.verdict == verdict for row in report.findings) for verdict in (NEEDED, SPARE, FLAKY, OPEN, KEPT)}
+    counts = {
+        verdict: sum(row.verdict == verdict for row in report.findings)
+        for verdict in (NEEDED, SPARE, FLAKY, OPEN, KEPT)
+    }
     parts = [f"{counts[verdict]} {verdict}" for verdict in counts if counts[verdict] or verdict in (NEEDED, SPARE)]
     yield f"{', '.join(parts)}; {report.runs} runs, {_duration(report.seconds)} of running"
     if report.promoted:
-        yield "the test passes only with capabilities that the policy lists as checked: those that are needed are granted now"
+        yield (
+            "the test passes only with capabilities that the policy lists as checked: those that are needed "
+            "are granted now"
+        )
     if counts[FLAKY]:
         yield "flaky: without it the test sometimes passes; kept"
     if not report.finished:
-        yield "the runs are used up: the policy passes, and what is not settled was kept; the same command with a larger --max-runs goes on"
+        yield (
+            "the runs are used up: the policy passes, and what is not settled was kept; the same command "
+            "with a larger --max-runs goes on"
+        )
     elif not report.sure:
-        yield "the least policy did not pass each time: the test is flaky, or something outside the policy changed meanwhile"
+        yield (
+            "the least policy did not pass each time: the test is flaky, or something outside the policy "
+            "changed meanwhile"
+        )
     if report.policy.entries("base"):
         yield "syscalls.base is as it was: a run without a container cannot tell what its runtime needs"
     yield f"wrote {path}"
@@ -299,7 +350,7 @@ def _summary(report: Report, path: Path) -> Iterator[str]:
 def _text(data: bytes, name: str, old: Policy, new: Policy, quiet: bool) -> str:
     """The new policy in the words of the old file, as far as that can be done."""
     from profiler.denials.rewrite import has_comments, rewritten
-    from profiler.policy.store import dumps
+    from profiler.policy.document import dumps
 
     text = data.decode("utf-8", "replace")
     changed = rewritten(text, old, new)

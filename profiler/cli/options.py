@@ -25,7 +25,8 @@ def source_file(path: str) -> str:
 
 
 def output_format(*forms: str, help: str = "Default: text.") -> Callable[[Command], Command]:
-    """``--format``, which the command gets as ``form``, one of ``forms``, text by default; and ``--json``, short for ``--format json``."""
+    """``--format``, which the command gets as ``form``, one of ``forms``, text by default; and ``--json``, short for
+    ``--format json``."""
 
     def note(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.meta[_JSON] = wanted
@@ -35,9 +36,9 @@ def output_format(*forms: str, help: str = "Default: text.") -> Callable[[Comman
 
     def add(command: Command) -> Command:
         # Eager: known when --format is looked at, wherever it stands.
-        command = click.option("--json", is_flag=True, is_eager=True, expose_value=False, callback=note, help="The same as --format json.")(
-            command
-        )
+        command = click.option(
+            "--json", is_flag=True, is_eager=True, expose_value=False, callback=note, help="The same as --format json."
+        )(command)
         choice = click.Choice(forms or ("text", "json"))
         return click.option("--format", "form", type=choice, default="text", callback=chosen, help=help)(command)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
     from profiler.denials.additions import Addition, Proposal
@@ -31,7 +31,10 @@ def about_proposal(proposal: Proposal, label: str) -> Iterator[str]:
             yield f"  {addition.section}: {addition.what}"
             yield from _about(addition)
     if proposal.refused:
-        yield f"not added, {times(len(proposal.refused), 'entry').replace('entrys', 'entries')} that may be dangerous; decide on each:"
+        yield (
+            f"not added, {times(len(proposal.refused), 'entry').replace('entrys', 'entries')} that may be "
+            "dangerous; decide on each:"
+        )
         for addition in proposal.refused:
             yield f"  {addition.section}: {addition.what}"
             yield from _about(addition)
@@ -46,14 +49,16 @@ def about_proposal(proposal: Proposal, label: str) -> Iterator[str]:
 
 
 def _word(text: str) -> str:
-    from profiler.quoting import shell
+    from profiler.quoting.shell import shell
 
     return printable(shell(text))
 
 
 def denial_data(denial: Denial) -> dict[str, Any]:
     """For programs: what is known, and whether it was refused."""
-    return {name: value for name, value in asdict(denial).items() if value not in (None, "", (), False) or name == "refused"}
+    return {
+        name: value for name, value in asdict(denial).items() if value not in (None, "", (), False) or name == "refused"
+    }
 
 
 def addition_data(row: Addition) -> dict[str, Any]:

@@ -26,7 +26,9 @@ class _Record(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
-        at = next((index for index, word in enumerate(args[:end]) if word == "--image" or word.startswith("--image=")), None)
+        at = next(
+            (index for index, word in enumerate(args[:end]) if word == "--image" or word.startswith("--image=")), None
+        )
         if at is None:
             return super().parse_args(ctx, args)
         word, rest = args[at], args[at + 1 : end]
@@ -43,24 +45,56 @@ _ENGINE_WORDS = "profiler.cli.record.engine_words"
 
 @click.command(cls=_Record, context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @click.option(
-    "-o", "--output", metavar="FILE", help="Where the trace goes.  [default: NAME.trace.json]  With --all-containers a directory."
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Where the trace goes.  [default: NAME.trace.json]  With --all-containers a directory.",
 )
-@click.option("--image", metavar="IMAGE [OPTION...]", help="Run an image; what follows, up to --, are options of docker run.")
+@click.option(
+    "--image", metavar="IMAGE [OPTION...]", help="Run an image; what follows, up to --, are options of docker run."
+)
 @click.option("--container", metavar="NAME", help="Watch a container, by its name or id.")
-@click.option("--pid", type=click.IntRange(1), metavar="PID", help="Watch a running process, with its threads and descendants.")
+@click.option(
+    "--pid", type=click.IntRange(1), metavar="PID", help="Watch a running process, with its threads and descendants."
+)
 @click.option("--cgroup", metavar="PATH", help="Watch all processes of a cgroup.")
 @click.option("--unit", metavar="UNIT", help="Watch a unit of systemd.")
-@click.option("--all-containers", is_flag=True, help="Watch every container of this machine, a trace for each, in the directory -o.")
+@click.option(
+    "--all-containers",
+    is_flag=True,
+    help="Watch every container of this machine, a trace for each, in the directory -o.",
+)
 @click.option("--wait", is_flag=True, help="Wait for what is to be watched, if it does not run yet.")
-@click.option("--snapshot", metavar="TIME", help="Write every so often (60s, 5m), and go on across restarts until stopped.")
+@click.option(
+    "--snapshot", metavar="TIME", help="Write every so often (60s, 5m), and go on across restarts until stopped."
+)
 @click.option("--merge-restarts", is_flag=True, help="One trace for all runs of a container, not one for each.")
-@click.option("--metrics", metavar="[ADDRESS:]PORT", help="Figures for Prometheus, on the loopback address unless another is given.")
-@click.option("--tracer", type=click.Choice(["auto", *TRACERS]), default="auto", show_default=True, help="How to watch.")
-@click.option("--user", metavar="USER", help="Run the command as this user (name or uid); under sudo the default is who called it.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Ask the command to end after so long.")
+@click.option(
+    "--metrics",
+    metavar="[ADDRESS:]PORT",
+    help="Figures for Prometheus, on the loopback address unless another is given.",
+)
+@click.option(
+    "--tracer", type=click.Choice(["auto", *TRACERS]), default="auto", show_default=True, help="How to watch."
+)
+@click.option(
+    "--user",
+    metavar="USER",
+    help="Run the command as this user (name or uid); under sudo the default is who called it.",
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Ask the command to end after so long.",
+)
 @click.option("--allow-loss", is_flag=True, help="Keep the command's exit status even if something seen was lost.")
-@click.option("--limit", "limits", multiple=True, metavar="NAME=N", help="Size of a store of the eBPF tracer (docs/tracers.md).")
-@click.option("--no-files", is_flag=True, help="Leave out files, sockets, signals and mounts: cheaper, but no AppArmor profile.")
+@click.option(
+    "--limit", "limits", multiple=True, metavar="NAME=N", help="Size of a store of the eBPF tracer (docs/tracers.md)."
+)
+@click.option(
+    "--no-files", is_flag=True, help="Leave out files, sockets, signals and mounts: cheaper, but no AppArmor profile."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -90,8 +124,8 @@ def record(
 
     The command keeps its input, output, terminal, signals and exit status. Recording ends with its last descendant.
 
-    With --image the command runs in a new container. With --container, --pid, --cgroup, --unit and --all-containers nothing is
-    started: what runs is watched and never disturbed, until it ends or profgen is told to (Ctrl-C).
+    With --image the command runs in a new container. With --container, --pid, --cgroup, --unit and --all-containers
+    nothing is started: what runs is watched and never disturbed, until it ends or profgen is told to (Ctrl-C).
 
     \b
       profgen record -- ./app
@@ -102,7 +136,13 @@ def record(
     if duration is not None and not math.isfinite(duration):
         raise click.UsageError("--duration wants a number of seconds")
     settings = Settings(tracer, limits_from(limits), not no_files, duration, allow_loss, quiet, user)
-    targets = {"--container": container, "--pid": pid, "--cgroup": cgroup, "--unit": unit, "--all-containers": all_containers or None}
+    targets = {
+        "--container": container,
+        "--pid": pid,
+        "--cgroup": cgroup,
+        "--unit": unit,
+        "--all-containers": all_containers or None,
+    }
     given = [name for name, value in targets.items() if value is not None]
     if image is not None:
         given.append("--image")
@@ -120,7 +160,9 @@ def record(
     from profiler.cli import record_containers as containers
 
     every = None if snapshot is None else seconds_from(snapshot)
-    watching = containers.Watching(settings, Path(output) if output is not None else None, every, merge_restarts, wait, metrics)
+    watching = containers.Watching(
+        settings, Path(output) if output is not None else None, every, merge_restarts, wait, metrics
+    )
     if image is not None:
         return containers.record_image(image, tuple(ctx.meta[_ENGINE_WORDS]), command, watching)
     if container is not None:
@@ -145,7 +187,9 @@ def _only_for_running(given: list[str], options: Mapping[str, bool]) -> None:
         return
     for name, used in options.items():
         if used:
-            raise click.UsageError(f"{name} is for what profgen does not start: --container, --pid, --cgroup, --unit, --all-containers")
+            raise click.UsageError(
+                f"{name} is for what profgen does not start: --container, --pid, --cgroup, --unit, --all-containers"
+            )
 
 
 def limits_from(pairs: tuple[str, ...]) -> dict[str, int]:

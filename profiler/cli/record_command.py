@@ -53,7 +53,10 @@ def record_command(command: tuple[str, ...], path: Path, settings: Settings) -> 
             if settings.limits and chosen.name != "ebpf":
                 raise InputError(f"--limit sizes a store of the ebpf tracer; the {chosen.name} tracer has none")
             if not settings.quiet and passed_over:
-                say(f"recording with {chosen.name}; " + "; ".join(f"{name} is not to be had: {why}" for name, why in passed_over.items()))
+                say(
+                    f"recording with {chosen.name}; "
+                    + "; ".join(f"{name} is not to be had: {why}" for name, why in passed_over.items())
+                )
             recording = Recording(native_abi())
             start = datetime.datetime.now(datetime.UTC)
             with live_line(lambda: figures(recording), shown=not settings.quiet and redraws(sys.stderr)):

@@ -24,10 +24,10 @@ from profiler.engines.hook import State
 from profiler.errors import InputError, OutputError, TracerError
 from profiler.files import as_invoking_user
 from profiler.trace.model import Trace
-from profiler.tracers.base import Selection, Session, Watcher
 from profiler.tracers.launch import quoted
 from profiler.tracers.select import watcher, why_no_watcher
 from profiler.tracers.supervisor import signals_held
+from profiler.tracers.watcher import Selection, Session, Watcher
 from profiler.watch import notify
 from profiler.watch.identify import Identifier, first_known
 from profiler.watch.loop import TRACER, Plan, Watch
@@ -35,8 +35,19 @@ from profiler.watch.metrics import Figures, Server, address
 from profiler.watch.outputs import Outputs, default_output, plain_name
 
 _OURS = frozenset(
-    {"-o", "--output", "--tracer", "--duration", "--allow-loss", "--limit", "--no-files", "--snapshot", "--metrics", "--wait"}
-)  # fmt: skip
+    {
+        "-o",
+        "--output",
+        "--tracer",
+        "--duration",
+        "--allow-loss",
+        "--limit",
+        "--no-files",
+        "--snapshot",
+        "--metrics",
+        "--wait",
+    }
+)
 """Options that a user may look for behind --image; those that the engine has too are the engine's."""
 
 
@@ -85,7 +96,9 @@ class Said:
 def _need_tracer(settings: Settings) -> None:
     """Raises TracerError where the one tracer that can watch what runs cannot be had."""
     if settings.tracer not in ("auto", TRACER):
-        raise InputError(f"the {settings.tracer} tracer watches only what it starts; containers and what runs already need {TRACER}")
+        raise InputError(
+            f"the {settings.tracer} tracer watches only what it starts; containers and what runs already need {TRACER}"
+        )
     if reason := why_no_watcher():
         raise TracerError(f"containers and what runs already need the {TRACER} tracer: {reason}")
 
@@ -112,7 +125,8 @@ def _run(
     attach: Callable[[Watch], None] | None = None,
     terminal: bool = True,
 ) -> tuple[Watch, Said]:
-    """Start the watcher, then what it shall see (``attach``), and loop to the end. ``terminal``: ours to write on meanwhile."""
+    """Start the watcher, then what it shall see (``attach``), and loop to the end. ``terminal``: ours to write on
+    meanwhile."""
     quiet = watching.settings.quiet
     shown = terminal and not quiet and redraws(sys.stderr)
     said = Said(quiet, many)
@@ -139,7 +153,8 @@ def _line(figures: Figures) -> str:
     if len(figures.sessions) == 1:
         row = figures.sessions[0]
         return (
-            f"{row.seconds:.0f}s  {count(row.syscalls, 'syscall')}  {count(row.capabilities, 'capability', 'capabilities')}"
+            f"{row.seconds:.0f}s  {count(row.syscalls, 'syscall')}  "
+            f"{count(row.capabilities, 'capability', 'capabilities')}"
             f"  {count(row.programs, 'program')}  {count(row.paths, 'path')}"
             f"  last new {max(0.0, row.seconds - row.last_new):.0f}s ago  {tail}"
         )
@@ -168,7 +183,8 @@ def _status(watch: Watch, said: Said, settings: Settings, status: int) -> int:
     return status
 
 
-# -- containers that profgen has made -----------------------------------------------------------------------------------
+# -- containers that profgen has made
+# -----------------------------------------------------------------------------------
 
 
 def _help_of(words: Sequence[str]) -> str:
@@ -190,14 +206,18 @@ def record_image(image: str, words: tuple[str, ...], command: tuple[str, ...], w
 
 
 def record_engine_command(command: tuple[str, ...], watching: Watching) -> int | None:
-    """``-- docker run ...`` and its like: the container is the workload. None when the command is none of an engine's that starts one."""
+    """``-- docker run ...`` and its like: the container is the workload. None when the command is none of an engine's
+    that starts one."""
     settings = watching.settings
     meant = commands.recognise(command, _help_of)
     if meant is None:
         return None
     if isinstance(meant, commands.Other):
         if not settings.quiet and meant.verb:
-            say(f"{meant.engine} {meant.verb} works through the engine: this records the client alone; see --container and --image")
+            say(
+                f"{meant.engine} {meant.verb} works through the engine: this records the client alone; see "
+                "--container and --image"
+            )
         return None
     if settings.tracer not in ("auto", TRACER):
         if not settings.quiet:
@@ -237,7 +257,13 @@ def _record_run(engine: Engine, run: commands.Run, watching: Watching, path: Pat
             user = engine.user_ids(identity, known[0].container.user or "")
             # What it is, is known now: with --rm there may be nobody to ask in a moment.
             known_now = known[0].container
-            plan = Plan(Selection(containers=(identity,)), settings.options(), Outputs(path, None, False), user=user, container=known_now)
+            plan = Plan(
+                Selection(containers=(identity,)),
+                settings.options(),
+                Outputs(path, None, False),
+                user=user,
+                container=known_now,
+            )
             with watcher() as opened:
 
                 def attach(watch: Watch) -> None:
@@ -287,7 +313,9 @@ def _record_compose(compose: commands.Compose, watching: Watching) -> int:
         return details is not None and details.labels.get("com.docker.compose.project") == project
 
     with signals_held() as mask, _metrics(watching.metrics) as server, watcher() as opened:
-        plan = Plan(Selection(all_containers=True), settings.options(), Outputs(None, directory, watching.merge), accept=ours)
+        plan = Plan(
+            Selection(all_containers=True), settings.options(), Outputs(None, directory, watching.merge), accept=ours
+        )
 
         def attach(watch: Watch) -> None:
             watch.attached = not any(word in ("-d", "--detach") for word in compose.words)
@@ -304,7 +332,11 @@ def _project(compose: commands.Compose) -> str:
 
     try:
         asked = subprocess.run(
-            [*compose.project, "config", "--format", "json"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30
+            [*compose.project, "config", "--format", "json"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
         name = json.loads(asked.stdout).get("name") if asked.returncode == 0 else None
     except (OSError, ValueError, AttributeError, subprocess.TimeoutExpired):
@@ -320,7 +352,8 @@ def _project(compose: commands.Compose) -> str:
     return re.sub(r"[^-_a-z0-9]", "", text.lower())
 
 
-# -- what runs already --------------------------------------------------------------------------------------------------
+# -- what runs already
+# --------------------------------------------------------------------------------------------------
 
 
 def record_container(name: str, watching: Watching) -> int:
@@ -333,8 +366,13 @@ def record_container(name: str, watching: Watching) -> int:
     if not runs and not watching.wait:
         if known is not None:
             raise InputError(f"the container {quoted(name)} does not run: start it, or wait for that with --wait")
-        asked = "; ".join(f"{engine.name}: {engine.why_not() or 'knows it not'}" for engine in engines) or "no engine is installed"
-        raise InputError(f"no container {quoted(name)} here ({asked}), and no cgroup of that name: wait for it with --wait")
+        asked = (
+            "; ".join(f"{engine.name}: {engine.why_not() or 'knows it not'}" for engine in engines)
+            or "no engine is installed"
+        )
+        raise InputError(
+            f"no container {quoted(name)} here ({asked}), and no cgroup of that name: wait for it with --wait"
+        )
     broad = watching.wait or watching.follow
 
     def wanted(session: Session, details: Details | None) -> bool:
@@ -342,13 +380,15 @@ def record_container(name: str, watching: Watching) -> int:
             return True
         return details is not None and details.container.name == name
 
-    # By the name that its group has, too: runc and crun call it as their user does. A container made anew has the name and another id.
+    # By the name that its group has, too: runc and crun call it as their user does. A container made anew has the name
+    # and another id.
     subjects = (identity,) if identity is not None else (name,)
     return _watch(Selection(containers=subjects, all_containers=broad), watching, engines, name, accept=wanted)
 
 
 def record_starting(state: State, watching: Watching, ready: Callable[[], None], log: Callable[[str], object]) -> int:
-    """A container that its runtime is about to start (an OCI hook). ``ready`` is called when nothing of it can be missed any more."""
+    """A container that its runtime is about to start (an OCI hook). ``ready`` is called when nothing of it can be
+    missed any more."""
     _need_tracer(watching.settings)
     assert watching.output is not None
     plan = Plan(
@@ -418,10 +458,16 @@ def record_all(watching: Watching) -> int:
         raise InputError("--all-containers waits for containers anyhow: leave --wait out")
     directory = _directory(watching.output)
     own = cgroups.container_of(cgroups.path_of(os.getpid()) or "")
-    running = tuple(sorted(_containers_in_groups() - ({own[1]} if own else set())))  # not the one that profgen itself may run in
+    running = tuple(
+        sorted(_containers_in_groups() - ({own[1]} if own else set()))
+    )  # not the one that profgen itself may run in
     outputs = Outputs(None, directory, watching.merge)
     plan = Plan(
-        Selection(containers=running, all_containers=True), watching.settings.options(), outputs, snapshot=watching.snapshot, follow=True
+        Selection(containers=running, all_containers=True),
+        watching.settings.options(),
+        outputs,
+        snapshot=watching.snapshot,
+        follow=True,
     )
     with signals_held(), _metrics(watching.metrics) as server, watcher() as opened:
         watch, said = _run(opened, plan, watching, installed(), server, True)
@@ -452,7 +498,9 @@ def _watch(
     return _status(watch, said, watching.settings, 0)
 
 
-def _watch_groups(subject: str, watched: str, name: str, where: Callable[[bool], tuple[str, ...]], watching: Watching) -> int:
+def _watch_groups(
+    subject: str, watched: str, name: str, where: Callable[[bool], tuple[str, ...]], watching: Watching
+) -> int:
     """A cgroup, which may not be there yet, and may come anew with each start of its unit."""
     path = watching.output or default_output(name)
     outputs = Outputs(path, None, watching.merge)

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.trace.model import Meta, Trace
 from profiler.tracers.recording import Recording
 
 LIVE_SECONDS = 0.2
 _IO_URING = ("io_uring_setup", "io_uring_enter")
-"""A ring is made, its operations begin; either is enough: a ring may come from another process, or be polled by the kernel."""
+"""A ring is made, its operations begin; either is enough: a ring may come from another process, or be polled by the
+kernel."""
 
 
 def say(text: str) -> None:
@@ -45,7 +46,8 @@ def figures(recording: Recording) -> str:
 
 @contextlib.contextmanager
 def live_line(text: Callable[[], str], shown: bool) -> Iterator[None]:
-    """One line on the terminal, renewed while the workload runs and wiped at the end. ``text`` is called from another thread."""
+    """One line on the terminal, renewed while the workload runs and wiped at the end. ``text`` is called from another
+    thread."""
     if not shown:
         yield
         return
@@ -70,7 +72,8 @@ def live_line(text: Callable[[], str], shown: bool) -> Iterator[None]:
 
 
 def incomplete(meta: Meta) -> str:
-    """What was lost, and what to do. Only some stores have a size that can be chosen, and all of those are of one tracer."""
+    """What was lost, and what to do. Only some stores have a size that can be chosen, and all of those are of one
+    tracer."""
     lost = ", ".join(f"{number} {name}" for name, number in meta.losses.items())
     advice = "docs/tracers.md says what to do about each"
     if meta.tracer == "ebpf":
@@ -82,11 +85,16 @@ def incomplete(meta: Meta) -> str:
 
 
 def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
-    """What was seen, what to know of it, where it was written (``replaced``: in place of an older file), and what comes next."""
+    """What was seen, what to know of it, where it was written (``replaced``: in place of an older file), and what comes
+    next."""
     meta = trace.meta
     quiet_for = meta.duration - meta.last_new
     needed = sorted(
-        {row.capability for row in trace.capabilities if row.verdict == "granted" and row.namespace == "initial" and row.decisive}
+        {
+            row.capability
+            for row in trace.capabilities
+            if row.verdict == "granted" and row.namespace == "initial" and row.decisive
+        }
     )
     capabilities = "no capability" if not needed else ", ".join(needed)
     unknown = [row.label for row in trace.syscalls if row.name is None]
@@ -99,17 +107,28 @@ def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
         f" ({meta.tracer}, {meta.duration:.1f}s, {end})"
     )
     if trace.joined:
-        say(f"joined while running: how {', '.join(trace.joined)} starts was not seen, and a profile from this trace alone will lack it")
+        say(
+            f"joined while running: how {', '.join(trace.joined)} starts was not seen, and a profile from this "
+            "trace alone will lack it"
+        )
     if abis:
         say(f"calls of another ABI were made: {', '.join(abis)}")
     if unknown:
         say(f"calls this profgen has no name for: {', '.join(unknown)}")
     if any(row.name in _IO_URING and (row.results.ok or not row.results.errors) for row in trace.syscalls):
-        say("the workload used io_uring: its operations pass by seccomp filters, and files used so are not in the trace")
+        say(
+            "the workload used io_uring: its operations pass by seccomp filters, and files used so are not in the trace"
+        )
     if started_with := _only_inherited(trace):
-        say(f"it was given {', '.join(started_with)}, which its profile will allow: record with the descriptors that it will have")
+        say(
+            f"it was given {', '.join(started_with)}, which its profile will allow: record with the descriptors "
+            "that it will have"
+        )
     if setuid := _without_effect(trace):
-        say(f"{', '.join(setuid)} gained no rights: setuid does nothing in an unprivileged recording; record with sudo profgen, and --user")
+        say(
+            f"{', '.join(setuid)} gained no rights: setuid does nothing in an unprivileged recording; record "
+            "with sudo profgen, and --user"
+        )
     if meta.duration >= 1:
         advice = "; a longer load may show more" if quiet_for < meta.duration / 4 else ""
         say(f"the last new item came {quiet_for:.1f}s before the end{advice}")
@@ -117,7 +136,8 @@ def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
 
 
 def _only_inherited(trace: Trace) -> list[str]:
-    """Sorts of sockets that a profile allows for the sake of an inherited descriptor alone, as where a program collects the output."""
+    """Sorts of sockets that a profile allows for the sake of an inherited descriptor alone, as where a program collects
+    the output."""
     sorts: dict[tuple[str, str], set[str]] = {}
     for row in trace.sockets:
         sorts.setdefault((row.family, row.type), set()).add(row.operation)
@@ -125,7 +145,8 @@ def _only_inherited(trace: Trace) -> list[str]:
 
 
 def _without_effect(trace: Trace) -> list[str]:
-    """Setuid and setgid programs that ran without what they would gain, as profgen itself had set no_new_privs (docs/tracers.md)."""
+    """Setuid and setgid programs that ran without what they would gain, as profgen itself had set no_new_privs
+    (docs/tracers.md)."""
     if trace.meta.tracer != "ptrace" or not trace.meta.no_new_privs:
         return []
     found = []

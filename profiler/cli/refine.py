@@ -17,7 +17,7 @@ import click
 from profiler.cli.options import output_format, source_file
 from profiler.cli.proposals import about_proposal, addition_data, times
 from profiler.errors import InputError
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
     from profiler.denials.additions import Proposal
@@ -48,7 +48,9 @@ def _read_journal(reader: Reader) -> None:
             bufsize=0,
         )
     except OSError as error:
-        raise InputError(f"cannot run journalctl: {(error.strerror or str(error)).lower()}; give the log with --from FILE") from error
+        raise InputError(
+            f"cannot run journalctl: {(error.strerror or str(error)).lower()}; give the log with --from FILE"
+        ) from error
     assert process.stdout is not None
     assert process.stderr is not None
     said: list[bytes] = []
@@ -69,11 +71,19 @@ def _read_journal(reader: Reader) -> None:
         process.stdout.close()
     if status != 0:
         text = b"".join(said).decode("utf-8", "replace").strip().splitlines()
-        why = f"not done after {JOURNAL_SECONDS:.0f} s" if status == -signal.SIGKILL else text[0] if text else f"status {status}"
+        why = (
+            f"not done after {JOURNAL_SECONDS:.0f} s"
+            if status == -signal.SIGKILL
+            else text[0]
+            if text
+            else f"status {status}"
+        )
         raise InputError(f"journalctl failed: {why}; give the log with --from FILE")
     if not reader.reading.bytes:
         # Of the start of the machine at least there is something.
-        raise InputError("the journal shows nothing of the kernel to this user: run as root, or give the log with --from FILE")
+        raise InputError(
+            "the journal shows nothing of the kernel to this user: run as root, or give the log with --from FILE"
+        )
 
 
 def _read(reader: Reader, source: str) -> None:
@@ -91,7 +101,9 @@ def _read(reader: Reader, source: str) -> None:
 def _about_log(reading: Reading) -> Iterator[str]:
     """What a reader of the result should know of the log."""
     if not reading.bytes:
-        yield "the log is empty: if it comes from another command, see whether that may read the kernel's log (root may)"
+        yield (
+            "the log is empty: if it comes from another command, see whether that may read the kernel's log (root may)"
+        )
     for gap in reading.gaps:
         lost = f" ({gap.lost} of them)" if gap.lost else ""
         where = f", line {gap.lines[0]}" if gap.lines else ""
@@ -121,18 +133,34 @@ def _as_data(reading: Reading, skipped: Sequence[Skipped], proposal: Proposal, c
         "unanswered": [asdict(row) for row in proposal.unanswered],
         "skipped": [{"why": row.why, "count": row.count, "whose": dict(row.whose)} for row in skipped],
         "gaps": [asdict(gap) for gap in reading.gaps],
-        "log": {name: getattr(reading, name) for name in ("records", "duplicates", "broken", "foreign", "supervised", "beyond", "bytes")},
+        "log": {
+            name: getattr(reading, name)
+            for name in ("records", "duplicates", "broken", "foreign", "supervised", "beyond", "bytes")
+        },
         "diff": change,
     }
 
 
 @click.command("refine")
 @click.argument("policy", type=source_file, metavar="POLICY")
-@click.option("--from", "sources", multiple=True, required=True, metavar="FILE|-|journal", help="A log to read. May be repeated.")
+@click.option(
+    "--from", "sources", multiple=True, required=True, metavar="FILE|-|journal", help="A log to read. May be repeated."
+)
 @click.option("-o", "--output", metavar="FILE", help="Write the changed policy there.")
 @click.option("--in-place", is_flag=True, help="Write the changed policy over POLICY.")
-@click.option("--allow-dangerous", multiple=True, metavar="ITEM", help="Add this although it is dangerous, by the name it is listed under.")
-@click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Name of the AppArmor profile. Default: the one generated.")
+@click.option(
+    "--allow-dangerous",
+    multiple=True,
+    metavar="ITEM",
+    help="Add this although it is dangerous, by the name it is listed under.",
+)
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    metavar="NAME",
+    help="Name of the AppArmor profile. Default: the one generated.",
+)
 @click.option("--comm", "comms", multiple=True, metavar="NAME", help="Only denials of processes with this name (comm).")
 @click.option("--exe", "exes", multiple=True, metavar="PATH", help="Only denials of this program.")
 @click.option("--any-program", is_flag=True, help="Also denials of programs that the policy does not know.")
@@ -151,10 +179,12 @@ def refine(
 ) -> int:
     """Read what the kernel refused under a profile, and propose the least additions to its POLICY.
 
-    Reads records of seccomp and AppArmor in auditd's log, the kernel's log, syslog, and the journal's text and JSON. Prints a change that
-    patch(1) takes; what it comes from, what may be dangerous and is left for you to decide, and gaps of the log go to standard error.
+    Reads records of seccomp and AppArmor in auditd's log, the kernel's log, syslog, and the journal's text and JSON.
+    Prints a change that patch(1) takes; what it comes from, what may be dangerous and is left for you to decide, and
+    gaps of the log go to standard error.
 
-    The exit status is 0 when there is nothing to add or the policy was written, 1 when something is only shown, 2 in trouble.
+    The exit status is 0 when there is nothing to add or the policy was written, 1 when something is only shown, 2 in
+    trouble.
 
     \b
       profgen refine policy.yaml --from /var/log/audit/audit.log
@@ -165,8 +195,8 @@ def refine(
     from profiler.denials.belongs import Wanted, split
     from profiler.denials.propose import propose
     from profiler.denials.rewrite import has_comments, rewritten, unified
-    from profiler.policy.store import dumps, loads
-    from profiler.targets.apparmor import profile_name
+    from profiler.policy.document import dumps, loads
+    from profiler.targets.apparmor.profile import profile_name
     from profiler.targets.base import RenderOptions
     from profiler.trace.store import read_limited
 
@@ -180,8 +210,12 @@ def refine(
     for source in sources:
         _read(reader, source)
     reading = reader.reading
-    kept, skipped = split(old, reading.denials, Wanted(profiles, comms, exes, any_program), profile_name(old, RenderOptions()))
-    proposal = propose(old, kept, tuple(text.upper() if text.upper().startswith("CAP_") else text for text in allow_dangerous))
+    kept, skipped = split(
+        old, reading.denials, Wanted(profiles, comms, exes, any_program), profile_name(old, RenderOptions())
+    )
+    proposal = propose(
+        old, kept, tuple(text.upper() if text.upper().startswith("CAP_") else text for text in allow_dangerous)
+    )
 
     try:
         text = data.decode("utf-8")
@@ -193,18 +227,23 @@ def refine(
         if changed is None and not has_comments(text, old):
             changed = dumps(proposal.policy)
     writes = in_place or output is not None
-    notes = [f"read {times(reading.records, 'denial')} of {times(len(reading.denials), 'kind')}, {reading.bytes / 1e6:.1f} MB of log"]
+    notes = [
+        f"read {times(reading.records, 'denial')} of {times(len(reading.denials), 'kind')}, "
+        f"{reading.bytes / 1e6:.1f} MB of log"
+    ]
     notes += [*_about_log(reading), *_about_skipped(skipped)]
     notes += about_proposal(proposal, "added" if writes and changed is not None else "to add:")
     if changed is None:
         # Comments would be lost: what profgen would write is shown against what it makes of the file without them.
         change = unified(printable(policy), dumps(old), dumps(proposal.policy))
-        where = "the policy has comments, and where this has to go it is not as profgen writes it: add the lines by hand"
+        where = (
+            "the policy has comments, and where this has to go it is not as profgen writes it: add the lines by hand"
+        )
     else:
         change, where = unified(printable(policy), text, changed), ""
     sys.stdout.flush()
     if form == "json":
-        from profiler.quoting import as_json
+        from profiler.quoting.json import as_json
 
         print(as_json(_as_data(reading, skipped, proposal, change)))
     elif not writes or changed is None:

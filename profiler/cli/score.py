@@ -13,7 +13,7 @@ import click
 
 from profiler.cli.options import output_format, source_file
 from profiler.errors import InputError
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
     from profiler.review.rights import Rights
@@ -36,7 +36,10 @@ def _assumed(text: str) -> frozenset[str]:
     names = [word if word.startswith("CAP_") else f"CAP_{word}" for word in words]
     for name in names:
         if number_of(name) is None:
-            raise InputError(f"--capabilities: unknown capability {printable(name)}: give docker, all, none, or names joined by commas")
+            raise InputError(
+                f"--capabilities: unknown capability {printable(name)}: give docker, all, none, or names joined "
+                "by commas"
+            )
     return frozenset(names)
 
 
@@ -171,15 +174,17 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
 )
 @click.option("--verbose", "-v", is_flag=True, help="List every CVE, open syscall and filter.")
 @output_format(help="Default: text. JSON has every CVE and why.")
-def score(file: str, compare: tuple[str, ...], min_score: int | None, capabilities: str, verbose: bool, form: str) -> int:
+def score(
+    file: str, compare: tuple[str, ...], min_score: int | None, capabilities: str, verbose: bool, form: str
+) -> int:
     """Say how much FILE leaves open.
 
     FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json, a SeccompProfile, or a trace.
 
-    The score is from 0 (nothing is refused) to 100: 35 x the share of the native ABI's syscalls that are refused + 5 x the same of the
-    other ABIs that the machine has + 15 x the share of the syscalls with arguments worth filtering that are filtered or refused + 20 x
-    the share of the capabilities that are not held + 25 x the share of the listed CVEs that cannot be reached; rounded down. Taking a
-    right away never lowers it.
+    The score is from 0 (nothing is refused) to 100: 35 x the share of the native ABI's syscalls that are refused + 5 x
+    the same of the other ABIs that the machine has + 15 x the share of the syscalls with arguments worth filtering that
+    are filtered or refused + 20 x the share of the capabilities that are not held + 25 x the share of the listed CVEs
+    that cannot be reached; rounded down. Taking a right away never lowers it.
 
     The exit status is 0, 1 when the score is below --min-score, 2 in trouble.
 
@@ -207,7 +212,8 @@ def score(file: str, compare: tuple[str, ...], min_score: int | None, capabiliti
         data = as_data(found)
         if beside:
             data["compared"] = [
-                {**as_data(one), "name": name, "open_here_only": asdict(extra)} for (name, extra), one in zip(beside, scores, strict=True)
+                {**as_data(one), "name": name, "open_here_only": asdict(extra)}
+                for (name, extra), one in zip(beside, scores, strict=True)
             ]
         print(json.dumps(data, indent=1))
     else:

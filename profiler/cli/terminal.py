@@ -7,7 +7,8 @@ from typing import TextIO
 
 
 def redraws(stream: TextIO) -> bool:
-    """Whether it is a terminal that can move back in a line and wipe it: TERM=dumb names one that cannot (terminfo(5))."""
+    """Whether it is a terminal that can move back in a line and wipe it: TERM=dumb names one that cannot
+    (terminfo(5))."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 

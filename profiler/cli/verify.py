@@ -18,7 +18,7 @@ import click
 
 from profiler.cli.options import output_format, source_file
 from profiler.errors import ProfgenError
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
     from profiler.denials.additions import Addition, Proposal
@@ -36,16 +36,35 @@ WITH_BUNDLE = ("runc", "crun")
 
 @click.command("verify")
 @click.argument("policy", type=source_file, metavar="POLICY|DIR")
-@click.option("--under", type=click.Choice(UNDER), default="direct", show_default=True, help="What confines the command.")
 @click.option(
-    "--mode", type=click.Choice(["enforce", "log"]), default="enforce", show_default=True, help="log: refuse nothing, report everything."
+    "--under", type=click.Choice(UNDER), default="direct", show_default=True, help="What confines the command."
 )
-@click.option("-o", "--output", metavar="FILE", help="Write the denials as a trace, to generate from with the recording.")
+@click.option(
+    "--mode",
+    type=click.Choice(["enforce", "log"]),
+    default="enforce",
+    show_default=True,
+    help="log: refuse nothing, report everything.",
+)
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write the denials as a trace, to generate from with the recording."
+)
 @output_format(help="Of the report. Default: text.")
 @click.option("--report", metavar="FILE", help="Write the report there.  [default: standard error]")
-@click.option("--bundle", metavar="DIR", help="Under runc and crun: the OCI bundle; COMMAND takes the place of its own.")
-@click.option("--user", metavar="USER", help="Run the command as this user (name or uid); under sudo the default is who called it.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Ask the command to end after so long.")
+@click.option(
+    "--bundle", metavar="DIR", help="Under runc and crun: the OCI bundle; COMMAND takes the place of its own."
+)
+@click.option(
+    "--user",
+    metavar="USER",
+    help="Run the command as this user (name or uid); under sudo the default is who called it.",
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Ask the command to end after so long.",
+)
 @click.option("--no-files", is_flag=True, help="Hold the command to syscalls and capabilities only.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but denials and errors.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -65,10 +84,11 @@ def verify(
 ) -> int:
     """Run COMMAND under POLICY (policy.yaml, or the directory that holds it) and name every denial.
 
-    The command keeps its input, output, terminal and signals. For each denial: what was refused, to which process, and the lines of
-    policy.yaml that would allow it. Nothing is written to the policy.
+    The command keeps its input, output, terminal and signals. For each denial: what was refused, to which process, and
+    the lines of policy.yaml that would allow it. Nothing is written to the policy.
 
-    The exit status is 0 when nothing was denied and the command ended with 0, 1 when something was denied, else the command's own.
+    The exit status is 0 when nothing was denied and the command ended with 0, 1 when something was denied, else the
+    command's own.
 
     \b
       profgen verify app.profile -- ./app
@@ -81,7 +101,7 @@ def verify(
     from profiler.denials.as_trace import trace_of
     from profiler.enforce.base import Options, load
     from profiler.files import RESERVE_BYTES, PendingFile, write_atomic
-    from profiler.policy.store import read_policy
+    from profiler.policy.document import read_policy
     from profiler.trace.store import dumps
     from profiler.tracers.supervisor import signals_held
 
@@ -109,7 +129,9 @@ def verify(
             took = time.time() - began
             if pending is not None:
                 meta = _meta(workload, outcome, start.isoformat(timespec="seconds"), took, held)
-                pending.commit(dumps(trace_of(outcome.denials, meta, refused=mode == "enforce", began=began)).encode("ascii"))
+                pending.commit(
+                    dumps(trace_of(outcome.denials, meta, refused=mode == "enforce", began=began)).encode("ascii")
+                )
     finally:
         if pending is not None:
             pending.discard()
@@ -189,7 +211,10 @@ class _Report:
         refused = sum(denial.count for denial in outcome.denials if denial.refused)
         passed = sum(denial.count for denial in outcome.denials if not denial.refused)
         if refused:
-            yield said(f"{times(refused, 'use')} refused" + (f", {passed} more not allowed by the policy and let pass:" if passed else ":"))
+            yield said(
+                f"{times(refused, 'use')} refused"
+                + (f", {passed} more not allowed by the policy and let pass:" if passed else ":")
+            )
         elif passed:
             yield said(f"{times(passed, 'use')} not allowed by the policy, and let pass:")
         mixed = bool(refused and passed)
@@ -209,7 +234,10 @@ class _Report:
         for name, count in outcome.losses.items():
             yield said(f"there may be more: lost {count} {name} (docs/tracers.md)")
         if outcome.status or not quiet:
-            yield said(f"the command ended with status {outcome.status}" + (": SIGTERM, as --duration asked" if self.asked else ""))
+            yield said(
+                f"the command ended with status {outcome.status}"
+                + (": SIGTERM, as --duration asked" if self.asked else "")
+            )
         if not quiet:
             yield from (said(f"{self.under}: {means}") for means in outcome.means)
         if output is not None and not quiet:
@@ -220,16 +248,23 @@ class _Report:
     def json(self) -> str:
         """The same for programs."""
         from profiler.cli.proposals import denial_data
-        from profiler.quoting import as_json
+        from profiler.quoting.json import as_json
 
-        answers: dict[Denial, Addition] = {denial: addition for addition in self.proposal.added for denial in addition.denials}
+        answers: dict[Denial, Addition] = {
+            denial: addition for addition in self.proposal.added for denial in addition.denials
+        }
 
         def row(denial: Denial) -> dict[str, Any]:
             addition = answers.get(denial)
             allowed = None
             if addition is not None:
                 dangers = [danger.why for danger in addition.dangers]
-                allowed = {"section": addition.section, "item": addition.item, "lines": self.lines(addition), "dangers": dangers}
+                allowed = {
+                    "section": addition.section,
+                    "item": addition.item,
+                    "lines": self.lines(addition),
+                    "dangers": dangers,
+                }
             return denial_data(denial) | {"allowed_by": allowed}
 
         outcome = self.outcome
@@ -245,7 +280,8 @@ class _Report:
 
 
 def _alike(denials: Iterable[Denial]) -> list[Denial]:
-    """Those of which the same is told, as one: they differ in what tells people nothing, such as registers without a meaning."""
+    """Those of which the same is told, as one: they differ in what tells people nothing, such as registers without a
+    meaning."""
     found: dict[tuple[str, bool], Denial] = {}
     for denial in denials:
         key = (told(dataclasses.replace(denial, count=1)), denial.refused)
@@ -277,19 +313,27 @@ def _what(denial: Denial) -> str:
         return f"file {denial.path}: {', '.join(denial.access) or denial.mask}"
     if denial.kind == "socket":
         place = denial.address if denial.address else f"port {denial.port}" if denial.port is not None else ""
-        return f"socket {denial.family} {denial.type} {denial.protocol}: {', '.join(denial.operations)} {place}".rstrip()
+        return (
+            f"socket {denial.family} {denial.type} {denial.protocol}: {', '.join(denial.operations)} {place}".rstrip()
+        )
     if denial.kind == "signal":
         return f"signal {denial.signal} to {denial.whom or denial.peer or '?'}"
     if denial.kind == "inspection":
         return f"{', '.join(denial.operations)} of a process: {denial.whom or denial.peer or '?'}"
     if denial.kind == "mount":
-        parts: Sequence[str | None] = (denial.operation, ",".join(denial.flags), denial.source, denial.target and f"-> {denial.target}")
+        parts: Sequence[str | None] = (
+            denial.operation,
+            ",".join(denial.flags),
+            denial.source,
+            denial.target and f"-> {denial.target}",
+        )
         return " ".join(part for part in parts if part)
     return " ".join(part for part in (denial.kind, denial.operation, denial.info) if part)
 
 
 def _call(denial: Denial) -> str:
-    """``socket(domain=AF_INET, type=SOCK_STREAM, protocol=0)``: with the arguments that policies speak of, as they name them."""
+    """``socket(domain=AF_INET, type=SOCK_STREAM, protocol=0)``: with the arguments that policies speak of, as they name
+    them."""
     from profiler.kernel.abi import native_abi
     from profiler.kernel.arguments import render, spec_for
 
@@ -302,5 +346,8 @@ def _call(denial: Denial) -> str:
     if spec is None or spec.pointer:
         return name
     values = [denial.arguments[at] & mask for at, mask in zip(spec.positions, spec.masks, strict=True)]
-    shown = (f"{field}={render(denial.name or '', field, value, values)}" for field, value in zip(spec.fields, values, strict=True))
+    shown = (
+        f"{field}={render(denial.name or '', field, value, values)}"
+        for field, value in zip(spec.fields, values, strict=True)
+    )
     return f"{name}({', '.join(shown)})"

@@ -27,7 +27,8 @@ def _directory() -> str:
 
 
 def workload_of(command: tuple[str, ...], user: str | None, mask: frozenset[signal.Signals]) -> Workload:
-    """``user``: name or uid, None for who called profgen under sudo. ``mask``: the signal mask it starts with. Raises ProfgenError."""
+    """``user``: name or uid, None for who called profgen under sudo. ``mask``: the signal mask it starts with. Raises
+    ProfgenError."""
     env = dict(os.environ)
     identity: tuple[int, int, tuple[int, ...]] | None = None
     entry: pwd.struct_passwd | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from profiler.denials.model import Denial
 from profiler.policy.model import FileRule, Policy
 from profiler.policy.passes.observed import PROGRAMS_NAMED, count
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 ALLOWED_ALREADY = "the policy allows it: the profile in force was made from another"
 
@@ -24,7 +24,8 @@ class Danger:
 
 @dataclass(frozen=True)
 class Addition:
-    """One entry of the policy, new or widened. ``section``: where in policy.yaml. ``notes``: what a reviewer should know."""
+    """One entry of the policy, new or widened. ``section``: where in policy.yaml. ``notes``: what a reviewer should
+    know."""
 
     section: str
     item: str
@@ -48,8 +49,8 @@ class Unanswered:
 
 @dataclass(frozen=True)
 class Proposal:
-    """``policy``: with the additions in ``added``. ``refused``: those that are dangerous and were not asked for. ``unused``: items that
-    were asked for and came up nowhere."""
+    """``policy``: with the additions in ``added``. ``refused``: those that are dangerous and were not asked for.
+    ``unused``: items that were asked for and came up nowhere."""
 
     policy: Policy
     added: tuple[Addition, ...]
@@ -63,8 +64,8 @@ Reasons = tuple[str, ...]
 
 @dataclass
 class Case:
-    """Denials that one addition answers, and how it is made: ``change`` of the policy, or of its one rule for a path, ``rule`` of
-    ``pattern``. A log may name very many paths, so these are not looked for one by one."""
+    """Denials that one addition answers, and how it is made: ``change`` of the policy, or of its one rule for a path,
+    ``rule`` of ``pattern``. A log may name very many paths, so these are not looked for one by one."""
 
     addition: Addition
     change: Callable[[Policy, Reasons], Policy] | None = None
@@ -92,7 +93,8 @@ def _when(time: float) -> str:
 
 
 def because(denials: Sequence[Denial]) -> tuple[str, ...]:
-    """``denied 3 times: app (/usr/sbin/app), FIRST..LAST`` (UTC), one for each program, the busiest first; ``logged``: it was let pass."""
+    """``denied 3 times: app (/usr/sbin/app), FIRST..LAST`` (UTC), one for each program, the busiest first; ``logged``:
+    it was let pass."""
     groups: dict[tuple[bool, str | None, str | None], list[Denial]] = {}
     for denial in denials:
         groups.setdefault((denial.refused, denial.comm, denial.exe), []).append(denial)
@@ -100,16 +102,24 @@ def because(denials: Sequence[Denial]) -> tuple[str, ...]:
     ranked = sorted(groups.items(), key=lambda item: -sum(denial.count for denial in item[1]))
     for (refused, comm, exe), rows in ranked[:PROGRAMS_NAMED]:
         times = sum(row.count for row in rows)
-        who = " ".join(([printable(comm)] if comm else []) + ([f"({printable(exe)})"] if exe else [])) or "unknown program"
+        who = (
+            " ".join(([printable(comm)] if comm else []) + ([f"({printable(exe)})"] if exe else []))
+            or "unknown program"
+        )
         first = min((row.first for row in rows if row.first is not None), default=None)
         last = max((row.last for row in rows if row.last is not None), default=None)
-        when = "" if first is None or last is None else f", {_when(first)}" + (f"..{_when(last)}" if _when(first) != _when(last) else "")
+        when = (
+            ""
+            if first is None or last is None
+            else f", {_when(first)}" + (f"..{_when(last)}" if _when(first) != _when(last) else "")
+        )
         found.append(f"{'denied' if refused else 'logged'} {count(times)} time{'' if times == 1 else 's'}: {who}{when}")
     rest = [row for _, rows in ranked[PROGRAMS_NAMED:] for row in rows]
     if rest:
         times = sum(row.count for row in rest)
         found.append(
-            f"denied or logged {count(times)} time{'' if times == 1 else 's'} in {count(len(ranked) - PROGRAMS_NAMED)} more programs"
+            f"denied or logged {count(times)} time{'' if times == 1 else 's'} in "
+            f"{count(len(ranked) - PROGRAMS_NAMED)} more programs"
         )
     return tuple(found)
 

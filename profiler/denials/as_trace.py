@@ -1,7 +1,7 @@
 """Denials as a trace: merged with the recording that the policy came from, it gives a policy that allows them.
 
-Its rows are the uses that were refused, written as the uses that they would have been: ``ok``, and capabilities ``granted``. Results of
-syscalls are left open. The feature ``denials:refused`` (``denials:logged``) says so.
+Its rows are the uses that were refused, written as the uses that they would have been: ``ok``, and capabilities
+``granted``. Results of syscalls are left open. The feature ``denials:refused`` (``denials:logged``) says so.
 """
 
 from __future__ import annotations
@@ -34,8 +34,12 @@ _ADDRESSED = ("bind", "connect", "send")
 
 
 def trace_of(denials: Sequence[Denial], meta: Meta, *, refused: bool, began: float) -> Trace:
-    """``began``: seconds since the epoch that the trace's times count from. Denials that a trace has no rows for are left out."""
-    meta = replace(meta, features=tuple(sorted({*meta.features, FILES_FEATURE, "denials:refused" if refused else "denials:logged"})))
+    """``began``: seconds since the epoch that the trace's times count from. Denials that a trace has no rows for are
+    left out."""
+    meta = replace(
+        meta,
+        features=tuple(sorted({*meta.features, FILES_FEATURE, "denials:refused" if refused else "denials:logged"})),
+    )
     merged = merge([Trace(meta, (), ()), *(_single(denial, meta, began) for denial in denials)])
     # One run, however many denials it is put together from.
     return replace(
@@ -57,11 +61,23 @@ def _single(denial: Denial, meta: Meta, began: float) -> Trace:
     trace = Trace(meta, (Program(denial.exe or UNKNOWN_PROGRAM, None, denial.comm),), ())
     by, ok = frozenset({0}), {"ok": denial.count}
     if denial.kind == "syscall" and denial.abi is not None and denial.number is not None:
-        row = Syscall(denial.abi, denial.number, denial.name, denial.count, Results(), first, last, {0: denial.count}, _arguments(denial))
+        row = Syscall(
+            denial.abi,
+            denial.number,
+            denial.name,
+            denial.count,
+            Results(),
+            first,
+            last,
+            {0: denial.count},
+            _arguments(denial),
+        )
         return replace(trace, syscalls=(row,))
     if denial.kind == "capability" and denial.capability is not None:
         calls = {denial.name: denial.count} if denial.name is not None else {}
-        check = Capability(denial.capability, "initial", "granted", None, True, True, denial.count, first, last, by, calls)
+        check = Capability(
+            denial.capability, "initial", "granted", None, True, True, denial.count, first, last, by, calls
+        )
         return replace(trace, capabilities=(check,))
     if denial.kind == "file" and denial.path is not None:
         owner = frozenset({"self" if denial.owner else "other"})
@@ -105,7 +121,9 @@ def _single(denial: Denial, meta: Meta, began: float) -> Trace:
     if denial.kind == "inspection":
         return replace(trace, inspections=tuple(Inspection(word, _whom(denial), ok, by) for word in denial.operations))
     if denial.kind == "mount" and denial.operation is not None:
-        mount = Mount(denial.operation, denial.source, denial.target, denial.filesystem, tuple(sorted(set(denial.flags))), ok, by)
+        mount = Mount(
+            denial.operation, denial.source, denial.target, denial.filesystem, tuple(sorted(set(denial.flags))), ok, by
+        )
         return replace(trace, mounts=(mount,))
     return replace(trace, programs=())
 

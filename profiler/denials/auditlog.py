@@ -1,12 +1,14 @@
-"""Denials from logs: the kernel's audit records of seccomp (type 1326) and AppArmor (type 1400), in the forms in which they are kept.
+"""Denials from logs: the kernel's audit records of seccomp (type 1326) and AppArmor (type 1400), in the forms in which
+they are kept.
 
-Forms: auditd's audit.log; the kernel's own log as dmesg(1), /dev/kmsg and syslog have it; journalctl(1), as text and as JSON. A line that
-is no such record is passed over. A record counts only where the kernel or the audit daemon put it: the same text in another program's
-message is not believed.
+Forms: auditd's audit.log; the kernel's own log as dmesg(1), /dev/kmsg and syslog have it; journalctl(1), as text and as
+JSON. A line that is no such record is passed over. A record counts only where the kernel or the audit daemon put it:
+the same text in another program's message is not believed.
 
-Sources: kernel/auditsc.c (audit_seccomp), kernel/audit.c (audit_log_untrustedstring, audit_log_lost), security/apparmor/ (audit.c and the
-``audit_cb`` functions: file.c, net.c, ipc.c, mount.c, capability.c), lib/ratelimit.c, kernel/printk/printk.c of Linux 6.1 to 6.18;
-src/journal/journald-audit.c and journald-kmsg.c of systemd 252; auditd.conf(5); and lines of booted kernels (tests/unit/denials/data).
+Sources: kernel/auditsc.c (audit_seccomp), kernel/audit.c (audit_log_untrustedstring, audit_log_lost),
+security/apparmor/ (audit.c and the ``audit_cb`` functions: file.c, net.c, ipc.c, mount.c, capability.c),
+lib/ratelimit.c, kernel/printk/printk.c of Linux 6.1 to 6.18; src/journal/journald-audit.c and journald-kmsg.c of
+systemd 252; auditd.conf(5); and lines of booted kernels (tests/unit/denials/data).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from profiler.denials.scan import Raw, Scanner
 from profiler.kernel.abi import ABIS, abi_of
 from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.syscalls import name_of, number_of
-from profiler.targets.apparmor_rules import MOUNT_FLAGS
+from profiler.targets.apparmor.rules import MOUNT_FLAGS
 from profiler.trace.model import FILE_ACCESSES, SOCKET_OPERATIONS
 
 MARKS = (b" compat=", b"apparmor=", b"audit_lost=", b" limit exceeded", b" callbacks suppressed", b" messages")
@@ -37,7 +39,8 @@ DISTINCT_MAX = 10_000
 """Different records kept; a hostile log could hold any number."""
 
 REMEMBERED = 1 << 16
-"""Events remembered to tell one that is there twice: where both the kernel's log and the audit transport end up in one journal."""
+"""Events remembered to tell one that is there twice: where both the kernel's log and the audit transport end up in one
+journal."""
 
 ACTIONS = {
     0x80000000: "kill_process", 0x00000000: "kill_thread", 0x00030000: "trap", 0x00050000: "errno",
@@ -51,7 +54,8 @@ REFUSING = frozenset({"kill_process", "kill_thread", "trap", "errno"})
 
 @dataclass(frozen=True)
 class Gap:
-    """The log itself says that something is missing from it. ``lost``: how many, when it says so; ``times``: how often it said it."""
+    """The log itself says that something is missing from it. ``lost``: how many, when it says so; ``times``: how often
+    it said it."""
 
     what: str
     times: int
@@ -104,35 +108,60 @@ _RECORD = re.compile(
     rb"(?:msg=)?audit\((?P<stamp>[^()]{1,64})\) ?: ?"
 )
 _JOURNAL_TEXT = re.compile(rb"(?P<type>SECCOMP|AVC|USER_AVC|APPARMOR(?:_\w+)?) (?=auid=|pid=|apparmor=)")
-"""In journalctl's text, and in the MESSAGE of the audit transport, the record's type stands first, and there is no time."""
+"""In journalctl's text, and in the MESSAGE of the audit transport, the record's type stands first, and there is no
+time."""
 
 _EVENT = re.compile(rb"(\d{1,11}(?:\.\d{1,9})?):(\d{1,20})\Z")
 
 _SECCOMP_TYPES = frozenset({b"1326", b"SECCOMP"})
 _SECCOMP = re.compile(
-    rb'\bpid=(?P<pid>\d{1,10}) comm=(?P<comm>"[^"]*"|[^\s"]+) exe=(?P<exe>"[^"]*"|[^\s"]+) sig=(?P<sig>\d+) arch=(?P<arch>\w+)'
+    rb'\bpid=(?P<pid>\d{1,10}) comm=(?P<comm>"[^"]*"|[^\s"]+) exe=(?P<exe>"[^"]*"|[^\s"]+) sig=(?P<sig>\d+) '
+    rb"arch=(?P<arch>\w+)"
     rb" syscall=(?P<syscall>-?\w+) compat=\d+ ip=\w+ code=(?P<code>\w+)"
 )
 _FIELD = re.compile(rb'([A-Za-z_]\w*)=("[^"]*"|[^\s",]*)')
 _PID = re.compile(rb"\bpid=(\d{1,10})\b")
 
 _UNTRUSTED = frozenset(
-    {b"comm", b"exe", b"name", b"profile", b"peer", b"target", b"srcname", b"namespace", b"addr", b"peer_addr", b"info", b"fstype"}
+    {
+        b"comm",
+        b"exe",
+        b"name",
+        b"profile",
+        b"peer",
+        b"target",
+        b"srcname",
+        b"namespace",
+        b"addr",
+        b"peer_addr",
+        b"info",
+        b"fstype",
+    }
 )
-"""Written in hexadecimal, without quotes, when they hold quotes, blanks or bytes that are no plain text (audit_log_untrustedstring)."""
+"""Written in hexadecimal, without quotes, when they hold quotes, blanks or bytes that are no plain text
+(audit_log_untrustedstring)."""
 _HEX = re.compile(rb"(?:[0-9A-F]{2})+\Z")
 _KMSG_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 _GAPS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\baudit_lost=(\d{1,20})\b"), "audit_lost: the kernel dropped records"),
-    (re.compile(rb"\baudit: (?:rate|backlog) limit exceeded()"), "audit: rate or backlog limit exceeded: the kernel dropped records"),
+    (
+        re.compile(rb"\baudit: (?:rate|backlog) limit exceeded()"),
+        "audit: rate or backlog limit exceeded: the kernel dropped records",
+    ),
     # The limit is one for all callers of printk_ratelimit(): what audit lost may be reported by another.
     (
         re.compile(rb"\b(?:\w*audit\w*|show_signal\w*): (\d{1,20}) callbacks suppressed"),
         "callbacks suppressed: the kernel printed fewer records than there were",
     ),
-    (re.compile(rb"\b(\d{1,20}) (?:printk )?messages dropped\b"), "messages dropped: the kernel's log was read too slowly"),
-    (re.compile(rb"\b(?:some messages lost|kmsg buffer overrun)()"), "messages lost: the kernel's log was read too slowly"),
+    (
+        re.compile(rb"\b(\d{1,20}) (?:printk )?messages dropped\b"),
+        "messages dropped: the kernel's log was read too slowly",
+    ),
+    (
+        re.compile(rb"\b(?:some messages lost|kmsg buffer overrun)()"),
+        "messages lost: the kernel's log was read too slowly",
+    ),
     (re.compile(rb"\bMissed (\d{1,20}) kernel messages\b"), "missed kernel messages: the journal read them too slowly"),
     (re.compile(rb"\bSuppressed (\d{1,20}) messages from\b"), "suppressed messages: the journal limits their rate"),
     (re.compile(rb"\b(\d{1,20}) messages lost due to rate-limiting"), "messages lost: syslog limits their rate"),
@@ -140,8 +169,8 @@ _GAPS: tuple[tuple[re.Pattern[bytes], str], ...] = (
 
 
 PRINTED_MAX, PRINTED_SECONDS = 10, 5.0
-"""Records that the kernel prints, of the whole machine, where no audit daemon takes them (kernel.printk_ratelimit and ..._burst in
-sysctl/kernel.rst). That some were dropped it says only when it next prints one."""
+"""Records that the kernel prints, of the whole machine, where no audit daemon takes them (kernel.printk_ratelimit and
+..._burst in sysctl/kernel.rst). That some were dropped it says only when it next prints one."""
 _BURST = "as many records at once as the kernel prints (10 in 5 seconds): it may have dropped those after them"
 
 
@@ -203,29 +232,65 @@ def _seccomp(values: Mapping[str, str]) -> Denial | None:
 # --- AppArmor
 
 _VERDICTS = {"DENIED": True, "KILLED": True, "ALLOWED": False}
-"""Refused; refused, and the process ended; would have been refused (complain mode). AUDIT, STATUS, HINT and ERROR are no denials."""
+"""Refused; refused, and the process ended; would have been refused (complain mode). AUDIT, STATUS, HINT and ERROR are
+no denials."""
 
 _WORDS = {
-    "mkdir": "make", "symlink": "make", "rmdir": "remove", "unlink": "remove", "rename_src": "rename_from", "rename_dest": "rename_to",
-    "link": "link", "chmod": "mode", "chown": "owner", "truncate": "truncate", "exec": "execute", "mknod": "create",
-    "connect": "connect", "sendmsg": "connect", "bind": "bind",
-}  # fmt: skip
-"""Operation on a file to the one word of FILE_ACCESSES for it, whatever its letters; mknod is also what makes an open's new file."""
+    "mkdir": "make",
+    "symlink": "make",
+    "rmdir": "remove",
+    "unlink": "remove",
+    "rename_src": "rename_from",
+    "rename_dest": "rename_to",
+    "link": "link",
+    "chmod": "mode",
+    "chown": "owner",
+    "truncate": "truncate",
+    "exec": "execute",
+    "mknod": "create",
+    "connect": "connect",
+    "sendmsg": "connect",
+    "bind": "bind",
+}
+"""Operation on a file to the one word of FILE_ACCESSES for it, whatever its letters; mknod is also what makes an open's
+new file."""
 
-_FILE_OPERATIONS = frozenset({*_WORDS, "open", "file_mmap", "file_mprotect", "file_lock", "file_perm", "file_inherit", "getattr"})
-"""Of which a record always has a mask, behind the name: without one it was cut off, as printk does at some 1 000 bytes."""
+_FILE_OPERATIONS = frozenset(
+    {*_WORDS, "open", "file_mmap", "file_mprotect", "file_lock", "file_perm", "file_inherit", "getattr"}
+)
+"""Of which a record always has a mask, behind the name: without one it was cut off, as printk does at some 1 000
+bytes."""
 
-_LETTERS = {"r": "read", "w": "write", "a": "append", "c": "create", "d": "remove", "l": "link", "k": "lock", "m": "map", "x": "execute"}
+_LETTERS = {
+    "r": "read",
+    "w": "write",
+    "a": "append",
+    "c": "create",
+    "d": "remove",
+    "l": "link",
+    "k": "lock",
+    "m": "map",
+    "x": "execute",
+}
 """aa_perm_mask_to_str (security/apparmor/lib.c)."""
 
 _SOCKET_WORDS = {"getopt": "getoption", "setopt": "setoption", "getattr": "name", "setattr": "setoption"} | {
     word: word for word in SOCKET_OPERATIONS
 }
 _SOCKET_OPERATIONS = {
-    "sendmsg": "send", "recvmsg": "receive", "getsockname": "name", "getpeername": "name", "getsockopt": "getoption",
-    "setsockopt": "setoption", "socket_shutdown": "shutdown", "create": "create", "bind": "bind", "connect": "connect", "listen": "listen",
+    "sendmsg": "send",
+    "recvmsg": "receive",
+    "getsockname": "name",
+    "getpeername": "name",
+    "getsockopt": "getoption",
+    "setsockopt": "setoption",
+    "socket_shutdown": "shutdown",
+    "create": "create",
+    "bind": "bind",
+    "connect": "connect",
+    "listen": "listen",
     "accept": "accept",
-}  # fmt: skip
+}
 """Kernels before 4.17 name no mask for sockets."""
 _DEFAULT_PROTOCOLS = {("inet", "stream"): 6, ("inet", "dgram"): 17, ("inet6", "stream"): 6, ("inet6", "dgram"): 17}
 """What the socket gets when 0 is asked for (ip(7)); the check of socket(2) itself comes before."""
@@ -287,7 +352,8 @@ def _port(text: str | None) -> int | None:
 
 
 def _signal(word: str) -> str:
-    """As a trace writes it; AppArmor counts real-time signals from 32 as the trace does (security/apparmor/include/sig_names.h)."""
+    """As a trace writes it; AppArmor counts real-time signals from 32 as the trace does
+    (security/apparmor/include/sig_names.h)."""
     if word == "exists":
         return "0"
     if word == "rtmin+0":
@@ -323,7 +389,13 @@ def _apparmor(values: Mapping[str, str]) -> Denial | None:
         return replace(base, kind="capability", capability=f"CAP_{name.upper()}" if name else CAPABILITIES[int(number)])
     if operation == "signal":
         directions = tuple(word for word in ("send", "receive") if word in words)
-        return replace(base, kind="signal", signal=_signal(values["signal"]), operations=directions, peer=_known(values.get("peer")))
+        return replace(
+            base,
+            kind="signal",
+            signal=_signal(values["signal"]),
+            operations=directions,
+            peer=_known(values.get("peer")),
+        )
     if operation == "ptrace":
         # tracedby and readby are the other side of the same, reported under the profile of whom it was done to
         directions = tuple(word for word in ("trace", "read", "tracedby", "readby") if word in words)
@@ -336,7 +408,9 @@ def _apparmor(values: Mapping[str, str]) -> Denial | None:
         return replace(base, kind="io_uring")
     if "family" in values and "name" not in values:
         kind, protocol = values.get("sock_type", "unknown"), int(values.get("protocol") or 0)
-        operations = {_SOCKET_WORDS[word] for word in words if word in _SOCKET_WORDS} or {_SOCKET_OPERATIONS.get(operation, "create")}
+        operations = {_SOCKET_WORDS[word] for word in words if word in _SOCKET_WORDS} or {
+            _SOCKET_OPERATIONS.get(operation, "create")
+        }
         address = _known(values.get("peer_addr") or values.get("addr"))
         return replace(
             base,
@@ -394,7 +468,9 @@ class Reader:
         self._seen: OrderedDict[tuple[bytes, int], None] = OrderedDict()
         self._gaps: dict[str, tuple[int, int | None, list[int]]] = {}
         self._window = (0.0, 0)
-        self._numbers = dict.fromkeys(("records", "duplicates", "broken", "foreign", "supervised", "beyond", "bytes"), 0)
+        self._numbers = dict.fromkeys(
+            ("records", "duplicates", "broken", "foreign", "supervised", "beyond", "bytes"), 0
+        )
 
     def read(self, stream: Raw) -> None:
         """Read to the end. Raises OSError."""
@@ -412,7 +488,8 @@ class Reader:
             self._message(line.rstrip(b"\r"), number, None, None)
 
     def _json(self, line: bytes, number: int | None) -> None:
-        """A line of ``journalctl -o json``: only what came from the kernel is believed, and the journal knows what did."""
+        """A line of ``journalctl -o json``: only what came from the kernel is believed, and the journal knows what
+        did."""
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
@@ -434,12 +511,16 @@ class Reader:
         transport = entry.get("_TRANSPORT")
         if transport not in ("kernel", "audit"):
             self._gap(message, number)
-            self._numbers["foreign"] += transport is not None and bool(_RECORD.search(message) or _JOURNAL_TEXT.match(message))
+            self._numbers["foreign"] += transport is not None and bool(
+                _RECORD.search(message) or _JOURNAL_TEXT.match(message)
+            )
             return
         stamp = None
         time, event = entry.get("_SOURCE_REALTIME_TIMESTAMP", entry.get("__REALTIME_TIMESTAMP")), entry.get("_AUDIT_ID")
         if isinstance(time, str) and time.isascii() and time.isdigit() and len(time) < 18:
-            identity = event if isinstance(event, str) and event.isascii() and event.isdigit() and len(event) <= 20 else ""
+            identity = (
+                event if isinstance(event, str) and event.isascii() and event.isdigit() and len(event) <= 20 else ""
+            )
             stamp = f"{int(time) // 1000 / 1000:.3f}:{identity}".encode()
         self._message(message, number, stamp, transport)
 
@@ -563,7 +644,13 @@ class Reader:
         """What was read so far."""
         denials = merged(
             replace(
-                row.denial, count=row.count, first=row.first, last=row.last, pid=row.pid, events=tuple(row.events), lines=tuple(row.lines)
+                row.denial,
+                count=row.count,
+                first=row.first,
+                last=row.last,
+                pid=row.pid,
+                events=tuple(row.events),
+                lines=tuple(row.lines),
             )
             for row in self._tallies.values()
             if isinstance(row, _Tally) and row.count

@@ -15,7 +15,8 @@ _DELETED = " (deleted)"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to take. Empty: whatever can belong to the policy. ``any_program``: also of programs that the policy does not know."""
+    """What to take. Empty: whatever can belong to the policy. ``any_program``: also of programs that the policy does
+    not know."""
 
     profiles: tuple[str, ...] = ()
     comms: tuple[str, ...] = ()
@@ -34,7 +35,8 @@ class Skipped:
 
 
 def programs_of(policy: Policy) -> frozenset[str] | None:
-    """Patterns of the programs the policy knows, interpreters included; None when it knows of none: the recording did not watch files."""
+    """Patterns of the programs the policy knows, interpreters included; None when it knows of none: the recording did
+    not watch files."""
     if not policy.has_files:
         return None
     known = {row.program for row in policy.transitions}
@@ -48,16 +50,22 @@ def _is_one(exe: str, known: Iterable[str]) -> bool:
 
 
 def _of_runtime(denial: Denial) -> bool:
-    """A container runtime on its way to the workload, already under the profile. runc's is a copy without a path of its own."""
+    """A container runtime on its way to the workload, already under the profile. runc's is a copy without a path of its
+    own."""
     name = (denial.exe or "").removesuffix(_DELETED).rsplit("/", 1)[-1]
-    return name == "crun" or ((denial.comm or "").startswith("runc:[") and name in ("", "exe", "runc", "memfd:runc_cloned:"))
+    return name == "crun" or (
+        (denial.comm or "").startswith("runc:[") and name in ("", "exe", "runc", "memfd:runc_cloned:")
+    )
 
 
-def split(policy: Policy, denials: Iterable[Denial], wanted: Wanted, profile: str) -> tuple[tuple[Denial, ...], tuple[Skipped, ...]]:
+def split(
+    policy: Policy, denials: Iterable[Denial], wanted: Wanted, profile: str
+) -> tuple[tuple[Denial, ...], tuple[Skipped, ...]]:
     """(those that are the policy's, what was skipped). ``profile``: the AppArmor profile that is generated from it.
 
-    A denial that names a profile belongs by that name, also under a child of it (``NAME//CHILD``). Seccomp's have none: they belong
-    when their program is one that the policy knows; a policy made without evidence of files knows none, and takes all.
+    A denial that names a profile belongs by that name, also under a child of it (``NAME//CHILD``). Seccomp's have none:
+    they belong when their program is one that the policy knows; a policy made without evidence of files knows none, and
+    takes all.
     """
     profiles = wanted.profiles or (profile,)
     known = programs_of(policy)

@@ -18,7 +18,9 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @cache
 def _data() -> dict[str, Any]:
-    data: dict[str, Any] = yaml.load(Path(__file__).with_name("dangerous.yaml").read_text(encoding="utf-8"), Loader=_Loader)
+    data: dict[str, Any] = yaml.load(
+        Path(__file__).with_name("dangerous.yaml").read_text(encoding="utf-8"), Loader=_Loader
+    )
     return data
 
 
@@ -29,8 +31,8 @@ def _rank() -> int:
 
 @dataclass(frozen=True)
 class OfSyscall:
-    """Why a syscall is dangerous: ``always``, or ``sometimes``: with arguments that could be told apart, were they known. ``warnings``: the
-    same of calls that nearly every program makes."""
+    """Why a syscall is dangerous: ``always``, or ``sometimes``: with arguments that could be told apart, were they
+    known. ``warnings``: the same of calls that nearly every program makes."""
 
     always: tuple[str, ...]
     sometimes: tuple[str, ...]
@@ -74,7 +76,8 @@ def _below(place: str, path: str, exactly: bool, prefix: bool) -> bool:
 
 
 def of_file(path: str, access: Sequence[str], executed: Sequence[str]) -> list[str]:
-    """Why these uses of a path are dangerous. ``executed``: patterns of the programs that the policy knows to be executed."""
+    """Why these uses of a path are dangerous. ``executed``: patterns of the programs that the policy knows to be
+    executed."""
     found = [
         risk.risk.why
         for risk in path_risks()

@@ -1,8 +1,8 @@
 """A Denial: something that a profile in force refused, or in a mode that only reports would have refused.
 
-Readers of logs (profiler/denials/auditlog.py) and enforced runs make the same objects. What is not known is None or empty. Times are
-seconds since the epoch (UTC). Text is as the kernel has it, hostile bytes included (surrogateescape): printing goes through
-profiler/quoting.py.
+Readers of logs (profiler/denials/auditlog.py) and enforced runs make the same objects. What is not known is None or
+empty. Times are seconds since the epoch (UTC). Text is as the kernel has it, hostile bytes included (surrogateescape):
+printing goes through profiler/quoting/.
 """
 
 from __future__ import annotations
@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
-KINDS = ("syscall", "capability", "file", "socket", "signal", "inspection", "mount", "user_namespace", "io_uring", "other")
+KINDS = (
+    "syscall",
+    "capability",
+    "file",
+    "socket",
+    "signal",
+    "inspection",
+    "mount",
+    "user_namespace",
+    "io_uring",
+    "other",
+)
 
 EVENTS_MAX = 3
 """Places in the source kept for one denial."""
@@ -20,10 +31,10 @@ EVENTS_MAX = 3
 class Denial:
     """One use of one right by one program under one profile, ``count`` times.
 
-    ``kind`` is one of KINDS, ``by`` who spoke: ``seccomp``, ``apparmor``, ``kernel`` (a capability that was not there), or ``policy``
-    (profgen, which held a use to the policy's rules).
-    ``refused``: False when it was only reported (SCMP_ACT_LOG, complain mode). ``other``: what no policy has words for;
-    ``operation`` and ``info`` then say what it was.
+    ``kind`` is one of KINDS, ``by`` who spoke: ``seccomp``, ``apparmor``, ``kernel`` (a capability that was not there),
+    or ``policy`` (profgen, which held a use to the policy's rules). ``refused``: False when it was only reported
+    (SCMP_ACT_LOG, complain mode). ``other``: what no policy has words for; ``operation`` and ``info`` then say what it
+    was.
     """
 
     kind: str
@@ -115,7 +126,9 @@ class Denial:
         """One of FILE_KINDS: what is known, or what it must be from the rest."""
         if self.file_kind is not None:
             return self.file_kind
-        return "directory" if self.directory or self.path == "/" else "symlink" if self.operation == "symlink" else "file"
+        return (
+            "directory" if self.directory or self.path == "/" else "symlink" if self.operation == "symlink" else "file"
+        )
 
     @property
     def label(self) -> str:
@@ -136,7 +149,8 @@ def _latest(*times: float | None) -> float | None:
 
 
 class Collection:
-    """Denials, those alike as one. Holds at most ``limit`` different ones; more are counted in ``beyond`` and dropped."""
+    """Denials, those alike as one. Holds at most ``limit`` different ones; more are counted in ``beyond`` and
+    dropped."""
 
     def __init__(self, limit: int) -> None:
         self._rows: dict[Denial, Denial] = {}

@@ -1,4 +1,5 @@
-"""From denials to the least additions to a policy: each with its evidence, the dangerous ones only when asked for by name."""
+"""From denials to the least additions to a policy: each with its evidence, the dangerous ones only when asked for by
+name."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ _HANDLERS: dict[str, Callable[[State, Sequence[Denial]], None]] = {
 
 
 def propose(policy: Policy, denials: Sequence[Denial], allow: Collection[str] = ()) -> Proposal:
-    """The least that has to be added for these denials to end. ``allow``: items that are added although they are dangerous."""
+    """The least that has to be added for these denials to end. ``allow``: items that are added although they are
+    dangerous."""
     state = State(policy)
     for kind, handler in _HANDLERS.items():
         rows = [denial for denial in denials if denial.kind == kind]

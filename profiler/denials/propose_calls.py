@@ -11,9 +11,9 @@ from profiler.denials.model import Denial
 from profiler.kernel.abi import ABIS
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.capabilities import number_of as capability_number
+from profiler.policy.argument_rules import TooWide, rules_for
 from profiler.policy.model import Allowed, Capability, Policy, Rule
 from profiler.policy.passes.capabilities import OVERRIDE, SEARCH
-from profiler.policy.rules import TooWide, rules_for
 
 _RECORD_AGAIN = "record or verify that path of the workload, which tells the arguments, and merge"
 
@@ -38,12 +38,18 @@ def syscalls(state: State, denials: Sequence[Denial]) -> None:
         entries = [entry for entry in policy.syscalls if (entry.abi, entry.name) == (abi, name)]
         known = [row for row in rows if row.arguments is not None]
         if any(not entry.rules for entry in entries):
-            state.leave(what, "the policy allows it: the profile in force was made from another, or another filter refused it", rows)
+            state.leave(
+                what,
+                "the policy allows it: the profile in force was made from another, or another filter refused it",
+                rows,
+            )
             continue
         if known and len(known) == len(rows):
             known = [row for row in known if row.arguments and not policy.permits(abi, name, row.arguments)]
             if not known:
-                state.leave(what, "the policy allows it with these arguments: the profile in force was made from another", rows)
+                state.leave(
+                    what, "the policy allows it with these arguments: the profile in force was made from another", rows
+                )
                 continue
             rows = known
         _syscall(state, abi, name, label, rows, bool(entries))
@@ -65,7 +71,9 @@ def _rules(abi: str, name: str, denials: Sequence[Denial]) -> tuple[Rule, ...]:
 def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denial], filtered: bool) -> None:
     new_abi = abi not in state.policy.abis
     assumed: tuple[str, ...] = ()
-    found: list[Danger] = [Danger(f"abi:{abi}", f"the policy has no calls of {abi}: {dangers.of_abi()}")] if new_abi else []
+    found: list[Danger] = (
+        [Danger(f"abi:{abi}", f"the policy has no calls of {abi}: {dangers.of_abi()}")] if new_abi else []
+    )
     notes: list[str] = []
     choices: list[str] = []
     try:
@@ -77,14 +85,19 @@ def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denia
         spec = spec_for(name, abi)
         if filtered:
             what += " with any arguments"
-            found.append(Danger(label, f"the policy allows it with some arguments only, and {error}: this would allow any"))
+            found.append(
+                Danger(label, f"the policy allows it with some arguments only, and {error}: this would allow any")
+            )
             choices.append(_RECORD_AGAIN)
         elif spec is not None and spec.compares == ("namespaces",) and not spec.pointer:
             # For a thread or a process: what all but container runtimes and sandboxes call it for.
             rules = rules_for(spec, [(0,)])
             assumed = ("new namespaces are left out: the arguments that were refused are not known",)
             what += " without new namespaces"
-            notes.append("without new namespaces: the record has no arguments; if it is refused again, it wants one, and is dangerous")
+            notes.append(
+                "without new namespaces: the record has no arguments; if it is refused again, it wants one, "
+                "and is dangerous"
+            )
         elif spec is not None:
             notes.append("with any arguments: the kernel's record of a refused call has none")
     known = [row.arguments for row in rows if row.arguments is not None]
@@ -101,7 +114,12 @@ def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denia
         if not rules:
             notes = ("any arguments: those refused are not known",) if spec_for(name, abi) is not None else ()
             rest = tuple(entry for entry in policy.syscalls if (entry.abi, entry.name) != (abi, name))
-            old = tuple(reason for entry in policy.syscalls if (entry.abi, entry.name) == (abi, name) for reason in entry.because)
+            old = tuple(
+                reason
+                for entry in policy.syscalls
+                if (entry.abi, entry.name) == (abi, name)
+                for reason in entry.because
+            )
             entry = Allowed("observed", abi, name, (*old, *reasons, *notes))
             policy = replace(policy, syscalls=(*rest, entry))
         else:
@@ -125,7 +143,9 @@ def _with_rules(policy: Policy, abi: str, name: str, rules: tuple[Rule, ...], re
     entries = list(policy.syscalls)
     for index, entry in enumerate(entries):
         if (entry.abi, entry.name, entry.section) == (abi, name, "observed"):
-            entries[index] = replace(entry, rules=tuple(sorted({*entry.rules, *rules})), because=(*entry.because, *reasons))
+            entries[index] = replace(
+                entry, rules=tuple(sorted({*entry.rules, *rules})), because=(*entry.because, *reasons)
+            )
             return replace(policy, syscalls=tuple(entries))
     return replace(policy, syscalls=(*entries, Allowed("observed", abi, name, reasons, rules=rules)))
 
@@ -139,7 +159,11 @@ def capabilities(state: State, denials: Sequence[Denial]) -> None:
     for rows in grouped(denials, lambda denial: (denial.capability,)):
         name = rows[0].capability or ""
         if name in needed:
-            state.leave(name, "the policy grants it: the profile in force was made from another, or the process does not hold it", rows)
+            state.leave(
+                name,
+                "the policy grants it: the profile in force was made from another, or the process does not hold it",
+                rows,
+            )
             continue
         if capability_number(name) is None:
             state.leave(name, "no capability that profgen knows", rows)
@@ -154,4 +178,9 @@ def capabilities(state: State, denials: Sequence[Denial]) -> None:
             return replace(policy, capabilities=(*rest, Capability(name, "needed", (*old, *reasons))))
 
         found = tuple(Danger(name, why) for why in dangers.of_capability(name))
-        state.cases.append(Case(Addition("capabilities.needed", name, f"grant {name}", because(rows), tuple(rows), dangers=found), change))
+        state.cases.append(
+            Case(
+                Addition("capabilities.needed", name, f"grant {name}", because(rows), tuple(rows), dangers=found),
+                change,
+            )
+        )

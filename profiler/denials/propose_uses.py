@@ -15,8 +15,8 @@ from profiler.policy import patterns
 from profiler.policy.model import PATHS_MAX, FileRule, InspectionRule, MountRule, Policy, SignalRule, SocketRule
 from profiler.policy.passes.files import base_pattern
 from profiler.policy.passes.owners import kept
-from profiler.quoting import printable
-from profiler.targets.apparmor_rules import ACCESS_MODES
+from profiler.quoting.text import printable
+from profiler.targets.apparmor.rules import ACCESS_MODES
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, INSPECTIONS, SOCKET_OPERATIONS
 
 T = TypeVar("T", int, str)
@@ -38,12 +38,17 @@ def _allowed(policy: Policy, denial: Denial) -> bool:
     granted: set[str] = set()
     linked = False
     for rule in policy.files:
-        fits = rule.use == "needed" and (not rule.owner or denial.owner is True) and patterns.matches(rule.pattern, denial.path)
+        fits = (
+            rule.use == "needed"
+            and (not rule.owner or denial.owner is True)
+            and patterns.matches(rule.pattern, denial.path)
+        )
         if not fits or (denial.directory and not {"directory", "unknown"} & set(rule.kinds)):
             continue
         granted |= _modes(rule.access)
         linked = linked or (
-            "link" in rule.access and (denial.existing is None or any(patterns.matches(name, denial.existing) for name in rule.existing))
+            "link" in rule.access
+            and (denial.existing is None or any(patterns.matches(name, denial.existing) for name in rule.existing))
         )
     return linked if "link" in denial.access else _modes(denial.access) <= granted
 
@@ -55,8 +60,16 @@ def files(state: State, denials: Sequence[Denial]) -> None:
         path = denial.path or ""
         what = f"{denial.operation} of {printable(path)[:200]!r}"
         if denial.info and "name lookup" in denial.info:
-            state.leave(what, f"{printable(denial.info)}: no path leads to it; attach_disconnected or mediate_deleted may", [denial])
-        elif not path.startswith("/") or "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")[1:] if path != "/" else ()):
+            state.leave(
+                what,
+                f"{printable(denial.info)}: no path leads to it; attach_disconnected or mediate_deleted may",
+                [denial],
+            )
+        elif (
+            not path.startswith("/")
+            or "\0" in path
+            or not {"", ".", ".."}.isdisjoint(path.split("/")[1:] if path != "/" else ())
+        ):
             state.leave(what, "no path that a rule could name", [denial])
         elif not denial.access:
             state.leave(what, f"no word for the mask {printable(denial.mask)!r}", [denial])
@@ -101,13 +114,17 @@ def _file(state: State, pattern: str, rows: Sequence[Denial]) -> None:
     state.cases.append(Case(addition, pattern=pattern, rule=rule))
 
 
-def _rule(pattern: str, old: FileRule | None, rows: Sequence[Denial], words: Collection[str], reasons: tuple[str, ...]) -> FileRule:
+def _rule(
+    pattern: str, old: FileRule | None, rows: Sequence[Denial], words: Collection[str], reasons: tuple[str, ...]
+) -> FileRule:
     kinds = {row.sort_of_file for row in rows}
     own = all(row.owner is True for row in rows)
     existing = {patterns.literal(row.existing) for row in rows if row.existing}
     states = ("deleted",) if any(_NAMELESS.fullmatch(row.path or "") for row in rows) else ("linked",)
     if old is None:
-        paths = () if patterns.is_literal(pattern) else tuple(sorted({patterns.literal(row.path or "") for row in rows}))
+        paths = (
+            () if patterns.is_literal(pattern) else tuple(sorted({patterns.literal(row.path or "") for row in rows}))
+        )
         old = FileRule(
             pattern,
             "needed",
@@ -121,7 +138,9 @@ def _rule(pattern: str, old: FileRule | None, rows: Sequence[Denial], words: Col
             states=states,
         )
     elif old.use != "needed":
-        old = replace(old, use="needed", access=(), kinds=tuple(kind for kind in old.kinds if kind != "unknown"), owner=own)
+        old = replace(
+            old, use="needed", access=(), kinds=tuple(kind for kind in old.kinds if kind != "unknown"), owner=own
+        )
     rule = replace(
         old,
         access=tuple(word for word in FILE_ACCESSES if word in {*old.access, *words}),
@@ -143,8 +162,20 @@ def sockets(state: State, denials: Sequence[Denial]) -> None:
         what = f"sockets {printable(family)} {printable(kind)} {protocol}"
         words = {word for row in rows for word in row.operations if word in SOCKET_OPERATIONS}
         operations = tuple(word for word in SOCKET_OPERATIONS if word in words)
-        ports = {(word, row.port) for row in rows if row.port is not None for word in row.operations if word in ("bind", "connect", "send")}
-        addresses = {(word, row.address) for row in rows if row.address for word in row.operations if word in ("bind", "connect", "send")}
+        ports = {
+            (word, row.port)
+            for row in rows
+            if row.port is not None
+            for word in row.operations
+            if word in ("bind", "connect", "send")
+        }
+        addresses = {
+            (word, row.address)
+            for row in rows
+            if row.address
+            for word in row.operations
+            if word in ("bind", "connect", "send")
+        }
         if not policy.has_files:
             state.leave(what, "the policy says nothing of sockets: record again with files watched", rows)
             continue
@@ -154,9 +185,13 @@ def sockets(state: State, denials: Sequence[Denial]) -> None:
         same = [rule for rule in policy.sockets if (rule.family, rule.type) == (family, kind)]
         known = [(word, place) for rule in same for word, places in rule.addresses for place in places]
         addresses = {
-            (word, one) for word, one in addresses if not any(word == name and patterns.matches(place, one) for name, place in known)
+            (word, one)
+            for word, one in addresses
+            if not any(word == name and patterns.matches(place, one) for name, place in known)
         }
-        if same and (family != "unix" or (words <= {word for rule in same for word in rule.operations} and not addresses)):
+        if same and (
+            family != "unix" or (words <= {word for rule in same for word in rule.operations} and not addresses)
+        ):
             state.leave(what, ALLOWED_ALREADY, rows)
             continue
         section, item = "network", f"{family}/{kind}/{protocol}"
@@ -169,7 +204,10 @@ def sockets(state: State, denials: Sequence[Denial]) -> None:
             ports: set[tuple[str, int]] = ports,
             addresses: set[tuple[str, str]] = addresses,
         ) -> Policy:
-            old = next((rule for rule in policy.sockets if (rule.family, rule.type, rule.protocol) == key), SocketRule(*key, (), ()))
+            old = next(
+                (rule for rule in policy.sockets if (rule.family, rule.type, rule.protocol) == key),
+                SocketRule(*key, (), ()),
+            )
             rest = [rule for rule in policy.sockets if (rule.family, rule.type, rule.protocol) != key]
             numbers = {(word, port) for word, several in old.ports for port in several} | ports
             places = {(word, place) for word, several in old.addresses for place in several}
@@ -181,11 +219,19 @@ def sockets(state: State, denials: Sequence[Denial]) -> None:
                 ports=_by_word(numbers),
                 addresses=_by_word(places),
             )
-            return replace(policy, sockets=tuple(sorted([*rest, rule], key=lambda rule: (rule.family, rule.type, rule.protocol))))
+            return replace(
+                policy, sockets=tuple(sorted([*rest, rule], key=lambda rule: (rule.family, rule.type, rule.protocol)))
+            )
 
         why = dangers.of_socket(family, kind, protocol, [port for _, port in ports], operations)
         addition = Addition(
-            section, item, f"{what}: {', '.join(operations)}", because(rows), tuple(rows), (), tuple(Danger(item, reason) for reason in why)
+            section,
+            item,
+            f"{what}: {', '.join(operations)}",
+            because(rows),
+            tuple(rows),
+            (),
+            tuple(Danger(item, reason) for reason in why),
         )
         state.cases.append(Case(addition, change))
 
@@ -198,7 +244,8 @@ def _by_word(pairs: Iterable[tuple[str, T]]) -> tuple[tuple[str, tuple[T, ...]],
 
 
 def _whom(denial: Denial) -> str:
-    """Of the other side. Where only its profile is known: the same one, or a child or parent of it, is the workload's."""
+    """Of the other side. Where only its profile is known: the same one, or a child or parent of it, is the
+    workload's."""
     if denial.whom is not None:
         return "outside" if denial.whom == "outside" else "workload"
     mine, other = (denial.profile or "").partition("//")[0], (denial.peer or "").partition("//")[0]
@@ -213,7 +260,11 @@ def signals(state: State, denials: Sequence[Denial]) -> None:
         if rows[0].operations == ("receive",):
             if whom == "outside":
                 peers = ", ".join(sorted({printable(row.peer or "?") for row in rows}))
-                state.leave(f"signal {printable(signal)} from outside", f"sent by {peers}: a policy has rules for what is sent only", rows)
+                state.leave(
+                    f"signal {printable(signal)} from outside",
+                    f"sent by {peers}: a policy has rules for what is sent only",
+                    rows,
+                )
                 continue
             if any((row.signal, "send" in row.operations, _whom(row)) == (signal, True, whom) for row in denials):
                 continue  # the same signal, at its other end
@@ -246,7 +297,11 @@ def inspections(state: State, denials: Sequence[Denial]) -> None:
         for word in denial.operations:
             if word in _OTHER_SIDE and _whom(denial) == "outside":
                 peer = printable(denial.peer or "?")
-                state.leave(f"{word} {peer}", "done to the workload by another: a policy has rules for what it does only", [denial])
+                state.leave(
+                    f"{word} {peer}",
+                    "done to the workload by another: a policy has rules for what it does only",
+                    [denial],
+                )
             elif _OTHER_SIDE.get(word, word) not in INSPECTIONS:
                 state.leave(f"{printable(word)} of a process", "no word that a policy has", [denial])
             else:
@@ -271,7 +326,9 @@ def inspections(state: State, denials: Sequence[Denial]) -> None:
 def _covers(rule: MountRule, denial: Denial) -> bool:
     """Whether a rule is for this change of the mount tree."""
     pairs = ((rule.source, denial.source), (rule.target, denial.target), (rule.filesystem, denial.filesystem))
-    fits = all(have is want or (have is not None and want is not None and patterns.matches(have, want)) for have, want in pairs)
+    fits = all(
+        have is want or (have is not None and want is not None and patterns.matches(have, want)) for have, want in pairs
+    )
     return fits and rule.operation == (denial.operation or "mount") and set(rule.flags) == set(denial.flags)
 
 
@@ -317,7 +374,9 @@ def user_namespaces(state: State, denials: Sequence[Denial]) -> None:
         return replace(policy, user_namespaces=(*policy.user_namespaces, *reasons))
 
     found = tuple(Danger("user_namespaces", why) for why in dangers.of_user_namespaces())
-    addition = Addition("namespaces.user", "user_namespaces", "make user namespaces", because(denials), tuple(denials), dangers=found)
+    addition = Addition(
+        "namespaces.user", "user_namespaces", "make user namespaces", because(denials), tuple(denials), dangers=found
+    )
     state.cases.append(Case(addition, change))
 
 
@@ -330,7 +389,9 @@ def io_uring(state: State, denials: Sequence[Denial]) -> None:
         return replace(policy, io_uring=(*policy.io_uring, *reasons))
 
     found = tuple(Danger("io_uring", why) for why in dangers.of_io_uring())
-    state.cases.append(Case(Addition("io_uring", "io_uring", "use io_uring", because(denials), tuple(denials), dangers=found), change))
+    state.cases.append(
+        Case(Addition("io_uring", "io_uring", "use io_uring", because(denials), tuple(denials), dangers=found), change)
+    )
 
 
 def others(state: State, denials: Sequence[Denial]) -> None:

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from profiler.errors import InputError
+from profiler.policy.document import dumps, loads
 from profiler.policy.model import Policy
-from profiler.policy.store import dumps, loads
 
 
 class _Lines(difflib.SequenceMatcher[str]):
-    """What two texts have in common: first the lines that each has once (patience diff), then, between those, what difflib finds.
+    """What two texts have in common: first the lines that each has once (patience diff), then, between those, what
+    difflib finds.
 
     Nearly every entry has such a line. difflib alone takes the square of their number.
     """
@@ -36,14 +37,17 @@ class _Lines(difflib.SequenceMatcher[str]):
         low = high = 0
         for here, there in (*_in_order(self._before, self._after), (len(self._before), len(self._after))):
             if low < here and high < there:
-                for block in difflib.SequenceMatcher(None, self._before[low:here], self._after[high:there]).get_matching_blocks():
+                for block in difflib.SequenceMatcher(
+                    None, self._before[low:here], self._after[high:there]
+                ).get_matching_blocks():
                     yield low + block.a, high + block.b, block.size
             yield here, there, int(here < len(self._before))
             low, high = here + 1, there + 1
 
 
 def _in_order(before: Sequence[str], after: Sequence[str]) -> list[tuple[int, int]]:
-    """Places of lines that both have once: the most of them that come in the same order in both (longest increasing subsequence)."""
+    """Places of lines that both have once: the most of them that come in the same order in both (longest increasing
+    subsequence)."""
     once = Counter(before), Counter(after)
     places = {line: index for index, line in enumerate(after) if once[1][line] == 1}
     pairs = [(index, places[line]) for index, line in enumerate(before) if once[0][line] == 1 and line in places]
@@ -66,8 +70,8 @@ def _in_order(before: Sequence[str], after: Sequence[str]) -> list[tuple[int, in
 def rewritten(text: str, old: Policy, new: Policy) -> str | None:
     """``text``, which says ``old``, changed to say ``new``: comments and the rest of the lines as they were.
 
-    None when that cannot be done: the lines around a change are not as profgen writes them. Whatever is given back was read again and
-    says ``new`` and nothing else.
+    None when that cannot be done: the lines around a change are not as profgen writes them. Whatever is given back was
+    read again and says ``new`` and nothing else.
     """
     before, after = dumps(old), dumps(new)
     if text == before:
@@ -128,8 +132,11 @@ def _merged(base: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> 
 
 
 def lines_for(old: Policy, new: Policy) -> list[str]:
-    """The lines of policy.yaml that ``new`` has and ``old`` has not, each below the keys it belongs to; reasons are left out."""
-    before, after = ([line for line in dumps(policy).splitlines() if not line.lstrip().startswith("#")] for policy in (old, new))
+    """The lines of policy.yaml that ``new`` has and ``old`` has not, each below the keys it belongs to; reasons are
+    left out."""
+    before, after = (
+        [line for line in dumps(policy).splitlines() if not line.lstrip().startswith("#")] for policy in (old, new)
+    )
     wanted: set[int] = set()
     for tag, _, _, first, last in _Lines(before, after).get_opcodes():
         if tag in ("insert", "replace"):

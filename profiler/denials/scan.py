@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 CHUNK = 1 << 20
-"""Bytes looked at at once, and so the longest line: a record of the audit system has at most 8 970 (include/uapi/linux/audit.h)."""
+"""Bytes looked at at once, and so the longest line: a record of the audit system has at most 8 970
+(include/uapi/linux/audit.h)."""
 
 LINES_COUNTED = 128 << 20
 """Bytes of a source in which lines are numbered. Counting takes as long as looking for three marks."""
@@ -19,17 +20,20 @@ class Raw(Protocol):
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
 
-# bytes.find takes three times as long. memmem(3) is in every libc of Linux; PyDLL: no lock is given up for so short a call.
+# bytes.find takes three times as long. memmem(3) is in every libc of Linux; PyDLL: no lock is given up for so short a
+# call.
 _memmem = ctypes.PyDLL(None).memmem
 _memmem.restype = ctypes.c_void_p
 _memmem.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
 
 
 class Scanner:
-    """Reads one source. ``marks_json``: looked for too when it begins as JSON does. ``overlong`` counts lines longer than a chunk,
-    which are passed over."""
+    """Reads one source. ``marks_json``: looked for too when it begins as JSON does. ``overlong`` counts lines longer
+    than a chunk, which are passed over."""
 
-    def __init__(self, stream: Raw, marks: Sequence[bytes], chunk: int = CHUNK, marks_json: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self, stream: Raw, marks: Sequence[bytes], chunk: int = CHUNK, marks_json: Sequence[bytes] = ()
+    ) -> None:
         self._stream = stream
         self._marks, self._marks_json = tuple(marks), tuple(marks_json)
         self._size = chunk

@@ -1,7 +1,7 @@
 """As ``direct``, but files, sockets, signals, other processes and mounts are left to AppArmor, where the kernel has it.
 
-The policy's profile is loaded under a name of its own for this run, and taken out of the kernel afterwards, whatever happens. What it
-refused (in mode log: would have refused, in complain mode) is read from the kernel's log.
+The policy's profile is loaded under a name of its own for this run, and taken out of the kernel afterwards, whatever
+happens. What it refused (in mode log: would have refused, in complain mode) is read from the kernel's log.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from profiler.denials.auditlog import Reader
-from profiler.denials.held import Held
+from profiler.denials.check import Held
 from profiler.denials.model import Denial, merged
 from profiler.enforce import traced
 from profiler.enforce.base import Options, Outcome
@@ -24,7 +24,7 @@ from profiler.enforce.direct import wrong_machine
 from profiler.enforce.guard import guarded
 from profiler.errors import InputError, ProfgenError
 from profiler.policy.model import Policy
-from profiler.targets.apparmor import FILE, render
+from profiler.targets.apparmor.profile import FILE, render
 from profiler.targets.base import AppArmorOptions, RenderOptions
 from profiler.tracers.base import Workload
 from profiler.tracers.host import has_capability
@@ -33,7 +33,8 @@ SECURITYFS = Path("/sys/kernel/security/apparmor")
 AUDITD_LOG = Path("/var/log/audit/audit.log")
 PARSER_SECONDS = 120.0
 SETTLE_SECONDS = 0.3
-"""The kernel's log is written by a thread of its own (kernel/audit.c kauditd_thread): quiet for so long, it has said all."""
+"""The kernel's log is written by a thread of its own (kernel/audit.c kauditd_thread): quiet for so long, it has said
+all."""
 SETTLE_MAX_SECONDS = 5.0
 
 
@@ -88,7 +89,8 @@ class AppArmor:
 
 
 def _new(policy: Policy, denial: Denial, known: tuple[Denial, ...]) -> bool:
-    """Whether AppArmor tells of a capability that is not told of already, and that the policy does not list as asked for in vain."""
+    """Whether AppArmor tells of a capability that is not told of already, and that the policy does not list as asked
+    for in vain."""
     listed = {row.name for row in policy.capabilities} | {row.capability for row in known}
     return denial.capability not in listed and Held(policy).denied(denial)
 
@@ -112,7 +114,8 @@ def _load(policy: Policy, name: str, complain: bool) -> None:
 
 
 def remove(name: str) -> None:
-    """Take a profile and its children out of the kernel; no error if it is not there. Waits for those who still run under it."""
+    """Take a profile and its children out of the kernel; no error if it is not there. Waits for those who still run
+    under it."""
     with contextlib.suppress(OSError):
         # Its processes are being ended; should the profile go first, they would run on unconfined.
         for _ in range(50):
@@ -165,7 +168,11 @@ class KernelLog:
                 for line in file:
                     reader.line(line.rstrip(b"\n"))
         reading = reader.reading
-        mine = tuple(denial for denial in reading.denials if denial.profile == profile or (denial.profile or "").startswith(f"{profile}//"))
+        mine = tuple(
+            denial
+            for denial in reading.denials
+            if denial.profile == profile or (denial.profile or "").startswith(f"{profile}//")
+        )
         return mine, self._lost + reading.beyond + sum(gap.lost or 1 for gap in reading.gaps)
 
     def _records(self, reader: Reader) -> int:

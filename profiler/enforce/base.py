@@ -28,9 +28,10 @@ MODES = ("enforce", "log")
 class Options:
     """How a run is made.
 
-    ``denials``: find out what was refused; without, only the status is known and a run costs next to nothing. ``files``: hold the run
-    to the policy's rules for files, sockets, signals and so on too, where it has any. ``duration``: seconds after which the workload is
-    asked to end. ``bundle``: of OCI runtimes, the directory with config.json.
+    ``denials``: find out what was refused; without, only the status is known and a run costs next to nothing.
+    ``files``: hold the run to the policy's rules for files, sockets, signals and so on too, where it has any.
+    ``duration``: seconds after which the workload is asked to end. ``bundle``: of OCI runtimes, the directory with
+    config.json.
     """
 
     mode: str = "enforce"
@@ -42,10 +43,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``status`` as a shell shows it. ``denials``: those alike as one, in the order in which they came, times in seconds since the epoch.
+    """``status`` as a shell shows it. ``denials``: those alike as one, in the order in which they came, times in
+    seconds since the epoch.
 
-    ``means``: how each sort of denial was refused and seen, a line each for people. ``losses``: as of a trace; with any, there may
-    be more denials.
+    ``means``: how each sort of denial was refused and seen, a line each for people. ``losses``: as of a trace; with
+    any, there may be more denials.
     """
 
     status: int
@@ -65,8 +67,8 @@ class Enforcer(Protocol):
     def run(self, policy: Policy, workload: Workload, options: Options) -> Outcome:
         """Run the workload under the policy to the end of its last descendant.
 
-        The FORWARDED signals must be held (tracers/supervisor.py). Raises CommandNotFound, CommandNotExecutable or ProfgenError
-        before the workload ran.
+        The FORWARDED signals must be held (tracers/supervisor.py). Raises CommandNotFound, CommandNotExecutable or
+        ProfgenError before the workload ran.
         """
 
 

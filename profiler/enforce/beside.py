@@ -1,7 +1,7 @@
 """A confined run in a process of its own, beside others: started, asked to end, waited for, and never left behind.
 
-That process (the keeper) runs the enforcer and is the reaper of all that the workload leaves. It watches a pipe to profgen: when that
-closes, because profgen said so or is no more, it kills every descendant.
+That process (the keeper) runs the enforcer and is the reaper of all that the workload leaves. It watches a pipe to
+profgen: when that closes, because profgen said so or is no more, it kills every descendant.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def start(enforcer: Enforcer, policy: Policy, workload: Workload, options: Optio
     return Beside(pid, os.pidfd_open(pid), lifeline, result)
 
 
-def _keep(enforcer: Enforcer, policy: Policy, workload: Workload, options: Options, output: int, lifeline: int, result: int) -> None:
+def _keep(
+    enforcer: Enforcer, policy: Policy, workload: Workload, options: Options, output: int, lifeline: int, result: int
+) -> None:
     os.setsid()
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
@@ -109,7 +111,8 @@ def _keep(enforcer: Enforcer, policy: Policy, workload: Workload, options: Optio
 
     def watch() -> None:
         os.read(lifeline, 1)
-        # Not waited for here: the enforcer's thread may be their tracer, and what one thread is told of a stop another never hears.
+        # Not waited for here: the enforcer's thread may be their tracer, and what one thread is told of a stop another
+        # never hears.
         end = time.monotonic() + _END_SECONDS
         while kill(os.getpid()) and time.monotonic() < end:
             time.sleep(0.005)

@@ -1,9 +1,10 @@
 """In a container, under the runtime's own seccomp filter and capability sets: the profiles as they are used.
 
-Nothing in the container is touched to see what is refused. eBPF programs watch it from its entry point on: a call that seccomp refused has
-an exit and no entry; a capability check that was refused is seen as such; files, sockets and the rest are held against the policy's rules
-and not refused (that takes AppArmor, which container systems load by themselves). In mode log the container has no filter and every
-capability, and all that it does is held against the policy.
+Nothing in the container is touched to see what is refused. eBPF programs watch it from its entry point on: a call that
+seccomp refused has an exit and no entry; a capability check that was refused is seen as such; files, sockets and the
+rest are held against the policy's rules and not refused (that takes AppArmor, which container systems load by
+themselves). In mode log the container has no filter and every capability, and all that it does is held against the
+policy.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from profiler.denials.held import Held
+from profiler.denials.check import Held
 from profiler.denials.model import Denial, merged
 from profiler.enforce.base import Options, Outcome
 from profiler.enforce.calls import filtered
@@ -38,10 +39,11 @@ from profiler.targets.oci import render
 from profiler.targets.seccomp import profile
 from profiler.trace.model import Meta
 from profiler.tracers import base
-from profiler.tracers.base import Refused, Selection, Session, Watcher, Workload
+from profiler.tracers.base import Workload
 from profiler.tracers.launch import find_program, shell_status, spawn
 from profiler.tracers.recording import Recording
 from profiler.tracers.supervisor import Supervisor
+from profiler.tracers.watcher import Refused, Selection, Session, Watcher
 
 _TICK_SECONDS = 0.1
 _TOOL_SECONDS = 30.0
@@ -78,7 +80,12 @@ class Oci:
 
         def clear() -> None:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run([tool, "delete", "--force", identity], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TOOL_SECONDS)
+                subprocess.run(
+                    [tool, "delete", "--force", identity],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=_TOOL_SECONDS,
+                )
             shutil.rmtree(directory, ignore_errors=True)
 
         with guarded(clear):
@@ -130,7 +137,11 @@ def _config(bundle: Path, policy: Policy, argv: Sequence[str], identity: str, mo
         for mount in config.get("mounts", ()):
             # Sources of binds may be relative to the bundle.
             source = mount.get("source")
-            if isinstance(source, str) and {"bind", "rbind"} & set(mount.get("options", ())) and not source.startswith("/"):
+            if (
+                isinstance(source, str)
+                and {"bind", "rbind"} & set(mount.get("options", ()))
+                and not source.startswith("/")
+            ):
                 mount["source"] = os.path.join(os.path.abspath(bundle), source)
     except (ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: not a config.json of the OCI runtime specification: {error}") from error
@@ -162,7 +173,9 @@ class Docker:
         """See Enforcer.run. The workload's command is the engine's: ``docker run OPTIONS IMAGE COMMAND``."""
         wanted = recognise(workload.argv, lambda words: help_of(tuple(words)))
         if not isinstance(wanted, Run):
-            raise InputError("under docker the command is: docker run OPTIONS IMAGE COMMAND... (or podman's, or nerdctl's)")
+            raise InputError(
+                "under docker the command is: docker run OPTIONS IMAGE COMMAND... (or podman's, or nerdctl's)"
+            )
         if wanted.detached:
             raise InputError("the container must not be detached: its end is the end of the run; leave -d out")
         engine = Engine(wanted.engine, wanted.client)
@@ -183,14 +196,20 @@ class Docker:
         with guarded(clear):
             identity = engine.create([*made, "--cidfile", str(cid)], wanted.image_and_command)
             command = engine.start(identity, attached=True, interactive=wanted.interactive)
-            return _watched(policy, replace(workload, argv=tuple(command), path=find_program(command[0], workload.env)), options, identity)
+            return _watched(
+                policy,
+                replace(workload, argv=tuple(command), path=find_program(command[0], workload.env)),
+                options,
+                identity,
+            )
 
 
 _CONFINES = frozenset({"--cap-add", "--cap-drop", "--privileged"})
 
 
 def _without_confinement(wanted: Run) -> Iterator[str]:
-    """Options without those that the policy decides; ``--rm`` too: profgen removes the container itself, when all is read."""
+    """Options without those that the policy decides; ``--rm`` too: profgen removes the container itself, when all is
+    read."""
     known = grammar(help_of((*wanted.client, "create", "--help")))
     given: list[Option] = options(list(wanted.options), known)[0]
     for option in given:
@@ -231,8 +250,12 @@ def _watched(policy: Policy, workload: Workload, options: Options, identity: str
             losses = {name: losses.get(name, 0) + lost.get(name, 0) for name in {**losses, **lost}}
     enforced = options.mode == "enforce"
     means = [
-        "syscalls: refused by the runtime's filter, seen by eBPF" if enforced else "syscalls: no filter; all calls held to the policy",
-        "capabilities: refused checks seen by eBPF" if enforced else "capabilities: all granted; those that were needed held to the policy",
+        "syscalls: refused by the runtime's filter, seen by eBPF"
+        if enforced
+        else "syscalls: no filter; all calls held to the policy",
+        "capabilities: refused checks seen by eBPF"
+        if enforced
+        else "capabilities: all granted; those that were needed held to the policy",
         "files, sockets, signals, mounts: not refused; held to the policy's rules"
         if files
         else "files, sockets, signals, mounts: not held",
@@ -268,7 +291,9 @@ def _denials(policy: Policy, watcher: Watcher, session: Session, mode: str) -> t
     trace = recording.trace(_meta(recording))
     held = Held(policy)
     began = time.time() - (time.monotonic() - session.began)
-    found = list(_refused(policy, watcher.refused(session), recording)) if mode == "enforce" else list(held.calls(trace))
+    found = (
+        list(_refused(policy, watcher.refused(session), recording)) if mode == "enforce" else list(held.calls(trace))
+    )
     found += held.uses(trace)
     losses = {name: count for name, count in recording.losses.items() if count}
     return [replace(denial, first=denial.first or began, last=denial.last or time.time()) for denial in found], losses
@@ -281,7 +306,9 @@ def _refused(policy: Policy, rows: Sequence[Refused], recording: Recording) -> I
     known: dict[tuple[object, ...], Denial] = {}
     for row in rows:
         name = name_of(row.abi, row.number)
-        if name is not None and (by_name.get(name) == errno_number(row.error) or _permitted(policy, row.abi, name, row.arguments)):
+        if name is not None and (
+            by_name.get(name) == errno_number(row.error) or _permitted(policy, row.abi, name, row.arguments)
+        ):
             continue
         exe = None if row.path is None else programs.get(row.path, row.path)
         told = None if row.arguments is None else filtered(name, row.abi, row.arguments)
@@ -310,7 +337,8 @@ def _refused(policy: Policy, rows: Sequence[Refused], recording: Recording) -> I
 
 
 def _permitted(policy: Policy, abi: str, name: str, arguments: Sequence[int] | None) -> bool:
-    """Whether the policy allows it, so that another filter refused it. Of arguments that are not known, any may have been refused."""
+    """Whether the policy allows it, so that another filter refused it. Of arguments that are not known, any may have
+    been refused."""
     if arguments is not None:
         return policy.permits(abi, name, arguments)
     return any((entry.abi, entry.name) == (abi, name) and not entry.rules for entry in policy.syscalls)

@@ -1,7 +1,7 @@
 """Without any container: the policy's seccomp filter and capability sets on a process of this host.
 
-Two forms. For the status alone the kernel does everything: the filter answers as the profile does, and the run costs what it costs in
-production. To name denials, every call stops for profgen (traced.py).
+Two forms. For the status alone the kernel does everything: the filter answers as the profile does, and the run costs
+what it costs in production. To name denials, every call stops for profgen (traced.py).
 """
 
 from __future__ import annotations
@@ -41,11 +41,16 @@ class Direct:
         reason = self.unavailable(policy, options)
         if reason is not None:
             raise InputError(reason)
-        return traced.run(policy, workload, options) if needs_stops(policy, options) else run_plain(policy, workload, options)
+        return (
+            traced.run(policy, workload, options)
+            if needs_stops(policy, options)
+            else run_plain(policy, workload, options)
+        )
 
 
 def needs_stops(policy: Policy, options: Options) -> bool:
-    """Whether the kernel alone does not do: to tell what was refused, to refuse nothing, or to refuse files without an LSM."""
+    """Whether the kernel alone does not do: to tell what was refused, to refuse nothing, or to refuse files without an
+    LSM."""
     return options.denials or options.mode == "log" or (options.files and policy.has_files)
 
 
@@ -57,7 +62,8 @@ def wrong_machine(policy: Policy) -> str | None:
 
 
 def run_plain(policy: Policy, workload: Workload, options: Options) -> Outcome:
-    """The kernel alone enforces; what it refuses is not seen. Ends with the last descendant; becomes their reaper (prctl(2))."""
+    """The kernel alone enforces; what it refuses is not seen. Ends with the last descendant; becomes their reaper
+    (prctl(2))."""
     loader = Loader(enforcing(policy))
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
 

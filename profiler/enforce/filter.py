@@ -1,4 +1,5 @@
-"""The policy's seccomp filter as a BPF program, made by libseccomp from the same data as seccomp.json; and confining a process with it."""
+"""The policy's seccomp filter as a BPF program, made by libseccomp from the same data as seccomp.json; and confining a
+process with it."""
 
 from __future__ import annotations
 
@@ -21,13 +22,15 @@ from profiler.targets.seccomp import EPERM, profile
 RET_ERRNO = 0x00050000
 RET_TRACE = 0x7FF00000
 RET_ALLOW = 0x7FFF0000
-"""Actions, in whose lower 16 bits an errno or a number for the tracer goes (include/uapi/linux/seccomp.h SECCOMP_RET_*)."""
+"""Actions, in whose lower 16 bits an errno or a number for the tracer goes (include/uapi/linux/seccomp.h
+SECCOMP_RET_*)."""
 
 DENIED = 1
 """The number for the tracer of calls that the policy does not allow; allowed ones have 0."""
 
 BUILD_SECONDS = 20.0
-"""libseccomp 2.5.4 does not always come to an end when it joins rules that compare 64 bits; mostly it takes milliseconds."""
+"""libseccomp 2.5.4 does not always come to an end when it joins rules that compare 64 bits; mostly it takes
+milliseconds."""
 
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
@@ -79,8 +82,12 @@ def _built(policy: Policy, allowed: int, default: int, refused: Callable[[int], 
     if ended == 0 and data and len(data) % _INSTRUCTION_BYTES == 0:
         return data
     if os.WIFSIGNALED(ended):
-        raise ProfgenError(f"libseccomp made no filter of the policy within {BUILD_SECONDS:.0f} s; another version of it may")
-    raise ProfgenError(f"libseccomp makes no filter of the policy: {data[:300].decode('utf-8', 'replace') or 'no reason given'}")
+        raise ProfgenError(
+            f"libseccomp made no filter of the policy within {BUILD_SECONDS:.0f} s; another version of it may"
+        )
+    raise ProfgenError(
+        f"libseccomp makes no filter of the policy: {data[:300].decode('utf-8', 'replace') or 'no reason given'}"
+    )
 
 
 def _export(policy: Policy, allowed: int, default: int, refused: Callable[[int], int], file: Any) -> None:
@@ -99,7 +106,9 @@ _UNKNOWN = -1
 _ARCHES = {"i386": "X86", "x32": "X32", "arm": "ARM"}
 
 
-def _single(policy: Policy, native: str, arch: int | None, allowed: int, default: int, refused: Callable[[int], int]) -> Any:
+def _single(
+    policy: Policy, native: str, arch: int | None, allowed: int, default: int, refused: Callable[[int], int]
+) -> Any:
     """The filter for one ABI (``arch``: one that is not the machine's own)."""
     import pyseccomp
 
@@ -112,7 +121,10 @@ def _single(policy: Policy, native: str, arch: int | None, allowed: int, default
         action = allowed if rule["action"] == "SCMP_ACT_ALLOW" else refused(rule["errnoRet"])
         if action == default:
             continue
-        tests = [pyseccomp.Arg(test["index"], pyseccomp.MASKED_EQ, test["value"], test["valueTwo"]) for test in rule.get("args", ())]
+        tests = [
+            pyseccomp.Arg(test["index"], pyseccomp.MASKED_EQ, test["value"], test["valueTwo"])
+            for test in rule.get("args", ())
+        ]
         for name in rule["names"]:
             number: int | None = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
             if number == _UNKNOWN:  # newer than this libseccomp
@@ -144,18 +156,27 @@ class Loader:
 
     def load(self) -> None:
         """Into the calling thread (seccomp(2)). Raises OSError: EACCES without no_new_privs and CAP_SYS_ADMIN."""
-        if _libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), self._address, ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+        if (
+            _libc.prctl(
+                PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), self._address, ctypes.c_ulong(0), ctypes.c_ulong(0)
+            )
+            != 0
+        ):
             raise OSError(ctypes.get_errno(), "the filter was not taken")
 
 
 def forbid_new_privileges() -> None:
     """Set no_new_privs (prctl(2)). Raises OSError."""
-    if _libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+    if (
+        _libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+        != 0
+    ):
         raise OSError(ctypes.get_errno(), "no_new_privs")
 
 
 def confine(policy: Policy, loader: Loader) -> None:
-    """The last thing before the execve, after the user has changed: capabilities, no_new_privs, the filter. Raises OSError."""
+    """The last thing before the execve, after the user has changed: capabilities, no_new_privs, the filter. Raises
+    OSError."""
     # Without CAP_SYS_ADMIN a filter may only be loaded together with no_new_privs (seccomp(2)).
     keep = not policy.no_new_privs and bool(rights.permitted() >> (number_of_capability("CAP_SYS_ADMIN") or 0) & 1)
     rights.reduce(policy, keep_until_exec=keep)

@@ -1,4 +1,5 @@
-"""What must not stay behind is cleared away by a process of its own when profgen is killed, which no handler of ours could do."""
+"""What must not stay behind is cleared away by a process of its own when profgen is killed, which no handler of ours
+could do."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def guarded(clear: Callable[[], None]) -> Iterator[None]:
-    """``clear`` is called at the end of the block; or, should profgen be killed in it, by a process that waits for that.
+    """``clear`` is called at the end of the block; or, should profgen be killed in it, by a process that waits for
+    that.
 
     That process is no child of profgen, which waits for all of its children.
     """

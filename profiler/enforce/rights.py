@@ -1,7 +1,8 @@
-"""Reducing the calling process to the capabilities of a policy (capabilities(7)), in two steps around the change of user.
+"""Reducing the calling process to the capabilities of a policy (capabilities(7)), in two steps around the change of
+user.
 
-Nothing is left to do after the filter is loaded: the sets are such that execve(2) makes them exactly those of the oci target. For
-root it takes them from the bounding set, for another user from the ambient one.
+Nothing is left to do after the filter is loaded: the sets are such that execve(2) makes them exactly those of the oci
+target. For root it takes them from the bounding set, for another user from the ambient one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class _Data(ctypes.Structure):
 
 
 def _prctl(option: int, first: int = 0, second: int = 0) -> int:
-    result: int = _libc.prctl(option, ctypes.c_ulong(first), ctypes.c_ulong(second), ctypes.c_ulong(0), ctypes.c_ulong(0))
+    result: int = _libc.prctl(
+        option, ctypes.c_ulong(first), ctypes.c_ulong(second), ctypes.c_ulong(0), ctypes.c_ulong(0)
+    )
     if result < 0:
         raise OSError(ctypes.get_errno(), "capabilities")
     return result
@@ -56,7 +59,8 @@ def mask_of(policy: Policy) -> int:
 
 
 def reduce_bounding(policy: Policy) -> None:
-    """Before the user changes: take what the policy does not need from the bounding set. Does nothing without CAP_SETPCAP."""
+    """Before the user changes: take what the policy does not need from the bounding set. Does nothing without
+    CAP_SETPCAP."""
     wanted = mask_of(policy)
     if permitted() >> (number_of("CAP_SETPCAP") or 0) & 1:
         for number in range(64):
@@ -70,7 +74,8 @@ def reduce_bounding(policy: Policy) -> None:
 
 
 def reduce(policy: Policy, *, keep_until_exec: bool) -> None:
-    """After the user has changed. ``keep_until_exec``: what is permitted stays so for loading a filter; execve(2) takes it."""
+    """After the user has changed. ``keep_until_exec``: what is permitted stays so for loading a filter; execve(2) takes
+    it."""
     have = permitted()
     wanted = mask_of(policy) & have
     kept = wanted if os.geteuid() != 0 else 0

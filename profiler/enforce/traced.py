@@ -1,13 +1,13 @@
-"""A confined run in which every denial is named: the policy's own filter leaves each call to the ptrace tracer, with a mark on those that
-the policy does not allow, and the tracer answers for it.
+"""A confined run in which every denial is named: the policy's own filter leaves each call to the ptrace tracer, with a
+mark on those that the policy does not allow, and the tracer answers for it.
 
 - syscalls: the filter decides, in the kernel. The tracer sees number, arguments and process, and makes the call fail
   (mode log: lets it go).
-- capabilities: taken away as in production; a call that fails for want of one is told from the call, as when recording (infer.py).
-  In mode log nothing is taken away, and those that were used are held against the policy.
-- files, sockets, signals, other processes, mounts: what a call is about to do is worked out while its thread is stopped, and held against
-  the policy's rules; what they do not allow fails with EACCES, as an LSM would have it. A program that was executed and may not be mapped
-  is killed, as the kernel does when it is too late for an error.
+- capabilities: taken away as in production; a call that fails for want of one is told from the call, as when recording
+  (infer.py). In mode log nothing is taken away, and those that were used are held against the policy.
+- files, sockets, signals, other processes, mounts: what a call is about to do is worked out while its thread is
+  stopped, and held against the policy's rules; what they do not allow fails with EACCES, as an LSM would have it. A
+  program that was executed and may not be mapped is killed, as the kernel does when it is too late for an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from profiler.denials.held import Held
+from profiler.denials.check import Held
 from profiler.denials.model import Collection, Denial
 from profiler.enforce import rights
 from profiler.enforce.base import Options, Outcome
@@ -35,13 +35,13 @@ from profiler.targets.seccomp import EPERM
 from profiler.trace.model import FileKey
 from profiler.tracers import base
 from profiler.tracers.base import Workload
-from profiler.tracers.evidence import Evidence, Leave
 from profiler.tracers.host import has_capability
-from profiler.tracers.infer import Call, Inference
 from profiler.tracers.launch import Child, spawn
-from profiler.tracers.ptrace import Kind, PtraceTracer, Run, Tracee
+from profiler.tracers.ptrace.calls import Evidence, Leave
+from profiler.tracers.ptrace.capabilities import Call, Inference
+from profiler.tracers.ptrace.threads import Credentials
+from profiler.tracers.ptrace.tracer import Kind, PtraceTracer, Run, Tracee
 from profiler.tracers.recording import CapabilityKey, Recording
-from profiler.tracers.stopped import Credentials
 
 DISTINCT_MAX = 100_000
 """Different denials kept."""
@@ -61,8 +61,11 @@ def run(policy: Policy, workload: Workload, options: Options) -> Outcome:
     return run_under(policy, workload, options, None)[0]
 
 
-def run_under(policy: Policy, workload: Workload, options: Options, profile: str | None) -> tuple[Outcome, Mapping[int, str]]:
-    """``profile``: an AppArmor profile, to which files and the like are left. Also gives the file that each process executed last."""
+def run_under(
+    policy: Policy, workload: Workload, options: Options, profile: str | None
+) -> tuple[Outcome, Mapping[int, str]]:
+    """``profile``: an AppArmor profile, to which files and the like are left. Also gives the file that each process
+    executed last."""
     recording = _Uses(native_abi())
     made = _Confined(policy, workload, options, recording, profile)
     try:
@@ -117,7 +120,9 @@ class _Inference(Inference):
 
 
 class _Confined(Run):
-    def __init__(self, policy: Policy, workload: Workload, options: Options, recording: _Uses, profile: str | None) -> None:
+    def __init__(
+        self, policy: Policy, workload: Workload, options: Options, recording: _Uses, profile: str | None
+    ) -> None:
         super().__init__(workload, base.Options(duration=options.duration, files=False), recording)
         self.policy = policy
         self.mode = options.mode
@@ -140,11 +145,17 @@ class _Confined(Run):
     def means(self) -> tuple[str, ...]:
         """See Outcome."""
         refused = "refused" if self.enforces else "let pass"
-        taken = "taken away; refusals told from the calls that failed" if self.enforces else "kept; uses told from the calls"
+        taken = (
+            "taken away; refusals told from the calls that failed"
+            if self.enforces
+            else "kept; uses told from the calls"
+        )
         if not self.privileged and not self.workload_holds():
             taken = "the command has none to begin with"
         if self.profile is not None:
-            files = f"{refused} by AppArmor, under the policy's profile" + ("" if self.enforces else " in complain mode")
+            files = f"{refused} by AppArmor, under the policy's profile" + (
+                "" if self.enforces else " in complain mode"
+            )
         elif self.holds_files:
             files = f"{refused} by ptrace, held to the policy's rules"
         else:
@@ -190,7 +201,9 @@ class _Confined(Run):
                 comm = os.fsdecode(file.read().rstrip(b"\n"))
             exe = os.readlink(f"/proc/{tid}/exe")
         now = time.time()
-        self.denials.add(replace(denial, refused=self.enforces, comm=comm, exe=exe, pid=self.threads.group(tid), first=now, last=now))
+        self.denials.add(
+            replace(denial, refused=self.enforces, comm=comm, exe=exe, pid=self.threads.group(tid), first=now, last=now)
+        )
 
     def _refuses(self, tid: int, tracee: Tracee, kind: Kind, info: tuple[int, ...]) -> int:
         """The filter has marked the call, or what it is about to do is against a rule."""
@@ -274,14 +287,17 @@ class _Confined(Run):
 
     def _after_exec(self, leave: Leave, *, first: bool) -> Leave:
         def told(tid: int, result: int, code: int, program: int, now: int) -> None:
-            if not code and self._told(tid, lambda: self._without_start(first, lambda: leave(tid, result, code, program, now))):
+            if not code and self._told(
+                tid, lambda: self._without_start(first, lambda: leave(tid, result, code, program, now))
+            ):
                 with contextlib.suppress(OSError):
                     os.kill(tid, signal.SIGKILL)
 
         return told
 
     def _without_start(self, first: bool, act: Callable[[], None]) -> None:
-        """Nobody under the policy executes the workload's own program: what starts it does, and then it must be readable and mapped."""
+        """Nobody under the policy executes the workload's own program: what starts it does, and then it must be
+        readable and mapped."""
         act()
         if first and self.uses.files is not None:
             self.uses.files = [(key, owner) for key, owner in self.uses.files if key[1] != "execute"]

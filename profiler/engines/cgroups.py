@@ -1,7 +1,8 @@
-"""Control groups: where they are mounted, in which of them a process is, and whose they are (cgroups(7), proc_pid_cgroup(5)).
+"""Control groups: where they are mounted, in which of them a process is, and whose they are (cgroups(7),
+proc_pid_cgroup(5)).
 
-A machine may have version 2 (one hierarchy), version 1 (one for each controller or two), or both ("hybrid"). A group is then one
-directory in each hierarchy, and a container's may exist in some of them only.
+A machine may have version 2 (one hierarchy), version 1 (one for each controller or two), or both ("hybrid"). A group is
+then one directory in each hierarchy, and a container's may exist in some of them only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """A mounted hierarchy. ``controllers``: as /proc/PID/cgroup names it, empty for version 2. ``root``: the group that is mounted."""
+    """A mounted hierarchy. ``controllers``: as /proc/PID/cgroup names it, empty for version 2. ``root``: the group that
+    is mounted."""
 
     mount: str
     controllers: str
@@ -28,15 +30,21 @@ class Hierarchy:
 
     def directory(self, path: str) -> str | None:
         """Where the group of this path is, None when it is not below what is mounted."""
-        inside = path if self.root == "/" else path.removeprefix(self.root) if (path + "/").startswith(self.root + "/") else None
+        inside = (
+            path
+            if self.root == "/"
+            else path.removeprefix(self.root)
+            if (path + "/").startswith(self.root + "/")
+            else None
+        )
         if inside is None:
             return None
         return self.mount + inside.rstrip("/")
 
 
 def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
-    """From the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); of several mounts of one hierarchy the first that no later mount
-    hides."""
+    """From the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); of several mounts of one hierarchy the first that
+    no later mount hides."""
     found: dict[str, Hierarchy] = {}
     lines: list[tuple[str, list[str], list[str]]] = []
     for line in mountinfo.splitlines():
@@ -63,7 +71,11 @@ _NO_CONTROLLERS = frozenset({"rw", "ro", "xattr", "noprefix", "clone_children", 
 
 
 def _controllers(options: str) -> str:
-    return ",".join(sorted(word for word in options.split(",") if word not in _NO_CONTROLLERS and not word.startswith("release_agent=")))
+    return ",".join(
+        sorted(
+            word for word in options.split(",") if word not in _NO_CONTROLLERS and not word.startswith("release_agent=")
+        )
+    )
 
 
 def _unescaped(text: str) -> str:
@@ -103,13 +115,15 @@ def mounted() -> tuple[Hierarchy, ...]:
 def places(path: str, known: Iterable[Hierarchy]) -> tuple[str, ...]:
     """The directories that the group that the user means has, or will have, in every hierarchy.
 
-    ``path`` is a group's own (``/system.slice/redis.service``) or a directory below a mount point. Raises InputError for the root.
+    ``path`` is a group's own (``/system.slice/redis.service``) or a directory below a mount point. Raises InputError
+    for the root.
     """
     clean = os.path.normpath("/" + path.strip("/"))
     listed = list(known)
     for hierarchy in sorted(listed, key=lambda hierarchy: len(hierarchy.mount), reverse=True):
         if (clean + "/").startswith(hierarchy.mount + "/"):
-            # The same group in the other hierarchies is meant too: on a hybrid machine only one of them may hold the processes.
+            # The same group in the other hierarchies is meant too: on a hybrid machine only one of them may hold the
+            # processes.
             clean = ("" if hierarchy.root == "/" else hierarchy.root) + clean[len(hierarchy.mount) :] or "/"
             break
     if clean == "/":
@@ -153,11 +167,13 @@ _SHAPES = (
     ("cri", re.compile(r"(?:^|/)(?:cri-containerd|crio)-([0-9a-f]{64})(?:\.scope)?(?=/|$)")),
     (None, re.compile(r"(?:^|/)([0-9a-f]{64})(?=/|$)")),
 )
-"""Engine, and its containers' groups: with systemd's and with the engine's own names (opencontainers/runc and crun, cgroup managers)."""
+"""Engine, and its containers' groups: with systemd's and with the engine's own names (opencontainers/runc and crun,
+cgroup managers)."""
 
 
 def container_of(path: str) -> tuple[str | None, str] | None:
-    """(engine, id of the container) of a group's path, the outermost; None for one that is no container's. The engine may not be told."""
+    """(engine, id of the container) of a group's path, the outermost; None for one that is no container's. The engine
+    may not be told."""
     for engine, shape in _SHAPES:
         if found := shape.search(path):
             return engine, found[1]
@@ -193,7 +209,8 @@ def _ask(name: str, *words: str) -> dict[str, str]:
 
 
 def unit_group(unit: str) -> str:
-    """The path of a systemd unit's group, empty when it does not run. Raises InputError when there is none, or systemd cannot be asked."""
+    """The path of a systemd unit's group, empty when it does not run. Raises InputError when there is none, or systemd
+    cannot be asked."""
     name = _name_of(unit)
     answer = _ask(name, "--property=LoadState,ControlGroup", "--", name)
     if answer.get("LoadState") == "not-found":
@@ -202,8 +219,8 @@ def unit_group(unit: str) -> str:
 
 
 def unit_place(unit: str) -> str:
-    """The path that a unit's group has when it runs: its slice's, and its name (systemd.slice(5)). Raises InputError when systemd cannot be
-    asked."""
+    """The path that a unit's group has when it runs: its slice's, and its name (systemd.slice(5)). Raises InputError
+    when systemd cannot be asked."""
     name = _name_of(unit)
     answer = _ask(name, "--property=Id,Slice,ControlGroup", "--", name)
     if answer.get("ControlGroup"):
@@ -213,6 +230,7 @@ def unit_place(unit: str) -> str:
 
 
 def slice_path(name: str) -> str:
-    """The path of a slice below the root: ``a-b.slice`` is in ``a.slice`` (systemd.slice(5)); empty for the root slice."""
+    """The path of a slice below the root: ``a-b.slice`` is in ``a.slice`` (systemd.slice(5)); empty for the root
+    slice."""
     words = name.removesuffix(".slice").split("-") if name != "-.slice" else []
     return "".join(f"/{'-'.join(words[: number + 1])}.slice" for number in range(len(words)))

@@ -1,6 +1,8 @@
-"""Command lines of engines: which of them start containers, and the same in two steps, so that watching can begin in between.
+"""Command lines of engines: which of them start containers, and the same in two steps, so that watching can begin in
+between.
 
-Which options take a value is asked of the engine itself (its ``--help``): lists of our own would go stale with every release.
+Which options take a value is asked of the engine itself (its ``--help``): lists of our own would go stale with every
+release.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ _NOT_OF_CREATE = frozenset({"--detach", "--detach-keys", "--sig-proxy"})
 """Options of ``run`` that ``create`` has not: they are about what comes after."""
 
 _OPTION = re.compile(
-    r"^ {1,8}(?:-(?P<short>\w), )? *--(?P<long>[a-z][a-z0-9-]*)(?: (?! )(?P<value>\S.*?))??(?P<optional>\[=[^]]*\])?(?: {2,}|$)"
+    r"^ {1,8}(?:-(?P<short>\w), )? *--(?P<long>[a-z][a-z0-9-]*)(?: (?! "
+    r")(?P<value>\S.*?))??(?P<optional>\[=[^]]*\])?(?: {2,}|$)"
 )
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """Options of one command: long names that take a value, long names that take none, and the long name of each short one."""
+    """Options of one command: long names that take a value, long names that take none, and the long name of each short
+    one."""
 
     valued: frozenset[str] = frozenset()
     flags: frozenset[str] = frozenset()
@@ -34,7 +38,8 @@ class Grammar:
 
 
 def grammar(help_text: str) -> Grammar:
-    """From the text that ``--help`` prints (the format of spf13/pflag: ``  -e, --env list   Set environment variables``)."""
+    """From the text that ``--help`` prints (the format of spf13/pflag: ``  -e, --env list   Set environment
+    variables``)."""
     valued: set[str] = set()
     flags: set[str] = set()
     shorts = {}
@@ -63,7 +68,8 @@ class Option:
 
 
 def options(words: Sequence[str], known: Grammar) -> tuple[list[Option], list[str]]:
-    """The options that ``words`` begin with, and the rest. An unknown long option takes a value: those that help does not list do."""
+    """The options that ``words`` begin with, and the rest. An unknown long option takes a value: those that help does
+    not list do."""
     found: list[Option] = []
     at = 0
     while at < len(words):
@@ -89,7 +95,8 @@ def options(words: Sequence[str], known: Grammar) -> tuple[list[Option], list[st
 
 
 def _cluster(words: Sequence[str], at: int, known: Grammar) -> tuple[list[Option], int]:
-    """``-itd``, ``-eA=1``, ``-e A=1``: short options in one word, the last may take the rest or the next word as its value."""
+    """``-itd``, ``-eA=1``, ``-e A=1``: short options in one word, the last may take the rest or the next word as its
+    value."""
     word = words[at]
     found: list[Option] = []
     for index, letter in enumerate(word[1:], 1):
@@ -109,7 +116,8 @@ def _cluster(words: Sequence[str], at: int, known: Grammar) -> tuple[list[Option
 
 @dataclass(frozen=True)
 class Run:
-    """A ``run`` of an engine. ``client``: its words up to ``run``, global options and all. ``options``: those for ``create``.
+    """A ``run`` of an engine. ``client``: its words up to ``run``, global options and all. ``options``: those for
+    ``create``.
 
     ``image_and_command``: what follows the options.
     """
@@ -126,7 +134,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Compose:
-    """An ``up`` of a compose file. ``project``: the words that ask for its configuration, to which options may be added."""
+    """An ``up`` of a compose file. ``project``: the words that ask for its configuration, to which options may be
+    added."""
 
     engine: str
     words: tuple[str, ...]

@@ -1,4 +1,5 @@
-"""Talking to an engine through its own command: Docker's, Podman's or nerdctl's, which understand the same words; and ctr."""
+"""Talking to an engine through its own command: Docker's, Podman's or nerdctl's, which understand the same words; and
+ctr."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def help_of(words: tuple[str, ...]) -> str:
     """What a command prints when asked for its options; empty when it cannot be asked."""
     try:
         # pflag wraps at the terminal's width, or at 80 columns; what is wrapped are descriptions only.
-        asked = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS)
+        asked = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return asked.stdout
@@ -47,7 +50,8 @@ def help_of(words: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Details:
-    """What an engine says of a container. ``pid``: of its first process, 0 when it does not run. ``status``: of a run that has ended."""
+    """What an engine says of a container. ``pid``: of its first process, 0 when it does not run. ``status``: of a run
+    that has ended."""
 
     container: Container
     pid: int
@@ -62,7 +66,9 @@ CONTAINERS, IMAGES = ("container", "inspect"), ("image", "inspect")
 
 def images_of(rows: Iterable[dict[str, Any]]) -> list[str]:
     """Ids of the images of these containers."""
-    return sorted({image for row in rows if isinstance(image := row.get("Image"), str) and image and not image.startswith("-")})
+    return sorted(
+        {image for row in rows if isinstance(image := row.get("Image"), str) and image and not image.startswith("-")}
+    )
 
 
 def images_by_id(text: str) -> dict[str, dict[str, Any]]:
@@ -78,7 +84,9 @@ class Inquiry:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it outlives this call
         self._until = time.monotonic() + ASK_SECONDS
         try:
-            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self._file, stderr=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=self._file, stderr=subprocess.DEVNULL
+            )
         except OSError as error:
             self._file.close()
             raise EngineError(f"cannot execute {words[0]}: {(error.strerror or str(error)).lower()}") from error
@@ -164,7 +172,8 @@ class Engine:
         return asked.stdout.split() if asked.returncode == 0 else []
 
     def create(self, options: Sequence[str], image_and_command: Sequence[str]) -> str:
-        """Make a container and return its id; what the engine says meanwhile goes to standard error. Raises EngineError."""
+        """Make a container and return its id; what the engine says meanwhile goes to standard error. Raises
+        EngineError."""
         try:
             made = subprocess.run(
                 [*self.words, "create", *options, *image_and_command],
@@ -183,7 +192,13 @@ class Engine:
 
     def start(self, identity: str, attached: bool, interactive: bool) -> list[str]:
         """The command that starts a container; attached, it passes on output, signals and status as ``run`` does."""
-        return [*self.words, "start", *(["--attach"] if attached else []), *(["--interactive"] if interactive else []), identity]
+        return [
+            *self.words,
+            "start",
+            *(["--attach"] if attached else []),
+            *(["--interactive"] if interactive else []),
+            identity,
+        ]
 
     def stop(self, identity: str) -> None:
         """Ask a container to end, and end it when it does not. No error if it is gone."""
@@ -202,7 +217,8 @@ class Engine:
             raise EngineError(f"{self.name} did not remove {identity[:12]}: {_last_line(asked.stderr)}")
 
     def user_ids(self, identity: str, user: str) -> tuple[int, int] | None:
-        """(uid, gid) of a container's user as ``docker run --user`` takes it, by the container's own /etc; None: unknown."""
+        """(uid, gid) of a container's user as ``docker run --user`` takes it, by the container's own /etc; None:
+        unknown."""
         name, _, group = user.partition(":")
         if not name:
             return 0, 0
@@ -214,7 +230,12 @@ class Engine:
                 gid = own if not group else gid
             elif uid is not None and not group:
                 gid = 0  # a number that passwd does not list has the group 0 (moby, libcontainer/user)
-        if group and gid is None and (row := _row(self._file(identity, "/etc/group"), group, 2)) is not None and len(row) > 2:
+        if (
+            group
+            and gid is None
+            and (row := _row(self._file(identity, "/etc/group"), group, 2)) is not None
+            and len(row) > 2
+        ):
             gid = _number(row[2])
         return None if uid is None or gid is None else (uid, gid)
 
@@ -222,11 +243,18 @@ class Engine:
         """A small file of a container, running or not; empty when there is none."""
         try:
             asked = subprocess.run(
-                [*self.words, "cp", f"{identity}:{path}", "-"], stdin=subprocess.DEVNULL, capture_output=True, timeout=ASK_SECONDS
+                [*self.words, "cp", f"{identity}:{path}", "-"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=ASK_SECONDS,
             )
             with tarfile.open(fileobj=io.BytesIO(asked.stdout)) as archive:
                 for member in archive:
-                    if member.isfile() and member.size <= _PASSWD_LIMIT_BYTES and (file := archive.extractfile(member)) is not None:
+                    if (
+                        member.isfile()
+                        and member.size <= _PASSWD_LIMIT_BYTES
+                        and (file := archive.extractfile(member)) is not None
+                    ):
                         return file.read().decode("utf-8", "surrogateescape")
         except (OSError, subprocess.TimeoutExpired, tarfile.TarError, ValueError):
             pass
@@ -251,7 +279,8 @@ def _last_line(text: str) -> str:
 
 
 def find() -> Engine:
-    """The engine to make containers with: that of PROFGEN_ENGINE, else the first that answers. Raises EngineError when none does."""
+    """The engine to make containers with: that of PROFGEN_ENGINE, else the first that answers. Raises EngineError when
+    none does."""
     named = os.environ.get("PROFGEN_ENGINE")
     if named:
         if os.path.basename(named) not in CLIENTS:

@@ -1,4 +1,5 @@
-"""What an OCI hook is told, and where the annotation that asks for a recording may put it (runtime-spec, config.md and runtime.md)."""
+"""What an OCI hook is told, and where the annotation that asks for a recording may put it (runtime-spec, config.md and
+runtime.md)."""
 
 from __future__ import annotations
 
@@ -16,13 +17,18 @@ ANNOTATION = "io.profgen.record"
 
 STATE_LIMIT_BYTES = 1 << 20
 
-_IMAGE_ANNOTATIONS = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "org.opencontainers.image.ref.name")
+_IMAGE_ANNOTATIONS = (
+    "io.kubernetes.cri.image-name",
+    "io.kubernetes.cri-o.ImageName",
+    "org.opencontainers.image.ref.name",
+)
 """Where containerd, CRI-O and others write the image's name into the configuration."""
 
 
 @dataclass(frozen=True)
 class State:
-    """The container that is being made. ``record``: the value of the annotation, None without it. ``bundle``: where its config.json is."""
+    """The container that is being made. ``record``: the value of the annotation, None without it. ``bundle``: where its
+    config.json is."""
 
     identity: str
     pid: int
@@ -35,7 +41,9 @@ def state(text: bytes) -> State:
     try:
         data: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"a hook reads the state of a container on its standard input, and this is no JSON: {str(error)[:100]}") from error
+        raise InputError(
+            f"a hook reads the state of a container on its standard input, and this is no JSON: {str(error)[:100]}"
+        ) from error
     if not isinstance(data, dict) or not isinstance(identity := data.get("id"), str) or not identity:
         raise InputError("a hook reads the state of a container on its standard input, and this names no container")
     pid = data.get("pid")
@@ -69,9 +77,12 @@ def container(state: State) -> Container:
 def output(wanted: str, directory: Path) -> Path:
     """The file that the annotation asks for. Raises InputError.
 
-    Who may annotate a container need not be who may write as root, so it is a file of ``directory`` itself, by its path or its name.
+    Who may annotate a container need not be who may write as root, so it is a file of ``directory`` itself, by its path
+    or its name.
     """
     name = wanted.removeprefix(f"{directory}/")
     if not name or "/" in name or name.startswith(".") or "\0" in name or len(os.fsencode(name)) > 200:
-        raise InputError(f"{ANNOTATION} is {wanted[:200]!a}: it names a file of {directory}, such as {directory}/web.trace.json")
+        raise InputError(
+            f"{ANNOTATION} is {wanted[:200]!a}: it names a file of {directory}, such as {directory}/web.trace.json"
+        )
     return directory / name

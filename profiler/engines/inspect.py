@@ -1,7 +1,7 @@
 """What an engine's ``inspect`` says of a container, as a :class:`profiler.trace.model.Container`.
 
-The JSON is read with care: names, labels and paths in it are a stranger's, engines leave out what they do not know, and versions
-differ. What is not there, or is not what it should be, counts as not known.
+The JSON is read with care: names, labels and paths in it are a stranger's, engines leave out what they do not know, and
+versions differ. What is not there, or is not what it should be, counts as not known.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def documents(text: str) -> list[dict[str, Any]]:
 
 
 def container(engine: str, data: dict[str, Any], image: dict[str, Any] | None = None) -> Container:
-    """The container of one object of ``docker inspect``, ``podman inspect`` or ``nerdctl inspect``; ``image`` is that of its image."""
+    """The container of one object of ``docker inspect``, ``podman inspect`` or ``nerdctl inspect``; ``image`` is that
+    of its image."""
     host = _dict(data, "HostConfig")
     config = _dict(data, "Config")
     options = [word.lower() for word in _strings(host, "SecurityOpt")]
@@ -48,12 +49,20 @@ def container(engine: str, data: dict[str, Any], image: dict[str, Any] | None = 
         user=_text(config, "User") if isinstance(config.get("User"), str) else None,
         mounts=tuple(sorted(_mounts(data, host))),
         ports=tuple(
-            sorted({*_keys(config, "ExposedPorts"), *_keys(host, "PortBindings"), *_keys(_dict(data, "NetworkSettings"), "Ports")})
+            sorted(
+                {
+                    *_keys(config, "ExposedPorts"),
+                    *_keys(host, "PortBindings"),
+                    *_keys(_dict(data, "NetworkSettings"), "Ports"),
+                }
+            )
         ),
         capabilities=_capabilities(engine, data, host, privileged),
         privileged=privileged,
         read_only=host.get("ReadonlyRootfs") is True,
-        no_new_privs=any(word in ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true") for word in options),
+        no_new_privs=any(
+            word in ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true") for word in options
+        ),
     )
 
 
@@ -70,7 +79,8 @@ def labels(data: dict[str, Any]) -> dict[str, str]:
 
 
 def exit_status(data: dict[str, Any]) -> int | None:
-    """How its last run ended, None when it has not. One that could not be started has a status too (127: no such program)."""
+    """How its last run ended, None when it has not. One that could not be started has a status too (127: no such
+    program)."""
     state = _dict(data, "State")
     code = state.get("ExitCode")
     if type(code) is not int or state.get("Running") is not False or (state.get("Status") == "created" and code == 0):
@@ -177,7 +187,13 @@ def _capabilities(engine: str, data: dict[str, Any], host: dict[str, Any], privi
         return None
     added, dropped = ({_name(word) for word in _strings(host, key)} for key in ("CapAdd", "CapDrop"))
     # daemon/pkg/oci/caps of moby: dropping ALL leaves what is added, adding ALL what is not dropped.
-    start = set(CAPABILITIES) if "CAP_ALL" in added else set() if "CAP_ALL" in dropped else set(load("docker_default.yaml")["capabilities"])
+    start = (
+        set(CAPABILITIES)
+        if "CAP_ALL" in added
+        else set()
+        if "CAP_ALL" in dropped
+        else set(load("docker_default.yaml")["capabilities"])
+    )
     return _known((start - dropped) | added if "CAP_ALL" in dropped else (start | added) - dropped)
 
 

@@ -1,7 +1,7 @@
 """ABIs: the ways in which a process of this machine can enter the kernel.
 
-An ABI is named ``x86_64``, ``i386``, ``x32``, ``aarch64`` or ``arm`` everywhere in profgen. A syscall number means something
-only together with its ABI. Sources: linux/audit.h (AUDIT_ARCH_*), linux/elf-em.h (machine numbers),
+An ABI is named ``x86_64``, ``i386``, ``x32``, ``aarch64`` or ``arm`` everywhere in profgen. A syscall number means
+something only together with its ABI. Sources: linux/audit.h (AUDIT_ARCH_*), linux/elf-em.h (machine numbers),
 asm/unistd.h (``__X32_SYSCALL_BIT``), seccomp(2) (x32 shares the audit architecture of x86-64).
 """
 

@@ -21,7 +21,8 @@ COMPARISONS = ("exact", "subset", "namespaces", "protection")
 NAMESPACE_FLAGS = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (linux/sched.h), as clone(2) takes them.
 
-CLONE_NEWTIME (0x80) is not among them: it lies in the byte where clone(2) keeps the exit signal; clone3 and unshare take it.
+CLONE_NEWTIME (0x80) is not among them: it lies in the byte where clone(2) keeps the exit signal; clone3 and unshare
+take it.
 """
 
 CLONE3_NAMESPACE_FLAGS = NAMESPACE_FLAGS | 0x80

@@ -83,7 +83,8 @@ def _data() -> _Data:
 
 
 def plain(chain: Sequence[str]) -> tuple[str, ...]:
-    """The chain without compiler suffixes (``.isra.0``, ``.constprop.0``), offsets, module names and the tracer's frames."""
+    """The chain without compiler suffixes (``.isra.0``, ``.constprop.0``), offsets, module names and the tracer's
+    frames."""
     names = []
     for entry in chain:
         name = entry.split("+", 1)[0].split(" ", 1)[0].split(".", 1)[0]
@@ -92,7 +93,9 @@ def plain(chain: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def advisory_reason(capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()) -> str | None:
+def advisory_reason(
+    capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()
+) -> str | None:
     """Why the check of ``capability`` with this chain cannot change what a program sees; None when it can.
 
     ``syscall`` and ``arguments`` (six registers) are of the call in flight. Some checks can only be told apart
@@ -124,7 +127,9 @@ def advisory_reason(capability: str, chain: Sequence[str], syscall: str | None =
     return None
 
 
-def is_advisory(capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()) -> bool:
+def is_advisory(
+    capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()
+) -> bool:
     """Whether :func:`advisory_reason` finds a reason."""
     return advisory_reason(capability, chain, syscall, arguments) is not None
 

@@ -1,4 +1,5 @@
-"""Published holes of the kernel, and which of them a set of rights lets a program reach. Data, sources and the rule: cves.yaml.
+"""Published holes of the kernel, and which of them a set of rights lets a program reach. Data, sources and the rule:
+cves.yaml.
 
 Nothing here knows how rights are written down: :class:`Allowing` is all it asks of them.
 """
@@ -18,7 +19,8 @@ from profiler.kernel.multiplexers import doing
 from profiler.kernel.syscalls import known_names, number_of
 
 Tests = tuple[tuple[int, int, int], ...]
-"""(position, mask, value): each true when ``argument[position] & mask == value``; all must hold. Registers of 64 bits (seccomp(2))."""
+"""(position, mask, value): each true when ``argument[position] & mask == value``; all must hold. Registers of 64 bits
+(seccomp(2))."""
 
 
 class Allowing(Protocol):
@@ -77,7 +79,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Cve:
-    """``identifier`` is CVE-YEAR-NUMBER, ``sources`` are keys of :func:`sources`. ``needs``: all of them. ``about`` may be empty."""
+    """``identifier`` is CVE-YEAR-NUMBER, ``sources`` are keys of :func:`sources`. ``needs``: all of them. ``about`` may
+    be empty."""
 
     identifier: str
     sources: tuple[str, ...]
@@ -164,7 +167,8 @@ def cves() -> tuple[Cve, ...]:
 
 
 def ways(rights: Allowing, wanted: Call) -> tuple[str, ...]:
-    """How a call can be had: the names, with the ABI behind ``under`` when it is not the first one; none when it cannot.
+    """How a call can be had: the names, with the ABI behind ``under`` when it is not the first one; none when it
+    cannot.
 
     A multiplexer that does its work counts: a filter cannot look at what it passes on.
     """

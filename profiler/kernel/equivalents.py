@@ -13,7 +13,9 @@ from profiler.kernel.syscalls import number_of
 @cache
 def _classes() -> dict[str, tuple[frozenset[str], str]]:
     return {
-        member: (frozenset(row["members"]), str(row["reason"])) for row in load("equivalents.yaml")["classes"] for member in row["members"]
+        member: (frozenset(row["members"]), str(row["reason"]))
+        for row in load("equivalents.yaml")["classes"]
+        for member in row["members"]
     }
 
 

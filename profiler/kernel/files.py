@@ -15,12 +15,12 @@ AT_EMPTY_PATH = 0x1000
 """include/uapi/linux/fcntl.h"""
 
 CONDITIONS = ("how", "creat", "handle", "executable", "protected", "flock", "fcntl_lock")
-"""``how``: the flags argument points to a struct open_how, which begins with them (openat2(2)). ``creat``: the flags are
-those of creat(2). ``handle``: only the opened descriptor tells the file. ``executable``: the protection in argument 2 has PROT_EXEC and the
-mapping is of a file (no MAP_ANONYMOUS in argument 3). ``protected``: the protection in argument 2 has PROT_EXEC and the memory at argument
-0, argument 1 bytes of it, maps a file. ``flock``: the operation in argument 1 takes a lock or gives it back. ``fcntl_lock``: the
-command in argument 1 is F_SETLK, F_SETLKW, F_OFD_SETLK or F_OFD_SETLKW (or its 64-bit form). An exclusive lock (LOCK_EX, F_WRLCK) makes
-``lock_exclusive`` of ``lock``."""
+"""``how``: the flags argument points to a struct open_how, which begins with them (openat2(2)). ``creat``: the flags
+are those of creat(2). ``handle``: only the opened descriptor tells the file. ``executable``: the protection in argument
+2 has PROT_EXEC and the mapping is of a file (no MAP_ANONYMOUS in argument 3). ``protected``: the protection in argument
+2 has PROT_EXEC and the memory at argument 0, argument 1 bytes of it, maps a file. ``flock``: the operation in argument
+1 takes a lock or gives it back. ``fcntl_lock``: the command in argument 1 is F_SETLK, F_SETLKW, F_OFD_SETLK or
+F_OFD_SETLKW (or its 64-bit form). An exclusive lock (LOCK_EX, F_WRLCK) makes ``lock_exclusive`` of ``lock``."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ CREAT_FLAGS = O_CREAT | O_WRONLY | O_TRUNC
 def open_accesses(flags: int) -> tuple[str, ...]:
     """What an open with these flags asks for, in the order of FILE_ACCESSES; empty for O_PATH, which asks for nothing.
 
-    O_APPEND makes ``append`` of ``write`` (both open modes that write); access mode 3 asks for both and opens for neither
-    (open(2)): ``read`` and ``write``.
+    O_APPEND makes ``append`` of ``write`` (both open modes that write); access mode 3 asks for both and opens for
+    neither (open(2)): ``read`` and ``write``.
     """
     if flags & O_PATH:
         return ()
@@ -78,10 +78,12 @@ _MET = {
     "accept": frozenset({"EAGAIN", "EINTR"}),
     "send": frozenset({"EAGAIN", "EINTR"}),
     "receive": frozenset({"EAGAIN", "EINTR"}),
-    # A lock that another holds: EACCES is the older word for it (fcntl(2)), but Linux never says it, and security modules do.
+    # A lock that another holds: EACCES is the older word for it (fcntl(2)), but Linux never says it, and security
+    # modules do.
     "lock": frozenset({"EAGAIN", "EINTR"}),
     "lock_exclusive": frozenset({"EAGAIN", "EINTR"}),
-    # The file was found: it has no such attribute, or its file system has none, or the buffer is too short (getxattr(2)).
+    # The file was found: it has no such attribute, or its file system has none, or the buffer is too short
+    # (getxattr(2)).
     "look": frozenset({"ENODATA", "ENOTSUP", "ERANGE", "E2BIG"}),
 }
 """Errors of a call that was let through: what it asked for was allowed, only there was nothing to do."""
@@ -91,5 +93,6 @@ NO_USE = frozenset({"EFAULT", "ENOSYS", "EBADF"})
 
 
 def allowed(word: str, errno_name: str) -> bool:
-    """Whether a use (a word of FILE_ACCESSES or SOCKET_OPERATIONS) that ended with this error, or with ``ok``, counts as ``ok``."""
+    """Whether a use (a word of FILE_ACCESSES or SOCKET_OPERATIONS) that ended with this error, or with ``ok``, counts
+    as ``ok``."""
     return errno_name == "ok" or errno_name in _MET.get(word, ())

@@ -1,4 +1,5 @@
-"""The installed libseccomp, asked which syscalls it knows. Runtimes leave out rules for names that theirs does not know."""
+"""The installed libseccomp, asked which syscalls it knows. Runtimes leave out rules for names that theirs does not
+know."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 
 _UNKNOWN = -1
-"""__NR_SCMP_ERROR (seccomp.h). Other negative numbers are pseudo numbers of calls that this architecture does not have."""
+"""__NR_SCMP_ERROR (seccomp.h). Other negative numbers are pseudo numbers of calls that this architecture does not
+have."""
 
 
 class _Version(ctypes.Structure):
@@ -24,7 +26,9 @@ class Library:
     def knows(self, name: str) -> bool:
         """Whether it has a number, or a pseudo number, for this name (seccomp_syscall_resolve_name(3))."""
         # A name with NUL would be cut short.
-        return "\0" not in name and self._handle.seccomp_syscall_resolve_name(name.encode("utf-8", "replace")) != _UNKNOWN
+        return (
+            "\0" not in name and self._handle.seccomp_syscall_resolve_name(name.encode("utf-8", "replace")) != _UNKNOWN
+        )
 
 
 @cache

@@ -12,8 +12,9 @@ _MAGIC_MASK, _MAGIC = 0xFFFF0000, 0xC0ED0000  # MS_MGC_MSK, MS_MGC_VAL: dropped 
 
 @dataclass(frozen=True)
 class MountCall:
-    """Positions of a call's arguments. ``source`` and ``target``: texts, each with the position of the directory descriptor it starts
-    from, if any; ``filesystem``: the name of the type; ``flags``, with the table of their names, ``words``.
+    """Positions of a call's arguments. ``source`` and ``target``: texts, each with the position of the directory
+    descriptor it starts from, if any; ``filesystem``: the name of the type; ``flags``, with the table of their names,
+    ``words``.
     """
 
     source: int | None = None
@@ -37,7 +38,8 @@ def mount_calls() -> dict[str, MountCall]:
 
 
 def operation(call: str, flags: int) -> tuple[str, tuple[str, ...]] | None:
-    """(word of trace.model.Mount.operation, sorted names of the flags) of a call with these flags, None when it changes no mount.
+    """(word of trace.model.Mount.operation, sorted names of the flags) of a call with these flags, None when it changes
+    no mount.
 
     The order of the questions is path_mount's (fs/namespace.c).
     """

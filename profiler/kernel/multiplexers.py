@@ -12,8 +12,8 @@ from profiler.kernel.data import load
 
 @dataclass(frozen=True)
 class Multiplexer:
-    """``does``: each syscall it does the work of, to the alternative tests of its own arguments that choose that work, each
-    (position, mask, value), true when ``argument[position] & mask == value``; none when any call of it will do."""
+    """``does``: each syscall it does the work of, to the alternative tests of its own arguments that choose that work,
+    each (position, mask, value), true when ``argument[position] & mask == value``; none when any call of it will do."""
 
     name: str
     why: str
@@ -33,7 +33,10 @@ def multiplexers() -> tuple[Multiplexer, ...]:
             index = spec.fields.index(field)
             position, mask = spec.positions[index], spec.masks[index]
             does = {
-                other: tuple((position, mask, parse(name, field, word)) for word in ([value] if isinstance(value, str) else value))
+                other: tuple(
+                    (position, mask, parse(name, field, word))
+                    for word in ([value] if isinstance(value, str) else value)
+                )
                 for other, value in row["does"].items()
             }
         found.append(Multiplexer(name, row["why"], does))

@@ -32,8 +32,8 @@ class Risk:
 
 @dataclass(frozen=True)
 class ArgumentRisk:
-    """A risk of a syscall. It fits calls where, of each tuple in ``tests``, ``argument[position] & mask == value``; every test of one
-    alternative has to hold. No alternatives: every call."""
+    """A risk of a syscall. It fits calls where, of each tuple in ``tests``, ``argument[position] & mask == value``;
+    every test of one alternative has to hold. No alternatives: every call."""
 
     risk: Risk
     alternatives: tuple[tuple[tuple[int, int, int], ...], ...] = ()
@@ -41,8 +41,8 @@ class ArgumentRisk:
 
 @dataclass(frozen=True)
 class PathRisk:
-    """``path`` is absolute, or starts with ``{home}``. ``exactly``: nothing below it. ``prefix``: also names that start so.
-    ``accesses``: words of the trace's files; None: any. ``states``: empty for any."""
+    """``path`` is absolute, or starts with ``{home}``. ``exactly``: nothing below it. ``prefix``: also names that start
+    so. ``accesses``: words of the trace's files; None: any. ``states``: empty for any."""
 
     path: str
     risk: Risk
@@ -66,10 +66,22 @@ class SocketRisk:
 
 CHANGES = frozenset(
     {
-        "write", "append", "create", "truncate", "make", "remove", "rename_from", "rename_to", "link", "mode", "owner", "times", "xattr",
+        "write",
+        "append",
+        "create",
+        "truncate",
+        "make",
+        "remove",
+        "rename_from",
+        "rename_to",
+        "link",
+        "mode",
+        "owner",
+        "times",
+        "xattr",
         "bind",
     }
-)  # fmt: skip
+)
 """Accesses that change a file or the directory it is in: ``change`` in risks.yaml."""
 
 
@@ -80,7 +92,8 @@ def highest(risks: Iterable[Risk]) -> Risk:
 
 @cache
 def named(name: str) -> Risk:
-    """A row that stands alone: ``default``, ``abi``, ``everything``, ``no_new_privs``, ``mounts``... Raises KeyError."""
+    """A row that stands alone: ``default``, ``abi``, ``everything``, ``no_new_privs``, ``mounts``... Raises
+    KeyError."""
     return _risk(load("risks.yaml")[name])
 
 
@@ -140,7 +153,14 @@ def path_risks() -> tuple[PathRisk, ...]:
         accesses = None if "any" in words else (words - {"change"}) | (CHANGES if "change" in words else frozenset())
         for path in row["at"]:
             found.append(
-                PathRisk(path, _risk(row), accesses, row.get("exactly", False), row.get("prefix", False), frozenset(row.get("states", ())))
+                PathRisk(
+                    path,
+                    _risk(row),
+                    accesses,
+                    row.get("exactly", False),
+                    row.get("prefix", False),
+                    frozenset(row.get("states", ())),
+                )
             )
     return tuple(found)
 

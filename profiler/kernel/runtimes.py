@@ -1,4 +1,5 @@
-"""Reader of runtimes.yaml and startup.yaml: the syscalls that container runtimes need under a profile, and the start of programs."""
+"""Reader of runtimes.yaml and startup.yaml: the syscalls that container runtimes need under a profile, and the start of
+programs."""
 
 from __future__ import annotations
 
@@ -100,8 +101,8 @@ def version_key(version: str) -> tuple[int, ...]:
 def base_for(runtime: str, version: str | None, no_new_privs: bool) -> list[Base]:
     """The sets that apply: ``any`` is the union of all runtimes, ``none`` is empty, no version means every version.
 
-    ``version`` is that of the OCI runtime (runc or crun), also for docker, containerd and podman. A version newer than any
-    measured one gets the newest set. Raises ValueError for an unknown runtime or a malformed version.
+    ``version`` is that of the OCI runtime (runc or crun), also for docker, containerd and podman. A version newer than
+    any measured one gets the newest set. Raises ValueError for an unknown runtime or a malformed version.
     """
     if runtime == "none":
         return []

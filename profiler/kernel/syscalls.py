@@ -14,18 +14,46 @@ from profiler.kernel.abi import ABIS, X32_SYSCALL_BIT
 
 _OBSOLETE: dict[str, dict[str, int]] = {
     "x86_64": {
-        "uselib": 134, "_sysctl": 156, "create_module": 174, "get_kernel_syms": 177, "query_module": 178, "nfsservctl": 180,
-        "getpmsg": 181, "putpmsg": 182, "afs_syscall": 183, "tuxcall": 184, "security": 185, "vserver": 236,
+        "uselib": 134,
+        "_sysctl": 156,
+        "create_module": 174,
+        "get_kernel_syms": 177,
+        "query_module": 178,
+        "nfsservctl": 180,
+        "getpmsg": 181,
+        "putpmsg": 182,
+        "afs_syscall": 183,
+        "tuxcall": 184,
+        "security": 185,
+        "vserver": 236,
     },
     "i386": {
-        "break": 17, "stty": 31, "gtty": 32, "ftime": 35, "prof": 44, "lock": 53, "mpx": 56, "ulimit": 58, "uselib": 86,
-        "profil": 98, "idle": 112, "create_module": 127, "get_kernel_syms": 130, "bdflush": 134, "afs_syscall": 137,
-        "_sysctl": 149, "query_module": 167, "nfsservctl": 169, "getpmsg": 188, "putpmsg": 189, "vserver": 273,
+        "break": 17,
+        "stty": 31,
+        "gtty": 32,
+        "ftime": 35,
+        "prof": 44,
+        "lock": 53,
+        "mpx": 56,
+        "ulimit": 58,
+        "uselib": 86,
+        "profil": 98,
+        "idle": 112,
+        "create_module": 127,
+        "get_kernel_syms": 130,
+        "bdflush": 134,
+        "afs_syscall": 137,
+        "_sysctl": 149,
+        "query_module": 167,
+        "nfsservctl": 169,
+        "getpmsg": 188,
+        "putpmsg": 189,
+        "vserver": 273,
     },
     "x32": {"getpmsg": 181, "putpmsg": 182, "afs_syscall": 183, "tuxcall": 184, "security": 185},
     "aarch64": {"nfsservctl": 42},
     "arm": {"uselib": 86, "bdflush": 134, "_sysctl": 149, "nfsservctl": 169, "vserver": 313},
-}  # fmt: skip
+}
 
 _TWINS = {"sync_file_range2": "arm_sync_file_range"}
 """ARM's number 341 has two names; the kernel's table uses the first one, older libseccomp the second."""

@@ -12,8 +12,8 @@ from profiler.policy.model import Policy
 _Row = TypeVar("_Row", bound=Row)
 NEEDED, SPARE, FLAKY, OPEN, KEPT = "needed", "not needed", "flaky", "not settled", "kept"
 VERDICTS = (NEEDED, FLAKY, OPEN, KEPT, SPARE)
-"""Each run fails without it. Runs without it pass and fail. The search ended before. It was not tried. The test passes without it.
-All but the last are kept."""
+"""Each run fails without it. Runs without it pass and fail. The search ended before. It was not tried. The test passes
+without it. All but the last are kept."""
 
 PREFIX = "minimise: "
 """Reasons of an earlier search begin so, and are replaced."""
@@ -21,8 +21,8 @@ PREFIX = "minimise: "
 
 @dataclass(frozen=True)
 class Finding:
-    """``verdict``: one of VERDICTS. ``runs`` with what is left, without the entry; ``failed`` of them failed. Both 0 where there were
-    none, as for what went together with others. ``why``: how they fail, or why there are none.
+    """``verdict``: one of VERDICTS. ``runs`` with what is left, without the entry; ``failed`` of them failed. Both 0
+    where there were none, as for what went together with others. ``why``: how they fail, or why there are none.
     """
 
     entry: Entry
@@ -42,12 +42,15 @@ class Finding:
 
 
 def concluded(original: Policy, tried: Policy, findings: Iterable[Finding], choice: Choice) -> Policy:
-    """The policy without what is not needed, with the verdicts among the reasons. ``tried``: the original, or with more granted."""
+    """The policy without what is not needed, with the verdicts among the reasons. ``tried``: the original, or with more
+    granted."""
     by_entry = {row.entry: row for row in findings}
     left = without(tried, frozenset(entry for entry, row in by_entry.items() if row.verdict == SPARE), choice)
 
     def told(rows: Iterable[_Row]) -> tuple[_Row, ...]:
-        return tuple(_told(row, [by_entry[entry] for entry in entries_of(left, row) if entry in by_entry]) for row in rows)
+        return tuple(
+            _told(row, [by_entry[entry] for entry in entries_of(left, row) if entry in by_entry]) for row in rows
+        )
 
     # What was granted for the search alone, and is not needed, is again what it was.
     present = {row.name for row in left.capabilities}
@@ -82,6 +85,10 @@ def _texts(findings: list[Finding]) -> Iterator[str]:
         alike.setdefault((row.verdict, row.evidence), []).append(row.entry)
     for (verdict, evidence), entries in alike.items():
         rules = entries[0].section.startswith("syscalls.")
-        what = f"{len(entries)} argument rule{'' if len(entries) == 1 else 's'}" if rules else " ".join(entry.part for entry in entries)
+        what = (
+            f"{len(entries)} argument rule{'' if len(entries) == 1 else 's'}"
+            if rules
+            else " ".join(entry.part for entry in entries)
+        )
         without_each = evidence if len(entries) == 1 else evidence.replace("without it", "without each")
         yield ", ".join(text for text in (f"{what} {verdict}", without_each) if text)

@@ -9,10 +9,20 @@ from typing import TypeVar
 
 from profiler.kernel.fallbacks import fallbacks
 from profiler.kernel.untestable import untestable
-from profiler.policy.model import Allowed, Capability, FileRule, InspectionRule, MountRule, Policy, Refused, SignalRule, SocketRule
-from profiler.policy.store import rule_text
-from profiler.quoting import as_json
-from profiler.targets.apparmor_rules import ACCESS_MODES
+from profiler.policy.document import rule_text
+from profiler.policy.model import (
+    Allowed,
+    Capability,
+    FileRule,
+    InspectionRule,
+    MountRule,
+    Policy,
+    Refused,
+    SignalRule,
+    SocketRule,
+)
+from profiler.quoting.json import as_json
+from profiler.targets.apparmor.rules import ACCESS_MODES
 from profiler.targets.seccomp import profile
 
 KINDS = ("capabilities", "syscalls", "files")
@@ -27,8 +37,9 @@ _Row = TypeVar("_Row", bound=Row)
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """One thing that a policy allows, as small as it can be taken away. ``section`` and ``item`` say where it is in policy.yaml
-    (``syscalls.observed``, ``socket``). ``part``: one of its argument rules, or accesses of a file that only go together; empty: the whole.
+    """One thing that a policy allows, as small as it can be taken away. ``section`` and ``item`` say where it is in
+    policy.yaml (``syscalls.observed``, ``socket``). ``part``: one of its argument rules, or accesses of a file that
+    only go together; empty: the whole.
     """
 
     section: str
@@ -43,9 +54,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which entries may go. ``kinds``: of KINDS. ``equivalents``: stand-ins too; if not, one goes with the last call it stands for.
-    ``reviewers``: those that a reviewer wrote too. ``untestable``: calls too whose loss a test does not show
-    (profiler/kernel/untestable.yaml).
+    """Which entries may go. ``kinds``: of KINDS. ``equivalents``: stand-ins too; if not, one goes with the last call it
+    stands for. ``reviewers``: those that a reviewer wrote too. ``untestable``: calls too whose loss a test does not
+    show (profiler/kernel/untestable.yaml).
     """
 
     kinds: frozenset[str] = frozenset(KINDS)
@@ -84,7 +95,10 @@ def kept_anyway(policy: Policy, choice: Choice) -> list[tuple[Entry, str]]:
     everything = {entry for group in _groups(policy, choice) for entry in group}
     rows = (row for row in _rows(policy) if not isinstance(row, Capability | FileRule) or row.use == "needed")
     found = [
-        (entry, why) for row in rows for entry in entries_of(policy, row) if (why := _protected(policy, row, entry, choice)) is not None
+        (entry, why)
+        for row in rows
+        for entry in entries_of(policy, row)
+        if (why := _protected(policy, row, entry, choice)) is not None
     ]
     return [(entry, why) for entry, why in found if entry in everything]
 
@@ -103,7 +117,10 @@ def _protected(policy: Policy, row: Row, entry: Entry, choice: Choice) -> str | 
         and entry.part == "execute"
         and any(each.program == row.pattern and each.by is None for each in policy.transitions)
     ):
-        return "the workload's first program: a container's runtime executes it under the profile, a run without one does not"
+        return (
+            "the workload's first program: a container's runtime executes it under the profile, a run "
+            "without one does not"
+        )
     if not isinstance(row, Allowed) or choice.untestable or row.name not in untestable():
         return None
     # One that nobody saw has no such claim.
@@ -112,8 +129,8 @@ def _protected(policy: Policy, row: Row, entry: Entry, choice: Choice) -> str | 
 
 
 def _told_apart(access: Iterable[str]) -> list[list[str]]:
-    """Words of FILE_ACCESSES in groups that a security module can tell from each other: whoever may write may make and remove as well.
-    Those that no module looks at are in none."""
+    """Words of FILE_ACCESSES in groups that a security module can tell from each other: whoever may write may make and
+    remove as well. Those that no module looks at are in none."""
     groups: list[tuple[set[str], list[str]]] = []
     for word in access:
         modes = set(ACCESS_MODES[word])
@@ -126,8 +143,14 @@ def _told_apart(access: Iterable[str]) -> list[list[str]]:
 
 
 def candidates(policy: Policy, choice: Choice) -> list[list[Entry]]:
-    """The entries that may go, in groups: those of one group are as likely to be spare as each other, the likeliest come first."""
-    kept = {entry for row in _rows(policy) for entry in entries_of(policy, row) if _protected(policy, row, entry, choice) is not None}
+    """The entries that may go, in groups: those of one group are as likely to be spare as each other, the likeliest
+    come first."""
+    kept = {
+        entry
+        for row in _rows(policy)
+        for entry in entries_of(policy, row)
+        if _protected(policy, row, entry, choice) is not None
+    }
     groups = [[entry for entry in group if entry not in kept] for group in _groups(policy, choice)]
     return [group for group in groups if group]
 
@@ -153,7 +176,8 @@ def _groups(policy: Policy, choice: Choice) -> list[list[Entry]]:
 
 
 def without(policy: Policy, gone: frozenset[Entry], choice: Choice) -> Policy:
-    """The policy with these entries taken away. What then is not allowed any more is refused as ``generate`` would have refused it."""
+    """The policy with these entries taken away. What then is not allowed any more is refused as ``generate`` would have
+    refused it."""
     syscalls = [left for row in policy.syscalls if (left := _reduced_call(policy, row, gone))]
     if not choice.equivalents:
         syscalls = _without_orphans(policy, syscalls)
@@ -168,7 +192,9 @@ def without(policy: Policy, gone: frozenset[Entry], choice: Choice) -> Policy:
         abis=(policy.abis[0], *(abi for abi in policy.abis[1:] if abi not in abis)),
         syscalls=tuple(syscalls),
         refused=_with_fallbacks(policy.refused, names),
-        capabilities=tuple(row for row in policy.capabilities if row.use != "needed" or gone.isdisjoint(entries_of(policy, row))),
+        capabilities=tuple(
+            row for row in policy.capabilities if row.use != "needed" or gone.isdisjoint(entries_of(policy, row))
+        ),
         files=tuple(file for row in policy.files if (file := _reduced_file(policy, row, gone))),
         sockets=whole(policy.sockets),
         signals=whole(policy.signals),
@@ -205,18 +231,25 @@ def _without_orphans(policy: Policy, left: list[Allowed]) -> list[Allowed]:
     return [
         row
         for row in left
-        if row.section != "equivalent" or not row.stands_for or not all((row.abi, name) in lost for name in row.stands_for)
+        if row.section != "equivalent"
+        or not row.stands_for
+        or not all((row.abi, name) in lost for name in row.stands_for)
     ]
 
 
 def _with_fallbacks(refused: tuple[Refused, ...], names: set[str]) -> tuple[Refused, ...]:
     taken = {row.name for row in refused}
-    added = [Refused(name, "ENOSYS", (f"not allowed; {text}",)) for name, text in fallbacks().items() if name in names - taken]
+    added = [
+        Refused(name, "ENOSYS", (f"not allowed; {text}",))
+        for name, text in fallbacks().items()
+        if name in names - taken
+    ]
     return tuple(sorted((*refused, *added), key=lambda row: row.name)) if added else refused
 
 
 def without_base(policy: Policy) -> Policy:
-    """The policy without what container runtimes need, for a run without any: else what an entry allows the base may allow as well."""
+    """The policy without what container runtimes need, for a run without any: else what an entry allows the base may
+    allow as well."""
     names = {row.name for row in policy.syscalls if row.section == "base"}
     syscalls = tuple(row for row in policy.syscalls if row.section != "base")
     refused = _with_fallbacks(policy.refused, names - {row.name for row in syscalls})
@@ -224,19 +257,26 @@ def without_base(policy: Policy) -> Policy:
 
 
 def without_files(policy: Policy) -> Policy:
-    """The policy without what it says of files, sockets, signals, other processes and mounts: nobody is held to any of it."""
+    """The policy without what it says of files, sockets, signals, other processes and mounts: nobody is held to any of
+    it."""
     return replace(policy, has_files=False, files=(), transitions=(), sockets=(), signals=(), inspections=(), mounts=())
 
 
 def granting(policy: Policy, use: str) -> Policy:
     """The policy with its capabilities of this use (one of USES) granted too."""
-    return replace(policy, capabilities=tuple(replace(row, use="needed") if row.use == use else row for row in policy.capabilities))
+    return replace(
+        policy, capabilities=tuple(replace(row, use="needed") if row.use == use else row for row in policy.capabilities)
+    )
 
 
 def fingerprint(policy: Policy) -> str:
     """The same for policies that allow the same, whatever their reasons: hexadecimal SHA-256."""
     uses = [
-        sorted(repr(replace(row, because=(), programs=(), paths=(), seen=0, opens="")) for row in policy.files if row.use == "needed"),
+        sorted(
+            repr(replace(row, because=(), programs=(), paths=(), seen=0, opens=""))
+            for row in policy.files
+            if row.use == "needed"
+        ),
         *(
             sorted(repr(replace(row, because=())) for row in rows)
             for rows in (policy.transitions, policy.sockets, policy.signals, policy.inspections, policy.mounts)

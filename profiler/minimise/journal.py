@@ -1,7 +1,8 @@
-"""The journal: every run and its result, written at once, so that a search goes on where it was ended, however it was ended.
+"""The journal: every run and its result, written at once, so that a search goes on where it was ended, however it was
+ended.
 
-One JSON object a line. The first names the search (a digest of the policy, the test and the options that matter); each further one is a
-run. A last line that was cut off is no run. A machine that crashes costs the runs of the last second.
+One JSON object a line. The first names the search (a digest of the policy, the test and the options that matter); each
+further one is a run. A last line that was cut off is no run. A machine that crashes costs the runs of the last second.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ LIMIT_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the test with one set of entries. ``key``: what was enforced (entries.py fingerprint). ``seconds``: how long it took.
+    """One run of the test with one set of entries. ``key``: what was enforced (entries.py fingerprint). ``seconds``:
+    how long it took.
 
     ``status``: of the command, as a shell shows it; None when it was killed. ``why``: in words, what became of it.
     """
@@ -45,8 +47,8 @@ class Journal:
     """Open for one search at a time. ``runs``: those made earlier. Use as a context manager."""
 
     def __init__(self, path: Path, digest: str) -> None:
-        """Raises InputError when the file is no journal or of another search, or another profgen has it open; OutputError when it
-        cannot be written."""
+        """Raises InputError when the file is no journal or of another search, or another profgen has it open;
+        OutputError when it cannot be written."""
         self.path = path
         self._synced = time.monotonic()
         self._good = 0
@@ -66,7 +68,9 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with contextlib.suppress(OSError):
             os.fsync(self._fd)
         os.close(self._fd)
@@ -92,7 +96,8 @@ class Journal:
             raise InputError(f"{self.path}: no journal of a search; move it away, or choose another place with -o")
         if header.get("search") != digest:
             raise InputError(
-                f"{self.path}: the journal of a search with another policy, test or options: remove it to begin anew, or give -o"
+                f"{self.path}: the journal of a search with another policy, test or options: remove it to begin "
+                "anew, or give -o"
             )
         if cut:
             os.ftruncate(self._fd, len(whole) + 1)
@@ -102,7 +107,9 @@ class Journal:
     def _runs(self, lines: list[bytes]) -> Iterator[Run]:
         for number, line in enumerate(lines, 2):
             row = _object(line)
-            key, passed, seconds, status, why = (row.get(name) for name in ("key", "passed", "seconds", "status", "why"))
+            key, passed, seconds, status, why = (
+                row.get(name) for name in ("key", "passed", "seconds", "status", "why")
+            )
             if (
                 not isinstance(key, str)
                 or not isinstance(passed, bool)
@@ -132,7 +139,9 @@ class Journal:
                 os.fsync(self._fd)
                 self._synced = time.monotonic()
         except OSError as error:
-            raise OutputError(f"cannot write the journal {self.path}: {(error.strerror or str(error)).lower()}") from error
+            raise OutputError(
+                f"cannot write the journal {self.path}: {(error.strerror or str(error)).lower()}"
+            ) from error
 
     def remove(self) -> None:
         """Once the search is done and its result written."""

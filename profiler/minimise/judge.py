@@ -1,4 +1,5 @@
-"""Verdicts from runs: each set of entries is tried as often as the search asks, and what was tried before is not tried again."""
+"""Verdicts from runs: each set of entries is tried as often as the search asks, and what was tried before is not tried
+again."""
 
 from __future__ import annotations
 
@@ -55,10 +56,12 @@ class Tally:
 
 
 class Judge:
-    """Tries sets of entries. ``policy_of``: what to enforce for a set. ``limit``: seconds for a run; None: from how long the others took.
+    """Tries sets of entries. ``policy_of``: what to enforce for a set. ``limit``: seconds for a run; None: from how
+    long the others took.
 
-    ``made`` counts the runs, those of the journal too, which took ``seconds`` together. ``first_failure``: of this process's runs.
-    ``whole``: once it is known that the test passes with all, what is tried when many runs fail one after the other.
+    ``made`` counts the runs, those of the journal too, which took ``seconds`` together. ``first_failure``: of this
+    process's runs. ``whole``: once it is known that the test passes with all, what is tried when many runs fail one
+    after the other.
     """
 
     def __init__(
@@ -97,7 +100,9 @@ class Judge:
     def __call__(self, kept: Sequence[frozenset[Entry]], *, passes: int, fails: int) -> list[Verdict]:
         """See search.py. Raises OutOfRuns."""
         policies = {self._key(one): one for one in kept}
-        while wanted := [(key, tally) for key in policies if (tally := self._known(key)).verdict(passes, fails) is None]:
+        while wanted := [
+            (key, tally) for key in policies if (tally := self._known(key)).verdict(passes, fails) is None
+        ]:
             under_way = Counter(self._pool.busy)
             # The first run of each set before the second of any: one run may settle a set.
             for nth in range(max(tally.wanted(passes, fails) for _, tally in wanted)):
@@ -135,7 +140,8 @@ class Judge:
                 self.first_failure = self.first_failure or result
 
     def _control(self) -> None:
-        """Raises TestBroken, with the failures since the last pass forgotten. They tell of the test, not of a set, and are in no tally."""
+        """Raises TestBroken, with the failures since the last pass forgotten. They tell of the test, not of a set, and
+        are in no tally."""
         if self.whole is None:
             return
         for _ in range(CONTROLS):
@@ -148,7 +154,8 @@ class Judge:
                 return
         self._journal.forget_failures()
         raise TestBroken(
-            f"the test now fails with the whole policy too ({result.why}): a run that failed may have left something behind;"
+            f"the test now fails with the whole policy too ({result.why}): a run that failed may have left "
+            "something behind;"
             " put things in order before each run with --before COMMAND",
             result.said,
         )

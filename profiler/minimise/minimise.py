@@ -25,8 +25,8 @@ from profiler.policy.model import Policy
 
 @dataclass(frozen=True)
 class Limits:
-    """``repeat``: runs that must agree. ``runs``: how many at most, those of the journal too. ``seconds``: for one run; None: from how
-    long the others took. ``width``: runs at the same time.
+    """``repeat``: runs that must agree. ``runs``: how many at most, those of the journal too. ``seconds``: for one run;
+    None: from how long the others took. ``width``: runs at the same time.
     """
 
     repeat: int
@@ -37,8 +37,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Progress:
-    """``runs`` made, of which took ``seconds`` together. ``left``: runs still to come, about; None while that is not known. ``kept`` of
-    ``entries``: what is left so far.
+    """``runs`` made, of which took ``seconds`` together. ``left``: runs still to come, about; None while that is not
+    known. ``kept`` of ``entries``: what is left so far.
     """
 
     runs: int
@@ -50,8 +50,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Report:
-    """``finished``: every entry is settled; False when the runs were used up. ``sure``: the least policy passed each time, also at the end.
-    ``promoted``: the test passes only with capabilities that the policy lists as checked.
+    """``finished``: every entry is settled; False when the runs were used up. ``sure``: the least policy passed each
+    time, also at the end. ``promoted``: the test passes only with capabilities that the policy lists as checked.
     """
 
     policy: Policy
@@ -80,13 +80,16 @@ def minimise(
     widest = granting(policy, "checked") if "capabilities" in choice.kinds else policy
     groups = candidates(widest, choice)
     everything = frozenset(entry for group in groups for entry in group)
-    asked_only = frozenset(entry for row in policy.capabilities if row.use == "checked" for entry in entries_of(policy, row)) & everything
+    asked_only = (
+        frozenset(entry for row in policy.capabilities if row.use == "checked" for entry in entries_of(policy, row))
+        & everything
+    )
     search: Search[Entry] | None = None
 
     def policy_of(kept: frozenset[Entry]) -> Policy:
         left = confinement(without(widest, everything - kept, choice))
-        # To hold a run to rules for files costs more than the rest. Not only when some are left out: a program that is refused a call
-        # may turn to a file instead.
+        # To hold a run to rules for files costs more than the rest. Not only when some are left out: a program that is
+        # refused a call may turn to a file instead.
         return left if "files" in choice.kinds else without_files(left)
 
     def tick() -> None:
@@ -135,9 +138,14 @@ def _failure(judge: Judge, whole: frozenset[Entry]) -> WholeFails:
     if tally.passed:
         advice = "it is flaky; make it pass each time first"
         return WholeFails(
-            f"the test fails with the whole policy in {tally.failed} of {tally.passed + tally.failed} runs ({why}): {advice}", said
+            f"the test fails with the whole policy in {tally.failed} of {tally.passed + tally.failed} runs "
+            f"({why}): {advice}",
+            said,
         )
-    advice = "see what is refused with `profgen verify`; everything the test starts is confined: drive a service from outside with --load"
+    advice = (
+        "see what is refused with `profgen verify`; everything the test starts is confined: drive a "
+        "service from outside with --load"
+    )
     return WholeFails(f"the test fails with the whole policy ({why}): {advice}", said)
 
 

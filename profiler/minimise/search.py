@@ -1,8 +1,9 @@
 """The search for a least set of entries that a test passes with: pure decisions over verdicts that somebody else gives.
 
-First whole groups are left out, then ever smaller parts of those that cannot go as a whole (as delta debugging does, Zeller and
-Hildebrandt, IEEE TSE 28(2), 2002). In the end each entry left is tried alone against what is left: removing one more breaks the test,
-so the result is 1-minimal whatever the test does, also where one entry may stand in for another.
+First whole groups are left out, then ever smaller parts of those that cannot go as a whole (as delta debugging does,
+Zeller and Hildebrandt, IEEE TSE 28(2), 2002). In the end each entry left is tried alone against what is left: removing
+one more breaks the test, so the result is 1-minimal whatever the test does, also where one entry may stand in for
+another.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Judge(Protocol[_Tried]):
     """Gives verdicts. Raises whatever shall end the search; what was found so far stays in it."""
 
     def __call__(self, kept: Sequence[frozenset[_Tried]], *, passes: int, fails: int) -> Sequence[Verdict]:
-        """For each set: PASSES after ``passes`` runs that passed, FAILS after ``fails`` that failed, MIXED when there is one of each.
+        """For each set: PASSES after ``passes`` runs that passed, FAILS after ``fails`` that failed, MIXED when there
+        is one of each.
 
         Earlier runs with the same set count. The sets may be tried at the same time.
         """
@@ -36,14 +38,17 @@ class Judge(Protocol[_Tried]):
 
 
 class Search(Generic[Item]):
-    """``kept`` is the smallest set so far that passed (at first all items). ``needed``: removing any of these alone from ``kept`` failed
-    ``repeat`` times of as many. ``flaky``: items that are kept because the test passed and failed without them, each to the set with which
-    it did. ``sure``: in the end ``kept`` had passed whenever it was tried.
+    """``kept`` is the smallest set so far that passed (at first all items). ``needed``: removing any of these alone
+    from ``kept`` failed ``repeat`` times of as many. ``flaky``: items that are kept because the test passed and failed
+    without them, each to the set with which it did. ``sure``: in the end ``kept`` had passed whenever it was tried.
 
-    ``groups`` are tried in their order, each as a whole before its parts. ``width``: how many sets to have judged at once.
+    ``groups`` are tried in their order, each as a whole before its parts. ``width``: how many sets to have judged at
+    once.
     """
 
-    def __init__(self, groups: Iterable[Sequence[Item]], judge: Judge[Item], *, repeat: int = 1, width: int = 1) -> None:
+    def __init__(
+        self, groups: Iterable[Sequence[Item]], judge: Judge[Item], *, repeat: int = 1, width: int = 1
+    ) -> None:
         self.groups = [list(group) for group in groups]
         self.kept = frozenset(item for group in self.groups for item in group)
         self.needed: set[Item] = set()
@@ -58,17 +63,21 @@ class Search(Generic[Item]):
 
     def run(self) -> None:
         """To the end. That all items together pass each time is the caller's to know."""
-        # One pass is enough to go on with a smaller set: most searches end there. If what is left does not pass each time, something
-        # that only some runs need was let go, and the search begins again asking for more; runs already made count.
+        # One pass is enough to go on with a smaller set: most searches end there. If what is left does not pass each
+        # time, something that only some runs need was let go, and the search begins again asking for more; runs already
+        # made count.
         for passes in sorted({1, self._repeat}):
             self._reduce(passes)
             # Here already: the long rest is of use only with a set that passes each time.
-            if self._judge([self.kept], passes=self._repeat, fails=1)[0] is not Verdict.PASSES and passes < self._repeat:
+            if (
+                self._judge([self.kept], passes=self._repeat, fails=1)[0] is not Verdict.PASSES
+                and passes < self._repeat
+            ):
                 continue
             for fails in sorted({1, self._repeat}):
                 self._settle(passes, fails)
-            # One pass more than any set was asked for, so at least one run at the very end: had something outside the policy changed
-            # meanwhile, everything since would have failed and would have been called needed.
+            # One pass more than any set was asked for, so at least one run at the very end: had something outside the
+            # policy changed meanwhile, everything since would have failed and would have been called needed.
             self.sure = self._judge([self.kept], passes=self._repeat + 1, fails=1)[0] is Verdict.PASSES
             if self.sure:
                 return
@@ -85,7 +94,8 @@ class Search(Generic[Item]):
         self._swept = True
 
     def expected_runs(self) -> float:
-        """About how many more runs there will be, if the entries that were not tried are as needed as those that were."""
+        """About how many more runs there will be, if the entries that were not tried are as needed as those that
+        were."""
         if self._swept:
             return self._ahead + (len(self.kept) - len(self.needed)) * (self._repeat - 1)
         ahead = self._ahead + self._later
@@ -95,7 +105,8 @@ class Search(Generic[Item]):
         return ahead * (0.2 + share) + left * self._repeat
 
     def _sweep(self, group: Sequence[Item], passes: int) -> None:
-        """Leave out parts of a group, twice as large after each that could go, half as large after one that could not."""
+        """Leave out parts of a group, twice as large after each that could go, half as large after one that could
+        not."""
         waiting = [item for item in group if item not in self.flaky]
         size = len(waiting)
         while waiting:

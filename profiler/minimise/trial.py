@@ -1,4 +1,5 @@
-"""Trying a test under a policy: several at a time, each in its own session, with a time limit, and nothing left of it afterwards."""
+"""Trying a test under a policy: several at a time, each in its own session, with a time limit, and nothing left of it
+afterwards."""
 
 from __future__ import annotations
 
@@ -37,8 +38,9 @@ CLEAN_STOPS = frozenset({0, 128 + 15})
 
 @dataclass(frozen=True)
 class Test:
-    """``command`` runs confined. The others do not: ``before`` runs to its end before each run; ``load`` runs beside the command, which is
-    then a service that the load drives; ``check`` runs at the end. The run passes when all that there are end with status 0.
+    """``command`` runs confined. The others do not: ``before`` runs to its end before each run; ``load`` runs beside
+    the command, which is then a service that the load drives; ``check`` runs at the end. The run passes when all that
+    there are end with status 0.
     """
 
     __test__ = False
@@ -61,7 +63,8 @@ class TestError(InputError):
 
 @dataclass(frozen=True)
 class Result:
-    """``status``: of the command as a shell shows it, None when it was killed. ``why``: in words. ``said``: the end of what was printed."""
+    """``status``: of the command as a shell shows it, None when it was killed. ``why``: in words. ``said``: the end of
+    what was printed."""
 
     passed: bool
     seconds: float
@@ -120,7 +123,8 @@ def _text(said: bytearray) -> str:
 
 
 class Pool(Generic[Token]):
-    """At most ``width`` trials at once. ``seconds``: how long one may take. ``stops``: statuses of a service that count as a clean end.
+    """At most ``width`` trials at once. ``seconds``: how long one may take. ``stops``: statuses of a service that count
+    as a clean end.
 
     Use as a context manager: at its end no trial is left.
     """
@@ -137,7 +141,9 @@ class Pool(Generic[Token]):
     def __enter__(self) -> Pool[Token]:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for trial in self._trials:
             self._close(trial)
         self._trials.clear()
@@ -260,7 +266,9 @@ class Pool(Generic[Token]):
                 return well, ended.status, _how(ended.status) + (" after SIGTERM" if trial.stopping else "")
             trial.check = trial.check or self._beside(trial, _Unconfined(), self._test.check)
             checked = trial.check.wait(0)
-            return None if checked is None else (checked.status == 0, ended.status, f"the check: {_how(checked.status)}")
+            return (
+                None if checked is None else (checked.status == 0, ended.status, f"the check: {_how(checked.status)}")
+            )
         if trial.load is None or trial.stopping:
             return None
         loaded = trial.load.wait(0)

@@ -1,7 +1,7 @@
 """Comments that people wrote into policy.yaml: found by what they stand at, and put at the same place of another text.
 
-YAML's readers drop comments. A text that profgen writes anew gets them back here; profiler/denials/rewrite.py, which changes as few lines
-as it can, is for texts where that is possible.
+YAML's readers drop comments. A text that profgen writes anew gets them back here; profiler/denials/rewrite.py, which
+changes as few lines as it can, is for texts where that is possible.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from profiler.errors import InputError
+from profiler.policy.document import dumps, loads
 from profiler.policy.model import Policy
-from profiler.policy.store import dumps, loads
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -27,8 +27,8 @@ _EVIDENCE = frozenset({"because", "runs", "seen", "paths", "opens", "programs"})
 
 @dataclass(frozen=True)
 class Comment:
-    """``text`` with its ``#``. ``beside``: behind the line of ``place``, else above it. ``place`` is None at the end of the file; ``then``:
-    the places that follow, for when this one is gone."""
+    """``text`` with its ``#``. ``beside``: behind the line of ``place``, else above it. ``place`` is None at the end of
+    the file; ``then``: the places that follow, for when this one is gone."""
 
     text: str
     place: Place | None
@@ -135,7 +135,9 @@ def carried(policy: Policy, comments: Iterable[Comment]) -> str:
         line = next((where[place] for place in following if place in where), len(lines))
         indent = lines[line][: len(lines[line]) - len(lines[line].lstrip())] if line < len(lines) else ""
         above.setdefault(line, []).append(indent + comment.text)
-    result = "".join(f"{row}\n" for line in range(len(lines) + 1) for row in (*above.get(line, ()), *lines[line : line + 1]))
+    result = "".join(
+        f"{row}\n" for line in range(len(lines) + 1) for row in (*above.get(line, ()), *lines[line : line + 1])
+    )
     if dumps(loads(result.encode("utf-8"), "the merged policy")) != text:
         raise InputError("the comments cannot be put into the merged policy: take out those that stand within a value")
     return result

@@ -1,7 +1,7 @@
 """Which path patterns hold all paths of another (profiler/policy/patterns.py says how they are written).
 
-The answer is sound and not complete: a yes is right; a no may be wrong for patterns that no pass writes. A comparison then shows a
-change where there is none, never the other way round.
+The answer is sound and not complete: a yes is right; a no may be wrong for patterns that no pass writes. A comparison
+then shows a change where there is none, never the other way round.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ def _ends(name: str, inner: Sequence[Symbol], at: int) -> Iterable[int]:
         return
     if name == "name":
         end = at
-        while end < len(inner) and inner[end] != "/" and not (isinstance(one := inner[end], Class) and one.name in _HOLDS_SLASH):
+        while (
+            end < len(inner)
+            and inner[end] != "/"
+            and not (isinstance(one := inner[end], Class) and one.name in _HOLDS_SLASH)
+        ):
             end += 1
             yield end
         return

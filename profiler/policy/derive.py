@@ -21,7 +21,7 @@ from profiler.policy.passes.owners import owners
 from profiler.policy.passes.processes import processes
 from profiler.policy.passes.runtime_base import runtime_base
 from profiler.policy.passes.variables import variables
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.trace.collection import no_collection
 from profiler.trace.model import Trace
 

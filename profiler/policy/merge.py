@@ -1,11 +1,11 @@
 """Merging policies: what any of them allows (:func:`merge`), or what all of them allow (:func:`intersect`).
 
-On what is allowed both are commutative, associative and idempotent (how policies are grouped may tell below a mount that was at several
-places of which one is another mount's, too); counts in reasons, ``runs`` and the workload's runs add up. Past the
-budget of argument rules a filter becomes wider, never narrower, and there the order may tell.
+On what is allowed both are commutative, associative and idempotent (how policies are grouped may tell below a mount
+that was at several places of which one is another mount's, too); counts in reasons, ``runs`` and the workload's runs
+add up. Past the budget of argument rules a filter becomes wider, never narrower, and there the order may tell.
 
-Of what a policy says nothing (files, when its recording did not watch them) it allows anything: a union says nothing of it either, an
-intersection says what the others do.
+Of what a policy says nothing (files, when its recording did not watch them) it allows anything: a union says nothing of
+it either, an intersection says what the others do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
 from profiler.policy import reasons
-from profiler.policy.merge_uses import KEYS, in_order, merged_uses
+from profiler.policy.merge_resources import KEYS, in_order, merged_uses
 from profiler.policy.model import (
     RULE_BUDGET,
     SECTIONS,
@@ -43,7 +43,8 @@ Key = TypeVar("Key", bound=tuple[object, ...])
 
 TOO_MANY = f"any arguments: more than {RULE_BUDGET} rules together"
 PRODUCTS = 100_000
-"""Pairs of argument rules of one syscall that an intersection looks at; policies made of recordings have 64 rules for one at most."""
+"""Pairs of argument rules of one syscall that an intersection looks at; policies made of recordings have 64 rules for
+one at most."""
 COMPARED = 1000
 """Rules of one syscall that are looked through for those that others cover."""
 
@@ -54,7 +55,8 @@ def merge(policies: Sequence[Policy]) -> Policy:
 
 
 def intersect(policies: Sequence[Policy]) -> Policy:
-    """What all of them allow. Raises InputError as :func:`merge` does, and when the argument rules of a syscall are too many to combine."""
+    """What all of them allow. Raises InputError as :func:`merge` does, and when the argument rules of a syscall are too
+    many to combine."""
     return _combined(policies, union=False)
 
 
@@ -112,8 +114,8 @@ def _variables(policies: Sequence[Policy], union: bool) -> tuple[Variable, ...]:
 
 
 def as_written(policies: Sequence[Policy], whole: bool) -> list[Policy]:
-    """The policies with variables in place of their paths, each also with those that only others have: so one mount is the same in all,
-    wherever it is. ``whole``: as for :func:`profiler.policy.variables.written`."""
+    """The policies with variables in place of their paths, each also with those that only others have: so one mount is
+    the same in all, wherever it is. ``whole``: as for :func:`profiler.policy.variables.written`."""
     every = together_at((policy.variables for policy in policies), reasons.added)
     made = []
     for policy in policies:
@@ -124,8 +126,8 @@ def as_written(policies: Sequence[Policy], whole: bool) -> list[Policy]:
 
 
 def at_places(policy: Policy, whole: bool = False) -> Policy:
-    """The policy with the paths in place of variables, and rows that are about the same path as one. ``whole``: what is allowed at one path
-    of a variable is so at all."""
+    """The policy with the paths in place of variables, and rows that are about the same path as one. ``whole``: what is
+    allowed at one path of a variable is so at all."""
     if not policy.variables:
         return policy
     policy = read(policy)
@@ -137,7 +139,9 @@ def at_places(policy: Policy, whole: bool = False) -> Policy:
 
 
 def _one_a_path(policy: Policy) -> Policy:
-    twice = any(len({key(row) for row in getattr(policy, name)}) < len(getattr(policy, name)) for name, key in KEYS.items())
+    twice = any(
+        len({key(row) for row in getattr(policy, name)}) < len(getattr(policy, name)) for name, key in KEYS.items()
+    )
     return replace(policy, **merged_uses(Rows([policy], union=True))) if twice else policy
 
 
@@ -167,8 +171,11 @@ class Rows:
             seen += max((policy.workload.runs if row.runs is None else row.runs for row in rows), default=0)
         return seen if 0 < seen < self.total else None
 
-    def joined(self, section: str, key: Callable[[Any], Key], join: Callable[[Sequence[Any]], Row | None]) -> tuple[Row, ...]:
-        """One row for each key that one policy has (of a union) or all have (of an intersection), sorted by the keys."""
+    def joined(
+        self, section: str, key: Callable[[Any], Key], join: Callable[[Sequence[Any]], Row | None]
+    ) -> tuple[Row, ...]:
+        """One row for each key that one policy has (of a union) or all have (of an intersection), sorted by the
+        keys."""
         made = []
         for _, held in sorted(self.of(section, key).items(), key=lambda item: row_order(item[0])):
             if not self.union and not all(held):
@@ -247,8 +254,8 @@ def without_covered(rules: Iterable[Rule]) -> tuple[Rule, ...]:
 
 
 def together(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], str]:
-    """Rules that allow what one of these does, within the budget, and what was given up for it: fewer arguments are compared, in the end
-    none (then there are no rules)."""
+    """Rules that allow what one of these does, within the budget, and what was given up for it: fewer arguments are
+    compared, in the end none (then there are no rules)."""
     kept = without_covered(rules)
     positions = sorted({condition.position for rule in kept for condition in rule.conditions})
     for last in range(len(positions), 0, -1):
@@ -280,7 +287,9 @@ def both(a: Rule, b: Rule) -> Rule | None:
 def _because(rows: Sequence[Allowed]) -> tuple[str, ...]:
     """Once it succeeded somewhere, it is no call that never did."""
     failed = all(row.failed for row in rows)
-    lists = [row.because if failed else tuple(text for text in row.because if not reasons.is_failure(text)) for row in rows]
+    lists = [
+        row.because if failed else tuple(text for text in row.because if not reasons.is_failure(text)) for row in rows
+    ]
     return reasons.added(lists)
 
 
@@ -302,13 +311,16 @@ def _entry(section: str, rows: Sequence[Allowed], rules: tuple[Rule, ...], note:
 
 
 def _syscalls(rows: Rows) -> tuple[Allowed, ...]:
-    """An entry that one policy saw and that stands in for another elsewhere was seen. The runtime's calls stay apart."""
+    """An entry that one policy saw and that stands in for another elsewhere was seen. The runtime's calls stay
+    apart."""
     found = rows.of("syscalls", lambda row: (row.abi, row.name, row.section == "base"))
     made = []
     for held in found.values():
         every = [row for one in held for row in one]
         section = min((row.section for row in every), key=SECTIONS.index)
-        rules, note = ((), "") if any(not row.rules for row in every) else together(rule for row in every for rule in row.rules)
+        rules, note = (
+            ((), "") if any(not row.rules for row in every) else together(rule for row in every for rule in row.rules)
+        )
         made.append(replace(_entry(section, every, rules, note), runs=rows.runs(held)))
     return _sorted_entries(made)
 
@@ -333,7 +345,8 @@ def _alternatives(rows: Iterable[Allowed]) -> tuple[Rule, ...]:
 
 
 def _common_syscalls(rows: Rows) -> tuple[Allowed, ...]:
-    """In the section that all have it in, or the first that one has it in; exactly the arguments that all of them allow."""
+    """In the section that all have it in, or the first that one has it in; exactly the arguments that all of them
+    allow."""
     made = []
     for (_, name), held in rows.of("syscalls", lambda row: (row.abi, row.name)).items():
         if not all(held):
@@ -362,7 +375,9 @@ def _refused(rows: Sequence[Refused]) -> tuple[Refused, ...]:
         found.setdefault(row.name, []).append(row)
     return tuple(
         Refused(
-            name, min((row.errno for row in held), key=lambda errno: (errno != "ENOSYS", errno)), reasons.added(row.because for row in held)
+            name,
+            min((row.errno for row in held), key=lambda errno: (errno != "ENOSYS", errno)),
+            reasons.added(row.because for row in held),
         )
         for name, held in sorted(found.items())
     )

@@ -1,7 +1,7 @@
 """The Policy: what is allowed and why, independent of any container system.
 
 Every class is frozen. ``because`` holds reasons for people, in the order in which the passes gave them. ``policy.yaml``
-(profiler/policy/store.py) is the same shape as a file; docs/policy.md describes it.
+(profiler/policy/document.py) is the same shape as a file; docs/policy.md describes it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ GENERALISE_THRESHOLD = 10
 """Names of a directory, used alike, before one rule stands for them (profiler/policy/passes/generalise.py)."""
 
 RUNS = "runs"
-"""The member of every entry that says in how many of the policy's recordings (Workload.runs) it was seen. None: in all of them, or it is
-not known, as of patterns that stand for several paths."""
+"""The member of every entry that says in how many of the policy's recordings (Workload.runs) it was seen. None: in all
+of them, or it is not known, as of patterns that stand for several paths."""
 
 
 def capability_order(name: str) -> tuple[int, str]:
@@ -67,8 +67,8 @@ class Rule:
 class Allowed:
     """A syscall that may be called: with any arguments when ``rules`` is empty, else when one of the rules holds.
 
-    ``stands_for`` names the observed syscalls that an ``equivalent`` stands in for (empty: always added). ``failed`` holds
-    the errno names of a syscall that was never seen to succeed; empty otherwise.
+    ``stands_for`` names the observed syscalls that an ``equivalent`` stands in for (empty: always added). ``failed``
+    holds the errno names of a syscall that was never seen to succeed; empty otherwise.
     """
 
     section: str
@@ -119,18 +119,19 @@ class Capability:
 
 
 FILE_USES = ("needed", "missing", "refused")
-"""What became of a path: it was used; it was looked for and never there; the kernel refused it. Only ``needed`` is granted."""
+"""What became of a path: it was used; it was looked for and never there; the kernel refused it. Only ``needed`` is
+granted."""
 
 
 @dataclass(frozen=True)
 class FileRule:
     """Uses of one path, or of all paths that fit a pattern (profiler/policy/patterns.py says how it is written).
 
-    ``access`` holds words of FILE_ACCESSES (profiler/trace/model.py), in that order, without ``look``: what was allowed, or of a path
-    that is not ``needed`` what was tried. ``owner``: only for files that the process itself owns (its fsuid). ``seen`` counts the
-    concrete paths; when the pattern is not literal ``paths`` lists them (the first PATHS_MAX, themselves as literal patterns) and
-    ``opens`` says what more it grants. ``programs``: patterns of the paths of the programs that used it, as in Transition.
-    ``whose``: of paths below /proc/{pid}.
+    ``access`` holds words of FILE_ACCESSES (profiler/trace/model.py), in that order, without ``look``: what was
+    allowed, or of a path that is not ``needed`` what was tried. ``owner``: only for files that the process itself owns
+    (its fsuid). ``seen`` counts the concrete paths; when the pattern is not literal ``paths`` lists them (the first
+    PATHS_MAX, themselves as literal patterns) and ``opens`` says what more it grants. ``programs``: patterns of the
+    paths of the programs that used it, as in Transition. ``whose``: of paths below /proc/{pid}.
     """
 
     pattern: str
@@ -168,7 +169,8 @@ class Transition:
 
 @dataclass(frozen=True)
 class SocketRule:
-    """Sockets of one sort. ``addresses``: of unix sockets, patterns of paths or ``@name`` of the abstract namespace (written as patterns).
+    """Sockets of one sort. ``addresses``: of unix sockets, patterns of paths or ``@name`` of the abstract namespace
+    (written as patterns).
 
     ``ports`` maps bind, connect and send to the ports seen, sorted; empty where there were none.
     """
@@ -209,7 +211,8 @@ class InspectionRule:
 
 @dataclass(frozen=True)
 class MountRule:
-    """A change of the mount tree, as in the trace; ``source``, ``target`` and ``filesystem`` are written as patterns."""
+    """A change of the mount tree, as in the trace; ``source``, ``target`` and ``filesystem`` are written as
+    patterns."""
 
     operation: str
     source: str | None
@@ -223,10 +226,11 @@ class MountRule:
 
 @dataclass(frozen=True)
 class Variable:
-    """A name for where something of the deployment is mounted: a volume, a directory of the host. ``paths``: absolute, sorted, not ``/``;
-    any of them may be the place.
+    """A name for where something of the deployment is mounted: a volume, a directory of the host. ``paths``: absolute,
+    sorted, not ``/``; any of them may be the place.
 
-    Rules name paths as they are. Only their text is written with variables, as ``{@name}/x`` (profiler/policy/variables.py).
+    Rules name paths as they are. Only their text is written with variables, as ``{@name}/x``
+    (profiler/policy/variables.py).
     """
 
     name: str
@@ -240,8 +244,9 @@ Entry = Allowed | Unknown | Capability | FileRule | Transition | SocketRule | Si
 
 @dataclass(frozen=True)
 class Workload:
-    """What the policy was made from. ``runs`` counts the recordings. ``incomplete``: one of them lost something. ``image`` names the
-    container image it ran in, ``digest`` its content, where they are known. ``joined``: programs that ran already.
+    """What the policy was made from. ``runs`` counts the recordings. ``incomplete``: one of them lost something.
+    ``image`` names the container image it ran in, ``digest`` its content, where they are known. ``joined``: programs
+    that ran already.
     """
 
     argv: tuple[str, ...]
@@ -271,7 +276,8 @@ class Policy:
     unknown: tuple[Unknown, ...] = ()
     capabilities: tuple[Capability, ...] = ()
     has_files: bool = False
-    """Whether the recording watched files, sockets, signals, inspections and mounts: without, no rules for them can be written."""
+    """Whether the recording watched files, sockets, signals, inspections and mounts: without, no rules for them can be
+    written."""
     variables: tuple[Variable, ...] = ()
     """Sorted by name."""
     files: tuple[FileRule, ...] = ()
@@ -283,7 +289,8 @@ class Policy:
     user_namespaces: tuple[str, ...] = ()
     """Why user namespaces may be made; empty: they may not."""
     io_uring: tuple[str, ...] = ()
-    """Why io_uring may be used; empty: it may not. Its operations pass by seccomp and by what a recording sees of files."""
+    """Why io_uring may be used; empty: it may not. Its operations pass by seccomp and by what a recording sees of
+    files."""
 
     def entries(self, section: str) -> tuple[Allowed, ...]:
         """Entries of one section, native ABI first, then by name."""
@@ -303,9 +310,10 @@ class Policy:
 
 @dataclass(frozen=True)
 class Options:
-    """How a trace becomes a policy (the options of ``generate``). ``runtime``: any, none, or a name; ``runtime_version``
-    is that of the OCI runtime beneath it. ``generalise_threshold``: distinct names used alike in one directory before one rule
-    stands for them. ``start_up``: what programs call before their own code runs is allowed, for recordings that joined them later.
+    """How a trace becomes a policy (the options of ``generate``). ``runtime``: any, none, or a name;
+    ``runtime_version`` is that of the OCI runtime beneath it. ``generalise_threshold``: distinct names used alike in
+    one directory before one rule stands for them. ``start_up``: what programs call before their own code runs is
+    allowed, for recordings that joined them later.
     """
 
     runtime: str = "any"

@@ -1,11 +1,11 @@
 r"""Path patterns: how policy.yaml writes one path, or all paths of a sort.
 
-A pattern is literal text with classes in braces: ``/var/lib/app/{uuid}.json``. A ``{``, ``}`` or ``\`` of the path itself is written
-``\{``, ``\}``, ``\\``; what cannot be printed, and bytes that are no UTF-8, as ``\xNN``, one for each byte. So a pattern is always
-one line of printable text, and a file name cannot pass for a class.
+A pattern is literal text with classes in braces: ``/var/lib/app/{uuid}.json``. A ``{``, ``}`` or ``\`` of the path
+itself is written ``\{``, ``\}``, ``\\``; what cannot be printed, and bytes that are no UTF-8, as ``\xNN``, one for each
+byte. So a pattern is always one line of printable text, and a file name cannot pass for a class.
 
-Where a pattern is written, ``{@name}`` at its start stands for a place that the policy names (profiler/policy/variables.py). What compares
-paths never meets one: it fits no path.
+Where a pattern is written, ``{@name}`` at its start stands for a place that the policy names
+(profiler/policy/variables.py). What compares paths never meets one: it fits no path.
 
 Paths are ``str`` as os.fsdecode gives them: bytes that are no UTF-8 stand as lone surrogates (PEP 383).
 """
@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from profiler.errors import InputError
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 
 @dataclass(frozen=True)
 class Sort:
-    """A class of texts. ``regex`` is in the syntax of :mod:`re`; every alternative in it has a bounded length but for ``name``
-    and ``tree``, so that a security module without repetition can still say exactly the same. ``words``: what it stands for."""
+    """A class of texts. ``regex`` is in the syntax of :mod:`re`; every alternative in it has a bounded length but for
+    ``name`` and ``tree``, so that a security module without repetition can still say exactly the same. ``words``: what
+    it stands for."""
 
     regex: str
     words: str
@@ -85,7 +86,8 @@ class Place:
 Token = Literal | Class | Place
 
 VARIABLE = re.compile(r"\{@((?:mount|volume)_[A-Za-z0-9_]{1,60})\}(?=/|\Z)")
-"""A variable where it may stand. The first word keeps it apart from the classes and from what else AppArmor knows under a name."""
+"""A variable where it may stand. The first word keeps it apart from the classes and from what else AppArmor knows under
+a name."""
 
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|([\\{}]))")
 _CLASS = re.compile(r"\{([a-z]+)\}")
@@ -96,7 +98,9 @@ def _bytes(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise InputError(f"{printable(text)[:200]!r} is no path: it holds a character that stands for no byte") from error
+        raise InputError(
+            f"{printable(text)[:200]!r} is no path: it holds a character that stands for no byte"
+        ) from error
 
 
 def _escaped(char: str) -> str:
@@ -127,7 +131,9 @@ def dumps(tokens: Iterable[Token]) -> str:
             parts.append(f"{{@{token.name}}}")
             continue
         if token.name not in CLASSES:
-            raise InputError(f"there is no class {{{printable(token.name)[:40]}}} in a pattern: one of {', '.join(CLASSES)}")
+            raise InputError(
+                f"there is no class {{{printable(token.name)[:40]}}} in a pattern: one of {', '.join(CLASSES)}"
+            )
         parts += [literal(text), f"{{{token.name}}}"]
         text = ""
     return "".join([*parts, literal(text)])
@@ -135,7 +141,8 @@ def dumps(tokens: Iterable[Token]) -> str:
 
 @lru_cache(maxsize=1 << 14)
 def parse(text: str) -> tuple[Token, ...]:
-    """The pattern in parts: no two literals in a row, none empty. Raises InputError with one line that says what is wrong."""
+    """The pattern in parts: no two literals in a row, none empty. Raises InputError with one line that says what is
+    wrong."""
     tokens: list[Token] = []
     data = bytearray()
 

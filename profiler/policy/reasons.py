@@ -1,4 +1,5 @@
-"""Reasons for one entry from several policies as one list: counts of the same evidence add up, all else stays as it was said."""
+"""Reasons for one entry from several policies as one list: counts of the same evidence add up, all else stays as it was
+said."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ def is_edit(text: str) -> bool:
 
 
 def added(several: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """The reasons of all, with counts added. Those of a single list are left as they are; else evidence comes before the rest, by text."""
+    """The reasons of all, with counts added. Those of a single list are left as they are; else evidence comes before
+    the rest, by text."""
     lists = list(several)
     if len(lists) == 1:
         return tuple(lists[0])
@@ -109,7 +111,9 @@ def added(several: Iterable[Sequence[str]]) -> tuple[str, ...]:
             if known is not one:
                 known.counts.update(one.counts)
                 known.more = max(known.more, one.more)
-    return tuple(row.text() for row in sorted(found.values(), key=lambda row: (row.unit == _PLAIN, row.unit == "", row.key)))
+    return tuple(
+        row.text() for row in sorted(found.values(), key=lambda row: (row.unit == _PLAIN, row.unit == "", row.key))
+    )
 
 
 def key(text: str) -> tuple[str, str, str]:

@@ -1,7 +1,8 @@
 """Three-way merge of policies: what changed in either since a common base, entry by entry and member by member.
 
-What a reviewer added stays, what a reviewer took out stays out; evidence (reasons, counts) is that of the newer recording, with the
-reviewer's own reasons beside it. Where both changed one thing in two ways ours is kept and a Conflict says so.
+What a reviewer added stays, what a reviewer took out stays out; evidence (reasons, counts) is that of the newer
+recording, with the reviewer's own reasons beside it. Where both changed one thing in two ways ours is kept and a
+Conflict says so.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from profiler.policy import reasons
 from profiler.policy.covering import covered_by_any, covers
 from profiler.policy.merge import as_written, at_places, together
 from profiler.policy.model import FILE_USES, SECTIONS, FileRule, Policy, Variable, Workload
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, FILE_STATES, SOCKET_OPERATIONS, WHOM, row_order
 
 
@@ -42,9 +43,18 @@ class _Clash(Exception):
 
 
 _EVIDENCE: dict[str, Any] = {
-    "because": (), "runs": None, "section": "", "stands_for": (), "failed": (), "inferred": False, "seen": 1, "paths": (), "opens": "",
-    "programs": (), "kinds": (),
-}  # fmt: skip
+    "because": (),
+    "runs": None,
+    "section": "",
+    "stands_for": (),
+    "failed": (),
+    "inferred": False,
+    "seen": 1,
+    "paths": (),
+    "opens": "",
+    "programs": (),
+    "kinds": (),
+}
 """Members that say nothing of what is allowed."""
 
 _ORDERS: dict[str, Sequence[str]] = {
@@ -73,7 +83,8 @@ def _set(base: Iterable[Any], ours: Iterable[Any], theirs: Iterable[Any]) -> set
 
 
 def _because(base: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, ...]:
-    """Theirs, without those that were taken out of ours and with those that were added to it; counts make no difference."""
+    """Theirs, without those that were taken out of ours and with those that were added to it; counts make no
+    difference."""
     old, mine, other = ({reasons.key(text) for text in texts} for texts in (base, ours, theirs))
     kept = [text for text in theirs if reasons.key(text) in mine or reasons.key(text) not in old]
     return (*kept, *(text for text in ours if reasons.key(text) not in old and reasons.key(text) not in other))
@@ -140,7 +151,9 @@ class _Merge:
             if base is None:
                 members[field.name] = self.both_added(field.name, mine, other, where)
             else:
-                members[field.name] = self.value(field.name, getattr(base, field.name), mine, other, f"{where}.{field.name}")
+                members[field.name] = self.value(
+                    field.name, getattr(base, field.name), mine, other, f"{where}.{field.name}"
+                )
         return replace(ours, **members)
 
     def both_added(self, name: str, ours: Any, theirs: Any, where: str) -> Any:
@@ -150,9 +163,13 @@ class _Merge:
         empty: Any = () if isinstance(ours, tuple) else theirs if name in _EVIDENCE else None
         return self.value(name, empty, ours, theirs, f"{where}.{name}")
 
-    def rows(self, section: str, key: Callable[[Any], tuple[object, ...]], label: Callable[[Any], str]) -> tuple[Any, ...]:
+    def rows(
+        self, section: str, key: Callable[[Any], tuple[object, ...]], label: Callable[[Any], str]
+    ) -> tuple[Any, ...]:
         """The entries of one section, those of ours first."""
-        b, o, t = ({key(row): row for row in getattr(policy, section)} for policy in (self.base, self.ours, self.theirs))
+        b, o, t = (
+            {key(row): row for row in getattr(policy, section)} for policy in (self.base, self.ours, self.theirs)
+        )
         made = []
         for where in dict.fromkeys((*o, *t)):
             base, ours, theirs = b.get(where), o.get(where), t.get(where)
@@ -186,7 +203,9 @@ class _Merge:
             return row.name if row.abi == abi else f"{row.abi}:{row.name}"
 
         syscalls = self.rows(
-            "syscalls", lambda row: (row.abi, row.name, row.section == "base"), lambda row: f"syscalls.{row.section}.{call(row)}"
+            "syscalls",
+            lambda row: (row.abi, row.name, row.section == "base"),
+            lambda row: f"syscalls.{row.section}.{call(row)}",
         )
         refused = self.rows("refused", lambda row: (row.name,), lambda row: f"refused.{row.name}")
         syscalls, refused = self.settled(syscalls, refused)
@@ -197,7 +216,9 @@ class _Merge:
             ours,
             workload=self.workload(),
             abis=(abi, *(name for name in ABIS if name in seen and name != abi)),
-            no_new_privs=self.value("no_new_privs", base.no_new_privs, ours.no_new_privs, theirs.no_new_privs, "no_new_privs"),
+            no_new_privs=self.value(
+                "no_new_privs", base.no_new_privs, ours.no_new_privs, theirs.no_new_privs, "no_new_privs"
+            ),
             runtime=self.value("runtime", base.runtime, ours.runtime, theirs.runtime, "runtime"),
             syscalls=tuple(sorted(syscalls, key=lambda row: (SECTIONS.index(row.section), row.abi, row.name))),
             refused=tuple(sorted(refused, key=lambda row: row.name)),
@@ -232,7 +253,8 @@ class _Merge:
         for name in sorted(twice):
             allowed = any(row.name == name for row in self.ours.syscalls)
             self.clash(
-                f"refused.{name}", f"it is allowed in one and refused in the other; {'allowed' if allowed else 'refused'}, as in yours"
+                f"refused.{name}",
+                f"it is allowed in one and refused in the other; {'allowed' if allowed else 'refused'}, as in yours",
             )
             if allowed:
                 refused = tuple(row for row in refused if row.name != name)
@@ -247,7 +269,9 @@ class _Merge:
             source = self.ours if self.ours.has_files else self.theirs
             if self.ours.has_files and self.base.has_files:
                 self.clash("files", "the new policy says nothing of files; yours are kept")
-            kept: dict[str, Any] = {name: tuple(replace(row, runs=None) for row in getattr(source, name)) for name in names}
+            kept: dict[str, Any] = {
+                name: tuple(replace(row, runs=None) for row in getattr(source, name)) for name in names
+            }
             return replace(merged, has_files=source.has_files, **kept) if source.has_files else merged
         files = self.rows("files", lambda row: (row.pattern,), lambda row: f"files.{row.use}.{row.pattern}")
         return replace(
@@ -258,7 +282,9 @@ class _Merge:
             sockets=self.sorted("sockets", "network", lambda row: (row.family, row.type, row.protocol)),
             signals=self.sorted("signals", "signals", lambda row: (row.whom, row.signal)),
             inspections=self.sorted("inspections", "inspections", lambda row: (row.operation, row.whom)),
-            mounts=self.sorted("mounts", "mounts", lambda row: (row.operation, row.target, row.source, row.filesystem, row.flags)),
+            mounts=self.sorted(
+                "mounts", "mounts", lambda row: (row.operation, row.target, row.source, row.filesystem, row.flags)
+            ),
         )
 
     def sorted(self, section: str, title: str, key: Callable[[Any], tuple[object, ...]]) -> tuple[Any, ...]:
@@ -277,7 +303,8 @@ class _Merge:
 
 
 def _grants(outer: FileRule, inner: FileRule) -> bool:
-    """Whether all that ``inner`` grants is granted by ``outer``; what was looked for in vain counts when its path fits."""
+    """Whether all that ``inner`` grants is granted by ``outer``; what was looked for in vain counts when its path
+    fits."""
     if not covers(outer.pattern, inner.pattern):
         return False
     if inner.use != "needed":
@@ -287,7 +314,10 @@ def _grants(outer: FileRule, inner: FileRule) -> bool:
         and set(inner.states) <= set(outer.states)
         and (inner.owner or not outer.owner)
         and (not outer.whose or (bool(inner.whose) and set(inner.whose) <= set(outer.whose)))
-        and (not outer.existing or (bool(inner.existing) and all(covered_by_any(outer.existing, name) for name in inner.existing)))
+        and (
+            not outer.existing
+            or (bool(inner.existing) and all(covered_by_any(outer.existing, name) for name in inner.existing))
+        )
     )
 
 

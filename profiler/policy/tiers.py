@@ -18,7 +18,9 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @cache
 def _data() -> Mapping[str, Sequence[str]]:
-    found: dict[str, list[str]] = yaml.load(Path(__file__).with_name("tiers.yaml").read_text(encoding="utf-8"), Loader=_Loader)
+    found: dict[str, list[str]] = yaml.load(
+        Path(__file__).with_name("tiers.yaml").read_text(encoding="utf-8"), Loader=_Loader
+    )
     return found
 
 
@@ -47,7 +49,8 @@ def tier_of(path: str) -> tuple[str, str]:
 
 @cache
 def never_widened() -> frozenset[str]:
-    """The directories of the tiers that are not widened by directory: nor is one by a rule for the directory above it, or for its name."""
+    """The directories of the tiers that are not widened by directory: nor is one by a rule for the directory above it,
+    or for its name."""
     return frozenset(path for path, tier in _entries().items() if tier not in BY_DIRECTORY)
 
 

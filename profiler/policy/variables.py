@@ -1,8 +1,9 @@
-"""Variables: names for the places where volumes and directories of the host are mounted, so that moving one means changing one line.
+"""Variables: names for the places where volumes and directories of the host are mounted, so that moving one means
+changing one line.
 
-A policy's rules name paths as they are, and everything that compares, enforces or explains them does so too. Their text is written with
-``{@name}`` for the place (:func:`folded`), and read back to the paths (:func:`unfolded`). Of a variable with several paths a rule says the
-same at each of them: what does not is written as it is, so writing never widens.
+A policy's rules name paths as they are, and everything that compares, enforces or explains them does so too. Their text
+is written with ``{@name}`` for the place (:func:`folded`), and read back to the paths (:func:`unfolded`). Of a variable
+with several paths a rule says the same at each of them: what does not is written as it is, so writing never widens.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Places:
 
     def __init__(self, variables: Iterable[Variable]) -> None:
         self.paths = {row.name: tuple(map(literal, row.paths)) for row in variables}
-        every = [_Where(name, index, prefix) for name, paths in self.paths.items() for index, prefix in enumerate(paths)]
+        every = [
+            _Where(name, index, prefix) for name, paths in self.paths.items() for index, prefix in enumerate(paths)
+        ]
         # Of places within places the innermost.
         self._every = sorted(every, key=lambda where: (-len(where.prefix), where.prefix))
         self._starts = tuple(where.prefix for where in every)
@@ -53,7 +56,9 @@ class Places:
         """The place that the pattern is at or below."""
         if not pattern.startswith(self._starts):
             return None
-        return next((where for where in self._every if pattern == where.prefix or pattern.startswith(where.prefix + "/")), None)
+        return next(
+            (where for where in self._every if pattern == where.prefix or pattern.startswith(where.prefix + "/")), None
+        )
 
     def fold(self, pattern: str, where: _Where | None = None) -> str:
         """With the variable in place of its path."""
@@ -115,8 +120,8 @@ def _fold(row: Row, places: Places, whole: bool) -> tuple[Row, At] | None:
 
 
 def folded(rows: Iterable[Row], variables: Sequence[Variable], whole: bool = False) -> tuple[Row, ...]:
-    """The rows as they are written. ``whole``: also those that say something of one path of a variable only, as if of all of them; rows may
-    then be equal but for their evidence."""
+    """The rows as they are written. ``whole``: also those that say something of one path of a variable only, as if of
+    all of them; rows may then be equal but for their evidence."""
     places = Places(variables)
     made: dict[Row, list[tuple[Row, At]]] = {}
     result: list[Row] = []
@@ -142,7 +147,9 @@ def unfolded(rows: Iterable[Row], variables: Sequence[Variable]) -> tuple[Row, .
     result: list[Row] = []
     for row in rows:
         one = _one(row)
-        names = sorted({found[1] for text in one.values() if (found := VARIABLE.match(text)) and found[1] in places.paths})
+        names = sorted(
+            {found[1] for text in one.values() if (found := VARIABLE.match(text)) and found[1] in places.paths}
+        )
         for indexes in product(*(range(len(places.paths[name])) for name in names)):
             at = dict(zip(names, indexes, strict=True))
             result.append(_unfold(row, one, places, at))
@@ -181,7 +188,8 @@ def read(policy: Policy) -> Policy:
 
 
 def names_of(policy: Policy) -> Mapping[str, str]:
-    """Pattern to its text with a variable, for those patterns of file rules and executions that are written with one everywhere."""
+    """Pattern to its text with a variable, for those patterns of file rules and executions that are written with one
+    everywhere."""
     if not policy.variables:
         return {}
     places = Places(policy.variables)
@@ -197,13 +205,17 @@ def _texts(row: Any) -> Iterable[str]:
         yield from getattr(row, name, ())
 
 
-def together(several: Iterable[Sequence[Variable]], because: Callable[[Iterable[Sequence[str]]], tuple[str, ...]]) -> tuple[Variable, ...]:
+def together(
+    several: Iterable[Sequence[Variable]], because: Callable[[Iterable[Sequence[str]]], tuple[str, ...]]
+) -> tuple[Variable, ...]:
     """The variables of all, with the paths of all. ``because`` joins reasons."""
     found: dict[str, list[Variable]] = {}
     for variables in several:
         for row in variables:
             found.setdefault(row.name, []).append(row)
     return tuple(
-        Variable(name, tuple(sorted({path for row in rows for path in row.paths})), because(row.because for row in rows))
+        Variable(
+            name, tuple(sorted({path for row in rows for path in row.paths})), because(row.because for row in rows)
+        )
         for name, rows in sorted(found.items())
     )

@@ -1,21 +1,23 @@
-"""How much of a workload its recordings have seen: new things over time and over runs, an estimate of what is left, and what is usually
-forgotten.
+"""How much of a workload its recordings have seen: new things over time and over runs, an estimate of what is left, and
+what is usually forgotten.
 
 Estimates. Of items that were seen in Q1 recordings only, and T recordings of the same sort:
 
-- one more recording brings about A * Q1/T new ones, A = (T-1)Q1 / ((T-1)Q1 + 2 Q2): the estimate of Good and Turing (Good, The population
-  frequencies of species and the estimation of population parameters, Biometrika 40, 1953) as Chao and Jost improved it (Coverage-based
-  rarefaction and extrapolation, Ecology 93, 2012), because Q1/T alone is what the last recording brought, and the next brings less;
-- at least (T-1)/T * Q1(Q1-1) / 2(Q2+1) were not seen at all (Chao, Estimating the population size for capture-recapture data with unequal
-  catchability, Biometrics 43, 1987, in the bias-corrected form; Q2 of them were seen twice).
+- one more recording brings about A * Q1/T new ones, A = (T-1)Q1 / ((T-1)Q1 + 2 Q2): the estimate of Good and Turing
+  (Good, The population frequencies of species and the estimation of population parameters, Biometrika 40, 1953) as Chao
+  and Jost improved it (Coverage-based rarefaction and extrapolation, Ecology 93, 2012), because Q1/T alone is what the
+  last recording brought, and the next brings less;
+- at least (T-1)/T * Q1(Q1-1) / 2(Q2+1) were not seen at all (Chao, Estimating the population size for capture-recapture
+  data with unequal catchability, Biometrics 43, 1987, in the bias-corrected form; Q2 of them were seen twice).
 
-Of uses within a recording: the next use is of something new with a probability of f1/N (Good 1953 again), N uses, f1 items used once.
+Of uses within a recording: the next use is of something new with a probability of f1/N (Good 1953 again), N uses, f1
+items used once.
 
-They hold when recordings (or uses) are drawn alike and independently. Uses are not: a loop repeats, and what happens at the end only has
-not happened yet. The second figure is for one recording, where there is no better, and too hopeful.
+They hold when recordings (or uses) are drawn alike and independently. Uses are not: a loop repeats, and what happens at
+the end only has not happened yet. The second figure is for one recording, where there is no better, and too hopeful.
 
-The curve over runs is the average over all orders of the recordings (Gotelli and Colwell, Quantifying biodiversity, Ecology Letters 4,
-2001): S(t) = sum over items of 1 - C(T - m, t) / C(T, t), where m recordings have the item.
+The curve over runs is the average over all orders of the recordings (Gotelli and Colwell, Quantifying biodiversity,
+Ecology Letters 4, 2001): S(t) = sum over items of 1 - C(T - m, t) / C(T, t), where m recordings have the item.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from typing import Any
 import yaml
 
 from profiler.policy.passes.observed import count
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.trace.merge import merge
 from profiler.trace.model import Trace
 
@@ -60,8 +62,8 @@ def _improved(once: int, twice: int, runs: int) -> float:
 
 @dataclass(frozen=True)
 class Kind:
-    """Items of one kind. ``uses`` and ``single``: all uses, and items used once; ``once`` and ``twice``: items in one and in two of the
-    recordings (0 when there is one recording)."""
+    """Items of one kind. ``uses`` and ``single``: all uses, and items used once; ``once`` and ``twice``: items in one
+    and in two of the recordings (0 when there is one recording)."""
 
     name: str
     items: int
@@ -96,10 +98,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Coverage:
-    """``over_time``: for each of FRACTIONS the part of its items that an average recording had seen by then. ``over_runs``: a number of
-    recordings, and the items after so many in an average order. ``alone``: for each file, how many items only it has; empty for one file.
-    ``saturation``: of the items of one more recording, the part that these have, 1 - A * Q1/U with U the items of each recording added up
-    (the coverage of a sample, Chao and Jost 2012); None for one recording.
+    """``over_time``: for each of FRACTIONS the part of its items that an average recording had seen by then.
+    ``over_runs``: a number of recordings, and the items after so many in an average order. ``alone``: for each file,
+    how many items only it has; empty for one file. ``saturation``: of the items of one more recording, the part that
+    these have, 1 - A * Q1/U with U the items of each recording added up (the coverage of a sample, Chao and Jost 2012);
+    None for one recording.
     """
 
     runs: int
@@ -122,10 +125,16 @@ def _sections(trace: Trace) -> Iterator[tuple[str, list[tuple[Hashable, int, int
 
     yield "syscalls", [((row.abi, row.number), row.calls, row.runs, row.first) for row in trace.syscalls]
     checks = [row for row in trace.capabilities if row.decisive]
-    yield "capabilities", [((row.capability, row.namespace, row.verdict), row.count, row.runs, row.first) for row in checks]
+    yield (
+        "capabilities",
+        [((row.capability, row.namespace, row.verdict), row.count, row.runs, row.first) for row in checks],
+    )
     yield (
         "executions",
-        [((program(row.program), "" if row.by is None else program(row.by)), row.count, row.runs, None) for row in trace.execs],
+        [
+            ((program(row.program), "" if row.by is None else program(row.by)), row.count, row.runs, None)
+            for row in trace.execs
+        ],
     )
     yield "files", [(row.key, sum(row.results.values()), row.runs, row.first) for row in trace.files]
     yield "sockets", [(row.key, sum(row.results.values()), row.runs, row.first) for row in trace.sockets]
@@ -144,12 +153,15 @@ def _missed(runs: int, seen_in: int, taken: int) -> float:
 
 
 def average_curve(seen_in: Iterable[int], runs: int) -> tuple[tuple[int, float], ...]:
-    """A number of recordings, and the items after so many, on average over all orders: CURVE_POINTS of them and the last at most.
-    ``seen_in``: of each item, in how many."""
+    """A number of recordings, and the items after so many, on average over all orders: CURVE_POINTS of them and the
+    last at most. ``seen_in``: of each item, in how many."""
     by_number = Counter(min(number, runs) for number in seen_in)
     step = max(-(-runs // CURVE_POINTS), 1)
     numbers = [*range(step, runs, step), runs] if runs else []
-    return tuple((taken, sum(items * (1 - _missed(runs, number, taken)) for number, items in by_number.items())) for taken in numbers)
+    return tuple(
+        (taken, sum(items * (1 - _missed(runs, number, taken)) for number, items in by_number.items()))
+        for taken in numbers
+    )
 
 
 def coverage(traces: Sequence[Trace]) -> Coverage:
@@ -173,7 +185,9 @@ def coverage(traces: Sequence[Trace]) -> Coverage:
             )
         )
     keys = [{(name, key) for name, items in _sections(trace) for key, *_ in items} for trace in traces]
-    alone = [len(own.difference(*(other for at, other in enumerate(keys) if at != index))) for index, own in enumerate(keys)]
+    alone = [
+        len(own.difference(*(other for at, other in enumerate(keys) if at != index))) for index, own in enumerate(keys)
+    ]
     return Coverage(
         runs=runs,
         seconds=merged.meta.duration,
@@ -243,10 +257,14 @@ def _results(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) ->
     names = test.get("syscalls")
     for call in merged.syscalls:
         if names is None or call.label in names:
-            yield from (f"{printable(call.label)}: {error}" for error in test["results"] if error in call.results.errors)
+            yield from (
+                f"{printable(call.label)}: {error}" for error in test["results"] if error in call.results.errors
+            )
     if names is None:
         for file in merged.files:
-            yield from (f"{printable(file.path)} ({file.access}): {error}" for error in test["results"] if error in file.results)
+            yield from (
+                f"{printable(file.path)} ({file.access}): {error}" for error in test["results"] if error in file.results
+            )
         for use in merged.sockets:
             yield from (f"{use.family} {use.operation}: {error}" for error in test["results"] if error in use.results)
 
@@ -258,7 +276,9 @@ def _paths(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> I
     for trace in traces:
         for row in trace.files:
             if row.access in test["access"] and row.results.get("ok") and fits(row.path):
-                most[row.path, row.access] = max(most.get((row.path, row.access), 0), row.results["ok"] // max(trace.meta.runs, 1) or 1)
+                most[row.path, row.access] = max(
+                    most.get((row.path, row.access), 0), row.results["ok"] // max(trace.meta.runs, 1) or 1
+                )
     for (path, access), times in most.items():
         if times >= test.get("times", 1):
             yield f"{printable(path)}: {access} {_times(times)}"
@@ -278,10 +298,18 @@ def _ended(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> I
 
 def _sockets(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
     for row in merged.sockets:
-        errors = {name: number for name, number in row.results.items() if name not in ("ok", "EINPROGRESS", "EAGAIN", "EINTR")}
-        if row.family in test["sockets"] and ("ports" not in test or row.port in test["ports"]) and (errors or not test.get("errors")):
+        errors = {
+            name: number for name, number in row.results.items() if name not in ("ok", "EINPROGRESS", "EAGAIN", "EINTR")
+        }
+        if (
+            row.family in test["sockets"]
+            and ("ports" not in test or row.port in test["ports"])
+            and (errors or not test.get("errors"))
+        ):
             place = "" if row.port is None else f" port {row.port}"
-            yield f"{row.family} {row.type} {row.operation}{place}" + (f": {', '.join(sorted(errors))}" if test.get("errors") else "")
+            yield f"{row.family} {row.type} {row.operation}{place}" + (
+                f": {', '.join(sorted(errors))}" if test.get("errors") else ""
+            )
 
 
 def _itself(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:

@@ -1,11 +1,13 @@
-"""Sets of syscall arguments as unions of bit cubes, so that "does this filter allow more than that one" has an exact answer.
+"""Sets of syscall arguments as unions of bit cubes, so that "does this filter allow more than that one" has an exact
+answer.
 
-The six arguments of a call are one number of 384 bits, argument 0 lowest. A cube fixes some of its bits: it holds every number
-``x`` with ``x & mask == value``. Each comparison that seccomp knows (libseccomp's SCMP_CMP_*, seccomp_rule_add(3)) is a union of at
-most 64 cubes, so a rule is a union of cubes and so is what a profile allows for one syscall.
+The six arguments of a call are one number of 384 bits, argument 0 lowest. A cube fixes some of its bits: it holds every
+number ``x`` with ``x & mask == value``. Each comparison that seccomp knows (libseccomp's SCMP_CMP_*,
+seccomp_rule_add(3)) is a union of at most 64 cubes, so a rule is a union of cubes and so is what a profile allows for
+one syscall.
 
-Containment and difference of such unions are exact, and expensive only in the worst case: every operation counts its steps, and past
-the budget raises TooHard.
+Containment and difference of such unions are exact, and expensive only in the worst case: every operation counts its
+steps, and past the budget raises TooHard.
 """
 
 from __future__ import annotations
@@ -137,7 +139,8 @@ def includes(outer: Iterable[Cube], inner: Iterable[Cube], budget: Budget | None
 
 
 def projected(cubes: Iterable[Cube], kept: int) -> Cubes:
-    """The set as seen by one who looks at the bits of ``kept`` only: a number is in it when some number that agrees there was."""
+    """The set as seen by one who looks at the bits of ``kept`` only: a number is in it when some number that agrees
+    there was."""
     return tuple(dict.fromkeys(Cube(cube.mask & kept, cube.value & kept) for cube in cubes))
 
 
@@ -161,14 +164,22 @@ def below(position: int, limit: int) -> Cubes:
     """``argument < limit``, for a limit from 0 to 2**64: one cube for each bit that is set in it."""
     if limit > REGISTER:
         return (EVERYTHING,)
-    return tuple(_at(position, REGISTER >> bit << bit, (limit >> bit ^ 1) << bit) for bit in reversed(range(WIDTH)) if limit >> bit & 1)
+    return tuple(
+        _at(position, REGISTER >> bit << bit, (limit >> bit ^ 1) << bit)
+        for bit in reversed(range(WIDTH))
+        if limit >> bit & 1
+    )
 
 
 def above(position: int, limit: int) -> Cubes:
     """``argument > limit``, for a limit from -1 to 2**64 - 1: one cube for each bit that is not set in it."""
     if limit < 0:
         return (EVERYTHING,)
-    return tuple(_at(position, REGISTER >> bit << bit, (limit >> bit ^ 1) << bit) for bit in reversed(range(WIDTH)) if not limit >> bit & 1)
+    return tuple(
+        _at(position, REGISTER >> bit << bit, (limit >> bit ^ 1) << bit)
+        for bit in reversed(range(WIDTH))
+        if not limit >> bit & 1
+    )
 
 
 OPERATORS = ("EQ", "NE", "LT", "LE", "GT", "GE", "MASKED_EQ")

@@ -1,7 +1,9 @@
-"""What one trace, policy or profile allows and another does not: changes for people to judge, each with its reason and its risk.
+"""What one trace, policy or profile allows and another does not: changes for people to judge, each with its reason and
+its risk.
 
-Rights are compared, not text: a syscall whose place is taken by an equivalent, a filter written another way, a path that a pattern covers
-are no change. Every change goes one way: what was exchanged for something else is a widening and a narrowing.
+Rights are compared, not text: a syscall whose place is taken by an equivalent, a filter written another way, a path
+that a pattern covers are no change. Every change goes one way: what was exchanged for something else is a widening and
+a narrowing.
 """
 
 from __future__ import annotations
@@ -21,17 +23,28 @@ from profiler.policy.passes.network import EPHEMERAL
 from profiler.policy.patterns import is_literal
 from profiler.policy.tiers import is_library_place
 from profiler.policy.variables import folded, unfolded
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.review import paths
 from profiler.review.cubes import EVERYTHING, WIDTH, Cube, both
 from profiler.review.equivalence import Side
 from profiler.review.rights import ANYTHING_TEXT, KINDS, Allowance, Alternative, Reason, Rights, programs_in
 
 SUBJECTS = (
-    "default", "abi", "privileges", "capability", "syscall", "mount", "path", "execution", "network", "signal", "inspection", "feature",
-)  # fmt: skip
-"""What a change is of. ``default``: syscalls that are not named. ``abi``: all calls of one ABI. ``privileges``: no_new_privs.
-``execution``: who executes a program. ``feature``: user namespaces, io_uring."""
+    "default",
+    "abi",
+    "privileges",
+    "capability",
+    "syscall",
+    "mount",
+    "path",
+    "execution",
+    "network",
+    "signal",
+    "inspection",
+    "feature",
+)
+"""What a change is of. ``default``: syscalls that are not named. ``abi``: all calls of one ABI. ``privileges``:
+no_new_privs. ``execution``: who executes a program. ``feature``: user namespaces, io_uring."""
 
 CHANGES = ("added", "widened", "narrowed", "removed")
 GAINS = ("added", "widened")
@@ -42,8 +55,9 @@ GAINS = ("added", "widened")
 class Change:
     """One right that came, grew, shrank or went.
 
-    ``details``: what exactly is new (or gone), in words; empty: all of it. ``rest``: of what is widened, what was allowed before; of what
-    is narrowed, what still is. ``equivalents``: names that came or went with it and do the same. ``risk`` is None unless more is allowed.
+    ``details``: what exactly is new (or gone), in words; empty: all of it. ``rest``: of what is widened, what was
+    allowed before; of what is narrowed, what still is. ``equivalents``: names that came or went with it and do the
+    same. ``risk`` is None unless more is allowed.
     """
 
     subject: str
@@ -63,7 +77,8 @@ class Change:
 
 @dataclass(frozen=True)
 class Diff:
-    """The changes, what allows more first and the riskiest of it first. ``uncompared``: what one of the two says nothing of."""
+    """The changes, what allows more first and the riskiest of it first. ``uncompared``: what one of the two says
+    nothing of."""
 
     old: Rights
     new: Rights
@@ -102,7 +117,8 @@ def fails(diff: Diff, fail_on: str) -> bool:
 
 
 def _placed(old: Rights, new: Rights) -> Rights:
-    """``new`` with what is mounted at other places than in ``old`` taken there: a mount that moved changes no right below it."""
+    """``new`` with what is mounted at other places than in ``old`` taken there: a mount that moved changes no right
+    below it."""
     known = {row.name: row for row in old.variables}
     moved = [row for row in new.variables if row.name in known and known[row.name].paths != row.paths]
     if not moved:
@@ -121,12 +137,16 @@ def _placed(old: Rights, new: Rights) -> Rights:
 
 
 def compare(old: Rights, new: Rights, exact: bool = False) -> Diff:
-    """The changes from ``old`` to ``new``. ``exact``: nothing stands in for anything else, and registers are compared whole.
+    """The changes from ``old`` to ``new``. ``exact``: nothing stands in for anything else, and registers are compared
+    whole.
 
     Raises InputError for two native ABIs, whose syscalls are not the same.
     """
     if old.native != new.native:
-        raise InputError(f"cannot compare {old.source} ({old.native}) with {new.source} ({new.native}): they are for different machines")
+        raise InputError(
+            f"cannot compare {old.source} ({old.native}) with {new.source} ({new.native}): they are for "
+            "different machines"
+        )
     new = new if exact else _placed(old, new)
     found: list[Change] = []
     for first, second, words in ((old, new, GAINS), (new, old, ("removed", "narrowed"))):
@@ -165,14 +185,17 @@ def _uncompared(old: Rights, new: Rights) -> Iterator[str]:
             yield f"{words}: {silent[0].source} ({KINDS[silent[0].kind]}) says nothing of them"
 
 
-# Each of the following gives what the second allows and the first does not; ``words`` are for what is new, and for what was there in part.
+# Each of the following gives what the second allows and the first does not; ``words`` are for what is new, and for what
+# was there in part.
 Words = tuple[str, str]
 
 
 def _defaults(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
     if first.default == "refuse" and second.default != "refuse":
         how = "allowed" if second.default == "allow" else "allowed and logged"
-        yield Change("default", words[1], "every syscall that is not named", (how,), ("refused",), risk=risks.named("everything"))
+        yield Change(
+            "default", words[1], "every syscall that is not named", (how,), ("refused",), risk=risks.named("everything")
+        )
 
 
 def _abis(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
@@ -185,7 +208,9 @@ def _abis(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
         elif names:
             details = (f"{len(names)} syscall{'' if len(names) == 1 else 's'}: {_listed(names, 8)}",)
             reason = second.reason("syscall", abi, names[0])
-            yield Change("abi", words[0], abi, details, reason=Reason(programs=reason.programs), risk=risks.named("abi"))
+            yield Change(
+                "abi", words[0], abi, details, reason=Reason(programs=reason.programs), risk=risks.named("abi")
+            )
 
 
 def _listed(names: Sequence[str], limit: int) -> str:
@@ -244,7 +269,9 @@ def _syscall_risk(side: Side, abi: str, name: str, gained: Sequence[Alternative]
     return risks.highest(found)
 
 
-def _newly(side: Side, abi: str, name: str, gained: Iterable[Alternative], tests: Iterable[tuple[int, int, int]]) -> bool:
+def _newly(
+    side: Side, abi: str, name: str, gained: Iterable[Alternative], tests: Iterable[tuple[int, int, int]]
+) -> bool:
     """Whether calls for which the tests hold are among what was gained, and were not allowed before."""
     wanted = EVERYTHING
     for position, mask, value in tests:
@@ -261,7 +288,9 @@ def _capabilities(first: Rights, second: Rights, words: Words, exact: bool) -> I
         return
     held = first.capabilities | (frozenset() if exact else first.shadowed)
     for name in sorted(second.capabilities - held):
-        yield Change("capability", words[0], name, reason=second.reason("capability", name), risk=risks.capability_risk(name))
+        yield Change(
+            "capability", words[0], name, reason=second.reason("capability", name), risk=risks.capability_risk(name)
+        )
 
 
 def _privileges(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
@@ -273,14 +302,17 @@ def _privileges(first: Rights, second: Rights, words: Words) -> Iterator[Change]
 
 
 _LIBC_LOADS = re.compile(r"libgcc_s\.so\.[^/]*|libnss_[a-z]+\.so\.[^/]*|ISO8859-1\.so|gconv-modules(\.cache)?")
-"""Files that libc loads by itself, or not, as it happens: the unwinder when the first thread ends (glibc, misc/unwind-link.c), name
-services, character sets. Whoever may load libraries from a system directory gains nothing by them."""
+"""Files that libc loads by itself, or not, as it happens: the unwinder when the first thread ends (glibc,
+misc/unwind-link.c), name services, character sets. Whoever may load libraries from a system directory gains nothing by
+them."""
 
 
 def _is_libcs(rule: FileRule) -> bool:
     """Whether a rule does no more than let libc load what it may or may not load."""
     directory, _, name = rule.pattern.rpartition("/")
-    return set(rule.access) <= {"read", "map"} and _LIBC_LOADS.fullmatch(name) is not None and is_library_place(directory)
+    return (
+        set(rule.access) <= {"read", "map"} and _LIBC_LOADS.fullmatch(name) is not None and is_library_place(directory)
+    )
 
 
 class _Granted:
@@ -310,7 +342,9 @@ class _Granted:
     def missing(self, rule: FileRule, exact: bool) -> tuple[str, ...]:
         """Accesses of a rule that nothing here grants."""
         # Most paths stand there literally, on both sides.
-        return self._missing(rule, self.literal.get(rule.pattern, ()), exact) and self._missing(rule, self.around(rule.pattern), exact)
+        return self._missing(rule, self.literal.get(rule.pattern, ()), exact) and self._missing(
+            rule, self.around(rule.pattern), exact
+        )
 
     def _missing(self, rule: FileRule, others: Iterable[FileRule], exact: bool) -> tuple[str, ...]:
         fitting = [other for other in others if _fits(other, rule)]
@@ -413,7 +447,9 @@ def _sockets(first: Rights, second: Rights, words: Words, exact: bool) -> Iterat
             was = () if held is None else _atom_texts(held)
             reason = Reason(rule.because, programs_in(rule.because))
             risk = _socket_risk(rule, gained)
-            yield Change("network", words[0] if held is None else words[1], name, _atom_texts(gained), was, reason, risk)
+            yield Change(
+                "network", words[0] if held is None else words[1], name, _atom_texts(gained), was, reason, risk
+            )
 
 
 def _atom_held(atom: _Atom, held: Iterable[_Atom]) -> bool:
@@ -427,7 +463,9 @@ def _atom_texts(atoms: Iterable[_Atom]) -> tuple[str, ...]:
     listed = list(atoms)
     bound = {operation for operation, sort, _ in listed if sort != "use"}
     plain = [operation for operation, sort, _ in listed if sort == "use" and operation not in bound]
-    rest = [f"{operation} {'port ' if sort == 'port' else ''}{value}" for operation, sort, value in listed if sort != "use"]
+    rest = [
+        f"{operation} {'port ' if sort == 'port' else ''}{value}" for operation, sort, value in listed if sort != "use"
+    ]
     return (*([", ".join(plain)] if plain else []), *rest)
 
 
@@ -458,7 +496,14 @@ _Plain = TypeVar("_Plain", SignalRule, InspectionRule)
 
 def _processes(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
     yield from _plain("signal", first.signals, second.signals, words, lambda rule: (rule.signal, rule.whom), _signal)
-    yield from _plain("inspection", first.inspections, second.inspections, words, lambda rule: (rule.operation, rule.whom), _inspection)
+    yield from _plain(
+        "inspection",
+        first.inspections,
+        second.inspections,
+        words,
+        lambda rule: (rule.operation, rule.whom),
+        _inspection,
+    )
     if first.transitions is not None and second.transitions is not None:
         for step in second.transitions:
             if not any(covers(other.program, step.program) and _by(other.by, step.by) for other in first.transitions):
@@ -466,7 +511,12 @@ def _processes(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
                 who = "the workload's start" if step.by is None else step.by
                 reason = Reason(step.because, () if step.by is None else (step.by,))
                 yield Change(
-                    "execution", words[1] if known else words[0], step.program, (f"by {who}",), reason=reason, risk=risks.named("default")
+                    "execution",
+                    words[1] if known else words[0],
+                    step.program,
+                    (f"by {who}",),
+                    reason=reason,
+                    risk=risks.named("default"),
                 )
 
 
@@ -547,7 +597,9 @@ def _without_echo(changes: Sequence[Change]) -> list[Change]:
     """Without executions of a program whose file rule says so already, and features that a syscall says."""
     said: dict[bool, set[str]] = {True: set(), False: set()}
     for row in changes:
-        if row.subject == "path" and any("execute" in detail.replace(" (own files only)", "").split(", ") for detail in row.details):
+        if row.subject == "path" and any(
+            "execute" in detail.replace(" (own files only)", "").split(", ") for detail in row.details
+        ):
             said[row.gains].add(f"execution {row.name}")
         elif row.subject == "syscall":
             name = row.name.rpartition(":")[2]

@@ -2,9 +2,11 @@
 
 Exactly: register by register. By default two things do not count:
 
-- A syscall or value that stands in for another (profiler/kernel/equivalents.yaml), as far as the filters on both let it.
-- The upper half of an argument that the kernel takes as an int (profiler/kernel/arguments.yaml). A program leaves it 0, so a filter on 64
-  bits and one on 32 allow it the same. Both views have to agree: the calls with an upper half of 0, and what the kernel sees of any call.
+- A syscall or value that stands in for another (profiler/kernel/equivalents.yaml), as far as the filters on both let
+  it.
+- The upper half of an argument that the kernel takes as an int (profiler/kernel/arguments.yaml). A program leaves it 0,
+  so a filter on 64 bits and one on 32 allow it the same. Both views have to agree: the calls with an upper half of 0,
+  and what the kernel sees of any call.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ def seen_through(cubes: Iterable[Cube], view: tuple[int, int]) -> Cubes:
 
 
 class Side:
-    """One side of a comparison: what it allows, for the question whether it covers something. ``add`` puts more into it."""
+    """One side of a comparison: what it allows, for the question whether it covers something. ``add`` puts more into
+    it."""
 
     def __init__(self, syscalls: Mapping[tuple[str, str], Allowance], default: bool, exact: bool) -> None:
         self.exact = exact
@@ -82,7 +85,9 @@ class Side:
     def add(self, abi: str, name: str, allowance: Allowance) -> None:
         """Allow this as well."""
         before = self.allowed.get((abi, name), Allowance())
-        self.allowed[abi, name] = Allowance((*before.alternatives, *allowance.alternatives), before.exact and allowance.exact)
+        self.allowed[abi, name] = Allowance(
+            (*before.alternatives, *allowance.alternatives), before.exact and allowance.exact
+        )
         self.names.setdefault(abi, set()).add(name)
 
     def own(self, abi: str, name: str) -> Cubes:

@@ -1,8 +1,8 @@
 """Why something is allowed: the entry of the policy, the pass behind it, the evidence of the trace, and what it opens.
 
-An item is a word for one right: a syscall (``openat``, ``i386:open``), a capability (``CAP_CHOWN``, ``net_raw``), a path, a program
-(``exec:/bin/sh``), a socket family (``AF_INET``, ``unix``), a signal (``SIGTERM``). A word may mean several: ``chown`` is a syscall and a
-capability, and both are explained. ``KIND:WORD`` asks for one.
+An item is a word for one right: a syscall (``openat``, ``i386:open``), a capability (``CAP_CHOWN``, ``net_raw``), a
+path, a program (``exec:/bin/sh``), a socket family (``AF_INET``, ``unix``), a signal (``SIGTERM``). A word may mean
+several: ``chown`` is a syscall and a capability, and both are explained. ``KIND:WORD`` asks for one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from profiler.policy.passes.capabilities import COVERED, use_of
 from profiler.policy.passes.observed import count, name_for, programs_text
 from profiler.policy.passes.processes import who
 from profiler.policy.variables import Places, names_of
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.review.diff import Change, compare
 from profiler.review.rights import Rights, in_words, of_policy, tests_of
 from profiler.review.score import Asked
@@ -44,8 +44,9 @@ Facts = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Explanation:
-    """One right. ``verdict``: allowed, refused (answered with an error of its own), or not allowed. ``where``: the place in policy.yaml,
-    empty when it is in none. ``facts``: label and text, in the order in which they are read; a label may come several times."""
+    """One right. ``verdict``: allowed, refused (answered with an error of its own), or not allowed. ``where``: the
+    place in policy.yaml, empty when it is in none. ``facts``: label and text, in the order in which they are read; a
+    label may come several times."""
 
     kind: str
     item: str
@@ -73,9 +74,23 @@ def nothing(rights: Rights) -> Rights:
     watched = rights.files is not None
     none = () if watched else None
     return Rights(
-        "nothing", rights.kind, rights.native, rights.abis, "refuse", {}, frozenset(), no_new_privs=rights.no_new_privs, files=none,
-        transitions=none, sockets=none, signals=none, inspections=none, mounts=none, user_namespaces=(), io_uring=(),
-    )  # fmt: skip
+        "nothing",
+        rights.kind,
+        rights.native,
+        rights.abis,
+        "refuse",
+        {},
+        frozenset(),
+        no_new_privs=rights.no_new_privs,
+        files=none,
+        transitions=none,
+        sockets=none,
+        signals=none,
+        inspections=none,
+        mounts=none,
+        user_namespaces=(),
+        io_uring=(),
+    )
 
 
 def _some(items: Sequence[str], limit: int = SHOWN) -> list[str]:
@@ -88,14 +103,18 @@ def _when(first: float, last: float) -> str:
 
 def _counted(results: Mapping[str, int]) -> str:
     return ", ".join(
-        f"{printable(name)} {count(number)}" for name, number in sorted(results.items(), key=lambda item: (item[0] != "ok", item[0]))
+        f"{printable(name)} {count(number)}"
+        for name, number in sorted(results.items(), key=lambda item: (item[0] != "ok", item[0]))
     )
 
 
 _SIGNS: tuple[tuple[str, str], ...] = (
     (r"denied |logged ", "refine"),
     (r"never seen to succeed", "failed_probes"),
-    (r"any arguments|too many values|(also )?stands in for clone3|.*flags cannot be filtered|.+ equivalent of ", "arguments"),
+    (
+        r"any arguments|too many values|(also )?stands in for clone3|.*flags cannot be filtered|.+ equivalent of ",
+        "arguments",
+    ),
     (r"not allowed; ", "fallbacks"),
     (r"one rule for", "generalise"),
     (r"observed|a descriptor that it was given|equivalent of |base |checked |inferred |executed ", ""),
@@ -105,7 +124,8 @@ _SIGNS: tuple[tuple[str, str], ...] = (
 
 
 def made_by(usual: str, because: Iterable[str], *more: str) -> str:
-    """The passes behind an entry, ``usual`` being the one that makes such entries; what none of them writes was written by hand."""
+    """The passes behind an entry, ``usual`` being the one that makes such entries; what none of them writes was written
+    by hand."""
     found = []
     for text in because:
         if text in always() or text == COVERED:
@@ -126,7 +146,8 @@ class Explainer:
         """Pattern to how policy.yaml has it, where that is with a variable."""
 
     def explain(self, text: str) -> list[Explanation]:
-        """Everything the word may mean and that is there, in the policy or in the trace; empty when nothing is. Raises InputError."""
+        """Everything the word may mean and that is there, in the policy or in the trace; empty when nothing is. Raises
+        InputError."""
         kind, separator, rest = text.partition(":")
         readers: dict[str, Callable[[str], Iterator[Explanation]]] = {
             "syscall": self._syscall,
@@ -164,7 +185,10 @@ class Explainer:
             runs["syscall", label] = self._runs(row)
         runs |= {("capability", row.name): self._runs(row) for row in self.policy.capabilities}
         runs |= {("path", rule.pattern): self._runs(rule) for rule in self.policy.files}
-        runs |= {("network", f"{row.family} {row.type} protocol {row.protocol}"): self._runs(row) for row in self.policy.sockets}
+        runs |= {
+            ("network", f"{row.family} {row.type} protocol {row.protocol}"): self._runs(row)
+            for row in self.policy.sockets
+        }
         changes = compare(nothing(self.rights), self.rights, exact=True).changes
         return [Line(row, runs.get((row.subject, row.name), "")) for row in changes]
 
@@ -180,7 +204,8 @@ class Explainer:
         return facts
 
     def _risk(self, **members: Any) -> Risk | None:
-        """The risk of rights that are nothing but this: a recording may have very many paths, so not all are weighed for one."""
+        """The risk of rights that are nothing but this: a recording may have very many paths, so not all are weighed
+        for one."""
         none = nothing(self.rights)
         return compare(none, replace(none, **members), exact=True).highest
 
@@ -202,13 +227,20 @@ class Explainer:
         entries = [row for row in self.policy.syscalls if (row.abi, row.name) == (abi, name)]
         evidence = self._calls(abi, name)
         for entry in entries:
-            facts = self._reasons(entry, _PASS[entry.section], *(["arguments"] if entry.rules and entry.section != "base" else []))
+            facts = self._reasons(
+                entry, _PASS[entry.section], *(["arguments"] if entry.rules and entry.section != "base" else [])
+            )
             facts += self._entry(entry)
             if entry is entries[0]:
                 facts += evidence + self._holes(lambda key: key == (abi, name))
             where = f"syscalls.{entry.section}.{label}"
             yield Explanation(
-                "syscall", label, "allowed", where, tuple(facts), self._risk(syscalls={(abi, name): self.rights.allowance(abi, name)})
+                "syscall",
+                label,
+                "allowed",
+                where,
+                tuple(facts),
+                self._risk(syscalls={(abi, name): self.rights.allowance(abi, name)}),
             )
         refused = [row for row in self.policy.refused if row.name == name]
         for row in refused:
@@ -238,7 +270,9 @@ class Explainer:
             if row.abi == abi and (name_for(row) or row.label) == name:
                 facts.append(("calls", f"{count(row.calls)}, {_when(row.first, row.last)}"))
                 facts.append(("programs", programs_text(trace.programs, row.programs)))
-                results = _counted({"ok": row.results.ok, **row.results.errors} if row.results.ok else row.results.errors)
+                results = _counted(
+                    {"ok": row.results.ok, **row.results.errors} if row.results.ok else row.results.errors
+                )
                 if results:
                     facts.append(("results", f"{results} (watched until the first success of each program)"))
                 facts += self._values(trace, row, name)
@@ -252,7 +286,8 @@ class Explainer:
         texts = []
         for value, programs in sorted(row.arguments.values.items()):
             words = ", ".join(
-                f"{field} {render(name, field, part, value)}" for field, part in zip(row.arguments.fields, value, strict=True)
+                f"{field} {render(name, field, part, value)}"
+                for field, part in zip(row.arguments.fields, value, strict=True)
             )
             names = sorted({printable(trace.programs[index].name) for index in programs})
             texts.append(f"{words} ({', '.join(_some(names, 3))})")
@@ -261,13 +296,20 @@ class Explainer:
     def _holes(self, gone: Callable[[tuple[str, str]], bool], capability: str = "") -> Facts:
         """Which published holes this right alone opens."""
         held = self.rights.capabilities or frozenset()
-        without = replace(self.rights, syscalls={key: allowed for key, allowed in self.rights.syscalls.items() if not gone(key)})
+        without = replace(
+            self.rights, syscalls={key: allowed for key, allowed in self.rights.syscalls.items() if not gone(key)}
+        )
         before = {row.cve.identifier for row in verdicts(Asked(self.rights, held)) if not row.blocked}
         after = {row.cve.identifier for row in verdicts(Asked(without, held - {capability})) if not row.blocked}
         opened = sorted(before - after, key=lambda cve: tuple(int(part) for part in cve.split("-")[1:]))
         if not opened:
             return [("holes", "no listed one hangs on it alone")]
-        return [("holes", f"{len(opened)} of the listed ones could not be reached without it: {', '.join(_some(opened, 6))}")]
+        return [
+            (
+                "holes",
+                f"{len(opened)} of the listed ones could not be reached without it: {', '.join(_some(opened, 6))}",
+            )
+        ]
 
     # Capabilities.
 
@@ -295,10 +337,13 @@ class Explainer:
         if trace is None:
             return
         for check in sorted((row for row in trace.capabilities if row.capability == name), key=lambda row: -row.count):
-            calls = ", ".join(printable(call) for call, _ in sorted(check.syscalls.items(), key=lambda item: (-item[1], item[0])))
+            calls = ", ".join(
+                printable(call) for call, _ in sorted(check.syscalls.items(), key=lambda item: (-item[1], item[0]))
+            )
             programs = who(trace, check.programs, check.count).rpartition(";")[0]
             words = [
-                f"{use_of(check)}: {check.verdict} {count(check.count)} time{'' if check.count == 1 else 's'} in {calls or 'no syscall'}"
+                f"{use_of(check)}: {check.verdict} {count(check.count)} time{'' if check.count == 1 else 's'} "
+                f"in {calls or 'no syscall'}"
             ]
             words += [f"by {programs}", f"{check.namespace} user namespace", _when(check.first, check.last)]
             words += ["inferred"] if check.inferred else []
@@ -321,14 +366,19 @@ class Explainer:
             return
         if not needed:
             facts += [("nearest", f"{rule.pattern}: {', '.join(rule.access)}") for rule in self._nearest(text)]
-        where = ", ".join(f"files.{rule.use}.{self._written.get(rule.pattern, rule.pattern)}" for rule in needed or rules)
-        yield Explanation("path", text, "allowed" if needed else "not allowed", where, tuple(facts), self._risk(files=tuple(needed)))
+        where = ", ".join(
+            f"files.{rule.use}.{self._written.get(rule.pattern, rule.pattern)}" for rule in needed or rules
+        )
+        yield Explanation(
+            "path", text, "allowed" if needed else "not allowed", where, tuple(facts), self._risk(files=tuple(needed))
+        )
 
     def _file(self, rule: FileRule) -> Iterator[tuple[str, str]]:
         own = " (own files only)" if rule.owner else ""
         yield (
             "rule",
-            f"{rule.pattern}: {', '.join(rule.access) or 'nothing'}{own}" + ("" if rule.use == "needed" else f"; {rule.use}: not granted"),
+            f"{rule.pattern}: {', '.join(rule.access) or 'nothing'}{own}"
+            + ("" if rule.use == "needed" else f"; {rule.use}: not granted"),
         )
         yield from self._reasons(rule, "generalise" if not patterns.is_literal(rule.pattern) else "files")
         if place := Places(self.policy.variables).find(rule.pattern):
@@ -348,7 +398,11 @@ class Explainer:
             if row.path == text:
                 owner = ", ".join(sorted(row.owner)) or "unknown"
                 programs = who(trace, row.programs, 0).rpartition(";")[0]
-                yield "use", f"{row.access}: {_counted(row.results)}, by {programs}, {_when(row.first, row.last)}, owner {owner}"
+                yield (
+                    "use",
+                    f"{row.access}: {_counted(row.results)}, by {programs}, {_when(row.first, row.last)}, owner "
+                    f"{owner}",
+                )
 
     def _nearest(self, path: str) -> list[FileRule]:
         """Rules for paths that look alike, those of the same directories first."""
@@ -378,7 +432,9 @@ class Explainer:
                     facts += [("interpreter", printable(program.interpreter))] if program.interpreter else []
                     facts += [("sha256", program.sha256)] if program.sha256 else []
         if facts:
-            steps = tuple(row for row in self.policy.transitions if row.program == text or patterns.matches(row.program, text))
+            steps = tuple(
+                row for row in self.policy.transitions if row.program == text or patterns.matches(row.program, text)
+            )
             verdict = "allowed" if where else "not allowed"
             yield Explanation("exec", text, verdict, ", ".join(where), tuple(facts), self._risk(transitions=steps))
 
@@ -406,7 +462,9 @@ class Explainer:
                 if use.family == family:
                     place = "" if use.port is None else f" port {use.port}"
                     place += "" if use.address is None else f" {printable(use.address)}"
-                    facts.append(("use", f"{use.operation}{place}: {_counted(use.results)}, {_when(use.first, use.last)}"))
+                    facts.append(
+                        ("use", f"{use.operation}{place}: {_counted(use.results)}, {_when(use.first, use.last)}")
+                    )
         if facts:
             risk = self._risk(sockets=tuple(row for row in self.policy.sockets if row.family == family))
             verdict = "allowed" if where else "not allowed"
@@ -427,7 +485,9 @@ class Explainer:
                     facts.append(("sent", f"to {sent.whom}: {_counted(sent.results)}"))
         if facts:
             risk = self._risk(signals=tuple(row for row in self.policy.signals if row.signal == name))
-            yield Explanation("signal", f"SIG{name}", "allowed" if where else "not allowed", ", ".join(where), tuple(facts), risk)
+            yield Explanation(
+                "signal", f"SIG{name}", "allowed" if where else "not allowed", ", ".join(where), tuple(facts), risk
+            )
 
 
 _PASS = {"observed": "observed", "equivalent": "equivalents", "base": "runtime_base"}

@@ -1,21 +1,26 @@
-"""Profiles that others wrote: Docker's and OCI's seccomp JSON, OCI config.json, SeccompProfile of the Security Profiles Operator.
+"""Profiles that others wrote: Docker's and OCI's seccomp JSON, OCI config.json, SeccompProfile of the Security Profiles
+Operator.
 
-They are read as the runtimes read them (runc's libcontainer/seccomp, moby's profiles/seccomp), which is not always what they seem to say:
+They are read as the runtimes read them (runc's libcontainer/seccomp, moby's profiles/seccomp), which is not always what
+they seem to say:
 
-- Rules of one syscall are alternatives. Conditions of one rule must all hold, on different arguments; when an argument comes twice, runc
-  and crun make one rule of each condition, and so does this reader.
-- A rule without conditions wins over those with, and the first of several such wins (libseccomp, src/db.c). A rule whose action is the
-  default action is dropped. Where two rules with conditions contradict each other, libseccomp's choice is not documented; the more
-  permissive reading is taken, here and wherever something is unclear: a right is rather seen twice than missed.
-- SCMP_ACT_LOG allows. SCMP_ACT_NOTIFY leaves it to a program that is not in the file; it is counted as allowed and noted. TRACE is
-  refused where nobody traces. ERRNO with 0 does nothing and says it succeeded: refused.
-- The native ABI is always filtered, listed or not; calls of ABIs that are not listed are killed, whatever the default action.
-- `includes` and `excludes` are Docker's. In a seccomp JSON they are resolved for one machine: `arches` for its native ABI; `minKernel`
-  as on a kernel newer than any named; `caps` against the given capabilities, and when none are given, against those that `docker run`
-  gives by default. `archMap` counts for the entry of the native ABI. In a config.json the runtimes do not look at them.
+- Rules of one syscall are alternatives. Conditions of one rule must all hold, on different arguments; when an argument
+  comes twice, runc and crun make one rule of each condition, and so does this reader.
+- A rule without conditions wins over those with, and the first of several such wins (libseccomp, src/db.c). A rule
+  whose action is the default action is dropped. Where two rules with conditions contradict each other, libseccomp's
+  choice is not documented; the more permissive reading is taken, here and wherever something is unclear: a right is
+  rather seen twice than missed.
+- SCMP_ACT_LOG allows. SCMP_ACT_NOTIFY leaves it to a program that is not in the file; it is counted as allowed and
+  noted. TRACE is refused where nobody traces. ERRNO with 0 does nothing and says it succeeded: refused.
+- The native ABI is always filtered, listed or not; calls of ABIs that are not listed are killed, whatever the default
+  action.
+- `includes` and `excludes` are Docker's. In a seccomp JSON they are resolved for one machine: `arches` for its native
+  ABI; `minKernel` as on a kernel newer than any named; `caps` against the given capabilities, and when none are given,
+  against those that `docker run` gives by default. `archMap` counts for the entry of the native ABI. In a config.json
+  the runtimes do not look at them.
 - Keys are read without regard to case, as Go's JSON reader does; one given twice is refused.
-- config.json without linux.seccomp filters nothing. Without process.capabilities (but with process) a container has none. The rights
-  are those of all five sets together, of capabilities that the kernel knows.
+- config.json without linux.seccomp filters nothing. Without process.capabilities (but with process) a container has
+  none. The rights are those of all five sets together, of capabilities that the kernel knows.
 - Of a SeccompProfile with a base profile only what is in the file itself counts; that is noted.
 """
 
@@ -33,8 +38,19 @@ from profiler.errors import InputError
 from profiler.kernel.abi import ABIS, SUB_ABIS
 from profiler.kernel.capabilities import number_of as capability_number
 from profiler.kernel.syscalls import known_names, number_of
-from profiler.quoting import printable
-from profiler.review.cubes import ARGUMENTS, EVERYTHING, OPERATORS, REGISTER, Budget, Cubes, TooHard, comparison, crossed, difference
+from profiler.quoting.text import printable
+from profiler.review.cubes import (
+    ARGUMENTS,
+    EVERYTHING,
+    OPERATORS,
+    REGISTER,
+    Budget,
+    Cubes,
+    TooHard,
+    comparison,
+    crossed,
+    difference,
+)
 from profiler.review.rights import (
     ANYTHING,
     REFUSED,
@@ -63,10 +79,22 @@ COMPLEMENT_STEPS = 300_000
 DOCKER_DEFAULT = frozenset(
     f"CAP_{name}"
     for name in (
-        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID",
-        "SETPCAP", "SETUID", "SYS_CHROOT",
+        "AUDIT_WRITE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_BIND_SERVICE",
+        "NET_RAW",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
     )
-)  # fmt: skip
+)
 """What docker run gives without --cap-add and --cap-drop (moby, oci/caps/defaults.go)."""
 
 GO_ARCHES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "x86", "arm": "arm", "x32": "x32"}
@@ -176,7 +204,9 @@ class _Reader:
         if text == word or word not in _ACTIONS:
             self.fail(f"{where}.{key}" if where else key, f"unknown action {printable(text)[:40]!r}")
         if word == "NOTIFY":
-            self.note(f"{self.name}: SCMP_ACT_NOTIFY leaves calls to a program that is not in the file: counted as allowed")
+            self.note(
+                f"{self.name}: SCMP_ACT_NOTIFY leaves calls to a program that is not in the file: counted as allowed"
+            )
         return "KILL_THREAD" if word == "KILL" else word
 
     # The parts of a profile.
@@ -208,7 +238,9 @@ class _Reader:
             return False
         barred = self.typed(unwanted, "minKernel", str, where, "")
         return not (
-            barred or arch in self.texts(unwanted, "arches", where) or self.machine.capabilities & set(self.texts(unwanted, "caps", where))
+            barred
+            or arch in self.texts(unwanted, "arches", where)
+            or self.machine.capabilities & set(self.texts(unwanted, "caps", where))
         )
 
     def tests(self, rule: Mapping[str, Any], where: str) -> tuple[tuple[Test, ...], ...]:
@@ -226,7 +258,10 @@ class _Reader:
                 self.fail(f"{at}.index", f"a call has {ARGUMENTS} arguments")
             found.append(Test(position, operator, self.number(row, "value", at), self.number(row, "valueTwo", at)))
         if len({test.position for test in found}) < len(found):
-            self.note(f"{self.name}: {where} has two conditions on one argument: runtimes take each condition for a rule of its own")
+            self.note(
+                f"{self.name}: {where} has two conditions on one argument: runtimes take each condition for a "
+                "rule of its own"
+            )
             return tuple((test,) for test in found)
         return (tuple(found),)
 
@@ -303,7 +338,9 @@ class _Rules:
             return ANYTHING if self.whole else REFUSED
         allowing = [(tests, cubes) for allows, tests, cubes in self.parts if allows]
         exact = all(cubes is not None for _, cubes in allowing)
-        alternatives = [Alternative(cubes or (EVERYTHING,), in_words(name, abi, tests)) for tests, cubes in allowing if cubes != ()]
+        alternatives = [
+            Alternative(cubes or (EVERYTHING,), in_words(name, abi, tests)) for tests, cubes in allowing if cubes != ()
+        ]
         if default != "refuse":
             refusing = [(tests, cubes) for allows, tests, cubes in self.parts if not allows]
             if not refusing:
@@ -311,7 +348,9 @@ class _Rules:
             text = "anything but " + "; ".join(dict.fromkeys(in_words(name, abi, tests) for tests, _ in refusing))
             try:
                 # What is refused but cannot be written down is left out: more is then taken for allowed than is.
-                rest = difference([EVERYTHING], [cube for _, cubes in refusing for cube in cubes or ()], Budget(COMPLEMENT_STEPS))
+                rest = difference(
+                    [EVERYTHING], [cube for _, cubes in refusing for cube in cubes or ()], Budget(COMPLEMENT_STEPS)
+                )
                 exact = exact and all(cubes is not None for _, cubes in refusing)
             except TooHard:
                 rest, exact = (EVERYTHING,), False
@@ -400,7 +439,9 @@ def _spo(data: dict[str, Any], name: str) -> Source:
         reader = _Reader(name, machine, conditional=False)
         base = reader.typed(spec, "baseProfileName", str, "spec", "")
         if base:
-            reader.note(f"{name}: what its base profile {printable(base)[:80]} allows is not in the file and not compared")
+            reader.note(
+                f"{name}: what its base profile {printable(base)[:80]} allows is not in the file and not compared"
+            )
         if reader.typed(spec, "state", str, "spec", "Enabled") == "Disabled":
             reader.note(f"{name}: the profile is disabled; compared as if it were not")
         return _rights(name, "spo", machine, reader.filter(spec, "spec."))
@@ -454,7 +495,7 @@ _EXPECTED = "expected a trace, a policy.yaml, a seccomp JSON, an OCI config.json
 
 def from_bytes(data: bytes, name: str) -> Source:
     """The file with these bytes; ``name`` is for messages. Raises InputError."""
-    from profiler.policy import store as policies
+    from profiler.policy import document as policies
     from profiler.trace import store as traces
 
     if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
@@ -466,7 +507,11 @@ def from_bytes(data: bytes, name: str) -> Source:
             return _spo(document, name)
         if "defaultaction" in document:
             return _seccomp(document, name)
-        if "ociversion" in document or isinstance(document.get("linux"), dict) or isinstance(document.get("process"), dict):
+        if (
+            "ociversion" in document
+            or isinstance(document.get("linux"), dict)
+            or isinstance(document.get("process"), dict)
+        ):
             return _oci(document, name)
         raise InputError(f"{name}: is none of the files that profgen reads: {_EXPECTED}")
     if _POLICY.search(data):
@@ -474,7 +519,11 @@ def from_bytes(data: bytes, name: str) -> Source:
         return Source(name, "policy", policy.abis[0], lambda abi, capabilities: of_policy(policy, name), policy=policy)
     documents = [item for item in _yaml(data, name) if isinstance(item, dict) and item.get("kind") == "SeccompProfile"]
     if len(documents) != 1:
-        what = f"holds {len(documents)} SeccompProfiles: compare one at a time" if documents else "is none of the files that profgen reads"
+        what = (
+            f"holds {len(documents)} SeccompProfiles: compare one at a time"
+            if documents
+            else "is none of the files that profgen reads"
+        )
         raise InputError(f"{name}: {what}" + ("" if documents else f": {_EXPECTED}"))
     return _spo(documents[0], name)
 

@@ -1,4 +1,5 @@
-"""Known holes and traps of a seccomp profile or a policy: what it lets through without meaning to, and what breaks under it.
+"""Known holes and traps of a seccomp profile or a policy: what it lets through without meaning to, and what breaks
+under it.
 
 A policy is judged by the seccomp profile it gives. Each rule is a function that yields findings; RULES lists them all.
 """
@@ -25,7 +26,7 @@ from profiler.policy.covering import covers
 from profiler.policy.model import FileRule, Policy, capability_order
 from profiler.policy.patterns import Literal, is_literal, parse
 from profiler.policy.tiers import tier_of
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.review.cubes import REGISTER
 from profiler.review.rights import Rights, Row, Source, Test, Written
 from profiler.review.score import Asked
@@ -43,7 +44,8 @@ _RUNS = frozenset({"execute", "map"})
 
 @dataclass(frozen=True)
 class Finding:
-    """``rule`` is a key of RULES, ``level`` one of LEVELS. ``where`` names a part of the file, or is empty. ``mend`` says what to do."""
+    """``rule`` is a key of RULES, ``level`` one of LEVELS. ``where`` names a part of the file, or is empty. ``mend``
+    says what to do."""
 
     rule: str
     level: str
@@ -54,7 +56,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is looked at: a profile as it is written, and the rights it comes to. ``written`` is None when nothing filters syscalls."""
+    """What is looked at: a profile as it is written, and the rights it comes to. ``written`` is None when nothing
+    filters syscalls."""
 
     rights: Rights
     written: Written | None
@@ -114,7 +117,11 @@ def _default_allows(subject: Subject) -> Iterator[Finding]:
     rule = "default-allows"
     if subject.written is None:
         yield Finding(
-            rule, "error", "", "no seccomp profile: every syscall is allowed", "add one: profgen generate -t oci --oci-config FILE"
+            rule,
+            "error",
+            "",
+            "no seccomp profile: every syscall is allowed",
+            "add one: profgen generate -t oci --oci-config FILE",
         )
     elif subject.written.default == "ALLOW":
         yield Finding(
@@ -125,8 +132,16 @@ def _default_allows(subject: Subject) -> Iterator[Finding]:
             "name what is needed, with SCMP_ACT_ERRNO as the default action",
         )
     elif subject.written.default in ("LOG", "NOTIFY"):
-        what = "allowed and logged" if subject.written.default == "LOG" else "left to a supervisor that is not in the file"
-        yield Finding(rule, "warning", "defaultAction", f"a syscall that is not named is {what}", "SCMP_ACT_ERRNO, once it is complete")
+        what = (
+            "allowed and logged" if subject.written.default == "LOG" else "left to a supervisor that is not in the file"
+        )
+        yield Finding(
+            rule,
+            "warning",
+            "defaultAction",
+            f"a syscall that is not named is {what}",
+            "SCMP_ACT_ERRNO, once it is complete",
+        )
 
 
 def _kill_thread(subject: Subject) -> Iterator[Finding]:
@@ -171,7 +186,8 @@ def _enosys_for_all(subject: Subject) -> Iterator[Finding]:
             "enosys-for-all",
             "note",
             "defaultErrnoRet",
-            "whatever is refused seems not to exist, also a call that is there with other arguments: programs give odd errors",
+            "whatever is refused seems not to exist, also a call that is there with other arguments: programs "
+            "give odd errors",
             "EPERM as the default, ENOSYS for calls with a fallback",
         )
 
@@ -202,7 +218,8 @@ def _architectures(subject: Subject) -> Iterator[Finding]:
             "no-architectures",
             "warning",
             "architectures",
-            "none listed: runtimes filter the machine's own and kill the others, and runc has no ENOSYS for calls newer than the profile",
+            "none listed: runtimes filter the machine's own and kill the others, and runc has no ENOSYS for "
+            "calls newer than the profile",
             f'"architectures": ["{native}"]',
         )
     elif native not in subject.written.architectures:
@@ -214,7 +231,9 @@ def _architectures(subject: Subject) -> Iterator[Finding]:
             f"add {native}, or say for which machine it is",
         )
     known = {abi.seccomp for abi in ABIS.values()}
-    strange = [name for name in subject.written.architectures if name not in known and not name.startswith("SCMP_ARCH_")]
+    strange = [
+        name for name in subject.written.architectures if name not in known and not name.startswith("SCMP_ARCH_")
+    ]
     if strange:
         yield Finding(
             "unknown-architecture",
@@ -306,7 +325,9 @@ def _multiplexers(subject: Subject) -> Iterator[Finding]:
             io_uring = one.name == "io_uring_setup"
             label = one.name if abi == subject.native else f"{one.name} ({abi})"
             mend = f"refuse {one.name}" + (
-                " with ENOSYS: programs fall back" if io_uring else f", or leave {seccomp_name(abi)} out of the architectures"
+                " with ENOSYS: programs fall back"
+                if io_uring
+                else f", or leave {seccomp_name(abi)} out of the architectures"
             )
             rule = "io-uring" if io_uring else "multiplexer"
             yield Finding(rule, "warning", "", f"{label} goes past {' and '.join(parts)}: {one.why}", mend)
@@ -317,7 +338,9 @@ def _multiplexers(subject: Subject) -> Iterator[Finding]:
 def _masks_namespaces(subject: Subject, abi: str) -> bool:
     """Whether clone is allowed, but not with every flag that makes a namespace."""
     return subject.allowed(abi, "clone") and not all(
-        subject.asked.allows(abi, "clone", ((0, 1 << bit, 1 << bit),)) for bit in range(32) if NAMESPACE_FLAGS >> bit & 1
+        subject.asked.allows(abi, "clone", ((0, 1 << bit, 1 << bit),))
+        for bit in range(32)
+        if NAMESPACE_FLAGS >> bit & 1
     )
 
 
@@ -337,7 +360,11 @@ def _clone3(subject: Subject) -> Iterator[Finding]:
     elif subject.allowed(subject.native, "clone") and (answer := subject.answer("clone3")) != ("ERRNO", ENOSYS):
         what = f"answered with {errno_name(answer[1])}" if answer[1] else f"answered with SCMP_ACT_{answer[0]}"
         yield Finding(
-            "clone3-errno", "error", "", f"clone3 is {what}: with glibc 2.34 and later no thread and no process can be started", enosys
+            "clone3-errno",
+            "error",
+            "",
+            f"clone3 is {what}: with glibc 2.34 and later no thread and no process can be started",
+            enosys,
         )
 
 
@@ -347,14 +374,24 @@ def _user_namespace(subject: Subject) -> Iterator[Finding]:
     found = tuple(dict.fromkeys(way for call in user_namespace() for way in ways(subject.asked, call)))
     if subject.policy is not None and subject.policy.user_namespaces:
         if found:
-            what = f"user namespaces can be made ({listed(found)}), as the recording did: {listed(subject.policy.user_namespaces, 2)}"
-            yield Finding("user-namespace", "note", "user_namespaces", what, "run that part outside of the container, if it can be")
+            what = (
+                f"user namespaces can be made ({listed(found)}), as the recording did: "
+                f"{listed(subject.policy.user_namespaces, 2)}"
+            )
+            yield Finding(
+                "user-namespace",
+                "note",
+                "user_namespaces",
+                what,
+                "run that part outside of the container, if it can be",
+            )
     elif found:
         yield Finding(
             "user-namespace",
             "warning",
             "",
-            f"user namespaces can be made ({listed(found)}), with every capability inside: most published holes start there",
+            f"user namespaces can be made ({listed(found)}), with every capability inside: most published holes "
+            "start there",
             "filter the flags of clone (0x7e020000 must be 0), answer clone3 with ENOSYS, refuse unshare",
         )
 
@@ -376,11 +413,17 @@ def _unknown_names(subject: Subject) -> Iterator[Finding]:
                 unknown.setdefault(name, row.where)
             elif library is not None and number_of(subject.native, name) is not None:
                 newer.setdefault(name, row.where)
-    for names, what in ((unknown, f"no syscall is called {listed(unknown)}{version}"), (newer, f"{listed(newer)}{version}")):
+    for names, what in (
+        (unknown, f"no syscall is called {listed(unknown)}{version}"),
+        (newer, f"{listed(newer)}{version}"),
+    ):
         if not names:
             continue
         they, stay = ("it", "stays") if len(names) == 1 else ("them", "stay")
-        effect = f"runtimes leave {they} out, and {'it' if they == 'it' else 'they'} {stay} {'allowed' if denies else 'refused'}"
+        effect = (
+            f"runtimes leave {they} out, and {'it' if they == 'it' else 'they'} {stay} "
+            f"{'allowed' if denies else 'refused'}"
+        )
         where = next(iter(names.values()))
         if names is unknown:
             mend = "mend the name, or remove it"
@@ -421,7 +464,8 @@ def _twice(subject: Subject) -> Iterator[Finding]:
                 "one-argument-twice",
                 "error",
                 row.where,
-                f"{listed(row.names)}: two conditions on argument {again}; runtimes take them for alternatives, not for both",
+                f"{listed(row.names)}: two conditions on argument {again}; runtimes take them for alternatives, "
+                "not for both",
                 "one condition an argument: SCMP_CMP_MASKED_EQ, or a rule for each value",
             )
 
@@ -455,7 +499,10 @@ def _unmasked(subject: Subject) -> Iterator[Finding]:
         for test in row.tests:
             names = [name for name in row.names if _is_int(name, subject.native, test.position)]
             if names and _passes_above(test, row.allows):
-                what = f"{listed(names)}: {test.operator} compares 64 bits of argument {test.position}, of which the kernel looks at 32"
+                what = (
+                    f"{listed(names)}: {test.operator} compares 64 bits of argument {test.position}, of "
+                    "which the kernel looks at 32"
+                )
                 yield Finding(
                     "upper-half",
                     "error",
@@ -470,7 +517,8 @@ def _unmasked(subject: Subject) -> Iterator[Finding]:
             "unmasked",
             "note",
             "",
-            f"{listed(narrow)}: 64 bits of an int are compared; a program that leaves something in the upper half is refused",
+            f"{listed(narrow)}: 64 bits of an int are compared; a program that leaves something in the upper "
+            "half is refused",
             "SCMP_CMP_MASKED_EQ with the mask 0xffffffff",
         )
 
@@ -487,7 +535,8 @@ def _docker_only(subject: Subject) -> Iterator[Finding]:
         "docker-only",
         "note" if docker else "error",
         rows[0].where if rows else "archMap",
-        f"{what}: only Docker and Podman read them, other runtimes take " + ("such rules without them" if rows else "no notice"),
+        f"{what}: only Docker and Podman read them, other runtimes take "
+        + ("such rules without them" if rows else "no notice"),
         "keep it for Docker and Podman" if docker else "write rules without conditions",
     )
 
@@ -500,11 +549,14 @@ def _capabilities(subject: Subject) -> Iterator[Finding]:
         risk = capability_risk(name)
         if risk.level in ("critical", "high") and name in CAPABILITIES:
             level = "warning" if risk.level == "critical" else "note"
-            yield Finding("wide-capability", level, "capabilities", f"{name}: {risk.why}", "see whether it works without")
+            yield Finding(
+                "wide-capability", level, "capabilities", f"{name}: {risk.why}", "see whether it works without"
+            )
 
 
 def _base(rule: FileRule) -> tuple[str, str]:
-    """The directory in front of the first class of a pattern that stands for whole names, and that class; empty without one."""
+    """The directory in front of the first class of a pattern that stands for whole names, and that class; empty without
+    one."""
     text = ""
     for token in parse(rule.pattern):
         if isinstance(token, Literal):
@@ -527,7 +579,10 @@ def _wide_paths(subject: Subject) -> Iterator[Finding]:
         if not (sort == "tree" and (top or tier in ("guarded", "kernel"))) and directory != "/":
             continue
         level = "error" if directory == "/" or CHANGES & set(rule.access) else "warning"
-        what = f"{printable(rule.pattern)} ({', '.join(rule.access)}): everything below {printable(directory)}, now and later"
+        what = (
+            f"{printable(rule.pattern)} ({', '.join(rule.access)}): everything below {printable(directory)}, "
+            "now and later"
+        )
         yield Finding("wide-path", level, "files", what, "name the paths, or a directory that is the application's own")
 
 
@@ -553,7 +608,13 @@ def _common(some: Sequence[str], others: Sequence[str]) -> Iterator[str]:
 def _incomplete(subject: Subject) -> Iterator[Finding]:
     if subject.policy is not None and subject.policy.workload.incomplete:
         what = "the recording lost something: what the policy lacks will break the workload"
-        yield Finding("incomplete", "error", "workload", what, "record again; profgen record says what was lost and how to keep it")
+        yield Finding(
+            "incomplete",
+            "error",
+            "workload",
+            what,
+            "record again; profgen record says what was lost and how to keep it",
+        )
 
 
 def _unknown_numbers(subject: Subject) -> Iterator[Finding]:
@@ -595,8 +656,11 @@ RULES: Mapping[str, tuple[Rule, str]] = {
 """Name to the function that finds it, and what it is in a line."""
 
 
-def lint(source: Source, abi: str, capabilities: frozenset[str] | None = None, library: Library | None = None) -> tuple[Finding, ...]:
-    """What is wrong with a policy or profile, errors first. ``capabilities``: as for Source.rights. ``library``: default the installed one.
+def lint(
+    source: Source, abi: str, capabilities: frozenset[str] | None = None, library: Library | None = None
+) -> tuple[Finding, ...]:
+    """What is wrong with a policy or profile, errors first. ``capabilities``: as for Source.rights. ``library``:
+    default the installed one.
 
     Raises InputError for a trace, which is evidence and allows nothing.
     """

@@ -45,7 +45,8 @@ def _meets_below(row: PathRisk, path: str, pattern: str) -> bool:
         if "{tree}" in part:
             return name.startswith(_start(part)) or (last and _start(part).startswith(name))
         if not (
-            matches(part, name) or (last and (_start(part).startswith(name) or (not is_literal(part) and name.startswith(_start(part)))))
+            matches(part, name)
+            or (last and (_start(part).startswith(name) or (not is_literal(part) and name.startswith(_start(part)))))
         ):
             return False
     return not row.exactly or len(names) == len(parts)
@@ -55,6 +56,10 @@ def risks_of(pattern: str, accesses: Iterable[str], states: Iterable[str]) -> li
     """What it opens to use the paths of a pattern in these ways."""
     words, found = frozenset(accesses), []
     for row in path_risks():
-        if (row.accesses is None or words & row.accesses) and (not row.states or row.states & frozenset(states)) and _meets(row, pattern):
+        if (
+            (row.accesses is None or words & row.accesses)
+            and (not row.states or row.states & frozenset(states))
+            and _meets(row, pattern)
+        ):
             found.append(row.risk)
     return found

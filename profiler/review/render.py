@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from profiler import __version__
 from profiler.kernel.risks import LEVELS, Risk
-from profiler.quoting import as_json, printable
+from profiler.quoting.json import as_json
+from profiler.quoting.text import printable
 from profiler.review.diff import CHANGES, SUBJECTS, Change, Diff
 from profiler.review.rights import KINDS, Rights
 
@@ -60,7 +61,9 @@ def summary(diff: Diff) -> str:
 
 def _kinds(diff: Diff) -> str:
     kinds = (KINDS[diff.old.kind], KINDS[diff.new.kind])
-    return f"{kinds[0]} and {kinds[1]}" if kinds[0] != kinds[1] else f"{kinds[0]}s" if kinds[0] != "policy" else "policies"
+    return (
+        f"{kinds[0]} and {kinds[1]}" if kinds[0] != kinds[1] else f"{kinds[0]}s" if kinds[0] != "policy" else "policies"
+    )
 
 
 # Text.
@@ -94,7 +97,9 @@ def text(diff: Diff, colour: bool = False) -> str:
         if row.equivalents:
             lines.append(f"{indent}with its equivalents {', '.join(row.equivalents)}")
         if row.subject == "path" and not row.reason.because and row.reason.programs:
-            lines.append(f"{indent}{paint('by ' + printable(', '.join(_some(row.reason.programs, REASONS_SHOWN))), _FAINT)}")
+            lines.append(
+                f"{indent}{paint('by ' + printable(', '.join(_some(row.reason.programs, REASONS_SHOWN))), _FAINT)}"
+            )
         lines += [f"{indent}{paint(printable(item), _FAINT)}" for item in _some(row.reason.because, REASONS_SHOWN)]
     if diff.changes:
         lines.append("")
@@ -137,7 +142,10 @@ def data(diff: Diff) -> dict[str, Any]:
         "new": _side(diff.new),
         "exact": diff.exact,
         "same": not diff.changes,
-        "summary": {**{change: diff.count(change) for change in CHANGES}, "highest_risk": highest.level if highest else None},
+        "summary": {
+            **{change: diff.count(change) for change in CHANGES},
+            "highest_risk": highest.level if highest else None,
+        },
         "changes": [_change(row) for row in diff.changes],
         "not_compared": list(diff.uncompared),
         "notes": list(diff.notes),
@@ -166,7 +174,9 @@ def _codes(items: Iterable[str]) -> str:
 
 
 def _row(row: Change) -> str:
-    right = f"{_TITLES[row.subject]} {_code(row.name)}" + (f" with {_codes([', '.join(row.equivalents)])}" if row.equivalents else "")
+    right = f"{_TITLES[row.subject]} {_code(row.name)}" + (
+        f" with {_codes([', '.join(row.equivalents)])}" if row.equivalents else ""
+    )
     cells = [row.change, right, _codes(_some(row.details, DETAILS_SHOWN))]
     if row.gains:
         cells.append(_level(row.risk))
@@ -191,7 +201,9 @@ def markdown(diff: Diff) -> str:
         said = [f"{row.risk.level} risk: {_code(row.risk.why)}"] if row.risk and row.risk.rank else []
         said += [_code(item) for item in _some(row.reason.because, REASONS_SHOWN)]
         said += (
-            ["by " + _code(", ".join(_some(row.reason.programs, REASONS_SHOWN)))] if row.subject == "path" and row.reason.programs else []
+            ["by " + _code(", ".join(_some(row.reason.programs, REASONS_SHOWN)))]
+            if row.subject == "path" and row.reason.programs
+            else []
         )
         said += ["was " + _code("; ".join(_some(row.rest, REST_SHOWN)))] if row.rest else []
         if said:
@@ -227,7 +239,10 @@ def _rule(subject: str, level: str) -> dict[str, Any]:
         "id": f"{subject}/{level}",
         "name": f"{subject.capitalize()}{level.capitalize()}",
         "shortDescription": {"text": f"A right is new: {words}, {level} risk"},
-        "help": {"text": "Compare what the change needs with what it gets; profgen diff shows the reasons. Levels: docs/diff.md."},
+        "help": {
+            "text": "Compare what the change needs with what it gets; profgen diff shows the reasons. Levels: "
+            "docs/diff.md."
+        },
         "defaultConfiguration": {"level": _SARIF_LEVELS[level]},
         "properties": {"tags": ["security"], "security-severity": _SEVERITY[level]},
     }
@@ -256,10 +271,12 @@ def _uri(path: str) -> str:
 
 
 def sarif(diff: Diff, content: bytes = b"") -> str:
-    """A SARIF log of what is allowed and was not; what is no longer allowed is no finding. ``content``: the new file, for line numbers."""
+    """A SARIF log of what is allowed and was not; what is no longer allowed is no finding. ``content``: the new file,
+    for line numbers."""
     gains = [row for row in diff.changes if row.gains and row.risk is not None]
     keys = sorted(
-        {(row.subject, row.risk.level) for row in gains if row.risk}, key=lambda key: (SUBJECTS.index(key[0]), LEVELS.index(key[1]))
+        {(row.subject, row.risk.level) for row in gains if row.risk},
+        key=lambda key: (SUBJECTS.index(key[0]), LEVELS.index(key[1])),
     )
     lines = content.decode("utf-8", "replace").split("\n") if len(content) < 4 << 20 else []
     results = []

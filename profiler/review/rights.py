@@ -1,8 +1,9 @@
 """Rights: what a trace needs, or what a policy or a profile allows, in one shape for all of them.
 
-A trace is read as the policy it would give with nothing added: no equivalents, no runtime's own calls (profiler/policy/derive.py).
-Its raw rows would not do: which values of an argument make a difference, what clone stands in for, which capability was needed
-rather than asked for, all that is settled by the passes, and two recordings of one application differ before them.
+A trace is read as the policy it would give with nothing added: no equivalents, no runtime's own calls
+(profiler/policy/derive.py). Its raw rows would not do: which values of an argument make a difference, what clone stands
+in for, which capability was needed rather than asked for, all that is settled by the passes, and two recordings of one
+application differ before them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from profiler.policy.passes.capabilities import COVERED
 from profiler.policy.passes.files import files as literal_files
 from profiler.policy.passes.processes import NAMESPACE_CALLS
 from profiler.policy.passes.variables import variables
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.review.cubes import EVERYTHING, REGISTER, Cubes, crossed, masked
 from profiler.trace.model import Trace
 from profiler.trace.store import read_limited
@@ -106,7 +107,8 @@ class Reason:
 
 @dataclass(frozen=True)
 class Test:
-    """One condition as a profile writes it: ``operator`` is one of cubes.OPERATORS; of MASKED_EQ ``value`` is the mask."""
+    """One condition as a profile writes it: ``operator`` is one of cubes.OPERATORS; of MASKED_EQ ``value`` is the
+    mask."""
 
     position: int
     operator: str
@@ -123,8 +125,9 @@ class Test:
 
 @dataclass(frozen=True)
 class Row:
-    """One rule of a seccomp profile as it is written. ``action`` is without SCMP_ACT_ (KILL_THREAD for KILL); ``errno`` is None when it
-    gives none. ``applies``: Docker's conditions let it count on this machine. ``conditional``: it has such conditions."""
+    """One rule of a seccomp profile as it is written. ``action`` is without SCMP_ACT_ (KILL_THREAD for KILL); ``errno``
+    is None when it gives none. ``applies``: Docker's conditions let it count on this machine. ``conditional``: it has
+    such conditions."""
 
     where: str
     names: tuple[str, ...]
@@ -142,7 +145,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Written:
-    """A seccomp profile as it is written. ``architectures`` is empty when it lists none. ``arch_map``: it has one of Docker's."""
+    """A seccomp profile as it is written. ``architectures`` is empty when it lists none. ``arch_map``: it has one of
+    Docker's."""
 
     default: str
     default_errno: int
@@ -153,14 +157,15 @@ class Written:
 
 @dataclass(frozen=True)
 class Rights:
-    """What is needed or allowed. Members that are None: the file says nothing of them, so nothing can be said of a change.
+    """What is needed or allowed. Members that are None: the file says nothing of them, so nothing can be said of a
+    change.
 
-    ``source`` is the name for people, ``kind`` one of KINDS, ``native`` the ABI of the machine it is for. ``abis``, the native one
-    first, are those whose calls reach the rules at all; calls of others are refused. ``syscalls`` is keyed by (ABI, name), in the
-    order of the file; ``default`` holds for the rest: ``refuse``, ``allow``,
-    or ``log``, which allows it and says so in the audit log. ``reasons`` is keyed by ("syscall", ABI, name) or ("capability", name).
-    ``shadowed``: capabilities that were needed too, but that another one granted covers.
-    ``files`` are rules that may be patterns; ``needs`` the literal ones behind them, where they are known (traces).
+    ``source`` is the name for people, ``kind`` one of KINDS, ``native`` the ABI of the machine it is for. ``abis``, the
+    native one first, are those whose calls reach the rules at all; calls of others are refused. ``syscalls`` is keyed
+    by (ABI, name), in the order of the file; ``default`` holds for the rest: ``refuse``, ``allow``, or ``log``, which
+    allows it and says so in the audit log. ``reasons`` is keyed by ("syscall", ABI, name) or ("capability", name).
+    ``shadowed``: capabilities that were needed too, but that another one granted covers. ``files`` are rules that may
+    be patterns; ``needs`` the literal ones behind them, where they are known (traces).
     """
 
     source: str
@@ -210,7 +215,9 @@ _WORDS = {"EQ": "{}", "NE": "not {}", "LT": "below {}", "LE": "up to {}", "GT": 
 
 def tests_of(rule: Rule) -> tuple[Test, ...]:
     """The conditions of a policy's rule."""
-    return tuple(Test(condition.position, "MASKED_EQ", condition.mask, condition.value) for condition in rule.conditions)
+    return tuple(
+        Test(condition.position, "MASKED_EQ", condition.mask, condition.value) for condition in rule.conditions
+    )
 
 
 def in_words(name: str, abi: str, tests: Sequence[Test]) -> str:
@@ -271,7 +278,8 @@ _CALLS = re.compile(r"(?:\A|, )(.+?): [0-9 ]+ calls?(?=, |\Z)")
 
 
 def programs_in(because: Iterable[str]) -> tuple[str, ...]:
-    """The programs that the reasons of a policy name: ``observed (nginx: 1 204 calls, sh: 2 calls)``, ``observed (nginx, sh; 3 uses)``."""
+    """The programs that the reasons of a policy name: ``observed (nginx: 1 204 calls, sh: 2 calls)``, ``observed
+    (nginx, sh; 3 uses)``."""
     found: list[str] = []
     for text in because:
         inside = re.search(r"\((.*)\)\Z", text)
@@ -290,7 +298,11 @@ def of_policy(policy: Policy, source: str, kind: str = "policy") -> Rights:
     because: dict[tuple[str, str], list[str]] = {}
     for entry in policy.syscalls:
         key = (entry.abi, entry.name)
-        allowed = Allowance(tuple(alternative_of(entry.name, entry.abi, rule) for rule in entry.rules)) if entry.rules else ANYTHING
+        allowed = (
+            Allowance(tuple(alternative_of(entry.name, entry.abi, rule) for rule in entry.rules))
+            if entry.rules
+            else ANYTHING
+        )
         parts.setdefault(key, []).append(allowed)
         because.setdefault(key, []).extend((*entry.because, *seen_in(entry, policy)))
     reasons: dict[tuple[str, ...], Reason] = {
@@ -359,17 +371,32 @@ def of_trace(trace: Trace, source: str) -> Rights:
         reasons["syscall", *key] = Reason(row.because, programs_in(row.because))
     notes = []
     if not trace.meta.complete:
-        losses = ", ".join(f"{printable(name)}: {number}" for name, number in sorted(trace.meta.losses.items())) or "not said what"
+        losses = (
+            ", ".join(f"{printable(name)}: {number}" for name, number in sorted(trace.meta.losses.items()))
+            or "not said what"
+        )
         notes.append(f"{source}: the recording is incomplete ({losses})")
     needs = None
     if policy.has_files:
-        needs = tuple(rule for rule in variables(literal_files(policy, trace, NEEDED), trace, NEEDED).files if rule.use == "needed")
+        needs = tuple(
+            rule
+            for rule in variables(literal_files(policy, trace, NEEDED), trace, NEEDED).files
+            if rule.use == "needed"
+        )
     namespaces = policy.user_namespaces
-    if not namespaces and any(row.arguments and row.arguments.overflow and row.name in NAMESPACE_CALLS for row in trace.syscalls):
+    if not namespaces and any(
+        row.arguments and row.arguments.overflow and row.name in NAMESPACE_CALLS for row in trace.syscalls
+    ):
         namespaces = ("flags too many to list, so CLONE_NEWUSER may be among them",)
     # The recording's own no_new_privs is a matter of how it was made, and a trace asks for neither.
     return dataclasses.replace(
-        found, syscalls=syscalls, reasons=reasons, needs=needs, user_namespaces=namespaces, no_new_privs=None, notes=tuple(notes)
+        found,
+        syscalls=syscalls,
+        reasons=reasons,
+        needs=needs,
+        user_namespaces=namespaces,
+        no_new_privs=None,
+        notes=tuple(notes),
     )
 
 
@@ -380,8 +407,8 @@ def of_trace(trace: Trace, source: str) -> Rights:
 class Source:
     """A file that was read. ``arch``: the native ABI it is for; None when it does not say.
 
-    ``rights(abi, capabilities)`` gives what it allows on a machine of that ABI, in a container that was given these capabilities; both
-    matter to profiles with conditions only (profiler/review/foreign.py).
+    ``rights(abi, capabilities)`` gives what it allows on a machine of that ABI, in a container that was given these
+    capabilities; both matter to profiles with conditions only (profiler/review/foreign.py).
     """
 
     name: str
@@ -405,14 +432,16 @@ def open_source(path: str | Path) -> Source:
 
 
 def load(path: str | Path, abi: str | None = None, capabilities: frozenset[str] | None = None) -> Rights:
-    """The rights in a file. ``abi``: the machine's, where the file leaves it open (default: this machine's). ``capabilities``: see
-    :class:`Source`; None takes what the file says, or else Docker's default. Raises InputError."""
+    """The rights in a file. ``abi``: the machine's, where the file leaves it open (default: this machine's).
+    ``capabilities``: see :class:`Source`; None takes what the file says, or else Docker's default. Raises
+    InputError."""
     source = open_source(path)
     return source.rights(machine(abi, source), capabilities)
 
 
 def machine(abi: str | None, *sources: Source) -> str:
-    """The native ABI to read files for: the one given, else the first that a file names, else this machine's. Raises InputError."""
+    """The native ABI to read files for: the one given, else the first that a file names, else this machine's. Raises
+    InputError."""
     if abi is not None:
         if abi not in ABIS:
             raise InputError(f"unknown ABI {abi!r}: one of {', '.join(ABIS)}")

@@ -1,7 +1,8 @@
 """How much a profile leaves open: figures for each kind of right, and one number from 0 to 100 made of them.
 
-The number is a weighted sum of shares (:data:`WEIGHTS`), each the part of something that is closed. Taking a right away can only close
-more, so it never lowers the number; giving one never raises it. It says how much is open, not whether the rest is safe.
+The number is a weighted sum of shares (:data:`WEIGHTS`), each the part of something that is closed. Taking a right away
+can only close more, so it never lowers the number; giving one never raises it. It says how much is open, not whether
+the rest is safe.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ class Share:
 class Score:
     """The figures of one set of rights.
 
-    ``open`` lists what is not refused of the native ABI, ``filtered`` those of them that are allowed with some arguments only, and
-    ``unfiltered`` those that profgen would filter and this does not. ``assumed``: the file says nothing of capabilities, and these were
-    taken instead.
+    ``open`` lists what is not refused of the native ABI, ``filtered`` those of them that are allowed with some
+    arguments only, and ``unfiltered`` those that profgen would filter and this does not. ``assumed``: the file says
+    nothing of capabilities, and these were taken instead.
     """
 
     source: str
@@ -115,7 +116,8 @@ class Asked:
 
     def allows(self, abi: str, name: str, tests: Tests) -> bool:
         wanted = Cube(
-            sum(mask << (WIDTH * position) for position, mask, _ in tests), sum(value << (WIDTH * position) for position, _, value in tests)
+            sum(mask << (WIDTH * position) for position, mask, _ in tests),
+            sum(value << (WIDTH * position) for position, _, value in tests),
         )
         return any(cube.meets(wanted) for cube in self._rights.allowance(abi, name).cubes)
 
@@ -124,8 +126,8 @@ class Asked:
 
 
 def restricts(allowance: Allowance, abi: str, name: str) -> bool:
-    """Whether it refuses some arguments, as far as the kernel looks at them: a filter that lets every int pass with something in its upper
-    half refuses none. Neither does one whose alternatives are too many to add up."""
+    """Whether it refuses some arguments, as far as the kernel looks at them: a filter that lets every int pass with
+    something in its upper half refuses none. Neither does one whose alternatives are too many to add up."""
     if allowance.unconditional or not allowance.exact:
         return allowance.refused
     try:
@@ -204,18 +206,31 @@ def as_data(found: Score) -> dict[str, object]:
         "abi": found.native,
         "score": found.points,
         "shares": {
-            name: {"closed": share.closed, "open": share.open, "total": share.total, "points": round(WEIGHTS[name] * share.part, 2)}
+            name: {
+                "closed": share.closed,
+                "open": share.open,
+                "total": share.total,
+                "points": round(WEIGHTS[name] * share.part, 2),
+            }
             for name, share in found.shares.items()
         },
         "syscalls": {"open": list(found.open), "filtered": list(found.filtered), "unfiltered": list(found.unfiltered)},
         "capabilities": {"held": list(found.capabilities), "assumed": found.assumed},
         "cves": {
-            "by_source": {name: {"blocked": share.closed, "total": share.total} for name in sources() for share in [found.of_source(name)]},
+            "by_source": {
+                name: {"blocked": share.closed, "total": share.total}
+                for name in sources()
+                for share in [found.of_source(name)]
+            },
             "blocked": [
-                {"id": row.cve.identifier, "because": [step.lacking for step in row.missing]} for row in found.verdicts if row.blocked
+                {"id": row.cve.identifier, "because": [step.lacking for step in row.missing]}
+                for row in found.verdicts
+                if row.blocked
             ],
             "reachable": [
-                {"id": row.cve.identifier, "by": [step.text for step in row.cve.needs]} for row in found.verdicts if not row.blocked
+                {"id": row.cve.identifier, "by": [step.text for step in row.cve.needs]}
+                for row in found.verdicts
+                if not row.blocked
             ],
         },
         "notes": list(found.notes),

@@ -1,31 +1,26 @@
 """What a target is, the list of them, and rendering through templates.
 
-To add one: a module with ``render(policy, options) -> dict[str, bytes]`` (file name to content), its templates, its test,
-and a line in TARGETS. A target never reads a trace and writes no file itself.
+To add one: a module with ``render(policy, options) -> dict[str, bytes]`` (file name to content), its templates, its
+test, and a line in TARGETS. A target never reads a trace and writes no file itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from profiler import quoting
 from profiler.errors import InputError
 from profiler.policy.model import Policy
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from profiler.quoting.text import printable
 
 TARGETS: Mapping[str, str] = {
     "seccomp": "profiler.targets.seccomp",
     "capabilities": "profiler.targets.capabilities",
     "oci": "profiler.targets.oci",
     "docker": "profiler.targets.docker",
-    "apparmor": "profiler.targets.apparmor",
+    "apparmor": "profiler.targets.apparmor.profile",
 }
 
 DEFAULT_ACTIONS: Mapping[str, str] = {
@@ -40,14 +35,16 @@ EXECUTABLE = frozenset({"docker-run.sh"})
 
 
 APPARMOR_ABIS = ("3.0", "4.0")
-"""What an AppArmor profile may be written for: the features of the kernel and the words of the parser that it counts on."""
+"""What an AppArmor profile may be written for: the features of the kernel and the words of the parser that it counts
+on."""
 
 
 @dataclass(frozen=True)
 class AppArmorOptions:
-    """How the AppArmor profile is written. ``name``: None makes one from the workload's program. ``attach``: the path of the
-    program that always runs under it; None for profiles that something names (containers, systemd). ``abi``: one of APPARMOR_ABIS.
-    ``complain``: denials are logged, not enforced. ``children``: each further program gets a profile of its own.
+    """How the AppArmor profile is written. ``name``: None makes one from the workload's program. ``attach``: the path
+    of the program that always runs under it; None for profiles that something names (containers, systemd). ``abi``: one
+    of APPARMOR_ABIS. ``complain``: denials are logged, not enforced. ``children``: each further program gets a profile
+    of its own.
     """
 
     name: str | None = None
@@ -80,38 +77,7 @@ class Target(Protocol):
 def target(name: str) -> Target:
     """The target of that name. Raises InputError for an unknown one."""
     if name not in TARGETS:
-        raise InputError(f"unknown target {quoting.printable(name)!r}: one of {', '.join(TARGETS)}")
+        raise InputError(f"unknown target {printable(name)!r}: one of {', '.join(TARGETS)}")
     module: Any = import_module(TARGETS[name])
     found: Target = module
     return found
-
-
-def template_directory() -> Path:
-    """Inside an installed package, or beside the package in a checkout."""
-    package = Path(__file__).parent.parent
-    inside = package / "templates"
-    return inside if inside.is_dir() else package.parent / "templates"
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(template_directory()),
-        undefined=StrictUndefined,
-        autoescape=False,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        json=quoting.as_json, yaml=quoting.yaml, shell=quoting.shell, comment=quoting.comment, apparmor=quoting.apparmor
-    )
-    return environment
-
-
-def render_template(name: str, **values: object) -> bytes:
-    """A template of templates/ filled in. Text goes through its filters json, yaml, shell, comment and apparmor, nothing else."""
-    text = _environment().get_template(name).render(**values)
-    return text.encode("utf-8", "surrogateescape")

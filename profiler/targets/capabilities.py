@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from profiler.policy.model import Policy
-from profiler.targets.base import RenderOptions, render_template
+from profiler.targets.base import RenderOptions
+from profiler.targets.template import render_template
 
 
 def oci_sets(policy: Policy, uid: int) -> dict[str, list[str]]:

@@ -1,4 +1,5 @@
-"""config.json for OCI runtimes: a fragment, or a given file with only its seccomp, capability and AppArmor parts replaced."""
+"""config.json for OCI runtimes: a fragment, or a given file with only its seccomp, capability and AppArmor parts
+replaced."""
 
 from __future__ import annotations
 
@@ -8,13 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from profiler import quoting
 from profiler.errors import InputError
 from profiler.policy.model import Policy
-from profiler.targets.apparmor import profile_name
-from profiler.targets.base import RenderOptions, render_template
+from profiler.quoting.json import as_json
+from profiler.quoting.text import printable
+from profiler.targets.apparmor.profile import profile_name
+from profiler.targets.base import RenderOptions
 from profiler.targets.capabilities import oci_sets
 from profiler.targets.seccomp import profile
+from profiler.targets.template import render_template
 
 
 def _parts(policy: Policy, options: RenderOptions, uid: int) -> dict[str, dict[str, Any]]:
@@ -46,7 +49,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise _Invalid(f"key {quoting.printable(twice)!r} is given twice")
+        raise _Invalid(f"key {printable(twice)!r} is given twice")
     return found
 
 
@@ -85,19 +88,22 @@ def _indent(text: str, at: int) -> str | None:
 
 def _value_text(value: Any, indent: str | None, step: str, newline: str) -> str:
     if indent is None:
-        return quoting.as_json(value, indent=None)
-    return quoting.as_json(value, indent=step).replace("\n", newline + indent)
+        return as_json(value, indent=None)
+    return as_json(value, indent=step).replace("\n", newline + indent)
 
 
 def _put(text: str, start: int, key: str, value: Any) -> str:
-    """``text`` with member ``key`` of the object at ``start`` set to ``value``: replaced, or added as the last member."""
+    """``text`` with member ``key`` of the object at ``start`` set to ``value``: replaced, or added as the last
+    member."""
     newline = "\r\n" if "\r\n" in text else "\n"
     members = _members(text, start)
     outer = text[text.rfind("\n", 0, start) + 1 :]
     outer = outer[: len(outer) - len(outer.lstrip(" \t"))]
     first = next(iter(members.values()), None)
     indent = _indent(text, first.key_start) if first else (outer + "\t" if "\n" in text else None)
-    step = indent[len(outer) :] if indent is not None and indent.startswith(outer) and len(indent) > len(outer) else "\t"
+    step = (
+        indent[len(outer) :] if indent is not None and indent.startswith(outer) and len(indent) > len(outer) else "\t"
+    )
     if key in members:
         member = members[key]
         return text[: member.start] + _value_text(value, indent, step, newline) + text[member.end :]
@@ -128,7 +134,10 @@ def _rewrite(name: str, data: bytes, parts: Callable[[int | None], dict[str, dic
     if not isinstance(document, dict):
         raise InputError(f"{name}: cannot be rewritten: not a JSON object")
     if "defaultAction" in document or str(document.get("schema", "")).startswith("profgen."):
-        raise InputError(f"{name}: is no OCI config.json but a seccomp profile or a trace: give the container's own, or see runc spec")
+        raise InputError(
+            f"{name}: is no OCI config.json but a seccomp profile or a trace: give the container's own, or see "
+            "runc spec"
+        )
     for key in ("process", "linux"):
         if key in document and not isinstance(document[key], dict):
             raise InputError(f"{name}: cannot be rewritten: {key} is not an object")
@@ -144,7 +153,8 @@ def _rewrite(name: str, data: bytes, parts: Callable[[int | None], dict[str, dic
 
 
 def render(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
-    """``config.json``. With ``oci_config`` every byte outside the replaced values is kept, and its user decides the sets."""
+    """``config.json``. With ``oci_config`` every byte outside the replaced values is kept, and its user decides the
+    sets."""
     uid = policy.workload.uid
     if options.oci_config is None:
         return {"config.json": render_template("config.json.j2", fragment=_parts(policy, options, uid))}

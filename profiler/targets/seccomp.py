@@ -1,8 +1,9 @@
 """seccomp.json: the JSON that Docker, Podman, containerd and the OCI runtimes all read the same way.
 
-Only what all of them accept (runtime-spec config-linux.md, moby profiles/seccomp): no comments, includes, excludes or archMap;
-``errnoRet`` only on SCMP_ACT_ERRNO, which crun insists on; one condition per argument and rule, because runtimes take
-two for alternatives; an unconditional rule never beside a conditional one of the same name, which it would swallow.
+Only what all of them accept (runtime-spec config-linux.md, moby profiles/seccomp): no comments, includes, excludes or
+archMap; ``errnoRet`` only on SCMP_ACT_ERRNO, which crun insists on; one condition per argument and rule, because
+runtimes take two for alternatives; an unconditional rule never beside a conditional one of the same name, which it
+would swallow.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 from profiler.kernel.abi import seccomp_name
 from profiler.kernel.errno import number_of as errno_number
 from profiler.policy.model import SECTIONS, Policy, Rule
-from profiler.targets.base import DEFAULT_ACTIONS, RenderOptions, render_template
+from profiler.targets.base import DEFAULT_ACTIONS, RenderOptions
+from profiler.targets.template import render_template
 
 EPERM = 1
 

@@ -1,4 +1,5 @@
-"""Garbage collection, set aside while many objects are made of which none is part of a cycle: it would take half the time."""
+"""Garbage collection, set aside while many objects are made of which none is part of a cycle: it would take half the
+time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Merging traces: a union with counts added, or what all of them have.
 
-On the sets (which syscalls, values, capabilities, programs, files and so on) it is commutative, associative and idempotent; counts and
-``runs`` add up, and ``meta`` is that of the earliest recording with losses added.
+On the sets (which syscalls, values, capabilities, programs, files and so on) it is commutative, associative and
+idempotent; counts and ``runs`` add up, and ``meta`` is that of the earliest recording with losses added.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def merge(traces: Sequence[Trace]) -> Trace:
         return traces[0]
     arches = sorted({trace.meta.arch for trace in traces})
     if len(arches) > 1:
-        raise InputError(f"cannot merge traces of different architectures ({', '.join(arches)}): generate from each apart")
+        raise InputError(
+            f"cannot merge traces of different architectures ({', '.join(arches)}): generate from each apart"
+        )
     programs, renumber = _merge_programs(traces)
     syscalls: dict[tuple[str, int], list[tuple[Syscall, list[int]]]] = {}
     capabilities: dict[tuple[object, ...], list[tuple[Capability, list[int]]]] = {}
@@ -65,8 +67,13 @@ def merge(traces: Sequence[Trace]) -> Trace:
         meta=_merge_meta([trace.meta for trace in traces]),
         programs=programs,
         syscalls=tuple(_merge_syscall(syscalls[key]) for key in sorted(syscalls)),
-        capabilities=tuple(_merge_capability(rows) for _, rows in sorted(capabilities.items(), key=lambda item: str(item[0]))),
-        execs=tuple(Exec(program, by, *figures) for (program, by), figures in sorted(execs.items(), key=lambda item: row_order(item[0]))),
+        capabilities=tuple(
+            _merge_capability(rows) for _, rows in sorted(capabilities.items(), key=lambda item: str(item[0]))
+        ),
+        execs=tuple(
+            Exec(program, by, *figures)
+            for (program, by), figures in sorted(execs.items(), key=lambda item: row_order(item[0]))
+        ),
         files=_merge_uses([trace.files for trace in traces], renumber),
         sockets=_merge_uses([trace.sockets for trace in traces], renumber),
         signals=_merge_uses([trace.signals for trace in traces], renumber),
@@ -77,7 +84,8 @@ def merge(traces: Sequence[Trace]) -> Trace:
 
 @no_collection()
 def intersect(traces: Sequence[Trace]) -> Trace:
-    """What every one of the traces has: rows with a key that all of them have, counts added, and of argument values those in all of them.
+    """What every one of the traces has: rows with a key that all of them have, counts added, and of argument values
+    those in all of them.
 
     Programs stay, whoever ran them. Raises InputError as :func:`merge` does.
     """
@@ -107,7 +115,11 @@ def intersect(traces: Sequence[Trace]) -> Trace:
         merged,
         syscalls=tuple(syscalls),
         capabilities=shared("capabilities", _check_key),
-        execs=tuple(row for row in merged.execs if all((_path(merged, row.program), _path(merged, row.by)) in pairs for pairs in both)),
+        execs=tuple(
+            row
+            for row in merged.execs
+            if all((_path(merged, row.program), _path(merged, row.by)) in pairs for pairs in both)
+        ),
         files=shared("files", same),
         sockets=shared("sockets", same),
         signals=shared("signals", same),
@@ -125,14 +137,17 @@ def _check_key(check: Capability) -> tuple[object, ...]:
 
 
 def _common_arguments(merged: Syscall, every: Sequence[tuple[Arguments | None, list[int]]]) -> Syscall | None:
-    """The row with the values that are in all; too many to list, or not recorded, stand for any. None when no value is in all."""
+    """The row with the values that are in all; too many to list, or not recorded, stand for any. None when no value is
+    in all."""
     bounded = [(row, indexes) for row, indexes in every if row is not None and not row.overflow]
     if not bounded or len({row.fields for row, _ in bounded}) > 1:
         return merged
     common = set.intersection(*(set(row.values) for row, _ in bounded))
     if not common and any(row.values for row, _ in bounded):
         return None
-    kept = [(Arguments(row.fields, {value: row.values[value] for value in common}), indexes) for row, indexes in bounded]
+    kept = [
+        (Arguments(row.fields, {value: row.values[value] for value in common}), indexes) for row, indexes in bounded
+    ]
     return dataclasses.replace(merged, arguments=_merge_arguments(list(kept)))
 
 
@@ -267,8 +282,11 @@ def _merge_features(metas: Iterable[Meta]) -> tuple[str, ...]:
 
 
 def _merge_meta(metas: list[Meta]) -> Meta:
-    # The key is every member that is taken from the first and from nothing else: then no tie can tell the order of the arguments.
-    first = min(metas, key=lambda m: (m.start, m.argv, repr((m.kernel, m.tool, m.distribution, m.libc, m.cwd, m.gid, m.groups))))
+    # The key is every member that is taken from the first and from nothing else: then no tie can tell the order of the
+    # arguments.
+    first = min(
+        metas, key=lambda m: (m.start, m.argv, repr((m.kernel, m.tool, m.distribution, m.libc, m.cwd, m.gid, m.groups)))
+    )
     return dataclasses.replace(
         first,
         tracer="+".join(sorted({name for meta in metas for name in meta.tracer.split("+")})),
@@ -301,7 +319,9 @@ def _merge_container(a: Container | None, b: Container | None) -> Container | No
         command=a.command if a.command == b.command else (),
         mounts=tuple(sorted({*a.mounts, *b.mounts})),
         ports=tuple(sorted({*a.ports, *b.ports})),
-        capabilities=None if a.capabilities is None or b.capabilities is None else tuple(sorted({*a.capabilities, *b.capabilities})),
+        capabilities=None
+        if a.capabilities is None or b.capabilities is None
+        else tuple(sorted({*a.capabilities, *b.capabilities})),
         privileged=a.privileged or b.privileged,
         read_only=a.read_only and b.read_only,
         no_new_privs=a.no_new_privs and b.no_new_privs,

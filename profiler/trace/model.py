@@ -117,9 +117,11 @@ class Capability:
 
 @dataclass(frozen=True)
 class Exec:
-    """``program`` was executed ``count`` times by ``by`` (None: as the workload's start, by the tracer or a container's runtime).
+    """``program`` was executed ``count`` times by ``by`` (None: as the workload's start, by the tracer or a container's
+    runtime).
 
-    ``entered``: how many of those without ``by`` came from outside into a workload that ran already (``docker exec``, a health check).
+    ``entered``: how many of those without ``by`` came from outside into a workload that ran already (``docker exec``, a
+    health check).
     """
 
     program: int
@@ -143,11 +145,11 @@ FILE_ACCESSES = (
     "make", "remove", "rename_from", "rename_to", "link", "mode", "owner", "times", "xattr",
     "chroot", "bind", "connect", "readlink", "look",
 )  # fmt: skip
-"""What is done with a path. ``read``, ``write``, ``append``, ``create``, ``truncate``: what an open asked for. ``map``: mapped
-executable. ``lock``: a shared lock was taken, or one given back; ``lock_exclusive``: one that nobody shares (LOCK_EX, F_WRLCK).
-``list``: a directory's entries were read. ``make``: made by mkdir, mknod or symlink; ``File.kind`` says what. ``link``: a
-further name of ``File.existing``. ``bind``, ``connect``: a unix socket's path. ``look``: looked for by a call that needs no
-right on the file itself (stat, access); only its failures are kept."""
+"""What is done with a path. ``read``, ``write``, ``append``, ``create``, ``truncate``: what an open asked for. ``map``:
+mapped executable. ``lock``: a shared lock was taken, or one given back; ``lock_exclusive``: one that nobody shares
+(LOCK_EX, F_WRLCK). ``list``: a directory's entries were read. ``make``: made by mkdir, mknod or symlink; ``File.kind``
+says what. ``link``: a further name of ``File.existing``. ``bind``, ``connect``: a unix socket's path. ``look``: looked
+for by a call that needs no right on the file itself (stat, access); only its failures are kept."""
 
 FILE_KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "unknown")
 """``unknown``: the file is not there, or was gone before it could be looked at."""
@@ -156,8 +158,9 @@ FILE_OWNERS = ("self", "other")
 """The fsuid of the process that used it; any other."""
 
 FILE_STATES = ("linked", "deleted", "detached")
-"""``deleted``: a name that is not in its directory any more, or never was (O_TMPFILE: ``/tmp/#123``). ``detached``: on no tree
-that leads to a root (memfd, a file of another mount namespace); the path is then what the kernel has for a name."""
+"""``deleted``: a name that is not in its directory any more, or never was (O_TMPFILE: ``/tmp/#123``). ``detached``: on
+no tree that leads to a root (memfd, a file of another mount namespace); the path is then what the kernel has for a
+name."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +170,8 @@ class File:
     ``path`` is absolute as the *mount namespace* of its user shows it: symbolic links, working directory and directory
     descriptors resolved, not relative to a chroot (that is how path-based security modules see it, d_absolute_path in
     fs/d_path.c). No trailing slash. A path that is missing is the resolved part that exists with the rest of the text.
-    ``results`` counts uses by ``ok`` or an errno name. ``owner`` says who owned the file when it was used: ``self`` (the
-    user's fsuid), ``other``, both, or nothing where it is not known.
+    ``results`` counts uses by ``ok`` or an errno name. ``owner`` says who owned the file when it was used: ``self``
+    (the user's fsuid), ``other``, both, or nothing where it is not known.
     """
 
     path: str
@@ -200,10 +203,10 @@ WHOM = ("self", "workload", "outside")
 class Socket:
     """One operation on sockets of one sort.
 
-    ``family`` and ``type`` are the kernel's names in lower case without prefix (``inet``, ``stream``), a number as text where
-    there is none; ``protocol`` the number the socket has (6 for TCP). ``port``: the local port of ``bind`` (0: any), the
-    peer's of ``connect`` and ``send``; None elsewhere. ``address``: of unix sockets the path as given, or ``@name`` of the
-    abstract namespace.
+    ``family`` and ``type`` are the kernel's names in lower case without prefix (``inet``, ``stream``), a number as text
+    where there is none; ``protocol`` the number the socket has (6 for TCP). ``port``: the local port of ``bind`` (0:
+    any), the peer's of ``connect`` and ``send``; None elsewhere. ``address``: of unix sockets the path as given, or
+    ``@name`` of the abstract namespace.
     """
 
     family: str
@@ -225,8 +228,20 @@ class Socket:
 
 
 SOCKET_OPERATIONS = (
-    "inherit", "create", "pair", "bind", "listen", "connect", "accept", "send", "receive", "getoption", "setoption", "name", "shutdown",
-)  # fmt: skip
+    "inherit",
+    "create",
+    "pair",
+    "bind",
+    "listen",
+    "connect",
+    "accept",
+    "send",
+    "receive",
+    "getoption",
+    "setoption",
+    "name",
+    "shutdown",
+)
 
 
 SIGNAL_WHOM = (*WHOM, "group")
@@ -234,8 +249,8 @@ SIGNAL_WHOM = (*WHOM, "group")
 
 @dataclass(frozen=True)
 class Signal:
-    """Signals sent: ``signal`` as ``TERM``, ``RTMIN+3``, or ``0`` for the check whether a process exists; ``whom`` one of
-    WHOM, or ``group`` for a process group or all processes (kill(2) with pid 0 or below)."""
+    """Signals sent: ``signal`` as ``TERM``, ``RTMIN+3``, or ``0`` for the check whether a process exists; ``whom`` one
+    of WHOM, or ``group`` for a process group or all processes (kill(2) with pid 0 or below)."""
 
     signal: str
     whom: str
@@ -254,9 +269,9 @@ INSPECTIONS = ("trace", "traceme", "read")
 
 @dataclass(frozen=True)
 class Inspection:
-    """Another process traced or read: ``operation`` is ``trace`` (ptrace(2) attaching or controlling, ``traceme`` when it asks
-    to be traced) or ``read`` (process_vm_readv, kcmp, pidfd_getfd...); ``whom`` one of WHOM. Reads through /proc/PID are
-    File rows with ``whose``."""
+    """Another process traced or read: ``operation`` is ``trace`` (ptrace(2) attaching or controlling, ``traceme`` when
+    it asks to be traced) or ``read`` (process_vm_readv, kcmp, pidfd_getfd...); ``whom`` one of WHOM. Reads through
+    /proc/PID are File rows with ``whose``."""
 
     operation: str
     whom: str
@@ -276,8 +291,8 @@ class Mount:
 
     ``operation``: mount, bind, rbind, move, remount, propagation, umount, pivot_root, or the name of a call of the
     descriptor-based interface (``move_mount``, ``open_tree``, ``fsmount``...). ``target`` is resolved as File.path is;
-    ``source`` too for bind, move and pivot_root (there it is the new root, the target where the old one goes), else as given.
-    ``flags``: names in lower case without MS_ or MNT_, sorted.
+    ``source`` too for bind, move and pivot_root (there it is the new root, the target where the old one goes), else as
+    given. ``flags``: names in lower case without MS_ or MNT_, sorted.
     """
 
     operation: str
@@ -302,8 +317,8 @@ def row_order(key: tuple[object, ...]) -> tuple[tuple[bool, object], ...]:
 
 @dataclass(frozen=True, order=True)
 class ContainerMount:
-    """What an engine mounted into a container. ``kind``: bind, volume, tmpfs or another word of the engine's; ``source``: a path of
-    the host, a volume's name, or empty."""
+    """What an engine mounted into a container. ``kind``: bind, volume, tmpfs or another word of the engine's;
+    ``source``: a path of the host, a volume's name, or empty."""
 
     kind: str
     source: str
@@ -313,11 +328,12 @@ class ContainerMount:
 
 @dataclass(frozen=True)
 class Container:
-    """The container the workload ran in, as its engine told. None, or nothing: not known, or not the same in merged recordings.
+    """The container the workload ran in, as its engine told. None, or nothing: not known, or not the same in merged
+    recordings.
 
-    ``image`` is the name it was made from, ``digest`` its content (``sha256:...``): the manifest's where the engine knows it, else the
-    configuration's. ``entrypoint`` and ``command`` together are what was started. ``user`` as given to the engine, empty for the
-    image's own. ``ports``: ``80/tcp``. ``capabilities``: the bounding set it was given.
+    ``image`` is the name it was made from, ``digest`` its content (``sha256:...``): the manifest's where the engine
+    knows it, else the configuration's. ``entrypoint`` and ``command`` together are what was started. ``user`` as given
+    to the engine, empty for the image's own. ``ports``: ``80/tcp``. ``capabilities``: the bounding set it was given.
     """
 
     engine: str | None
@@ -371,7 +387,8 @@ class Meta:
     container: Container | None = None
     """None: none was watched, or not in every merged recording."""
     watched: str | None = None
-    """What profgen was told to watch, when it did not start the workload itself: ``pid 812``, ``unit redis.service``."""
+    """What profgen was told to watch, when it did not start the workload itself: ``pid 812``, ``unit
+    redis.service``."""
 
 
 @dataclass(frozen=True)
@@ -396,9 +413,11 @@ class Trace:
 
     @property
     def joined(self) -> tuple[str, ...]:
-        """Paths of the programs that ran already when a recording joined them, and that none saw start: how they begin is not known.
+        """Paths of the programs that ran already when a recording joined them, and that none saw start: how they begin
+        is not known.
 
-        Without the start of any workload, all programs if each was executed: one that runs itself again has not begun as it did first.
+        Without the start of any workload, all programs if each was executed: one that runs itself again has not begun
+        as it did first.
         """
         if JOINED_FEATURE not in self.meta.features:
             return ()
@@ -408,7 +427,9 @@ class Trace:
 
 
 FILES_FEATURE = "files"
-"""In Meta.features when the recording watched more than syscalls and capabilities. A merge keeps it only if all have it."""
+"""In Meta.features when the recording watched more than syscalls and capabilities. A merge keeps it only if all have
+it."""
 
 JOINED_FEATURE = "joined"
-"""In Meta.features when the recording, or one of those merged, began with programs that ran already: they have no executions."""
+"""In Meta.features when the recording, or one of those merged, began with programs that ran already: they have no
+executions."""

@@ -44,7 +44,8 @@ Use = File | Socket | Signal | Inspection | Mount
 AnyUse = TypeVar("AnyUse", bound=Use)
 
 USES = ("files", "sockets", "signals", "inspections", "mounts")
-"""Sections that may be many rows: each stands on one line of the file. A trace that has none of them can be read too."""
+"""Sections that may be many rows: each stands on one line of the file. A trace that has none of them can be read
+too."""
 
 _WORD = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _SOCKET_NAME = re.compile(r"[a-z][a-z0-9_]*|-?[0-9]{1,10}", re.ASCII)
@@ -63,7 +64,9 @@ def to_dict(trace: Trace) -> dict[str, Any]:
         "programs": [_plain(program) for program in trace.programs],
         "syscalls": [_syscall_dict(row) for row in sorted(trace.syscalls, key=lambda row: (row.abi, row.number))],
         "capabilities": sorted((_plain(row) for row in trace.capabilities), key=_capability_order),
-        "execs": [_plain(row) for row in sorted(trace.execs, key=lambda row: (row.program, -1 if row.by is None else row.by))],
+        "execs": [
+            _plain(row) for row in sorted(trace.execs, key=lambda row: (row.program, -1 if row.by is None else row.by))
+        ],
         "files": _use_dicts(trace.files),
         "sockets": _use_dicts(trace.sockets),
         "signals": _use_dicts(trace.signals),
@@ -74,13 +77,16 @@ def to_dict(trace: Trace) -> dict[str, Any]:
 
 @no_collection()
 def dumps(trace: Trace) -> str:
-    """The file's text. Bytes that are not UTF-8 (file names may hold any) stand as lone surrogates, ``\\udcXX`` (PEP 383)."""
+    """The file's text. Bytes that are not UTF-8 (file names may hold any) stand as lone surrogates, ``\\udcXX`` (PEP
+    383)."""
     document = to_dict(trace)
     row_text = json.JSONEncoder(sort_keys=True, ensure_ascii=True).encode
     members = []
     for name in sorted(document):
         if name in USES:
-            text = "[" + ",".join("\n  " + row_text(row) for row in document[name]) + ("\n ]" if document[name] else "]")
+            text = (
+                "[" + ",".join("\n  " + row_text(row) for row in document[name]) + ("\n ]" if document[name] else "]")
+            )
         else:
             # No string has a raw newline in JSON: each one ends a line, which is indented one step more here.
             text = json.dumps(document[name], indent=1, sort_keys=True, ensure_ascii=True).replace("\n", "\n ")
@@ -99,7 +105,8 @@ def is_trace(data: bytes) -> bool:
 
 
 def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES) -> bytes:
-    """The bytes of a file given by the user. Raises InputError when it cannot be read or is larger than ``limit`` bytes."""
+    """The bytes of a file given by the user. Raises InputError when it cannot be read or is larger than ``limit``
+    bytes."""
     try:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
@@ -152,8 +159,15 @@ def _plain(value: object) -> Any:
 def _syscall_dict(row: Syscall) -> dict[str, Any]:
     plain: dict[str, Any] = _plain(dataclasses.replace(row, arguments=None))
     if row.arguments is not None:
-        values = [{"programs": sorted(programs), "value": list(value)} for value, programs in sorted(row.arguments.values.items())]
-        plain["arguments"] = {"fields": list(row.arguments.fields), "values": values, "overflow": row.arguments.overflow}
+        values = [
+            {"programs": sorted(programs), "value": list(value)}
+            for value, programs in sorted(row.arguments.values.items())
+        ]
+        plain["arguments"] = {
+            "fields": list(row.arguments.fields),
+            "values": values,
+            "overflow": row.arguments.overflow,
+        }
     return plain
 
 
@@ -350,14 +364,20 @@ class _Reader:
 
     def syscall(self, data: object, where: str) -> Syscall:
         results = self.get(data, "results", dict, where)
-        programs = {self.index_key(index, f"{where}.programs"): calls for index, calls in self.counts(data, "programs", where).items()}
+        programs = {
+            self.index_key(index, f"{where}.programs"): calls
+            for index, calls in self.counts(data, "programs", where).items()
+        }
         raw = self.get(data, "arguments", (dict, type(None)), where)
         return Syscall(
             abi=self.get(data, "abi", str, where),
             number=self.count(data, "number", where, 1 << 32),
             name=self.text(data, "name", where),
             calls=self.count(data, "calls", where),
-            results=Results(ok=self.count(results, "ok", f"{where}.results"), errors=self.counts(results, "errors", f"{where}.results")),
+            results=Results(
+                ok=self.count(results, "ok", f"{where}.results"),
+                errors=self.counts(results, "errors", f"{where}.results"),
+            ),
             first=self.seconds(data, "first", where),
             last=self.seconds(data, "last", where),
             programs=programs,

@@ -90,7 +90,8 @@ def _read_page_by_file(tid: int, address: int, size: int) -> bytes | None:
 
 
 def read_memory(tid: int, address: int, size: int) -> bytes | None:
-    """``size`` bytes of a tracee's memory, fewer at the end of a mapping, None when unreadable. For the tracing thread only."""
+    """``size`` bytes of a tracee's memory, fewer at the end of a mapping, None when unreadable. For the tracing thread
+    only."""
     data = b""
     while len(data) < size and 0 <= address + len(data) < 1 << 64:
         here = address + len(data)
@@ -102,7 +103,8 @@ def read_memory(tid: int, address: int, size: int) -> bytes | None:
 
 
 def keeps_out(tid: int) -> bool:
-    """Whether a tracee lets profgen see neither its memory nor its links in /proc: PR_SET_DUMPABLE of prctl(2), without CAP_SYS_PTRACE."""
+    """Whether a tracee lets profgen see neither its memory nor its links in /proc: PR_SET_DUMPABLE of prctl(2), without
+    CAP_SYS_PTRACE."""
     try:
         os.close(os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
@@ -111,7 +113,8 @@ def keeps_out(tid: int) -> bool:
 
 
 def has_capability(name: str) -> bool:
-    """Whether profgen itself has a capability in its effective set. Root of a user namespace seems to have all of them."""
+    """Whether profgen itself has a capability in its effective set. Root of a user namespace seems to have all of
+    them."""
     number = number_of(name)
     assert number is not None
     with open("/proc/self/status") as status:
@@ -125,7 +128,9 @@ def read_string(tid: int, address: int, limit: int = 4096) -> bytes | None:
     while len(text) < limit and 0 <= address + len(text) < 1 << 64:
         here = address + len(text)
         # Most names are short: a first look at little is quicker than a page.
-        chunk = _read_page(tid, here, min(_PAGE_BYTES - here % _PAGE_BYTES, limit - len(text), 128 if not text else _PAGE_BYTES))
+        chunk = _read_page(
+            tid, here, min(_PAGE_BYTES - here % _PAGE_BYTES, limit - len(text), 128 if not text else _PAGE_BYTES)
+        )
         if chunk is None:
             return None
         head, nul, _ = chunk.partition(b"\0")
@@ -138,7 +143,9 @@ def read_string(tid: int, address: int, limit: int = 4096) -> bytes | None:
 def shares_root(pid: int) -> bool:
     """Whether a process sees the same files under the same paths as profgen: its root and its mount namespace."""
     try:
-        return os.path.samefile(f"/proc/{pid}/root", "/") and os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+        return os.path.samefile(f"/proc/{pid}/root", "/") and os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(
+            "/proc/self/ns/mnt"
+        )
     except OSError:
         return False
 
@@ -168,7 +175,8 @@ def identify_process(pid: int) -> tuple[str, str | None, str | None] | None:
 
 
 def is_memfd(link: str, status: os.stat_result) -> bool:
-    """Whether a file is a memfd's, by its link in procfs: ``/memfd:NAME (deleted)``, on a tmpfs that is mounted nowhere (mm/memfd.c)."""
+    """Whether a file is a memfd's, by its link in procfs: ``/memfd:NAME (deleted)``, on a tmpfs that is mounted nowhere
+    (mm/memfd.c)."""
     named = link.startswith("/memfd:") and link.endswith(DELETED)
     return named and status.st_nlink == 0 and status.st_dev != os.stat("/").st_dev
 
@@ -185,7 +193,8 @@ def _executed_name(pid: int) -> str | None:
             auxv = file.read(4096)
     except OSError:
         return None
-    # A type is a small number: read as 64 bits, the first pair of a 32-bit vector is not (its value, an address, is on top).
+    # A type is a small number: read as 64 bits, the first pair of a 32-bit vector is not (its value, an address, is on
+    # top).
     entry = struct.Struct("=QQ" if auxv[4:8] == bytes(4) else "=II")
     for kind, value in entry.iter_unpack(auxv[: len(auxv) // entry.size * entry.size]):
         if kind == _AT_EXECFN:
@@ -227,7 +236,8 @@ def _hashes(path: str, identity: tuple[int, int, int, int]) -> tuple[str | None,
 
 
 def hashes_of(file: io.BufferedReader) -> tuple[str, str | None]:
-    """The sha256 and, of an ELF file that has one, the build-id of an open file, read from its start. Raises OSError."""
+    """The sha256 and, of an ELF file that has one, the build-id of an open file, read from its start. Raises
+    OSError."""
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
     return sha256, _build_id(file.read(1 << 16))
@@ -247,7 +257,9 @@ def with_hashes(program: Program) -> Program:
     return Program(program.path, program.interpreter, program.argv0, sha256, build_id, program.executions)
 
 
-_BUILD_ID = re.compile(rb"([\x01-\x40]\0\0\0)\x03\0\0\0GNU\0")  # n_descsz (20 for sha1, 16 for md5, any), n_type 3, name "GNU"
+_BUILD_ID = re.compile(
+    rb"([\x01-\x40]\0\0\0)\x03\0\0\0GNU\0"
+)  # n_descsz (20 for sha1, 16 for md5, any), n_type 3, name "GNU"
 
 
 def _build_id(head: bytes) -> str | None:

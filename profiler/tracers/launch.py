@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from profiler.errors import CommandNotExecutable, CommandNotFound, ProfgenError
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.tracers.base import Workload
 
 FORWARDED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
@@ -19,7 +19,11 @@ FORWARDED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQ
 
 def find_program(command: str, env: Mapping[str, str]) -> str:
     """The file that execvp(3) would execute. Raises CommandNotFound (127) or CommandNotExecutable (126)."""
-    candidates = [command] if "/" in command else [os.path.join(part or ".", command) for part in env.get("PATH", os.defpath).split(":")]
+    candidates = (
+        [command]
+        if "/" in command
+        else [os.path.join(part or ".", command) for part in env.get("PATH", os.defpath).split(":")]
+    )
     denied: str | None = None
     for path in candidates if command else []:
         try:
@@ -94,11 +98,13 @@ class Child:
         self._gate = self._failure = -1
 
 
-def spawn(workload: Workload, before_user: Callable[[], None] | None = None, before_exec: Callable[[], None] | None = None) -> Child:
+def spawn(
+    workload: Workload, before_user: Callable[[], None] | None = None, before_exec: Callable[[], None] | None = None
+) -> Child:
     """Fork a child that waits to be released, then becomes the user, then executes.
 
-    ``before_user`` runs in the child after the gate, still with all rights, ``before_exec`` as the last thing before it executes.
-    File descriptors other than the standard ones pass as they are inheritable.
+    ``before_user`` runs in the child after the gate, still with all rights, ``before_exec`` as the last thing before it
+    executes. File descriptors other than the standard ones pass as they are inheritable.
     """
     gate_read, gate_write = os.pipe()
     failure_read, failure_write = os.pipe()
@@ -151,7 +157,8 @@ def shell_status(status: int) -> int:
 
 
 def stand_apart(*kept: int) -> None:
-    """In a process of profgen's own that serves it: no signal but SIGKILL and SIGSTOP reaches it, and it has no descriptors but these.
+    """In a process of profgen's own that serves it: no signal but SIGKILL and SIGSTOP reaches it, and it has no
+    descriptors but these.
 
     Not even a copy of an eBPF program's may stay there: it would keep what profgen detaches attached.
     """

@@ -1,7 +1,8 @@
 """Where a path leads, seen from another process: symbolic links, its own root, its own /proc/self.
 
-Both tracers name files as the mount namespace of the user shows them (path_resolution(7), d_absolute_path in fs/d_path.c). Nothing
-is opened for real: every descriptor here is O_PATH (open(2)), so no FIFO waits, no device acts and no file is read.
+Both tracers name files as the mount namespace of the user shows them (path_resolution(7), d_absolute_path in
+fs/d_path.c). Nothing is opened for real: every descriptor here is O_PATH (open(2)), so no FIFO waits, no device acts
+and no file is read.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ def kind_of(mode: int) -> str:
 class Found:
     """The end of a path.
 
-    ``path`` is absolute in the mount namespace. A file that is missing has the part of its path that exists, resolved, with the
-    rest of the text behind; then ``kind`` is ``unknown``, ``uid`` None and ``exists`` False. ``state`` is one of FILE_STATES.
-    ``sure`` is False when something on the way had to be guessed: it was there when the call was made, and is gone.
+    ``path`` is absolute in the mount namespace. A file that is missing has the part of its path that exists, resolved,
+    with the rest of the text behind; then ``kind`` is ``unknown``, ``uid`` None and ``exists`` False. ``state`` is one
+    of FILE_STATES. ``sure`` is False when something on the way had to be guessed: it was there when the call was made,
+    and is gone.
     """
 
     path: str
@@ -68,9 +70,9 @@ class Found:
 class View:
     """How one process sees the file system, and how profgen reaches what it sees.
 
-    ``tgid`` and ``tid`` are profgen's numbers for it: /proc/self leads there. ``root``: its root directory, as profgen opens it;
-    ``root_path``: that directory's path in its mount namespace, ``/`` unless it is below a chroot. ``top``: where profgen finds
-    the root of that mount namespace; None when it cannot reach it.
+    ``tgid`` and ``tid`` are profgen's numbers for it: /proc/self leads there. ``root``: its root directory, as profgen
+    opens it; ``root_path``: that directory's path in its mount namespace, ``/`` unless it is below a chroot. ``top``:
+    where profgen finds the root of that mount namespace; None when it cannot reach it.
     """
 
     tgid: int
@@ -110,7 +112,8 @@ def below(path: str, root: str) -> str | None:
 
 
 class Memory:
-    """Directories and symbolic links that the workload made, in the order of events: for paths resolved after they are gone.
+    """Directories and symbolic links that the workload made, in the order of events: for paths resolved after they are
+    gone.
 
     Nothing is forgotten when it is removed; the newest ``limit`` are kept.
     """
@@ -148,7 +151,8 @@ Way = tuple[os.stat_result, ...]
 
 @dataclass(frozen=True)
 class _Place:
-    """A directory on the way: its path; whether it exists and whether anything was guessed. ``personal``: it depends on who looks."""
+    """A directory on the way: its path; whether it exists and whether anything was guessed. ``personal``: it depends on
+    who looks."""
 
     path: str
     exists: bool = True
@@ -189,11 +193,12 @@ class Resolver:
     ) -> Found:
         """The file that ``text`` means to a process.
 
-        ``base``: where a relative text starts, a resolved path in its mount namespace or a descriptor of profgen's own. ``follow``:
-        a symbolic link at the end is followed (it is too when the text ends with a slash). ``entry``: the name itself is worked
-        on, made, renamed or removed: never followed. ``passed``: the call is known to have got past every directory on its
-        way, so one that is missing now has vanished since. ``ways`` takes the status of every directory that was searched, a tuple
-        for each text (the path's own, that of a link at its end). Raises nothing.
+        ``base``: where a relative text starts, a resolved path in its mount namespace or a descriptor of profgen's own.
+        ``follow``: a symbolic link at the end is followed (it is too when the text ends with a slash). ``entry``: the
+        name itself is worked on, made, renamed or removed: never followed. ``passed``: the call is known to have got
+        past every directory on its way, so one that is missing now has vanished since. ``ways`` takes the status of
+        every directory that was searched, a tuple for each text (the path's own, that of a link at its end). Raises
+        nothing.
         """
         stripped = text.rstrip("/")
         follow = (follow or len(stripped) < len(text)) and not entry
@@ -274,7 +279,9 @@ class Resolver:
         if isinstance(start, int):
             return self._walk(view, start, text, passed)
         if not text and not way:
-            return _Place(view.root_path if start is None else start)  # a name in the root or the working directory itself
+            return _Place(
+                view.root_path if start is None else start
+            )  # a name in the root or the working directory itself
         now = time.monotonic()
         if now > self._places_end:
             self._places.clear()
@@ -308,7 +315,8 @@ class Resolver:
         return _Place(path)
 
     def _walk(self, view: View, start: str | int | None, text: str, passed: bool) -> _Place:
-        """Component by component, as link_path_walk (fs/namei.c), with the links of procfs as the process itself sees them."""
+        """Component by component, as link_path_walk (fs/namei.c), with the links of procfs as the process itself sees
+        them."""
         with _Walk(self, view, passed) as walk:
             return walk.go(start, text)
 
@@ -356,7 +364,9 @@ class Resolver:
         """Whether the file (itself, if it is a link) is on a procfs."""
         known = self._proc.get(device)
         if known is None:
-            known = self._proc[device] = os.major(device) == 0 and _filesystem(os.path.dirname(path) or "/") == _PROC_SUPER_MAGIC
+            known = self._proc[device] = (
+                os.major(device) == 0 and _filesystem(os.path.dirname(path) or "/") == _PROC_SUPER_MAGIC
+            )
         return known
 
 
@@ -410,7 +420,14 @@ class _Walk:
                 continue
             links += 1
             if links > LINKS_MAX:
-                return _Place(posixpath.normpath(f"{self.path()}/{part}"), False, self.sure, "linked", self.personal, tuple(self.way))
+                return _Place(
+                    posixpath.normpath(f"{self.path()}/{part}"),
+                    False,
+                    self.sure,
+                    "linked",
+                    self.personal,
+                    tuple(self.way),
+                )
             if target.startswith("/"):
                 self._enter(os.dup(self.root))
             todo += _parts(target)
@@ -550,7 +567,8 @@ def inner_ids(tid: int) -> tuple[int, int] | None:
 
 
 def through_link(path: str, follow: bool) -> bool:
-    """Whether a name below a process's directory in /proc leads through a link to an open file. ``follow``: one at the end counts."""
+    """Whether a name below a process's directory in /proc leads through a link to an open file. ``follow``: one at the
+    end counts."""
     parts = path.split("/")[3:]  # of /proc/NUMBER/...
     if parts[:1] == ["task"]:
         parts = parts[2:]
@@ -608,7 +626,8 @@ _syscall.restype = ctypes.c_long
 
 
 def _openat2(root: str, text: str, *, directory: bool = True, in_root: bool = True) -> int:
-    """A descriptor of a file below ``root``, magic links not followed; or -1 and errno. Kernels before 5.6 have no such call."""
+    """A descriptor of a file below ``root``, magic links not followed; or -1 and errno. Kernels before 5.6 have no such
+    call."""
     flags = _O_PATH | (os.O_DIRECTORY if directory else 0)
     name = os.fsencode(text)
     if root == "/" and in_root:
@@ -629,8 +648,8 @@ def _openat2(root: str, text: str, *, directory: bool = True, in_root: bool = Tr
 
 
 def open_inside(root: str, path: str) -> int:
-    """A descriptor (O_PATH) of the file that has this absolute path for a process with this root; -1 when there is none. Links lead nowhere
-    outside of the root."""
+    """A descriptor (O_PATH) of the file that has this absolute path for a process with this root; -1 when there is
+    none. Links lead nowhere outside of the root."""
     return _openat2(root, path, directory=False)
 
 

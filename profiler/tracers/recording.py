@@ -74,8 +74,9 @@ CapabilityKey = tuple[str, str, str, bool | None, bool, bool]
 """capability, namespace, verdict, audited, decisive, inferred"""
 
 USES_BYTES_MAX = 128 << 20
-"""Text of the rows of files, sockets and mounts that a recording may come to: with the rest it stays below what is read again
-(READ_LIMIT_BYTES in profiler/trace/store.py). Some 400 000 rows of files; each takes about 1 KiB of memory while recording."""
+"""Text of the rows of files, sockets and mounts that a recording may come to: with the rest it stays below what is read
+again (READ_LIMIT_BYTES in profiler/trace/store.py). Some 400 000 rows of files; each takes about 1 KiB of memory while
+recording."""
 
 _ROW_BYTES = 250
 """A row in a trace without its names, rounded up."""
@@ -113,7 +114,8 @@ class Recording:
         self._paths: set[str] = set()
         self._sockets: dict[SocketKey, _Use] = {}
         self.inherited: set[tuple[str, str, int]] = set()
-        """Family, type and protocol of sockets that the first program found open, or that were its streams when it was joined."""
+        """Family, type and protocol of sockets that the first program found open, or that were its streams when it was
+        joined."""
         self._signals: dict[tuple[str, str], _Use] = {}
         self._inspections: dict[tuple[str, str], _Use] = {}
         self._mounts: dict[MountKey, _Use] = {}
@@ -135,7 +137,8 @@ class Recording:
         return time.monotonic() - self.began
 
     def program(self, path: str, interpreter: str | None, argv0: str | None, *, local: bool = True) -> int:
-        """The index of a program, new or known. ``local``: its path leads to the same file for profgen (same root, same mounts)."""
+        """The index of a program, new or known. ``local``: its path leads to the same file for profgen (same root, same
+        mounts)."""
         key = (path, interpreter)
         index = self._program_index.get(key)
         if index is None:
@@ -251,13 +254,27 @@ class Recording:
         self._used("socket", key, (address,), result, program, count, first, last)
 
     def signal(
-        self, signal: str, whom: str, result: str, program: int, count: int = 1, first: float | None = None, last: float | None = None
+        self,
+        signal: str,
+        whom: str,
+        result: str,
+        program: int,
+        count: int = 1,
+        first: float | None = None,
+        last: float | None = None,
     ) -> None:
         """A signal (trace.model.Signal) was sent ``count`` times; result and times as in ``file``."""
         self._used("signal", (signal, whom), (), result, program, count, first, last)
 
     def inspection(
-        self, operation: str, whom: str, result: str, program: int, count: int = 1, first: float | None = None, last: float | None = None
+        self,
+        operation: str,
+        whom: str,
+        result: str,
+        program: int,
+        count: int = 1,
+        first: float | None = None,
+        last: float | None = None,
     ) -> None:
         """A process was traced or read (trace.model.Inspection) ``count`` times; result and times as in ``file``."""
         self._used("inspection", (operation, whom), (), result, program, count, first, last)
@@ -392,10 +409,14 @@ class Recording:
                     first=round(use.first, 3),
                     last=round(use.last, 3),
                 )
-                for (family, type, protocol, operation, port, address), use in _ordered(self._sockets | self._inherited())
+                for (family, type, protocol, operation, port, address), use in _ordered(
+                    self._sockets | self._inherited()
+                )
             ),
             signals=tuple(Signal(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._signals)),
-            inspections=tuple(Inspection(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._inspections)),
+            inspections=tuple(
+                Inspection(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._inspections)
+            ),
             mounts=tuple(Mount(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._mounts)),
         )
 
@@ -434,7 +455,9 @@ class Recording:
         known = self._values[abi, name]
         if known is None:
             return Arguments(spec.fields, {}, overflow=True)
-        return Arguments(spec.fields, {value: frozenset(new[program] for program in known[value]) for value in sorted(known)})
+        return Arguments(
+            spec.fields, {value: frozenset(new[program] for program in known[value]) for value in sorted(known)}
+        )
 
     def _capabilities(self, new: dict[int, int]) -> Iterable[Capability]:
         for key in sorted(self._checks, key=str):

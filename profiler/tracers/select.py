@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from profiler.errors import TracerError
-from profiler.tracers.base import Tracer, Watcher
+from profiler.tracers.base import Tracer
+from profiler.tracers.watcher import Watcher
 
 T = TypeVar("T")
 
 TRACERS = {
     "ebpf": "profiler.tracers.ebpf:EbpfTracer",
-    "ptrace": "profiler.tracers.ptrace:PtraceTracer",
+    "ptrace": "profiler.tracers.ptrace.tracer:PtraceTracer",
 }
 
 

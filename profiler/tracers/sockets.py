@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from profiler.kernel.data import load
-from profiler.tracers.stopped import Threads, signed
+from profiler.tracers.ptrace.threads import Threads, signed
 
 Sort = tuple[int, int, int]
 """Family, type and protocol, by the kernel's numbers."""
@@ -27,7 +27,8 @@ _SOL_SOCKET, _SO_TYPE, _SO_PROTOCOL, _SO_DOMAIN = 1, 3, 38, 39  # include/uapi/a
 
 
 NO_SORT = (
-    "sockets that the workload got from elsewhere are not all recorded: this machine refuses pidfd_getfd(2); in a container, allow it:"
+    "sockets that the workload got from elsewhere are not all recorded: this machine refuses pidfd_getfd(2); "
+    "in a container, allow it:"
     " --cap-add SYS_PTRACE"
 )
 """Told once, when nothing is known of a socket."""
@@ -43,7 +44,8 @@ class Sockets:
         """By the text of a descriptor's link; None when nothing can be known."""
 
     def sort(self, tid: int, fd: int, made: Sort | None = None) -> tuple[str, Sort] | None:
-        """(link text, sort) of a thread's socket; None for another descriptor, and for a socket of which nothing can be known.
+        """(link text, sort) of a thread's socket; None for another descriptor, and for a socket of which nothing can be
+        known.
 
         ``made``: what was asked of the kernel, for a socket that was just made.
         """
@@ -76,11 +78,12 @@ class Sockets:
 
 
 def socket_sort(tid: int, fd: int, group: int | None = None) -> Sort | None:
-    """(family, type, protocol) of another thread's socket, asked of the socket itself (pidfd_getfd(2), socket(7)); None when it is gone.
+    """(family, type, protocol) of another thread's socket, asked of the socket itself (pidfd_getfd(2), socket(7)); None
+    when it is gone.
 
-    ``group``: its process, when it may not be the leader: that has ended, it may be, or the thread has descriptors of its own. Raises
-    PermissionError where that is not to be had: Docker's seccomp profile refuses it without CAP_SYS_PTRACE, Linux before 5.6 lacks it,
-    and Linux before 6.9 has it of leaders alone.
+    ``group``: its process, when it may not be the leader: that has ended, it may be, or the thread has descriptors of
+    its own. Raises PermissionError where that is not to be had: Docker's seccomp profile refuses it without
+    CAP_SYS_PTRACE, Linux before 5.6 lacks it, and Linux before 6.9 has it of leaders alone.
     """
     leader = group is None or group == tid
     pidfd = _libc.syscall(_PIDFD_OPEN, tid, 0 if leader else _PIDFD_THREAD)
@@ -152,9 +155,10 @@ def socket_in_tables(tid: int, link: str) -> Sort | None:
 
 
 def inherited_sockets(pid: int, descriptors: Iterable[int] | None = None) -> set[tuple[str, str, int]]:
-    """(family, type, protocol), as trace.model.Socket has them, of the sockets among a process's descriptors that an execution leaves
-    open; ``descriptors``: only among these. Pipes and files give nothing: AppArmor lets those pass that an unconfined process opened, and
-    asks for sockets at each read and write (aa_file_perm and aa_sock_msg_perm of security/apparmor)."""
+    """(family, type, protocol), as trace.model.Socket has them, of the sockets among a process's descriptors that an
+    execution leaves open; ``descriptors``: only among these. Pipes and files give nothing: AppArmor lets those pass
+    that an unconfined process opened, and asks for sockets at each read and write (aa_file_perm and aa_sock_msg_perm of
+    security/apparmor)."""
     sorts = set()
     with contextlib.suppress(OSError):
         for fd in map(int, os.listdir(f"/proc/{pid}/fd")) if descriptors is None else descriptors:
@@ -203,7 +207,8 @@ def path_address(text: str) -> str:
 
 
 def parse_address(family: int, data: bytes) -> tuple[int | None, str | None]:
-    """(port, address) of a struct sockaddr: of ip(7) and ipv6(7) the port, of unix(7) the path or ``@name``; else neither."""
+    """(port, address) of a struct sockaddr: of ip(7) and ipv6(7) the port, of unix(7) the path or ``@name``; else
+    neither."""
     if len(data) < 2:
         return None, None
     said = int.from_bytes(data[:2], "little")

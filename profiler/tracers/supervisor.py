@@ -24,8 +24,8 @@ _SET_WORDS = 16
 def next_forwarded(seconds: float) -> tuple[int, int] | None:
     """(number, si_code) of the next of FORWARDED, which must be held; None when none comes in time.
 
-    signal.sigtimedwait() gives a signal that nobody sent when it is stopped (SIGSTOP) until after its time: of EINTR it makes a result
-    from memory that was never written (CPython 3.11, Modules/signalmodule.c).
+    signal.sigtimedwait() gives a signal that nobody sent when it is stopped (SIGSTOP) until after its time: of EINTR it
+    makes a result from memory that was never written (CPython 3.11, Modules/signalmodule.c).
     """
     numbers = (ctypes.c_ulong * _SET_WORDS)(sum(1 << number - 1 for number in FORWARDED))
     information = (ctypes.c_int * 32)()  # siginfo_t: si_signo, si_errno, si_code, 128 bytes in all

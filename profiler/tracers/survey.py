@@ -17,7 +17,14 @@ from profiler.errors import ProfgenError
 from profiler.tracers.host import host
 from profiler.tracers.select import TRACERS, load
 
-RUNTIMES = {"runc": "runc", "crun": "crun", "docker": "docker.io", "podman": "podman", "ctr": "containerd", "lxc-execute": "lxc"}
+RUNTIMES = {
+    "runc": "runc",
+    "crun": "crun",
+    "docker": "docker.io",
+    "podman": "podman",
+    "ctr": "containerd",
+    "lxc-execute": "lxc",
+}
 """Command to the Debian package that brings it."""
 
 _VERSION_SECONDS = 10
@@ -25,7 +32,8 @@ _VERSION_SECONDS = 10
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``status`` is ok, missing (something would work if mended) or info; ``fix`` is one line to type or do."""
+    """One thing looked at. ``status`` is ok, missing (something would work if mended) or info; ``fix`` is one line to
+    type or do."""
 
     subject: str
     name: str
@@ -60,7 +68,8 @@ def _fix_in(reason: str) -> tuple[str, str | None]:
 
 
 def _as_root() -> str:
-    """How to get the rights that are wanting. A profgen in a virtual environment is not where sudo looks (secure_path, sudoers(5))."""
+    """How to get the rights that are wanting. A profgen in a virtual environment is not where sudo looks (secure_path,
+    sudoers(5))."""
     if os.geteuid() == 0:
         return "in a container, the options in docs/deploy/Containerfile"
     return f"sudo {os.path.abspath(sys.argv[0]) if os.path.basename(sys.argv[0]) == 'profgen' else 'profgen'} ..."
@@ -113,7 +122,13 @@ def _ebpf() -> Iterator[Finding]:
     if chosen:
         yield Finding("tracer", "ebpf", "ok", f"works (bcc {version})")
     else:
-        yield Finding("tracer", "ebpf", "missing", "no way to see capability checks", "use a kernel of 6.14 or newer, or one with kprobes")
+        yield Finding(
+            "tracer",
+            "ebpf",
+            "missing",
+            "no way to see capability checks",
+            "use a kernel of 6.14 or newer, or one with kprobes",
+        )
     yield from hooks
     if symbols_readable():
         yield Finding("capability hook", "call chains", "ok", "works")
@@ -124,7 +139,9 @@ def _ebpf() -> Iterator[Finding]:
 def _libseccomp() -> Finding:
     name = ctypes.util.find_library("seccomp")
     if name is None:
-        return Finding("library", "libseccomp", "missing", "not installed; container runtimes use it", "apt install libseccomp2")
+        return Finding(
+            "library", "libseccomp", "missing", "not installed; container runtimes use it", "apt install libseccomp2"
+        )
 
     class Version(ctypes.Structure):
         _fields_ = [("major", ctypes.c_uint), ("minor", ctypes.c_uint), ("micro", ctypes.c_uint)]
@@ -140,10 +157,16 @@ def _runtime(command: str, package: str) -> Finding:
     if path is None:
         return Finding("runtime", command, "info", "not installed", f"apt install {package}")
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=_VERSION_SECONDS, check=False)
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, errors="replace", timeout=_VERSION_SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(
-            "runtime", command, "missing", f"{path} does not answer ({type(error).__name__})", f"apt install --reinstall {package}"
+            "runtime",
+            command,
+            "missing",
+            f"{path} does not answer ({type(error).__name__})",
+            f"apt install --reinstall {package}",
         )
     version = re.search(r"\d+\.\d+[\w.+~-]*", done.stdout + done.stderr)
     detail = f"{version.group() if version else 'version unknown'} ({path})"

@@ -14,7 +14,8 @@ from profiler.tracers.recording import Recording
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose recording it is. ``watched`` and ``container`` as in Meta; ids and working directory as at the start, or when it was joined."""
+    """Whose recording it is. ``watched`` and ``container`` as in Meta; ids and working directory as at the start, or
+    when it was joined."""
 
     argv: tuple[str, ...]
     cwd: str
@@ -31,7 +32,8 @@ def _as_read(program: Program, hashes: tuple[str | None, str | None] | None) -> 
 
 
 def finish(recording: Recording, tracer: str, origin: Origin, start: datetime.datetime, status: int | None) -> Trace:
-    """The trace of a recording that began at ``start`` (UTC). ``status`` as a shell shows it, None while the workload runs."""
+    """The trace of a recording that began at ``start`` (UTC). ``status`` as a shell shows it, None while the workload
+    runs."""
     duration = recording.elapsed()
     here = host()
     # In a container the libraries are the image's, and so is the distribution.

@@ -48,9 +48,14 @@ def look(pid: int) -> Process | None:
 
 
 def origin(
-    process: Process | None, container: Container | None, watched: str | None, user: tuple[int, int] | None = None, whole: bool = True
+    process: Process | None,
+    container: Container | None,
+    watched: str | None,
+    user: tuple[int, int] | None = None,
+    whole: bool = True,
 ) -> Origin:
-    """The origin of a recording from what is known. ``user``: ids of the container's user, when they were looked up before it ran.
+    """The origin of a recording from what is known. ``user``: ids of the container's user, when they were looked up
+    before it ran.
 
     ``whole``: all of the container is recorded, not a process or a part of it.
     """
@@ -120,7 +125,9 @@ class Identifier:
         for engine in self.engines:
             if engine.name not in self._asking:
                 self._ask(engine)
-        for identity in [identity for identity, engines in self._waiting.items() if not engines and not self._asked(identity)]:
+        for identity in [
+            identity for identity, engines in self._waiting.items() if not engines and not self._asked(identity)
+        ]:
             del self._waiting[identity]
             answers[identity] = None
         return answers
@@ -135,7 +142,11 @@ class Identifier:
         return any(identity in asking.names for asking in self._asking.values())
 
     def _ask(self, engine: Engine) -> None:
-        names = [identity for identity, engines in self._waiting.items() if engines[:1] == [engine] and not self._asked(identity)]
+        names = [
+            identity
+            for identity, engines in self._waiting.items()
+            if engines[:1] == [engine] and not self._asked(identity)
+        ]
         if not names:
             return
         for identity in names:

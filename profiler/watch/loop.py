@@ -1,4 +1,5 @@
-"""Watching what others start: sessions come and go, each gets its file, and all are written when asked, at intervals and at the end."""
+"""Watching what others start: sessions come and go, each gets its file, and all are written when asked, at intervals
+and at the end."""
 
 from __future__ import annotations
 
@@ -20,9 +21,10 @@ from profiler.files import write_atomic
 from profiler.trace.merge import merge
 from profiler.trace.model import Container, Trace
 from profiler.trace.store import dumps, read_trace
-from profiler.tracers.base import Options, Selection, Session, Watcher
+from profiler.tracers.base import Options
 from profiler.tracers.launch import FORWARDED
 from profiler.tracers.recording import Recording
+from profiler.tracers.watcher import Selection, Session, Watcher
 from profiler.watch.finish import finish
 from profiler.watch.identify import Identifier, Process, look, origin, unknown_container
 from profiler.watch.metrics import Figures, SessionFigures
@@ -47,9 +49,10 @@ TRACER = "ebpf"
 class Plan:
     """What to watch and how to go about it.
 
-    ``watched``: Meta.watched, None to name each container. ``accept``: whether a session is wanted, from what its engine says (None:
-    nothing); None for all. ``snapshot``: seconds between writing. ``follow``: go on when sessions end. ``user``: ids of the container's
-    user, if they are known already. ``looks``: whether somebody reads the figures while it runs.
+    ``watched``: Meta.watched, None to name each container. ``accept``: whether a session is wanted, from what its
+    engine says (None: nothing); None for all. ``snapshot``: seconds between writing. ``follow``: go on when sessions
+    end. ``user``: ids of the container's user, if they are known already. ``looks``: whether somebody reads the figures
+    while it runs.
     """
 
     selection: Selection
@@ -109,7 +112,8 @@ class Kept:
 
 @dataclass
 class Watch:
-    """One run of the loop. ``client``: a process that waits for the container (``docker start --attach``), to which signals go on."""
+    """One run of the loop. ``client``: a process that waits for the container (``docker start --attach``), to which
+    signals go on."""
 
     watcher: Watcher
     plan: Plan
@@ -131,7 +135,8 @@ class Watch:
     told: bool = False
     """A signal asked for the end."""
     _before: dict[Path, Trace | None] = field(default_factory=dict)
-    """When runs are merged, what a file holds beside the runs that are kept: of one container two may be, when it starts again at once."""
+    """When runs are merged, what a file holds beside the runs that are kept: of one container two may be, when it
+    starts again at once."""
     _client_ended: float | None = None
     _peek_at: float = 0.0
     _gone: int = 0
@@ -258,7 +263,12 @@ class Watch:
         if details is not None:
             row.details = details
             row.status = details.status if row.ended_at is not None and row.session.kind == "container" else None
-            if row.ended_at is not None and row.session.kind == "container" and row.status is None and details.pid == row.session.pid != 0:
+            if (
+                row.ended_at is not None
+                and row.session.kind == "container"
+                and row.status is None
+                and details.pid == row.session.pid != 0
+            ):
                 row.known = False  # the engine has not noticed the end yet
                 self.identifier.want(row.identity)
         if not first:
@@ -295,18 +305,30 @@ class Watch:
             path = cgroups.path_of(row.session.pid) if row.session.pid and not row.session.gone else None
             told = cgroups.container_of(path) if path else None
             container = self.plan.container or unknown_container(told[0] if told else None, row.session.subject)
-        watched = self.plan.watched or (f"{row.session.kind} {row.name}" if row.session.kind != "container" or row.session.joined else None)
+        watched = self.plan.watched or (
+            f"{row.session.kind} {row.name}" if row.session.kind != "container" or row.session.joined else None
+        )
         status = row.status
-        if status is None and row.ended_at is not None and self.attached and self.client is not None and self.client.poll() is not None:
+        if (
+            status is None
+            and row.ended_at is not None
+            and self.attached
+            and self.client is not None
+            and self.client.poll() is not None
+        ):
             status = 128 - self.client.returncode if self.client.returncode < 0 else self.client.returncode
         whole = row.session.kind == "container"
-        return finish(recording, TRACER, origin(row.process, container, watched, self.plan.user, whole), row.start, status)
+        return finish(
+            recording, TRACER, origin(row.process, container, watched, self.plan.user, whole), row.start, status
+        )
 
     def _write_due(self) -> None:
         """One snapshot at most: the kernel's rings want to be emptied in between."""
         now = time.monotonic()
         row = min(
-            (row for row in self.kept.values() if row.path is not None and row.ended_at is None), key=lambda row: row.due, default=None
+            (row for row in self.kept.values() if row.path is not None and row.ended_at is None),
+            key=lambda row: row.due,
+            default=None,
         )
         if row is None or row.due > now:
             return
@@ -363,7 +385,9 @@ class Watch:
             rows[0].peeked_at = now
             rows[0].last = self.watcher.snapshot(rows[0].session)
         self._publish()
-        self._peek_at = time.monotonic() + max(_PEEK_SECONDS / max(1, len(rows)), _PEEK_SHARE * (time.monotonic() - now))
+        self._peek_at = time.monotonic() + max(
+            _PEEK_SECONDS / max(1, len(rows)), _PEEK_SHARE * (time.monotonic() - now)
+        )
 
     def _publish(self) -> None:
         losses = Counter(self._losses)
@@ -375,7 +399,11 @@ class Watch:
                 losses.update(row.last.losses)
                 shown.append(_figures(row, row.last))
         self.figures = replace(
-            self.figures, sessions=tuple(shown), losses=dict(losses), stores=dict(self.watcher.fill()), memory=resident_bytes()
+            self.figures,
+            sessions=tuple(shown),
+            losses=dict(losses),
+            stores=dict(self.watcher.fill()),
+            memory=resident_bytes(),
         )
         if self.publish is not None:
             self.publish(self.figures)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from profiler.errors import InputError, OutputError
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -29,7 +29,8 @@ class SessionFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of all. ``stores``: the kernel's, entries and room by name. ``memory``: bytes resident in profgen. ``losses``: by class."""
+    """Of all. ``stores``: the kernel's, entries and room by name. ``memory``: bytes resident in profgen. ``losses``: by
+    class."""
 
     sessions: tuple[SessionFigures, ...] = ()
     begun: int = 0
@@ -113,7 +114,10 @@ class Server:
     """Answers GET /metrics from a thread of its own. On the loopback address unless another is given."""
 
     def __init__(self, where: tuple[str, int]) -> None:
-        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # slow to load, and few recordings have a server
+        from http.server import (  # slow to load, and few recordings have a server
+            BaseHTTPRequestHandler,
+            ThreadingHTTPServer,
+        )
 
         self.figures = Figures()
         """What is shown: replaced as a whole, from any thread."""

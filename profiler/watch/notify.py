@@ -1,4 +1,5 @@
-"""Telling the service manager that everything is watched (sd_notify(3)): units of Type=notify count as started only then."""
+"""Telling the service manager that everything is watched (sd_notify(3)): units of Type=notify count as started only
+then."""
 
 from __future__ import annotations
 

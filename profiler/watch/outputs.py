@@ -10,7 +10,8 @@ SUFFIX = ".trace.json"
 
 
 def plain_name(text: str) -> str:
-    """A file name from a name that a stranger may have chosen: letters, digits and ``._+-``, not at the start; may be empty."""
+    """A file name from a name that a stranger may have chosen: letters, digits and ``._+-``, not at the start; may be
+    empty."""
     return re.sub(r"[^A-Za-z0-9._+-]", "_", os.path.basename(text))[:100].lstrip(".-")
 
 
@@ -30,9 +31,9 @@ def numbered(path: Path, number: int) -> Path:
 class Outputs:
     """Gives each session a file.
 
-    With ``file``: the first gets it, each further one (a restart) a number of its own. Without: ``NAME-SHORTID.trace.json`` in
-    ``directory``, and never a file that is there already, for it may hold a start that was not joined. With ``merge`` all runs of the
-    same name share one file.
+    With ``file``: the first gets it, each further one (a restart) a number of its own. Without:
+    ``NAME-SHORTID.trace.json`` in ``directory``, and never a file that is there already, for it may hold a start that
+    was not joined. With ``merge`` all runs of the same name share one file.
     """
 
     def __init__(self, file: Path | None, directory: Path | None, merge: bool) -> None:
@@ -42,7 +43,8 @@ class Outputs:
         self._given: set[Path] = set()
 
     def claim(self, name: str | None, identity: str) -> Path:
-        """The file of a session that begins. ``name``: the container's, if it has one; ``identity``: its id, or what else it is."""
+        """The file of a session that begins. ``name``: the container's, if it has one; ``identity``: its id, or what
+        else it is."""
         if self.file is not None:
             base = self.file
         else:

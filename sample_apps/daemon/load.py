@@ -50,7 +50,9 @@ def main():
     parser.add_argument("--port", type=int, default=7007)
     parser.add_argument("--datagrams", type=int, default=100)
     parser.add_argument("--daemon", help="start this program detached, and stop it through its pid file")
-    parser.add_argument("command", nargs="*", help="starts the daemon and waits for it; without it, drive one that runs")
+    parser.add_argument(
+        "command", nargs="*", help="starts the daemon and waits for it; without it, drive one that runs"
+    )
     options = parser.parse_args()
 
     if options.daemon:

@@ -70,7 +70,9 @@ def main():
 
     context = multiprocessing.get_context("fork")
     jobs, results = context.Queue(), context.Queue()
-    workers = [context.Process(target=work, args=(jobs, results, options.user, os.getpid())) for _ in range(options.workers)]
+    workers = [
+        context.Process(target=work, args=(jobs, results, options.user, os.getpid())) for _ in range(options.workers)
+    ]
     for worker in workers:
         worker.start()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
@@ -89,7 +91,8 @@ def main():
     finally:
         os.unlink(options.socket)
         if all(worker.is_alive() for worker in workers):
-            # The thread that feeds the queue must not meet the end of the interpreter: what it does then depends on the moment.
+            # The thread that feeds the queue must not meet the end of the interpreter: what it does then depends on the
+            # moment.
             jobs.close()
             jobs.join_thread()
         else:

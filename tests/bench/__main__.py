@@ -1,6 +1,7 @@
 """``make bench``: the figures of docs/performance.md, as ratios measured side by side in one run.
 
-Everything but servers under load runs on one processor, in turns (A B C A B C ...), and medians are printed. No figure decides a test.
+Everything but servers under load runs on one processor, in turns (A B C A B C ...), and medians are printed. No figure
+decides a test.
 """
 
 from __future__ import annotations
@@ -110,8 +111,12 @@ def ebpf_per_syscall(loop: str, work: Path) -> None:
         }
         for name, options in (("with --no-files", ["--no-files"]), ("with files", [])):
             command = record("ebpf", work, *options)
-            measures[f"to a watched process, {name}"] = lambda command=command, measure=measure: float(run([*command, *measure]))  # type: ignore[misc]
-            measures[f"to every other process, {name}"] = lambda command=command, measure=measure: beside(measure, command)  # type: ignore[misc]
+            measures[f"to a watched process, {name}"] = lambda command=command, measure=measure: float(
+                run([*command, *measure])
+            )  # type: ignore[misc]
+            measures[f"to every other process, {name}"] = lambda command=command, measure=measure: beside(
+                measure, command
+            )  # type: ignore[misc]
         results = in_turns(measures, rounds=5)
         added = {
             name: [max(value - base, 0.01) for value, base in zip(values, results["none"], strict=True)]
@@ -154,8 +159,14 @@ def ebpf_files(loop: str, work: Path) -> None:
         f"eBPF: a file opened and closed ({len(file.parts) - 1} names deep)",
         [
             *((name, f"{statistics.median(values):.0f} ns") for name, values in results.items()),
-            ("with files / with --no-files", f"{median_ratio(results['recorded with files'], results['recorded with --no-files']):.2f}"),
-            *((f"a million times, start to end, {name}", f"{statistics.median(values):.2f} s") for name, values in whole.items()),
+            (
+                "with files / with --no-files",
+                f"{median_ratio(results['recorded with files'], results['recorded with --no-files']):.2f}",
+            ),
+            *(
+                (f"a million times, start to end, {name}", f"{statistics.median(values):.2f} s")
+                for name, values in whole.items()
+            ),
             ("with files / with --no-files", f"{median_ratio(whole['with files'], whole['with --no-files']):.2f}"),
         ],
     )
@@ -172,7 +183,9 @@ def ptrace_against_strace(loop: str, work: Path) -> None:
         ("ls -lR /usr/share/doc", ["ls", "-lR", "/usr/share/doc"]),
         ("1 000 processes", ["sh", "-c", "i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done"]),
     ):
-        for user, (for_strace, for_profgen) in users.items() if os.geteuid() == 0 else [("as an ordinary user", ([], []))]:
+        for user, (for_strace, for_profgen) in (
+            users.items() if os.geteuid() == 0 else [("as an ordinary user", ([], []))]
+        ):
             strace = ["strace", "-f", "-o", "/dev/null", *for_strace, *command]
             bare = [*record("ptrace", work, "--no-files", *for_profgen), *command]
             ptrace = [*record("ptrace", work, *for_profgen), *command]
@@ -204,7 +217,9 @@ def starting(work: Path) -> None:
     if os.geteuid() == 0:
         commands["record --tracer ebpf --no-files -- true"] = [*record("ebpf", work, "--no-files"), "true"]
         commands["record --tracer ebpf -- true"] = [*record("ebpf", work), "true"]
-    results = in_turns({name: lambda command=command: seconds(command) for name, command in commands.items()}, rounds=11)  # type: ignore[misc]
+    results = in_turns(
+        {name: lambda command=command: seconds(command) for name, command in commands.items()}, rounds=11
+    )  # type: ignore[misc]
     table("Start to end, seconds", [(name, f"{statistics.median(values):.3f} s") for name, values in results.items()])
 
 

@@ -1,4 +1,5 @@
-"""``python -m tests.bench.long [CALLS FORKS]``: a recording of a day's work in minutes; what profgen takes meanwhile, and what it lost.
+"""``python -m tests.bench.long [CALLS FORKS]``: a recording of a day's work in minutes; what profgen takes meanwhile,
+and what it lost.
 
 As root. Calls are counted by the workload too, and compared.
 """
@@ -62,7 +63,10 @@ def main(calls: int, forks: int) -> None:
             [
                 ("start to end", f"{taken:.0f} s"),
                 ("calls in the trace", f"{sum(counted.values()):,}".replace(",", " ")),
-                *((f"{name}, made / in the trace", f"{number} / {counted.get(name, 0)}") for name, number in made.items()),
+                *(
+                    (f"{name}, made / in the trace", f"{number} / {counted.get(name, 0)}")
+                    for name, number in made.items()
+                ),
                 ("lost", str(sum(document["meta"]["losses"].values()))),
                 (
                     "memory of profgen: after 5 s, median of the first third, of the last, most",

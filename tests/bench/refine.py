@@ -17,7 +17,8 @@ ROUNDS = 5
 PROFGEN = [sys.executable, "-m", "profiler"]
 
 _RECORD = (
-    'auid=4294967295 uid=0 gid=0 ses=4294967295 subj=unconfined pid={pid} comm="app" exe="/usr/sbin/app" sig=0 arch=c000003e '
+    'auid=4294967295 uid=0 gid=0 ses=4294967295 subj=unconfined pid={pid} comm="app" exe="/usr/sbin/app" sig=0 '
+    "arch=c000003e "
     "syscall={call} compat=0 ip=0x7f647539e829 code=0x7ffc0000"
 )
 
@@ -29,29 +30,36 @@ def _line(choose: random.Random, number: int) -> str:
     kind = choose.random()
     if kind < 0.35:
         return (
-            f"type=SYSCALL msg={stamp}: arch=c000003e syscall={choose.randrange(450)} success=yes exit=3 a0=ffffff9c a1=7ffd{pid:x}3 "
-            f'a2=80000 a3=0 items=1 ppid=1 pid={pid} auid=4294967295 uid=0 gid=0 comm="cron" exe="/usr/sbin/cron" key=(null)'
+            f"type=SYSCALL msg={stamp}: arch=c000003e syscall={choose.randrange(450)} success=yes exit=3 "
+            f"a0=ffffff9c a1=7ffd{pid:x}3 "
+            f'a2=80000 a3=0 items=1 ppid=1 pid={pid} auid=4294967295 uid=0 gid=0 comm="cron" '
+            'exe="/usr/sbin/cron" key=(null)'
         )
     if kind < 0.5:
         return (
-            f'type=PATH msg={stamp}: item=0 name="/etc/passwd" inode={pid} dev=fe:00 mode=0100644 ouid=0 ogid=0 rdev=00:00 nametype=NORMAL'
+            f'type=PATH msg={stamp}: item=0 name="/etc/passwd" inode={pid} dev=fe:00 mode=0100644 ouid=0 '
+            "ogid=0 rdev=00:00 nametype=NORMAL"
         )
     if kind < 0.6:
         return f'type=CWD msg={stamp}: cwd="/var/lib/app"'
     if kind < 0.8:
         return (
-            f"{head} kernel: [{number}.{pid}] IN=eth0 OUT= MAC=52:54:00:12:34:56 SRC=10.0.{number % 256}.{pid % 256} DST=10.0.2.15 "
+            f"{head} kernel: [{number}.{pid}] IN=eth0 OUT= MAC=52:54:00:12:34:56 "
+            f"SRC=10.0.{number % 256}.{pid % 256} DST=10.0.2.15 "
             f"LEN=60 TTL=64 ID={pid} DF PROTO=TCP SPT={pid} DPT=443 WINDOW=64240 RES=0x00 SYN URGP=0"
         )
     if kind < 0.9:
         address = f"10.0.{number % 256}.{pid % 256}"
-        return f"{head} sshd[{pid}]: Accepted publickey for deploy from {address} port {pid} ssh2: ED25519 SHA256:{pid:x}"
+        return (
+            f"{head} sshd[{pid}]: Accepted publickey for deploy from {address} port {pid} ssh2: ED25519 SHA256:{pid:x}"
+        )
     return f"{head} systemd[1]: Started session-{number}.scope - Session {number} of User deploy."
 
 
 def write_log(path: Path, size: int = LOG_BYTES) -> int:
-    """A log of this many bytes or a little more: what auditd, the kernel and services write, and one record in some 4 000 lines that is a
-    denial, some of which were never seen before until the very end. Gives the number of lines with one."""
+    """A log of this many bytes or a little more: what auditd, the kernel and services write, and one record in some 4
+    000 lines that is a denial, some of which were never seen before until the very end. Gives the number of lines with
+    one."""
     choose = random.Random(1)
     lines = [_line(choose, number) for number in range(4000)]
     body = ("\n".join(lines) + "\n").encode()
@@ -68,18 +76,22 @@ def write_log(path: Path, size: int = LOG_BYTES) -> int:
 
 
 def cost(command: Sequence[str | Path]) -> tuple[float, float, str]:
-    """(processor seconds, peak MiB so far of any child, output) of a command. Wall time tells little on a busy machine."""
+    """(processor seconds, peak MiB so far of any child, output) of a command. Wall time tells little on a busy
+    machine."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=600, check=False
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode in (0, 1), done.returncode
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, after.ru_maxrss / 1024, done.stdout
 
 
 def large_log(work: Path, table: Callable[[str, Sequence[tuple[str, str]]], None], size: int = LOG_BYTES) -> None:
-    """``profgen refine`` on a log of 1 GiB, in turns with ``grep -c type=1326``; then on one of a thousandth of it, for the memory."""
+    """``profgen refine`` on a log of 1 GiB, in turns with ``grep -c type=1326``; then on one of a thousandth of it, for
+    the memory."""
+    from profiler.policy.document import dumps
     from profiler.policy.model import Policy, Workload
-    from profiler.policy.store import dumps
 
     policy, log = work / "refine.yaml", work / "refine.log"
     policy.write_text(dumps(Policy(Workload(("/usr/sbin/app",), 0, 1, "ebpf", "6.18"), ("x86_64",), True, "none")))

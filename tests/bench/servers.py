@@ -83,9 +83,13 @@ def _serve(command: Sequence[str], settle: float, measure: Callable[[], float]) 
 
 
 def throughput(
-    record: Callable[..., list[str]], work: Path, table: Callable[[str, Sequence[tuple[str, str]]], None], rounds: int = ROUNDS
+    record: Callable[..., list[str]],
+    work: Path,
+    table: Callable[[str, Sequence[tuple[str, str]]], None],
+    rounds: int = ROUNDS,
 ) -> None:
-    """Print what each server keeps of its throughput while it is recorded: medians of the ratios to the runs beside it."""
+    """Print what each server keeps of its throughput while it is recorded: medians of the ratios to the runs beside
+    it."""
     folder = work / "nginx"
     (folder / "html").mkdir(parents=True)
     for name, size in FILES.items():
@@ -99,7 +103,10 @@ def throughput(
             )
             for name, size in FILES.items()
         },
-        "Redis": (["/usr/bin/redis-server", "--port", str(PORT), "--bind", "127.0.0.1", "--save", ""], _redis_benchmark),
+        "Redis": (
+            ["/usr/bin/redis-server", "--port", str(PORT), "--bind", "127.0.0.1", "--save", ""],
+            _redis_benchmark,
+        ),
     }
     ways = {"with --no-files": ["--no-files"], "with files": []}
     for name, (command, measure) in servers.items():

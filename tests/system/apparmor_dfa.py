@@ -1,7 +1,8 @@
 """Asks a compiled AppArmor policy what it allows, as the kernel would, without a kernel that has AppArmor.
 
-``apparmor_parser -S`` prints what it would load. The format is that of security/apparmor/policy_unpack.c (a stream of tagged
-values, little endian), the state machines inside it that of security/apparmor/match.c (tables with a header, big endian).
+``apparmor_parser -S`` prints what it would load. The format is that of security/apparmor/policy_unpack.c (a stream of
+tagged values, little endian), the state machines inside it that of security/apparmor/match.c (tables with a header, big
+endian).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any
 
 ABI = "/etc/apparmor.d/abi/3.0"
 STRICT = ("-Q", "-K", "--Werror", "-M", ABI)
-"""Parse and compile for a kernel with everything that abi knows; any warning is an error; neither kernel nor cache is touched."""
+"""Parse and compile for a kernel with everything that abi knows; any warning is an error; neither kernel nor cache is
+touched."""
 TIMEOUT = 120
 
 BITS = {"x": 0x01, "w": 0x02, "r": 0x04, "a": 0x08, "l": 0x10, "k": 0x20, "m": 0x40}
-"""File permissions in the accept table (include/perms.h, the layout of policy up to v8); owner in bits 0 to 6, others in 14 to 20."""
+"""File permissions in the accept table (include/perms.h, the layout of policy up to v8); owner in bits 0 to 6, others
+in 14 to 20."""
 OTHER_SHIFT = 14
 CLASS_MOUNT, CLASS_PTRACE, CLASS_SIGNAL, CLASS_NET = 7, 9, 10, 14
 """First byte matched by the machine of everything but files (include/apparmor.h)."""
@@ -27,8 +30,11 @@ DEFAULT_FLAG = 0x80000000
 
 
 def parser(text: bytes, *flags: str) -> subprocess.CompletedProcess[bytes]:
-    """apparmor_parser on a profile's text. Without jobs: no child that works on when it is killed for taking too long."""
-    return subprocess.run(["apparmor_parser", "--jobs=0", *flags], input=text, capture_output=True, timeout=TIMEOUT, check=False)
+    """apparmor_parser on a profile's text. Without jobs: no child that works on when it is killed for taking too
+    long."""
+    return subprocess.run(
+        ["apparmor_parser", "--jobs=0", *flags], input=text, capture_output=True, timeout=TIMEOUT, check=False
+    )
 
 
 @dataclass(frozen=True)
@@ -47,13 +53,17 @@ class Machine:
         position, end, tables = at + header, at + size, {}
         while position < end:
             number, flags, _, length = struct.unpack_from(">HHII", blob, position)
-            tables[number] = struct.unpack_from(f">{length}{ {1: 'B', 2: 'H', 4: 'I'}[flags & 7] }", blob, position + 12)
+            tables[number] = struct.unpack_from(
+                f">{length}{ {1: 'B', 2: 'H', 4: 'I'}[flags & 7] }", blob, position + 12
+            )
             position += -(-(12 + length * (flags & 7)) // 8) * 8
         return cls(start, tables)
 
     def walk(self, text: bytes, state: int | None = None) -> int:
         """The state after ``text``; 0 refuses everything that follows."""
-        base, check, default, following = (self.tables[number] for number in (self.BASE, self.CHECK, self.DEFAULT, self.NEXT))
+        base, check, default, following = (
+            self.tables[number] for number in (self.BASE, self.CHECK, self.DEFAULT, self.NEXT)
+        )
         classes = self.tables.get(self.CLASSES, tuple(range(256)))
         state = self.start if state is None else state
         for byte in text:

@@ -63,7 +63,8 @@ def torture(public_dir: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def ordinary(public_dir: Path) -> Profgen:
-    """profgen run by the user nobody: from a copy that nobody can read, as checkout and interpreter may lie in root's home."""
+    """profgen run by the user nobody: from a copy that nobody can read, as checkout and interpreter may lie in root's
+    home."""
     if os.geteuid() != 0:
         return Profgen()
     copy = public_dir / "copy"
@@ -84,7 +85,12 @@ def ordinary(public_dir: Path) -> Profgen:
     drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
         # by way of a shell: setpriv itself still has root's capabilities when it executes something
-        if subprocess.run([*drop, "sh", "-c", 'exec "$0" -c ""', python], capture_output=True, timeout=TIMEOUT).returncode == 0:
+        if (
+            subprocess.run(
+                [*drop, "sh", "-c", 'exec "$0" -c ""', python], capture_output=True, timeout=TIMEOUT
+            ).returncode
+            == 0
+        ):
             return Profgen(python, drop, {"PYTHONPATH": str(copy)})
     pytest.fail("no Python that the user nobody can run")
 

@@ -102,7 +102,9 @@ def finish(process: subprocess.Popen[bytes], timeout: float = TIMEOUT, stdin: by
 class Profgen:
     """``profgen`` as a user runs it: a command, never a function called."""
 
-    def __init__(self, python: str = sys.executable, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, python: str = sys.executable, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> None:
         self.command = [*prefix, python, "-m", "profiler"]
         self.env = dict(env or {})
 
@@ -117,22 +119,35 @@ class Profgen:
             "start_new_session": True,
             **options,
         }
-        return subprocess.Popen([*self.command, *args], cwd=cwd, env={**environment(), **self.env, **(env or {})}, **settings)
+        return subprocess.Popen(
+            [*self.command, *args], cwd=cwd, env={**environment(), **self.env, **(env or {})}, **settings
+        )
 
     def __call__(
-        self, *args: str | os.PathLike[str] | bytes, cwd: Path, stdin: bytes | None = None, timeout: float = TIMEOUT, **options: Any
+        self,
+        *args: str | os.PathLike[str] | bytes,
+        cwd: Path,
+        stdin: bytes | None = None,
+        timeout: float = TIMEOUT,
+        **options: Any,
     ) -> subprocess.CompletedProcess[str]:
         """Run to the end. stdout and stderr are text, undecodable bytes as surrogates."""
         if stdin is not None:
             options["stdin"] = subprocess.PIPE
         process = self.start(*args, cwd=cwd, **options)
         stdout, stderr = finish(process, timeout, stdin)
-        return subprocess.CompletedProcess(list(process.args), process.returncode, stdout.decode(errors="surrogateescape"), stderr)
+        return subprocess.CompletedProcess(
+            list(process.args), process.returncode, stdout.decode(errors="surrogateescape"), stderr
+        )
 
-    def record(self, tracer: str, command: Sequence[str | bytes], *, cwd: Path, options: Sequence[str] = (), **more: Any) -> Recording:
+    def record(
+        self, tracer: str, command: Sequence[str | bytes], *, cwd: Path, options: Sequence[str] = (), **more: Any
+    ) -> Recording:
         """``profgen record --tracer T -o out.json OPTIONS -- COMMAND`` in ``cwd``."""
         result = self("record", "--tracer", tracer, "-o", "out.json", *options, "--", *command, cwd=cwd, **more)
-        return Recording(result.returncode, result.stdout.encode(errors="surrogateescape"), result.stderr, cwd / "out.json")
+        return Recording(
+            result.returncode, result.stdout.encode(errors="surrogateescape"), result.stderr, cwd / "out.json"
+        )
 
 
 class Observed:
@@ -182,7 +197,9 @@ def descendants(pid: int) -> set[int]:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                parents[int(entry)] = int(Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+                parents[int(entry)] = int(
+                    Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+                )
             except (OSError, IndexError):
                 continue
     found: set[int] = set()
@@ -196,14 +213,17 @@ def descendants(pid: int) -> set[int]:
 
 
 def with_argument(word: str) -> dict[int, str]:
-    """Processes that have ``word`` among their arguments, to their state (proc_pid_stat(5)); how tests find what was left behind."""
+    """Processes that have ``word`` among their arguments, to their state (proc_pid_stat(5)); how tests find what was
+    left behind."""
     found: dict[int, str] = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
             if word.encode() in Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0"):
-                found[int(entry)] = Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+                found[int(entry)] = (
+                    Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+                )
         except OSError:
             continue
     return found

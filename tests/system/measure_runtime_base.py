@@ -1,17 +1,20 @@
-"""Measure a container runtime's base set: the syscalls it makes itself between loading the filter and the workload's first instruction.
+"""Measure a container runtime's base set: the syscalls it makes itself between loading the filter and the workload's
+first instruction.
 
-    python tests/system/measure_runtime_base.py runc --no-new-privs
-    python tests/system/measure_runtime_base.py --check            # every runtime here, against profiler/kernel/runtimes.yaml
+    python tests/system/measure_runtime_base.py runc --no-new-privs python tests/system/measure_runtime_base.py --check
+    # every runtime here, against profiler/kernel/runtimes.yaml
 
 Run from a checkout, as root, with strace. Two steps, for neither is enough by itself:
 
-1. A start under ``strace -f`` with a filter that allows everything: what the runtime's init calls after the filter was loaded,
-   until execve(2). It sees most calls at once. (dockerd starts its runtime out of strace's sight; there runc's set is the beginning.)
-2. Starts of a program that only ends, under exactly the set so far, with SCMP_ACT_KILL_PROCESS. A start that is killed names the missing
-   call in the kernel log (audit type 1326), which is added, until the given number of starts in a row is clean. This finds
-   what a Go runtime does only now and then, and it proves the set.
+1. A start under ``strace -f`` with a filter that allows everything: what the runtime's init calls after the filter was
+   loaded, until execve(2). It sees most calls at once. (dockerd starts its runtime out of strace's sight; there runc's
+   set is the beginning.)
+2. Starts of a program that only ends, under exactly the set so far, with SCMP_ACT_KILL_PROCESS. A start that is killed
+   names the missing call in the kernel log (audit type 1326), which is added, until the given number of starts in a row
+   is clean. This finds what a Go runtime does only now and then, and it proves the set.
 
-Prints entries in the form of profiler/kernel/runtimes.yaml. With --check the status is 1 when the data lack something measured.
+Prints entries in the form of profiler/kernel/runtimes.yaml. With --check the status is 1 when the data lack something
+measured.
 """
 
 from __future__ import annotations
@@ -48,11 +51,21 @@ LOG_SECONDS = 6.0
 PROGRAM = "int main(void) { return 0; }\nvoid _start(void) { %s }\n"
 EXIT = {
     "x86_64": '__asm__ volatile("syscall" : : "a"(231L), "D"(7L)); for (;;) ;',
-    "aarch64": 'register long x0 __asm__("x0") = 7, x8 __asm__("x8") = 94; __asm__ volatile("svc 0" : : "r"(x0), "r"(x8)); for (;;) ;',
+    "aarch64": 'register long x0 __asm__("x0") = 7, x8 __asm__("x8") = 94; __asm__ volatile("svc 0" : : '
+    '"r"(x0), "r"(x8)); for (;;) ;',
 }
 STATUS = 7
-HIGHEST = ("process_mrelease", "futex_waitv", "set_mempolicy_home_node", "cachestat", "fchmodat2", "map_shadow_stack", "futex_wake")
-"""Calls no runtime makes, allowed all the same: runc answers ENOSYS, instead of killing, above the highest number that a profile names."""
+HIGHEST = (
+    "process_mrelease",
+    "futex_waitv",
+    "set_mempolicy_home_node",
+    "cachestat",
+    "fchmodat2",
+    "map_shadow_stack",
+    "futex_wake",
+)
+"""Calls no runtime makes, allowed all the same: runc answers ENOSYS, instead of killing, above the highest number that
+a profile names."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,11 @@ class Measured:
             "runtimes": [self.runtime],
             "versions": [self.version, None],
             "no_new_privs": self.no_new_privs,
-            "measured": {"versions": [self.version], "date": f"{datetime.date.today():%Y-%m}", "arch": platform.machine()},
+            "measured": {
+                "versions": [self.version],
+                "date": f"{datetime.date.today():%Y-%m}",
+                "arch": platform.machine(),
+            },
             "note": f"{self.starts} clean starts",
             "syscalls": list(self.syscalls),
             "arguments": {},
@@ -117,8 +134,8 @@ LINE = re.compile(r"^(\d+) +(?:(\w+)\(|<\.\.\. (\w+) resumed>)(.*)$")
 def after_filter(log: str) -> set[str]:
     """From ``strace -f -o``: calls made under a filter, up to the execve that starts the workload.
 
-    A filter holds for the thread that loads it and for what that thread makes, and with SECCOMP_FILTER_FLAG_TSYNC for all threads of the
-    process (seccomp(2)). Threads belong to the process that made them with CLONE_THREAD.
+    A filter holds for the thread that loads it and for what that thread makes, and with SECCOMP_FILTER_FLAG_TSYNC for
+    all threads of the process (seccomp(2)). Threads belong to the process that made them with CLONE_THREAD.
     """
     process: dict[str, str] = {}
     entry: dict[str, str] = {}
@@ -182,7 +199,9 @@ def start(lab: Lab, runtime: str, job: Job, confinement: Confinement) -> None:
             return
         if killed := calls_killed(before, running):
             raise Killed(*killed)
-        raise LabError(f"a start of {runtime} ended with status {status} and nothing in the kernel log{running.report()}")
+        raise LabError(
+            f"a start of {runtime} ended with status {status} and nothing in the kernel log{running.report()}"
+        )
 
 
 def calls_killed(before: int, running: Container) -> set[str]:
@@ -192,7 +211,11 @@ def calls_killed(before: int, running: Container) -> set[str]:
         return [line for line in seccomp_log()[before:] if re.search(r'comm="(runc|crun|end|\d|exe)', line)]
 
     eventually(lambda: lines() or not running.running, 1)
-    return {name_of(platform.machine(), int(number)) or number for line in lines() for number in re.findall(r"syscall=(\d+)", line)}
+    return {
+        name_of(platform.machine(), int(number)) or number
+        for line in lines()
+        for number in re.findall(r"syscall=(\d+)", line)
+    }
 
 
 def measure(lab: Lab, runtime: str, no_new_privs: bool, starts: int, uid: int) -> Measured:
@@ -226,21 +249,31 @@ def measure(lab: Lab, runtime: str, no_new_privs: bool, starts: int, uid: int) -
 
 def missing(measured: Measured) -> set[str]:
     """What the data lack for this runtime and version."""
-    known = {name for base in base_for(measured.runtime, measured.version, measured.no_new_privs) for name in base.syscalls}
+    known = {
+        name for base in base_for(measured.runtime, measured.version, measured.no_new_privs) for name in base.syscalls
+    }
     return set(measured.syscalls) - known - {"exit_group"}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure the syscalls that a container runtime itself makes under a filter.")
+    parser = argparse.ArgumentParser(
+        description="Measure the syscalls that a container runtime itself makes under a filter."
+    )
     parser.add_argument("runtime", nargs="*", choices=[*RUNTIMES, []], help="default: all that are installed")
     parser.add_argument("--no-new-privs", action="store_true", help="only with no_new_privs")
     parser.add_argument("--allow-new-privs", action="store_true", help="only without no_new_privs")
     parser.add_argument("--starts", type=int, default=100, help="clean starts in a row that are enough")
     parser.add_argument("--uid", type=int, default=0, help="user in the container")
-    parser.add_argument("--check", action="store_true", help="compare with profiler/kernel/runtimes.yaml instead of printing")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with profiler/kernel/runtimes.yaml instead of printing"
+    )
     options = parser.parse_args()
 
-    modes = [mode for mode in (True, False) if (mode and not options.allow_new_privs) or (not mode and not options.no_new_privs)]
+    modes = [
+        mode
+        for mode in (True, False)
+        if (mode and not options.allow_new_privs) or (not mode and not options.no_new_privs)
+    ]
     lab = Lab()
     entries, status = [], 0
     try:

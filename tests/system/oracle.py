@@ -53,7 +53,13 @@ class Oracle:
 
 
 def run(
-    argv: Sequence[str], log: Path, *, cwd: Path, env: Mapping[str, str] | None = None, user: str | None = None, timeout: float = 60
+    argv: Sequence[str],
+    log: Path,
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    user: str | None = None,
+    timeout: float = 60,
 ) -> Oracle:
     """Run ``argv`` under strace and parse what it wrote to ``log``."""
     quiet = "--quiet=attach,exit,path-resolution,thread-execve"  # -qq would hide the changes of ABI too
@@ -61,7 +67,13 @@ def run(
     if user:
         command += ["-u", user]
     process = subprocess.Popen(
-        [*command, "--", *argv], cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*command, "--", *argv],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         _, errors = process.communicate(timeout=timeout)

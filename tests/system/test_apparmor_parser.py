@@ -13,25 +13,87 @@ from system.apparmor_dfa import STRICT, Compiled, compiled, parser
 from unit.targets.policies import CLASSES, file, policies, policy, subset
 from unit.trace.strategies import traces
 
-from profiler import quoting
 from profiler.errors import InputError
 from profiler.policy import patterns
 from profiler.policy.derive import derive
 from profiler.policy.model import FileRule, Options, Policy, Variable
-from profiler.targets import apparmor
-from profiler.targets.apparmor_rules import modes_of
+from profiler.quoting import apparmor as quoting_apparmor
+from profiler.targets.apparmor import profile as apparmor
+from profiler.targets.apparmor.rules import modes_of
 from profiler.targets.base import AppArmorOptions, RenderOptions
 from profiler.trace.model import FILES_FEATURE, Trace
 
-pytestmark = pytest.mark.skipif(shutil.which("apparmor_parser") is None, reason="needs Debian's package apparmor (tests/packages.sh)")
+pytestmark = pytest.mark.skipif(
+    shutil.which("apparmor_parser") is None, reason="needs Debian's package apparmor (tests/packages.sh)"
+)
 
 AWKWARD = [
-    b" ", b'"', b"'", b"\\", b"[", b"]", b"{", b"}", b"*", b"**", b"?", b"^", b",", b"#", b"!", b"@", b"@{", b"@{HOME}", b"@{PROC}",
-    b"${x}", b"$", b"|", b"(", b")", b"+", b".", b"-", b"->", b"=", b"&", b":", b";", b"<", b">", b"~", b"\n", b"\r", b"\t", b"\x01",
-    b"\x1b", b"\x7f", b"\x80", b"\xff", b"\xc3\xa9", b"\xe2\x80\xa8", b"\xf0\x9f\x98\x80", b" (deleted)", b"deleted", b"\\012", b"\\x41",
-    b"\\d65", b"\\*", b'\\"', b'"\\', b"a", b"1", b"0", b" r,\n  /** rw,\n", b'" rw,\n  "/**', b"{a,b}", b"[a-z]", b"include <x>",
-    b"#include", b"/", b"//deleted",
-]  # fmt: skip
+    b" ",
+    b'"',
+    b"'",
+    b"\\",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"*",
+    b"**",
+    b"?",
+    b"^",
+    b",",
+    b"#",
+    b"!",
+    b"@",
+    b"@{",
+    b"@{HOME}",
+    b"@{PROC}",
+    b"${x}",
+    b"$",
+    b"|",
+    b"(",
+    b")",
+    b"+",
+    b".",
+    b"-",
+    b"->",
+    b"=",
+    b"&",
+    b":",
+    b";",
+    b"<",
+    b">",
+    b"~",
+    b"\n",
+    b"\r",
+    b"\t",
+    b"\x01",
+    b"\x1b",
+    b"\x7f",
+    b"\x80",
+    b"\xff",
+    b"\xc3\xa9",
+    b"\xe2\x80\xa8",
+    b"\xf0\x9f\x98\x80",
+    b" (deleted)",
+    b"deleted",
+    b"\\012",
+    b"\\x41",
+    b"\\d65",
+    b"\\*",
+    b'\\"',
+    b'"\\',
+    b"a",
+    b"1",
+    b"0",
+    b" r,\n  /** rw,\n",
+    b'" rw,\n  "/**',
+    b"{a,b}",
+    b"[a-z]",
+    b"include <x>",
+    b"#include",
+    b"/",
+    b"//deleted",
+]
 NAMES = st.lists(st.sampled_from(AWKWARD) | st.binary(min_size=1, max_size=3), min_size=1, max_size=6).map(b"".join)
 PATHS = NAMES.map(lambda raw: b"/" + b"/".join(part for part in raw.replace(b"\0", b"\n").split(b"/") if part)).filter(
     lambda path: path != b"/"
@@ -53,16 +115,29 @@ PROBES = (
 
 
 def profile(paths: list[bytes]) -> bytes:
-    rules = "".join(f"  {quoting.apparmor(os.fsdecode(path))} r,\n" for path in paths)
-    text = f"abi <abi/3.0>,\ninclude <tunables/global>\nprofile t {{\n  /the/last/rule w,\n{rules}  /after/all/of/them w,\n}}\n"
+    rules = "".join(f"  {quoting_apparmor.apparmor(os.fsdecode(path))} r,\n" for path in paths)
+    text = (
+        "abi <abi/3.0>,\ninclude <tunables/global>\nprofile t "
+        f"{{\n  /the/last/rule w,\n{rules}  /after/all/of/them w,\n}}\n"
+    )
     return text.encode("utf-8")
 
 
 def siblings(path: bytes, place: int, byte: int) -> set[bytes]:
-    """The same name with one byte more, one less, one changed; and what a reader who did not unescape, or did so twice, would match."""
+    """The same name with one byte more, one less, one changed; and what a reader who did not unescape, or did so twice,
+    would match."""
     at = 1 + place % (len(path) - 1)
     changed = path[:at] + bytes([byte]) + path[at + 1 :]
-    more = {path + b"x", path + b"/", path + b"\n", path + bytes([byte]), path[:-1], path[:at] + path[at + 1 :], changed, b"/" + path}
+    more = {
+        path + b"x",
+        path + b"/",
+        path + b"\n",
+        path + bytes([byte]),
+        path[:-1],
+        path[:at] + path[at + 1 :],
+        changed,
+        b"/" + path,
+    }
     more |= {
         path.replace(b"\\", b""),
         path.replace(b"\\", b"\\\\"),
@@ -93,7 +168,21 @@ def test_any_name_means_itself(drawn: list[tuple[bytes, int, int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [b"/%s", b"/a%sb", b"/a%s", b"/%s%s", b"/a%s1", b"/a\\%s", b"/@%s", b"/@{%s}", b'/%s"', b"/[%s]", b"/{%s,b}", b"/%s (deleted)"]
+    "form",
+    [
+        b"/%s",
+        b"/a%sb",
+        b"/a%s",
+        b"/%s%s",
+        b"/a%s1",
+        b"/a\\%s",
+        b"/@%s",
+        b"/@{%s}",
+        b'/%s"',
+        b"/[%s]",
+        b"/{%s,b}",
+        b"/%s (deleted)",
+    ],
 )
 def test_every_byte(form: bytes) -> None:
     paths = list(dict.fromkeys(form.replace(b"%s", bytes([byte])) for byte in range(1, 256) if byte != ord("/")))
@@ -108,7 +197,8 @@ def test_the_awkward_in_pairs() -> None:
 
 @pytest.mark.parametrize("byte", [b"a", b"*", b"\n", b"\xff", b'"'])
 def test_the_longest_path(byte: bytes) -> None:
-    """4,095 bytes are the longest path a call can name (PATH_MAX, limits.h, with the NUL); the parser's buffer is what bounds it."""
+    """4,095 bytes are the longest path a call can name (PATH_MAX, limits.h, with the NUL); the parser's buffer is what
+    bounds it."""
     path = (b"/" + byte * 255) * 15 + b"/" + byte * 254
     assert len(path) == 4095
     check([path], {path[:-1], path + b"x", path[:-1] + b"b"})
@@ -116,16 +206,21 @@ def test_the_longest_path(byte: bytes) -> None:
 
 def test_what_cannot_be_said() -> None:
     for text in ("/a//b", "//deleted", "/a\0b", "/" + "\n" * 4096):
-        with pytest.raises(quoting.Inexpressible):
-            quoting.apparmor(text)
+        with pytest.raises(quoting_apparmor.Inexpressible):
+            quoting_apparmor.apparmor(text)
 
 
 def test_two_readings_of_one_pattern() -> None:
     """Text beside a piece of pattern stays text."""
-    path = quoting.apparmor(["/d/[", quoting.Glob("[0-9]"), "]{", quoting.Glob("?*"), "}"])
+    path = quoting_apparmor.apparmor(["/d/[", quoting_apparmor.Glob("[0-9]"), "]{", quoting_apparmor.Glob("?*"), "}"])
     found = compiled(f"abi <abi/3.0>,\nprofile t {{\n  {path} r,\n}}\n".encode())["t"]
     assert found.allows(b"/d/[7]{name}") == "r"
-    assert [found.allows(other) for other in (b"/d/7name", b"/d/[x]{name}", b"/d/[7]{}", b"/d/[7]{a/b}")] == ["", "", "", ""]
+    assert [found.allows(other) for other in (b"/d/7name", b"/d/[x]{name}", b"/d/[7]{}", b"/d/[7]{a/b}")] == [
+        "",
+        "",
+        "",
+        "",
+    ]
 
 
 # Whole profiles
@@ -133,8 +228,12 @@ def test_two_readings_of_one_pattern() -> None:
 
 @given(policies(), st.booleans(), st.booleans(), st.sampled_from([None, "/usr/sbin/app", '/o "p" {t}/*']))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
-def test_any_policy_makes_a_profile_that_loads(made: Policy, complain: bool, children: bool, attach: str | None) -> None:
-    options = RenderOptions(apparmor=AppArmorOptions(attach=attach, complain=complain, children=children and not made.no_new_privs))
+def test_any_policy_makes_a_profile_that_loads(
+    made: Policy, complain: bool, children: bool, attach: str | None
+) -> None:
+    options = RenderOptions(
+        apparmor=AppArmorOptions(attach=attach, complain=complain, children=children and not made.no_new_privs)
+    )
     text = apparmor.render(made, options)[apparmor.FILE]
     done = parser(text, *STRICT)
     assert done.returncode == 0, (done.stderr.decode("utf-8", "replace"), text.decode())
@@ -174,12 +273,16 @@ def test_a_class_means_what_its_regular_expression_means(name: str, data: st.Dat
     place = data.draw(st.sampled_from(sorted(PLACES.values())))
     pattern = place.replace("%s", f"{{{name}}}")
     found = rules_of(policy(file(pattern, "read")))
-    regex = st.from_regex(REACH.get(name, patterns.CLASSES[name].regex), fullmatch=True, alphabet=st.characters(max_codepoint=127))
+    regex = st.from_regex(
+        REACH.get(name, patterns.CLASSES[name].regex), fullmatch=True, alphabet=st.characters(max_codepoint=127)
+    )
     inside = data.draw(st.lists(regex, min_size=10, max_size=30))
     for text in inside:
         assert found.allows(place.replace("%s", text).encode()) == "r", (pattern, text)
     changes = st.tuples(
-        st.sampled_from(inside), st.integers(0, 200), st.sampled_from(["", "0", "g", "_", "-", ".", "ff", "/", " ", "00", "é"])
+        st.sampled_from(inside),
+        st.integers(0, 200),
+        st.sampled_from(["", "0", "g", "_", "-", ".", "ff", "/", " ", "00", "é"]),
     )
     for text, at, change in data.draw(st.lists(changes, min_size=20, max_size=60)):
         at %= len(text) + 1
@@ -203,13 +306,26 @@ def test_open_classes(name: str, place: str) -> None:
 def test_homes() -> None:
     found = rules_of(policy(file("{home}/.config/{name}", "read"), file("{home}", "list", kinds=("directory",))))
     allowed = {b"/root/.config/a", b"/home/user/.config/a", b"/root/", b"/home/u/"}
-    refused = {b"/root", b"/home/", b"/home/a/b/.config/a", b"/root/.config/", b"/root/.config/a/b", b"/.config/a", b"/home/.config/a"}
+    refused = {
+        b"/root",
+        b"/home/",
+        b"/home/a/b/.config/a",
+        b"/root/.config/",
+        b"/root/.config/a/b",
+        b"/.config/a",
+        b"/home/.config/a",
+    }
     assert {path for path in allowed | refused if found.allows(path)} == allowed
 
 
 def test_directories_end_with_a_slash() -> None:
     found = rules_of(
-        policy(file("/d", "list", kinds=("directory",)), file("/f", "read"), file("/u", "read", kinds=("unknown",)), file("/", "list"))
+        policy(
+            file("/d", "list", kinds=("directory",)),
+            file("/f", "read"),
+            file("/u", "read", kinds=("unknown",)),
+            file("/", "list"),
+        )
     )
     assert [found.allows(path) for path in (b"/d/", b"/d", b"/f", b"/f/", b"/u", b"/u/", b"/", b"//")] == [
         "r",
@@ -223,7 +339,11 @@ def test_directories_end_with_a_slash() -> None:
     ]
 
 
-@given(PATHS.filter(lambda path: not path.endswith(b"/")), PATHS, NAMES.filter(lambda name: b"/" not in name and b"\0" not in name))
+@given(
+    PATHS.filter(lambda path: not path.endswith(b"/")),
+    PATHS,
+    NAMES.filter(lambda name: b"/" not in name and b"\0" not in name),
+)
 @settings(max_examples=25, deadline=None)
 def test_a_place_with_a_variable_means_its_paths(one: bytes, other: bytes, name: bytes) -> None:
     places = sorted({os.fsdecode(one), os.fsdecode(other)})
@@ -240,9 +360,21 @@ def test_a_place_with_a_variable_means_its_paths(one: bytes, other: bytes, name:
 
 
 MOUNTED = ["/v", "/v/w", "/v/w/a,b", "/srv/x y", "/srv/{a}*"]
-TEXTS = {"date": "2026-01-31", "digits": "12", "hex": "0123456789abcdef", "name": "q {r}", "pid": "7", "tid": "7", "random": "passwd",
-         "uuid": "123e4567-e89b-12d3-a456-426614174000", "version": "1.2"}  # fmt: skip
-PIECES = st.sampled_from(["w", "a,b", "a", "1", "{a}*", "@{HOME}", "é", "\udcff", "x y", "[r]"]).map(patterns.Literal) | CLASSES
+TEXTS = {
+    "date": "2026-01-31",
+    "digits": "12",
+    "hex": "0123456789abcdef",
+    "name": "q {r}",
+    "pid": "7",
+    "tid": "7",
+    "random": "passwd",
+    "uuid": "123e4567-e89b-12d3-a456-426614174000",
+    "version": "1.2",
+}
+PIECES = (
+    st.sampled_from(["w", "a,b", "a", "1", "{a}*", "@{HOME}", "é", "\udcff", "x y", "[r]"]).map(patterns.Literal)
+    | CLASSES
+)
 WORDS = subset(("read", "write", "append", "execute", "map", "lock", "list", "rename_from", "times"), 1)
 KINDS = st.sampled_from([("file",), ("directory",), ("file", "directory"), ("unknown",)])
 
@@ -256,7 +388,9 @@ def below_mounts(draw: st.DrawFn) -> Policy:
     for _ in range(draw(st.integers(1, 8))):
         tail = patterns.dumps([patterns.Literal("/"), *draw(st.lists(PIECES, min_size=1, max_size=2))])
         row = file(tail, *draw(WORDS), kinds=draw(KINDS), owner=draw(st.booleans()))
-        for place in draw(st.sampled_from([*(variable.paths for variable in variables), *((place,) for place in MOUNTED)])):
+        for place in draw(
+            st.sampled_from([*(variable.paths for variable in variables), *((place,) for place in MOUNTED)])
+        ):
             pattern = patterns.literal(place) + tail
             rules.setdefault(pattern, replace(row, pattern=pattern))
     return policy(*rules.values(), variables=variables)
@@ -268,8 +402,12 @@ def letters(made: Policy, path: str, owner: bool) -> set[str]:
     for rule in made.files:
         if patterns.matches(rule.pattern, path.removesuffix("/")):
             as_directory = rule.kinds == ("unknown",) or "directory" in rule.kinds
-            modes = set(modes_of(rule)) if (as_directory if path.endswith("/") else rule.kinds != ("directory",)) else set()
-            modes = modes - {"x"} | ({"x", "m"} if "execute" in rule.access and not path.endswith("/") else set())  # ix maps as well
+            modes = (
+                set(modes_of(rule)) if (as_directory if path.endswith("/") else rule.kinds != ("directory",)) else set()
+            )
+            modes = modes - {"x"} | (
+                {"x", "m"} if "execute" in rule.access and not path.endswith("/") else set()
+            )  # ix maps as well
             found |= modes if owner or not rule.owner else {"w"} & modes if "append" in rule.access else set()
     return found
 
@@ -278,8 +416,12 @@ def letters(made: Policy, path: str, owner: bool) -> set[str]:
 @settings(max_examples=60, deadline=None)
 def test_file_rules_mean_what_the_policy_says(made: Policy) -> None:
     found = rules_of(made)
-    tails = {"".join(TEXTS[part.name] if isinstance(part, patterns.Class) else part.text for part in patterns.parse(rule.pattern))
-             for rule in made.files}  # fmt: skip
+    tails = {
+        "".join(
+            TEXTS[part.name] if isinstance(part, patterns.Class) else part.text for part in patterns.parse(rule.pattern)
+        )
+        for rule in made.files
+    }
     tails = {text[len(place) :] for text in tails for place in MOUNTED if text.startswith(place + "/")}
     for path in {place + tail + more for place in MOUNTED for tail in tails for more in ("", "/", "x", "/a")}:
         for owner in (False, True):
@@ -288,7 +430,9 @@ def test_file_rules_mean_what_the_policy_says(made: Policy) -> None:
 
 
 def test_owners_only() -> None:
-    found = rules_of(policy(file("/a", "read", "write", owner=True), file("/a", "read"), file("/b", "write", owner=True)))
+    found = rules_of(
+        policy(file("/a", "read", "write", owner=True), file("/a", "read"), file("/b", "write", owner=True))
+    )
     assert (found.allows(b"/a"), found.allows(b"/a", owner=True)) == ("r", "arw")
     assert (found.allows(b"/b"), found.allows(b"/b", owner=True)) == ("", "aw")
 
@@ -304,8 +448,19 @@ def test_links_name_both_ends() -> None:
 
 def test_paths_below_proc() -> None:
     found = rules_of(
-        policy(file("/proc/{pid}/status", "read"), file("/proc/sys/kernel/{name}", "read"), file("/proc", "list", kinds=("directory",)))
+        policy(
+            file("/proc/{pid}/status", "read"),
+            file("/proc/sys/kernel/{name}", "read"),
+            file("/proc", "list", kinds=("directory",)),
+        )
     )
     allowed = {b"/proc/1/status", b"/proc/4194304/status", b"/proc/sys/kernel/x", b"/proc/"}
-    refused = {b"/proc/self/status", b"/proc/0/status", b"/proc/1/stat", b"/proc//1/status", b"/proc/sys/kernel/", b"/proc/sys/x/y"}
+    refused = {
+        b"/proc/self/status",
+        b"/proc/0/status",
+        b"/proc/1/stat",
+        b"/proc//1/status",
+        b"/proc/sys/kernel/",
+        b"/proc/sys/x/y",
+    }
     assert {path for path in allowed | refused if found.allows(path)} == allowed

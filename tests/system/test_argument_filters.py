@@ -1,4 +1,5 @@
-"""Argument filters hold: under the profile of a service that only speaks TCP, a probe is refused what the service never did."""
+"""Argument filters hold: under the profile of a service that only speaks TCP, a probe is refused what the service never
+did."""
 # ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def results(probe: Path, runtime: str, seccomp: Path | None, lab: Runtimes) -> d
 def test_probe_succeeds_without_a_filter(runtime: str, probe: Path, lab: Runtimes) -> None:
     """The control: whatever the tests below see refused, the kernel allows by itself."""
     got = results(probe, runtime, None, lab)
-    lacking = {"alg", "alg_high_bits"} if got["alg"] == errno.EAFNOSUPPORT else set()  # a kernel may be built without it
+    lacking = (
+        {"alg", "alg_high_bits"} if got["alg"] == errno.EAFNOSUPPORT else set()
+    )  # a kernel may be built without it
     assert {name for name, number in got.items() if number} <= lacking, got
     assert set(got) == LIKE_THE_SERVICE | NOT_IMPLEMENTED | REFUSED
 
@@ -71,7 +74,11 @@ def test_probe_is_refused(
 
     got = results(probe, runtime, confinement.seccomp, lab)
     # Docker before 23 knows no errno but EPERM for the default action; a rule's own errno it does know.
-    expected = dict.fromkeys(LIKE_THE_SERVICE, 0) | dict.fromkeys(NOT_IMPLEMENTED, errno.ENOSYS) | dict.fromkeys(REFUSED, errno.EPERM)
+    expected = (
+        dict.fromkeys(LIKE_THE_SERVICE, 0)
+        | dict.fromkeys(NOT_IMPLEMENTED, errno.ENOSYS)
+        | dict.fromkeys(REFUSED, errno.EPERM)
+    )
     assert got == expected
 
 

@@ -24,7 +24,9 @@ OLD = b"an older file\n"
 def good(profgen: Profgen, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A trace as it is recorded here, with 32-bit calls' worth of variety left to the mutations."""
     directory = tmp_path_factory.mktemp("good")
-    recording = profgen.record("ptrace", ["sh", "-c", "ls / | cat > /dev/null; touch f; chown 1 f 2>/dev/null; exit 0"], cwd=directory)
+    recording = profgen.record(
+        "ptrace", ["sh", "-c", "ls / | cat > /dev/null; touch f; chown 1 f 2>/dev/null; exit 0"], cwd=directory
+    )
     assert recording.status == 0, recording.stderr
     return recording.trace
 
@@ -96,7 +98,21 @@ def test_command_line(args: list[str], profgen: Profgen, tmp_path: Path) -> None
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400"])
 def test_duration_that_is_no_time(value: str, profgen: Profgen, tmp_path: Path) -> None:
     """Refused, or no limit at all; never a workload that is killed at once, and never a crash."""
-    result = profgen("record", "--tracer", "ptrace", "-q", "-o", "out.json", "--duration", value, "--", "sh", "-c", "exit 3", cwd=tmp_path)
+    result = profgen(
+        "record",
+        "--tracer",
+        "ptrace",
+        "-q",
+        "-o",
+        "out.json",
+        "--duration",
+        value,
+        "--",
+        "sh",
+        "-c",
+        "exit 3",
+        cwd=tmp_path,
+    )
     assert result.returncode in (2, 3), result.stderr
     assert "Traceback" not in result.stderr
     assert "internal error" not in result.stderr
@@ -182,14 +198,32 @@ def test_truncated(good: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFi
     (tmp_path / "old.json").write_bytes(OLD)
     for length in range(1, len(data), max(1, len(data) // 200)):
         (tmp_path / "t.json").write_bytes(data[:length])
-        assert run_profgen(["generate", str(tmp_path / "t.json"), "-t", "seccomp", "-o", str(tmp_path / "old.json")]) == 2, length
+        assert (
+            run_profgen(["generate", str(tmp_path / "t.json"), "-t", "seccomp", "-o", str(tmp_path / "old.json")]) == 2
+        ), length
         one_line(capfd.readouterr().err)
     assert (tmp_path / "old.json").read_bytes() == OLD
 
 
 _WRONG: tuple[Any, ...] = (
-    None, True, -1, 1 << 70, 10**400, 1e308, "x", "", "\x1b[31m", "\ud800", [], [[]], {}, {"": None}, {"-1": 1}, {"99": 1}, ["x", 1],
-)  # fmt: skip
+    None,
+    True,
+    -1,
+    1 << 70,
+    10**400,
+    1e308,
+    "x",
+    "",
+    "\x1b[31m",
+    "\ud800",
+    [],
+    [[]],
+    {},
+    {"": None},
+    {"-1": 1},
+    {"99": 1},
+    ["x", 1],
+)
 
 
 def _places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -233,7 +267,9 @@ def test_wrong_types_everywhere(good: dict[str, Any], tmp_path: Path, capfd: pyt
     trace = tmp_path / "t.json"
     target = str(tmp_path / "out.json")
     small = copy.deepcopy(good)
-    small["syscalls"] = [row for row in good["syscalls"] if row["name"] in ("execve", "mmap", "openat", "access", "fchownat", "read")]
+    small["syscalls"] = [
+        row for row in good["syscalls"] if row["name"] in ("execve", "mmap", "openat", "access", "fchownat", "read")
+    ]
     changes = [(place, value) for place in _places(small) for value in (*_WRONG, _places)]
     for place, value in chaos.sample(changes, min(len(changes), 700)):
         trace.write_text(json.dumps(_changed(small, place, value)))
@@ -252,7 +288,9 @@ def test_wrong_types_read_for_people(good: dict[str, Any], tmp_path: Path, capfd
         for argv in (["explain", str(trace), "--all"], ["coverage", str(trace), str(other)]):
             _check_no_crash(argv, capfd, (place, value))
         for option in ([], ["--intersect"]):
-            _check_no_crash(["merge", str(trace), str(other), "-o", str(tmp_path / "out.json"), *option], capfd, (place, value))
+            _check_no_crash(
+                ["merge", str(trace), str(other), "-o", str(tmp_path / "out.json"), *option], capfd, (place, value)
+            )
 
 
 def test_wrong_types_in_a_policy(good_policy: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -322,7 +360,9 @@ def test_unknown_abi(abi: str, good: dict[str, Any], profgen: Profgen, tmp_path:
     ["no_such_syscall", "READ", "read write", "read\\nwrite", "\\e[31m", "'; touch marker; '", "{{ 7 * 7 }}"],
 )
 def test_unknown_syscall_in_a_policy(name: str, good_policy: str, profgen: Profgen, tmp_path: Path) -> None:
-    text, count = re.subn(r"^( +)execve:$", lambda match: f'{match[1]}"{name}":', good_policy, count=1, flags=re.MULTILINE)
+    text, count = re.subn(
+        r"^( +)execve:$", lambda match: f'{match[1]}"{name}":', good_policy, count=1, flags=re.MULTILINE
+    )
     assert count == 1
     (tmp_path / "policy.yaml").write_text(text)
     line = refused(profgen, tmp_path, "generate", "policy.yaml", "-o", "old")
@@ -333,7 +373,9 @@ def test_unknown_syscall_in_a_policy(name: str, good_policy: str, profgen: Profg
 def test_unknown_capability_in_a_policy(name: str, good_policy: str, profgen: Profgen, tmp_path: Path) -> None:
     entry = f'  "{name}": {{because: [x]}}'
     pattern = r"^( *)needed:.*\n(?:\1 +.*\n)*"
-    text, count = re.subn(pattern, lambda match: f"{match[1]}needed:\n{match[1]}{entry}\n", good_policy, count=1, flags=re.MULTILINE)
+    text, count = re.subn(
+        pattern, lambda match: f"{match[1]}needed:\n{match[1]}{entry}\n", good_policy, count=1, flags=re.MULTILINE
+    )
     assert count == 1
     (tmp_path / "policy.yaml").write_text(text)
     refused(profgen, tmp_path, "generate", "policy.yaml", "-o", "old")
@@ -391,9 +433,20 @@ def test_reader_that_goes_away(good: dict[str, Any], profgen: Profgen, tmp_path:
 
 def test_bad_oci_config(good: dict[str, Any], profgen: Profgen, tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(json.dumps(good))
-    for text in ("", "junk", "[]", "{}", '{"process": 1, "linux": 2}', '{"linux": []}', "[" * 100_000, '{"ociVersion": NaN}'):
+    for text in (
+        "",
+        "junk",
+        "[]",
+        "{}",
+        '{"process": 1, "linux": 2}',
+        '{"linux": []}',
+        "[" * 100_000,
+        '{"ociVersion": NaN}',
+    ):
         (tmp_path / "config.json").write_text(text)
-        result = profgen("generate", "t.json", "-t", "oci", "--oci-config", "config.json", "-o", "out.json", cwd=tmp_path)
+        result = profgen(
+            "generate", "t.json", "-t", "oci", "--oci-config", "config.json", "-o", "out.json", cwd=tmp_path
+        )
         assert "Traceback" not in result.stderr
         assert "internal error" not in result.stderr
         if result.returncode:

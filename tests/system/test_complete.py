@@ -1,4 +1,5 @@
-"""Complete: each tracer's set of (ABI, syscall number) equals what strace -f saw, for every program of the torture suite."""
+"""Complete: each tracer's set of (ABI, syscall number) equals what strace -f saw, for every program of the torture
+suite."""
 
 from __future__ import annotations
 
@@ -54,21 +55,39 @@ def test_first_program_is_the_workload(program: Program, tracer: str, observed: 
     assert not others, "the tool itself is in the trace"
 
 
-@pytest.mark.parametrize("program", [each for each in PROGRAMS if "forks" in each.name or "storm" in each.name], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "program", [each for each in PROGRAMS if "forks" in each.name or "storm" in each.name], ids=lambda each: each.name
+)
 def test_counts_equal_strace(program: Program, tracer: str, observed: Observed) -> None:
-    """Of thousands of processes not one is missed: calls that each makes a fixed number of times are counted in full."""
+    """Of thousands of processes not one is missed: calls that each makes a fixed number of times are counted in
+    full."""
     expected = observed.by_strace(program).calls
     recording = observed.by_tracer(program, tracer)
     counts = {(row["abi"], row["number"]): (row["name"], row["calls"]) for row in recording.trace["syscalls"]}
     for key, seen in expected.items():
-        if seen.name in ("clone", "clone3", "exit_group", "exit", "execve", "set_robust_list", "rseq", "openat", "getsid", "getpgid"):
+        if seen.name in (
+            "clone",
+            "clone3",
+            "exit_group",
+            "exit",
+            "execve",
+            "set_robust_list",
+            "rseq",
+            "openat",
+            "getsid",
+            "getpgid",
+        ):
             assert counts[key] == (seen.name, seen.calls)
 
 
 @pytest.mark.parametrize("abi", ["x86_64", "i386", "x32"])
 @pytest.mark.skipif(not X86, reason="ABIs of x86 only")
 def test_each_abi_has_its_own_names(abi: str, tracer: str, observed: Observed) -> None:
-    program = next(each for each in PROGRAMS if each.name == {"x86_64": "abis32-gate64", "i386": "abis-int80", "x32": "abis-x32"}[abi])
+    program = next(
+        each
+        for each in PROGRAMS
+        if each.name == {"x86_64": "abis32-gate64", "i386": "abis-int80", "x32": "abis-x32"}[abi]
+    )
     rows = {(row["abi"], row["name"]) for row in observed.by_tracer(program, tracer).trace["syscalls"]}
     assert (abi, "getpgid") in rows
 
@@ -105,7 +124,8 @@ def test_each_program_has_its_own_calls(tracer: str, profgen: Profgen, torture: 
     recording = profgen.record(tracer, [str(torture / "processes"), "vfork_exec"], cwd=tmp_path)
     paths = [row["path"] for row in recording.trace["programs"]]
     by_program = {
-        row["name"]: {paths[int(index)]: calls for index, calls in row["programs"].items()} for row in recording.trace["syscalls"]
+        row["name"]: {paths[int(index)]: calls for index, calls in row["programs"].items()}
+        for row in recording.trace["syscalls"]
     }
     assert by_program["sched_get_priority_max"] == {str(torture / "leaf"): 1}
     assert by_program["getsid"] == {str(torture / "processes"): 1}
@@ -125,7 +145,8 @@ def test_results_are_the_kernels(tracer: str, observed: Observed) -> None:
 
 @pytest.mark.usefixtures("as_root")
 def test_setuid_program(tracer: str, profgen: Profgen, torture: Path, public_dir: Path, nobodys_dir: Path) -> None:
-    """An ordinary user's workload runs a setuid-root program: recorded by root, it becomes root as it would unwatched."""
+    """An ordinary user's workload runs a setuid-root program: recorded by root, it becomes root as it would
+    unwatched."""
     program = public_dir / f"setuid-{tracer}"
     program.write_bytes((torture / "execs").read_bytes())
     program.chmod(0o4755)
@@ -138,7 +159,9 @@ def test_setuid_program(tracer: str, profgen: Profgen, torture: Path, public_dir
     same_sets(recording.syscalls, expected.syscalls, tracer)
 
 
-def test_setuid_program_recorded_by_an_ordinary_user(ordinary: Profgen, torture: Path, public_dir: Path, nobodys_dir: Path) -> None:
+def test_setuid_program_recorded_by_an_ordinary_user(
+    ordinary: Profgen, torture: Path, public_dir: Path, nobodys_dir: Path
+) -> None:
     """Without privileges the ptrace tracer needs no_new_privs, so the setuid bit does nothing; the trace says so."""
     program = public_dir / "setuid-ordinary"
     program.write_bytes((torture / "execs").read_bytes())
@@ -156,7 +179,11 @@ def test_ordinary_user_sees_all(ordinary: Profgen, torture: Path, nobodys_dir: P
         subject, name = test.split()
         command = [str(torture / subject), name]
         expected = oracle.run(
-            command, nobodys_dir / "log", cwd=nobodys_dir, env=environment(), user="nobody" if os.geteuid() == 0 else None
+            command,
+            nobodys_dir / "log",
+            cwd=nobodys_dir,
+            env=environment(),
+            user="nobody" if os.geteuid() == 0 else None,
         )
         recording = ordinary.record("ptrace", command, cwd=nobodys_dir)
         assert recording.status == expected.status, recording.stderr
@@ -166,11 +193,14 @@ def test_ordinary_user_sees_all(ordinary: Profgen, torture: Path, nobodys_dir: P
 
 @pytest.mark.skipif(not X86, reason="the page is x86-64's")
 def test_vsyscall_page_does_no_harm(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
-    """A call through the legacy vsyscall page is emulated by the kernel: the workload must get its result (docs/tracers.md)."""
+    """A call through the legacy vsyscall page is emulated by the kernel: the workload must get its result
+    (docs/tracers.md)."""
     if not re.search(r"\[vsyscall\]", Path("/proc/self/maps").read_text()):
         pytest.skip("this kernel has no vsyscall page")
     source = tmp_path / "vsyscall.c"
-    source.write_text("int main(void) { long (*get)(long *) = (void *)0xffffffffff600400; return get(0) > 1000000 ? 4 : 1; }\n")
+    source.write_text(
+        "int main(void) { long (*get)(long *) = (void *)0xffffffffff600400; return get(0) > 1000000 ? 4 : 1; }\n"
+    )
     subprocess.run(["gcc", "-o", tmp_path / "vsyscall", source], check=True, timeout=60)
     recording = profgen.record(tracer, [str(tmp_path / "vsyscall")], cwd=tmp_path)
     assert recording.status == 4, recording.stderr
@@ -200,7 +230,9 @@ def test_nothing_is_left_behind(tracer: str, profgen: Profgen, torture: Path, tm
 
 
 @pytest.mark.usefixtures("as_root")
-def test_inside_a_pid_namespace(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, observed: Observed) -> None:
+def test_inside_a_pid_namespace(
+    tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, observed: Observed
+) -> None:
     """profgen in a container of its own: process ids there are not the kernel's."""
     inside = Profgen(prefix=["unshare", "--pid", "--fork", "--mount-proc"])
     for name in ("processes-daemon", "threads-exec", "processes-forks_together"):
@@ -213,7 +245,9 @@ def test_inside_a_pid_namespace(tracer: str, profgen: Profgen, torture: Path, tm
 
 def test_workload_that_traces(ebpf: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
     """A debugger as the workload: the eBPF tracer takes no ptrace away from it, and sees tracer and traced."""
-    recording = profgen.record(ebpf, ["strace", "-f", "-o", "/dev/null", str(torture / "processes"), "daemon"], cwd=tmp_path)
+    recording = profgen.record(
+        ebpf, ["strace", "-f", "-o", "/dev/null", str(torture / "processes"), "daemon"], cwd=tmp_path
+    )
     assert recording.status == 7, recording.stderr
     assert {"ptrace", "getpgid", "sched_get_priority_max", "sched_getscheduler"} <= recording.names
     assert recording.meta["complete"] is True

@@ -1,4 +1,5 @@
-"""profgen record of what it does not start, as typed: images, engines' command lines, containers, units, processes, a node.
+"""profgen record of what it does not start, as typed: images, engines' command lines, containers, units, processes, a
+node.
 
 What the watcher beneath sees, call by call, is in test_watching.py.
 """
@@ -57,7 +58,9 @@ def docker(lab: Runtimes) -> Docker:
 
 
 @contextlib.contextmanager
-def recording(profgen: Profgen, cwd: Path, *words: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Iterator[Any]:
+def recording(
+    profgen: Profgen, cwd: Path, *words: str | os.PathLike[str], env: Mapping[str, str] | None = None
+) -> Iterator[Any]:
     """``profgen record WORDS`` beside the test; killed with it."""
     process = profgen.start("record", *words, cwd=cwd, env=env or {})
     try:
@@ -108,7 +111,9 @@ def recorded(profgen: Profgen, workload: Workload, docker: Docker, directory: Pa
     identity = f"profgen-rec-{os.getpid()}-{workload.name}"
     job = directory / "job"
     job.mkdir()
-    with recording(profgen, directory, "-o", trace, "--", *docker.command(identity, job, workload.job, UNCONFINED)) as process:
+    with recording(
+        profgen, directory, "-o", trace, "--", *docker.command(identity, job, workload.job, UNCONFINED)
+    ) as process:
         try:
             if not eventually(lambda: process.poll() is not None or workload.ready(), SECONDS):
                 raise LabError("it never answered")
@@ -130,13 +135,28 @@ def by_strace(workload: Workload, docker: Docker, directory: Path) -> set[tuple[
     log = directory / "strace"
     log.mkdir()
     log.chmod(0o777)
-    strace = ("strace", "-f", "-n", "--quiet=attach,exit,path-resolution,thread-execve", "-e", "raw=all", "-e", "signal=none", "-s", "0")
-    job = replace(workload.job, argv=(*strace, "-o", f"{log}/log", "--", *workload.argv), writable=(*workload.job.writable, log))
+    strace = (
+        "strace",
+        "-f",
+        "-n",
+        "--quiet=attach,exit,path-resolution,thread-execve",
+        "-e",
+        "raw=all",
+        "-e",
+        "signal=none",
+        "-s",
+        "0",
+    )
+    job = replace(
+        workload.job, argv=(*strace, "-o", f"{log}/log", "--", *workload.argv), writable=(*workload.job.writable, log)
+    )
     with container(docker, job, UNCONFINED) as running:
         assert eventually(lambda: not running.running or workload.ready(), SECONDS), running.report()
         workload.load()
         # strace is the first process of its pid namespace, and so immune to TERM: the signal is for what it started.
-        first = run([*docker._tool("inspect", "--format", "{{.State.Pid}}"), (running.directory / "cid").read_text()]).stdout.strip()
+        first = run(
+            [*docker._tool("inspect", "--format", "{{.State.Pid}}"), (running.directory / "cid").read_text()]
+        ).stdout.strip()
         os.kill(int(Path(f"/proc/{first}/task/{first}/children").read_text().split()[0]), signal.SIGTERM)
         assert running.wait(SECONDS) == 0, running.report()
     return set(oracle.parse((log / "log").read_text(errors="surrogateescape").splitlines()))
@@ -150,7 +170,8 @@ def test_from_the_entry_point_on(
     public_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A line that somebody has: what strace sees inside, and nothing of the runtime; under the profile from it the same runs clean.
+    """A line that somebody has: what strace sees inside, and nothing of the runtime; under the profile from it the same
+    runs clean.
 
     Images, in all ways, are in test_images.py.
     """
@@ -165,7 +186,9 @@ def test_from_the_entry_point_on(
     named = {(row["abi"], row["number"]): row["name"] for row in trace["syscalls"]}
     assert {named.get(key, key) for key in calls(trace) ^ expected} <= NOW_AND_THEN
     assert not trace["mounts"], "that is the runtime's work"
-    assert [os.path.basename(program) for program in starts(trace)] == [os.path.basename(os.path.realpath(workload.argv[0]))]
+    assert [os.path.basename(program) for program in starts(trace)] == [
+        os.path.basename(os.path.realpath(workload.argv[0]))
+    ]
     meta = trace["meta"]
     assert (meta["container"]["image"], meta["container"]["command"]) == (docker.image, list(workload.argv))
     assert (meta["uid"], meta["gid"], meta["exit_status"], meta["complete"]) == (workload.uid, workload.gid, 0, True)
@@ -176,7 +199,8 @@ def test_from_the_entry_point_on(
 
 
 def a_volume_that_moved(profgen: Profgen, directory: Path) -> None:
-    """Of two recordings in which one volume was at two places: a policy that holds at both, and is moved by one line."""
+    """Of two recordings in which one volume was at two places: a policy that holds at both, and is moved by one
+    line."""
     done = profgen("generate", "a.json", "b.json", "-o", "both", cwd=directory)
     assert done.returncode == 0, done.stderr
     text = (directory / "both/policy.yaml").read_text()
@@ -239,14 +263,17 @@ def test_image(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
         assert process.stdout.readline() == b"on\n"
         assert end(process)[0] == 9
     a_volume_that_moved(profgen, tmp_path)
-    # Files of the container's programs were read through its root, while it was there; the lab's /usr is this machine's.
+    # Files of the container's programs were read through its root, while it was there; the lab's /usr is this
+    # machine's.
     programs = {row["path"]: row for row in document(tmp_path / "b.json")["programs"]}
     assert {path: row["sha256"] for path, row in programs.items()} == {
         path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in ("/usr/bin/dash", "/usr/bin/sleep")
     }
     assert all(row["build_id"] for row in programs.values())
     # What cannot start is told as docker run tells it, and leaves no trace.
-    gone = profgen("record", "-o", "c.json", "--image", docker.image, *options, "--", "/no/such/program", cwd=tmp_path, env=env)
+    gone = profgen(
+        "record", "-o", "c.json", "--image", docker.image, *options, "--", "/no/such/program", cwd=tmp_path, env=env
+    )
     assert gone.returncode == 127, gone.stderr
     assert not (tmp_path / "c.json").exists()
     wrong = profgen("record", "--image", docker.image, "-o", "d.json", "--", "ls", cwd=tmp_path, env=env)
@@ -270,7 +297,10 @@ def test_compose(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
         env=docker.client_environment,
     )
     assert done.returncode == 0, done.stderr
-    found = {document(path)["meta"]["container"]["name"]: document(path) for path in (project / f"project{os.getpid()}.traces").iterdir()}
+    found = {
+        document(path)["meta"]["container"]["name"]: document(path)
+        for path in (project / f"project{os.getpid()}.traces").iterdir()
+    }
     assert sorted(found) == [f"project{os.getpid()}_{name}_1" for name in ("one", "two")]
     for name, trace in found.items():
         service_name = name.split("_")[1]
@@ -289,14 +319,28 @@ def podman(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[lis
         archive.add(tmp_path / "root", arcname=".")
     # Of its own, as Podman wants paths of at most 50 characters.
     with tempfile.TemporaryDirectory(prefix="profgen-podman-", dir="/tmp") as run_root:
-        words = ["podman", "--root", f"{tmp_path}/store", "--runroot", run_root, "--storage-driver=vfs", "--cgroup-manager=cgroupfs"]
+        words = [
+            "podman",
+            "--root",
+            f"{tmp_path}/store",
+            "--runroot",
+            run_root,
+            "--storage-driver=vfs",
+            "--cgroup-manager=cgroupfs",
+        ]
         words += ["--events-backend=file", f"--runtime={request.param}"]
         run([*before, *words, "import", f"{tmp_path}/root.tar", "lab"])
         yield before, words
         run([*before, *words, "rm", "--all", "--force"], check=False)
 
 
-PODMAN_RUN = ("--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--volume=/usr:/usr:ro", "--cgroups=enabled")
+PODMAN_RUN = (
+    "--network=none",
+    "--ulimit=nofile=1024:1024",
+    "--ulimit=nproc=1024:1024",
+    "--volume=/usr:/usr:ro",
+    "--cgroups=enabled",
+)
 
 
 @contextlib.contextmanager
@@ -321,7 +365,10 @@ def test_podman(podman: tuple[list[str], list[str]], profgen: Profgen, tmp_path:
     done = beside("record", "-o", "a.json", "--", *words, "run", "--rm", *PODMAN_RUN, "lab", *command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     trace = document(tmp_path / "a.json")
-    assert (trace["meta"]["container"]["engine"], trace["meta"]["container"]["runtime"]) == ("podman", words[-1].rpartition("=")[2])
+    assert (trace["meta"]["container"]["engine"], trace["meta"]["container"]["runtime"]) == (
+        "podman",
+        words[-1].rpartition("=")[2],
+    )
     assert starts(trace) == ["/usr/bin/sleep"]
     hooks = tmp_path / "hooks.d"
     hooks.mkdir()
@@ -333,7 +380,9 @@ def test_podman(podman: tuple[list[str], list[str]], profgen: Profgen, tmp_path:
     assert list((tmp_path / "traces").iterdir()) == [], "nobody asked"
     with system_log() as lines:
         refused = run([*hooked, "--annotation", "io.profgen.record=/etc/passwd", "lab", *command], check=False)
-        assert "it names a file of" in (refused.stderr if "--runtime=runc" in words else lines()), "crun does not show what a hook says"
+        assert "it names a file of" in (refused.stderr if "--runtime=runc" in words else lines()), (
+            "crun does not show what a hook says"
+        )
     assert refused.returncode not in (0, 1)
     assert run([*hooked, "--annotation", "io.profgen.record=b.json", "lab", *command], check=False).returncode == 0
     until(lambda: (tmp_path / "traces/b.json").exists(), "the trace is written when the container has ended")
@@ -363,7 +412,9 @@ def test_containerd(docker: Docker, profgen: Profgen, tmp_path: Path, until: Unt
     spec["root"] = {"path": str(tmp_path / "root"), "readonly": True}
     spec["mounts"].append({"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]})
     spec["linux"]["cgroupsPath"] = f"/{identity}"
-    spec["hooks"] = {"createRuntime": [{**called_here(profgen, tmp_path), "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}]}
+    spec["hooks"] = {
+        "createRuntime": [{**called_here(profgen, tmp_path), "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}]
+    }
     spec["annotations"] = {"io.profgen.record": "a.json", "io.kubernetes.cri.image-name": "lab:1"}
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     done = run([*ctr, "run", "--rm", "--config", str(tmp_path / "spec.json"), identity], check=False)
@@ -373,7 +424,12 @@ def test_containerd(docker: Docker, profgen: Profgen, tmp_path: Path, until: Unt
     assert starts(trace) == ["/usr/bin/cat"]
     assert "/usr/nothing" in paths(trace)
     told = trace["meta"]["container"]
-    assert (told["id"], told["image"], told["command"], told["read_only"]) == (identity, "lab:1", ["/usr/bin/cat", "/usr/nothing"], True)
+    assert (told["id"], told["image"], told["command"], told["read_only"]) == (
+        identity,
+        "lab:1",
+        ["/usr/bin/cat", "/usr/nothing"],
+        True,
+    )
 
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
@@ -400,7 +456,8 @@ def test_awaited(runtime: str, lab: Runtimes, profgen: Profgen, tmp_path: Path) 
 
 
 def attached(process: Any) -> bool:
-    """Whether profgen has its programs in the kernel: anon inodes of attached programs (perf or BPF links) among its descriptors."""
+    """Whether profgen has its programs in the kernel: anon inodes of attached programs (perf or BPF links) among its
+    descriptors."""
     found = 0
     with contextlib.suppress(OSError):
         for name in os.listdir(f"/proc/{process.pid}/fd"):
@@ -415,17 +472,22 @@ def attached(process: Any) -> bool:
 
 
 def test_joining(docker: Docker, lab: Runtimes, recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:
-    """Redis, by process, by container and by cgroup at once: what strace sees from then on; and redis does not notice."""
+    """Redis, by process, by container and by cgroup at once: what strace sees from then on; and redis does not
+    notice."""
     workload = recordings.workload(Redis)
     workload.reset()
     with container(docker, workload.job, UNCONFINED) as running, contextlib.ExitStack() as stack:
         assert eventually(lambda: not running.running or workload.ready(), SECONDS), running.report()
         identity = (running.directory / "cid").read_text()
         pid = run([*docker._tool("inspect", "--format", "{{.State.Pid}}"), identity]).stdout.strip()
-        cgroup = next(line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if identity in line)
+        cgroup = next(
+            line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if identity in line
+        )
         ways = {"pid": ("--pid", pid), "container": ("--container", identity[:16]), "cgroup": ("--cgroup", cgroup)}
         processes = {
-            way: stack.enter_context(recording(profgen, tmp_path, "-o", f"{way}.json", *words, env=docker.client_environment))
+            way: stack.enter_context(
+                recording(profgen, tmp_path, "-o", f"{way}.json", *words, env=docker.client_environment)
+            )
             for way, words in ways.items()
         }
         assert eventually(lambda: all(attached(process) for process in processes.values()), SECONDS)
@@ -464,21 +526,26 @@ def test_joining(docker: Docker, lab: Runtimes, recordings: Recordings, profgen:
         assert running.wait(SECONDS) == 0
     traces = {way: document(tmp_path / f"{way}.json") for way in ways}
     # The call in which a thread waits when strace comes is seen with another name, if at all.
-    expected = {seen.name for seen in oracle.parse((tmp_path / "log").read_text(errors="surrogateescape").splitlines()).values()}
+    expected = {
+        seen.name for seen in oracle.parse((tmp_path / "log").read_text(errors="surrogateescape").splitlines()).values()
+    }
     for way, trace in traces.items():
         assert names(trace) ^ expected <= NOW_AND_THEN | {"epoll_wait"}, way
         assert trace["meta"]["exit_status"] is None
         assert "joined" in trace["meta"]["features"]
         assert not {"execve", "bind", "listen"} & names(trace), "what came before"
         assert [row["executions"] for row in trace["programs"]] == [0]
-        assert trace["meta"]["watched"] == {"pid": f"pid {pid}", "cgroup": f"cgroup {cgroup}"}.get(way, f"container {running.identity}")
+        assert trace["meta"]["watched"] == {"pid": f"pid {pid}", "cgroup": f"cgroup {cgroup}"}.get(
+            way, f"container {running.identity}"
+        )
         assert trace["meta"]["container"]["command"] == list(workload.argv)
     assert traces["pid"]["meta"]["argv"][0].startswith("/usr/bin/redis-server")
     assert traces["pid"]["meta"]["uid"] == workload.uid
 
 
 def test_a_node(docker: Docker, lab: Runtimes, profgen: Profgen, tmp_path: Path, until: Until) -> None:
-    """Fifty containers at once, twenty more while profgen hardly runs: one trace each, nothing mixed. Killed, it leaves a snapshot."""
+    """Fifty containers at once, twenty more while profgen hardly runs: one trace each, nothing mixed. Killed, it leaves
+    a snapshot."""
     env = docker.client_environment
     ids = [hashlib.sha256(f"{tmp_path} {number}".encode()).hexdigest() for number in range(70)]
     longest = f"profgen-node-{os.getpid()}"
@@ -505,7 +572,9 @@ def test_a_node(docker: Docker, lab: Runtimes, profgen: Profgen, tmp_path: Path,
             calm, rough = ids[:50], ids[50:]
             for some, around in ((calm, contextlib.nullcontext()), (rough, stuttering(process))):
                 with around, contextlib.ExitStack() as stack:
-                    started = [stack.enter_context(short_lived(lab, tmp_path / identity, identity)) for identity in some]
+                    started = [
+                        stack.enter_context(short_lived(lab, tmp_path / identity, identity)) for identity in some
+                    ]
                     assert [one.wait(SECONDS) for one in started] == [0] * len(some)
             until(lambda: len(written(tmp_path, ids)) == len(ids), "each container has a trace")
             traces = {identity: document(path) for identity, path in written(tmp_path, ids).items()}
@@ -529,7 +598,13 @@ def test_a_node(docker: Docker, lab: Runtimes, profgen: Profgen, tmp_path: Path,
                     return str(page.read().decode())
 
             def ended() -> int:
-                return int(next(line.split()[1] for line in figures().splitlines() if line.startswith("profgen_sessions_ended_total")))
+                return int(
+                    next(
+                        line.split()[1]
+                        for line in figures().splitlines()
+                        if line.startswith("profgen_sessions_ended_total")
+                    )
+                )
 
             # a page is made now and then, and may be older than the last trace
             until(lambda: ended() >= len(ids), "all that ended are counted")
@@ -545,9 +620,9 @@ def test_a_node(docker: Docker, lab: Runtimes, profgen: Profgen, tmp_path: Path,
         assert "/out/alive" in paths(trace)
         before = (tmp_path / "alive").stat().st_mtime
         until(lambda: (tmp_path / "alive").stat().st_mtime > before, "the container goes on")
-        assert not [path for path in (tmp_path / "traces").iterdir() if path.name.endswith(".tmp") and path.stat().st_size], (
-            "nothing half written"
-        )
+        assert not [
+            path for path in (tmp_path / "traces").iterdir() if path.name.endswith(".tmp") and path.stat().st_size
+        ], "nothing half written"
     finally:
         run(["/usr/bin/docker", "rm", "--force", longest], env=env, check=False)
 
@@ -591,7 +666,8 @@ def stuttering(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def short_lived(lab: Runtimes, directory: Path, identity: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A container of runc's that looks for a file that only it looks for, by a link that only containers have, and ends."""
+    """A container of runc's that looks for a file that only it looks for, by a link that only containers have, and
+    ends."""
     directory.mkdir()
     job = Job(("/bin/sh", "-c", f"test -e /elsewhere/nothing-{identity} || exec true"))
     runtime = lab["runc"]
@@ -680,7 +756,9 @@ def test_unit(profgen: Profgen, tmp_path: Path) -> None:
     identity = hashlib.sha256(str(tmp_path).encode()).hexdigest()
     ours = f"PYTHONPATH={CHECKOUT} {' '.join(profgen.command)}"
     (out / "script").write_text(UNIT_SCRIPT.format(profgen=ours, identity=identity, short=identity[:12]))
-    units["profgen.service"] = (CHECKOUT / "docs/deploy/profgen.service").read_text().replace("/usr/bin/profgen", "/out/profgen")
+    units["profgen.service"] = (
+        (CHECKOUT / "docs/deploy/profgen.service").read_text().replace("/usr/bin/profgen", "/out/profgen")
+    )
     (out / "profgen").write_text(f'#!/bin/sh\nexport PYTHONPATH={CHECKOUT}\nexec {" ".join(profgen.command)} "$@"\n')
     (out / "profgen").chmod(0o755)
     script = f"""set -e
@@ -690,7 +768,8 @@ mount -t overlay overlay -o lowerdir=/,upperdir={tmp_path}/over/up,workdir={tmp_
 mount -t cgroup2 none /sys/fs/cgroup
 rm -f {tmp_path}/over/root/etc/systemd/system/*.wants/*
 cp {tmp_path}/units/* {tmp_path}/over/root/etc/systemd/system/
-exec systemd-nspawn -q -D {tmp_path}/over/root --register=no --keep-unit --console=pipe --bind={out}:/out --bind-ro={CHECKOUT} \\
+exec systemd-nspawn -q -D {tmp_path}/over/root --register=no --keep-unit --console=pipe \\
+    --bind={out}:/out --bind-ro={CHECKOUT} \\
     --capability=all --system-call-filter="bpf perf_event_open" --private-network --boot systemd.unit=try.target
 """
     (tmp_path / "over").mkdir()
@@ -699,7 +778,12 @@ exec systemd-nspawn -q -D {tmp_path}/over/root --register=no --keep-unit --conso
         (tmp_path / "units" / name).write_text(text)
     run(["timeout", "-s", "KILL", "60", "unshare", "--mount", "sh", "-c", script], seconds=SECONDS + 10, check=False)
     log = (out / "log").read_text()
-    assert [line for line in log.splitlines() if line.startswith("status")] == ["status 0", "status 0", "status 2", "status 2"], log
+    assert [line for line in log.splitlines() if line.startswith("status")] == [
+        "status 0",
+        "status 0",
+        "status 2",
+        "status 2",
+    ], log
     assert log.count("\nactive") == 2, "nothing was disturbed"
     assert "Result=success" in log
     assert "/etc/nothing" in paths(document(out / "node.json")), "the unit that docs/deploy has"
@@ -714,4 +798,6 @@ exec systemd-nspawn -q -D {tmp_path}/over/root --register=no --keep-unit --conso
     assert "joined" not in trace["meta"]["features"]
     assert starts(trace) == ["/usr/bin/dash"]
     assert {"execve", "brk", "set_tid_address"} <= names(trace)
-    assert all(row["first"] < 1 for row in trace["syscalls"] if row["name"] in ("execve", "set_tid_address")), "times count from then"
+    assert all(row["first"] < 1 for row in trace["syscalls"] if row["name"] in ("execve", "set_tid_address")), (
+        "times count from then"
+    )

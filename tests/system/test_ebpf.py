@@ -19,9 +19,9 @@ from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish,
 
 from profiler.tracers.ebpf import compiled, loader
 from profiler.tracers.ebpf.btf import KIND_FUNC, KernelTypes
+from profiler.tracers.ebpf.calls import TAILS
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs
 from profiler.tracers.ebpf.tracer import TRACEPOINTS
-from profiler.tracers.ebpf.uses import TAILS
 
 PYTHON = "/usr/bin/python3"
 
@@ -30,7 +30,9 @@ Row = dict[str, Any]
 
 def rows(profgen: Profgen, ebpf: str, cwd: Path, code: str, *options: str) -> list[Row]:
     """The capability rows of a Python program."""
-    recording = profgen.record(ebpf, [PYTHON, "-IS", "-c", f"import os, socket\n{code}"], cwd=cwd, options=["--quiet", *options])
+    recording = profgen.record(
+        ebpf, [PYTHON, "-IS", "-c", f"import os, socket\n{code}"], cwd=cwd, options=["--quiet", *options]
+    )
     assert recording.status == 0, recording.stderr
     found: list[Row] = recording.trace["capabilities"]
     assert all(row["inferred"] is False for row in found)
@@ -51,8 +53,8 @@ def needed(found: list[Row]) -> set[str]:
 def falls_into_loop(code: bytes) -> list[tuple[int, int]]:
     """Instructions that run on into the head of the loop that they end, without a jump.
 
-    Linux before 6.4 refuses such programs (kernel/bpf/verifier.c visit_insn, "back-edge"): the order in which the compiler lays out a
-    loop decides.
+    Linux before 6.4 refuses such programs (kernel/bpf/verifier.c visit_insn, "back-edge"): the order in which the
+    compiler lays out a loop decides.
     """
     instructions = list(struct.iter_unpack("<BBhi", code))
 
@@ -87,7 +89,9 @@ def test_falls_into_loop() -> None:
     add, back = struct.pack("<BBhi", 0x07, 0, 0, 1), struct.pack("<BBhi", 0x55, 0, -2, 9)
     assert falls_into_loop(add + back + exit_) == []
     # into the middle, round, and on without a jump
-    assert falls_into_loop(struct.pack("<BBhi", 0x05, 0, 1, 0) + add + add + struct.pack("<BBhi", 0x55, 0, -3, 9) + exit_) == [(1, 2)]
+    assert falls_into_loop(
+        struct.pack("<BBhi", 0x05, 0, 1, 0) + add + add + struct.pack("<BBhi", 0x55, 0, -3, 9) + exit_
+    ) == [(1, 2)]
 
 
 @pytest.mark.parametrize("cast", [True, False])
@@ -95,11 +99,18 @@ def test_programs_load_on_older_kernels(cast: bool, ebpf: str, monkeypatch: pyte
     """``cast``: with bpf_rdonly_cast, which Linux before 6.2 has not."""
     full = loader.definitions
     monkeypatch.setattr(
-        loader, "definitions", lambda *a, **b: {name: value for name, value in full(*a, **b).items() if cast or name != "CAST"}
+        loader,
+        "definitions",
+        lambda *a, **b: {name: value for name, value in full(*a, **b).items() if cast or name != "CAST"},
     )
     programs = Programs(DEFAULT_LIMITS, uses=True)
     try:
-        functions = [name for name, _ in (*TRACEPOINTS, *TAILS)] + ["on_cap_tracepoint", "on_cap_entry", "on_cap_return", "on_cap_lsm"]
+        functions = [name for name, _ in (*TRACEPOINTS, *TAILS)] + [
+            "on_cap_tracepoint",
+            "on_cap_entry",
+            "on_cap_return",
+            "on_cap_lsm",
+        ]
         assert {name: edges for name in functions if (edges := falls_into_loop(programs.code(name)))} == {}
     finally:
         programs.close()
@@ -112,7 +123,9 @@ def test_cast_is_tried(ebpf: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if types.find("bpf_rdonly_cast", KIND_FUNC) is not None:
             assert loader.definitions(types, DEFAULT_LIMITS)["CAST"] == types.find("bpf_rdonly_cast", KIND_FUNC)
         find = types.find
-        monkeypatch.setattr(types, "find", lambda name, kind: find("vfs_open" if name == "bpf_rdonly_cast" else name, kind))
+        monkeypatch.setattr(
+            types, "find", lambda name, kind: find("vfs_open" if name == "bpf_rdonly_cast" else name, kind)
+        )
         assert types.find("bpf_rdonly_cast", KIND_FUNC) is not None
         assert "CAST" not in loader.definitions(types, DEFAULT_LIMITS)
     finally:
@@ -214,7 +227,10 @@ def test_granted_check(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
 
 
 def test_every_chain_begins_at_the_check(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
-    code = f"open('f', 'w').close(); os.chown('f', {NOBODY}, {NOBODY}); os.chmod('f', 0o640); os.setpriority(0, 0, -1); os.setgroups([])"
+    code = (
+        f"open('f', 'w').close(); os.chown('f', {NOBODY}, {NOBODY}); os.chmod('f', 0o640); os.setpriority(0, "
+        "0, -1); os.setgroups([])"
+    )
     found = rows(profgen, ebpf, tmp_path, code)
     assert needed(found) == {"CAP_CHOWN", "CAP_FOWNER", "CAP_SYS_NICE", "CAP_SETGID"}
     for row in found:
@@ -239,11 +255,18 @@ def test_refused(ebpf: str, profgen: Profgen, public_dir: Path) -> None:
 def test_child_user_namespace(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
     """What is granted in a user namespace of the workload's own making needs nothing outside of it."""
     recording = profgen.record(
-        ebpf, ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], cwd=tmp_path, options=["--quiet"]
+        ebpf,
+        ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
+        cwd=tmp_path,
+        options=["--quiet"],
     )
     assert recording.status == 0, recording.stderr
     found = recording.trace["capabilities"]
-    mounts = [row for row in only(found, capability="CAP_SYS_ADMIN", namespace="child", verdict="granted") if "mount" in row["syscalls"]]
+    mounts = [
+        row
+        for row in only(found, capability="CAP_SYS_ADMIN", namespace="child", verdict="granted")
+        if "mount" in row["syscalls"]
+    ]
     assert mounts
     assert not [row for row in only(found, namespace="initial", decisive=True) if "mount" in row["syscalls"]]
     assert needed(found) == set()
@@ -260,7 +283,8 @@ def test_decoy_of_the_same_name(ebpf: str, profgen: Profgen, tmp_path: Path) -> 
     program = tmp_path / "service"
     program.write_text(
         f"#!{PYTHON} -IS\nimport os, sys\nprint('ready', flush=True)\n"
-        "if sys.stdin.readline() == 'decoy\\n':\n os.chroot('/'); os.setpriority(0, 0, -1)\n print('done', flush=True)\n"
+        "if sys.stdin.readline() == 'decoy\\n':\n os.chroot('/'); os.setpriority(0, 0, -1)\n print('done', "
+        "flush=True)\n"
     )
     program.chmod(0o755)
     process = profgen.start(
@@ -289,7 +313,9 @@ def exists(kind: str, number: int) -> bool:
     """Whether the kernel still has this object: the next id after the one before it is its own."""
     system_call = {"x86_64": 321, "aarch64": 280}[platform.machine()]
     attributes = (ctypes.c_uint32 * 32)(number - 1)
-    done = ctypes.CDLL(None, use_errno=True).syscall(system_call, _NEXT_ID[kind], ctypes.byref(attributes), ctypes.sizeof(attributes))
+    done = ctypes.CDLL(None, use_errno=True).syscall(
+        system_call, _NEXT_ID[kind], ctypes.byref(attributes), ctypes.sizeof(attributes)
+    )
     return done == 0 and attributes[1] == number
 
 
@@ -301,7 +327,9 @@ def held(pid: int) -> Iterator[tuple[str, int]]:
         except OSError:
             continue
         # A link's file shows its program's id as well.
-        yield from ((kind, int(number)) for kind, number in re.findall(r"^(prog|map|link)_id:\t(\d+)$", text, re.MULTILINE))
+        yield from (
+            (kind, int(number)) for kind, number in re.findall(r"^(prog|map|link)_id:\t(\d+)$", text, re.MULTILINE)
+        )
 
 
 class Running:
@@ -309,12 +337,14 @@ class Running:
 
     def __init__(self, profgen: Profgen, ebpf: str, cwd: Path) -> None:
         self.word = f"w{secrets.token_hex(8)}"
-        # A trap, because the first process of a pid namespace gets no signal that it does not handle (pid_namespaces(7)).
+        # A trap, because the first process of a pid namespace gets no signal that it does not handle
+        # (pid_namespaces(7)).
         closed = f"sh -c 'trap exit TERM; sleep 600 & wait' {self.word}"
         script = (
             f"trap 'exit 7' TERM; {closed} & (setsid {closed} &); unshare --pid --fork {closed} &"
             # ready when the last of them, the one in the namespace, has begun
-            f' until [ "$(pgrep -c -f "^sh -c trap exit TERM; sleep 600 & wait {self.word}$")" -ge 3 ]; do sleep 0.05; done;'
+            f' until [ "$(pgrep -c -f "^sh -c trap exit TERM; sleep 600 & wait {self.word}$")" -ge 3 ]; do '
+            "sleep 0.05; done;"
             " echo ready; wait"
         )
         self.process = profgen.start(
@@ -412,7 +442,9 @@ def test_guardian_keeps_no_program(running: Running) -> None:
 
 def test_nothing_left_after_the_end(profgen: Profgen, ebpf: str, tmp_path: Path, until: Until) -> None:
     command = ["sh", "-c", "echo ready; read x; ls / | cat"]
-    process = profgen.start("record", "-q", "--tracer", ebpf, "-o", "out.json", "--", *command, cwd=tmp_path, stdin=subprocess.PIPE)
+    process = profgen.start(
+        "record", "-q", "--tracer", ebpf, "-o", "out.json", "--", *command, cwd=tmp_path, stdin=subprocess.PIPE
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     objects, tree = set(held(process.pid)), descendants(process.pid)

@@ -15,8 +15,8 @@ from system.harness import NOBODY, Profgen, Until, with_argument
 from profiler.enforce import base, beside
 from profiler.enforce.base import Options, Outcome
 from profiler.errors import CommandNotExecutable
+from profiler.policy.document import read_policy
 from profiler.policy.model import Capability, Policy
-from profiler.policy.store import read_policy
 from profiler.tracers.base import Workload
 
 STATUS = ("/usr/bin/grep", "-E", "^(Cap|NoNewPrivs|Seccomp:|Uid)", "/proc/self/status")
@@ -41,7 +41,10 @@ def workload(*argv: str, uid: int = 0) -> Workload:
 
 
 def outcome(policy: Policy, run: Workload, options: Options, seconds: float = 30.0) -> tuple[Outcome, str]:
-    with tempfile.TemporaryFile() as file, beside.start(base.load("direct"), policy, run, options, file.fileno()) as started:
+    with (
+        tempfile.TemporaryFile() as file,
+        beside.start(base.load("direct"), policy, run, options, file.fileno()) as started,
+    ):
         found = started.wait(seconds)
         assert found is not None, "it did not end"
         file.seek(0)
@@ -53,14 +56,23 @@ def outcome(policy: Policy, run: Workload, options: Options, seconds: float = 30
 @pytest.mark.parametrize("no_new_privs", [True, False])
 @pytest.mark.parametrize("uid", [0, NOBODY])
 def test_rights(uid: int, no_new_privs: bool, denials: bool, policy: Policy) -> None:
-    """The five sets are those of the oci target, for root and for others, with and without no_new_privs; the filter is there."""
+    """The five sets are those of the oci target, for root and for others, with and without no_new_privs; the filter is
+    there."""
     for names, mask in (((), 0), (CAPABILITIES, MASK)):
-        held = replace(policy, no_new_privs=no_new_privs, capabilities=tuple(Capability(name, "needed", ()) for name in names))
+        held = replace(
+            policy, no_new_privs=no_new_privs, capabilities=tuple(Capability(name, "needed", ()) for name in names)
+        )
         found, text = outcome(held, workload(*STATUS, uid=uid), replace(CHEAP, denials=denials))
         assert (found.status, found.denials) == (0, ()), (found, text)
         rows = {name: value.split()[0] for name, _, value in (line.partition(":") for line in text.splitlines())}
         kept = mask if uid else 0
-        assert [int(rows[f"Cap{name}"], 16) for name in ("Bnd", "Eff", "Prm", "Inh", "Amb")] == [mask, mask, mask, kept, kept]
+        assert [int(rows[f"Cap{name}"], 16) for name in ("Bnd", "Eff", "Prm", "Inh", "Amb")] == [
+            mask,
+            mask,
+            mask,
+            kept,
+            kept,
+        ]
         assert (rows["Uid"], rows["NoNewPrivs"], rows["Seccomp"]) == (str(uid), str(int(no_new_privs)), "2")
 
 
@@ -136,7 +148,9 @@ def test_cheap(policy: Policy) -> None:
 def test_keeper_killed(policy: Policy, tmp_path: Path) -> None:
     """The process that runs the enforcer killed: an error that says so, and the workload ends."""
     with open(tmp_path / "out", "wb") as out:
-        started = beside.start(base.load("direct"), policy, workload("/usr/bin/sleep", "60"), replace(CHEAP, denials=True), out.fileno())
+        started = beside.start(
+            base.load("direct"), policy, workload("/usr/bin/sleep", "60"), replace(CHEAP, denials=True), out.fileno()
+        )
         with started:
             time.sleep(0.5)
             os.kill(started.pid, 9)

@@ -23,11 +23,30 @@ from profiler.trace.model import File, Inspection, Mount, Signal, Socket, Trace
 from profiler.trace.store import read_trace
 
 TRACERS = ("ptrace", "ebpf")
-_DYNAMIC = ("nothing", "read", "execve", "script", "memfd_execute", "map_library", "replace_file", "unix_path", "threads")
+_DYNAMIC = (
+    "nothing",
+    "read",
+    "execve",
+    "script",
+    "memfd_execute",
+    "map_library",
+    "replace_file",
+    "unix_path",
+    "threads",
+)
 _I386 = (
-    "append_create", "replace_file", "list", "fcntl_lock", "fchown", "ftruncate", "execve", "map_library", "chmod", "signal_child",
+    "append_create",
+    "replace_file",
+    "list",
+    "fcntl_lock",
+    "fchown",
+    "ftruncate",
+    "execve",
+    "map_library",
+    "chmod",
+    "signal_child",
     "socketcall",
-)  # fmt: skip
+)
 
 
 def recorded(runs: Runs, operation: str, tracer: str, variant: str = "ops") -> Recorded:
@@ -63,7 +82,9 @@ def test_operation(operation: str, tracer: str, runs: Runs) -> None:
 
 def test_no_files(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
     """``--no-files``: none of it, and the trace does not claim to have watched."""
-    recording = profgen.record(tracer, ["sh", "-c", "ls / > list; kill -0 $$"], cwd=tmp_path, options=["-q", "--no-files"])
+    recording = profgen.record(
+        tracer, ["sh", "-c", "ls / > list; kill -0 $$"], cwd=tmp_path, options=["-q", "--no-files"]
+    )
     trace = read_trace(recording.path)
     assert not trace.has_files
     assert not any((trace.files, trace.sockets, trace.signals, trace.inspections, trace.mounts))
@@ -79,15 +100,23 @@ def test_tracers_agree(operation: str, ebpf: str, runs: Runs) -> None:
 @pytest.mark.parametrize("variant", ["ops-dynamic"])
 @pytest.mark.parametrize("operation", _DYNAMIC)
 def test_dynamic(operation: str, variant: str, tracer: str, runs: Runs) -> None:
-    """With a loader and a C library: below the directory the same as the static program; the loader and the library are mapped."""
+    """With a loader and a C library: below the directory the same as the static program; the loader and the library are
+    mapped."""
     recording = recorded(runs, operation, tracer, variant)
     places = recording.places
     want, have = places.expected(EXPECTED[operation]), recording.evidence
     own = (places.directory, places.program, "memfd:")
     if tracer == "ebpf":
         have, want = told_afterwards(have), told_afterwards(want)
-    assert {use for use in have.files if use.path.startswith(own)} == {use for use in want.files if use.path.startswith(own)}
-    assert (have.sockets, have.signals, have.execs, have.losses) == (want.sockets, want.signals, want.execs, want.losses)
+    assert {use for use in have.files if use.path.startswith(own)} == {
+        use for use in want.files if use.path.startswith(own)
+    }
+    assert (have.sockets, have.signals, have.execs, have.losses) == (
+        want.sockets,
+        want.signals,
+        want.execs,
+        want.losses,
+    )
     loader = os.path.realpath(_interpreter(Path(places.program)))
     for name in (loader, os.path.realpath("/lib/x86_64-linux-gnu/libc.so.6")):
         by = {use.by for use in have.files if use.path == name and use.access == "map" and use.result == "ok"}
@@ -97,8 +126,8 @@ def test_dynamic(operation: str, variant: str, tracer: str, runs: Runs) -> None:
 
 
 def test_overlayfs(tracer: str, as_root: None, runs: Runs, tmp_path: Path) -> None:
-    """What is mapped from overlayfs, as containers have it, goes by the path that was used, not by the layer's: a file that is made
-    executable after it was mapped, and the program's loader."""
+    """What is mapped from overlayfs, as containers have it, goes by the path that was used, not by the layer's: a file
+    that is made executable after it was mapped, and the program's loader."""
     program = runs.programs / "ops-dynamic"
     loader = Path(os.path.realpath(_interpreter(program)))
     layer, directory = tmp_path / "layer", tmp_path / "files"
@@ -146,7 +175,9 @@ def test_i386(operation: str, variant: str, tracer: str, runs: Runs) -> None:
     as_expected(recording, recording.places.expected(EXPECTED[operation]), tracer)
 
 
-@pytest.mark.parametrize("operation", ["replace_file", "list", "execve", "unix_path", "odd_names", "link_proc", "denied", "proc_outside"])
+@pytest.mark.parametrize(
+    "operation", ["replace_file", "list", "execve", "unix_path", "odd_names", "link_proc", "denied", "proc_outside"]
+)
 def test_ordinary_user(operation: str, runs: Runs, ordinary: Profgen, nobodys_dir: Path) -> None:
     """ptrace without any right: the same evidence."""
     program, directory = runs.programs / "ops", nobodys_dir / "work"
@@ -155,27 +186,45 @@ def test_ordinary_user(operation: str, runs: Runs, ordinary: Profgen, nobodys_di
     places = Places(str(directory), str(program))
     assert recording.status == 0, recording.stderr
     # whose the program is is another matter than whose the directory is
-    outside = {use for use in seen(read_trace(recording.path), places).files if not use.path.startswith(places.directory)}
+    outside = {
+        use for use in seen(read_trace(recording.path), places).files if not use.path.startswith(places.directory)
+    }
     want = places.expected(EXPECTED[operation])
     assert {(use.path, use.access, use.result) for use in outside} == {
         (use.path, use.access, use.result) for use in want.files if not use.path.startswith(places.directory)
     }
     have = seen(read_trace(recording.path), places)
-    assert {use for use in have.files if use not in outside} == {use for use in want.files if use.path.startswith(places.directory)}
-    assert (have.sockets, have.signals, have.execs, have.losses) == (want.sockets, want.signals, want.execs, want.losses)
+    assert {use for use in have.files if use not in outside} == {
+        use for use in want.files if use.path.startswith(places.directory)
+    }
+    assert (have.sockets, have.signals, have.execs, have.losses) == (
+        want.sockets,
+        want.signals,
+        want.execs,
+        want.losses,
+    )
 
 
 def test_inherited_sockets(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
-    """A socket among the streams is a row, though it is only written to: AppArmor asks for it at each write. A file gives nothing."""
+    """A socket among the streams is a row, though it is only written to: AppArmor asks for it at each write. A file
+    gives nothing."""
     command = ["sh", "-c", "echo said; cat /dev/null"]
     ours, theirs = socket.socketpair()
     with ours, theirs, open(tmp_path / "log", "ab") as log:
-        started = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", *command, cwd=tmp_path, stdout=theirs, stderr=log)
+        started = profgen.start(
+            "record", "--tracer", tracer, "-o", "out.json", "--", *command, cwd=tmp_path, stdout=theirs, stderr=log
+        )
         finish(started)
         assert ours.recv(100) == b"said\n"
     trace = read_trace(tmp_path / "out.json")
     (row,) = trace.sockets
-    assert (row.family, row.type, row.protocol, row.operation, row.results) == ("unix", "stream", 0, "inherit", {"ok": 1})
+    assert (row.family, row.type, row.protocol, row.operation, row.results) == (
+        "unix",
+        "stream",
+        0,
+        "inherit",
+        {"ok": 1},
+    )
     assert row.programs == {program.program for program in trace.execs if program.by is None}
     assert str(tmp_path / "log") not in {file.path for file in trace.files}
     assert "it was given a unix stream socket" in (tmp_path / "log").read_text()
@@ -188,14 +237,16 @@ def test_many_messages(profgen: Profgen, tmp_path: Path) -> None:
     (tmp_path / "many.c").write_text(
         "#define _GNU_SOURCE\n#include <arpa/inet.h>\n#include <sys/socket.h>\n"
         "int main(void) {\n"
-        "  static struct mmsghdr messages[1024]; static struct sockaddr_in to[1024]; struct iovec vector = {\"x\", 1};\n"
+        '  static struct mmsghdr messages[1024]; static struct sockaddr_in to[1024]; struct iovec vector = {"x", 1};\n'
         "  for (int i = 0; i < 1024; i++) {\n"
-        "   to[i] = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(23500 + i), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};\n"
-        "    messages[i].msg_hdr = (struct msghdr){.msg_name = &to[i], .msg_namelen = sizeof to[i], .msg_iov = &vector, .msg_iovlen = 1};\n"
+        "   to[i] = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(23500 + i), .sin_addr.s_addr "
+        "= htonl(INADDR_LOOPBACK)};\n"
+        "    messages[i].msg_hdr = (struct msghdr){.msg_name = &to[i], .msg_namelen = sizeof to[i], .msg_iov = "
+        "&vector, .msg_iovlen = 1};\n"
         "  }\n"
         "  return sendmmsg(socket(AF_INET, SOCK_DGRAM, 0), messages, 2000, 0) == 1024 ? 0 : 1;\n"
         "}\n"
-    )  # fmt: skip
+    )
     subprocess.run(["gcc", "-o", tmp_path / "many", tmp_path / "many.c"], check=True, timeout=60)
     recording = profgen.record("ptrace", [str(tmp_path / "many")], cwd=tmp_path, options=["-q"])
     assert recording.status == 0, recording.stderr
@@ -209,33 +260,44 @@ pid {cwd}/nginx.pid;
 error_log {cwd}/error.log;
 http {{
   access_log {cwd}/access.log;
-  client_body_temp_path {cwd}/t1; proxy_temp_path {cwd}/t2; fastcgi_temp_path {cwd}/t3; uwsgi_temp_path {cwd}/t4; scgi_temp_path {cwd}/t5;
+  client_body_temp_path {cwd}/t1; proxy_temp_path {cwd}/t2; fastcgi_temp_path {cwd}/t3; uwsgi_temp_path {cwd}/t4;
+  scgi_temp_path {cwd}/t5;
   server {{ listen 127.0.0.1:23461; root {cwd}/www; }}
 }}
 """
-_REQUEST = r"exec 3<>/dev/tcp/127.0.0.1/23461; printf 'GET /page HTTP/1.0\r\n\r\n' >&3; while read -r line <&3; do :; done; exec 3>&-"
+_REQUEST = (
+    r"exec 3<>/dev/tcp/127.0.0.1/23461; printf 'GET /page HTTP/1.0\r\n\r\n' >&3; while read -r line <&3; "
+    r"do :; done; exec 3>&-"
+)
 
 REAL: dict[str, tuple[str, ...]] = {
     "ls": ("ls", "-lR", "/etc/apt", "/etc/nowhere"),
     "shell": (
-        "sh", "-c",
-        "echo x > a; cat a >> b; mkdir c; mv b c/d; rm a; ln -s c/d e; cat e; chmod 600 c/d; ls c | wc -l; rm -r c e; [ -e a ]",
+        "sh",
+        "-c",
+        "echo x > a; cat a >> b; mkdir c; mv b c/d; rm a; ln -s c/d e; cat e; chmod 600 c/d; ls c | wc -l; rm "
+        "-r c e; [ -e a ]",
     ),
     "find": ("find", "/etc/apt", "/usr/share/doc/bash", "-newer", "/etc/passwd"),
     "tar": ("sh", "-c", "tar czf a.tgz -C /etc passwd group && tar xzf a.tgz && rm a.tgz passwd group"),
     "python": (
-        "/usr/bin/python3", "-I", "-S", "-c",
+        "/usr/bin/python3",
+        "-I",
+        "-S",
+        "-c",
         "import json, os, socket, subprocess, tempfile\n"
         "with tempfile.TemporaryDirectory(dir='.') as d: open(d + '/x', 'w').close(); os.replace(d + '/x', d + '/y')\n"
         "subprocess.run(['true']); subprocess.run('exit 4', shell=True); os.listdir('.')\n"
-        "a, b = socket.socketpair(); s = socket.create_server(('127.0.0.1', 23462)); c = socket.create_connection(('127.0.0.1', 23462))\n",
+        "a, b = socket.socketpair(); s = socket.create_server(('127.0.0.1', 23462)); c = "
+        "socket.create_connection(('127.0.0.1', 23462))\n",
     ),
     "gcc": ("sh", "-c", "echo 'int main(void) { return 0; }' > x.c && gcc -o x x.c && ./x; rm x x.c"),
     "nginx": (
-        "bash", "-c",
+        "bash",
+        "-c",
         f"nginx -c $PWD/conf -e $PWD/error.log && {_REQUEST}; kill $(cat nginx.pid)",
     ),
-}  # fmt: skip
+}
 _RANDOM = (
     (r"/tmp[a-z0-9_]{8}(?=/|$)", "/tmp{random}"),
     (r"/cc[A-Za-z0-9]{6}(?=\.|$)", "/cc{random}"),
@@ -285,7 +347,9 @@ def test_strace_agrees(name: str, tracer: str, profgen: Profgen, public_dir: Pat
     """Every path that strace shows as used is in the trace, used in that way and with that result; and no other is."""
     need(name)
     cwd = real_directory(public_dir / "real")
-    shown, _ = witness.used(REAL[name], cwd=cwd, env=environment(LC_ALL="C", PWD=str(cwd)), log=tmp_path / "log", timeout=TIMEOUT)
+    shown, _ = witness.used(
+        REAL[name], cwd=cwd, env=environment(LC_ALL="C", PWD=str(cwd)), log=tmp_path / "log", timeout=TIMEOUT
+    )
     shown = frozenset((general(path), access, result) for path, access, result in shown)
     trace = real(name, tracer, profgen, public_dir)
     watched = {access for _, access, _ in shown}
@@ -308,7 +372,8 @@ Rows = dict[str, frozenset[tuple[object, ...]]]
 
 
 def rows(trace: Trace, afterwards: bool = False) -> Rows:
-    """All evidence of a trace by section, without numbers and random names, times and counts. ``afterwards``: as told_afterwards()."""
+    """All evidence of a trace by section, without numbers and random names, times and counts. ``afterwards``: as
+    told_afterwards()."""
     programs = [general(program.path) for program in trace.programs]
 
     def names(row: File | Socket | Signal | Inspection | Mount) -> frozenset[str]:
@@ -319,13 +384,24 @@ def rows(trace: Trace, afterwards: bool = False) -> Rows:
         gone = afterwards and row.access in ("remove", "owner")
         if result != "ok":
             return "unknown", "linked", frozenset(), frozenset()
-        return "unknown" if gone and row.kind != "directory" else row.kind, row.state, frozenset() if gone else row.owner, names(row)
+        return (
+            "unknown" if gone and row.kind != "directory" else row.kind,
+            row.state,
+            frozenset() if gone else row.owner,
+            names(row),
+        )
 
     def port(row: Socket) -> int | None:
         return row.port if row.port is None or row.port < 32768 else -1  # chosen by the kernel
 
     def outcomes(row: Socket) -> dict[str, int]:
-        repeated = row.operation in ("send", "receive", "getoption", "setoption", "name")  # ptrace: watched until one succeeded
+        repeated = row.operation in (
+            "send",
+            "receive",
+            "getoption",
+            "setoption",
+            "name",
+        )  # ptrace: watched until one succeeded
         return {"ok": 1} if repeated and "ok" in row.results else dict(row.results)
 
     def split(each: Iterable[tuple[Mapping[str, int], tuple[object, ...]]]) -> frozenset[tuple[object, ...]]:
@@ -333,7 +409,14 @@ def rows(trace: Trace, afterwards: bool = False) -> Rows:
 
     return {
         "files": frozenset(
-            (general(row.path), row.access, *looks(row, result), row.existing and general(row.existing), row.whose, result)
+            (
+                general(row.path),
+                row.access,
+                *looks(row, result),
+                row.existing and general(row.existing),
+                row.whose,
+                result,
+            )
             for row in trace.files
             for result in row.results
         ),
@@ -344,13 +427,19 @@ def rows(trace: Trace, afterwards: bool = False) -> Rows:
         "signals": split((row.results, (*row.key, names(row))) for row in trace.signals),
         "inspections": split((row.results, (*row.key, names(row))) for row in trace.inspections),
         "mounts": split((row.results, (*row.key, names(row))) for row in trace.mounts),
-        "execs": frozenset((programs[row.program], row.by if row.by is None else programs[row.by], row.count) for row in trace.execs),
+        "execs": frozenset(
+            (programs[row.program], row.by if row.by is None else programs[row.by], row.count) for row in trace.execs
+        ),
     }
 
 
 def same(one: Rows, other: Rows) -> None:
     for section, have in one.items():
-        assert have == other[section], (section, sorted(have - other[section], key=str), sorted(other[section] - have, key=str))
+        assert have == other[section], (
+            section,
+            sorted(have - other[section], key=str),
+            sorted(other[section] - have, key=str),
+        )
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -365,15 +454,21 @@ def test_tracers_agree_on_real_programs(name: str, ebpf: str, profgen: Profgen, 
 
 
 @pytest.mark.parametrize(("count", "together"), [(300, False), (50, True)], ids=["300 in turn", "50 at once"])
-def test_short_lived(count: int, together: bool, tracer: str, runs: Runs, profgen: Profgen, public_dir: Path, tmp_path: Path) -> None:
+def test_short_lived(
+    count: int, together: bool, tracer: str, runs: Runs, profgen: Profgen, public_dir: Path, tmp_path: Path
+) -> None:
     """Processes that live for a millisecond: each has all its evidence, nothing is lost."""
     program, base = runs.programs / "ops", public_dir / "short"
     shutil.rmtree(base, ignore_errors=True)
     for number in range(count):
         (base / str(number)).mkdir(parents=True)
         (base / str(number) / "file").write_text("x")
-    loop = 'i=0; while [ $i -lt "$3" ]; do "$1" read "$2/$i" END i=$((i+1)); done; wait'.replace("END", "&" if together else ";")
-    recording = profgen.record(tracer, ["sh", "-c", loop, "sh", str(program), str(base), str(count)], cwd=tmp_path, options=["-q"])
+    loop = 'i=0; while [ $i -lt "$3" ]; do "$1" read "$2/$i" END i=$((i+1)); done; wait'.replace(
+        "END", "&" if together else ";"
+    )
+    recording = profgen.record(
+        tracer, ["sh", "-c", loop, "sh", str(program), str(base), str(count)], cwd=tmp_path, options=["-q"]
+    )
     assert recording.status == 0, recording.stderr
     trace = read_trace(recording.path)
     assert trace.meta.complete
@@ -449,7 +544,8 @@ if mounts:
 
 
 def test_another_path_of_the_same_entries(tracer: str, profgen: Profgen, public_dir: Path, tmp_path: Path) -> None:
-    """Entries are made anew, renamed, linked and moved with their mounts between two opens: each path has what was done under it."""
+    """Entries are made anew, renamed, linked and moved with their mounts between two opens: each path has what was done
+    under it."""
     mounts = os.geteuid() == 0
     base = public_dir / "again"
     shutil.rmtree(base, ignore_errors=True)
@@ -459,7 +555,11 @@ def test_another_path_of_the_same_entries(tracer: str, profgen: Profgen, public_
     assert recording.status == 0, recording.stderr
     reads: dict[tuple[str, str], int] = {}
     files = read_trace(recording.path).files
-    mapped = {row.path.rpartition("memfd:")[2]: row.results["ok"] for row in files if row.access == "map" and "memfd:" in row.path}
+    mapped = {
+        row.path.rpartition("memfd:")[2]: row.results["ok"]
+        for row in files
+        if row.access == "map" and "memfd:" in row.path
+    }
     assert mapped == {f"memory{number}": 2 for number in range(100, 150)}
     for row in files:
         if row.access == "read" and row.path.startswith(f"{base}/"):
@@ -502,17 +602,27 @@ rm two/other
 
 
 def test_another_path_of_the_same_program(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
-    """What is executed is renamed, a directory above it is, or a link on the way to it leads elsewhere: each path was executed."""
+    """What is executed is renamed, a directory above it is, or a link on the way to it leads elsewhere: each path was
+    executed."""
     base = tmp_path / "base"
     base.mkdir()
-    recording = profgen.record(tracer, ["/bin/sh", "-c", f"cd {base}{EXECUTED_AGAIN}"], cwd=tmp_path, options=["-q", "--allow-loss"])
+    recording = profgen.record(
+        tracer, ["/bin/sh", "-c", f"cd {base}{EXECUTED_AGAIN}"], cwd=tmp_path, options=["-q", "--allow-loss"]
+    )
     assert recording.status == 0, recording.stderr
     trace = read_trace(recording.path)
     executed = {
-        (row.path.removeprefix(f"{base}/"), row.state) for row in trace.files if row.access == "execute" and row.path.startswith(f"{base}/")
+        (row.path.removeprefix(f"{base}/"), row.state)
+        for row in trace.files
+        if row.access == "execute" and row.path.startswith(f"{base}/")
     }
     linked = {"one/binary", "one/script", "two/binary", "two/script", "first/script", "second/script"}
     # eBPF looks for a script when it reads of it: that it may have come too late is a loss.
-    late = set() if tracer == "ptrace" or trace.meta.complete else {("one/script", "linked"), ("first/script", "linked")}
-    assert executed | late == {(path, "linked") for path in linked} | {("two/other", "deleted")}, (trace.meta.losses, executed)
+    late = (
+        set() if tracer == "ptrace" or trace.meta.complete else {("one/script", "linked"), ("first/script", "linked")}
+    )
+    assert executed | late == {(path, "linked") for path in linked} | {("two/other", "deleted")}, (
+        trace.meta.losses,
+        executed,
+    )
     assert set(trace.meta.losses) <= {"paths"}

@@ -1,4 +1,5 @@
-"""``profgen record --image`` against strace within the container, and what comes of it; in Docker, under runc and under crun.
+"""``profgen record --image`` against strace within the container, and what comes of it; in Docker, under runc and under
+crun.
 
 What is typed is what a user types: ``record --image``, ``generate``, the ``docker-run.sh`` that it wrote.
 """
@@ -29,8 +30,9 @@ from system.test_minimal import NEEDED
 
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.syscalls import name_of, number_of
-from profiler.tracers.base import Options, Selection, Session
+from profiler.tracers.base import Options
 from profiler.tracers.ebpf.watcher import EbpfWatcher
+from profiler.tracers.watcher import Selection, Session
 
 pytestmark = [
     pytest.mark.usefixtures("as_root"),
@@ -44,9 +46,22 @@ UNFILTERED = "runc"
 UNDER_EACH = pytest.mark.parametrize("runtime", RUNTIMES)
 
 NOW_AND_THEN = {"futex", "restart_syscall", "clock_nanosleep", "sched_yield", "madvise", "munmap", "rt_sigreturn"}
-"""Calls that come or do not as threads happen to meet; under strace, which slows them, the more. No argument of theirs is recorded."""
+"""Calls that come or do not as threads happen to meet; under strace, which slows them, the more. No argument of theirs
+is recorded."""
 
-STRACE = ("-f", "-n", "--quiet=attach,exit,path-resolution,thread-execve", "-e", "raw=!clone3", "-X", "raw", "-e", "signal=none", "-s", "0")
+STRACE = (
+    "-f",
+    "-n",
+    "--quiet=attach,exit,path-resolution,thread-execve",
+    "-e",
+    "raw=!clone3",
+    "-X",
+    "raw",
+    "-e",
+    "signal=none",
+    "-s",
+    "0",
+)
 
 Arguments = dict[tuple[str, int], frozenset[tuple[int, ...]] | None]
 """(ABI, number) to the values of the recorded arguments, None where there were too many."""
@@ -71,7 +86,9 @@ class Recorded:
     def calls(self) -> dict[tuple[str, int], int]:
         """(ABI, number) to how often; strace's own are left out."""
         found = {
-            (row["abi"], row["number"]): sum(count for index, count in row["programs"].items() if self._program(index) != "strace")
+            (row["abi"], row["number"]): sum(
+                count for index, count in row["programs"].items() if self._program(index) != "strace"
+            )
             for row in self.trace["syscalls"]
         }
         return {key: count for key, count in found.items() if count}
@@ -113,8 +130,11 @@ def values(seen: Mapping[tuple[str, int], oracle.Seen]) -> Arguments:
     return found
 
 
-def without_clone3(abi: str, calls: set[tuple[str, int]], arguments: Arguments) -> tuple[set[tuple[str, int]], Arguments]:
-    """What becomes of these where clone3 is answered ENOSYS, as Docker's own filter does: libc takes clone, with the same flags."""
+def without_clone3(
+    abi: str, calls: set[tuple[str, int]], arguments: Arguments
+) -> tuple[set[tuple[str, int]], Arguments]:
+    """What becomes of these where clone3 is answered ENOSYS, as Docker's own filter does: libc takes clone, with the
+    same flags."""
     old, new = ((abi, number_of(abi, name)) for name in ("clone", "clone3"))
     flags = arguments.get(new) or frozenset()
     instead = {old: frozenset((value & 0xFFFFFF00,) for (value,) in flags) | (arguments.get(old) or frozenset())}
@@ -128,7 +148,8 @@ def one_of(kind: type[Workload]) -> str:
 
 
 class Images:
-    """Each image built once, and recorded once under each runtime, and once more with strace under one of them, when first asked for."""
+    """Each image built once, and recorded once under each runtime, and once more with strace under one of them, when
+    first asked for."""
 
     def __init__(self, engine: ImageEngine, profgen: Profgen, recordings: Recordings, directory: Path) -> None:
         self.engine = engine
@@ -149,8 +170,8 @@ class Images:
         return self.recorded(kind, one_of(kind), strace=True)
 
     def recorded(self, kind: type[Workload], runtime: str, strace: bool = False) -> Recorded:
-        """With the rights that a ``docker run`` has by itself. With strace without Docker's own filter: strace, unlike profgen,
-        is shown calls that a filter refuses; and under one of the runtimes, so that both ways are recorded."""
+        """With the rights that a ``docker run`` has by itself. With strace without Docker's own filter: strace, unlike
+        profgen, is shown calls that a filter refuses; and under one of the runtimes, so that both ways are recorded."""
         if (kind, runtime, strace) not in self._recorded:
             self._recorded[kind, runtime, strace] = self._record(self[kind], runtime, strace)
         return self._recorded[kind, runtime, strace]
@@ -179,7 +200,8 @@ class Images:
                 for _ in range(1 if strace else runs.RECORDED_LOADS):
                     workload.load()
                 if strace:
-                    # strace is the first process of its pid namespace, and so immune to TERM: the signal is for what it started.
+                    # strace is the first process of its pid namespace, and so immune to TERM: the signal is for what it
+                    # started.
                     first = run([*self.engine._tool("inspect", "--format", "{{.State.Pid}}"), name]).stdout.strip()
                     os.kill(int(Path(f"/proc/{first}/task/{first}/children").read_text().split()[0]), signal.SIGTERM)
                 else:
@@ -271,7 +293,8 @@ def refused(watcher: EbpfWatcher, containers: Sequence[str], profiles: Sequence[
 @UNDER_EACH
 @EVERY
 def test_runs_clean(kind: type[Workload], runtime: str, built: Images, profgen: Profgen, tmp_path: Path) -> None:
-    """Under the docker-run.sh from the recording nothing is refused: with and without no_new_privs, the root read-only."""
+    """Under the docker-run.sh from the recording nothing is refused: with and without no_new_privs, the root
+    read-only."""
     image, recorded = built[kind], built.recorded(kind, runtime)
     profiles: list[Path] = []
     ran: list[str] = []
@@ -279,7 +302,9 @@ def test_runs_clean(kind: type[Workload], runtime: str, built: Images, profgen: 
         watcher.start(Selection(all_containers=True), Options(files=False, denials=True))
         for no_new_privs in (True, False):
             directory = tmp_path / f"profile-{no_new_privs}"
-            confinement = runs.generated(profgen, recorded.path, directory, runtime, no_new_privs, ["-t", "docker", "-t", "capabilities"])
+            confinement = runs.generated(
+                profgen, recorded.path, directory, runtime, no_new_privs, ["-t", "docker", "-t", "capabilities"]
+            )
             assert set(confinement.capabilities["bounding"]) == NEEDED[kind.name]
             script = directory / "docker-run.sh"
             assert ("no-new-privileges" in script.read_text()) is no_new_privs

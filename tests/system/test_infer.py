@@ -1,7 +1,8 @@
-"""Which capabilities a call needs: inferred by the ptrace tracer, seen by the eBPF tracer, and what the kernel's rules say.
+"""Which capabilities a call needs: inferred by the ptrace tracer, seen by the eBPF tracer, and what the kernel's rules
+say.
 
-Every case is a script of its own that makes one call or a few. All of them run in one recording, and as each script is a
-program of its own in the trace, its capability rows can be told apart.
+Every case is a script of its own that makes one call or a few. All of them run in one recording, and as each script is
+a program of its own in the trace, its capability rows can be told apart.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def refused(function, *args):
 class Case:
     """``needs`` is what the kernel's rules ask of root for this call, ``refused`` what an attempt lacked.
 
-    ``ptrace`` is what inference says instead where it cannot know, ``ebpf`` what the kernel's checks show, each with the reason.
+    ``ptrace`` is what inference says instead where it cannot know, ``ebpf`` what the kernel's checks show, each with
+    the reason.
     """
 
     name: str
@@ -71,7 +73,8 @@ PROTECTED_LINKS = bool(_sysctl("fs/protected_hardlinks"))
 
 # Files of every case's directory, all of root's own: mine (0644), mine_dir (0755). All of nobody's: theirs (0600),
 # theirs_open (0666), theirs_dir (0700) with theirs_dir/inside (0644) and theirs_dir/sub (root's, 0755) with file,
-# sticky (1777) with sticky/theirs. foreign_group (root's file, nobody's group). `other` holds the pid of a process of nobody's.
+# sticky (1777) with sticky/theirs. foreign_group (root's file, nobody's group). `other` holds the pid of a process of
+# nobody's.
 ROOT = (
     case("nothing", "pass"),
     case("list", "os.listdir('/')"),
@@ -81,7 +84,10 @@ ROOT = (
     case("bind_low_udp", "socket.socket(type=socket.SOCK_DGRAM).bind(('127.0.0.99', 985))", "NET_BIND_SERVICE"),
     case("bind_any", "socket.socket().bind(('127.0.0.99', 0))"),
     case("bind_unix", "socket.socket(socket.AF_UNIX).bind('socket')"),
-    case("bind_refused_address", "refused_ = socket.socket()\ntry: refused_.bind(('203.0.113.9', 984))\nexcept OSError: pass"),
+    case(
+        "bind_refused_address",
+        "refused_ = socket.socket()\ntry: refused_.bind(('203.0.113.9', 984))\nexcept OSError: pass",
+    ),
     case("raw", "socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)", "NET_RAW"),
     case("raw_6", "socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 58)", "NET_RAW"),
     case("packet", "socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)", "NET_RAW"),
@@ -101,21 +107,35 @@ ROOT = (
     case("chmod_mine", "os.chmod('mine', 0o600)"),
     case("chmod_theirs", "os.chmod('theirs', 0o640)", "FOWNER"),
     case("fchmod_theirs", "os.fchmod(os.open('theirs_open', os.O_RDONLY), 0o640)", "FOWNER"),
-    case("chmod_setgid", "os.chmod('foreign_group', 0o2755)\nassert os.stat('foreign_group').st_mode & stat.S_ISGID", "FSETID"),
+    case(
+        "chmod_setgid",
+        "os.chmod('foreign_group', 0o2755)\nassert os.stat('foreign_group').st_mode & stat.S_ISGID",
+        "FSETID",
+    ),
     case("chmod_foreign_group", "os.chmod('foreign_group', 0o750)"),
     case("utime_mine", "os.utime('mine', (1, 1)); os.utime('mine')"),
     case("utime_theirs", "os.utime('theirs', (1, 1))", "FOWNER"),
     case("utime_now_theirs", "os.utime('theirs')", "FOWNER"),
     case(
-        "utime_now_theirs_open", "os.utime('theirs_open')",
-        ebpf=("FOWNER",), why="the kernel asks for CAP_FOWNER before it looks at the mode bits, which would do",
+        "utime_now_theirs_open",
+        "os.utime('theirs_open')",
+        ebpf=("FOWNER",),
+        why="the kernel asks for CAP_FOWNER before it looks at the mode bits, which would do",
     ),
     case("utime_omit_theirs", "call('utimensat', -100, b'theirs', struct.pack('4q', 0, 0x3ffffffe, 0, 0x3ffffffe), 0)"),
-    case("utime_one_theirs", "call('utimensat', -100, b'theirs', struct.pack('4q', 0, 0x3fffffff, 0, 0x3ffffffe), 0)", "FOWNER"),
+    case(
+        "utime_one_theirs",
+        "call('utimensat', -100, b'theirs', struct.pack('4q', 0, 0x3fffffff, 0, 0x3ffffffe), 0)",
+        "FOWNER",
+    ),
     case("noatime_theirs", "os.open('theirs_open', os.O_RDONLY | os.O_NOATIME)", "FOWNER"),
     case("noatime_mine", "os.open('mine', os.O_RDONLY | os.O_NOATIME)"),
     case("attribute_trusted", "os.setxattr('mine', 'trusted.x', b'1')", "SYS_ADMIN"),
-    case("attribute_capability", "os.setxattr('mine', 'security.capability', struct.pack('<5I', 0x02000000, 1, 0, 0, 0))", "SETFCAP"),
+    case(
+        "attribute_capability",
+        "os.setxattr('mine', 'security.capability', struct.pack('<5I', 0x02000000, 1, 0, 0, 0))",
+        "SETFCAP",
+    ),
     case("attribute_user", "os.setxattr('mine', 'user.x', b'1')"),
     # reading and writing what mode bits do not allow
     case("read_theirs", "open('theirs').read()", "DAC_READ_SEARCH"),
@@ -129,7 +149,9 @@ ROOT = (
     case("access_exists", "assert os.access('theirs', os.F_OK)"),
     case("search_theirs", "os.stat('theirs_dir/inside')", "DAC_READ_SEARCH"),
     case("search_theirs_absent", "assert not os.path.exists('theirs_dir/absent')", "DAC_READ_SEARCH"),
-    case("search_theirs_open_absent", "try: open('theirs_dir/absent')\nexcept FileNotFoundError: pass", "DAC_READ_SEARCH"),
+    case(
+        "search_theirs_open_absent", "try: open('theirs_dir/absent')\nexcept FileNotFoundError: pass", "DAC_READ_SEARCH"
+    ),
     case("list_theirs", "os.listdir('theirs_dir')", "DAC_READ_SEARCH"),
     case("enter_theirs", "os.chdir('theirs_dir')", "DAC_READ_SEARCH"),
     case("through_theirs_by_link", "os.stat('link_there')", "DAC_READ_SEARCH"),
@@ -162,8 +184,11 @@ ROOT = (
     case("setfsgid", "libc.setfsgid(65534)", "SETGID"),
     case("setgroups", "os.setgroups([])", "SETGID"),
     case(
-        "drop", "os.setgroups([65534]); os.setgid(65534); os.setuid(65534)\nrefused(os.setuid, 0)",
-        "SETGID", "SETUID", refused=("SETUID",),
+        "drop",
+        "os.setgroups([65534]); os.setgid(65534); os.setuid(65534)\nrefused(os.setuid, 0)",
+        "SETGID",
+        "SETUID",
+        refused=("SETUID",),
     ),
     case("bounding_drop", "call('prctl', 24, 5, 0, 0, 0)", "SETPCAP"),
     case("securebits", "call('prctl', 28, 0, 0, 0, 0)", "SETPCAP"),
@@ -177,13 +202,20 @@ ROOT = (
     case("kill_own", "os.kill(os.getpid(), 0); os.kill(0, 0)"),
     case("kill_absent", "try: os.kill(2**22, 0)\nexcept ProcessLookupError: pass"),
     case(
-        "read_memory", "start = int(open(f'/proc/{other}/maps').read(12).split('-')[0], 16)\nroom = ctypes.create_string_buffer(8)\n"
-        "call('process_vm_readv', other, struct.pack('2Q', ctypes.addressof(room), 8), 1, struct.pack('2Q', start, 8), 1, 0)", "SYS_PTRACE",
+        "read_memory",
+        "start = int(open(f'/proc/{other}/maps').read(12).split('-')[0], 16)\nroom = ctypes.create_string_buffer(8)\n"
+        "call('process_vm_readv', other, struct.pack('2Q', ctypes.addressof(room), 8), 1, struct.pack('2Q', "
+        "start, 8), 1, 0)",
+        "SYS_PTRACE",
     ),
     case("read_own_memory", "libc.process_vm_readv(os.getpid(), None, 0, None, 0, 0)"),
     case(
-        "read_environment", "open(f'/proc/{other}/environ').read()", "DAC_READ_SEARCH", "SYS_PTRACE",
-        ptrace=("DAC_READ_SEARCH",), why="a check of procfs beside the mode bits",
+        "read_environment",
+        "open(f'/proc/{other}/environ').read()",
+        "DAC_READ_SEARCH",
+        "SYS_PTRACE",
+        ptrace=("DAC_READ_SEARCH",),
+        why="a check of procfs beside the mode bits",
     ),
     case("nice_up", "os.setpriority(os.PRIO_PROCESS, 0, -1)", "SYS_NICE"),
     case("nice_down", "os.setpriority(os.PRIO_PROCESS, 0, 5)"),
@@ -192,8 +224,12 @@ ROOT = (
     case("batch", "os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))"),
     case("affinity_other", "os.sched_setaffinity(other, os.sched_getaffinity(0))", "SYS_NICE"),
     case("limit_lower", "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 1))"),
-    case("lock_memory", "import resource; resource.setrlimit(8, (4096, 4096)); libc.mmap.restype = ctypes.c_void_p\n"
-         "call('mlock', ctypes.c_void_p(libc.mmap(None, 1 << 16, 3, 0x22, -1, 0)), 1 << 16)", "IPC_LOCK"),
+    case(
+        "lock_memory",
+        "import resource; resource.setrlimit(8, (4096, 4096)); libc.mmap.restype = ctypes.c_void_p\n"
+        "call('mlock', ctypes.c_void_p(libc.mmap(None, 1 << 16, 3, 0x22, -1, 0)), 1 << 16)",
+        "IPC_LOCK",
+    ),
     # the machine
     case("device", "os.mknod('device', stat.S_IFCHR | 0o600, os.makedev(1, 3))", "MKNOD"),
     case("device_block", "os.mknod('device', stat.S_IFBLK | 0o600, os.makedev(7, 250))", "MKNOD"),
@@ -201,7 +237,9 @@ ROOT = (
     case("fifo", "os.mkfifo('fifo'); os.mknod('regular', stat.S_IFREG | 0o600)"),
     case("chroot", "os.chroot('mine_dir')", "SYS_CHROOT"),
     case(
-        "mount", "call('unshare', 0x20000); call('mount', b'none', b'mine_dir', b'tmpfs', 0, 0); call('umount2', b'mine_dir', 0)",
+        "mount",
+        "call('unshare', 0x20000); call('mount', b'none', b'mine_dir', b'tmpfs', 0, 0); call('umount2', "
+        "b'mine_dir', 0)",
         "SYS_ADMIN",
     ),
     case("unshare_names", "call('unshare', 0x4000000); socket.sethostname('x')", "SYS_ADMIN"),
@@ -214,11 +252,17 @@ ROOT = (
     case(
         "immutable",
         "import fcntl; file = os.open('mine', os.O_RDONLY); flags = fcntl.ioctl(file, 0x80086601, bytes(8))\n"
-        "fcntl.ioctl(file, 0x40086602, bytes([flags[0] | 0x10]) + flags[1:]); fcntl.ioctl(file, 0x40086602, flags)", "LINUX_IMMUTABLE",
-        ptrace=(), why="a check below ioctl(2)",
+        "fcntl.ioctl(file, 0x40086602, bytes([flags[0] | 0x10]) + flags[1:]); fcntl.ioctl(file, 0x40086602, flags)",
+        "LINUX_IMMUTABLE",
+        ptrace=(),
+        why="a check below ioctl(2)",
     ),
-    case("lease", "import fcntl; fcntl.fcntl(os.open('theirs_open', os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)", "LEASE"),
-)  # fmt: skip
+    case(
+        "lease",
+        "import fcntl; fcntl.fcntl(os.open('theirs_open', os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)",
+        "LEASE",
+    ),
+)
 
 # Run by the user nobody, on files of root's: what is refused, and that nothing is granted.
 NOBODYS = (
@@ -237,15 +281,19 @@ NOBODYS = (
     case("n_nice", "refused(os.setpriority, os.PRIO_PROCESS, 0, -1)", refused=("SYS_NICE",)),
     case(
         "n_limit",
-        "import resource\nresource.setrlimit(4, (0, 1))\ntry: resource.setrlimit(4, (0, 2))\nexcept ValueError: pass\nelse: sys.exit(1)",
+        "import resource\nresource.setrlimit(4, (0, 1))\ntry: resource.setrlimit(4, (0, 2))\nexcept "
+        "ValueError: pass\nelse: sys.exit(1)",
         refused=("SYS_RESOURCE",),
     ),
     case("n_own_files", "os.chmod('theirs', 0o640); open('theirs', 'a'); os.listdir('theirs_dir')"),
     case(
-        "n_read", "os.chmod('theirs_dir/inside', 0); refused(open, 'theirs_dir/inside')", refused=("DAC_OVERRIDE", "DAC_READ_SEARCH"),
-        ptrace=(), why="refusals by mode bits of a process without any capability are everyday life and not listed",
+        "n_read",
+        "os.chmod('theirs_dir/inside', 0); refused(open, 'theirs_dir/inside')",
+        refused=("DAC_OVERRIDE", "DAC_READ_SEARCH"),
+        ptrace=(),
+        why="refusals by mode bits of a process without any capability are everyday life and not listed",
     ),
-)  # fmt: skip
+)
 
 ALL = {item.name: item for item in (*ROOT, *NOBODYS)}
 
@@ -272,10 +320,18 @@ def prepare(directory: Path, item: Case, other: int) -> None:
     for name in (*theirs, "theirs_dir", "sticky"):
         os.chown(directory / name, NOBODY, NOBODY)
     os.chown(directory / "foreign_group", 0, NOBODY)
-    for name, mode in (("theirs", 0o600), ("theirs_open", 0o666), ("theirs_dir", 0o700), ("sticky", 0o1777), ("theirs_dir/true", 0o755)):
+    for name, mode in (
+        ("theirs", 0o600),
+        ("theirs_open", 0o666),
+        ("theirs_dir", 0o700),
+        ("sticky", 0o1777),
+        ("theirs_dir/true", 0o755),
+    ):
         (directory / name).chmod(mode)
     script = directory / f"{item.name}.py"
-    script.write_text(f"#!{PYTHON} -IS\nimport os\nos.chdir({str(directory)!r})\n" if item.within == "." else f"#!{PYTHON} -IS\n")
+    script.write_text(
+        f"#!{PYTHON} -IS\nimport os\nos.chdir({str(directory)!r})\n" if item.within == "." else f"#!{PYTHON} -IS\n"
+    )
     with script.open("a") as file:
         file.write(PRELUDE.replace('open("other")', f"open({str(directory / 'other')!r})") + item.code + "\n")
     script.chmod(0o755)
@@ -290,16 +346,23 @@ def observe(tracer: str, profgen: Profgen, base: Path, cases: tuple[Case, ...], 
             directory = base / item.name
             directory.mkdir()
             prepare(directory, item, bystander.pid)
-            lines.append(f"(cd {directory / item.within} && timeout 20 {directory / item.name}.py 2>&1 | sed 's/^/{item.name}: /')")
+            lines.append(
+                f"(cd {directory / item.within} && timeout 20 {directory / item.name}.py 2>&1 | sed "
+                f"'s/^/{item.name}: /')"
+            )
         driver = base / "driver"
         driver.write_text("\n".join(lines) + "\n")
         driver.chmod(0o755)
-        recording = profgen.record(tracer, ["sh", str(driver)], cwd=base, options=("--quiet", *options), timeout=4 * TIMEOUT)
+        recording = profgen.record(
+            tracer, ["sh", str(driver)], cwd=base, options=("--quiet", *options), timeout=4 * TIMEOUT
+        )
     finally:
         bystander.kill()
         bystander.wait(TIMEOUT)
     assert recording.status == 0, recording.stderr
-    seen = Seen(failed={line.partition(":")[0]: line for line in recording.stdout.decode(errors="replace").splitlines()})
+    seen = Seen(
+        failed={line.partition(":")[0]: line for line in recording.stdout.decode(errors="replace").splitlines()}
+    )
     programs = [re.sub(r"\.py$", "", os.path.basename(row["path"])) for row in recording.trace["programs"]]
     assert {item.name for item in cases} <= set(programs)
     for row in recording.trace["capabilities"]:
@@ -362,7 +425,10 @@ def test_ebpf(name: str, ebpf: str, seen: Any) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_both_the_same(name: str, ebpf: str, seen: Any) -> None:
     item = ALL[name]
-    both = [(seen(tracer, item).needs.get(name, set()), seen(tracer, item).refused.get(name, set())) for tracer in ("ptrace", ebpf)]
+    both = [
+        (seen(tracer, item).needs.get(name, set()), seen(tracer, item).refused.get(name, set()))
+        for tracer in ("ptrace", ebpf)
+    ]
     if item.ptrace is None and item.ebpf is None:
         assert both[0] == both[1]
     else:

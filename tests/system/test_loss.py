@@ -1,4 +1,5 @@
-"""Never silently incomplete: with the eBPF tracer's stores made tiny, the trace says what was lost, and the status is 125."""
+"""Never silently incomplete: with the eBPF tracer's stores made tiny, the trace says what was lost, and the status is
+125."""
 
 from __future__ import annotations
 
@@ -21,7 +22,11 @@ LOADS: dict[str, Sequence[str]] = {
     "execs": ("sh", "-c", "/bin/true; cat /dev/null; exit 7"),
     "events": ("sh", "-c", "/bin/true; exit 7"),
     "files": ("sh", "-c", "cat /etc/passwd > /dev/null; exit 7"),
-    "sockets": (PYTHON, "-ISc", "import os, socket; [socket.socket(socket.AF_INET, kind) for kind in (1, 2)]; os._exit(7)"),
+    "sockets": (
+        PYTHON,
+        "-ISc",
+        "import os, socket; [socket.socket(socket.AF_INET, kind) for kind in (1, 2)]; os._exit(7)",
+    ),
     "processes": (PYTHON, "-ISc", "import os; [os.kill(os.getpid(), signal) for signal in (0, 18, 28)]; os._exit(7)"),
     # one path that is longer than the ring
     "paths": (PYTHON, "-ISc", "import os; os.path.exists(('n' * 200 + '/') * 20); os._exit(7)"),
@@ -73,13 +78,16 @@ def test_loss_allowed(name: str, ebpf: str, profgen: Profgen, torture: Path, tmp
 @pytest.mark.parametrize("name", ["programs", "stacks"])
 def test_enough_room_is_no_loss(name: str, ebpf: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
     """The limit option makes stores larger as well, and a store that is just used is no loss."""
-    recording = record(name, profgen, torture, tmp_path / "large", "--limit", f"{name}=65536" if name == "stacks" else f"{name}=512")
+    recording = record(
+        name, profgen, torture, tmp_path / "large", "--limit", f"{name}=65536" if name == "stacks" else f"{name}=512"
+    )
     assert recording.status == 7, recording.stderr
     assert recording.meta["complete"] is True
 
 
 @pytest.mark.parametrize(
-    "limit", ["nosuch=1", "programs", "programs=", "programs=0", "programs=-1", "programs=x", "=5", "events=3", "programs=1e3"]
+    "limit",
+    ["nosuch=1", "programs", "programs=", "programs=0", "programs=-1", "programs=x", "=5", "events=3", "programs=1e3"],
 )
 def test_bad_limit(limit: str, ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
     recording = profgen.record(ebpf, ["touch", "marker"], cwd=tmp_path, options=["--limit", limit])
@@ -113,8 +121,8 @@ def test_incomplete_trace_makes_no_profile_unasked(ebpf: str, profgen: Profgen, 
 
 @pytest.mark.parametrize("test", ["threads", "makers"])
 def test_killed_in_a_call(test: str, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
-    """What a call did is in the trace when its thread was killed before the tracer could ask for the result; and who was made by one that
-    was killed in its fork is recorded to the end, not held for ever."""
+    """What a call did is in the trace when its thread was killed before the tracer could ask for the result; and who
+    was made by one that was killed in its fork is recorded to the end, not held for ever."""
     work = tmp_path / "work"
     work.mkdir()
     recording = profgen.record(tracer, ["env", "-C", str(work), str(torture / "killed"), test], cwd=tmp_path)
@@ -125,7 +133,8 @@ def test_killed_in_a_call(test: str, tracer: str, profgen: Profgen, torture: Pat
 
 
 def test_process_that_keeps_others_out(ordinary: Profgen, nobodys_dir: Path) -> None:
-    """An ordinary user's tracer cannot read the memory of a process that is not dumpable: what it names is lost, and counted."""
+    """An ordinary user's tracer cannot read the memory of a process that is not dumpable: what it names is lost, and
+    counted."""
     code = (
         "import ctypes, os, socket\n"
         "ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\n"  # PR_SET_DUMPABLE

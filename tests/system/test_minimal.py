@@ -46,7 +46,9 @@ def test_needed_capabilities(
 
 
 @pytest.mark.parametrize("kind", WORKLOADS, ids=lambda kind: kind.name)
-def test_two_recordings_make_one_profile(kind: type[Workload], ebpf: str, recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:
+def test_two_recordings_make_one_profile(
+    kind: type[Workload], ebpf: str, recordings: Recordings, profgen: Profgen, tmp_path: Path
+) -> None:
     """Recorded again, the AppArmor profile is the same to the letter: nothing in it is of that one run."""
     again = runs.recorded(profgen, recordings.workload(kind), ebpf, tmp_path / "again.trace.json")
     texts = []
@@ -141,4 +143,6 @@ def test_an_ordinary_user_needs_no_capability(
 ) -> None:
     """Not even at the recording: who has none cannot be granted any."""
     document = json.loads(recordings.trace(kind, tracer).read_text())
-    assert not [row for row in document["capabilities"] if row["verdict"] == "granted" and row["namespace"] == "initial"]
+    assert not [
+        row for row in document["capabilities"] if row["verdict"] == "granted" and row["namespace"] == "initial"
+    ]

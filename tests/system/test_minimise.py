@@ -1,4 +1,5 @@
-"""`profgen minimise`: back to what a test needs, nothing that it calls needed can go, and nothing is left of what it tried."""
+"""`profgen minimise`: back to what a test needs, nothing that it calls needed can go, and nothing is left of what it
+tried."""
 # ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from system.test_minimal import NEEDED
 from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.syscalls import names_of
 from profiler.minimise.entries import Choice, Entry, without
+from profiler.policy.document import dumps, read_policy
 from profiler.policy.model import Allowed, Capability, FileRule, Policy
-from profiler.policy.store import dumps, read_policy
 from profiler.targets.seccomp import profile
 
 SECONDS = 300.0
@@ -44,7 +45,18 @@ def minimised(
 ) -> tuple[dict[str, Any], Policy]:
     """The report, and the policy that was written."""
     (directory / "wide.yaml").write_text(dumps(policy))
-    result = profgen("minimise", "wide.yaml", "-o", "least.yaml", "--format", "json", *words, cwd=directory, timeout=SECONDS, **options)
+    result = profgen(
+        "minimise",
+        "wide.yaml",
+        "-o",
+        "least.yaml",
+        "--format",
+        "json",
+        *words,
+        cwd=directory,
+        timeout=SECONDS,
+        **options,
+    )
     assert result.returncode == status, result.stderr
     return json.loads(result.stdout), read_policy(directory / "least.yaml")
 
@@ -78,14 +90,30 @@ def settled_but(policy: Policy, *open_items: str) -> Policy:
 
 @pytest.mark.usefixtures("as_root")
 def test_a_sample_returns_to_its_minimum(recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:
-    """Ten spare syscalls and four spare capabilities go, and of what is called needed nothing can go: tried with another loader."""
+    """Ten spare syscalls and four spare capabilities go, and of what is called needed nothing can go: tried with
+    another loader."""
     workload = recordings.workload(Pipeline)
     policy = policy_of(profgen, recordings.trace(Pipeline, "ptrace"), tmp_path / "profile")
     calls = spare_calls(policy, 10)
     capabilities = random.Random(2).sample(sorted(set(CAPABILITIES) - {row.name for row in policy.capabilities}), 4)
     before = f"rm -rf {workload.directory}/*"
-    check = f'[ "$(wc -l < {workload.directory}/result)" = 10 ] && [ "$(stat -c %U {workload.directory}/result)" = nobody ]'
-    words = ("--only", "capabilities", "--only", "syscalls", "--repeat", "2", "--before", before, "--check", check, "--", *workload.argv)
+    check = (
+        f'[ "$(wc -l < {workload.directory}/result)" = 10 ] && [ "$(stat -c %U {workload.directory}/result)" = nobody ]'
+    )
+    words = (
+        "--only",
+        "capabilities",
+        "--only",
+        "syscalls",
+        "--repeat",
+        "2",
+        "--before",
+        before,
+        "--check",
+        check,
+        "--",
+        *workload.argv,
+    )
     report, least = minimised(profgen, with_spare(policy, calls, capabilities), tmp_path, *words, env=ENVIRONMENT)
 
     assert report["finished"]
@@ -98,7 +126,12 @@ def test_a_sample_returns_to_its_minimum(recordings: Recordings, profgen: Profge
         """One run, confined by setpriv(1) and the loader of the sample applications."""
         (tmp_path / "seccomp.json").write_text(json.dumps(profile(tried, "errno")))
         bounding = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in tried.needed())])
-        confine = ["setpriv", f"--bounding-set={bounding}", sys.executable, str(CHECKOUT / "sample_apps" / "confine.py")]
+        confine = [
+            "setpriv",
+            f"--bounding-set={bounding}",
+            sys.executable,
+            str(CHECKOUT / "sample_apps" / "confine.py"),
+        ]
         subprocess.run(["sh", "-c", before], check=True, timeout=SECONDS)
         run = subprocess.run(
             [*confine, str(tmp_path / "seccomp.json"), *workload.argv],
@@ -107,14 +140,19 @@ def test_a_sample_returns_to_its_minimum(recordings: Recordings, profgen: Profge
             env=ENVIRONMENT,
             timeout=SECONDS,
         )
-        return run.returncode == 0 and subprocess.run(["sh", "-c", check], timeout=SECONDS, stderr=subprocess.DEVNULL).returncode == 0
+        return (
+            run.returncode == 0
+            and subprocess.run(["sh", "-c", check], timeout=SECONDS, stderr=subprocess.DEVNULL).returncode == 0
+        )
 
     needed = entries(report, "needed")
     assert len(needed) > 15
     assert passes(least)
     for entry in sorted(needed):
         # sort(1) looks at the free memory: without sysinfo(2) it breaks only where it then takes less.
-        assert not all(passes(without(least, frozenset({entry}), Choice())) for _ in range(3)), f"{entry.label} is called needed"
+        assert not all(passes(without(least, frozenset({entry}), Choice())) for _ in range(3)), (
+            f"{entry.label} is called needed"
+        )
     because = [reason for row in least.syscalls for reason in row.because]
     assert any(reason == "minimise: needed, 2 of 2 runs fail without it" for reason in because)
 
@@ -139,18 +177,27 @@ def test_files_too(small: Policy, profgen: Profgen) -> None:
         profgen, wide, directory, "--only", "files", "--repeat", "1", "--before", "rm -rf d0", "--", *MAKES_AND_REMOVES
     )
     assert report["finished"]
-    assert {Entry("files", "/etc/shadow", "read"), Entry("files", "/etc/shadow", "write")} <= entries(report, "not needed")
+    assert {Entry("files", "/etc/shadow", "read"), Entry("files", "/etc/shadow", "write")} <= entries(
+        report, "not needed"
+    )
     needed = entries(report, "needed")
-    assert needed == {Entry("files", made.pattern, "make remove"), *(Entry("files", rmdir.pattern, word) for word in rmdir.access)}
+    assert needed == {
+        Entry("files", made.pattern, "make remove"),
+        *(Entry("files", rmdir.pattern, word) for word in rmdir.access),
+    }
     assert least.syscalls == wide.syscalls
-    for policy, status in ((least, 0), (without(least, frozenset({Entry("files", made.pattern, "make remove")}), Choice()), 1)):
+    for policy, status in (
+        (least, 0),
+        (without(least, frozenset({Entry("files", made.pattern, "make remove")}), Choice()), 1),
+    ):
         (directory / "tried.yaml").write_text(dumps(policy))
         result = profgen("verify", "tried.yaml", "--", *MAKES_AND_REMOVES, cwd=directory, env={"PROFGEN_SLOT": "0"})
         assert f"ended with status {status}" in result.stderr
 
 
 def test_interrupted_it_goes_on(small: Policy, profgen: Profgen, tmp_path: Path, until: Until) -> None:
-    """Ended in any way at any time: no process is left, nothing but the journal, and the next time no run is made twice."""
+    """Ended in any way at any time: no process is left, nothing but the journal, and the next time no run is made
+    twice."""
     policy = replace(small, syscalls=tuple(row for row in small.syscalls if row.section == "observed"))
     (tmp_path / "wide.yaml").write_text(dumps(policy))
     common = ("--only", "syscalls", "--repeat", "1", "--before", "rm -rf d0")
@@ -160,13 +207,18 @@ def test_interrupted_it_goes_on(small: Policy, profgen: Profgen, tmp_path: Path,
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = profgen.start(*words, cwd=tmp_path)
         enough = made + 6
-        until(lambda enough=enough: journal.exists() and journal.read_bytes().count(b"\n") > enough, "runs in the journal")
+        until(
+            lambda enough=enough: journal.exists() and journal.read_bytes().count(b"\n") > enough, "runs in the journal"
+        )
         process.send_signal(number)
         _, stderr = process.communicate(timeout=SECONDS)
         assert process.returncode == status, stderr
         until(lambda: not with_argument(MARK), "the end of what it started")
         assert number == signal.SIGKILL or b"goes on from there" in stderr
-        assert sorted(path.name for path in tmp_path.iterdir() if path.name != "d0") == ["wide.min.yaml.journal", "wide.yaml"]
+        assert sorted(path.name for path in tmp_path.iterdir() if path.name != "d0") == [
+            "wide.min.yaml.journal",
+            "wide.yaml",
+        ]
         made = journal.read_bytes().count(b"\n") - 1
     # Not with another test, and not at the same time.
     other = profgen(*words[:-2], "true", cwd=tmp_path)
@@ -226,7 +278,17 @@ def test_a_test_that_leaves_things_behind(small: Policy, profgen: Profgen, tmp_p
     assert "--before" in result.stderr
     assert not (tmp_path / "wide.min.yaml").exists()
     (tmp_path / "wide.min.yaml.journal").unlink()
-    result = profgen(*words, "-j", "2", "--before", 'rm -rf "d$PROFGEN_SLOT"', "--", *MAKES_AND_REMOVES, cwd=tmp_path, timeout=SECONDS)
+    result = profgen(
+        *words,
+        "-j",
+        "2",
+        "--before",
+        'rm -rf "d$PROFGEN_SLOT"',
+        "--",
+        *MAKES_AND_REMOVES,
+        cwd=tmp_path,
+        timeout=SECONDS,
+    )
     assert result.returncode == 0, result.stderr
     assert {"mkdir", "rmdir"} <= {row.name for row in read_policy(tmp_path / "wide.min.yaml").syscalls}
 
@@ -238,7 +300,9 @@ def test_few_runs(small: Policy, profgen: Profgen, tmp_path: Path) -> None:
     assert not report["finished"]
     assert report["runs"] == 9
     assert entries(report, "not settled")
-    result = profgen("verify", "least.yaml", "--no-files", "--", *MAKES_AND_REMOVES, cwd=tmp_path, env={"PROFGEN_SLOT": "9"})
+    result = profgen(
+        "verify", "least.yaml", "--no-files", "--", *MAKES_AND_REMOVES, cwd=tmp_path, env={"PROFGEN_SLOT": "9"}
+    )
     assert "ended with status 0" in result.stderr
 
 

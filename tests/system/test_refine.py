@@ -1,4 +1,5 @@
-"""``profgen refine`` on the kernel's own records: of a run under a policy from which three rights were taken, it proposes exactly those."""
+"""``profgen refine`` on the kernel's own records: of a run under a policy from which three rights were taken, it
+proposes exactly those."""
 # ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from system.lab.workloads import Pipeline, Workload
 
 from profiler.denials.dangers import of_syscall
 from profiler.policy import model
-from profiler.policy.store import dumps, read_policy
+from profiler.policy.document import dumps, read_policy
 from profiler.trace.store import read_trace
 
 pytestmark = pytest.mark.usefixtures("as_root")
 
 TRIES = 6
 QUIET_SECONDS = 6.0
-"""The kernel prints ten records in five seconds (kernel.printk_ratelimit), of the whole machine; past that it says so, and refine too."""
+"""The kernel prints ten records in five seconds (kernel.printk_ratelimit), of the whole machine; past that it says so,
+and refine too."""
 
 
 class Rights(Workload):
@@ -59,11 +61,16 @@ class Rights(Workload):
 
 
 def rarest(trace: Path, policy: Path) -> list[str]:
-    """The three calls seen least often of those that are allowed with any arguments, by observation alone, and are not dangerous."""
+    """The three calls seen least often of those that are allowed with any arguments, by observation alone, and are not
+    dangerous."""
     entries = read_policy(policy).syscalls
     plain = {entry.name for entry in entries if entry.section == "observed" and not entry.rules}
     plain -= {entry.name for entry in entries if entry.section != "observed"}
-    rows = [row for row in read_trace(trace).syscalls if row.name in plain and not any(vars(of_syscall(row.name, None)).values())]
+    rows = [
+        row
+        for row in read_trace(trace).syscalls
+        if row.name in plain and not any(vars(of_syscall(row.name, None)).values())
+    ]
     chosen = sorted(rows, key=lambda row: (row.calls, row.name or ""))[:3]
     assert len(chosen) == 3
     assert sum(row.calls for row in chosen) <= 9, "more than the kernel prints"
@@ -75,14 +82,18 @@ def kernel_log() -> bytes:
 
 
 @pytest.mark.parametrize("kind", [Rights, Pipeline], ids=lambda kind: kind.name)
-def test_exactly_what_was_taken(kind: type[Workload], recordings: Recordings, lab: Runtimes, profgen: Profgen, tmp_path: Path) -> None:
+def test_exactly_what_was_taken(
+    kind: type[Workload], recordings: Recordings, lab: Runtimes, profgen: Profgen, tmp_path: Path
+) -> None:
     trace = recordings.trace(kind, "ptrace")
     full = runs.generated(profgen, trace, tmp_path / "full", "runc", True)
     path = tmp_path / "full" / "policy.yaml"
     taken = ["getpgid", "sysinfo", "times"] if kind is Rights else rarest(trace, path)
     policy = read_policy(path)
     narrow = tmp_path / "narrow.yaml"
-    narrow.write_text(dumps(replace(policy, syscalls=tuple(entry for entry in policy.syscalls if entry.name not in taken))))
+    narrow.write_text(
+        dumps(replace(policy, syscalls=tuple(entry for entry in policy.syscalls if entry.name not in taken)))
+    )
     result = profgen("generate", str(narrow), "-o", str(tmp_path / "narrow"), "--default-action", "log", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     confinement = Confinement(tmp_path / "narrow" / "seccomp.json", full.capabilities, True)
@@ -90,7 +101,8 @@ def test_exactly_what_was_taken(kind: type[Workload], recordings: Recordings, la
         before = b"".join(kernel_log().splitlines(keepends=True)[-1:])
         runs.confined(recordings.workload(kind), lab["runc"], confinement)
         log = kernel_log()
-        # The kernel drops its oldest lines for new ones: what is new begins behind the line that was the last, wherever that is now.
+        # The kernel drops its oldest lines for new ones: what is new begins behind the line that was the last, wherever
+        # that is now.
         new = log.rpartition(before)[2] if before else log
         shown = profgen("refine", str(narrow), "--from", "-", "--format", "json", cwd=tmp_path, stdin=new)
         found = json.loads(shown.stdout)
@@ -131,8 +143,13 @@ shift
 
 
 def test_the_journal(profgen: Profgen, tmp_path: Path) -> None:
-    """systemd-journald reads the kernel's log; journalctl gives it as JSON: the same as from the kernel's log itself."""
-    missing = [name for name in ("/lib/systemd/systemd-journald", "/usr/bin/journalctl", "/usr/bin/unshare") if not Path(name).exists()]
+    """systemd-journald reads the kernel's log; journalctl gives it as JSON: the same as from the kernel's log
+    itself."""
+    missing = [
+        name
+        for name in ("/lib/systemd/systemd-journald", "/usr/bin/journalctl", "/usr/bin/unshare")
+        if not Path(name).exists()
+    ]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
     log = kernel_log()
@@ -140,10 +157,22 @@ def test_the_journal(profgen: Profgen, tmp_path: Path) -> None:
     if not records:
         pytest.skip("the kernel's log has no record of seccomp; the other tests of this file make some")
     policy = tmp_path / "policy.yaml"
-    policy.write_text(dumps(model.Policy(model.Workload(("/usr/bin/true",), 0, 1, "ptrace", "6.1"), ("x86_64",), True, "none")))
+    policy.write_text(
+        dumps(model.Policy(model.Workload(("/usr/bin/true",), 0, 1, "ptrace", "6.1"), ("x86_64",), True, "none"))
+    )
     options = ["refine", str(policy), "--format", "json", "--from"]
     direct = json.loads(profgen(*options, "-", cwd=tmp_path, stdin=log).stdout)
-    script = ["unshare", "--mount", "--propagation", "private", "bash", "-c", JOURNAL, "sh", f"({records[-1].decode()})"]
+    script = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "bash",
+        "-c",
+        JOURNAL,
+        "sh",
+        f"({records[-1].decode()})",
+    ]
     through = Profgen(prefix=script)(*options, "journal", cwd=tmp_path)
     assert through.returncode == 1, through.stderr
     found = json.loads(through.stdout)

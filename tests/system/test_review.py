@@ -1,4 +1,5 @@
-"""Recordings of real workloads, read for people: the same twice is no difference, and what is allowed can be explained."""
+"""Recordings of real workloads, read for people: the same twice is no difference, and what is allowed can be
+explained."""
 # ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ pytestmark = pytest.mark.usefixtures("as_root")
 
 
 @pytest.mark.parametrize("kind", SAMPLE_WORKLOADS, ids=lambda kind: kind.name)
-def test_recorded_twice(kind: type[Workload], tracer: str, recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:
+def test_recorded_twice(
+    kind: type[Workload], tracer: str, recordings: Recordings, profgen: Profgen, tmp_path: Path
+) -> None:
     first = read_trace(recordings.trace(kind, tracer))
     second = read_trace(runs.recorded(profgen, recordings.workload(kind), tracer, tmp_path / "second.trace.json"))
     # Modulo equivalents there is no difference: neither in what is needed, nor in the policies made of it.

@@ -102,6 +102,8 @@ def test_tour(user: str, ordinary: Profgen, profgen: Profgen, samples: Path, nob
     path = {**environment(), **chosen.env}["PYTHONPATH"]
     script.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(path)} exec {shlex.join(map(str, python))} "$@"\n')
     script.chmod(0o755)
-    result = run([*prefix, "sh", samples / "demo.sh"], seconds=200, env={"PROFGEN": str(script), "HOME": str(nobodys_dir)})
+    result = run(
+        [*prefix, "sh", samples / "demo.sh"], seconds=200, env={"PROFGEN": str(script), "HOME": str(nobodys_dir)}
+    )
     assert "demo: done" in result.stdout
     assert "GET /report gave 500" in result.stdout

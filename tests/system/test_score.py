@@ -13,7 +13,7 @@ from system.harness import Profgen
 from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.workloads import Nginx
 
-from profiler.policy.store import loads
+from profiler.policy.document import loads
 from profiler.review.rights import of_policy
 from profiler.review.score import Share, score
 from profiler.review.yardsticks import docker_default, unconfined
@@ -36,12 +36,16 @@ def profiles(recordings: Recordings, public_dir: Path) -> Path:  # noqa: F811
 def holes(profiles: Path, filtered: Iterable[str] | None) -> Share:
     """kernelCTF's holes, with argument filters on these syscalls only; None: on all."""
     policy = loads((profiles / "arguments" / "policy.yaml").read_bytes(), "policy.yaml")
-    kept = tuple(entry if filtered is None or entry.name in filtered else replace(entry, rules=()) for entry in policy.syscalls)
+    kept = tuple(
+        entry if filtered is None or entry.name in filtered else replace(entry, rules=()) for entry in policy.syscalls
+    )
     return score(of_policy(replace(policy, syscalls=kept), "nginx"), frozenset()).of_source("kernelctf")
 
 
 def test_each_filter_keeps_more_out(profiles: Path) -> None:
-    ladder = [holes(profiles, names).closed for names in ((), CLONE, (*CLONE, *SOCKETS), (*CLONE, *SOCKETS, *OPTIONS), None)]
+    ladder = [
+        holes(profiles, names).closed for names in ((), CLONE, (*CLONE, *SOCKETS), (*CLONE, *SOCKETS, *OPTIONS), None)
+    ]
     print("kernelCTF holes kept out of nginx's reach: names, + clone, + socket, + setsockopt, all:", ladder)
     assert ladder == sorted(ladder)
     assert ladder[0] < 20

@@ -1,4 +1,5 @@
-"""What was recorded is enough: the same load runs clean under the generated seccomp profile and capabilities, in real runtimes."""
+"""What was recorded is enough: the same load runs clean under the generated seccomp profile and capabilities, in real
+runtimes."""
 # ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Both tracers, one trace: equal syscall sets, equal argument values, equal program lists. And the values are strace's."""
+"""Both tracers, one trace: equal syscall sets, equal argument values, equal program lists. And the values are
+strace's."""
 
 from __future__ import annotations
 
@@ -59,7 +60,10 @@ def test_executions(program: Program, ebpf: str, observed: Observed) -> None:
     for recording in both(observed, program, ebpf):
         paths = [row["path"] for row in recording.trace["programs"]]
         lists.append(
-            sorted((paths[row["program"]], "" if row["by"] is None else paths[row["by"]], row["count"]) for row in recording.trace["execs"])
+            sorted(
+                (paths[row["program"]], "" if row["by"] is None else paths[row["by"]], row["count"])
+                for row in recording.trace["execs"]
+            )
         )
     assert lists[0] == lists[1]
 
@@ -73,7 +77,9 @@ def test_real_programs(name: str, ebpf: str, profgen: Profgen, tmp_path: Path) -
     assert_same(*recordings)
 
 
-@pytest.mark.parametrize("program", [each for each in PROGRAMS if not each.oracle_argv and not each.unseen], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "program", [each for each in PROGRAMS if not each.oracle_argv and not each.unseen], ids=lambda each: each.name
+)
 def test_argument_values_are_straces(program: Program, tracer: str, observed: Observed) -> None:
     """The values of the recorded argument positions, cut to their masks, are those that strace printed raw."""
     if program.root and os.geteuid() != 0:

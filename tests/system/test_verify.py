@@ -1,5 +1,6 @@
 """`profgen verify`: what a policy lacks is named, exactly, with who wanted it; and nothing is where nothing lacks."""
 
+# ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
 from __future__ import annotations
 
 import json
@@ -21,8 +22,8 @@ from system.lab.runtimes import Confinement, Docker, Job, Runc
 from system.lab.workloads import SAMPLE_WORKLOADS, Workload
 
 from profiler.kernel.arguments import spec_for
+from profiler.policy.document import dumps, read_policy
 from profiler.policy.model import Allowed, Policy, Rule
-from profiler.policy.store import dumps, read_policy
 from profiler.trace.model import Trace
 from profiler.trace.store import read_trace
 
@@ -68,16 +69,27 @@ def needed(policy: Policy, entry: Allowed, rule: Rule, trace: Trace) -> bool:
 
 
 def without(policy: Policy, trace: Trace, kinds: Sequence[str], seed: str) -> tuple[Policy, list[Removed]]:
-    """The policy without one entry of each kind that it has, chosen at random: what is seen once in a run and more often alike."""
+    """The policy without one entry of each kind that it has, chosen at random: what is seen once in a run and more
+    often alike."""
     choose = random.Random(seed)
     removed = []
     for kind in kinds:
         if kind == "syscall":
-            names = [e.name for e in policy.syscalls if e.section == "observed" and not e.rules and e.name not in LAST_RESORTS]
+            names = [
+                e.name
+                for e in policy.syscalls
+                if e.section == "observed" and not e.rules and e.name not in LAST_RESORTS
+            ]
             name = choose.choice(sorted(names))
             policy = replace(policy, syscalls=tuple(entry for entry in policy.syscalls if entry.name != name))
         elif kind == "argument":
-            found = [(e, rule) for e in policy.syscalls if e.section == "observed" for rule in e.rules if needed(policy, e, rule, trace)]
+            found = [
+                (e, rule)
+                for e in policy.syscalls
+                if e.section == "observed"
+                for rule in e.rules
+                if needed(policy, e, rule, trace)
+            ]
             entry, gone = choose.choice(sorted(found, key=lambda one: (one[0].name, one[1])))
             name, policy = entry.name, without_rule(policy, entry, gone)
         elif kind == "capability":
@@ -87,7 +99,11 @@ def without(policy: Policy, trace: Trace, kinds: Sequence[str], seed: str) -> tu
             name = choose.choice(names)
             policy = replace(policy, capabilities=tuple(row for row in policy.capabilities if row.name != name))
         else:
-            names = [rule.pattern for rule in policy.files if rule.use == "needed" and rule.access == ("read",) and "{" not in rule.pattern]
+            names = [
+                rule.pattern
+                for rule in policy.files
+                if rule.use == "needed" and rule.access == ("read",) and "{" not in rule.pattern
+            ]
             name = choose.choice(sorted(names))
             policy = replace(policy, files=tuple(rule for rule in policy.files if rule.pattern != name))
         removed.append(Removed(kind, name))
@@ -157,7 +173,7 @@ KINDS = ("syscall", "argument", "capability", "file")
 
 
 @pytest.mark.parametrize("kind", SAMPLE_WORKLOADS, ids=lambda kind: kind.name)
-def test_direct(kind: type[Workload], recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:  # noqa: F811
+def test_direct(kind: type[Workload], recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:
     workload = recordings.workload(kind)
     recorded = recordings.trace(kind, "ebpf")
     trace = read_trace(recorded)
@@ -215,7 +231,9 @@ def contained(runtime: Runc | Docker, job: Job, directory: Path) -> tuple[list[s
 
 @pytest.mark.parametrize("name", ["runc", "docker"])
 @pytest.mark.parametrize("kind", SAMPLE_WORKLOADS, ids=lambda kind: kind.name)
-def test_container(kind: type[Workload], name: str, lab: Runtimes, recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:  # noqa: F811
+def test_container(
+    kind: type[Workload], name: str, lab: Runtimes, recordings: Recordings, profgen: Profgen, tmp_path: Path
+) -> None:
     workload, runtime = recordings.workload(kind), lab[name]
     recorded = recordings.trace(kind, "ebpf")
     trace = read_trace(recorded)
@@ -231,7 +249,9 @@ def test_container(kind: type[Workload], name: str, lab: Runtimes, recordings: R
         # Nothing refused: exactly what was removed is named.
         less, removed = without(policy, trace, KINDS, kind.name)
         (tmp_path / "less.yaml").write_text(dumps(less))
-        report = verified(profgen, workload, tmp_path / "less.yaml", tmp_path, "--mode", "log", *options, command=command)
+        report = verified(
+            profgen, workload, tmp_path / "less.yaml", tmp_path, "--mode", "log", *options, command=command
+        )
         assert report["status"] == 0
         check_named(report, trace, removed, refused=False)
     if name == "docker" or workload.batch:
@@ -257,12 +277,15 @@ def policy_of(profgen: Profgen, directory: Path, command: Sequence[str], *option
 
 def leftovers() -> set[str]:
     """What verify may leave: directories, cgroups, containers."""
-    places = [*Path(tempfile.gettempdir()).glob("profgen-verify-*"), *Path("/sys/fs/cgroup").glob("**/profgen-verify-*")]
+    places = [
+        *Path(tempfile.gettempdir()).glob("profgen-verify-*"),
+        *Path("/sys/fs/cgroup").glob("**/profgen-verify-*"),
+    ]
     return {str(path) for path in [*places, *Path("/run/runc").glob("profgen-verify-*")]}
 
 
 @pytest.mark.parametrize("under", ["direct", "runc", "docker"])
-def test_killed(under: str, profgen: Profgen, lab: Runtimes, tmp_path: Path, until: Until) -> None:  # noqa: F811
+def test_killed(under: str, profgen: Profgen, lab: Runtimes, tmp_path: Path, until: Until) -> None:
     """profgen killed, which no handler sees: no process, container, cgroup or directory stays."""
     before = leftovers()
     mark = f"verify-{os.getpid()}-{under}"
@@ -297,14 +320,18 @@ def _runs(pid: int, name: str) -> bool:
 def test_like_the_command_itself(profgen: Profgen, tmp_path: Path) -> None:
     """Input, output and status are the command's; the report is on standard error, or where it was asked for."""
     policy = policy_of(profgen, tmp_path, ["/usr/bin/sh", "-c", "cat; exit 0"])
-    result = profgen("verify", str(policy), "--", "/usr/bin/sh", "-c", "cat; exit 7", cwd=tmp_path, stdin=b"some words\n")
+    result = profgen(
+        "verify", str(policy), "--", "/usr/bin/sh", "-c", "cat; exit 7", cwd=tmp_path, stdin=b"some words\n"
+    )
     assert (result.returncode, result.stdout) == (7, "some words\n")
     assert "nothing was refused" in result.stderr
     result = profgen("verify", str(policy), "--", "/no/such/program", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (127, "")
     result = profgen("verify", str(policy), "-q", "--", "/usr/bin/sh", "-c", "cat", cwd=tmp_path, stdin=b"")
     assert (result.returncode, result.stderr) == (0, "")
-    result = profgen("verify", str(policy), "--report", "r.txt", "--", "/usr/bin/sh", "-c", "kill -TERM $$", cwd=tmp_path)
+    result = profgen(
+        "verify", str(policy), "--report", "r.txt", "--", "/usr/bin/sh", "-c", "kill -TERM $$", cwd=tmp_path
+    )
     assert "profgen" not in result.stderr
     assert "syscall kill = EPERM: " in (tmp_path / "r.txt").read_text()
     assert result.returncode == 1
@@ -324,7 +351,9 @@ def test_execve_itself(profgen: Profgen, tmp_path: Path) -> None:
     """A policy without execve lets nothing start, in a container neither; that is said."""
     path = policy_of(profgen, tmp_path, ["/usr/bin/true"])
     policy = read_policy(path)
-    path.write_text(dumps(replace(policy, syscalls=tuple(entry for entry in policy.syscalls if entry.name != "execve"))))
+    path.write_text(
+        dumps(replace(policy, syscalls=tuple(entry for entry in policy.syscalls if entry.name != "execve")))
+    )
     result = profgen("verify", str(path), "--format", "json", "--report", "r.json", "--", "/usr/bin/true", cwd=tmp_path)
     report = json.loads((tmp_path / "r.json").read_text())
     assert (result.returncode, report["status"]) == (1, 126)

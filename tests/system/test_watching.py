@@ -1,4 +1,5 @@
-"""Watching what profgen does not start: the core under ``record --container`` and its like, against real runtimes and cgroups."""
+"""Watching what profgen does not start: the core under ``record --container`` and its like, against real runtimes and
+cgroups."""
 
 from __future__ import annotations
 
@@ -28,9 +29,10 @@ from system.test_ebpf import exists, held
 from profiler.errors import InputError
 from profiler.kernel.syscalls import name_of
 from profiler.trace.model import Meta
-from profiler.tracers.base import Options, Selection, Session
+from profiler.tracers.base import Options
 from profiler.tracers.ebpf.watcher import EbpfWatcher
 from profiler.tracers.recording import Recording
+from profiler.tracers.watcher import Selection, Session
 
 SOURCES = Path(__file__).parent / "watching"
 ALL = ("runc", "crun", "docker")
@@ -42,7 +44,9 @@ def programs(public_dir: Path) -> Path:
     directory.mkdir()
     for name, flags in {"plain": ("-nostdlib", "-static", "-fno-stack-protector"), "storm": ("-pthread",)}.items():
         subprocess.run(
-            ["gcc", "-O1", "-Wall", *flags, "-o", str(directory / name), str(SOURCES / f"{name}.c")], check=True, timeout=TIMEOUT
+            ["gcc", "-O1", "-Wall", *flags, "-o", str(directory / name), str(SOURCES / f"{name}.c")],
+            check=True,
+            timeout=TIMEOUT,
         )
     return directory
 
@@ -72,7 +76,12 @@ def executions(recording: Recording) -> list[tuple[str, str | None, int, int]]:
     """(program, by, count, entered)."""
     trace = recording.trace(META)
     return [
-        (trace.programs[row.program].name, None if row.by is None else trace.programs[row.by].name, row.count, row.entered)
+        (
+            trace.programs[row.program].name,
+            None if row.by is None else trace.programs[row.by].name,
+            row.count,
+            row.entered,
+        )
         for row in trace.execs
     ]
 
@@ -83,11 +92,15 @@ PLAIN = {"execve": 1, "exit_group": 1}
 
 def command(runtime: Any, *words: str) -> None:
     """A runtime's command that ends soon."""
-    subprocess.run(runtime._tool(*words), check=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        runtime._tool(*words), check=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
 
 
 @contextmanager
-def started(lab: Runtimes, name: str, job: Job, confinement: Confinement | None = None) -> Iterator[tuple[EbpfWatcher, Container]]:
+def started(
+    lab: Runtimes, name: str, job: Job, confinement: Confinement | None = None
+) -> Iterator[tuple[EbpfWatcher, Container]]:
     """A container under a watcher that was told of it before it was made."""
     runtime = lab[name]
     selection = Selection(containers=(next_identity(),), all_containers=True)
@@ -106,7 +119,8 @@ def next_identity() -> str:
 
 
 def ours(watcher: EbpfWatcher, running: Container) -> list[Session]:
-    """The machine may have others' containers; the id of ours is in its name, or with docker in the file that it writes."""
+    """The machine may have others' containers; the id of ours is in its name, or with docker in the file that it
+    writes."""
     cid = running.directory / "cid"
     names = {running.identity, cid.read_text() if cid.exists() else ""}
     return [session for session in watcher.sessions() if session.subject in names]
@@ -141,7 +155,12 @@ def test_created_first_and_started_later(name: str, ebpf: str, lab: Runtimes, pr
     """As engines do it; the runtime that makes the container is gone when it starts."""
     runtime = lab[name]
     identity = f"profgen-watch-{os.getpid()}-{name}"
-    bundle(tmp_path, identity, Job((str(programs / "plain"), "3"), readable=(programs,)), Confinement.with_capabilities(None, []))
+    bundle(
+        tmp_path,
+        identity,
+        Job((str(programs / "plain"), "3"), readable=(programs,)),
+        Confinement.with_capabilities(None, []),
+    )
     with watching(Selection(containers=(identity,))) as watcher:
         try:
             command(runtime, "create", "--bundle", str(tmp_path), identity)
@@ -157,10 +176,20 @@ def test_created_first_and_started_later(name: str, ebpf: str, lab: Runtimes, pr
 def test_same_as_strace(ebpf: str, lab: Runtimes, programs: Path, tmp_path: Path) -> None:
     """One run, seen by both: strace within the container, its children from their execve on."""
     script = (
-        "id; ls -lR /etc/default > /tmp/list; (cat /tmp/list | sort) | wc -l; mkdir /tmp/d; chown 1:1 /tmp/d; ln -s d /tmp/e; ls /tmp/e/"
+        "id; ls -lR /etc/default > /tmp/list; (cat /tmp/list | sort) | wc -l; mkdir /tmp/d; chown 1:1 "
+        "/tmp/d; ln -s d /tmp/e; ls /tmp/e/"
     )
     tmp_path.chmod(0o777)
-    strace = ["/usr/bin/strace", "-f", "-n", "--quiet=attach,exit,path-resolution,thread-execve", "-e", "raw=all", "-e", "signal=none"]
+    strace = [
+        "/usr/bin/strace",
+        "-f",
+        "-n",
+        "--quiet=attach,exit,path-resolution,thread-execve",
+        "-e",
+        "raw=all",
+        "-e",
+        "signal=none",
+    ]
     job = Job((*strace, "-s", "0", "-o", str(tmp_path / "log"), "/usr/bin/dash", "-c", script), writable=(tmp_path,))
     confinement = Confinement.with_capabilities(None, ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"])
     with started(lab, "runc", job, confinement) as (watcher, running):
@@ -174,7 +203,9 @@ def test_same_as_strace(ebpf: str, lab: Runtimes, programs: Path, tmp_path: Path
     for (program, abi, number), row in recording.rows.items():
         if program not in own:
             counted[abi, number] += row.calls
-    counted["x86_64" if os.uname().machine == "x86_64" else "aarch64", 59 if os.uname().machine == "x86_64" else 221] += 1  # strace's child
+    counted[
+        "x86_64" if os.uname().machine == "x86_64" else "aarch64", 59 if os.uname().machine == "x86_64" else 221
+    ] += 1  # strace's child
     assert counted == {key: value.calls for key, value in seen.items()}
     assert not recording.losses
 
@@ -195,7 +226,14 @@ def test_commands_that_are_executed_inside(ebpf: str, lab: Runtimes, programs: P
         wait_for(watcher, lambda: ended(watcher, running), "the session ends")
     assert ("plain", None, 2, 2) in executions(recording)
     assert ("sleep", None, 1, 0) in executions(recording)
-    assert calls(recording) - before == {"execve": 2, "getppid": 10, "clone": 4, "getuid": 4, "wait4": 4, "exit_group": 6}
+    assert calls(recording) - before == {
+        "execve": 2,
+        "getppid": 10,
+        "clone": 4,
+        "getuid": 4,
+        "wait4": 4,
+        "exit_group": 6,
+    }
 
 
 def test_many_at_once(ebpf: str, lab: Runtimes, programs: Path) -> None:
@@ -216,11 +254,17 @@ def test_many_at_once(ebpf: str, lab: Runtimes, programs: Path) -> None:
                 Confinement.with_capabilities(None, []),
             )
             words = lab["runc"]._tool("run", "--bundle", str(directory), name)  # type: ignore[union-attr]
-            processes.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            processes.append(
+                subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            )
         for process in processes:
             wait_for(watcher, lambda process=process: process.poll() is not None, "it runs")
             assert process.returncode == 0
-        wait_for(watcher, lambda: sum(session.ended for session in watcher.sessions() if session.subject in names) == count, "all end")
+        wait_for(
+            watcher,
+            lambda: sum(session.ended for session in watcher.sessions() if session.subject in names) == count,
+            "all end",
+        )
         sessions = [session for session in watcher.sessions() if session.subject in names]
         recordings = dict(zip([session.subject for session in sessions], watcher.snapshots(sessions), strict=True))
         assert watcher.lost() == 0
@@ -244,11 +288,18 @@ def test_room_is_used_again(ebpf: str, lab: Runtimes, programs: Path, tmp_path: 
     with watching(Selection(containers=(identity,)), Options(limits={"sessions": 2, "programs": 6})) as watcher:
         for turn in range(1, 5):
             bundle(
-                tmp_path, identity, Job((str(programs / "plain"), str(turn)), readable=(programs,)), Confinement.with_capabilities(None, [])
+                tmp_path,
+                identity,
+                Job((str(programs / "plain"), str(turn)), readable=(programs,)),
+                Confinement.with_capabilities(None, []),
             )
             command(lab["runc"], "run", "--bundle", str(tmp_path), identity)
             shutil.rmtree(tmp_path / "rootfs")
-            wait_for(watcher, lambda turn=turn: any(each.ended and each.number == turn for each in watcher.sessions()), "it ends")
+            wait_for(
+                watcher,
+                lambda turn=turn: any(each.ended and each.number == turn for each in watcher.sessions()),
+                "it ends",
+            )
             session = watcher.sessions()[-1]
             assert calls(watcher.snapshot(session)) == {**PLAIN, "getppid": turn}
             used, room = watcher.fill()["programs"]
@@ -263,7 +314,9 @@ def test_refused_calls(ebpf: str, lab: Runtimes, programs: Path, tmp_path: Path)
     """What a filter refuses is named with its arguments, by whom and how often."""
     profile = tmp_path / "seccomp.json"
     rule = {"names": ["getppid", "kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}
-    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [rule]}))
+    profile.write_text(
+        json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [rule]})
+    )
     script = f"{programs}/plain 7; for i in 1 2 3; do kill -0 1; done"
     job = Job(("/usr/bin/dash", "-c", script), readable=(programs,))
     with started(lab, "runc", job, Confinement.with_capabilities(profile, [])) as (watcher, running):
@@ -274,7 +327,9 @@ def test_refused_calls(ebpf: str, lab: Runtimes, programs: Path, tmp_path: Path)
         recording = watcher.snapshot(session)
     plain = [row for row in rows if row.path == str(programs / "plain")]
     assert sum(row.count for row in plain) == 7
-    assert {(row.abi, name_of(row.abi, row.number), row.error, row.comm) for row in plain} == {("x86_64", "getppid", "EACCES", "plain")}
+    assert {(row.abi, name_of(row.abi, row.number), row.error, row.comm) for row in plain} == {
+        ("x86_64", "getppid", "EACCES", "plain")
+    }
     (killed,) = [row for row in rows if name_of(row.abi, row.number) == "kill"]
     assert (killed.path, killed.count, killed.pid, killed.error) == ("/usr/bin/dash", 3, session.pid, "EACCES")
     assert killed.arguments is not None
@@ -283,10 +338,13 @@ def test_refused_calls(ebpf: str, lab: Runtimes, programs: Path, tmp_path: Path)
 
 
 def test_entry_point_refused(ebpf: str, lab: Runtimes, programs: Path, tmp_path: Path) -> None:
-    """A filter that does not let the runtime execute the entry point: there is no program, and it is the runtime that was refused."""
+    """A filter that does not let the runtime execute the entry point: there is no program, and it is the runtime that
+    was refused."""
     profile = tmp_path / "seccomp.json"
     rule = {"names": ["execve", "execveat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
-    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [rule]}))
+    profile.write_text(
+        json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [rule]})
+    )
     job = Job((str(programs / "plain"),), readable=(programs,))
     with started(lab, "runc", job, Confinement.with_capabilities(profile, [])) as (watcher, running):
         assert running.wait(TIMEOUT) != 0
@@ -328,14 +386,17 @@ def test_joining_what_forks_all_the_time(ebpf: str, programs: Path) -> None:
 
 
 def test_joining_what_is_in_a_chroot(ebpf: str, tmp_path: Path) -> None:
-    """Paths are those of the mount namespace, as for a workload that was watched from its start. A socket among its streams is noted."""
+    """Paths are those of the mount namespace, as for a workload that was watched from its start. A socket among its
+    streams is noted."""
     ours, theirs = socket.socketpair()
     busybox = tmp_path / "busybox"
     shutil.copy("/usr/bin/busybox", busybox)
     for name in ("dev", "etc"):
         (tmp_path / name).mkdir()
     (tmp_path / "etc" / "here").touch()
-    process = subprocess.Popen(["chroot", str(tmp_path), "/busybox", "sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs)
+    process = subprocess.Popen(
+        ["chroot", str(tmp_path), "/busybox", "sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs
+    )
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -355,7 +416,11 @@ def test_joining_what_is_in_a_chroot(ebpf: str, tmp_path: Path) -> None:
         theirs.close()
     assert recording.inherited == {("unix", "stream", 0)}
     found = {(path, access) for path, access, *_ in recording._files if "etc" in path}
-    assert {(f"{tmp_path}/etc/here", "read"), (f"{tmp_path}/etc/made", "create"), (f"{tmp_path}/etc/missing", "read")} <= found
+    assert {
+        (f"{tmp_path}/etc/here", "read"),
+        (f"{tmp_path}/etc/made", "create"),
+        (f"{tmp_path}/etc/missing", "read"),
+    } <= found
     assert not recording.losses
 
 
@@ -422,7 +487,9 @@ def test_cgroup(version: int, ebpf: str, programs: Path) -> None:
                 place.rmdir()
     plain = {index for index, program in enumerate(recording.programs) if program.path.endswith("plain")}
     getppid = {number for _, abi, number in recording.rows if name_of(abi, number) == "getppid"}
-    of_plain = sum(row.calls for (program, _, number), row in recording.rows.items() if program in plain and number in getppid)
+    of_plain = sum(
+        row.calls for (program, _, number), row in recording.rows.items() if program in plain and number in getppid
+    )
     assert of_plain == 1 + 10 + 1000 + (10000 if version == 2 else 0)
     assert {program.name for program in recording.programs} == {"dash", "plain"}
     assert not recording.losses
@@ -476,7 +543,10 @@ def test_whoever_moves_into_a_cgroup(ebpf: str) -> None:
     """With several threads, whichever moves them all and whichever goes on; and far below."""
     levels = [f"level{number}" for number in range(20)]
     ways = [("first", "fork"), ("second", "fork")]
-    with cgroup(f"profgen-watch-{os.getpid()}", *levels) as top, watching(Selection(cgroups=(("mine", (str(top),)),))) as watcher:
+    with (
+        cgroup(f"profgen-watch-{os.getpid()}", *levels) as top,
+        watching(Selection(cgroups=(("mine", (str(top),)),))) as watcher,
+    ):
         for who, how in ways:
             words = [sys.executable, "-ISc", MOVES, str(top / "cgroup.procs"), "/usr/bin/cat", who, how]
             subprocess.run(words, check=True, timeout=TIMEOUT, stderr=subprocess.DEVNULL)
@@ -490,7 +560,8 @@ def test_whoever_moves_into_a_cgroup(ebpf: str) -> None:
 
 
 def contained(number: int, script: str) -> subprocess.Popen[bytes]:
-    """As a container in all that the watcher looks at, but without a runtime: a cgroup with an id for its name, and namespaces."""
+    """As a container in all that the watcher looks at, but without a runtime: a cgroup with an id for its name, and
+    namespaces."""
     within = f"exec unshare --mount --pid --fork --kill-child sh -c '{script}'"
     line = f"mkdir $0; (echo 0 >$0/cgroup.procs; {within}); until rmdir $0; do :; done"
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
@@ -500,7 +571,8 @@ def contained(number: int, script: str) -> subprocess.Popen[bytes]:
 
 
 def test_programs_that_were_lost_are_nobody_elses(ebpf: str, programs: Path, tmp_path: Path) -> None:
-    """Numbers that were used before are given to programs of which there is no word: they are their session's, and go with it."""
+    """Numbers that were used before are given to programs of which there is no word: they are their session's, and go
+    with it."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     copies = [shutil.copy(programs / "plain", tmp_path / f"plain{number}") for number in range(4)]
@@ -540,11 +612,15 @@ def test_killed(ebpf: str, programs: Path, until: Until) -> None:
     assert storm.stdout is not None
     assert storm.stdout.readline() == "ready\n"
     code = (
-        "import sys; from profiler.tracers.ebpf.watcher import EbpfWatcher; from profiler.tracers.base import Options, Selection\n"
-        f"w = EbpfWatcher(); w.start(Selection(pids=({storm.pid},), all_containers=True), Options()); print('ready', flush=True)\n"
+        "import sys; from profiler.tracers.ebpf.watcher import EbpfWatcher; from profiler.tracers.base import "
+        "Options; from profiler.tracers.watcher import Selection\n"
+        f"w = EbpfWatcher(); w.start(Selection(pids=({storm.pid},), all_containers=True), Options()); "
+        "print('ready', flush=True)\n"
         "while True: w.wait(0.1)"
     )
-    watcher = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment(), start_new_session=True)
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment(), start_new_session=True
+    )
     try:
         assert watcher.stdout is not None
         assert watcher.stdout.readline() == b"ready\n"
@@ -569,7 +645,11 @@ def test_killed(ebpf: str, programs: Path, until: Until) -> None:
 
 def _parent(place: Path) -> int:
     try:
-        return int((place / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]) if place.name.isdigit() else -1
+        return (
+            int((place / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+            if place.name.isdigit()
+            else -1
+        )
     except OSError:
         return -1
 
@@ -577,7 +657,9 @@ def _parent(place: Path) -> int:
 def test_a_process_does_not_come_again(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
     """Snapshots go on across restarts; those of a process end with it."""
     workload = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    process = profgen.start("record", "-q", "--pid", str(workload.pid), "--snapshot", "1s", "-o", "out.json", cwd=tmp_path)
+    process = profgen.start(
+        "record", "-q", "--pid", str(workload.pid), "--snapshot", "1s", "-o", "out.json", cwd=tmp_path
+    )
     try:
         time.sleep(2)
         assert workload.stdin is not None

@@ -1,4 +1,5 @@
-"""A good wrapper: the workload hardly notices profgen, and no failure of either costs a file or leaves a process behind."""
+"""A good wrapper: the workload hardly notices profgen, and no failure of either costs a file or leaves a process
+behind."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def one_line(text: str) -> None:
 
 def test_stdin_and_stdout(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
     data = bytes(range(256)) * 300
-    process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", "cat", cwd=tmp_path, stdin=subprocess.PIPE)
+    process = profgen.start(
+        "record", "--tracer", tracer, "-o", "out.json", "--", "cat", cwd=tmp_path, stdin=subprocess.PIPE
+    )
     stdout, stderr = finish(process, stdin=data)
     assert process.returncode == 0, stderr
     assert stdout == data, "profgen touched the workload's input or output"
@@ -65,14 +68,17 @@ def test_default_output_is_named_after_the_command(profgen: Profgen, tmp_path: P
 
 
 def test_options_behind_the_command_are_the_commands(profgen: Profgen, tmp_path: Path) -> None:
-    result = profgen("record", "--tracer", "ptrace", "-q", "-o", "out.json", "printf", "%s|", "-o", "--help", "--", cwd=tmp_path)
+    result = profgen(
+        "record", "--tracer", "ptrace", "-q", "-o", "out.json", "printf", "%s|", "-o", "--help", "--", cwd=tmp_path
+    )
     assert (result.returncode, result.stdout) == (0, "-o|--help|--|")
 
 
 _STATE = (
     "import os, re, resource; print(open('/proc/self/limits').read());"
     "print(re.findall('(?:Sig[BIC]|Shd|Cap|Umask|Uid|Gid|Groups).*', open('/proc/self/status').read()));"
-    "print(os.getcwd(), os.nice(0), os.getpgrp() == os.getpgid(os.getppid()), sorted(os.environ.items()), os.sched_getaffinity(0));"
+    "print(os.getcwd(), os.nice(0), os.getpgrp() == os.getpgid(os.getppid()), sorted(os.environ.items()), "
+    "os.sched_getaffinity(0));"
     "fds = [(fd, '/proc/self/fd/' + fd) for fd in sorted(os.listdir('/proc/self/fd'))];"
     "print([(fd, os.path.exists(link) and os.readlink(link)) for fd, link in fds])"
 )
@@ -84,9 +90,18 @@ def test_process_state_is_untouched(tracer: str, profgen: Profgen, tmp_path: Pat
     read, write = os.pipe()
     high = (fcntl.fcntl(read, fcntl.F_DUPFD, 217), fcntl.fcntl(write, fcntl.F_DUPFD, 219))
     try:
-        settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "pass_fds": high}
-        bare = subprocess.run(command, cwd=tmp_path, env=environment(), start_new_session=True, timeout=TIMEOUT, **settings).stdout.decode()
-        process = profgen.start("record", "--tracer", tracer, "-q", "-o", "out.json", "--", *command, cwd=tmp_path, pass_fds=high)
+        settings: dict[str, Any] = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "stdin": subprocess.DEVNULL,
+            "pass_fds": high,
+        }
+        bare = subprocess.run(
+            command, cwd=tmp_path, env=environment(), start_new_session=True, timeout=TIMEOUT, **settings
+        ).stdout.decode()
+        process = profgen.start(
+            "record", "--tracer", tracer, "-q", "-o", "out.json", "--", *command, cwd=tmp_path, pass_fds=high
+        )
         stdout, stderr = finish(process)
     finally:
         for fd in (read, write, *high):
@@ -169,8 +184,12 @@ def test_cannot_execute(name: str, status: int, tracer: str, profgen: Profgen, t
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
-def test_signal_reaches_the_workload_once(number: signal.Signals, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
-    process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "count", cwd=tmp_path)
+def test_signal_reaches_the_workload_once(
+    number: signal.Signals, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path
+) -> None:
+    process = profgen.start(
+        "record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "count", cwd=tmp_path
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(number)
@@ -192,8 +211,12 @@ def test_trap_of_a_shell(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_death_by_forwarded_signal(number: signal.Signals, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
-    process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "forever", cwd=tmp_path)
+def test_death_by_forwarded_signal(
+    number: signal.Signals, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path
+) -> None:
+    process = profgen.start(
+        "record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "forever", cwd=tmp_path
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(number)
@@ -202,8 +225,11 @@ def test_death_by_forwarded_signal(number: signal.Signals, tracer: str, profgen:
     assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
 
 
-def test_signal_ends_what_outlives_the_command(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until) -> None:
-    """The command has ended and a daemon of it has not: the recording goes on, and a signal ends it with the command's status."""
+def test_signal_ends_what_outlives_the_command(
+    tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until
+) -> None:
+    """The command has ended and a daemon of it has not: the recording goes on, and a signal ends it with the command's
+    status."""
     word = f"w{secrets.token_hex(8)}"
     command = [str(torture / "wrapped"), "leaves_forever", word]
     process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", *command, cwd=tmp_path)
@@ -211,7 +237,11 @@ def test_signal_ends_what_outlives_the_command(tracer: str, profgen: Profgen, to
     assert process.stdout.readline() == b"ready\n"
 
     def only_the_daemon() -> bool:
-        workload = [pid for pid, state in with_argument(word).items() if state != "Z" and os.readlink(f"/proc/{pid}/exe") == command[0]]
+        workload = [
+            pid
+            for pid, state in with_argument(word).items()
+            if state != "Z" and os.readlink(f"/proc/{pid}/exe") == command[0]
+        ]
         return len(workload) == 1
 
     until(only_the_daemon, "the command itself ends")
@@ -233,7 +263,12 @@ class Terminal:
         self.master, slave = pty.openpty()
         self.output = b""
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *profgen.command, *args], cwd=cwd, env=environment(TERM="xterm"), stdin=slave, stdout=slave, stderr=slave
+            ["setsid", "--ctty", *profgen.command, *args],
+            cwd=cwd,
+            env=environment(TERM="xterm"),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
         )
         os.close(slave)
 
@@ -281,16 +316,23 @@ def test_terminal_passes(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
 def test_live_line_on_a_terminal_only(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
     terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", "sleep", "1"], tmp_path)
     assert terminal.status() == 0, terminal.output
-    assert re.search(rb"\x1b\[Kprofgen: \d+s  \d+ syscalls?  0 capabilities  1 program  \d+ paths?  last new \d+s ago\r", terminal.output)
+    assert re.search(
+        rb"\x1b\[Kprofgen: \d+s  \d+ syscalls?  0 capabilities  1 program  \d+ paths?  last new \d+s ago\r",
+        terminal.output,
+    )
     quiet = Terminal(profgen, ["record", "--tracer", tracer, "-q", "-o", "out.json", "--", "sleep", "0.5"], tmp_path)
     assert quiet.status() == 0, quiet.output
     assert quiet.output == b""
 
 
 @pytest.mark.parametrize(("key", "status"), [(b"\x03", 130), (b"\x1c", 131)])
-def test_key_reaches_the_workload(key: bytes, status: int, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+def test_key_reaches_the_workload(
+    key: bytes, status: int, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path
+) -> None:
     """Ctrl-C and Ctrl-\\ typed at the terminal: the workload dies of it, profgen writes the trace."""
-    terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "forever"], tmp_path)
+    terminal = Terminal(
+        profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "forever"], tmp_path
+    )
     terminal.read_until(b"ready")
     terminal.type(key)
     assert terminal.status() == status, terminal.output
@@ -300,7 +342,9 @@ def test_key_reaches_the_workload(key: bytes, status: int, tracer: str, profgen:
 
 
 def test_ctrl_c_comes_once(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
-    terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "count"], tmp_path)
+    terminal = Terminal(
+        profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "count"], tmp_path
+    )
     terminal.read_until(b"ready")
     terminal.type(b"\x03")
     assert terminal.status() == 41, terminal.output
@@ -311,7 +355,20 @@ def test_ctrl_z_and_fg(tracer: str, profgen: Profgen, torture: Path, tmp_path: P
     """Under a shell with job control: Ctrl-Z stops both, fg continues both."""
     shell = Profgen()
     shell.command = ["bash", "--norc", "--noprofile", "-i"]
-    line = " ".join([*profgen.command, "record", "--tracer", tracer, "-q", "-o", "out.json", "--", str(torture / "wrapped"), "count"])
+    line = " ".join(
+        [
+            *profgen.command,
+            "record",
+            "--tracer",
+            tracer,
+            "-q",
+            "-o",
+            "out.json",
+            "--",
+            str(torture / "wrapped"),
+            "count",
+        ]
+    )
     job = Terminal(shell, [], tmp_path)
     job.type(f"PS1='prompt''> '; {line}\n".encode())
     job.read_until(b"ready\r\n")
@@ -333,7 +390,9 @@ def test_ctrl_z_and_fg(tracer: str, profgen: Profgen, torture: Path, tmp_path: P
 
 
 def test_duration_ends_an_endless_workload(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
-    recording = profgen.record(tracer, [str(torture / "wrapped"), "forever"], cwd=tmp_path, options=["--duration", "0.7"])
+    recording = profgen.record(
+        tracer, [str(torture / "wrapped"), "forever"], cwd=tmp_path, options=["--duration", "0.7"]
+    )
     assert recording.status == 143, recording.stderr
     assert recording.meta["complete"] is True
     assert recording.meta["duration"] >= 0.7
@@ -346,7 +405,9 @@ def test_duration_kills_what_ignores_it(profgen: Profgen, torture: Path, tmp_pat
     tracers = ["ptrace"] if why_no_ebpf() else ["ptrace", "ebpf"]
     command = [str(torture / "wrapped"), "stubborn"]
     runs = [
-        profgen.start("record", "--tracer", name, "--duration", "0.5", "-o", f"{name}.json", "--", *command, cwd=tmp_path)
+        profgen.start(
+            "record", "--tracer", name, "--duration", "0.5", "-o", f"{name}.json", "--", *command, cwd=tmp_path
+        )
         for name in tracers
     ]
     errors = [finish(process)[1] for process in runs]
@@ -365,7 +426,14 @@ def test_duration_longer_than_the_workload(tracer: str, profgen: Profgen, tmp_pa
 def test_duration_reaches_into_a_pid_namespace(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
     """Process 1 of a namespace ignores SIGTERM unless it has a handler; its children are reached all the same."""
     word = f"w{secrets.token_hex(8)}"
-    command = ["unshare", "--pid", "--fork", "sh", "-c", f"trap 'exit 3' TERM; {torture}/wrapped forever {word} & wait; exit 5"]
+    command = [
+        "unshare",
+        "--pid",
+        "--fork",
+        "sh",
+        "-c",
+        f"trap 'exit 3' TERM; {torture}/wrapped forever {word} & wait; exit 5",
+    ]
     recording = profgen.record(tracer, command, cwd=tmp_path, options=["--duration", "1"])
     assert recording.status != 0
     assert recording.meta["duration"] < 9, "it had to be killed"
@@ -410,7 +478,10 @@ class TestUsers:
 
     def test_user_loses_capabilities(self, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
         recording = profgen.record(
-            tracer, ["grep", "-E", "Cap(Prm|Eff|Inh|Amb)", "/proc/self/status"], cwd=tmp_path, options=["--user", "nobody"]
+            tracer,
+            ["grep", "-E", "Cap(Prm|Eff|Inh|Amb)", "/proc/self/status"],
+            cwd=tmp_path,
+            options=["--user", "nobody"],
         )
         assert re.findall(rb"[0-9a-f]{16}", recording.stdout) == [b"0" * 16] * 4
 
@@ -437,7 +508,9 @@ class TestUsers:
         root = profgen.record(tracer, self.command, cwd=nobodys_dir, env=sudo, options=["--user", "root"])
         assert root.stdout.split()[:2] == [b"0", b"0"], root.stderr
 
-    def test_sudo_cannot_write_where_the_user_cannot(self, tracer: str, profgen: Profgen, tmp_path: Path, public_dir: Path) -> None:
+    def test_sudo_cannot_write_where_the_user_cannot(
+        self, tracer: str, profgen: Profgen, tmp_path: Path, public_dir: Path
+    ) -> None:
         """Root's rights are not lent to the user for the output file."""
         closed = public_dir / f"closed-{tracer}"
         closed.mkdir(mode=0o755)
@@ -455,7 +528,9 @@ class TestUsers:
         recording = profgen.record("ptrace", ["id", "-u"], cwd=tmp_path, env={"SUDO_UID": value, "SUDO_GID": value})
         assert "Traceback" not in recording.stderr
         assert "internal error" not in recording.stderr
-        assert (recording.status, recording.stdout) == (0, b"0\n") or (recording.status in (2, 125) and recording.stdout == b"")
+        assert (recording.status, recording.stdout) == (0, b"0\n") or (
+            recording.status in (2, 125) and recording.stdout == b""
+        )
 
 
 def test_unknown_user(profgen: Profgen, tmp_path: Path) -> None:
@@ -497,7 +572,9 @@ def test_auto_falls_back_for_an_ordinary_user(ordinary: Profgen, nobodys_dir: Pa
 # Output files
 
 
-@pytest.mark.parametrize("where", ["no/such/directory/out.json", "directory", "file/out.json", "link-to-nowhere/out.json"])
+@pytest.mark.parametrize(
+    "where", ["no/such/directory/out.json", "directory", "file/out.json", "link-to-nowhere/out.json"]
+)
 def test_unwritable_output_is_said_first(where: str, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "file").write_bytes(OLD)
@@ -516,7 +593,9 @@ def test_unwritable_directory(ordinary: Profgen, tmp_path: Path, public_dir: Pat
     (closed / "out.json").write_bytes(OLD)
     if os.geteuid() != 0:
         closed.chmod(0o555)
-    result = ordinary("record", "--tracer", "ptrace", "-o", closed / "out.json", "--", "touch", "marker", cwd=nobodys_dir)
+    result = ordinary(
+        "record", "--tracer", "ptrace", "-o", closed / "out.json", "--", "touch", "marker", cwd=nobodys_dir
+    )
     assert result.returncode == 125, result.stderr
     one_line(result.stderr)
     assert not (nobodys_dir / "marker").exists()
@@ -537,10 +616,25 @@ exit $status
 """
 
 
-def on_small_disk(profgen: Profgen, tmp_path: Path, size: str, how: str, args: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run profgen on a tiny file system of its own, which holds an older out.json; afterwards it is kept.json and names."""
+def on_small_disk(
+    profgen: Profgen, tmp_path: Path, size: str, how: str, args: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    """Run profgen on a tiny file system of its own, which holds an older out.json; afterwards it is kept.json and
+    names."""
     (tmp_path / "disk").mkdir()
-    prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ON_SMALL_DISK, "sh", size, str(tmp_path / "disk"), how]
+    prefix = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        _ON_SMALL_DISK,
+        "sh",
+        size,
+        str(tmp_path / "disk"),
+        how,
+    ]
     private = Profgen()
     private.command = [*prefix, *profgen.command]
     return private(*args, cwd=tmp_path)
@@ -561,7 +655,18 @@ def test_full_disk_is_said_first(tracer: str, profgen: Profgen, tmp_path: Path) 
 @pytest.mark.usefixtures("as_root")
 def test_disk_that_the_workload_fills(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
     """The space for the trace was set aside before the workload started."""
-    args = ["record", "--tracer", tracer, "-q", "-o", "out.json", "--", "sh", "-c", "cat /dev/zero > filler 2>/dev/null; exit 6"]
+    args = [
+        "record",
+        "--tracer",
+        tracer,
+        "-q",
+        "-o",
+        "out.json",
+        "--",
+        "sh",
+        "-c",
+        "cat /dev/zero > filler 2>/dev/null; exit 6",
+    ]
     result = on_small_disk(profgen, tmp_path, "4m", "empty", args)
     assert result.returncode == 6, result.stderr
     assert trace_in(tmp_path / "kept.json")["meta"]["exit_status"] == 6
@@ -607,7 +712,9 @@ def test_special_files_stay_what_they_are(kind: str, profgen: Profgen, tmp_path:
     else:
         os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     before = path.stat().st_mode
-    result = profgen("record", "--tracer", "ptrace", "-o", "out.json", "--", "touch", "marker", cwd=tmp_path, timeout=20)
+    result = profgen(
+        "record", "--tracer", "ptrace", "-o", "out.json", "--", "touch", "marker", cwd=tmp_path, timeout=20
+    )
     assert path.lstat().st_mode == before, "the special file was replaced"
     assert (result.returncode, (tmp_path / "marker").exists()) in ((125, False), (0, True))
 
@@ -616,7 +723,9 @@ def test_output_replaced_by_the_workload(tracer: str, profgen: Profgen, tmp_path
     """A workload that removes its working directory, and the pending file in it, costs a trace but no sense."""
     work = tmp_path / "work"
     work.mkdir()
-    result = profgen("record", "--tracer", tracer, "-q", "-o", str(work / "out.json"), "--", "rm", "-rf", str(work), cwd=tmp_path)
+    result = profgen(
+        "record", "--tracer", tracer, "-q", "-o", str(work / "out.json"), "--", "rm", "-rf", str(work), cwd=tmp_path
+    )
     assert result.returncode == 125, "the trace is lost and nothing was said"
     one_line(result.stderr)
 
@@ -686,9 +795,14 @@ def bpf_exists(program: int) -> bool:
     return done == 0 and attributes[1] == program
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: signal.Signals(number).name)
-def test_profgen_killed_at_any_moment(number: int, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until) -> None:
-    """Whenever it comes: no workload process is left stopped or waiting for ever, no BPF program is left, no older file is broken."""
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: signal.Signals(number).name
+)
+def test_profgen_killed_at_any_moment(
+    number: int, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until
+) -> None:
+    """Whenever it comes: no workload process is left stopped or waiting for ever, no BPF program is left, no older file
+    is broken."""
     seen_programs: set[int] = set()
     for step in range(9) if number != signal.SIGINT else (2, 4, 6, 8):
         word = f"w{secrets.token_hex(8)}"
@@ -703,7 +817,10 @@ def test_profgen_killed_at_any_moment(number: int, tracer: str, profgen: Profgen
         seen_programs.update(bpf_programs(process.pid))
         process.send_signal(number)
         _, stderr = finish(process)
-        until(lambda word=word: not with_argument(word), f"the workload ends after {number} at step {step}; {with_argument(word)}")
+        until(
+            lambda word=word: not with_argument(word),
+            f"the workload ends after {number} at step {step}; {with_argument(word)}",
+        )
         assert "internal error" not in stderr
         content = (tmp_path / "out.json").read_bytes()
         if content != OLD:
@@ -716,10 +833,14 @@ def test_profgen_killed_at_any_moment(number: int, tracer: str, profgen: Profgen
     until(lambda: not any(bpf_exists(program) for program in seen_programs), "BPF programs are gone")
 
 
-def test_killed_tracer_does_not_stop_the_workload(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until) -> None:
+def test_killed_tracer_does_not_stop_the_workload(
+    tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until
+) -> None:
     """An endless workload: killed with its ptrace tracer, or running on; never stopped, never half alive."""
     word = f"w{secrets.token_hex(8)}"
-    process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "forever", word, cwd=tmp_path)
+    process = profgen.start(
+        "record", "--tracer", tracer, "-o", "out.json", "--", str(torture / "wrapped"), "forever", word, cwd=tmp_path
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.kill()

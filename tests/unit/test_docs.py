@@ -18,21 +18,29 @@ from profiler.kernel.arguments import recorded_names
 from profiler.policy.model import RULE_BUDGET
 from profiler.targets.base import TARGETS
 from profiler.trace.model import ARGUMENT_VALUES_MAX
-from profiler.tracers import infer, infer_files, infer_processes, stopped
 from profiler.tracers.base import GRACE_SECONDS
 from profiler.tracers.ebpf import reader
 from profiler.tracers.ebpf import tracer as ebpf
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS
 from profiler.tracers.launch import FORWARDED
+from profiler.tracers.ptrace import capabilities, capabilities_files, capabilities_processes, threads
 from profiler.tracers.select import TRACERS
 
 TOP = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([TOP / "README.md", TOP / "CHANGELOG.md", *TOP.glob("docs/*.md"), *TOP.glob("sample_apps/**/*.md")])
 OTHERS_OPTIONS = {
-    "--security-opt", "--cap-drop", "--cap-add", "--privileged", "--network", "--rm", "--name", "--cgroups",  # docker run
-    "--variant", "--include",  # mmdebstrap
+    "--security-opt",
+    "--cap-drop",
+    "--cap-add",
+    "--privileged",
+    "--network",
+    "--rm",
+    "--name",
+    "--cgroups",  # docker run
+    "--variant",
+    "--include",  # mmdebstrap
     "--exit-code",  # git diff
-}  # fmt: skip
+}
 NUMBER_WORDS = {2: "two", 10: "ten"}
 
 
@@ -131,11 +139,15 @@ def test_every_option_is_documented() -> None:
     for name, command in commands().items():
         for parameter in command.params:
             if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
-                assert any(re.search(rf"(?<![\w-]){word}(?![\w-])", text) for word in parameter.opts), f"profgen {name} {parameter.opts}"
+                assert any(re.search(rf"(?<![\w-]){word}(?![\w-])", text) for word in parameter.opts), (
+                    f"profgen {name} {parameter.opts}"
+                )
 
 
 def test_readme_lists_commands_and_targets() -> None:
-    listed = {found for row in rows(section("README.md", "Commands")) for found in re.findall(r"`profgen (\w+)", row[0])}
+    listed = {
+        found for row in rows(section("README.md", "Commands")) for found in re.findall(r"`profgen (\w+)", row[0])
+    }
     assert listed == set(COMMANDS)
     targets = {plain(row[2]) for row in rows(section("README.md", "What comes out"))}
     assert {word for word in targets if word.isidentifier()} == set(TARGETS)
@@ -144,7 +156,9 @@ def test_readme_lists_commands_and_targets() -> None:
 @pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
 def test_exit_statuses(name: str) -> None:
     table = {row[0]: row[1] for row in rows(section(name, "Exit statuses"))}
-    classes = [found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, errors.ProfgenError)]
+    classes = [
+        found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, errors.ProfgenError)
+    ]
     assert len(classes) > 4
     assert {str(found.exit_code) for found in classes} | {str(LOSS_STATUS), "0", "1", "130", "141"} == {
         key for key in table if key.isdigit()
@@ -156,7 +170,9 @@ def test_exit_statuses(name: str) -> None:
 
 
 def test_losses() -> None:
-    counted = {name for path in (TOP / "profiler").rglob("*.py") for name in re.findall(r'losses\["(\w+)"\]', path.read_text())}
+    counted = {
+        name for path in (TOP / "profiler").rglob("*.py") for name in re.findall(r'losses\["(\w+)"\]', path.read_text())
+    }
     described = [plain(row[0]) for row in rows(section("docs/tracers.md", "Losses and limits")) if not row[1].isdigit()]
     assert len(described) == len(set(described))
     assert set(described) == set(reader.STATS) | counted
@@ -174,17 +190,21 @@ def test_limits() -> None:
 def test_inferred_rules() -> None:
     table = rows(section("docs/tracers.md", "Capabilities are inferred"))
     named = {name for row in table for name in re.findall(r"`(\w+)`", row[2])}
-    assert named == set(infer.rules())
-    capabilities = {name for row in table for name in re.findall(r"CAP_[A-Z_]+", row[1])}
+    assert named == set(capabilities.rules())
+    described = {name for row in table for name in re.findall(r"CAP_[A-Z_]+", row[1])}
     source = ast.parse(
         "\n".join(
             Path(module.__file__).read_text().replace("from __future__ import annotations", "")
-            for module in (infer_files, infer_processes, stopped)
+            for module in (capabilities_files, capabilities_processes, threads)
         )
     )
     # A capability that a rule can name stands alone in a string; those in prose do not.
-    inferred = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant) and re.fullmatch(r"CAP_[A-Z_]+", str(node.value))}
-    assert capabilities == inferred
+    inferred = {
+        node.value
+        for node in ast.walk(source)
+        if isinstance(node, ast.Constant) and re.fullmatch(r"CAP_[A-Z_]+", str(node.value))
+    }
+    assert described == inferred
     unknown = set(re.findall(r"CAP_[A-Z_]+[A-Z]\b", section("docs/limits.md", "Capabilities under ptrace")))
     assert not unknown & inferred, "both inferred and not"
 
@@ -217,7 +237,11 @@ def imports_of(path: Path) -> Iterator[str]:
 
 def test_rooms_import_only_what_the_architecture_allows() -> None:
     table = {row[0]: row[2] for row in rows(section("docs/architecture.md", "The rooms"))}
-    allowed = {found[1]: set(re.findall(r"\w+", cell)) for key, cell in table.items() if (found := re.match(r"`profiler/(\w+)/`", key))}
+    allowed = {
+        found[1]: set(re.findall(r"\w+", cell))
+        for key, cell in table.items()
+        if (found := re.match(r"`profiler/(\w+)/`", key))
+    }
     rooms = {path.name for path in (TOP / "profiler").iterdir() if (path / "__init__.py").is_file()}
     assert set(allowed) == rooms
     for room in rooms - {"cli"}:
@@ -237,7 +261,9 @@ def test_nothing_but_the_start_imports_the_command_line() -> None:
 def test_files_and_names_in_code_style_exist() -> None:
     """`profiler/...` paths that the documents point at."""
     for document in DOCUMENTS:
-        for name in re.findall(r"`((?:profiler|templates|tests|sample_apps|docs)/[\w./-]+)`", document.read_text(encoding="utf-8")):
+        for name in re.findall(
+            r"`((?:profiler|templates|tests|sample_apps|docs)/[\w./-]+)`", document.read_text(encoding="utf-8")
+        ):
             if name != "profiler/templates":  # where the wheel has them
                 assert (TOP / name).exists(), f"{document.name}: {name}"
 

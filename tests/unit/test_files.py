@@ -134,7 +134,8 @@ def test_pending_descriptors_do_not_pass_to_programs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mask", "executable", "mode"), [(0o022, False, 0o644), (0o077, False, 0o600), (0o022, True, 0o755), (0o002, False, 0o664)]
+    ("mask", "executable", "mode"),
+    [(0o022, False, 0o644), (0o077, False, 0o600), (0o022, True, 0o755), (0o002, False, 0o664)],
 )
 def test_mode(mask: int, executable: bool, mode: int, tmp_path: Path) -> None:
     before = os.umask(mask)
@@ -256,7 +257,9 @@ def test_names_too_long(name: str, tmp_path: Path) -> None:
     ],
 )
 @needs_root
-def test_invoking_user(uid: str | None, gid: str | None, user: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invoking_user(
+    uid: str | None, gid: str | None, user: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in (("SUDO_UID", uid), ("SUDO_GID", gid)):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
@@ -366,7 +369,9 @@ def mounted(directory: Path, options: str, read_only: bool = False) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.unshare(CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
     assert libc.mount(b"none", b"/", None, MS_PRIVATE_REC, None) == 0, os.strerror(ctypes.get_errno())
-    assert libc.mount(b"none", bytes(directory), b"tmpfs", 1 if read_only else 0, options.encode()) == 0, os.strerror(ctypes.get_errno())
+    assert libc.mount(b"none", bytes(directory), b"tmpfs", 1 if read_only else 0, options.encode()) == 0, os.strerror(
+        ctypes.get_errno()
+    )
 
 
 @needs_root
@@ -429,7 +434,9 @@ def test_file_size_limit(tmp_path: Path) -> None:
     in_child(work)
 
 
-@pytest.mark.skipif(ROOT, reason="root may write everywhere; test_not_where_the_invoking_user_could_not_write stands for it")
+@pytest.mark.skipif(
+    ROOT, reason="root may write everywhere; test_not_where_the_invoking_user_could_not_write stands for it"
+)
 def test_unwritable_directory(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir(mode=0o500)
     fails(lambda: write_atomic(tmp_path / "d" / "f", b"x"), "permission denied")
@@ -448,7 +455,8 @@ def test_directory_that_cannot_be_entered(folder: Path) -> None:
 
 
 def test_the_machines_own_links_are_not_replaced(tmp_path: Path) -> None:
-    """Where standard output is a file, /dev/stdout is a link to one: a rename would put the result in the link's place."""
+    """Where standard output is a file, /dev/stdout is a link to one: a rename would put the result in the link's
+    place."""
     (tmp_path / "devices").symlink_to("/dev")
     for path in ("/dev/stdout", "/dev/profgen-none", "/dev/fd/1", "/proc/self/fd/1", tmp_path / "devices" / "none"):
         with pytest.raises(OutputError, match="special file"):

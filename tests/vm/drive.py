@@ -1,6 +1,8 @@
-"""Runs inside the virtual machine: starts workloads with given commands, drives each with its load, and says how it went.
+"""Runs inside the virtual machine: starts workloads with given commands, drives each with its load, and says how it
+went.
 
-``python -m vm.drive SPEC``: SPEC is a pickled list of Drive. One JSON object a line on standard output: name, error (or null), seconds.
+``python -m vm.drive SPEC``: SPEC is a pickled list of Drive. One JSON object a line on standard output: name, error (or
+null), seconds.
 """
 
 from __future__ import annotations
@@ -90,7 +92,9 @@ def main() -> None:
     for each in pickle.loads(Path(sys.argv[1]).read_bytes()):
         begun = time.monotonic()
         error = drive(each)
-        print(json.dumps({"name": each.name, "error": error, "seconds": round(time.monotonic() - begun, 1)}), flush=True)
+        print(
+            json.dumps({"name": each.name, "error": error, "seconds": round(time.monotonic() - begun, 1)}), flush=True
+        )
 
 
 if __name__ == "__main__":

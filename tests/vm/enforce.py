@@ -44,13 +44,28 @@ def same(one: Confinement, other: Confinement) -> bool:
 
 
 def generate(trace: Path, name: str, directory: Path, options: Sequence[str] = ()) -> Confinement:
-    """The confinement for a trace. In this process: starting Python takes longer than generating. AssertionError when it fails."""
-    words = ["generate", str(trace), "-o", str(directory), "-t", "apparmor", "-t", "capabilities", "--apparmor-name", name, *options]
+    """The confinement for a trace. In this process: starting Python takes longer than generating. AssertionError when
+    it fails."""
+    words = [
+        "generate",
+        str(trace),
+        "-o",
+        str(directory),
+        "-t",
+        "apparmor",
+        "-t",
+        "capabilities",
+        "--apparmor-name",
+        name,
+        *options,
+    ]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 0, f"profgen {shlex.join(words)}: {result.output} {result.exception}"
     document = json.loads((directory / "capabilities.json").read_text())
     numbers = [number_of(capability) for capability in document["oci"]["bounding"]]
-    return Confinement(name, (directory / "apparmor.profile").read_text(), sum(1 << number for number in numbers if number is not None))
+    return Confinement(
+        name, (directory / "apparmor.profile").read_text(), sum(1 << number for number in numbers if number is not None)
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,12 @@ class Outcome:
     denials: list[Denial] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"status {self.status}", self.stdout.rstrip(), self.stderr.rstrip(), *(denial.line for denial in self.denials)]
+        lines = [
+            f"status {self.status}",
+            self.stdout.rstrip(),
+            self.stderr.rstrip(),
+            *(denial.line for denial in self.denials),
+        ]
         return "\n".join(line for line in lines if line)
 
 
@@ -89,7 +109,8 @@ def load(confinements: Iterable[Confinement], directory: Path) -> str:
 
 
 def run(guest: Guest, name: str, runs: Sequence[Run], seconds: float, before: str = "") -> Mapping[str, Outcome]:
-    """Load the profiles and do all the runs in one job. Denials are told apart by the profile's name, so each run has its own.
+    """Load the profiles and do all the runs in one job. Denials are told apart by the profile's name, so each run has
+    its own.
 
     AssertionError when the profiles do not load or the job does not end.
     """
@@ -136,18 +157,25 @@ def _outcomes(runs: Sequence[Run], result: Result, archive: Path) -> Mapping[str
 def driven(
     guest: Guest, name: str, drives: Sequence[Drive], confinements: Sequence[Confinement], places: Sequence[Path]
 ) -> Mapping[str, tuple[str | None, float, list[Denial]]]:
-    """Load the profiles, bring these directories over as they are, and drive the workloads in turn (vm/drive.py), all in one job.
+    """Load the profiles, bring these directories over as they are, and drive the workloads in turn (vm/drive.py), all
+    in one job.
 
-    What was wrong (None: nothing), seconds, and denials by each Drive's name. AssertionError when the job did not end well.
+    What was wrong (None: nothing), seconds, and denials by each Drive's name. AssertionError when the job did not end
+    well.
     """
     shared = guest.shared / name
     shared.mkdir()
     archive = shared / "places.tar"
     subprocess.run(
-        ["tar", "-C", "/", "--numeric-owner", "-cf", archive, *(path.relative_to("/") for path in places)], check=True, timeout=60
+        ["tar", "-C", "/", "--numeric-owner", "-cf", archive, *(path.relative_to("/") for path in places)],
+        check=True,
+        timeout=60,
     )
     (shared / "spec").write_bytes(pickle.dumps(list(drives)))
-    python = f"PATH={ENVIRONMENT['PATH']} PYTHONPATH={CHECKOUT}:{CHECKOUT}/tests PYTHONDONTWRITEBYTECODE=1 {shlex.quote(sys.executable)}"
+    python = (
+        f"PATH={ENVIRONMENT['PATH']} PYTHONPATH={CHECKOUT}:{CHECKOUT}/tests PYTHONDONTWRITEBYTECODE=1 "
+        f"{shlex.quote(sys.executable)}"
+    )
     script = [
         load(confinements, shared / "profiles"),
         f"tar -C / --numeric-owner -xpf {archive}",

@@ -1,8 +1,8 @@
 """A virtual machine with Debian's kernel and AppArmor, and jobs in it.
 
-The machine the tests run on has no AppArmor. virtme-ng boots Debian's kernel under qemu on this machine's own file system, emulated (nested
-virtualisation is not to be relied on). It is booted once for all tests; a job is a shell script. What runs inside is tests/vm/agent.c;
-tests/vm/setup.sh says what the machine sees of the host's files.
+The machine the tests run on has no AppArmor. virtme-ng boots Debian's kernel under qemu on this machine's own file
+system, emulated (nested virtualisation is not to be relied on). It is booted once for all tests; a job is a shell
+script. What runs inside is tests/vm/agent.c; tests/vm/setup.sh says what the machine sees of the host's files.
 """
 
 from __future__ import annotations
@@ -29,10 +29,31 @@ TAG = "profgen-lab"
 """Of the second file system device, in tests/vm/setup.sh too."""
 
 NO_MODULES = (
-    "aesni_intel", "ahci", "button", "ccp", "crc32_pclmul", "crc32c_intel", "crct10dif_pclmul", "evdev", "ghash_clmulni_intel", "i2c_i801",
-    "i6300esb", "iTCO_wdt", "kvm_amd", "kvm_intel", "lpc_ich", "pcspkr", "psmouse", "qemu_fw_cfg", "serio_raw", "sg", "sha1_ssse3",
-    "sha256_ssse3", "sha512_ssse3", "sr_mod",
-)  # fmt: skip
+    "aesni_intel",
+    "ahci",
+    "button",
+    "ccp",
+    "crc32_pclmul",
+    "crc32c_intel",
+    "crct10dif_pclmul",
+    "evdev",
+    "ghash_clmulni_intel",
+    "i2c_i801",
+    "i6300esb",
+    "iTCO_wdt",
+    "kvm_amd",
+    "kvm_intel",
+    "lpc_ich",
+    "pcspkr",
+    "psmouse",
+    "qemu_fw_cfg",
+    "serio_raw",
+    "sg",
+    "sha1_ssse3",
+    "sha256_ssse3",
+    "sha512_ssse3",
+    "sr_mod",
+)
 """Drivers that udev would load at the start for devices nobody uses: that took as long as all the rest of it."""
 
 KERNEL = " ".join(
@@ -53,7 +74,8 @@ class GuestError(Exception):
 
 @dataclass(frozen=True)
 class Denial:
-    """One refusal of AppArmor, as the kernel logged it: the line, and its fields with names decoded (bytes, as surrogates)."""
+    """One refusal of AppArmor, as the kernel logged it: the line, and its fields with names decoded (bytes, as
+    surrogates)."""
 
     line: str
     fields: dict[str, str]
@@ -99,7 +121,8 @@ def denials(lines: list[str], *verdicts: str) -> list[Denial]:
 
 @dataclass(frozen=True)
 class Result:
-    """What a job left: its status (128+N for a signal; None when it took too long), its output, and the kernel's lines while it ran."""
+    """What a job left: its status (128+N for a signal; None when it took too long), its output, and the kernel's lines
+    while it ran."""
 
     status: int | None
     stdout: str
@@ -113,7 +136,11 @@ class Result:
 
 def _kernel() -> Path | None:
     """The newest Debian kernel whose modules are here."""
-    found = [path for path in Path("/boot").glob("vmlinuz-*-amd64") if Path("/lib/modules", path.name.removeprefix("vmlinuz-")).is_dir()]
+    found = [
+        path
+        for path in Path("/boot").glob("vmlinuz-*-amd64")
+        if Path("/lib/modules", path.name.removeprefix("vmlinuz-")).is_dir()
+    ]
     return max(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)], default=None)
 
 
@@ -130,10 +157,18 @@ def why_not() -> str | None:
         return "the virtual machine is made for x86-64"
     missing = [
         name
-        for name, there in (("qemu-system-x86", MACHINE.exists()), ("linux-image-amd64", _kernel()), ("virtme-ng", _vng()))
+        for name, there in (
+            ("qemu-system-x86", MACHINE.exists()),
+            ("linux-image-amd64", _kernel()),
+            ("virtme-ng", _vng()),
+        )
         if not there
     ]
-    missing += [name for name in ("busybox", "apparmor_parser", "cc") if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
+    missing += [
+        name
+        for name in ("busybox", "apparmor_parser", "cc")
+        if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None
+    ]
     return f"not installed: {', '.join(missing)}" if missing else None
 
 
@@ -176,8 +211,21 @@ class Guest:
         release = kernel.name.removeprefix("vmlinuz-")
         if not Path("/lib/modules", release, "modules.dep.bin").exists():
             subprocess.run(["/sbin/depmod", release], check=True, timeout=60)
-        devices = f"-fsdev local,id={TAG},path=/,security_model=none,multidevs=remap -device virtio-9p-pci,fsdev={TAG},mount_tag={TAG}"
-        command = [vng, "--run", str(self.shared / kernel.name), "--disable-kvm", "--force-9p", "--user", "root", "--rw", "--verbose"]
+        devices = (
+            f"-fsdev local,id={TAG},path=/,security_model=none,multidevs=remap -device "
+            f"virtio-9p-pci,fsdev={TAG},mount_tag={TAG}"
+        )
+        command = [
+            vng,
+            "--run",
+            str(self.shared / kernel.name),
+            "--disable-kvm",
+            "--force-9p",
+            "--user",
+            "root",
+            "--rw",
+            "--verbose",
+        ]
         command += ["--memory", "3G", "--cpus", "2", "--append", KERNEL, f"--qemu-opts={devices}"]
         command += ["--", "sh", str(self.shared / "setup.sh"), str(self.directory)]
         master, slave = pty.openpty()
@@ -222,7 +270,8 @@ class Guest:
             time.sleep(0.05)
 
     def run(self, script: str, seconds: float = 60.0) -> Result:
-        """Run a shell script in the machine. GuestError only when the machine failed; a job that takes too long is killed."""
+        """Run a shell script in the machine. GuestError only when the machine failed; a job that takes too long is
+        killed."""
         return self.result(self.begin(script, seconds), seconds)
 
     def begin(self, script: str, seconds: float = 60.0) -> str:
@@ -239,7 +288,10 @@ class Guest:
             self._wait(self._jobs / "ready", BOOT_SECONDS, "it had started")
             self._ready.set()
         self._wait(self._jobs / f"{name}.status", seconds + 60, f"job {name} had ended")
-        text = {kind: (self._jobs / f"{name}.{kind}").read_text(errors="surrogateescape") for kind in ("status", "out", "err", "kernel")}
+        text = {
+            kind: (self._jobs / f"{name}.{kind}").read_text(errors="surrogateescape")
+            for kind in ("status", "out", "err", "kernel")
+        }
         for path in self._jobs.glob(f"{name}.*"):
             path.unlink()
         lost = [
@@ -249,7 +301,12 @@ class Guest:
         ]
         if lost:
             raise GuestError(f"lines of the kernel's log are missing: {lost}")
-        return Result(int(text["status"]) if text["status"].isdigit() else None, text["out"], text["err"], text["kernel"].splitlines())
+        return Result(
+            int(text["status"]) if text["status"].isdigit() else None,
+            text["out"],
+            text["err"],
+            text["kernel"].splitlines(),
+        )
 
     def close(self) -> None:
         """End the machine, whatever state it is in, and remove the lab's directory."""

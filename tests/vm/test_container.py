@@ -1,4 +1,5 @@
-"""A container in the machine: runc, with the config.json that `profgen generate -t oci` made, which names the AppArmor profile."""
+"""A container in the machine: runc, with the config.json that `profgen generate -t oci` made, which names the AppArmor
+profile."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from vm.guest import Guest
 
 
 def test_runc(guest: Guest, recordings: Recordings, work: Path) -> None:
-    """The daemon with seccomp filter, capabilities and AppArmor profile, all from one recording: it works, and nothing is refused."""
+    """The daemon with seccomp filter, capabilities and AppArmor profile, all from one recording: it works, and nothing
+    is refused."""
     if reason := why_not(Daemon) or why_no_runtime("runc"):
         pytest.skip(reason)
     trace = recordings.trace(Daemon, "ptrace")

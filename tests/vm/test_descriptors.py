@@ -1,4 +1,5 @@
-"""Descriptors that a workload is given at its start: what AppArmor asks of them, and that a profile from a recording has it."""
+"""Descriptors that a workload is given at its start: what AppArmor asks of them, and that a profile from a recording
+has it."""
 
 from __future__ import annotations
 
@@ -22,14 +23,19 @@ print(ours.recv(100).decode(), end="")
 
 
 def test_streams(guest: Guest, profgen: Profgen, tmp_path: Path) -> None:
-    """A socket needs a rule, and has one when it was recorded with one. Files and pipes that an unconfined process opened need none."""
+    """A socket needs a rule, and has one when it was recorded with one. Files and pipes that an unconfined process
+    opened need none."""
     recorded: list[Confinement] = []
     ours, theirs = socket.socketpair()
     with ours, theirs, open(tmp_path / "log", "wb") as log:
         for name, stdout in (("lab-socket", theirs), ("lab-file", log)):
             cwd = tmp_path / name
             cwd.mkdir()
-            finish(profgen.start("record", "-q", "--tracer", "ptrace", "-o", "out.json", "--", *COMMAND, cwd=cwd, stdout=stdout))
+            finish(
+                profgen.start(
+                    "record", "-q", "--tracer", "ptrace", "-o", "out.json", "--", *COMMAND, cwd=cwd, stdout=stdout
+                )
+            )
             recorded.append(generate(cwd / "out.json", name, cwd / "made"))
     shared = guest.shared / "descriptors"
     script = [load(recorded, shared / "profiles"), "mkfifo /run/fifo", "cd /"]

@@ -25,13 +25,16 @@ def test_every_denial_is_seen(guest: Guest) -> None:
     count = 1000
     script = f"n=0; while [ $n -lt {count} ]; do (: >/etc/denied-$n); n=$((n + 1)); done"
     nothing = Confinement("lab-many", "profile lab-many {\n}\n", 0)
-    outcome = run(guest, "many", [Run("many", nothing, ["/usr/bin/busybox", "sh", "-c", script], seconds=60)], 120)["many"]
+    outcome = run(guest, "many", [Run("many", nothing, ["/usr/bin/busybox", "sh", "-c", script], seconds=60)], 120)[
+        "many"
+    ]
     names = {denial.name for denial in outcome.denials if denial.operation == "mknod"}
     assert names == {f"/etc/denied-{number}" for number in range(count)}
 
 
 def test_confined(guest: Guest) -> None:
-    """The profile holds from the first instruction, whoever may be started with it cannot be signalled, and its end comes all the same."""
+    """The profile holds from the first instruction, whoever may be started with it cannot be signalled, and its end
+    comes all the same."""
     nothing = Confinement("lab-nothing", "profile lab-nothing {\n}\n", 0)
     busybox = ["/usr/bin/busybox"]
     runs = [
@@ -39,7 +42,9 @@ def test_confined(guest: Guest) -> None:
         Run("stays", nothing.named("lab-stays"), [*busybox, "sleep", "1000"], seconds=1),
     ]
     outcomes = run(guest, "confined", runs, 60)
-    assert [(denial.operation, denial.name) for denial in outcomes["reads"].denials] == [("open", "/etc/hostname")], outcomes["reads"]
+    assert [(denial.operation, denial.name) for denial in outcomes["reads"].denials] == [("open", "/etc/hostname")], (
+        outcomes["reads"]
+    )
     assert outcomes["reads"].status != 0
     assert outcomes["stays"].status == -1
     assert "busybox" not in guest.run("ps -e -o comm=").stdout

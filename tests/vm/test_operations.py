@@ -1,5 +1,5 @@
-"""Every operation of tests/system/operations: recorded by each tracer on the host, and run in the machine under the profile made from it,
-with no refusal; and refused under the profile of a program that does nothing."""
+"""Every operation of tests/system/operations: recorded by each tracer on the host, and run in the machine under the
+profile made from it, with no refusal; and refused under the profile of a program that does nothing."""
 
 from __future__ import annotations
 
@@ -50,20 +50,23 @@ NOT_ASKED: dict[str, str] = {
 """Operations that AppArmor on Linux 6.1 lets pass under every profile."""
 
 REFUSED_FIRST: dict[str, str] = {
-    "unknown_family": "the kernel does not have the family, but AppArmor is asked before that is found; the answer is no either way",
+    "unknown_family": "the kernel does not have the family, but AppArmor is asked before that is found; the "
+    "answer is no either way",
     "open_interrupted": "an open that a signal ended got nothing, and what was never got is not granted",
 }
 """Operations that fail when they are recorded, and are refused when enforced."""
 
 OLDER_KERNEL: dict[str, str] = {
-    "link_descriptor": "linkat(2) of a descriptor takes CAP_DAC_READ_SEARCH before Linux 6.10, and the host's kernel may be newer",
+    "link_descriptor": "linkat(2) of a descriptor takes CAP_DAC_READ_SEARCH before Linux 6.10, and the host's "
+    "kernel may be newer",
 }
 """Operations that need more in the machine than where they were recorded; AppArmor refuses nothing of them."""
 
 
 @dataclass(frozen=True)
 class Enforced:
-    """`texts`: profile text by tracer. `clean`: outcome by tracer. `refused`: the outcome under the profile of nothing."""
+    """`texts`: profile text by tracer. `clean`: outcome by tracer. `refused`: the outcome under the profile of
+    nothing."""
 
     texts: Mapping[str, str]
     clean: Mapping[str, Outcome]
@@ -95,7 +98,9 @@ class Operations:
                 self.failures[name, tracer] = f"recording ended with status {recorded.status}: {recorded.stderr}"
                 continue
             try:
-                made[tracer] = generate(recorded.path, f"lab-{tracer}-{name}", self._directory / f"{name}.{tracer}", ["--allow-loss"])
+                made[tracer] = generate(
+                    recorded.path, f"lab-{tracer}-{name}", self._directory / f"{name}.{tracer}", ["--allow-loss"]
+                )
             except AssertionError as error:
                 self.failures[name, tracer] = str(error)
         return made
@@ -164,8 +169,8 @@ def test_refused(name: str, made: Operations) -> None:
 
 
 def test_tracers_give_the_same_profile(made: Operations) -> None:
-    """But for what eBPF cannot tell after a call (`owner` of what was removed or given away, whether what was removed was a directory),
-    and for capabilities, which ptrace infers."""
+    """But for what eBPF cannot tell after a call (`owner` of what was removed or given away, whether what was removed
+    was a directory), and for capabilities, which ptrace infers."""
     if len(made.tracers) < 2:
         pytest.skip(why_no_ebpf() or "")
     rights = {name: [_rights(text) for text in each.texts.values()] for name, each in made.enforced.items()}
@@ -176,4 +181,6 @@ def test_tracers_give_the_same_profile(made: Operations) -> None:
 def _rights(text: str) -> frozenset[str]:
     rules = (line.strip().removeprefix("owner ") for line in text.partition("\nprofile ")[2].splitlines())
     kept = frozenset(rule for rule in rules if rule and not rule.startswith(("#", "capability ")))
-    return frozenset(rule for rule in kept if rule.replace('/" w,', '" w,') == rule or rule.replace('/" w,', '" w,') not in kept)
+    return frozenset(
+        rule for rule in kept if rule.replace('/" w,', '" w,') == rule or rule.replace('/" w,', '" w,') not in kept
+    )

@@ -1,4 +1,5 @@
-"""The tracers on Linux 6.1, where the machine that runs the tests has a newer one: capabilities by kprobe, and the same evidence."""
+"""The tracers on Linux 6.1, where the machine that runs the tests has a newer one: capabilities by kprobe, and the same
+evidence."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def recorded(guest: Guest, profgen: Profgen, work: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Both]:
+def recorded(
+    guest: Guest, profgen: Profgen, work: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Both]:
     """One recording of all the operations, by each tracer, here and there."""
     place = work / "tracers"
     (place / "bin").mkdir(parents=True)
@@ -85,7 +88,8 @@ def recorded(guest: Guest, profgen: Profgen, work: Path, tmp_path_factory: pytes
 
 @pytest.mark.parametrize("tracer", ["ptrace", "ebpf"])
 def test_same_evidence(tracer: str, recorded: Mapping[str, Both]) -> None:
-    """Files, sockets, signals, inspections, mounts and executions of all of them under a shell are the same; there it is on overlayfs."""
+    """Files, sockets, signals, inspections, mounts and executions of all of them under a shell are the same; there it
+    is on overlayfs."""
     if tracer not in recorded:
         pytest.skip(why_no_ebpf() or "")
     here, there = recorded[tracer].evidence
@@ -96,7 +100,8 @@ def test_same_evidence(tracer: str, recorded: Mapping[str, Both]) -> None:
 
 
 def test_hook(recorded: Mapping[str, Both]) -> None:
-    """6.1 has no tracepoint for capability checks: there the eBPF tracer takes a kprobe, and sees the same capabilities used."""
+    """6.1 has no tracepoint for capability checks: there the eBPF tracer takes a kprobe, and sees the same capabilities
+    used."""
     if "ebpf" not in recorded:
         pytest.skip(why_no_ebpf() or "")
     both = recorded["ebpf"]
@@ -107,4 +112,8 @@ def test_hook(recorded: Mapping[str, Both]) -> None:
 
 
 def _needed(trace: Trace) -> set[str]:
-    return {row.capability for row in trace.capabilities if row.verdict == "granted" and row.decisive and row.namespace == "initial"}
+    return {
+        row.capability
+        for row in trace.capabilities
+        if row.verdict == "granted" and row.decisive and row.namespace == "initial"
+    }

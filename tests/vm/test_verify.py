@@ -1,4 +1,5 @@
-"""`profgen verify --under apparmor` in the machine: what AppArmor refuses is named; no profile stays, even when profgen is killed."""
+"""`profgen verify --under apparmor` in the machine: what AppArmor refuses is named; no profile stays, even when profgen
+is killed."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import pytest
 from system.harness import CHECKOUT, Profgen
 from vm.guest import Guest
 
-from profiler.policy.store import dumps, read_policy
+from profiler.policy.document import dumps, read_policy
 
 SCRIPT = "read name </etc/hostname; echo >/run/profgen-verify; chown 1 /run/profgen-verify; rm /run/profgen-verify"
 LEFT = "grep -c profgen-verify /sys/kernel/security/apparmor/profiles; ls /proc/[0-9]*/exe >/dev/null"
@@ -24,7 +25,10 @@ LEFT = "grep -c profgen-verify /sys/kernel/security/apparmor/profiles; ls /proc/
 def verified(guest: Guest, profgen: Profgen, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     """All runs in one job: reports by name, and what was left behind."""
     place = tmp_path_factory.mktemp("verify")
-    assert profgen("record", "--tracer", "ptrace", "-o", "t.json", "--", "/usr/bin/sh", "-c", SCRIPT, cwd=place).returncode == 0
+    assert (
+        profgen("record", "--tracer", "ptrace", "-o", "t.json", "--", "/usr/bin/sh", "-c", SCRIPT, cwd=place).returncode
+        == 0
+    )
     assert profgen("generate", "t.json", "-o", "made", cwd=place).returncode == 0
     shared = guest.shared / "verify"
     shared.mkdir()
@@ -34,21 +38,26 @@ def verified(guest: Guest, profgen: Profgen, tmp_path_factory: pytest.TempPathFa
     (shared / "whole.yaml").write_text(dumps(policy))
     (shared / "less.yaml").write_text(dumps(less))
     command = (
-        f"PYTHONPATH={CHECKOUT} PYTHONDONTWRITEBYTECODE=1 {shlex.quote(sys.executable)} -m profiler verify --under apparmor --format json"
+        f"PYTHONPATH={CHECKOUT} PYTHONDONTWRITEBYTECODE=1 {shlex.quote(sys.executable)} -m profiler "
+        "verify --under apparmor --format json"
     )
     runs = {"whole": ("whole", ""), "less": ("less", ""), "log": ("less", "--mode log")}
     lines = [
-        f"{command} {options} --report {shared}/{name}.json {shared}/{which}.yaml -- /usr/bin/sh -c {shlex.quote(SCRIPT)}"
+        f"{command} {options} --report {shared}/{name}.json {shared}/{which}.yaml -- /usr/bin/sh -c "
+        f"{shlex.quote(SCRIPT)}"
         f"; echo $? >{shared}/{name}.status"
         for name, (which, options) in runs.items()
     ]
     lines += [
         f"{command} {shared}/whole.yaml -- /usr/bin/sh -c 'while :; do :; done' & victim=$!",
-        "for i in $(seq 300); do grep -q profgen-verify /sys/kernel/security/apparmor/profiles && break; sleep 0.1; done",
+        "for i in $(seq 300); do grep -q profgen-verify /sys/kernel/security/apparmor/profiles && break; sleep "
+        "0.1; done",
         f"sleep 2; grep -c profgen-verify /sys/kernel/security/apparmor/profiles >{shared}/loaded",
         "kill -9 $victim; wait $victim",
-        "for i in $(seq 100); do grep -q profgen-verify /sys/kernel/security/apparmor/profiles || break; sleep 0.1; done",
-        f"grep profgen-verify /sys/kernel/security/apparmor/profiles >{shared}/left; ps -eo args | grep '[w]hile :' >>{shared}/left; true",
+        "for i in $(seq 100); do grep -q profgen-verify /sys/kernel/security/apparmor/profiles || break; sleep "
+        "0.1; done",
+        f"grep profgen-verify /sys/kernel/security/apparmor/profiles >{shared}/left; ps -eo args | grep "
+        f"'[w]hile :' >>{shared}/left; true",
     ]
     result = guest.run("\n".join(lines), 240)
     assert result.status == 0, f"{result.stdout[-2000:]} {result.stderr[-4000:]}"
@@ -65,7 +74,12 @@ def test_untouched(verified: Mapping[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["less", "log"])
 def test_a_file_less(name: str, verified: Mapping[str, Any]) -> None:
     (denial,) = verified[name]["denials"]
-    assert (denial["by"], denial["kind"], denial["path"], denial["access"]) == ("apparmor", "file", "/etc/hostname", ["read"])
+    assert (denial["by"], denial["kind"], denial["path"], denial["access"]) == (
+        "apparmor",
+        "file",
+        "/etc/hostname",
+        ["read"],
+    )
     assert denial["refused"] is (name == "less")
     assert (denial["comm"], denial["exe"]) == ("sh", "/usr/bin/dash")
     assert any("/etc/hostname" in line for line in denial["allowed_by"]["lines"])

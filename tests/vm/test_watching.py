@@ -21,7 +21,9 @@ def test_container_and_joining(guest: Guest, work: Path) -> None:
     shared = guest.shared / "watching"
     shared.mkdir()
     for name, flags in {"plain": ("-nostdlib", "-static", "-fno-stack-protector"), "storm": ("-pthread",)}.items():
-        subprocess.run(["gcc", "-O1", *flags, "-o", str(shared / name), str(SOURCES / f"{name}.c")], check=True, timeout=TIMEOUT)
+        subprocess.run(
+            ["gcc", "-O1", *flags, "-o", str(shared / name), str(SOURCES / f"{name}.c")], check=True, timeout=TIMEOUT
+        )
     python = f"PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={CHECKOUT} {shlex.quote(sys.executable)}"
     result = guest.result(guest.begin(f"{python} {CHECKOUT}/tests/vm/watch.py {shared}/plain {shared}/storm", 400), 400)
     assert result.status == 0, result.stderr

@@ -1,5 +1,6 @@
-"""The sample applications and the servers of the lab, recorded on the host and run in the machine under what was made from that:
-with its load nothing is refused; and an intruder with the workload's profile, and every capability, gets nothing done."""
+"""The sample applications and the servers of the lab, recorded on the host and run in the machine under what was made
+from that: with its load nothing is refused; and an intruder with the workload's profile, and every capability, gets
+nothing done."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Driven:
-    """How one confined run went: what was wrong (None: nothing), how long it took, what AppArmor refused; and the profile."""
+    """How one confined run went: what was wrong (None: nothing), how long it took, what AppArmor refused; and the
+    profile."""
 
     error: str | None
     seconds: float
@@ -73,7 +75,9 @@ class Workloads:
                 if alike:
                     twins[kind.name, tracer] = alike[0]
                 else:
-                    drives[kind.name, tracer] = Drive(f"{kind.name}.{tracer}", workload, self._command(workload, confinement))
+                    drives[kind.name, tracer] = Drive(
+                        f"{kind.name}.{tracer}", workload, self._command(workload, confinement)
+                    )
         if not drives:
             return
         workloads = [self._recordings.workload(kind) for kind in self.kinds]
@@ -92,7 +96,17 @@ class Workloads:
         job = workload.job
         groups = ",".join(map(str, job.groups))
         who = ("-u", str(job.uid), "-g", str(job.gid), "-G", groups) if job.uid else ()
-        return (self._guest.agent, "confine", "-p", confinement.name, "-b", f"{confinement.mask:x}", *who, "--", *job.argv)
+        return (
+            self._guest.agent,
+            "confine",
+            "-p",
+            confinement.name,
+            "-b",
+            f"{confinement.mask:x}",
+            *who,
+            "--",
+            *job.argv,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +132,16 @@ def test_clean(kind: type[Workload], tracer: str, made: Workloads) -> None:
 
 @pytest.fixture(scope="module")
 def intruded(guest: Guest, made: Workloads) -> Mapping[str, Outcome]:
-    subprocess.run(["cc", "-O1", "-static", "-o", guest.shared / "intruder.bin", HERE / "intruder.c"], check=True, timeout=60)
+    subprocess.run(
+        ["cc", "-O1", "-static", "-o", guest.shared / "intruder.bin", HERE / "intruder.c"], check=True, timeout=60
+    )
     free = "profile lab-intruder-free {\n  capability, file, network, mount, signal, ptrace,\n}\n"
     confinements = {"unconfined": Confinement("lab-intruder-free", free, 0)}
     for (name, _), confinement in sorted(made.confinements.items()):
         confinements.setdefault(name, confinement.named(f"lab-intruder-{name}"))
-    before = "echo >/etc/intruder-prey; rm -f /tmp/intruder /run/intruder.sock /usr/bin/intruder; umount /mnt 2>/dev/null"
+    before = (
+        "echo >/etc/intruder-prey; rm -f /tmp/intruder /run/intruder.sock /usr/bin/intruder; umount /mnt 2>/dev/null"
+    )
     runs = [Run(name, each, ["/run/intruder.bin"], before, ALL_CAPABILITIES) for name, each in confinements.items()]
     return run(guest, "intruder", runs, 120, f"cp {guest.shared}/intruder.bin /run/intruder.bin")
 

@@ -1,7 +1,7 @@
 """Runs in the virtual machine: watches a made-up container and a process that is joined; prints what it saw as JSON.
 
-The container has no runtime: a shell moves itself into a cgroup with an id's name and becomes ``unshare``, which executes the entry
-point in a mount namespace and a pid namespace of its own, as runc's last step is.
+The container has no runtime: a shell moves itself into a cgroup with an id's name and becomes ``unshare``, which
+executes the entry point in a mount namespace and a pid namespace of its own, as runc's last step is.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections import Counter
 from pathlib import Path
 
 from profiler.kernel.syscalls import name_of
-from profiler.tracers.base import Options, Selection
+from profiler.tracers.base import Options
 from profiler.tracers.ebpf.watcher import EbpfWatcher
+from profiler.tracers.watcher import Selection
 
 plain, storm = sys.argv[1:]
 place = Path("/run/profgen-cgroup")

@@ -1,7 +1,7 @@
 """Argument filters from the values that were seen.
 
-clone3 keeps its flags behind a pointer, where no filter can look. Unless a namespace or a cgroup was asked for through it,
-it is answered ENOSYS and clone, which every libc falls back to, is allowed with the same flags.
+clone3 keeps its flags behind a pointer, where no filter can look. Unless a namespace or a cgroup was asked for through
+it, it is answered ENOSYS and clone, which every libc falls back to, is allowed with the same flags.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from profiler.kernel.arguments import CLONE3_NAMESPACE_FLAGS, CLONE_INTO_CGROUP, render, spec_for
 from profiler.kernel.equivalents import same_values
+from profiler.policy.argument_rules import TooWide, is_widened, rules_for
 from profiler.policy.model import Allowed, Options, Policy, Refused
 from profiler.policy.passes.observed import name_for
-from profiler.policy.rules import TooWide, is_widened, rules_for
 from profiler.trace.model import Arguments, Trace
 
 Seen = dict[tuple[str, str], Arguments]
@@ -74,7 +74,9 @@ def _with_stand_ins(entry: Allowed, values: list[tuple[int, ...]]) -> tuple[Allo
         same, why = same_values(entry.name, spec.fields[0], value)
         for other in sorted(same - known):
             added.setdefault(
-                other, f"{render(entry.name, spec.fields[0], other)} equivalent of {render(entry.name, spec.fields[0], value)} ({why})"
+                other,
+                f"{render(entry.name, spec.fields[0], other)} equivalent of "
+                f"{render(entry.name, spec.fields[0], value)} ({why})",
             )
     return replace(entry, because=(*entry.because, *added.values())), [*values, *((value,) for value in added)]
 
@@ -98,7 +100,9 @@ def _without_clone3(policy: Policy, seen: Seen) -> Policy:
         else:
             refusals.append(entry.abi)
             continue
-        stays[index] = replace(entry, because=(*entry.because, f"{why}; its flags cannot be filtered, so every flag is allowed"))
+        stays[index] = replace(
+            entry, because=(*entry.because, f"{why}; its flags cannot be filtered, so every flag is allowed")
+        )
     if stays or not refusals:
         # A profile works by name for all ABIs at once: one ABI that needs clone3 keeps it for all.
         return replace(policy, syscalls=tuple(stays.get(index, entry) for index, entry in enumerate(entries)))
@@ -110,7 +114,11 @@ def _without_clone3(policy: Policy, seen: Seen) -> Policy:
             kept.append(Allowed("equivalent", abi, "clone", (text,), stands_for=("clone3",)))
         else:
             kept = [
-                replace(entry, because=(*entry.because, "also stands in for clone3"), stands_for=(*entry.stands_for, "clone3"))
+                replace(
+                    entry,
+                    because=(*entry.because, "also stands in for clone3"),
+                    stands_for=(*entry.stands_for, "clone3"),
+                )
                 if entry.abi == abi and entry.name == "clone"
                 else entry
                 for entry in kept
@@ -135,6 +143,8 @@ def arguments(policy: Policy, trace: Trace, options: Options) -> Policy:
         found = seen.get((entry.abi, entry.name))
         if options.equivalents and values is not None:
             entry, values = _with_stand_ins(entry, values)
-        missing = "too many different values were seen" if found and found.overflow else "no argument values were recorded"
+        missing = (
+            "too many different values were seen" if found and found.overflow else "no argument values were recorded"
+        )
         entries.append(_filtered(entry, values, missing))
     return replace(policy, syscalls=tuple(entries))

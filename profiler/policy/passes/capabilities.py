@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from profiler.policy.model import Capability, Options, Policy
 from profiler.policy.passes.observed import count, seen_in
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.trace.model import Capability as Check
 from profiler.trace.model import Trace
 
@@ -34,8 +34,12 @@ def _because(check: Check, trace: Trace) -> str:
     text = ", ".join(name for name, _ in calls[:SYSCALLS_NAMED])
     if len(calls) > SYSCALLS_NAMED:
         text += f" and {len(calls) - SYSCALLS_NAMED} more"
-    names = sorted({printable(trace.programs[index].name) for index in check.programs if 0 <= index < len(trace.programs)})
-    who = ", ".join(names[:PROGRAMS_NAMED]) + (f" and {len(names) - PROGRAMS_NAMED} more" if len(names) > PROGRAMS_NAMED else "")
+    names = sorted(
+        {printable(trace.programs[index].name) for index in check.programs if 0 <= index < len(trace.programs)}
+    )
+    who = ", ".join(names[:PROGRAMS_NAMED]) + (
+        f" and {len(names) - PROGRAMS_NAMED} more" if len(names) > PROGRAMS_NAMED else ""
+    )
     verb = "inferred" if check.inferred else "checked"
     outcome = "" if check.verdict == "granted" else ", refused"
     times = f"{count(check.count)} time{'' if check.count == 1 else 's'}"
@@ -57,10 +61,14 @@ def capabilities(policy: Policy, trace: Trace, options: Options) -> Policy:
         rows.append(Capability(name, use, reasons, inferred, seen_in(trace, (check.runs for check in checks))))
     search = found.get(SEARCH, {}).get("needed", [])
     if OVERRIDE in found and "needed" in found[OVERRIDE] and all(map(_covered, search)):
-        rows = [replace(row, use="checked", because=(*row.because, COVERED)) if row.name == SEARCH and search else row for row in rows]
+        rows = [
+            replace(row, use="checked", because=(*row.because, COVERED)) if row.name == SEARCH and search else row
+            for row in rows
+        ]
     return replace(policy, capabilities=tuple(rows))
 
 
 def _covered(check: Check) -> bool:
-    """Whether CAP_DAC_OVERRIDE would have done: fs/namei.c generic_permission asks for it next. open_by_handle_at(2) does not."""
+    """Whether CAP_DAC_OVERRIDE would have done: fs/namei.c generic_permission asks for it next. open_by_handle_at(2)
+    does not."""
     return not any(call.rpartition(":")[2] == "open_by_handle_at" for call in check.syscalls)

@@ -1,7 +1,8 @@
 """What was done with which path: one literal rule for each path.
 
-Even here a process id in a path below /proc becomes ``{pid}``, with its thread and descriptor numbers, and so do the number of a
-pseudo-terminal and the inode number in the name of a file that was made without a name: they mean nothing in another run.
+Even here a process id in a path below /proc becomes ``{pid}``, with its thread and descriptor numbers, and so do the
+number of a pseudo-terminal and the inode number in the name of a file that was made without a name: they mean nothing
+in another run.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from profiler.errors import InputError
 from profiler.policy.model import FILE_USES, PATHS_MAX, FileRule, Options, Policy
 from profiler.policy.passes.observed import PROGRAMS_NAMED, count
 from profiler.policy.patterns import is_literal, literal, opens
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, FILE_STATES, WHOM, File, Trace
 
 MISSING = frozenset({"ENOENT", "ENOTDIR"})
 
-PAST_CHECK = frozenset({"EAGAIN", "EBUSY", "EDQUOT", "EINTR", "EIO", "ENODEV", "ENOEXEC", "ENOSPC", "ENOTEMPTY", "ENXIO"})
+PAST_CHECK = frozenset(
+    {"EAGAIN", "EBUSY", "EDQUOT", "EINTR", "EIO", "ENODEV", "ENOEXEC", "ENOSPC", "ENOTEMPTY", "ENXIO"}
+)
 """Errors that come after the kernel asked whether the use is allowed (fs/open.c:do_dentry_open calls the driver after
-security_file_open; fs/namei.c:do_rmdir asks before it looks for entries): the use has to be allowed for the same answer."""
+security_file_open; fs/namei.c:do_rmdir asks before it looks for entries): the use has to be allowed for the same
+answer."""
 
 MAKING = frozenset({"create", "make", "link", "rename_to", "bind"})
 """Accesses that make a name."""
@@ -34,9 +38,9 @@ LEAVING = frozenset({"remove", "rename_from"})
 class Touched:
     """All uses of one path. ``base``: its pattern with no more than process ids and the like in it.
 
-    ``granted``: accesses that were allowed; ``failed``: access and errno name of the others. ``own``: every allowed use was of a file of
-    the user's own. ``made``: by the workload, as far as can be told (an open that may create makes a file of one's own). ``runs``: in how
-    many of the merged recordings the path was used.
+    ``granted``: accesses that were allowed; ``failed``: access and errno name of the others. ``own``: every allowed use
+    was of a file of the user's own. ``made``: by the workload, as far as can be told (an open that may create makes a
+    file of one's own). ``runs``: in how many of the merged recordings the path was used.
     """
 
     path: str
@@ -100,7 +104,8 @@ def _of_process(path: str, whose: str | None) -> str | None:
 
 
 def base_pattern(path: str, state: str = "linked", whose: str | None = None) -> str:
-    """The pattern of a path with no more than numbers of processes, threads, descriptors, terminals and inodes generalised."""
+    """The pattern of a path with no more than numbers of processes, threads, descriptors, terminals and inodes
+    generalised."""
     of_process = _of_process(path, whose)
     if of_process is not None:
         return of_process
@@ -130,7 +135,9 @@ def touched(trace: Trace) -> dict[str, Touched]:
             own = row.owner == frozenset({"self"})
             item.own = item.own and own
             item.made = item.made or (row.access in MAKING and (own or row.access != "create"))
-        item.failed |= {(row.access, errno) for errno, number in row.results.items() if errno != "ok" and number and not allowed}
+        item.failed |= {
+            (row.access, errno) for errno, number in row.results.items() if errno != "ok" and number and not allowed
+        }
         item.kinds.add(row.kind)
         item.states.add(row.state)
         item.uses += sum(row.results.values())
@@ -152,7 +159,9 @@ def _ordered(words: Iterable[str], order: Sequence[str]) -> tuple[str, ...]:
 
 def _who(rows: Sequence[Touched]) -> str:
     names = sorted({name for row in rows for name in row.names})
-    text = ", ".join(names[:PROGRAMS_NAMED]) + (f" and {len(names) - PROGRAMS_NAMED} more" if len(names) > PROGRAMS_NAMED else "")
+    text = ", ".join(names[:PROGRAMS_NAMED]) + (
+        f" and {len(names) - PROGRAMS_NAMED} more" if len(names) > PROGRAMS_NAMED else ""
+    )
     uses = sum(row.uses for row in rows)
     return f"{text or 'unknown program'}; {count(uses)} use{'' if uses == 1 else 's'}"
 
@@ -162,7 +171,9 @@ def _failures(rows: Iterable[Touched], granted: Iterable[str] = ()) -> str:
     for access, errno in {item for row in rows for item in row.failed}:
         if access not in granted:
             by_access.setdefault(access, set()).add(printable(errno))
-    return ", ".join(f"{access} ({', '.join(sorted(by_access[access]))})" for access in _ordered(by_access, FILE_ACCESSES))
+    return ", ".join(
+        f"{access} ({', '.join(sorted(by_access[access]))})" for access in _ordered(by_access, FILE_ACCESSES)
+    )
 
 
 def _because(use: str, rows: Sequence[Touched], access: Sequence[str]) -> list[str]:
@@ -176,10 +187,13 @@ def _because(use: str, rows: Sequence[Touched], access: Sequence[str]) -> list[s
 
 
 def rules(
-    paths: Mapping[str, Touched], patterns: Mapping[str, str], runs: int, reasons: Mapping[str, Sequence[str]] | None = None
+    paths: Mapping[str, Touched],
+    patterns: Mapping[str, str],
+    runs: int,
+    reasons: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[FileRule, ...]:
-    """One rule for each pattern, sorted by use and pattern; ``patterns`` holds that of each path. Where a pattern fits paths with
-    different uses, the first of FILE_USES decides and only its paths count. ``runs``: of the trace."""
+    """One rule for each pattern, sorted by use and pattern; ``patterns`` holds that of each path. Where a pattern fits
+    paths with different uses, the first of FILE_USES decides and only its paths count. ``runs``: of the trace."""
     groups: dict[str, list[Touched]] = {}
     for path, row in paths.items():
         groups.setdefault(patterns[path], []).append(row)
@@ -191,7 +205,11 @@ def rules(
     for pattern, every in groups.items():
         use = next(use for use in FILE_USES if any(row.use == use for row in every))
         rows = [row for row in every if row.use == use]
-        words = {word for row in rows for word in row.granted} if use == "needed" else {word for row in rows for word, _ in row.failed}
+        words = (
+            {word for row in rows for word in row.granted}
+            if use == "needed"
+            else {word for row in rows for word, _ in row.failed}
+        )
         access = _ordered(words - {"look"}, FILE_ACCESSES)
         kinds = {kind for row in rows for kind in row.kinds}
         concrete = is_literal(pattern)

@@ -1,7 +1,9 @@
-"""Names that will be others next time become classes; directories with many like uses become one rule. Nothing else widens a path.
+"""Names that will be others next time become classes; directories with many like uses become one rule. Nothing else
+widens a path.
 
-Which names and which directories depends on where they are (profiler/policy/tiers.yaml) and on what was seen: whether the
-workload made the name and took it away again, whether it had siblings of the same shape, whether merged recordings differ in it.
+Which names and which directories depends on where they are (profiler/policy/tiers.yaml) and on what was seen: whether
+the workload made the name and took it away again, whether it had siblings of the same shape, whether merged recordings
+differ in it.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from profiler.policy.tiers import BY_DIRECTORY, is_library_place, never_widened,
 from profiler.trace.model import Trace
 
 SIBLINGS = 3
-"""Names of one directory that differ in one part only, before that part becomes a class; two are enough below /proc and /sys."""
+"""Names of one directory that differ in one part only, before that part becomes a class; two are enough below /proc and
+/sys."""
 
 LISTED = 3
-"""Files read in a directory whose entries were listed, or used in some recordings only, before a rule for the directory comes."""
+"""Files read in a directory whose entries were listed, or used in some recordings only, before a rule for the directory
+comes."""
 
 SUBDIRECTORIES = 3
 """Directories with like uses before one rule covers everything below the one that holds them."""
@@ -42,10 +46,13 @@ _NUMBER = re.compile("(?<![0-9])[0-9]{1,20}(?![0-9])")
 _LIBRARY = re.compile(rf"(?P<name>.+\.so\.){CLASSES['version'].regex}\Z", re.DOTALL)
 _READING = frozenset({"read", "map", "execute", "lock", "readlink"})
 
-_TOOL = re.compile(r"(?P<before>tmp)(?P<random>[a-z0-9_]{8})(?P<after>(?:\..*)?)\Z|(?P<dot>tmp\.)(?P<ten>[A-Za-z0-9]{10})\Z", re.DOTALL)
+_TOOL = re.compile(
+    r"(?P<before>tmp)(?P<random>[a-z0-9_]{8})(?P<after>(?:\..*)?)\Z|(?P<dot>tmp\.)(?P<ten>[A-Za-z0-9]{10})\Z", re.DOTALL
+)
 """What Python's tempfile and mktemp(1) make when they are given no name."""
 _SEMAPHORE = re.compile(r"sem\.[A-Za-z0-9]{6}\Z")
-"""What sem_open(3) makes, links to the semaphore's own name and takes away again (glibc, sysdeps/pthread/sem_open.c)."""
+"""What sem_open(3) makes, links to the semaphore's own name and takes away again (glibc,
+sysdeps/pthread/sem_open.c)."""
 _RUN = re.compile(r"[A-Za-z0-9_]+\Z")
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}\Z")
 _PYTHON = re.compile("[a-z0-9_]{8}")
@@ -59,8 +66,8 @@ def _looks_random(text: str) -> bool:
 
 
 def _random_length(run: str, passing: bool) -> int:
-    """How many characters at the end of letters, digits and underscores may be random; 0 for none. Only Python's may be underscores, and
-    they are no capitals. A number is none, nor is one with a word behind it (PostgreSQL's 16384_fsm).
+    """How many characters at the end of letters, digits and underscores may be random; 0 for none. Only Python's may be
+    underscores, and they are no capitals. A number is none, nor is one with a word behind it (PostgreSQL's 16384_fsm).
     """
     if _COUNTED.fullmatch(run):
         return 0
@@ -70,17 +77,19 @@ def _random_length(run: str, passing: bool) -> int:
             continue
         if _looks_random(part) or (passing and _PYTHON.fullmatch(part)):
             return length
-    # Nothing stands between: a digit or underscore before the last six can be no prefix's end when the last eight may be Python's.
+    # Nothing stands between: a digit or underscore before the last six can be no prefix's end when the last eight may
+    # be Python's.
     if len(run) > 8 and _PYTHON.fullmatch(run[-8:]) and re.search("[0-9_]", run[-8:-6]):
         return 8
     return 6 if len(run) > 6 and "_" not in run[-6:] and _looks_random(run[-6:]) else 0
 
 
 def _random_part(name: str, passing: bool = False) -> tuple[str, str, str] | None:
-    """What stands before and after the part of a name that mkstemp(3), mkstemps(3) or the like may have made, and that part.
+    """What stands before and after the part of a name that mkstemp(3), mkstemps(3) or the like may have made, and that
+    part.
 
-    ``passing``: the name was made and taken away again in a temporary directory, so that Python's eight lower-case letters without a
-    digit (6 of 100 of its names), and the C library's semaphores, are taken for what they are.
+    ``passing``: the name was made and taken away again in a temporary directory, so that Python's eight lower-case
+    letters without a digit (6 of 100 of its names), and the C library's semaphores, are taken for what they are.
     """
     if passing and _SEMAPHORE.match(name):
         return ("sem.", name[4:], "")
@@ -98,7 +107,9 @@ def _random_part(name: str, passing: bool = False) -> tuple[str, str, str] | Non
     return None
 
 
-def _split(tokens: Iterable[Token], regex: re.Pattern[str], name: str, fits: Callable[[str], bool] = lambda text: True) -> list[Token]:
+def _split(
+    tokens: Iterable[Token], regex: re.Pattern[str], name: str, fits: Callable[[str], bool] = lambda text: True
+) -> list[Token]:
     """The tokens with each match in a literal as a class of its own."""
     made: list[Token] = []
     for token in tokens:
@@ -115,7 +126,8 @@ def _split(tokens: Iterable[Token], regex: re.Pattern[str], name: str, fits: Cal
 
 
 def _is_hash(text: str) -> bool:
-    """Hexadecimal in one case with a letter and a digit; so many digits alone are no number any more either (PostgreSQL's log files)."""
+    """Hexadecimal in one case with a letter and a digit; so many digits alone are no number any more either
+    (PostgreSQL's log files)."""
     if text.isdigit():
         return len(text) > 20
     return bool(re.search("[0-9]", text)) and (text == text.lower() or text == text.upper())
@@ -169,7 +181,9 @@ class _Names:
             return True
         siblings = self.shaped[node.parent, part[0], len(part[1]), part[2]]
         differing = sum(self.nodes[path].runs < self.runs for path in siblings)
-        return tier in ("data", "temporary") and (len(siblings) >= SIBLINGS or (node.runs < self.runs and differing > 1))
+        return tier in ("data", "temporary") and (
+            len(siblings) >= SIBLINGS or (node.runs < self.runs and differing > 1)
+        )
 
     def pattern(self, path: str) -> str:
         """The pattern of the last component of a path."""
@@ -298,7 +312,8 @@ Group = tuple[frozenset[str], bool]
 
 
 def _covers(group: Group, leaf: _Leaf) -> bool:
-    """Whether a rule with the group's access and owner allows all that the leaf does. Reading a directory is listing it."""
+    """Whether a rule with the group's access and owner allows all that the leaf does. Reading a directory is listing
+    it."""
     access, own = group
     extra = {"list"} if "read" in access else set()
     return leaf.access <= access | extra and (leaf.own or not own)
@@ -317,7 +332,9 @@ def _groups(leaves: Iterable[_Leaf]) -> list[tuple[Group, list[_Leaf]]]:
     found: dict[Group, list[_Leaf]] = {}
     for leaf in leaves:
         found.setdefault((leaf.access, leaf.own), []).append(leaf)
-    return sorted(found.items(), key=lambda item: (-sum(leaf.weight for leaf in item[1]), sorted(item[0][0]), item[0][1]))
+    return sorted(
+        found.items(), key=lambda item: (-sum(leaf.weight for leaf in item[1]), sorted(item[0][0]), item[0][1])
+    )
 
 
 def _merged(group: Group, leaves: Sequence[_Leaf]) -> _Leaf:
@@ -334,7 +351,9 @@ def _merged(group: Group, leaves: Sequence[_Leaf]) -> _Leaf:
 class _Widening:
     """Directory rules, from the deepest directory up."""
 
-    def __init__(self, leaves: dict[str, _Leaf], listed: set[str], threshold: int, places: Collection[str], code: Collection[str]) -> None:
+    def __init__(
+        self, leaves: dict[str, _Leaf], listed: set[str], threshold: int, places: Collection[str], code: Collection[str]
+    ) -> None:
         self.code = code
         """Programs and libraries that the workload did not write: no rule that writes takes them in."""
         self.threshold, self.listed, self.roots = threshold, listed, frozenset(map(literal, places))
@@ -414,21 +433,36 @@ class _Widening:
         return found
 
     def _tree(self, name: str) -> None:
-        if len(self.directories[name].subdirectories) < SUBDIRECTORIES or not _may_hold(name, True) or name == tier_of(name)[1]:
+        if (
+            len(self.directories[name].subdirectories) < SUBDIRECTORIES
+            or not _may_hold(name, True)
+            or name == tier_of(name)[1]
+        ):
             return
         if _opens(f"{name}/{{tree}}", self.closed):
             return
-        leaves = {(inner, pattern): leaf for inner in self._below(name) for pattern, leaf in self.directories[inner].leaves.items()}
+        leaves = {
+            (inner, pattern): leaf
+            for inner in self._below(name)
+            for pattern, leaf in self.directories[inner].leaves.items()
+        }
         for group, _ in _groups(leaves.values()):
             access, _own = group
             covered = [key for key, leaf in leaves.items() if _covers(group, leaf)]
             branches = {inner[len(name) + 1 :].split("/")[0] for inner, _ in covered if inner != name}
             weight = sum(leaves[key].weight for key in covered)
-            if len(branches) < SUBDIRECTORIES or weight < 2 * self.threshold or not (access <= _LOOKING or access & MAKING):
+            if (
+                len(branches) < SUBDIRECTORIES
+                or weight < 2 * self.threshold
+                or not (access <= _LOOKING or access & MAKING)
+            ):
                 continue
             if self._writes_code(f"{name}/{{tree}}", access):
                 continue
-            reason = f"one rule for all below this directory: {2 * self.threshold} or more in {SUBDIRECTORIES} or more were used alike"
+            reason = (
+                f"one rule for all below this directory: {2 * self.threshold} or more in {SUBDIRECTORIES} "
+                "or more were used alike"
+            )
             self._replace(covered, f"{name}/{{tree}}", group, reason)
             return
 
@@ -445,5 +479,8 @@ def generalise(policy: Policy, trace: Trace, options: Options) -> Policy:
     code = [path for path, row in paths.items() if row.granted & _CODE and row.granted <= _READING]
     widening = _Widening(*_leaves(paths, named, runs, roots), options.generalise_threshold, places, code)
     targets = widening.targets()
-    patterns = {path: targets.get(pattern, pattern) if paths[path].use == "needed" else pattern for path, pattern in named.items()}
+    patterns = {
+        path: targets.get(pattern, pattern) if paths[path].use == "needed" else pattern
+        for path, pattern in named.items()
+    }
     return replace(policy, has_files=True, files=rules(paths, patterns, runs, widening.reasons))

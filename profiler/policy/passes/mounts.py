@@ -27,7 +27,9 @@ def mounts(policy: Policy, trace: Trace, options: Options) -> Policy:
         if row.source is None:
             source = None
         else:
-            source = pattern_for(policy, row.source, _TARGET_WORDS) if row.source.startswith("/") else literal(row.source)
+            source = (
+                pattern_for(policy, row.source, _TARGET_WORDS) if row.source.startswith("/") else literal(row.source)
+            )
         filesystem = None if row.filesystem is None else literal(row.filesystem)
         key = (row.operation, source, target, filesystem, tuple(sorted(set(row.flags))))
         programs, uses, runs = found.get(key, (set(), 0, 0))

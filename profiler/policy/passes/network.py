@@ -13,8 +13,8 @@ from profiler.policy.patterns import literal
 from profiler.trace.model import SOCKET_OPERATIONS, Socket, Trace
 
 REFUSALS = frozenset({"EACCES", "EAFNOSUPPORT", "EPERM", "EPROTONOSUPPORT", "EPROTOTYPE", "ESOCKTNOSUPPORT"})
-"""Errors that say that sockets of this sort, or this use of them, are not to be had. Every other (EINPROGRESS, ECONNREFUSED, ...)
-comes from the network, after the kernel allowed the use."""
+"""Errors that say that sockets of this sort, or this use of them, are not to be had. Every other (EINPROGRESS,
+ECONNREFUSED, ...) comes from the network, after the kernel allowed the use."""
 
 EPHEMERAL = range(32768, 61000)
 """Ports the kernel gives to clients: the default of net.ipv4.ip_local_port_range (ip(7))."""
@@ -64,7 +64,11 @@ def network(policy: Policy, trace: Trace, options: Options) -> Policy:
         if row.port is not None and not (row.operation in _PEERS and row.port in EPHEMERAL):
             item.ports.setdefault(row.operation, set()).add(row.port)
         if row.address is not None:
-            pattern = literal(row.address) if row.address.startswith("@") else pattern_for(policy, row.address, {"bind", "connect"})
+            pattern = (
+                literal(row.address)
+                if row.address.startswith("@")
+                else pattern_for(policy, row.address, {"bind", "connect"})
+            )
             item.addresses.setdefault(row.operation, set()).add(pattern)
     rules = tuple(
         SocketRule(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from profiler.errors import InputError
 from profiler.kernel.syscalls import name_of, number_of
 from profiler.policy.model import Allowed, Options, Policy, Unknown
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.trace.model import Program, Syscall, Trace
 
 PROGRAMS_NAMED = 3

@@ -1,4 +1,5 @@
-"""Which rules hold for the user's own files only: those where it tells something of the workload, not of the installation."""
+"""Which rules hold for the user's own files only: those where it tells something of the workload, not of the
+installation."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from profiler.trace.model import Trace
 
 
 def kept(rule: FileRule) -> bool:
-    """In places where everybody writes, in home directories and below /proc/PID; elsewhere for patterns, where data lies."""
+    """In places where everybody writes, in home directories and below /proc/PID; elsewhere for patterns, where data
+    lies."""
     if rule.pattern.startswith(("{home}", "/root/", "/home/", "/proc/{pid}")):
         return True
     tier, _ = tier_of(rule.pattern)

@@ -25,8 +25,8 @@ def _by_access(files: tuple[FileRule, ...]) -> tuple[frozenset[str], dict[str, l
 
 
 def pattern_for(policy: Policy, path: str, accesses: Collection[str]) -> str:
-    """The pattern of the needed file rule with one of these accesses that fits the path; its own literal one where none does.
-    Raises InputError for a path that no file can have."""
+    """The pattern of the needed file rule with one of these accesses that fits the path; its own literal one where none
+    does. Raises InputError for a path that no file can have."""
     literals, classed = _by_access(policy.files)
     exact = literal(path)
     if exact in literals:

@@ -9,7 +9,7 @@ from profiler.kernel.abi import ABIS
 from profiler.policy.model import InspectionRule, Options, Policy, SignalRule, Transition
 from profiler.policy.passes.observed import PROGRAMS_NAMED, count, name_for, reason, seen_in
 from profiler.policy.passes.places import pattern_for
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.trace.model import WHOM, File, Syscall, Trace
 
 CLONE_NEWUSER = 0x10000000
@@ -23,8 +23,8 @@ READ_LIKE_TRACING = frozenset(
         "pagemap", "patch_state", "root", "smaps", "smaps_rollup", "timers", "wchan",
     }
 )  # fmt: skip
-"""Files below /proc/PID that the kernel gives only to those who may read the process with ptrace(2): PTRACE_MODE_READ in
-fs/proc/base.c, fd.c, namespaces.c and task_mmu.c, proc(5). A process always may for itself."""
+"""Files below /proc/PID that the kernel gives only to those who may read the process with ptrace(2): PTRACE_MODE_READ
+in fs/proc/base.c, fd.c, namespaces.c and task_mmu.c, proc(5). A process always may for itself."""
 
 TRACED = frozenset({"mem", "personality", "stack", "syscall"})
 """Those for which it must be allowed to attach: PTRACE_MODE_ATTACH (fs/proc/base.c, mem_open and lock_trace)."""
@@ -33,7 +33,9 @@ TRACED = frozenset({"mem", "personality", "stack", "syscall"})
 def who(trace: Trace, programs: Iterable[int], uses: int) -> str:
     """``nginx, sh; 3 uses`` for reasons."""
     names = sorted({printable(trace.programs[index].name) for index in programs if 0 <= index < len(trace.programs)})
-    text = ", ".join(names[:PROGRAMS_NAMED]) + (f" and {len(names) - PROGRAMS_NAMED} more" if len(names) > PROGRAMS_NAMED else "")
+    text = ", ".join(names[:PROGRAMS_NAMED]) + (
+        f" and {len(names) - PROGRAMS_NAMED} more" if len(names) > PROGRAMS_NAMED else ""
+    )
     return f"{text or 'unknown program'}; {count(uses)} use{'' if uses == 1 else 's'}"
 
 
@@ -67,12 +69,16 @@ def signals(trace: Trace) -> tuple[SignalRule, ...]:
             programs, uses = found.get((row.signal, row.whom), (set(), 0))
             found[row.signal, row.whom] = (programs | row.programs, uses + row.results["ok"])
             runs[row.signal, row.whom] = row.runs
-    rows = [SignalRule(*key, (f"observed ({who(trace, *item)})",), seen_in(trace, [runs[key]])) for key, item in found.items()]
+    rows = [
+        SignalRule(*key, (f"observed ({who(trace, *item)})",), seen_in(trace, [runs[key]]))
+        for key, item in found.items()
+    ]
     return tuple(sorted(rows, key=lambda row: (_order(row.whom), row.whom, row.signal)))
 
 
 def proc_operation(row: File) -> str | None:
-    """``read`` or ``trace`` for a use of a file below another's /proc/PID that needs as much as ptrace(2); None for any other."""
+    """``read`` or ``trace`` for a use of a file below another's /proc/PID that needs as much as ptrace(2); None for any
+    other."""
     if row.whose in (None, "self") or not row.results.get("ok"):
         return None
     parts = row.path.split("/")
@@ -95,7 +101,11 @@ def inspections(trace: Trace) -> tuple[InspectionRule, ...]:
     for file in trace.files:
         operation = proc_operation(file)
         if operation and file.whose:
-            name = "/proc/PID/" + file.path.rpartition("/")[2] if not file.path.rpartition("/")[2].isdigit() else "/proc/PID/fd"
+            name = (
+                "/proc/PID/" + file.path.rpartition("/")[2]
+                if not file.path.rpartition("/")[2].isdigit()
+                else "/proc/PID/fd"
+            )
             found.setdefault((operation, file.whose), []).append((file.programs, file.results["ok"], name))
             runs.setdefault((operation, file.whose), []).append(file.runs)
     made = []
@@ -105,7 +115,9 @@ def inspections(trace: Trace) -> tuple[InspectionRule, ...]:
         because = [f"observed ({_sum(trace, direct)})"] if direct else []
         if files:
             names = sorted({printable(row[2]) for row in files})
-            text = ", ".join(names[:PROGRAMS_NAMED]) + (f" and {len(names) - PROGRAMS_NAMED} more" if len(names) > PROGRAMS_NAMED else "")
+            text = ", ".join(names[:PROGRAMS_NAMED]) + (
+                f" and {len(names) - PROGRAMS_NAMED} more" if len(names) > PROGRAMS_NAMED else ""
+            )
             because.append(f"{text}: what the kernel gives to those who may trace ({_sum(trace, files)})")
         made.append(InspectionRule(operation, whom, tuple(because), seen_in(trace, runs[operation, whom])))
     return tuple(sorted(made, key=lambda row: (row.operation, _order(row.whom), row.whom)))
@@ -122,7 +134,11 @@ def _failed(row: Syscall) -> bool:
 def _calls(trace: Trace, names: Sequence[str]) -> list[tuple[str, Syscall]]:
     """Rows of these calls that did not always fail, in the order of ABIs and names."""
     order = {abi: index for index, abi in enumerate(ABIS)}
-    rows = [(name, row) for row in trace.syscalls if (name := name_for(row)) in names and name is not None and not _failed(row)]
+    rows = [
+        (name, row)
+        for row in trace.syscalls
+        if (name := name_for(row)) in names and name is not None and not _failed(row)
+    ]
     return sorted(rows, key=lambda item: (names.index(item[0]), order.get(item[1].abi, len(order)), item[1].abi))
 
 
@@ -131,9 +147,11 @@ def _labelled(name: str, row: Syscall, trace: Trace) -> str:
 
 
 def user_namespaces(trace: Trace) -> tuple[str, ...]:
-    """Why user namespaces may be made or joined; empty when none was asked for. Too many values to list may hold any flag."""
+    """Why user namespaces may be made or joined; empty when none was asked for. Too many values to list may hold any
+    flag."""
     return tuple(
-        f"CLONE_NEWUSER in {_labelled(name, row, trace)}" + (" (any values: there were too many to list)" if row.arguments.overflow else "")
+        f"CLONE_NEWUSER in {_labelled(name, row, trace)}"
+        + (" (any values: there were too many to list)" if row.arguments.overflow else "")
         for name, row in _calls(trace, NAMESPACE_CALLS)
         if row.arguments is not None
         and (row.arguments.overflow or any(value and value[0] & CLONE_NEWUSER for value in row.arguments.values))
@@ -150,4 +168,6 @@ def processes(policy: Policy, trace: Trace, options: Options) -> Policy:
     policy = replace(policy, user_namespaces=user_namespaces(trace), io_uring=io_uring(trace))
     if not trace.has_files:
         return policy
-    return replace(policy, transitions=transitions(policy, trace), signals=signals(trace), inspections=inspections(trace))
+    return replace(
+        policy, transitions=transitions(policy, trace), signals=signals(trace), inspections=inspections(trace)
+    )

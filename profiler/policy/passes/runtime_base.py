@@ -8,8 +8,8 @@ from profiler.errors import InputError
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.runtimes import Base, base_for, starts
 from profiler.kernel.syscalls import number_of
+from profiler.policy.argument_rules import TooWide, rules_for
 from profiler.policy.model import Allowed, Options, Policy
-from profiler.policy.rules import TooWide, rules_for
 from profiler.trace.model import Trace
 
 
@@ -26,7 +26,8 @@ def _entry(abi: str, name: str, bases: list[Base], filtered: bool) -> Allowed:
 
 
 def runtime_base(policy: Policy, trace: Trace, options: Options) -> Policy:
-    """Add the base sets for the native ABI (runtimes are native programs), in a section of their own; if asked, the start of programs.
+    """Add the base sets for the native ABI (runtimes are native programs), in a section of their own; if asked, the
+    start of programs.
 
     A name that is refused with an error of its own is allowed again here: without it no container starts.
     """

@@ -1,7 +1,9 @@
-"""Paths below the mounts of a container get a variable: where a volume or a directory of the host is mounted is a matter of the deployment.
+"""Paths below the mounts of a container get a variable: where a volume or a directory of the host is mounted is a
+matter of the deployment.
 
-A volume with a name is the same one wherever it is mounted: where merged recordings had it at different places, what was done at one of
-them is allowed at each, as it would have been done there. Where one recording used it at two places, these stay two variables.
+A volume with a name is the same one wherever it is mounted: where merged recordings had it at different places, what
+was done at one of them is allowed at each, as it would have been done there. Where one recording used it at two places,
+these stay two variables.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from profiler.errors import InputError
-from profiler.policy.merge_uses import KEYS, file_of, in_order, plain_of
+from profiler.policy.merge_resources import KEYS, file_of, in_order, plain_of
 from profiler.policy.model import Options, Policy, Variable
 from profiler.policy.patterns import literal
 from profiler.policy.variables import unfolded, written
-from profiler.quoting import printable
+from profiler.quoting.text import printable
 from profiler.trace.model import ContainerMount, Trace
 
 _KINDS = frozenset({"bind", "volume"})
@@ -30,7 +32,8 @@ _LENGTH = 50
 
 
 def destinations(trace: Trace) -> dict[str, list[ContainerMount]]:
-    """Where volumes and directories of the host were mounted, as the kernel writes the paths, and what was mounted there."""
+    """Where volumes and directories of the host were mounted, as the kernel writes the paths, and what was mounted
+    there."""
     container = trace.meta.container
     found: dict[str, list[ContainerMount]] = {}
     for mount in () if container is None else container.mounts:
@@ -65,13 +68,21 @@ class _Mounted:
     def because(self) -> str:
         """What is mounted, in words that are the same on every machine."""
         kinds = {mount.kind for mount in self.mounts}
-        what = f"volume {printable(self.volume)}" if self.volume else "volume without a name" if kinds == {"volume"} else "bind mount"
+        what = (
+            f"volume {printable(self.volume)}"
+            if self.volume
+            else "volume without a name"
+            if kinds == {"volume"}
+            else "bind mount"
+        )
         return what + (", read-only" if all(mount.read_only for mount in self.mounts) else "")
 
 
 def _volume(mounts: Iterable[ContainerMount]) -> str:
     """The name of the one volume that was mounted; empty when it has none or there were several."""
-    names = {mount.source if mount.kind == "volume" and not _NAMELESS.fullmatch(mount.source) else "" for mount in mounts}
+    names = {
+        mount.source if mount.kind == "volume" and not _NAMELESS.fullmatch(mount.source) else "" for mount in mounts
+    }
     return names.pop() if len(names) == 1 else ""
 
 
@@ -129,7 +140,9 @@ def _at_each(policy: Policy) -> Policy:
         rows = []
         for several in found.values():
             runs = min(total, sum(row.runs or total for row in several))
-            rows.append(several[0] if len(several) == 1 else replace(join(several), runs=runs if runs < total else None))
+            rows.append(
+                several[0] if len(several) == 1 else replace(join(several), runs=runs if runs < total else None)
+            )
         members[section] = in_order(section, unfolded(rows, policy.variables))
     return replace(policy, **members)
 

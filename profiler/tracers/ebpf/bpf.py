@@ -24,7 +24,8 @@ ATTACH_TRACE_RAW_TP, ATTACH_LSM_MAC, ATTACH_TRACE_ITER = 23, 27, 28
 MAP_TYPE_ARRAY, MAP_TYPE_PERCPU_ARRAY, MAP_TYPE_TASK_STORAGE = 2, 6, 29
 _NUMBER = {"x86_64": 321, "aarch64": 280}
 _LOADS_MAX = 20
-"""The kernel gives a load up when a signal comes meanwhile (EAGAIN, kernel/bpf/verifier.c do_check): so often it is tried."""
+"""The kernel gives a load up when a signal comes meanwhile (EAGAIN, kernel/bpf/verifier.c do_check): so often it is
+tried."""
 
 
 def bpf(command: int, attribute: bytes) -> int:
@@ -34,7 +35,9 @@ def bpf(command: int, attribute: bytes) -> int:
 
 def bpf_buffer(command: int, buffer: Any, met: int = 0) -> int:
     """The same with an attribute that the kernel may write into. Raises OSError; gives -1 for the error ``met``."""
-    result: int = _libc().syscall(ctypes.c_long(_NUMBER[platform.machine()]), ctypes.c_int(command), buffer, ctypes.c_uint(len(buffer)))
+    result: int = _libc().syscall(
+        ctypes.c_long(_NUMBER[platform.machine()]), ctypes.c_int(command), buffer, ctypes.c_uint(len(buffer))
+    )
     if result < 0 and ctypes.get_errno() != met:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
@@ -48,14 +51,16 @@ def _libc() -> ctypes.CDLL:
 
 
 def info(fd: int, size: int) -> bytes:
-    """The first ``size`` bytes of what the kernel says of a map or program (struct bpf_map_info, struct bpf_prog_info). Raises OSError."""
+    """The first ``size`` bytes of what the kernel says of a map or program (struct bpf_map_info, struct bpf_prog_info).
+    Raises OSError."""
     buffer = ctypes.create_string_buffer(size)
     bpf(OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", fd, size, ctypes.addressof(buffer)))
     return buffer.raw
 
 
 def load(code: bytes, kind: int, attach: int, target: int, name: str, license_text: bytes, log: Any = None) -> int:
-    """Load a program of a ``kind`` (BPF_PROG_TYPE_*) for a BTF type. ``log``: a buffer for what the verifier says. Raises OSError."""
+    """Load a program of a ``kind`` (BPF_PROG_TYPE_*) for a BTF type. ``log``: a buffer for what the verifier says.
+    Raises OSError."""
     instructions = ctypes.create_string_buffer(code, len(code))
     its_license = ctypes.create_string_buffer(license_text)
     # union bpf_attr for BPF_PROG_LOAD
@@ -94,7 +99,9 @@ def ctype(described: Type) -> Any:
     if isinstance(described, str):
         return _PLAIN[described]
     name, members, *_ = described
-    fields = [(member[0], ctype(member[1]) * member[2][0] if len(member) > 2 else ctype(member[1])) for member in members]
+    fields = [
+        (member[0], ctype(member[1]) * member[2][0] if len(member) > 2 else ctype(member[1])) for member in members
+    ]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
@@ -123,12 +130,26 @@ class Map:
         if shape.type == MAP_TYPE_TASK_STORAGE:
             types, key_type, value_type = _storage_types(shape.value_size), 1, 3
         try:
-            # type, key size, value size, entries, flags, inner map, NUMA node, name, interface, BTF, its types of key and value
+            # type, key size, value size, entries, flags, inner map, NUMA node, name, interface, BTF, its types of key
+            # and value
             self.fd = bpf(
                 MAP_CREATE,
-                struct.pack("=IIIIIII16sIIII", shape.type, shape.key_size, shape.value_size, shape.entries, shape.flags, 0, 0,
-                            shape.name.encode()[:15], 0, max(types, 0), key_type, value_type),
-            )  # fmt: skip
+                struct.pack(
+                    "=IIIIIII16sIIII",
+                    shape.type,
+                    shape.key_size,
+                    shape.value_size,
+                    shape.entries,
+                    shape.flags,
+                    0,
+                    0,
+                    shape.name.encode()[:15],
+                    0,
+                    max(types, 0),
+                    key_type,
+                    value_type,
+                ),
+            )
         finally:
             if types >= 0:
                 os.close(types)
@@ -183,10 +204,14 @@ class Map:
         return [(self.Key.from_buffer_copy(key), self.Leaf.from_buffer_copy(value)) for key, value in self.entries()]
 
     def entries(self) -> list[tuple[bytes, bytes]]:
-        """Keys and values of a hash as they are in the kernel, read many at a time (BPF_MAP_LOOKUP_BATCH, Linux 5.6)."""
+        """Keys and values of a hash as they are in the kernel, read many at a time (BPF_MAP_LOOKUP_BATCH, Linux
+        5.6)."""
         shape = self.shape
         count = min(4096, max(shape.entries, 64))
-        keys, values = ctypes.create_string_buffer(count * shape.key_size), ctypes.create_string_buffer(count * shape.value_size)
+        keys, values = (
+            ctypes.create_string_buffer(count * shape.key_size),
+            ctypes.create_string_buffer(count * shape.value_size),
+        )
         before, after = ctypes.c_uint32(), ctypes.c_uint32()
         found: list[tuple[bytes, bytes]] = []
         more, first = True, True
@@ -194,11 +219,18 @@ class Map:
             # union bpf_attr, batch: in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags
             attribute = ctypes.create_string_buffer(
                 struct.pack(
-                    "=QQQQIIQQ", 0 if first else ctypes.addressof(before), ctypes.addressof(after), ctypes.addressof(keys),
-                    ctypes.addressof(values), count, self.fd, 0, 0,
+                    "=QQQQIIQQ",
+                    0 if first else ctypes.addressof(before),
+                    ctypes.addressof(after),
+                    ctypes.addressof(keys),
+                    ctypes.addressof(values),
+                    count,
+                    self.fd,
+                    0,
+                    0,
                 ),
                 128,
-            )  # fmt: skip
+            )
             more = bpf_buffer(MAP_LOOKUP_BATCH, attribute, errno.ENOENT) == 0
             got = struct.unpack_from("=I", attribute, 32)[0]
             all_keys, all_values = keys.raw[: got * shape.key_size], values.raw[: got * shape.value_size]
@@ -219,7 +251,8 @@ class Map:
 
 
 def _storage_types(size: int) -> int:
-    """BTF of a task storage: its key is an int, its value ``size`` bytes; the kernel wants to be told (map_check_btf)."""
+    """BTF of a task storage: its key is an int, its value ``size`` bytes; the kernel wants to be told
+    (map_check_btf)."""
     integer, array = 1 << 24, 3 << 24  # BTF_KIND_INT, BTF_KIND_ARRAY
     types = b"".join(
         (

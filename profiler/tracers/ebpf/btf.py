@@ -71,7 +71,9 @@ class KernelTypes:
         kind, count, bitfields = info >> 24 & 0x1F, info & 0xFFFF, info >> 31
         if kind not in (KIND_STRUCT, _KIND_UNION):
             return None
-        for name, kind_of_member, offset in _MEMBER.iter_unpack(ctypes.string_at(address + _TYPE.size, count * _MEMBER.size)):
+        for name, kind_of_member, offset in _MEMBER.iter_unpack(
+            ctypes.string_at(address + _TYPE.size, count * _MEMBER.size)
+        ):
             offset = (offset & 0xFFFFFF if bitfields else offset) // 8
             text = self._lib.btf__name_by_offset(self._btf, name).decode()
             if text == wanted:

@@ -1,4 +1,5 @@
-"""Control groups as the kernel's side of a Watcher needs them: who is in one, and how the recorder knows it (cgroups(7))."""
+"""Control groups as the kernel's side of a Watcher needs them: who is in one, and how the recorder knows it
+(cgroups(7))."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _ID = re.compile(rb"(?:.*-)?([0-9a-f]{64})(?:\.scope)?", re.DOTALL)
 
 
 def container_name(component: str) -> tuple[bytes, bool]:
-    """What a container is called by its cgroup's name, as ``name_of`` in watch.bpf.c has it, and whether that is an id of 64 digits."""
+    """What a container is called by its cgroup's name, as ``name_of`` in watch.bpf.c has it, and whether that is an id
+    of 64 digits."""
     name = os.fsencode(component)
     found = _ID.fullmatch(name)
     if found and not name[: found.start(1)].endswith(b"conmon-"):
@@ -28,7 +30,8 @@ def container_name(component: str) -> tuple[bytes, bool]:
 
 @cache
 def hierarchies() -> dict[str, int]:
-    """Mount points of cgroup file systems to the number of their hierarchy: 0 for version 2, else that of proc_pid_cgroup(5)."""
+    """Mount points of cgroup file systems to the number of their hierarchy: 0 for version 2, else that of
+    proc_pid_cgroup(5)."""
     numbers = {}
     with open("/proc/self/cgroup") as file:
         for line in file:
@@ -44,7 +47,9 @@ def hierarchies() -> dict[str, int]:
             if kind == "cgroup2":
                 found[place] = 0
             elif kind == "cgroup":
-                found[place] = next((number for controllers, number in numbers.items() if controllers and controllers <= options), -1)
+                found[place] = next(
+                    (number for controllers, number in numbers.items() if controllers and controllers <= options), -1
+                )
     return found
 
 
@@ -96,13 +101,15 @@ def processes_in(directories: Iterable[str]) -> Iterator[int]:
     """The processes in cgroups and below, by profgen's numbers."""
     for directory in directories:
         for folder, _, _ in os.walk(directory):
-            # gone meanwhile; or threads of a process may be in different ones (cgroup type "threaded"): then the one above has it
+            # gone meanwhile; or threads of a process may be in different ones (cgroup type "threaded"): then the one
+            # above has it
             with contextlib.suppress(OSError), open(os.path.join(folder, "cgroup.procs")) as file:
                 yield from (pid for line in file if (pid := int(line)))
 
 
 def there(pid: int, when: int) -> bool:
-    """Whether there is a process of this number, and the one that had it at ``when``, on the kernel's monotonic clock in ns.
+    """Whether there is a process of this number, and the one that had it at ``when``, on the kernel's monotonic clock
+    in ns.
 
     A process says when it started on the clock that goes on in suspend (proc_pid_stat(5), starttime).
     """

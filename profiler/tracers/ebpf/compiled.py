@@ -1,8 +1,8 @@
 """recorder.bpf.c as bytecode: compiled by bcc, and kept for the next recording on the same kernel.
 
-Compiling takes several times as long as everything else that a recording starts with. The result depends on the text, its
-#defines (which hold all that differs between kernels) and bcc alone, so it is kept under a hash of these, in a folder that
-nobody but the user who records can write to: what is loaded from it sees the kernel's memory.
+Compiling takes several times as long as everything else that a recording starts with. The result depends on the text,
+its #defines (which hold all that differs between kernels) and bcc alone, so it is kept under a hash of these, in a
+folder that nobody but the user who records can write to: what is loaded from it sees the kernel's memory.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ KEPT = 16
 """Results in the folder, at most: kernels, with and without files, and sizes of stores."""
 
 _LOAD_WORD, _MAP = 0x18, 1
-"""A load of 64 bits, in two instructions; in the register's place, that it is of a map (BPF_LD | BPF_DW | BPF_IMM, BPF_PSEUDO_MAP_FD)."""
+"""A load of 64 bits, in two instructions; in the register's place, that it is of a map (BPF_LD | BPF_DW | BPF_IMM,
+BPF_PSEUDO_MAP_FD)."""
 CALL, KERNEL_FUNCTION = 0x85, 2
-"""A call (BPF_JMP | BPF_CALL) of a helper; in the register's place, of a kernel function by its BTF id (BPF_PSEUDO_KFUNC_CALL)."""
+"""A call (BPF_JMP | BPF_CALL) of a helper; in the register's place, of a kernel function by its BTF id
+(BPF_PSEUDO_KFUNC_CALL)."""
 HELPERS = 1000
 """Above all numbers of helpers, below the ids of kernel functions."""
 INSTRUCTION = struct.Struct("=BBhi")
@@ -40,7 +42,8 @@ INSTRUCTION = struct.Struct("=BBhi")
 
 @dataclass(frozen=True)
 class Compiled:
-    """Maps and programs. A load of a map in a program's code has the map's place in ``maps`` in place of a descriptor."""
+    """Maps and programs. A load of a map in a program's code has the map's place in ``maps`` in place of a
+    descriptor."""
 
     maps: tuple[Shape, ...]
     programs: Mapping[str, bytes]
@@ -51,7 +54,8 @@ class Compiled:
 
 
 def compiled(bcc: ModuleType, source: str, flags: Sequence[str]) -> Compiled:
-    """The text compiled with these flags of the compiler, now or before. Raises TracerError with the compiler's first complaint."""
+    """The text compiled with these flags of the compiler, now or before. Raises TracerError with the compiler's first
+    complaint."""
     identity = json.dumps([source, list(flags), str(bcc.__version__), os.uname().machine])
     name = f"{hashlib.sha256(identity.encode()).hexdigest()[:40]}.json"
     directory = _directory()
@@ -83,8 +87,12 @@ def _compile(bcc: ModuleType, source: str, flags: Sequence[str]) -> Compiled:
         names = [lib.bpf_table_name(module.module, number) for number in range(lib.bpf_num_tables(module.module))]
         places = {int(lib.bpf_table_fd(module.module, name)): place for place, name in enumerate(names)}
         maps = tuple(_shape(lib, module.module, name) for name in names)
-        functions = [lib.bpf_function_name(module.module, number) for number in range(lib.bpf_num_functions(module.module))]
-        return Compiled(maps, {function.decode(): _with_maps(module.dump_func(function), places) for function in functions})
+        functions = [
+            lib.bpf_function_name(module.module, number) for number in range(lib.bpf_num_functions(module.module))
+        ]
+        return Compiled(
+            maps, {function.decode(): _with_maps(module.dump_func(function), places) for function in functions}
+        )
     finally:
         module.cleanup()
 
@@ -92,12 +100,15 @@ def _compile(bcc: ModuleType, source: str, flags: Sequence[str]) -> Compiled:
 def _shape(lib: Any, module: Any, name: bytes) -> Shape:
     # struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags
     kind, _, key, value, entries, flags = struct.unpack("=6I", bpf.info(lib.bpf_table_fd(module, name), 24))
-    types = [json.loads(describe(module, name) or b'"int"') for describe in (lib.bpf_table_key_desc, lib.bpf_table_leaf_desc)]
+    types = [
+        json.loads(describe(module, name) or b'"int"') for describe in (lib.bpf_table_key_desc, lib.bpf_table_leaf_desc)
+    ]
     return Shape(name.decode(), kind, key, value, entries, flags, *types)
 
 
 def _with_maps(code: bytes, numbers: Mapping[int, int]) -> bytes:
-    """Instructions with other numbers for their maps, and with calls of kernel functions, which C knows by number alone, as such.
+    """Instructions with other numbers for their maps, and with calls of kernel functions, which C knows by number
+    alone, as such.
 
     KeyError: a map that is not known.
     """
@@ -113,7 +124,8 @@ def _with_maps(code: bytes, numbers: Mapping[int, int]) -> bytes:
     return bytes(changed)
 
 
-# -- what is kept --------------------------------------------------------------------------------------------------------
+# -- what is kept
+# --------------------------------------------------------------------------------------------------------
 
 
 def folder() -> Path:
@@ -153,7 +165,9 @@ def _read(directory: int, name: str) -> Compiled | None:
             os.utime(fd)  # it is in use
             document = json.load(file)
         maps = tuple(Shape(**shape) for shape in document["maps"])
-        return Compiled(maps, {function: base64.b64decode(code, validate=True) for function, code in document["programs"].items()})
+        return Compiled(
+            maps, {function: base64.b64decode(code, validate=True) for function, code in document["programs"].items()}
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
@@ -164,7 +178,9 @@ def _keep(directory: int, name: str, result: Compiled) -> None:
     document = {"maps": [asdict(shape) for shape in result.maps], "programs": programs}
     draft = f".{os.getpid()}.draft"
     with contextlib.suppress(OSError):
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        fd = os.open(
+            draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
+        )
         try:
             with open(fd, "w") as file:
                 json.dump(document, file)

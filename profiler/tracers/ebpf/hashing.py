@@ -1,7 +1,8 @@
 """Hashes of programs that run under another root or mount namespace than profgen's, taken when they are first executed.
 
-The file is opened then, through its process or its container's root, and read by a thread of its own: recording waits for no disk. Nothing
-here fails a recording. What cannot be opened, is too large or comes when too many wait has no hash.
+The file is opened then, through its process or its container's root, and read by a thread of its own: recording waits
+for no disk. Nothing here fails a recording. What cannot be opened, is too large or comes when too many wait has no
+hash.
 """
 
 from __future__ import annotations
@@ -104,10 +105,11 @@ class Hashes:
 
 
 def _opened(executed: Executed) -> int | None:
-    """A descriptor of the program's file, ready to read; None when it is not to be had, or is no file of a size worth reading.
+    """A descriptor of the program's file, ready to read; None when it is not to be had, or is no file of a size worth
+    reading.
 
-    A binary is what its process runs, as long as it runs it: the very file. Else, as for scripts, it is what has the path in the root of
-    the process, or of the container when that has ended; links lead nowhere outside of it.
+    A binary is what its process runs, as long as it runs it: the very file. Else, as for scripts, it is what has the
+    path in the root of the process, or of the container when that has ended; links lead nowhere outside of it.
     """
     view = executed.view
     if view is None or executed.state != "linked" or not executed.path.startswith("/"):

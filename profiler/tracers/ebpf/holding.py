@@ -1,7 +1,7 @@
 """Taking hold of what starts, before it is gone: a short container lives for a few milliseconds.
 
-The mount namespace and the root of its first process tell where its paths lead. A process of its own takes them and sends them to profgen,
-which may be at other work for longer than that.
+The mount namespace and the root of its first process tell where its paths lead. A process of its own takes them and
+sends them to profgen, which may be at other work for longer than that.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from profiler.tracers.launch import stand_apart
 
 RING = "starts"
 _START = struct.Struct("=IIQ")
-"""``struct start`` of watch.bpf.c; also what is sent, with 1 in place of the time for a process that has no_new_privs."""
+"""``struct start`` of watch.bpf.c; also what is sent, with 1 in place of the time for a process that has
+no_new_privs."""
 _WAIT_SECONDS = 0.1
-"""How long profgen waits for word of a process that it does not find itself. The other one is told of each at the same time as profgen."""
+"""How long profgen waits for word of a process that it does not find itself. The other one is told of each at the same
+time as profgen."""
 _READY_SECONDS = 10.0
 _BUFFER_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
@@ -84,7 +86,8 @@ class Holder:
         self._receive()
 
     def take(self, session: int, pid: int, seen: int) -> Held | None:
-        """What is held of a process, from whoever comes first: it belongs to the caller from now on. None when it is gone."""
+        """What is held of a process, from whoever comes first: it belongs to the caller from now on. None when it is
+        gone."""
         key = (session, pid)
         self._receive()
         if key not in self._held:
@@ -165,7 +168,8 @@ def _serve(programs: Programs, to: socket.socket) -> None:
 
 
 def _go_first() -> None:
-    """Run before others, for some microseconds at a time; as far as may be: a cgroup may lack a real-time share (CONFIG_RT_GROUP_SCHED)."""
+    """Run before others, for some microseconds at a time; as far as may be: a cgroup may lack a real-time share
+    (CONFIG_RT_GROUP_SCHED)."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -20)
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))

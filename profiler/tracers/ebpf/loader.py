@@ -1,8 +1,8 @@
 """Loading the programs of recorder.bpf.c: what it is compiled with, its maps, its programs and where they are attached.
 
-bcc compiles, without kernel headers (compiled.py): it asks for a kernel source tree, and the folder ``include`` here is all of it
-that is needed. Offsets come from BTF when it starts. Maps are made and programs loaded by bpf(2) itself: bcc 0.26 has no way to load one
-for a BTF tracepoint, and what was compiled before needs no compiler.
+bcc compiles, without kernel headers (compiled.py): it asks for a kernel source tree, and the folder ``include`` here is
+all of it that is needed. Offsets come from BTF when it starts. Maps are made and programs loaded by bpf(2) itself: bcc
+0.26 has no way to load one for a BTF tracepoint, and what was compiled before needs no compiler.
 """
 
 from __future__ import annotations
@@ -152,13 +152,18 @@ _BLOCKS: Mapping[str, Mapping[str, tuple[tuple[str, ...], int]]] = {
     "HELD": {"PRIVATE": (("file", "private_data"), 8)},
     "INODE": {"MODE": (("inode", "i_mode"), 2), "UID": (("inode", "i_uid"), 4), "SUPER": (("inode", "i_sb"), 8)},
     "SUPER": {"FLAGS": (("super_block", "s_flags"), 8), "MAGIC": (("super_block", "s_magic"), 8)},
-    "MOUNT": {"ABOVE": (("mount", "mnt_parent"), 8), "POINT": (("mount", "mnt_mountpoint"), 8), "ROOT": (("mount", "mnt", "mnt_root"), 8)},
+    "MOUNT": {
+        "ABOVE": (("mount", "mnt_parent"), 8),
+        "POINT": (("mount", "mnt_mountpoint"), 8),
+        "ROOT": (("mount", "mnt", "mnt_root"), 8),
+    },
     "SLOT": {"FIRST": (("hlist_head", "first"), 8)},  # any structure that begins with a pointer
     "SOCKET": {"SK": (("socket", "sk"), 8)},
     "SOCK": {"FAMILY": (("sock", "__sk_common", "skc_family"), 2)},
     "KIND": {"TYPE": (("sock", "sk_type"), 2), "PROTOCOL": (("sock", "sk_protocol"), 2)},
 }
-"""Members that are read together, with their sizes: one by one where the kernel can, else from the first to the end of the last."""
+"""Members that are read together, with their sizes: one by one where the kernel can, else from the first to the end of
+the last."""
 
 _BLOCK_MAX = 160
 """Such a block lies on the stack of a program, which has 512 bytes."""
@@ -183,7 +188,9 @@ def import_bcc() -> ModuleType:
     folder = find_bcc()
     if folder is None:
         raise TracerError("bcc is not installed; install it: apt install python3-bpfcc")
-    spec = importlib.util.spec_from_file_location("bcc", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    spec = importlib.util.spec_from_file_location(
+        "bcc", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -192,12 +199,17 @@ def import_bcc() -> ModuleType:
         spec.loader.exec_module(module)
     except (ImportError, OSError) as error:
         del sys.modules["bcc"]
-        raise TracerError(f"bcc does not load ({error}); reinstall it: apt install --reinstall python3-bpfcc libbpfcc") from error
+        raise TracerError(
+            f"bcc does not load ({error}); reinstall it: apt install --reinstall python3-bpfcc libbpfcc"
+        ) from error
     return module
 
 
-def definitions(types: KernelTypes, limits: Mapping[str, int], *, uses: bool = True, watch: bool = False) -> dict[str, int]:
-    """Every #define that recorder.bpf.c leaves open, and with ``uses`` and ``watch`` those of uses.bpf.c and watch.bpf.c."""
+def definitions(
+    types: KernelTypes, limits: Mapping[str, int], *, uses: bool = True, watch: bool = False
+) -> dict[str, int]:
+    """Every #define that recorder.bpf.c leaves open, and with ``uses`` and ``watch`` those of uses.bpf.c and
+    watch.bpf.c."""
     native = native_abi()
     offsets = _OFFSETS | (_WATCH_OFFSETS if watch else {})
     values = {f"OFFSET_{name}": types.offset(*path) for name, path in offsets.items()}
@@ -211,7 +223,10 @@ def definitions(types: KernelTypes, limits: Mapping[str, int], *, uses: bool = T
     else:
         values["OFFSET_COMPAT_STATUS"] = types.offset("task_struct", "thread_info", "flags")
         values["COMPAT_BIT"] = 1 << 22  # TIF_32BIT, arch/arm64/include/asm/thread_info.h
-        plain = compat = [types.offset("pt_regs", "orig_x0"), *(types.offset("pt_regs", "regs") + 8 * n for n in range(1, 6))]
+        plain = compat = [
+            types.offset("pt_regs", "orig_x0"),
+            *(types.offset("pt_regs", "regs") + 8 * n for n in range(1, 6)),
+        ]
     for position in range(6):
         values[f"OFFSET_ARGUMENT_{position}"] = plain[position]
         values[f"OFFSET_COMPAT_ARGUMENT_{position}"] = compat[position]
@@ -248,7 +263,8 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
         values["OFFSET_BACKING_PATH"] = types.offset("backing_file", "user_path")
         values["OFFSET_FILE_PATH"] = types.offset("file", "f_path")
         values["OFFSET_FILE_MODE"] = types.offset("file", "f_mode")
-    # numbered without holes on the machines that profgen supports; a processor above the count would find no room to work in
+    # numbered without holes on the machines that profgen supports; a processor above the count would find no room to
+    # work in
     values["PROCESSORS"] = os.sysconf("SC_NPROCESSORS_CONF")
     cast = _cast(types)
     if cast is not None:
@@ -272,7 +288,8 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
 
 
 def _cast(types: KernelTypes) -> int | None:
-    """The id of the kernel's bpf_rdonly_cast (Linux 6.2), tried as the recorder uses it; None where it is not to be had."""
+    """The id of the kernel's bpf_rdonly_cast (Linux 6.2), tried as the recorder uses it; None where it is not to be
+    had."""
     function, file = types.find("bpf_rdonly_cast", KIND_FUNC), types.find("file", KIND_STRUCT)
     target = types.find("btf_trace_sys_exit", KIND_TYPEDEF)
     if function is None or file is None or target is None:
@@ -303,7 +320,11 @@ def _either(types: KernelTypes, *paths: tuple[str, ...]) -> int:
 
 
 def _register_macros(native: str) -> list[str]:
-    registers = ("di", "si", "dx", "cx", "ax") if native == "x86_64" else ("regs[0]", "regs[1]", "regs[2]", "regs[3]", "regs[0]")
+    registers = (
+        ("di", "si", "dx", "cx", "ax")
+        if native == "x86_64"
+        else ("regs[0]", "regs[1]", "regs[2]", "regs[3]", "regs[0]")
+    )
     names = ("PARAMETER_0", "PARAMETER_1", "PARAMETER_2", "PARAMETER_3", "RETURNED")
     return [f"-D{name}(context)=((context)->{register})" for name, register in zip(names, registers, strict=True)]
 
@@ -311,8 +332,11 @@ def _register_macros(native: str) -> list[str]:
 class Programs:
     """The compiled recorder with its maps; programs are loaded and attached one by one. Closing undoes all."""
 
-    def __init__(self, limits: Mapping[str, int], *, uses: bool = False, watch: bool = False, denials: bool = False) -> None:
-        """``uses``, ``watch``: with uses.bpf.c, watch.bpf.c. ``denials``: calls that filters refuse are noted. Raises TracerError."""
+    def __init__(
+        self, limits: Mapping[str, int], *, uses: bool = False, watch: bool = False, denials: bool = False
+    ) -> None:
+        """``uses``, ``watch``: with uses.bpf.c, watch.bpf.c. ``denials``: calls that filters refuse are noted. Raises
+        TracerError."""
         bcc = import_bcc()
         self.types = KernelTypes()
         self._closed = False
@@ -327,7 +351,9 @@ class Programs:
         self._symbols = threading.Thread(target=self._ksym, args=(0,), daemon=True)
         self._symbols.start()
         try:
-            flags = [f"-D{name}={value}" for name, value in definitions(self.types, limits, uses=uses, watch=watch).items()]
+            flags = [
+                f"-D{name}={value}" for name, value in definitions(self.types, limits, uses=uses, watch=watch).items()
+            ]
             flags += [*_register_macros(native_abi()), "-Wno-everything", "-Werror=implicit-function-declaration"]
             source = (HERE / "recorder.bpf.c").read_text()
             if uses:
@@ -345,7 +371,9 @@ class Programs:
                 self.table("seed")[ctypes.c_int(0)] = ctypes.c_uint64(int.from_bytes(os.urandom(8), sys.byteorder))
         except OSError as error:
             self.close()
-            raise TracerError(f"the kernel refuses a map of the eBPF recorder ({os.strerror(error.errno or 0).lower()})") from error
+            raise TracerError(
+                f"the kernel refuses a map of the eBPF recorder ({os.strerror(error.errno or 0).lower()})"
+            ) from error
         except BaseException:
             self.close()
             raise
@@ -397,7 +425,8 @@ class Programs:
                 sys.modules["bcc.libbcc"].lib.bpf_consume_ringbuf(self._rings[name])
 
     def load_tracepoints(self, functions: Mapping[str, str]) -> None:
-        """Load functions for their BTF tracepoints, several at a time: the kernel's check of them takes longest. Raises TracerError.
+        """Load functions for their BTF tracepoints, several at a time: the kernel's check of them takes longest. Raises
+        TracerError.
 
         No thread is left when this returns (what follows forks).
         """
@@ -443,7 +472,9 @@ class Programs:
             link = bpf.bpf(bpf.LINK_CREATE, struct.pack("=IIII", program, 0, bpf.ATTACH_TRACE_ITER, 0))
         except OSError as error:
             os.close(program)
-            raise TracerError(f"the kernel refuses an iterator over {what}s ({os.strerror(error.errno or 0).lower()})") from error
+            raise TracerError(
+                f"the kernel refuses an iterator over {what}s ({os.strerror(error.errno or 0).lower()})"
+            ) from error
         self._fds[function] = [program, link]
 
     def iterate(self, function: str) -> None:
@@ -499,12 +530,15 @@ class Programs:
         return 0
 
     def add_tail(self, function: str, index: int) -> None:
-        """Let a loaded ``function`` be the one that programs of its tracepoint go on to by this index. Raises TracerError."""
+        """Let a loaded ``function`` be the one that programs of its tracepoint go on to by this index. Raises
+        TracerError."""
         program = self._loaded.pop(function)
         try:
             self.table("tails")[ctypes.c_uint32(index)] = ctypes.c_uint32(program)
         except OSError as error:
-            raise TracerError(f"the kernel refuses the eBPF program {function} ({os.strerror(error.errno or 0).lower()})") from error
+            raise TracerError(
+                f"the kernel refuses the eBPF program {function} ({os.strerror(error.errno or 0).lower()})"
+            ) from error
         finally:
             os.close(program)
 
@@ -519,7 +553,8 @@ class Programs:
             lines = log.value.decode("utf-8", "replace").strip().splitlines()
             detail = f": {lines[-2] if len(lines) > 1 else lines[0]}" if lines else ""
             raise TracerError(
-                f"the kernel refuses the eBPF program {function} for {name} ({os.strerror(error.errno or 0).lower()}){detail}"
+                f"the kernel refuses the eBPF program {function} for {name} "
+                f"({os.strerror(error.errno or 0).lower()}){detail}"
             ) from error
 
     def _open(self, function: str, program_type: int, attach_type: int, target: int, name: str) -> None:
@@ -530,16 +565,21 @@ class Programs:
             link = bpf.bpf(bpf.RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
         except OSError as error:
             os.close(program)
-            raise TracerError(f"the kernel refuses to attach to {name} ({os.strerror(error.errno or 0).lower()})") from error
+            raise TracerError(
+                f"the kernel refuses to attach to {name} ({os.strerror(error.errno or 0).lower()})"
+            ) from error
         self._fds[function] = [program, link]
 
     def chain(self, addresses: Iterable[int]) -> tuple[str, ...]:
-        """Function names of a kernel stack, from the capability check outwards; empty where addresses are hidden (kptr_restrict)."""
+        """Function names of a kernel stack, from the capability check outwards; empty where addresses are hidden
+        (kptr_restrict)."""
         names = [self._ksym(address).decode("ascii", "replace") for address in addresses]
         for position, name in enumerate(names):
             if name.startswith(("cap_capable", "security_capable")):
                 return tuple(names[position:])
-        return tuple(name for name in names if name != "[unknown]" and not name.startswith(("bpf_", "__bpf_", "trace_")))
+        return tuple(
+            name for name in names if name != "[unknown]" and not name.startswith(("bpf_", "__bpf_", "trace_"))
+        )
 
     def close(self) -> None:
         """Detach everything and free the maps. Safe to call twice."""

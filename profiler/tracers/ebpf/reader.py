@@ -16,16 +16,28 @@ from profiler.kernel.capabilities import is_advisory, is_audited
 from profiler.kernel.capabilities import name_of as capability_name
 from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import number_of
-from profiler.tracers.base import Refused
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.host import absolute
 from profiler.tracers.paths import View, below
 from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
+from profiler.tracers.watcher import Refused
 
 STATS = (
-    "tasks", "programs", "syscalls", "arguments", "results", "capabilities", "stacks", "events", "execs", "paths", "files", "sockets",
-    "processes", "denials",
-)  # fmt: skip
+    "tasks",
+    "programs",
+    "syscalls",
+    "arguments",
+    "results",
+    "capabilities",
+    "stacks",
+    "events",
+    "execs",
+    "paths",
+    "files",
+    "sockets",
+    "processes",
+    "denials",
+)
 """Losses, in the order of ``enum stat`` in recorder.bpf.c; the facts for user space follow."""
 
 STAT_LIVE, STAT_LAST_NEW = len(STATS), len(STATS) + 1
@@ -48,9 +60,17 @@ _OTHER_ARGUMENTS = 0x100
 """In the ABI of a row of ``refused``: it stands for all argument lists that found no row of their own."""
 
 _KEYED_BY_PROGRAM = {
-    "others": 0, "results": 0, "arguments": 0, "checks": 0, "execs": 4, "uses": 8, "sockets": 0, "contacts": 0, "refused": 0,
+    "others": 0,
+    "results": 0,
+    "arguments": 0,
+    "checks": 0,
+    "execs": 4,
+    "uses": 8,
+    "sockets": 0,
+    "contacts": 0,
+    "refused": 0,
     "refused_sorts": 0,
-}  # fmt: skip
+}
 _KEYED_BY_SESSION = {"files": 0, "members": 4}
 """Maps, and where in their keys the number is."""
 
@@ -101,8 +121,9 @@ class _Event(ctypes.Structure):
 class Executed:
     """A program as its first exec reported it.
 
-    ``path``, ``interpreter``: as the program's own root shows them. ``binary``: the file that runs, in its mount namespace;
-    ``name``: what was given to execve(2), of a script, which started from the directory ``cwd`` of the mount namespace.
+    ``path``, ``interpreter``: as the program's own root shows them. ``binary``: the file that runs, in its mount
+    namespace; ``name``: what was given to execve(2), of a script, which started from the directory ``cwd`` of the mount
+    namespace.
     """
 
     path: str
@@ -118,7 +139,8 @@ class Executed:
     local: bool = True
     """Whether its path leads to the same file for profgen."""
     loader: tuple[str, bool] | None = None
-    """The loader's path and whether it is the user's own; an empty path for a static program; None where the kernel does not tell."""
+    """The loader's path and whether it is the user's own; an empty path for a static program; None where the kernel
+    does not tell."""
     generation: int = 0
     """Of the session at that time (Reader.generation)."""
 
@@ -158,7 +180,8 @@ class Maps:
 class Reader:
     """Of one session. Events bring the programs' paths; the rest is read from the maps.
 
-    ``recording`` is what is known while it runs: programs, losses, figures. ``shared``: the number of the programs without room.
+    ``recording`` is what is known while it runs: programs, losses, figures. ``shared``: the number of the programs
+    without room.
     """
 
     def __init__(self, programs: Programs, recording: Recording, session: int = 0, shared: int = SHARED) -> None:
@@ -200,9 +223,17 @@ class Reader:
             top = reach if root == "/" else None  # type: ignore[assignment]
         state = "detached" if event.pseudo else "deleted" if event.deleted else "linked"
         executed = Executed(
-            inside, None, argv0, exe, state, event.uid == event.fsuid, event.fsuid, view=View(event.tgid, event.tid, reach, root, top),
-            local=not event.foreign and not event.other_mounts, generation=event.generation,
-        )  # fmt: skip
+            inside,
+            None,
+            argv0,
+            exe,
+            state,
+            event.uid == event.fsuid,
+            event.fsuid,
+            view=View(event.tgid, event.tid, reach, root, top),
+            local=not event.foreign and not event.other_mounts,
+            generation=event.generation,
+        )
         if event.script and not name.startswith("/dev/fd/"):
             directory = path_of(bytes(event.cwd)[: event.cwd_length]) if event.cwd_length else "/"
             script = absolute(below(directory, root) or directory, name)
@@ -246,7 +277,8 @@ class Reader:
         return sorted(self._numbers)
 
     def read_calls(self, maps: Maps | None = None) -> None:
-        """Counts so far, and when each was last seen to grow: the kernel keeps no time at each call, that would cost too much."""
+        """Counts so far, and when each was last seen to grow: the kernel keeps no time at each call, that would cost
+        too much."""
         now = round(self.recording.elapsed(), 3)
         counts = self.programs.table("counts")
         numbers = self.numbers()
@@ -278,7 +310,8 @@ class Reader:
         return self.programs.table("sessions")[ctypes.c_int(self.session)].stats
 
     def generation(self) -> int:
-        """A number that changes when the workload makes or moves a link, or mounts: what a text leads to may be another file since."""
+        """A number that changes when the workload makes or moves a link, or mounts: what a text leads to may be another
+        file since."""
         return int(self.programs.table("sessions")[ctypes.c_int(self.session)].generation) & 0xFFFFFFFF
 
     def ended(self) -> bool:
@@ -347,7 +380,9 @@ class Reader:
             name = names[key.abi, key.number]
             spec = spec_for(name, self.abis[key.abi])
             assert spec is not None
-            recording.value(self.abis[key.abi], name, tuple(key.value)[: len(spec.fields)], self.index(key.program, recording))
+            recording.value(
+                self.abis[key.abi], name, tuple(key.value)[: len(spec.fields)], self.index(key.program, recording)
+            )
         for (index, number), name in names.items():
             place = (self.session * ABIS + index) * NUMBERS + number
             if number < NUMBERS and overfull[ctypes.c_int(place)].value >= _VALUES_MAX_IN_KERNEL:
@@ -431,7 +466,8 @@ class Reader:
         return not (key.idle or foreign or is_advisory(_capability_name(key.cap), self._chain(key.stack)))
 
     def _chain(self, stack: int) -> tuple[str, ...]:
-        """A kernel call chain by its key; empty when names are hidden, or when it found no room (then it is counted as lost)."""
+        """A kernel call chain by its key; empty when names are hidden, or when it found no room (then it is counted as
+        lost)."""
         if stack not in self.chains:
             try:
                 addresses = self.programs.table("stacks")[ctypes.c_uint64(stack)].address if self.named else ()

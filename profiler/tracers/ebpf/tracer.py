@@ -23,9 +23,20 @@ from profiler.kernel.arguments import recorded_names, spec_for
 from profiler.kernel.syscalls import number_of
 from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
+from profiler.tracers.ebpf.calls import TAILS, Uses, rows
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, PAGES, Programs, find_bcc
-from profiler.tracers.ebpf.reader import ABI_ORDER, NEXT_PROGRAM, NUMBERS, SHARED, STARTING, STAT_LAST_NEW, STAT_LIVE, STATS, Maps, Reader
-from profiler.tracers.ebpf.uses import TAILS, Uses, rows
+from profiler.tracers.ebpf.reader import (
+    ABI_ORDER,
+    NEXT_PROGRAM,
+    NUMBERS,
+    SHARED,
+    STARTING,
+    STAT_LAST_NEW,
+    STAT_LIVE,
+    STATS,
+    Maps,
+    Reader,
+)
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, Ended, shell_status, spawn, stand_apart
 from profiler.tracers.recording import Recording
@@ -61,7 +72,8 @@ def attach_capability_hook(programs: Programs, way: str) -> None:
 
 
 def attach(programs: Programs, *, files: bool, extra: Mapping[str, str] | None = None) -> list[str]:
-    """Load and attach the recorder; ``extra``: more functions and their tracepoints, attached first. Returns the features of a trace.
+    """Load and attach the recorder; ``extra``: more functions and their tracepoints, attached first. Returns the
+    features of a trace.
 
     Raises TracerError.
     """
@@ -89,7 +101,9 @@ def fill_specs(programs: Programs, *, files: bool) -> None:
     for index, abi in enumerate(ABI_ORDER[native_abi()]):
         used = rows(abi) if files else {}
         recorded = {
-            number: spec for name in recorded_names() if (number := number_of(abi, name)) is not None and (spec := spec_for(name, abi))
+            number: spec
+            for name in recorded_names()
+            if (number := number_of(abi, name)) is not None and (spec := spec_for(name, abi))
         }
         for number in used.keys() | recorded.keys():
             if number >= NUMBERS:
@@ -201,9 +215,13 @@ class _Run:
         pidfd = os.pidfd_open(child.pid)
         try:
             key = ctypes.c_int(pidfd)
-            state = ctypes.create_string_buffer(struct.pack("=IIIIIII", _ARMED, STARTING, 0, 0, 0, 0, 0xFFFFFFFF), _TASK_STATE_BYTES)
+            state = ctypes.create_string_buffer(
+                struct.pack("=IIIIIII", _ARMED, STARTING, 0, 0, 0, 0, 0xFFFFFFFF), _TASK_STATE_BYTES
+            )
             if bpf.bpf_update_elem(self.programs.map_fd("tasks"), ctypes.byref(key), state, ctypes.c_ulonglong(0)) != 0:
-                raise TracerError(f"the kernel refuses to mark the workload ({os.strerror(ctypes.get_errno()).lower()})")
+                raise TracerError(
+                    f"the kernel refuses to mark the workload ({os.strerror(ctypes.get_errno()).lower()})"
+                )
         finally:
             os.close(pidfd)
         self.programs.table("live")[ctypes.c_uint(child.pid)] = ctypes.c_uint(child.pid)
@@ -283,10 +301,11 @@ class _Run:
         return [key.value for key in self.programs.table("live")]
 
     def _all_gone(self) -> bool:
-        """Whether no thread on the list exists any more: an end that the kernel did not tell of (counted as missed) must not hang us.
+        """Whether no thread on the list exists any more: an end that the kernel did not tell of (counted as missed)
+        must not hang us.
 
-        What ends otherwise is off the list before it is gone from /proc. If the list stays the same meanwhile, it is no chain of threads,
-        each of which starts the next and ends.
+        What ends otherwise is off the list before it is gone from /proc. If the list stays the same meanwhile, it is no
+        chain of threads, each of which starts the next and ends.
         """
         listed_all = not self.reader.stats()[STATS.index("tasks")]
         listed = self._live()

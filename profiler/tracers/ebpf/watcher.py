@@ -1,7 +1,8 @@
 """Recording with eBPF what others start: containers, cgroups, processes; many sessions at a time.
 
-See Watcher in tracers/base.py. The kernel's side is watch.bpf.c. Nothing of the workload's is ever killed or stopped. Programs and maps are
-gone with profgen's descriptors, however it ends, and the one other process (holding.py) ends with it.
+See Watcher in tracers/base.py. The kernel's side is watch.bpf.c. Nothing of the workload's is ever killed or stopped.
+Programs and maps are gone with profgen's descriptors, however it ends, and the one other process (holding.py) ends with
+it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 
 from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
-from profiler.tracers.base import Options, Refused, Selection, Session
+from profiler.tracers.base import Options
+from profiler.tracers.ebpf.calls import Uses, program_of
 from profiler.tracers.ebpf.cgroups import (
     components,
     container_name,
@@ -47,9 +49,9 @@ from profiler.tracers.ebpf.reader import (
     session_of,
 )
 from profiler.tracers.ebpf.tracer import TRACEPOINTS, EbpfTracer, attach, fill_specs, limits_with
-from profiler.tracers.ebpf.uses import Uses, program_of
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import inherited_sockets
+from profiler.tracers.watcher import Refused, Selection, Session
 
 JOINED_FEATURE = "joined"
 """In a trace's features: the workload ran already when its recording began."""
@@ -60,9 +62,18 @@ WATCH_LIMITS: Mapping[str, int] = {"sessions": 256, "programs": 2048}
 _WATCH_TRACEPOINTS = {"on_attach": "cgroup_attach_task"}
 _WAIT_TRACEPOINTS = {"on_mkdir": "cgroup_mkdir"}
 _STORES = {
-    "tasks": "live", "syscalls": "others", "results": "results", "arguments": "arguments", "capabilities": "checks", "stacks": "stacks",
-    "execs": "execs", "files": "uses", "sockets": "sockets", "processes": "contacts", "denials": "refused",
-}  # fmt: skip
+    "tasks": "live",
+    "syscalls": "others",
+    "results": "results",
+    "arguments": "arguments",
+    "capabilities": "checks",
+    "stacks": "stacks",
+    "execs": "execs",
+    "files": "uses",
+    "sockets": "sockets",
+    "processes": "contacts",
+    "denials": "refused",
+}
 """Limits, and the hash maps that they are the sizes of."""
 
 _NEWS = struct.Struct("=IIIIQ64s")
@@ -91,7 +102,8 @@ class _Live:
     uses: Uses | None
     directories: tuple[str, ...] = ()
     held: Held | None = None
-    """Its mount namespace and its root: both are kept, so that what it named can be found when its last process is gone."""
+    """Its mount namespace and its root: both are kept, so that what it named can be found when its last process is
+    gone."""
 
     overdue: bool = False
     """It has ended, by its counters, when they were looked at last, and there was no news of it."""
@@ -101,7 +113,8 @@ class _Live:
 
     @property
     def began(self) -> bool:
-        """Whether there was a program of it. A cgroup that was there is so from the start, whether or not something is in it."""
+        """Whether there was a program of it. A cgroup that was there is so from the start, whether or not something is
+        in it."""
         return (self.session.kind == "cgroup" and not self.awaited) or self.session.joined or self.session.pid != 0
 
 
@@ -182,7 +195,8 @@ class EbpfWatcher:
         self._work()
 
     def _select(self, selection: Selection) -> list[tuple[int, Any]]:
-        """Make the sessions of what runs, and name what may start. Returns, for each session, how its processes are found."""
+        """Make the sessions of what runs, and name what may start. Returns, for each session, how its processes are
+        found."""
         assert self._programs is not None
         names, cgroups = self._programs.table("names"), self._programs.table("cgroups")
         scans: list[tuple[int, Any]] = []
@@ -196,7 +210,9 @@ class EbpfWatcher:
             if any(True for _ in processes_in(directories)):
                 starting = name in selection.starting
                 number = self._new_session("container", name, directories, joined=not starting)
-                scans.append((number | (_STARTING if starting else 0), lambda directories=directories: processes_in(directories)))
+                scans.append(
+                    (number | (_STARTING if starting else 0), lambda directories=directories: processes_in(directories))
+                )
             names[key] = ctypes.c_uint32(number)
         for name, directories in selection.cgroups:
             number = self._new_session("cgroup", name, directories, joined=False)  # unless there is something in it
@@ -231,8 +247,8 @@ class EbpfWatcher:
             self._steps += len(names)
 
     def _arrivals(self) -> None:
-        """Tell the kernel which directory it is to look for next on the way to each cgroup that is awaited. What came before it was told,
-        or in a place that went and came again, is joined."""
+        """Tell the kernel which directory it is to look for next on the way to each cgroup that is awaited. What came
+        before it was told, or in a place that went and came again, is joined."""
         assert self._programs is not None
         awaited, cgroups = self._programs.table("awaited"), self._programs.table("cgroups")
         for number, directories in self._awaited:
@@ -271,7 +287,8 @@ class EbpfWatcher:
         return int(number)
 
     def _join(self, scans: Iterable[tuple[int, Any]]) -> None:
-        """Mark all threads of these sessions. One that a marked thread makes is marked too: it is over when a scan finds nothing new."""
+        """Mark all threads of these sessions. One that a marked thread makes is marked too: it is over when a scan
+        finds nothing new."""
         assert self._programs is not None
         joining = self._programs.table("joining")
         marked = self._marked()
@@ -303,16 +320,21 @@ class EbpfWatcher:
         reader = Reader(self._programs, recording, number, shared)
         uses = Uses(self._programs, reader) if self._options.files else None
         self._given += 1
-        live = self._live[number] = _Live(Session(self._given, kind, subject, joined, pid, began), number, recording, reader, uses)
+        live = self._live[number] = _Live(
+            Session(self._given, kind, subject, joined, pid, began), number, recording, reader, uses
+        )
         return live
 
     def _hold(self, live: _Live, pid: int, seen: int, held: Held | None) -> None:
-        """Keep the mount namespace and the root of a session's first process, and note what else only the process tells. ``seen``: when it
-        was there, on the kernel's monotonic clock in ns."""
+        """Keep the mount namespace and the root of a session's first process, and note what else only the process
+        tells. ``seen``: when it was there, on the kernel's monotonic clock in ns."""
         live.session = replace(live.session, pid=pid, gone=not there(pid, seen))
         if held is None:  # another of the session may live, else its paths are lost, and counted
             assert self._programs is not None
-            own, session = self._programs.table("self")[ctypes.c_int(0)], self._programs.table("sessions")[ctypes.c_int(live.number)]
+            own, session = (
+                self._programs.table("self")[ctypes.c_int(0)],
+                self._programs.table("sessions")[ctypes.c_int(live.number)],
+            )
             live.reader.gone = own.top != session.top  # else it has a copy of profgen's mounts
             return
         live.recording.no_new_privs = held.no_new_privs
@@ -337,7 +359,9 @@ class EbpfWatcher:
             live = self._live[number]
             live.session = replace(live.session, began=when / 1e9)
             live.recording.began = when / 1e9
-            self._hold(live, tgid, when, hold(tgid, when) if self._holder is None else self._holder.take(number, tgid, when))
+            self._hold(
+                live, tgid, when, hold(tgid, when) if self._holder is None else self._holder.take(number, tgid, when)
+            )
             self._changed = True
         elif what == _JOINED and number in self._live:
             live = self._live[number]
@@ -361,8 +385,8 @@ class EbpfWatcher:
         self._arrived.append(ctypes.string_at(data, size))
 
     def _take(self) -> None:
-        """Empty the rings. A use may be of a session that was made after the ring of events was read: that is read once more, and only then
-        uses are given to their sessions."""
+        """Empty the rings. A use may be of a session that was made after the ring of events was read: that is read once
+        more, and only then uses are given to their sessions."""
         assert self._programs is not None
         self._programs.consume("events", "paths", "events")
         arrived, self._arrived = self._arrived, []
@@ -375,7 +399,9 @@ class EbpfWatcher:
         assert self._programs is not None
         session = self._session_of_program.get(program)
         if session is None:
-            session = self._session_of_program[program] = int(self._programs.table("programs")[ctypes.c_int(program)].session)
+            session = self._session_of_program[program] = int(
+                self._programs.table("programs")[ctypes.c_int(program)].session
+            )
         return session
 
     def sessions(self) -> tuple[Session, ...]:
@@ -402,7 +428,9 @@ class EbpfWatcher:
     def _work(self) -> bool:
         """Empty the rings, resolve paths, look at the counters; whether there is more to do at once."""
         assert self._programs is not None
-        over = {live.number for live in self._live.values() if live.session.ended}  # all that is of them is in the rings
+        over = {
+            live.number for live in self._live.values() if live.session.ended
+        }  # all that is of them is in the rings
         self._take()
         busy = False
         for live in list(self._live.values()):
@@ -437,19 +465,22 @@ class EbpfWatcher:
                 continue
             live.reader.read_calls(maps)
             live.recording.syscalls_seen = len({(abi, number) for _, abi, number in live.reader.calls})
-            gone = live.directories and live.began and not any(os.path.isdir(directory) for directory in live.directories)
+            gone = (
+                live.directories and live.began and not any(os.path.isdir(directory) for directory in live.directories)
+            )
             if live.session.kind == "cgroup" and gone and not stats[STAT_LIVE]:
                 self._end(live)
             elif live.reader.ended():
-                # The news of it may be behind what another processor is still writing into the ring; it found no room if it is not there
-                # at the next look.
+                # The news of it may be behind what another processor is still writing into the ring; it found no room
+                # if it is not there at the next look.
                 if live.overdue:
                     self._end(live)
                 live.overdue = True
         self._learn(newest)
 
     def _learn(self, newest: int) -> None:
-        """Results need a program at every call's end on the whole machine: not for ever, where nothing else needs it."""
+        """Results need a program at every call's end on the whole machine: not for ever, where nothing else needs
+        it."""
         assert self._programs is not None
         if self._options.files or self._options.denials:
             return
@@ -483,7 +514,11 @@ class EbpfWatcher:
             live = self._of(session)
             known = live.recording
             recording = Recording(known.native)
-            recording.began, recording.no_new_privs, recording.last_new = known.began, known.no_new_privs, known.last_new
+            recording.began, recording.no_new_privs, recording.last_new = (
+                known.began,
+                known.no_new_privs,
+                known.last_new,
+            )
             recording.features = [*self._features, *([JOINED_FEATURE] if session.joined else [])]
             recording.inherited = known.inherited
             recording.losses = Counter(known.losses)
@@ -500,7 +535,9 @@ class EbpfWatcher:
                 self._hashes.settle(_HASH_SECONDS)
             hashes = self._hashes.of(session.number)
             recording.hashes = {
-                index: hashes[key] for index, row in enumerate(recording.programs) if (key := (row.path, row.interpreter)) in hashes
+                index: hashes[key]
+                for index, row in enumerate(recording.programs)
+                if (key := (row.path, row.interpreter)) in hashes
             }
             found.append(recording)
         return found
@@ -543,7 +580,8 @@ class EbpfWatcher:
         self._free_stacks()
 
     def _free_stacks(self) -> None:
-        """Call chains are common to all sessions: those that no check names any more go when they take up half of their room."""
+        """Call chains are common to all sessions: those that no check names any more go when they take up half of their
+        room."""
         assert self._programs is not None
         stacks = self._programs.table("stacks")
         if len(stacks) * 2 > stacks.shape.entries:
@@ -561,7 +599,10 @@ class EbpfWatcher:
         """See Watcher.fill."""
         assert self._programs is not None
         found = {"sessions": (len(self._live), len(self._programs.table("sessions")) - 1)}
-        found["programs"] = sum(len(live.reader.numbers()) for live in self._live.values()), len(self._programs.table("programs")) - 2
+        found["programs"] = (
+            sum(len(live.reader.numbers()) for live in self._live.values()),
+            len(self._programs.table("programs")) - 2,
+        )
         for limit, name in _STORES.items():
             if self._programs.has(name):
                 table = self._programs.table(name)
@@ -596,4 +637,6 @@ def _allow_descriptors(number: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = number + 1024
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )

@@ -32,7 +32,9 @@ class Handler(BaseHTTPRequestHandler):
     def report(self):
         """The rarely used part: counts the log's lines with another program."""
         try:
-            done = subprocess.run(["/usr/bin/wc", "-l", self.server.log_path], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                ["/usr/bin/wc", "-l", self.server.log_path], capture_output=True, text=True, check=True
+            )
         except (OSError, subprocess.SubprocessError) as error:
             self.answer(500, f"report failed: {error}\n")
         else:
@@ -79,7 +81,9 @@ def main():
         with Server((options.host, options.port), Handler) as server, open(options.log, "a", encoding="utf-8") as log:
             server.log_path, server.log = options.log, log
             drop_privileges(options.user)
-            print(f"{RELEASE} serves on {options.host}:{options.port} as uid {os.getuid()}", file=sys.stderr, flush=True)
+            print(
+                f"{RELEASE} serves on {options.host}:{options.port} as uid {os.getuid()}", file=sys.stderr, flush=True
+            )
             server.serve_forever()
     except SystemExit:
         # Threads that still serve must not meet the end of the interpreter: what they do then depends on the moment.

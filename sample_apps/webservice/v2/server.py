@@ -39,7 +39,9 @@ class Handler(BaseHTTPRequestHandler):
     def report(self):
         """The rarely used part: counts the log's lines with another program."""
         try:
-            done = subprocess.run(["/usr/bin/wc", "-l", self.server.log_path], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                ["/usr/bin/wc", "-l", self.server.log_path], capture_output=True, text=True, check=True
+            )
         except (OSError, subprocess.SubprocessError) as error:
             self.answer(500, f"report failed: {error}\n")
         else:
@@ -102,7 +104,9 @@ def main():
             server.statistics = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             server.statistics_address = (options.host, options.statistics_port)
             drop_privileges(options.user)
-            print(f"{RELEASE} serves on {options.host}:{options.port} as uid {os.getuid()}", file=sys.stderr, flush=True)
+            print(
+                f"{RELEASE} serves on {options.host}:{options.port} as uid {os.getuid()}", file=sys.stderr, flush=True
+            )
             server.serve_forever()
     except SystemExit:
         # Threads that still serve must not meet the end of the interpreter: what they do then depends on the moment.

@@ -13,7 +13,8 @@ from system.lab.workloads import Workload
 
 
 class Runtimes:
-    """The runtimes of this machine by name; a test that asks for one that cannot run here is skipped, with the reason."""
+    """The runtimes of this machine by name; a test that asks for one that cannot run here is skipped, with the
+    reason."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab

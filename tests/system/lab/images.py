@@ -1,7 +1,8 @@
-"""Images for real, made of this host's files without any network, and a dockerd that starts them under runc and under crun.
+"""Images for real, made of this host's files without any network, and a dockerd that starts them under runc and under
+crun.
 
-An image holds what its program needs and nothing of the host is mounted into it but, for the sample applications, a volume `/data`.
-Containers share the host's network, so that loads reach them at 127.0.0.1.
+An image holds what its program needs and nothing of the host is mounted into it but, for the sample applications, a
+volume `/data`. Containers share the host's network, so that loads reach them at 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ class ImageEngine(Docker):
     """A dockerd with overlay2, for runc and for crun."""
 
     name = "docker-images"
-    options = ("--storage-driver=overlay2", "--exec-opt=native.cgroupdriver=cgroupfs", "--add-runtime=crun=/usr/bin/crun")
+    options = (
+        "--storage-driver=overlay2",
+        "--exec-opt=native.cgroupdriver=cgroupfs",
+        "--add-runtime=crun=/usr/bin/crun",
+    )
 
     def before(self) -> list[str]:
         # A file system of its own: overlayfs cannot lie on overlayfs, which the host's root may be.
@@ -139,7 +144,8 @@ IMAGED: tuple[type[Workload], ...] = (WebServiceV1, WebServiceV2, Daemon, Pipeli
 
 @dataclass(frozen=True)
 class Image:
-    """An image and how it is started. ``arguments`` follow its entry point; ``writes``: directories of the image that it writes to."""
+    """An image and how it is started. ``arguments`` follow its entry point; ``writes``: directories of the image that
+    it writes to."""
 
     workload: Workload
     tag: str
@@ -183,7 +189,10 @@ def image(engine: ImageEngine, workload: Workload, context: Path) -> Image:
         program = Path(workload.argv[0])
         (context / "app").mkdir()
         shutil.copy(program, context / "app")
-        words = (f"/app/{program.name}", *(word.replace(str(workload.directory), "/data") for word in workload.argv[1:]))
+        words = (
+            f"/app/{program.name}",
+            *(word.replace(str(workload.directory), "/data") for word in workload.argv[1:]),
+        )
         entrypoint, arguments = words[:1], words[1:]
         options = (f"--volume={workload.directory}:/data",)
         lines += ["VOLUME /data"]
@@ -233,6 +242,8 @@ class ImageRun:
 
 def why_not() -> str | None:
     """What keeps the engine from running here; None when nothing."""
-    missing = [name for name in ("crun", "strace", "unshare", "ldd") if shutil.which(name, path=ENVIRONMENT["PATH"]) is None]
+    missing = [
+        name for name in ("crun", "strace", "unshare", "ldd") if shutil.which(name, path=ENVIRONMENT["PATH"]) is None
+    ]
     missing += [path for path in TOOLS if not os.access(path, os.X_OK)]
     return f"not installed: {', '.join(missing)}" if missing else None

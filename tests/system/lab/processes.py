@@ -1,7 +1,8 @@
 """Running and ending other programs so that nothing waits for ever and nothing is left behind.
 
-A broken seccomp profile can hang a runtime (runc's init spins when it may not exit, and its parent waits for it), so every command
-has a time limit, and what belongs to a run is found again by a word that only it has: in its command line or its cgroup.
+A broken seccomp profile can hang a runtime (runc's init spins when it may not exit, and its parent waits for it), so
+every command has a time limit, and what belongs to a run is found again by a word that only it has: in its command line
+or its cgroup.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 
 def run(
-    command: Sequence[str | os.PathLike[str]], *, seconds: float = COMMAND_SECONDS, check: bool = True, env: Mapping[str, str] | None = None
+    command: Sequence[str | os.PathLike[str]],
+    *,
+    seconds: float = COMMAND_SECONDS,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """One command to its end, output as text. LabError when it takes too long or, with `check`, fails."""
     words = [os.fspath(word) for word in command]
@@ -66,7 +71,8 @@ def eventually(holds: Callable[[], object], seconds: float) -> bool:
 
 
 def marked(word: str) -> set[int]:
-    """Live processes with `word` in the command line or cgroup, and everything below them; never this process or its ancestors."""
+    """Live processes with `word` in the command line or cgroup, and everything below them; never this process or its
+    ancestors."""
     found: set[int] = set()
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -104,14 +110,18 @@ def kill_marked(word: str) -> None:
 
 def unmount_below(directory: Path) -> None:
     """Detach every mount at or below the directory."""
-    points = [line.split()[4].encode().decode("unicode_escape") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    points = [
+        line.split()[4].encode().decode("unicode_escape")
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    ]
     for point in sorted((p for p in points if Path(p).is_relative_to(directory)), reverse=True):
         with contextlib.suppress(LabError):
             run(["umount", "-l", point], check=False)
 
 
 def seccomp_log() -> list[str]:
-    """The kernel's lines about seccomp (audit type 1326) so far. The kernel limits their rate, so some may be missing."""
+    """The kernel's lines about seccomp (audit type 1326) so far. The kernel limits their rate, so some may be
+    missing."""
     try:
         return [line for line in run(["dmesg"], check=False).stdout.splitlines() if "type=1326" in line]
     except (OSError, LabError):

@@ -1,4 +1,5 @@
-"""One run of a workload: recorded by profgen, or confined by a runtime; the load and what counts as success are the same."""
+"""One run of a workload: recorded by profgen, or confined by a runtime; the load and what counts as success are the
+same."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from system.lab.workloads import Workload
 READY_SECONDS = 30.0
 STOP_SECONDS = 30.0
 RECORDED_LOADS = 3
-"""Rounds of the load while recording. Confined, one is run: what a workload does only now and then shall have been seen."""
+"""Rounds of the load while recording. Confined, one is run: what a workload does only now and then shall have been
+seen."""
 
 
 def confined(workload: Workload, runtime: Runtime, confinement: Confinement) -> None:
@@ -56,9 +58,15 @@ def recorded(profgen: Profgen, workload: Workload, tracer: str, trace: Path) -> 
 
 
 def driven(
-    profgen: Profgen, workload: Workload, words: Sequence[str], output: Path, loads: int = 1, command: Sequence[str] | None = None
+    profgen: Profgen,
+    workload: Workload,
+    words: Sequence[str],
+    output: Path,
+    loads: int = 1,
+    command: Sequence[str] | None = None,
 ) -> int:
-    """Run ``profgen WORDS -- the workload`` under its load; the status. Output and errors go to ``output`` and beside it.
+    """Run ``profgen WORDS -- the workload`` under its load; the status. Output and errors go to ``output`` and beside
+    it.
 
     ``command``: what starts it (in a container), if it is not the workload's own.
 
@@ -68,7 +76,13 @@ def driven(
     words = (*words, *(() if workload.user == "root" or command is not None else ("--user", workload.user)))
     with open(output, "wb") as stdout, open(output.with_suffix(".stderr"), "wb") as stderr:
         process = profgen.start(
-            *words, "--", *(workload.argv if command is None else command), cwd=Path("/"), env=ENVIRONMENT, stdout=stdout, stderr=stderr
+            *words,
+            "--",
+            *(workload.argv if command is None else command),
+            cwd=Path("/"),
+            env=ENVIRONMENT,
+            stdout=stdout,
+            stderr=stderr,
         )
     try:
         if not workload.batch:
@@ -88,10 +102,14 @@ def driven(
                 process.wait()
 
 
-def generated(profgen: Profgen, trace: Path, directory: Path, runtime: str, no_new_privs: bool, options: Sequence[str] = ()) -> Confinement:
+def generated(
+    profgen: Profgen, trace: Path, directory: Path, runtime: str, no_new_privs: bool, options: Sequence[str] = ()
+) -> Confinement:
     """The confinement that `profgen generate` makes for this runtime. LabError when it fails."""
     privileges = () if no_new_privs else ("--allow-new-privs",)
-    result = profgen("generate", str(trace), "-o", str(directory), "--runtime", runtime, *privileges, *options, cwd=Path("/"))
+    result = profgen(
+        "generate", str(trace), "-o", str(directory), "--runtime", runtime, *privileges, *options, cwd=Path("/")
+    )
     if result.returncode != 0:
         raise LabError(f"profgen generate ended with status {result.returncode}: {result.stderr}")
     return Confinement(directory / "seccomp.json", capability_sets(directory), no_new_privs)

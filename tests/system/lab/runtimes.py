@@ -1,7 +1,8 @@
 """Container runtimes for real: runc, crun and a dockerd of our own. Each starts a program of this host, confined.
 
-The container's root is a skeleton into which the host's /usr and /etc are mounted, so that the very binaries that were recorded run in it.
-It shares the host's network: loads reach the workload at 127.0.0.1. It has its own process, mount, IPC and host name namespaces.
+The container's root is a skeleton into which the host's /usr and /etc are mounted, so that the very binaries that were
+recorded run in it. It shares the host's network: loads reach the workload at 127.0.0.1. It has its own process, mount,
+IPC and host name namespaces.
 """
 
 from __future__ import annotations
@@ -23,13 +24,21 @@ from typing import Any, Protocol
 from system.lab.processes import ENVIRONMENT, LabError, eventually, kill_marked, run, seccomp_log, unmount_below
 
 CAPABILITY_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
-LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib32": "usr/lib32", "lib64": "usr/lib64", "libx32": "usr/libx32"}
+LINKS = {
+    "bin": "usr/bin",
+    "sbin": "usr/sbin",
+    "lib": "usr/lib",
+    "lib32": "usr/lib32",
+    "lib64": "usr/lib64",
+    "libx32": "usr/libx32",
+}
 DIRECTORIES = ("dev", "etc", "proc", "root", "run", "sys", "tmp", "usr", "var", "var/lib", "var/log", "var/tmp")
 DOCKER = "/usr/bin/docker"
 """The distribution's client, which fits its dockerd; another may come earlier on PATH."""
 
 DIE_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
-"""In front of what is started: should the tests be killed, containers and dockerd end too (PR_SET_PDEATHSIG, prctl(2))."""
+"""In front of what is started: should the tests be killed, containers and dockerd end too (PR_SET_PDEATHSIG,
+prctl(2))."""
 
 HYBRID = Path("/sys/fs/cgroup/unified")
 """Where version 2 of cgroups is mounted on a machine that mounts both."""
@@ -40,8 +49,8 @@ _numbers = itertools.count(1)
 def apart(script: str = ":", version_1: bool = False) -> list[str]:
     """What stands in front of a command that shall have a mount namespace of its own, where the shell script ran first.
 
-    ``version_1``: on a machine that mounts cgroups of both versions, which crun 1.8 refuses, it sees version 1 alone. With version 2
-    alone crun would raise RLIMIT_MEMLOCK for its filter of devices, which takes CAP_SYS_RESOURCE.
+    ``version_1``: on a machine that mounts cgroups of both versions, which crun 1.8 refuses, it sees version 1 alone.
+    With version 2 alone crun would raise RLIMIT_MEMLOCK for its filter of devices, which takes CAP_SYS_RESOURCE.
     """
     if version_1 and HYBRID.is_dir():
         script += f" && umount {HYBRID}"
@@ -62,7 +71,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Confinement:
-    """What it runs under. `seccomp`: a profile, None for no filter. `capabilities`: the OCI sets (bounding, effective, ...) by name."""
+    """What it runs under. `seccomp`: a profile, None for no filter. `capabilities`: the OCI sets (bounding, effective,
+    ...) by name."""
 
     seccomp: Path | None
     capabilities: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -134,7 +144,11 @@ class Container:
     def report(self) -> str:
         """What there is to say about a failure: output, and what the kernel logged about seccomp since the start."""
         denials = seccomp_log()[self._log_before :]
-        parts = [f"; {self.runtime.name}: {' '.join(self._command)}", f"stdout: {self.stdout[-2000:]}", f"stderr: {self.stderr[-4000:]}"]
+        parts = [
+            f"; {self.runtime.name}: {' '.join(self._command)}",
+            f"stdout: {self.stdout[-2000:]}",
+            f"stderr: {self.stderr[-4000:]}",
+        ]
         return "\n".join(parts + [f"kernel: {line}" for line in denials[-20:]])
 
     def close(self) -> None:
@@ -186,7 +200,12 @@ def bundle(directory: Path, identity: str, job: Job, confinement: Confinement) -
     skeleton(root)
 
     def bind(path: Path | str, *options: str) -> dict[str, Any]:
-        return {"destination": str(path), "type": "bind", "source": str(path), "options": ["rbind", "rprivate", *options]}
+        return {
+            "destination": str(path),
+            "type": "bind",
+            "source": str(path),
+            "options": ["rbind", "rprivate", *options],
+        }
 
     process: dict[str, Any] = {
         "terminal": False,
@@ -212,14 +231,24 @@ def bundle(directory: Path, identity: str, job: Job, confinement: Confinement) -
         "hostname": "lab",
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+            {
+                "destination": "/dev",
+                "type": "tmpfs",
+                "source": "tmpfs",
+                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+            },
             {
                 "destination": "/dev/pts",
                 "type": "devpts",
                 "source": "devpts",
                 "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
             },
-            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777"]},
+            {
+                "destination": "/dev/shm",
+                "type": "tmpfs",
+                "source": "shm",
+                "options": ["nosuid", "noexec", "nodev", "mode=1777"],
+            },
             {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
             {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"]},
             {"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=755"]},
@@ -254,7 +283,8 @@ class Runc:
 
 
 class Crun(Runc):
-    """`crun run`. crun refuses hosts that mount cgroups of both versions, so there it gets a mount namespace with version 2 alone."""
+    """`crun run`. crun refuses hosts that mount cgroups of both versions, so there it gets a mount namespace with
+    version 2 alone."""
 
     name = "crun"
 
@@ -316,7 +346,11 @@ class Docker:
     @property
     def client_environment(self) -> dict[str, str]:
         """For a client that shall find this dockerd: profgen, and who types ``docker``."""
-        return {"DOCKER_HOST": self._socket, "DOCKER_CONFIG": str(self.state), "PATH": f"/usr/bin:{ENVIRONMENT['PATH']}"}
+        return {
+            "DOCKER_HOST": self._socket,
+            "DOCKER_CONFIG": str(self.state),
+            "PATH": f"/usr/bin:{ENVIRONMENT['PATH']}",
+        }
 
     def _prepare(self) -> None:
         def answers() -> bool:
@@ -331,17 +365,33 @@ class Docker:
         run(self._tool("import", str(archive), self.image))
 
     def command(self, identity: str, directory: Path, job: Job, confinement: Confinement) -> list[str]:
-        words = ["run", "--name", identity, "--cidfile", str(directory / "cid"), "--network=host", "--workdir=/", "--tmpfs=/run"]
+        words = [
+            "run",
+            "--name",
+            identity,
+            "--cidfile",
+            str(directory / "cid"),
+            "--network=host",
+            "--workdir=/",
+            "--tmpfs=/run",
+        ]
         words += [f"--env={name}={value}" for name, value in ENVIRONMENT.items()]
         words += [f"--volume={path}:{path}:ro" for path in ("/usr", "/etc", *job.readable)]
         words += [f"--volume={path}:{path}" for path in job.writable]
-        words += [f"--user={job.uid}:{job.gid}", *(f"--group-add={group}" for group in job.groups), *self.confining(confinement)]
+        words += [
+            f"--user={job.uid}:{job.gid}",
+            *(f"--group-add={group}" for group in job.groups),
+            *self.confining(confinement),
+        ]
         return self._tool(*words, self.image, *job.argv)
 
     @staticmethod
     def confining(confinement: Confinement) -> list[str]:
         """Options of ``docker run``."""
-        words = ["--cap-drop=ALL", *(f"--cap-add={name.removeprefix('CAP_')}" for name in confinement.capabilities.get("bounding", ()))]
+        words = [
+            "--cap-drop=ALL",
+            *(f"--cap-add={name.removeprefix('CAP_')}" for name in confinement.capabilities.get("bounding", ())),
+        ]
         words.append(f"--security-opt=seccomp={confinement.seccomp or 'unconfined'}")
         if confinement.no_new_privs:
             words.append("--security-opt=no-new-privileges")

@@ -1,7 +1,9 @@
-"""Real workloads, each with its load: the sample applications, nginx under wrk, Redis under redis-benchmark, PostgreSQL under pgbench.
+"""Real workloads, each with its load: the sample applications, nginx under wrk, Redis under redis-benchmark, PostgreSQL
+under pgbench.
 
-The same argument vector is recorded on the host and run in a container, on the same paths: a workload's directory lies in the lab's
-and is mounted at its own place. `reset` puts that directory into the state in which every run, recorded or confined, begins.
+The same argument vector is recorded on the host and run in a container, on the same paths: a workload's directory lies
+in the lab's and is mounted at its own place. `reset` puts that directory into the state in which every run, recorded or
+confined, begins.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ _ports: set[int] = set()
 
 
 def free_port(first: int, last: int) -> int:
-    """A port of 127.0.0.1 that nobody listens on, for TCP and UDP, not given out before. Below 1024, binding it takes a capability."""
-    # Beginning somewhere else in each process: two test sessions at once shall not choose the same one before they bind it.
+    """A port of 127.0.0.1 that nobody listens on, for TCP and UDP, not given out before. Below 1024, binding it takes a
+    capability."""
+    # Beginning somewhere else in each process: two test sessions at once shall not choose the same one before they bind
+    # it.
     turn = os.getpid() * 7 % (last - first)
     for port in (*range(first + turn, last), *range(first, first + turn)):
         if port in _ports:
@@ -49,7 +53,8 @@ class Workload(ABC):
     name: str
     user = "root"
     batch = False
-    """A batch ends by itself; its output is checked. Anything else is a service, driven by a load and ended by SIGTERM."""
+    """A batch ends by itself; its output is checked. Anything else is a service, driven by a load and ended by
+    SIGTERM."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -248,7 +253,9 @@ http {{
         return self._answers_on(self.port)
 
     def load(self) -> None:
-        output = run(["wrk", "-t2", "-c8", "-d1s", f"http://127.0.0.1:{self.port}/index.html"], seconds=LOAD_SECONDS).stdout
+        output = run(
+            ["wrk", "-t2", "-c8", "-d1s", f"http://127.0.0.1:{self.port}/index.html"], seconds=LOAD_SECONDS
+        ).stdout
         if "Socket errors" in output or "Non-2xx" in output or not re.search(r"\b[1-9]\d* requests in", output):
             raise LabError(f"wrk was not content: {output}")
 
@@ -266,13 +273,35 @@ class Redis(Workload):
     @property
     def argv(self) -> tuple[str, ...]:
         address = ("--bind", "127.0.0.1", "--port", str(self.port))
-        return ("/usr/bin/redis-server", *address, "--dir", str(self.directory), "--save", "", "--appendonly", "yes", "--maxclients", "200")
+        return (
+            "/usr/bin/redis-server",
+            *address,
+            "--dir",
+            str(self.directory),
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--maxclients",
+            "200",
+        )
 
     def ready(self) -> bool:
         return run(["redis-cli", "-p", str(self.port), "ping"], check=False).stdout.strip() == "PONG"
 
     def load(self) -> None:
-        command = ["redis-benchmark", "-p", str(self.port), "-c", "20", "-n", str(self.requests), "--csv", "-t", ",".join(self.tests)]
+        command = [
+            "redis-benchmark",
+            "-p",
+            str(self.port),
+            "-c",
+            "20",
+            "-n",
+            str(self.requests),
+            "--csv",
+            "-t",
+            ",".join(self.tests),
+        ]
         result = run(command, seconds=LOAD_SECONDS)
         rows = result.stdout.count("\n") - 1
         if rows < len(self.tests) or "rror" in result.stdout + result.stderr:
@@ -311,7 +340,14 @@ class PostgreSQL(Workload):
 
     @property
     def argv(self) -> tuple[str, ...]:
-        settings = ("-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.directory}", "-c", "fsync=off")
+        settings = (
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            f"unix_socket_directories={self.directory}",
+            "-c",
+            "fsync=off",
+        )
         return (f"{POSTGRESQL}/postgres", "-D", str(self._data), "-p", str(self.port), *settings)
 
     def reset(self) -> None:
@@ -323,13 +359,22 @@ class PostgreSQL(Workload):
 
     def load(self) -> None:
         each = self.transactions // 4
-        output = run(["pgbench", *self._address, "--client=4", "--jobs=2", f"--transactions={each}", "bench"], seconds=LOAD_SECONDS).stdout
+        output = run(
+            ["pgbench", *self._address, "--client=4", "--jobs=2", f"--transactions={each}", "bench"],
+            seconds=LOAD_SECONDS,
+        ).stdout
         processed = f"processed: {self.transactions}/{self.transactions}"
         if processed not in output or "failed transactions: 0 " not in output:
             raise LabError(f"pgbench was not content: {output}")
         # A signal between its processes, which pgbench brings about only when one happens to wait for another.
-        told = "SELECT bool_and(pg_log_backend_memory_contexts(pid)) FROM pg_stat_activity WHERE backend_type = 'background writer'"
-        if run(["psql", *self._address, "--tuples-only", "--no-align", "--command", told, "bench"]).stdout.strip() != "t":
+        told = (
+            "SELECT bool_and(pg_log_backend_memory_contexts(pid)) FROM pg_stat_activity WHERE backend_type "
+            "= 'background writer'"
+        )
+        if (
+            run(["psql", *self._address, "--tuples-only", "--no-align", "--command", told, "bench"]).stdout.strip()
+            != "t"
+        ):
             raise LabError("no process was told")
 
 

@@ -14,7 +14,11 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parent / "ops.c"
 X86 = platform.machine() == "x86_64"
-VARIANTS: dict[str, tuple[str, ...]] = {"ops": ("-static",), "ops-dynamic": (), **({"ops32": ("-static", "-m32")} if X86 else {})}
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "ops": ("-static",),
+    "ops-dynamic": (),
+    **({"ops32": ("-static", "-m32")} if X86 else {}),
+}
 REFUSED_HERE = 77
 """Exit status: this kernel or file system does not offer the operation."""
 
@@ -30,8 +34,13 @@ class Operation:
 
 def build(directory: Path) -> None:
     """Compile all variants into ``directory`` (which must exist). Raises RuntimeError with gcc's words."""
-    jobs = [["gcc", "-O1", "-Wall", "-pthread", *flags, "-o", str(directory / name), str(SOURCE)] for name, flags in VARIANTS.items()]
-    for job, process in [(job, subprocess.Popen(job, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)) for job in jobs]:
+    jobs = [
+        ["gcc", "-O1", "-Wall", "-pthread", *flags, "-o", str(directory / name), str(SOURCE)]
+        for name, flags in VARIANTS.items()
+    ]
+    for job, process in [
+        (job, subprocess.Popen(job, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)) for job in jobs
+    ]:
         output, _ = process.communicate(timeout=120)
         if process.returncode:
             raise RuntimeError(f"{' '.join(job)} failed:\n{output}")
@@ -39,7 +48,9 @@ def build(directory: Path) -> None:
 
 def operations(program: Path) -> tuple[Operation, ...]:
     """What the built program offers."""
-    lines = subprocess.run([program, "list"], capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
+    lines = subprocess.run(
+        [program, "list"], capture_output=True, text=True, check=True, timeout=10
+    ).stdout.splitlines()
     return tuple(Operation(name, "root" in needs, "traces" in needs) for name, *needs in map(str.split, lines))
 
 

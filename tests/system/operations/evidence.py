@@ -55,14 +55,16 @@ def _files(trace: Trace, places: Places, programs: list[str]) -> Iterator[Use]:
 
 
 def told_afterwards(evidence: Evidence) -> Evidence:
-    """``evidence`` as it can be told when a call has ended: not what was removed (but whether it was a directory: rmdir(2)
-    removes nothing else), nor whose it was; nor whose a file was that has another owner now. ptrace looks before the call, eBPF
-    after it (docs/tracers.md)."""
+    """``evidence`` as it can be told when a call has ended: not what was removed (but whether it was a directory:
+    rmdir(2) removes nothing else), nor whose it was; nor whose a file was that has another owner now. ptrace looks
+    before the call, eBPF after it (docs/tracers.md)."""
 
     def afterwards(use: Use) -> Use:
         if use.failed or use.access not in ("remove", "owner"):
             return use
-        return dataclasses.replace(use, owner="", kind="unknown" if use.access == "remove" and use.kind != "directory" else use.kind)
+        return dataclasses.replace(
+            use, owner="", kind="unknown" if use.access == "remove" and use.kind != "directory" else use.kind
+        )
 
     return dataclasses.replace(evidence, files=frozenset(map(afterwards, evidence.files)))
 

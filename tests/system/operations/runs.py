@@ -71,14 +71,18 @@ class Runs:
         cwd = self.root / f"{variant}.{name}.{tracer}"
         cwd.mkdir()
         directory.parent.mkdir(exist_ok=True)
-        with self._one_at_a_time[name, variant]:  # both tracers' runs want the same directory, so that paths can be compared, and port
+        with self._one_at_a_time[
+            name, variant
+        ]:  # both tracers' runs want the same directory, so that paths can be compared, and port
             prepare(program, name, directory)
             recording = self._profgen.record(tracer, [str(program), name, str(directory)], cwd=cwd, options=["-q"])
         return Recorded(recording.status, recording.stderr, recording.path, Places(str(directory), str(program)))
 
     def possible(self, name: str) -> bool:
         """Whether this user can have the operation done."""
-        return os.geteuid() == 0 or not any(each.root for each in operations(self.programs / "ops") if each.name == name)
+        return os.geteuid() == 0 or not any(
+            each.root for each in operations(self.programs / "ops") if each.name == name
+        )
 
     def close(self) -> None:
         """Wait for the recordings under way, and make none of those that wait; who asks for one later gets it."""

@@ -64,7 +64,8 @@ class Mounted:
 
 @dataclass(frozen=True)
 class Evidence:
-    """``signals`` and ``inspections``: (signal or operation, whom, result). ``execs``: (program, by whom) after the first.
+    """``signals`` and ``inspections``: (signal or operation, whom, result). ``execs``: (program, by whom) after the
+    first.
 
     ``refused``: under ptrace the operation is refused, and this is its evidence then.
     """
@@ -93,8 +94,8 @@ def _set(rows: Iterable[Use | list[Use]]) -> frozenset[Use]:
 
 
 def started(path: str, *, program: str | None = None, **more: str) -> list[Use]:
-    """What the kernel and a static program's start do in the new program, after an exec of ``path``; ``program`` is its name
-    in the trace, if it is another.
+    """What the kernel and a static program's start do in the new program, after an exec of ``path``; ``program`` is its
+    name in the trace, if it is another.
 
     The kernel maps the file and reads its headers (fs/binfmt_elf.c); glibc reads the link /proc/self/exe
     (elf/dl-origin.c, linked into static programs).
@@ -119,7 +120,8 @@ def _exec(path: str = "child", *rows: Use | list[Use], program: str | None = Non
 
 
 def _script(*scripts: str) -> Evidence:
-    """``scripts`` from the one that is executed to the one whose interpreter is the program: the last is the one it opens."""
+    """``scripts`` from the one that is executed to the one whose interpreter is the program: the last is the one it
+    opens."""
     by = scripts[0]
     rows = [
         *(Use(script, "execute") for script in scripts),
@@ -144,7 +146,9 @@ def _datagram(port: int) -> list[Operation]:
 
 
 def _sockets(*rows: Operation | list[Operation], files: Iterable[Use | list[Use]] = ()) -> Evidence:
-    return Evidence(_set(files), frozenset(row for each in rows for row in (each if isinstance(each, list) else [each])))
+    return Evidence(
+        _set(files), frozenset(row for each in rows for row in (each if isinstance(each, list) else [each]))
+    )
 
 
 def _signals(*rows: tuple[str, str] | tuple[str, str, str]) -> Evidence:
@@ -175,9 +179,18 @@ def long_path(directory: str) -> str:
 
 _UNNAMED = "#{inode}"
 _ODD = (
-    "a b", "new\nline", "tab\tquote\"'", "[x]{y,z}*?", "@{HOME}", "#hash^", "back\\slash", "\udcff\udcfe bytes", "gone (deleted)", "café",
+    "a b",
+    "new\nline",
+    "tab\tquote\"'",
+    "[x]{y,z}*?",
+    "@{HOME}",
+    "#hash^",
+    "back\\slash",
+    "\udcff\udcfe bytes",
+    "gone (deleted)",
+    "café",
     "-> arrow,",
-)  # fmt: skip
+)
 _INET = ("inet", "stream", 6)
 _UDP = ("inet", "dgram", 17)
 _UNIX = ("unix", "stream", 0)
@@ -267,7 +280,9 @@ EXPECTED: Mapping[str, Evidence] = {
     "after_chdir": files(Use("sub/file", "read")),
     "after_fchdir": files(Use("sub", "read", "directory"), Use("sub/file", "read")),
     "dots": files(Use("sub/file", "read"), uses("sub/made", "make remove", kind="directory")),
-    "renamed_directory": files(Use("sub", "rename_from", "directory"), Use("moved", "rename_to", "directory"), Use("moved/file", "read")),
+    "renamed_directory": files(
+        Use("sub", "rename_from", "directory"), Use("moved", "rename_to", "directory"), Use("moved/file", "read")
+    ),
     "magic_links": files(Use("file", "read"), Use("sub/file", "read")),
     "path_at_page_end": files(Use("file", "read")),
     "odd_names": files(*(uses(name, "write create") for name in _ODD)),
@@ -302,12 +317,16 @@ EXPECTED: Mapping[str, Evidence] = {
     "others_file": files(Use("file", "read", owner="other")),
     # processes
     "threads": files(Use("one", "read"), Use("two", "read")),
-    "thread_apart": files(uses("target/new", "write create"), Use("target/made", "make", "directory"), Use("sub/file", "read")),
+    "thread_apart": files(
+        uses("target/new", "write create"), Use("target/made", "make", "directory"), Use("sub/file", "read")
+    ),
     "open_restarted": replace(_signals(("USR1", "workload")), files=_set([uses("fifo", "read write", kind="fifo")])),
     "open_interrupted": _signals(("USR1", "workload")),
     "short_child": files(Use("file", "read")),
     "killed_child": replace(_signals(("KILL", "self")), files=_set([Use("file", "read")])),
-    "shared_descriptors": _sockets(*(Operation(*_UNIX, name) for name in ("pair", "send", "receive")), files=[Use("file", "read")]),
+    "shared_descriptors": _sockets(
+        *(Operation(*_UNIX, name) for name in ("pair", "send", "receive")), files=[Use("file", "read")]
+    ),
     "signal_child": _signals(("TERM", "workload")),
     "signal_parent": _signals(("USR2", "workload")),
     "signal_self": _signals(("USR1", "self")),
@@ -320,11 +339,15 @@ EXPECTED: Mapping[str, Evidence] = {
     "trace_me": _looks(("traceme", "workload"), refused=("traceme", "workload", "EPERM")),
     "trace_child": _looks(("trace", "workload"), refused=("trace", "workload", "EPERM")),
     "read_memory": _looks(("read", "workload")),
-    "proc_self": files(Use("/proc/{pid}/maps", "read", whose="self"), Use("/proc/{pid}/task/{tid}/stat", "read", whose="self")),
+    "proc_self": files(
+        Use("/proc/{pid}/maps", "read", whose="self"), Use("/proc/{pid}/task/{tid}/stat", "read", whose="self")
+    ),
     "proc_child": files(Use("/proc/{pid}/environ", "read", whose="workload")),
     "proc_outside": files(Use("/proc/1/status", "read", whose="outside")),
     # sockets
-    "unix_path": _sockets(_stream(*_UNIX[::2], address="socket"), files=[uses("socket", "bind connect", kind="socket")]),
+    "unix_path": _sockets(
+        _stream(*_UNIX[::2], address="socket"), files=[uses("socket", "bind connect", kind="socket")]
+    ),
     "unix_datagram": _sockets(
         Operation("unix", "dgram", 0, "create"),
         Operation("unix", "dgram", 0, "bind", address="{dir}/socket"),
@@ -336,7 +359,9 @@ EXPECTED: Mapping[str, Evidence] = {
         Operation(*_UNIX, "connect", address="{dir}/nowhere", result="ENOENT"),
         files=[Use("nowhere", "connect", result="ENOENT")],
     ),
-    "unix_at_sign": _sockets(_stream(*_UNIX[::2], address="./@socket"), files=[uses("@socket", "bind connect", kind="socket")]),
+    "unix_at_sign": _sockets(
+        _stream(*_UNIX[::2], address="./@socket"), files=[uses("@socket", "bind connect", kind="socket")]
+    ),
     "socket_leader_gone": _sockets(_datagram(23457)),
     "socket_apart": _sockets(Operation("unix", "dgram", 0, "create"), _datagram(23458)),
     "unix_abstract": _sockets(_stream(*_UNIX[::2], address="@profgen operation")),
@@ -361,7 +386,11 @@ EXPECTED: Mapping[str, Evidence] = {
         Operation(*_UDP, "create"),
         *(Operation(*_UDP, "send", port) for port in range(23500, 23600)),
         Operation("unix", "dgram", 0, "create"),
-        *(Operation("unix", "dgram", 0, word, address=f"{{dir}}/{name}") for word in ("bind", "send") for name in ("first", "second")),
+        *(
+            Operation("unix", "dgram", 0, word, address=f"{{dir}}/{name}")
+            for word in ("bind", "send")
+            for name in ("first", "second")
+        ),
         files=[uses(name, "bind connect", kind="socket") for name in ("first", "second")],
     ),
     "netlink": _sockets(Operation("netlink", "raw", 0, "create"), Operation("netlink", "raw", 0, "bind")),
@@ -390,7 +419,10 @@ EXPECTED: Mapping[str, Evidence] = {
     "detached_names": _mounts(
         Mounted("mount", "scratch", "target", "tmpfs"),
         Mounted("umount", None, "target", flags=("detach",)),
-        files=[Use("/new", "make", "directory", state="detached"), Use("/new/below", "make", "directory", state="detached")],
+        files=[
+            Use("/new", "make", "directory", state="detached"),
+            Use("/new/below", "make", "directory", state="detached"),
+        ],
     ),
     "chroot": files(Use("", "chroot", "directory"), Use("sub/file", "read"), Use("file", "read")),
     "chroot_symlinks": files(Use("", "chroot", "directory"), Use("sub/file", "read"), Use("file", "read")),
@@ -457,7 +489,12 @@ class Places:
         return Evidence(
             files=frozenset(self._use(use) for use in (*evidence.files, *startup())),
             sockets=frozenset(
-                replace(row, address=self.absolute(row.address) if row.address and row.address.startswith("{dir}") else row.address)
+                replace(
+                    row,
+                    address=self.absolute(row.address)
+                    if row.address and row.address.startswith("{dir}")
+                    else row.address,
+                )
                 for row in evidence.sockets
             ),
             signals=evidence.signals,

@@ -14,15 +14,31 @@ from pathlib import Path
 
 _OPEN = ("open", "openat", "openat2", "creat")
 _NAMES: Mapping[str, tuple[str, ...]] = {
-    "mkdir": ("make",), "mkdirat": ("make",), "mknod": ("make",), "mknodat": ("make",), "symlink": ("", "make"), "symlinkat": ("", "make"),
-    "unlink": ("remove",), "unlinkat": ("remove",), "rmdir": ("remove",),
-    "rename": ("rename_from", "rename_to"), "renameat": ("rename_from", "rename_to"), "renameat2": ("rename_from", "rename_to"),
-    "link": ("", "link"), "linkat": ("", "link"),
-    "chmod": ("mode",), "fchmodat": ("mode",), "chown": ("owner",), "lchown": ("owner",), "fchownat": ("owner",),
-    "readlink": ("readlink",), "readlinkat": ("readlink",),
+    "mkdir": ("make",),
+    "mkdirat": ("make",),
+    "mknod": ("make",),
+    "mknodat": ("make",),
+    "symlink": ("", "make"),
+    "symlinkat": ("", "make"),
+    "unlink": ("remove",),
+    "unlinkat": ("remove",),
+    "rmdir": ("remove",),
+    "rename": ("rename_from", "rename_to"),
+    "renameat": ("rename_from", "rename_to"),
+    "renameat2": ("rename_from", "rename_to"),
+    "link": ("", "link"),
+    "linkat": ("", "link"),
+    "chmod": ("mode",),
+    "fchmodat": ("mode",),
+    "chown": ("owner",),
+    "lchown": ("owner",),
+    "fchownat": ("owner",),
+    "readlink": ("readlink",),
+    "readlinkat": ("readlink",),
     "execve": ("execute",),
-}  # fmt: skip
-"""Calls to the accesses of the paths they name, in order; symbolic links at the end of these are not met in the tests."""
+}
+"""Calls to the accesses of the paths they name, in order; symbolic links at the end of these are not met in the
+tests."""
 
 _ON_DESCRIPTORS = {"getdents64": "list", "fchmod": "mode", "fchown": "owner", "ftruncate": "truncate"}
 _CALL = re.compile(r"^(\w+)\((.*)\) += (-?\d+|\?)(?:<(.*)>(\(deleted\))?)?(?: (E\w+) .*)?$")
@@ -33,10 +49,23 @@ _DESCRIPTOR = re.compile(r"^\d+<([^>]*)>")
 def used(
     command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, timeout: float
 ) -> tuple[frozenset[tuple[str, str, str]], int]:
-    """(path, access, result) of the calls of ``command``, ``opened`` standing for all accesses that an open asks for; exit status."""
+    """(path, access, result) of the calls of ``command``, ``opened`` standing for all accesses that an open asks for;
+    exit status."""
     log.mkdir()
     calls = ",".join((*_OPEN, *_NAMES, *_ON_DESCRIPTORS))
-    strace = ["strace", "-ff", "-y", "-qq", "-v", "-s", "5000", "-e", f"trace=?{calls.replace(',', ',?')}", "-e", "signal=none"]
+    strace = [
+        "strace",
+        "-ff",
+        "-y",
+        "-qq",
+        "-v",
+        "-s",
+        "5000",
+        "-e",
+        f"trace=?{calls.replace(',', ',?')}",
+        "-e",
+        "signal=none",
+    ]
     done = subprocess.run(
         [*strace, "-o", log / "log", "--", *command],
         cwd=cwd,
@@ -84,7 +113,12 @@ def _paths(arguments: str, cwd: Path, count: int) -> list[tuple[str, str]]:
     """The first ``count`` paths, absolute and with the directories they are in resolved."""
     found = []
     for at, text in _PATH.findall(arguments)[:count]:
-        text = text.encode("latin-1", "surrogateescape").decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
+        text = (
+            text.encode("latin-1", "surrogateescape")
+            .decode("unicode_escape")
+            .encode("latin-1")
+            .decode(errors="surrogateescape")
+        )
         path = os.path.normpath(os.path.join(at or cwd, text))
         found.append((os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)), text))
     return found

@@ -20,10 +20,29 @@ X86 = NATIVE == "x86_64"
 
 _THREADS = ("many", "storm", "leader_exits", "exec", "exec_leader_gone", "call_after", "fork", "killed")
 _PROCESSES = (
-    "fork", "fork_raw", "vfork", "vfork_exec", "vfork_dies", "clone_raw", "clone_vm", "clone_nosignal", "clone_parent", "clone3",
-    "clone3_vfork", "clone_untraced", "clone3_untraced", "spawn", "daemon", "forks", "forks_together", "chain", "killed_child",
-    "killed_itself", "stop", "leaves_child",
-)  # fmt: skip
+    "fork",
+    "fork_raw",
+    "vfork",
+    "vfork_exec",
+    "vfork_dies",
+    "clone_raw",
+    "clone_vm",
+    "clone_nosignal",
+    "clone_parent",
+    "clone3",
+    "clone3_vfork",
+    "clone_untraced",
+    "clone3_untraced",
+    "spawn",
+    "daemon",
+    "forks",
+    "forks_together",
+    "chain",
+    "killed_child",
+    "killed_itself",
+    "stop",
+    "leaves_child",
+)
 _EXECS = ("execve", "execveat_fd", "execveat_dir", "memfd", "probes", "fails", "fails_late", "chain")
 _SIGNALS = ("handler", "trap", "segv", "alarm", "restart", "filter_errno", "filter_trap", "filter_kill")
 _NAMESPACES = ("mount", "pid", "pid_dies", "unshare_pid", "all", "user", "chroot")
@@ -69,7 +88,9 @@ def _programs() -> Iterator[Program]:
             argv = ("{dir}/" + subject + suffix, test, *more)
             return Program(f"{subject}{suffix}-{'-'.join((test, *more))}", argv, **options)  # type: ignore[arg-type]
 
-        tests = _AS_32 if suffix else {"processes": _PROCESSES, "threads": _THREADS, "execs": _EXECS, "signals": _SIGNALS}
+        tests = (
+            _AS_32 if suffix else {"processes": _PROCESSES, "threads": _THREADS, "execs": _EXECS, "signals": _SIGNALS}
+        )
         for test in tests["processes"]:
             if test == "fork_raw" and not X86:
                 continue  # arm64 has no fork
@@ -80,13 +101,19 @@ def _programs() -> Iterator[Program]:
         for test in tests["execs"]:
             yield of("execs", test)
         for test in tests["signals"]:
-            yield of("signals", test, unseen=frozenset({(abi, _GETPGID[abi])}) if test.startswith("filter_") else frozenset())
+            yield of(
+                "signals", test, unseen=frozenset({(abi, _GETPGID[abi])}) if test.startswith("filter_") else frozenset()
+            )
         if not suffix:
             yield of("signals", "dies", "15", status=143)
             yield of("signals", "dies", "11", status=139)
             for test in _NAMESPACES:
                 yield of("namespaces", test, root=test != "user")
-        for test in ("unknown", "minus_one", *((("gate64",) if suffix else ("int80", "int80_fork", "x32")) if X86 else ())):
+        for test in (
+            "unknown",
+            "minus_one",
+            *((("gate64",) if suffix else ("int80", "int80_fork", "x32")) if X86 else ()),
+        ):
             yield of("abis", test)
         yield Program(f"leaf{suffix}", ("{dir}/leaf" + suffix, "5"), status=5)
     if X86:
@@ -99,7 +126,9 @@ def _programs() -> Iterator[Program]:
     yield Program("symlink", ("{dir}/link-to-leaf", "2"), status=2)
     yield Program("path-search", ("env", "PATH=/nonexistent:{dir}/no-exec:{dir}", "leaf", "1"), status=1)
     yield Program("shell-pipeline", ("sh", "-c", "ls {dir} | grep leaf | wc -l; exit 8"), status=8)
-    yield Program("python", ("/usr/bin/python3", "-S", "-E", "-c", "import os; os.waitpid(os.fork() or os._exit(0), 0)"))
+    yield Program(
+        "python", ("/usr/bin/python3", "-S", "-E", "-c", "import os; os.waitpid(os.fork() or os._exit(0), 0)")
+    )
 
 
 PROGRAMS = tuple(_programs())
@@ -110,9 +139,33 @@ def build(directory: Path) -> None:
     jobs: list[list[str]] = []
     for suffix, flags in (("", []), ("32", ["-m32"])) if X86 else (("", []),):
         for source in sorted(SOURCES.glob("*.c")):
-            jobs.append(["gcc", *flags, "-O1", "-w", "-pthread", "-o", str(directory / (source.stem + suffix)), str(source)])
-        jobs.append(["gcc", *flags, "-static", "-nostdlib", "-no-pie", "-o", str(directory / ("leaf" + suffix)), str(SOURCES / "leaf.S")])
-    jobs.append(["gcc", "-static", "-O1", "-w", "-pthread", "-o", str(directory / "processes-static"), str(SOURCES / "processes.c")])
+            jobs.append(
+                ["gcc", *flags, "-O1", "-w", "-pthread", "-o", str(directory / (source.stem + suffix)), str(source)]
+            )
+        jobs.append(
+            [
+                "gcc",
+                *flags,
+                "-static",
+                "-nostdlib",
+                "-no-pie",
+                "-o",
+                str(directory / ("leaf" + suffix)),
+                str(SOURCES / "leaf.S"),
+            ]
+        )
+    jobs.append(
+        [
+            "gcc",
+            "-static",
+            "-O1",
+            "-w",
+            "-pthread",
+            "-o",
+            str(directory / "processes-static"),
+            str(SOURCES / "processes.c"),
+        ]
+    )
     running = []
     for job in jobs:
         running.append((job, subprocess.Popen(job, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)))
@@ -145,7 +198,8 @@ def _script(path: Path, text: str) -> None:
 
 
 def _unloadable(program: Path, target: Path) -> None:
-    """A copy of a 64-bit ELF file whose segments lie where user space cannot: exec fails after the old image is gone."""
+    """A copy of a 64-bit ELF file whose segments lie where user space cannot: exec fails after the old image is
+    gone."""
     image = bytearray(program.read_bytes())
     start = int.from_bytes(image[32:40], "little")
     size, count = int.from_bytes(image[54:56], "little"), int.from_bytes(image[56:58], "little")

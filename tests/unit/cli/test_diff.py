@@ -60,7 +60,9 @@ def files(tmp_path: Path) -> Files:
     return Files(
         write("base", trace(call("read"), call("openat"))),
         write("more", trace(call("read"), call("openat"), call("getpid"))),
-        write("risky", trace(call("read"), call("openat"), call("mount", [(0,)]), capabilities=[check("CAP_SYS_ADMIN")])),
+        write(
+            "risky", trace(call("read"), call("openat"), call("mount", [(0,)]), capabilities=[check("CAP_SYS_ADMIN")])
+        ),
         write("equal", trace(call("read"), call("open"))),
     )
 
@@ -102,7 +104,12 @@ def test_trouble(files: Files, tmp_path: Path, content: bytes | None, words: str
 
 
 def test_wrong_use(files: Files) -> None:
-    for arguments in ((), (files.base,), (files.base, files.base, "--format", "xml"), (files.base, files.base, "--fail-on", "never")):
+    for arguments in (
+        (),
+        (files.base,),
+        (files.base, files.base, "--format", "xml"),
+        (files.base, files.base, "--fail-on", "never"),
+    ):
         assert profgen("diff", *arguments).returncode == 2
 
 
@@ -161,11 +168,16 @@ def test_profiles_of_others(tmp_path: Path) -> None:
             {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": ["SCMP_ARCH_ARM"]},
             {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]},
         ],
-        "syscalls": [rule("read"), {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}}],
+        "syscalls": [
+            rule("read"),
+            {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
+        ],
     }
     (tmp_path / "docker.json").write_text(json.dumps(docker))
     (tmp_path / "spo.json").write_text(json.dumps(SPO))
-    (tmp_path / "arm.json").write_text(json.dumps({**profile(rule("read"), rule("renameat")), "architectures": ["SCMP_ARCH_AARCH64"]}))
+    (tmp_path / "arm.json").write_text(
+        json.dumps({**profile(rule("read"), rule("renameat")), "architectures": ["SCMP_ARCH_AARCH64"]})
+    )
     done = profgen("diff", "docker.json", "arm.json", "--format", "json", cwd=tmp_path)
     document = json.loads(done.stdout)
     assert document["old"]["abis"] == ["aarch64", "arm"]
@@ -206,7 +218,18 @@ def releases(public_dir: Path) -> Releases:
     for name, release in (("v1", "v1"), ("again", "v1"), ("v2", "v2")):
         shutil.copy(SAMPLE / release / "server.py", app / "server.py")
         (directory / "access.log").unlink(missing_ok=True)
-        record = [sys.executable, "-m", "profiler", "record", "-q", "--tracer", "ptrace", "-o", str(directory / f"{name}.trace.json"), "--"]
+        record = [
+            sys.executable,
+            "-m",
+            "profiler",
+            "record",
+            "-q",
+            "--tracer",
+            "ptrace",
+            "-o",
+            str(directory / f"{name}.trace.json"),
+            "--",
+        ]
         server = [str(app / "server.py"), "--port", str(port), "--log", str(directory / "access.log")]
         load = [str(SAMPLE / "load.py"), "--rare", "--port", str(port), "--", *record, *server]
         done = subprocess.run(load, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
@@ -217,12 +240,17 @@ def releases(public_dir: Path) -> Releases:
 
 
 def told(rows: list[dict[str, Any]]) -> set[tuple[str, str, str, tuple[str, ...]]]:
-    """The changes, but for what Python asks of the second release's statistics socket when it ends: its finalizer names an unclosed
-    socket (getsockname, getpeername) in some runs and not in others."""
+    """The changes, but for what Python asks of the second release's statistics socket when it ends: its finalizer names
+    an unclosed socket (getsockname, getpeername) in some runs and not in others."""
     kept = [row for row in rows if not any("never seen to succeed (ENOTCONN: 1)" in text for text in row["because"])]
     named = [row for row in kept if row["name"] != "getpeername"]
     return {
-        (row["change"], row["subject"], row["name"], tuple(text.replace("create, name", "create") for text in row["details"]))
+        (
+            row["change"],
+            row["subject"],
+            row["name"],
+            tuple(text.replace("create, name", "create") for text in row["details"]),
+        )
         for row in named
     }
 
@@ -239,10 +267,18 @@ def test_two_recordings_are_equal(releases: Releases, form: str) -> None:
 
 def wanted(releases: Releases, form: str) -> set[tuple[str, str, str, tuple[str, ...]]]:
     """What README.md and the source of the second release say is new in it."""
-    datagrams = ("domain AF_INET, type SOCK_DGRAM, protocol IPPROTO_IP", "domain AF_INET, type SOCK_DGRAM, protocol IPPROTO_UDP")
+    datagrams = (
+        "domain AF_INET, type SOCK_DGRAM, protocol IPPROTO_IP",
+        "domain AF_INET, type SOCK_DGRAM, protocol IPPROTO_UDP",
+    )
     found: set[tuple[str, str, str, tuple[str, ...]]] = {
         ("widened", "syscall", "socket", datagrams),
-        ("widened", "syscall", "setsockopt", ("level SOL_SOCKET, option SO_KEEPALIVE", "level SOL_TCP, option TCP_NODELAY")),
+        (
+            "widened",
+            "syscall",
+            "setsockopt",
+            ("level SOL_SOCKET, option SO_KEEPALIVE", "level SOL_TCP, option TCP_NODELAY"),
+        ),
     }
     root = os.geteuid() == 0
     if root:
@@ -289,7 +325,9 @@ def test_a_second_release_in_every_output(releases: Releases, form: str) -> None
     lines = new.read_text().splitlines()
     for row in log["runs"][0]["results"]:
         if row["properties"]["subject"] == "syscall":
-            assert row["properties"]["name"] in lines[row["locations"][0]["physicalLocation"]["region"]["startLine"] - 1]
+            assert (
+                row["properties"]["name"] in lines[row["locations"][0]["physicalLocation"]["region"]["startLine"] - 1]
+            )
     assert "`setsockopt`" in profgen("diff", old, new, "--format", "markdown").stdout
     assert "widened  syscall     setsockopt" in profgen("diff", old, new).stdout
 
@@ -302,7 +340,9 @@ def test_any_format_against_any(releases: Releases) -> None:
             done = profgen("diff", releases.path("v1", old), releases.path("v1", new))
             assert done.returncode == 0, (old, new, done.stdout)
     for form in forms:
-        document = json.loads(profgen("diff", releases.path("v1", "trace"), releases.path("v1", form), "--format", "json").stdout)
+        document = json.loads(
+            profgen("diff", releases.path("v1", "trace"), releases.path("v1", form), "--format", "json").stdout
+        )
         assert {row["change"] for row in document["changes"]} <= {"added", "widened"}
         if form == "policy.yaml":
             assert all(any(text.startswith("base ") for text in row["because"]) for row in document["changes"])

@@ -11,8 +11,8 @@ from unit.trace.written import write_trace
 
 from profiler.cli.main import run
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps
 from profiler.policy.model import Options
-from profiler.policy.store import dumps
 from profiler.trace.model import Trace
 
 RECORDING = touching(*uses("/etc/app.conf", "read"), syscalls=[call("read"), call("ptrace", [(16,)])])

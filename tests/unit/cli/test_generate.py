@@ -111,7 +111,9 @@ def test_an_edited_policy_is_not_overwritten(recording: Path, tmp_path: Path) ->
 
 
 def test_one_target_without_output_goes_to_stdout(recording: Path) -> None:
-    done = profgen(recording, "-t", "seccomp", "--runtime", "none", "--no-equivalents", "--no-arguments", "--default-action", "log")
+    done = profgen(
+        recording, "-t", "seccomp", "--runtime", "none", "--no-equivalents", "--no-arguments", "--default-action", "log"
+    )
     assert done.returncode == 0
     made = json.loads(done.stdout)
     assert made["defaultAction"] == "SCMP_ACT_LOG"
@@ -136,7 +138,17 @@ def test_several_traces_are_merged(tmp_path: Path) -> None:
 
 
 def test_drop_failing_and_allow_new_privs(recording: Path) -> None:
-    done = profgen(recording, "-t", "seccomp", "--drop-failing", "--allow-new-privs", "--runtime", "runc", "--runtime-version", "1.1.5")
+    done = profgen(
+        recording,
+        "-t",
+        "seccomp",
+        "--drop-failing",
+        "--allow-new-privs",
+        "--runtime",
+        "runc",
+        "--runtime-version",
+        "1.1.5",
+    )
     rules = json.loads(done.stdout)["syscalls"]
     assert {"names": ["access"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2} in rules
     assert any("capset" in rule["names"] for rule in rules)
@@ -156,7 +168,9 @@ def test_an_unknown_start_is_said(tmp_path: Path) -> None:
     assert "start-up syscalls unknown" in with_start.stderr
     assert "execve" in with_start.stdout
     write_trace(dataclasses.replace(example(), execs=(Exec(0, None, 1),)), tmp_path / "start.json")
-    assert "start-up syscalls" not in profgen(tmp_path / "t.json", tmp_path / "start.json", "-o", tmp_path / "both").stderr
+    assert (
+        "start-up syscalls" not in profgen(tmp_path / "t.json", tmp_path / "start.json", "-o", tmp_path / "both").stderr
+    )
 
 
 def test_unknown_numbers_are_said(tmp_path: Path) -> None:
@@ -275,7 +289,9 @@ def test_unwritable_output(recording: Path, tmp_path: Path) -> None:
         ("syscalls:", "sycalls:"),
     ],
 )
-def test_a_new_recording_does_not_overwrite_what_people_did(recording: Path, tmp_path: Path, old: str, new: str) -> None:
+def test_a_new_recording_does_not_overwrite_what_people_did(
+    recording: Path, tmp_path: Path, old: str, new: str
+) -> None:
     out = tmp_path / "out"
     assert profgen(recording, "-o", out).returncode == 0
     assert profgen(recording, "-o", out).returncode == 0, "as it was written it may be written again"

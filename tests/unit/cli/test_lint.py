@@ -13,8 +13,8 @@ from unit.policy.making import call, trace
 from unit.trace.written import write_trace
 
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps
 from profiler.policy.model import Options
-from profiler.policy.store import dumps
 from profiler.review.lint import RULES
 from profiler.targets.base import RenderOptions, target
 
@@ -50,7 +50,9 @@ def test_nothing_found(policy: Path, name: str) -> None:
 
 def test_findings_with_how_to_mend_them(tmp_path: Path) -> None:
     file = tmp_path / "open.json"
-    file.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []}))
+    file.write_text(
+        json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []})
+    )
     done = profgen(file)
     assert done.returncode == 1
     lines = done.stdout.splitlines()
@@ -92,7 +94,11 @@ def test_trouble(tmp_path: Path) -> None:
 
 def test_names_from_the_file_are_printed_safely(tmp_path: Path) -> None:
     file = tmp_path / "names.json"
-    file.write_text(json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["\x1b[2J\n"], "action": "SCMP_ACT_ALLOW"}]}))
+    file.write_text(
+        json.dumps(
+            {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["\x1b[2J\n"], "action": "SCMP_ACT_ALLOW"}]}
+        )
+    )
     done = profgen(file)
     assert done.returncode == 1
     assert "\x1b" not in done.stdout

@@ -22,8 +22,8 @@ from profiler.cli import main
 from profiler.cli.main import COMMANDS, cli, run
 from profiler.cli.terminal import colours, redraws
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps
 from profiler.policy.model import Options
-from profiler.policy.store import dumps
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -85,7 +85,9 @@ def test_version() -> None:
 
 def test_help_imports_little() -> None:
     """It must be quick: what only some commands need is imported by them."""
-    code = "import json, sys; from profiler.cli.main import run; run(['--help']); print(json.dumps(sorted(sys.modules)))"
+    code = (
+        "import json, sys; from profiler.cli.main import run; run(['--help']); print(json.dumps(sorted(sys.modules)))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
@@ -96,11 +98,23 @@ def test_help_imports_little() -> None:
     )
     modules = set(json.loads(done.stdout.splitlines()[-1]))
     assert "click" in modules
-    heavy = {"yaml", "jinja2", "ptrace", "system_calls", "bcc", "hashlib", "subprocess", "profiler.cli.record", "profiler.kernel"}
+    heavy = {
+        "yaml",
+        "jinja2",
+        "ptrace",
+        "system_calls",
+        "bcc",
+        "hashlib",
+        "subprocess",
+        "profiler.cli.record",
+        "profiler.kernel",
+    }
     assert not heavy & modules
 
 
-@pytest.mark.parametrize("name", ["diff", "explain", "coverage", "verify", "lint", "score", "refine", "minimise", "doctor"])
+@pytest.mark.parametrize(
+    "name", ["diff", "explain", "coverage", "verify", "lint", "score", "refine", "minimise", "doctor"]
+)
 def test_every_report_is_to_be_had_as_json(name: str) -> None:
     """In two spellings, the same everywhere."""
     command = cli.get_command(click.Context(cli), name)
@@ -114,16 +128,27 @@ def test_the_directory_that_generate_wrote_stands_for_its_policy(tmp_path: Path)
     made = derive(trace(call("read"), call("execve")), Options())
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "policy.yaml").write_text(dumps(made))
-    for arguments in (["lint", "app"], ["score", "app"], ["explain", "app", "read"], ["diff", "app", "app"], ["merge", "app", "app"]):
+    for arguments in (
+        ["lint", "app"],
+        ["score", "app"],
+        ["explain", "app", "read"],
+        ["diff", "app", "app"],
+        ["merge", "app", "app"],
+    ):
         done = profgen(*arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert json.loads(profgen("generate", "app", "-t", "seccomp", cwd=tmp_path).stdout)
-    assert json.loads(profgen("diff", "--json", "app", "docker-default", cwd=tmp_path).stdout)["new"]["source"] == "docker-default"
+    assert (
+        json.loads(profgen("diff", "--json", "app", "docker-default", cwd=tmp_path).stdout)["new"]["source"]
+        == "docker-default"
+    )
     done = profgen("lint", ".", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "profgen: cannot read ./policy.yaml: no such file or directory\n")
 
 
-def test_an_interrupt_while_modules_are_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_while_modules_are_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Importing(types.ModuleType):
         def __getattr__(self, name: str) -> object:
             raise KeyboardInterrupt
@@ -133,7 +158,9 @@ def test_an_interrupt_while_modules_are_imported(monkeypatch: pytest.MonkeyPatch
     assert capsys.readouterr().err == "profgen: interrupted\n"
 
 
-def test_a_reader_that_goes_away_is_no_verdict(failing: dict[str, BaseException], capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_reader_that_goes_away_is_no_verdict(
+    failing: dict[str, BaseException], capfd: pytest.CaptureFixture[str]
+) -> None:
     """As head(1) in a pipe: click alone would make status 1 of it, which is lint's and diff's word for findings."""
     failing["error"] = BrokenPipeError(errno.EPIPE, "Broken pipe")
     kept = os.dup(1)
@@ -252,7 +279,10 @@ def test_debug_shows_where(error: Exception, failing: dict[str, BaseException]) 
 
 
 def test_debug_prints_a_traceback(tmp_path: Path) -> None:
-    plain, debug = profgen("generate", "none.json", cwd=tmp_path), profgen("--debug", "generate", "none.json", cwd=tmp_path)
+    plain, debug = (
+        profgen("generate", "none.json", cwd=tmp_path),
+        profgen("--debug", "generate", "none.json", cwd=tmp_path),
+    )
     assert plain.returncode == 2
     assert "Traceback" not in plain.stderr
     assert debug.returncode != 0

@@ -14,8 +14,8 @@ from unit.trace.written import write_trace
 
 from profiler.cli.main import run
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps, read_policy
 from profiler.policy.model import Options, Policy
-from profiler.policy.store import dumps, read_policy
 from profiler.trace.model import Trace
 from profiler.trace.store import read_trace
 
@@ -55,7 +55,10 @@ def test_an_incomplete_trace_and_one_without_files(tmp_path: Path, capsys: pytes
 
 
 def test_policies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, two = saved(tmp_path / "one.yaml", policy("read", "bind"), "# mine\n"), saved(tmp_path / "two.yaml", policy("read"))
+    one, two = (
+        saved(tmp_path / "one.yaml", policy("read", "bind"), "# mine\n"),
+        saved(tmp_path / "two.yaml", policy("read")),
+    )
     assert run(["merge", one, two, "-o", str(tmp_path / "all.yaml")]) == 0
     assert {row.name: row.runs for row in read_policy(tmp_path / "all.yaml").syscalls} == {"read": None, "bind": 1}
     assert f"note: {one} has comments of its own" in capsys.readouterr().err
@@ -64,7 +67,11 @@ def test_policies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def three(tmp_path: Path, base: Policy, ours: Policy, theirs: Policy, comment: str = "# mine\n") -> list[str]:
-    names = [saved(tmp_path / "base", base), saved(tmp_path / "ours", ours, comment), saved(tmp_path / "theirs", theirs)]
+    names = [
+        saved(tmp_path / "base", base),
+        saved(tmp_path / "ours", ours, comment),
+        saved(tmp_path / "theirs", theirs),
+    ]
     return ["merge", "--base", *names]
 
 
@@ -82,7 +89,9 @@ def test_three_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_conflicts_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = three(tmp_path, policy("read", runtime="any"), policy("read", runtime="runc"), policy("read", "bind", runtime="crun"))
+    arguments = three(
+        tmp_path, policy("read", runtime="any"), policy("read", runtime="runc"), policy("read", "bind", runtime="crun")
+    )
     assert run([*arguments, "-o", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.splitlines()[1:] == [
         "profgen: conflict: runtime: any became runc in yours and crun in the new one; yours is kept",
@@ -126,7 +135,9 @@ def test_as_a_merge_driver_of_git(tmp_path: Path) -> None:
 
     def git(*words: str, status: int = 0) -> str:
         identity = ["-c", "user.name=x", "-c", "user.email=x@localhost", "-c", "init.defaultBranch=main"]
-        done = subprocess.run(["git", *identity, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            ["git", *identity, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
 

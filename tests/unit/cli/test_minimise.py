@@ -11,10 +11,16 @@ from profiler.cli.minimise import _duration, _Live, _table
 from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, SPARE, Finding
 from profiler.minimise.entries import Entry
 from profiler.minimise.minimise import Progress, Report
+from profiler.policy.document import dumps
 from profiler.policy.model import Allowed, Policy, Workload
-from profiler.policy.store import dumps
 
-POLICY = Policy(Workload(("app",), 0, 1, "ptrace", "6.18"), ("x86_64",), True, "none", (Allowed("observed", "x86_64", "read", ("seen",)),))
+POLICY = Policy(
+    Workload(("app",), 0, 1, "ptrace", "6.18"),
+    ("x86_64",),
+    True,
+    "none",
+    (Allowed("observed", "x86_64", "read", ("seen",)),),
+)
 
 
 @pytest.mark.parametrize(

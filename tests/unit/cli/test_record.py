@@ -1,4 +1,5 @@
-"""profgen record's own parts: where the trace goes, limits, who runs the command, what is said. The rest is tests/system."""
+"""profgen record's own parts: where the trace goes, limits, who runs the command, what is said. The rest is
+tests/system."""
 
 from __future__ import annotations
 
@@ -145,7 +146,9 @@ def test_root_by_name_keeps_roots_groups() -> None:
     assert user is None or user[0] == 0
 
 
-@pytest.mark.parametrize("user", ["", "no-such-user", "-1", "4294967295", "99999999999999999999", "\u0661", "1 ", "0x0", "a\nb"])
+@pytest.mark.parametrize(
+    "user", ["", "no-such-user", "-1", "4294967295", "99999999999999999999", "\u0661", "1 ", "0x0", "a\nb"]
+)
 def test_no_such_user(user: str) -> None:
     with pytest.raises(InputError) as caught:
         workload_of(("true",), user, frozenset())
@@ -210,10 +213,18 @@ def test_summary_counts_paths_when_files_were_watched(capsys: pytest.CaptureFixt
 
 
 def test_a_directory_that_is_gone(tmp_path: Path) -> None:
-    words = f"mkdir gone; cd gone; rmdir ../gone; exec {sys.executable} -m profiler record --tracer ptrace -o {tmp_path}/trace.json -- true"
+    words = (
+        f"mkdir gone; cd gone; rmdir ../gone; exec {sys.executable} -m profiler record --tracer ptrace -o "
+        f"{tmp_path}/trace.json -- true"
+    )
     env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (2, "profgen: the working directory is gone: change to one that is there\n")
+    done = subprocess.run(
+        ["sh", "-c", words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "profgen: the working directory is gone: change to one that is there\n",
+    )
 
 
 def test_a_replaced_recording_is_told(tmp_path: Path) -> None:
@@ -228,14 +239,20 @@ def test_a_replaced_recording_is_told(tmp_path: Path) -> None:
     assert "wrote true.trace.json in place of the older one; to keep several, name them with -o\n" in told[1]
 
 
-@pytest.mark.parametrize(("tracer", "mode", "warned"), [("ptrace", 0o4755, True), ("ptrace", 0o755, False), ("ebpf", 0o4755, False)])
-def test_summary_warns_of_setuid_programs(tracer: str, mode: int, warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("tracer", "mode", "warned"), [("ptrace", 0o4755, True), ("ptrace", 0o755, False), ("ebpf", 0o4755, False)]
+)
+def test_summary_warns_of_setuid_programs(
+    tracer: str, mode: int, warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """They gain nothing under no_new_privs, which an unprivileged recording sets."""
     program = tmp_path / "su"
     program.touch()
     program.chmod(mode)
     made = trace(tracer=tracer, no_new_privs=True)
-    made = dataclasses.replace(made, programs=(dataclasses.replace(made.programs[0], path=str(program)), *made.programs[1:]))
+    made = dataclasses.replace(
+        made, programs=(dataclasses.replace(made.programs[0], path=str(program)), *made.programs[1:])
+    )
     assert any(f"{program} gained no rights" in line for line in said(made, capsys)) is warned
 
 
@@ -295,7 +312,9 @@ class _Watch:
 
 
 @pytest.mark.parametrize(("options", "files"), [([], True), (["--no-files"], False)])
-def test_no_files_reaches_the_tracer(options: list[str], files: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_files_reaches_the_tracer(
+    options: list[str], files: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(record_command, "first_that_works", lambda name, use: use(_Watch(), {}))
     _Watch.asked.clear()
     output = tmp_path / "t.json"

@@ -13,14 +13,16 @@ import pytest
 from unit.denials.test_auditlog import AA, AUDIT, BODY
 from unit.denials.test_propose import APP, policy
 
-from profiler.policy.store import dumps, read_policy
+from profiler.policy.document import dumps, read_policy
 
 ROOT = Path(__file__).resolve().parents[3]
 OURS = BODY.replace("/usr/bin/unshare", APP).replace('comm="unshare"', 'comm="app"')
 
 
 def record(name_or_body: str, number: int = 121, serial: int = 1) -> str:
-    return f"type=SECCOMP msg=audit(1795353970.253:{serial}): " + name_or_body.replace("syscall=272", f"syscall={number}")
+    return f"type=SECCOMP msg=audit(1795353970.253:{serial}): " + name_or_body.replace(
+        "syscall=272", f"syscall={number}"
+    )
 
 
 GETPGID, PTRACE, STRANGER = record(OURS), record(OURS, 101, 2), record(BODY, 121, 3)
@@ -88,7 +90,11 @@ def test_nothing_is_written_when_comments_would_be_lost(place: Path) -> None:
     path = place / "policy.yaml"
     text = dumps(policy()).replace("      access: [read]\n", "      access: [  read  ]  # only\n")
     path.write_text(text)
-    line = "type=AVC msg=" + AUDIT + AA.replace("/etc/x y", "/etc/app.conf").replace('"web"', '"profgen-app"').replace('"r"', '"k"')
+    line = (
+        "type=AVC msg="
+        + AUDIT
+        + AA.replace("/etc/x y", "/etc/app.conf").replace('"web"', '"profgen-app"').replace('"r"', '"k"')
+    )
     line = line.replace('operation="open"', 'operation="file_lock"')
     shown = profgen(path, "--from", log(place, line), cwd=place)
     assert shown.returncode == 1, shown.stderr
@@ -103,14 +109,25 @@ def test_dangerous_things_are_asked_for(place: Path) -> None:
     done = profgen("policy.yaml", "--from", log(place, PTRACE), cwd=place)
     assert (done.returncode, done.stdout) == (1, "")
     assert "--allow-dangerous ptrace" in done.stderr
-    done = profgen("policy.yaml", "--from", log(place, PTRACE), "--allow-dangerous", "ptrace", "--allow-dangerous", "nothing", cwd=place)
+    done = profgen(
+        "policy.yaml",
+        "--from",
+        log(place, PTRACE),
+        "--allow-dangerous",
+        "ptrace",
+        "--allow-dangerous",
+        "nothing",
+        cwd=place,
+    )
     assert done.returncode == 1
     assert "+    ptrace:" in done.stdout
     assert "--allow-dangerous nothing: nothing here needs it" in done.stderr
 
 
 def test_json(place: Path) -> None:
-    done = profgen("policy.yaml", "--from", log(place, GETPGID, PTRACE, STRANGER, GETPGID[:80]), "--format", "json", cwd=place)
+    done = profgen(
+        "policy.yaml", "--from", log(place, GETPGID, PTRACE, STRANGER, GETPGID[:80]), "--format", "json", cwd=place
+    )
     assert (done.returncode, done.stderr) == (1, "")
     found = json.loads(done.stdout)
     assert [row["item"] for row in found["added"]] == ["getpgid"]
@@ -118,7 +135,12 @@ def test_json(place: Path) -> None:
     assert found["refused"][0]["dangers"][0]["item"] == "ptrace"
     assert found["skipped"][0]["whose"] == {"/usr/bin/unshare": 1}
     denial = found["added"][0]["denials"][0]
-    assert (denial["name"], denial["pid"], denial["events"], denial["lines"]) == ("getpgid", 8124, ["1795353970.253:1"], [1])
+    assert (denial["name"], denial["pid"], denial["events"], denial["lines"]) == (
+        "getpgid",
+        8124,
+        ["1795353970.253:1"],
+        [1],
+    )
     assert found["log"]["records"] == 3
     assert "+    getpgid:" in found["diff"]
 
@@ -138,7 +160,12 @@ def test_choosing_programs_and_profiles(place: Path) -> None:
 
 
 def test_gaps_are_said(place: Path) -> None:
-    done = profgen("policy.yaml", "--from", log(place, "[ 1.2] audit: audit_lost=7 audit_rate_limit=0 audit_backlog_limit=64"), cwd=place)
+    done = profgen(
+        "policy.yaml",
+        "--from",
+        log(place, "[ 1.2] audit: audit_lost=7 audit_rate_limit=0 audit_backlog_limit=64"),
+        cwd=place,
+    )
     assert done.returncode == 0
     assert "gaps" in done.stderr
     assert "7 of them" in done.stderr
@@ -148,7 +175,9 @@ def test_names_of_strangers_stay_on_their_line(place: Path) -> None:
     line = (
         "type=AVC msg="
         + AUDIT
-        + AA.replace('"/etc/x y"', "2F7372762F1B5B316D0A70726F6667656E3A20").replace('profile="web"', 'profile="profgen-app"')
+        + AA.replace('"/etc/x y"', "2F7372762F1B5B316D0A70726F6667656E3A20").replace(
+            'profile="web"', 'profile="profgen-app"'
+        )
     )
     done = profgen("policy.yaml", "--from", log(place, line), cwd=place)
     assert done.returncode == 1, done.stderr

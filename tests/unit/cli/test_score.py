@@ -14,8 +14,8 @@ from unit.trace.written import write_trace
 
 from profiler.kernel.cves import cves
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps
 from profiler.policy.model import Options
-from profiler.policy.store import dumps
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,9 +33,14 @@ def profgen(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def example() -> object:
     return trace(
-        call("read"), call("write"), call("execve"), call("socket", [(2, 1, 0)]), call("clone", [(0x1200000,)]), call("chown"),
+        call("read"),
+        call("write"),
+        call("execve"),
+        call("socket", [(2, 1, 0)]),
+        call("clone", [(0x1200000,)]),
+        call("chown"),
         capabilities=[check("CAP_NET_BIND_SERVICE")],
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")

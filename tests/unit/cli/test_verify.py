@@ -19,9 +19,9 @@ from profiler.enforce import base
 from profiler.enforce.base import Options, Outcome
 from profiler.errors import ProfgenError
 from profiler.policy import derive
+from profiler.policy.document import dumps
 from profiler.policy.model import Options as PolicyOptions
 from profiler.policy.model import Policy
-from profiler.policy.store import dumps
 from profiler.trace.store import read_trace
 from profiler.tracers.base import Workload
 
@@ -29,7 +29,17 @@ SYSCALL = Denial(
     "syscall", "seccomp", True, "errno", comm="app", exe="/usr/sbin/app", abi="x86_64", number=41, name="socket",
     arguments=(16, 3, 15, 0, 0, 0), errno="EPERM", count=3, pid=7, first=1000.0, last=1001.0,
 )  # fmt: skip
-FILE = Denial("file", "policy", False, operation="read", comm="app", exe="/usr/sbin/app", path="/srv/x", access=("read",), owner=False)
+FILE = Denial(
+    "file",
+    "policy",
+    False,
+    operation="read",
+    comm="app",
+    exe="/usr/sbin/app",
+    path="/srv/x",
+    access=("read",),
+    owner=False,
+)
 
 
 def policy() -> Policy:
@@ -76,7 +86,9 @@ def verify(monkeypatch: pytest.MonkeyPatch, place: Path, outcome: Outcome, *opti
         (Outcome(0, (), (), {"kernel log records": 2}), 125),
     ],
 )
-def test_status(outcome: Outcome, status: int, monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status(
+    outcome: Outcome, status: int, monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert verify(monkeypatch, place, outcome) == status
     said = capsys.readouterr()
     assert said.out == ""
@@ -84,7 +96,9 @@ def test_status(outcome: Outcome, status: int, monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize(("duration", "status"), [("0.000001", 0), ("100", 143)])
-def test_a_service_that_duration_ends_did_not_fail(duration: str, status: int, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+def test_a_service_that_duration_ends_did_not_fail(
+    duration: str, status: int, monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
     """One without a handler ends by the SIGTERM that it gets; one that gets it from somebody else was disturbed."""
     assert verify(monkeypatch, place, Outcome(143), "--duration", duration) == status
 
@@ -101,12 +115,18 @@ def test_text(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.Captu
     assert "profgen: the command ended with status 7\nprofgen: direct: how\n" in text
 
 
-def test_what_is_told_alike_is_told_once(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_told_alike_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Registers of a call without arguments hold anything."""
     calls = [replace(SYSCALL, name="getuid", number=102, arguments=(value, 0, 0, 0, 0, 0), count=2) for value in (7, 8)]
     verify(monkeypatch, place, Outcome(0, tuple(calls)))
     text = capsys.readouterr().err
-    assert text.count("profgen:   syscall getuid = EPERM, 4 times: app (/usr/sbin/app), pid 7\n") == text.count("  syscall getuid") == 1
+    assert (
+        text.count("profgen:   syscall getuid = EPERM, 4 times: app (/usr/sbin/app), pid 7\n")
+        == text.count("  syscall getuid")
+        == 1
+    )
 
 
 def test_json_and_trace(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +144,11 @@ def test_json_and_trace(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: py
         ("socket", {(16, 3, 15): frozenset({0})})
     ]
     assert [(row.path, row.access) for row in written.files] == [("/srv/x", "read")]
-    assert (written.meta.tracer, written.meta.exit_status, "denials:refused" in written.meta.features) == ("verify", 0, True)
+    assert (written.meta.tracer, written.meta.exit_status, "denials:refused" in written.meta.features) == (
+        "verify",
+        0,
+        True,
+    )
 
 
 def test_unavailable(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +167,9 @@ def test_unavailable(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytes
         ["no/such/policy", "--", "true"],
     ],
 )
-def test_wrong_words(words: list[str], place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_words(
+    words: list[str], place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(place)
     assert main.run(["verify", *words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -155,11 +181,29 @@ TEXTS = st.text(st.characters(exclude_categories=()), max_size=12) | st.none()
 @settings(deadline=None, max_examples=60)
 @given(
     st.builds(
-        Denial, st.sampled_from(KINDS), st.just("policy"), st.booleans(), operation=TEXTS, info=TEXTS, comm=TEXTS, exe=TEXTS, path=TEXTS,
-        address=TEXTS, source=TEXTS, target=TEXTS, signal=TEXTS, peer=TEXTS, family=TEXTS, type=TEXTS, name=TEXTS, capability=TEXTS,
-        abi=st.sampled_from(["x86_64", "i386"]), number=st.integers(0, 500), access=st.lists(st.sampled_from(["read", "write"])).map(tuple),
+        Denial,
+        st.sampled_from(KINDS),
+        st.just("policy"),
+        st.booleans(),
+        operation=TEXTS,
+        info=TEXTS,
+        comm=TEXTS,
+        exe=TEXTS,
+        path=TEXTS,
+        address=TEXTS,
+        source=TEXTS,
+        target=TEXTS,
+        signal=TEXTS,
+        peer=TEXTS,
+        family=TEXTS,
+        type=TEXTS,
+        name=TEXTS,
+        capability=TEXTS,
+        abi=st.sampled_from(["x86_64", "i386"]),
+        number=st.integers(0, 500),
+        access=st.lists(st.sampled_from(["read", "write"])).map(tuple),
     )
-)  # fmt: skip
+)
 def test_hostile_names(denial: Denial) -> None:
     """Whatever a program is called and touches: one line each on the terminal, JSON for programs, a trace."""
     assert isinstance(told(denial), str)

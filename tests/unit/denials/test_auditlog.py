@@ -1,4 +1,5 @@
-"""Records as the kernel, auditd, syslog and the journal keep them: the same denial from each, nothing from what is none, never a crash."""
+"""Records as the kernel, auditd, syslog and the journal keep them: the same denial from each, nothing from what is
+none, never a crash."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ BODY = (
     'auid=4294967295 uid=0 gid=0 ses=4294967295 pid=8124 comm="unshare" exe="/usr/bin/unshare" sig=0 arch=c000003e '
     "syscall=272 compat=0 ip=0x7fb6f6e710f7 code=0x7ffc0000"
 )
-AA = 'apparmor="DENIED" operation="open" profile="web" name="/etc/x y" pid=7 comm="web" requested_mask="r" denied_mask="r" fsuid=33 ouid=0'
+AA = (
+    'apparmor="DENIED" operation="open" profile="web" name="/etc/x y" pid=7 comm="web" requested_mask="r" '
+    'denied_mask="r" fsuid=33 ouid=0'
+)
 AUDIT = "audit(1795353970.253:17): "
 
 
@@ -49,13 +53,18 @@ FORMS = {
     "/dev/kmsg": "5,1234,4557676379,-;audit: type=1326 " + AUDIT + BODY,
     "syslog": "Nov 22 13:26:10 web1 kernel: [ 4557.676379] audit: type=1326 " + AUDIT + BODY,
     "syslog without time": "Nov  2 13:26:10 web1 kernel: audit: type=1326 " + AUDIT + BODY,
-    "syslog, ISO times": "2025-11-22T13:26:10.253111+00:00 web1 kernel: [ 4557.676379] audit: type=1326 " + AUDIT + BODY,
+    "syslog, ISO times": "2025-11-22T13:26:10.253111+00:00 web1 kernel: [ 4557.676379] audit: type=1326 "
+    + AUDIT
+    + BODY,
     "syslog, RFC 5424": "<5>1 2025-11-22T13:26:10Z web1 kernel - - - [ 4557.676379] audit: type=1326 " + AUDIT + BODY,
     "before Linux 3.17": "[ 4557.676379] type=1326 " + AUDIT + BODY,
     "audit.log": "type=SECCOMP msg=" + AUDIT + BODY,
     "audit.log of several hosts": "node=web1 type=SECCOMP msg=" + AUDIT + BODY,
     "audit.log with labels": "type=SECCOMP msg=" + AUDIT + BODY.replace("pid=", "subj=unconfined pid="),
-    "audit.log, enriched": "type=SECCOMP msg=" + AUDIT + BODY + '\x1dAUID="unset" UID="root" GID="root" ARCH=x86_64 SYSCALL=unshare',
+    "audit.log, enriched": "type=SECCOMP msg="
+    + AUDIT
+    + BODY
+    + '\x1dAUID="unset" UID="root" GID="root" ARCH=x86_64 SYSCALL=unshare',
     "audisp": "Nov 22 13:26:10 web1 audisp-syslog[812]: type=SECCOMP msg=" + AUDIT + BODY,
     "journalctl -o json": journal("audit: type=1326 " + AUDIT + BODY),
     "journalctl -o json, as bytes": journal(list(b"audit: type=1326 " + AUDIT.encode() + BODY.encode())),
@@ -104,7 +113,13 @@ def test_apparmor_in_every_form(form: str) -> None:
         text = text.replace("type=SECCOMP", "type=AVC").replace("1326", "1400").replace(BODY, AA)
         text = text.replace(BODY.replace("pid=", "subj=unconfined pid="), AA)
     denial = one(text)
-    assert (denial.kind, denial.by, denial.refused, denial.profile, denial.comm) == ("file", "apparmor", True, "web", "web")
+    assert (denial.kind, denial.by, denial.refused, denial.profile, denial.comm) == (
+        "file",
+        "apparmor",
+        True,
+        "web",
+        "web",
+    )
     assert (denial.path, denial.access, denial.mask, denial.owner) == ("/etc/x y", ("read",), "r", False)
     assert (denial.events, denial.first) == (("1795353970.253:17",), 1795353970.253)
 
@@ -169,7 +184,9 @@ def test_only_dev_kmsg_escapes() -> None:
     ],
 )
 def test_architectures(arch: str, number: int, abi: str, found: int, name: str | None) -> None:
-    denial = one("type=SECCOMP msg=" + AUDIT + BODY.replace("c000003e", arch).replace("syscall=272", f"syscall={number}"))
+    denial = one(
+        "type=SECCOMP msg=" + AUDIT + BODY.replace("c000003e", arch).replace("syscall=272", f"syscall={number}")
+    )
     assert (denial.abi, denial.number, denial.name) == (abi, found, name)
 
 
@@ -234,7 +251,10 @@ def test_real_lines_of_apparmor() -> None:
         ("unix", "stream", 0, ("create",)),
         ("inet", "stream", 6, ("send",)),
     }
-    assert {(row.signal, row.operations, row.peer) for row in by_kind["signal"]} == {("0", ("send",), "p"), ("0", ("receive",), "p")}
+    assert {(row.signal, row.operations, row.peer) for row in by_kind["signal"]} == {
+        ("0", ("send",), "p"),
+        ("0", ("receive",), "p"),
+    }
     assert {row.operations for row in by_kind["inspection"]} == {("trace",), ("readby",)}
     assert {(row.operation, row.source, row.target, row.filesystem, row.flags) for row in by_kind["mount"]} == {
         ("bind", f"{x}/dir", f"{x}/mnt", None, ("bind",)),
@@ -281,7 +301,11 @@ def test_real_lines_of_the_journal() -> None:
         ("Nov 22 13:26:10 web1 systemd-journald[9]: Missed 8 kernel messages", 8),
         ("Nov 22 13:26:10 web1 systemd-journald[9]: /dev/kmsg buffer overrun, some messages lost.", None),
         ("Nov 22 13:26:10 web1 systemd-journald[9]: Suppressed 3 messages from app.service", 3),
-        ("Nov 22 13:26:10 web1 rsyslogd: imjournal: 900 messages lost due to rate-limiting (20000 allowed within 600 seconds)", 900),
+        (
+            "Nov 22 13:26:10 web1 rsyslogd: imjournal: 900 messages lost due to rate-limiting (20000 allowed "
+            "within 600 seconds)",
+            900,
+        ),
     ],
 )
 def test_gaps_are_noticed(line: str, lost: int | None) -> None:
@@ -291,7 +315,10 @@ def test_gaps_are_noticed(line: str, lost: int | None) -> None:
 
 def test_a_burst_that_the_kernel_cuts_off_in_silence() -> None:
     def lines(form: str, seconds: float) -> list[str]:
-        return [FORMS[form].replace("1795353970.253:17", f"{1795353970 + number * seconds:.3f}:{number}") for number in range(10)]
+        return [
+            FORMS[form].replace("1795353970.253:17", f"{1795353970 + number * seconds:.3f}:{number}")
+            for number in range(10)
+        ]
 
     assert [gap.times for gap in of(*lines("dmesg", 0.1)).gaps] == [1]
     assert of(*lines("dmesg", 0.1)[1:]).gaps == ()
@@ -319,7 +346,9 @@ def test_the_same_event_twice_is_one() -> None:
 
 
 def test_alike_is_counted() -> None:
-    lines = [FORMS["dmesg"].replace(":17)", f":{number})").replace("pid=8124", f"pid={number}") for number in range(20, 30)]
+    lines = [
+        FORMS["dmesg"].replace(":17)", f":{number})").replace("pid=8124", f"pid={number}") for number in range(20, 30)
+    ]
     denial = one(*lines)
     assert (denial.count, denial.pid, denial.events[0], denial.lines) == (10, 20, "1795353970.253:20", (1, 2, 3))
 
@@ -450,7 +479,10 @@ def test_any_change_of_a_record(line: str, cuts: list[tuple[int, int, bytes]]) -
 
 @settings(deadline=None)
 @given(
-    st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
 )
 def test_any_json(value: object) -> None:
     read_lines(

@@ -20,8 +20,8 @@ from profiler.denials.propose import propose
 from profiler.kernel.syscalls import names_of, number_of
 from profiler.policy import patterns
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps, loads
 from profiler.policy.model import Options, Policy
-from profiler.policy.store import dumps, loads
 from profiler.trace.model import FILE_ACCESSES, Exec
 
 APP = "/usr/sbin/app"
@@ -49,15 +49,21 @@ def plain() -> Policy:
 
 def refused(name: str, abi: str = "x86_64", **fields: Any) -> Denial:
     defaults: dict[str, Any] = {"comm": "app", "exe": APP, "first": TIME, "last": TIME + 60, "count": 3}
-    return Denial("syscall", "seccomp", True, "errno", abi=abi, number=number_of(abi, name), name=name, **{**defaults, **fields})
+    return Denial(
+        "syscall", "seccomp", True, "errno", abi=abi, number=number_of(abi, name), name=name, **{**defaults, **fields}
+    )
 
 
 def armour(kind: str, **fields: Any) -> Denial:
-    return Denial(kind, "apparmor", True, **{"comm": "app", "profile": "profgen-app", "first": TIME, "last": TIME, **fields})
+    return Denial(
+        kind, "apparmor", True, **{"comm": "app", "profile": "profgen-app", "first": TIME, "last": TIME, **fields}
+    )
 
 
 def opened(path: str, *access: str, **fields: Any) -> Denial:
-    return armour("file", **{"operation": "open", "path": path, "access": access, "mask": "x", "owner": False, **fields})
+    return armour(
+        "file", **{"operation": "open", "path": path, "access": access, "mask": "x", "owner": False, **fields}
+    )
 
 
 def items(rows: Any) -> list[str]:
@@ -137,11 +143,30 @@ def test_a_new_filtered_syscall_says_that_its_arguments_are_open() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "mount", "umount2", "pivot_root", "move_mount", "ptrace", "process_vm_writev", "bpf", "kexec_load", "init_module", "finit_module",
-        "keyctl", "add_key", "unshare", "setns", "perf_event_open", "io_uring_register", "userfaultfd", "open_by_handle_at", "reboot",
-        "iopl", "mknodat", "chroot",
+        "mount",
+        "umount2",
+        "pivot_root",
+        "move_mount",
+        "ptrace",
+        "process_vm_writev",
+        "bpf",
+        "kexec_load",
+        "init_module",
+        "finit_module",
+        "keyctl",
+        "add_key",
+        "unshare",
+        "setns",
+        "perf_event_open",
+        "io_uring_register",
+        "userfaultfd",
+        "open_by_handle_at",
+        "reboot",
+        "iopl",
+        "mknodat",
+        "chroot",
     ],
-)  # fmt: skip
+)
 def test_dangerous_syscalls(name: str) -> None:
     found = propose(policy(), [refused(name)])
     assert found.added == ()
@@ -172,7 +197,10 @@ def test_calls_of_another_abi() -> None:
 
 
 def test_numbers_without_a_name_and_foreign_machines() -> None:
-    found = propose(policy(), [replace(refused("read"), name=None, number=99999), replace(refused("read"), abi="architecture 80000015")])
+    found = propose(
+        policy(),
+        [replace(refused("read"), name=None, number=99999), replace(refused("read"), abi="architecture 80000015")],
+    )
     assert found.policy == policy()
     assert len(found.unanswered) == 2
 
@@ -185,14 +213,18 @@ def test_items_nobody_needs_are_said() -> None:
 
 
 def test_capabilities() -> None:
-    found = propose(plain(), [armour("capability", capability="CAP_NET_BIND_SERVICE"), armour("capability", capability="CAP_CHOWN")])
+    found = propose(
+        plain(), [armour("capability", capability="CAP_NET_BIND_SERVICE"), armour("capability", capability="CAP_CHOWN")]
+    )
     assert items(found.added) == ["CAP_NET_BIND_SERVICE"]
     assert found.policy.needed() == ("CAP_CHOWN", "CAP_NET_BIND_SERVICE")
     assert len(found.unanswered) == 1
     same_as_read(found)
 
 
-@pytest.mark.parametrize("name", ["CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_BPF", "CAP_NET_ADMIN"])
+@pytest.mark.parametrize(
+    "name", ["CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_BPF", "CAP_NET_ADMIN"]
+)
 def test_dangerous_capabilities(name: str) -> None:
     assert items(propose(plain(), [armour("capability", capability=name)]).refused) == [name]
     assert name in propose(plain(), [armour("capability", capability=name)], [name]).policy.needed()
@@ -216,7 +248,13 @@ def test_search_before_override_is_no_need() -> None:
 def test_a_file() -> None:
     found = propose(policy(), [opened("/tmp/page", "read", owner=True)])
     (rule,) = set(found.policy.files) - set(policy().files)
-    assert (rule.pattern, rule.use, rule.access, rule.owner, rule.kinds) == ("/tmp/page", "needed", ("read",), True, ("file",))
+    assert (rule.pattern, rule.use, rule.access, rule.owner, rule.kinds) == (
+        "/tmp/page",
+        "needed",
+        ("read",),
+        True,
+        ("file",),
+    )
     same_as_read(found)
 
 
@@ -245,7 +283,12 @@ def test_owner_is_only_asked_for_when_every_file_was_own() -> None:
 
 def test_directories_processes_and_files_without_a_name() -> None:
     found = propose(
-        policy(), [opened("/srv/d", "list", directory=True), opened("/proc/77/status", "read"), opened("/tmp/#12", "read", "write")]
+        policy(),
+        [
+            opened("/srv/d", "list", directory=True),
+            opened("/proc/77/status", "read"),
+            opened("/tmp/#12", "read", "write"),
+        ],
     )
     rules = {rule.pattern: rule for rule in found.policy.files}
     assert rules["/srv/d"].kinds == ("directory",)
@@ -287,7 +330,10 @@ def test_dangerous_files(path: str, access: str) -> None:
 
 def test_a_shell_that_is_executed_anyway_is_no_danger() -> None:
     before = propose(policy(), [opened("/bin/sh", "execute")], ["/bin/sh"]).policy
-    assert dangers.of_file("/bin/sh", ["execute"], [rule.pattern for rule in before.files if "execute" in rule.access]) == []
+    assert (
+        dangers.of_file("/bin/sh", ["execute"], [rule.pattern for rule in before.files if "execute" in rule.access])
+        == []
+    )
 
 
 def test_other_programs_are_executed_with_a_note() -> None:
@@ -316,7 +362,10 @@ def test_what_no_rule_answers_is_said(denial: Denial) -> None:
 
 
 def test_a_policy_without_files_gets_no_rules_for_them() -> None:
-    rows = [opened("/srv/a", "read"), armour("socket", family="inet", type="stream", protocol=6, operations=("create",))]
+    rows = [
+        opened("/srv/a", "read"),
+        armour("socket", family="inet", type="stream", protocol=6, operations=("create",)),
+    ]
     found = propose(plain(), rows)
     assert found.policy == plain()
     assert all("record again" in row.why for row in found.unanswered)
@@ -342,7 +391,12 @@ def test_sockets() -> None:
     same_as_read(found)
     more = propose(found.policy, [armour("socket", family="unix", type="stream", protocol=0, operations=("listen",))])
     assert more.policy.sockets[1].operations == ("bind", "listen")
-    assert propose(found.policy, [armour("socket", family="inet", type="stream", protocol=6, operations=("listen",))]).added == ()
+    assert (
+        propose(
+            found.policy, [armour("socket", family="inet", type="stream", protocol=6, operations=("listen",))]
+        ).added
+        == ()
+    )
 
 
 def test_signals_and_inspections() -> None:
@@ -364,7 +418,9 @@ def test_signals_and_inspections() -> None:
 
 def test_mounts_and_namespaces() -> None:
     rows = [
-        armour("mount", operation="mount", source="tmpfs", target="/mnt", filesystem="tmpfs", flags=("nodev", "nosuid")),
+        armour(
+            "mount", operation="mount", source="tmpfs", target="/mnt", filesystem="tmpfs", flags=("nodev", "nosuid")
+        ),
         armour("mount", operation="umount", target="/mnt"),
         armour("user_namespace", operation="userns_create"),
         armour("io_uring", operation="uring_sqpoll"),
@@ -429,7 +485,11 @@ def test_only_the_policys_programs_and_profile() -> None:
 
 
 def test_choosing() -> None:
-    rows = [refused("getpgid"), refused("getpgid", exe="/opt/chrome", comm="chrome"), replace(opened("/a", "read"), profile="web")]
+    rows = [
+        refused("getpgid"),
+        refused("getpgid", exe="/opt/chrome", comm="chrome"),
+        replace(opened("/a", "read"), profile="web"),
+    ]
     assert taken(rows, any_program=True)[0] == rows[:2]
     assert taken(rows, exes=("/opt/chrome",))[0] == rows[1:2]
     assert taken(rows, comms=("chrome",))[0] == rows[1:2]
@@ -460,11 +520,15 @@ _ANY = st.one_of(
     ),
     st.builds(
         armour,
-        st.sampled_from(["socket", "signal", "mount", "inspection", "capability", "user_namespace", "io_uring", "other"]),
+        st.sampled_from(
+            ["socket", "signal", "mount", "inspection", "capability", "user_namespace", "io_uring", "other"]
+        ),
         family=st.sampled_from(["inet", "unix", "packet", "!"]),
         type=st.sampled_from(["stream", "raw"]),
         protocol=st.integers(0, 300),
-        operations=st.lists(st.sampled_from(["create", "bind", "send", "receive", "trace", "read", "readby"]), unique=True).map(tuple),
+        operations=st.lists(
+            st.sampled_from(["create", "bind", "send", "receive", "trace", "read", "readby"]), unique=True
+        ).map(tuple),
         address=st.none() | st.text(alphabet="@/a{ \n\udcff", max_size=5),
         signal=st.sampled_from(["TERM", "0", "RTMIN+3", "x"]),
         peer=st.sampled_from(["profgen-app", "unconfined", None]),

@@ -13,8 +13,8 @@ from unit.denials.test_propose import opened, policy, refused
 from profiler.denials.model import Denial
 from profiler.denials.propose import propose
 from profiler.denials.rewrite import _Lines, has_comments, rewritten, unified
+from profiler.policy.document import dumps, loads
 from profiler.policy.model import Policy
-from profiler.policy.store import dumps, loads
 
 ROWS = [refused("getpgid"), refused("accept"), opened("/srv/page", "read"), opened("/etc/app.conf", "lock")]
 
@@ -30,7 +30,9 @@ def test_canonical_text_stays_canonical() -> None:
 def test_comments_stay() -> None:
     text = dumps(policy())
     mine = (
-        text.replace("    read:\n", "    # asked the team: needed\n    read:   # yes\n").replace("files:\n", "files:  # mine\n")
+        text.replace("    read:\n", "    # asked the team: needed\n    read:   # yes\n").replace(
+            "files:\n", "files:  # mine\n"
+        )
         + "# the end\n"
     )
     assert mine.count("#") == text.count("#") + 4
@@ -85,10 +87,14 @@ def test_comments_anywhere(seed: int, rows: list[Denial], comments: int) -> None
     if result is None:
         return
     assert dumps(loads(result.encode(), "x")) == dumps(new)
-    assert [line for line in result.splitlines() if "# note" in line] == [line for line in text.splitlines() if "# note" in line]
+    assert [line for line in result.splitlines() if "# note" in line] == [
+        line for line in text.splitlines() if "# note" in line
+    ]
 
 
-@pytest.mark.parametrize(("name", "header"), [("policy.yaml", "--- a/policy.yaml\n+++ b/policy.yaml\n"), ("/x/p", "--- /x/p\n+++ /x/p\n")])
+@pytest.mark.parametrize(
+    ("name", "header"), [("policy.yaml", "--- a/policy.yaml\n+++ b/policy.yaml\n"), ("/x/p", "--- /x/p\n+++ /x/p\n")]
+)
 def test_the_change_is_one_that_patch_takes(name: str, header: str) -> None:
     change = unified(name, "a\nb\n", "a\nc\nb\n")
     assert change == header + "@@ -1,2 +1,3 @@\n a\n+c\n b\n"
@@ -111,5 +117,10 @@ def test_what_two_texts_have_in_common(before: list[str], after: list[str]) -> N
         assert one.b + one.size <= following.b
         assert not following.size or (one.a + one.size, one.b + one.size) != (following.a, following.b)
     assert len(_Lines(before, before).get_matching_blocks()) == 1 + bool(before)
-    edited = [line for tag, _, _, low, high in _Lines(before, after).get_opcodes() if tag != "delete" for line in after[low:high]]
+    edited = [
+        line
+        for tag, _, _, low, high in _Lines(before, after).get_opcodes()
+        if tag != "delete"
+        for line in after[low:high]
+    ]
     assert edited == after

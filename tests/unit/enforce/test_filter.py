@@ -22,7 +22,13 @@ EPERM, ENOSYS = 1, 38
 
 
 def policy(**more: Any) -> Policy:
-    recorded = trace(call("read"), call("socket", [(2, 1, 0), (1, 1, 0)]), call("clone3", [(0,)]), call("read", abi="i386"), call("mseal"))
+    recorded = trace(
+        call("read"),
+        call("socket", [(2, 1, 0), (1, 1, 0)]),
+        call("clone3", [(0,)]),
+        call("read", abi="i386"),
+        call("mseal"),
+    )
     return derive(recorded, Options(runtime="none", equivalents=False, **more))
 
 
@@ -88,6 +94,8 @@ def test_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_rule() -> None:
     """An argument that no call has is refused with a reason, not with a traceback."""
     rule = Rule((Condition("x", 9, 1, 1),))
-    bad = Policy(policy().workload, ("x86_64",), True, "none", syscalls=(Allowed("observed", "x86_64", "read", (), (rule,)),))
+    bad = Policy(
+        policy().workload, ("x86_64",), True, "none", syscalls=(Allowed("observed", "x86_64", "read", (), (rule,)),)
+    )
     with pytest.raises(ProfgenError, match="libseccomp makes no filter"):
         filters.enforcing(bad)

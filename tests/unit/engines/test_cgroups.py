@@ -124,7 +124,10 @@ def test_places(two: tuple[Hierarchy, Hierarchy], tmp_path: Path) -> None:
     later = (f"{tmp_path}/cpu/later/x", f"{tmp_path}/unified/later/x")
     for path in ("/later/x", "later//x/", f"{tmp_path}/unified/later/x"):
         assert cgroups.places(path, two) == later
-    assert cgroups.places("/app", (Hierarchy(f"{tmp_path}/unified", "", "/app"), two[0])) == (f"{tmp_path}/unified", f"{tmp_path}/cpu/app")
+    assert cgroups.places("/app", (Hierarchy(f"{tmp_path}/unified", "", "/app"), two[0])) == (
+        f"{tmp_path}/unified",
+        f"{tmp_path}/cpu/app",
+    )
     for path in ("/", f"{tmp_path}/unified", "/a/.."):
         with pytest.raises(InputError, match="the root cgroup"):
             cgroups.places(path, two)

@@ -69,13 +69,25 @@ def test_grammar() -> None:
         ("docker run redis", Run("docker", ("docker",), (), ("redis",))),
         ("/usr/bin/podman run redis a", Run("podman", ("/usr/bin/podman",), (), ("redis", "a"))),
         ("docker container run redis", Run("docker", ("docker",), (), ("redis",))),
-        ("docker -H tcp://run --debug run redis", Run("docker", ("docker", "-H", "tcp://run", "--debug"), (), ("redis",))),
+        (
+            "docker -H tcp://run --debug run redis",
+            Run("docker", ("docker", "-H", "tcp://run", "--debug"), (), ("redis",)),
+        ),
         ("docker --context=run run redis", Run("docker", ("docker", "--context=run"), (), ("redis",))),
         ("docker run --rm -d redis -d", Run("docker", ("docker",), ("--rm",), ("redis", "-d"), detached=True)),
-        ("docker run -itd redis", Run("docker", ("docker",), ("-i", "-t"), ("redis",), detached=True, interactive=True, terminal=True)),
-        ("docker run -itv /a:/b redis", Run("docker", ("docker",), ("-i", "-t", "-v", "/a:/b"), ("redis",), False, True, True)),
+        (
+            "docker run -itd redis",
+            Run("docker", ("docker",), ("-i", "-t"), ("redis",), detached=True, interactive=True, terminal=True),
+        ),
+        (
+            "docker run -itv /a:/b redis",
+            Run("docker", ("docker",), ("-i", "-t", "-v", "/a:/b"), ("redis",), False, True, True),
+        ),
         ("docker run -d=false redis", Run("docker", ("docker",), (), ("redis",))),
-        ("docker run --detach=false -i=true redis", Run("docker", ("docker",), ("-i=true",), ("redis",), interactive=True)),
+        (
+            "docker run --detach=false -i=true redis",
+            Run("docker", ("docker",), ("-i=true",), ("redis",), interactive=True),
+        ),
         ("docker run --detach --detach=0 redis", Run("docker", ("docker",), (), ("redis",))),
         ("docker run -eA=1 --env B redis", Run("docker", ("docker",), ("-eA=1", "--env", "B"), ("redis",))),
         ("docker run --unknown value redis", Run("docker", ("docker",), ("--unknown", "value"), ("redis",))),
@@ -87,14 +99,17 @@ def test_grammar() -> None:
         ("docker exec redis ls", Other("docker", "exec")),
         ("docker", Other("docker", "")),
         ("nerdctl ps", Other("nerdctl", "ps")),
-        ("docker compose -f a up -d", Compose("docker", ("docker", "compose", "-f", "a", "up", "-d"), ("docker", "compose", "-f", "a"))),
+        (
+            "docker compose -f a up -d",
+            Compose("docker", ("docker", "compose", "-f", "a", "up", "-d"), ("docker", "compose", "-f", "a")),
+        ),
         ("docker-compose up web", Compose("docker", ("docker-compose", "up", "web"), ("docker-compose",))),
         ("docker compose down", Other("docker", "compose down")),
         ("ls docker run", None),
         ("dockerd", None),
         ("./docker", Other("docker", "")),
     ],
-)  # fmt: skip
+)
 def test_recognise(line: str, expected: object) -> None:
     assert recognise(line.split(" "), help_of) == expected
 
@@ -105,17 +120,23 @@ def test_nothing() -> None:
 
 def test_an_engine_that_cannot_be_asked() -> None:
     """Without help, flags are not known; what is written with an equals sign, and images after it, still are."""
-    assert recognise(["docker", "run", "--name=x", "redis"], lambda words: "") == Run("docker", ("docker",), ("--name=x",), ("redis",))
+    assert recognise(["docker", "run", "--name=x", "redis"], lambda words: "") == Run(
+        "docker", ("docker",), ("--name=x",), ("redis",)
+    )
 
 
 WORDS = st.lists(
-    st.sampled_from(["-d", "-it", "-e", "--env", "--rm", "--", "-", "", "redis", "--x=", "-=", "--", "\udcff", "run", "-dv"]), max_size=8
+    st.sampled_from(
+        ["-d", "-it", "-e", "--env", "--rm", "--", "-", "", "redis", "--x=", "-=", "--", "\udcff", "run", "-dv"]
+    ),
+    max_size=8,
 )
 
 
 @given(WORDS)
 def test_options_keep_every_word(words: list[str]) -> None:
-    """Nothing that was given is lost or made up, but for the word that ends the options, and short options come apart."""
+    """Nothing that was given is lost or made up, but for the word that ends the options, and short options come
+    apart."""
     found, rest = options(words, grammar(RUN_HELP))
     letters = "".join(word.lstrip("-") for option in found for word in option.words) + "".join(rest)
     assert letters == "".join(word.lstrip("-") for word in words[: len(words) - len(rest)]) + "".join(rest)

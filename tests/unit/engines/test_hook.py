@@ -1,4 +1,5 @@
-"""An OCI hook: what it is told, and that an annotation can name nothing but a file of the directory that was set aside."""
+"""An OCI hook: what it is told, and that an annotation can name nothing but a file of the directory that was set
+aside."""
 
 from __future__ import annotations
 
@@ -16,7 +17,13 @@ DIRECTORY = Path("/var/lib/profgen")
 
 
 def test_state() -> None:
-    document = {"ociVersion": "1.0.2", "id": "web", "pid": 812, "bundle": "/b", "annotations": {"io.profgen.record": "web.json", "a": "b"}}
+    document = {
+        "ociVersion": "1.0.2",
+        "id": "web",
+        "pid": 812,
+        "bundle": "/b",
+        "annotations": {"io.profgen.record": "web.json", "a": "b"},
+    }
     assert state(json.dumps(document).encode()) == State("web", 812, "web.json", "/b")
     assert state(b'{"id": "web", "pid": "x", "annotations": null}') == State("web", 0, None)
 
@@ -47,10 +54,19 @@ def test_output(wanted: str) -> None:
 @pytest.mark.parametrize(
     "wanted",
     [
-        "", "/etc/passwd", "../x", "/var/lib/profgen/../x", "/var/lib/profgen/", "/var/lib/profgen/a/b", ".x", "a/b", "/var/lib/profgenx",
-        "a\0b", "a" * 300,
+        "",
+        "/etc/passwd",
+        "../x",
+        "/var/lib/profgen/../x",
+        "/var/lib/profgen/",
+        "/var/lib/profgen/a/b",
+        ".x",
+        "a/b",
+        "/var/lib/profgenx",
+        "a\0b",
+        "a" * 300,
     ],
-)  # fmt: skip
+)
 def test_no_output(wanted: str) -> None:
     with pytest.raises(InputError, match=r"io\.profgen\.record"):
         output(wanted, DIRECTORY)

@@ -37,7 +37,13 @@ DOCKER: dict[str, Any] = {
     },
     "Mounts": [
         {"Type": "bind", "Source": "/usr", "Destination": "/usr", "Mode": "ro", "RW": False, "Propagation": "rprivate"},
-        {"Type": "volume", "Name": "vol", "Source": "/var/lib/docker/volumes/vol/_data", "Destination": "/vol", "RW": True},
+        {
+            "Type": "volume",
+            "Name": "vol",
+            "Source": "/var/lib/docker/volumes/vol/_data",
+            "Destination": "/vol",
+            "RW": True,
+        },
     ],
     "Config": {
         "User": "33:33",
@@ -60,7 +66,13 @@ PODMAN: dict[str, Any] = {
     "BoundingCaps": ["CAP_CHOWN"],
     "Mounts": [{"Type": "bind", "Source": "/usr", "Destination": "/usr", "Options": ["rbind"], "RW": False}],
     "Config": {"User": "", "Cmd": ["/bin/ls"], "Image": "localhost/lab:latest", "Entrypoint": "/init", "Labels": None},
-    "HostConfig": {"Runtime": "oci", "SecurityOpt": [], "Tmpfs": {"/tmp": "rw,rprivate"}, "ReadonlyRootfs": False, "Privileged": False},
+    "HostConfig": {
+        "Runtime": "oci",
+        "SecurityOpt": [],
+        "Tmpfs": {"/tmp": "rw,rprivate"},
+        "ReadonlyRootfs": False,
+        "Privileged": False,
+    },
 }
 
 
@@ -174,7 +186,10 @@ def test_anything_anywhere(data: st.DataObject, value: Any) -> None:
         node[last] = value
         found = inspect.container(engine, changed, changed)
         assert found.engine == engine
-        assert all(isinstance(word, str) for word in (*found.entrypoint, *found.command, *found.ports, *(found.capabilities or ())))
+        assert all(
+            isinstance(word, str)
+            for word in (*found.entrypoint, *found.command, *found.ports, *(found.capabilities or ()))
+        )
         assert inspect.process(changed) >= 0
         assert inspect.exit_status(changed) in (None, *range(256))
         inspect.labels(changed)

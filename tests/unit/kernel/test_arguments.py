@@ -127,10 +127,16 @@ def test_names_of_a_table_are_unique_numbers() -> None:
 def test_render(name: str, values: tuple[int, ...], texts: tuple[str, ...]) -> None:
     spec = arguments.spec_for(name)
     fields = spec.fields if spec is not None else ("unknown",) * len(values)
-    assert tuple(arguments.render(name, field, value, values) for field, value in zip(fields, values, strict=True)) == texts
+    assert (
+        tuple(arguments.render(name, field, value, values) for field, value in zip(fields, values, strict=True))
+        == texts
+    )
 
 
-@given(st.sampled_from(sorted(arguments.recorded_names())), st.lists(st.integers(0, (1 << 64) - 1) | st.integers(0, 300), min_size=3))
+@given(
+    st.sampled_from(sorted(arguments.recorded_names())),
+    st.lists(st.integers(0, (1 << 64) - 1) | st.integers(0, 300), min_size=3),
+)
 def test_parse_undoes_render(name: str, numbers: list[int]) -> None:
     spec = arguments.spec_for(name)
     assert spec is not None

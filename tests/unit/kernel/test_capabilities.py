@@ -38,13 +38,22 @@ def test_every_rule_names_its_source_and_known_capabilities() -> None:
         ("CAP_SYS_ADMIN", ["cap_capable.isra.0", "security_vm_enough_memory_mm.constprop.1", "dup_mmap"]),
         ("CAP_IPC_LOCK", [*CHECK, "capable", "io_uring_create", "io_uring_setup"]),
         ("CAP_SYS_RESOURCE", ["cap_capable", "has_ns_capability_noaudit", "has_capability_noaudit", "__set_oom_adj"]),
-        ("CAP_SYS_PTRACE", ["cap_capable", "ns_capable_noaudit", "__ptrace_may_access", "ptrace_may_access", "do_task_stat"]),
-        ("CAP_NET_ADMIN", ["cap_capable", "ns_capable_noaudit", "net_ctl_permissions", "proc_sys_permission", "inode_permission"]),
+        (
+            "CAP_SYS_PTRACE",
+            ["cap_capable", "ns_capable_noaudit", "__ptrace_may_access", "ptrace_may_access", "do_task_stat"],
+        ),
+        (
+            "CAP_NET_ADMIN",
+            ["cap_capable", "ns_capable_noaudit", "net_ctl_permissions", "proc_sys_permission", "inode_permission"],
+        ),
         ("CAP_SETPCAP", ["cap_capable", "cap_capset", "security_capset", "__do_sys_capset"]),
         ("CAP_SYS_ADMIN", ["cap_capable", "ns_capable_noaudit", "simple_xattr_list", "shmem_listxattr"]),
         ("CAP_DAC_OVERRIDE", [*INODE, "generic_permission", "inode_permission", "ovl_permission", "inode_permission"]),
         ("CAP_CHOWN", [*INODE, "setattr_prepare", "ext4_setattr", "notify_change", "ovl_setattr", "notify_change"]),
-        ("CAP_SYS_ADMIN", ["bpf_prog_1234_x", "bpf_trace_run5", "cap_capable", "security_vm_enough_memory_mm+0x1f/0x40"]),
+        (
+            "CAP_SYS_ADMIN",
+            ["bpf_prog_1234_x", "bpf_trace_run5", "cap_capable", "security_vm_enough_memory_mm+0x1f/0x40"],
+        ),
     ],
 )
 def test_advisory(capability: str, chain: list[str]) -> None:

@@ -127,7 +127,15 @@ def test_the_figures_others_published_for_lists_of_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["sockets(domain=AF_ALG)", "socket(family=AF_ALG)", "socket(domain=AF_NOSUCH)", "read(fd=3)", "clone3(flags&1)", ""]
+    "text",
+    [
+        "sockets(domain=AF_ALG)",
+        "socket(family=AF_ALG)",
+        "socket(domain=AF_NOSUCH)",
+        "read(fd=3)",
+        "clone3(flags&1)",
+        "",
+    ],
 )
 def test_conditions_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
@@ -136,9 +144,16 @@ def test_conditions_that_mean_nothing_are_refused(text: str) -> None:
 
 def test_conditions_are_read() -> None:
     assert call("bpf").tests == ()
-    assert call("socket(domain=AF_NETLINK, protocol=NETLINK_NETFILTER)").tests == ((0, 0xFFFFFFFF, 16), (2, 0xFFFFFFFF, 12))
+    assert call("socket(domain=AF_NETLINK, protocol=NETLINK_NETFILTER)").tests == (
+        (0, 0xFFFFFFFF, 16),
+        (2, 0xFFFFFFFF, 12),
+    )
     assert call("setsockopt(level=SOL_TCP, option=TCP_ULP)").tests == ((1, 0xFFFFFFFF, 6), (2, 0xFFFFFFFF, 31))
-    assert [one.tests for one in user_namespace()] == [((0, 0x10000000, 0x10000000),), ((0, 0x10000000, 0x10000000),), ()]
+    assert [one.tests for one in user_namespace()] == [
+        ((0, 0x10000000, 0x10000000),),
+        ((0, 0x10000000, 0x10000000),),
+        (),
+    ]
 
 
 def test_multiplexers_do_calls_that_exist() -> None:
@@ -148,7 +163,10 @@ def test_multiplexers_do_calls_that_exist() -> None:
         spec = spec_for(one.name)
         assert (spec is not None) == any(one.does.values())
     assert [one.name for one in doing("socket")] == ["socketcall", "io_uring_setup"]
-    assert dict(next(one.does for one in multiplexers() if one.name == "socketcall"))["sendto"] == ((0, 0xFFFFFFFF, 11), (0, 0xFFFFFFFF, 9))
+    assert dict(next(one.does for one in multiplexers() if one.name == "socketcall"))["sendto"] == (
+        (0, 0xFFFFFFFF, 11),
+        (0, 0xFFFFFFFF, 9),
+    )
 
 
 def test_the_installed_library_is_asked() -> None:

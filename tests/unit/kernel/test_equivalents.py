@@ -71,7 +71,17 @@ def test_base_sets_are_whole() -> None:
 @pytest.mark.parametrize("nnp", [True, False])
 def test_runc_has_what_its_init_was_seen_to_call(nnp: bool) -> None:
     names = {name for base in runtimes.base_for("runc", "1.1.5+ds1", nnp) for name in base.syscalls}
-    assert {"close", "epoll_ctl", "execve", "exit_group", "fstatfs", "futex", "getdents64", "openat", "rt_sigreturn"} <= names
+    assert {
+        "close",
+        "epoll_ctl",
+        "execve",
+        "exit_group",
+        "fstatfs",
+        "futex",
+        "getdents64",
+        "openat",
+        "rt_sigreturn",
+    } <= names
     assert ({"capset", "setuid", "fchown", "prctl"} <= names) is not nnp
 
 
@@ -80,7 +90,9 @@ def test_base_for_chooses_by_runtime_version_and_privileges() -> None:
         return [base.id for base in runtimes.base_for(*args)]  # type: ignore[arg-type]
 
     assert ids("none", None, True) == []
-    assert ids("docker", "1.1.5", True) == ids("runc", "1.1.15", True) == ["runc <1.2 no_new_privs", "runc's Go run-time"]
+    assert (
+        ids("docker", "1.1.5", True) == ids("runc", "1.1.15", True) == ["runc <1.2 no_new_privs", "runc's Go run-time"]
+    )
     assert ids("runc", "1.2", True) == ids("runc", "9.9", True) == ["runc >=1.2 no_new_privs", "runc's Go run-time"]
     assert ids("podman", "1.8.1", False) == ["crun <1.9"]
     assert ids("crun", None, True) == ["crun <1.9 no_new_privs", "crun >=1.9 no_new_privs"]

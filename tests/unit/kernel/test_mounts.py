@@ -11,7 +11,18 @@ from profiler.kernel.data import load
 from profiler.kernel.mounts import mount_calls, operation, source_is_path, source_matters
 from profiler.kernel.syscalls import known_names
 
-NOSUID, NODEV, RDONLY, REMOUNT, BIND, MOVE, REC, SILENT, PRIVATE, SHARED = 2, 4, 1, 32, 4096, 8192, 16384, 32768, 1 << 18, 1 << 20
+NOSUID, NODEV, RDONLY, REMOUNT, BIND, MOVE, REC, SILENT, PRIVATE, SHARED = (
+    2,
+    4,
+    1,
+    32,
+    4096,
+    8192,
+    16384,
+    32768,
+    1 << 18,
+    1 << 20,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +90,8 @@ def test_values_are_the_kernels(tmp_path: Path) -> None:
     lines = "\n".join(f'#ifdef {name}\nprintf("{name} %#llx\\n", (unsigned long long){name});\n#endif' for name in rows)
     # The C library has its own names for umount2's flags, as an enumeration.
     macros = (
-        "#define MNT_FORCE MNT_FORCE\n#define MNT_DETACH MNT_DETACH\n#define MNT_EXPIRE MNT_EXPIRE\n#define UMOUNT_NOFOLLOW UMOUNT_NOFOLLOW"
+        "#define MNT_FORCE MNT_FORCE\n#define MNT_DETACH MNT_DETACH\n#define MNT_EXPIRE "
+        "MNT_EXPIRE\n#define UMOUNT_NOFOLLOW UMOUNT_NOFOLLOW"
     )
     for header, at_least in (("linux/mount.h", 40), ("sys/mount.h", 20)):
         head = f"#include <stdio.h>\n#include <{header}>\n{macros if header.startswith('sys') else ''}\n"

@@ -22,8 +22,19 @@ from profiler.minimise.entries import (
     without_base,
     without_files,
 )
-from profiler.policy.model import Allowed, Capability, Condition, FileRule, Policy, Refused, Rule, SignalRule, SocketRule, Workload
-from profiler.policy.store import dumps, loads
+from profiler.policy.document import dumps, loads
+from profiler.policy.model import (
+    Allowed,
+    Capability,
+    Condition,
+    FileRule,
+    Policy,
+    Refused,
+    Rule,
+    SignalRule,
+    SocketRule,
+    Workload,
+)
 from profiler.targets.seccomp import profile
 
 INET = Rule((Condition("domain", 0, 0xFFFFFFFF, 2),))
@@ -126,9 +137,14 @@ def test_an_abi_goes_with_its_last_call() -> None:
 def test_equivalents_that_are_kept_go_with_what_they_stand_for() -> None:
     gone = frozenset({Entry("syscalls.observed", "statx")})
     kept = Choice(equivalents=False)
-    assert not [entry for group in candidates(POLICY, kept) for entry in group if entry.section == "syscalls.equivalent"]
+    assert not [
+        entry for group in candidates(POLICY, kept) for entry in group if entry.section == "syscalls.equivalent"
+    ]
     assert [row.name for row in without(POLICY, gone, kept).syscalls if row.section == "equivalent"] == ["time"]
-    assert [row.name for row in without(POLICY, gone, Choice()).syscalls if row.section == "equivalent"] == ["newfstatat", "time"]
+    assert [row.name for row in without(POLICY, gone, Choice()).syscalls if row.section == "equivalent"] == [
+        "newfstatat",
+        "time",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +166,10 @@ def test_accesses_that_no_module_tells_apart_go_together(access: tuple[str, ...]
 
 def test_parts_of_a_file_rule() -> None:
     left = without(POLICY, frozenset({Entry("files", "/etc/app", "write create")}), Choice())
-    assert [(row.pattern, row.access) for row in left.files] == [("/etc/app", ("read", "times")), ("/etc/none", ("read",))]
+    assert [(row.pattern, row.access) for row in left.files] == [
+        ("/etc/app", ("read", "times")),
+        ("/etc/none", ("read",)),
+    ]
     gone = frozenset(entry for group in candidates(POLICY, Choice(frozenset({"files"}))) for entry in group)
     empty = without(POLICY, gone, Choice())
     assert [row.pattern for row in empty.files] == ["/etc/none"]
@@ -171,14 +190,21 @@ def test_less_allows_less_and_can_be_written(chance: random.Random) -> None:
     before, after = ({row.name for row in policy.syscalls} for policy in (POLICY, left))
     assert after <= before
     assert set(left.needed()) <= set(POLICY.needed())
-    allowed = {name for rule in profile(left, "errno")["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+    allowed = {
+        name
+        for rule in profile(left, "errno")["syscalls"]
+        if rule["action"] == "SCMP_ACT_ALLOW"
+        for name in rule["names"]
+    }
     assert allowed == after
 
 
 def test_fingerprints_tell_what_is_enforced() -> None:
     told = replace(POLICY, capabilities=tuple(replace(row, because=("else",)) for row in POLICY.capabilities))
     assert fingerprint(told) == fingerprint(POLICY)
-    others = [without(POLICY, frozenset({entry}), Choice()) for group in candidates(POLICY, EVERYTHING) for entry in group]
+    others = [
+        without(POLICY, frozenset({entry}), Choice()) for group in candidates(POLICY, EVERYTHING) for entry in group
+    ]
     others += [granting(POLICY, "checked"), without_files(POLICY), replace(POLICY, no_new_privs=False)]
     prints = [fingerprint(policy) for policy in others]
     # The base allows statx too, and what one ABI may call all may.
@@ -187,9 +213,16 @@ def test_fingerprints_tell_what_is_enforced() -> None:
 
 
 def test_the_conclusion_is_written_into_the_policy() -> None:
-    chown, admin, read = Entry("capabilities", "CAP_CHOWN"), Entry("capabilities", "CAP_SYS_ADMIN"), Entry("syscalls.observed", "read")
+    chown, admin, read = (
+        Entry("capabilities", "CAP_CHOWN"),
+        Entry("capabilities", "CAP_SYS_ADMIN"),
+        Entry("syscalls.observed", "read"),
+    )
     inet, unix = (entry for group in candidates(POLICY, Choice()) for entry in group if entry.item == "socket")
-    earlier = replace(POLICY, capabilities=tuple(replace(row, because=(*row.because, "minimise: flaky")) for row in POLICY.capabilities))
+    earlier = replace(
+        POLICY,
+        capabilities=tuple(replace(row, because=(*row.because, "minimise: flaky")) for row in POLICY.capabilities),
+    )
     findings = [
         Finding(chown, NEEDED, 3, 3),
         Finding(admin, SPARE, 0, 3),
@@ -220,4 +253,6 @@ def test_a_checked_capability_is_granted_only_when_it_is_needed(verdict: str) ->
     findings = [Finding(Entry("capabilities", "CAP_SYS_ADMIN"), verdict, 3, 3)]
     left = concluded(POLICY, granting(POLICY, "checked"), findings, Choice())
     assert left.needed() == (("CAP_CHOWN", "CAP_SYS_ADMIN") if verdict == NEEDED else ("CAP_CHOWN",))
-    assert {row.name: row.use for row in left.capabilities}["CAP_SYS_ADMIN"] == ("needed" if verdict == NEEDED else "checked")
+    assert {row.name: row.use for row in left.capabilities}["CAP_SYS_ADMIN"] == (
+        "needed" if verdict == NEEDED else "checked"
+    )

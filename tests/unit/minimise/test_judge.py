@@ -33,7 +33,9 @@ def policy_of(kept: frozenset[Entry]) -> Policy:
 class InMemory:
     """What Judge wants of a Pool: runs end in any order."""
 
-    def __init__(self, passes: Callable[[frozenset[str], int], bool], width: int = 1, chance: random.Random | None = None) -> None:
+    def __init__(
+        self, passes: Callable[[frozenset[str], int], bool], width: int = 1, chance: random.Random | None = None
+    ) -> None:
         self.seconds, self.stops = 60.0, frozenset({0, 143})
         self.passes, self.width, self.chance = passes, width, chance or random.Random(0)
         self.under_way: list[tuple[str, Policy]] = []

@@ -71,8 +71,11 @@ def test_what_is_needed_is_found_and_nothing_else(
 
 
 @given(sizes, cuts, st.randoms(use_true_random=False), repeats, widths)
-def test_no_entry_that_is_left_can_go(size: int, cuts: list[int], chance: random.Random, repeat: int, width: int) -> None:
-    """A test that passes or fails as it likes, only not differently with the same set: the result passes, and with one less it fails."""
+def test_no_entry_that_is_left_can_go(
+    size: int, cuts: list[int], chance: random.Random, repeat: int, width: int
+) -> None:
+    """A test that passes or fails as it likes, only not differently with the same set: the result passes, and with one
+    less it fails."""
     everything = frozenset(range(size))
     salt = chance.random()
 
@@ -144,8 +147,11 @@ def test_ended_early_everything_found_stays(runs: int) -> None:
 
 
 def test_spare_groups_go_at_once() -> None:
-    """Three groups of which the first and the last are spare altogether: two runs for those, and the rest for the middle."""
-    search, judge = searched([range(100), range(100, 110), range(110, 200)], lambda kept, _: set(range(100, 110)) <= kept)
+    """Three groups of which the first and the last are spare altogether: two runs for those, and the rest for the
+    middle."""
+    search, judge = searched(
+        [range(100), range(100, 110), range(110, 200)], lambda kept, _: set(range(100, 110)) <= kept
+    )
     assert search.kept == set(range(100, 110))
     assert judge.count < 1 + 2 + 4 * 10
 

@@ -139,7 +139,16 @@ def touching(
     """A trace of a recording that watched files."""
     plain = trace(*syscalls, **{"features": (FILES_FEATURE,), **meta})
     return Trace(
-        plain.meta, PROGRAMS, plain.syscalls, (), tuple(execs), files, tuple(sockets), tuple(signals), tuple(inspections), tuple(mounts)
+        plain.meta,
+        PROGRAMS,
+        plain.syscalls,
+        (),
+        tuple(execs),
+        files,
+        tuple(sockets),
+        tuple(signals),
+        tuple(inspections),
+        tuple(mounts),
     )
 
 
@@ -153,10 +162,16 @@ def rows(draw: st.DrawFn) -> list[Syscall]:
     """Rows of known x86-64 syscalls, some with argument values, some that only failed."""
     names = draw(st.lists(st.sampled_from(PLAIN), unique=True, max_size=12))
     found = [
-        call(name, ok=draw(st.sampled_from([0, 1])), errors=draw(st.sampled_from([{}, {"ENOENT": 1}, {"EPERM": 1, "EINTR": 2}])))
+        call(
+            name,
+            ok=draw(st.sampled_from([0, 1])),
+            errors=draw(st.sampled_from([{}, {"ENOENT": 1}, {"EPERM": 1, "EINTR": 2}])),
+        )
         for name in names
     ]
-    for name in draw(st.lists(st.sampled_from([*FILTERED, "clone3", "socket", "clone", "mmap"]), unique=True, max_size=6)):
+    for name in draw(
+        st.lists(st.sampled_from([*FILTERED, "clone3", "socket", "clone", "mmap"]), unique=True, max_size=6)
+    ):
         spec = spec_for(name)
         assert spec is not None
         value = st.tuples(*(FLAGS.map(lambda number, mask=mask: number & mask) for mask in spec.masks))
@@ -226,7 +241,9 @@ ALLOWED = 0x7FFF0000
 ERRNO = 0x00050000
 
 
-def run(instructions: Sequence[tuple[int, int, int, int]], number: int, arguments: Sequence[int], arch: int = 0xC000003E) -> int:
+def run(
+    instructions: Sequence[tuple[int, int, int, int]], number: int, arguments: Sequence[int], arch: int = 0xC000003E
+) -> int:
     """What the filter returns for a call (linux/filter.h, linux/seccomp.h struct seccomp_data)."""
     data = struct.pack("<iIQ6Q", number, arch, 0, *arguments)
     at, accumulator, index, memory = 0, 0, 0, [0] * 16
@@ -247,7 +264,12 @@ def run(instructions: Sequence[tuple[int, int, int, int]], number: int, argument
             if mode == 0x00:
                 at += operand
                 continue
-            taken = {0x10: accumulator == value, 0x20: accumulator > value, 0x30: accumulator >= value, 0x40: bool(accumulator & value)}
+            taken = {
+                0x10: accumulator == value,
+                0x20: accumulator > value,
+                0x30: accumulator >= value,
+                0x40: bool(accumulator & value),
+            }
             at += true if taken[mode] else false
         elif kind == 6:  # ret
             return operand

@@ -13,9 +13,13 @@ TEXTS = {
     "pid": st.integers(1, 9999999).map(str),
     "tid": st.integers(1, 9999999).map(str),
     "uuid": st.uuids().map(str),
-    "hex": st.sampled_from([16, 32, 40, 64]).flatmap(lambda length: st.text("0123456789abcdef", min_size=length, max_size=length)),
+    "hex": st.sampled_from([16, 32, 40, 64]).flatmap(
+        lambda length: st.text("0123456789abcdef", min_size=length, max_size=length)
+    ),
     "digits": st.text("0123456789", min_size=1, max_size=20),
-    "random": st.sampled_from([6, 8, 10]).flatmap(lambda length: st.text("abcXYZ019_", min_size=length, max_size=length)),
+    "random": st.sampled_from([6, 8, 10]).flatmap(
+        lambda length: st.text("abcXYZ019_", min_size=length, max_size=length)
+    ),
     "date": st.dates().map(lambda day: f"20{day.year % 100:02}-{day.month:02}-{day.day:02}"),
     "version": st.lists(st.integers(0, 99), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts))),
     "name": st.text("ab1.-_", min_size=1, max_size=6),
@@ -29,7 +33,16 @@ def test_every_class_has_texts() -> None:
 
 
 PIECES = st.sampled_from(
-    [Literal("/srv"), Literal("/"), Literal("a"), Literal("1"), Literal("-"), Literal(".so."), Literal("/home/"), Literal("/root")]
+    [
+        Literal("/srv"),
+        Literal("/"),
+        Literal("a"),
+        Literal("1"),
+        Literal("-"),
+        Literal(".so."),
+        Literal("/home/"),
+        Literal("/root"),
+    ]
 )
 TOKENS: st.SearchStrategy[Token] = PIECES | st.sampled_from(sorted(set(CLASSES) - {"home"})).map(Class)
 
@@ -42,10 +55,14 @@ def patterns(draw: st.DrawFn) -> list[Token]:
 
 @settings(max_examples=600)
 @given(patterns(), patterns(), st.data())
-def test_a_pattern_that_covers_another_fits_all_its_texts(outer: list[Token], inner: list[Token], data: st.DataObject) -> None:
+def test_a_pattern_that_covers_another_fits_all_its_texts(
+    outer: list[Token], inner: list[Token], data: st.DataObject
+) -> None:
     for one in (outer, [*inner[:1], *outer[1:]], [*inner[:-1], Class("tree")], [*inner[:-1], Class("name")]):
         if covers(dumps(one), dumps(inner)):
-            text = "".join(token.text if isinstance(token, Literal) else data.draw(TEXTS[token.name]) for token in inner)
+            text = "".join(
+                token.text if isinstance(token, Literal) else data.draw(TEXTS[token.name]) for token in inner
+            )
             assert matches(dumps(inner), text)
             assert matches(dumps(one), text)
 

@@ -45,7 +45,13 @@ def test_one_rule_for_all_uses_of_a_path() -> None:
         file("/srv/x", "look", "EACCES"),
     )
     rule = rules["/srv/x"]
-    assert (rule.use, rule.access, rule.kinds, rule.states, rule.seen) == ("needed", ("read", "write"), ("file",), ("linked",), 1)
+    assert (rule.use, rule.access, rule.kinds, rule.states, rule.seen) == (
+        "needed",
+        ("read", "write"),
+        ("file",),
+        ("linked",),
+        1,
+    )
     assert rule.programs == ("/bin/sh", "/usr/sbin/app")
     assert rule.because == ("observed: read, write (app, sh; 6 uses)", "not granted, failed: remove (EPERM)")
     assert (rule.paths, rule.opens, rule.owner) == ((), "", False)
@@ -165,7 +171,9 @@ def test_owner_where_it_tells_something(path: str, kept: bool) -> None:
     assert rule.owner is kept
     (rule,) = rules_of(file(path, own=True, whose=whose), file(path, "write", own=False, whose=whose)).values()
     assert not rule.owner
-    (rule,) = rules_of(file(path, own=True, whose=whose), file(path, "write", "EACCES", own=False, whose=whose)).values()
+    (rule,) = rules_of(
+        file(path, own=True, whose=whose), file(path, "write", "EACCES", own=False, whose=whose)
+    ).values()
     assert rule.owner is kept, "a refused use tells nothing"
 
 

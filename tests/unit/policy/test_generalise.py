@@ -258,7 +258,10 @@ def test_a_directory_made_gives_its_class_to_all_below() -> None:
 
 
 def test_numbered_siblings() -> None:
-    assert patterns(*[file(f"/var/lib/app/part{n}.db") for n in (1, 2)]) == {"/var/lib/app/part1.db", "/var/lib/app/part2.db"}
+    assert patterns(*[file(f"/var/lib/app/part{n}.db") for n in (1, 2)]) == {
+        "/var/lib/app/part1.db",
+        "/var/lib/app/part2.db",
+    }
     rules = rules_of(*[file(f"/var/lib/app/part{n}.db") for n in (1, 2, 3)])
     assert rules["/var/lib/app/part{digits}.db"].seen == 3
     assert len(patterns(*[file(f"/etc/app/part{n}.db") for n in range(9)])) == 9
@@ -271,13 +274,19 @@ def test_random_siblings() -> None:
     names = ["aB3dE9", "xY7zQ2", "Pq8rS4"]
     assert patterns(*[file(f"/var/cache/x/sess_{name}") for name in names]) == {"/var/cache/x/sess_{random}"}
     assert len(patterns(*[file(f"/var/cache/x/sess_{name}") for name in names[:2]])) == 2
-    assert patterns(*[file(f"/var/cache/x/sess_{name}", runs=1) for name in names[:2]], runs=2) == {"/var/cache/x/sess_{random}"}
+    assert patterns(*[file(f"/var/cache/x/sess_{name}", runs=1) for name in names[:2]], runs=2) == {
+        "/var/cache/x/sess_{random}"
+    }
     assert len(patterns(*[file(f"/var/cache/x/sess_{name}", runs=2) for name in names[:2]], runs=2)) == 2
     assert len(patterns(*[file(f"/etc/x/sess_{name}") for name in names])) == 3
 
 
 def test_home() -> None:
-    rules = rules_of(file("/home/anna/.config/x", own=True), file("/root/.config/x", own=True), file("/root", own=True, kind="directory"))
+    rules = rules_of(
+        file("/home/anna/.config/x", own=True),
+        file("/root/.config/x", own=True),
+        file("/root", own=True, kind="directory"),
+    )
     assert set(rules) == {"{home}/.config/x", "{home}"}
     assert rules["{home}/.config/x"].owner
     assert rules["{home}/.config/x"].seen == 2
@@ -292,7 +301,10 @@ def test_home() -> None:
 
 
 def test_executables_and_links_follow() -> None:
-    files = [*made("/tmp/build.aB3dE9/prog", "create write execute map remove"), file("/tmp/build.aB3dE9", "make", kind="directory")]
+    files = [
+        *made("/tmp/build.aB3dE9/prog", "create write execute map remove"),
+        file("/tmp/build.aB3dE9", "make", kind="directory"),
+    ]
     rules = rules_of(*files, file("/tmp/b", "link", existing="/tmp/build.aB3dE9/prog"))
     assert set(rules) == {"/tmp/build.{random}/prog", "/tmp/build.{random}", "/tmp/b"}
     assert rules["/tmp/b"].existing == ("/tmp/build.{random}/prog",)
@@ -307,7 +319,23 @@ def test_what_looks_random_is_no_word(text: str) -> None:
 # Directories.
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
-WORDS += ["lambda", "mu", "nu", "xi", "omikron", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "digamma"]
+WORDS += [
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "omikron",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "chi",
+    "psi",
+    "omega",
+    "digamma",
+]
 
 
 def in_directory(directory: str, count: int, words: str = "read", **fields: Any) -> list[File]:
@@ -346,7 +374,10 @@ def test_temporary_directories_themselves_only_for_own_files() -> None:
 
 def test_a_listing_and_three_files() -> None:
     listing = uses("/usr/share/fonts/x", "read list", kind="directory")
-    assert set(rules_of(*listing, *in_directory("/usr/share/fonts/x", 3))) == {"/usr/share/fonts/x", "/usr/share/fonts/x/{name}"}
+    assert set(rules_of(*listing, *in_directory("/usr/share/fonts/x", 3))) == {
+        "/usr/share/fonts/x",
+        "/usr/share/fonts/x/{name}",
+    }
     assert len(rules_of(*listing, *in_directory("/usr/share/fonts/x", 2))) == 3
     assert len(rules_of(*listing, *in_directory("/usr/share/fonts/x", 3, "create write", own=True))) == 4
 
@@ -381,7 +412,9 @@ def test_writing_only_where_the_workload_makes_files() -> None:
 
 
 def test_what_needs_more_stays_apart() -> None:
-    rules = rules_of(*in_directory("/var/lib/x", 20), *uses("/var/lib/x/journal", "read write"), *uses("/var/lib/x/tool", "read map"))
+    rules = rules_of(
+        *in_directory("/var/lib/x", 20), *uses("/var/lib/x/journal", "read write"), *uses("/var/lib/x/tool", "read map")
+    )
     assert rules["/var/lib/x/{name}"].access == ("read",)
     assert set(rules) == {"/var/lib/x/{name}", "/var/lib/x/journal", "/var/lib/x/tool"}
 
@@ -395,8 +428,16 @@ def test_own_files_do_not_open_those_of_others() -> None:
 
 
 def test_trees() -> None:
-    zones = [row for place in ("Africa", "America", "Asia", "Europe") for row in in_directory(f"/usr/share/zoneinfo/{place}", 6)]
-    listings = [file(f"/usr/share/zoneinfo/{place}", word, kind="directory") for place in ("Africa", "Asia") for word in ("read", "list")]
+    zones = [
+        row
+        for place in ("Africa", "America", "Asia", "Europe")
+        for row in in_directory(f"/usr/share/zoneinfo/{place}", 6)
+    ]
+    listings = [
+        file(f"/usr/share/zoneinfo/{place}", word, kind="directory")
+        for place in ("Africa", "Asia")
+        for word in ("read", "list")
+    ]
     rules = rules_of(*zones, *listings, file("/usr/share/zoneinfo/tzdata"))
     assert set(rules) == {"/usr/share/zoneinfo/{tree}"}
     assert rules["/usr/share/zoneinfo/{tree}"].seen == 27
@@ -408,11 +449,15 @@ def test_trees() -> None:
     assert len(rules_of(*written)) == 24
     created = [row for place in "abcd" for row in in_directory(f"/var/lib/x/{place}", 6, "create write", own=True)]
     assert set(rules_of(*created)) == {"/var/lib/x/{tree}"}
-    assert len(rules_of(*[row for place in "abcd" for row in in_directory(f"/srv/{place}", 6)])) == 24, "not in /srv itself"
+    assert len(rules_of(*[row for place in "abcd" for row in in_directory(f"/srv/{place}", 6)])) == 24, (
+        "not in /srv itself"
+    )
 
 
 def test_no_directory_rule_opens_what_is_never_widened() -> None:
-    files = [row for place in ("dfs", "netlogon", "printing", "sysvol") for row in in_directory(f"/var/lib/samba/{place}", 6)]
+    files = [
+        row for place in ("dfs", "netlogon", "printing", "sysvol") for row in in_directory(f"/var/lib/samba/{place}", 6)
+    ]
     assert len(rules_of(*files)) == 24, "/var/lib/samba/private is below the same directory"
     listed = [row for name in WORDS[:12] for row in uses(f"/var/lib/samba/{name}", "read list", kind="directory")]
     assert len(rules_of(*listed)) == 12
@@ -474,7 +519,9 @@ def recording(seed: int) -> list[File]:
 def test_two_recordings_give_the_same_rules(one: int, other: int) -> None:
     def plain(seed: int) -> list[tuple[object, ...]]:
         rules = derive(touching(*recording(seed)), WIDE).files
-        return [(rule.pattern, rule.use, rule.access, rule.kinds, rule.owner, rule.states, rule.opens) for rule in rules]
+        return [
+            (rule.pattern, rule.use, rule.access, rule.kinds, rule.owner, rule.states, rule.opens) for rule in rules
+        ]
 
     assert plain(one) == plain(other)
 

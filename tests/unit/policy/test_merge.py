@@ -1,4 +1,5 @@
-"""Merging policies: a union or an intersection of what they allow, in any order and grouping, with evidence added up."""
+"""Merging policies: a union or an intersection of what they allow, in any order and grouping, with evidence added
+up."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from unit.trace.strategies import traces
 from profiler.errors import InputError
 from profiler.kernel.arguments import spec_for
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps, loads
 from profiler.policy.merge import PRODUCTS, intersect, merge, without_covered
 from profiler.policy.model import (
     RULE_BUDGET,
@@ -30,21 +32,26 @@ from profiler.policy.model import (
     SocketRule,
     Transition,
 )
-from profiler.policy.store import dumps, loads
 from profiler.review.diff import compare
 from profiler.review.rights import of_policy
 from profiler.trace.merge import merge as merge_traces
 from profiler.trace.model import FILES_FEATURE, Syscall, Trace
 
-RELAXED = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+RELAXED = settings(
+    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 @st.composite
 def recordings(draw: st.DrawFn) -> Trace:
     """Everything a recording holds, with calls that exist."""
     drawn = draw(traces())
-    meta = replace(drawn.meta, features=(FILES_FEATURE,) if draw(st.integers(0, 5)) else (), runs=draw(st.integers(1, 3)))
-    return replace(drawn, meta=meta, syscalls=tuple(replace(row, runs=draw(st.integers(1, meta.runs))) for row in draw(rows())))
+    meta = replace(
+        drawn.meta, features=(FILES_FEATURE,) if draw(st.integers(0, 5)) else (), runs=draw(st.integers(1, 3))
+    )
+    return replace(
+        drawn, meta=meta, syscalls=tuple(replace(row, runs=draw(st.integers(1, meta.runs))) for row in draw(rows()))
+    )
 
 
 @st.composite
@@ -80,8 +87,13 @@ def allowed(policy: Policy) -> dict[str, Any]:
         "refused": {(row.name, row.errno) for row in policy.refused},
         "unknown": bare(policy.unknown),
         "capabilities": {(row.name, row.use) for row in policy.capabilities},
-        "files": {(row.pattern, row.use, row.access, row.owner, row.kinds, row.states, row.whose, row.existing) for row in policy.files},
-        "others": [bare(getattr(policy, name)) for name in ("transitions", "sockets", "signals", "inspections", "mounts")],
+        "files": {
+            (row.pattern, row.use, row.access, row.owner, row.kinds, row.states, row.whose, row.existing)
+            for row in policy.files
+        },
+        "others": [
+            bare(getattr(policy, name)) for name in ("transitions", "sockets", "signals", "inspections", "mounts")
+        ],
         "features": (policy.has_files, bool(policy.user_namespaces), bool(policy.io_uring)),
     }
 
@@ -114,7 +126,8 @@ def test_associative(a: Policy, b: Policy, c: Policy, order: list[int]) -> None:
         assert [row.because for row in other.syscalls] == [row.because for row in together.syscalls]
     common = intersect([a, b, c])
     for other in (intersect([intersect([a, b]), c]), intersect([a, intersect([b, c])])):
-        # Which section a call stands in is a reason, and may tell the grouping: two that disagree leave only one of theirs.
+        # Which section a call stands in is a reason, and may tell the grouping: two that disagree leave only one of
+        # theirs.
         assert not compare(of_policy(common, "common"), of_policy(other, "other"), exact=True).changes
         assert {**allowed(other), "syscalls": None} == {**allowed(common), "syscalls": None}
 
@@ -136,8 +149,12 @@ def test_idempotent(a: Policy) -> None:
 def test_a_union_only_widens_and_an_intersection_only_narrows(a: Policy, b: Policy, exact: bool) -> None:
     joined, common = merge([a, b]), intersect([a, b])
     for one in (a, b):
-        assert not [row for row in compare(of_policy(one, "one"), of_policy(joined, "joined"), exact).changes if not row.gains]
-        assert not [row for row in compare(of_policy(one, "one"), of_policy(common, "common"), exact).changes if row.gains]
+        assert not [
+            row for row in compare(of_policy(one, "one"), of_policy(joined, "joined"), exact).changes if not row.gains
+        ]
+        assert not [
+            row for row in compare(of_policy(one, "one"), of_policy(common, "common"), exact).changes if row.gains
+        ]
     for made in (joined, common):
         assert dumps(loads(dumps(made).encode(), "made")) == dumps(made)
 
@@ -151,11 +168,15 @@ def test_arguments_are_those_of_both(a: list[Syscall], b: list[Syscall], source:
     for name in {row.name for policy in (one, two) for row in policy.syscalls}:
         spec = spec_for(name)
         for _ in range(8):
-            registers = [source.choice([0, 1, 2, 3, 6, 10, 0x7E020000, 0x20000000, source.getrandbits(32)]) for _ in range(6)]
+            registers = [
+                source.choice([0, 1, 2, 3, 6, 10, 0x7E020000, 0x20000000, source.getrandbits(32)]) for _ in range(6)
+            ]
             if spec is not None:
                 for row in [row for policy in (one, two) for row in policy.syscalls if row.name == name and row.rules]:
                     for condition in source.choice(row.rules).conditions:
-                        registers[condition.position] = condition.value if source.random() < 0.9 else registers[condition.position]
+                        registers[condition.position] = (
+                            condition.value if source.random() < 0.9 else registers[condition.position]
+                        )
             verdicts = [policy.permits("x86_64", name, registers) for policy in (one, two)]
             assert common.permits("x86_64", name, registers) == all(verdicts)
             assert joined.permits("x86_64", name, registers) >= any(verdicts)
@@ -166,7 +187,8 @@ def test_arguments_are_those_of_both(a: list[Syscall], b: list[Syscall], source:
 @RELAXED
 @given(rows(), rows())
 def test_merging_policies_or_the_traces_before_them(a: list[Syscall], b: list[Syscall]) -> None:
-    """A policy of the merged traces allows nothing that the merged policies do not; it may be narrower, knowing all at once."""
+    """A policy of the merged traces allows nothing that the merged policies do not; it may be narrower, knowing all at
+    once."""
     both = (trace(*a), trace(*b, start="2026-01-02T00:00:00+00:00"))
     from_traces = derive(merge_traces(both), Options(drop_failing=False))
     from_policies = merge([derive(one, Options(drop_failing=False)) for one in both])
@@ -192,8 +214,13 @@ def test_reads_well() -> None:
     assert '    openat:\n      because: ["observed (app: 1 214 calls)"]\n    read:\n' in text
     assert '    read:\n      because: ["observed (app: 10 calls)"]\n      runs: 1\n' in text
     stream = "        - {domain: %s, type: SOCK_STREAM, protocol: %s}\n"
-    rules = [stream % (domain, protocol) for domain in ("AF_INET", "AF_INET6") for protocol in ("IPPROTO_IP", "IPPROTO_TCP")]
-    assert '    socket:\n      because: ["observed (app: 20 calls)"]\n      runs: 2\n      arguments:\n' + "".join(rules) in text
+    rules = [
+        stream % (domain, protocol) for domain in ("AF_INET", "AF_INET6") for protocol in ("IPPROTO_IP", "IPPROTO_TCP")
+    ]
+    assert (
+        '    socket:\n      because: ["observed (app: 20 calls)"]\n      runs: 2\n      arguments:\n' + "".join(rules)
+        in text
+    )
     assert "  runs: 3\n" in text
     assert loads(text.encode(), "x") == three
 
@@ -203,7 +230,10 @@ def test_runs_survive_every_way_round() -> None:
     parts = [policy(call("read"), call("write")), policy(call("read")), policy(call("read"))]
     once = merge([loads(dumps(merge(parts[:2])).encode(), "x"), parts[2]])
     assert {row.name: row.runs for row in once.syscalls} == {"read": None, "write": 1}
-    seen = derive(merge_traces([trace(call("read"), call("write")), trace(call("read")), trace(call("read"))]), Options(runtime="none"))
+    seen = derive(
+        merge_traces([trace(call("read"), call("write")), trace(call("read")), trace(call("read"))]),
+        Options(runtime="none"),
+    )
     assert {row.name: row.runs for row in seen.syscalls if row.section == "observed"} == {"read": None, "write": 1}
 
 
@@ -230,7 +260,10 @@ def test_allowed_somewhere_is_not_refused() -> None:
     two = policy(call("clone3", [(0x10000000,)]), refused=(Refused("bind", "EPERM", ()),))
     merged = merge([one, two])
     assert [(row.name, row.errno) for row in merged.refused] == [("bind", "EACCES")]
-    assert [(row.name, row.errno) for row in intersect([one, two]).refused] == [("bind", "EACCES"), ("clone3", "ENOSYS")]
+    assert [(row.name, row.errno) for row in intersect([one, two]).refused] == [
+        ("bind", "EACCES"),
+        ("clone3", "ENOSYS"),
+    ]
 
 
 def test_past_the_budget() -> None:
@@ -307,9 +340,14 @@ def test_files_of_any() -> None:
 def test_files_of_all() -> None:
     """A path that a pattern of the other covers is in both."""
     one = files(
-        rule("/tmp/{name}", "read", "write"), rule("/etc/x", "read"), rule("/only", "read"), rule("/l", "link", existing=("/e/{name}",))
+        rule("/tmp/{name}", "read", "write"),
+        rule("/etc/x", "read"),
+        rule("/only", "read"),
+        rule("/l", "link", existing=("/e/{name}",)),
     )
-    two = files(rule("/tmp/{digits}", "read", owner=True), rule("/etc/x", "write"), rule("/l", "link", existing=("/e/1", "/f")))
+    two = files(
+        rule("/tmp/{digits}", "read", owner=True), rule("/etc/x", "write"), rule("/l", "link", existing=("/e/1", "/f"))
+    )
     common = intersect([one, two])
     assert granted(common) == [("/l", "needed", ("link",), False), ("/tmp/{digits}", "needed", ("read",), True)]
     assert common.files[0].existing == ("/e/1",)
@@ -323,11 +361,15 @@ def test_a_policy_that_says_nothing_of_files() -> None:
 
 def test_sockets_and_processes() -> None:
     web = SocketRule("inet", "stream", 6, ("create", "bind"), (), (("bind", (80,)),))
-    more = SocketRule("inet", "stream", 6, ("create", "bind", "connect"), (), (("bind", (80, 443)), ("connect", (5432,))))
+    more = SocketRule(
+        "inet", "stream", 6, ("create", "bind", "connect"), (), (("bind", (80, 443)), ("connect", (5432,)))
+    )
     log = SocketRule("unix", "dgram", 0, ("create", "connect"), (), (), (("connect", ("/run/log{digits}",)),))
     log1 = replace(log, addresses=(("connect", ("/run/log1", "/run/other")),))
     term, mount = SignalRule("TERM", "workload", ()), MountRule("bind", "/a", "/b/{name}", None, ("rdonly",), ())
-    one = files(sockets=(web, log), signals=(term,), transitions=(Transition("/bin/{name}", "/a", ()),), mounts=(mount,))
+    one = files(
+        sockets=(web, log), signals=(term,), transitions=(Transition("/bin/{name}", "/a", ()),), mounts=(mount,)
+    )
     two = files(
         sockets=(more, log1),
         transitions=(Transition("/bin/sh", "/a", ()), Transition("/a", None, ())),
@@ -338,7 +380,10 @@ def test_sockets_and_processes() -> None:
         more,
         replace(log, addresses=(("connect", ("/run/log1", "/run/log{digits}", "/run/other")),)),
     ]
-    assert [replace(row, because=()) for row in common.sockets] == [web, replace(log, addresses=(("connect", ("/run/log1",)),))]
+    assert [replace(row, because=()) for row in common.sockets] == [
+        web,
+        replace(log, addresses=(("connect", ("/run/log1",)),)),
+    ]
     assert merged.signals == (replace(term, runs=1),)
     assert common.signals == ()
     assert [(row.program, row.by, row.runs) for row in common.transitions] == [("/bin/sh", "/a", 1)]
@@ -349,7 +394,9 @@ def test_sockets_and_processes() -> None:
 
 def test_capabilities() -> None:
     needed = derive(trace(capabilities=[check("CAP_CHOWN", syscalls={"chown": 2}, count=2)]), Options())
-    checked = derive(trace(capabilities=[check("CAP_CHOWN", decisive=False), check("CAP_KILL", inferred=True)]), Options())
+    checked = derive(
+        trace(capabilities=[check("CAP_CHOWN", decisive=False), check("CAP_KILL", inferred=True)]), Options()
+    )
     (chown, kill) = merge([needed, checked]).capabilities
     assert (chown.use, chown.because, chown.runs) == ("needed", ("checked 2 times in chown by app",), None)
     assert (kill.use, kill.inferred, kill.runs) == ("needed", True, 1)

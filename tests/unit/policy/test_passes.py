@@ -159,7 +159,17 @@ def test_socket() -> None:
     assert socket_allowed(policy, 2, 3, 1)
     # Sign-extended and dirty upper halves are the same ints to the kernel.
     assert socket_allowed(policy, 0xFFFFFFFF00000002, 0x1_0000_0001, 1 << 40)
-    for refused in ((38, 5, 0), (2, 1, 132), (2, 1, 262), (2, 2, 0), (10, 1, 0), (2, 3, 255), (16, 3, 9), (17, 3, 3), (40, 1, 0)):
+    for refused in (
+        (38, 5, 0),
+        (2, 1, 132),
+        (2, 1, 262),
+        (2, 2, 0),
+        (10, 1, 0),
+        (2, 3, 255),
+        (16, 3, 9),
+        (17, 3, 3),
+        (40, 1, 0),
+    ):
         assert not socket_allowed(policy, *refused), refused
 
 
@@ -223,7 +233,9 @@ def test_values_recorded_with_other_fields_are_not_misread() -> None:
 
 
 def test_no_arguments() -> None:
-    policy = derived(call("socket", [(2, 1, 0)]), call("clone3", [(0,)]), options=Options(runtime="none", arguments=False))
+    policy = derived(
+        call("socket", [(2, 1, 0)]), call("clone3", [(0,)]), options=Options(runtime="none", arguments=False)
+    )
     assert entry(policy, "socket").rules == ()
     assert "clone3" in names(policy, "observed")
 
@@ -291,7 +303,8 @@ def test_a_base_does_not_hide_what_was_observed() -> None:
 
 
 def test_the_start_of_programs_on_request() -> None:
-    """For what was joined while it ran: loading libraries, beginning threads, and no more of their arguments than that."""
+    """For what was joined while it ran: loading libraries, beginning threads, and no more of their arguments than
+    that."""
     joined = derived(call("read"), call("mmap", [(3,)]), options=Options(runtime="none"))
     assert not permits(joined, "mmap", a2=5)
     policy = derived(call("read"), call("mmap", [(3,)]), options=Options(runtime="none", start_up=True))
@@ -306,7 +319,11 @@ def test_the_start_of_programs_on_request() -> None:
 
 
 def test_a_joined_program_and_its_container_are_named() -> None:
-    recording = trace(call("read"), features=(JOINED_FEATURE,), container=Container("docker", "runc", "1", "db", "redis:7\n", "sha256:1"))
+    recording = trace(
+        call("read"),
+        features=(JOINED_FEATURE,),
+        container=Container("docker", "runc", "1", "db", "redis:7\n", "sha256:1"),
+    )
     recording = dataclasses.replace(recording, programs=(Program("/usr/sbin/app"),))
     work = derive(recording, NONE).workload
     assert (work.image, work.digest, work.joined) == ("redis:7\\n", "sha256:1", ("/usr/sbin/app",))

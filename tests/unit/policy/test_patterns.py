@@ -10,17 +10,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.errors import InputError
-from profiler.policy.patterns import CLASSES, Class, Literal, Token, dumps, is_literal, literal, matches, opens, parse, path_of
-
-NAMES = (st.binary(min_size=1, max_size=20) | st.text(min_size=1, max_size=20).map(lambda text: text.encode("utf-8", "ignore"))).map(
-    os.fsdecode
+from profiler.policy.patterns import (
+    CLASSES,
+    Class,
+    Literal,
+    Token,
+    dumps,
+    is_literal,
+    literal,
+    matches,
+    opens,
+    parse,
+    path_of,
 )
+
+NAMES = (
+    st.binary(min_size=1, max_size=20)
+    | st.text(min_size=1, max_size=20).map(lambda text: text.encode("utf-8", "ignore"))
+).map(os.fsdecode)
 AWKWARD = st.sampled_from(
     ["{pid}", "\\{pid\\}", "\\", "{", "}", "\\x41", "\n", "a\x00b", "é", "\udcff", "\u2028", "\\\\{", "{home}", "*?[a]"]
 )
 TEXTS = st.lists(NAMES | AWKWARD, max_size=4).map("".join).map(lambda text: os.fsdecode(os.fsencode(text)))
 OTHERS = sorted(CLASSES.keys() - {"home"})
-TOKENS = st.lists(st.builds(Literal, TEXTS.filter(bool)) | st.sampled_from([Class(name) for name in OTHERS]), max_size=6)
+TOKENS = st.lists(
+    st.builds(Literal, TEXTS.filter(bool)) | st.sampled_from([Class(name) for name in OTHERS]), max_size=6
+)
 
 
 def joined(tokens: list[Token]) -> tuple[Token, ...]:
@@ -65,7 +80,9 @@ def test_any_text_is_a_pattern_or_refused_in_one_line(text: str) -> None:
     assert parse(dumps(tokens)) == tokens
 
 
-@pytest.mark.parametrize("text", ["{", "}", "{pid", "{}", "{PID}", "{nothing}", "a{home}", "\\", "\\n", "\\x4", "\\xg0", "/a\ud800"])
+@pytest.mark.parametrize(
+    "text", ["{", "}", "{pid", "{}", "{PID}", "{nothing}", "a{home}", "\\", "\\n", "\\x4", "\\xg0", "/a\ud800"]
+)
 def test_no_pattern(text: str) -> None:
     with pytest.raises(InputError, match=r"is no (pattern|path)"):
         parse(text)

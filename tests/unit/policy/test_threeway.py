@@ -15,19 +15,27 @@ from unit.policy.test_merge import allowed, policies
 from profiler.errors import InputError
 from profiler.policy import comments
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps, loads
 from profiler.policy.merge import merge
 from profiler.policy.model import Options, Policy
-from profiler.policy.store import dumps, loads
 from profiler.policy.threeway import three_way
 from profiler.review.diff import compare
 from profiler.review.rights import of_policy
 
-RELAXED = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+RELAXED = settings(
+    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 def generated(*extra: Any, files: str = "read", sockets: Any = ((2, 1, 6),), calls: int = 10, **members: Any) -> Policy:
     """What is made of a recording."""
-    rows = [call("read", calls=calls), call("openat", calls=calls), call("ptrace", [(0,)]), call("socket", sockets), *extra]
+    rows = [
+        call("read", calls=calls),
+        call("openat", calls=calls),
+        call("ptrace", [(0,)]),
+        call("socket", sockets),
+        *extra,
+    ]
     recording = touching(*uses("/etc/app.conf", files), *uses("/srv/page", "read"), syscalls=rows)
     recording = replace(recording, capabilities=(check("CAP_CHOWN"), check("CAP_KILL")))
     return replace(derive(recording, Options(runtime="none", equivalents=False)), **members)
@@ -80,7 +88,8 @@ def test_nothing_that_neither_allows(base: Policy, ours: Policy, theirs: Policy)
 
 
 def test_a_new_release() -> None:
-    """The everyday use: base was generated, reviewed and edited; the next recording saw more, and the same with other counts."""
+    """The everyday use: base was generated, reviewed and edited; the next recording saw more, and the same with other
+    counts."""
     base = generated()
     text = dumps(base)
     changes = (
@@ -130,7 +139,10 @@ def test_what_was_taken_out_stays_out_and_is_named_when_it_grew() -> None:
 def test_a_narrowed_filter_stays_narrow() -> None:
     """Rules are merged one by one: what was taken out stays out, what is new comes in."""
     base = generated(sockets=[(2, 1, 6), (16, 3, 0)])
-    ours = replace(base, syscalls=tuple(replace(row, rules=row.rules[:2]) if row.name == "socket" else row for row in base.syscalls))
+    ours = replace(
+        base,
+        syscalls=tuple(replace(row, rules=row.rules[:2]) if row.name == "socket" else row for row in base.syscalls),
+    )
     theirs = generated(sockets=[(2, 1, 6), (16, 3, 0), (1, 1, 0)])
     result = three_way(base, ours, theirs)
     assert result.conflicts == ()
@@ -144,7 +156,10 @@ def test_two_ways_at_once() -> None:
     base = generated()
 
     def socket_rules(policy: Policy, rules: Any) -> Policy:
-        return replace(policy, syscalls=tuple(replace(row, rules=rules) if row.name == "socket" else row for row in policy.syscalls))
+        return replace(
+            policy,
+            syscalls=tuple(replace(row, rules=rules) if row.name == "socket" else row for row in policy.syscalls),
+        )
 
     theirs = generated(sockets=[(2, 1, 6), (16, 3, 0)])
     opened = socket_rules(base, ())
@@ -158,7 +173,10 @@ def test_two_ways_at_once() -> None:
     ]
     changed = replace(base, files=tuple(replace(row, access=("read", "lock")) for row in base.files))
     gone = replace(base, files=())
-    assert [text.partition(":")[0] for text in conflicts(base, changed, gone)] == ["files.needed./etc/app.conf", "files.needed./srv/page"]
+    assert [text.partition(":")[0] for text in conflicts(base, changed, gone)] == [
+        "files.needed./etc/app.conf",
+        "files.needed./srv/page",
+    ]
     assert three_way(base, changed, gone).policy.files == changed.files
     refused = replace(base, syscalls=(), refused=(*base.refused, *generated(call("bind")).refused))
     assert conflicts(base, refused, base) == []
@@ -168,7 +186,10 @@ def test_a_pattern_of_the_reviewers_stands_for_new_paths() -> None:
     base = generated()
     _, ours = edited(base, ("    /srv/page:\n", '    "/srv/{name}":\n'))
     recording = touching(
-        *uses("/etc/app.conf", "read"), *uses("/srv/page", "read"), *uses("/srv/other", "read"), *uses("/srv/log", "write")
+        *uses("/etc/app.conf", "read"),
+        *uses("/srv/page", "read"),
+        *uses("/srv/other", "read"),
+        *uses("/srv/log", "write"),
     )
     theirs = replace(derive(recording, Options(runtime="none")), syscalls=base.syscalls, capabilities=base.capabilities)
     result = three_way(base, ours, theirs)
@@ -180,7 +201,12 @@ def test_what_was_only_tried_is_not_granted() -> None:
     base = generated()
 
     def page(use: str, *access: str) -> Policy:
-        return replace(base, files=tuple(replace(row, use=use, access=access) if row.pattern == "/srv/page" else row for row in base.files))
+        return replace(
+            base,
+            files=tuple(
+                replace(row, use=use, access=access) if row.pattern == "/srv/page" else row for row in base.files
+            ),
+        )
 
     tried, granted = page("missing", "read", "write"), page("needed", "read")
     for ours, theirs in ((tried, granted), (granted, tried)):
@@ -211,7 +237,9 @@ def test_runs_of_what_only_ours_has() -> None:
     """A count of other recordings means nothing beside the new ones."""
     base = generated()
     ours = replace(
-        base, workload=replace(base.workload, runs=3), syscalls=tuple(replace(row, runs=2) for row in generated(call("bind")).syscalls)
+        base,
+        workload=replace(base.workload, runs=3),
+        syscalls=tuple(replace(row, runs=2) for row in generated(call("bind")).syscalls),
     )
     merged = three_way(base, ours, base).policy
     assert merged.workload.runs == 1
@@ -233,7 +261,10 @@ def test_where_comments_stand() -> None:
         policy,
         ("    read:\n", "    # above\n    read:   # beside\n"),
         ("schema: ", "# at the top\nschema: "),
-        ('      because: ["checked 1 time in bind by app"]\n  checked', '      because: ["checked 1 time # not a comment"]\n  checked'),
+        (
+            '      because: ["checked 1 time in bind by app"]\n  checked',
+            '      because: ["checked 1 time # not a comment"]\n  checked',
+        ),
     )
     text += "# at the end\n"
     found = comments.found(text, loads(text.encode(), "x"))

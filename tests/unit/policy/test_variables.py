@@ -1,4 +1,5 @@
-"""Where volumes are mounted: named once, written with the name, read back to the same rules, and never more than was there before."""
+"""Where volumes are mounted: named once, written with the name, read back to the same rules, and never more than was
+there before."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from unit.policy.making import file, touching, uses
 
 from profiler.errors import InputError
-from profiler.policy import store
+from profiler.policy import document
 from profiler.policy.derive import derive
 from profiler.policy.merge import intersect, merge
 from profiler.policy.model import FileRule, MountRule, Options, Policy, SocketRule, Transition, Variable
@@ -22,7 +23,7 @@ from profiler.policy.variables import folded, unfolded
 from profiler.review import rights
 from profiler.review.diff import compare
 from profiler.review.explain import Explainer
-from profiler.targets import apparmor
+from profiler.targets.apparmor import profile as apparmor
 from profiler.targets.base import RenderOptions
 from profiler.trace import merge as traces
 from profiler.trace.model import Container, ContainerMount, Exec, File, Trace
@@ -45,7 +46,7 @@ def derived(*files: File, mounts: tuple[ContainerMount, ...] = (), **meta: Any) 
 
 def files_of(policy: Policy) -> list[str]:
     """The lines of the written policy that name files."""
-    text = store.dumps(policy)
+    text = document.dumps(policy)
     return [
         line.strip().rstrip(":").strip('"')
         for line in text.split("\nfiles:\n")[1].splitlines()
@@ -54,9 +55,9 @@ def files_of(policy: Policy) -> list[str]:
 
 
 def again(policy: Policy) -> Policy:
-    text = store.dumps(policy)
-    found = store.loads(text.encode(), "policy.yaml")
-    assert store.dumps(found) == text
+    text = document.dumps(policy)
+    found = document.loads(text.encode(), "policy.yaml")
+    assert document.dumps(found) == text
     assert set(found.files) == set(policy.files)
     assert set(found.transitions) == set(policy.transitions)
     assert set(found.sockets) == set(policy.sockets)
@@ -70,22 +71,25 @@ def allows(policy: Policy, path: str, access: str) -> bool:
 
 def test_one_line_moves_a_mount() -> None:
     made = derived(
-        *uses("/data/a.db", "read write"), file("/data", "list", kind="directory"), file("/database", "read"), mounts=(volume("/data/"),)
+        *uses("/data/a.db", "read write"),
+        file("/data", "list", kind="directory"),
+        file("/database", "read"),
+        mounts=(volume("/data/"),),
     )
     assert made.variables == (Variable("volume_db", ("/data",), WHY),)
     assert files_of(made) == ["/database", "{@volume_db}", "{@volume_db}/a.db"]
-    text = store.dumps(made)
+    text = document.dumps(made)
     assert text.count("/data") - text.count("/database") == 1
     assert allows(again(made), "/data/a.db", "write")
-    moved = store.loads(text.replace("paths: [/data]", "paths: [/srv/data]").encode(), "policy.yaml")
+    moved = document.loads(text.replace("paths: [/data]", "paths: [/srv/data]").encode(), "policy.yaml")
     assert allows(moved, "/srv/data/a.db", "write")
     assert allows(moved, "/srv/data", "list")
     assert not any(rule.pattern.startswith("/data/") for rule in moved.files)
-    two = store.loads(text.replace("paths: [/data]", "paths: [/srv/data, /data]").encode(), "policy.yaml")
+    two = document.loads(text.replace("paths: [/data]", "paths: [/srv/data, /data]").encode(), "policy.yaml")
     assert allows(two, "/srv/data/a.db", "write")
     assert allows(two, "/data/a.db", "write")
     assert files_of(again(two)) == files_of(made)
-    assert files_of(store.loads(text.replace("volume_db", "volume_x").encode(), "policy.yaml")) == [
+    assert files_of(document.loads(text.replace("volume_db", "volume_x").encode(), "policy.yaml")) == [
         "/database", "{@volume_x}", "{@volume_x}/a.db"
     ]  # fmt: skip
 
@@ -111,16 +115,22 @@ def test_names(mount: ContainerMount, name: str, why: str) -> None:
 @pytest.mark.parametrize(
     "mount",
     [
-        volume("/cache", "", "tmpfs"), volume("/sys/fs/cgroup", "/sys/fs/cgroup", "bind"), volume("/dev", "/dev", "bind"),
-        volume("/", "/x", "bind"), volume("/proc", "/proc", "bind"), volume("relative"), volume("/unused"), volume("/a\0b"),
+        volume("/cache", "", "tmpfs"),
+        volume("/sys/fs/cgroup", "/sys/fs/cgroup", "bind"),
+        volume("/dev", "/dev", "bind"),
+        volume("/", "/x", "bind"),
+        volume("/proc", "/proc", "bind"),
+        volume("relative"),
+        volume("/unused"),
+        volume("/a\0b"),
         volume("/a\ud800"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_place_of_the_deployment(mount: ContainerMount) -> None:
     paths = ("/cache/f", "/sys/fs/cgroup/f", "/dev/f", "/f", "/proc/f")
     made = derived(*(file(path, "read") for path in paths), mounts=(mount,))
     assert made.variables == ()
-    assert "variables" not in store.dumps(made)
+    assert "variables" not in document.dumps(made)
 
 
 def test_places_within_places_and_names_twice() -> None:
@@ -132,8 +142,18 @@ def test_places_within_places_and_names_twice() -> None:
 
 
 def test_no_rule_reaches_over_the_edge_of_a_mount() -> None:
-    many = [row for name in "abcdefghijkl" for sub in "xyz" for row in uses(f"/srv/app/{sub}/{name}", "read write create", own=True)]
-    inside = [row for name in "abcdefghijkl" for sub in "xyz" for row in uses(f"/srv/app/data/{sub}/{name}", "read write create", own=True)]
+    many = [
+        row
+        for name in "abcdefghijkl"
+        for sub in "xyz"
+        for row in uses(f"/srv/app/{sub}/{name}", "read write create", own=True)
+    ]
+    inside = [
+        row
+        for name in "abcdefghijkl"
+        for sub in "xyz"
+        for row in uses(f"/srv/app/data/{sub}/{name}", "read write create", own=True)
+    ]
     without = derived(*many, *inside)
     assert "/srv/app/{tree}" in {rule.pattern for rule in without.files}
     made = derived(*many, *inside, mounts=(volume("/srv/app/data"),))
@@ -143,13 +163,17 @@ def test_no_rule_reaches_over_the_edge_of_a_mount() -> None:
     assert "{@volume_db}" in files_of(aside)
     home = derived(*uses("/home/anna/w/f", "read write", own=True), mounts=(volume("/home/anna/w", "/x", "bind"),))
     assert files_of(home) == ["{@mount_home_anna_w}/f"]
-    dated = derived(*uses("/srv/2026-01-31/2026-01-31.log", "read write create", own=True), mounts=(volume("/srv/2026-01-31"),))
+    dated = derived(
+        *uses("/srv/2026-01-31/2026-01-31.log", "read write create", own=True), mounts=(volume("/srv/2026-01-31"),)
+    )
     assert files_of(again(dated)) == ["{@volume_db}/{date}.log"]
 
 
 def test_a_volume_at_two_places_in_two_recordings_is_one() -> None:
     one = recorded(*uses("/data/a", "read write"), file("/etc/x", "read"), mounts=(volume("/data"),), argv=("a",))
-    other = recorded(*uses("/srv/data/a", "read"), file("/srv/data/b", "read"), mounts=(volume("/srv/data"),), argv=("b",))
+    other = recorded(
+        *uses("/srv/data/a", "read"), file("/srv/data/b", "read"), mounts=(volume("/srv/data"),), argv=("b",)
+    )
     made = derive(traces.merge([one, other]), BARE)
     assert made.variables == (Variable("volume_db", ("/data", "/srv/data"), WHY),)
     assert files_of(made) == ["/etc/x", "{@volume_db}/a", "{@volume_db}/b"]
@@ -171,7 +195,9 @@ def test_a_volume_at_two_places_in_two_recordings_is_one() -> None:
     assert sorted((row.change, row.subject, row.name) for row in diff.changes if row.subject == "path") == [
         ("added", "path", "/data/b"), ("narrowed", "path", "/data/a"), ("removed", "path", "/etc/x")
     ]  # fmt: skip
-    assert diff.notes == ("volume_db is at /data in old and at /srv/data in new; what is below is compared as if it had not moved",)
+    assert diff.notes == (
+        "volume_db is at /data in old and at /srv/data in new; what is below is compared as if it had not moved",
+    )
     read = compare(rights.of_policy(made, "old"), rights.of_trace(traces.merge([one, other]), "new"))
     assert {row.subject for row in read.changes} == {"syscall"}  # of the runtime's own
 
@@ -185,17 +211,18 @@ def test_a_volume_at_two_places_in_one_recording_is_two() -> None:
 
 def test_a_moved_mount_in_a_reviewed_policy() -> None:
     base = derived(file("/data/a", "read"), file("/data/old", "read"), mounts=(volume("/data"),))
-    text = store.dumps(base).replace('because: ["observed: read (app; 1 use)"]', 'because: ["user: wanted"]', 1)
-    ours = store.loads(text.encode(), "policy.yaml")
+    text = document.dumps(base).replace('because: ["observed: read (app; 1 use)"]', 'because: ["user: wanted"]', 1)
+    ours = document.loads(text.encode(), "policy.yaml")
     theirs = derived(file("/srv/a", "read"), file("/srv/new", "read"), mounts=(volume("/srv"),))
     found = three_way(base, ours, theirs)
     assert not found.conflicts
     assert found.policy.variables[0].paths == ("/srv",)
     assert files_of(again(found.policy)) == ["{@volume_db}/a", "{@volume_db}/new"]
-    assert "user: wanted" in store.dumps(found.policy)
+    assert "user: wanted" in document.dumps(found.policy)
     edited = replace(ours, variables=(Variable("volume_db", ("/data", "/mnt"), WHY),))
-    edited = store.loads(
-        store.dumps(replace(edited, files=unfolded(folded(ours.files, ours.variables), edited.variables))).encode(), "policy.yaml"
+    edited = document.loads(
+        document.dumps(replace(edited, files=unfolded(folded(ours.files, ours.variables), edited.variables))).encode(),
+        "policy.yaml",
     )
     assert three_way(base, edited, theirs).policy.variables[0].paths == ("/mnt", "/srv")
     # A recording outside of a container knows no variables, and a path is a path.
@@ -209,7 +236,9 @@ def test_executions_sockets_links_and_mounts() -> None:
     variable = (Variable("volume_db", ("/d", "/e"), WHY),)
     rows: dict[str, Any] = {
         "files": tuple(
-            FileRule(f"{at}/n", "needed", ("link",), ("file",), WHY, existing=(f"{at}/o",), programs=("/bin/x", f"{at}/p"))
+            FileRule(
+                f"{at}/n", "needed", ("link",), ("file",), WHY, existing=(f"{at}/o",), programs=("/bin/x", f"{at}/p")
+            )
             for at in ("/d", "/e")
         ),
         "transitions": tuple(Transition(f"{at}/p", f"{at}/q", WHY) for at in ("/d", "/e")),
@@ -231,9 +260,13 @@ def test_executions_sockets_links_and_mounts() -> None:
 
 def test_apparmor_has_the_variable() -> None:
     made = derived(
-        *uses("/data/a", "read write"), file("/data", "list", kind="directory"), file("/x", "read"), *uses("/data/run", "execute map read"),
-        mounts=(volume("/data"),), execs=(Exec(0, None, 1),),
-    )  # fmt: skip
+        *uses("/data/a", "read write"),
+        file("/data", "list", kind="directory"),
+        file("/x", "read"),
+        *uses("/data/run", "execute map read"),
+        mounts=(volume("/data"),),
+        execs=(Exec(0, None, 1),),
+    )
     text = apparmor.render(made, RenderOptions())["apparmor.profile"].decode()
     assert '\n@{volume_db}="/data"\n' in text
     assert '"@{volume_db}/" r,' in text
@@ -248,7 +281,9 @@ def test_apparmor_has_the_variable() -> None:
     text = apparmor.render(both, RenderOptions())["apparmor.profile"].decode()
     assert '\n@{volume_db}="/a \\042b" "/data"\n' in text
     assert '"@{volume_db}/a" rw,' in text
-    other = apparmor.render(derived(file("/x", "read"), file("/data/@{volume_db}", "read")), RenderOptions())["apparmor.profile"].decode()
+    other = apparmor.render(derived(file("/x", "read"), file("/data/@{volume_db}", "read")), RenderOptions())[
+        "apparmor.profile"
+    ].decode()
     assert "@{volume" not in other
 
 
@@ -279,10 +314,10 @@ def test_explained_by_its_path() -> None:
     ],
 )
 def test_one_line_that_names_file_and_key(old: str, new: str, message: str) -> None:
-    text = store.dumps(derived(file("/data/a", "read"), file("/data/b", "read"), mounts=(volume("/data"),)))
+    text = document.dumps(derived(file("/data/a", "read"), file("/data/b", "read"), mounts=(volume("/data"),)))
     assert old in text
     with pytest.raises(InputError) as error:
-        store.loads(text.replace(old, new).encode(), "policy.yaml")
+        document.loads(text.replace(old, new).encode(), "policy.yaml")
     assert message in str(error.value)
     assert str(error.value).startswith("policy.yaml: ")
     assert "\n" not in str(error.value)
@@ -297,17 +332,31 @@ def recordings(draw: st.DrawFn) -> Trace:
     """A container with volumes at some places, and uses below these and elsewhere."""
     chosen = draw(st.lists(st.sampled_from(PLACES), unique=True, max_size=3))
     mounts = tuple(
-        volume(path, draw(st.sampled_from(["db", "log", "ab" * 32, "/host"])), draw(st.sampled_from(["volume", "bind"]))) for path in chosen
+        volume(
+            path, draw(st.sampled_from(["db", "log", "ab" * 32, "/host"])), draw(st.sampled_from(["volume", "bind"]))
+        )
+        for path in chosen
     )
     pairs = draw(
-        st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(NAMES), st.sampled_from(["read", "write", "create"])), max_size=10)
+        st.lists(
+            st.tuples(st.sampled_from(PLACES), st.sampled_from(NAMES), st.sampled_from(["read", "write", "create"])),
+            max_size=10,
+        )
     )
-    rows = {(f"{place}/{name}", access): file(f"{place}/{name}", access, own=draw(st.booleans())) for place, name, access in pairs}
+    rows = {
+        (f"{place}/{name}", access): file(f"{place}/{name}", access, own=draw(st.booleans()))
+        for place, name, access in pairs
+    }
     return recorded(*(rows[key] for key in sorted(rows)), mounts=mounts)
 
 
 def probes() -> list[tuple[str, str]]:
-    return [(f"{place}/{name}", access) for place in PLACES for name in (*NAMES, "sub/other") for access in ("read", "write")]
+    return [
+        (f"{place}/{name}", access)
+        for place in PLACES
+        for name in (*NAMES, "sub/other")
+        for access in ("read", "write")
+    ]
 
 
 @given(recordings(), st.booleans())
@@ -348,7 +397,11 @@ def test_unions_hold_what_each_allows_in_any_order(a: Trace, b: Trace, c: Trace)
         assert all(allowed) or not allows(common, path, access)
         if allows(whole, path, access) and not any(allowed):
             elsewhere = [
-                path.replace(here, there, 1) for paths in moves.values() for here in paths for there in paths if path.startswith(here + "/")
+                path.replace(here, there, 1)
+                for paths in moves.values()
+                for here in paths
+                for there in paths
+                if path.startswith(here + "/")
             ]
             assert any(allows(policy, moved, access) for policy in policies for moved in elsewhere)
 

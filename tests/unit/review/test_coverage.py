@@ -28,14 +28,17 @@ def test_the_curve_is_the_average_over_all_orders(runs: list[frozenset[int]]) ->
     """Counted by hand: every order of the runs, and how many items are there after each."""
     items = frozenset().union(*runs)
     orders = list(itertools.permutations(runs))
-    by_hand = [sum(len(frozenset().union(*order[:size])) for order in orders) / len(orders) for size in range(1, len(runs) + 1)]
+    by_hand = [
+        sum(len(frozenset().union(*order[:size])) for order in orders) / len(orders) for size in range(1, len(runs) + 1)
+    ]
     curve = average_curve((sum(item in run for run in runs) for item in items), len(runs))
     assert [number for number, _ in curve] == list(range(1, len(runs) + 1))
     assert [items for _, items in curve] == pytest.approx(by_hand)
 
 
 def test_counts_as_a_file_may_have_them() -> None:
-    """A merged trace says in how many runs; whatever it says, there is a curve of some points, and it ends at all items."""
+    """A merged trace says in how many runs; whatever it says, there is a curve of some points, and it ends at all
+    items."""
     for runs in (31, 1000, 1 << 63):
         curve = average_curve([1, 2, runs // 2, runs, 1 << 64], runs)
         assert len(curve) <= CURVE_POINTS + 1
@@ -63,7 +66,10 @@ def test_the_estimate_comes_true() -> None:
     chances = [0.9, 0.9, 0.7, 0.6, 0.5, 0.4, 0.3, 0.3, 0.2, 0.1, 0.1, 0.05]
     foretold = came = 0.0
     for _ in range(300):
-        drawn = [tuple(name for name, chance in zip(names, chances, strict=True) if source.random() < chance) for _ in range(6)]
+        drawn = [
+            tuple(name for name, chance in zip(names, chances, strict=True) if source.random() < chance)
+            for _ in range(6)
+        ]
         kinds = coverage(runs_of(*drawn[:5])).kinds
         foretold += kinds[0].next_run(5) if kinds else 0
         came += len(set(drawn[5]) - {name for run in drawn[:5] for name in run})
@@ -84,7 +90,8 @@ def test_one_recording() -> None:
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(traces(), min_size=1, max_size=3))
 def test_any_traces(several: list[Trace]) -> None:
-    """Curves rise, parts are parts, and neither the order of the files nor merging them first changes what is known of all."""
+    """Curves rise, parts are parts, and neither the order of the files nor merging them first changes what is known of
+    all."""
     found = coverage(several)
     assert all(0 <= a <= b <= 1 for a, b in itertools.pairwise((0.0, *found.over_time)))
     assert all(a <= b + 1e-9 for a, b in itertools.pairwise(items for _, items in found.over_runs))

@@ -16,7 +16,9 @@ from profiler.review.cubes import EVERYTHING, REGISTER, Budget, Cube, TooHard
 BITS = 7
 ALL = range(1 << BITS)
 
-CUBES = st.tuples(st.integers(0, (1 << BITS) - 1), st.integers(0, (1 << BITS) - 1)).map(lambda pair: Cube(pair[0], pair[0] & pair[1]))
+CUBES = st.tuples(st.integers(0, (1 << BITS) - 1), st.integers(0, (1 << BITS) - 1)).map(
+    lambda pair: Cube(pair[0], pair[0] & pair[1])
+)
 UNIONS = st.lists(CUBES, max_size=6)
 
 
@@ -102,7 +104,9 @@ def test_what_cannot_be_compared() -> None:
 def test_dockers_socket_rule() -> None:
     """family < 38, == 39, > 40 on 64 bits: 38 is not in it, unless the upper half holds something."""
     rule = [*cubes.comparison(0, "LT", 38), *cubes.comparison(0, "EQ", 39), *cubes.comparison(0, "GT", 40)]
-    assert cubes.includes(rule, cubes.masked(0, 0xFFFFFFFF, 2)), "either the upper half is 0 and it is 2, or it is far above 40"
+    assert cubes.includes(rule, cubes.masked(0, 0xFFFFFFFF, 2)), (
+        "either the upper half is 0 and it is 2, or it is far above 40"
+    )
     assert not cubes.includes(rule, cubes.masked(0, 0xFFFFFFFF, 38))
     assert cubes.includes(rule, cubes.difference(cubes.masked(0, 0xFFFFFFFF, 38), cubes.masked(0, REGISTER, 38)))
 

@@ -20,7 +20,16 @@ from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.data import load as load_data
 from profiler.kernel.syscalls import known_names, number_of
 from profiler.policy.derive import derive
-from profiler.policy.model import FileRule, InspectionRule, MountRule, Options, Policy, SignalRule, SocketRule, Transition
+from profiler.policy.model import (
+    FileRule,
+    InspectionRule,
+    MountRule,
+    Options,
+    Policy,
+    SignalRule,
+    SocketRule,
+    Transition,
+)
 from profiler.review.diff import FAIL_ON, GAINS, Change, Diff, compare, fails
 from profiler.review.rights import Rights, of_policy, of_trace
 from profiler.trace.merge import merge
@@ -40,7 +49,8 @@ def between(old: list[Syscall], new: list[Syscall], exact: bool = False) -> list
 
 
 def recorded(listed: list[Syscall]) -> list[Syscall]:
-    """Rows as tracers write them: values, or the mark that there were too many. A merge takes the values of one for all there were."""
+    """Rows as tracers write them: values, or the mark that there were too many. A merge takes the values of one for all
+    there were."""
     found = []
     for row in listed:
         if row.arguments is not None and (row.arguments.overflow or not row.arguments.values):
@@ -98,21 +108,28 @@ def test_a_merge_of_traces_with_everything_only_adds_and_widens(a: Trace, b: Tra
 
 CONDITION = st.tuples(st.sampled_from(sorted(OPERATORS)), VALUES, VALUES)
 RULES = st.lists(
-    st.tuples(st.sampled_from(["socket", "read", "fork", "clone"]), st.dictionaries(st.integers(0, 1), CONDITION, max_size=2)), max_size=3
+    st.tuples(
+        st.sampled_from(["socket", "read", "fork", "clone"]), st.dictionaries(st.integers(0, 1), CONDITION, max_size=2)
+    ),
+    max_size=3,
 )
 
 
 def filtered(rules: list[tuple[str, dict[int, tuple[str, int, int]]]], default: str) -> Rights:
     action = ALLOW if default == ERRNO else ERRNO
     return read(
-        profile(*(rule(name, *((at, *test) for at, test in tests.items()), action=action) for name, tests in rules), default=default)
+        profile(
+            *(rule(name, *((at, *test) for at, test in tests.items()), action=action) for name, tests in rules),
+            default=default,
+        )
     )
 
 
 @settings(deadline=None, max_examples=60)
 @given(RULES, RULES, st.sampled_from([ERRNO, ALLOW]), st.lists(st.tuples(VALUES, VALUES), max_size=20))
 def test_the_way_a_change_goes(a: Any, b: Any, default: str, calls: list[tuple[int, int]]) -> None:
-    """A call that is newly allowed is in something that grew; a filter that shrank only has no such call; and the other way round."""
+    """A call that is newly allowed is in something that grew; a filter that shrank only has no such call; and the other
+    way round."""
     old, new = filtered(a, default), filtered(b, default)
     exact = compare(old, new, exact=True).changes
     usual = compare(old, new).changes
@@ -136,7 +153,9 @@ def test_dropping_a_right_is_never_a_widening(listed: list[Syscall], source: ran
     entry = source.choice(policy.syscalls)
     rules = entry.rules[: source.randrange(len(entry.rules))] if entry.rules else ()
     kept = (replace(entry, rules=rules),) if rules else ()
-    smaller = replace(policy, syscalls=tuple(row for row in policy.syscalls if (row.abi, row.name) != (entry.abi, entry.name)) + kept)
+    smaller = replace(
+        policy, syscalls=tuple(row for row in policy.syscalls if (row.abi, row.name) != (entry.abi, entry.name)) + kept
+    )
     same_name = any((row.abi, row.name) == (entry.abi, entry.name) for row in policy.syscalls if row is not entry)
     less = compare(of_policy(policy, "a"), of_policy(smaller, "b"), exact=True).changes
     assert not any(row.gains for row in less)
@@ -167,7 +186,10 @@ def test_arguments() -> None:
         "domain AF_INET6, type SOCK_STREAM, protocol IPPROTO_IP",
         "domain AF_INET6, type SOCK_STREAM, protocol IPPROTO_TCP",
     )
-    assert row.rest == ("domain AF_INET, type SOCK_STREAM, protocol IPPROTO_IP", "domain AF_INET, type SOCK_STREAM, protocol IPPROTO_TCP")
+    assert row.rest == (
+        "domain AF_INET, type SOCK_STREAM, protocol IPPROTO_IP",
+        "domain AF_INET, type SOCK_STREAM, protocol IPPROTO_TCP",
+    )
     (row,) = between([call("socket", [inet])], [call("socket", overflow=True)])
     assert (row.change, row.details) == ("widened", ("any arguments",))
     assert row.risk is not None
@@ -197,9 +219,13 @@ def test_the_larger_of_two_masks() -> None:
 def test_how_a_filter_is_written_makes_no_difference() -> None:
     low = read(profile(rule("socket", (0, "EQ", 2)), rule("socket", (0, "EQ", 3))))
     masked = read(profile(rule("socket", (0, "MASKED_EQ", 0xFFFFFFFE, 2))))
-    between_two = read(profile(rule("socket", (0, "MASKED_EQ", 0xFFFFFFFF, 2)), rule("socket", (0, "MASKED_EQ", 0xFFFFFFFF, 3))))
+    between_two = read(
+        profile(rule("socket", (0, "MASKED_EQ", 0xFFFFFFFF, 2)), rule("socket", (0, "MASKED_EQ", 0xFFFFFFFF, 3)))
+    )
     assert changes(low, masked) == changes(masked, low) == changes(masked, between_two) == []
-    assert changes(low, masked, exact=True) == [("widened", "syscall", "socket")], "registers with something in the upper half"
+    assert changes(low, masked, exact=True) == [("widened", "syscall", "socket")], (
+        "registers with something in the upper half"
+    )
     assert changes(between_two, masked, exact=True) == []
 
 
@@ -213,7 +239,11 @@ def test_the_upper_half_of_an_int() -> None:
 
 
 def test_dockers_default_for_sockets_against_a_recording() -> None:
-    docker = read(profile(rule("socket", (0, "LT", 38)), rule("socket", (0, "EQ", 39)), rule("socket", (0, "GT", 40)), rule("read")))
+    docker = read(
+        profile(
+            rule("socket", (0, "LT", 38)), rule("socket", (0, "EQ", 39)), rule("socket", (0, "GT", 40)), rule("read")
+        )
+    )
     web = rights(trace(call("read"), call("socket", [(2, 1, 0), (1, 1, 0)])))
     (row,) = [row for row in compare(docker, web).changes if row.name == "socket"]
     assert (row.change, row.details) == ("narrowed", ("domain below AF_ALG", "domain AF_NFC", "domain above AF_VSOCK"))
@@ -243,23 +273,32 @@ def test_clone_and_fork() -> None:
     assert between([call("clone", [(0,)])], [call("vfork")]) == []
     (row,) = between([call("fork")], [call("clone", [(0x10000000,)])])
     assert (row.change, row.name) == ("added", "clone")
-    assert between([call("clone", [(0,)])], [call("clone3", [(0,)])]) == [], "clone3 is answered ENOSYS, and clone stands in"
+    assert between([call("clone", [(0,)])], [call("clone3", [(0,)])]) == [], (
+        "clone3 is answered ENOSYS, and clone stands in"
+    )
     (row,) = between([call("clone", [(0,)])], [call("clone", [(0,)]), call("clone3", [(0x10000000,)])])
     assert (row.change, row.name) == ("added", "clone3")
-    assert [(row.change, row.name) for row in between([call("clone", [(0,)])], [call("clone3", [(0x10000000,)])])] == [("added", "clone3")]
+    assert [(row.change, row.name) for row in between([call("clone", [(0,)])], [call("clone3", [(0x10000000,)])])] == [
+        ("added", "clone3")
+    ]
 
 
 def test_equivalents_with_filters_elsewhere() -> None:
     fifo, device = 0x1000, 0x2000
     assert between([call("mknod", [(fifo,)])], [call("mknodat", [(fifo,)])]) == [], "the type is another argument"
-    assert [row.change for row in between([call("mknod", [(fifo,)])], [call("mknodat", [(device,)])])] == ["added", "removed"]
+    assert [row.change for row in between([call("mknod", [(fifo,)])], [call("mknodat", [(device,)])])] == [
+        "added",
+        "removed",
+    ]
 
 
 def test_values_that_stand_in_for_others() -> None:
     tcgets, tcgets2, other = 0x5401, 0x802C542A, 0x5413
     assert between([call("ioctl", [(tcgets,)])], [call("ioctl", [(tcgets2,)])]) == []
     assert len(between([call("ioctl", [(tcgets,)])], [call("ioctl", [(tcgets2,)])], exact=True)) == 2
-    assert [row.change for row in between([call("ioctl", [(tcgets,)])], [call("ioctl", [(tcgets2,), (other,)])])] == ["widened"]
+    assert [row.change for row in between([call("ioctl", [(tcgets,)])], [call("ioctl", [(tcgets2,), (other,)])])] == [
+        "widened"
+    ]
 
 
 def test_what_came_with_equivalents_is_one_change() -> None:
@@ -392,15 +431,21 @@ def test_paths_of_other_processes() -> None:
 def test_links() -> None:
     one, two = (file("/srv/new", "link", existing=(name,)) for name in ("/srv/a", "/srv/b"))
     assert changes(files(one), files(two)) == [("widened", "path", "/srv/new"), ("narrowed", "path", "/srv/new")]
-    assert changes(files(file("/srv/new", "link", existing=("/srv/{name}",))), files(one)) == [("narrowed", "path", "/srv/new")]
+    assert changes(files(file("/srv/new", "link", existing=("/srv/{name}",))), files(one)) == [
+        ("narrowed", "path", "/srv/new")
+    ]
 
 
 def test_what_libc_loads_by_itself() -> None:
     unwinder = file("/usr/lib/x86_64-linux-gnu/libgcc_s.so.{version}", "read", "map")
     assert changes(files(), files(unwinder)) == []
     assert changes(files(), files(unwinder), exact=True) == [("added", "path", unwinder.pattern)]
-    assert changes(files(), files(replace(unwinder, access=("read", "map", "write")))) == [("added", "path", unwinder.pattern)]
-    assert changes(files(), files(file("/srv/libgcc_s.so.1", "read", "map"))) == [("added", "path", "/srv/libgcc_s.so.1")]
+    assert changes(files(), files(replace(unwinder, access=("read", "map", "write")))) == [
+        ("added", "path", unwinder.pattern)
+    ]
+    assert changes(files(), files(file("/srv/libgcc_s.so.1", "read", "map"))) == [
+        ("added", "path", "/srv/libgcc_s.so.1")
+    ]
 
 
 def socket(*operations: str, **members: Any) -> SocketRule:
@@ -413,7 +458,9 @@ def test_networks() -> None:
     assert (row.change, row.name, row.details) == ("added", "inet stream protocol 6", ("create", "connect port 80"))
     more = socket("create", "connect", "listen", ports=(("connect", (80, 443, 40000)),))
     (row,) = compare(policy(sockets=(client,)), policy(sockets=(more,))).changes
-    assert (row.change, row.details) == ("widened", ("listen", "connect port 443")), "ports given to clients are not the same next time"
+    assert (row.change, row.details) == ("widened", ("listen", "connect port 443")), (
+        "ports given to clients are not the same next time"
+    )
     docker = socket("create", "connect", ports=(("connect", (2375,)),))
     (row, _) = compare(policy(sockets=(client,)), policy(sockets=(docker,))).changes
     assert row.risk is not None
@@ -423,7 +470,9 @@ def test_networks() -> None:
     assert row.risk is not None
     assert row.risk.level == "critical"
     wide = replace(unix, addresses=(("connect", ("/run/{name}",)),))
-    assert changes(policy(sockets=(wide,)), policy(sockets=(unix,))) == [("narrowed", "network", "unix stream protocol 0")]
+    assert changes(policy(sockets=(wide,)), policy(sockets=(unix,))) == [
+        ("narrowed", "network", "unix stream protocol 0")
+    ]
 
 
 def test_processes_and_mounts() -> None:
@@ -437,7 +486,8 @@ def test_processes_and_mounts() -> None:
     (row,) = compare(policy(), policy(mounts=(mount,))).changes
     assert (row.name, row.details) == ("mount tmpfs", ("on /mnt/{name}", "type tmpfs", "nosuid"))
     assert (
-        changes(policy(mounts=(mount,)), policy(mounts=(replace(mount, target="/mnt/a"),))) == [("narrowed", "mount", "mount tmpfs")]
+        changes(policy(mounts=(mount,)), policy(mounts=(replace(mount, target="/mnt/a"),)))
+        == [("narrowed", "mount", "mount tmpfs")]
         or True
     )
     step = Transition("/bin/sh", None, ())
@@ -458,7 +508,9 @@ def test_processes_and_mounts() -> None:
 
 def test_fail_on() -> None:
     def of(*names: tuple[str, str]) -> Diff:
-        old, new = (rights(trace(call("read"), *(call(name) for name in listed if name))) for listed in zip(*names, strict=True))
+        old, new = (
+            rights(trace(call("read"), *(call(name) for name in listed if name))) for listed in zip(*names, strict=True)
+        )
         return compare(old, new)
 
     same, less, more, risky = of(("getpid", "getpid")), of(("getpid", "")), of(("", "getpid")), of(("", "init_module"))

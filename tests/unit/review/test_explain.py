@@ -1,4 +1,5 @@
-"""Why something is allowed: each kind of item, with its reasons, pass, evidence and risk; and what is said of one that is not there."""
+"""Why something is allowed: each kind of item, with its reasons, pass, evidence and risk; and what is said of one that
+is not there."""
 
 from __future__ import annotations
 
@@ -166,7 +167,9 @@ def test_seen_but_not_in_the_policy() -> None:
 def test_reasons_by_hand_and_runs() -> None:
     policy = derive(trace(call("read")), Options(runtime="none", equivalents=False))
     entry = replace(policy.syscalls[0], because=("user", "denied 3 times: app (/usr/sbin/app)"))
-    both = merge([replace(policy, syscalls=(entry,)), derive(trace(call("write")), Options(runtime="none", equivalents=False))])
+    both = merge(
+        [replace(policy, syscalls=(entry,)), derive(trace(call("write")), Options(runtime="none", equivalents=False))]
+    )
     (row,) = Explainer(both, None, "policy.yaml").explain("read")
     assert fact(row, "made by") == ["by hand, refine"] or fact(row, "made by") == ["refine, by hand"]
     assert fact(row, "seen in") == ["1 of 2 runs"]
@@ -178,7 +181,9 @@ def test_all_is_sorted_by_risk() -> None:
     assert ranks == sorted(ranks, reverse=True)
     assert rows[0].change.name in ("CAP_SYS_PTRACE", "ptrace", "unshare")
     assert {row.change.subject for row in rows} >= {"syscall", "capability", "path", "network", "signal"}
-    assert all(row.runs == "1 of 1" for row in rows if row.change.subject in ("syscall", "capability", "path", "network"))
+    assert all(
+        row.runs == "1 of 1" for row in rows if row.change.subject in ("syscall", "capability", "path", "network")
+    )
 
 
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

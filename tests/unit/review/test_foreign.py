@@ -16,8 +16,8 @@ from unit.policy.making import ALLOWED, DEFAULT_ERRNO, FILTERED, call, check, pr
 from profiler.errors import InputError
 from profiler.kernel.syscalls import number_of
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps as policy_text
 from profiler.policy.model import Options
-from profiler.policy.store import dumps as policy_text
 from profiler.review import foreign
 from profiler.review.cubes import REGISTER, joined
 from profiler.review.diff import compare
@@ -39,8 +39,13 @@ def profile(*rules: dict[str, Any], default: str = ERRNO, **members: Any) -> dic
     return {"defaultAction": default, "architectures": ["SCMP_ARCH_X86_64"], "syscalls": list(rules), **members}
 
 
-def rule(name: str, *args: tuple[int, str, int] | tuple[int, str, int, int], action: str = ALLOW, **members: Any) -> dict[str, Any]:
-    listed = [{"index": row[0], "op": f"SCMP_CMP_{row[1]}", "value": row[2], "valueTwo": row[3] if len(row) > 3 else 0} for row in args]
+def rule(
+    name: str, *args: tuple[int, str, int] | tuple[int, str, int, int], action: str = ALLOW, **members: Any
+) -> dict[str, Any]:
+    listed = [
+        {"index": row[0], "op": f"SCMP_CMP_{row[1]}", "value": row[2], "valueTwo": row[3] if len(row) > 3 else 0}
+        for row in args
+    ]
     return {"names": [name], "action": action, **({"args": listed} if args else {}), **members}
 
 
@@ -64,7 +69,8 @@ CONDITION = st.tuples(st.sampled_from(sorted(OPERATORS)), VALUES, VALUES)
 def test_conditions_mean_what_libseccomp_makes_of_them(
     found: list[dict[int, tuple[str, int, int]]], calls: list[tuple[int, int, int]]
 ) -> None:
-    """One filter for each rule: libseccomp 2.5.4 does not always come to an end when it joins several with such comparisons."""
+    """One filter for each rule: libseccomp 2.5.4 does not always come to an end when it joins several with such
+    comparisons."""
     programs, listed = [], []
     for conditions in found:
         args = []
@@ -131,7 +137,9 @@ def test_profiles_that_name_what_is_refused() -> None:
     assert read(profile(default="SCMP_ACT_LOG")).default == "log"
 
 
-@pytest.mark.parametrize(("action", "allowed"), [("LOG", True), ("NOTIFY", True), ("TRACE", False), ("TRAP", False), ("KILL", False)])
+@pytest.mark.parametrize(
+    ("action", "allowed"), [("LOG", True), ("NOTIFY", True), ("TRACE", False), ("TRAP", False), ("KILL", False)]
+)
 def test_actions(action: str, allowed: bool) -> None:
     rights = read(profile(rule("read", action=f"SCMP_ACT_{action}")))
     assert permits(rights, "read") == allowed
@@ -162,7 +170,12 @@ def test_dockers_conditions() -> None:
     rights = read(document)
     assert names(rights, "x86_64") == {"chroot", "clone3", "arch_prctl", "ptrace", "read"}
     assert rights.abis == ("x86_64", "i386", "x32")
-    assert names(read(document, capabilities=frozenset({"CAP_SYS_ADMIN"})), "x86_64") == {"mount", "arch_prctl", "ptrace", "read"}
+    assert names(read(document, capabilities=frozenset({"CAP_SYS_ADMIN"})), "x86_64") == {
+        "mount",
+        "arch_prctl",
+        "ptrace",
+        "read",
+    }
     arm = read(document, "aarch64")
     assert (arm.native, arm.abis) == ("aarch64", ("aarch64", "arm"))
     assert names(arm, "aarch64") == {"chroot", "clone3", "ptrace", "read"}, "sync_file_range2 is 32-bit ARM's"
@@ -311,12 +324,29 @@ def test_more_conditions_than_can_be_compared() -> None:
 @settings(deadline=None)
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["read", ALLOW, ERRNO, "SCMP_CMP_EQ"]),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.text(max_size=5)
+        | st.sampled_from(["read", ALLOW, ERRNO, "SCMP_CMP_EQ"]),
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
                 st.sampled_from(
-                    ["defaultAction", "syscalls", "names", "action", "args", "index", "value", "op", "linux", "seccomp", "process", "spec"]
+                    [
+                        "defaultAction",
+                        "syscalls",
+                        "names",
+                        "action",
+                        "args",
+                        "index",
+                        "value",
+                        "op",
+                        "linux",
+                        "seccomp",
+                        "process",
+                        "spec",
+                    ]
                 ),
                 inner,
                 max_size=4,

@@ -1,4 +1,5 @@
-"""Every rule of lint: a profile that has the fault, and one that has not; and that what profgen itself writes has none."""
+"""Every rule of lint: a profile that has the fault, and one that has not; and that what profgen itself writes has
+none."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from profiler.errors import InputError
 from profiler.kernel.data import load
 from profiler.kernel.libseccomp import Library
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps
 from profiler.policy.model import FileRule, Options, Policy, Unknown
-from profiler.policy.store import dumps
 from profiler.review.foreign import from_bytes
 from profiler.review.lint import LEVELS, RULES, Finding, counts, lint
 from profiler.review.score import score
@@ -82,10 +83,22 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "kill-thread": ("warning", seccomp(defaultAction="SCMP_ACT_KILL"), seccomp(defaultAction="SCMP_ACT_KILL_PROCESS")),
     "errno-trap": ("warning", {**seccomp(), "syscalls": [rule("read", "execve"), CLONE3]}, seccomp()),
     "enosys-for-all": ("note", seccomp(defaultErrnoRet=38), seccomp(defaultErrnoRet=1)),
-    "errno-zero": ("error", seccomp(rule("chmod", action="ERRNO", errnoRet=0)), seccomp(rule("chmod", action="ERRNO", errnoRet=13))),
-    "errno-misplaced": ("error", seccomp(rule("chmod", errnoRet=1)), seccomp(rule("chmod", action="ERRNO", errnoRet=13))),
+    "errno-zero": (
+        "error",
+        seccomp(rule("chmod", action="ERRNO", errnoRet=0)),
+        seccomp(rule("chmod", action="ERRNO", errnoRet=13)),
+    ),
+    "errno-misplaced": (
+        "error",
+        seccomp(rule("chmod", errnoRet=1)),
+        seccomp(rule("chmod", action="ERRNO", errnoRet=13)),
+    ),
     "no-architectures": ("warning", seccomp(architectures=[]), seccomp()),
-    "unknown-architecture": ("error", seccomp(architectures=[X86_64, "amd64"]), seccomp(architectures=[X86_64, "SCMP_ARCH_S390X"])),
+    "unknown-architecture": (
+        "error",
+        seccomp(architectures=[X86_64, "amd64"]),
+        seccomp(architectures=[X86_64, "SCMP_ARCH_S390X"]),
+    ),
     "more-abis": ("warning", seccomp(architectures=[X86_64, X32]), seccomp(architectures=[X86_64])),
     "twin-open": (
         "warning",
@@ -94,12 +107,18 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "multiplexer": (
         "warning",
-        seccomp(rule("socket", args=[arg(0, 2**32 - 1, "MASKED_EQ", 2)]), rule("socketcall"), architectures=[X86_64, X86]),
+        seccomp(
+            rule("socket", args=[arg(0, 2**32 - 1, "MASKED_EQ", 2)]), rule("socketcall"), architectures=[X86_64, X86]
+        ),
         seccomp(rule("socket", args=[arg(0, 2**32 - 1, "MASKED_EQ", 2)]), rule("socketcall")),
     ),
     "io-uring": ("warning", seccomp(rule("io_uring_setup", "io_uring_enter")), seccomp(rule("io_uring_enter"))),
     "clone3-open": ("error", seccomp(NO_NAMESPACES, rule("clone3")), seccomp(NO_NAMESPACES, CLONE3)),
-    "clone3-errno": ("error", seccomp(NO_NAMESPACES, rule("clone3", action="ERRNO", errnoRet=1)), seccomp(NO_NAMESPACES, CLONE3)),
+    "clone3-errno": (
+        "error",
+        seccomp(NO_NAMESPACES, rule("clone3", action="ERRNO", errnoRet=1)),
+        seccomp(NO_NAMESPACES, CLONE3),
+    ),
     "user-namespace": ("warning", seccomp(rule("clone")), seccomp(NO_NAMESPACES)),
     "unknown-name": ("warning", seccomp(rule("rwead")), seccomp(rule("riscv_hwprobe", "socketcall"))),
     "swallowed": (
@@ -107,20 +126,28 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         seccomp(rule("socket", args=[arg(0, 2**32 - 1, "MASKED_EQ", 2)]), rule("socket")),
         seccomp(rule("socket", args=[arg(0, 2**32 - 1, "MASKED_EQ", 2)]), rule("socketpair")),
     ),
-    "contradiction": ("warning", seccomp(rule("read", action="ERRNO", errnoRet=13)), seccomp(rule("write", action="ERRNO", errnoRet=13))),
+    "contradiction": (
+        "warning",
+        seccomp(rule("read", action="ERRNO", errnoRet=13)),
+        seccomp(rule("write", action="ERRNO", errnoRet=13)),
+    ),
     "one-argument-twice": (
         "error",
         seccomp(rule("lseek", args=[arg(1, 5, "GT"), arg(1, 9, "LT")])),
         seccomp(rule("lseek", args=[arg(1, 5, "GT"), arg(2, 9, "LT")])),
     ),
-    "upper-half": ("error", seccomp(rule("socket", args=[arg(0, 40, "GT")])), seccomp(rule("lseek", args=[arg(1, 40, "GT")]))),
+    "upper-half": (
+        "error",
+        seccomp(rule("socket", args=[arg(0, 40, "GT")])),
+        seccomp(rule("lseek", args=[arg(1, 40, "GT")])),
+    ),
     "unmasked": (
         "note",
         seccomp(rule("socket", args=[arg(0, 2)])),
         seccomp(rule("socket", args=[arg(0, 2**32 - 1, "MASKED_EQ", 2)])),
     ),
     "docker-only": ("note", seccomp(rule("mount", **FREE)), seccomp(rule("mount"))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -189,11 +216,16 @@ def test_the_kernel_looks_at_32_bits_of_what_the_filter_compares_whole() -> None
             status = (plain >= 0) * 2 + (raised < 0)
         finally:
             os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "AF_UNIX was refused, and with something in the upper half it was not"
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, (
+        "AF_UNIX was refused, and with something in the upper half it was not"
+    )
 
 
 def test_a_deny_list_with_a_twin() -> None:
-    denied = {**seccomp(defaultAction="SCMP_ACT_ALLOW"), "syscalls": [rule("execve", "finit_module", "mount", action="ERRNO", errnoRet=1)]}
+    denied = {
+        **seccomp(defaultAction="SCMP_ACT_ALLOW"),
+        "syscalls": [rule("execve", "finit_module", "mount", action="ERRNO", errnoRet=1)],
+    }
     rows = lint(from_bytes(json.dumps(denied).encode(), "p.json"), "x86_64")
     twins = {row.what.split(" ")[0] for row in rows if row.rule == "twin-open"}
     assert twins == {"execve", "mount"}, "init_module is allowed, so finit_module is no surprise"
@@ -225,7 +257,10 @@ def test_a_multiplexer_filtered_to_harmless_calls_passes_nothing() -> None:
 
 def test_io_uring_beside_everything_it_does_is_no_finding() -> None:
     assert "io-uring" not in found(seccomp(rule("io_uring_setup", *_done_by("io_uring_setup"))))
-    assert "the filter on socket" in found(seccomp(rule("io_uring_setup"), rule("socket", args=[arg(0, 2)])))["io-uring"].what
+    assert (
+        "the filter on socket"
+        in found(seccomp(rule("io_uring_setup"), rule("socket", args=[arg(0, 2)])))["io-uring"].what
+    )
 
 
 def test_names_the_library_does_not_know() -> None:
@@ -260,7 +295,11 @@ def test_conditions_count_for_this_machine_only() -> None:
 
 
 def test_conditions_in_a_config_are_an_error() -> None:
-    config = {"ociVersion": "1.0.2", "process": {"noNewPrivileges": True}, "linux": {"seccomp": seccomp(rule("mount", **FREE))}}
+    config = {
+        "ociVersion": "1.0.2",
+        "process": {"noNewPrivileges": True},
+        "linux": {"seccomp": seccomp(rule("mount", **FREE))},
+    }
     rows = found(config)
     assert rows["docker-only"].level == "error"
     assert "default-allows" not in rows
@@ -342,11 +381,15 @@ def test_a_policy_from_a_recording_that_lost_something() -> None:
 
 
 def test_numbers_without_a_name() -> None:
-    assert "999 (x86_64)" in of(replace(policy(), unknown=(Unknown("x86_64", 999, ("observed",)),)))["unknown-number"].what
+    assert (
+        "999 (x86_64)" in of(replace(policy(), unknown=(Unknown("x86_64", 999, ("observed",)),)))["unknown-number"].what
+    )
 
 
 def test_a_capability_that_opens_the_host() -> None:
-    wide = derive(trace(call("read"), call("mount"), capabilities=[check("CAP_SYS_ADMIN", syscalls={"mount": 1})]), Options())
+    wide = derive(
+        trace(call("read"), call("mount"), capabilities=[check("CAP_SYS_ADMIN", syscalls={"mount": 1})]), Options()
+    )
     assert of(wide)["wide-capability"].level == "warning"
     assert "wide-capability" not in of(policy())
 
@@ -409,7 +452,10 @@ def test_a_library_is_what_lint_takes_it_for() -> None:
 _ROWS = st.fixed_dictionaries(
     {
         "names": st.lists(
-            st.sampled_from([*_done_by("socketcall"), "clone", "clone3", "io_uring_setup", "socketcall", "ipc", "x\n", ""]), max_size=4
+            st.sampled_from(
+                [*_done_by("socketcall"), "clone", "clone3", "io_uring_setup", "socketcall", "ipc", "x\n", ""]
+            ),
+            max_size=4,
         ),
         "action": st.sampled_from(
             ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRAP"]
@@ -418,7 +464,13 @@ _ROWS = st.fixed_dictionaries(
     optional={
         "errnoRet": st.sampled_from([0, 1, 38, 4095, 2**40]),
         "args": st.lists(
-            st.builds(arg, st.integers(0, 5), st.integers(0, 2**64 - 1), st.sampled_from(["EQ", "NE", "LT", "GE", "MASKED_EQ"])), max_size=3
+            st.builds(
+                arg,
+                st.integers(0, 5),
+                st.integers(0, 2**64 - 1),
+                st.sampled_from(["EQ", "NE", "LT", "GE", "MASKED_EQ"]),
+            ),
+            max_size=3,
         ),
         "includes": st.just({"caps": ["CAP_SYS_ADMIN"]}),
         "excludes": st.just({"arches": ["amd64"]}),
@@ -433,7 +485,9 @@ _ROWS = st.fixed_dictionaries(
     st.sampled_from([0, 1, 38, 2**40]),
     st.lists(st.sampled_from([X86_64, X86, X32, "", "amd64"]), max_size=3),
 )
-def test_whatever_can_be_read_can_be_judged(rows: list[dict[str, Any]], default: str, errno: int, architectures: list[str]) -> None:
+def test_whatever_can_be_read_can_be_judged(
+    rows: list[dict[str, Any]], default: str, errno: int, architectures: list[str]
+) -> None:
     document = {"defaultAction": default, "defaultErrnoRet": errno, "architectures": architectures, "syscalls": rows}
     source = from_bytes(json.dumps(document).encode(), "p.json")
     for finding in lint(source, "x86_64"):

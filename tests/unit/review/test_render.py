@@ -45,13 +45,27 @@ HOSTILE = st.text(max_size=30) | st.sampled_from(
 def example() -> Diff:
     old = rights(trace(call("read"), call("getpid"), call("socket", [(2, 1, 0)]), capabilities=[check("CAP_KILL")]))
     new = rights(
-        trace(call("read"), call("mount", [(0,)]), call("socket", [(2, 1, 0), (16, 3, 0)]), capabilities=[check("CAP_CHOWN")]),
+        trace(
+            call("read"),
+            call("mount", [(0,)]),
+            call("socket", [(2, 1, 0), (16, 3, 0)]),
+            capabilities=[check("CAP_CHOWN")],
+        ),
     )
     return compare(replace(old, source="old.trace.json"), replace(new, source="new.trace.json"))
 
 
 def with_name(name: str) -> Diff:
-    change = Change("path", "widened", name, (name,), (name,), Reason((name, name), (name,)), Risk("high", "because"), equivalents=("x",))
+    change = Change(
+        "path",
+        "widened",
+        name,
+        (name,),
+        (name,),
+        Reason((name, name), (name,)),
+        Risk("high", "because"),
+        equivalents=("x",),
+    )
     diff = example()
     return replace(
         diff,
@@ -68,7 +82,8 @@ def test_text() -> None:
 old.trace.json -> new.trace.json (traces, x86_64)
 
 added    syscall     mount      critical
-                     changes the mount tree: host file systems, release_agent (CVE-2022-0492), file system parsers (CVE-2022-0185)
+                     changes the mount tree: host file systems, release_agent (CVE-2022-0492), \
+file system parsers (CVE-2022-0185)
                      + no flags
                      observed (app: 10 calls)
 added    capability  CAP_CHOWN  medium
@@ -77,7 +92,8 @@ added    capability  CAP_CHOWN  medium
 widened  syscall     socket     medium
                      kernel configuration; with CAP_NET_ADMIN the way to the holes of nf_tables and net/sched
                      + domain AF_NETLINK, protocol NETLINK_ROUTE
-                     was domain AF_INET, type SOCK_STREAM, protocol IPPROTO_IP; domain AF_INET, type SOCK_STREAM, protocol IPPROTO_TCP
+                     was domain AF_INET, type SOCK_STREAM, protocol IPPROTO_IP; domain AF_INET, \
+type SOCK_STREAM, protocol IPPROTO_TCP
                      observed (app: 10 calls)
 removed  capability  CAP_KILL
                      checked 1 time in bind by app
@@ -125,7 +141,12 @@ def test_json() -> None:
     assert document["summary"] == {"added": 2, "widened": 1, "narrowed": 0, "removed": 2, "highest_risk": "critical"}
     assert document["old"]["kind"] in KINDS
     first = document["changes"][0]
-    assert (first["subject"], first["change"], first["name"], first["risk"]["level"]) == ("syscall", "added", "mount", "critical")
+    assert (first["subject"], first["change"], first["name"], first["risk"]["level"]) == (
+        "syscall",
+        "added",
+        "mount",
+        "critical",
+    )
     assert first["programs"] == ["app"]
     assert document["changes"][2]["was"]
     assert all(row["risk"] is None for row in document["changes"] if row["change"] in ("narrowed", "removed"))
@@ -148,7 +169,8 @@ def test_names_stay_in_their_place(name: str) -> None:
 
 
 def _outside_code(text: str) -> str:
-    """Markdown without its code spans and what they hold, as CommonMark 6.1 delimits them; in tables only ``\\|`` does not end a cell."""
+    """Markdown without its code spans and what they hold, as CommonMark 6.1 delimits them; in tables only ``\\|`` does
+    not end a cell."""
     lines = []
     for line in text.split("\n"):
         if line.startswith("|"):
@@ -180,8 +202,9 @@ def test_markdown() -> None:
     assert html.escape(text, quote=False) != text
 
 
-# SARIF: what profgen writes, from the tables of the OASIS standard "Static Analysis Results Interchange Format (SARIF) Version 2.1.0"
-# (27 March 2020), sections 3.4 to 3.50: required members, types and allowed values; no other member than those profgen means to write.
+# SARIF: what profgen writes, from the tables of the OASIS standard "Static Analysis Results Interchange Format (SARIF)
+# Version 2.1.0" (27 March 2020), sections 3.4 to 3.50: required members, types and allowed values; no other member than
+# those profgen means to write.
 
 TEXT = {"type": "string", "minLength": 1}
 MESSAGE = {"type": "object", "properties": {"text": TEXT}, "required": ["text"], "additionalProperties": False}
@@ -236,7 +259,10 @@ SARIF: dict[str, Any] = {
                                                     "type": "object",
                                                     "properties": {
                                                         "tags": {"type": "array", "items": TEXT, "uniqueItems": True},
-                                                        "security-severity": {"type": "string", "pattern": r"^(10|\d)\.\d$"},
+                                                        "security-severity": {
+                                                            "type": "string",
+                                                            "pattern": r"^(10|\d)\.\d$",
+                                                        },
                                                     },
                                                 },
                                             },
@@ -275,7 +301,10 @@ SARIF: dict[str, Any] = {
                                                         "required": ["uri"],
                                                         "additionalProperties": False,
                                                         "properties": {
-                                                            "uri": {"type": "string", "pattern": r"^[A-Za-z0-9._~:/%!$&'()*+,;=@-]*$"}
+                                                            "uri": {
+                                                                "type": "string",
+                                                                "pattern": r"^[A-Za-z0-9._~:/%!$&'()*+,;=@-]*$",
+                                                            }
                                                         },
                                                     },
                                                     "region": {

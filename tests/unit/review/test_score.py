@@ -32,7 +32,9 @@ def allowing(*cubes: tuple[object, ...]) -> Allowance:
     return Allowance(tuple(Alternative(one, "some") for one in cubes))  # type: ignore[arg-type]
 
 
-def rights(syscalls: dict[tuple[str, str], Allowance] | Iterable[str], capabilities: Iterable[str] = (), **members: object) -> Rights:
+def rights(
+    syscalls: dict[tuple[str, str], Allowance] | Iterable[str], capabilities: Iterable[str] = (), **members: object
+) -> Rights:
     table = syscalls if isinstance(syscalls, dict) else {("x86_64", name): ANYTHING for name in syscalls}
     defaults = {"source": "x", "kind": "seccomp", "native": "x86_64", "abis": ("x86_64",), "default": "refuse"}
     return Rights(**{**defaults, "syscalls": table, "capabilities": frozenset(capabilities), **members})  # type: ignore[arg-type]
@@ -41,11 +43,27 @@ def rights(syscalls: dict[tuple[str, str], Allowance] | Iterable[str], capabilit
 def server(arguments: bool = True) -> Rights:
     """A small TCP server, as profgen would record it."""
     rows = [
-        call("socket", [(2, 1, 0)]), call("setsockopt", [(1, 2), (6, 1)]), call("bind"), call("listen"), call("accept4"), call("read"),
-        call("write"), call("sendmsg"), call("sendfile"), call("close"), call("openat"), call("execve"), call("brk"), call("exit_group"),
-        call("clone", [(0x1200000,)]), call("mmap", [(1,), (3,), (5,)]), call("mprotect", [(1,)]), call("socketpair", [(1, 1, 0)]),
-        call("fcntl", [(1,), (2,)]), call("ioctl", [(0x5421,)]),
-    ]  # fmt: skip
+        call("socket", [(2, 1, 0)]),
+        call("setsockopt", [(1, 2), (6, 1)]),
+        call("bind"),
+        call("listen"),
+        call("accept4"),
+        call("read"),
+        call("write"),
+        call("sendmsg"),
+        call("sendfile"),
+        call("close"),
+        call("openat"),
+        call("execve"),
+        call("brk"),
+        call("exit_group"),
+        call("clone", [(0x1200000,)]),
+        call("mmap", [(1,), (3,), (5,)]),
+        call("mprotect", [(1,)]),
+        call("socketpair", [(1, 1, 0)]),
+        call("fcntl", [(1,), (2,)]),
+        call("ioctl", [(0x5421,)]),
+    ]
     recording = trace(*rows, capabilities=[check("CAP_NET_BIND_SERVICE")])
     return of_policy(derive(recording, Options(arguments=arguments)), "server")
 
@@ -86,7 +104,16 @@ def test_a_servers_arguments_block_the_holes_that_names_leave() -> None:
 def test_docker_default_is_what_docker_says_it_is() -> None:
     found = score(docker_default("x86_64"), NONE)
     # read off the profile itself (and Docker's documentation of what it blocks)
-    assert {"bpf", "mount", "unshare", "keyctl", "perf_event_open", "io_uring_setup", "clone3", "userfaultfd"}.isdisjoint(found.open)
+    assert {
+        "bpf",
+        "mount",
+        "unshare",
+        "keyctl",
+        "perf_event_open",
+        "io_uring_setup",
+        "clone3",
+        "userfaultfd",
+    }.isdisjoint(found.open)
     assert {"read", "ptrace", "clone", "socket", "personality", "chroot"} <= set(found.open)
     assert set(found.capabilities) == docker_capabilities()
     assert len(docker_capabilities()) == 14
@@ -143,10 +170,16 @@ def test_a_file_without_capabilities_gets_those_assumed() -> None:
 
 def test_against_names_what_is_more() -> None:
     ours = rights(
-        {("x86_64", "read"): ANYTHING, ("x86_64", "bpf"): ANYTHING, ("x86_64", "socket"): allowing(masked(0, INT, 2), masked(0, INT, 38))},
+        {
+            ("x86_64", "read"): ANYTHING,
+            ("x86_64", "bpf"): ANYTHING,
+            ("x86_64", "socket"): allowing(masked(0, INT, 2), masked(0, INT, 38)),
+        },
         ["CAP_BPF"],
     )
-    theirs = rights({("x86_64", "read"): ANYTHING, ("x86_64", "socket"): allowing(masked(0, INT, 2)), ("x86_64", "mount"): ANYTHING})
+    theirs = rights(
+        {("x86_64", "read"): ANYTHING, ("x86_64", "socket"): allowing(masked(0, INT, 2)), ("x86_64", "mount"): ANYTHING}
+    )
     extra = against(score(ours, NONE), score(theirs, NONE))
     assert (extra.syscalls, extra.capabilities) == (("bpf",), ("CAP_BPF",))
     assert "CVE-2024-41009" in extra.cves
@@ -185,7 +218,12 @@ _ALLOWANCES = st.one_of(st.just(ANYTHING), st.lists(_CUBES, min_size=1, max_size
 @st.composite
 def many_rights(draw: st.DrawFn) -> Rights:
     abis = draw(st.sampled_from([("x86_64",), ("x86_64", "i386"), ("x86_64", "i386", "x32")]))
-    keys = [(abi, name) for abi in abis for name in draw(st.sets(st.sampled_from(_INTERESTING), max_size=25)) if name in names_of(abi)]
+    keys = [
+        (abi, name)
+        for abi in abis
+        for name in draw(st.sets(st.sampled_from(_INTERESTING), max_size=25))
+        if name in names_of(abi)
+    ]
     table = {key: draw(_ALLOWANCES) for key in keys}
     default = draw(st.sampled_from(["refuse", "refuse", "allow"]))
     return rights(table, draw(st.sets(st.sampled_from(CAPABILITIES))), abis=abis, default=default)
@@ -194,7 +232,9 @@ def many_rights(draw: st.DrawFn) -> Rights:
 def without_one(full: Rights, pick: int) -> Rights:
     """The rights but for one: an ABI, a capability, a syscall, an alternative."""
     steps = (
-        [replace(full, default="refuse", syscalls={key: full.allowance(*key) for key in full.syscalls})] if full.default != "refuse" else []
+        [replace(full, default="refuse", syscalls={key: full.allowance(*key) for key in full.syscalls})]
+        if full.default != "refuse"
+        else []
     )
     steps += [replace(full, abis=full.abis[:count]) for count in range(1, len(full.abis))]
     assert full.capabilities is not None

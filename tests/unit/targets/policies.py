@@ -1,4 +1,5 @@
-"""Policies with files, sockets, signals, inspections and mounts: made by hand, and at random as hostile as traces can be."""
+"""Policies with files, sockets, signals, inspections and mounts: made by hand, and at random as hostile as traces can
+be."""
 
 from __future__ import annotations
 
@@ -25,11 +26,15 @@ from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, SOCKET_OPERATIONS, W
 BECAUSE = ("observed",)
 
 
-def file(pattern: str, *access: str, kinds: tuple[str, ...] = ("file",), use: str = "needed", **fields: Any) -> FileRule:
+def file(
+    pattern: str, *access: str, kinds: tuple[str, ...] = ("file",), use: str = "needed", **fields: Any
+) -> FileRule:
     return FileRule(pattern, use, access, kinds, BECAUSE, **fields)
 
 
-def policy(*files: FileRule, argv: tuple[str, ...] = ("/usr/sbin/app", "-d"), runtime: str = "none", **fields: Any) -> Policy:
+def policy(
+    *files: FileRule, argv: tuple[str, ...] = ("/usr/sbin/app", "-d"), runtime: str = "none", **fields: Any
+) -> Policy:
     defaults: dict[str, Any] = {"no_new_privs": True, "has_files": True}
     workload = Workload(argv, 0, 1, "ptrace", "6.1")
     return Policy(workload, ("x86_64",), runtime=runtime, files=files, **{**defaults, **fields})
@@ -51,17 +56,22 @@ def path_patterns(draw: st.DrawFn) -> str:
     for _ in range(draw(st.integers(1, 4))):
         tokens.append(patterns.Literal("/"))
         tokens += draw(st.lists(LITERALS | LITERALS | CLASSES, min_size=1, max_size=2))
-    # At the end alone, as generalise() has it: with long classes behind it the parser's automaton outgrows any patience.
+    # At the end alone, as generalise() has it: with long classes behind it the parser's automaton outgrows any
+    # patience.
     tokens += [patterns.Literal("/"), patterns.Class("tree")] if draw(st.integers(0, 9)) == 0 else []
     return patterns.dumps(tokens)
 
 
-SOME = path_patterns() | st.sampled_from(["/", "/bin/sh", "/usr/sbin/app", "/dev/null", "/proc/{pid}/stat", "{home}", "/etc/passwd"])
+SOME = path_patterns() | st.sampled_from(
+    ["/", "/bin/sh", "/usr/sbin/app", "/dev/null", "/proc/{pid}/stat", "{home}", "/etc/passwd"]
+)
 ADDRESSES = SOME | NAMES.map(lambda name: "@" + patterns.literal(name)) | st.just("")
 
 
 def subset(words: tuple[str, ...], least: int = 0) -> st.SearchStrategy[tuple[str, ...]]:
-    return st.sets(st.sampled_from(words), min_size=least, max_size=4).map(lambda found: tuple(word for word in words if word in found))
+    return st.sets(st.sampled_from(words), min_size=least, max_size=4).map(
+        lambda found: tuple(word for word in words if word in found)
+    )
 
 
 FILES = st.builds(
@@ -77,14 +87,28 @@ FILES = st.builds(
     states=st.sampled_from([("linked",), ("deleted",), ("detached",), ("linked", "detached")]),
     whose=subset(WHOM),
 )
-OPERATIONS = ["mount", "bind", "rbind", "move", "remount", "propagation", "umount", "pivot_root", "move_mount", "fsmount", "later"]
+OPERATIONS = [
+    "mount",
+    "bind",
+    "rbind",
+    "move",
+    "remount",
+    "propagation",
+    "umount",
+    "pivot_root",
+    "move_mount",
+    "fsmount",
+    "later",
+]
 MOUNTS = st.builds(
     MountRule,
     operation=st.sampled_from(OPERATIONS),
     source=st.none() | SOME | NAMES.map(patterns.literal),
     target=st.none() | SOME,
     filesystem=st.none() | st.sampled_from(["tmpfs", "fuse.sshfs", "9p"]) | NAMES.map(patterns.literal),
-    flags=subset(("bind", "rdonly", "nosuid", "noexec", "remount", "rec", "private", "slave", "relatime", "lazytime", "silent")),
+    flags=subset(
+        ("bind", "rdonly", "nosuid", "noexec", "remount", "rec", "private", "slave", "relatime", "lazytime", "silent")
+    ),
     because=st.just(BECAUSE),
 )
 SOCKETS = st.builds(
@@ -94,11 +118,13 @@ SOCKETS = st.builds(
     protocol=st.sampled_from([0, 6, 17]),
     operations=subset(SOCKET_OPERATIONS, 1),
     because=st.just(BECAUSE),
-    addresses=st.dictionaries(st.sampled_from(["bind", "connect", "send"]), st.lists(ADDRESSES, max_size=2).map(tuple)).map(
-        lambda found: tuple(sorted(found.items()))
-    ),
+    addresses=st.dictionaries(
+        st.sampled_from(["bind", "connect", "send"]), st.lists(ADDRESSES, max_size=2).map(tuple)
+    ).map(lambda found: tuple(sorted(found.items()))),
 )
-SIGNAL_NAMES = st.sampled_from(["TERM", "0", "KILL", "TSTP", "POLL", "RTMIN", "RTMIN+3", "RTMAX-1", "RTMIN+99", "STKFLT", "x\n,"])
+SIGNAL_NAMES = st.sampled_from(
+    ["TERM", "0", "KILL", "TSTP", "POLL", "RTMIN", "RTMIN+3", "RTMAX-1", "RTMIN+99", "STKFLT", "x\n,"]
+)
 
 
 @st.composite
@@ -110,18 +136,33 @@ def policies(draw: st.DrawFn) -> Policy:
     mounted = draw(st.lists(NAMES.map(lambda name: f"/{name}/m"), max_size=2, unique=True))
     return policy(
         *draw(st.lists(FILES, max_size=12)),
-        *(file(patterns.literal(f"{path}/{name}"), "read", "execute") for path in mounted for name in draw(st.lists(NAMES, max_size=2))),
+        *(
+            file(patterns.literal(f"{path}/{name}"), "read", "execute")
+            for path in mounted
+            for name in draw(st.lists(NAMES, max_size=2))
+        ),
         variables=(Variable("volume_x", tuple(mounted), BECAUSE),) if mounted else (),
         argv=tuple(draw(st.lists(NAMES, max_size=2))),
         runtime=draw(st.sampled_from(["none", "any", "runc 1.1"])),
         no_new_privs=draw(st.booleans()),
         transitions=tuple(chain) if draw(st.booleans()) else (),
         sockets=tuple(draw(st.lists(SOCKETS, max_size=4))),
-        signals=tuple(draw(st.lists(st.builds(SignalRule, SIGNAL_NAMES, st.sampled_from([*WHOM, "group"]), st.just(BECAUSE)), max_size=4))),
+        signals=tuple(
+            draw(
+                st.lists(
+                    st.builds(SignalRule, SIGNAL_NAMES, st.sampled_from([*WHOM, "group"]), st.just(BECAUSE)), max_size=4
+                )
+            )
+        ),
         inspections=tuple(
             draw(
                 st.lists(
-                    st.builds(InspectionRule, st.sampled_from(["read", "trace", "traceme"]), st.sampled_from(WHOM), st.just(BECAUSE)),
+                    st.builds(
+                        InspectionRule,
+                        st.sampled_from(["read", "trace", "traceme"]),
+                        st.sampled_from(WHOM),
+                        st.just(BECAUSE),
+                    ),
                     max_size=3,
                 )
             )

@@ -22,7 +22,7 @@ from profiler.errors import InputError
 from profiler.kernel.syscalls import known_names
 from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy
-from profiler.targets import apparmor
+from profiler.targets.apparmor import profile as apparmor
 from profiler.targets.base import DEFAULT_ACTIONS, TARGETS, RenderOptions, target
 from profiler.trace.model import Container, Syscall
 
@@ -38,7 +38,9 @@ SECCOMP = {
             "type": "array",
             "minItems": 1,
             "uniqueItems": True,
-            "items": {"enum": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]},
+            "items": {
+                "enum": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
+            },
         },
         "syscalls": {
             "type": "array",
@@ -47,7 +49,12 @@ SECCOMP = {
                 "additionalProperties": False,
                 "required": ["names", "action"],
                 "properties": {
-                    "names": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string", "pattern": "^[a-z0-9_]+$"}},
+                    "names": {
+                        "type": "array",
+                        "minItems": 1,
+                        "uniqueItems": True,
+                        "items": {"type": "string", "pattern": "^[a-z0-9_]+$"},
+                    },
                     "action": {"enum": ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"]},
                     "errnoRet": {"type": "integer", "minimum": 1, "maximum": 511},
                     "args": {
@@ -142,7 +149,8 @@ def check_files(files: dict[str, bytes], policy: Policy) -> None:
 
 
 CHECKS = st.lists(
-    st.sampled_from(["CAP_CHOWN", "CAP_NET_BIND_SERVICE", "CAP_SYS_ADMIN", "CAP_63"]).map(check), unique_by=lambda row: row.capability
+    st.sampled_from(["CAP_CHOWN", "CAP_NET_BIND_SERVICE", "CAP_SYS_ADMIN", "CAP_63"]).map(check),
+    unique_by=lambda row: row.capability,
 )
 
 
@@ -199,7 +207,9 @@ def test_sub_architectures_only_when_seen() -> None:
 def test_default_action(action: str, oci: str) -> None:
     made = seccomp(derive(trace(call("read")), Options(runtime="none")), action)
     assert made["defaultAction"] == oci
-    assert {"clone3", "statx"} <= {name for rule in made["syscalls"] if rule["action"] == "SCMP_ACT_ERRNO" for name in rule["names"]}
+    assert {"clone3", "statx"} <= {
+        name for rule in made["syscalls"] if rule["action"] == "SCMP_ACT_ERRNO" for name in rule["names"]
+    }
 
 
 def test_unfiltered_in_one_section_means_no_rules_at_all() -> None:
@@ -210,7 +220,9 @@ def test_unfiltered_in_one_section_means_no_rules_at_all() -> None:
 def test_ambient_sets_only_for_users_other_than_root() -> None:
     def sets(uid: int) -> dict[str, list[str]]:
         policy = derive(trace(call("bind"), capabilities=[check("CAP_NET_BIND_SERVICE")], uid=uid), Options())
-        found: dict[str, list[str]] = json.loads(target("capabilities").render(policy, RenderOptions())["capabilities.json"])["oci"]
+        found: dict[str, list[str]] = json.loads(
+            target("capabilities").render(policy, RenderOptions())["capabilities.json"]
+        )["oci"]
         return found
 
     assert sets(0)["ambient"] == sets(0)["inheritable"] == []
@@ -222,7 +234,9 @@ def test_ambient_sets_only_for_users_other_than_root() -> None:
 
 def test_the_script_runs_the_engine_with_the_options(tmp_path: Path) -> None:
     """The script itself, under sh, with an engine that prints its arguments, from a directory with an awkward name."""
-    policy = derive(trace(call("bind"), capabilities=[check("CAP_NET_BIND_SERVICE")], argv=("a\n`id`", "'\udcff")), Options())
+    policy = derive(
+        trace(call("bind"), capabilities=[check("CAP_NET_BIND_SERVICE")], argv=("a\n`id`", "'\udcff")), Options()
+    )
     place = tmp_path / "a 'b\" $c"
     place.mkdir()
     script = place / "docker-run.sh"
@@ -239,9 +253,19 @@ def test_the_script_runs_the_engine_with_the_options(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.splitlines() == [
-        "run", "--security-opt", f"seccomp={place}/seccomp.json", "--security-opt", "no-new-privileges", "--cap-drop", "ALL",
-        "--cap-add", "NET_BIND_SERVICE", "--rm", "image", "a b",
-    ]  # fmt: skip
+        "run",
+        "--security-opt",
+        f"seccomp={place}/seccomp.json",
+        "--security-opt",
+        "no-new-privileges",
+        "--cap-drop",
+        "ALL",
+        "--cap-add",
+        "NET_BIND_SERVICE",
+        "--rm",
+        "image",
+        "a b",
+    ]
 
 
 def test_the_image_is_named() -> None:
@@ -288,7 +312,11 @@ SPEC: dict[str, Any] = {
         "noNewPrivileges": False,
     },
     "root": {"path": "rootfs"},
-    "linux": {"resources": {"devices": [{"allow": False}]}, "seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}, "namespaces": []},
+    "linux": {
+        "resources": {"devices": [{"allow": False}]},
+        "seccomp": {"defaultAction": "SCMP_ACT_ALLOW"},
+        "namespaces": [],
+    },
 }
 
 
@@ -308,7 +336,9 @@ def test_rewrites_in_place(indent: int | str | None) -> None:
 
 
 def test_line_ends_and_odd_spacing_are_kept() -> None:
-    text = '\r\n{ "a" :1 ,\r\n  "process":{\r\n    "user" : {"uid":0}\r\n  },"linux" :{ } , "é\\u00e9": 1.50E+1 }\r\n\r\n'
+    text = (
+        '\r\n{ "a" :1 ,\r\n  "process":{\r\n    "user" : {"uid":0}\r\n  },"linux" :{ } , "é\\u00e9": 1.50E+1 }\r\n\r\n'
+    )
     made = rewrite(text).decode()
     assert json.loads(made) == expected(json.loads(text))
     assert made.startswith('\r\n{ "a" :1 ,\r\n  "process":{\r\n    "user" : {"uid":0}')
@@ -317,7 +347,14 @@ def test_line_ends_and_odd_spacing_are_kept() -> None:
 
 
 def test_missing_parts_are_added() -> None:
-    for text in ("{}", '{"process": {}}', '{\n  "linux": {}\n}', '{\n  "ociVersion": "1"\n}', "{\n}", ' {"a": [1, {"process": 2}]} '):
+    for text in (
+        "{}",
+        '{"process": {}}',
+        '{\n  "linux": {}\n}',
+        '{\n  "ociVersion": "1"\n}',
+        "{\n}",
+        ' {"a": [1, {"process": 2}]} ',
+    ):
         assert json.loads(rewrite(text)) == expected(json.loads(text))
 
 
@@ -369,7 +406,12 @@ OBJECT = st.dictionaries(st.text(max_size=8), JSON, max_size=3)
 )
 @settings(deadline=None)
 def test_any_document(
-    outer: dict[str, Any], process: dict[str, Any] | None, linux: dict[str, Any] | None, present: set[str], indent: Any, ascii_only: bool
+    outer: dict[str, Any],
+    process: dict[str, Any] | None,
+    linux: dict[str, Any] | None,
+    present: set[str],
+    indent: Any,
+    ascii_only: bool,
 ) -> None:
     document = {key: value for key, value in outer.items() if key not in ("process", "linux")}
     if process is not None:

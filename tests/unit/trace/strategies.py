@@ -1,4 +1,5 @@
-"""Hypothesis strategies for traces as tracers make them: rows sorted or not, every index valid, names as hostile as file names can be."""
+"""Hypothesis strategies for traces as tracers make them: rows sorted or not, every index valid, names as hostile as
+file names can be."""
 
 from __future__ import annotations
 
@@ -118,7 +119,9 @@ def capability(draw: st.DrawFn, count: int, key: tuple[Any, ...]) -> Capability:
         first=first,
         last=first + draw(st.integers(0, 5)),
         programs=draw(indexes(count)),
-        syscalls=draw(st.dictionaries(st.sampled_from(["bind", "i386:bind", "openat", "syscall_999"]), COUNTS, max_size=3)),
+        syscalls=draw(
+            st.dictionaries(st.sampled_from(["bind", "i386:bind", "openat", "syscall_999"]), COUNTS, max_size=3)
+        ),
         chains=tuple(sorted(draw(st.sets(chain, max_size=CHAINS_MAX)))),
         runs=draw(st.integers(1, 3)),
     )
@@ -135,7 +138,9 @@ CHECK_KEYS = st.tuples(
 
 
 # Few values for each member of a key, so that rows of two traces meet.
-def file_keys(paths: st.SearchStrategy[str], whose: st.SearchStrategy[str | None]) -> st.SearchStrategy[tuple[Any, ...]]:
+def file_keys(
+    paths: st.SearchStrategy[str], whose: st.SearchStrategy[str | None]
+) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.tuples(
         paths,
         st.sampled_from(["read", "look", "link"]) | st.sampled_from(FILE_ACCESSES),
@@ -148,7 +153,9 @@ def file_keys(paths: st.SearchStrategy[str], whose: st.SearchStrategy[str | None
 
 # Somebody's are paths below /proc/PID, and those alone.
 PROC_PATHS = st.sampled_from(["/proc/7", "/proc/7/maps", "/proc/7/fd/3"])
-FILE_KEYS = st.one_of(file_keys(PATHS, st.none()), file_keys(PATHS, st.none()), file_keys(PROC_PATHS, st.sampled_from(WHOM)))
+FILE_KEYS = st.one_of(
+    file_keys(PATHS, st.none()), file_keys(PATHS, st.none()), file_keys(PROC_PATHS, st.sampled_from(WHOM))
+)
 ADDRESSES = st.sampled_from(["/run/a.sock", "@a", ""]) | NAMES.map(lambda name: "@" + name.replace("/", "\0"))
 SOCKET_KEYS = st.tuples(
     st.sampled_from(["unix", "inet", "45"]),
@@ -177,14 +184,27 @@ def file(draw: st.DrawFn, count: int, key: tuple[Any, ...]) -> File:
     owner = draw(st.frozensets(st.sampled_from(FILE_OWNERS)))
     last = first + draw(st.integers(0, 5))
     return File(
-        path, access, kind, state, draw(RESULTS), owner, draw(indexes(count)), first, last, existing, whose, draw(st.integers(1, 3))
+        path,
+        access,
+        kind,
+        state,
+        draw(RESULTS),
+        owner,
+        draw(indexes(count)),
+        first,
+        last,
+        existing,
+        whose,
+        draw(st.integers(1, 3)),
     )
 
 
 @st.composite
 def socket(draw: st.DrawFn, count: int, key: tuple[Any, ...]) -> Socket:
     first = draw(SECONDS)
-    return Socket(*key, draw(RESULTS), draw(indexes(count)), first, first + draw(st.integers(0, 5)), draw(st.integers(1, 3)))
+    return Socket(
+        *key, draw(RESULTS), draw(indexes(count)), first, first + draw(st.integers(0, 5)), draw(st.integers(1, 3))
+    )
 
 
 @st.composite
@@ -216,7 +236,8 @@ CONTAINERS = st.builds(
     user=st.sampled_from([None, "", "redis", "33:33"]),
     mounts=st.sets(CONTAINER_MOUNTS, max_size=2).map(lambda found: tuple(sorted(found))),
     ports=st.sets(st.sampled_from(["80/tcp", "53/udp"])).map(lambda found: tuple(sorted(found))),
-    capabilities=st.none() | st.sets(st.sampled_from(["CAP_CHOWN", "CAP_KILL"])).map(lambda found: tuple(sorted(found))),
+    capabilities=st.none()
+    | st.sets(st.sampled_from(["CAP_CHOWN", "CAP_KILL"])).map(lambda found: tuple(sorted(found))),
     privileged=st.booleans(),
     read_only=st.booleans(),
     no_new_privs=st.booleans(),
@@ -233,7 +254,15 @@ def metas(draw: st.DrawFn, arch: str) -> Meta:
             sorted(
                 draw(
                     st.sets(
-                        st.sampled_from(["capabilities:tracepoint", "capabilities:inferred", "chains:none", FILES_FEATURE, JOINED_FEATURE])
+                        st.sampled_from(
+                            [
+                                "capabilities:tracepoint",
+                                "capabilities:inferred",
+                                "chains:none",
+                                FILES_FEATURE,
+                                JOINED_FEATURE,
+                            ]
+                        )
                     )
                 )
             )
@@ -265,8 +294,14 @@ def traces(draw: st.DrawFn, arch: str = "x86_64") -> Trace:
     """Whole traces of one architecture. Small numbers, so that several of them share rows."""
     listed = draw(programs())
     count = len(listed)
-    keys = draw(st.lists(st.tuples(st.sampled_from(sorted(ABIS)), st.integers(0, 3) | st.just(0xFFFFFFFF)), max_size=5, unique=True))
-    pairs = draw(st.dictionaries(st.tuples(st.integers(0, count - 1), st.none() | st.integers(0, count - 1)), COUNTS, max_size=4))
+    keys = draw(
+        st.lists(
+            st.tuples(st.sampled_from(sorted(ABIS)), st.integers(0, 3) | st.just(0xFFFFFFFF)), max_size=5, unique=True
+        )
+    )
+    pairs = draw(
+        st.dictionaries(st.tuples(st.integers(0, count - 1), st.none() | st.integers(0, count - 1)), COUNTS, max_size=4)
+    )
 
     def section(row: Any, keys: st.SearchStrategy[Any]) -> tuple[Any, ...]:
         return tuple(draw(row(count, key)) for key in draw(st.lists(keys, max_size=3, unique=True)))
@@ -277,7 +312,8 @@ def traces(draw: st.DrawFn, arch: str = "x86_64") -> Trace:
         syscalls=tuple(draw(syscall(count, abi, number)) for abi, number in keys),
         capabilities=tuple(draw(capability(count, key)) for key in draw(st.lists(CHECK_KEYS, max_size=4, unique=True))),
         execs=tuple(
-            Exec(program, by, times, entered=draw(st.integers(0, times)) if by is None else 0) for (program, by), times in pairs.items()
+            Exec(program, by, times, entered=draw(st.integers(0, times)) if by is None else 0)
+            for (program, by), times in pairs.items()
         ),
         files=section(file, FILE_KEYS),
         sockets=section(socket, SOCKET_KEYS),

@@ -30,13 +30,31 @@ from profiler.trace.model import (
 )
 from profiler.trace.store import USES, dumps, loads, to_dict
 
-RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+RELAXED = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 META = Meta(
-    tool="profgen 0", tracer="ptrace", features=("a",), kernel="6.1", arch="x86_64", distribution=None, libc=None, argv=("a",), cwd="/",
-    uid=0, gid=0, groups=(0,), no_new_privs=False, start="2026-01-01T00:00:00+00:00", duration=1.0, exit_status=0, complete=True,
-    losses={}, last_new=0.5,
-)  # fmt: skip
+    tool="profgen 0",
+    tracer="ptrace",
+    features=("a",),
+    kernel="6.1",
+    arch="x86_64",
+    distribution=None,
+    libc=None,
+    argv=("a",),
+    cwd="/",
+    uid=0,
+    gid=0,
+    groups=(0,),
+    no_new_privs=False,
+    start="2026-01-01T00:00:00+00:00",
+    duration=1.0,
+    exit_status=0,
+    complete=True,
+    losses={},
+    last_new=0.5,
+)
 
 
 def path(trace: Trace, program: int | None) -> tuple[str, str | None] | None:
@@ -128,7 +146,11 @@ def union_with_counts_added(a: Trace, b: Trace) -> None:
     assert seen["execs"] == one["execs"] | two["execs"]
 
     def calls(trace: Trace) -> dict[Any, int]:
-        return {(row.abi, row.number, path(trace, program)): n for row in trace.syscalls for program, n in row.programs.items()}
+        return {
+            (row.abi, row.number, path(trace, program)): n
+            for row in trace.syscalls
+            for program, n in row.programs.items()
+        }
 
     def errors(trace: Trace) -> dict[Any, int]:
         found = {(row.abi, row.number, name): n for row in trace.syscalls for name, n in row.results.errors.items()}
@@ -138,7 +160,10 @@ def union_with_counts_added(a: Trace, b: Trace) -> None:
         return {(row.abi, row.number): row.runs for row in trace.syscalls}
 
     def checks(trace: Trace) -> dict[Any, int]:
-        rows = {(row.capability, row.namespace, row.verdict, row.audited, row.decisive, row.inferred): row for row in trace.capabilities}
+        rows = {
+            (row.capability, row.namespace, row.verdict, row.audited, row.decisive, row.inferred): row
+            for row in trace.capabilities
+        }
         return (
             {(key, "count"): row.count for key, row in rows.items()}
             | {(key, "runs"): row.runs for key, row in rows.items()}
@@ -209,7 +234,12 @@ def arguments(a: Trace, b: Trace) -> None:
         rows = [table[key] for table in (one, two) if key in table]
         union = {value for _, _, known in rows for value in known}
         bare = any((row.abi, row.number) == key and row.arguments is None for row in (*a.syscalls, *b.syscalls))
-        must = bare or any(marked for _, marked, _ in rows) or len({names for names, _, _ in rows}) > 1 or len(union) > ARGUMENT_VALUES_MAX
+        must = (
+            bare
+            or any(marked for _, marked, _ in rows)
+            or len({names for names, _, _ in rows}) > 1
+            or len(union) > ARGUMENT_VALUES_MAX
+        )
         assert overflow is must
         assert fields == min(names for names, _, _ in rows)
         if must:
@@ -244,9 +274,12 @@ def test_two(a: Trace, b: Trace) -> None:
         holds(a, b)
 
 
-def trace_of(syscalls: int = 0, *, start: str = META.start, programs: tuple[Program, ...] = (Program("/a"),), **meta: Any) -> Trace:
+def trace_of(
+    syscalls: int = 0, *, start: str = META.start, programs: tuple[Program, ...] = (Program("/a"),), **meta: Any
+) -> Trace:
     rows = tuple(
-        Syscall("x86_64", n, f"c{n}", 1, Results(1), 0.0, 0.0, {0: 1}, Arguments(("a",), {(n,): frozenset({0})})) for n in range(syscalls)
+        Syscall("x86_64", n, f"c{n}", 1, Results(1), 0.0, 0.0, {0: 1}, Arguments(("a",), {(n,): frozenset({0})}))
+        for n in range(syscalls)
     )
     check = Capability("CAP_CHOWN", "initial", "granted", None, True, False, 1, 0.0, 0.0, frozenset({0}), {"chown": 1})
     return Trace(dataclasses.replace(META, start=start, **meta), programs, rows, (check,), (Exec(0, None, 1),))
@@ -265,7 +298,10 @@ def test_two_architectures() -> None:
 
 def test_thousand() -> None:
     """Many traces at once are one trace, as many as were given, and no larger than their union."""
-    many = [trace_of(60, start=f"2026-01-01T00:{n // 60:02}:{n % 60:02}+00:00", programs=(Program(f"/p{n % 7}"),)) for n in range(1000)]
+    many = [
+        trace_of(60, start=f"2026-01-01T00:{n // 60:02}:{n % 60:02}+00:00", programs=(Program(f"/p{n % 7}"),))
+        for n in range(1000)
+    ]
     merged = merge(many)
     assert merged.meta.runs == 1000
     assert merged.meta.start == many[0].meta.start
@@ -287,9 +323,24 @@ def test_containers() -> None:
     """Merged is what is the same in all, and everything that one of them was given."""
     mount = ContainerMount("bind", "/srv", "/data", False)
     a = Container(
-        "docker", "runc", "1", "db", "redis:7", "sha256:1", ("run",), ("db",), "33", (mount,), ("1/tcp",), ("CAP_KILL",), False, True
+        "docker",
+        "runc",
+        "1",
+        "db",
+        "redis:7",
+        "sha256:1",
+        ("run",),
+        ("db",),
+        "33",
+        (mount,),
+        ("1/tcp",),
+        ("CAP_KILL",),
+        False,
+        True,
     )
-    b = dataclasses.replace(a, id="2", mounts=(), ports=("2/tcp",), capabilities=("CAP_CHOWN",), read_only=False, privileged=True)
+    b = dataclasses.replace(
+        a, id="2", mounts=(), ports=("2/tcp",), capabilities=("CAP_CHOWN",), read_only=False, privileged=True
+    )
     merged = merge([trace_of(container=a, watched="container db"), trace_of(container=b, watched="container db")]).meta
     assert merged.watched == "container db"
     assert merged.container == dataclasses.replace(
@@ -308,7 +359,9 @@ def test_meta_of_the_earliest() -> None:
 
 
 def test_uid_of_the_most_privileged_and_worst_exit() -> None:
-    merged = merge([trace_of(uid=1000, exit_status=None), trace_of(uid=0, exit_status=143), trace_of(uid=5, exit_status=1)]).meta
+    merged = merge(
+        [trace_of(uid=1000, exit_status=None), trace_of(uid=0, exit_status=143), trace_of(uid=5, exit_status=1)]
+    ).meta
     assert merged.uid == 0
     assert merged.exit_status == 143
     assert merge([trace_of(exit_status=None), trace_of(exit_status=None)]).meta.exit_status is None

@@ -41,29 +41,72 @@ def validator() -> Draft202012Validator:
 def example_trace(**meta: Any) -> Trace:
     """A small trace that has every kind of row."""
     given_meta = {
-        "tool": "profgen 0", "tracer": "ptrace", "features": ("x",), "kernel": "6.1", "arch": "x86_64", "distribution": None,
-        "libc": None, "argv": ("ls", "/"), "cwd": "/", "uid": 0, "gid": 0, "groups": (0, 4), "no_new_privs": False,
-        "start": "2026-01-01T00:00:00+00:00", "duration": 1.5, "exit_status": 0, "complete": True, "losses": {}, "last_new": 0.25,
-    }  # fmt: skip
+        "tool": "profgen 0",
+        "tracer": "ptrace",
+        "features": ("x",),
+        "kernel": "6.1",
+        "arch": "x86_64",
+        "distribution": None,
+        "libc": None,
+        "argv": ("ls", "/"),
+        "cwd": "/",
+        "uid": 0,
+        "gid": 0,
+        "groups": (0, 4),
+        "no_new_privs": False,
+        "start": "2026-01-01T00:00:00+00:00",
+        "duration": 1.5,
+        "exit_status": 0,
+        "complete": True,
+        "losses": {},
+        "last_new": 0.25,
+    }
     return Trace(
         model.Meta(**(given_meta | meta)),
         (Program("/bin/ls", None, "ls", "0" * 64, "ab" * 20, 1), Program("/x", "/bin/sh")),
         (
             Syscall(
-                "x86_64", 41, "socket", 3, Results(1, {"EPERM": 2}), 0.0, 1.0, {0: 2, 1: 1},
+                "x86_64",
+                41,
+                "socket",
+                3,
+                Results(1, {"EPERM": 2}),
+                0.0,
+                1.0,
+                {0: 2, 1: 1},
                 Arguments(("domain", "type"), {(2, 1): frozenset({0}), (10, (1 << 64) - 1): frozenset({0, 1})}),
             ),
             Syscall("i386", 999, None, 1, Results(), 0.5, 0.5, {1: 1}),
         ),
         (
             model.Capability(
-                "CAP_CHOWN", "initial", "granted", None, True, False, 1, 0.0, 0.0, frozenset({0}), {"chown": 1},
+                "CAP_CHOWN",
+                "initial",
+                "granted",
+                None,
+                True,
+                False,
+                1,
+                0.0,
+                0.0,
+                frozenset({0}),
+                {"chown": 1},
                 (("cap_capable", "capable"),),
             ),
         ),
         (model.Exec(0, None, 1), model.Exec(1, 0, 2)),
         files=(
-            model.File("/etc/\udcff", "read", "file", "linked", {"ok": 3, "EACCES": 1}, frozenset({"other"}), frozenset({0, 1}), 0.5, 1.0),
+            model.File(
+                "/etc/\udcff",
+                "read",
+                "file",
+                "linked",
+                {"ok": 3, "EACCES": 1},
+                frozenset({"other"}),
+                frozenset({0, 1}),
+                0.5,
+                1.0,
+            ),
             model.File("/b", "link", "file", "deleted", {"ok": 1}, frozenset(), frozenset({0}), 0.0, 0.0, "/a", "self"),
         ),
         sockets=(
@@ -73,7 +116,7 @@ def example_trace(**meta: Any) -> Trace:
         signals=(model.Signal("RTMIN+3", "group", {"ok": 1}, frozenset({0})),),
         inspections=(model.Inspection("traceme", "self", {"EPERM": 1}, frozenset({0})),),
         mounts=(model.Mount("bind", "/a", "/b", None, ("rdonly", "rec"), {"ok": 1}, frozenset({0})),),
-    )  # fmt: skip
+    )
 
 
 # -- the schema ----------------------------------------------------------------------------------------------------
@@ -94,7 +137,9 @@ def test_round_trip(trace: Trace) -> None:
     assert to_dict(again) == to_dict(trace)
 
 
-@pytest.mark.parametrize("command", [["ls", "/"], ["sh", "-c", "ls / | cat; /bin/echo \u00fc; exit 3"]], ids=["ls", "sh"])
+@pytest.mark.parametrize(
+    "command", [["ls", "/"], ["sh", "-c", "ls / | cat; /bin/echo \u00fc; exit 3"]], ids=["ls", "sh"]
+)
 @pytest.mark.parametrize("tracer", ["ptrace", "ebpf"])
 def test_real_traces_validate(tracer: str, command: list[str], tmp_path: Path) -> None:
     if tracer == "ebpf" and (os.geteuid() != 0 or not Path("/usr/lib/python3/dist-packages/bcc").is_dir()):
@@ -119,10 +164,19 @@ def test_schema_describes_every_member() -> None:
     """No field of the model is missing, none is made up, each is described and required."""
     definitions = validator().schema["$defs"]
     shapes = {
-        "meta": model.Meta, "program": model.Program, "syscall": model.Syscall, "arguments": model.Arguments,
-        "capability": model.Capability, "exec": model.Exec, "file": model.File, "socket": model.Socket, "signal": model.Signal,
-        "inspection": model.Inspection, "mount": model.Mount, "container": model.Container,
-    }  # fmt: skip
+        "meta": model.Meta,
+        "program": model.Program,
+        "syscall": model.Syscall,
+        "arguments": model.Arguments,
+        "capability": model.Capability,
+        "exec": model.Exec,
+        "file": model.File,
+        "socket": model.Socket,
+        "signal": model.Signal,
+        "inspection": model.Inspection,
+        "mount": model.Mount,
+        "container": model.Container,
+    }
     assert set(definitions) == set(shapes)
     for name, cls in shapes.items():
         definition = definitions[name]
@@ -155,7 +209,11 @@ def test_schema_describes_every_member() -> None:
         lambda d: d["meta"].pop("uid"),
         lambda d: d["meta"].update(groups=[True]),
         lambda d: d["syscalls"][0].update(abi="mips"),
-        lambda d: d["syscalls"][0]["arguments"]["values"][0]["value"].append(1 << 64) if d["syscalls"][0]["arguments"] else d.clear(),
+        lambda d: (
+            d["syscalls"][0]["arguments"]["values"][0]["value"].append(1 << 64)
+            if d["syscalls"][0]["arguments"]
+            else d.clear()
+        ),
         lambda d: d["capabilities"][0].update(namespace="other"),
         lambda d: d["execs"][0].update(by=-1),
         lambda d: d["programs"][0].update(sha256="00"),
@@ -298,10 +356,13 @@ def test_any_bytes(data: bytes) -> None:
 JSON_VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.sampled_from([-1, 0, 1, 2, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 64), 10**400, 0.5, -0.0, 1e308, float("inf"), 1e12])
+    | st.sampled_from(
+        [-1, 0, 1, 2, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 64), 10**400, 0.5, -0.0, 1e308, float("inf"), 1e12]
+    )
     | st.sampled_from(["", "0", "1", "-1", " 1", "1_0", "\u0661", "99", "x", "\n", "\x1b[2J", "\ud800", "a" * 5000]),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["", "0", "a", "value", "\n\x1b", "1" * 3000]), inner, max_size=3)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["", "0", "a", "value", "\n\x1b", "1" * 3000]), inner, max_size=3)
     ),
     max_leaves=6,
 )
@@ -342,7 +403,9 @@ def test_mutated(data: st.DataObject) -> None:
         elif action == "duplicate" and isinstance(above, list):
             above.append(copy.deepcopy(above[place[-1]]))
         elif isinstance(above, dict):
-            above[data.draw(st.sampled_from(["0", "7", "-1", "", "\n", "\x1b[2J", "x" * 3000, "\u0661", "1e0"]))] = above.pop(place[-1])
+            above[data.draw(st.sampled_from(["0", "7", "-1", "", "\n", "\x1b[2J", "x" * 3000, "\u0661", "1e0"]))] = (
+                above.pop(place[-1])
+            )
     accepted(lambda: from_dict(document))
     # The same, as text: numbers out of a double's range become infinite on the way.
     text = json.dumps(document).replace("Infinity", "1e999").encode()
@@ -458,7 +521,9 @@ def test_bytes_changed(position: int, change: bytes) -> None:
         ("meta", "argv", "ls"),
         ("meta", "losses", {"tasks": 1.5}),
     ],
-    ids=lambda place: ".".join(str(part)[:12] for part in place).encode("ascii", "backslashreplace").decode().replace("\x1b", "ESC"),
+    ids=lambda place: (
+        ".".join(str(part)[:12] for part in place).encode("ascii", "backslashreplace").decode().replace("\x1b", "ESC")
+    ),
 )
 def test_out_of_place(place: tuple[Any, ...]) -> None:
     """Each of these would be a lie further on; the schema refuses them too."""
@@ -499,7 +564,9 @@ def test_without_the_sections_of_files() -> None:
 
 
 def test_without_the_members_about_containers() -> None:
-    document = json.loads(dumps(example_trace(container=model.Container("docker", "runc", "ab", "db"), watched="container db")))
+    document = json.loads(
+        dumps(example_trace(container=model.Container("docker", "runc", "ab", "db"), watched="container db"))
+    )
     validator().validate(document)
     for name in ("container", "watched"):
         del document["meta"][name]
@@ -515,7 +582,9 @@ def test_joined() -> None:
     assert trace.joined == ("/bin/a",)
     assert dataclasses.replace(trace, programs=(started, other, unknown)).joined == ()
     assert dataclasses.replace(example_trace(), programs=(running, other, unknown)).joined == ()
-    alone = dataclasses.replace(trace, programs=(other,), execs=(model.Exec(0, 0, 2), model.Exec(0, None, 1, entered=1)))
+    alone = dataclasses.replace(
+        trace, programs=(other,), execs=(model.Exec(0, 0, 2), model.Exec(0, None, 1, entered=1))
+    )
     assert alone.joined == ("/bin/b",), "it ran itself again; how it began is not known"
 
 
@@ -529,7 +598,9 @@ def test_one_use_a_line() -> None:
 
 def test_many_files() -> None:
     rows = tuple(
-        model.File(f"/srv/\udcff{n}", "read", "file", "linked", {"ok": n}, frozenset({"self"}), frozenset({n % 2}), 0.0, 1.0)
+        model.File(
+            f"/srv/\udcff{n}", "read", "file", "linked", {"ok": n}, frozenset({"self"}), frozenset({n % 2}), 0.0, 1.0
+        )
         for n in range(20_000)
     )
     trace = dataclasses.replace(example_trace(), files=rows)

@@ -66,7 +66,12 @@ def test_argv0_is_what_was_given() -> None:
 def test_script(how: str, tmp_path: Path) -> None:
     path = script(tmp_path / "sub" / "tool")
     (tmp_path / "link").symlink_to("sub/tool")
-    command = {"absolute": str(path), "relative": "sub/tool", "dotted": "./sub/../sub/./tool", "link": str(tmp_path / "link")}[how]
+    command = {
+        "absolute": str(path),
+        "relative": "sub/tool",
+        "dotted": "./sub/../sub/./tool",
+        "link": str(tmp_path / "link"),
+    }[how]
     with running(command, cwd=tmp_path) as pid:
         # A script is known by the name by which it was executed, not by where a link of that name leads.
         assert identify_process(pid) == (str(tmp_path / "link" if how == "link" else path), REAL_SH, "/bin/sh")
@@ -119,7 +124,10 @@ def test_changed_root(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     shutil.copy("/bin/busybox", tmp_path / "bin" / "busybox")
     script(tmp_path / "bin" / "tool", "/bin/busybox sh")
-    for command, found in ((["/bin/busybox", "cat"], ("/bin/busybox", None)), (["/bin/tool"], ("/bin/tool", "/bin/busybox"))):
+    for command, found in (
+        (["/bin/busybox", "cat"], ("/bin/busybox", None)),
+        (["/bin/tool"], ("/bin/tool", "/bin/busybox")),
+    ):
         with running("chroot", str(tmp_path), *command) as pid:
             identity = identify_process(pid)
             assert identity is not None
@@ -233,7 +241,9 @@ def build_id(path: str | Path) -> str | None:
     return next((line.split(":")[1].strip() for line in text.splitlines() if "Build ID" in line), None)
 
 
-@pytest.mark.parametrize("path", ["/bin/ls", "/bin/sh", "/usr/bin/python3", sys.executable, "/lib64/ld-linux-x86-64.so.2", "/bin/busybox"])
+@pytest.mark.parametrize(
+    "path", ["/bin/ls", "/bin/sh", "/usr/bin/python3", sys.executable, "/lib64/ld-linux-x86-64.so.2", "/bin/busybox"]
+)
 def test_hashes_of_programs(path: str) -> None:
     if not os.path.exists(path):
         pytest.skip(f"there is no {path} here")
@@ -251,7 +261,10 @@ def test_build_id_styles(style: str, bits: str, tmp_path: Path) -> None:
     source.write_text("void _start(void) { for (;;); }\n")
     built = tmp_path / "x"
     subprocess.run(
-        ["gcc", bits, "-nostdlib", "-static", f"-Wl,--build-id={style}", "-o", built, source], check=True, timeout=60, capture_output=True
+        ["gcc", bits, "-nostdlib", "-static", f"-Wl,--build-id={style}", "-o", built, source],
+        check=True,
+        timeout=60,
+        capture_output=True,
     )
     found = with_hashes(Program(str(built))).build_id
     assert found == build_id(built)

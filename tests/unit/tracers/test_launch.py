@@ -70,7 +70,8 @@ def test_with_a_slash_the_path_does_not_count(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    "command", ["", "profgen-no-such-command", "/none/such", "a" * 300, "a" * 10_000, "/" + "a/" * 3000, "\udcff\n\x1b[2J"]
+    "command",
+    ["", "profgen-no-such-command", "/none/such", "a" * 300, "a" * 10_000, "/" + "a/" * 3000, "\udcff\n\x1b[2J"],
 )
 def test_not_found(command: str) -> None:
     with pytest.raises(CommandNotFound) as caught:
@@ -183,7 +184,9 @@ def test_signals_and_masks() -> None:
     try:
         reading, writing = os.pipe()
         os.set_inheritable(writing, True)
-        child = spawn(workload("/bin/bash", "-c", f"cat /proc/self/status >&{writing}", mask=frozenset({signal.SIGUSR2})))
+        child = spawn(
+            workload("/bin/bash", "-c", f"cat /proc/self/status >&{writing}", mask=frozenset({signal.SIGUSR2}))
+        )
         child.release()
         os.close(writing)
         text = os.fdopen(reading).read()
@@ -264,7 +267,9 @@ def test_exit_status(code: int) -> None:
     done.returncode = code
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGRTMAX], ids=str)
+@pytest.mark.parametrize(
+    "number", [signal.SIGHUP, signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGRTMAX], ids=str
+)
 def test_death_by_signal(number: int) -> None:
     child = spawn(workload("/bin/sh", "-c", f"ulimit -c 0; kill -{int(number)} $$"))
     child.release()

@@ -104,15 +104,64 @@ def waiting(tree: Path) -> Iterator[Process]:
 
 
 TEXTS = (
-    "file", "./file", ".//file", "to-dir/deep/file", "to-dir/to-deep/file", "real/to-file", "chain", "to-dir/..", "to-dir/../file", "up",
-    "real/../..", ".", "..", "/", "//", "/..", "dangling", "near", "loop", "one", "fifo", "file/", "file/.", "file/..", "file/../file",
+    "file",
+    "./file",
+    ".//file",
+    "to-dir/deep/file",
+    "to-dir/to-deep/file",
+    "real/to-file",
+    "chain",
+    "to-dir/..",
+    "to-dir/../file",
+    "up",
+    "real/../..",
+    ".",
+    "..",
+    "/",
+    "//",
+    "/..",
+    "dangling",
+    "near",
+    "loop",
+    "one",
+    "fifo",
+    "file/",
+    "file/.",
+    "file/..",
+    "file/../file",
     "file/x",
-    "to-dir/", "real/deep/", "missing", "missing/x", "missing/../file", "missing/..", "to-dir/./to-deep/../to-deep/file", "proc/status",
-    "proc/cwd/file", "/proc/self/cwd", "/proc/self/cwd/real", "/proc/self/root", "/proc/self/root/etc", "/proc/self/exe", "/proc/self/fd",
-    "/proc/self/fd/0", "/dev/fd/0", "/dev/fd", "/dev/stdin", "/proc/self", "/proc/thread-self", "/proc/thread-self/comm",
-    "/proc/self/task/../status", "/etc/mtab", "/proc/mounts", "/proc/net/dev", "/proc/self/ns/mnt", "/proc/self/../self/status",
-    "/proc/self/fd/99", "/lib64", "/bin/sh",
-)  # fmt: skip
+    "to-dir/",
+    "real/deep/",
+    "missing",
+    "missing/x",
+    "missing/../file",
+    "missing/..",
+    "to-dir/./to-deep/../to-deep/file",
+    "proc/status",
+    "proc/cwd/file",
+    "/proc/self/cwd",
+    "/proc/self/cwd/real",
+    "/proc/self/root",
+    "/proc/self/root/etc",
+    "/proc/self/exe",
+    "/proc/self/fd",
+    "/proc/self/fd/0",
+    "/dev/fd/0",
+    "/dev/fd",
+    "/dev/stdin",
+    "/proc/self",
+    "/proc/thread-self",
+    "/proc/thread-self/comm",
+    "/proc/self/task/../status",
+    "/etc/mtab",
+    "/proc/mounts",
+    "/proc/net/dev",
+    "/proc/self/ns/mnt",
+    "/proc/self/../self/status",
+    "/proc/self/fd/99",
+    "/lib64",
+    "/bin/sh",
+)
 
 
 @pytest.mark.parametrize("text", [*TEXTS, "gone (deleted)", "new\nline", "\udcff\udcfe", "x" * 300, "y/" * 1500])
@@ -210,7 +259,11 @@ def test_descriptors_lead_to_their_files(tree: Path) -> None:
         (tree / "real/deep/file").open() as file,
         process(tree, pass_fds=(file.fileno(),)) as child,
     ):
-        for text in (f"/proc/self/fd/{file.fileno()}", f"/dev/fd/{file.fileno()}", f"/proc/{child.pid}/fd/{file.fileno()}"):
+        for text in (
+            f"/proc/self/fd/{file.fileno()}",
+            f"/dev/fd/{file.fileno()}",
+            f"/proc/{child.pid}/fd/{file.fileno()}",
+        ):
             assert Resolver().resolve(child.view, "/", text).path == f"{tree}/real/deep/file"
         pipe = Resolver().resolve(child.view, "/", "/dev/stdin")
         assert (pipe.path[:6], pipe.kind, pipe.state) == ("pipe:[", "fifo", "detached")
@@ -346,7 +399,9 @@ def jail(tmp_path: Path) -> Path:
 
 
 @root_only
-@pytest.mark.parametrize("wrap", [(), ("unshare", "--mount", "--propagation", "private")], ids=["same mounts", "own mounts"])
+@pytest.mark.parametrize(
+    "wrap", [(), ("unshare", "--mount", "--propagation", "private")], ids=["same mounts", "own mounts"]
+)
 def test_chroot(wrap: tuple[str, ...], jail: Path) -> None:
     """Paths are those of the mount namespace; the root cuts where symbolic links and .. may lead."""
     with jailed(jail, *wrap) as child:
@@ -355,9 +410,16 @@ def test_chroot(wrap: tuple[str, ...], jail: Path) -> None:
         base = os.readlink(f"/proc/{child.pid}/cwd")
         assert base == f"{jail}/sub"
         expected = {
-            "/etc/passwd": "/etc/passwd", "absolute": "/etc/passwd", "up": "/etc/passwd", "../../../etc/passwd": "/etc/passwd", "/..": "",
-            ".": "/sub", "nowhere": "/no/where", "/sub/absolute": "/etc/passwd", "/proc/self/status": "/proc/self/status",
-        }  # fmt: skip
+            "/etc/passwd": "/etc/passwd",
+            "absolute": "/etc/passwd",
+            "up": "/etc/passwd",
+            "../../../etc/passwd": "/etc/passwd",
+            "/..": "",
+            ".": "/sub",
+            "nowhere": "/no/where",
+            "/sub/absolute": "/etc/passwd",
+            "/proc/self/status": "/proc/self/status",
+        }
         for text, path in expected.items():
             found = Resolver().resolve(view, base, text)
             assert found.path == f"{jail}{path}", text
@@ -394,7 +456,9 @@ def test_container(jail: Path) -> None:
 @root_only
 def test_file_on_no_tree(tmp_path: Path) -> None:
     """A file system that was unmounted while it was in use."""
-    script = f"mount -t tmpfs scratch {tmp_path} && exec 9>{tmp_path}/new && umount -l {tmp_path} && echo there && read line"
+    script = (
+        f"mount -t tmpfs scratch {tmp_path} && exec 9>{tmp_path}/new && umount -l {tmp_path} && echo there && read line"
+    )
     argv = ["unshare", "--mount", "--propagation", "private", "bash", "-c", script]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         try:
@@ -458,7 +522,12 @@ def test_links_that_are_gone(tmp_path: Path, view: View) -> None:
     resolver = Resolver(memory)
     memory.made(f"{top}/link", "real")
     memory.made(f"{top}/far", f"{top}/link/../real/file")
-    for text, path in (("link/file", "real/file"), ("far", "real/file"), ("link", "real"), ("link/../link/file", "real/file")):
+    for text, path in (
+        ("link/file", "real/file"),
+        ("far", "real/file"),
+        ("link", "real"),
+        ("link/../link/file", "real/file"),
+    ):
         found = resolver.resolve(view, top, text, passed=True)
         assert (found.path, found.exists, found.sure) == (f"{top}/{path}", True, True), text
     assert resolver.resolve(view, top, "far", follow=False, passed=True).path == f"{top}/far"
@@ -480,7 +549,9 @@ def test_memory_is_bounded() -> None:
 
 
 def test_words() -> None:
-    assert {kind_of(mode) for mode in (0o100000, 0o40000, 0o120000, 0o10000, 0o140000, 0o20000, 0o60000, 0)} == set(FILE_KINDS)
+    assert {kind_of(mode) for mode in (0o100000, 0o40000, 0o120000, 0o10000, 0o140000, 0o20000, 0o60000, 0)} == set(
+        FILE_KINDS
+    )
     assert Found("/").state in FILE_STATES
 
 

@@ -1,4 +1,5 @@
-"""What tracers say becomes rows: summed, sorted, programs by their place in the trace, and nothing lost without a count."""
+"""What tracers say becomes rows: summed, sorted, programs by their place in the trace, and nothing lost without a
+count."""
 
 from __future__ import annotations
 
@@ -46,7 +47,14 @@ def test_file(recording: Recording) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"path": "/g"}, {"access": "write"}, {"kind": "fifo"}, {"state": "deleted"}, {"existing": "/e"}, {"whose": "self"}],
+    [
+        {"path": "/g"},
+        {"access": "write"},
+        {"kind": "fifo"},
+        {"state": "deleted"},
+        {"existing": "/e"},
+        {"whose": "self"},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_what_tells_files_apart(recording: Recording, change: dict[str, str]) -> None:
@@ -111,7 +119,9 @@ NEW: dict[str, Callable[[Recording], object]] = {
 
 
 @pytest.mark.parametrize("add", NEW.values(), ids=NEW)
-def test_only_a_new_row_is_new(recording: Recording, add: Callable[[Recording], object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_new_row_is_new(
+    recording: Recording, add: Callable[[Recording], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 5.0
     monkeypatch.setattr(recording, "elapsed", lambda: now)
     add(recording)
@@ -125,10 +135,15 @@ def test_only_a_new_row_is_new(recording: Recording, add: Callable[[Recording], 
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "shown"), [(None, None, (5.0, 5.0)), (1.0, None, (1.0, 5.0)), (None, 2.0, (2.0, 2.0)), (1.0, 2.0, (1.0, 2.0))]
+    ("first", "last", "shown"),
+    [(None, None, (5.0, 5.0)), (1.0, None, (1.0, 5.0)), (None, 2.0, (2.0, 2.0)), (1.0, 2.0, (1.0, 2.0))],
 )
 def test_times_given_or_now(
-    recording: Recording, first: float | None, last: float | None, shown: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+    recording: Recording,
+    first: float | None,
+    last: float | None,
+    shown: tuple[float, float],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(recording, "elapsed", lambda: 5.0)
     recording.file("/f", "read", "file", "ok", 0, first=first, last=last)
@@ -141,7 +156,9 @@ def test_times_given_or_now(
 
 @pytest.mark.parametrize("what", ["signal", "inspection", "mount"])
 def test_collected_at_the_end_it_is_as_old_as_it_was(recording: Recording, what: str) -> None:
-    arguments = {"signal": ("TERM", "self"), "inspection": ("read", "self"), "mount": ("umount", None, "/", None, ())}[what]
+    arguments = {"signal": ("TERM", "self"), "inspection": ("read", "self"), "mount": ("umount", None, "/", None, ())}[
+        what
+    ]
     add = getattr(recording, what)
     add(*arguments, "ok", 0, count=2, first=1.0, last=2.0)
     add(*arguments, "EPERM", 0, first=3.0, last=3.0)
@@ -156,7 +173,12 @@ def test_an_older_row_is_not_the_last_new(recording: Recording) -> None:
 
 # -- order, room -----------------------------------------------------------------------------------------------------
 
-USE = st.tuples(st.sampled_from([0, 1]), st.sampled_from(["ok", "EPERM"]), st.integers(1, 9), st.integers(0, 9000).map(lambda n: n / 1000))
+USE = st.tuples(
+    st.sampled_from([0, 1]),
+    st.sampled_from(["ok", "EPERM"]),
+    st.integers(1, 9),
+    st.integers(0, 9000).map(lambda n: n / 1000),
+)
 
 
 @settings(deadline=None)
@@ -176,7 +198,19 @@ def test_the_order_of_events_does_not_matter(files: list[Any], sockets: list[Any
                 state=state, owner=owner, existing=existing, whose=whose, count=count, first=time, last=time,
             )  # fmt: skip
         for (family, sort, protocol, operation, port, address), (program, result, count, time) in sockets:
-            made.socket(family, sort, protocol, operation, result, program, port=port, address=address, count=count, first=time, last=time)
+            made.socket(
+                family,
+                sort,
+                protocol,
+                operation,
+                result,
+                program,
+                port=port,
+                address=address,
+                count=count,
+                first=time,
+                last=time,
+            )
         return made.trace(META)
 
     trace = trace_of(files, sockets)
@@ -216,7 +250,15 @@ def test_a_full_trace_can_be_read_again(recording: Recording, letter: str, monke
     number = 0
     while not recording.losses:
         number += 1
-        recording.file(f"/{letter * 200}{number}", "rename_from", "directory", "ERRNO_522", number % 2, owner=("self",), whose="workload")
+        recording.file(
+            f"/{letter * 200}{number}",
+            "rename_from",
+            "directory",
+            "ERRNO_522",
+            number % 2,
+            owner=("self",),
+            whose="workload",
+        )
     assert number > 20
     assert len(dumps(recording.trace(META))) < READ_LIMIT_BYTES >> 10
 

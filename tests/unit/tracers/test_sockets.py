@@ -70,7 +70,10 @@ def test_threads_have_descriptors_of_their_own(monkeypatch: pytest.MonkeyPatch) 
 def test_inherited_sockets() -> None:
     """Those that an execution leaves open, and no other; without descriptors named, among all."""
     before = inherited_sockets(os.getpid())
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as closed, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as kept:
+    with (
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as closed,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as kept,
+    ):
         kept.set_inheritable(True)
         assert inherited_sockets(os.getpid()) - before == {("unix", "seqpacket", 0)}
         assert inherited_sockets(os.getpid(), (closed.fileno(), kept.fileno(), 999)) == {("unix", "seqpacket", 0)}

@@ -114,7 +114,9 @@ def test_stopped_and_continued() -> None:
             with Supervisor(lambda: [process.pid], None) as supervisor:
                 supervisor.start(process.pid)
                 for _ in range(2):
-                    subprocess.run(["sh", "-c", "kill -STOP $PPID; sleep 0.4; kill -CONT $PPID"], check=True, timeout=30)
+                    subprocess.run(
+                        ["sh", "-c", "kill -STOP $PPID; sleep 0.4; kill -CONT $PPID"], check=True, timeout=30
+                    )
                 os.kill(os.getpid(), signal.SIGUSR1)
                 assert line(process) == "passed"
             process.kill()

@@ -20,9 +20,14 @@ KNOWN, OTHER, NOBODYS = "aa" * 32, "bb" * 32, "cc" * 32
 
 def client(directory: Path, name: str, containers: list[str], prelude: str = "") -> Engine:
     """A client that knows these containers, all of one image, and notes what it is asked."""
-    rows = [{"Id": one, "Name": f"/{one[:2]}", "Image": "sha256:" + "11" * 32, "State": {"Running": True, "Pid": 7}} for one in containers]
+    rows = [
+        {"Id": one, "Name": f"/{one[:2]}", "Image": "sha256:" + "11" * 32, "State": {"Running": True, "Pid": 7}}
+        for one in containers
+    ]
     (directory / f"{name}.containers").write_text(json.dumps(rows))
-    (directory / f"{name}.images").write_text(json.dumps([{"Id": "sha256:" + "11" * 32, "RepoDigests": ["i@sha256:" + "22" * 32]}]))
+    (directory / f"{name}.images").write_text(
+        json.dumps([{"Id": "sha256:" + "11" * 32, "RepoDigests": ["i@sha256:" + "22" * 32]}])
+    )
     script = directory / name
     script.write_text(f'#!/bin/sh\n{prelude}\necho "$*" >>{directory}/{name}.asked\ncat {directory}/{name}.$1s\n')
     script.chmod(0o755)
@@ -61,7 +66,11 @@ def test_from_one_engine_to_the_next(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prelude", ["echo 'not JSON'; exit 1", "exit 1", "kill -9 $$"])
 def test_an_engine_that_fails(prelude: str, tmp_path: Path) -> None:
     identifier = Identifier(
-        (client(tmp_path, "docker", [KNOWN], prelude), Engine("none", ("/no/such/client",)), client(tmp_path, "podman", [KNOWN]))
+        (
+            client(tmp_path, "docker", [KNOWN], prelude),
+            Engine("none", ("/no/such/client",)),
+            client(tmp_path, "podman", [KNOWN]),
+        )
     )
     assert names(answers(identifier, [KNOWN])) == {"aa": "podman"}
 
@@ -83,7 +92,9 @@ def test_look() -> None:
 def test_origin() -> None:
     process = look(os.getpid())
     assert process is not None
-    container = Container("docker", "runc", KNOWN, "db", entrypoint=("run",), command=("db",), user="33:44", no_new_privs=True)
+    container = Container(
+        "docker", "runc", KNOWN, "db", entrypoint=("run",), command=("db",), user="33:44", no_new_privs=True
+    )
     alive = origin(process, container, None)
     assert (alive.argv, alive.uid, alive.no_new_privs) == (("run", "db"), os.getuid(), True)
     gone = origin(None, container, None)

@@ -1,4 +1,5 @@
-"""The loop over sessions, driven by a watcher that plays a script: what is written when, where to, and when it is over."""
+"""The loop over sessions, driven by a watcher that plays a script: what is written when, where to, and when it is
+over."""
 
 from __future__ import annotations
 
@@ -15,9 +16,10 @@ import pytest
 from profiler.engines.engine import Details
 from profiler.trace.model import JOINED_FEATURE, Container, Trace
 from profiler.trace.store import read_trace
-from profiler.tracers.base import Options, Refused, Selection, Session
+from profiler.tracers.base import Options
 from profiler.tracers.recording import Recording, Row
 from profiler.tracers.supervisor import signals_held
+from profiler.tracers.watcher import Refused, Selection, Session
 from profiler.watch import loop
 from profiler.watch.identify import Identifier
 from profiler.watch.loop import Plan, Watch
@@ -114,15 +116,21 @@ class Heard:
         self.failures.append(reason)
 
 
-def session(number: int = 1, ended: bool = False, kind: str = "container", subject: str = ID, joined: bool = False) -> Session:
+def session(
+    number: int = 1, ended: bool = False, kind: str = "container", subject: str = ID, joined: bool = False
+) -> Session:
     return Session(number, kind, subject, joined, 0, time.monotonic(), ended)
 
 
 def details(name: str = "web", status: int | None = None) -> Details:
-    return Details(Container("docker", "runc", ID, name, "img", command=("/bin/app", "-x"), user="33:44"), 0, status, False, {})
+    return Details(
+        Container("docker", "runc", ID, name, "img", command=("/bin/app", "-x"), user="33:44"), 0, status, False, {}
+    )
 
 
-def run(tmp_path: Path, steps: list[Step], known: Mapping[str, Details] | None = None, **plan: Any) -> tuple[Script, Heard, Watch]:
+def run(
+    tmp_path: Path, steps: list[Step], known: Mapping[str, Details] | None = None, **plan: Any
+) -> tuple[Script, Heard, Watch]:
     script, heard = Script(steps), Heard()
     plan.setdefault("outputs", Outputs(tmp_path / "a.trace.json", None, False))
     asked = Answers(known) if known is not None else Identifier(())
@@ -168,7 +176,14 @@ def test_told_to_end(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_when_told(tmp_path: Path) -> None:
-    steps: list[Step] = [[session()], tell(signal.SIGUSR1), [session()], tell(signal.SIGUSR2), [session()], [session(ended=True)]]
+    steps: list[Step] = [
+        [session()],
+        tell(signal.SIGUSR1),
+        [session()],
+        tell(signal.SIGUSR2),
+        [session()],
+        [session(ended=True)],
+    ]
     _, heard, _ = run(tmp_path, steps)
     assert heard.files == [("a.trace.json", False), ("a.trace.json", True)]
 
@@ -176,7 +191,15 @@ def test_a_snapshot_when_told(tmp_path: Path) -> None:
 def test_snapshots_at_intervals_and_restarts(tmp_path: Path) -> None:
     """With an interval nothing but a signal ends it; each run has a file."""
     first, second = session(), session(2)
-    steps: list[Step] = [[first], [first], [replace(first, ended=True)], [second], lambda: time.sleep(0.05), [second], tell(signal.SIGINT)]
+    steps: list[Step] = [
+        [first],
+        [first],
+        [replace(first, ended=True)],
+        [second],
+        lambda: time.sleep(0.05),
+        [second],
+        tell(signal.SIGINT),
+    ]
     script, heard, watch = run(tmp_path, steps, {ID: details()}, snapshot=0.01, follow=True)
     assert ("a.trace.json", True) in heard.files
     assert ("a.2.trace.json", False) in heard.files

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from profiler.errors import InputError, OutputError
 from profiler.watch.metrics import CONTENT_TYPE, Figures, Server, SessionFigures, address, label, render
 
-LINE = re.compile(r'profgen_[a-z_]+(\{[a-z]+="(?:[^"\\\n]|\\[\\"n])*"(,[a-z]+="(?:[^"\\\n]|\\[\\"n])*")*\})? [-+0-9.e]+')
+LINE = re.compile(
+    r'profgen_[a-z_]+(\{[a-z]+="(?:[^"\\\n]|\\[\\"n])*"(,[a-z]+="(?:[^"\\\n]|\\[\\"n])*")*\})? [-+0-9.e]+'
+)
 ROW = SessionFigures("web", "ab" * 32, 40, 1000, 2, 3, 50, 12.5, 11.0)
 
 
@@ -34,7 +36,11 @@ def test_page() -> None:
     assert {line.partition("{")[0].partition(" ")[0] for line in found} == set(heads)
 
 
-@given(st.text(max_size=20), st.text(max_size=20), st.dictionaries(st.text(max_size=5), st.integers(0, 1 << 60), max_size=3))
+@given(
+    st.text(max_size=20),
+    st.text(max_size=20),
+    st.dictionaries(st.text(max_size=5), st.integers(0, 1 << 60), max_size=3),
+)
 def test_any_names(name: str, identity: str, losses: dict[str, int]) -> None:
     row = SessionFigures(name, identity, 1, 1, 1, 1, 1, 1.0, 1.0)
     for line in lines(Figures((row,), losses=losses)):

@@ -1,0 +1,21 @@
+"""Words of a POSIX shell."""
+
+from __future__ import annotations
+
+import re
+
+_SHELL_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+\Z")
+
+
+def shell(text: str) -> str:
+    """``text`` as one word of a POSIX shell. NUL, which no argument can hold, is left out.
+
+    Bytes that are no UTF-8 stay lone surrogates; write the file with ``surrogateescape``.
+    """
+    text = text.replace("\0", "")
+    if _SHELL_PLAIN.match(text):
+        return text
+    return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+FILTERS = {"shell": shell}

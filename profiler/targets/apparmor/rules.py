@@ -1,0 +1,697 @@
+"""What a policy means in AppArmor's terms: rules as data, in the order in which templates/apparmor.profile.j2 writes
+them.
+
+Every fact about AppArmor stands in this file: ACCESS_MODES, CLASS_GLOBS and the constants beside them. Sources: the
+kernel's security/apparmor/ (lsm.c: which hook asks for what; file.c, mount.c, net.c, task.c, ipc.c: how it is looked
+up; Linux 6.1), the parser's grammar (parser_yacc.y, parser_regex.c, mount.cc, af_unix.cc of AppArmor 3.0),
+apparmor.d(5), and denials of a booted kernel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from profiler.errors import InputError
+from profiler.policy import patterns
+from profiler.policy.model import FileRule, MountRule, Policy, SocketRule, Variable
+from profiler.quoting.apparmor import Glob, Inexpressible, apparmor, apparmor_values
+from profiler.quoting.text import printable
+
+RESERVED = frozenset({"unconfined", "profile", "hat", "flags"})
+"""Words that mean something else where a profile is named (parser_lex.l; security/apparmor/label.c)."""
+
+Parts = tuple[str | Glob, ...]
+"""A path or pattern for profiler.quoting.apparmor."""
+
+ACCESS_MODES: Mapping[str, str] = {
+    # apparmor_file_open (lsm.c): the modes of the open; O_TRUNC is a write, O_CREAT of a missing file asks for create
+    "read": "r",
+    "write": "w",
+    "append": "w",  # the open asks for a, but each write(2) for write (apparmor_file_permission), which is no part of a
+    "create": "w",  # asked for whenever O_CREAT is set, also for a file that exists and is opened to read
+    "truncate": "w",  # apparmor_path_truncate, apparmor_file_truncate: write and setattr
+    "execute": "x",  # apparmor_bprm_creds_for_exec (domain.c); which sort of x the profile decides
+    "map": "m",  # apparmor_mmap_file, apparmor_file_mprotect
+    "lock": "k",  # apparmor_file_lock
+    "lock_exclusive": "wk",  # the same: flock(2) with LOCK_EX asks for write too
+    "list": "r",  # a directory is opened to be listed
+    "make": "w",  # apparmor_path_mkdir, _mknod, _symlink: create, which is w in policy up to v8
+    "remove": "w",  # apparmor_path_unlink, _rmdir: delete, which is w
+    "rename_from": "rw",  # apparmor_path_rename: read, write, setattr, delete on the old name
+    "rename_to": "w",  # the same: write, setattr, create on the new one
+    "link": "l",  # apparmor_path_link; a rule of its own that names both (profile_path_link in file.c)
+    "mode": "w",  # apparmor_path_chmod
+    "owner": "w",  # apparmor_path_chown
+    "times": "",  # no hook: utimensat(2) is not mediated
+    "xattr": "",  # no hook
+    "chroot": "",  # no hook; CAP_SYS_CHROOT is asked for
+    "bind": "w",  # the socket's name is made: apparmor_path_mknod. Kernels that mediate unix sockets ask for w too
+    "connect": "rw",  # nothing before such kernels; they ask for read and write (af_unix.c, unix_fs_perm)
+    "readlink": "",  # no right: inode_getattr is always allowed (aa_compute_fperms)
+    "look": "",
+}
+"""Word of FILE_ACCESSES to file modes."""
+
+MODES = "mrwlkx"
+"""Order in which modes are written."""
+
+
+def _nested(first: str, *more: str) -> str:
+    """``first``, after which may come the next, and so on: AppArmor's patterns have no repetition, but alternatives may
+    be empty."""
+    return first + "".join(f"{{,{piece}" for piece in more) + "}" * len(more)
+
+
+def _times(piece: str, least: int, most: int) -> str:
+    return _nested(piece * least, *[piece] * (most - least))
+
+
+_HEX, _DIGIT, _ALNUM = "[0-9A-Fa-f]", "[0-9]", "[A-Za-z0-9_]"
+_HOUR, _SIXTY = "{[01][0-9],2[0-3]}", "[0-5][0-9]"
+_MONTH, _DAY = "{0[1-9],1[0-2]}", "{0[1-9],[12][0-9],3[01]}"
+_X4, _X8, _NUMBER = "@{profgen_x4}", "@{profgen_x8}", "@{profgen_number}"
+
+VARIABLES: Mapping[str, str] = {
+    "profgen_x4": _HEX * 4,
+    "profgen_x8": _X4 * 2,
+    "profgen_uuid": f"{_X8}-{_X4}-{_X4}-{_X4}-{_X8}{_X4}",
+    # 16, 24, 32, 38, 40, 56, 64, 96 or 128 digits
+    "profgen_hex": _nested(_X8 * 2, _X8, _X8, _X4 + _HEX * 2, _HEX * 2, _X8 * 2, _X8, _X8 * 4, _X8 * 4),
+    "profgen_digits": _times(_DIGIT, 1, 20),
+    "profgen_random": _nested(_ALNUM * 6, _ALNUM * 2, _ALNUM * 2),
+    "profgen_date": "{19,20}[0-9][0-9]{-M-D,MD}{,{,[-T_ ]}H{,[-:]}S{,{,[-:]}S}}".replace("M", _MONTH)
+    .replace("D", _DAY)
+    .replace("H", _HOUR)
+    .replace("S", _SIXTY),
+    "profgen_number": _times(_DIGIT, 1, 8),
+    "profgen_version": _nested(_NUMBER, *["." + _NUMBER] * 3),
+}
+"""Variables that a profile defines when a pattern in it needs them, in an order in which each needs only earlier
+ones."""
+
+CLASS_GLOBS: Mapping[str, str] = {
+    "pid": "@{pid}",  # tunables/kernelvars: one to seven digits, without leading zero
+    "tid": "@{tid}",
+    "uuid": "@{profgen_uuid}",
+    "hex": "@{profgen_hex}",
+    "digits": "@{profgen_digits}",
+    "random": "@{profgen_random}",
+    "date": "@{profgen_date}",
+    "version": "@{profgen_version}",
+    "home": "@{HOME}",  # tunables/home: /root/ and /home/*/, as the machine's owner extends it
+}
+"""Class of profiler/policy/patterns.py to AppArmor pattern, but for ``name`` and ``tree``, which depend on where they
+stand."""
+
+PROC = "/proc/"
+
+
+def parts_of(pattern: str) -> Parts:
+    """A path pattern in AppArmor's terms. Raises Inexpressible when AppArmor cannot say it, InputError when it is no
+    pattern."""
+    tokens = patterns.parse(pattern)
+    if not pattern.startswith("/") and tokens[:1] != (patterns.Class("home"),) and not patterns.VARIABLE.match(pattern):
+        raise Inexpressible("it is no path below the root")
+    found: list[str | Glob] = []
+    for index, token in enumerate(tokens):
+        if isinstance(token, patterns.Literal):
+            text = token.text
+            if index == 0 and text.startswith(PROC):
+                found.append(Glob("@{PROC}/"))
+                text = text.removeprefix(PROC)
+            if text:
+                found.append(text)
+            continue
+        if isinstance(token, patterns.Place):
+            found.append(Glob(f"@{{{token.name}}}"))
+            continue
+        before = tokens[index - 1] if index else None
+        after = tokens[index + 1] if index + 1 < len(tokens) else None
+        starts = isinstance(before, patterns.Literal) and before.text.endswith("/")
+        ends = after is None or (isinstance(after, patterns.Literal) and after.text.startswith("/"))
+        if token.name == "home" and not ends:
+            raise Inexpressible("after {home} a slash must follow")
+        found.append(Glob(_glob(token.name, starts, ends)))
+    return tuple(found)
+
+
+UNMEDIATED_NAMES = ("memfd:", "SYSV", "dev/zero")
+"""How names begin of files on mounts that only the kernel has: path_mediated_fs (include/path.h) passes them by, but
+for an exec."""
+
+
+def detached(pattern: str, executed: bool) -> str | None:
+    """The pattern of a file that no path leads to, as AppArmor sees it with attach_disconnected (disconnect in path.c):
+    below the root.
+
+    None where AppArmor does not look. A program in memory (memfd) is executed as ``/``, whatever it is called.
+    """
+    bare = pattern.lstrip("/")
+    if bare.startswith(UNMEDIATED_NAMES):
+        return "/" if executed else None
+    return "/" + bare
+
+
+def shared_memory(policy: Policy) -> bool:
+    """Whether System V shared memory is attached: shmat(2) maps a file that no path leads to, which AppArmor sees as
+    ``/`` with attach_disconnected and refuses without (ipc/shm.c maps it with security_mmap_file; seen on Linux 6.1).
+    """
+    return any(entry.section == "observed" and entry.name == "shmat" and not entry.failed for entry in policy.syscalls)
+
+
+def _glob(name: str, starts: bool, ends: bool) -> str:
+    """``starts``, ``ends``: the class is the first, the last thing between two slashes. There the parser lets * and **
+    stand for one character at least; elsewhere they may stand for none."""
+    if name == "name":
+        return "*" if starts and ends else "?*"
+    if name == "tree":
+        return "**" if starts and ends else "?**" if starts else "{?,/}**"
+    return CLASS_GLOBS[name]
+
+
+def can_say(variable: Variable) -> bool:
+    """Whether AppArmor has a way to write all its paths."""
+    try:
+        apparmor_values(variable.paths)
+    except Inexpressible:
+        return False
+    return True
+
+
+def variables_in(text: str, places: Sequence[Variable] = ()) -> tuple[tuple[str, str], ...]:
+    """The VARIABLES that quoted text uses, those that they use included, and the policy's own: name and quoted
+    values."""
+    own = tuple((row.name, apparmor_values(row.paths)) for row in places if f"@{{{row.name}}}" in text)
+    found: set[str] = set()
+    for name, value in reversed(tuple(VARIABLES.items())):
+        if f"@{{{name}}}" in text:
+            found.add(name)
+            text += value
+    return (*own, *((name, f'"{value}"') for name, value in VARIABLES.items() if name in found))
+
+
+@dataclass(frozen=True)
+class FileLine:
+    """One file rule. ``target``: of cx and px, the profile that the program runs under."""
+
+    path: str
+    modes: str
+    owner: bool = False
+    target: str | None = None
+    """``path`` and ``target`` are quoted."""
+
+
+@dataclass(frozen=True)
+class LinkLine:
+    """``name`` may become a further name of ``existing``; both quoted."""
+
+    name: str
+    existing: str
+    owner: bool = False
+
+
+@dataclass(frozen=True)
+class UnixLine:
+    """A rule for unix sockets. Addresses are quoted, ``none`` or ``auto``."""
+
+    access: tuple[str, ...]
+    type: str
+    address: str | None = None
+    peer: str | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that the policy allows and the profile does not: ``what`` (a path, a socket) and why."""
+
+    what: str
+    why: str
+
+
+# --- files
+
+
+def forms(parts: Parts, kinds: Iterable[str]) -> list[Parts]:
+    """AppArmor ends the name of a directory with a slash (aa_path_name in path.c); what is not known gets both
+    names."""
+    kinds = set(kinds)
+    if parts == ("/",):
+        return [parts]
+    as_directory = "directory" in kinds or "unknown" in kinds or not kinds
+    as_other = bool(kinds - {"directory"}) or not kinds
+    return [parts] * as_other + [(*parts, Glob("/"))] * as_directory
+
+
+def _ordered(modes: Iterable[str]) -> str:
+    found = set(modes)
+    return "".join(mode for mode in MODES if mode in found)
+
+
+class FileLines:
+    """Collects file rules: one line for a path and owner, one sort of exec for a path."""
+
+    def __init__(self) -> None:
+        self._modes: dict[tuple[str, bool], set[str]] = {}
+        self._exec: dict[str, tuple[str, str | None, bool]] = {}
+
+    def add(self, parts: Parts, modes: str, *, owner: bool = False) -> None:
+        """Modes other than x."""
+        if modes:
+            self._modes.setdefault((apparmor(parts), owner), set()).update(modes)
+
+    def execute(self, parts: Parts, mode: str = "ix", target: str | None = None, *, owner: bool = False) -> None:
+        """``mode``: ix, cx, px. The first one given for a path stays: two would be an error. ``owner``: only where all
+        say so."""
+        path = apparmor(parts)
+        mode, target, before = self._exec.get(path, (mode, target, True))
+        self._exec[path] = (mode, target, owner and before)
+        self._modes.setdefault((path, owner and before), set())
+
+    def lines(self) -> tuple[FileLine, ...]:
+        found = []
+        for (path, owner), modes in self._modes.items():
+            mode, target, owned = self._exec.get(path, ("", None, owner))
+            if owner != owned:
+                mode, target = "", None
+            everyone = self._modes.get((path, False), set()) if owner else set()
+            text = _ordered(modes - everyone) + mode
+            if text:
+                found.append(FileLine(path, text, owner, target))
+        return tuple(sorted(found, key=lambda line: (line.path, line.owner)))
+
+
+def modes_of(rule: FileRule) -> str:
+    """Letters of MODES that the rule's words come to; ``x`` for an execution, no ``l``: links are rules of their
+    own."""
+    return _ordered({mode for word in rule.access for mode in ACCESS_MODES[word]} - {"l"})
+
+
+# --- sockets
+
+FAMILIES = frozenset(
+    [
+        "inet",
+        "ax25",
+        "ipx",
+        "appletalk",
+        "netrom",
+        "bridge",
+        "atmpvc",
+        "x25",
+        "inet6",
+        "rose",
+        "netbeui",
+        "security",
+        "key",
+        "netlink",
+        "packet",
+        "ash",
+        "econet",
+        "atmsvc",
+        "rds",
+        "sna",
+        "irda",
+        "pppox",
+        "wanpipe",
+        "llc",
+        "ib",
+        "mpls",
+        "can",
+        "tipc",
+        "bluetooth",
+        "iucv",
+        "rxrpc",
+        "isdn",
+        "phonet",
+        "ieee802154",
+        "caif",
+        "alg",
+        "nfc",
+        "vsock",
+        "kcm",
+        "qipcrtr",
+        "smc",
+        "xdp",
+    ]
+)
+"""Families the parser knows (base_af_names.h, as abi/3.0 lists them); unix has rules of its own."""
+
+TYPES = frozenset(["stream", "dgram", "seqpacket", "rdm", "raw", "packet"])
+
+_UNIX_ALWAYS = ("create", "getattr", "getopt", "setattr", "setopt", "shutdown")
+"""What a process may do to a socket of its own that says nothing of a peer. Local permissions and peer= are an error
+together."""
+
+
+def network(sockets: Sequence[SocketRule]) -> tuple[list[str], list[LeftOut]]:
+    """``FAMILY TYPE`` of every network rule, sorted, and what the parser has no name for."""
+    found, left_out = set(), []
+    for rule in sockets:
+        if rule.family == "unix":
+            continue
+        if rule.family in FAMILIES and rule.type in TYPES:
+            found.add(f"{rule.family} {rule.type}")
+        else:
+            left_out.append(LeftOut(f"sockets {rule.family} {rule.type}", "AppArmor has no name for them"))
+    return sorted(found), left_out
+
+
+def _address(text: str) -> str | None:
+    """An address of the abstract namespace, quoted; None for a path, which file rules are for.
+
+    ``@`` alone is an address that the kernel chooses (autobind, unix(7)). NUL bytes inside a name are no text AppArmor
+    can hold.
+    """
+    if text in ("", "@"):
+        return "auto"
+    if not text.startswith("@"):
+        return None
+    tokens = patterns.parse(text)
+    parts: list[str | Glob] = ["@"]
+    for index, token in enumerate(tokens):
+        if not isinstance(token, patterns.Literal):
+            parts.append(Glob(_glob(token.name, False, False)))
+            continue
+        literal = token.text[1:] if index == 0 else token.text
+        # the parser makes one slash of two in a row, but not of one and a set of one
+        pieces = literal.split("//")
+        for number, piece in enumerate(pieces):
+            parts += ["/", Glob("[/]")] * bool(number)
+            parts.append(piece)
+    return apparmor([part for part in parts if part])
+
+
+def unix(sockets: Sequence[SocketRule]) -> tuple[list[UnixLine], list[LeftOut]]:
+    """Rules by socket type. Names in the file system are file rules; data without an address goes over pairs and
+    unnamed sockets."""
+    lines: dict[UnixLine, None] = {}
+    left_out = []
+    for rule in sorted((rule for rule in sockets if rule.family == "unix"), key=lambda rule: rule.type):
+        if rule.type not in TYPES:
+            left_out.append(LeftOut(f"sockets unix {rule.type}", "AppArmor has no name for them"))
+            continue
+        lines[UnixLine(_UNIX_ALWAYS, rule.type)] = None
+        addresses = dict(rule.addresses)
+        lines[UnixLine(("receive", "send"), rule.type, "none", "none")] = None
+        for operation, access in (
+            ("bind", ("accept", "bind", "listen", "receive", "send")),
+            ("connect", ("connect", "receive", "send")),
+            ("send", ("receive", "send")),
+        ):
+            for text in addresses.get(operation, ()):
+                try:
+                    address = _address(text)
+                except Inexpressible as error:
+                    left_out.append(LeftOut(f"unix socket {text}", str(error)))
+                    continue
+                if address is None:
+                    continue
+                if operation == "bind":
+                    lines[UnixLine(access, rule.type, address)] = None
+                elif address != "auto":
+                    lines[UnixLine(access, rule.type, None, address)] = None
+    return sorted(
+        lines,
+        key=lambda line: (line.type, line.access != _UNIX_ALWAYS, line.address or "", line.peer or "", line.access),
+    ), left_out
+
+
+# --- signals and inspections
+
+SIGNALS = frozenset(
+    [
+        "hup",
+        "int",
+        "quit",
+        "ill",
+        "trap",
+        "abrt",
+        "bus",
+        "fpe",
+        "kill",
+        "usr1",
+        "segv",
+        "usr2",
+        "pipe",
+        "alrm",
+        "term",
+        "stkflt",
+        "chld",
+        "cont",
+        "stop",
+        "stp",
+        "ttin",
+        "ttou",
+        "urg",
+        "xcpu",
+        "xfsz",
+        "vtalrm",
+        "prof",
+        "winch",
+        "io",
+        "pwr",
+        "sys",
+        "emt",
+        "exists",
+    ]
+)
+_SIGNAL_WORDS = {
+    "0": "exists",
+    "tstp": "stp",
+    "poll": "io",
+    "cld": "chld",
+    "iot": "abrt",
+    "unused": "sys",
+    "rtmin": "rtmin+0",
+}
+
+
+def signal_word(name: str) -> str | None:
+    """AppArmor's word (signal.cc) for a signal's name without SIG; None where it has none."""
+    word = name.lower().removeprefix("sig")
+    word = _SIGNAL_WORDS.get(word, word)
+    if found := re.fullmatch(r"rtmin\+([0-9]{1,2})", word):
+        return word if int(found[1]) <= 32 else None  # 32 to 64 (include/uapi/asm-generic/signal.h)
+    return word if word in SIGNALS else None
+
+
+def signals(
+    policy: Policy, own: str, runtimes: Sequence[str]
+) -> tuple[list[tuple[str, tuple[str, ...], str]], list[LeftOut]]:
+    """(access, signals, peer). Both ends are asked (aa_may_signal in ipc.c), so among the workload's own both ways are
+    allowed.
+
+    ``own``: the quoted pattern of the profile's own names. ``runtimes``: profiles that container runtimes may have,
+    which stop containers by signals; anybody without a profile may always signal, as without AppArmor.
+    """
+    inside, outside, left_out = set(), set(), []
+    for rule in policy.signals:
+        word = signal_word(rule.signal)
+        if word is None:
+            left_out.append(LeftOut(f"signal {rule.signal}", "AppArmor has no name for it"))
+        elif rule.whom == "outside":
+            outside.add(word)
+        else:
+            inside.add(word)
+    found: list[tuple[str, tuple[str, ...], str]] = [("receive", (), peer) for peer in ("unconfined", *runtimes)]
+    if inside:
+        found.append(("(send, receive)", tuple(sorted(inside)), own))
+    if outside:
+        found.append(("send", tuple(sorted(outside)), "unconfined"))
+    return found, left_out
+
+
+_PROC_FILE = re.compile(r"/proc/(?:\{[a-z]+\}|[0-9]+)/(?:task/(?:\{[a-z]+\}|[0-9]+)/)?([^/]+)")
+_PROC_TRACE = frozenset({"mem", "syscall", "stack", "personality", "map_files"})
+_PROC_FREE = frozenset(
+    {
+        "status",
+        "cmdline",
+        "comm",
+        "oom_score_adj",
+        "oom_score",
+        "timers",
+        "limits",
+        "mountinfo",
+        "mounts",
+        "cgroup",
+        "statm",
+    }
+)
+
+
+READ_AS_TRACERS = frozenset({"process_vm_readv", "pidfd_getfd"})
+"""Calls that a policy has under ``read`` and that ask for ``trace`` (PTRACE_MODE_ATTACH: mm/process_vm_access.c,
+kernel/pid.c)."""
+
+
+def _inspected(rule: FileRule) -> str | None:
+    """What reading this file of another process asks for beside the file right; None for nothing (fs/proc/base.c)."""
+    found = _PROC_FILE.match(rule.pattern)
+    if not found or found[1] in _PROC_FREE:
+        return None
+    return "trace" if found[1] in _PROC_TRACE else "read"
+
+
+def inspections(policy: Policy, own: str) -> list[tuple[str, str]]:
+    """(access, peer) of ptrace rules: both ends are asked (aa_may_ptrace in ipc.c).
+
+    Files below /proc/PID of others are read with the same check (__ptrace_may_access in kernel/ptrace.c). ``read`` is
+    what these and kcmp(2) ask for; where a call was used that looks as deep as a tracer (READ_AS_TRACERS), which of
+    them it was is not known.
+    """
+    wanted: set[tuple[str, str]] = set()
+    deep = any(row.section == "observed" and row.name in READ_AS_TRACERS and not row.failed for row in policy.syscalls)
+    for rule in policy.inspections:
+        verb = "read" if rule.operation == "read" else "tracedby" if rule.operation == "traceme" else "trace"
+        wanted.add((verb, "outside" if rule.whom == "outside" else "own"))
+        if rule.operation == "read" and deep:
+            wanted.add(("trace", "outside" if rule.whom == "outside" else "own"))
+    for file in policy.files:
+        asked = _inspected(file) if file.use == "needed" else None
+        if asked:
+            wanted |= {(asked, "outside" if whose == "outside" else "own") for whose in file.whose if whose != "self"}
+    access: dict[str, set[str]] = {}
+    both = {"read": ("read", "readby"), "trace": ("trace", "tracedby"), "tracedby": ("trace", "tracedby")}
+    for verb, whom in wanted:
+        access.setdefault(whom, set()).update(both[verb] if whom == "own" else (verb,))
+    order = ("read", "readby", "trace", "tracedby")
+    return [
+        (f"({', '.join(verb for verb in order if verb in access[whom])})", own if whom == "own" else "unconfined")
+        for whom in ("own", "outside")
+        if whom in access
+    ]
+
+
+# --- mounts
+
+MOUNT_FLAGS: Mapping[str, str] = {
+    "rdonly": "ro", "nosuid": "nosuid", "nodev": "nodev", "noexec": "noexec", "synchronous": "sync", "mandlock": "mand",
+    "dirsync": "dirsync", "noatime": "noatime", "nodiratime": "nodiratime", "silent": "silent", "posixacl": "acl",
+    "relatime": "relatime", "i_version": "iversion", "strictatime": "strictatime", "nouser": "nouser",
+}  # fmt: skip
+"""Flag of mount(2) in lower case without MS_ to the parser's word (mnt_opts_table in mount.cc)."""
+
+_PROPAGATION = ("unbindable", "private", "slave", "shared")
+_SAID_OTHERWISE = frozenset({"bind", "remount", "rec", "move", *_PROPAGATION})
+_UNMEDIATED = frozenset({"open_tree", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr"})
+
+
+def _place(pattern: str) -> str:
+    """A mount point: AppArmor ends the name of a directory with a slash; a file that is mounted on has none."""
+    parts = parts_of(pattern)
+    return apparmor(parts if parts == ("/",) else (*parts, Glob("{,/}")))
+
+
+def _source(text: str) -> str:
+    """What is mounted, as the call gave it: a path pattern, or any text such as ``tmpfs``."""
+    if text.startswith(("/", "{home}")) or patterns.VARIABLE.match(text):
+        return apparmor((*parts_of(text), Glob("{,/}")) if text != "/" else ("/",))
+    return apparmor(
+        tuple(
+            token.text if isinstance(token, patterns.Literal) else Glob(_glob(token.name, False, False))
+            for token in patterns.parse(text)
+        )
+    )
+
+
+def _words(flags: Iterable[str]) -> list[str]:
+    """The parser's words, sorted, for flags that say how, not what, is done."""
+    flags = [flag for flag in flags if flag not in _SAID_OTHERWISE]
+    if unknown := [flag for flag in flags if flag not in MOUNT_FLAGS]:
+        raise Inexpressible(f"AppArmor has no word for the mount flag {printable(unknown[0])}")
+    return sorted(MOUNT_FLAGS[flag] for flag in flags)
+
+
+def mount_rule(rule: MountRule) -> str | None:
+    """The rule's text without the comma; None for what AppArmor does not mediate. Raises Inexpressible.
+
+    Beside bind, move and the like stands no ``rw``: it would add a rule for a plain mount of the same source
+    (mnt_rule::gen_policy_re). For a plain mount it says that no flag is set, where a rule without options allows any,
+    and bind and move too.
+    """
+    operation, target = rule.operation, rule.target
+    if operation in _UNMEDIATED:
+        return None
+    if target is None:
+        raise Inexpressible("its mount point is not known")
+    if operation == "umount":
+        return f"umount {_place(target)}"
+    if operation == "pivot_root":
+        if rule.source is None:
+            raise Inexpressible("its new root is not known")
+        return f"pivot_root oldroot={_place(target)} {_place(rule.source)}"
+    if operation == "remount":
+        words = [*_words(rule.flags), "remount", *(["bind"] if "bind" in rule.flags else [])]
+        return f"mount options=({', '.join(words)}) -> {_place(target)}"
+    if operation == "propagation":
+        kind = next((word for word in _PROPAGATION if word in rule.flags), None)
+        if kind is None:
+            raise Inexpressible("its kind of propagation is not known")
+        return f"mount options=({'r' if 'rec' in rule.flags else ''}{kind}) -> {_place(target)}"
+    source = "" if rule.source is None else _source(rule.source) + " "
+    if operation in ("bind", "rbind", "move", "move_mount"):
+        return f"mount options=({operation.removesuffix('_mount')}) {source}-> {_place(target)}"
+    if operation != "mount":
+        return None
+    kind = ""
+    if rule.filesystem is not None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", rule.filesystem):  # a pattern that is its own text
+            raise Inexpressible("its file system has no name that AppArmor could write")
+        kind = f"fstype=({rule.filesystem}) "
+    return f"mount {kind}options=({', '.join(_words(rule.flags) or ['rw'])}) {source}-> {_place(target)}"
+
+
+WIDENED_REMOUNT = (
+    "remount with flags: apparmor_parser before 2.13.8, 3.0.10 and 3.1.4 lets anything be "
+    "mounted there too (CVE-2016-1585)."
+)
+"""Such a parser adds rules for a bind or a plain mount with the same flags, of any source; none of the forms of the
+rule is without."""
+
+
+def mounts(policy: Policy) -> tuple[list[str], list[LeftOut], list[str]]:
+    """Rules, what is left out, and notes on what is not mediated."""
+    found, left_out, notes = set(), [], set()
+    for rule in policy.mounts:
+        try:
+            text = mount_rule(rule)
+        except (Inexpressible, InputError) as error:
+            left_out.append(LeftOut(f"{rule.operation} {rule.target or ''}".strip(), str(error)))
+            continue
+        if text is None:
+            notes.add(f"{rule.operation}: not mediated.")
+        else:
+            found.add(text)
+        if rule.operation == "remount" and set(rule.flags) - {"remount"}:
+            notes.add(WIDENED_REMOUNT)
+    return sorted(found), left_out, sorted(notes)
+
+
+# --- what abi 3.0 does not know
+
+
+_REGISTER_PERSONALITY = (9, 9 | 1 << 31)
+"""Opcodes of io_uring_register(2), the second with IORING_REGISTER_USE_REGISTERED_RING
+(include/uapi/linux/io_uring.h)."""
+
+
+def _takes_credentials(policy: Policy) -> bool:
+    """Whether requests in a ring may run with other credentials (override_creds): they have to be registered first.
+    That a thread of the kernel looks for requests (sqpoll) is said in memory, where nobody can look."""
+    calls = [row for row in policy.syscalls if row.name == "io_uring_register"]
+    return any(row.permits((0, opcode, 0, 0, 0, 0)) for row in calls for opcode in _REGISTER_PERSONALITY)
+
+
+def later(policy: Policy, abi: str) -> tuple[list[str], list[str]]:
+    """Rules for what newer abis mediate, and notes on what the chosen one does not."""
+    wanted = []
+    if policy.user_namespaces:
+        wanted.append(("userns create", "User namespaces are made"))
+    if policy.io_uring:
+        wanted.append(("io_uring" if _takes_credentials(policy) else "io_uring sqpoll", "io_uring is used"))
+    if abi == "3.0":
+        return [], [f"{what}: not mediated under abi 3.0." for _, what in wanted]
+    return [rule for rule, _ in wanted], []

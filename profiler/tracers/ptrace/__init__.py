@@ -1,0 +1,1 @@
+"""Recording with ptrace(2)."""

@@ -1,0 +1,374 @@
+"""What a stopped thread's arguments mean: texts in its memory, files below its root, whose ids it has.
+
+One stop is looked at by several readers (capabilities, evidence of files): what one has read, the next need not read
+again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from profiler.kernel.arguments import NAMESPACE_FLAGS
+from profiler.kernel.capabilities import number_of
+from profiler.kernel.files import AT_FDCWD
+from profiler.tracers.host import DELETED, keeps_out, read_memory, read_string
+from profiler.tracers.paths import Found, Resolver, View, Way, inner_ids
+
+PATH_MAX = 4096
+"""Bytes of a path text with its NUL (include/uapi/linux/limits.h)."""
+
+_U32 = 0xFFFFFFFF
+READ, WRITE, EXECUTE = 4, 2, 1
+
+
+def signed(value: int) -> int:
+    """A register as the int that the kernel takes it for."""
+    value &= _U32
+    return value - (1 << 32) if value >> 31 else value
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Of one thread, from proc_pid_status(5): real, effective, saved and filesystem ids, groups, effective
+    capabilities."""
+
+    uids: tuple[int, int, int, int]
+    gids: tuple[int, int, int, int]
+    groups: frozenset[int]
+    effective: int
+    namespace: str
+    """The user namespace's link text, ``user:[inode]``."""
+
+    def has(self, capability: str) -> bool:
+        return bool(self.effective >> (number_of(capability) or 0) & 1)
+
+    def grants(self, status: os.stat_result, want: int) -> bool:
+        """Whether mode bits alone allow ``want`` (rwx as 4, 2, 1): fs/namei.c acl_permission_check."""
+        mode = status.st_mode
+        if self.uids[3] == status.st_uid:
+            mode >>= 6
+        elif self.gids[3] == status.st_gid or status.st_gid in self.groups:
+            mode >>= 3
+        return mode & want == want
+
+
+def read_credentials(tid: int) -> Credentials | None:
+    """The credentials of a thread; None when it is gone."""
+    fields: dict[str, str] = {}
+    try:
+        with open(f"/proc/{tid}/status") as file:
+            for line in file:
+                key, _, value = line.partition(":")
+                fields[key] = value
+        namespace = os.readlink(f"/proc/{tid}/ns/user")
+    except OSError:
+        return None
+    uids = tuple(int(word) for word in fields["Uid"].split())
+    gids = tuple(int(word) for word in fields["Gid"].split())
+    groups = frozenset(int(word) for word in fields["Groups"].split())
+    return Credentials(uids, gids, groups, int(fields["CapEff"], 16), namespace)  # type: ignore[arg-type]
+
+
+def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list[str]:
+    """The capability that stands in for mode bits that do not allow ``want``: fs/namei.c generic_permission."""
+    if not want or credentials.grants(status, want):
+        return []
+    if stat.S_ISDIR(status.st_mode):
+        return ["CAP_DAC_OVERRIDE" if want & WRITE else "CAP_DAC_READ_SEARCH"]
+    return ["CAP_DAC_READ_SEARCH" if want == READ else "CAP_DAC_OVERRIDE"]
+
+
+class Threads:
+    """All threads of the workload, with what is known of each until a call changes it."""
+
+    def __init__(self, kept_out: Callable[[str], None] = lambda loss: None) -> None:
+        """``kept_out``: told of what is lost as a thread does not let itself be read, one of the classes of losses."""
+        self._kept_out = kept_out
+        self.paths = Resolver()
+        self.groups: dict[int, int] = {}
+        """Every thread that is or was of the workload, to its thread group."""
+        self._lives: dict[int, int] = {}
+        """Thread group to the number of its present life."""
+        self._lives_seen = 0
+        self._credentials: dict[int, Credentials] = {}
+        self._views: dict[int, View] = {}
+        self._inherits: dict[int, bool] = {}
+        """Whether the child of a clone in flight has its parent's namespaces."""
+        self._texts: dict[int, str | None] = {}
+        self._found: dict[tuple[object, ...], tuple[Found | None, list[Way]]] = {}
+        self._needs: dict[tuple[object, ...], tuple[Way, list[str]]] = {}
+        """Directories searched before: what they need."""
+        self._pid_namespace = os.readlink("/proc/self/ns/pid")
+
+    # -- a thread's life -----------------------------------------------------------------------------------------------
+
+    def stopped(self) -> None:
+        """Another thread stopped, or the same anew."""
+        self._texts.clear()
+        self._found.clear()
+
+    def clones(self, tid: int, name: str, args: tuple[int, ...]) -> None:
+        """A thread is about to make another (clone, clone3), that has all its namespaces or not."""
+        flags = (
+            args[0] if name == "clone" else int.from_bytes(read_memory(tid, args[0], 8) or bytes([255] * 8), "little")
+        )
+        self._inherits[tid] = not flags & NAMESPACE_FLAGS
+
+    def born(self, tid: int, parent: int) -> None:
+        """A thread begins with what its parent has, unless it was made with a namespace of its own."""
+        group = self.group(parent)
+        self.groups[tid] = group if os.path.exists(f"/proc/{group}/task/{tid}") else tid
+        self._lives.pop(tid, None)  # of a former process with this number
+        if not self._inherits.pop(parent, True):
+            return
+        if parent in self._credentials:
+            self._credentials[tid] = self._credentials[parent]
+        view = self._views.get(parent)
+        if view is not None and view.root == "/":
+            self._views[tid] = View(self.groups[tid], tid)
+
+    def executed(self, tid: int) -> None:
+        """A thread executed; it goes on as the leader of its group."""
+        self.groups[tid] = tid
+        self._lives.pop(tid, None)
+        self._credentials.pop(tid, None)
+        self._views.pop(tid, None)
+
+    def gone(self, tid: int) -> None:
+        """A thread ended."""
+        self._credentials.pop(tid, None)
+        self._views.pop(tid, None)
+        self._inherits.pop(tid, None)
+
+    def changes(self, tid: int, name: str) -> None:
+        """Forget what a call may change: when it begins and when it has ended."""
+        if name.removesuffix("32") in CHANGES_CREDENTIALS:
+            self._credentials.pop(tid, None)
+        if name in CHANGES_WAYS:
+            self.paths.forget()
+        if name in CHANGES_ROOT:
+            self._views.clear()
+
+    # -- what a thread is ----------------------------------------------------------------------------------------------
+
+    def group(self, tid: int) -> int:
+        """The thread group (process) of a thread."""
+        group = self.groups.get(tid)
+        if group is None:
+            group = tid
+            try:
+                with open(f"/proc/{tid}/status") as file:
+                    group = next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
+            except (OSError, StopIteration):
+                pass
+            self.groups[tid] = group
+        return group
+
+    def life(self, tid: int) -> int:
+        """A number for what a process does as one program: another after an exec, and for another process with the same
+        number."""
+        group = self.group(tid)
+        life = self._lives.get(group)
+        if life is None:
+            self._lives_seen += 1
+            life = self._lives[group] = self._lives_seen
+        return life
+
+    def credentials(self, tid: int) -> Credentials | None:
+        """Of a thread; None when it is gone."""
+        known = self._credentials.get(tid)
+        if known is None:
+            known = read_credentials(tid)
+            if known is not None:
+                self._credentials[tid] = known
+        return known
+
+    def view(self, tid: int) -> View:
+        """How a thread sees the file system. Raises OSError when it is gone."""
+        view = self._views.get(tid)
+        if view is None:
+            try:
+                view = self._views[tid] = View.of(self.group(tid), tid)
+            except PermissionError:
+                self.unread(tid)
+                raise
+        return view
+
+    def whom(self, tid: int, number: int) -> str:
+        """One of WHOM (trace/model.py) for a process or thread by the number that a thread has for it."""
+        try:
+            namespace = os.readlink(f"/proc/{tid}/ns/pid")
+            if namespace != self._pid_namespace:
+                number = self._outer(number, namespace)
+        except OSError:
+            pass
+        return self.whom_outer(tid, number)
+
+    def whom_outer(self, tid: int, number: int) -> str:
+        """The same, by the number that profgen has for it."""
+        group = self.groups.get(number)
+        if group is None:
+            return "outside"
+        return "self" if group == self.group(tid) else "workload"
+
+    def _outer(self, number: int, namespace: str) -> int:
+        """profgen's number for a thread of the workload that has ``number`` in its own pid namespace; -1 when there is
+        none."""
+        for tid in self.groups:
+            try:
+                if os.readlink(f"/proc/{tid}/ns/pid") == namespace and number in (inner_ids(tid) or ()):
+                    return tid
+            except OSError:
+                continue
+        return -1
+
+    # -- arguments -----------------------------------------------------------------------------------------------------
+
+    def unread(self, tid: int, loss: str = "paths") -> None:
+        """Something of a thread could not be read: a loss when the thread is there and keeps it from profgen."""
+        if keeps_out(tid):
+            self._kept_out(loss)
+
+    def memory(self, tid: int, address: int, size: int, loss: str = "paths") -> bytes | None:
+        """See host.read_memory. ``loss``: the class of what is lost without it."""
+        data = read_memory(tid, address, size)
+        if data is None:
+            self.unread(tid, loss)
+        return data
+
+    def text(self, tid: int, address: int) -> str | None:
+        """A NUL-terminated text in memory, at most PATH_MAX bytes of it; None when it cannot be read."""
+        if address not in self._texts:
+            data = read_string(tid, address, PATH_MAX) if address else None
+            if address and data is None:
+                self.unread(tid)
+            self._texts[address] = None if data is None else os.fsdecode(data)
+        return self._texts[address]
+
+    def find(
+        self,
+        tid: int,
+        dirfd: int | None,
+        text: str,
+        *,
+        follow: bool = True,
+        entry: bool = False,
+        ways: list[Way] | None = None,
+    ) -> Found | None:
+        """The file that a path text means to a thread (Resolver.resolve); None for a text that starts from no
+        directory.
+
+        ``dirfd``: the descriptor it starts from, AT_FDCWD or None for the working directory. Raises OSError when the
+        thread is gone.
+        """
+        key = (dirfd, text, follow, entry, ways is not None)
+        known = self._found.get(key)
+        if known is None:
+            searched: list[Way] | None = None if ways is None else []
+            known = self._found[key] = self._resolve(tid, dirfd, text, follow, entry, searched), searched or []
+        if ways is not None:
+            ways += known[1]
+        return known[0]
+
+    def needs(self, credentials: Credentials, way: Way) -> list[str]:
+        """The capabilities that searching these directories takes."""
+        key = (id(way), credentials.uids[3], credentials.gids[3], credentials.groups)
+        known = self._needs.get(key)
+        if known is None:
+            if len(self._needs) >= 4096:
+                self._needs.clear()
+            # The way is kept beside, so that no other can have its id.
+            known = self._needs[key] = way, [need for status in way for need in lacking(credentials, status, EXECUTE)]
+        return known[1]
+
+    def _resolve(
+        self, tid: int, dirfd: int | None, text: str, follow: bool, entry: bool, ways: list[Way] | None
+    ) -> Found | None:
+        view = self.view(tid)
+        if text.startswith("/"):
+            return self.paths.resolve(view, "/", text, follow=follow, entry=entry, ways=ways)
+        start = AT_FDCWD if dirfd is None else signed(dirfd)
+        link = f"/proc/{tid}/cwd" if start == AT_FDCWD else f"/proc/{tid}/fd/{start}"
+        try:
+            base = os.readlink(link)
+            if not base.startswith("/"):
+                return None
+            plain = not base.endswith(DELETED) and len(base) + len(text) < PATH_MAX - 1 and view.reach(base) is not None
+            if plain and start != AT_FDCWD:
+                plain = self.paths.named(view, base, os.stat(link), link)[1] == "linked"
+        except OSError:
+            plain = False
+        if plain:
+            return self.paths.resolve(view, base, text, follow=follow, entry=entry, ways=ways)
+        try:
+            fd = os.open(link, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return self.paths.resolve(view, fd, text, follow=follow, entry=entry, ways=ways)
+        finally:
+            os.close(fd)
+
+    def descriptor(self, tid: int, fd: int) -> Found | None:
+        """The file behind a thread's descriptor, or its working directory (AT_FDCWD); None when there is none."""
+        number = signed(fd)
+        link = f"/proc/{tid}/cwd" if number == AT_FDCWD else f"/proc/{tid}/fd/{number}"
+        found = self.paths.descriptor(self.view(tid), link)
+        if found is None:
+            self.unread(tid)
+        return found
+
+
+CHANGES_CREDENTIALS = frozenset(
+    {
+        "setuid",
+        "setreuid",
+        "setresuid",
+        "setfsuid",
+        "setgid",
+        "setregid",
+        "setresgid",
+        "setfsgid",
+        "setgroups",
+        "capset",
+    }
+    | {"unshare", "setns", "execve", "execveat", "prctl"}
+)
+
+CHANGES_ROOT = frozenset(
+    {"chroot", "pivot_root", "unshare", "setns", "mount", "umount", "umount2", "move_mount"},
+)
+"""Calls after which a thread may see other files under the same paths."""
+
+CHANGES_WAYS = frozenset(
+    {
+        "chmod",
+        "fchmod",
+        "fchmodat",
+        "fchmodat2",
+        "chown",
+        "fchown",
+        "lchown",
+        "fchownat",
+        "chown32",
+        "fchown32",
+        "lchown32",
+    }
+    | {"rename", "renameat", "renameat2", "rmdir", "unlink", "unlinkat", "symlink", "symlinkat", "mkdir", "mkdirat"}
+    | {
+        "mount",
+        "umount",
+        "umount2",
+        "pivot_root",
+        "move_mount",
+        "mount_setattr",
+        "chroot",
+        "setxattr",
+        "lsetxattr",
+        "fsetxattr",
+    }
+)
+"""Calls after which a directory may lead elsewhere, or let others through."""

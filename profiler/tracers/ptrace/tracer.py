@@ -1,0 +1,638 @@
+"""The ptrace tracer: no privileges, no compiler.
+
+The workload carries a seccomp filter that answers RET_TRACE to every call, so each call costs one stop
+(PTRACE_EVENT_SECCOMP, ptrace(2)) in which PTRACE_GET_SYSCALL_INFO tells ABI, number and arguments. A second stop, at
+the exit, is asked for only where the result matters: until the call has succeeded once in its program, and for the
+calls from which capabilities are inferred. A thread that is killed before its exit stop was served stops once more, as
+it ends (PTRACE_EVENT_EXIT), and its registers hold what the call gave. PTRACE_O_EXITKILL ends the workload if profgen
+is killed: without its tracer, the filter would turn every call into ENOSYS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import signal
+import struct
+from dataclasses import dataclass
+
+from ptrace.binding import func as binding
+from ptrace.ctypes_libc import libc
+
+from profiler.errors import TracerError
+from profiler.kernel.abi import abi_of, native_abi
+from profiler.kernel.arguments import ArgumentSpec, spec_for
+from profiler.kernel.errno import is_restart
+from profiler.kernel.errno import name_of as error_name
+from profiler.kernel.syscalls import name_of
+from profiler.trace.model import FILES_FEATURE
+from profiler.tracers.base import Options, Workload
+from profiler.tracers.host import Iovec, has_capability, identify_process, shares_root
+from profiler.tracers.launch import Child, Ended, shell_status, spawn
+from profiler.tracers.ptrace.calls import Enter, Evidence, Leave
+from profiler.tracers.ptrace.capabilities import Call, Inference
+from profiler.tracers.ptrace.threads import Threads
+from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
+from profiler.tracers.sockets import inherited_sockets
+from profiler.tracers.supervisor import Supervisor, note_survivors
+
+# include/uapi/linux/ptrace.h
+PTRACE_SEIZE = 0x4206
+PTRACE_LISTEN = 0x4208
+PTRACE_GETREGSET = 0x4204
+PTRACE_SETREGSET = 0x4205
+PTRACE_GET_SYSCALL_INFO = 0x420E
+PTRACE_O_TRACESECCOMP = 0x80
+PTRACE_O_EXITKILL = 0x100000
+PTRACE_EVENT_SECCOMP = 7
+PTRACE_EVENT_STOP = 128
+NT_PRSTATUS = 1
+SYSCALL_INFO_EXIT = 2
+SYSCALL_INFO_SECCOMP = 3
+
+OPTIONS = (
+    binding.PTRACE_O_TRACESYSGOOD
+    | binding.PTRACE_O_TRACEFORK
+    | binding.PTRACE_O_TRACEVFORK
+    | binding.PTRACE_O_TRACECLONE
+    | binding.PTRACE_O_TRACEEXEC
+    | binding.PTRACE_O_TRACEEXIT
+    | PTRACE_O_TRACESECCOMP
+    | PTRACE_O_EXITKILL
+)
+
+# struct ptrace_syscall_info: op, arch, instruction pointer, stack pointer, then by op: number, arguments and the
+# filter's number for the tracer (SECCOMP_RET_DATA), or result
+_ENTRY = struct.Struct("=B3xI16xQ6QI")
+_EXIT = struct.Struct("=B3xI16xq?")
+_INFO_BYTES = 88
+
+PR_SET_NO_NEW_PRIVS = 38
+PR_SET_SECCOMP = 22
+SECCOMP_MODE_FILTER = 2
+SECCOMP_RET_TRACE = 0x7FF00000
+
+CLONE_UNTRACED = 0x00800000
+_MAKE_THREADS = frozenset({"fork", "vfork", "clone", "clone3"})
+_BIRTHS = (binding.PTRACE_EVENT_FORK, binding.PTRACE_EVENT_VFORK, binding.PTRACE_EVENT_CLONE)
+_GROUP_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+
+KEPT_OUT = (
+    "a process does not let itself be looked into (PR_SET_DUMPABLE), so what it names in its calls is lost; "
+    "record it as root, or with"
+    " CAP_SYS_PTRACE"
+)
+"""Told once."""
+
+_ptrace = libc.ptrace  # argtypes are set by ptrace.binding; the raw call, for the loop that runs at every syscall
+
+
+@dataclass(slots=True)
+class Kind:
+    """All there is to know about a (program, architecture, number), looked up once."""
+
+    row: Row
+    abi: str
+    name: str | None
+    spec: ArgumentSpec | None
+    looked_at: bool
+    """Whether either of the next two says anything."""
+    inferred: bool
+    enter: Enter | None
+    """What to note of the files and sockets that it uses."""
+    clone: bool
+    makes: bool
+    """Whether it makes a process or a thread."""
+    program: int
+
+
+@dataclass(slots=True)
+class Tracee:
+    """One thread."""
+
+    program: int
+    makes: Kind | None = None
+    """The call it made last, if that makes a process or a thread that was not announced yet."""
+    first: int = 0
+    """First argument of the call that it made last."""
+    awaiting: Kind | None = None
+    """The call whose exit stop was asked for."""
+    call: Call | None = None
+    """What inference wants to know again at the exit."""
+    leave: Leave | None = None
+    """What is to be done with the call's result."""
+
+
+class PtraceTracer:
+    """See the module's text."""
+
+    name = "ptrace"
+
+    def unavailable(self) -> str | None:
+        """Linux 5.3 brought PTRACE_GET_SYSCALL_INFO; some sandboxes refuse ptrace altogether."""
+        if platform.system() != "Linux":
+            return "ptrace tracing needs Linux"
+        try:
+            native_abi()
+        except ValueError as error:
+            return str(error)
+        release = platform.release().split(".")
+        if tuple(int(part) for part in release[:2] if part.isdigit()) < (5, 3):
+            return f"kernel {platform.release()} has no PTRACE_GET_SYSCALL_INFO; use Linux 5.3 or newer"
+        return _seize_refused()
+
+    def record(self, workload: Workload, options: Options, recording: Recording) -> int:
+        """See Tracer.record."""
+        return Run(workload, options, recording).run()
+
+
+def _seize_refused() -> str | None:
+    """Try on a child that does nothing."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    try:
+        if _ptrace(PTRACE_SEIZE, pid, 0, 0) == ctypes.c_ulong(-1).value:
+            code = ctypes.get_errno()
+            hint = (
+                "; a container needs --cap-add SYS_PTRACE or a seccomp profile that allows ptrace"
+                if code == errno.EPERM
+                else ""
+            )
+            return f"the kernel refuses ptrace here ({os.strerror(code).lower()}){hint}"
+        return None
+    finally:
+        os.close(read)
+        os.close(write)
+        os.waitpid(pid, 0x40000000)
+
+
+class _SockFilter(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8), ("k", ctypes.c_uint32)]
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_uint16), ("filter", ctypes.POINTER(_SockFilter))]
+
+
+def _install_filter(no_new_privs: bool) -> None:
+    """Give the calling process the one-instruction filter: RET TRACE (seccomp(2)). Raises OSError."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+    instruction = (_SockFilter * 1)(_SockFilter(0x06, 0, 0, SECCOMP_RET_TRACE))
+    program = _SockFprog(1, instruction)
+    if no_new_privs and prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no_new_privs")
+    if prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program), 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "seccomp")
+
+
+class Run:
+    """One run of a workload under ptrace. profiler/enforce/traced.py makes one that also refuses calls."""
+
+    def __init__(self, workload: Workload, options: Options, recording: Recording) -> None:
+        self.workload = workload
+        self.options = options
+        self.recording = recording
+        self.native = native_abi()
+        self.tracees: dict[int, Tracee] = {}
+        self.early: dict[int, int] = {}
+        """Stopped children whose parent's event has not come yet, to their wait status."""
+        self.expected: dict[int, int] = {}
+        """Announced children, not stopped yet, to their program."""
+        self.kinds: dict[tuple[int, int, int], Kind] = {}
+        self.started = False
+        self.buffer = ctypes.create_string_buffer(_INFO_BYTES)
+        self.address = ctypes.addressof(self.buffer)
+        self.threads = Threads(self._kept_out)
+        self.inference = Inference(recording, self.threads)
+        self.evidence = Evidence(recording, self.threads) if options.files else None
+
+    def run(self) -> int:
+        # Without CAP_SYS_ADMIN a filter may only be installed together with no_new_privs (seccomp(2)).
+        self.recording.no_new_privs = not has_capability("CAP_SYS_ADMIN")
+        self.recording.features += ["capabilities:inferred", "results:until-first-success"]
+        if self.evidence is not None:
+            self.recording.features.append(FILES_FEATURE)
+        with Supervisor(lambda: list(self.tracees), self.options.duration) as supervisor:
+            child = self._spawn()
+            self.main = child.pid
+            try:
+                if _ptrace(PTRACE_SEIZE, child.pid, 0, OPTIONS) == ctypes.c_ulong(-1).value:
+                    raise TracerError(f"cannot trace: {os.strerror(ctypes.get_errno()).lower()}; try: profgen doctor")
+                self.tracees[child.pid] = Tracee(-1)
+                self.threads.group(child.pid)
+                if self.evidence is not None:
+                    self.recording.inherited = inherited_sockets(child.pid)
+                self.recording.begin()
+                child.release()
+                supervisor.start(child.pid)
+                status = self._loop(supervisor)
+            except BaseException:
+                self._kill_all()
+                raise
+            failure = child.exec_failure()
+            if not self.started:
+                raise failure or Ended(shell_status(status))
+            return shell_status(status)
+
+    def _spawn(self) -> Child:
+        return spawn(self.workload, lambda: _install_filter(self.recording.no_new_privs))
+
+    def _refuses(self, tid: int, tracee: Tracee, kind: Kind, info: tuple[int, ...]) -> int:
+        """The errno that a call about to be made shall fail with instead; 0: it is made. A recording refuses
+        nothing."""
+        return 0
+
+    def _kept_out(self, loss: str) -> None:
+        self.recording.losses[loss] += 1
+        if KEPT_OUT not in self.recording.warnings:
+            self.recording.warnings.append(KEPT_OUT)
+
+    def _kill_all(self) -> None:
+        for pid in [*self.tracees, *self.early]:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                tid, status = os.waitpid(-1, 0x40000000)
+                if os.WIFSTOPPED(status):  # as it ends
+                    _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+
+    def _loop(self, supervisor: Supervisor) -> int:
+        """Serve stops until no tracee is left; returns the main process's wait status."""
+        waitpid, wall, tracees, kinds = os.waitpid, 0x40000000, self.tracees, self.kinds
+        buffer, address, unpack, failed = self.buffer, self.address, _ENTRY.unpack_from, ctypes.c_ulong(-1).value
+        recording = self.recording
+        elapsed = recording.elapsed
+        refuses = self._refuses if type(self)._refuses is not Run._refuses else None
+        seccomp_stop = signal.SIGTRAP | PTRACE_EVENT_SECCOMP << 8
+        exit_stop = signal.SIGTRAP | 0x80
+        main_status = 0
+        while True:
+            try:
+                tid, status = waitpid(-1, wall)
+            except ChildProcessError:
+                return main_status
+            if status >> 8 == seccomp_stop:  # a syscall is about to start
+                tracee = tracees[tid]
+                if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, address) == failed:
+                    continue  # killed in the stop: the call does not happen
+                info = unpack(buffer)
+                if info[0] != SYSCALL_INFO_SECCOMP:  # killed, and stopped at its end already: nor does this one
+                    _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+                    continue
+                kind = kinds.get((tracee.program, info[1], info[2]))
+                if kind is None:
+                    if not self.started and not self._starts(info[1], info[2]):
+                        _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+                        continue
+                    kind = self._new_kind(tracee.program, info[1], info[2])
+                tracee.makes = kind if kind.makes else None
+                tracee.first = info[3]
+                row = kind.row
+                row.calls += 1
+                row.last = elapsed()
+                if kind.spec is not None:
+                    self._arguments(tid, kind, info)
+                if refuses is not None and (error := refuses(tid, tracee, kind, info)):
+                    answer(tid, kind.abi, error)
+                    _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+                    continue
+                if (kind.looked_at and self._enter(tid, tracee, kind, info[3:9])) or not row.ok:
+                    tracee.awaiting = kind
+                    _ptrace(binding.PTRACE_SYSCALL, tid, 0, 0)
+                    continue
+                _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+            elif status >> 8 == exit_stop:
+                tracee = tracees[tid]
+                if tracee.awaiting is not None and not self._exit_stop(tid, tracee):
+                    continue
+                _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+            elif status & 0x7F == 0x7F:
+                self._other_stop(tid, status)
+            else:
+                tracees.pop(tid, None)
+                self.early.pop(tid, None)
+                self.expected.pop(tid, None)
+                self.threads.gone(tid)
+                if tid == self.main:
+                    main_status = status
+                    supervisor.main_ended()
+                    if tracees:
+                        note_survivors(len(tracees))
+
+    def _enter(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> bool:
+        """Look at a call about to be made; whether its result is of interest."""
+        self.threads.stopped()
+        if kind.inferred:
+            tracee.call = self.inference.enter(tid, kind.name or "", args)
+        if kind.enter is not None:
+            try:
+                tracee.leave = kind.enter(tid, args)
+            except OSError:  # killed in the stop
+                tracee.leave = None
+        return tracee.call is not None or tracee.leave is not None
+
+    def _starts(self, arch: int, number: int) -> bool:
+        """Whether this is the child's own execve, with which the recording begins."""
+        return name_of(*abi_of(arch, number)) == "execve"
+
+    def _new_kind(self, program: int, arch: int, number: int) -> Kind:
+        abi, number_in_abi = abi_of(arch, number)
+        name = name_of(abi, number_in_abi)
+        row = self.recording.rows.get((program, abi, number_in_abi))
+        if row is None:
+            now = self.recording.elapsed()
+            row = self.recording.rows[program, abi, number_in_abi] = Row(first=now)
+            self.recording.last_new = now
+            self.recording.syscalls_seen = len({key[1:] for key in self.recording.rows})
+        inferred = abi == self.native and name is not None and self.inference.wants(name)
+        enter = None if self.evidence is None or name is None else self.evidence.watches(name, abi, abi == self.native)
+        kind = Kind(
+            row=row,
+            abi=abi,
+            name=name,
+            spec=spec_for(name, abi) if name is not None else None,
+            looked_at=inferred or enter is not None,
+            inferred=inferred,
+            enter=enter,
+            clone=name in ("clone", "clone3"),
+            makes=name in _MAKE_THREADS,
+            program=program,
+        )
+        self.kinds[program, arch, number] = kind
+        return kind
+
+    def _arguments(self, tid: int, kind: Kind, info: tuple[int, ...]) -> None:
+        spec, name = kind.spec, kind.name
+        assert spec is not None
+        assert name is not None
+        if spec.pointer:
+            word = self.threads.memory(tid, info[3], 8, "arguments")
+            if word is None:
+                return
+            value: tuple[int, ...] = (int.from_bytes(word, "little") & spec.masks[0],)
+        else:
+            value = tuple(info[3 + position] & mask for position, mask in zip(spec.positions, spec.masks, strict=True))
+        if kind.clone and value[0] & CLONE_UNTRACED:
+            self._make_traced(tid, kind, info)
+        self.recording.value(kind.abi, name, value, kind.program)
+
+    def _make_traced(self, tid: int, kind: Kind, info: tuple[int, ...]) -> None:
+        """A child made with CLONE_UNTRACED would have the filter but no tracer: take the flag away."""
+        if kind.name == "clone3":
+            with contextlib.suppress(OSError), open(f"/proc/{tid}/mem", "r+b", buffering=0) as memory:
+                memory.seek(info[3])
+                flags = int.from_bytes(memory.read(8), "little")
+                memory.seek(info[3])
+                memory.write((flags & ~CLONE_UNTRACED).to_bytes(8, "little"))
+            return
+        set_first_argument(tid, kind.abi, info[3] & ~CLONE_UNTRACED)
+
+    def _other_stop(self, tid: int, status: int) -> None:
+        number, event = (status >> 8) & 0xFF, status >> 16
+        tracee = self.tracees.get(tid)
+        if tracee is None:
+            if tid in self.expected:
+                self.tracees[tid] = Tracee(self.expected.pop(tid))
+            else:
+                self.early[tid] = status  # held until its parent's event says what it is
+                return
+            tracee = self.tracees[tid]
+        deliver = 0
+        if event in _BIRTHS or event == binding.PTRACE_EVENT_EXEC:
+            message = _event_message(tid)
+            if event == binding.PTRACE_EVENT_EXEC:
+                tracee = self._executed(tid, tracee, message)
+            now = _event_now(tid)
+            if now is None:
+                return  # killed: it stops once more
+            if now == binding.PTRACE_EVENT_EXIT:  # there already, and the message may be that stop's
+                self._ends(tid, tracee)
+            elif event in _BIRTHS:
+                self._announced(message, tid, tracee)
+        elif event == binding.PTRACE_EVENT_EXIT:
+            self._ends(tid, tracee)
+        elif event == PTRACE_EVENT_STOP:
+            if number in _GROUP_STOPS:
+                _ptrace(PTRACE_LISTEN, tid, 0, 0)  # stays stopped, as the job control of its shell expects
+                return
+        elif event == 0:
+            deliver = number
+        # An exit stop that was asked for must be asked for again after any stop in between.
+        _ptrace(binding.PTRACE_SYSCALL if tracee.awaiting is not None else binding.PTRACE_CONT, tid, 0, deliver)
+
+    def _announced(self, tid: int, parent: int, tracee: Tracee) -> None:
+        """A thread that ``parent`` made."""
+        tracee.makes = None
+        self.threads.born(tid, parent)
+        if tid in self.early:
+            self.tracees[tid] = Tracee(tracee.program)
+            self._other_stop(tid, self.early.pop(tid))
+        elif tid not in self.tracees:
+            self.expected[tid] = tracee.program
+
+    def _ends(self, tid: int, tracee: Tracee) -> None:
+        """A thread is about to end, and has all that it had. If it was killed in a call, this is the last chance to
+        hear of its result."""
+        kind = tracee.makes or tracee.awaiting
+        if kind is None:
+            return
+        try:
+            result = call_result(tid, kind.abi, tracee.first)
+        except OSError:  # killed again
+            if tracee.call is not None or tracee.leave is not None:
+                self.recording.losses["results"] += 1
+            return
+        if tracee.makes is not None and result is not None and result > 0:
+            child = made_by(tid, result)
+            if child >= 0 and child not in self.tracees:
+                self._announced(child, tid, tracee)
+        if tracee.awaiting is None:
+            return
+        if result is None:
+            tracee.awaiting = tracee.call = tracee.leave = None
+        else:
+            self._finished(tid, tracee, tracee.awaiting, result, -result if FIRST_ERROR <= result < 0 else 0)
+
+    def _executed(self, tid: int, tracee: Tracee, former: int) -> Tracee:
+        if former != tid and former in self.tracees:
+            # A thread that was not the leader executed: it goes on under the leader's id (ptrace(2), "execve under
+            # ptrace").
+            tracee = self.tracees[tid] = self.tracees.pop(former)
+        by = tracee.program
+        identity = identify_process(tid)
+        if identity is None:
+            self.recording.losses["programs"] += 1
+            program = self.recording.program(UNKNOWN_PROGRAM, None, None)
+        else:
+            program = self.recording.program(*identity, local=shares_root(tid))
+        if not self.started:
+            self.started = True
+            self._adopt_first(program)
+            by = -1
+        tracee.program = program
+        self.recording.executed(program, None if by < 0 else by)
+        self.threads.executed(tid)
+        return tracee
+
+    def _adopt_first(self, program: int) -> None:
+        """The execve that started the workload was counted before its program was known."""
+        for key in [key for key in self.recording.rows if key[0] < 0]:
+            self.recording.rows[program, *key[1:]] = self.recording.rows.pop(key)
+        self.kinds.clear()
+
+    def _exit_stop(self, tid: int, tracee: Tracee) -> bool:
+        """Whether it is to go on; when it was killed meanwhile it stops once more."""
+        if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, self.address) == ctypes.c_ulong(-1).value:
+            return False
+        op, _, result, is_error = _EXIT.unpack_from(self.buffer)
+        assert tracee.awaiting is not None
+        if op == SYSCALL_INFO_EXIT:
+            self._finished(tid, tracee, tracee.awaiting, result, -result if is_error else 0)
+        else:  # it has stopped there already
+            self._ends(tid, tracee)
+        return True
+
+    def _finished(self, tid: int, tracee: Tracee, kind: Kind, result: int, code: int) -> None:
+        """A call has ended with ``result``, and with errno ``code`` if that is an error."""
+        call, leave = tracee.call, tracee.leave
+        tracee.awaiting = tracee.call = tracee.leave = None
+        if is_restart(code):  # not a result: the call is made again, or its answer comes later
+            return
+        if not kind.row.ok:
+            if code:
+                kind.row.errors[error_name(code)] += 1
+            else:
+                kind.row.ok += 1
+        # After an execve the thread runs another program; the call was made by the one before.
+        program = kind.program if kind.program >= 0 else tracee.program
+        if call is not None:
+            self.inference.leave(tid, call, result, code, program)
+        if leave is not None:
+            self.threads.stopped()
+            with contextlib.suppress(OSError):  # killed in the stop
+                leave(tid, result, code, program, tracee.program)
+
+
+def _event_message(tid: int) -> int:
+    try:
+        return int(binding.ptrace_geteventmsg(tid))
+    except Exception:
+        return -1
+
+
+def _event_now(tid: int) -> int | None:
+    """The event in whose stop a thread is (PTRACE_GETSIGINFO), 0 for another stop; None when it is in none, as it was
+    killed."""
+    try:
+        return int(binding.ptrace_getsiginfo(tid).si_code) >> 8
+    except Exception:
+        return None
+
+
+FIRST_ARGUMENT = {
+    # (machine ABI, ABI of the call): offset and width in the register set of the *machine*
+    # (arch/*/include/asm/user*.h); a 32-bit tracee of x86-64 gives and takes its own, shorter set (struct
+    # user_regs_struct32).
+    "x86_64": (14 * 8, 8),  # rdi
+    "x32": (14 * 8, 8),
+    "i386": (0, 4),  # ebx
+    "aarch64": (0, 8),  # x0
+    "arm": (0, 4),  # r0
+}
+
+
+_RESULT = {"x86_64": (10 * 8, 8), "x32": (10 * 8, 8), "i386": (6 * 4, 4), "aarch64": (0, 8), "arm": (0, 4)}
+"""Where a call's result stands, and how wide, as FIRST_ARGUMENT: rax, eax, x0, r0."""
+_NUMBER = {"x86_64": (15 * 8, 8), "x32": (15 * 8, 8), "i386": (11 * 4, 4), "arm": (7 * 4, 4)}
+"""Where its number stands: orig_rax, orig_eax, r7; aarch64 has a register set of its own for it
+(NT_ARM_SYSTEM_CALL)."""
+_NT_ARM_SYSTEM_CALL = 0x404
+
+
+FIRST_ERROR = -4095
+"""MAX_ERRNO, include/linux/err.h."""
+
+
+def call_result(tid: int, abi: str, first: int) -> int | None:
+    """What the call gave in which a thread was killed, at its PTRACE_EVENT_EXIT; None when the call did not begin.
+
+    ``first``: its argument 0. Raises OSError when the thread is gone.
+    """
+    registers = ctypes.create_string_buffer(512)
+    vector = Iovec(ctypes.addressof(registers), len(registers))
+    if _ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector)) == ctypes.c_ulong(-1).value:
+        raise ProcessLookupError(errno.ESRCH, "registers")
+    offset, width = _RESULT["x86_64" if abi == "i386" and vector.len > 100 else abi]
+    word = registers.raw[offset : offset + width]
+    # Until the call has begun x86 says ENOSYS (arch/x86/entry/entry_64.S PUSH_AND_CLEAR_REGS); on Arm argument and
+    # result share a register.
+    before = first if abi in ("aarch64", "arm") else -errno.ENOSYS
+    mask = (1 << 8 * width) - 1
+    return None if int.from_bytes(word, "little") == before & mask else int.from_bytes(word, "little", signed=True)
+
+
+def made_by(parent: int, number: int) -> int:
+    """profgen's number for a process that it traces and that ``parent`` knows by ``number``; -1 when there is none."""
+    try:
+        depth = len(_status(str(parent))["NSpid"])
+    except OSError:
+        return -1
+    for entry in [str(number)] if depth == 1 else filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            status = _status(entry)
+            if status["TracerPid"] == [str(os.getpid())] and status["NSpid"][depth - 1 : depth] == [str(number)]:
+                return int(entry)
+    return -1
+
+
+def _status(tid: str) -> dict[str, list[str]]:
+    """proc_pid_status(5). Raises OSError when the thread is gone."""
+    with open(f"/proc/{tid}/status") as file:
+        return {key: words.split() for key, _, words in (line.partition(":") for line in file)}
+
+
+def answer(tid: int, abi: str, error: int) -> None:
+    """Make a call that a tracee is about to make (PTRACE_EVENT_SECCOMP) fail with this errno: number -1 skips it
+    (seccomp(2))."""
+    registers = ctypes.create_string_buffer(512)
+    vector = Iovec(ctypes.addressof(registers), len(registers))
+    if _ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector)) == ctypes.c_ulong(-1).value:
+        return
+    # A 32-bit call of a 64-bit process has the 64-bit set (see set_first_argument).
+    wide = "x86_64" if abi == "i386" and vector.len > 100 else abi
+    for where, value in ((_RESULT, -error), (_NUMBER, -1)):
+        if wide in where:
+            offset, width = where[wide]
+            ctypes.memmove(ctypes.addressof(registers) + offset, value.to_bytes(width, "little", signed=True), width)
+    _ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector))
+    if native_abi() == "aarch64":
+        number = ctypes.c_int(-1)
+        one = Iovec(ctypes.addressof(number), 4)
+        _ptrace(PTRACE_SETREGSET, tid, _NT_ARM_SYSTEM_CALL, ctypes.addressof(one))
+
+
+def set_first_argument(tid: int, abi: str, value: int) -> None:
+    """Change argument 0 of a syscall that a stopped tracee is about to make (PTRACE_SETREGSET, NT_PRSTATUS).
+
+    An i386 call from a 64-bit process (int 0x80) has 64-bit registers: ebx is then the low half of rbx.
+    """
+    registers = ctypes.create_string_buffer(512)
+    vector = Iovec(ctypes.addressof(registers), len(registers))
+    if _ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector)) == ctypes.c_ulong(-1).value:
+        return
+    offset, width = FIRST_ARGUMENT[abi]
+    if abi == "i386" and vector.len > 100:
+        offset, width = 5 * 8, 8  # rbx in struct user_regs_struct
+    ctypes.memmove(
+        ctypes.addressof(registers) + offset, (value & ((1 << 8 * width) - 1)).to_bytes(width, "little"), width
+    )
+    _ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector))

@@ -1,0 +1,143 @@
+"""Uses held against a policy, and denials as a trace: a recording is within its own policy, and denials mend the one
+they are of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from unit.policy.making import call, check, file, touching, uses
+from unit.trace.strategies import traces
+
+from profiler.denials.as_trace import trace_of
+from profiler.denials.check import Held
+from profiler.denials.model import Denial
+from profiler.denials.propose import propose
+from profiler.denials.rewrite import lines_for
+from profiler.errors import InputError
+from profiler.policy.derive import derive
+from profiler.policy.model import Options, Policy
+from profiler.trace.merge import merge
+from profiler.trace.model import FILES_FEATURE, Exec, Inspection, Mount, Signal, Socket, Trace
+from profiler.trace.store import dumps, loads
+
+APP = "/usr/sbin/app"
+BY = frozenset({0})
+OPTIONS = Options(runtime="none", equivalents=False)
+
+
+def recorded() -> Trace:
+    """Of a program with evidence of everything that a policy has rules for."""
+    touched = touching(
+        *uses(APP, "execute map read"),
+        *uses("/etc/app.conf", "read"),
+        *uses("/var/lib/app/a.db", "read write create", own=True),
+        file("/etc/missing", "read", "ENOENT"),
+        file("/etc/shadow", "read", "EACCES"),
+        execs=[Exec(0, None, 1)],
+        syscalls=[call("read"), call("socket", [(2, 1, 0)])],
+    )
+    return replace(
+        touched,
+        capabilities=(check("CAP_CHOWN"), check("CAP_KILL", verdict="refused")),
+        sockets=(Socket("inet", "stream", 6, "bind", 80, None, {"ok": 1}, BY, 0.0, 0.0),),
+        signals=(Signal("TERM", "workload", {"ok": 1}, BY),),
+        inspections=(Inspection("read", "workload", {"ok": 1}, BY),),
+        mounts=(Mount("bind", "/a", "/b", None, (), {"ok": 1}, BY),),
+    )
+
+
+def policy() -> Policy:
+    return derive(recorded(), OPTIONS)
+
+
+def denials(held: Held, trace: Trace) -> list[Denial]:
+    """But for calls without a name, which no profile can allow."""
+    return [*(denial for denial in held.calls(trace) if denial.name is not None), *held.uses(trace)]
+
+
+def test_own_policy() -> None:
+    assert denials(Held(policy()), recorded()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("file", {"files": tuple(uses("/etc/other", "read write"))}),
+        ("socket", {"sockets": (Socket("inet6", "stream", 6, "bind", 80, None, {"ok": 1}, BY, 0.0, 0.0),)}),
+        ("signal", {"signals": (Signal("HUP", "workload", {"ok": 1}, BY),)}),
+        ("inspection", {"inspections": (Inspection("trace", "workload", {"ok": 1}, BY),)}),
+        ("mount", {"mounts": (Mount("bind", "/a", "/c", None, (), {"ok": 1}, BY),)}),
+        ("capability", {"capabilities": (check("CAP_SYS_TIME"),)}),
+        ("syscall", {"syscalls": (call("ptrace"),)}),
+        ("syscall", {"syscalls": (call("socket", [(2, 1, 0), (16, 3, 0)]),)}),
+    ],
+)
+def test_one_more(name: str, change: dict[str, tuple[object, ...]]) -> None:
+    """What the policy does not have is a denial, of the program that did it, and is answered by lines of
+    policy.yaml."""
+    more = replace(recorded(), **change)
+    found = denials(Held(policy()), more)
+    assert {denial.kind for denial in found} == {name}
+    assert {denial.exe for denial in found} == {more.programs[0].path}
+    mended = derive(merge([recorded(), trace_of(found, more.meta, refused=True, began=0.0)]), OPTIONS)
+    assert denials(Held(mended), more) == []
+    assert lines_for(policy(), mended)
+
+
+def test_what_was_in_vain_is_none() -> None:
+    """Refused and missing while recording, refused now: nothing that the policy took away."""
+    held = Held(policy())
+    assert held.file("/etc/shadow", ["read"], "file", ["other"]) is None
+    assert held.file("/etc/missing", ["read"], "unknown") is None
+    assert held.file("/no/such/file", ["read"], "unknown") is None
+    assert held.file("/no/such/file", ["write", "create"], "unknown") is not None
+    assert held.capability("CAP_KILL", "refused") is None
+    assert held.capability("CAP_KILL", "needed") is not None
+    assert held.capability("CAP_SYS_ADMIN", "checked") is None
+
+
+def test_only_what_is_missing() -> None:
+    denial = Held(policy()).file("/etc/app.conf", ["read", "write"], "file", ["other"])
+    assert denial is not None
+    assert denial.access == ("write",)
+
+
+def test_lines() -> None:
+    found = Held(policy()).file("/etc/app.conf", ["write"], "file", ["other"])
+    assert found is not None
+    mended = propose(policy(), [found], ["/etc/app.conf"]).policy
+    assert lines_for(policy(), mended)[:4] == [
+        "files:",
+        "  needed:",
+        "    /etc/app.conf:",
+        "      access: [read, write]",
+    ]
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+@given(traces())
+def test_any_recording_is_within_its_policy(trace: Trace) -> None:
+    try:
+        made = derive(trace, OPTIONS)
+    except InputError:
+        return  # no policy can be made of it
+    assert denials(Held(made), trace) == []
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+@given(traces(), traces(), st.booleans())
+def test_denials_mend(one: Trace, two: Trace, refused: bool) -> None:
+    """The denials of another run, merged with the recording, leave nothing of that run denied; and they are a trace
+    that reads back."""
+    one, two = (replace(each, meta=replace(each.meta, features=(FILES_FEATURE,), arch="x86_64")) for each in (one, two))
+    try:
+        found = denials(Held(derive(one, OPTIONS)), two)
+        trace = trace_of(found, two.meta, refused=refused, began=0.0)
+        mended = derive(merge([one, trace]), OPTIONS)
+    except InputError:
+        return
+    assert loads(dumps(trace).encode(), "x") == trace
+    assert denials(Held(mended), two) == []
