@@ -1,4 +1,7 @@
-"""Which path patterns hold all paths of another (profiler/policy/patterns.py says how they are written).
+"""Whether rules allow a use, and which path patterns hold all paths of another.
+
+A use is written as a rule: literal patterns and what was done. So "does this rule allow that use" and "does this rule
+allow all that the other allows" are one question, asked of :func:`grants` for one rule and of :func:`left` for several.
 
 The answer is sound and not complete: a yes is right; a no may be wrong for patterns that no pass writes. A comparison
 then shows a change where there is none, never the other way round.
@@ -7,10 +10,14 @@ then shows a change where there is none, never the other way round.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from typing import TypeVar, cast
 
+from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, Transition
 from profiler.policy.patterns import CLASSES, Class, Literal, Place, is_literal, matches, parse, path_of
+from profiler.trace.model import FILE_KINDS
 
 _INSIDE = {
     "pid": frozenset({"pid", "tid"}),
@@ -103,3 +110,164 @@ def covers(outer: str, inner: str) -> bool:
 def covered_by_any(outers: Iterable[str], inner: str) -> bool:
     """Whether one of the patterns covers it."""
     return any(covers(outer, inner) for outer in outers)
+
+
+# --- rules and uses
+
+Resource = FileRule | Transition | SocketRule | SignalRule | InspectionRule | MountRule
+"""A rule, or a use written as one."""
+_Resource = TypeVar("_Resource", bound=Resource)
+_Value = TypeVar("_Value", int, str)
+
+IMPLIED: Mapping[str, str] = {
+    # fcntl(2) with F_SETFL sets O_APPEND on any descriptor that may write, unchecked (setfl in fs/fcntl.c).
+    "append": "write",
+    # The lock is given back, or shared from then on. SELinux does not look at which lock it is (selinux_file_lock);
+    # AppArmor asks for the same and, of an exclusive one, for write (apparmor_file_lock).
+    "lock": "lock_exclusive",
+    # iterate_dir (fs/readdir.c) asks for MAY_READ, which the open of the directory was given.
+    "list": "read",
+}
+"""Access to the one that includes it, because the kernel cannot tell them apart. No other access implies another."""
+
+EPHEMERAL = range(32768, 61000)
+"""Ports that the kernel gives to clients: the default of net.ipv4.ip_local_port_range (ip(7)). A rule does not list
+them as ports of peers: whoever may connect may connect to them."""
+
+
+def grants(rule: Resource, use: Resource) -> bool:
+    """Return whether one rule allows all of a use."""
+    return left([rule], use) is None
+
+
+def left(rules: Iterable[Resource], use: _Resource, exact: bool = False) -> _Resource | None:
+    """Return the part of a use that none of the rules allows, or None when together they allow all of it.
+
+    ``exact``: no access implies another, and ports of clients count as well.
+    """
+    found: Resource | None
+    if isinstance(use, FileRule):
+        found = _file_left([rule for rule in rules if isinstance(rule, FileRule) and _fits(rule, use)], use, exact)
+    elif isinstance(use, SocketRule):
+        found = _socket_left([rule for rule in rules if isinstance(rule, SocketRule) and _same(rule, use)], use, exact)
+    else:
+        found = None if any(_whole(rule, use) for rule in rules) else use
+    return cast(_Resource | None, found)
+
+
+def _fits(rule: FileRule, use: FileRule) -> bool:
+    """Return whether the rule's paths and conditions hold for every file of the use."""
+    return (
+        (use.owner or not rule.owner)
+        and set(use.states) <= set(rule.states)
+        and (not rule.whose or (bool(use.whose) and set(use.whose) <= set(rule.whose)))
+        and covers(rule.pattern, use.pattern)
+    )
+
+
+def _file_left(fitting: Sequence[FileRule], use: FileRule, exact: bool) -> FileRule | None:
+    granted = {word for rule in fitting for word in rule.access}
+    if not exact:
+        granted |= {word for word, by in IMPLIED.items() if by in granted}
+    missing = {word for word in use.access if word not in granted}
+    if "make" in granted and not _kinds(use) <= set().union(
+        *(_kinds(rule) for rule in fitting if "make" in rule.access)
+    ):
+        missing.add("make")
+    existing = use.existing
+    links = [rule.existing for rule in fitting if "link" in rule.access]
+    if links and all(links):
+        known = [pattern for patterns in links for pattern in patterns]
+        existing = tuple(pattern for pattern in use.existing if not covered_by_any(known, pattern))
+        if existing or not use.existing:
+            missing.add("link")
+    access = tuple(word for word in use.access if word in missing)
+    return replace(use, access=access, existing=existing) if access else None
+
+
+def _kinds(rule: FileRule) -> set[str]:
+    """Return the kinds of files that the rule lets be made; of ``unknown``, any."""
+    return set(FILE_KINDS) if not rule.kinds or "unknown" in rule.kinds else set(rule.kinds)
+
+
+def _same(rule: SocketRule, use: SocketRule) -> bool:
+    return (rule.family, rule.type, rule.protocol) == (use.family, use.type, use.protocol)
+
+
+def _socket_left(rules: Sequence[SocketRule], use: SocketRule, exact: bool) -> SocketRule | None:
+    operations = {word for rule in rules for word in rule.operations}
+    known_ports = {(word, port) for rule in rules for word, several in rule.ports for port in several}
+    known_places = [(word, place) for rule in rules for word, several in rule.addresses for place in several]
+
+    def lacks_port(word: str, port: int) -> bool:
+        return (word, port) not in known_ports and (exact or word == "bind" or port not in EPHEMERAL)
+
+    def lacks_place(word: str, place: str) -> bool:
+        return not any(word == name and covers(known, place) for name, known in known_places)
+
+    ports = _parts(use.ports, lacks_port)
+    addresses = _parts(use.addresses, lacks_place)
+    named = {word for word, _ in (*ports, *addresses)}
+    missing = tuple(word for word in use.operations if word not in operations or word in named)
+    return replace(use, operations=missing, ports=ports, addresses=addresses) if missing or named else None
+
+
+def _parts(
+    table: Iterable[tuple[str, tuple[_Value, ...]]], wanted: Callable[[str, _Value], bool]
+) -> tuple[tuple[str, tuple[_Value, ...]], ...]:
+    """Return the values of a rule's table that are wanted, without the operations that have none."""
+    found = ((word, tuple(value for value in values if wanted(word, value))) for word, values in table)
+    return tuple(item for item in found if item[1])
+
+
+def _within(rule: str | None, use: str | None) -> bool:
+    """Return whether a pattern that may be missing covers the other; a missing one covers only a missing one."""
+    return rule is use if rule is None or use is None else covers(rule, use)
+
+
+def _whole(rule: Resource, use: Resource) -> bool:
+    """Return whether a rule allows a use that has no parts."""
+    match rule, use:
+        case Transition(), Transition():
+            return covers(rule.program, use.program) and _within(rule.by, use.by)
+        case SignalRule(), SignalRule():
+            return (rule.signal, rule.whom) == (use.signal, use.whom)
+        case InspectionRule(), InspectionRule():
+            return (rule.operation, rule.whom) == (use.operation, use.whom)
+        case MountRule(), MountRule():
+            return (rule.operation, set(rule.flags)) == (use.operation, set(use.flags)) and all(
+                _within(getattr(rule, name), getattr(use, name)) for name in ("source", "target", "filesystem")
+            )
+        case _:
+            return False
+
+
+class FileRules:
+    """File rules with an index, for many questions about which of them are for a path."""
+
+    def __init__(self, rules: Iterable[FileRule]) -> None:
+        self.all = tuple(dict.fromkeys(rules))
+        self._patterns = [rule for rule in self.all if not is_literal(rule.pattern)]
+        self._literal: dict[str, list[FileRule]] = {}
+        for rule in self.all:
+            if is_literal(rule.pattern):
+                self._literal.setdefault(rule.pattern, []).append(rule)
+
+    def of(self, pattern: str) -> Sequence[FileRule]:
+        """Return the rules with this very pattern, if it is literal."""
+        return self._literal.get(pattern, ())
+
+    def around(self, pattern: str) -> Iterator[FileRule]:
+        """Return the rules whose paths include all of the pattern's."""
+        yield from self.of(pattern)
+        yield from (rule for rule in self._patterns if covers(rule.pattern, pattern))
+
+    def inside(self, pattern: str) -> Iterator[FileRule]:
+        """Return the rules all of whose paths are the pattern's."""
+        if not is_literal(pattern):
+            yield from (rule for rule in self.all if covers(pattern, rule.pattern))
+
+    def left(self, use: FileRule, exact: bool = False) -> FileRule | None:
+        """Return what :func:`left` returns for these rules."""
+        # Most paths are written literally, in the rules and in the use.
+        return left(self.of(use.pattern), use, exact) and left(self.around(use.pattern), use, exact)

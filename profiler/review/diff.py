@@ -17,9 +17,8 @@ from profiler.errors import InputError
 from profiler.kernel import risks
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.risks import LEVELS, Risk
-from profiler.policy.covering import covered_by_any, covers
+from profiler.policy.covering import EPHEMERAL, covered_by_any, covers
 from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, capability_order
-from profiler.policy.passes.network import EPHEMERAL
 from profiler.policy.patterns import is_literal
 from profiler.policy.tiers import is_library_place
 from profiler.policy.variables import folded, unfolded

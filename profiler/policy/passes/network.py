@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from profiler.policy.covering import EPHEMERAL
 from profiler.policy.model import Options, Policy, SocketRule
 from profiler.policy.passes.observed import seen_in
 from profiler.policy.passes.places import pattern_for
@@ -15,9 +16,6 @@ from profiler.trace.model import SOCKET_OPERATIONS, Socket, Trace
 REFUSALS = frozenset({"EACCES", "EAFNOSUPPORT", "EPERM", "EPROTONOSUPPORT", "EPROTOTYPE", "ESOCKTNOSUPPORT"})
 """Errors that say that sockets of this sort, or this use of them, are not to be had. Every other (EINPROGRESS,
 ECONNREFUSED, ...) comes from the network, after the kernel allowed the use."""
-
-EPHEMERAL = range(32768, 61000)
-"""Ports the kernel gives to clients: the default of net.ipv4.ip_local_port_range (ip(7))."""
 
 _PEERS = frozenset({"connect", "send"})
 

@@ -1,13 +1,20 @@
-"""Which patterns hold which, against texts that fit them."""
+"""Which patterns hold which, against texts that fit them; which rules allow which uses."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit.policy.resources import FILES, RESOURCES, SORTS
 
-from profiler.policy.covering import covers
+from profiler.policy.covering import EPHEMERAL, FileRules, Resource, covers, grants, left
+from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, Transition
 from profiler.policy.patterns import CLASSES, Class, Literal, Token, dumps, literal, matches
+from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, FILE_STATES, SIGNAL_WHOM, SOCKET_OPERATIONS, WHOM
 
 TEXTS = {
     "pid": st.integers(1, 9999999).map(str),
@@ -98,3 +105,200 @@ def test_a_pattern_that_covers_another_fits_all_its_texts(
 )
 def test_examples(outer: str, inner: str, wanted: bool) -> None:
     assert covers(outer, inner) is wanted
+
+
+# --- rules and uses
+
+
+def rule(access: str, pattern: str = "/srv/a", **members: Any) -> FileRule:
+    return FileRule(pattern, "needed", tuple(access.split()), members.pop("kinds", ("file",)), (), **members)
+
+
+ALSO = {("write", "append"), ("lock_exclusive", "lock"), ("read", "list")}
+"""What else an access of a rule allows; no other access allows another."""
+
+
+@pytest.mark.parametrize(("has", "wants"), list(product(FILE_ACCESSES, repeat=2)))
+def test_every_pair_of_accesses(has: str, wants: str) -> None:
+    assert grants(rule(has), rule(wants)) is (has == wants or (has, wants) in ALSO)
+    assert (left([rule(has)], rule(wants), exact=True) is None) is (has == wants)
+
+
+def test_a_rule_that_only_sets_the_mode_writes_nothing() -> None:
+    for word in set(FILE_ACCESSES) - {"mode"}:
+        assert left([rule("mode")], rule(f"mode {word}")) == rule(word)
+
+
+def subsets(words: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return [tuple(word for word in words if word in chosen) for chosen in map(set, product(("", *words), repeat=2))]
+
+
+@pytest.mark.parametrize(("has", "wants"), list(product(dict.fromkeys(subsets(WHOM)), repeat=2)))
+def test_whose(has: tuple[str, ...], wants: tuple[str, ...]) -> None:
+    """Without words a rule is for anybody's."""
+    wanted = not has or (bool(wants) and set(wants) <= set(has))
+    assert grants(rule("read", whose=has), rule("read", whose=wants)) is wanted
+
+
+@pytest.mark.parametrize(("has", "wants"), list(product(filter(None, dict.fromkeys(subsets(FILE_STATES))), repeat=2)))
+def test_states(has: tuple[str, ...], wants: tuple[str, ...]) -> None:
+    assert grants(rule("read", states=has), rule("read", states=wants)) is (set(wants) <= set(has))
+
+
+@pytest.mark.parametrize(("has", "wants"), list(product((True, False), repeat=2)))
+def test_owner(has: bool, wants: bool) -> None:
+    assert grants(rule("read", owner=has), rule("read", owner=wants)) is (wants or not has)
+
+
+@pytest.mark.parametrize(
+    ("has", "wants", "wanted"),
+    [
+        ((), (), True),
+        ((), ("/a",), True),
+        (("/a",), ("/a",), True),
+        (("/{name}",), ("/a", "/b"), True),
+        (("/a",), ("/a", "/b"), False),
+        (("/a",), (), False),
+    ],
+)
+def test_existing(has: tuple[str, ...], wants: tuple[str, ...], wanted: bool) -> None:
+    """Which files get another name matters to links alone."""
+    assert grants(rule("link", existing=has), rule("link", existing=wants)) is wanted
+    assert grants(rule("read link", existing=has), rule("read", existing=wants))
+
+
+def test_rules_share_what_gets_another_name() -> None:
+    rules = [rule("link", existing=("/a",)), rule("link", "/srv/{name}", existing=("/b",))]
+    assert left(rules, rule("link", existing=("/a", "/b"))) is None
+    assert left(rules, rule("link", existing=("/a", "/c"))) == rule("link", existing=("/c",))
+
+
+@pytest.mark.parametrize(("has", "wants"), list(product(FILE_KINDS, repeat=2)))
+def test_kinds(has: str, wants: str) -> None:
+    """The kind matters where one is made; what is read or written is the path."""
+    assert grants(rule("make", kinds=(has,)), rule("make", kinds=(wants,))) is (has in (wants, "unknown"))
+    assert grants(rule("write make", kinds=(has,)), rule("write", kinds=(wants,)))
+
+
+def socket(operations: str, **members: Any) -> SocketRule:
+    tables = {name: tuple(members.pop(name, {}).items()) for name in ("ports", "addresses")}
+    return replace(SocketRule("inet", "stream", 6, tuple(operations.split()), (), **tables), **members)
+
+
+@pytest.mark.parametrize(
+    ("has", "wants", "rest"),
+    [
+        (socket("create connect"), socket("connect"), None),
+        (socket("create"), socket("create connect"), socket("connect")),
+        (socket("create"), socket("create", family="inet6"), socket("create", family="inet6")),
+        (socket("create"), socket("create", type="dgram"), socket("create", type="dgram")),
+        (socket("create"), socket("create", protocol=132), socket("create", protocol=132)),
+        (socket("connect", ports={"connect": (80,)}), socket("connect", ports={"connect": (80,)}), None),
+        (
+            socket("bind connect", ports={"bind": (80,)}),
+            socket("bind connect", ports={"bind": (80, 81), "connect": (80,)}),
+            socket("bind connect", ports={"bind": (81,), "connect": (80,)}),
+        ),
+        (socket("connect"), socket("connect", ports={"connect": (EPHEMERAL[0],)}), None),
+        (
+            socket("bind"),
+            socket("bind", ports={"bind": (EPHEMERAL[0],)}),
+            socket("bind", ports={"bind": (EPHEMERAL[0],)}),
+        ),
+        (
+            socket("connect", addresses={"connect": ("/run/{name}",)}),
+            socket("connect", addresses={"connect": ("/run/a", "@a")}),
+            socket("connect", addresses={"connect": ("@a",)}),
+        ),
+        (
+            socket("connect bind", addresses={"bind": ("/run/a",)}),
+            socket("connect", addresses={"connect": ("/run/a",)}),
+            socket("connect", addresses={"connect": ("/run/a",)}),
+        ),
+    ],
+)
+def test_sockets(has: SocketRule, wants: SocketRule, rest: SocketRule | None) -> None:
+    assert left([has], wants) == rest
+
+
+@pytest.mark.parametrize(("has", "wants"), list(product(SOCKET_OPERATIONS, repeat=2)))
+def test_every_pair_of_operations(has: str, wants: str) -> None:
+    assert grants(socket(has), socket(wants)) is (has == wants)
+
+
+@pytest.mark.parametrize(("has", "wants"), list(product(SIGNAL_WHOM, repeat=2)))
+def test_signals(has: str, wants: str) -> None:
+    assert grants(SignalRule("TERM", has, ()), SignalRule("TERM", wants, ())) is (has == wants)
+    assert not grants(SignalRule("TERM", has, ()), SignalRule("KILL", wants, ()))
+
+
+@pytest.mark.parametrize(("has", "wants"), list(product(WHOM, repeat=2)))
+def test_inspections(has: str, wants: str) -> None:
+    assert grants(InspectionRule("read", has, ()), InspectionRule("read", wants, ())) is (has == wants)
+    assert not grants(InspectionRule("read", has, ()), InspectionRule("trace", wants, ()))
+
+
+def test_executions() -> None:
+    step = Transition("/bin/{name}", "/usr/{tree}", ())
+    assert grants(step, Transition("/bin/sh", "/usr/bin/make", ()))
+    assert not grants(step, Transition("/sbin/sh", "/usr/bin/make", ()))
+    assert not grants(step, Transition("/bin/sh", "/bin/sh", ()))
+    assert not grants(step, Transition("/bin/sh", None, ()))
+    assert not grants(Transition("/bin/sh", None, ()), Transition("/bin/sh", "/bin/sh", ()))
+
+
+def test_mounts() -> None:
+    known = MountRule("mount", "tmpfs", "/srv/{name}", "tmpfs", ("nodev", "nosuid"), ())
+    assert grants(known, replace(known, target="/srv/a", flags=("nosuid", "nodev")))
+    for other in (
+        {"operation": "bind"},
+        {"source": "none"},
+        {"source": None},
+        {"target": "/mnt"},
+        {"target": None},
+        {"filesystem": "proc"},
+        {"flags": ("nodev",)},
+        {"flags": ("nodev", "nosuid", "noexec")},
+    ):
+        assert not grants(known, replace(known, **other))
+    assert not grants(replace(known, source=None), known)
+
+
+@given(RESOURCES, RESOURCES)
+def test_only_rules_of_one_sort_are_compared(one: Resource, other: Resource) -> None:
+    assert type(one) is type(other) or not grants(one, other)
+
+
+@settings(max_examples=150)
+@given(RESOURCES)
+def test_reflexive(one: Resource) -> None:
+    assert grants(one, one)
+    assert left([one], one, exact=True) is None
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_transitive(data: st.DataObject) -> None:
+    sort = data.draw(st.sampled_from(SORTS))
+    one, two, three = (data.draw(sort) for _ in range(3))
+    if grants(one, two) and grants(two, three):
+        assert grants(one, three)
+
+
+@settings(max_examples=150)
+@given(st.lists(FILES, max_size=4), FILES)
+def test_an_index_changes_no_answer(rules: list[FileRule], use: FileRule) -> None:
+    found = FileRules(rules)
+    for exact in (False, True):
+        assert found.left(use, exact) == left(rules, use, exact)
+    assert set(found.around(use.pattern)) == {one for one in rules if covers(one.pattern, use.pattern)}
+
+
+@settings(max_examples=150)
+@given(st.lists(FILES, max_size=3), FILES)
+def test_what_is_left_is_part_of_the_use_and_not_granted(rules: list[FileRule], use: FileRule) -> None:
+    rest = left(rules, use)
+    if rest is not None:
+        assert grants(use, rest)
+        assert left(rules, rest) == rest
+        assert left([*rules, rest], use) is None
