@@ -7,17 +7,14 @@ import pickle
 import re
 import shlex
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from click.testing import CliRunner
-from system.harness import CHECKOUT
-from system.lab.processes import ENVIRONMENT
 from vm.drive import Drive
-from vm.guest import Denial, Guest, Result
+from vm.guest import Denial, Guest, Result, python
 
 from profiler.cli.main import cli
 from profiler.kernel.capabilities import number_of
@@ -172,14 +169,10 @@ def driven(
         timeout=60,
     )
     (shared / "spec").write_bytes(pickle.dumps(list(drives)))
-    python = (
-        f"PATH={ENVIRONMENT['PATH']} PYTHONPATH={CHECKOUT}:{CHECKOUT}/tests PYTHONDONTWRITEBYTECODE=1 "
-        f"{shlex.quote(sys.executable)}"
-    )
     script = [
         load(confinements, shared / "profiles"),
         f"tar -C / --numeric-owner -xpf {archive}",
-        f"{python} -m vm.drive {shared}/spec",
+        python("-m", "vm.drive", shared / "spec"),
     ]
     result = guest.run("\n".join(script), 500)
     assert result.status == 0, f"status {result.status}: {result.stdout[-2000:]} {result.stderr[-4000:]}"

@@ -12,6 +12,7 @@ import itertools
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,9 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from system.harness import CHECKOUT
+from system.lab.processes import ENVIRONMENT
 
 HERE = Path(__file__).parent
 BOOT_SECONDS = 300.0
@@ -66,6 +70,22 @@ KERNEL = " ".join(
         "panic=-1",
     )
 )
+
+
+VISIBLE = (CHECKOUT, Path(sys.prefix), Path(sys.base_prefix))
+"""Directories that jobs need, wherever they are on the host."""
+
+
+def python(*words: str | os.PathLike[str]) -> str:
+    """Return shell text that runs the tests' Python in the machine, with profgen and the tests as its modules."""
+    environment = {
+        "PATH": ENVIRONMENT["PATH"],
+        "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT}/tests",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return shlex.join(
+        ["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable, *map(os.fspath, words)]
+    )
 
 
 class GuestError(Exception):
@@ -179,8 +199,8 @@ class Guest:
     """
 
     def __init__(self) -> None:
-        # Not below /tmp: that is another one inside.
-        place = next((Path(each) for each in ("/srv", "/opt") if os.access(each, os.W_OK)), Path(tempfile.gettempdir()))
+        # The machine has a /tmp of its own, which hides the host's.
+        place = next(Path(each) for each in ("/srv", "/opt", "/var/lib") if os.access(each, os.W_OK))
         for old in place.glob("profgen-vm-*"):
             # of tests that were killed
             if not Path("/proc", old.name.split("-")[2]).exists():
@@ -207,6 +227,7 @@ class Guest:
         assert vng is not None
         subprocess.run(["cc", "-O1", "-static", "-o", self.shared / "agent", HERE / "agent.c"], check=True, timeout=60)
         shutil.copy(HERE / "setup.sh", self.shared)
+        (self.shared / "visible").write_text("".join(f"{path}\n" for path in VISIBLE))
         shutil.copy(kernel, self.shared / kernel.name)
         release = kernel.name.removeprefix("vmlinuz-")
         if not Path("/lib/modules", release, "modules.dep.bin").exists():

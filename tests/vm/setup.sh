@@ -1,8 +1,11 @@
 # The first program in the virtual machine: makes the file system the jobs see, then serves them.  setup.sh LAB
 #
-# The host's root is mounted again, cached (the tests change nothing in it while they run; a Python starts three times as fast) and below an
-# overlay, so that what a job writes, or an intruder under test manages to write, stays in the machine's memory.
-# LAB/shared alone is the host's own, uncached. LAB/work is empty memory: a file system with everything (O_TMPFILE, xattr) at a path the host has too.
+# The host's root is mounted a second time, cached, because the tests do not change it while they run and a Python starts three times as
+# fast. It is the lower layer of an overlay: what a job or an intruder under test writes stays in the machine's memory.
+# Only LAB/shared is the host's own directory, uncached. LAB/work is a tmpfs, which supports everything (O_TMPFILE, xattr), at a path that
+# exists on the host too.
+# The machine has its own /tmp, /var/tmp and /run. LAB/shared/visible lists directories of the host, one a line, that jobs need: those below
+# a hidden directory are mounted again, read-only.
 set -e
 lab=$1
 new=/run/lab
@@ -24,6 +27,12 @@ mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=755 lab "$root/run"
 mkdir -p "$root/run/lock" "$root/run/postgresql"
 chmod 1777 "$root/run/lock"
+while IFS= read -r directory; do
+    if ! [ -d "$root$directory" ]; then
+        mkdir -p "$root$directory"
+        mount --bind "$new/lower$directory" "$root$directory"
+    fi
+done <"$lab/shared/visible"
 mount -t securityfs securityfs "$root/sys/kernel/security" || :
 mount -t tracefs tracefs "$root/sys/kernel/tracing" || :
 mount -t debugfs debugfs "$root/sys/kernel/debug" || :

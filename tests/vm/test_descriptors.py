@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import shlex
 import socket
-import sys
 from pathlib import Path
 
 from system.harness import Profgen, finish
 from vm.enforce import Confinement, generate, load
-from vm.guest import Guest
+from vm.guest import Guest, python
 
 COMMAND = ("/usr/bin/busybox", "echo", "said")
 WITH_A_SOCKET = """
@@ -43,7 +42,7 @@ def test_streams(guest: Guest, profgen: Profgen, tmp_path: Path) -> None:
     for each in recorded:
         confined = shlex.join([str(guest.agent), "confine", "-p", each.name, "--", *COMMAND])
         script += [
-            f"echo {each.name} to a socket: $({shlex.quote(sys.executable)} {shared}/with_a_socket.py {confined})",
+            f"echo {each.name} to a socket: $({python(shared / 'with_a_socket.py')} {confined})",
             f"{confined} >>/run/file; echo {each.name} to a file: $(cat /run/file); rm /run/file",
             f"(cat /run/fifo & {confined} >/run/fifo; wait) >/run/out; echo {each.name} to a pipe: $(cat /run/out)",
         ]

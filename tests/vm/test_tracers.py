@@ -3,18 +3,16 @@ evidence."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from system.harness import CHECKOUT, Profgen, why_no_ebpf
+from system.harness import Profgen, why_no_ebpf
 from system.operations.build import build, prepare
 from system.operations.evidence import differences, seen
 from system.operations.table import Evidence, Places
-from vm.guest import Guest
+from vm.guest import Guest, python
 
 from profiler.trace.model import Trace
 from profiler.trace.store import read_trace
@@ -66,11 +64,10 @@ def recorded(
     every = " && ".join(f"{program} {name} {place}/{name}" for name in OPERATIONS)
     command = ["/usr/bin/dash", "-c", every]
     tracers = ["ptrace"] if why_no_ebpf() else ["ptrace", "ebpf"]
-    profgen_there = f"PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={CHECKOUT} {shlex.quote(sys.executable)} -m profiler"
     script = [f"mkdir -p {place}/bin && cp {shared}/ops {program} && chmod 755 {program} && cd {place} || exit 9"]
     for tracer in tracers:
         words = ["record", "-q", "--tracer", tracer, "-o", str(shared / f"{tracer}.json"), "--", *command]
-        script += [prepared, f"{profgen_there} {shlex.join(words)} || exit 8"]
+        script += [prepared, f"{python('-m', 'profiler', *words)} || exit 8"]
     job = guest.begin("\n".join(script), 300)
     here: dict[str, Trace] = {}
     for tracer in tracers:

@@ -1,29 +1,30 @@
-"""`profgen verify --under apparmor` in the machine: what AppArmor refuses is named; no profile stays, even when profgen
-is killed."""
+"""`profgen verify --under apparmor` in the machine names what AppArmor refuses, and leaves no profile behind, even when
+profgen is killed."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from system.harness import CHECKOUT, Profgen
-from vm.guest import Guest
+from system.harness import Profgen
+from vm.guest import Guest, python
 
 from profiler.policy.document import dumps, read_policy
 
-SCRIPT = "read name </etc/hostname; echo >/run/profgen-verify; chown 1 /run/profgen-verify; rm /run/profgen-verify"
-LEFT = "grep -c profgen-verify /sys/kernel/security/apparmor/profiles; ls /proc/[0-9]*/exe >/dev/null"
+MADE = "/run/profgen-verify"
+"""What the workload makes, and what says that it runs."""
+PROFILES = "/sys/kernel/security/apparmor/profiles"
+SCRIPT = f"read name </etc/hostname; echo >{MADE}; chown 1 {MADE}; rm {MADE}"
 
 
 @pytest.fixture(scope="module")
 def verified(guest: Guest, profgen: Profgen, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    """All runs in one job: reports by name, and what was left behind."""
+    """Do all runs in one job; return the reports by name, and what was left behind."""
     place = tmp_path_factory.mktemp("verify")
     assert (
         profgen("record", "--tracer", "ptrace", "-o", "t.json", "--", "/usr/bin/sh", "-c", SCRIPT, cwd=place).returncode
@@ -37,10 +38,7 @@ def verified(guest: Guest, profgen: Profgen, tmp_path_factory: pytest.TempPathFa
     assert less != policy
     (shared / "whole.yaml").write_text(dumps(policy))
     (shared / "less.yaml").write_text(dumps(less))
-    command = (
-        f"PYTHONPATH={CHECKOUT} PYTHONDONTWRITEBYTECODE=1 {shlex.quote(sys.executable)} -m profiler "
-        "verify --under apparmor --format json"
-    )
+    command = python("-m", "profiler", "verify", "--under", "apparmor", "--format", "json")
     runs = {"whole": ("whole", ""), "less": ("less", ""), "log": ("less", "--mode log")}
     lines = [
         f"{command} {options} --report {shared}/{name}.json {shared}/{which}.yaml -- /usr/bin/sh -c "
@@ -49,15 +47,12 @@ def verified(guest: Guest, profgen: Profgen, tmp_path_factory: pytest.TempPathFa
         for name, (which, options) in runs.items()
     ]
     lines += [
-        f"{command} {shared}/whole.yaml -- /usr/bin/sh -c 'while :; do :; done' & victim=$!",
-        "for i in $(seq 300); do grep -q profgen-verify /sys/kernel/security/apparmor/profiles && break; sleep "
-        "0.1; done",
-        f"sleep 2; grep -c profgen-verify /sys/kernel/security/apparmor/profiles >{shared}/loaded",
+        f"{command} {shared}/whole.yaml -- /usr/bin/sh -c 'echo >{MADE}; while :; do :; done' & victim=$!",
+        f"until [ -e {MADE} ]; do kill -0 $victim || exit 98; sleep 0.1; done",
+        f"grep -c profgen-verify {PROFILES} >{shared}/loaded",
         "kill -9 $victim; wait $victim",
-        "for i in $(seq 100); do grep -q profgen-verify /sys/kernel/security/apparmor/profiles || break; sleep "
-        "0.1; done",
-        f"grep profgen-verify /sys/kernel/security/apparmor/profiles >{shared}/left; ps -eo args | grep "
-        f"'[w]hile :' >>{shared}/left; true",
+        f"for i in $(seq 300); do grep -q profgen-verify {PROFILES} || break; sleep 0.1; done",
+        f"grep profgen-verify {PROFILES} >{shared}/left; ps -eo args | grep '[w]hile :' >>{shared}/left; true",
     ]
     result = guest.run("\n".join(lines), 240)
     assert result.status == 0, f"{result.stdout[-2000:]} {result.stderr[-4000:]}"
@@ -87,6 +82,6 @@ def test_a_file_less(name: str, verified: Mapping[str, Any]) -> None:
 
 
 def test_killed(verified: Mapping[str, Any]) -> None:
-    """profgen killed in the middle: neither the profile nor the workload stays."""
+    """When profgen is killed during a run, neither the profile nor the workload stays."""
     assert int(verified["loaded"]) >= 1
     assert verified["left"] == ""

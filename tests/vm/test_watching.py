@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from system.harness import CHECKOUT, TIMEOUT, why_no_ebpf
-from vm.guest import Guest
+from vm.guest import Guest, python
 
 SOURCES = CHECKOUT / "tests" / "system" / "watching"
 
@@ -24,8 +22,7 @@ def test_container_and_joining(guest: Guest, work: Path) -> None:
         subprocess.run(
             ["gcc", "-O1", *flags, "-o", str(shared / name), str(SOURCES / f"{name}.c")], check=True, timeout=TIMEOUT
         )
-    python = f"PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={CHECKOUT} {shlex.quote(sys.executable)}"
-    result = guest.result(guest.begin(f"{python} {CHECKOUT}/tests/vm/watch.py {shared}/plain {shared}/storm", 400), 400)
+    result = guest.run(python(CHECKOUT / "tests" / "vm" / "watch.py", shared / "plain", shared / "storm"), 400)
     assert result.status == 0, result.stderr
     seen = json.loads(result.stdout.strip().splitlines()[-1])
     container, joined = seen["sessions"]["container"], seen["sessions"]["pid"]
