@@ -11,10 +11,13 @@ import errno
 import os
 import platform
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from profiler.tracers.ebpf.shared import ctype
 
 MAP_CREATE, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM = 0, 1, 2, 3
 PROG_LOAD, OBJ_GET_INFO_BY_FD, RAW_TRACEPOINT_OPEN, BTF_LOAD = 5, 15, 17, 18
@@ -76,38 +79,9 @@ def load(code: bytes, kind: int, attach: int, target: int, name: str, license_te
     return bpf(PROG_LOAD, attribute)
 
 
-Type = str | list[Any]
-"""A C type as bcc describes it: a name, or [name, [[member, type] or [member, type, [length]], ...], "struct"]."""
-
-_PLAIN: dict[str, Any] = {
-    "char": ctypes.c_char,
-    "signed char": ctypes.c_byte,
-    "unsigned char": ctypes.c_ubyte,
-    "short": ctypes.c_short,
-    "unsigned short": ctypes.c_ushort,
-    "int": ctypes.c_int,
-    "unsigned int": ctypes.c_uint,
-    "long": ctypes.c_long,
-    "unsigned long": ctypes.c_ulong,
-    "long long": ctypes.c_longlong,
-    "unsigned long long": ctypes.c_ulonglong,
-}
-
-
-def ctype(described: Type) -> Any:
-    """The ctypes class of a described type. Raises KeyError for a plain type that profgen does not use."""
-    if isinstance(described, str):
-        return _PLAIN[described]
-    name, members, *_ = described
-    fields = [
-        (member[0], ctype(member[1]) * member[2][0] if len(member) > 2 else ctype(member[1])) for member in members
-    ]
-    return type(name, (ctypes.Structure,), {"_fields_": fields})
-
-
 @dataclass(frozen=True)
 class Shape:
-    """What a map is: as given to BPF_MAP_CREATE, with the types of its keys and values where C has them."""
+    """What a map is: the parameters of BPF_MAP_CREATE, and the C types of its keys and values."""
 
     name: str
     type: int
@@ -115,8 +89,8 @@ class Shape:
     value_size: int
     entries: int
     flags: int
-    key: Type
-    value: Type
+    key: str
+    value: str
 
 
 class Map:
@@ -125,7 +99,7 @@ class Map:
     def __init__(self, shape: Shape) -> None:
         """Raises OSError."""
         self.shape = shape
-        self.Key, self.Leaf = ctype(shape.key), ctype(shape.value)
+        self.Key, self.Leaf = ctype(shape.key, shape.key_size), ctype(shape.value, shape.value_size)
         types, key_type, value_type = -1, 0, 0
         if shape.type == MAP_TYPE_TASK_STORAGE:
             types, key_type, value_type = _storage_types(shape.value_size), 1, 3
@@ -202,6 +176,11 @@ class Map:
     def items(self) -> list[tuple[Any, Any]]:
         """Keys and values of a hash."""
         return [(self.Key.from_buffer_copy(key), self.Leaf.from_buffer_copy(value)) for key, value in self.entries()]
+
+    def member(self, key: bytes, name: str) -> int:
+        """Return a member of a key as `entries` has it: a number of 32 or 64 bits."""
+        place = getattr(self.Key, name)
+        return int.from_bytes(key[place.offset : place.offset + place.size], sys.byteorder)
 
     def entries(self) -> list[tuple[bytes, bytes]]:
         """Keys and values of a hash as they are in the kernel, read many at a time (BPF_MAP_LOOKUP_BATCH, Linux

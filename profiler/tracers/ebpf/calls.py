@@ -8,6 +8,7 @@ counted as lost.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import stat
@@ -36,36 +37,18 @@ from profiler.kernel.signals import signal_name
 from profiler.kernel.syscalls import name_of, number_of
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import BY_ENTERED, Executed, Maps, Reader
+from profiler.tracers.ebpf.shared import constant, names, structure
 from profiler.tracers.host import absolute
 from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of, through_link
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import family_name, path_address, type_name
 
-NONE = 7
-"""Stands for no argument, in ``struct spec``."""
+NONE = constant("NO_ARGUMENT")
 
-ROUTES = ("none", "descriptor", "text", "process", "socket", "open", "count", "walk", "names")
-"""Programs of uses.bpf.c, by their index in ``tails``; order of the enum in recorder.bpf.c. ``open`` is either of
-two."""
-FAILURES = 0x100
-CONDITIONS = (
-    "all",
-    "how",
-    "executable",
-    "protected",
-    "flock",
-    "fcntl_lock",
-    "symlink",
-    "chroot",
-    "names",
-    "mount",
-    "ptrace",
-    "pair",
-    "execute",
-    "old_mmap",
-    "socketcall",
-    "messages",
-)
+ROUTES = names("route", "ROUTE_", "TAIL_")
+"""Programs of uses.bpf.c by their index in ``tails``; ``open`` is either of two."""
+FAILURES = constant("ROUTE_FAILURES")
+CONDITIONS = names("only", "ONLY_")
 TAILS = tuple((f"on_{name}", index) for index, name in enumerate(ROUTES) if name not in ("none", "open"))
 
 _O_EXCL = 0o200  # include/uapi/asm-generic/fcntl.h
@@ -100,7 +83,7 @@ class Spec:
         row.route = ROUTES.index(self.route) | (FAILURES if self.failures else 0)
         row.only, row.fd, row.flags, row.mode = CONDITIONS.index(self.only), self.fd, self.flags, self.mode
         row.optional, row.plain, row.follow, row.flags_mask = self.optional, self.plain, self.follow, self.flags_mask
-        for index in range(4):
+        for index in range(constant("PLACES")):
             row.at[index] = self.at[index] if index < len(self.at) else NONE
             row.path[index] = self.path[index] if index < len(self.path) else NONE
 
@@ -163,8 +146,7 @@ _SOCKET_SPECS: dict[str, tuple[str, Spec]] = {
     },
 }
 
-SOCKETCALLS = 490
-"""As in recorder.bpf.c."""
+SOCKETCALLS = constant("SOCKETCALLS")
 SOCKETCALL_NAMES = dict(
     enumerate(
         (
@@ -244,16 +226,22 @@ def rows(abi: str) -> dict[int, Spec]:
 # -- events
 # --------------------------------------------------------------------------------------------------------------
 
-_ERROR_MASK = 0xFFF
-_OWN, _OTHERS, _PSEUDO = 1 << 16, 1 << 17, 1 << 18
-_WHOSE = (None, "self", "workload", "outside")
-_OTHER_ROOT, _OTHER_MOUNTS, _DESCRIPTOR, _SAME_TOP = 1 << 8, 1 << 9, 1 << 10, 1 << 11
+_ERROR_MASK = constant("DETAIL_ERROR")
+_KIND_SHIFT, _WHOSE_SHIFT = constant("DETAIL_KIND_SHIFT"), constant("DETAIL_WHOSE_SHIFT")
+_OWN, _OTHERS, _PSEUDO = constant("DETAIL_OWN"), constant("DETAIL_OTHERS"), constant("DETAIL_PSEUDO")
+_WHOSE = (None, *names("whom", "WHOM_")[1:])
+_DELETED, _DETACHED, _PIECE_BITS = constant("FACT_DELETED"), constant("FACT_DETACHED"), constant("FACT_PIECE_BITS")
+_OTHER_ROOT, _OTHER_MOUNTS = constant("FACT_OTHER_ROOT"), constant("FACT_OTHER_MOUNTS")
+_DESCRIPTOR, _SAME_TOP = constant("FACT_DESCRIPTOR"), constant("FACT_SAME_TOP")
+_TEXTS, _ROOT = constant("TEXTS"), constant("PIECES") - 1
+_NO_PORT = constant("NO_PORT")
 
-_KEY = struct.Struct("=QIIII")
-_HEAD = struct.Struct("=QIIIIQIIIIIII3I4I")
-_VALUE = struct.Struct("=QQQ")
-_SOCKET = struct.Struct("=IIHHIII")
-_CONTACT = struct.Struct("=IIIHH")
+_Event, _Value = structure("use_event"), structure("use_value")
+
+
+def _call(call: int) -> tuple[int, int]:
+    """Return the ABI and the number of a call, from a key's ``call``."""
+    return call >> constant("CALL_ABI_SHIFT"), call & constant("CALL_NUMBER_MASK")
 
 
 @dataclass
@@ -285,44 +273,41 @@ class Event:
 
     def state(self, piece: int) -> str:
         """One of FILE_STATES, of one of the paths."""
-        facts = self.facts >> 2 * piece
-        return "detached" if facts & 2 else "deleted" if facts & 1 else "linked"
+        facts = self.facts >> _PIECE_BITS * piece
+        return "detached" if facts & _DETACHED else "deleted" if facts & _DELETED else "linked"
 
 
 def program_of(data: bytes) -> int:
     """The number of the program that an event is of."""
-    return int(_KEY.unpack_from(data)[1])
+    return int(_Event.from_buffer_copy(data).key.program)
 
 
 def parse(data: bytes) -> Event:
     """An event as it comes from the ring."""
-    (
-        _, program, call, flags, detail, root, mode, facts, fsuid, tgid, tid, own_tgid, own_tid,
-        *lengths,
-    ) = _HEAD.unpack_from(data)  # fmt: skip
-    at = _HEAD.size
+    head = _Event.from_buffer_copy(data)
+    key = head.key
+    at = ctypes.sizeof(_Event)
     pieces = []
-    for length in lengths:
+    for length in (*head.text_length, *head.path_length):
         pieces.append(data[at : at + length] if length else None)
         at += length
-    pseudo = bool(detail & _PSEUDO)
+    pseudo = bool(key.detail & _PSEUDO)
     return Event(
-        data[: _KEY.size],
-        program,
-        call >> 16,
-        call & 0xFFFF,
-        flags,
-        detail,
-        root,
-        mode,
-        facts,
-        fsuid,
-        tgid,
-        tid,
-        own_tgid,
-        own_tid,
-        tuple(pieces[:3]),
-        tuple(None if piece is None else _path(piece, pseudo) for piece in pieces[3:]),
+        bytes(key),
+        key.program,
+        *_call(key.call),
+        key.flags,
+        key.detail,
+        head.root,
+        head.mode,
+        head.facts,
+        head.fsuid,
+        head.tgid,
+        head.tid,
+        head.own_tgid,
+        head.own_tid,
+        tuple(pieces[:_TEXTS]),
+        tuple(None if piece is None else _path(piece, pseudo) for piece in pieces[_TEXTS:]),
     )
 
 
@@ -438,8 +423,8 @@ class Uses:
         while self.resolve():
             pass
         nameless = 0
-        for entry in maps.entries("uses", self._reader.numbers(), at=8):
-            count, first, last = _VALUE.unpack(entry[1])
+        for entry in maps.entries("uses", self._reader.numbers()):
+            value = _Value.from_buffer_copy(entry[1])
             rows = self._rows.get(entry[0])
             if rows is None:
                 nameless += 1
@@ -448,9 +433,9 @@ class Uses:
                 row.write(
                     recording,
                     self._reader.index(row.program, recording),
-                    count,
-                    seconds(first),
-                    seconds(max(first, last)),
+                    value.count,
+                    seconds(value.first),
+                    seconds(max(value.first, value.last)),
                 )
         if over and nameless > recording.losses["paths"]:
             recording.losses["paths"] = nameless  # the kernel counted some of them, or none
@@ -460,30 +445,28 @@ class Uses:
 
     def _collect_sockets(self, recording: Recording, maps: Maps) -> None:
         seconds = self._reader.seconds
-        for key, value in maps.entries("sockets", self._reader.numbers()):
-            program, call, family, kind, protocol, port, error = _SOCKET.unpack(key)
-            count, first, last = _VALUE.unpack(value)
-            word = _SOCKET_SPECS[self._name(call >> 16, call & 0xFFFF)][0]
-            result = error_name(error) if error else "ok"
+        for key, value in maps.rows("sockets", self._reader.numbers()):
+            word = _SOCKET_SPECS[self._name(*_call(key.call))][0]
+            result = error_name(key.error) if key.error else "ok"
             if result in NO_USE:
                 continue
-            index = self._reader.index(program, recording)
+            index = self._reader.index(key.program, recording)
             recording.socket(
-                family_name(family), type_name(kind), protocol, word, result, index,
-                port=None if port == 0xFFFFFFFF else port, count=count, first=seconds(first), last=seconds(last),
+                family_name(key.family), type_name(key.type), key.protocol, word, result, index,
+                port=None if key.port == _NO_PORT else key.port,
+                count=value.count, first=seconds(value.first), last=seconds(value.last),
             )  # fmt: skip
 
     def _collect_contacts(self, recording: Recording, maps: Maps) -> None:
         seconds = self._reader.seconds
-        for key, value in maps.entries("contacts", self._reader.numbers()):
-            program, call, number, whom, error = _CONTACT.unpack(key)
-            word = _PROCESS_SPECS[name := self._name(call >> 16, call & 0xFFFF)][0]
-            result = error_name(error) if error else "ok"
-            index = self._reader.index(program, recording)
+        for key, value in maps.rows("contacts", self._reader.numbers()):
+            number, whom = key.number, key.whom
+            word = _PROCESS_SPECS[name := self._name(*_call(key.call))][0]
+            result = error_name(key.error) if key.error else "ok"
+            index = self._reader.index(key.program, recording)
             if result in NO_USE:
                 continue
-            count, first, last = _VALUE.unpack(value)
-            times = count, seconds(first), seconds(last)
+            times = value.count, seconds(value.first), seconds(value.last)
             if word == "signal":
                 recording.signal(
                     signal_name(number - (number >> 31 << 32)), _WHOSE[whom] or "group", result, index, *times
@@ -616,7 +599,7 @@ class Uses:
             owner = ("self" if found.uid == event.fsuid else "other",)
         whose = None
         if event.facts & _DESCRIPTOR:
-            whose = _WHOSE[event.detail >> 19 & 3]
+            whose = _WHOSE[event.detail >> _WHOSE_SHIFT & 3]
         elif path.startswith("/proc/") and (process := _PROCESS.match(path)):
             whose = self._whose(event, int(process[1]))
         kind, result, state = kind or found.kind, event.result, found.state
@@ -648,7 +631,7 @@ class Uses:
         path = event.paths[0]
         if path is None:
             return
-        kind = kind_of((event.detail >> 12 & 15) << 12)
+        kind = kind_of((event.detail >> _KIND_SHIFT & 15) << 12)
         # The owner was compared in the kernel: any number that is or is not the user's stands for it.
         uid = event.fsuid if event.detail & _OWN else event.fsuid + 1 if event.detail & _OTHERS else None
         found = Found(path, kind, uid, True, event.state(0))
@@ -666,7 +649,7 @@ class Uses:
     def _view(self, event: Event) -> View:
         if not event.facts & (_OTHER_ROOT | _OTHER_MOUNTS):
             return View(event.tgid, event.tid)
-        root_path = event.paths[3] or "/"
+        root_path = event.paths[_ROOT] or "/"
         held = self._reader.root
         if held is not None and not event.facts & _OTHER_ROOT:
             return View(event.tgid, event.tid, held, "/", held)

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from profiler.errors import InputError
+from profiler.tracers.ebpf.shared import constant
 
-NAME_BYTES = 64
-"""NAME_TEXT of watch.bpf.c."""
+NAME_BYTES = constant("ID_TEXT")
 
 _ID = re.compile(rb"(?:.*-)?([0-9a-f]{64})(?:\.scope)?", re.DOTALL)
 

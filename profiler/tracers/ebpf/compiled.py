@@ -103,7 +103,9 @@ def _shape(lib: Any, module: Any, name: bytes) -> Shape:
     types = [
         json.loads(describe(module, name) or b'"int"') for describe in (lib.bpf_table_key_desc, lib.bpf_table_leaf_desc)
     ]
-    return Shape(name.decode(), kind, key, value, entries, flags, *types)
+    # bcc describes a plain type by its name, and a structure by a list that begins with its name.
+    key_type, value_type = (described if isinstance(described, str) else described[0] for described in types)
+    return Shape(name.decode(), kind, key, value, entries, flags, key_type, value_type)
 
 
 def _with_maps(code: bytes, numbers: Mapping[int, int]) -> bytes:

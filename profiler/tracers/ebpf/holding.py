@@ -12,19 +12,19 @@ import os
 import select
 import signal
 import socket
-import struct
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 from profiler.tracers.ebpf.cgroups import there
 from profiler.tracers.ebpf.loader import Programs
+from profiler.tracers.ebpf.shared import structure
 from profiler.tracers.launch import stand_apart
 
 RING = "starts"
-_START = struct.Struct("=IIQ")
-"""``struct start`` of watch.bpf.c; also what is sent, with 1 in place of the time for a process that has
-no_new_privs."""
+_Start = structure("start")
+"""Also what is sent, with 1 in place of the time for a process that has no_new_privs."""
 _WAIT_SECONDS = 0.1
 """How long profgen waits for word of a process that it does not find itself. The other one is told of each at the same
 time as profgen."""
@@ -125,10 +125,11 @@ class Holder:
         """Take what was sent; whether more may come."""
         while select.select([self._socket], [], [], timeout)[0]:
             timeout = 0.0
-            data, descriptors, _, _ = socket.recv_fds(self._socket, _START.size, 2, socket.MSG_CMSG_CLOEXEC)
-            if len(data) != _START.size:
+            data, descriptors, _, _ = socket.recv_fds(self._socket, ctypes.sizeof(_Start), 2, socket.MSG_CMSG_CLOEXEC)
+            if len(data) != ctypes.sizeof(_Start):
                 return False  # it was killed: profgen goes on by itself
-            session, pid, flags = _START.unpack(data)
+            start = _Start.from_buffer_copy(data)
+            session, pid, flags = start.session, start.tgid, start.time
             held = Held(descriptors[0], descriptors[1], bool(flags)) if len(descriptors) == 2 else None
             for descriptor in descriptors if held is None else ():  # profgen may have no more of them
                 os.close(descriptor)
@@ -149,21 +150,24 @@ def _serve(programs: Programs, to: socket.socket) -> None:
     ring = programs.map_fd(RING)
     stand_apart(ring, to.fileno())
     _go_first()
-    starts: deque[bytes] = deque()
-    programs.open_ring(RING, lambda _context, data, size: starts.append(ctypes.string_at(data, size)))
+    starts: deque[Any] = deque()
+    programs.open_ring(
+        RING, lambda _context, data, size: starts.append(_Start.from_buffer_copy(ctypes.string_at(data, size)))
+    )
     poller = select.poll()
     poller.register(ring, select.POLLIN)
     poller.register(to, select.POLLIN)
-    to.send(_START.pack(0, 0, 0))  # ready; no session has the number 0
+    to.send(bytes(_Start()))  # ready; no session has the number 0
     while to.fileno() not in dict(poller.poll()):
         programs.consume(RING)
         while starts:
-            session, pid, seen = _START.unpack(starts.popleft())
-            held = hold(pid, seen)
+            start = starts.popleft()
+            held = hold(start.tgid, start.time)
+            start.time = held is not None and held.no_new_privs
             if held is None:
-                to.send(_START.pack(session, pid, 0))
+                to.send(bytes(start))
             else:
-                socket.send_fds(to, [_START.pack(session, pid, held.no_new_privs)], [held.mounts, held.root])
+                socket.send_fds(to, [bytes(start)], [held.mounts, held.root])
                 held.let_go()
 
 

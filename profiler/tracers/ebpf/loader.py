@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import re
 import struct
 import sys
 import threading
@@ -28,10 +29,13 @@ from profiler.tracers.ebpf import bpf
 from profiler.tracers.ebpf.bpf import Map
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF, KernelTypes
 from profiler.tracers.ebpf.compiled import CALL, INSTRUCTION, KERNEL_FUNCTION, compiled, quiet_stderr
+from profiler.tracers.ebpf.shared import constant
 
 HERE = Path(__file__).parent
 DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")
 """Where distributions put bcc's Python part (package python3-bpfcc), outside the reach of a virtual environment."""
+
+_INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 
 LICENSE = b"Dual MIT/GPL"
 
@@ -205,6 +209,18 @@ def import_bcc() -> ModuleType:
     return module
 
 
+def source() -> str:
+    """Return the text of recorder.bpf.c with the files that it includes in their places.
+
+    bcc rewrites map accesses in the main file only, and bytecode is kept under a hash of this text.
+    """
+
+    def read(name: str) -> str:
+        return _INCLUDE.sub(lambda line: read(line[1]), (HERE / name).read_text())
+
+    return read("recorder.bpf.c")
+
+
 def definitions(
     types: KernelTypes, limits: Mapping[str, int], *, uses: bool = True, watch: bool = False
 ) -> dict[str, int]:
@@ -355,16 +371,9 @@ class Programs:
                 f"-D{name}={value}" for name, value in definitions(self.types, limits, uses=uses, watch=watch).items()
             ]
             flags += [*_register_macros(native_abi()), "-Wno-everything", "-Werror=implicit-function-declaration"]
-            source = (HERE / "recorder.bpf.c").read_text()
-            if uses:
-                flags.append("-DWITH_USES")
-                source += (HERE / "uses.bpf.c").read_text()
-            if watch:
-                flags.append("-DWITH_WATCH")
-                source += (HERE / "watch.bpf.c").read_text()
-            if denials:
-                flags.append("-DWITH_DENIALS")
-            self.compiled = compiled(bcc, source, flags)
+            parts = {"WITH_USES": uses, "WITH_WATCH": watch, "WITH_DENIALS": denials}
+            flags += [f"-D{name}" for name, wanted in parts.items() if wanted]
+            self.compiled = compiled(bcc, source(), flags)
             for shape in self.compiled.maps:
                 self._maps[shape.name] = Map(shape)
             if uses:
@@ -382,6 +391,14 @@ class Programs:
         """A map."""
         return self._maps[name]
 
+    def counter(self, name: str) -> int:
+        """Return a counter that all sessions share (``enum counter``)."""
+        return int(self._maps["counters"][ctypes.c_int(constant(name))].value)
+
+    def set_counter(self, name: str, value: int) -> None:
+        """Set a counter that all sessions share."""
+        self._maps["counters"][ctypes.c_int(constant(name))] = ctypes.c_uint64(value)
+
     def map_fd(self, name: str) -> int:
         """File descriptor of a map."""
         return self._maps[name].fd
@@ -396,8 +413,7 @@ class Programs:
 
     def members(self, session: int) -> frozenset[int]:
         """The numbers of all threads that a session ever had, in their pid namespaces (struct process_key)."""
-        keys = (struct.unpack_from("=II", key) for key, _ in self._maps["members"].entries())
-        return frozenset(number for number, of in keys if of == session)
+        return frozenset(key.nr for key in self._maps["members"] if key.session == session)
 
     def code(self, function: str) -> bytes:
         """A program's instructions, as they are loaded."""

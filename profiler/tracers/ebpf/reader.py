@@ -5,8 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import posixpath
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,62 +16,32 @@ from profiler.kernel.capabilities import name_of as capability_name
 from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import number_of
 from profiler.tracers.ebpf.loader import Programs
+from profiler.tracers.ebpf.shared import constant, names, structure
 from profiler.tracers.host import absolute
 from profiler.tracers.paths import View, below
 from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
 from profiler.tracers.watcher import Refused
 
-STATS = (
-    "tasks",
-    "programs",
-    "syscalls",
-    "arguments",
-    "results",
-    "capabilities",
-    "stacks",
-    "events",
-    "execs",
-    "paths",
-    "files",
-    "sockets",
-    "processes",
-    "denials",
-)
-"""Losses, in the order of ``enum stat`` in recorder.bpf.c; the facts for user space follow."""
-
-STAT_LIVE, STAT_LAST_NEW = len(STATS), len(STATS) + 1
-NEXT_PROGRAM, NEXT_SESSION, LOST_SESSIONS, MARKED = range(4)
-"""Indexes of ``counters``."""
+STATS = names("stat", "LOST_")
+"""The ways to lose something, in the order of their counters."""
+STAT_LIVE, STAT_LAST_NEW = constant("STAT_LIVE"), constant("STAT_LAST_NEW")
 ABI_ORDER = {native: (native, *others) for native, others in SUB_ABIS.items()}
 """For each native ABI, the ABIs in the order of ``enum abi``."""
-ABIS, NUMBERS = 3, 512
-"""As in recorder.bpf.c."""
-STARTING, SHARED = 0, 1
-"""Program numbers of the first session: before its first exec, and for programs that found no room of their own."""
-BY_ENTERED = 0xFFFFFFFF
-"""In place of who executed: whoever brought the process into a workload that ran already (``docker exec``)."""
+ABIS, NUMBERS = constant("ABIS"), constant("NUMBERS")
+STARTING, SHARED = constant("PROGRAM_STARTING"), constant("PROGRAM_SHARED")
+BY_ENTERED = constant("BY_ENTERED")
 
-_LOST_EVENTS = STATS.index("events")
+_LOST_EVENTS = constant("LOST_EVENTS")
 _ACCESS_CALLS = frozenset({"access", "faccessat", "faccessat2"})
-_VALUES_MAX_IN_KERNEL = 4096
+_VALUES_MAX_IN_KERNEL = constant("ABI_VALUES_MAX")
 
-_OTHER_ARGUMENTS = 0x100
-"""In the ABI of a row of ``refused``: it stands for all argument lists that found no row of their own."""
+_REFUSED_OTHERS = constant("REFUSED_OTHERS")
+_AUDITED = {constant("AUDITED_NO"): False, constant("AUDITED_YES"): True}
 
-_KEYED_BY_PROGRAM = {
-    "others": 0,
-    "results": 0,
-    "arguments": 0,
-    "checks": 0,
-    "execs": 4,
-    "uses": 8,
-    "sockets": 0,
-    "contacts": 0,
-    "refused": 0,
-    "refused_sorts": 0,
-}
-_KEYED_BY_SESSION = {"files": 0, "members": 4}
-"""Maps, and where in their keys the number is."""
+_KEYED_BY_PROGRAM = (
+    "others", "results", "arguments", "checks", "execs", "uses", "sockets", "contacts", "refused", "refused_sorts",
+)  # fmt: skip
+_KEYED_BY_SESSION = ("files", "members")
 
 SYMBOLS_HIDDEN = "the kernel hides the names of its functions"
 SYMBOLS_FIX = "sysctl kernel.kptr_restrict=1, and CAP_SYSLOG"
@@ -85,36 +54,7 @@ def symbols_readable() -> bool:
         return any(int(line[:16], 16) != 0 for line in file if line[17:18] in "tT")
 
 
-class _Event(ctypes.Structure):
-    """``struct event`` of recorder.bpf.c."""
-
-    _fields_ = [
-        ("program", ctypes.c_uint32),
-        ("script", ctypes.c_uint32),
-        ("exe_length", ctypes.c_uint32),
-        ("cwd_length", ctypes.c_uint32),
-        ("root_length", ctypes.c_uint32),
-        ("truncated", ctypes.c_uint32),
-        ("foreign", ctypes.c_uint32),
-        ("other_mounts", ctypes.c_uint32),
-        ("tgid", ctypes.c_uint32),
-        ("tid", ctypes.c_uint32),
-        ("deleted", ctypes.c_uint32),
-        ("pseudo", ctypes.c_uint32),
-        ("uid", ctypes.c_uint32),
-        ("fsuid", ctypes.c_uint32),
-        ("loader_known", ctypes.c_uint32),
-        ("loader_length", ctypes.c_uint32),
-        ("loader_uid", ctypes.c_uint32),
-        ("session", ctypes.c_uint32),
-        ("generation", ctypes.c_uint32),
-        ("argv0", ctypes.c_char * 256),
-        ("name", ctypes.c_char * 4096),
-        ("exe", ctypes.c_byte * 4352),
-        ("cwd", ctypes.c_byte * 4352),
-        ("root", ctypes.c_byte * 4352),
-        ("loader", ctypes.c_byte * 4352),
-    ]
+_Event = structure("event")
 
 
 @dataclass(frozen=True)
@@ -158,13 +98,14 @@ class Maps:
         self._rows: dict[str, dict[int, list[tuple[Any, Any]]]] = {}
         self._entries: dict[str, dict[int, list[tuple[bytes, bytes]]]] = {}
 
-    def entries(self, name: str, numbers: Iterable[int], at: int = 0) -> Iterator[tuple[bytes, bytes]]:
-        """The same as bytes; ``at``: where in the key the program's number is."""
+    def entries(self, name: str, numbers: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:
+        """The same as bytes."""
         found = self._entries.get(name)
         if found is None:
             found = self._entries[name] = {}
-            for entry in self._programs.table(name).entries():
-                found.setdefault(int.from_bytes(entry[0][at : at + 4], sys.byteorder), []).append(entry)
+            table = self._programs.table(name)
+            for entry in table.entries():
+                found.setdefault(table.member(entry[0], "program"), []).append(entry)
         return (entry for number in numbers for entry in found.get(number, ()))
 
     def rows(self, name: str, numbers: Iterable[int]) -> Iterator[tuple[Any, Any]]:
@@ -302,8 +243,7 @@ class Reader:
         return [(key.by, key.program, value.value) for key, value in maps.rows("execs", self.numbers())]
 
     def _program_count(self) -> int:
-        given: int = self.programs.table("counters")[ctypes.c_int(NEXT_PROGRAM)].value
-        return min(given, len(self.programs.table("programs")))
+        return min(self.programs.counter("NEXT_PROGRAM"), len(self.programs.table("programs")))
 
     def stats(self) -> Any:
         """The session's counters, an array by the indexes above."""
@@ -370,20 +310,20 @@ class Reader:
 
     def _collect_values(self, recording: Recording, maps: Maps) -> None:
         overfull = self.programs.table("argument_counts")
-        names = {
+        recorded = {
             (index, number): name
             for index, abi in enumerate(self.abis)
             for name in recorded_names()
             if (number := number_of(abi, name)) is not None and spec_for(name, abi) is not None
         }
         for key, _ in maps.rows("arguments", self.numbers()):
-            name = names[key.abi, key.number]
+            name = recorded[key.abi, key.number]
             spec = spec_for(name, self.abis[key.abi])
             assert spec is not None
             recording.value(
                 self.abis[key.abi], name, tuple(key.value)[: len(spec.fields)], self.index(key.program, recording)
             )
-        for (index, number), name in names.items():
+        for (index, number), name in recorded.items():
             place = (self.session * ABIS + index) * NUMBERS + number
             if number < NUMBERS and overfull[ctypes.c_int(place)].value >= _VALUES_MAX_IN_KERNEL:
                 recording.values_overflowed(self.abis[index], name)
@@ -401,7 +341,7 @@ class Reader:
                     name,
                     "child" if key.child else "initial",
                     "refused" if key.refused else "granted",
-                    {1: False, 2: True}.get(key.audited) if key.audited else is_audited(chain),
+                    _AUDITED.get(key.audited, is_audited(chain)),
                     self._decisive(key),
                     False,
                 ),
@@ -418,29 +358,17 @@ class Reader:
         found = []
         for key, value in Maps(self.programs).rows("refused", self.numbers()):
             path = None if key.program == self.shared else self._identity(key.program)[0]
-            arguments = None if key.abi & _OTHER_ARGUMENTS else tuple(key.a)
+            arguments = None if key.abi & _REFUSED_OTHERS else tuple(key.a)
             comm = os.fsdecode(value.comm)
-            abi, error = self.abis[key.abi & ~_OTHER_ARGUMENTS], error_name(key.error)
+            abi, error = self.abis[key.abi & ~_REFUSED_OTHERS], error_name(key.error)
             found.append(Refused(path, abi, key.number, arguments, error, value.pid, comm, value.count))
         return sorted(found, key=lambda row: (row.path or "", row.abi, row.number, row.error, row.arguments or ()))
 
     def forget(self) -> None:
         """Free everything in the kernel that is this session's. Nothing may run in it any more."""
         numbers = set(self.numbers())
-        for name, at in _KEYED_BY_PROGRAM.items():
-            if not self.programs.has(name):
-                continue
-            table = self.programs.table(name)
-            for key, _ in table.entries():
-                if int.from_bytes(key[at : at + 4], sys.byteorder) in numbers:
-                    table.delete(key)
-        for name, at in _KEYED_BY_SESSION.items():
-            if not self.programs.has(name):
-                continue
-            table = self.programs.table(name)
-            for key, _ in table.entries():
-                if int.from_bytes(key[at : at + 4], sys.byteorder) == self.session:
-                    table.delete(key)
+        self._delete(_KEYED_BY_PROGRAM, "program", numbers)
+        self._delete(_KEYED_BY_SESSION, "session", {self.session})
         counts = self.programs.table("argument_counts")
         for place in range(self.session * ABIS * NUMBERS, (self.session + 1) * ABIS * NUMBERS):
             if counts[ctypes.c_int(place)].value:
@@ -451,6 +379,13 @@ class Reader:
         for number in sorted(numbers):
             self.programs.table("free_programs").push(ctypes.c_uint32(number))
         self.programs.table("free_sessions").push(ctypes.c_uint32(self.session))
+
+    def _delete(self, maps: Iterable[str], member: str, numbers: Set[int]) -> None:
+        """Delete the rows whose key has one of these numbers in this member."""
+        for table in [self.programs.table(name) for name in maps if self.programs.has(name)]:
+            for key, _ in table.entries():
+                if table.member(key, member) in numbers:
+                    table.delete(key)
 
     def needed(self) -> int:
         """Capabilities needed so far, for the live line."""

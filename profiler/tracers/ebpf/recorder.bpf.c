@@ -10,127 +10,10 @@
  * syscall numbers.
  */
 
-enum abi { ABI_NATIVE, ABI_COMPAT, ABI_X32, ABIS };
+#include "shared.h"
 
-/* ARMED: profgen's own child at its gate. WAITING: brought into a watched cgroup, not yet the workload (watch.bpf.c). */
-enum state { STATE_ARMED = 1, STATE_WAITING, STATE_STARTING, STATE_RECORDING };
 
-/* Of each session: one counter a way to lose something, then facts for user space. Order as in reader.py. */
-enum stat {
-    LOST_TASKS, LOST_PROGRAMS, LOST_SYSCALLS, LOST_ARGUMENTS, LOST_RESULTS, LOST_CAPABILITIES, LOST_STACKS, LOST_EVENTS,
-    LOST_EXECS, LOST_PATHS, LOST_FILES, LOST_SOCKETS, LOST_PROCESSES, LOST_DENIALS,
-    STAT_LIVE, STAT_LAST_NEW, STAT_SIZE,
-};
 
-/* Numbers that have been given away so far. */
-enum { NEXT_PROGRAM, NEXT_SESSION, LOST_SESSIONS, MARKED, COUNTERS };
-
-#define NUMBERS 512 /* native numbers counted in arrays; larger ones go to a hash */
-#define WORDS (NUMBERS / 64)
-#define SOCKETCALLS 490 /* i386's socketcall is looked at as these numbers, which no call has */
-#define ABI_VALUES_MAX 4096 /* (program, value) pairs of one syscall, before user space's own bound on values */
-
-struct task_state {
-    u32 state;
-    u32 program;
-    u32 wanted;         /* the result of the call in flight is wanted */
-    u32 caller;         /* its program: execve changes `program` */
-    u32 abi;
-    u32 number;
-    u32 last_number;    /* the last argument tuple, so that a loop looks it up once */
-    u32 last_abi;
-    u64 last_values[3];
-    u64 check_cred;     /* a capability check in flight (kprobe way) */
-    u64 check_ns;
-    u64 check_stack;
-    u32 check_cap;
-    u32 check_options;
-    u32 route;          /* which program looks at what the call in flight used */
-    u32 session;        /* which recording it belongs to */
-    u32 mounts;         /* waiting: the mount namespace of who brought it in */
-    u32 entered;        /* with denials: the call in flight has passed the filters */
-};
-
-/* One recording. Programs are numbered across all of them, so what is keyed by program falls into its session. */
-struct session {
-    u64 ns;             /* the user namespace that the workload began in */
-    u64 top;            /* the root's dentry: a copy of a mount namespace has the same */
-    u64 root;           /* the root's dentry and mount in one word: compared, never followed */
-    u64 pids;           /* the pid namespace that was made for it, if one was */
-    u64 generation;     /* grows when a text may have come to mean another file */
-    u64 stats[STAT_SIZE];
-    u32 level;          /* of the pid namespace that it began in */
-    u32 shared;         /* the number of its programs that found no room */
-    u32 began;          /* a program was executed, or joined */
-    u32 kind;
-    u32 ended;          /* of a container: its last task has */
-    u32 ns_level;       /* of the user namespace, which may be gone before the session is */
-};
-
-/* profgen itself: the mounts and the root it sees, as in a session, and how it numbers threads. */
-struct self { u64 mounts; u64 top; u64 root; u32 level; u32 host_mounts; };
-
-/* What a call uses (uses.bpf.c): the program that looks at it is also the index in `tails`. Order as in uses.py. */
-enum { ROUTE_NONE, TAIL_DESCRIPTOR, TAIL_TEXT, TAIL_PROCESS, TAIL_SOCKET, ROUTE_OPEN, TAIL_COUNT, TAIL_WALK, TAIL_NAMES, TAILS };
-#define ROUTE_FAILURES 0x100 /* only when it fails */
-enum {
-    ONLY_ALL, ONLY_HOW, ONLY_EXECUTABLE, ONLY_PROTECTED, ONLY_FLOCK, ONLY_FCNTL_LOCK, ONLY_SYMLINK, ONLY_CHROOT, ONLY_NAMES, ONLY_MOUNT,
-    ONLY_PTRACE, ONLY_PAIR, ONLY_EXECUTE, ONLY_OLD_MMAP, ONLY_SOCKETCALL, ONLY_MESSAGES,
-};
-
-struct counts { u64 calls[NUMBERS]; };
-struct program_state { u64 seen[WORDS]; u64 ok[WORDS]; u64 first[NUMBERS]; u64 session; u64 generation; };
-struct syscall_key { u32 program; u32 abi; u64 number; };
-struct syscall_value { u64 calls; u64 first; u64 ok; };
-struct result_key { u32 program; u32 abi; u64 number; u64 error; };
-/* Of one call: which arguments are recorded, and where they say what it uses (7: nowhere). */
-struct spec {
-    u32 count; u32 pointer; u32 position[3]; u32 flags_mask; u64 mask[3];
-    u16 route; u8 only; u8 fd; u8 flags; u8 mode; u8 optional; u8 plain; u16 follow; u8 at[4]; u8 path[4];
-};
-struct argument_key { u32 program; u32 abi; u64 number; u64 value[3]; };
-struct check_key { u32 program; u32 abi; u64 number; u32 cap; u32 child; u32 refused; u32 audited; u32 overridden; u32 idle; u32 pad; u64 stack; };
-struct check_value { u64 count; u64 first; u64 last; };
-/* A file that was renamed, itself or a directory above it, is another program: `names` is of its whole path. A script has its interpreter's file,
- * so its own name (the end of it) is added, and the directory that this starts from. */
-#define SCRIPT_TEXT 256
-struct file_key { u64 session; u64 dev; u64 inode; u64 mount; u64 names; u64 directory; char script[SCRIPT_TEXT]; };
-struct exec_key { u32 by; u32 program; };
-
-/* The kernel's own stack map loses one of two stacks that fall into one bucket; a hash map loses none before it is full. */
-#define FRAMES 48
-struct stack { u64 address[FRAMES]; };
-
-#define TEXT 4096
-#define PATH_TEXT (TEXT + 256)
-/* Paths are of the mount namespace: components from the leaf up, each ended by a NUL. */
-struct event {
-    u32 program;
-    u32 script;
-    u32 exe_length;
-    u32 cwd_length;
-    u32 root_length;    /* only if foreign */
-    u32 truncated;
-    u32 foreign;        /* executed under another root than the workload began with */
-    u32 other_mounts;   /* or in another mount namespace */
-    u32 tgid;
-    u32 tid;
-    u32 deleted;
-    u32 pseudo;         /* on a mount that no path leads to: a memfd */
-    u32 uid;
-    u32 fsuid;
-    u32 loader_known;
-    u32 loader_length;
-    u32 loader_uid;
-    u32 session;
-    u32 generation;
-    char argv0[256];
-    char name[TEXT];
-    char exe[PATH_TEXT];
-    char cwd[PATH_TEXT];
-    char root[PATH_TEXT];
-    char loader[PATH_TEXT];
-};
 struct scratch { struct file_key key; u32 length; u32 pad; u64 hash; char text[TEXT]; };
 
 BPF_TASK_STORAGE(tasks, struct task_state);
@@ -157,9 +40,8 @@ BPF_QUEUE(free_programs, u32, LIMIT_PROGRAMS);
 BPF_QUEUE(free_sessions, u32, LIMIT_SESSIONS);
 #endif
 #ifdef WITH_USES
-struct process_key { u32 nr; u32 session; u64 ns; };
 BPF_TABLE("lru_hash", struct process_key, u64, members, 32768); /* threads, the dead too, to their thread group (its signal_struct) */
-BPF_PROG_ARRAY(tails, TAILS);
+BPF_PROG_ARRAY(tails, ROUTES);
 #endif
 
 /* Under their own names bcc looks for these helpers among the kernel's symbols, once a call: that takes longer than compiling. */
@@ -327,7 +209,7 @@ static __always_inline int count_call(int program, u32 abi, u64 id)
             return -1;
         c->calls[id & (NUMBERS - 1)]++;
         u64 bit = 1ull << (id & 63);
-        u32 word = (id >> 6) & (WORDS - 1);
+        u32 word = (id >> 6) & (NUMBER_WORDS - 1);
         if (!(p->seen[word] & bit)) {
             p->first[id & (NUMBERS - 1)] = noted_new();
             __sync_fetch_and_or(&p->seen[word], bit);
@@ -417,7 +299,7 @@ static __always_inline void note_result(struct task_state *s, s64 result)
         if (s->abi == ABI_NATIVE && s->number < NUMBERS) {
             struct program_state *p = programs.lookup(&program);
             if (p)
-                __sync_fetch_and_or(&p->ok[(s->number >> 6) & (WORDS - 1)], 1ull << (s->number & 63));
+                __sync_fetch_and_or(&p->ok[(s->number >> 6) & (NUMBER_WORDS - 1)], 1ull << (s->number & 63));
         } else {
             struct syscall_key key = {.program = program, .abi = s->abi, .number = s->number};
             struct syscall_value *v = others.lookup(&key);
@@ -556,7 +438,7 @@ int on_exit(u64 *ctx)
 }
 
 /* Path components of a dentry from the leaf up to the top of its mount namespace, each with its NUL; their length, 0 if it did not fit. */
-static __always_inline u32 walk(struct scratch *local, char *out, u64 dentry, u64 mnt)
+static __always_inline u32 walk(struct scratch *local, u8 *out, u64 dentry, u64 mnt)
 {
     /* The length lives in a map: an unknown number to the verifier, so that all turns of the loop look alike to it. */
     local->length = 0;
@@ -798,9 +680,6 @@ static __always_inline u32 program_of(u32 number, u64 file, u64 name, bool scrip
     return program;
 }
 
-#define BY_NONE 0       /* in place of who executed: the tracer, as the workload's start */
-#define BY_ENTERED (~0u) /* whoever brought it into a workload that runs */
-
 /* sched_process_exec(task, old_pid, bprm): the new program is in place. */
 int on_exec(u64 *ctx)
 {
@@ -940,8 +819,6 @@ static __always_inline struct task_state *recorded(struct task_struct *task)
     return s && s->state >= STATE_STARTING ? s : 0;
 }
 
-enum { AUDITED_UNKNOWN, AUDITED_NO, AUDITED_YES };
-
 /* tp_btf/cap_capable (Linux 6.14 and newer): cred, target_ns, capable_ns, cap, ret */
 int on_cap_tracepoint(u64 *ctx)
 {
@@ -993,3 +870,10 @@ int on_cap_lsm(u64 *ctx)
     }
     return 0;
 }
+
+#ifdef WITH_USES
+#include "uses.bpf.c"
+#endif
+#ifdef WITH_WATCH
+#include "watch.bpf.c"
+#endif

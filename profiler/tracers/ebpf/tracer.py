@@ -12,7 +12,6 @@ import ctypes
 import os
 import select
 import signal
-import struct
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,7 +26,6 @@ from profiler.tracers.ebpf.calls import TAILS, Uses, rows
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, PAGES, Programs, find_bcc
 from profiler.tracers.ebpf.reader import (
     ABI_ORDER,
-    NEXT_PROGRAM,
     NUMBERS,
     SHARED,
     STARTING,
@@ -37,14 +35,13 @@ from profiler.tracers.ebpf.reader import (
     Maps,
     Reader,
 )
+from profiler.tracers.ebpf.shared import constant, structure
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, Ended, shell_status, spawn, stand_apart
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
 
-_ARMED = 1
-_TASK_STATE_BYTES = 104
 _LEARNING_SECONDS = 2.0
 _TICK_SECONDS = 0.1
 
@@ -171,7 +168,7 @@ class _Run:
 
     def run(self) -> int:
         fill_specs(self.programs, files=self.uses is not None)
-        self.programs.table("counters")[ctypes.c_int(NEXT_PROGRAM)] = ctypes.c_uint64(SHARED + 1)
+        self.programs.set_counter("NEXT_PROGRAM", constant("PROGRAM_FIRST"))
         session = self.programs.table("sessions").Leaf()
         session.shared = SHARED
         self.programs.table("sessions")[ctypes.c_int(0)] = session
@@ -195,7 +192,7 @@ class _Run:
                 raise
             failure = child.exec_failure()
             self.programs.consume(*PAGES)
-            if self.programs.table("counters")[ctypes.c_int(NEXT_PROGRAM)].value <= SHARED + 1:
+            if self.programs.counter("NEXT_PROGRAM") <= constant("PROGRAM_FIRST"):
                 raise failure or Ended(shell_status(status))
         # Nothing is counted after this, and what was counted is read once.
         for function, _ in TRACEPOINTS:
@@ -215,10 +212,12 @@ class _Run:
         pidfd = os.pidfd_open(child.pid)
         try:
             key = ctypes.c_int(pidfd)
-            state = ctypes.create_string_buffer(
-                struct.pack("=IIIIIII", _ARMED, STARTING, 0, 0, 0, 0, 0xFFFFFFFF), _TASK_STATE_BYTES
+            state = structure("task_state")(
+                state=constant("STATE_ARMED"), program=STARTING, last_number=constant("NO_NUMBER")
             )
-            if bpf.bpf_update_elem(self.programs.map_fd("tasks"), ctypes.byref(key), state, ctypes.c_ulonglong(0)) != 0:
+            if bpf.bpf_update_elem(
+                self.programs.map_fd("tasks"), ctypes.byref(key), ctypes.byref(state), ctypes.c_ulonglong(0)
+            ):
                 raise TracerError(
                     f"the kernel refuses to mark the workload ({os.strerror(ctypes.get_errno()).lower()})"
                 )

@@ -7,34 +7,8 @@
  * the path of a file by its directory entries, or the text of a path argument with the path of the directory it starts from.
  */
 
-struct use_key { u64 hash; u32 program; u32 call; u32 flags; u32 detail; };
-struct use_value { u64 count; u64 first; u64 last; };
 
-/* `detail` of a key, and `facts` of an event, which adds what the lower half says of each of its paths */
-#define DETAIL_ERROR 0xfff
-#define DETAIL_KIND_SHIFT 12  /* file type of the mode, 4 bits */
-#define DETAIL_OWN (1 << 16)
-#define DETAIL_OTHERS (1 << 17)
-#define DETAIL_PSEUDO (1 << 18)  /* on a mount that no path leads to: a memfd */
-#define DETAIL_WHOSE_SHIFT 19 /* 2 bits: 0 not below /proc/PID, else enum whom */
-
-enum { WHOM_NONE, WHOM_SELF, WHOM_WORKLOAD, WHOM_OUTSIDE };
-enum { FACT_DELETED = 1, FACT_DETACHED = 2, FACT_PIECE_BITS = 2, FACT_OTHER_ROOT = 1 << 8, FACT_OTHER_MOUNTS = 1 << 9, FACT_DESCRIPTOR = 1 << 10, FACT_SAME_TOP = 1 << 11 };
-
-#define TEXTS 3
-#define PIECES 4 /* paths of an event: the file, or where each text starts; the last is the process's root if it is not the workload's */
 #define DATA_MASK 0x7fff
-struct use_event {
-    struct use_key key;
-    u64 root;
-    u32 mode;
-    u32 facts;
-    u32 fsuid;
-    u32 tgid, tid;          /* in profgen's pid namespace */
-    u32 own_tgid, own_tid;  /* in the thread's own */
-    u32 text_length[TEXTS];
-    u32 path_length[PIECES];
-};
 /* What is used at each call comes first: it lies together, on one page. */
 struct work {
     u64 a[8]; /* the call's arguments */
@@ -65,8 +39,6 @@ struct work {
 #define SHORTCUTS 1024
 struct shortcut { u64 tag; u64 hash; };
 
-struct contact_key { u32 program; u32 call; u32 number; u16 whom; u16 error; };
-struct socket_key { u32 program; u32 call; u16 family; u16 type; u32 protocol; u32 port; u32 error; };
 
 BPF_TABLE("hash", struct use_key, struct use_value, uses, LIMIT_FILES);
 BPF_TABLE("hash", struct socket_key, struct use_value, sockets, LIMIT_SOCKETS);
@@ -173,7 +145,6 @@ static __always_inline void only_first(struct work *w)
 }
 
 #define ARGUMENT(w, position) ((w)->a[(position) & 7])
-#define NONE 7 /* no such argument */
 
 /* Older calls of i386 have their arguments in memory. */
 static __always_inline void arguments_in_memory(struct work *w, u64 place)
@@ -397,10 +368,10 @@ int on_descriptor(u64 *ctx)
     }
     if (only == ONLY_HOW)
         read_user(&flags, sizeof(flags), (void *)w->a[2]);
-    else if (in.spec->route == ROUTE_OPEN && in.spec->flags != NONE)
+    else if (in.spec->route == ROUTE_OPEN && in.spec->flags != NO_ARGUMENT)
         flags = ARGUMENT(w, in.spec->flags);
     w->e.key.flags = flags & in.spec->flags_mask;
-    u32 fd = in.spec->fd == NONE ? in.result : ARGUMENT(w, in.spec->fd);
+    u32 fd = in.spec->fd == NO_ARGUMENT ? in.result : ARGUMENT(w, in.spec->fd);
     if (only == ONLY_PROTECTED || (only == ONLY_EXECUTE && !w->text_length[0]))
         fd = 0;
     u64 dentry, mnt, inode;
@@ -492,10 +463,10 @@ int on_text(u64 *ctx)
     u64 flags = 0;
     if (in.spec->only == ONLY_HOW)
         read_user(&flags, sizeof(flags), (void *)w->a[2]);
-    else if (in.spec->flags != NONE)
+    else if (in.spec->flags != NO_ARGUMENT)
         flags = ARGUMENT(w, in.spec->flags);
     w->e.key.flags = flags & in.spec->flags_mask;
-    w->e.mode = in.spec->mode == NONE ? 0 : ARGUMENT(w, in.spec->mode) & 0170000; /* S_IFMT */
+    w->e.mode = in.spec->mode == NO_ARGUMENT ? 0 : ARGUMENT(w, in.spec->mode) & 0170000; /* S_IFMT */
     only_first(w);
     w->dentry[0] = 0;
     u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
@@ -507,11 +478,11 @@ int on_text(u64 *ctx)
     }
     for (int i = 0; i < TEXTS; i++) {
         u32 position = in.spec->path[i];
-        if (position == NONE)
+        if (position == NO_ARGUMENT)
             continue;
         u64 pointer = ARGUMENT(w, position);
         bool optional = in.spec->optional >> i & 1;
-        if (!pointer && i == 0 && in.spec->fd != NONE)
+        if (!pointer && i == 0 && in.spec->fd != NO_ARGUMENT)
             tails.call(ctx, TAIL_DESCRIPTOR);
         if (!pointer && optional)
             continue;
@@ -532,12 +503,12 @@ int on_text(u64 *ctx)
         if (in.spec->plain >> i & 1)
             continue;
         if (length <= 1) {
-            if (i == 0 && in.spec->fd != NONE && (in.spec->flags == NONE || flags & 0x1000)) /* AT_EMPTY_PATH */
+            if (i == 0 && in.spec->fd != NO_ARGUMENT && (in.spec->flags == NO_ARGUMENT || flags & 0x1000)) /* AT_EMPTY_PATH */
                 tails.call(ctx, TAIL_DESCRIPTOR);
             if (!optional)
                 return 0;
         }
-        int at = in.spec->at[i] == NONE ? -100 : (int)ARGUMENT(w, in.spec->at[i]);
+        int at = in.spec->at[i] == NO_ARGUMENT ? -100 : (int)ARGUMENT(w, in.spec->at[i]);
         if ((u8)w->text[i][0] == '/') {
             if (!(in.spec->follow >> i & 1) || flags & 0x100) { /* AT_SYMLINK_NOFOLLOW */
                 if (!(in.spec->follow >> i & 2) || !(flags & 0x400)) /* AT_SYMLINK_FOLLOW */
@@ -742,7 +713,7 @@ int on_names(u64 *ctx)
     if (only == ONLY_NAMES) {
         if (!links.lookup(&name))
             return 0;
-        if (in.spec->path[1] != NONE) {
+        if (in.spec->path[1] != NO_ARGUMENT) {
             s64 length = read_user_text(w->text[0], TEXT, (void *)ARGUMENT(w, in.spec->path[1]));
             name = last_name(w, length);
             links.update(&name, &one);
@@ -851,8 +822,8 @@ int on_process(u64 *ctx)
     if (!use_in(&in))
         return 0;
     struct work *w = in.w;
-    u32 number = in.spec->mode == NONE ? 0 : ARGUMENT(w, in.spec->mode), whom = WHOM_NONE;
-    if (in.spec->at[0] != NONE) {
+    u32 number = in.spec->mode == NO_ARGUMENT ? 0 : ARGUMENT(w, in.spec->mode), whom = WHOM_NONE;
+    if (in.spec->at[0] != NO_ARGUMENT) {
         u64 file = file_read(in.task, ARGUMENT(w, in.spec->at[0]));
         if (!file)
             return 0;
@@ -866,7 +837,7 @@ int on_process(u64 *ctx)
             whom = whom_of_pid(in.task, w->session, read64(read64((u64)in.task + OFFSET_TASK_PARENT) + OFFSET_TASK_THREAD_PID));
         else if (pid > 0)
             whom = whom_of_number(in.task, w->session, pid);
-        if (whom != WHOM_OUTSIDE && in.spec->path[1] != NONE) { /* of two, the one that is further away counts */
+        if (whom != WHOM_OUTSIDE && in.spec->path[1] != NO_ARGUMENT) { /* of two, the one that is further away counts */
             u32 other = whom_of_number(in.task, w->session, ARGUMENT(w, in.spec->path[1]));
             whom = other > whom ? other : whom;
         }
@@ -900,10 +871,10 @@ int on_socket(u64 *ctx)
     }
     struct socket_key key = {.program = w->e.key.program, .call = w->e.key.call, .port = ~0u};
     key.error = failed(in.result) ? -in.result : 0;
-    s32 fd = in.spec->fd == NONE ? in.result : ARGUMENT(w, in.spec->fd);
+    s32 fd = in.spec->fd == NO_ARGUMENT ? in.result : ARGUMENT(w, in.spec->fd);
     if (in.spec->only == ONLY_PAIR && !failed(in.result))
         read_user(&fd, sizeof(fd), (void *)w->a[3]);
-    if ((in.spec->only == ONLY_PAIR || in.spec->fd == NONE) && failed(in.result)) {
+    if ((in.spec->only == ONLY_PAIR || in.spec->fd == NO_ARGUMENT) && failed(in.result)) {
         key.family = w->a[0];
         key.type = w->a[1] & 15; /* SOCK_TYPE_MASK */
         key.protocol = w->a[2];
@@ -930,10 +901,10 @@ int on_socket(u64 *ctx)
         u64 address = 0;
         u32 length = 0;
         key.port = ~0u;
-        if (in.spec->path[0] != NONE) {
+        if (in.spec->path[0] != NO_ARGUMENT) {
             address = ARGUMENT(w, in.spec->path[0]);
             length = ARGUMENT(w, in.spec->path[1]);
-        } else if (in.spec->at[0] != NONE) {
+        } else if (in.spec->at[0] != NO_ARGUMENT) {
             u64 message = ARGUMENT(w, in.spec->at[0]) + w->message * (w->e.key.call >> 16 == ABI_COMPAT ? 32 : 64);
             if (w->e.key.call >> 16 == ABI_COMPAT) {
                 u32 head[2] = {};

@@ -6,24 +6,13 @@
  * Whether it is, is told by the order of events and by namespaces, never by names. What runs already is joined: see on_join.
  */
 
-enum kind { KIND_COMMAND, KIND_CONTAINER, KIND_CGROUP, KIND_PID };
 
-#define NAME_TEXT 64 /* an id of a container has 64 hexadecimal digits */
-struct name_key { char text[NAME_TEXT]; };
-struct cgroup_key { u64 id; u32 hierarchy; u32 pad; };
-
-/* What becomes of sessions, in the ring of `events`; told from a struct event by its size. An end that finds no room is read from the session. */
-enum { NEWS_MADE, NEWS_BEGAN, NEWS_JOINED, NEWS_ENDED, NEWS_THREADS };
-struct news { u32 what; u32 session; u32 tgid; u32 pad; u64 time; char name[NAME_TEXT]; };
 
 BPF_TABLE("hash", struct name_key, u32, names, LIMIT_SESSIONS + 4096); /* of containers, to their newest session; 0: none yet */
 BPF_TABLE("hash", struct cgroup_key, u32, cgroups, 65536); /* to their session */
 BPF_TABLE("hash", u32, u32, joining, LIMIT_TASKS); /* processes by profgen's number, to their session */
 BPF_ARRAY(all_containers, u32, 1);
 /* Cgroups that are not there yet, by what is above them, to the step that they are on the way to the one that is watched. */
-#define COMPONENT 256 /* NAME_MAX and a NUL */
-struct awaited_key { u64 above; u32 hierarchy; u32 pad; char name[COMPONENT]; };
-struct step { u32 session; u32 last; char name[COMPONENT]; };
 BPF_TABLE("hash", struct awaited_key, u32, awaited, 256);
 BPF_ARRAY(steps, struct step, 256);
 /* What the stack has no room for. */
@@ -33,8 +22,6 @@ struct room {
 };
 BPF_PERCPU_ARRAY(rooms, struct room, 1);
 
-/* The first process of a session, for whoever takes hold of it at once. */
-struct start { u32 session; u32 tgid; u64 time; };
 BPF_RINGBUF_OUTPUT(starts, 16);
 
 static __always_inline void tell(u32 what, u32 number, u32 tgid, struct name_key *name)
@@ -59,9 +46,9 @@ static __always_inline void tell(u32 what, u32 number, u32 tgid, struct name_key
     news->pad = 0;
     news->time = start.time;
     if (name)
-        __builtin_memcpy(news->name, name->text, NAME_TEXT);
+        __builtin_memcpy(news->name, name->text, ID_TEXT);
     else
-        __builtin_memset(news->name, 0, NAME_TEXT);
+        __builtin_memset(news->name, 0, ID_TEXT);
     events.ringbuf_submit(news, 0);
 }
 
@@ -139,24 +126,24 @@ static __always_inline bool name_of(u64 cgroup, struct room *out)
         if (word == 0x65706f63732eull) /* ".scope" */
             length -= 6;
     }
-    bool id = length >= NAME_TEXT;
+    bool id = length >= ID_TEXT;
     if (id) {
-        bpf_probe_read_kernel(out->key.text, NAME_TEXT, (void *)(name + length - NAME_TEXT));
+        bpf_probe_read_kernel(out->key.text, ID_TEXT, (void *)(name + length - ID_TEXT));
         s64 other = 0; /* negative: not a hexadecimal digit. Without a branch: the verifier would go both ways at each. */
 #pragma clang loop unroll(disable)
-        for (int i = 0; i < NAME_TEXT; i++) {
+        for (int i = 0; i < ID_TEXT; i++) {
             s64 c = (u8)out->key.text[i];
             other |= ((c - '0') | ('9' - c)) & ((c - 'a') | ('f' - c));
         }
-        if (length > NAME_TEXT) {
+        if (length > ID_TEXT) {
             word = 0;
-            bpf_probe_read_kernel(&word, 1, (void *)(name + length - NAME_TEXT - 1));
+            bpf_probe_read_kernel(&word, 1, (void *)(name + length - ID_TEXT - 1));
             if (word != '-')
                 other = -1;
         }
-        if (length >= NAME_TEXT + 7) {
+        if (length >= ID_TEXT + 7) {
             word = 0;
-            bpf_probe_read_kernel(&word, 7, (void *)(name + length - NAME_TEXT - 7));
+            bpf_probe_read_kernel(&word, 7, (void *)(name + length - ID_TEXT - 7));
             if (word == 0x2d6e6f6d6e6f63ull) /* "conmon-" */
                 other = -1;
         }
@@ -164,7 +151,7 @@ static __always_inline bool name_of(u64 cgroup, struct room *out)
             return true;
         out->key = out->zero;
     }
-    bpf_probe_read_kernel_str(out->key.text, NAME_TEXT, (void *)name);
+    bpf_probe_read_kernel_str(out->key.text, ID_TEXT, (void *)name);
     return false;
 }
 
@@ -355,7 +342,7 @@ int on_mkdir(u64 *ctx)
     local->awaited = local->nothing;
     local->awaited.above = read64(read64(above + OFFSET_CGROUP_KN) + OFFSET_KERNFS_ID);
     local->awaited.hierarchy = hierarchy;
-    bpf_probe_read_kernel_str(local->awaited.name, COMPONENT, (void *)read64(kn + OFFSET_KERNFS_NAME));
+    bpf_probe_read_kernel_str(local->awaited.name, NAME_SIZE, (void *)read64(kn + OFFSET_KERNFS_NAME));
     u32 *at = awaited.lookup(&local->awaited);
     if (!at)
         return 0;
@@ -374,13 +361,11 @@ int on_mkdir(u64 *ctx)
     if (!step)
         return 0;
     local->awaited.above = read64(kn + OFFSET_KERNFS_ID);
-    __builtin_memcpy(local->awaited.name, step->name, COMPONENT);
+    __builtin_memcpy(local->awaited.name, step->name, NAME_SIZE);
     awaited.update(&local->awaited, &index);
     return 0;
 }
 
-#define JOIN_STARTING 0x80000000u /* in `joining`: a runtime's process, which is yet to execute the entry point */
-#define JOIN_THREADS 0x40000000u  /* the threads of a process whose first thread is marked: they are as that is */
 /* iter/task(meta, task): run over all tasks by profgen itself, which joins those that it asked for. */
 int on_join(u64 *ctx)
 {
@@ -426,9 +411,6 @@ int on_join(u64 *ctx)
 }
 
 #ifdef WITH_DENIALS
-struct refused_key { u32 program; u32 abi; u32 number; u32 error; u64 a[6]; };
-struct refused_value { u64 count; u32 pid; u32 pad; char comm[16]; };
-struct refused_sort { u32 program; u32 abi; u32 number; u32 error; };
 BPF_TABLE("hash", struct refused_key, struct refused_value, refused, LIMIT_DENIALS);
 BPF_TABLE("hash", struct refused_sort, u32, refused_sorts, LIMIT_DENIALS);
 #define REFUSED_ARGUMENTS 16 /* different argument lists of one sort that are kept */
@@ -466,7 +448,7 @@ static __always_inline void note_refused(u64 *ctx, struct task_struct *task, str
     if (different && *different >= REFUSED_ARGUMENTS) {
         /* one row for all the others */
         key.a[0] = key.a[1] = key.a[2] = key.a[3] = key.a[4] = key.a[5] = 0;
-        key.abi |= 0x100;
+        key.abi |= REFUSED_OTHERS;
         known = refused.lookup(&key);
         if (known) {
             __sync_fetch_and_add(&known->count, 1);

@@ -12,7 +12,6 @@ import ctypes
 import os
 import resource
 import select
-import struct
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,17 +36,13 @@ from profiler.tracers.ebpf.hashing import Hashes
 from profiler.tracers.ebpf.holding import Held, Holder, hold
 from profiler.tracers.ebpf.loader import PAGES, Programs
 from profiler.tracers.ebpf.reader import (
-    LOST_SESSIONS,
-    MARKED,
-    NEXT_PROGRAM,
-    NEXT_SESSION,
-    SHARED,
     STAT_LAST_NEW,
     STAT_LIVE,
     Maps,
     Reader,
     session_of,
 )
+from profiler.tracers.ebpf.shared import constant, names, structure
 from profiler.tracers.ebpf.tracer import TRACEPOINTS, EbpfTracer, attach, fill_specs, limits_with
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import inherited_sockets
@@ -76,11 +71,10 @@ _STORES = {
 }
 """Limits, and the hash maps that they are the sizes of."""
 
-_NEWS = struct.Struct("=IIIIQ64s")
-_MADE, _BEGAN, _JOINED, _ENDED, _THREADS = range(5)
-_STARTING, _SIBLINGS = 1 << 31, 1 << 30
-"""JOIN_STARTING and JOIN_THREADS of watch.bpf.c."""
-_KINDS = ("command", "container", "cgroup", "pid")
+_News = structure("news")
+_WHAT = names("what", "NEWS_")
+_STARTING, _SIBLINGS = constant("JOIN_STARTING"), constant("JOIN_THREADS")
+_KINDS = names("kind", "KIND_")
 _LEARNING_SECONDS = 2.0
 _LOOK_SECONDS = 0.25
 _HASH_SECONDS = 0.25
@@ -173,9 +167,8 @@ class EbpfWatcher:
         limits["sessions"] += 1  # number 0 is that of a command, which a Watcher has not
         programs = self._programs = Programs(limits, uses=options.files, watch=True, denials=options.denials)
         fill_specs(programs, files=options.files)
-        counters = programs.table("counters")
-        counters[ctypes.c_int(NEXT_PROGRAM)] = ctypes.c_uint64(SHARED + 1)
-        counters[ctypes.c_int(NEXT_SESSION)] = ctypes.c_uint64(1)
+        programs.set_counter("NEXT_PROGRAM", constant("PROGRAM_FIRST"))
+        programs.set_counter("NEXT_SESSION", 1)
         programs.open_ring("events", self._on_event)
         if options.files:
             programs.open_ring("paths", self._on_use)
@@ -198,11 +191,11 @@ class EbpfWatcher:
         """Make the sessions of what runs, and name what may start. Returns, for each session, how its processes are
         found."""
         assert self._programs is not None
-        names, cgroups = self._programs.table("names"), self._programs.table("cgroups")
+        known, cgroups = self._programs.table("names"), self._programs.table("cgroups")
         scans: list[tuple[int, Any]] = []
         self._programs.table("all_containers")[ctypes.c_int(0)] = ctypes.c_uint32(selection.all_containers)
         for name in (*selection.containers, *selection.starting):
-            key = names.Key()
+            key = known.Key()
             key.text = container_name(name)[0]
             self._wanted.add(key.text)
             number = 0
@@ -213,7 +206,7 @@ class EbpfWatcher:
                 scans.append(
                     (number | (_STARTING if starting else 0), lambda directories=directories: processes_in(directories))
                 )
-            names[key] = ctypes.c_uint32(number)
+            known[key] = ctypes.c_uint32(number)
         for name, directories in selection.cgroups:
             number = self._new_session("cgroup", name, directories, joined=False)  # unless there is something in it
             for directory in filter(os.path.isdir, directories):
@@ -236,15 +229,15 @@ class EbpfWatcher:
         assert self._programs is not None
         steps = self._programs.table("steps")
         for directory in directories:
-            names = components(directory)
-            if self._steps + len(names) > len(steps):
+            path = components(directory)
+            if self._steps + len(path) > len(steps):
                 raise InputError("too many cgroups to wait for")
             self._first_step[directory] = self._steps
-            for index, name in enumerate(names):
+            for index, name in enumerate(path):
                 step = steps.Leaf()
-                step.session, step.last, step.name = number, index == len(names) - 1, os.fsencode(name)
+                step.session, step.last, step.name = number, index == len(path) - 1, os.fsencode(name)
                 steps[ctypes.c_int(self._steps + index)] = step
-            self._steps += len(names)
+            self._steps += len(path)
 
     def _arrivals(self) -> None:
         """Tell the kernel which directory it is to look for next on the way to each cgroup that is awaited. What came
@@ -274,12 +267,12 @@ class EbpfWatcher:
     def _new_session(self, kind: str, subject: str, directories: Sequence[str], joined: bool = True) -> int:
         """A session of what runs already. Before anything is attached, so nobody else gives numbers away."""
         assert self._programs is not None
-        counters, sessions, programs = (self._programs.table(name) for name in ("counters", "sessions", "programs"))
-        number, shared = (counters[ctypes.c_int(index)].value for index in (NEXT_SESSION, NEXT_PROGRAM))
+        sessions, programs = self._programs.table("sessions"), self._programs.table("programs")
+        number, shared = self._programs.counter("NEXT_SESSION"), self._programs.counter("NEXT_PROGRAM")
         if number >= len(sessions) or shared >= len(programs):
             raise InputError(f"no room for so many at a time; --limit sessions={len(sessions) * 2}")
-        counters[ctypes.c_int(NEXT_SESSION)] = ctypes.c_uint64(number + 1)
-        counters[ctypes.c_int(NEXT_PROGRAM)] = ctypes.c_uint64(shared + 1)
+        self._programs.set_counter("NEXT_SESSION", number + 1)
+        self._programs.set_counter("NEXT_PROGRAM", shared + 1)
         row, program = sessions.Leaf(), programs.Leaf()
         row.shared, row.kind, program.session = shared, _KINDS.index(kind), number
         sessions[ctypes.c_int(number)], programs[ctypes.c_int(shared)] = row, program
@@ -308,7 +301,7 @@ class EbpfWatcher:
 
     def _marked(self) -> int:
         assert self._programs is not None
-        return int(self._programs.table("counters")[ctypes.c_int(MARKED)].value)
+        return self._programs.counter("MARKED")
 
     # -- sessions ------------------------------------------------------------------------------------------------------
 
@@ -345,17 +338,18 @@ class EbpfWatcher:
             live.recording.inherited = inherited_sockets(pid, (0, 1, 2))  # what else is open may be its own
 
     def _on_event(self, _context: Any, data: int, size: int) -> None:
-        if size != _NEWS.size:
+        if size != ctypes.sizeof(_News):
             live = self._live.get(session_of(data))
             if live is not None:
                 executed = live.reader.on_event(data)
                 if not executed.local:
                     self._hashes.want(live.session.number, executed)
             return
-        what, number, tgid, _, when, name = _NEWS.unpack(ctypes.string_at(data, size))
-        if what == _MADE:
-            self._add(number, "container", os.fsdecode(name.rstrip(b"\0")), False, 0, when / 1e9)
-        elif what == _BEGAN and number in self._live:
+        news = _News.from_address(data)
+        what, number, tgid, when = _WHAT[news.what], news.session, news.tgid, news.time
+        if what == "made":
+            self._add(number, "container", os.fsdecode(news.name), False, 0, when / 1e9)
+        elif what == "began" and number in self._live:
             live = self._live[number]
             live.session = replace(live.session, began=when / 1e9)
             live.recording.began = when / 1e9
@@ -363,14 +357,14 @@ class EbpfWatcher:
                 live, tgid, when, hold(tgid, when) if self._holder is None else self._holder.take(number, tgid, when)
             )
             self._changed = True
-        elif what == _JOINED and number in self._live:
+        elif what == "joined" and number in self._live:
             live = self._live[number]
             live.session = replace(live.session, joined=True)
             if not live.session.pid:
                 self._hold(live, tgid, when, hold(tgid, when))
-        elif what == _THREADS:
+        elif what == "threads":
             self._threads[tgid] = number
-        elif what == _ENDED and number in self._live:
+        elif what == "ended" and number in self._live:
             self._end(self._live[number])
 
     def _end(self, live: _Live) -> None:
@@ -567,13 +561,13 @@ class EbpfWatcher:
             self._holder.forget(live.number)
         self._hashes.forget(live.session.number)
         del self._live[live.number]
-        names = self._programs.table("names")
-        for key, value in names.items():
+        known = self._programs.table("names")
+        for key, value in known.items():
             if value.value == live.number:
                 if key.text in self._wanted:
-                    names[key] = ctypes.c_uint32(0)
+                    known[key] = ctypes.c_uint32(0)
                 else:
-                    del names[key]
+                    del known[key]
         for number in live.reader.numbers():
             self._session_of_program.pop(number, None)
         live.reader.forget()
@@ -593,7 +587,7 @@ class EbpfWatcher:
     def lost(self) -> int:
         """See Watcher.lost."""
         assert self._programs is not None
-        return int(self._programs.table("counters")[ctypes.c_int(LOST_SESSIONS)].value)
+        return self._programs.counter("LOST_SESSIONS")
 
     def fill(self) -> Mapping[str, tuple[int, int]]:
         """See Watcher.fill."""

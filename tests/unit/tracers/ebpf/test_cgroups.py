@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from profiler.errors import InputError
 from profiler.tracers.ebpf import cgroups
-from profiler.tracers.ebpf.loader import HERE
 
 ID = "0123456789abcdef" * 4
 
@@ -38,12 +37,6 @@ def test_any_name_fits(name: str) -> None:
     found, is_id = cgroups.container_name(name)
     assert len(found) <= cgroups.NAME_BYTES
     assert is_id == bool(re.fullmatch(rb"[0-9a-f]{64}", found))
-
-
-def test_sizes_are_those_of_the_source() -> None:
-    match = re.search(r"#define NAME_TEXT (\d+)", (HERE / "watch.bpf.c").read_text())
-    assert match
-    assert int(match[1]) == cgroups.NAME_BYTES
 
 
 def test_keys() -> None:

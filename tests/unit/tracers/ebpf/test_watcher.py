@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 import pytest
 
 from profiler.tracers.ebpf.reader import STATS, Reader
+from profiler.tracers.ebpf.shared import constant, structure
 from profiler.tracers.ebpf.watcher import EbpfWatcher
 
-MADE, BEGAN, _, ENDED = range(4)
+MADE, BEGAN, ENDED = (constant(f"NEWS_{name}") for name in ("MADE", "BEGAN", "ENDED"))
 
 
 class Kernel:
@@ -26,10 +26,8 @@ class Kernel:
 
     def consume(self, *_: str) -> None:
         for what in self.steps.pop(0) if self.steps else ():
-            told = ctypes.create_string_buffer(
-                struct.pack("=IIIIQ64s", what, 1, os.getpid(), 0, time.monotonic_ns(), b"ab" * 32)
-            )
-            self.watcher._on_event(None, ctypes.addressof(told), len(told) - 1)
+            told = structure("news")(what=what, session=1, tgid=os.getpid(), time=time.monotonic_ns(), name=b"ab" * 32)
+            self.watcher._on_event(None, ctypes.addressof(told), ctypes.sizeof(told))
 
     def table(self, _: str) -> Any:
         return self
