@@ -23,6 +23,7 @@ from typing import Any
 
 from profiler.denials.model import EVENTS_MAX, Denial, merged
 from profiler.denials.scan import Raw, Scanner
+from profiler.kernel import apparmor
 from profiler.kernel.abi import ABIS, abi_of
 from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.syscalls import name_of, number_of
@@ -235,44 +236,11 @@ _VERDICTS = {"DENIED": True, "KILLED": True, "ALLOWED": False}
 """Refused; refused, and the process ended; would have been refused (complain mode). AUDIT, STATUS, HINT and ERROR are
 no denials."""
 
-_WORDS = {
-    "mkdir": "make",
-    "symlink": "make",
-    "rmdir": "remove",
-    "unlink": "remove",
-    "rename_src": "rename_from",
-    "rename_dest": "rename_to",
-    "link": "link",
-    "chmod": "mode",
-    "chown": "owner",
-    "truncate": "truncate",
-    "exec": "execute",
-    "mknod": "create",
-    "connect": "connect",
-    "sendmsg": "connect",
-    "bind": "bind",
-}
-"""Operation on a file to the one word of FILE_ACCESSES for it, whatever its letters; mknod is also what makes an open's
-new file."""
-
 _FILE_OPERATIONS = frozenset(
-    {*_WORDS, "open", "file_mmap", "file_mprotect", "file_lock", "file_perm", "file_inherit", "getattr"}
+    {"open", "file_mmap", "file_mprotect", "file_lock", "file_perm", "file_inherit", "getattr"}
 )
 """Of which a record always has a mask, behind the name: without one it was cut off, as printk does at some 1 000
 bytes."""
-
-_LETTERS = {
-    "r": "read",
-    "w": "write",
-    "a": "append",
-    "c": "create",
-    "d": "remove",
-    "l": "link",
-    "k": "lock",
-    "m": "map",
-    "x": "execute",
-}
-"""aa_perm_mask_to_str (security/apparmor/lib.c)."""
 
 _SOCKET_WORDS = {"getopt": "getoption", "setopt": "setoption", "getattr": "name", "setattr": "setoption"} | {
     word: word for word in SOCKET_OPERATIONS
@@ -299,12 +267,8 @@ _FLAGS_OF_MOUNTS = {word: name for name, word in MOUNT_FLAGS.items()}
 _PROPAGATION = ("unbindable", "private", "slave", "shared")
 
 
-def _accesses(operation: str, letters: str, directory: bool) -> tuple[str, ...]:
-    if operation in _WORDS:
-        return (_WORDS[operation],)
-    if operation == "file_lock":
-        return ("lock_exclusive",) if "w" in letters else ("lock",)
-    words = {_LETTERS[letter] for letter in letters if letter in _LETTERS}
+def _accesses(operation: str, mask: str, directory: bool) -> tuple[str, ...]:
+    words = set(apparmor.reported(operation, mask))
     if directory and "read" in words:
         words = words - {"read"} | {"list"}
     return tuple(word for word in FILE_ACCESSES if word in words)
@@ -422,7 +386,7 @@ def _apparmor(values: Mapping[str, str]) -> Denial | None:
             port=_port(values.get("lport" if "bind" in operations else "fport")),
             address=None if address == "none" else address,
         )
-    if "name" in values and not letters and operation in _FILE_OPERATIONS:
+    if "name" in values and not letters and (operation in _FILE_OPERATIONS or apparmor.has_one_access(operation)):
         raise ValueError("no mask")
     if "name" in values and letters and values.get("class", "file") == "file":
         path = values["name"]

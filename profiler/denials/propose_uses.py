@@ -11,12 +11,12 @@ from profiler.denials import dangers
 from profiler.denials.additions import ALLOWED_ALREADY, Addition, Case, Danger, State, because, grouped
 from profiler.denials.model import Denial
 from profiler.errors import InputError
+from profiler.kernel.apparmor import letters
 from profiler.policy import patterns
 from profiler.policy.model import PATHS_MAX, FileRule, InspectionRule, MountRule, Policy, SignalRule, SocketRule
 from profiler.policy.passes.files import base_pattern
 from profiler.policy.passes.owners import kept
 from profiler.quoting.text import printable
-from profiler.targets.apparmor.rules import ACCESS_MODES
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, INSPECTIONS, SOCKET_OPERATIONS
 
 T = TypeVar("T", int, str)
@@ -29,7 +29,7 @@ _NAMELESS = re.compile(r".*/#[0-9]+", re.DOTALL)
 
 
 def _modes(words: Iterable[str]) -> set[str]:
-    return {letter for word in words for letter in ACCESS_MODES.get(word, "")}
+    return {letter for word in words for letter in letters([word])}
 
 
 def _allowed(policy: Policy, denial: Denial) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from profiler.kernel.apparmor import letters
 from profiler.kernel.fallbacks import fallbacks
 from profiler.kernel.untestable import untestable
 from profiler.policy.document import rule_text
@@ -22,7 +23,6 @@ from profiler.policy.model import (
     SocketRule,
 )
 from profiler.quoting.json import as_json
-from profiler.targets.apparmor.rules import ACCESS_MODES
 from profiler.targets.seccomp import profile
 
 KINDS = ("capabilities", "syscalls", "files")
@@ -133,7 +133,7 @@ def _told_apart(access: Iterable[str]) -> list[list[str]]:
     remove as well. Those that no module looks at are in none."""
     groups: list[tuple[set[str], list[str]]] = []
     for word in access:
-        modes = set(ACCESS_MODES[word])
+        modes = set(letters([word]))
         joined = [group for group in groups if group[0] & modes]
         groups = [group for group in groups if not group[0] & modes]
         if modes:

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from profiler.errors import InputError
+from profiler.kernel.apparmor import letters
 from profiler.policy import patterns
 from profiler.policy.model import FileRule, Policy
 from profiler.policy.variables import names_of
 from profiler.quoting.apparmor import Inexpressible
 from profiler.quoting.apparmor import apparmor as quoted_path
 from profiler.targets.apparmor import rules
-from profiler.targets.apparmor.rules import ACCESS_MODES, FileLine, FileLines, LeftOut, LinkLine
+from profiler.targets.apparmor.rules import FileLine, FileLines, LeftOut, LinkLine
 
 
 def _same(program: str, pattern: str) -> bool:
@@ -133,7 +134,7 @@ class Files:
                     lines.add(form, modes.replace("x", ""), owner=rule.owner)
                     if "append" in rule.access:
                         # Asked for at each write, by then perhaps under another user id (nginx's workers).
-                        lines.add(form, ACCESS_MODES["append"])
+                        lines.add(form, letters(["append"]))
             # Who executes a program with a profile, or from one, the executions say.
             if "x" in modes and not (self.programs and rule.pattern in self.programs.executed):
                 lines.execute(parts, owner=pattern in self._own)

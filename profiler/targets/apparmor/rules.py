@@ -1,10 +1,10 @@
 """What a policy means in AppArmor's terms: rules as data, in the order in which templates/apparmor.profile.j2 writes
 them.
 
-Every fact about AppArmor stands in this file: ACCESS_MODES, CLASS_GLOBS and the constants beside them. Sources: the
-kernel's security/apparmor/ (lsm.c: which hook asks for what; file.c, mount.c, net.c, task.c, ipc.c: how it is looked
-up; Linux 6.1), the parser's grammar (parser_yacc.y, parser_regex.c, mount.cc, af_unix.cc of AppArmor 3.0),
-apparmor.d(5), and denials of a booted kernel.
+Every fact about profiles stands in this file: CLASS_GLOBS and the constants next to it; kernel/apparmor.yaml has the
+letters of file rules. Sources: the kernel's security/apparmor/ (lsm.c: which hook asks for what; file.c, mount.c,
+net.c, task.c, ipc.c: how it is looked up; Linux 6.1), the parser's grammar (parser_yacc.y, parser_regex.c, mount.cc,
+af_unix.cc of AppArmor 3.0), apparmor.d(5), and denials of a booted kernel.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from profiler.errors import InputError
+from profiler.kernel.apparmor import LETTERS, letters
 from profiler.policy import patterns
 from profiler.policy.model import FileRule, MountRule, Policy, SocketRule, Variable
 from profiler.quoting.apparmor import Glob, Inexpressible, apparmor, apparmor_values
@@ -24,38 +25,6 @@ RESERVED = frozenset({"unconfined", "profile", "hat", "flags"})
 
 Parts = tuple[str | Glob, ...]
 """A path or pattern for profiler.quoting.apparmor."""
-
-ACCESS_MODES: Mapping[str, str] = {
-    # apparmor_file_open (lsm.c): the modes of the open; O_TRUNC is a write, O_CREAT of a missing file asks for create
-    "read": "r",
-    "write": "w",
-    "append": "w",  # the open asks for a, but each write(2) for write (apparmor_file_permission), which is no part of a
-    "create": "w",  # asked for whenever O_CREAT is set, also for a file that exists and is opened to read
-    "truncate": "w",  # apparmor_path_truncate, apparmor_file_truncate: write and setattr
-    "execute": "x",  # apparmor_bprm_creds_for_exec (domain.c); which sort of x the profile decides
-    "map": "m",  # apparmor_mmap_file, apparmor_file_mprotect
-    "lock": "k",  # apparmor_file_lock
-    "lock_exclusive": "wk",  # the same: flock(2) with LOCK_EX asks for write too
-    "list": "r",  # a directory is opened to be listed
-    "make": "w",  # apparmor_path_mkdir, _mknod, _symlink: create, which is w in policy up to v8
-    "remove": "w",  # apparmor_path_unlink, _rmdir: delete, which is w
-    "rename_from": "rw",  # apparmor_path_rename: read, write, setattr, delete on the old name
-    "rename_to": "w",  # the same: write, setattr, create on the new one
-    "link": "l",  # apparmor_path_link; a rule of its own that names both (profile_path_link in file.c)
-    "mode": "w",  # apparmor_path_chmod
-    "owner": "w",  # apparmor_path_chown
-    "times": "",  # no hook: utimensat(2) is not mediated
-    "xattr": "",  # no hook
-    "chroot": "",  # no hook; CAP_SYS_CHROOT is asked for
-    "bind": "w",  # the socket's name is made: apparmor_path_mknod. Kernels that mediate unix sockets ask for w too
-    "connect": "rw",  # nothing before such kernels; they ask for read and write (af_unix.c, unix_fs_perm)
-    "readlink": "",  # no right: inode_getattr is always allowed (aa_compute_fperms)
-    "look": "",
-}
-"""Word of FILE_ACCESSES to file modes."""
-
-MODES = "mrwlkx"
-"""Order in which modes are written."""
 
 
 def _nested(first: str, *more: str) -> str:
@@ -244,11 +213,6 @@ def forms(parts: Parts, kinds: Iterable[str]) -> list[Parts]:
     return [parts] * as_other + [(*parts, Glob("/"))] * as_directory
 
 
-def _ordered(modes: Iterable[str]) -> str:
-    found = set(modes)
-    return "".join(mode for mode in MODES if mode in found)
-
-
 class FileLines:
     """Collects file rules: one line for a path and owner, one sort of exec for a path."""
 
@@ -276,16 +240,16 @@ class FileLines:
             if owner != owned:
                 mode, target = "", None
             everyone = self._modes.get((path, False), set()) if owner else set()
-            text = _ordered(modes - everyone) + mode
+            text = "".join(letter for letter in LETTERS if letter in modes - everyone) + mode
             if text:
                 found.append(FileLine(path, text, owner, target))
         return tuple(sorted(found, key=lambda line: (line.path, line.owner)))
 
 
 def modes_of(rule: FileRule) -> str:
-    """Letters of MODES that the rule's words come to; ``x`` for an execution, no ``l``: links are rules of their
+    """Return the letters that the rule's accesses need; ``x`` for an execution, no ``l``: links are rules of their
     own."""
-    return _ordered({mode for word in rule.access for mode in ACCESS_MODES[word]} - {"l"})
+    return letters(rule.access).replace("l", "")
 
 
 # --- sockets

@@ -27,7 +27,7 @@ from profiler.targets.apparmor import rules
 from profiler.targets.apparmor.abstractions import aare, weigh
 from profiler.targets.apparmor.rules import FileLine
 from profiler.targets.base import AppArmorOptions, RenderOptions
-from profiler.trace.model import FILE_ACCESSES, SOCKET_OPERATIONS
+from profiler.trace.model import SOCKET_OPERATIONS
 
 
 def text(made: Policy, **options: object) -> str:
@@ -43,11 +43,6 @@ def lines(made: Policy, **options: object) -> list[str]:
 
 def files(*made: object, **fields: object) -> list[str]:
     return [line for line in lines(policy(*made, **fields)) if '"' in line]  # type: ignore[arg-type]
-
-
-def test_every_word_has_modes() -> None:
-    assert set(FILE_ACCESSES) <= set(rules.ACCESS_MODES)
-    assert all(set(modes) <= set(rules.MODES + "l") for modes in rules.ACCESS_MODES.values())
 
 
 @pytest.mark.parametrize(
