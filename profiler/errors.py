@@ -2,42 +2,47 @@
 
 from profiler.quoting.text import printable
 
+UNUSABLE, FAILED, NOT_EXECUTABLE, NOT_FOUND = 2, 125, 126, 127
+"""Exit statuses: input that cannot be used; profgen itself failed; the command cannot be executed; it was not found. As
+those of docker(1) and env(1)."""
+
 
 class ProfgenError(Exception):
-    """Something the user can act on. ``str()`` is the one line printed after ``profgen: ``.
+    """A failure that the user can act on. ``str()`` is the one line printed after ``profgen: ``, and ``exit_code`` is
+    the status that profgen ends with."""
 
-    ``exit_code`` is the status profgen ends with: 125 when profgen itself failed, 126 when the command cannot be
-    executed, 127 when it was not found (as docker(1) and env(1) do), 2 for input that cannot be used.
-    """
-
-    exit_code = 125
+    exit_code = FAILED
 
     def __init__(self, message: str) -> None:
-        # Names in a message may be a stranger's.
+        # A name in the message may be chosen by a stranger.
         super().__init__(printable(message))
 
 
 class InputError(ProfgenError):
     """A file or an argument that the user gave cannot be used."""
 
-    exit_code = 2
+    exit_code = UNUSABLE
 
 
 class OutputError(ProfgenError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written to its file."""
 
 
 class TracerError(ProfgenError):
     """A tracer cannot work on this host, or stopped working."""
 
 
+class ProgramError(ProfgenError):
+    """Another program, such as a container engine, cannot be executed, failed, or did not answer."""
+
+
 class CommandNotFound(ProfgenError):
     """The workload's program does not exist."""
 
-    exit_code = 127
+    exit_code = NOT_FOUND
 
 
 class CommandNotExecutable(ProfgenError):
     """The workload's program exists but the kernel will not run it."""
 
-    exit_code = 126
+    exit_code = NOT_EXECUTABLE

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from profiler.errors import InputError, OutputError
+from profiler.wording import cause
 
 RESERVE_BYTES = 1 << 20
 """Space asked for before a workload starts, so that a full disk is noticed then. A trace is typically 50 to 200 KiB."""
@@ -57,10 +58,6 @@ def as_invoking_user() -> Iterator[None]:
         os.setgroups(groups)
 
 
-def _cause(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
-
-
 def _is_the_machines(directory: Path) -> bool:
     """Whether the directory is /dev, or below /proc: /dev/stdout and /dev/fd/1 are links, which a rename would
     replace."""
@@ -88,7 +85,7 @@ class PendingFile:
             except FileNotFoundError:
                 kind = stat.S_IFREG
             except OSError as error:
-                raise OutputError(f"cannot write {self.path}: {_cause(error)}; choose another place with -o") from error
+                raise OutputError(f"cannot write {self.path}: {cause(error)}; choose another place with -o") from error
             if kind == stat.S_IFDIR:
                 raise OutputError(f"cannot write {self.path}: it is a directory; give a file name with -o")
             if kind != stat.S_IFREG or _is_the_machines(self._directory):
@@ -98,7 +95,7 @@ class PendingFile:
                 self._dirfd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as error:
                 raise OutputError(
-                    f"cannot write {self.path}: {_cause(error)}: {self._directory}; choose another place with -o"
+                    f"cannot write {self.path}: {cause(error)}: {self._directory}; choose another place with -o"
                 ) from error
             try:
                 # O_EXCL with a random name: a link planted by somebody else is never followed (open(2)).
@@ -112,7 +109,7 @@ class PendingFile:
                     os.posix_fallocate(self._fd, 0, reserve)
             except OSError as error:
                 self.discard()
-                raise OutputError(f"cannot write {self.path}: {_cause(error)}; choose another place with -o") from error
+                raise OutputError(f"cannot write {self.path}: {cause(error)}; choose another place with -o") from error
 
     def commit(self, data: bytes, *, executable: bool = False) -> None:
         """Write ``data``, make it durable, and put it in place of the old file. Raises OutputError."""
@@ -131,7 +128,7 @@ class PendingFile:
                 self._temporary = None
             except OSError as error:
                 raise OutputError(
-                    f"cannot write {self.path}: {_cause(error)}; the older file, if any, is unchanged"
+                    f"cannot write {self.path}: {cause(error)}; the older file, if any, is unchanged"
                 ) from error
             finally:
                 self.discard()

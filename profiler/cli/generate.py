@@ -17,6 +17,7 @@ from profiler.quoting.text import printable
 from profiler.targets.base import APPARMOR_ABIS, DEFAULT_ACTIONS, EXECUTABLE, TARGETS, AppArmorOptions, RenderOptions
 from profiler.targets.base import target as find_target
 from profiler.trace.model import Trace
+from profiler.wording import cause
 
 _RUNTIMES = ["any", "none", "runc", "crun", "docker", "podman", "containerd"]
 
@@ -123,7 +124,7 @@ def _make_directory(directory: Path) -> None:
         with as_invoking_user():
             directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make directory {directory}: {(error.strerror or str(error)).lower()}") from error
+        raise OutputError(f"cannot make directory {directory}: {cause(error)}") from error
 
 
 @click.command("generate")

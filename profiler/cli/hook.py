@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from profiler.engines.hook import State
-from profiler.errors import InputError, ProfgenError
+from profiler.errors import FAILED, InputError, ProfgenError
 
 READY_SECONDS = 30.0
 """A container's start waits for as long as the tracer takes to be ready, but no longer."""
@@ -114,5 +114,5 @@ def _record(state: State, path: Path, no_files: bool, ready: int) -> int:
             os.write(ready, str(error).encode("utf-8", "replace")[:4000])
         else:
             syslog.syslog(syslog.LOG_ERR, f"recording {state.identity[:64]}: {error}")
-        return 125
+        return FAILED
     return status

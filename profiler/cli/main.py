@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import click
 
 from profiler import __version__
-from profiler.errors import ProfgenError
+from profiler.errors import FAILED, UNUSABLE, ProfgenError
 from profiler.quoting.text import printable
+from profiler.wording import cause
 
 COMMANDS = {
     "record": "Watch a command and write a trace of what it used.",
@@ -81,9 +82,9 @@ def run(arguments: Sequence[str]) -> int:
         return status if isinstance(status, int) else 0
     except click.exceptions.NoArgsIsHelpError as help_shown:
         print(help_shown.format_message())
-        return 2
+        return UNUSABLE
     except click.ClickException as error:
-        return _fail(_told(error), 2)
+        return _fail(_told(error), UNUSABLE)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except ProfgenError as error:
@@ -98,15 +99,13 @@ def run(arguments: Sequence[str]) -> int:
         if debug:
             raise
         advice = "; raise the limit: ulimit -n" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
-        return _fail(
-            f"cannot go on: {(error.strerror or str(error)).lower()}{advice} (profgen --debug shows where)", 125
-        )
+        return _fail(f"cannot go on: {cause(error)}{advice} (profgen --debug shows where)", FAILED)
     except Exception as error:
         if debug:
             raise
         if _interrupted(error):
             return _fail("interrupted", 130)
-        return _fail(f"internal error: {type(error).__name__}: {error} (profgen --debug shows where)", 125)
+        return _fail(f"internal error: {type(error).__name__}: {error} (profgen --debug shows where)", FAILED)
 
 
 def _told(error: click.ClickException) -> str:

@@ -7,15 +7,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from profiler.quoting.text import printable
+from profiler.wording import counted
 
 if TYPE_CHECKING:
     from profiler.denials.additions import Addition, Proposal
     from profiler.denials.model import Denial
-
-
-def times(number: int, what: str) -> str:
-    """``1 denial``, ``1 204 denials``."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}".replace(",", " ")
 
 
 def _about(addition: Addition) -> Iterator[str]:
@@ -26,14 +22,13 @@ def _about(addition: Addition) -> Iterator[str]:
 def about_proposal(proposal: Proposal, label: str) -> Iterator[str]:
     """Lines for people."""
     if proposal.added:
-        yield f"{label} {times(len(proposal.added), 'entry').replace('entrys', 'entries')}:"
+        yield f"{label} {counted(len(proposal.added), 'entry', 'entries')}:"
         for addition in proposal.added:
             yield f"  {addition.section}: {addition.what}"
             yield from _about(addition)
     if proposal.refused:
         yield (
-            f"not added, {times(len(proposal.refused), 'entry').replace('entrys', 'entries')} that may be "
-            "dangerous; decide on each:"
+            f"not added, {counted(len(proposal.refused), 'entry', 'entries')} that may be dangerous; decide on each:"
         )
         for addition in proposal.refused:
             yield f"  {addition.section}: {addition.what}"
@@ -43,7 +38,7 @@ def about_proposal(proposal: Proposal, label: str) -> Iterator[str]:
             options = " ".join(dict.fromkeys(f"--allow-dangerous {_word(danger.item)}" for danger in addition.dangers))
             yield f"    {'or' if addition.choices else 'to add it'}: {options}"
     for row in proposal.unanswered:
-        yield f"nothing to add for {row.what} ({times(row.count, 'time')}): {row.why}"
+        yield f"nothing to add for {row.what} ({counted(row.count, 'time')}): {row.why}"
     for item in proposal.unused:
         yield f"--allow-dangerous {item}: nothing here needs it"
 

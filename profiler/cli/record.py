@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
-from profiler.cli.record_command import LOSS_STATUS, Settings, record_command
+from profiler.cli.record_command import Settings, record_command
 from profiler.cli.workload import whole
 from profiler.errors import InputError
 from profiler.tracers.launch import quoted
 from profiler.tracers.select import TRACERS
 from profiler.watch.outputs import default_output
 
-__all__ = ["LOSS_STATUS", "default_output", "limits_from", "record", "seconds_from"]
+__all__ = ["default_output", "limits_from", "record", "seconds_from"]
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

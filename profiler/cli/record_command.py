@@ -13,7 +13,7 @@ from pathlib import Path
 from profiler.cli.record_terminal import figures, incomplete, live_line, say, summary
 from profiler.cli.terminal import redraws
 from profiler.cli.workload import workload_of
-from profiler.errors import InputError
+from profiler.errors import FAILED, InputError
 from profiler.files import RESERVE_BYTES, PendingFile
 from profiler.kernel.abi import native_abi
 from profiler.trace.model import Trace
@@ -23,8 +23,6 @@ from profiler.tracers.recording import Recording
 from profiler.tracers.select import first_that_works
 from profiler.tracers.supervisor import signals_held
 from profiler.watch.finish import Origin, finish
-
-LOSS_STATUS = 125
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Settings:
 
 
 def record_command(command: tuple[str, ...], path: Path, settings: Settings) -> int:
-    """Record a command to its end, write the trace, and return the command's status, or LOSS_STATUS."""
+    """Record a command to its end, write the trace, and return the command's status, or FAILED."""
     with signals_held() as mask, pending(path) as file:
         workload = workload_of(command, settings.user, mask)
 
@@ -79,7 +77,7 @@ def status_with_losses(trace: Trace, settings: Settings, status: int) -> int:
     if trace.meta.complete:
         return status
     say(incomplete(trace.meta))
-    return status if settings.allow_loss else LOSS_STATUS
+    return status if settings.allow_loss else FAILED
 
 
 def _origin(workload: Workload) -> Origin:

@@ -6,8 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from profiler.cli.record_command import LOSS_STATUS, Settings, pending, status_with_losses
-from profiler.cli.record_terminal import count, incomplete, live_line, say, summary
+from profiler.cli.record_command import Settings, pending, status_with_losses
+from profiler.cli.record_terminal import incomplete, live_line, say, summary
 from profiler.cli.terminal import redraws
 from profiler.engines import cgroups, commands, hook
-from profiler.engines.engine import Details, Engine, EngineError, find, help_of, installed
+from profiler.engines.engine import Details, Engine, find, help_of, installed
 from profiler.engines.hook import State
-from profiler.errors import InputError, OutputError, TracerError
+from profiler.errors import FAILED, InputError, OutputError, ProgramError, TracerError
 from profiler.files import as_invoking_user
+from profiler.run import ask, foreground, shell_status
 from profiler.trace.model import Trace
 from profiler.tracers.launch import quoted
 from profiler.tracers.select import watcher, why_no_watcher
@@ -33,6 +32,7 @@ from profiler.watch.identify import Identifier, first_known
 from profiler.watch.loop import TRACER, Plan, Watch
 from profiler.watch.metrics import Figures, Server, address
 from profiler.watch.outputs import Outputs, default_output, plain_name
+from profiler.wording import cause, counted
 
 _OURS = frozenset(
     {
@@ -86,7 +86,8 @@ class Said:
         self.last = (trace, path)
         if final and self.many and not self.quiet:
             lost = "" if trace.meta.complete else f"; incomplete: lost {', '.join(trace.meta.losses)}"
-            say(f"wrote {path}: {count(len(trace.syscalls), 'syscall')}, {count(len(trace.programs), 'program')}{lost}")
+            seen = f"{counted(len(trace.syscalls), 'syscall')}, {counted(len(trace.programs), 'program')}"
+            say(f"wrote {path}: {seen}{lost}")
 
     def failed(self, reason: str) -> None:
         """See watch.loop.Observer."""
@@ -153,14 +154,14 @@ def _line(figures: Figures) -> str:
     if len(figures.sessions) == 1:
         row = figures.sessions[0]
         return (
-            f"{row.seconds:.0f}s  {count(row.syscalls, 'syscall')}  "
-            f"{count(row.capabilities, 'capability', 'capabilities')}"
-            f"  {count(row.programs, 'program')}  {count(row.paths, 'path')}"
+            f"{row.seconds:.0f}s  {counted(row.syscalls, 'syscall')}  "
+            f"{counted(row.capabilities, 'capability', 'capabilities')}"
+            f"  {counted(row.programs, 'program')}  {counted(row.paths, 'path')}"
             f"  last new {max(0.0, row.seconds - row.last_new):.0f}s ago  {tail}"
         )
     if not figures.begun:
         return f"waiting  {tail}"
-    return f"{count(figures.begun - figures.ended, 'recording')} under way, {figures.ended} ended  {tail}"
+    return f"{counted(figures.begun - figures.ended, 'recording')} under way, {figures.ended} ended  {tail}"
 
 
 def _status(watch: Watch, said: Said, settings: Settings, status: int) -> int:
@@ -170,13 +171,13 @@ def _status(watch: Watch, said: Said, settings: Settings, status: int) -> int:
     trace, path = said.last
     if not settings.quiet:
         if said.many:
-            say(f"{count(watch.figures.ended, 'trace')} written")
+            say(f"{counted(watch.figures.ended, 'trace')} written")
         else:
             summary(trace, path)
     if lost := watch.figures.losses.get("sessions"):
-        say(f"there was no room for {count(lost, 'container')}: make some with --limit sessions=N (docs/tracers.md)")
+        say(f"there was no room for {counted(lost, 'container')}: make some with --limit sessions=N (docs/tracers.md)")
         if not settings.allow_loss:
-            return LOSS_STATUS
+            return FAILED
     for other in watch.traces:
         if not other.meta.complete:
             return status_with_losses(other, settings, status)
@@ -252,7 +253,7 @@ def _record_run(engine: Engine, run: commands.Run, watching: Watching, path: Pat
         try:
             known = engine.details([identity])
             if not known:
-                raise EngineError(f"{engine.name} made a container and does not know it: {identity[:80]}")
+                raise ProgramError(f"{engine.name} made a container and does not know it: {identity[:80]}")
             identity = known[0].container.id or identity
             user = engine.user_ids(identity, known[0].container.user or "")
             # What it is, is known now: with --rm there may be nobody to ask in a moment.
@@ -269,15 +270,16 @@ def _record_run(engine: Engine, run: commands.Run, watching: Watching, path: Pat
                 def attach(watch: Watch) -> None:
                     nonlocal started
                     watch.attached = not run.detached
-                    watch.client = _client(engine.start(identity, not run.detached, run.interactive), mask, engine)
+                    watch.client = foreground(engine.start(identity, not run.detached, run.interactive), mask)
                     watch.stop_client = lambda: engine.stop_later(identity)
                     started = True
 
                 watch, said = _run(opened, plan, watching, (engine,), server, False, attach, terminal=not run.terminal)
             assert watch.client is not None
-            status = shell_status_of(watch.client.returncode)
+            status = shell_status(watch.client.returncode)
             if said.last is None:
-                status = next((row.status for row in engine.details([identity]) if row.status), None) or status or 125
+                told = next((row.status for row in engine.details([identity]) if row.status), None)
+                status = told or status or FAILED
                 say(f"nothing was recorded: the container did not start (status {status})")
                 return status
             if run.detached:
@@ -286,19 +288,6 @@ def _record_run(engine: Engine, run: commands.Run, watching: Watching, path: Pat
             if remove or not started:
                 engine.remove(identity)
     return _status(watch, said, settings, status)
-
-
-def _client(words: Sequence[str], mask: frozenset[signal.Signals], engine: Engine) -> subprocess.Popen[bytes]:
-    """The client, with this process's input, output and terminal, and the signals it would have without profgen."""
-    try:
-        return subprocess.Popen(words, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask))
-    except OSError as error:
-        raise EngineError(f"cannot execute {engine.words[0]}: {(error.strerror or str(error)).lower()}") from error
-
-
-def shell_status_of(code: int | None) -> int:
-    """subprocess's return code as a shell shows it."""
-    return 0 if code is None else 128 - code if code < 0 else code
 
 
 def _record_compose(compose: commands.Compose, watching: Watching) -> int:
@@ -319,11 +308,11 @@ def _record_compose(compose: commands.Compose, watching: Watching) -> int:
 
         def attach(watch: Watch) -> None:
             watch.attached = not any(word in ("-d", "--detach") for word in compose.words)
-            watch.client = _client(compose.words, mask, engine)
+            watch.client = foreground(compose.words, mask)
 
         watch, said = _run(opened, plan, watching, (engine,), server, True, attach)
     assert watch.client is not None
-    return _status(watch, said, settings, shell_status_of(watch.client.returncode))
+    return _status(watch, said, settings, shell_status(watch.client.returncode))
 
 
 def _project(compose: commands.Compose) -> str:
@@ -331,15 +320,9 @@ def _project(compose: commands.Compose) -> str:
     import json
 
     try:
-        asked = subprocess.run(
-            [*compose.project, "config", "--format", "json"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        name = json.loads(asked.stdout).get("name") if asked.returncode == 0 else None
-    except (OSError, ValueError, AttributeError, subprocess.TimeoutExpired):
+        asked = ask([*compose.project, "config", "--format", "json"])
+        name = None if asked.status else json.loads(asked.text).get("name")
+    except (ProgramError, ValueError, AttributeError):
         name = None
     if isinstance(name, str) and name:
         return name
@@ -404,7 +387,7 @@ def record_starting(state: State, watching: Watching, ready: Callable[[], None],
     for trace in watch.traces:
         if not trace.meta.complete:
             log(f"{watching.output}: {incomplete(trace.meta)}")
-            return LOSS_STATUS
+            return FAILED
     return 0
 
 
@@ -570,7 +553,5 @@ def _directory(path: Path) -> Path:
         with as_invoking_user():
             path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"cannot make directory {path}: {(error.strerror or str(error)).lower()}; choose another place with -o"
-        ) from error
+        raise OutputError(f"cannot make directory {path}: {cause(error)}; choose another place with -o") from error
     return path

@@ -14,6 +14,7 @@ from pathlib import Path
 from profiler.quoting.text import printable
 from profiler.trace.model import Meta, Trace
 from profiler.tracers.recording import Recording
+from profiler.wording import counted
 
 LIVE_SECONDS = 0.2
 _IO_URING = ("io_uring_setup", "io_uring_enter")
@@ -26,21 +27,16 @@ def say(text: str) -> None:
     print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 call``, ``2 calls``."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
 def figures(recording: Recording) -> str:
     """The live line's figures of one recording."""
     if not recording.programs and not recording.syscalls_seen:
         return "starting"
     elapsed = recording.elapsed()
-    paths = f"  {count(recording.paths_seen, 'path')}" if recording.paths_seen else ""
+    paths = f"  {counted(recording.paths_seen, 'path')}" if recording.paths_seen else ""
     return (
-        f"{elapsed:.0f}s  {count(recording.syscalls_seen, 'syscall')}"
-        f"  {count(recording.capabilities_seen, 'capability', 'capabilities')}"
-        f"  {count(len(recording.programs), 'program')}{paths}  last new {elapsed - recording.last_new:.0f}s ago"
+        f"{elapsed:.0f}s  {counted(recording.syscalls_seen, 'syscall')}"
+        f"  {counted(recording.capabilities_seen, 'capability', 'capabilities')}"
+        f"  {counted(len(recording.programs), 'program')}{paths}  last new {elapsed - recording.last_new:.0f}s ago"
     )
 
 
@@ -98,12 +94,12 @@ def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
     )
     capabilities = "no capability" if not needed else ", ".join(needed)
     unknown = [row.label for row in trace.syscalls if row.name is None]
-    paths = f" {count(len({row.path for row in trace.files}), 'path')}," if trace.has_files else ""
+    paths = f" {counted(len({row.path for row in trace.files}), 'path')}," if trace.has_files else ""
     abis = sorted({row.abi for row in trace.syscalls} - {meta.arch})
     end = "still running" if meta.exit_status is None else f"exit status {meta.exit_status}"
     say(
-        f"{count(len(trace.syscalls), 'syscall')} in {count(sum(row.calls for row in trace.syscalls), 'call')},"
-        f" {count(len(trace.programs), 'program')},{paths} {capabilities}"
+        f"{counted(len(trace.syscalls), 'syscall')} in {counted(sum(row.calls for row in trace.syscalls), 'call')},"
+        f" {counted(len(trace.programs), 'program')},{paths} {capabilities}"
         f" ({meta.tracer}, {meta.duration:.1f}s, {end})"
     )
     if trace.joined:

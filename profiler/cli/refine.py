@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from profiler.cli.options import output_format, source_file
-from profiler.cli.proposals import about_proposal, addition_data, times
-from profiler.errors import InputError
+from profiler.cli.proposals import about_proposal, addition_data
+from profiler.errors import InputError, ProgramError
 from profiler.quoting.text import printable
+from profiler.run import reading
+from profiler.wording import cause, counted, listed
 
 if TYPE_CHECKING:
     from profiler.denials.additions import Proposal
@@ -40,49 +38,14 @@ def _read_journal(reader: Reader) -> None:
     # --all: a long message would else be left out
     words = ["journalctl", "--output=json", f"--output-fields={JOURNAL_FIELDS}", "--all", "--no-pager", "--quiet"]
     try:
-        process = subprocess.Popen(
-            [*words, "_TRANSPORT=audit", "+", "_TRANSPORT=kernel"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-        )
-    except OSError as error:
-        raise InputError(
-            f"cannot run journalctl: {(error.strerror or str(error)).lower()}; give the log with --from FILE"
-        ) from error
-    assert process.stdout is not None
-    assert process.stderr is not None
-    said: list[bytes] = []
-    errors = process.stderr
-    listener = threading.Thread(target=lambda: said.append(errors.read()[:4096]), daemon=True)
-    late = threading.Timer(JOURNAL_SECONDS, process.kill)
-    listener.start()
-    late.start()
-    try:
-        reader.read(process.stdout)  # type: ignore[arg-type]
-        status = process.wait()
-    finally:
-        late.cancel()
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        process.wait()
-        listener.join(5)
-        process.stdout.close()
-    if status != 0:
-        text = b"".join(said).decode("utf-8", "replace").strip().splitlines()
-        why = (
-            f"not done after {JOURNAL_SECONDS:.0f} s"
-            if status == -signal.SIGKILL
-            else text[0]
-            if text
-            else f"status {status}"
-        )
-        raise InputError(f"journalctl failed: {why}; give the log with --from FILE")
+        with reading([*words, "_TRANSPORT=audit", "+", "_TRANSPORT=kernel"], JOURNAL_SECONDS) as stream:
+            reader.read(stream)
+    except ProgramError as error:
+        raise InputError(f"{error}; give the log with --from FILE") from error
     if not reader.reading.bytes:
-        # Of the start of the machine at least there is something.
+        # The kernel's messages at boot at least are in the journal.
         raise InputError(
-            "the journal shows nothing of the kernel to this user: run as root, or give the log with --from FILE"
+            "the journal shows no kernel messages to this user: run as root, or give the log with --from FILE"
         )
 
 
@@ -95,7 +58,7 @@ def _read(reader: Reader, source: str) -> None:
             reader.read(stream)
     except OSError as error:
         name = "standard input" if source == "-" else source
-        raise InputError(f"cannot read {name}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"cannot read {name}: {cause(error)}") from error
 
 
 def _about_log(reading: Reading) -> Iterator[str]:
@@ -109,21 +72,20 @@ def _about_log(reading: Reading) -> Iterator[str]:
         where = f", line {gap.lines[0]}" if gap.lines else ""
         yield f"the log has gaps, there may be more denials: {gap.what}{lost}{where}"
     if reading.broken:
-        yield f"{times(reading.broken, 'record')} cut off or of an unknown form"
+        yield f"{counted(reading.broken, 'record')} cut off or of an unknown form"
     if reading.foreign:
-        yield f"{times(reading.foreign, 'line')} with a record's text in another program's message: not believed"
+        yield f"{counted(reading.foreign, 'line')} with a record's text in another program's message: not believed"
     if reading.supervised:
-        yield f"{times(reading.supervised, 'call')} that seccomp left to a supervisor"
+        yield f"{counted(reading.supervised, 'call')} that seccomp left to a supervisor"
     if reading.beyond:
-        yield f"{times(reading.beyond, 'denial')} not looked at: too many different ones"
+        yield f"{counted(reading.beyond, 'denial')} not looked at: too many different ones"
 
 
 def _about_skipped(skipped: Sequence[Skipped]) -> Iterator[str]:
     for row in skipped:
-        names = ", ".join(f"{name} ({number})" for name, number in row.whose[:NAMED])
-        more = f" and {len(row.whose) - NAMED} more" if len(row.whose) > NAMED else ""
+        names = listed([f"{name} ({number})" for name, number in row.whose], NAMED)
         how = f" ({row.option} NAME takes them{', --any-program all' if 'does not know' in row.why else ''})"
-        yield f"skipped {times(row.count, 'denial')} {row.why}: {names}{more}{'' if 'asked for' in row.why else how}"
+        yield f"skipped {counted(row.count, 'denial')} {row.why}: {names}{'' if 'asked for' in row.why else how}"
 
 
 def _as_data(reading: Reading, skipped: Sequence[Skipped], proposal: Proposal, change: str) -> dict[str, Any]:
@@ -228,7 +190,7 @@ def refine(
             changed = dumps(proposal.policy)
     writes = in_place or output is not None
     notes = [
-        f"read {times(reading.records, 'denial')} of {times(len(reading.denials), 'kind')}, "
+        f"read {counted(reading.records, 'denial')} of {counted(len(reading.denials), 'kind')}, "
         f"{reading.bytes / 1e6:.1f} MB of log"
     ]
     notes += [*_about_log(reading), *_about_skipped(skipped)]

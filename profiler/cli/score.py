@@ -14,12 +14,15 @@ import click
 from profiler.cli.options import output_format, source_file
 from profiler.errors import InputError
 from profiler.quoting.text import printable
+from profiler.wording import shortened
 
 if TYPE_CHECKING:
     from profiler.review.rights import Rights
     from profiler.review.score import Against, Score, Share
 
 WIDTH = 100
+NAMED = 12
+"""Calls named on a line without --verbose."""
 
 
 def _assumed(text: str) -> frozenset[str]:
@@ -97,10 +100,8 @@ def _wrapped(first: str, words: Sequence[str]) -> Iterator[str]:
     yield line
 
 
-def _few(names: Sequence[str], verbose: bool, most: int = 12) -> list[str]:
-    if verbose or len(names) <= most:
-        return list(names)
-    return [*names[:most], f"and {len(names) - most} more"]
+def _few(names: Sequence[str], verbose: bool) -> list[str]:
+    return list(names) if verbose else shortened(names, NAMED)
 
 
 def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbose: bool) -> Iterator[str]:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from profiler.cli.options import output_format, source_file
-from profiler.errors import ProfgenError
+from profiler.errors import FAILED, ProfgenError
 from profiler.quoting.text import printable
+from profiler.wording import counted
 
 if TYPE_CHECKING:
     from profiler.denials.additions import Addition, Proposal
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from profiler.tracers.base import Workload
 
 DENIED_STATUS = 1
-LOSS_STATUS = 125
 UNDER = ("direct", "apparmor", "runc", "crun", "docker")
 WITH_BUNDLE = ("runc", "crun")
 
@@ -145,7 +145,7 @@ def verify(
         sys.stderr.write(text)
     if outcome.denials:
         return DENIED_STATUS
-    return LOSS_STATUS if outcome.losses else 0 if asked else outcome.status
+    return FAILED if outcome.losses else 0 if asked else outcome.status
 
 
 def _meta(workload: Workload, outcome: Outcome, start: str, took: float, policy: Policy) -> Meta:
@@ -202,7 +202,6 @@ class _Report:
 
     def text(self, path: Path, output: str | None, quiet: bool) -> Iterator[str]:
         """Lines for people."""
-        from profiler.cli.proposals import times
 
         def said(line: str) -> str:
             return f"profgen: {printable(line)}"
@@ -212,11 +211,11 @@ class _Report:
         passed = sum(denial.count for denial in outcome.denials if not denial.refused)
         if refused:
             yield said(
-                f"{times(refused, 'use')} refused"
+                f"{counted(refused, 'use')} refused"
                 + (f", {passed} more not allowed by the policy and let pass:" if passed else ":")
             )
         elif passed:
-            yield said(f"{times(passed, 'use')} not allowed by the policy, and let pass:")
+            yield said(f"{counted(passed, 'use')} not allowed by the policy, and let pass:")
         mixed = bool(refused and passed)
         for addition in self.proposal.added:
             for denial in _alike(addition.denials):
@@ -228,7 +227,7 @@ class _Report:
             yield from (said(f"    note: {note}") for note in addition.notes)
             yield from (said(f"    danger: {danger.why}") for danger in addition.dangers)
         for row in self.proposal.unanswered:
-            yield said(f"  {row.what}, {times(row.count, 'time')}: {row.why}")
+            yield said(f"  {row.what}, {counted(row.count, 'time')}: {row.why}")
         if not outcome.denials and not quiet:
             yield said(f"nothing was {'refused' if self.mode == 'enforce' else 'outside the policy'}")
         for name, count in outcome.losses.items():

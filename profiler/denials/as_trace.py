@@ -28,8 +28,8 @@ from profiler.trace.model import (
     Syscall,
     Trace,
 )
+from profiler.wording import UNKNOWN
 
-UNKNOWN_PROGRAM = "(unknown)"
 _ADDRESSED = ("bind", "connect", "send")
 
 
@@ -58,7 +58,7 @@ def trace_of(denials: Sequence[Denial], meta: Meta, *, refused: bool, began: flo
 def _single(denial: Denial, meta: Meta, began: float) -> Trace:
     """A trace of one denial."""
     first, last = (0.0 if time is None else max(0.0, round(time - began, 3)) for time in (denial.first, denial.last))
-    trace = Trace(meta, (Program(denial.exe or UNKNOWN_PROGRAM, None, denial.comm),), ())
+    trace = Trace(meta, (Program(denial.exe or UNKNOWN, None, denial.comm),), ())
     by, ok = frozenset({0}), {"ok": denial.count}
     if denial.kind == "syscall" and denial.abi is not None and denial.number is not None:
         row = Syscall(

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from profiler import run
 from profiler.denials.auditlog import Reader
 from profiler.denials.check import Held
 from profiler.denials.model import Denial, merged
@@ -104,13 +104,10 @@ def _load(policy: Policy, name: str, complain: bool) -> None:
     text = render(policy, RenderOptions(apparmor=AppArmorOptions(name=name, complain=complain)))[FILE]
     # Without jobs it compiles in its own process; a child would outlive it when it takes too long and is killed.
     command = [_parser() or "apparmor_parser", "--add", "--skip-cache", "--quiet", "--jobs=0"]
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, timeout=PARSER_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        raise ProfgenError(f"apparmor_parser did not load the profile within {PARSER_SECONDS:.0f} s") from error
-    if done.returncode != 0:
-        said = " ".join((done.stderr or done.stdout).decode("utf-8", "replace").split())[:500]
-        raise ProfgenError(f"apparmor_parser does not load the profile: {said}")
+    done = run.ask(command, data=text, seconds=PARSER_SECONDS)
+    if done.status:
+        said = " ".join((done.errors or done.output).decode("utf-8", "replace").split())[:500]
+        raise ProfgenError(f"apparmor_parser cannot load the profile: {said}")
 
 
 def remove(name: str) -> None:

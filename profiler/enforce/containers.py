@@ -14,13 +14,13 @@ import json
 import os
 import select
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from profiler import run
 from profiler.denials.check import Held
 from profiler.denials.model import Denial, merged
 from profiler.enforce.base import Options, Outcome
@@ -29,7 +29,7 @@ from profiler.enforce.direct import wrong_machine
 from profiler.enforce.guard import guarded
 from profiler.engines.commands import Option, Run, grammar, options, recognise
 from profiler.engines.engine import Engine, help_of
-from profiler.errors import InputError, ProfgenError
+from profiler.errors import InputError, ProfgenError, ProgramError
 from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.errno import number_of as errno_number
 from profiler.kernel.syscalls import name_of
@@ -44,9 +44,9 @@ from profiler.tracers.launch import find_program, shell_status, spawn
 from profiler.tracers.recording import Recording
 from profiler.tracers.supervisor import Supervisor
 from profiler.tracers.watcher import Refused, Selection, Session, Watcher
+from profiler.wording import cause
 
 _TICK_SECONDS = 0.1
-_TOOL_SECONDS = 30.0
 
 
 def unavailable(policy: Policy) -> str | None:
@@ -79,13 +79,8 @@ class Oci:
         directory = Path(tempfile.mkdtemp(prefix="profgen-verify-"))
 
         def clear() -> None:
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run(
-                    [tool, "delete", "--force", identity],
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    timeout=_TOOL_SECONDS,
-                )
+            with contextlib.suppress(ProgramError):
+                run.ask([tool, "delete", "--force", identity])
             shutil.rmtree(directory, ignore_errors=True)
 
         with guarded(clear):
@@ -115,7 +110,7 @@ def _config(bundle: Path, policy: Policy, argv: Sequence[str], identity: str, mo
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"cannot read {path}: {cause(error)}") from error
     if mode == "enforce":
         data = render(policy, RenderOptions(oci_config=(str(path), data)))["config.json"]
     try:

@@ -14,7 +14,7 @@ import signal
 from profiler.enforce import rights, traced
 from profiler.enforce.base import Options, Outcome
 from profiler.enforce.filter import Loader, confine, enforcing, known_abis
-from profiler.errors import CommandNotExecutable, InputError
+from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable, InputError
 from profiler.kernel.abi import native_abi
 from profiler.policy.model import Policy
 from profiler.tracers.base import Workload
@@ -23,7 +23,6 @@ from profiler.tracers.supervisor import Supervisor
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
-_NOT_EXECUTABLE = 126
 
 
 class Direct:
@@ -88,7 +87,7 @@ def run_plain(policy: Policy, workload: Workload, options: Options) -> Outcome:
             end(os.getpid())
             raise
     if isinstance(failure, CommandNotExecutable) and not any(entry.name == "execve" for entry in policy.syscalls):
-        return Outcome(_NOT_EXECUTABLE)  # the policy's doing
+        return Outcome(NOT_EXECUTABLE)  # the policy's doing
     if failure is not None:
         raise failure
     return Outcome(shell_status(status))

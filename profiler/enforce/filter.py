@@ -4,6 +4,7 @@ process with it."""
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -17,7 +18,7 @@ from profiler.kernel.abi import SUB_ABIS
 from profiler.kernel.capabilities import number_of as number_of_capability
 from profiler.kernel.syscalls import number_of
 from profiler.policy.model import Policy
-from profiler.targets.seccomp import EPERM, profile
+from profiler.targets.seccomp import profile
 
 RET_ERRNO = 0x00050000
 RET_TRACE = 0x7FF00000
@@ -39,7 +40,7 @@ _INSTRUCTION_BYTES = 8
 
 def enforcing(policy: Policy) -> bytes:
     """The filter that answers as the profile does: what it does not name fails with EPERM."""
-    return _built(policy, RET_ALLOW, RET_ERRNO | EPERM, lambda errno: RET_ERRNO | errno)
+    return _built(policy, RET_ALLOW, RET_ERRNO | errno.EPERM, lambda number: RET_ERRNO | number)
 
 
 def traced(policy: Policy, *, refusing: bool) -> bytes:
@@ -47,7 +48,7 @@ def traced(policy: Policy, *, refusing: bool) -> bytes:
 
     What the policy refuses by name is answered as it says, or with ``refusing`` False allowed like the rest.
     """
-    return _built(policy, RET_TRACE, RET_TRACE | DENIED, lambda errno: RET_ERRNO | errno if refusing else RET_TRACE)
+    return _built(policy, RET_TRACE, RET_TRACE | DENIED, lambda number: RET_ERRNO | number if refusing else RET_TRACE)
 
 
 def _built(policy: Policy, allowed: int, default: int, refused: Callable[[int], int]) -> bytes:

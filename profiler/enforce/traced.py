@@ -27,11 +27,10 @@ from profiler.enforce import rights
 from profiler.enforce.base import Options, Outcome
 from profiler.enforce.calls import filtered
 from profiler.enforce.filter import DENIED, Loader, confine, forbid_new_privileges, traced
-from profiler.errors import CommandNotExecutable
+from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable
 from profiler.kernel.abi import native_abi
 from profiler.kernel.errno import name_of as error_name
 from profiler.policy.model import Policy
-from profiler.targets.seccomp import EPERM
 from profiler.trace.model import FileKey
 from profiler.tracers import base
 from profiler.tracers.base import Workload
@@ -47,7 +46,6 @@ DISTINCT_MAX = 100_000
 """Different denials kept."""
 
 _EXECS = ("execve", "execveat")
-_NOT_EXECUTABLE = 126
 
 
 def unavailable() -> str | None:
@@ -73,7 +71,7 @@ def run_under(
     except CommandNotExecutable:
         if not made.denials:
             raise
-        status = _NOT_EXECUTABLE
+        status = NOT_EXECUTABLE
     beyond = {"denials": made.denials.beyond} if made.denials.beyond else {}
     losses = {name: count for name, count in recording.losses.items() if count}
     return Outcome(status, tuple(made.denials), made.means(), {**losses, **beyond}), made.executed
@@ -209,7 +207,7 @@ class _Confined(Run):
         """The filter has marked the call, or what it is about to do is against a rule."""
         if info[9] == DENIED:
             self._deny(tid, self._syscall(kind, info[2], info[3:9]))
-            return EPERM if self.enforces else 0
+            return errno.EPERM if self.enforces else 0
         if not self.enforces or kind.enter is None or not self.holds_files:
             return 0
         if kind.name in _EXECS and tracee.program < 0:
@@ -240,7 +238,7 @@ class _Confined(Run):
                 number=number,
                 name=kind.name,
                 arguments=arguments,
-                errno=error_name(EPERM) if self.enforces else None,
+                errno=error_name(errno.EPERM) if self.enforces else None,
             )
         return denial
 

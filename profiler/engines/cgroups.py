@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from profiler.errors import InputError, ProfgenError
+from profiler import run
+from profiler.errors import InputError, ProfgenError, ProgramError
 
 SECONDS = 10.0
 """For one question to systemd."""
@@ -189,23 +190,15 @@ def _name_of(unit: str) -> str:
 
 def _ask(name: str, *words: str) -> dict[str, str]:
     """Properties that ``systemctl show`` tells. Raises InputError when systemd cannot be asked."""
+    if shutil.which("systemctl") is None:
+        raise InputError("--unit asks systemd, and systemctl is not installed here; use --cgroup")
     try:
-        asked = subprocess.run(
-            ["systemctl", "show", *words],
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=SECONDS,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError as error:
-        raise InputError("--unit asks systemd, and there is no systemctl here; try --cgroup") from error
-    except subprocess.TimeoutExpired as error:
-        raise InputError(f"systemctl did not answer within {SECONDS:.0f} s") from error
-    if asked.returncode != 0:
-        reason = " ".join(asked.stderr.split()) or f"systemctl ended with status {asked.returncode}"
-        raise InputError(f"cannot ask systemd about {name}: {reason}")
-    return dict(line.partition("=")[::2] for line in asked.stdout.splitlines())
+        asked = run.ask(["systemctl", "show", *words], seconds=SECONDS)
+    except ProgramError as error:
+        raise InputError(str(error)) from error
+    if asked.status:
+        raise InputError(f"cannot ask systemd about {name}: {asked.reason}")
+    return dict(line.partition("=")[::2] for line in asked.text.splitlines())
 
 
 def unit_group(unit: str) -> str:

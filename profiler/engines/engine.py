@@ -7,23 +7,17 @@ import contextlib
 import io
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
-import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from profiler import run
 from profiler.engines import inspect
 from profiler.engines.commands import CLIENTS
-from profiler.errors import InputError, ProfgenError
+from profiler.errors import InputError, ProgramError
 from profiler.trace.model import Container
-
-ASK_SECONDS = 30.0
-"""For a question to an engine. Making a container may take as long as its image takes to come."""
 
 STOP_SECONDS = 10
 """Between asking a container to end and ending it: the engines' own default, said aloud."""
@@ -31,21 +25,13 @@ STOP_SECONDS = 10
 _PASSWD_LIMIT_BYTES = 1 << 20
 
 
-class EngineError(ProfgenError):
-    """An engine refused, or did not answer."""
-
-
 @cache
 def help_of(words: tuple[str, ...]) -> str:
     """What a command prints when asked for its options; empty when it cannot be asked."""
     try:
-        # pflag wraps at the terminal's width, or at 80 columns; what is wrapped are descriptions only.
-        asked = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return run.ask(words).text  # pflag wraps at the terminal's width; only descriptions are wrapped
+    except ProgramError:
         return ""
-    return asked.stdout
 
 
 @dataclass(frozen=True)
@@ -77,38 +63,6 @@ def images_by_id(text: str) -> dict[str, dict[str, Any]]:
     return {identity.removeprefix("sha256:"): row for row in rows if isinstance(identity := row.get("Id"), str)}
 
 
-class Inquiry:
-    """A question under way, so that one who has to keep up with the kernel need not wait for an engine."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it outlives this call
-        self._until = time.monotonic() + ASK_SECONDS
-        try:
-            self._process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=self._file, stderr=subprocess.DEVNULL
-            )
-        except OSError as error:
-            self._file.close()
-            raise EngineError(f"cannot execute {words[0]}: {(error.strerror or str(error)).lower()}") from error
-
-    def answer(self) -> str | None:
-        """What it printed, None while it is still asked. Once only."""
-        if self._process.poll() is None:
-            if time.monotonic() < self._until:
-                return None
-            self.drop()
-            return ""
-        self._file.seek(0)
-        with self._file as file:
-            return file.read().decode("utf-8", "surrogateescape")
-
-    def drop(self) -> None:
-        """Ask no more."""
-        self._process.kill()
-        self._process.wait()
-        self._file.close()
-
-
 @dataclass(frozen=True)
 class Engine:
     """``words``: the client and its global options (``docker --host tcp://...``)."""
@@ -116,43 +70,32 @@ class Engine:
     name: str
     words: tuple[str, ...]
 
-    def ask(self, *words: str, seconds: float | None = ASK_SECONDS) -> subprocess.CompletedProcess[str]:
-        """The answer of a command of the client. Raises EngineError when it cannot be executed or takes too long."""
-        try:
-            return subprocess.run(
-                [*self.words, *words],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="surrogateescape",
-                timeout=seconds,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EngineError(f"{self.name} {words[0]} did not answer within {ASK_SECONDS:.0f} s") from error
-        except OSError as error:
-            raise EngineError(f"cannot execute {self.words[0]}: {(error.strerror or str(error)).lower()}") from error
+    def ask(self, *words: str, seconds: float = run.ASK_SECONDS) -> run.Ended:
+        """Run a command of the client and return what it printed. Raises ProgramError when the client cannot be
+        executed or takes too long."""
+        return run.ask([*self.words, *words], seconds=seconds)
 
     def why_not(self) -> str | None:
         """Why it cannot be used, None when it answers."""
         try:
             asked = self.ask("version")
-        except EngineError as error:
+        except ProgramError as error:
             return str(error)
-        return None if asked.returncode == 0 else _last_line(asked.stderr) or f"status {asked.returncode}"
+        return asked.reason if asked.status else None
 
     def details(self, names: Sequence[str]) -> list[Details]:
         """Of the containers of these names or ids that it knows; one question for all, one more for their images."""
         if not names:
             return []
         # Docker prints what it found before it fails for what it did not find.
-        found = inspect.documents(self.ask(*CONTAINERS, *names).stdout)
+        found = inspect.documents(self.ask(*CONTAINERS, *names).text)
         wanted = images_of(found)
-        images = images_by_id(self.ask(*IMAGES, *wanted).stdout) if wanted else {}
+        images = images_by_id(self.ask(*IMAGES, *wanted).text) if wanted else {}
         return [self.read(row, images) for row in found]
 
-    def inquire(self, words: Sequence[str]) -> Inquiry:
-        """Ask without waiting. Raises EngineError when the client cannot be executed."""
-        return Inquiry([*self.words, *words])
+    def inquire(self, words: Sequence[str]) -> run.Inquiry:
+        """Ask without waiting. Raises ProgramError when the client cannot be executed."""
+        return run.Inquiry([*self.words, *words], run.ASK_SECONDS)
 
     def read(self, row: dict[str, Any], images: Mapping[str, dict[str, Any]]) -> Details:
         """One object of ``inspect``, with that of its image."""
@@ -169,25 +112,15 @@ class Engine:
     def running(self) -> list[str]:
         """Full ids of the containers that run."""
         asked = self.ask("ps", "--quiet", "--no-trunc")
-        return asked.stdout.split() if asked.returncode == 0 else []
+        return [] if asked.status else asked.text.split()
 
     def create(self, options: Sequence[str], image_and_command: Sequence[str]) -> str:
         """Make a container and return its id; what the engine says meanwhile goes to standard error. Raises
-        EngineError."""
-        try:
-            made = subprocess.run(
-                [*self.words, "create", *options, *image_and_command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=sys.stderr.fileno(),
-                text=True,
-                errors="surrogateescape",
-            )
-        except OSError as error:
-            raise EngineError(f"cannot execute {self.words[0]}: {(error.strerror or str(error)).lower()}") from error
-        identity = made.stdout.split()[-1] if made.stdout.split() else ""
-        if made.returncode != 0 or not identity:
-            raise EngineError(f"{self.name} made no container (status {made.returncode}); its reason stands above")
+        ProgramError."""
+        made = run.ask([*self.words, "create", *options, *image_and_command], seconds=None, show_errors=True)
+        identity = made.text.split()[-1] if made.text.split() else ""
+        if made.status or not identity:
+            raise ProgramError(f"{self.name} made no container (status {made.status}); it printed the reason above")
         return identity
 
     def start(self, identity: str, attached: bool, interactive: bool) -> list[str]:
@@ -202,19 +135,19 @@ class Engine:
 
     def stop(self, identity: str) -> None:
         """Ask a container to end, and end it when it does not. No error if it is gone."""
-        with contextlib.suppress(EngineError):
-            self.ask("stop", "-t", str(STOP_SECONDS), identity, seconds=ASK_SECONDS + STOP_SECONDS)
+        with contextlib.suppress(ProgramError):
+            self.ask("stop", "-t", str(STOP_SECONDS), identity, seconds=run.ASK_SECONDS + STOP_SECONDS)
 
     def stop_later(self, identity: str) -> None:
         """As ``stop``, without waiting for it."""
-        with contextlib.suppress(EngineError):
+        with contextlib.suppress(ProgramError):
             self.inquire(["stop", "-t", str(STOP_SECONDS), identity])
 
     def remove(self, identity: str) -> None:
-        """Remove a container and the volumes that nobody named. Raises EngineError."""
+        """Remove a container and the volumes that nobody named. Raises ProgramError."""
         asked = self.ask("rm", "--force", "--volumes", identity)
-        if asked.returncode != 0:
-            raise EngineError(f"{self.name} did not remove {identity[:12]}: {_last_line(asked.stderr)}")
+        if asked.status:
+            raise ProgramError(f"{self.name} did not remove {identity[:12]}: {asked.reason}")
 
     def user_ids(self, identity: str, user: str) -> tuple[int, int] | None:
         """(uid, gid) of a container's user as ``docker run --user`` takes it, by the container's own /etc; None:
@@ -242,13 +175,8 @@ class Engine:
     def _file(self, identity: str, path: str) -> str:
         """A small file of a container, running or not; empty when there is none."""
         try:
-            asked = subprocess.run(
-                [*self.words, "cp", f"{identity}:{path}", "-"],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=ASK_SECONDS,
-            )
-            with tarfile.open(fileobj=io.BytesIO(asked.stdout)) as archive:
+            asked = self.ask("cp", f"{identity}:{path}", "-")
+            with tarfile.open(fileobj=io.BytesIO(asked.output)) as archive:
                 for member in archive:
                     if (
                         member.isfile()
@@ -256,7 +184,7 @@ class Engine:
                         and (file := archive.extractfile(member)) is not None
                     ):
                         return file.read().decode("utf-8", "surrogateescape")
-        except (OSError, subprocess.TimeoutExpired, tarfile.TarError, ValueError):
+        except (OSError, ProgramError, tarfile.TarError, ValueError):
             pass
         return ""
 
@@ -273,13 +201,8 @@ def _row(text: str, name: str, number: int) -> list[str] | None:
     return next(by_name, None) or next(by_number, None)
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
 def find() -> Engine:
-    """The engine to make containers with: that of PROFGEN_ENGINE, else the first that answers. Raises EngineError when
+    """The engine to make containers with: that of PROFGEN_ENGINE, else the first that answers. Raises ProgramError when
     none does."""
     named = os.environ.get("PROFGEN_ENGINE")
     if named:
@@ -296,7 +219,7 @@ def find() -> Engine:
             return engine
         reasons.append(f"{name}: {reason}")
     told = "; ".join(reasons) or f"none of {', '.join(CLIENTS)} is installed"
-    raise EngineError(f"no container engine to be had here ({told}); PROFGEN_ENGINE names one")
+    raise ProgramError(f"no container engine to be had here ({told}); PROFGEN_ENGINE names one")
 
 
 def installed() -> tuple[Engine, ...]:

@@ -20,6 +20,7 @@ from types import TracebackType
 
 from profiler.errors import InputError, OutputError
 from profiler.files import as_invoking_user
+from profiler.wording import cause
 
 SCHEMA = "profgen.minimise/1"
 SYNC_SECONDS = 1.0
@@ -57,7 +58,7 @@ class Journal:
                 # Never through a link that somebody planted; only the user reads what runs said.
                 self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
             except OSError as error:
-                reason = (error.strerror or str(error)).lower()
+                reason = cause(error)
                 raise OutputError(f"cannot write the journal {path}: {reason}; choose another place with -o") from error
         try:
             self.runs = self._begin(digest)
@@ -139,9 +140,7 @@ class Journal:
                 os.fsync(self._fd)
                 self._synced = time.monotonic()
         except OSError as error:
-            raise OutputError(
-                f"cannot write the journal {self.path}: {(error.strerror or str(error)).lower()}"
-            ) from error
+            raise OutputError(f"cannot write the journal {self.path}: {cause(error)}") from error
 
     def remove(self) -> None:
         """Once the search is done and its result written."""

@@ -33,10 +33,10 @@ from typing import Any
 
 import yaml
 
-from profiler.policy.passes.observed import count
 from profiler.quoting.text import printable
 from profiler.trace.merge import merge
 from profiler.trace.model import Trace
+from profiler.wording import counted, shortened
 
 FRACTIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 """Of a recording's time, where the curve is read."""
@@ -230,9 +230,7 @@ def _point(row: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Po
     for verdict in ("seen", "partly"):
         evidence = [text for test in row.get(verdict, ()) for text in _evidence(test, merged, traces)]
         if evidence:
-            rest = len(evidence) - EVIDENCE
-            shown = [*evidence[:EVIDENCE], *([f"and {rest} more"] if rest > 0 else [])]
-            return Point(row["title"], verdict, tuple(shown), row["how"], row.get("blind", ""))
+            return Point(row["title"], verdict, tuple(shortened(evidence, EVIDENCE)), row["how"], row.get("blind", ""))
     return Point(row["title"], "not seen", (), row["how"], row.get("blind", ""))
 
 
@@ -243,14 +241,10 @@ def _evidence(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -
     raise ValueError(f"checklist.yaml: no such test: {test}")
 
 
-def _times(number: int) -> str:
-    return f"{count(number)} time{'' if number == 1 else 's'}"
-
-
 def _signals(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
     for row in merged.signals:
         if row.signal in test["signals"]:
-            yield f"SIG{row.signal} sent to {row.whom} {_times(sum(row.results.values()))}"
+            yield f"SIG{row.signal} sent to {row.whom} {counted(sum(row.results.values()), 'time')}"
 
 
 def _results(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
@@ -281,7 +275,7 @@ def _paths(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> I
                 )
     for (path, access), times in most.items():
         if times >= test.get("times", 1):
-            yield f"{printable(path)}: {access} {_times(times)}"
+            yield f"{printable(path)}: {access} {counted(times, 'time')}"
 
 
 def _exits(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
@@ -315,13 +309,13 @@ def _sockets(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) ->
 def _itself(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
     for row in merged.execs:
         if row.by is not None and merged.programs[row.by].path == merged.programs[row.program].path:
-            yield f"{printable(merged.programs[row.program].path)} executed itself {_times(row.count)}"
+            yield f"{printable(merged.programs[row.program].path)} executed itself {counted(row.count, 'time')}"
 
 
 def _calls(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
     for row in merged.syscalls:
         if row.label in test["syscalls"]:
-            yield f"{row.label} called {_times(row.calls)}"
+            yield f"{row.label} called {counted(row.calls, 'time')}"
 
 
 def _seconds(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:

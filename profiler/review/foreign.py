@@ -30,6 +30,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from errno import EPERM
 from typing import Any, NoReturn
 
 import yaml
@@ -104,7 +105,6 @@ _ACTIONS = frozenset({"KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "T
 _ALLOWING = frozenset({"ALLOW", "LOG", "NOTIFY"})
 _BY_SECCOMP = {abi.seccomp: abi.name for abi in ABIS.values()}
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
-_EPERM = 1
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ class _Reader:
     def filter(self, data: Mapping[str, Any], where: str = "") -> _Filter:
         """A seccomp profile: Docker's, OCI's or a SeccompProfile's spec."""
         default = self.action(data, "defaultAction", where)
-        default_errno = self.number(data, "defaultErrnoRet", where) or _EPERM
+        default_errno = self.number(data, "defaultErrnoRet", where) or EPERM
         abis = self.abis(data, where)
         rules: dict[str, _Rules] = {}
         rows: list[Row] = []

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from errno import ENOSYS
 from functools import cached_property
 
+from profiler import wording
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS, SUB_ABIS, seccomp_name
 from profiler.kernel.arguments import INT, NAMESPACE_FLAGS, spec_for
@@ -34,7 +36,6 @@ from profiler.review.score import Asked
 LEVELS = ("error", "warning", "note")
 """A hole, or something that breaks; what most likely was not meant; what one should know."""
 
-EPERM, ENOSYS = 1, 38
 KINDS = ("policy", "seccomp", "oci", "spo")
 _LISTED = 8
 _WRITES = frozenset({"write", "append", "create", "rename_to"})
@@ -101,9 +102,8 @@ Rule = Callable[[Subject], Iterator[Finding]]
 
 
 def listed(names: Iterable[str], most: int = _LISTED) -> str:
-    """Names for people, not too many of them."""
-    found = [printable(name) for name in names]
-    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+    """Return names for people, not too many of them."""
+    return wording.listed([printable(name) for name in names], most)
 
 
 def _they(number: int) -> str:

@@ -18,6 +18,7 @@ from profiler.quoting.json import as_json
 from profiler.quoting.text import printable
 from profiler.review.diff import CHANGES, SUBJECTS, Change, Diff
 from profiler.review.rights import KINDS, Rights
+from profiler.wording import shortened
 
 SCHEMA = "profgen.diff/1"
 
@@ -41,13 +42,6 @@ _TITLES = {
     "feature": "feature",
 }
 """Words of people for SUBJECTS."""
-
-
-def _some(items: Sequence[str], limit: int) -> list[str]:
-    """The first ones, and how many more there are."""
-    if len(items) <= limit + 1:
-        return list(items)
-    return [*items[:limit], f"and {len(items) - limit} more"]
 
 
 def summary(diff: Diff) -> str:
@@ -91,16 +85,18 @@ def text(diff: Diff, colour: bool = False) -> str:
         if row.risk and row.risk.rank:
             lines.append(indent + row.risk.why)
         sign = "+" if row.gains else "-"
-        lines += [f"{indent}{paint(sign, code)} {printable(item)}" for item in _some(row.details, DETAILS_SHOWN)]
+        lines += [f"{indent}{paint(sign, code)} {printable(item)}" for item in shortened(row.details, DETAILS_SHOWN)]
         if row.rest:
-            lines.append(f"{indent}{'was' if row.gains else 'now'} {printable('; '.join(_some(row.rest, REST_SHOWN)))}")
+            lines.append(
+                f"{indent}{'was' if row.gains else 'now'} {printable('; '.join(shortened(row.rest, REST_SHOWN)))}"
+            )
         if row.equivalents:
             lines.append(f"{indent}with its equivalents {', '.join(row.equivalents)}")
         if row.subject == "path" and not row.reason.because and row.reason.programs:
             lines.append(
-                f"{indent}{paint('by ' + printable(', '.join(_some(row.reason.programs, REASONS_SHOWN))), _FAINT)}"
+                f"{indent}{paint('by ' + printable(', '.join(shortened(row.reason.programs, REASONS_SHOWN))), _FAINT)}"
             )
-        lines += [f"{indent}{paint(printable(item), _FAINT)}" for item in _some(row.reason.because, REASONS_SHOWN)]
+        lines += [f"{indent}{paint(printable(item), _FAINT)}" for item in shortened(row.reason.because, REASONS_SHOWN)]
     if diff.changes:
         lines.append("")
     lines.append(summary(diff))
@@ -177,7 +173,7 @@ def _row(row: Change) -> str:
     right = f"{_TITLES[row.subject]} {_code(row.name)}" + (
         f" with {_codes([', '.join(row.equivalents)])}" if row.equivalents else ""
     )
-    cells = [row.change, right, _codes(_some(row.details, DETAILS_SHOWN))]
+    cells = [row.change, right, _codes(shortened(row.details, DETAILS_SHOWN))]
     if row.gains:
         cells.append(_level(row.risk))
     return "| " + " | ".join(cells) + " |"
@@ -199,13 +195,13 @@ def markdown(diff: Diff) -> str:
     details = []
     for row in gains:
         said = [f"{row.risk.level} risk: {_code(row.risk.why)}"] if row.risk and row.risk.rank else []
-        said += [_code(item) for item in _some(row.reason.because, REASONS_SHOWN)]
+        said += [_code(item) for item in shortened(row.reason.because, REASONS_SHOWN)]
         said += (
-            ["by " + _code(", ".join(_some(row.reason.programs, REASONS_SHOWN)))]
+            ["by " + _code(", ".join(shortened(row.reason.programs, REASONS_SHOWN)))]
             if row.subject == "path" and row.reason.programs
             else []
         )
-        said += ["was " + _code("; ".join(_some(row.rest, REST_SHOWN)))] if row.rest else []
+        said += ["was " + _code("; ".join(shortened(row.rest, REST_SHOWN)))] if row.rest else []
         if said:
             details.append(f"- {_TITLES[row.subject]} {_code(row.name)}: " + "; ".join(said))
     if details:
@@ -283,9 +279,9 @@ def sarif(diff: Diff, content: bytes = b"") -> str:
     for row in gains:
         assert row.risk is not None
         said = f"{row.change}: {_TITLES[row.subject]} {row.name}"
-        said += f" ({'; '.join(_some(row.details, DETAILS_SHOWN))})" if row.details else ""
+        said += f" ({'; '.join(shortened(row.details, DETAILS_SHOWN))})" if row.details else ""
         said += f". Risk {row.risk.level}: {row.risk.why}."
-        said += f" Reason: {'; '.join(_some(row.reason.because, REASONS_SHOWN))}." if row.reason.because else ""
+        said += f" Reason: {'; '.join(shortened(row.reason.because, REASONS_SHOWN))}." if row.reason.because else ""
         place = {"artifactLocation": {"uri": _uri(diff.new.source)}, "region": {"startLine": _line(lines, row)}}
         identity = "\0".join((row.subject, row.change, row.name, *row.details))
         results.append(

@@ -8,6 +8,7 @@ would swallow.
 
 from __future__ import annotations
 
+from errno import EPERM
 from typing import Any
 
 from profiler.kernel.abi import seccomp_name
@@ -15,8 +16,6 @@ from profiler.kernel.errno import number_of as errno_number
 from profiler.policy.model import SECTIONS, Policy, Rule
 from profiler.targets.base import DEFAULT_ACTIONS, RenderOptions
 from profiler.targets.template import render_template
-
-EPERM = 1
 
 
 def _arguments(rule: Rule) -> list[dict[str, int | str]]:

@@ -38,6 +38,7 @@ from profiler.trace.model import (
     Trace,
     row_order,
 )
+from profiler.wording import cause
 
 T = TypeVar("T")
 Use = File | Socket | Signal | Inspection | Mount
@@ -111,7 +112,7 @@ def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES) -> bytes:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"cannot read {path}: {cause(error)}") from error
     if len(data) > limit:
         raise InputError(f"cannot read {path}: larger than {limit >> 20} MiB, so no trace or policy")
     return data

@@ -246,7 +246,7 @@ def hashes_of(file: io.BufferedReader) -> tuple[str, str | None]:
 def with_hashes(program: Program) -> Program:
     """The program with the hash and build-id of its file, if that can still be read."""
     if not program.path.startswith("/"):
-        return program  # a stand-in (recording.UNKNOWN_PROGRAM), or a file without a name (memfd)
+        return program  # a stand-in (wording.UNKNOWN), or a file without a name (memfd)
     try:
         status = os.stat(program.path)
     except (OSError, ValueError):

@@ -9,9 +9,10 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from profiler.errors import CommandNotExecutable, CommandNotFound, ProfgenError
+from profiler.errors import FAILED, CommandNotExecutable, CommandNotFound, ProfgenError
 from profiler.quoting.text import printable
 from profiler.tracers.base import Workload
+from profiler.wording import cause
 
 FORWARDED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
 """Signals that profgen passes on to the workload; blocked in profgen while it runs (supervisor.py reads them)."""
@@ -30,7 +31,7 @@ def find_program(command: str, env: Mapping[str, str]) -> str:
             mode = os.stat(path).st_mode
         except OSError as error:
             if error.errno in (errno.EACCES, errno.ELOOP):
-                denied = f"{os.strerror(error.errno).lower()}"
+                denied = cause(error)
             continue
         if stat.S_ISDIR(mode):
             denied = denied or "it is a directory"
@@ -81,7 +82,7 @@ class Child:
             return None
         step, _, number = data.decode("ascii", "replace").rpartition(" ")
         code = int(number) if number.isdigit() else 0
-        reason = os.strerror(code).lower() if code else "an argument or variable that no program can have"
+        reason = cause(code) if code else "an argument or variable that no program can have"
         if step != "exec":
             return ProfgenError(f"cannot start {quoted(self._path)}: {step}: {reason}")
         if code == errno.ENOENT:
@@ -115,7 +116,7 @@ def spawn(
         try:
             os.close(gate_write)
             if os.read(gate_read, 1) != b"x":
-                os._exit(125)
+                os._exit(FAILED)
             # Python ignores these two for its own sake; execve(2) would hand that on.
             for number in (signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(number, signal.SIG_DFL)
@@ -134,7 +135,7 @@ def spawn(
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, workload.mask)
             if os.getppid() != parent:
-                os._exit(125)
+                os._exit(FAILED)
             if before_exec is not None:
                 step = "confining it"
                 before_exec()
@@ -145,7 +146,7 @@ def spawn(
         except BaseException:
             os.write(failure_write, f"{step} 0".encode())
         finally:
-            os._exit(125)
+            os._exit(FAILED)
     os.close(gate_read)
     os.close(failure_write)
     return Child(pid, gate_write, failure_read, workload.path)

@@ -34,7 +34,6 @@ from profiler.trace.model import (
     row_order,
 )
 
-UNKNOWN_PROGRAM = "(unknown)"
 """Stands for a program whose identity was lost; the loss is counted."""
 
 

@@ -8,12 +8,12 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from profiler.errors import ProfgenError
+from profiler import run
+from profiler.errors import ProfgenError, ProgramError
 from profiler.tracers.host import host
 from profiler.tracers.select import TRACERS, load
 
@@ -157,18 +157,10 @@ def _runtime(command: str, package: str) -> Finding:
     if path is None:
         return Finding("runtime", command, "info", "not installed", f"apt install {package}")
     try:
-        done = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, errors="replace", timeout=_VERSION_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(
-            "runtime",
-            command,
-            "missing",
-            f"{path} does not answer ({type(error).__name__})",
-            f"apt install --reinstall {package}",
-        )
-    version = re.search(r"\d+\.\d+[\w.+~-]*", done.stdout + done.stderr)
+        done = run.ask([path, "--version"], seconds=_VERSION_SECONDS)
+    except ProgramError as error:
+        return Finding("runtime", command, "missing", str(error), f"apt install --reinstall {package}")
+    version = re.search(r"\d+\.\d+[\w.+~-]*", (done.output + done.errors).decode("utf-8", "replace"))
     detail = f"{version.group() if version else 'version unknown'} ({path})"
     if command == "docker":
         detail += f", {_docker_daemon(path)}"
@@ -177,17 +169,11 @@ def _runtime(command: str, package: str) -> Finding:
 
 def _docker_daemon(path: str) -> str:
     try:
-        done = subprocess.run(
-            [path, "version", "--format", "{{.Server.Version}}"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_VERSION_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        done = run.ask([path, "version", "--format", "{{.Server.Version}}"], seconds=_VERSION_SECONDS)
+    except ProgramError:
         return "its daemon does not answer"
-    return f"daemon {done.stdout.strip()}" if done.returncode == 0 and done.stdout.strip() else "no daemon answers"
+    version = done.text.strip()
+    return f"daemon {version}" if version and not done.status else "no daemon answers"
 
 
 def _security_modules() -> str:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from profiler.engines import inspect
-from profiler.engines.engine import CONTAINERS, IMAGES, Details, Engine, EngineError, Inquiry, images_by_id, images_of
+from profiler.engines.engine import CONTAINERS, IMAGES, Details, Engine, images_by_id, images_of
+from profiler.errors import ProgramError
+from profiler.run import Inquiry
 from profiler.trace.model import Container
 from profiler.watch.finish import Origin
+from profiler.wording import UNKNOWN
 
 _CMDLINE_BYTES = 1 << 16
 
@@ -64,7 +67,7 @@ def origin(
     uid, gid = (process.uid, process.gid) if process is not None else user or (0, 0)
     started = (*container.entrypoint, *container.command) if container is not None and whole else ()
     return Origin(
-        argv=started or (process.argv if process is not None else ()) or ("(unknown)",),
+        argv=started or (process.argv if process is not None else ()) or (UNKNOWN,),
         cwd=process.cwd if process is not None else "/",
         uid=uid,
         gid=gid,
@@ -153,7 +156,7 @@ class Identifier:
             self._waiting[identity].pop(0)
         try:
             self._asking[engine.name] = _Asking(engine, engine.inquire([*CONTAINERS, *names]), frozenset(names))
-        except EngineError:
+        except ProgramError:
             pass  # it has no answer; the next is asked
 
     def _answered(self, asking: _Asking, text: str, answers: dict[str, Details | None]) -> None:
@@ -164,7 +167,7 @@ class Identifier:
             if unknown:
                 try:
                     asking.inquiry = asking.engine.inquire([*IMAGES, *unknown])
-                except EngineError:
+                except ProgramError:
                     pass
                 else:
                     self._asking[asking.engine.name] = asking
@@ -184,7 +187,7 @@ def first_known(engines: Iterable[Engine], name: str) -> tuple[Engine, Details] 
     for engine in engines:
         try:
             found = engine.details([name])
-        except EngineError:
+        except ProgramError:
             continue
         if found:
             return engine, found[0]

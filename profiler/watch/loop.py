@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime
 import os
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from profiler.engines import cgroups
 from profiler.engines.engine import Details
 from profiler.errors import InputError, OutputError
 from profiler.files import write_atomic
+from profiler.run import Client, shell_status
 from profiler.trace.merge import merge
 from profiler.trace.model import Container, Trace
 from profiler.trace.store import dumps, read_trace
@@ -119,7 +119,7 @@ class Watch:
     plan: Plan
     identifier: Identifier
     observer: Observer
-    client: subprocess.Popen[bytes] | None = None
+    client: Client | None = None
     attached: bool = False
     """Whether the client ends with the container; else only with its start."""
     stop_client: Callable[[], None] | None = None
@@ -316,7 +316,7 @@ class Watch:
             and self.client is not None
             and self.client.poll() is not None
         ):
-            status = 128 - self.client.returncode if self.client.returncode < 0 else self.client.returncode
+            status = shell_status(self.client.returncode)
         whole = row.session.kind == "container"
         return finish(
             recording, TRACER, origin(row.process, container, watched, self.plan.user, whole), row.start, status

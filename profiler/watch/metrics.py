@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from profiler.errors import InputError, OutputError
 from profiler.quoting.text import printable
+from profiler.wording import cause
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -153,8 +154,8 @@ class Server:
         try:
             self._server = Quiet(where, Handler)
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise OutputError(f"cannot serve metrics on {where[0]}:{where[1]}: {reason.lower()}") from error
+            reason = cause(error) if isinstance(error, OSError) else str(error)
+            raise OutputError(f"cannot serve metrics on {where[0]}:{where[1]}: {reason}") from error
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()

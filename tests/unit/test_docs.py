@@ -13,7 +13,7 @@ import pytest
 
 from profiler import errors
 from profiler.cli.main import COMMANDS, cli
-from profiler.cli.record import LOSS_STATUS
+from profiler.errors import FAILED
 from profiler.kernel.arguments import recorded_names
 from profiler.policy.model import RULE_BUDGET
 from profiler.targets.base import TARGETS
@@ -160,10 +160,10 @@ def test_exit_statuses(name: str) -> None:
         found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, errors.ProfgenError)
     ]
     assert len(classes) > 4
-    assert {str(found.exit_code) for found in classes} | {str(LOSS_STATUS), "0", "1", "130", "141"} == {
+    assert {str(found.exit_code) for found in classes} | {str(FAILED), "0", "1", "130", "141"} == {
         key for key in table if key.isdigit()
     }
-    assert "lost" in table[str(LOSS_STATUS)]
+    assert "lost" in table[str(FAILED)]
     if name == "docs/tutorial.md":
         for found in classes:
             assert found.__name__ in table[str(found.exit_code)], f"{found.__name__} ends with {found.exit_code}"

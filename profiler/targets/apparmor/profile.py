@@ -21,12 +21,12 @@ from profiler.targets.apparmor.programs import Files
 from profiler.targets.apparmor.rules import FileLine, FileLines, LeftOut, LinkLine, UnixLine
 from profiler.targets.base import APPARMOR_ABIS, RenderOptions
 from profiler.targets.template import render_template
+from profiler.wording import UNKNOWN
 
 FILE = "apparmor.profile"
 
 _NAMESPACES = re.compile(r"/proc/\{pid\}/(?:task/\{tid\}/)?ns(?:/|$)")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
-UNKNOWN_COMMAND = "(unknown)"
 """The command of recordings that know none."""
 RUNTIME_PROFILES = ("runc", "crun", "podman")
 """Profiles under which runtimes may run themselves; they send the signals that stop a container. Sources:
@@ -54,7 +54,7 @@ def profile_name(policy: Policy, options: RenderOptions) -> str:
         return given
     firsts = [path for row in policy.transitions if row.by is None and (path := patterns.path_of(row.program))]
     # What ran already may have made a title of its command line; and there may be none.
-    argv = [word for word in policy.workload.argv[:1] if word != UNKNOWN_COMMAND and not policy.workload.joined]
+    argv = [word for word in policy.workload.argv[:1] if word != UNKNOWN and not policy.workload.joined]
     words = [
         re.sub(r"[^A-Za-z0-9_.+-]+", "_", path.rsplit("/", 1)[-1]).strip("_")
         for path in (*policy.workload.joined, *argv, *firsts)

@@ -30,6 +30,7 @@ from profiler.tracers.ebpf.bpf import Map
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF, KernelTypes
 from profiler.tracers.ebpf.compiled import CALL, INSTRUCTION, KERNEL_FUNCTION, compiled, quiet_stderr
 from profiler.tracers.ebpf.shared import constant
+from profiler.wording import cause
 
 HERE = Path(__file__).parent
 DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")
@@ -380,9 +381,7 @@ class Programs:
                 self.table("seed")[ctypes.c_int(0)] = ctypes.c_uint64(int.from_bytes(os.urandom(8), sys.byteorder))
         except OSError as error:
             self.close()
-            raise TracerError(
-                f"the kernel refuses a map of the eBPF recorder ({os.strerror(error.errno or 0).lower()})"
-            ) from error
+            raise TracerError(f"the kernel refuses a map of the eBPF recorder ({cause(error)})") from error
         except BaseException:
             self.close()
             raise
@@ -488,9 +487,7 @@ class Programs:
             link = bpf.bpf(bpf.LINK_CREATE, struct.pack("=IIII", program, 0, bpf.ATTACH_TRACE_ITER, 0))
         except OSError as error:
             os.close(program)
-            raise TracerError(
-                f"the kernel refuses an iterator over {what}s ({os.strerror(error.errno or 0).lower()})"
-            ) from error
+            raise TracerError(f"the kernel refuses an iterator over {what}s ({cause(error)})") from error
         self._fds[function] = [program, link]
 
     def iterate(self, function: str) -> None:
@@ -552,9 +549,7 @@ class Programs:
         try:
             self.table("tails")[ctypes.c_uint32(index)] = ctypes.c_uint32(program)
         except OSError as error:
-            raise TracerError(
-                f"the kernel refuses the eBPF program {function} ({os.strerror(error.errno or 0).lower()})"
-            ) from error
+            raise TracerError(f"the kernel refuses the eBPF program {function} ({cause(error)})") from error
         finally:
             os.close(program)
 
@@ -569,8 +564,7 @@ class Programs:
             lines = log.value.decode("utf-8", "replace").strip().splitlines()
             detail = f": {lines[-2] if len(lines) > 1 else lines[0]}" if lines else ""
             raise TracerError(
-                f"the kernel refuses the eBPF program {function} for {name} "
-                f"({os.strerror(error.errno or 0).lower()}){detail}"
+                f"the kernel refuses the eBPF program {function} for {name} ({cause(error)}){detail}"
             ) from error
 
     def _open(self, function: str, program_type: int, attach_type: int, target: int, name: str) -> None:
@@ -581,9 +575,7 @@ class Programs:
             link = bpf.bpf(bpf.RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
         except OSError as error:
             os.close(program)
-            raise TracerError(
-                f"the kernel refuses to attach to {name} ({os.strerror(error.errno or 0).lower()})"
-            ) from error
+            raise TracerError(f"the kernel refuses to attach to {name} ({cause(error)})") from error
         self._fds[function] = [program, link]
 
     def chain(self, addresses: Iterable[int]) -> tuple[str, ...]:

@@ -19,8 +19,9 @@ from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.shared import constant, names, structure
 from profiler.tracers.host import absolute
 from profiler.tracers.paths import View, below
-from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
+from profiler.tracers.recording import Recording, Row
 from profiler.tracers.watcher import Refused
+from profiler.wording import UNKNOWN
 
 STATS = names("stat", "LOST_")
 """The ways to lose something, in the order of their counters."""
@@ -150,7 +151,7 @@ class Reader:
         """A program was executed for the first time, or joined (struct event)."""
         event = _Event.from_address(data)
         root = path_of(bytes(event.root)[: event.root_length]) if event.root_length else "/"
-        exe, name, argv0 = UNKNOWN_PROGRAM, os.fsdecode(event.name), os.fsdecode(event.argv0)
+        exe, name, argv0 = UNKNOWN, os.fsdecode(event.name), os.fsdecode(event.argv0)
         if not name:
             argv0 = _first_argument(event.tgid)
         if event.exe_length:
@@ -191,7 +192,7 @@ class Reader:
 
     def _identity(self, program: int) -> tuple[str, str | None, str | None]:
         known = self.executed.get(program)
-        return (UNKNOWN_PROGRAM, None, None) if known is None else (known.path, known.interpreter, known.argv0)
+        return (UNKNOWN, None, None) if known is None else (known.path, known.interpreter, known.argv0)
 
     def index(self, program: int, recording: Recording) -> int:
         """A recording's index of a kernel program number; the start belongs to the first program executed."""

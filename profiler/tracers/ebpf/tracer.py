@@ -41,6 +41,7 @@ from profiler.tracers.launch import Child, Ended, shell_status, spawn, stand_apa
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
+from profiler.wording import cause
 
 _LEARNING_SECONDS = 2.0
 _TICK_SECONDS = 0.1
@@ -218,9 +219,7 @@ class _Run:
             if bpf.bpf_update_elem(
                 self.programs.map_fd("tasks"), ctypes.byref(key), ctypes.byref(state), ctypes.c_ulonglong(0)
             ):
-                raise TracerError(
-                    f"the kernel refuses to mark the workload ({os.strerror(ctypes.get_errno()).lower()})"
-                )
+                raise TracerError(f"the kernel refuses to mark the workload ({cause(ctypes.get_errno())})")
         finally:
             os.close(pidfd)
         self.programs.table("live")[ctypes.c_uint(child.pid)] = ctypes.c_uint(child.pid)

@@ -35,9 +35,10 @@ from profiler.tracers.launch import Child, Ended, shell_status, spawn
 from profiler.tracers.ptrace.calls import Enter, Evidence, Leave
 from profiler.tracers.ptrace.capabilities import Call, Inference
 from profiler.tracers.ptrace.threads import Threads
-from profiler.tracers.recording import UNKNOWN_PROGRAM, Recording, Row
+from profiler.tracers.recording import Recording, Row
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
+from profiler.wording import UNKNOWN, cause
 
 # include/uapi/linux/ptrace.h
 PTRACE_SEIZE = 0x4206
@@ -165,7 +166,7 @@ def _seize_refused() -> str | None:
                 if code == errno.EPERM
                 else ""
             )
-            return f"the kernel refuses ptrace here ({os.strerror(code).lower()}){hint}"
+            return f"the kernel refuses ptrace here ({cause(code)}){hint}"
         return None
     finally:
         os.close(read)
@@ -225,7 +226,7 @@ class Run:
             self.main = child.pid
             try:
                 if _ptrace(PTRACE_SEIZE, child.pid, 0, OPTIONS) == ctypes.c_ulong(-1).value:
-                    raise TracerError(f"cannot trace: {os.strerror(ctypes.get_errno()).lower()}; try: profgen doctor")
+                    raise TracerError(f"cannot trace: {cause(ctypes.get_errno())}; try: profgen doctor")
                 self.tracees[child.pid] = Tracee(-1)
                 self.threads.group(child.pid)
                 if self.evidence is not None:
@@ -471,7 +472,7 @@ class Run:
         identity = identify_process(tid)
         if identity is None:
             self.recording.losses["programs"] += 1
-            program = self.recording.program(UNKNOWN_PROGRAM, None, None)
+            program = self.recording.program(UNKNOWN, None, None)
         else:
             program = self.recording.program(*identity, local=shares_root(tid))
         if not self.started:

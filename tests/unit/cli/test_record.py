@@ -324,11 +324,6 @@ def test_no_files_reaches_the_tracer(
     assert read_trace(output).has_files is files
 
 
-@pytest.mark.parametrize(("number", "text"), [(0, "0 calls"), (1, "1 call"), (2, "2 calls")])
-def test_count(number: int, text: str) -> None:
-    assert record_terminal.count(number, "call") == text
-
-
 # -- nothing is begun that cannot end well -----------------------------------------------------------------------------
 
 

@@ -215,7 +215,7 @@ def test_the_journal(place: Path) -> None:
     assert "No journal files were opened" in done.stderr
     done = says("exit 0")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "the journal shows nothing of the kernel to this user" in done.stderr
+    assert "the journal shows no kernel messages to this user" in done.stderr
     tool.unlink()
     done = profgen("policy.yaml", "--from", "journal", cwd=place, PATH=str(tools))
     assert done.returncode == 2

@@ -103,7 +103,7 @@ def unit(directory: Path, text: str) -> Path:
 def test_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What systemd answers; tests/system asks a real one."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="no systemctl"):
+    with pytest.raises(InputError, match="systemctl is not installed"):
         cgroups.unit_group("redis")
     unit(tmp_path, 'echo LoadState=loaded; echo "ControlGroup=/system.slice/$4"')
     assert cgroups.unit_group("redis") == "/system.slice/redis.service"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from profiler.engines import engine as engines
+from profiler import run
 from profiler.engines.engine import Details, Engine
 from profiler.trace.model import Container
 from profiler.watch.identify import Identifier, look, origin
@@ -76,7 +76,7 @@ def test_an_engine_that_fails(prelude: str, tmp_path: Path) -> None:
 
 
 def test_an_engine_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "ASK_SECONDS", 0.1)
+    monkeypatch.setattr(run, "ASK_SECONDS", 0.1)
     identifier = Identifier((client(tmp_path, "docker", [KNOWN], "exec sleep 60"),))
     assert names(answers(identifier, [KNOWN])) == {"aa": None}
 

@@ -1,0 +1,37 @@
+"""Words that many messages share: why a system call failed, counts, and lists that are cut short."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+UNKNOWN = "(unknown)"
+"""Stands in traces and policies for a program whose file is not known."""
+
+
+def cause(error: OSError | int) -> str:
+    """Return why a system call failed, in lower case: ``permission denied``. An int is an errno."""
+    return (os.strerror(error) if isinstance(error, int) else error.strerror or str(error)).lower()
+
+
+def grouped(number: int) -> str:
+    """Return a number with its digits in groups of three: ``1 204``."""
+    return f"{number:,}".replace(",", " ")
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return ``1 call``, ``1 204 calls``. ``plural``: when it is not the noun with an s."""
+    return f"{grouped(number)} {noun if number == 1 else plural or noun + 's'}"
+
+
+def shortened(items: Sequence[str], most: int) -> list[str]:
+    """Return the first ``most`` items and ``and 3 more``; all of them when only one more would be left out."""
+    if len(items) <= most + 1:
+        return list(items)
+    return [*items[:most], f"and {grouped(len(items) - most)} more"]
+
+
+def listed(items: Sequence[str], most: int) -> str:
+    """Return ``a, b and 3 more``: the items as one phrase, shortened as by :func:`shortened`."""
+    shown = shortened(items, most)
+    return ", ".join(shown) if len(shown) == len(items) else f"{', '.join(shown[:-1])} {shown[-1]}"

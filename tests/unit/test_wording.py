@@ -1,0 +1,52 @@
+"""Words that many messages share."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiler.wording import cause, counted, grouped, listed, shortened
+
+
+def test_a_cause_is_what_the_system_says_in_lower_case() -> None:
+    assert cause(errno.EACCES) == "permission denied"
+    assert cause(OSError(errno.ENOENT, "No such file or directory", "x")) == "no such file or directory"
+    assert cause(OSError("Broken in its own way")) == "broken in its own way"
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(0, "0 calls"), (1, "1 call"), (2, "2 calls"), (1204, "1 204 calls"), (1234567, "1 234 567 calls")],
+)
+def test_things_are_counted(number: int, expected: str) -> None:
+    assert counted(number, "call") == expected
+
+
+def test_a_plural_may_be_irregular() -> None:
+    assert counted(1, "entry", "entries") == "1 entry"
+    assert counted(3, "entry", "entries") == "3 entries"
+
+
+@given(st.integers(0, 1 << 64))
+def test_digits_stay_what_they_are(number: int) -> None:
+    text = grouped(number)
+    assert int(text.replace(" ", "")) == number
+    assert all(len(group) == 3 for group in text.split(" ")[1:])
+
+
+def test_lists_are_cut_short() -> None:
+    assert listed([], 2) == ""
+    assert listed(["a", "b"], 2) == "a, b"
+    assert listed(["a", "b", "c", "d"], 2) == "a, b and 2 more"
+
+
+@given(st.lists(st.text("ab", min_size=1)), st.integers(0, 5))
+def test_nothing_is_cut_for_the_sake_of_one(items: list[str], most: int) -> None:
+    shown = shortened(items, most)
+    if len(items) <= most + 1:
+        assert shown == items
+    else:
+        assert shown == [*items[:most], f"and {len(items) - most} more"]
