@@ -125,7 +125,7 @@ fi
 if [ -n "$runtime" ]; then
     title "3. The same service under the same load, in runc, with that profile"
     write_bundle "$server" --port "$port" --user "$user" --log "$log"
-    show "$profgen" generate web.trace.json --runtime runc --target oci --oci-config bundle/base.json -o bundle/config.json ||
+    show "$profgen" generate web.trace.json --runtime runc --target oci --into bundle/base.json -o bundle/config.json ||
         fail "generating config.json"
     start="runc --root $work/runc run --bundle bundle $container"
 else
@@ -149,7 +149,7 @@ echo "(As meant. Had it been in the load, --rare above, it would be in the profi
 title "5. And so is what an intruder would try: a user namespace of his own"
 if [ -n "$runtime" ]; then
     write_bundle unshare --user true
-    timeout -k 5 30 "$profgen" generate web.trace.json --runtime runc --target oci --oci-config bundle/base.json -o bundle/config.json
+    timeout -k 5 30 "$profgen" generate web.trace.json --runtime runc --target oci --into bundle/base.json -o bundle/config.json
 else
     start="$apps/confine.py web.profile/seccomp.json unshare --user true"
 fi

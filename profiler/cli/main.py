@@ -18,6 +18,7 @@ from profiler.wording import cause
 COMMANDS = {
     "record": "Watch a command and write a trace of what it used.",
     "generate": "Write policy.yaml and profiles from traces, or profiles from a policy.yaml.",
+    "targets": "List the files that generate can write, their options, and what they cannot express.",
     "verify": "Run a command under its policy and name everything that is refused.",
     "diff": "Show which rights one trace, policy or profile has and another has not.",
     "explain": "Say why something is allowed: reasons, evidence, and what it opens.",

@@ -159,7 +159,6 @@ def refine(
     from profiler.denials.rewrite import has_comments, rewritten, unified
     from profiler.policy.document import dumps, loads
     from profiler.targets.apparmor.profile import profile_name
-    from profiler.targets.base import RenderOptions
     from profiler.trace.store import read_limited
 
     if in_place and output is not None:
@@ -172,9 +171,7 @@ def refine(
     for source in sources:
         _read(reader, source)
     reading = reader.reading
-    kept, skipped = split(
-        old, reading.denials, Wanted(profiles, comms, exes, any_program), profile_name(old, RenderOptions())
-    )
+    kept, skipped = split(old, reading.denials, Wanted(profiles, comms, exes, any_program), profile_name(old))
     proposal = propose(
         old, kept, tuple(text.upper() if text.upper().startswith("CAP_") else text for text in allow_dangerous)
     )

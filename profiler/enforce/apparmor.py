@@ -24,8 +24,7 @@ from profiler.enforce.direct import wrong_machine
 from profiler.enforce.guard import guarded
 from profiler.errors import InputError, ProfgenError
 from profiler.policy.model import Policy
-from profiler.targets.apparmor.profile import FILE, render
-from profiler.targets.base import AppArmorOptions, RenderOptions
+from profiler.targets.rendering import render_one
 from profiler.tracers.base import Workload
 from profiler.tracers.host import has_capability
 
@@ -101,7 +100,7 @@ def _parser() -> str | None:
 
 def _load(policy: Policy, name: str, complain: bool) -> None:
     """Raises ProfgenError with what the parser says."""
-    text = render(policy, RenderOptions(apparmor=AppArmorOptions(name=name, complain=complain)))[FILE]
+    text = render_one("apparmor", policy, {"name": name, "complain": complain}).files[0].data
     # Without jobs it compiles in its own process; a child would outlive it when it takes too long and is killed.
     command = [_parser() or "apparmor_parser", "--add", "--skip-cache", "--quiet", "--jobs=0"]
     done = run.ask(command, data=text, seconds=PARSER_SECONDS)

@@ -34,8 +34,8 @@ from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.errno import number_of as errno_number
 from profiler.kernel.syscalls import name_of
 from profiler.policy.model import Policy
-from profiler.targets.base import RenderOptions
-from profiler.targets.oci import render
+from profiler.targets.base import Existing
+from profiler.targets.rendering import render_one
 from profiler.targets.seccomp import profile
 from profiler.trace.model import Meta
 from profiler.tracers import base
@@ -112,7 +112,7 @@ def _config(bundle: Path, policy: Policy, argv: Sequence[str], identity: str, mo
     except OSError as error:
         raise InputError(f"cannot read {path}: {cause(error)}") from error
     if mode == "enforce":
-        data = render(policy, RenderOptions(oci_config=(str(path), data)))["config.json"]
+        data = render_one("oci", policy, existing=Existing(str(path), data)).files[0].data
     try:
         config = json.loads(data)
         process, linux = config.setdefault("process", {}), config.setdefault("linux", {})

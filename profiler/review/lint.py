@@ -121,7 +121,7 @@ def _default_allows(subject: Subject) -> Iterator[Finding]:
             "error",
             "",
             "no seccomp profile: every syscall is allowed",
-            "add one: profgen generate -t oci --oci-config FILE",
+            "add one: profgen generate -t oci --into FILE",
         )
     elif subject.written.default == "ALLOW":
         yield Finding(

@@ -1,1 +1,1 @@
-"""Targets: one module a system, each turning a policy into that system's files through templates/."""
+"""Targets: each turns a policy into the files of one system."""

@@ -1,83 +1,183 @@
-"""What a target is, the list of them, and rendering through templates.
+"""The interface of a target: what it is given, what it returns, and what it says about itself.
 
-To add one: a module with ``render(policy, options) -> dict[str, bytes]`` (file name to content), its templates, its
-test, and a line in TARGETS. A target never reads a trace and writes no file itself.
+A target turns a policy into the files of one system. An *artifact* enforces one layer (a seccomp profile, an AppArmor
+profile). A *launcher* starts workloads and names artifacts (``docker run`` options, an OCI config.json). A target never
+sees a trace, writes no file itself, and never imports another target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Protocol
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from profiler.errors import InputError
 from profiler.policy.model import Policy
+from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
+from profiler.targets.template import BUILT_IN, Templates
 
-TARGETS: Mapping[str, str] = {
-    "seccomp": "profiler.targets.seccomp",
-    "capabilities": "profiler.targets.capabilities",
-    "oci": "profiler.targets.oci",
-    "docker": "profiler.targets.docker",
-    "apparmor": "profiler.targets.apparmor.profile",
-}
+T = TypeVar("T")
 
-DEFAULT_ACTIONS: Mapping[str, str] = {
-    "errno": "SCMP_ACT_ERRNO",
-    "log": "SCMP_ACT_LOG",
-    "kill-process": "SCMP_ACT_KILL_PROCESS",
-}
-"""What a profile does with a syscall it does not name: the word on the command line, and OCI's."""
-
-EXECUTABLE = frozenset({"docker-run.sh"})
-"""Files that are scripts."""
-
-
-APPARMOR_ABIS = ("3.0", "4.0")
-"""What an AppArmor profile may be written for: the features of the kernel and the words of the parser that it counts
-on."""
+SECTIONS = (
+    "syscalls",
+    "arguments",
+    "refused",
+    "capabilities",
+    "no_new_privs",
+    "files",
+    "transitions",
+    "sockets",
+    "signals",
+    "inspections",
+    "mounts",
+)
+"""Sections of a policy that a target can express. ``arguments``: the argument rules of syscalls; ``refused``: the
+syscalls that are answered with an error of their own; ``transitions``: which program executes which."""
 
 
 @dataclass(frozen=True)
-class AppArmorOptions:
-    """How the AppArmor profile is written. ``name``: None makes one from the workload's program. ``attach``: the path
-    of the program that always runs under it; None for profiles that something names (containers, systemd). ``abi``: one
-    of APPARMOR_ABIS. ``complain``: denials are logged, not enforced. ``children``: each further program gets a profile
-    of its own.
-    """
+class File:
+    """A file to write. ``needs``: names of files that must be next to it, or it does not work."""
 
-    name: str | None = None
-    attach: str | None = None
-    abi: str = "3.0"
-    complain: bool = False
-    children: bool = False
+    name: str
+    data: bytes
+    executable: bool = False
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class RenderOptions:
-    """``default_action`` is a key of DEFAULT_ACTIONS. ``oci_config``: name and content of a config.json to rewrite.
-    ``names_apparmor``: the target apparmor is rendered too, so those that start containers name its profile.
+class Loss:
+    """Something in the policy that a file does not express.
+
+    ``item`` is empty when the whole section is meant. ``effect``: ``wider``, the file allows more than the policy;
+    ``refused``, it refuses what the policy allows.
     """
 
-    default_action: str = "errno"
-    oci_config: tuple[str, bytes] | None = None
-    apparmor: AppArmorOptions = AppArmorOptions()
-    names_apparmor: bool = False
+    section: str
+    item: str
+    why: str
+    effect: Literal["wider", "refused"] = "wider"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A line about a file's use, for people. ``text`` is plain text and may hold ``written(NAME)``."""
+
+    kind: Literal["load", "use", "undo"]
+    text: str
+
+    def line(self, paths: Mapping[str, str]) -> str:
+        """Return the text with the path of each file, quoted for a shell. ``paths``: name of a file to its path."""
+        return re.sub("\0([^\0]*)\0", lambda found: shell(paths[found[1]]), self.text)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a target made. ``called``: what launchers name an artifact by; default: the name of its first file."""
+
+    files: tuple[File, ...]
+    losses: tuple[Loss, ...] = ()
+    usage: tuple[Step, ...] = ()
+    called: str | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A rendered artifact, as a launcher sees it: what it is called, and the content of its first file."""
+
+    called: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A user's file, which a target rewrites. ``name`` is for messages."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a target is asked for. ``settings`` holds the values that were given, by name (read one with
+    ``Setting.of``); ``artifacts`` the artifacts that a launcher can name."""
+
+    policy: Policy
+    settings: Mapping[str, object] = field(default_factory=dict)
+    existing: Existing | None = None
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    templates: Templates = BUILT_IN
+
+    def template(self, name: str, **values: object) -> bytes:
+        """Fill in a template."""
+        return self.templates.render(name, **values)
+
+
+@dataclass(frozen=True)
+class Setting(Generic[T]):
+    """An option of one target, given as ``-O target.name=value``. ``parse`` raises InputError for a value that cannot
+    be used. A setting with a bool as its default may be given without a value, which means yes."""
+
+    name: str
+    help: str
+    metavar: str
+    default: T
+    parse: Callable[[str], T]
+
+    def of(self, request: Request) -> T:
+        """Return the value that was given, or the default."""
+        return cast(T, request.settings.get(self.name, self.default))
+
+
+@dataclass(frozen=True)
+class Launches:
+    """What makes a target a launcher. ``engines``: those that it can replace, as a recording names them. ``names``:
+    artifacts that it names when they are rendered too. ``requires``: those of them that are always rendered for it."""
+
+    engines: frozenset[str]
+    names: frozenset[str]
+    requires: frozenset[str] = frozenset()
 
 
 class Target(Protocol):
-    """A module of this package."""
+    """One system. To add one: a class in a module of its own, its template, and a line in
+    profiler/targets/catalogue.py."""
 
-    def render(self, policy: Policy, options: RenderOptions) -> dict[str, bytes]:
-        """File name to content. Deterministic. Raises InputError for options that cannot be used."""
+    name: str
+    summary: str
+    """One line that names its files and who reads them."""
+    says: frozenset[str]
+    """The SECTIONS that its own files can express."""
+    settings: tuple[Setting[Any], ...] = ()
+    rewrites: str | None = None
+    """The kind of file that it can rewrite, with its article; None when there is none."""
+    launches: Launches | None = None
+    """None for an artifact."""
+
+    def render(self, request: Request) -> Output:
+        """Return the files. The same request gives the same bytes. Raises InputError for what cannot be rendered."""
         ...
 
 
-def target(name: str) -> Target:
-    """The target of that name. Raises InputError for an unknown one."""
-    if name not in TARGETS:
-        raise InputError(f"unknown target {printable(name)!r}: one of {', '.join(TARGETS)}")
-    module: Any = import_module(TARGETS[name])
-    found: Target = module
-    return found
+def written(name: str) -> str:
+    """Stand for the path of a file of the same output in the text of a :class:`Step`: where the file is written is
+    known only afterwards. No path or argument can hold a NUL."""
+    return f"\0{name}\0"
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a parser that accepts these words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise InputError(f"{printable(text)!r} is not one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def yes_or_no(text: str) -> bool:
+    """Parse a setting that is on or off."""
+    return one_of("yes", "no")(text) == "yes"

@@ -1,29 +1,24 @@
-"""capabilities.json: what to drop, what to add, and the five sets of an OCI runtime (capabilities(7))."""
+"""capabilities.json: what to drop, what to add, and the five sets of an OCI runtime."""
 
 from __future__ import annotations
 
-from profiler.policy.model import Policy
-from profiler.targets.base import RenderOptions
-from profiler.targets.template import render_template
+from profiler.targets.base import File, Output, Request, Target
+from profiler.targets.sets import oci_sets
 
 
-def oci_sets(policy: Policy, uid: int) -> dict[str, list[str]]:
-    """``process.capabilities`` of the runtime specification.
+class Capabilities(Target):
+    """The capabilities as data, for tools that set them up themselves."""
 
-    A user other than root keeps capabilities across execve only in the ambient set, which needs the inheritable one.
-    root gets them from the bounding set; for it the two stay empty.
-    """
-    needed = list(policy.needed())
-    kept = needed if uid != 0 else []
-    return {"bounding": needed, "effective": needed, "permitted": needed, "inheritable": kept, "ambient": kept}
+    name = "capabilities"
+    summary = "capabilities.json: what to drop and add, and the five sets of an OCI runtime"
+    says = frozenset({"capabilities", "no_new_privs"})
 
-
-def render(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
-    """``capabilities.json``."""
-    content = {
-        "drop": ["ALL"],
-        "add": list(policy.needed()),
-        "oci": oci_sets(policy, policy.workload.uid),
-        "no_new_privileges": policy.no_new_privs,
-    }
-    return {"capabilities.json": render_template("capabilities.json.j2", capabilities=content)}
+    def render(self, request: Request) -> Output:
+        """See Target.render."""
+        policy = request.policy
+        values = {
+            "add": policy.needed(),
+            "sets": oci_sets(policy, policy.workload.uid),
+            "no_new_privs": policy.no_new_privs,
+        }
+        return Output((File("capabilities.json", request.template("capabilities.json.j2", **values)),))

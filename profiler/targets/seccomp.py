@@ -8,14 +8,29 @@ would swallow.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from errno import EPERM
 from typing import Any
 
 from profiler.kernel.abi import seccomp_name
 from profiler.kernel.errno import number_of as errno_number
 from profiler.policy.model import SECTIONS, Policy, Rule
-from profiler.targets.base import DEFAULT_ACTIONS, RenderOptions
-from profiler.targets.template import render_template
+from profiler.targets.base import File, Output, Request, Setting, Step, Target, one_of, written
+
+DEFAULT_ACTIONS: Mapping[str, str] = {
+    "errno": "SCMP_ACT_ERRNO",
+    "log": "SCMP_ACT_LOG",
+    "kill-process": "SCMP_ACT_KILL_PROCESS",
+}
+"""The word of the setting, and OCI's."""
+
+ACTION = Setting(
+    "action",
+    f"what happens on a syscall that the profile does not name: {', '.join(DEFAULT_ACTIONS)}",
+    "ACTION",
+    "errno",
+    one_of(*DEFAULT_ACTIONS),
+)
 
 
 def _arguments(rule: Rule) -> list[dict[str, int | str]]:
@@ -60,6 +75,16 @@ def profile(policy: Policy, default_action: str) -> dict[str, Any]:
     return {**head, "architectures": [seccomp_name(abi) for abi in policy.abis], "syscalls": syscalls}
 
 
-def render(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
-    """``seccomp.json``."""
-    return {"seccomp.json": render_template("seccomp.json.j2", profile=profile(policy, options.default_action))}
+class Seccomp(Target):
+    """A seccomp profile in the JSON of the OCI world."""
+
+    name = "seccomp"
+    summary = "seccomp.json: Docker, Podman, containerd, CRI-O, the OCI runtime specification"
+    says = frozenset({"syscalls", "arguments", "refused"})
+    settings = (ACTION,)
+
+    def render(self, request: Request) -> Output:
+        """See Target.render."""
+        made = profile(request.policy, ACTION.of(request))
+        file = File("seccomp.json", request.template("seccomp.json.j2", profile=made))
+        return Output((file,), usage=(Step("use", f"docker run --security-opt seccomp={written(file.name)} ..."),))

@@ -2,29 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from profiler.errors import InputError
 from profiler.quoting import apparmor, json, shell, text, yaml
+from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+TEMPLATE_MAX = 1 << 20
+"""Bytes of a user's template."""
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Where templates come from. A file in ``directory`` stands in for the built-in template of the same name."""
+
+    directory: Path | None = None
+
+    def render(self, name: str, **values: object) -> bytes:
+        """Return a template filled in. Text goes through the filters of profiler/quoting/ and nothing else.
+
+        Raises InputError when a user's template cannot be used.
+        """
+        if self.directory is None:
+            return _filled(_environment(None), name, values)
+        try:
+            return _filled(_environment(self.directory), name, values)
+        except InputError:
+            raise
+        except Exception as error:  # a user's template can fail in any way that an expression can
+            raise InputError(f"{self.directory}: the template {name} cannot be used: {_reason(error)}") from error
+
+    def own(self) -> list[str]:
+        """Return the names of the built-in templates that the directory replaces."""
+        names = sorted(path.name for path in template_directory().glob("*.j2"))
+        return [name for name in names if self.directory is not None and (self.directory / name).exists()]
+
+
+BUILT_IN = Templates()
+
+
+def _filled(environment: Environment, name: str, values: dict[str, object]) -> bytes:
+    return environment.get_template(name).render(**values).encode("utf-8", "surrogateescape")
+
 
 def template_directory() -> Path:
-    """Inside an installed package, or beside the package in a checkout."""
+    """Return the directory inside an installed package, or the one next to the package in a checkout."""
     package = Path(__file__).parent.parent
     inside = package / "templates"
     return inside if inside.is_dir() else package.parent / "templates"
 
 
 @cache
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+def _environment(directory: Path | None) -> Environment:
+    """Return the environment for a user's directory. What users write runs in Jinja's sandbox: a template that came
+    with a repository can print values, and do nothing else."""
+    from jinja2 import ChoiceLoader, Environment, FileSystemLoader, FunctionLoader, StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = Environment(
-        loader=FileSystemLoader(template_directory()),
+    built_in = FileSystemLoader(template_directory())
+    environment = (Environment if directory is None else ImmutableSandboxedEnvironment)(
+        loader=built_in if directory is None else ChoiceLoader([FunctionLoader(_reader(directory)), built_in]),
         undefined=StrictUndefined,
         autoescape=False,
         keep_trailing_newline=True,
@@ -36,8 +80,26 @@ def _environment() -> Environment:
     return environment
 
 
-def render_template(name: str, **values: object) -> bytes:
-    """A template of templates/ filled in. Text goes through its filters json, yaml, shell, comment and apparmor,
-    nothing else."""
-    rendered = _environment().get_template(name).render(**values)
-    return rendered.encode("utf-8", "surrogateescape")
+def _reader(directory: Path) -> Callable[[str], str | None]:
+    """Return a function that reads a template of the directory, or None when it has none of that name."""
+
+    def read(name: str) -> str | None:
+        path = directory / Path(name).name
+        if not path.exists():
+            return None
+        if not path.is_file():  # a pipe would be waited for
+            raise InputError(f"{printable(str(path))} is not a regular file")
+        with path.open("rb") as file:
+            data = file.read(TEMPLATE_MAX + 1)
+        if len(data) > TEMPLATE_MAX:
+            raise InputError(f"{printable(str(path))} is larger than {TEMPLATE_MAX >> 20} MiB, so it is not a template")
+        return data.decode("utf-8")
+
+    return read
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong, and the line when it is known."""
+    line = getattr(error, "lineno", None)
+    said = printable(getattr(error, "message", None) or str(error) or type(error).__name__)
+    return f"line {line}: {said}" if line else said

@@ -18,9 +18,9 @@ from profiler.policy import patterns
 from profiler.policy.derive import derive
 from profiler.policy.model import FileRule, Options, Policy, Variable
 from profiler.quoting import apparmor as quoting_apparmor
-from profiler.targets.apparmor import profile as apparmor
+from profiler.targets.apparmor.profile import profile_name
 from profiler.targets.apparmor.rules import modes_of
-from profiler.targets.base import AppArmorOptions, RenderOptions
+from profiler.targets.rendering import render_one
 from profiler.trace.model import FILES_FEATURE, Trace
 
 pytestmark = pytest.mark.skipif(
@@ -231,17 +231,15 @@ def test_two_readings_of_one_pattern() -> None:
 def test_any_policy_makes_a_profile_that_loads(
     made: Policy, complain: bool, children: bool, attach: str | None
 ) -> None:
-    options = RenderOptions(
-        apparmor=AppArmorOptions(attach=attach, complain=complain, children=children and not made.no_new_privs)
-    )
-    text = apparmor.render(made, options)[apparmor.FILE]
+    options = {"attach": attach, "complain": complain, "children": children and not made.no_new_privs}
+    text = profile_of(made, **options)
     done = parser(text, *STRICT)
     assert done.returncode == 0, (done.stderr.decode("utf-8", "replace"), text.decode())
     assert not done.stderr
     names = parser(text, "-N").stdout.decode().split()
-    assert names[0] == apparmor.profile_name(made, options)
+    assert names[0] == profile_name(made)
     assert all(name.startswith(names[0] + "//") for name in names[1:])
-    assert text == apparmor.render(made, options)[apparmor.FILE]
+    assert text == profile_of(made, **options)
 
 
 @given(traces(), st.sampled_from(["none", "any"]))
@@ -252,13 +250,16 @@ def test_any_trace_makes_a_profile_that_loads(recording: Trace, runtime: str) ->
         made = derive(recording, Options(runtime=runtime))
     except InputError:
         return
-    done = parser(apparmor.render(made, RenderOptions())[apparmor.FILE], *STRICT)
+    done = parser(profile_of(made), *STRICT)
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
 
 
+def profile_of(made: Policy, **options: object) -> bytes:
+    return render_one("apparmor", made, options).files[0].data
+
+
 def rules_of(made: Policy, **options: object) -> Compiled:
-    chosen = RenderOptions(apparmor=AppArmorOptions(**options))  # type: ignore[arg-type]
-    return compiled(apparmor.render(made, chosen)[apparmor.FILE])[apparmor.profile_name(made, chosen)]
+    return compiled(profile_of(made, **options))[profile_name(made)]
 
 
 PLACES = {"alone": "/x/%s", "inside": "/x/a%sb", "below": "/x/%s/b", "first": "/x/%sb", "last": "/x/a%s"}
@@ -349,7 +350,7 @@ def test_a_place_with_a_variable_means_its_paths(one: bytes, other: bytes, name:
     places = sorted({os.fsdecode(one), os.fsdecode(other)})
     rules = [file(patterns.literal(f"{place}/{os.fsdecode(name)}"), "read", "execute") for place in places]
     made = policy(*rules, variables=(Variable("volume_x", tuple(places), ("volume x",)),))
-    text = apparmor.render(made, RenderOptions())[apparmor.FILE]
+    text = profile_of(made)
     assert text.count(b'"@{volume_x}/') == 1
     found = rules_of(made)
     for place in (one, other):

@@ -132,7 +132,7 @@ def test_no_arguments_shows_help(profgen: Profgen, tmp_path: Path) -> None:
         (["-t", "seccomp", "-t", "", "-o", "old"], "target"),
         (["--runtime", "nonsense", "-o", "old"], "nonsense"),
         (["--runtime", "runc", "--runtime-version", "x.y", "-t", "seccomp"], "x.y"),
-        (["--default-action", "explode", "-o", "old"], "explode"),
+        (["-O", "seccomp.action=explode", "-o", "old"], "explode"),
         (["-t", "\x1b[31mred\nline"], "red"),
     ],
 )
@@ -444,9 +444,7 @@ def test_bad_oci_config(good: dict[str, Any], profgen: Profgen, tmp_path: Path) 
         '{"ociVersion": NaN}',
     ):
         (tmp_path / "config.json").write_text(text)
-        result = profgen(
-            "generate", "t.json", "-t", "oci", "--oci-config", "config.json", "-o", "out.json", cwd=tmp_path
-        )
+        result = profgen("generate", "t.json", "-t", "oci", "--into", "config.json", "-o", "out.json", cwd=tmp_path)
         assert "Traceback" not in result.stderr
         assert "internal error" not in result.stderr
         if result.returncode:

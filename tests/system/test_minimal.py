@@ -53,7 +53,7 @@ def test_two_recordings_make_one_profile(
     again = runs.recorded(profgen, recordings.workload(kind), ebpf, tmp_path / "again.trace.json")
     texts = []
     for trace in (recordings.trace(kind, ebpf), again):
-        words = ("generate", str(trace), "-t", "apparmor", "--apparmor-name", "lab")
+        words = ("generate", str(trace), "-t", "apparmor", "-O", "apparmor.name=lab")
         result = profgen(*words, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         texts.append(result.stdout.splitlines())

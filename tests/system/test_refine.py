@@ -94,7 +94,7 @@ def test_exactly_what_was_taken(
     narrow.write_text(
         dumps(replace(policy, syscalls=tuple(entry for entry in policy.syscalls if entry.name not in taken)))
     )
-    result = profgen("generate", str(narrow), "-o", str(tmp_path / "narrow"), "--default-action", "log", cwd=tmp_path)
+    result = profgen("generate", str(narrow), "-o", str(tmp_path / "narrow"), "-O", "seccomp.action=log", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     confinement = Confinement(tmp_path / "narrow" / "seccomp.json", full.capabilities, True)
     for _ in range(TRIES):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import click
 import pytest
+from unit.targets import tables
 
 from profiler import errors
 from profiler.cli.main import COMMANDS, cli
 from profiler.errors import FAILED
 from profiler.kernel.arguments import recorded_names
 from profiler.policy.model import RULE_BUDGET
-from profiler.targets.base import TARGETS
 from profiler.trace.model import ARGUMENT_VALUES_MAX
 from profiler.tracers.base import GRACE_SECONDS
 from profiler.tracers.ebpf import reader
@@ -144,13 +144,18 @@ def test_every_option_is_documented() -> None:
                 )
 
 
-def test_readme_lists_commands_and_targets() -> None:
+def test_readme_lists_commands() -> None:
     listed = {
         found for row in rows(section("README.md", "Commands")) for found in re.findall(r"`profgen (\w+)", row[0])
     }
     assert listed == set(COMMANDS)
-    targets = {plain(row[2]) for row in rows(section("README.md", "What comes out"))}
-    assert {word for word in targets if word.isidentifier()} == set(TARGETS)
+
+
+def test_tables_of_targets() -> None:
+    """``python -m unit.targets.tables`` prints them."""
+    assert tables.summaries() in text_of("README.md")
+    assert tables.targets() in text_of("docs/targets.md")
+    assert tables.settings() in text_of("docs/targets.md")
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
@@ -270,6 +275,6 @@ def test_files_and_names_in_code_style_exist() -> None:
 
 def test_lists_named_in_the_architecture_exist() -> None:
     text = section("docs/architecture.md", "To add")
-    for module, name in (("tracers.select", "TRACERS"), ("policy.derive", "passes"), ("targets.base", "TARGETS")):
+    for module, name in (("tracers.select", "TRACERS"), ("policy.derive", "passes"), ("targets.catalogue", "TARGETS")):
         assert f"`{name}" in text
         assert hasattr(importlib.import_module(f"profiler.{module}"), name)

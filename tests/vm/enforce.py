@@ -52,8 +52,8 @@ def generate(trace: Path, name: str, directory: Path, options: Sequence[str] = (
         "apparmor",
         "-t",
         "capabilities",
-        "--apparmor-name",
-        name,
+        "-O",
+        f"apparmor.name={name}",
         *options,
     ]
     result = CliRunner().invoke(cli, words)

@@ -27,7 +27,7 @@ def test_runc(guest: Guest, recordings: Recordings, work: Path) -> None:
     container = work / "container"
     container.mkdir()
     bundle(container, "lab", daemon.job, RuntimeConfinement(None))
-    options = ["-t", "oci", "--oci-config", str(container / "config.json"), "--runtime", "runc"]
+    options = ["-t", "oci", "--into", str(container / "config.json"), "--runtime", "runc"]
     confinement = generate(trace, "lab-container", container, options)
     document = json.loads((container / "config.json").read_text())
     assert document["process"]["apparmorProfile"] == confinement.name

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from profiler.errors import InputError
 from profiler.policy import patterns
 from profiler.policy.model import Policy
-from profiler.policy.variables import written
+from profiler.policy.variables import written as with_variables
 from profiler.quoting.apparmor import Glob, Inexpressible
 from profiler.quoting.apparmor import apparmor as quoted_path
 from profiler.quoting.shell import shell
@@ -18,16 +18,27 @@ from profiler.quoting.text import printable
 from profiler.targets.apparmor import rules
 from profiler.targets.apparmor.abstractions import weigh
 from profiler.targets.apparmor.programs import Files
-from profiler.targets.apparmor.rules import FileLine, FileLines, LeftOut, LinkLine, UnixLine
-from profiler.targets.base import APPARMOR_ABIS, RenderOptions
-from profiler.targets.template import render_template
+from profiler.targets.apparmor.rules import FileLine, FileLines, LinkLine, UnixLine
+from profiler.targets.base import (
+    File,
+    Loss,
+    Output,
+    Request,
+    Setting,
+    Step,
+    Target,
+    one_of,
+    written,
+    yes_or_no,
+)
 from profiler.wording import UNKNOWN
 
 FILE = "apparmor.profile"
 
 _NAMESPACES = re.compile(r"/proc/\{pid\}/(?:task/\{tid\}/)?ns(?:/|$)")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
-"""The command of recordings that know none."""
+ABIS = ("3.0", "4.0")
+"""What a profile may be written for: the features of the kernel and the words of the parser that it counts on."""
 RUNTIME_PROFILES = ("runc", "crun", "podman")
 """Profiles under which runtimes may run themselves; they send the signals that stop a container. Sources:
 profiles/apparmor of moby, pkg/apparmor of containers/common, and apparmor.d of Ubuntu 24.04, which names all three."""
@@ -41,19 +52,61 @@ hold at an exec, or when whoever opened it is confined; what is refused then is 
 file.c)."""
 
 
-def profile_name(policy: Policy, options: RenderOptions) -> str:
-    """The name given, or ``profgen-`` and the workload's command, as people call it: redis-server, though that is a
-    link to another program. Raises InputError for a name that no profile can have."""
-    given = options.apparmor.name
-    if given is not None:
-        if not _NAME.fullmatch(given) or given in rules.RESERVED:
-            raise InputError(
-                f"{printable(given)!r} is no name for a profile: letters, digits and _.+-, 100 at most, not one of "
-                + ", ".join(sorted(rules.RESERVED))
-            )
-        return given
+@dataclass(frozen=True)
+class Choices:
+    """How the profile is written. ``name``: None makes one from the policy. ``attach``: the path of the program that
+    always runs under it; None for a profile that something names (containers, systemd). ``complain``: denials are
+    logged, not enforced. ``children``: each further program gets a profile of its own."""
+
+    name: str | None = None
+    attach: str | None = None
+    abi: str = "3.0"
+    complain: bool = False
+    children: bool = False
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text) or text in rules.RESERVED:
+        raise InputError(
+            f"{printable(text)!r} is not a name for a profile: use letters, digits and _.+-, 100 at most, and none of "
+            + ", ".join(sorted(rules.RESERVED))
+        )
+    return text
+
+
+def _program(text: str) -> str:
+    if not text.startswith("/"):
+        raise InputError(f"{printable(text)!r}: the path of a program starts with /")
+    try:
+        quoted_path(text)
+    except Inexpressible as error:
+        raise InputError(f"{printable(text)!r}: {error}") from error
+    return text
+
+
+NAME: Setting[str | None] = Setting("name", "the profile's name; default: made from the policy", "NAME", None, _name)
+ATTACH: Setting[str | None] = Setting(
+    "attach",
+    "the program that always runs under the profile; default: none, something names it",
+    "PATH",
+    None,
+    _program,
+)
+ABI = Setting("abi", f"the AppArmor to write for: {', '.join(ABIS)}", "ABI", ABIS[0], one_of(*ABIS))
+COMPLAIN = Setting("complain", "log what no rule allows, and allow it", "yes|no", False, yes_or_no)
+CHILDREN = Setting("children", "give each further program a profile of its own", "yes|no", False, yes_or_no)
+
+
+def choices(request: Request) -> Choices:
+    """Return the settings of a request."""
+    return Choices(NAME.of(request), ATTACH.of(request), ABI.of(request), COMPLAIN.of(request), CHILDREN.of(request))
+
+
+def profile_name(policy: Policy) -> str:
+    """Return ``profgen-`` and the workload's command, as people call it: redis-server, though that is a link to another
+    program."""
     firsts = [path for row in policy.transitions if row.by is None and (path := patterns.path_of(row.program))]
-    # What ran already may have made a title of its command line; and there may be none.
+    # A program that ran already may have made a title of its command line; and there may be none.
     argv = [word for word in policy.workload.argv[:1] if word != UNKNOWN and not policy.workload.joined]
     words = [
         re.sub(r"[^A-Za-z0-9_.+-]+", "_", path.rsplit("/", 1)[-1]).strip("_")
@@ -102,26 +155,14 @@ class Profile:
     later: tuple[str, ...]
     """Rules that only newer abis know."""
     notes: tuple[str, ...]
-    left_out: tuple[LeftOut, ...]
-
-
-def _attachment(options: RenderOptions) -> str | None:
-    path = options.apparmor.attach
-    if path is None:
-        return None
-    if not path.startswith("/"):
-        raise InputError(f"--apparmor-attach {printable(path)!r}: the path of a program starts with /")
-    try:
-        return quoted_path(path)
-    except Inexpressible as error:
-        raise InputError(f"--apparmor-attach {printable(path)!r}: {error}") from error
+    losses: tuple[Loss, ...]
 
 
 def _container(policy: Policy) -> bool:
     return policy.runtime != "none"
 
 
-def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
+def _flags(policy: Policy, complain: bool) -> tuple[str, ...]:
     """``attach_disconnected``: the workload uses something that no path of its mount namespace leads to, looks at a
     namespace, which has no path either, attaches System V shared memory, or changes mounts, and with them what leads to
     the descriptors it holds.
@@ -138,7 +179,7 @@ def _flags(policy: Policy, options: RenderOptions) -> tuple[str, ...]:
     flags = []
     if container or detached or policy.mounts or rules.shared_memory(policy):
         flags.append("attach_disconnected")
-    if options.apparmor.complain:
+    if complain:
         flags.append("complain")
     deleted = {rule.pattern: rule for rule in policy.files if "deleted" in rule.states}
     named = any(existing in deleted for rule in policy.files for existing in rule.existing)
@@ -162,24 +203,20 @@ def _without(lines: tuple[FileLine, ...], others: tuple[FileLine, ...]) -> tuple
     )
 
 
-def build(policy: Policy, options: RenderOptions) -> Profile:
-    """What the profile says, as data. Raises InputError for a policy without evidence of files, and for options no
-    profile can have."""
+def build(policy: Policy, chosen: Choices) -> Profile:
+    """Return the profile as data. Raises InputError for a policy without evidence of files, and for child profiles
+    under no_new_privs."""
     if not policy.has_files:
         raise InputError(
             "the policy says nothing of files: an AppArmor profile needs a recording that watched them; record again"
         )
-    chosen = options.apparmor
-    if chosen.abi not in APPARMOR_ABIS:
-        raise InputError(f"unknown AppArmor abi {printable(chosen.abi)!r}: one of {', '.join(APPARMOR_ABIS)}")
     if chosen.children and policy.no_new_privs:
         raise InputError(
-            "child profiles need a workload without no_new_privs, under which the kernel refuses to change "
-            "profiles at an exec: "
-            "add --allow-new-privs, or leave --child-profiles out"
+            "child profiles need a workload without no_new_privs, under which the kernel refuses to change profiles "
+            "at an exec: add --allow-new-privs, or leave -O apparmor.children out"
         )
     policy = replace(policy, variables=tuple(row for row in policy.variables if rules.can_say(row)))
-    name = profile_name(policy, options)
+    name = chosen.name or profile_name(policy)
     files = Files(policy, name, chosen.children)
     container = _container(policy)
     streams = _streams() if container or chosen.children else ()
@@ -194,13 +231,13 @@ def build(policy: Policy, options: RenderOptions) -> Profile:
     network, no_network = rules.network(policy.sockets)
     unix, no_unix = rules.unix(policy.sockets)
     signals, no_signals = rules.signals(policy, own, RUNTIME_PROFILES if container else ())
-    mounts, no_mounts, notes = rules.mounts(written(policy))
+    mounts, no_mounts, notes = rules.mounts(with_variables(policy))
     later, not_mediated = rules.later(policy, chosen.abi)
     notes += not_mediated
     profile = Profile(
         name=name,
-        attach=_attachment(options),
-        flags=_flags(policy, options),
+        attach=None if chosen.attach is None else quoted_path(chosen.attach),
+        flags=_flags(policy, chosen.complain),
         abi=chosen.abi,
         variables=(),
         includes=tuple(verdict.name for verdict in verdicts if verdict.included),
@@ -217,54 +254,56 @@ def build(policy: Policy, options: RenderOptions) -> Profile:
         mounts=tuple(mounts),
         later=tuple(later),
         notes=tuple(notes),
-        left_out=(*files.left_out, *no_network, *no_unix, *no_signals, *no_mounts),
+        losses=(*files.losses, *no_network, *no_unix, *no_signals, *no_mounts),
     )
     texts = [text for body in profile.bodies for text in body.texts()]
     texts += [text for line in unix for text in (line.address, line.peer) if text] + mounts
     return replace(profile, variables=rules.variables_in("".join(texts), policy.variables))
 
 
-def left_out(policy: Policy, options: RenderOptions) -> list[str]:
-    """What the policy allows and the profile cannot say, one line each, for people. Raises as :func:`build`."""
-    return [f"not in the AppArmor profile: {printable(row.what)}: {row.why}" for row in build(policy, options).left_out]
-
-
-def load_command(file: str) -> str:
-    """What loads the profile in ``file``."""
-    return f"apparmor_parser -r -W {shell(file)}"
-
-
-def usage(policy: Policy, options: RenderOptions, file: str = FILE) -> list[str]:
-    """The commands that load the profile in ``file`` and use it, one line each. Raises InputError for a name that
-    cannot be."""
-    name = profile_name(policy, options)
-    path = shell(file)
-    lines = [f"load it:     {load_command(file)}   (as root; again after each change)"]
-    if options.apparmor.attach:
-        lines.append(f"then:        {shell(options.apparmor.attach)} runs under it from its next start on")
+def usage(policy: Policy, name: str, attach: str | None) -> list[Step]:
+    """Return the commands that load the profile, use it and unload it."""
+    file = written(FILE)
+    steps = [Step("load", f"load it:     apparmor_parser -r -W {file}   (as root; again after each change)")]
+    if attach:
+        steps.append(Step("use", f"then:        {shell(attach)} runs under it from its next start on"))
     if _container(policy):
-        lines += [
-            f"docker:      docker run --security-opt apparmor={name} ...   (podman and nerdctl alike)",
-            f"kubernetes:  securityContext: {{appArmorProfile: {{type: Localhost, localhostProfile: {name}}}}}  "
-            " (loaded on the node)",
+        steps += [
+            Step("use", f"docker:      docker run --security-opt apparmor={name} ...   (podman and nerdctl alike)"),
+            Step(
+                "use",
+                f"kubernetes:  securityContext: {{appArmorProfile: {{type: Localhost, localhostProfile: {name}}}}}  "
+                " (loaded on the node)",
+            ),
         ]
     return [
-        *lines,
-        f"systemd:     AppArmorProfile={name}",
-        f"a command:   aa-exec -p {name} -- COMMAND",
-        f"unload it:   apparmor_parser -R {path}",
+        *steps,
+        Step("use", f"systemd:     AppArmorProfile={name}"),
+        Step("use", f"a command:   aa-exec -p {name} -- COMMAND"),
+        Step("undo", f"unload it:   apparmor_parser -R {file}"),
     ]
 
 
-def render(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
-    """``apparmor.profile``. Raises InputError for a policy without evidence of files, and for options no profile can
-    have."""
-    profile = build(policy, options)
-    flags = f" flags=({', '.join(profile.flags)})" if profile.flags else ""
-    values = {
-        "command": shlex.join(policy.workload.argv),
-        "profile": profile,
-        "flags": flags,
-        "usage": usage(policy, options),
-    }
-    return {FILE: render_template("apparmor.profile.j2", **values)}
+class AppArmor(Target):
+    """An AppArmor profile."""
+
+    name = "apparmor"
+    summary = "apparmor.profile: AppArmor, for containers, services and commands"
+    says = frozenset(
+        {"capabilities", "files", "transitions", "sockets", "signals", "inspections", "mounts"},
+    )
+    settings = (NAME, ATTACH, ABI, COMPLAIN, CHILDREN)
+
+    def render(self, request: Request) -> Output:
+        """See Target.render."""
+        policy, chosen = request.policy, choices(request)
+        profile = build(policy, chosen)
+        steps = usage(policy, profile.name, chosen.attach)
+        values = {
+            "command": shlex.join(policy.workload.argv),
+            "profile": profile,
+            "flags": f" flags=({', '.join(profile.flags)})" if profile.flags else "",
+            "usage": [step.line({FILE: FILE}) for step in steps],
+        }
+        file = File(FILE, request.template("apparmor.profile.j2", **values))
+        return Output((file,), profile.losses, tuple(steps), profile.name)

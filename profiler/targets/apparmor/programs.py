@@ -14,7 +14,8 @@ from profiler.policy.variables import names_of
 from profiler.quoting.apparmor import Inexpressible
 from profiler.quoting.apparmor import apparmor as quoted_path
 from profiler.targets.apparmor import rules
-from profiler.targets.apparmor.rules import FileLine, FileLines, LeftOut, LinkLine
+from profiler.targets.apparmor.rules import FileLine, FileLines, LinkLine
+from profiler.targets.base import Loss
 
 
 def _same(program: str, pattern: str) -> bool:
@@ -90,14 +91,14 @@ class Files:
         names: list[str | None] = [None, *(self.programs.children.values() if self.programs else ())]
         self._lines: dict[str | None, FileLines] = {key: FileLines() for key in names}
         self._links: dict[str | None, set[LinkLine]] = {key: set() for key in names}
-        self.left_out: list[LeftOut] = []
+        self.losses: list[Loss] = []
         for rule in policy.files:
             if rule.use != "needed":
                 continue
             try:
                 self._add(rule)
             except (Inexpressible, InputError) as error:
-                self.left_out.append(LeftOut(rule.pattern, str(error)))
+                self.losses.append(Loss("files", rule.pattern, str(error), "refused"))
         if rules.shared_memory(policy):
             for lines in self._lines.values():
                 lines.add(("/",), "rw")
@@ -158,7 +159,7 @@ class Files:
                 parts = self._parts(row.program)
                 quoted_path(parts)
             except Inexpressible as error:
-                self.left_out.append(LeftOut(row.program, str(error)))
+                self.losses.append(Loss("transitions", row.program, str(error), "refused"))
                 continue
             if row.by is None:
                 # entered from outside; the exec itself is asked of the profile only when the program starts itself

@@ -19,6 +19,7 @@ from profiler.policy import patterns
 from profiler.policy.model import FileRule, MountRule, Policy, SocketRule, Variable
 from profiler.quoting.apparmor import Glob, Inexpressible, apparmor, apparmor_values
 from profiler.quoting.text import printable
+from profiler.targets.base import Loss
 
 RESERVED = frozenset({"unconfined", "profile", "hat", "flags"})
 """Words that mean something else where a profile is named (parser_lex.l; security/apparmor/label.c)."""
@@ -191,14 +192,6 @@ class UnixLine:
     peer: str | None = None
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """Something that the policy allows and the profile does not: ``what`` (a path, a socket) and why."""
-
-    what: str
-    why: str
-
-
 # --- files
 
 
@@ -309,17 +302,19 @@ _UNIX_ALWAYS = ("create", "getattr", "getopt", "setattr", "setopt", "shutdown")
 together."""
 
 
-def network(sockets: Sequence[SocketRule]) -> tuple[list[str], list[LeftOut]]:
+def network(sockets: Sequence[SocketRule]) -> tuple[list[str], list[Loss]]:
     """``FAMILY TYPE`` of every network rule, sorted, and what the parser has no name for."""
-    found, left_out = set(), []
+    found, losses = set(), []
     for rule in sockets:
         if rule.family == "unix":
             continue
         if rule.family in FAMILIES and rule.type in TYPES:
             found.add(f"{rule.family} {rule.type}")
         else:
-            left_out.append(LeftOut(f"sockets {rule.family} {rule.type}", "AppArmor has no name for them"))
-    return sorted(found), left_out
+            losses.append(
+                Loss("sockets", f"sockets {rule.family} {rule.type}", "AppArmor has no name for them", "refused")
+            )
+    return sorted(found), losses
 
 
 def _address(text: str) -> str | None:
@@ -347,14 +342,14 @@ def _address(text: str) -> str | None:
     return apparmor([part for part in parts if part])
 
 
-def unix(sockets: Sequence[SocketRule]) -> tuple[list[UnixLine], list[LeftOut]]:
+def unix(sockets: Sequence[SocketRule]) -> tuple[list[UnixLine], list[Loss]]:
     """Rules by socket type. Names in the file system are file rules; data without an address goes over pairs and
     unnamed sockets."""
     lines: dict[UnixLine, None] = {}
-    left_out = []
+    losses = []
     for rule in sorted((rule for rule in sockets if rule.family == "unix"), key=lambda rule: rule.type):
         if rule.type not in TYPES:
-            left_out.append(LeftOut(f"sockets unix {rule.type}", "AppArmor has no name for them"))
+            losses.append(Loss("sockets", f"sockets unix {rule.type}", "AppArmor has no name for them", "refused"))
             continue
         lines[UnixLine(_UNIX_ALWAYS, rule.type)] = None
         addresses = dict(rule.addresses)
@@ -368,7 +363,7 @@ def unix(sockets: Sequence[SocketRule]) -> tuple[list[UnixLine], list[LeftOut]]:
                 try:
                     address = _address(text)
                 except Inexpressible as error:
-                    left_out.append(LeftOut(f"unix socket {text}", str(error)))
+                    losses.append(Loss("sockets", f"unix socket {text}", str(error), "refused"))
                     continue
                 if address is None:
                     continue
@@ -379,7 +374,7 @@ def unix(sockets: Sequence[SocketRule]) -> tuple[list[UnixLine], list[LeftOut]]:
     return sorted(
         lines,
         key=lambda line: (line.type, line.access != _UNIX_ALWAYS, line.address or "", line.peer or "", line.access),
-    ), left_out
+    ), losses
 
 
 # --- signals and inspections
@@ -443,18 +438,18 @@ def signal_word(name: str) -> str | None:
 
 def signals(
     policy: Policy, own: str, runtimes: Sequence[str]
-) -> tuple[list[tuple[str, tuple[str, ...], str]], list[LeftOut]]:
+) -> tuple[list[tuple[str, tuple[str, ...], str]], list[Loss]]:
     """(access, signals, peer). Both ends are asked (aa_may_signal in ipc.c), so among the workload's own both ways are
     allowed.
 
     ``own``: the quoted pattern of the profile's own names. ``runtimes``: profiles that container runtimes may have,
     which stop containers by signals; anybody without a profile may always signal, as without AppArmor.
     """
-    inside, outside, left_out = set(), set(), []
+    inside, outside, losses = set(), set(), []
     for rule in policy.signals:
         word = signal_word(rule.signal)
         if word is None:
-            left_out.append(LeftOut(f"signal {rule.signal}", "AppArmor has no name for it"))
+            losses.append(Loss("signals", f"signal {rule.signal}", "AppArmor has no name for it", "refused"))
         elif rule.whom == "outside":
             outside.add(word)
         else:
@@ -464,7 +459,7 @@ def signals(
         found.append(("(send, receive)", tuple(sorted(inside)), own))
     if outside:
         found.append(("send", tuple(sorted(outside)), "unconfined"))
-    return found, left_out
+    return found, losses
 
 
 _PROC_FILE = re.compile(r"/proc/(?:\{[a-z]+\}|[0-9]+)/(?:task/(?:\{[a-z]+\}|[0-9]+)/)?([^/]+)")
@@ -616,14 +611,14 @@ WIDENED_REMOUNT = (
 rule is without."""
 
 
-def mounts(policy: Policy) -> tuple[list[str], list[LeftOut], list[str]]:
+def mounts(policy: Policy) -> tuple[list[str], list[Loss], list[str]]:
     """Rules, what is left out, and notes on what is not mediated."""
-    found, left_out, notes = set(), [], set()
+    found, losses, notes = set(), [], set()
     for rule in policy.mounts:
         try:
             text = mount_rule(rule)
         except (Inexpressible, InputError) as error:
-            left_out.append(LeftOut(f"{rule.operation} {rule.target or ''}".strip(), str(error)))
+            losses.append(Loss("mounts", f"{rule.operation} {rule.target or ''}".strip(), str(error), "refused"))
             continue
         if text is None:
             notes.add(f"{rule.operation}: not mediated.")
@@ -631,7 +626,7 @@ def mounts(policy: Policy) -> tuple[list[str], list[LeftOut], list[str]]:
             found.add(text)
         if rule.operation == "remount" and set(rule.flags) - {"remount"}:
             notes.add(WIDENED_REMOUNT)
-    return sorted(found), left_out, sorted(notes)
+    return sorted(found), losses, sorted(notes)
 
 
 # --- what abi 3.0 does not know

@@ -16,7 +16,7 @@ from profiler.policy.derive import derive
 from profiler.policy.document import dumps
 from profiler.policy.model import Options
 from profiler.review.lint import RULES
-from profiler.targets.base import RenderOptions, target
+from profiler.targets.rendering import render_one
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,8 +35,8 @@ def profgen(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
     found = derive(trace(call("read"), call("execve"), call("clone", [(0x1200000,)])), Options())
-    for name, data in target("seccomp").render(found, RenderOptions()).items():
-        (tmp_path / name).write_bytes(data)
+    for made in render_one("seccomp", found).files:
+        (tmp_path / made.name).write_bytes(made.data)
     (tmp_path / "policy.yaml").write_text(dumps(found))
     return tmp_path / "policy.yaml"
 

@@ -23,8 +23,7 @@ from profiler.policy.variables import folded, unfolded
 from profiler.review import rights
 from profiler.review.diff import compare
 from profiler.review.explain import Explainer
-from profiler.targets.apparmor import profile as apparmor
-from profiler.targets.base import RenderOptions
+from profiler.targets.rendering import render_one
 from profiler.trace import merge as traces
 from profiler.trace.model import Container, ContainerMount, Exec, File, Trace
 
@@ -267,23 +266,23 @@ def test_apparmor_has_the_variable() -> None:
         mounts=(volume("/data"),),
         execs=(Exec(0, None, 1),),
     )
-    text = apparmor.render(made, RenderOptions())["apparmor.profile"].decode()
+    text = render_one("apparmor", made).files[0].data.decode()
     assert '\n@{volume_db}="/data"\n' in text
     assert '"@{volume_db}/" r,' in text
     assert '"@{volume_db}/a" rw,' in text
     assert '"@{volume_db}/run" mrix,' in text
     assert text.count("/data") == 1
     moved = replace(made, variables=(Variable("volume_db", ('/a "b', "/data"), WHY),))
-    text = apparmor.render(moved, RenderOptions())["apparmor.profile"].decode()
+    text = render_one("apparmor", moved).files[0].data.decode()
     assert "@{volume_db}" not in text
     assert '"/data/a" rw,' in text
     both = replace(moved, files=unfolded(folded(made.files, made.variables), moved.variables))
-    text = apparmor.render(both, RenderOptions())["apparmor.profile"].decode()
+    text = render_one("apparmor", both).files[0].data.decode()
     assert '\n@{volume_db}="/a \\042b" "/data"\n' in text
     assert '"@{volume_db}/a" rw,' in text
-    other = apparmor.render(derived(file("/x", "read"), file("/data/@{volume_db}", "read")), RenderOptions())[
-        "apparmor.profile"
-    ].decode()
+    other = (
+        render_one("apparmor", derived(file("/x", "read"), file("/data/@{volume_db}", "read"))).files[0].data.decode()
+    )
     assert "@{volume" not in other
 
 

@@ -22,8 +22,8 @@ from profiler.review import foreign
 from profiler.review.cubes import REGISTER, joined
 from profiler.review.diff import compare
 from profiler.review.rights import Rights, load, of_policy
-from profiler.targets import oci, seccomp
-from profiler.targets.base import RenderOptions
+from profiler.targets.rendering import render_one
+from profiler.targets.seccomp import profile as seccomp_profile
 from profiler.trace.store import dumps as trace_text
 
 ALLOW = "SCMP_ACT_ALLOW"
@@ -95,9 +95,9 @@ def test_conditions_mean_what_libseccomp_makes_of_them(
 def test_a_policy_and_its_seccomp_profile_allow_the_same(listed: list[Any], equivalents: bool) -> None:
     policy = derive(trace(*listed), Options(equivalents=equivalents))
     for found in (
-        read(seccomp.profile(policy, "errno")),
-        read(seccomp.render(policy, RenderOptions())["seccomp.json"]),
-        read(oci.render(policy, RenderOptions())["config.json"]),
+        read(seccomp_profile(policy, "errno")),
+        read(render_one("seccomp", policy).files[0].data),
+        read(render_one("oci", policy).files[0].data),
     ):
         assert not compare(of_policy(policy, "policy"), found, exact=True).changes
         assert not compare(found, of_policy(policy, "policy"), exact=True).changes
@@ -238,8 +238,8 @@ def test_every_kind_is_told_apart(tmp_path: Path) -> None:
     texts = {
         "trace": trace_text(recording),
         "policy": policy_text(policy),
-        "seccomp": json.dumps(seccomp.profile(policy, "errno")),
-        "oci": oci.render(policy, RenderOptions())["config.json"].decode(),
+        "seccomp": json.dumps(seccomp_profile(policy, "errno")),
+        "oci": render_one("oci", policy).files[0].data.decode(),
         "spo": yaml.safe_dump(SPO),
     }
     for kind, text in texts.items():

@@ -22,8 +22,11 @@ from profiler.errors import InputError
 from profiler.kernel.syscalls import known_names
 from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy
-from profiler.targets.apparmor import profile as apparmor
-from profiler.targets.base import DEFAULT_ACTIONS, TARGETS, RenderOptions, target
+from profiler.targets.apparmor.profile import profile_name
+from profiler.targets.base import Existing
+from profiler.targets.catalogue import TARGETS, find
+from profiler.targets.rendering import render, render_one
+from profiler.targets.seccomp import DEFAULT_ACTIONS
 from profiler.trace.model import Container, Syscall
 
 CAPABILITY = {"type": "string", "pattern": "^CAP_[A-Z_]+$"}
@@ -110,14 +113,11 @@ def check_sets(sets: dict[str, list[str]]) -> None:
     assert set(sets["ambient"]) <= set(sets["permitted"]) & set(sets["inheritable"])
 
 
-def render_all(policy: Policy, options: RenderOptions) -> dict[str, bytes]:
+def render_all(policy: Policy, action: str = "errno") -> dict[str, bytes]:
     """Everything that can be rendered: a policy from a recording without files has no AppArmor profile."""
-    names = [name for name in TARGETS if name != "apparmor" or policy.has_files]
-    options = replace(options, names_apparmor="apparmor" in names)
-    files: dict[str, bytes] = {}
-    for name in names:
-        files.update(target(name).render(policy, options))
-    return files
+    targets = [target for target in TARGETS if target.name != "apparmor" or policy.has_files]
+    made = render(policy, targets, {"seccomp": {"action": action}})
+    return {file.name: file.data for file in made.files}
 
 
 def check_files(files: dict[str, bytes], policy: Policy) -> None:
@@ -137,7 +137,7 @@ def check_files(files: dict[str, bytes], policy: Policy) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert [f"CAP_{name}" for name in service.get("cap_add", [])] == list(policy.needed())
     assert ("no-new-privileges:true" in service["security_opt"]) is policy.no_new_privs
-    name = apparmor.profile_name(policy, RenderOptions())
+    name = profile_name(policy)
     assert (f"apparmor:{name}" in service["security_opt"]) is policy.has_files
     assert fragment["process"].get("apparmorProfile") == (name if policy.has_files else None)
     assert (f"--security-opt apparmor={name} " in files["docker-run.sh"].decode()) is policy.has_files
@@ -158,7 +158,7 @@ CHECKS = st.lists(
 @settings(max_examples=40, deadline=None)
 def test_valid_and_consistent(seen: list[Syscall], checks: list[Any], action: str, nnp: bool, uid: int) -> None:
     policy = derive(trace(*seen, capabilities=checks, uid=uid), Options(no_new_privs=nnp))
-    check_files(render_all(policy, RenderOptions(action)), policy)
+    check_files(render_all(policy, action), policy)
 
 
 @given(traces())
@@ -168,22 +168,24 @@ def test_valid_for_hostile_traces(recording: Any) -> None:
         policy = derive(recording, Options())
     except InputError:
         return
-    check_files(render_all(policy, RenderOptions()), policy)
+    check_files(render_all(policy), policy)
 
 
 def test_same_input_same_bytes() -> None:
     seen = [call("socket", [(2, 1, 0), (1, 1, 0)]), call("read"), call("mmap", [(5,)])]
-    first = render_all(derive(trace(*seen), Options()), RenderOptions())
-    assert first == render_all(derive(trace(*reversed(seen)), Options()), RenderOptions())
+    first = render_all(derive(trace(*seen), Options()))
+    assert first == render_all(derive(trace(*reversed(seen)), Options()))
 
 
 def test_unknown_target() -> None:
     with pytest.raises(InputError, match="unknown target 'x': one of seccomp"):
-        target("x")
+        find("x")
+    with pytest.raises(InputError, match=r"unknown target 'secomp' \(did you mean seccomp\?\)"):
+        find("secomp")
 
 
 def seccomp(policy: Policy, action: str = "errno") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(target("seccomp").render(policy, RenderOptions(action))["seccomp.json"])
+    found: dict[str, Any] = json.loads(render_one("seccomp", policy, {"action": action}).files[0].data)
     return found
 
 
@@ -220,9 +222,7 @@ def test_unfiltered_in_one_section_means_no_rules_at_all() -> None:
 def test_ambient_sets_only_for_users_other_than_root() -> None:
     def sets(uid: int) -> dict[str, list[str]]:
         policy = derive(trace(call("bind"), capabilities=[check("CAP_NET_BIND_SERVICE")], uid=uid), Options())
-        found: dict[str, list[str]] = json.loads(
-            target("capabilities").render(policy, RenderOptions())["capabilities.json"]
-        )["oci"]
+        found: dict[str, list[str]] = json.loads(render_one("capabilities", policy).files[0].data)["oci"]
         return found
 
     assert sets(0)["ambient"] == sets(0)["inheritable"] == []
@@ -230,6 +230,10 @@ def test_ambient_sets_only_for_users_other_than_root() -> None:
 
 
 # docker.
+
+
+def docker(policy: Policy) -> dict[str, bytes]:
+    return {file.name: file.data for file in render_one("docker", policy).files}
 
 
 def test_the_script_runs_the_engine_with_the_options(tmp_path: Path) -> None:
@@ -240,7 +244,7 @@ def test_the_script_runs_the_engine_with_the_options(tmp_path: Path) -> None:
     place = tmp_path / "a 'b\" $c"
     place.mkdir()
     script = place / "docker-run.sh"
-    script.write_bytes(target("docker").render(policy, RenderOptions())["docker-run.sh"])
+    script.write_bytes(docker(policy)["docker-run.sh"])
     engine = tmp_path / "engine"
     engine.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
     engine.chmod(0o755)
@@ -270,14 +274,16 @@ def test_the_script_runs_the_engine_with_the_options(tmp_path: Path) -> None:
 
 def test_the_image_is_named() -> None:
     container = Container("docker", "runc", "1", "db", "redis:7\n`id`", "sha256:12")
-    files = target("docker").render(derive(trace(call("read"), container=container), Options()), RenderOptions())
+    files = docker(derive(trace(call("read"), container=container), Options()))
     for name in ("docker-run.sh", "compose.yaml"):
         assert "# Recorded in a container of redis:7\\n`id` (sha256:12).\n" in files[name].decode()
 
 
 def test_docker_brings_the_profile_it_names() -> None:
     policy = derive(trace(call("read")), Options())
-    assert set(target("docker").render(policy, RenderOptions())) == {"docker-run.sh", "compose.yaml", "seccomp.json"}
+    made = render(policy, [find("docker")])
+    assert [file.name for file in made.files] == ["docker-run.sh", "compose.yaml", "seccomp.json"]
+    assert [file.executable for file in made.files] == [True, False, False]
 
 
 # oci: rewriting a given config.json.
@@ -287,7 +293,7 @@ POLICY = derive(trace(call("read"), capabilities=[check("CAP_KILL")]), Options()
 
 def rewrite(text: str | bytes, policy: Policy = POLICY) -> bytes:
     data = text.encode() if isinstance(text, str) else text
-    return target("oci").render(policy, RenderOptions(oci_config=("config.json", data)))["config.json"]
+    return render_one("oci", policy, existing=Existing("config.json", data)).files[0].data
 
 
 def expected(document: dict[str, Any], policy: Policy = POLICY) -> dict[str, Any]:
@@ -366,8 +372,8 @@ def test_missing_parts_are_added() -> None:
         ("[]", "not a JSON object"),
         ("5", "not a JSON object"),
         ('{"process": []}', "process is not an object"),
-        ('{"defaultAction": "SCMP_ACT_ERRNO"}', "no OCI config.json"),
-        ('{"schema": "profgen.trace/1"}', "no OCI config.json"),
+        ('{"defaultAction": "SCMP_ACT_ERRNO"}', "not an OCI config.json"),
+        ('{"schema": "profgen.trace/1"}', "not an OCI config.json"),
         ('{"linux": null}', "linux is not an object"),
         ('{"a": 1, "a": 2}', "'a' is given twice"),
         ('{"process": {"user": {"uid": 1, "uid": 2}}}', "'uid' is given twice"),
@@ -434,6 +440,6 @@ def test_any_document(
 def test_compose_takes_the_image_that_was_recorded(image: str | None, line: str) -> None:
     made = derive(trace(call("read"), argv=("sh", "-c", "a  b\n")), Options())
     made = replace(made, workload=replace(made.workload, image=image))
-    files = target("docker").render(made, RenderOptions())
+    files = docker(made)
     assert yaml.safe_load(files["compose.yaml"])["services"]["app"]["image"] == line
     assert b"rights of: sh -c 'a  b" in files["docker-run.sh"], "as one types it"

@@ -26,13 +26,17 @@ from profiler.targets.apparmor import profile as apparmor
 from profiler.targets.apparmor import rules
 from profiler.targets.apparmor.abstractions import aare, weigh
 from profiler.targets.apparmor.rules import FileLine
-from profiler.targets.base import AppArmorOptions, RenderOptions
+from profiler.targets.base import Output
+from profiler.targets.rendering import render_one
 from profiler.trace.model import SOCKET_OPERATIONS
 
 
 def text(made: Policy, **options: object) -> str:
-    chosen = RenderOptions(apparmor=AppArmorOptions(**options))  # type: ignore[arg-type]
-    return apparmor.render(made, chosen)[apparmor.FILE].decode()
+    return output(made, **options).files[0].data.decode()
+
+
+def output(made: Policy, **options: object) -> Output:
+    return render_one("apparmor", made, options)
 
 
 def lines(made: Policy, **options: object) -> list[str]:
@@ -185,10 +189,11 @@ def test_left_out_by_name() -> None:
             MountRule("mount", "x", "/m", "tmpfs", ("lazytime",), BECAUSE),
         ),
     )
-    warned = apparmor.left_out(made, RenderOptions())
-    assert len(warned) == 6
-    assert all(line.startswith("not in the AppArmor profile: ") and line.isprintable() for line in warned)
-    assert any("relative: it is no path below the root" in line for line in warned)
+    losses = output(made).losses
+    assert len(losses) == 6
+    assert all(loss.effect == "refused" for loss in losses)
+    assert {loss.section for loss in losses} == {"files", "sockets", "signals", "mounts"}
+    assert ("relative", "it is no path below the root") in {(loss.item, loss.why) for loss in losses}
     assert '"/kept" r,' in lines(made)
     assert "relative (it is no path below the root)" in text(made)
 
@@ -369,17 +374,17 @@ def test_name_attachment_and_flags() -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "unconfined", "-a", "a\n", "x" * 101, "a:b", "é"])
 def test_names_that_no_profile_can_have(name: str) -> None:
-    with pytest.raises(InputError, match="no name for a profile"):
-        text(policy(), name=name)
+    with pytest.raises(InputError, match="not a name for a profile"):
+        apparmor.NAME.parse(name)
 
 
 def test_wrong_options() -> None:
     with pytest.raises(InputError, match="starts with /"):
-        text(policy(), attach="nginx")
+        apparmor.ATTACH.parse("nginx")
     with pytest.raises(InputError, match="two slashes"):
-        text(policy(), attach="//nginx")
-    with pytest.raises(InputError, match="abi"):
-        text(policy(), abi="2.0")
+        apparmor.ATTACH.parse("//nginx")
+    with pytest.raises(InputError, match=r"not one of 3\.0, 4\.0"):
+        apparmor.ABI.parse("2.0")
     with pytest.raises(InputError, match="--allow-new-privs"):
         text(policy(), children=True)
     with pytest.raises(InputError, match="record again"):
@@ -453,10 +458,10 @@ def test_child_profiles() -> None:
 def test_what_entered_later_gives_no_name() -> None:
     """A health check's program stands among the first ones; the name is the workload's."""
     transitions = (transition("/bin/check", None), transition("/usr/sbin/app", None))
-    assert apparmor.profile_name(policy(transitions=transitions), RenderOptions()) == "profgen-app"
+    assert apparmor.profile_name(policy(transitions=transitions)) == "profgen-app"
     joined = policy(transitions=transitions[:1], argv=("(unknown)",))
     joined = replace(joined, workload=replace(joined.workload, joined=("/usr/sbin/served",)))
-    assert apparmor.profile_name(joined, RenderOptions()) == "profgen-served"
+    assert apparmor.profile_name(joined) == "profgen-served"
 
 
 def test_programs_of_one_name_get_profiles_of_their_own() -> None:
@@ -496,7 +501,8 @@ def test_patterns_of_abstractions() -> None:
 
 
 def test_usage_names_the_profile() -> None:
-    container = apparmor.usage(policy(runtime="any"), RenderOptions(), "/some where/apparmor.profile")
+    paths = {apparmor.FILE: "/some where/apparmor.profile"}
+    container = [step.line(paths) for step in output(policy(runtime="any")).usage]
     assert any("apparmor_parser -r -W '/some where/apparmor.profile'" in line for line in container)
     for part in (
         "--security-opt apparmor=profgen-app",
@@ -505,7 +511,7 @@ def test_usage_names_the_profile() -> None:
         "aa-exec -p profgen-app",
     ):
         assert any(part in line for line in container), part
-    alone = apparmor.usage(policy(), RenderOptions(apparmor=AppArmorOptions(attach="/usr/sbin/app")))
+    alone = [step.line(paths) for step in output(policy(), attach="/usr/sbin/app").usage]
     assert not any("docker" in line for line in alone)
     assert any("/usr/sbin/app runs under it" in line for line in alone)
 

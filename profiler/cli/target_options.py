@@ -1,0 +1,155 @@
+"""The options that choose targets and set them up."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from profiler.cli.options import input_file
+from profiler.errors import InputError
+from profiler.quoting.text import printable
+from profiler.targets import catalogue
+from profiler.targets.base import Existing, Target
+from profiler.targets.template import BUILT_IN, Templates
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """``targets``: None when none was given. ``settings``: by target, then by setting."""
+
+    targets: tuple[Target, ...] | None
+    settings: Mapping[str, Mapping[str, object]]
+    existing: Existing | None
+    templates: Templates
+
+    def chosen(self, engine: str | None) -> tuple[Target, ...]:
+        """Return the targets, by default those for the engine that a recording came from.
+
+        Raises InputError when a setting, or the file to rewrite, is for none of them.
+        """
+        targets = catalogue.default(engine) if self.targets is None else self.targets
+        names = {target.name for target in targets}
+        if other := next((name for name in self.settings if name not in names), None):
+            raise InputError(f"-O {other}.{next(iter(self.settings[other]))} is for the target {other}: add -t {other}")
+        rewriting = [target for target in catalogue.TARGETS if target.rewrites]
+        if self.existing and sum(target in targets for target in rewriting) != 1:
+            able = ", ".join(f"{target.name} ({target.rewrites})" for target in rewriting)
+            raise InputError(f"--into needs one target that rewrites a file: choose with -t one of {able}")
+        return targets
+
+
+_OPTIONS = (
+    click.option(
+        "-t",
+        "--target",
+        "targets",
+        multiple=True,
+        metavar="TARGET",
+        help="Write the files of this target. Repeat it, or separate names with commas. Default: the artifacts, and "
+        "the launcher that the recording came from.",
+    ),
+    click.option(
+        "-O", "--option", "settings", multiple=True, metavar="TARGET.NAME=VALUE", help="Set an option of a target."
+    ),
+    click.option(
+        "--into",
+        type=input_file,
+        metavar="FILE",
+        help="Put the profile into the content of this file and keep the rest of it. The result goes to -o.",
+    ),
+    click.option(
+        "--templates",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Use the templates in this directory instead of the built-in ones of the same names.",
+    ),
+)
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the command gets them as ``targeting``, a TargetOptions."""
+
+    @functools.wraps(command)
+    def collected(
+        *arguments: Any,
+        targets: tuple[str, ...],
+        settings: tuple[str, ...],
+        into: str | None,
+        templates: Path | None,
+        **values: Any,
+    ) -> Any:
+        targeting = TargetOptions(_targets(targets), _settings(settings), _existing(into), _templates(templates))
+        return command(*arguments, targeting=targeting, **values)
+
+    for option in reversed(_OPTIONS):
+        collected = option(collected)
+    return collected
+
+
+class TargetHelp(click.Command):
+    """A command whose help lists the targets and their settings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, then the targets."""
+        super().format_options(ctx, formatter)
+        with formatter.section("Targets (-t)"):
+            formatter.write_dl([(target.name, target.summary) for target in catalogue.TARGETS])
+        with formatter.section("Options of targets (-O)"):
+            formatter.write_dl(
+                [
+                    (f"{target.name}.{setting.name}={setting.metavar}", setting.help)
+                    for target in catalogue.TARGETS
+                    for setting in target.settings
+                ]
+            )
+
+
+def _targets(words: Sequence[str]) -> tuple[Target, ...] | None:
+    names = [name.strip() for word in words for name in word.split(",")]
+    return tuple(catalogue.find(name) for name in dict.fromkeys(names)) if words else None
+
+
+def _settings(words: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Parse every ``TARGET.NAME=VALUE``. Raises InputError."""
+    found: dict[str, dict[str, object]] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        target_name, dot, name = key.partition(".")
+        if not dot:
+            raise InputError(f"-O {printable(word)}: write it as TARGET.NAME=VALUE, such as seccomp.action=log")
+        target = catalogue.find(target_name)
+        known = {setting.name: setting for setting in target.settings}
+        if name not in known:
+            one_of = f"one of {', '.join(known)}" if known else "it has none"
+            close = catalogue.suggestion(name, list(known))
+            raise InputError(f"-O {printable(key)}: {target.name} has no such option{close}: {one_of}")
+        setting = known[name]
+        if not equals and not isinstance(setting.default, bool):
+            raise InputError(f"-O {key} needs a value: {key}={setting.metavar}")
+        if name in found.get(target_name, {}):
+            raise InputError(f"-O {key} is given twice: leave one out")
+        try:
+            found.setdefault(target_name, {})[name] = setting.parse(value) if equals else True
+        except InputError as error:
+            raise InputError(f"-O {key}: {error}") from error
+    return found
+
+
+def _existing(path: str | None) -> Existing | None:
+    from profiler.trace.store import read_limited
+
+    return None if path is None else Existing(path, read_limited(path))
+
+
+def _templates(directory: Path | None) -> Templates:
+    if directory is None:
+        return BUILT_IN
+    templates = Templates(directory)
+    if not templates.own():
+        raise InputError(f"--templates {directory}: it holds no template of profgen, such as seccomp.json.j2")
+    return templates

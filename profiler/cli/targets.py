@@ -1,0 +1,73 @@
+"""``profgen targets``: what generate can write, with which options, and what it cannot express."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import click
+
+from profiler.targets import catalogue
+from profiler.targets.base import SECTIONS, Target
+
+SCHEMA = "profgen.targets/1"
+
+
+@click.command("targets")
+@click.argument("name", required=False, metavar="[TARGET]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def targets(name: str | None, as_json: bool) -> None:
+    """List the targets of generate, or describe one.
+
+    \b
+      profgen targets
+      profgen targets apparmor
+    """
+    chosen = catalogue.TARGETS if name is None else (catalogue.find(name),)
+    if as_json:
+        print(json.dumps({"schema": SCHEMA, "targets": [_data(target) for target in chosen]}, indent=2))
+    elif name is None:
+        width = max(len(target.name) for target in chosen)
+        for target in chosen:
+            print(f"{target.name:<{width}}  {_sort(target)}  {target.summary}")
+    else:
+        print("\n".join(_description(chosen[0])))
+
+
+def _sort(target: Target) -> str:
+    return "launcher" if target.launches else "artifact"
+
+
+def _in_order(sections: frozenset[str]) -> list[str]:
+    return [section for section in SECTIONS if section in sections]
+
+
+def _description(target: Target) -> Iterator[str]:
+    yield f"{target.name} ({_sort(target)})"
+    yield f"  {target.summary}"
+    yield f"expresses:         {', '.join(_in_order(target.says))}"
+    yield f"does not express:  {', '.join(_in_order(frozenset(SECTIONS) - target.says)) or 'nothing'}"
+    if target.launches:
+        yield f"names:             {', '.join(sorted(target.launches.names))}"
+        yield f"replaces:          {', '.join(sorted(target.launches.engines))}"
+    if target.rewrites:
+        yield f"rewrites (--into): {target.rewrites}"
+    for setting in target.settings:
+        yield f"  -O {target.name}.{setting.name}={setting.metavar}"
+        yield f"      {setting.help}"
+
+
+def _data(target: Target) -> dict[str, object]:
+    return {
+        "name": target.name,
+        "sort": _sort(target),
+        "summary": target.summary,
+        "says": _in_order(target.says),
+        "names": sorted(target.launches.names) if target.launches else [],
+        "engines": sorted(target.launches.engines) if target.launches else [],
+        "rewrites": target.rewrites,
+        "settings": [
+            {"name": setting.name, "help": setting.help, "metavar": setting.metavar, "default": setting.default}
+            for setting in target.settings
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Editing files of other programs in place: everything that is not changed keeps its bytes."""

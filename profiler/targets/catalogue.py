@@ -1,0 +1,43 @@
+"""The list of targets."""
+
+from __future__ import annotations
+
+import difflib
+
+from profiler.errors import InputError
+from profiler.quoting.text import printable
+from profiler.targets.apparmor.profile import AppArmor
+from profiler.targets.base import Target
+from profiler.targets.capabilities import Capabilities
+from profiler.targets.docker import Docker
+from profiler.targets.oci import Oci
+from profiler.targets.seccomp import Seccomp
+
+TARGETS: tuple[Target, ...] = (
+    Seccomp(),
+    Capabilities(),
+    AppArmor(),
+    Docker(),
+    Oci(),
+)
+
+
+def find(name: str) -> Target:
+    """Return the target of that name. Raises InputError for an unknown one."""
+    names = [target.name for target in TARGETS]
+    if name in names:
+        return TARGETS[names.index(name)]
+    raise InputError(f"unknown target {printable(name)!r}{suggestion(name, names)}: one of {', '.join(names)}")
+
+
+def suggestion(word: str, known: list[str]) -> str:
+    """Return ``, did you mean X?``, or nothing when no known word is close."""
+    close = difflib.get_close_matches(word[:100], known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def default(engine: str | None) -> tuple[Target, ...]:
+    """Return the artifacts, and the launchers for the engine that a recording came from: docker when there is none."""
+    launchers = [target for target in TARGETS if target.launches and engine in target.launches.engines]
+    artifacts = [target for target in TARGETS if target.launches is None]
+    return (*artifacts, *(launchers or [find("docker")]))
