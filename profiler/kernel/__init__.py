@@ -1,1 +1,1 @@
-"""Facts about Linux, as data beside small readers. Nothing here knows of traces, policies or targets."""
+"""State facts about Linux as data next to small readers. This package knows nothing of traces, policies or targets."""

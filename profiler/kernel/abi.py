@@ -1,8 +1,8 @@
-"""ABIs: the ways in which a process of this machine can enter the kernel.
+"""ABIs: the ways in which a process can enter the kernel of this machine.
 
-An ABI is named ``x86_64``, ``i386``, ``x32``, ``aarch64`` or ``arm`` everywhere in profgen. A syscall number means
-something only together with its ABI. Sources: linux/audit.h (AUDIT_ARCH_*), linux/elf-em.h (machine numbers),
-asm/unistd.h (``__X32_SYSCALL_BIT``), seccomp(2) (x32 shares the audit architecture of x86-64).
+Everywhere in profgen an ABI is named ``x86_64``, ``i386``, ``x32``, ``aarch64`` or ``arm``. A syscall number has a
+meaning only together with its ABI. Sources: linux/audit.h (AUDIT_ARCH_*), linux/elf-em.h (machine numbers),
+asm/unistd.h (``__X32_SYSCALL_BIT``), seccomp(2) (x32 has the audit architecture of x86-64).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import platform
 from dataclasses import dataclass
 
 X32_SYSCALL_BIT = 0x40000000
-"""Set in the number of an x32 call (asm/unistd.h). profgen keeps x32 numbers without it."""
+"""The bit that is set in the number of an x32 call (asm/unistd.h). profgen stores x32 numbers without it."""
 
 AUDIT_ARCH_X86_64 = 0xC000003E
 AUDIT_ARCH_I386 = 0x40000003
@@ -21,14 +21,14 @@ AUDIT_ARCH_ARM = 0x40000028
 
 @dataclass(frozen=True)
 class Abi:
-    """``seccomp`` is the name OCI and libseccomp give it, ``table`` the name in the ``system-calls`` package."""
+    """An ABI. ``seccomp`` is its name in OCI and libseccomp, ``table`` its name in the ``system-calls`` package."""
 
     name: str
     audit_arch: int
     seccomp: str
     table: str
     bits: int
-    """Width of a long: 32 or 64."""
+    """The width of a long: 32 or 64."""
 
 
 ABIS: dict[str, Abi] = {
@@ -43,14 +43,14 @@ ABIS: dict[str, Abi] = {
 }
 
 SUB_ABIS: dict[str, tuple[str, ...]] = {"x86_64": ("i386", "x32"), "aarch64": ("arm",)}
-"""ABIs that a kernel of the given native ABI may accept as well."""
+"""The further ABIs that a kernel may accept, by its native ABI."""
 
 _BY_AUDIT_ARCH = {abi.audit_arch: abi.name for abi in ABIS.values() if abi.name != "x32"}
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
 
 def native_abi() -> str:
-    """ABI of this machine's kernel. Raises ValueError on a machine profgen does not know."""
+    """Return the ABI of this machine's kernel. Raises ValueError on a machine that profgen does not support."""
     machine = platform.machine().lower()
     if machine not in _MACHINES:
         raise ValueError(f"machine {machine!r} is not supported: profgen knows x86_64 and aarch64")
@@ -58,9 +58,9 @@ def native_abi() -> str:
 
 
 def abi_of(audit_arch: int, number: int) -> tuple[str, int]:
-    """(ABI, number in that ABI's table) of a call seen with this audit architecture and raw number.
+    """Return (ABI, number in that ABI's table) for an audit architecture and a raw syscall number.
 
-    The raw number may be signed or not; numbers of 2**31 and above (such as -1) are no x32 calls. Raises KeyError
+    The raw number may be signed or unsigned. Numbers of 2**31 and above (such as -1) are not x32 calls. Raises KeyError
     for an unknown audit architecture.
     """
     name = _BY_AUDIT_ARCH[audit_arch & 0xFFFFFFFF]
@@ -71,5 +71,5 @@ def abi_of(audit_arch: int, number: int) -> tuple[str, int]:
 
 
 def seccomp_name(abi: str) -> str:
-    """The ``SCMP_ARCH_*`` name of an ABI. Raises KeyError for an unknown one."""
+    """Return the ``SCMP_ARCH_*`` name of an ABI. Raises KeyError for an unknown ABI."""
     return ABIS[abi].seccomp

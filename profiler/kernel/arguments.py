@@ -1,6 +1,6 @@
-"""Which syscall arguments are recorded, and the names of their values.
+"""Which syscall arguments are recorded, and how their values are named.
 
-The data are arguments.yaml (what is recorded, and how a filter compares it) and constants.yaml (names of values).
+The data is in arguments.yaml (what is recorded, and how a filter compares it) and constants.yaml (names of values).
 Arguments are unsigned here: a tracer stores ``register & mask``.
 """
 
@@ -14,15 +14,15 @@ from functools import cache
 from profiler.kernel.data import load
 
 INT = 0xFFFFFFFF
-"""Mask of an argument that the kernel takes as an int."""
+"""The mask of an argument that the kernel takes as an int."""
 
 COMPARISONS = ("exact", "subset", "namespaces", "protection")
 
 NAMESPACE_FLAGS = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (linux/sched.h), as clone(2) takes them.
 
-CLONE_NEWTIME (0x80) is not among them: it lies in the byte where clone(2) keeps the exit signal; clone3 and unshare
-take it.
+CLONE_NEWTIME (0x80) is left out: it lies in the byte where clone(2) takes the exit signal. Only clone3 and unshare
+accept it.
 """
 
 CLONE3_NAMESPACE_FLAGS = NAMESPACE_FLAGS | 0x80
@@ -42,10 +42,10 @@ _PROTOCOLS = {2: "ip_protocol", 10: "ip_protocol", 16: "netlink_protocol"}
 
 @dataclass(frozen=True)
 class ArgumentSpec:
-    """Recorded arguments of one syscall: the same index in every tuple is one argument; at most three.
+    """The recorded arguments of one syscall, at most three. An index means the same argument in every tuple.
 
-    ``pointer``: the one value is the 64-bit word in user memory that the argument points to (clone3's flags).
-    ``compares`` says how a filter is made of the values seen (arguments.yaml explains the words).
+    ``pointer``: the argument points to a 64-bit word in user memory, and that word is the value (clone3's flags).
+    ``compares`` says how a filter is built from the observed values (arguments.yaml explains the words).
     """
 
     fields: tuple[str, ...]
@@ -75,13 +75,13 @@ def _specs() -> dict[str, ArgumentSpec]:
 
 
 def spec_for(name: str, abi: str | None = None) -> ArgumentSpec | None:
-    """What is recorded of a syscall; None when nothing is, or not under this ABI."""
+    """Return which arguments of a syscall are recorded, or None if none are, in general or under this ABI."""
     spec = _specs().get(name)
     return None if spec is None or abi in spec.not_on else spec
 
 
 def recorded_names() -> frozenset[str]:
-    """Every syscall that has a spec."""
+    """Return every syscall that has a spec."""
     return frozenset(_specs())
 
 
@@ -142,10 +142,10 @@ def _render(table: _Table | None, value: int) -> str:
 
 
 def render(name: str, field: str, value: int, context: Sequence[int] = ()) -> str:
-    """A value as people write it: ``AF_INET``, ``CLONE_NEWNS|CLONE_NEWPID``, ``0x5499``.
+    """Return a value as people write it: ``AF_INET``, ``CLONE_NEWNS|CLONE_NEWPID``, ``0x5499``.
 
-    ``context`` is the whole recorded tuple: the names of a socket option depend on its level, those of a protocol on
-    the domain. Without a spec or a name the value is rendered as a number. :func:`parse` reads it back.
+    ``context`` is the whole recorded tuple: the name of a socket option depends on its level, the name of a protocol on
+    the domain. A value without a spec or a name is rendered as a number. :func:`parse` reads the text back.
     """
     spec = spec_for(name)
     if spec is None or field not in spec.fields:
@@ -157,7 +157,8 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def parse(name: str, field: str, text: str | int, context: Sequence[int] = ()) -> int:
-    """Inverse of :func:`render`. Reads numbers (decimal, 0x...), names and both joined by ``|``.
+    """Return the value that a text names: the inverse of :func:`render`. Reads numbers, names, and both joined by
+    ``|``.
 
     ``context`` holds the values of the fields before this one. Raises ValueError for an unknown name.
     """

@@ -1,7 +1,7 @@
 """Capabilities, and what a kernel call chain says about a check of one.
 
-A chain is a sequence of kernel function names, innermost first, as a tracer's stack trace gives them: the first ones
-are ``cap_capable`` and its helpers. The data and their sources in the kernel are in capabilities.yaml.
+A chain is a sequence of kernel function names, innermost first, as in a stack trace: it starts with ``cap_capable`` and
+its helpers. The data, with its sources in the kernel, is in capabilities.yaml.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from functools import cache
 from profiler.kernel.data import load
 
 CAPABILITIES: tuple[str, ...] = tuple(load("capabilities.yaml")["names"])
-"""Every capability, at the index that is its number."""
+"""Every capability; the index is its number."""
 
 _NUMBERS = {name: number for number, name in enumerate(CAPABILITIES)}
 
 
 def name_of(number: int) -> str:
-    """``CAP_CHOWN`` for 0; ``CAP_<n>`` for a number newer than the list."""
+    """Return the name of a capability: ``CAP_CHOWN`` for 0, ``CAP_<n>`` for a number newer than the list."""
     return CAPABILITIES[number] if 0 <= number < len(CAPABILITIES) else f"CAP_{number}"
 
 
 def number_of(name: str) -> int | None:
-    """0 for ``CAP_CHOWN``; None for an unknown name."""
+    """Return the number of a capability: 0 for ``CAP_CHOWN``, None for an unknown name."""
     return _NUMBERS.get(name)
 
 
@@ -64,7 +64,7 @@ def _data() -> _Data:
             silently=row.get("silently", False),
             unless_below=frozenset(row.get("unless_below", ())),
             syscalls=row.get("argument", {}).get("syscalls", {}),
-            # YAML 1.1 readers take 0o2000 for text.
+            # YAML 1.1 reads 0o2000 as text.
             bits=int(str(row.get("argument", {}).get("bits", 0)), 0),
             reason=row["reason"],
         )
@@ -83,8 +83,7 @@ def _data() -> _Data:
 
 
 def plain(chain: Sequence[str]) -> tuple[str, ...]:
-    """The chain without compiler suffixes (``.isra.0``, ``.constprop.0``), offsets, module names and the tracer's
-    frames."""
+    """Return the chain without compiler suffixes (``.isra.0``), offsets, module names and the tracer's own frames."""
     names = []
     for entry in chain:
         name = entry.split("+", 1)[0].split(" ", 1)[0].split(".", 1)[0]
@@ -96,10 +95,10 @@ def plain(chain: Sequence[str]) -> tuple[str, ...]:
 def advisory_reason(
     capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()
 ) -> str | None:
-    """Why the check of ``capability`` with this chain cannot change what a program sees; None when it can.
+    """Return why the check of ``capability`` with this chain cannot change what a program sees, or None if it can.
 
-    ``syscall`` and ``arguments`` (six registers) are of the call in flight. Some checks can only be told apart
-    with them; without them such a check counts as one that matters.
+    ``syscall`` and ``arguments`` (six registers) describe the call in progress. Some checks can be classified only with
+    them; without them such a check counts as one that matters.
     """
     data = _data()
     names = plain(chain)
@@ -130,14 +129,14 @@ def advisory_reason(
 def is_advisory(
     capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()
 ) -> bool:
-    """Whether :func:`advisory_reason` finds a reason."""
+    """Return whether :func:`advisory_reason` finds a reason."""
     return advisory_reason(capability, chain, syscall, arguments) is not None
 
 
 def is_audited(chain: Sequence[str]) -> bool | None:
-    """Whether a refusal of this check would be audited; None when the chain does not tell.
+    """Return whether the kernel would audit a refusal of this check, or None if the chain does not tell.
 
-    False for the kernel's silent probes (``*_noaudit``). Silent does not mean harmless: see :func:`is_advisory`.
+    False for the kernel's silent probes (``*_noaudit``). A silent check can still matter: see :func:`is_advisory`.
     """
     data = _data()
     for name in plain(chain):

@@ -1,7 +1,7 @@
-"""Published holes of the kernel, and which of them a set of rights lets a program reach. Data, sources and the rule:
-cves.yaml.
+"""Published kernel vulnerabilities, and which of them a set of rights lets a program reach.
 
-Nothing here knows how rights are written down: :class:`Allowing` is all it asks of them.
+The data, its sources and the rule are in cves.yaml. This module does not know how rights are written down: it asks an
+:class:`Allowing`.
 """
 
 from __future__ import annotations
@@ -19,30 +19,33 @@ from profiler.kernel.multiplexers import doing
 from profiler.kernel.syscalls import known_names, number_of
 
 Tests = tuple[tuple[int, int, int], ...]
-"""(position, mask, value): each true when ``argument[position] & mask == value``; all must hold. Registers of 64 bits
-(seccomp(2))."""
+"""(position, mask, value) each; a test holds when ``argument[position] & mask == value``, and all must hold.
+
+Registers have 64 bits (seccomp(2)).
+"""
 
 
 class Allowing(Protocol):
-    """What rights are asked."""
+    """What this module asks of a set of rights."""
 
     @property
     def abis(self) -> Sequence[str]:
-        """The ABIs whose calls are not refused altogether."""
+        """Return the ABIs under which at least some calls are allowed."""
         ...
 
     def allows(self, abi: str, name: str, tests: Tests) -> bool:
-        """Whether some call with arguments that fit the tests is allowed. Only asked for names that the ABI has."""
+        """Return whether some call with arguments that pass the tests is allowed. Called only for names that the ABI
+        has."""
         ...
 
     def holds(self, capability: str) -> bool:
-        """Whether a program may hold it in the initial user namespace."""
+        """Return whether a program may hold the capability in the initial user namespace."""
         ...
 
 
 @dataclass(frozen=True)
 class Call:
-    """A syscall, with what its arguments must be. ``text`` is how the table writes it."""
+    """A syscall with the tests that its arguments must pass. ``text`` is its notation in cves.yaml."""
 
     name: str
     tests: Tests
@@ -50,28 +53,29 @@ class Call:
 
 
 MANY = 3
-"""Alternatives that are written out."""
+"""The largest number of alternatives that a text lists in full."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One of ``calls``, or a capability: held, or to be had by one of ``calls``, which make a user namespace."""
+    """One step of an exploit: one of ``calls``, or a capability, held or gained in a user namespace made by one of
+    ``calls``."""
 
     calls: tuple[Call, ...]
     capability: str | None = None
 
     @property
     def text(self) -> str:
-        """What it takes."""
+        """Return what the step takes."""
         if self.capability is not None:
             return f"{self.capability} or a new user namespace"
         if len(self.calls) > MANY:
-            return f"{self.calls[0].text} or the like"
+            return f"{self.calls[0].text} or an equivalent"
         return " or ".join(call.text for call in self.calls)
 
     @property
     def lacking(self) -> str:
-        """That it cannot be done."""
+        """Return the text which says that the step is impossible."""
         if self.capability is not None:
             return f"neither {self.capability} nor a new user namespace"
         return f"no {self.text}"
@@ -79,8 +83,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Cve:
-    """``identifier`` is CVE-YEAR-NUMBER, ``sources`` are keys of :func:`sources`. ``needs``: all of them. ``about`` may
-    be empty."""
+    """A vulnerability: CVE-YEAR-NUMBER, keys of :func:`sources`, and the steps that are all needed. ``about`` may be
+    empty."""
 
     identifier: str
     sources: tuple[str, ...]
@@ -90,19 +94,19 @@ class Cve:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``missing``: the steps that cannot be done; none when the hole is reachable."""
+    """The result for one vulnerability: the steps that are impossible. It is reachable when there are none."""
 
     cve: Cve
     missing: tuple[Step, ...]
 
     @property
     def blocked(self) -> bool:
-        """Whether the rights keep a program from the hole."""
+        """Return whether the rights block the vulnerability."""
         return bool(self.missing)
 
     @property
     def reason(self) -> str:
-        """The telling step that cannot be done; empty when it is reachable."""
+        """Return the most telling impossible step; empty if the vulnerability is reachable."""
         return self.missing[0].lacking if self.missing else ""
 
 
@@ -111,7 +115,7 @@ _TEST = re.compile(r"([a-z]+)([=&])(\w+)\Z")
 
 
 def call(text: str) -> Call:
-    """``socket(domain=AF_ALG)`` read. Raises ValueError for anything the tables do not know."""
+    """Parse a call such as ``socket(domain=AF_ALG)``. Raises ValueError for a name that the tables do not contain."""
     found = _CALL.match(text)
     if not found or found[1] not in known_names():
         raise ValueError(f"no such syscall: {text!r}")
@@ -140,24 +144,24 @@ def _step(row: Any) -> Step:
 
 @cache
 def user_namespace() -> tuple[Call, ...]:
-    """The calls that make a user namespace."""
+    """Return the calls that create a user namespace."""
     return tuple(call(text) for text in load("cves.yaml")["user_namespace"])
 
 
 @cache
 def sources() -> dict[str, str]:
-    """Word to what it stands for."""
+    """Return what each source key stands for."""
     return dict(load("cves.yaml")["sources"])
 
 
 def date() -> str:
-    """When the table was last looked over: a year and a month."""
+    """Return the year and month of the table's last review."""
     return str(load("cves.yaml")["date"])
 
 
 @cache
 def cves() -> tuple[Cve, ...]:
-    """All of them, by year and number."""
+    """Return all vulnerabilities, ordered by year and number."""
     found = [
         Cve(f"CVE-{number}", tuple(row["from"]), row.get("about", ""), tuple(_step(step) for step in row["needs"]))
         for row in load("cves.yaml")["holes"]
@@ -167,10 +171,10 @@ def cves() -> tuple[Cve, ...]:
 
 
 def ways(rights: Allowing, wanted: Call) -> tuple[str, ...]:
-    """How a call can be had: the names, with the ABI behind ``under`` when it is not the first one; none when it
+    """Return how a call can be made: the names, followed by ``under ABI`` if it is not the first ABI; empty if it
     cannot.
 
-    A multiplexer that does its work counts: a filter cannot look at what it passes on.
+    A multiplexer that does the same work counts, because a filter cannot inspect the operations that it carries.
     """
     found = []
     for abi in rights.abis:
@@ -191,7 +195,7 @@ def ways(rights: Allowing, wanted: Call) -> tuple[str, ...]:
 
 
 class _Asked:
-    """Steps that were looked at: many holes share them."""
+    """Cache the steps that were already tested: many vulnerabilities share them."""
 
     def __init__(self, rights: Allowing) -> None:
         self.rights = rights
@@ -209,6 +213,6 @@ class _Asked:
 
 
 def verdicts(rights: Allowing) -> tuple[Verdict, ...]:
-    """For every hole of the table, which steps the rights refuse."""
+    """Return, for every vulnerability of the table, which steps the rights refuse."""
     asked = _Asked(rights)
     return tuple(Verdict(cve, tuple(step for step in cve.needs if not asked.step(step))) for cve in cves())

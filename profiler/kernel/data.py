@@ -1,4 +1,4 @@
-"""Reading the YAML files of this package, once each."""
+"""Read the YAML files of this package, each of them once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @cache
 def load(name: str) -> Any:
-    """Content of the data file ``name`` (e.g. ``arguments.yaml``). Callers must not change what they get."""
+    """Return the content of a data file (e.g. ``arguments.yaml``). Callers must not modify it."""
     text = Path(__file__).with_name(name).read_text(encoding="utf-8")
     return yaml.load(text, Loader=_Loader)

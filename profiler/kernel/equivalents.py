@@ -1,4 +1,4 @@
-"""Readers of equivalents.yaml: which syscalls and argument values stand in for one another, and why."""
+"""Read equivalents.yaml: which syscalls and argument values substitute for one another, and why."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ def _classes() -> dict[str, tuple[frozenset[str], str]]:
 
 
 def stand_ins(abi: str, names: Iterable[str]) -> dict[str, tuple[frozenset[str], str]]:
-    """What ``names``, seen under ``abi``, bring along: name to (the names it stands in for, reason).
+    """Return the syscalls that ``names``, seen under ``abi``, imply: name to (the names it substitutes for, reason).
 
-    Names for which the ABI has no call are left out, as are ``names`` themselves. An empty set of names it stands in
-    for means: always added.
+    Leaves out ``names`` themselves and names that the ABI does not have. An empty set of names means: always added.
     """
     seen = frozenset(names)
     found: dict[str, tuple[frozenset[str], str]] = {}
@@ -53,7 +52,7 @@ def stand_ins(abi: str, names: Iterable[str]) -> dict[str, tuple[frozenset[str],
 
 @cache
 def always() -> frozenset[str]:
-    """The reasons of those that are added whatever was seen."""
+    """Return the reasons of the syscalls that are always added."""
     return frozenset(str(row["reason"]) for row in load("equivalents.yaml")["always"])
 
 
@@ -69,5 +68,5 @@ def _same_values(syscall: str, field: str) -> dict[int, tuple[frozenset[int], st
 
 
 def same_values(syscall: str, field: str, value: int) -> tuple[frozenset[int], str]:
-    """Argument values that stand in for ``value``, itself included, and why."""
+    """Return the argument values that substitute for ``value``, itself included, and why."""
     return _same_values(syscall, field).get(value, (frozenset({value}), ""))

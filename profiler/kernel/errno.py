@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 FIRST_INTERNAL = 512
-"""Numbers from here on are the kernel's own (include/linux/errno.h); a profile cannot answer with them."""
+"""The first error number that is internal to the kernel (include/linux/errno.h); a profile cannot return one."""
 
 _INTERNAL = {
     512: "ERESTARTSYS",
@@ -16,22 +16,23 @@ _INTERNAL = {
     517: "EPROBE_DEFER",
     530: "EIOCBQUEUED",
 }
-"""Numbers inside the kernel (include/linux/errno.h). A tracer sees the restart ones, a program never does."""
+"""Error numbers internal to the kernel (include/linux/errno.h). A tracer sees the restart numbers, a program never
+does."""
 
 _NUMBERS = {name: number for number, name in {**errno.errorcode, **_INTERNAL}.items()}
 
 
 def name_of(number: int) -> str:
-    """``ENOENT`` for 2 or -2; ``ERRNO_<n>`` for a number without a name."""
+    """Return ``ENOENT`` for 2 or -2, ``ERRNO_<n>`` for a number without a name."""
     number = abs(number)
     return errno.errorcode.get(number) or _INTERNAL.get(number) or f"ERRNO_{number}"
 
 
 def number_of(name: str) -> int | None:
-    """2 for ``ENOENT``; None for an unknown name."""
+    """Return 2 for ``ENOENT``, None for an unknown name."""
     return _NUMBERS.get(name)
 
 
 def is_restart(number: int) -> bool:
-    """Whether the kernel will restart the call by itself or answer EINTR: the call was interrupted, it did not fail."""
+    """Return whether the call was interrupted: the kernel restarts it or returns EINTR, so it did not fail."""
     return abs(number) in (512, 513, 514, 516)

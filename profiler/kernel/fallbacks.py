@@ -1,4 +1,4 @@
-"""Reader of fallbacks.yaml: calls whose absence programs survive when it is said as ENOSYS."""
+"""Read fallbacks.yaml: the syscalls that programs can do without if the kernel answers ENOSYS."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from profiler.kernel.data import load
 
 @cache
 def fallbacks() -> dict[str, str]:
-    """Syscall name to what falls back, and to what."""
+    """Return, by syscall name, which program falls back and to what."""
     return {str(name): str(text) for name, text in load("fallbacks.yaml").items()}

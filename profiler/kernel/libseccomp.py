@@ -1,5 +1,7 @@
-"""The installed libseccomp, asked which syscalls it knows. Runtimes leave out rules for names that theirs does not
-know."""
+"""Ask the installed libseccomp which syscalls it knows.
+
+Container runtimes leave out rules for names that their libseccomp does not know.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 
 _UNKNOWN = -1
-"""__NR_SCMP_ERROR (seccomp.h). Other negative numbers are pseudo numbers of calls that this architecture does not
-have."""
+"""__NR_SCMP_ERROR (seccomp.h). Other negative numbers are pseudo numbers of calls that this architecture does not have.
+"""
 
 
 class _Version(ctypes.Structure):
@@ -18,14 +20,14 @@ class _Version(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Library:
-    """``version`` is three numbers."""
+    """The installed libseccomp. ``version`` has three numbers."""
 
     version: str
     _handle: ctypes.CDLL
 
     def knows(self, name: str) -> bool:
-        """Whether it has a number, or a pseudo number, for this name (seccomp_syscall_resolve_name(3))."""
-        # A name with NUL would be cut short.
+        """Return whether the library has a number or a pseudo number for a name (seccomp_syscall_resolve_name(3))."""
+        # The library would read a name only up to a NUL.
         return (
             "\0" not in name and self._handle.seccomp_syscall_resolve_name(name.encode("utf-8", "replace")) != _UNKNOWN
         )
@@ -33,7 +35,7 @@ class Library:
 
 @cache
 def installed() -> Library | None:
-    """None where there is none."""
+    """Return the installed library, or None if there is none."""
     try:
         handle = ctypes.CDLL("libseccomp.so.2")
         handle.seccomp_version.restype = ctypes.POINTER(_Version)

@@ -1,4 +1,4 @@
-"""What a call that changes the mount tree does. The data are mounts.yaml."""
+"""Which calls change the mount tree, and how. The data is in mounts.yaml."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from functools import cache
 
 from profiler.kernel.data import load
 
-_MAGIC_MASK, _MAGIC = 0xFFFF0000, 0xC0ED0000  # MS_MGC_MSK, MS_MGC_VAL: dropped by fs/namespace.c path_mount
+_MAGIC_MASK, _MAGIC = 0xFFFF0000, 0xC0ED0000  # MS_MGC_MSK, MS_MGC_VAL: removed by fs/namespace.c path_mount
 
 
 @dataclass(frozen=True)
 class MountCall:
-    """Positions of a call's arguments. ``source`` and ``target``: texts, each with the position of the directory
-    descriptor it starts from, if any; ``filesystem``: the name of the type; ``flags``, with the table of their names,
-    ``words``.
+    """The argument positions of a call that changes the mount tree.
+
+    ``source`` and ``target`` are texts, ``*_at`` the directory descriptor that each starts from, if any; ``filesystem``
+    is the name of the type, ``flags`` the flags, and ``words`` the table of their names.
     """
 
     source: int | None = None
@@ -33,21 +34,21 @@ def _data() -> tuple[dict[str, MountCall], dict[str, dict[str, int]]]:
 
 
 def mount_calls() -> dict[str, MountCall]:
-    """Syscall name to where its arguments are."""
+    """Return, by syscall name, the positions of its arguments."""
     return _data()[0]
 
 
 def operation(call: str, flags: int) -> tuple[str, tuple[str, ...]] | None:
-    """(word of trace.model.Mount.operation, sorted names of the flags) of a call with these flags, None when it changes
-    no mount.
+    """Return (word of trace.model.Mount.operation, sorted flag names) of a call with these flags; None if it changes no
+    mount.
 
-    The order of the questions is path_mount's (fs/namespace.c).
+    The order of the tests is that of path_mount (fs/namespace.c).
     """
     row = mount_calls()[call]
     words = _data()[1].get(row.words, {})
     if call != "mount":
         if call == "open_tree" and not flags & words["clone"]:
-            return None  # opens, as O_PATH does
+            return None  # opens a path, as O_PATH does
         return "umount" if call == "umount2" else call, _names(words, flags)
     if flags & _MAGIC_MASK == _MAGIC:
         flags &= ~_MAGIC_MASK
@@ -64,12 +65,12 @@ def operation(call: str, flags: int) -> tuple[str, tuple[str, ...]] | None:
 
 
 def source_is_path(word: str) -> bool:
-    """Whether the source of an operation is a path of the mount tree, to be resolved, rather than a name."""
+    """Return whether the source of an operation is a path in the mount tree, which must be resolved, and not a name."""
     return word in {"bind", "rbind", "move", "pivot_root", "move_mount", "open_tree"}
 
 
 def source_matters(word: str) -> bool:
-    """Whether the kernel looks at the source (and the type) of an operation at all: mount(2)."""
+    """Return whether the kernel uses the source (and the type) of an operation at all (mount(2))."""
     return word not in {"remount", "propagation"}
 
 

@@ -1,4 +1,4 @@
-"""Reader of multiplexers.yaml: syscalls that do the work of others, past the rules for those."""
+"""Read multiplexers.yaml: the syscalls that do the work of other syscalls and so bypass their rules."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from profiler.kernel.data import load
 
 @dataclass(frozen=True)
 class Multiplexer:
-    """``does``: each syscall it does the work of, to the alternative tests of its own arguments that choose that work,
-    each (position, mask, value), true when ``argument[position] & mask == value``; none when any call of it will do."""
+    """A syscall that does the work of others.
+
+    ``does`` maps each of those to alternative tests of the multiplexer's own arguments that select its work: (position,
+    mask, value), true when ``argument[position] & mask == value``. Without tests, any call selects it.
+    """
 
     name: str
     why: str
@@ -22,7 +25,7 @@ class Multiplexer:
 
 @cache
 def multiplexers() -> tuple[Multiplexer, ...]:
-    """All of them, in the order of the file."""
+    """Return all multiplexers, in the order of the file."""
     found = []
     for name, row in load("multiplexers.yaml").items():
         field, spec = row.get("field"), spec_for(name)
@@ -45,5 +48,5 @@ def multiplexers() -> tuple[Multiplexer, ...]:
 
 @cache
 def doing(name: str) -> tuple[Multiplexer, ...]:
-    """Those that do the work of this syscall."""
+    """Return the multiplexers that do the work of this syscall."""
     return tuple(one for one in multiplexers() if name in one.does)

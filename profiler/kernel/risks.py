@@ -1,4 +1,4 @@
-"""What it opens when a right is given: levels and reasons for people. The data, with their sources, are risks.yaml.
+"""How dangerous a right is, and why. The data, with its sources, is in risks.yaml.
 
 Nothing here decides what is allowed.
 """
@@ -14,26 +14,29 @@ from profiler.kernel.arguments import parse, spec_for
 from profiler.kernel.data import load
 
 LEVELS = ("low", "medium", "high", "critical")
-"""From ordinary to a known way out; risks.yaml says what each means."""
+"""From ordinary to a known container escape; risks.yaml explains each level."""
 
 
 @dataclass(frozen=True)
 class Risk:
-    """A level of LEVELS, and why."""
+    """A level of LEVELS, and the reason."""
 
     level: str
     why: str
 
     @property
     def rank(self) -> int:
-        """0 for low."""
+        """The level as a number; 0 is low."""
         return LEVELS.index(self.level)
 
 
 @dataclass(frozen=True)
 class ArgumentRisk:
-    """A risk of a syscall. It fits calls where, of each tuple in ``tests``, ``argument[position] & mask == value``;
-    every test of one alternative has to hold. No alternatives: every call."""
+    """A risk of a syscall, limited to calls that pass the tests of one alternative.
+
+    A test (position, mask, value) holds when ``argument[position] & mask == value``; all tests of an alternative must
+    hold. Without alternatives every call has the risk.
+    """
 
     risk: Risk
     alternatives: tuple[tuple[tuple[int, int, int], ...], ...] = ()
@@ -41,8 +44,11 @@ class ArgumentRisk:
 
 @dataclass(frozen=True)
 class PathRisk:
-    """``path`` is absolute, or starts with ``{home}``. ``exactly``: nothing below it. ``prefix``: also names that start
-    so. ``accesses``: words of the trace's files; None: any. ``states``: empty for any."""
+    """A risk of a path. ``path`` is absolute, or starts with ``{home}``.
+
+    ``exactly``: nothing below the path. ``prefix``: also names that start with the path. ``accesses``: words of the
+    trace's files, None for any. ``states``: empty for any.
+    """
 
     path: str
     risk: Risk
@@ -54,7 +60,7 @@ class PathRisk:
 
 @dataclass(frozen=True)
 class SocketRisk:
-    """Members that are None or empty fit anything."""
+    """A risk of sockets. A member that is None or empty matches everything."""
 
     risk: Risk
     family: str | None = None
@@ -82,24 +88,23 @@ CHANGES = frozenset(
         "bind",
     }
 )
-"""Accesses that change a file or the directory it is in: ``change`` in risks.yaml."""
+"""Accesses that change a file or its directory: ``change`` in risks.yaml."""
 
 
 def highest(risks: Iterable[Risk]) -> Risk:
-    """The first of the highest level; the default when there are none."""
+    """Return the first risk of the highest level; the default if there are none."""
     return max(risks, key=lambda risk: risk.rank, default=named("default"))
 
 
 @cache
 def named(name: str) -> Risk:
-    """A row that stands alone: ``default``, ``abi``, ``everything``, ``no_new_privs``, ``mounts``... Raises
-    KeyError."""
+    """Return a risk that has a key of its own: ``default``, ``abi``, ``everything``, ``mounts``... Raises KeyError."""
     return _risk(load("risks.yaml")[name])
 
 
 def _risk(row: dict[str, Any]) -> Risk:
     if row["level"] not in LEVELS:
-        raise ValueError(f"risks.yaml: no level {row['level']!r}")
+        raise ValueError(f"risks.yaml: unknown level {row['level']!r}")
     return Risk(row["level"], row["why"])
 
 
@@ -134,19 +139,19 @@ def _syscalls() -> dict[str, tuple[ArgumentRisk, ...]]:
 
 
 def syscall_risks(name: str) -> Sequence[ArgumentRisk]:
-    """What may be said of a syscall; empty for an ordinary one."""
+    """Return the risks of a syscall; empty for an ordinary one."""
     return _syscalls().get(name, ())
 
 
 def capability_risk(name: str) -> Risk:
-    """The default for one that is not listed."""
+    """Return the risk of a capability; the default if it is not listed."""
     rows = load("risks.yaml")["capabilities"]
     return _risk(rows[name]) if name in rows else named("default")
 
 
 @cache
 def path_risks() -> tuple[PathRisk, ...]:
-    """All rows of paths, one for each path."""
+    """Return all rows of paths, one for each path."""
     found = []
     for row in load("risks.yaml")["paths"]:
         words = frozenset(row["do"])
@@ -167,7 +172,7 @@ def path_risks() -> tuple[PathRisk, ...]:
 
 @cache
 def socket_risks() -> tuple[SocketRisk, ...]:
-    """All rows of sockets."""
+    """Return all rows of sockets."""
     return tuple(
         SocketRisk(
             _risk(row),
@@ -182,6 +187,6 @@ def socket_risks() -> tuple[SocketRisk, ...]:
 
 
 def whom_risk(section: str, whom: str) -> Risk:
-    """Of ``signals`` or ``inspections``, by whom they go to."""
+    """Return the risk of a ``signals`` or ``inspections`` entry that has these recipients."""
     row = load("risks.yaml")[section].get(whom)
     return named("default") if row is None else _risk(row)

@@ -1,5 +1,5 @@
-"""Reader of runtimes.yaml and startup.yaml: the syscalls that container runtimes need under a profile, and the start of
-programs."""
+"""Read runtimes.yaml and startup.yaml: the syscalls that container runtimes need, and those that starting a program
+takes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from profiler.kernel.data import load
 
 @dataclass(frozen=True)
 class Base:
-    """One measured set. ``id`` names it in reasons. ``arguments`` holds, per name with filterable arguments, the values
-    that the runtime uses, as tuples in the order of the recorded fields.
+    """One measured set of syscalls. ``id`` names it in reasons.
+
+    ``arguments`` holds, for names with filterable arguments, the values that the runtime uses: tuples in the order of
+    the recorded fields.
     """
 
     id: str
@@ -42,7 +44,7 @@ def _values(name: str, rows: list[list[str | int]]) -> tuple[tuple[int, ...], ..
 
 @cache
 def bases() -> tuple[Base, ...]:
-    """Every set, in the order of the file."""
+    """Return every set, in the order of the file."""
     found = []
     for row in load("runtimes.yaml")["sets"]:
         measured = row["measured"]
@@ -62,13 +64,13 @@ def bases() -> tuple[Base, ...]:
 
 
 def runtime_names() -> tuple[str, ...]:
-    """Runtimes that have a base set, sorted."""
+    """Return the runtimes that have a base set, sorted."""
     return tuple(sorted({name for base in bases() for name in base.runtimes}))
 
 
 @cache
 def starts() -> tuple[Base, ...]:
-    """What programs need to start, whatever they do then, in the order of startup.yaml."""
+    """Return the sets that programs need to start, whatever they do later, in the order of startup.yaml."""
     found = []
     for row in load("startup.yaml")["sets"]:
         syscalls = tuple(row["syscalls"])
@@ -91,15 +93,16 @@ _VERSION = re.compile(r"\d+(\.\d+)*")
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """``1.1.5+ds1`` as (1, 1, 5). Raises ValueError when it does not start with a number."""
+    """Return ``1.1.5+ds1`` as (1, 1, 5). Raises ValueError if the text does not start with a number."""
     match = _VERSION.match(version.removeprefix("v"))
     if match is None:
-        raise ValueError(f"{version!r} is no version: give it as 1.1.5")
+        raise ValueError(f"{version!r} is not a version: write it as 1.1.5")
     return tuple(int(part) for part in match.group().split("."))
 
 
 def base_for(runtime: str, version: str | None, no_new_privs: bool) -> list[Base]:
-    """The sets that apply: ``any`` is the union of all runtimes, ``none`` is empty, no version means every version.
+    """Return the sets for a runtime: ``any`` is the union of all runtimes, ``none`` is empty. No version means every
+    version.
 
     ``version`` is that of the OCI runtime (runc or crun), also for docker, containerd and podman. A version newer than
     any measured one gets the newest set. Raises ValueError for an unknown runtime or a malformed version.

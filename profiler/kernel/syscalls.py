@@ -1,7 +1,7 @@
-"""Names and numbers of syscalls per ABI, as libseccomp names them.
+"""Names and numbers of syscalls for each ABI, as libseccomp names them.
 
-The tables come from the ``system-calls`` package, one small module an architecture. They follow the running kernels and
-leave out calls that no kernel implements any more; those stay known here, because programs still try them and
+The tables come from the ``system-calls`` package, one module for each architecture. They follow current kernels and
+leave out calls that no kernel implements any more. Those stay known here, because programs still try them and
 libseccomp still names them (libseccomp src/syscalls.csv).
 """
 
@@ -56,7 +56,7 @@ _OBSOLETE: dict[str, dict[str, int]] = {
 }
 
 _TWINS = {"sync_file_range2": "arm_sync_file_range"}
-"""ARM's number 341 has two names; the kernel's table uses the first one, older libseccomp the second."""
+"""Number 341 of ARM has two names: the kernel's table uses the first, older libseccomp the second."""
 
 
 @cache
@@ -73,31 +73,31 @@ def _names(abi: str) -> dict[int, str]:
 
 
 def name_of(abi: str, number: int) -> str | None:
-    """Name of a call, None when the table does not know the number. Raises KeyError for an unknown ABI."""
+    """Return the name of a call, or None if the table lacks the number. Raises KeyError for an unknown ABI."""
     return _names(abi).get(number)
 
 
 def number_of(abi: str, name: str) -> int | None:
-    """Number of a call (for x32 without the x32 bit), None when this ABI has no such call."""
+    """Return the number of a call (for x32 without the x32 bit), or None if this ABI has no such call."""
     numbers = _numbers(abi)
     return numbers.get(name, numbers.get(_TWINS.get(name, "")))
 
 
 @cache
 def names_of(abi: str) -> frozenset[str]:
-    """Every name this ABI has."""
+    """Return every name that this ABI has."""
     return frozenset(_numbers(abi))
 
 
 @cache
 def known_names() -> frozenset[str]:
-    """Every name that any ABI of :mod:`profiler.kernel.abi` has."""
+    """Return every name that any ABI of :mod:`profiler.kernel.abi` has."""
     return frozenset().union(*(names_of(abi) for abi in ABIS))
 
 
 @cache
 def names_anywhere() -> frozenset[str]:
-    """Every name that any architecture has, also of those profgen does not run on."""
+    """Return every name that any architecture has, including architectures that profgen does not support."""
     import system_calls
 
     return known_names() | frozenset(system_calls.syscalls().names())

@@ -1,4 +1,4 @@
-"""Reader of untestable.yaml: syscalls that a passing test does not prove spare."""
+"""Read untestable.yaml: the syscalls that a test cannot prove unneeded."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from profiler.kernel.data import load
 
 @cache
 def untestable() -> dict[str, str]:
-    """Syscall name to what happens without it."""
+    """Return, by syscall name, what goes wrong without it."""
     return {str(name): str(text) for name, text in load("untestable.yaml").items()}

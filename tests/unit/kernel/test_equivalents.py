@@ -91,9 +91,9 @@ def test_base_for_chooses_by_runtime_version_and_privileges() -> None:
 
     assert ids("none", None, True) == []
     assert (
-        ids("docker", "1.1.5", True) == ids("runc", "1.1.15", True) == ["runc <1.2 no_new_privs", "runc's Go run-time"]
+        ids("docker", "1.1.5", True) == ids("runc", "1.1.15", True) == ["runc <1.2 no_new_privs", "runc's Go runtime"]
     )
-    assert ids("runc", "1.2", True) == ids("runc", "9.9", True) == ["runc >=1.2 no_new_privs", "runc's Go run-time"]
+    assert ids("runc", "1.2", True) == ids("runc", "9.9", True) == ["runc >=1.2 no_new_privs", "runc's Go runtime"]
     assert ids("podman", "1.8.1", False) == ["crun <1.9"]
     assert ids("crun", None, True) == ["crun <1.9 no_new_privs", "crun >=1.9 no_new_privs"]
     assert set(ids("any", None, True)) == set(ids("runc", None, True)) | set(ids("crun", None, True))
