@@ -1,6 +1,6 @@
-"""Text from outside (file names, arguments) made safe for each syntax that profgen writes: one module a syntax. Nothing
-else quotes.
+"""Quote text from outside (file names, arguments) for each syntax that profgen writes, one module for each syntax.
 
-Text may hold anything a Linux file name or argument may: newlines, quotes, control characters, and bytes that are not
-UTF-8, which stand as lone surrogates (PEP 383). Each module lists its template filters in ``FILTERS``.
+No other code quotes. Text may hold whatever a Linux file name or argument may: newlines, quotes, control characters,
+and bytes that are not UTF-8, represented as lone surrogates (PEP 383). Each module lists its template filters in
+``FILTERS``.
 """

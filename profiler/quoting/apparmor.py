@@ -1,4 +1,4 @@
-"""Paths and patterns in AppArmor profiles (apparmor.d(5))."""
+"""Quote paths and patterns for AppArmor profiles (apparmor.d(5))."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ from dataclasses import dataclass
 
 
 class Inexpressible(ValueError):
-    """Text that a format has no way to write; ``str()`` says why. What holds it is left out, by name."""
+    """Text that a format cannot express; ``str()`` says why. The item that holds it is left out and reported."""
 
 
 @dataclass(frozen=True)
 class Glob:
-    """A piece of AppArmor pattern that profgen itself wrote (``*``, ``[0-9]``, ``@{pid}``): not quoted."""
+    """A piece of an AppArmor pattern that profgen itself wrote (``*``, ``[0-9]``, ``@{pid}``) and that is not
+    quoted."""
 
     text: str
 
 
 APPARMOR_MAX = 16_382
-"""Bytes of one quoted string: the parser's buffer has 16,384 and cannot grow (it uses REJECT, flex(1)). Enough for a
-path of PATH_MAX bytes that are all octal."""
+"""The largest quoted string, in bytes. The parser's buffer has 16,384 bytes and cannot grow (it uses REJECT, flex(1));
+this is enough for a path of PATH_MAX bytes that are all octal escapes."""
 _APPARMOR_GLOB = frozenset(b"*?[]{}^")
 _APPARMOR_OCTAL = frozenset([*range(0x20), 0x7F, *b'"\\'])
 
 
 def apparmor(parts: str | Sequence[str | Glob]) -> str:
-    r"""A path, or a pattern of literal text and :class:`Glob`, as one double-quoted AppArmor string that means just
-    that.
+    r"""Return a path, or a pattern of literal text and :class:`Glob`, as one double-quoted AppArmor string.
 
     The parser reads such text three times (parser_lex.l, processunquoted in parser_misc.c, convert_aaregex_to_pcre in
-    parser_regex.c): for the closing quote, for escapes, for globs. ``\134`` rather than ``\\`` stands for a backslash,
-    because at the end of a string the first reading takes ``\"`` for a quote that does not close. An escaped brace also
-    breaks ``@{``. Control characters and bytes that are no UTF-8 are octal, so a profile is always lines of valid text.
+    parser_regex.c): for the closing quote, for escapes, for globs. A backslash is written ``\134``, not ``\\``, because
+    the first reading takes ``\"`` at the end of a string for a quote that does not close it. An escaped brace also
+    breaks ``@{``. Control characters and bytes that are not UTF-8 are octal, so a profile is always lines of valid
+    text.
 
-    Raises Inexpressible for NUL, for ``//`` in literal text, which the parser would make one slash (filter_slashes),
-    and for text longer than the parser's buffer.
+    Raises Inexpressible for NUL, for ``//`` in literal text, which the parser would reduce to one slash
+    (filter_slashes), and for text longer than the parser's buffer.
     """
     pieces = [parts] if isinstance(parts, str) else parts
     if "//" in "".join(piece if isinstance(piece, str) else "\0" for piece in pieces):
-        raise Inexpressible("AppArmor has no way to write two slashes in a row")
+        raise Inexpressible("AppArmor cannot express two slashes in a row")
     return _fitting(
         '"' + "".join(piece.text if isinstance(piece, Glob) else _apparmor_literal(piece) for piece in pieces) + '"'
     )
@@ -52,10 +53,11 @@ def _fitting(text: str) -> str:
 
 
 def apparmor_values(paths: Sequence[str]) -> str:
-    r"""The values of an AppArmor variable that stands for these paths and no others. Raises as :func:`apparmor`.
+    r"""Return the values of an AppArmor variable for exactly these paths. Raises Inexpressible as :func:`apparmor`
+    does.
 
-    Of several the parser makes an alternation, ``{a,b}`` (expand_entry_variables in parser_variable.c), so a comma is
-    octal, for which it puts ``\,``.
+    The parser turns several values into an alternation, ``{a,b}`` (expand_entry_variables in parser_variable.c), so a
+    comma is written in octal, which the parser turns into ``\,``.
     """
     return " ".join(_fitting(apparmor(path).replace(",", "\\054")) for path in paths)
 

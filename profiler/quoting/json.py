@@ -1,4 +1,4 @@
-"""JSON documents."""
+"""Write JSON documents."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from profiler.quoting.text import escaped
 
 
 def as_json(value: Any, indent: int | str | None = 2) -> str:
-    """``value`` as JSON, in ASCII. Lone surrogates become what :func:`profiler.quoting.text.printable` shows: JSON
-    readers differ on them."""
+    """Return ``value`` as JSON in ASCII. Lone surrogates are written as :func:`profiler.quoting.text.printable` shows
+    them, because JSON readers treat them differently."""
     return json.dumps(_clean(value), ensure_ascii=True, indent=indent)
 
 

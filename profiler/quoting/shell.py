@@ -1,4 +1,4 @@
-"""Words of a POSIX shell."""
+"""Quote words for a POSIX shell."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _SHELL_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+\Z")
 
 
 def shell(text: str) -> str:
-    """``text`` as one word of a POSIX shell. NUL, which no argument can hold, is left out.
+    """Return ``text`` as one word of a POSIX shell. NUL, which an argument cannot hold, is removed.
 
-    Bytes that are no UTF-8 stay lone surrogates; write the file with ``surrogateescape``.
+    Bytes that are not UTF-8 stay lone surrogates; write the file with ``surrogateescape``.
     """
     text = text.replace("\0", "")
     if _SHELL_PLAIN.match(text):

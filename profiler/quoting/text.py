@@ -1,18 +1,18 @@
-"""Text from outside (file names, arguments) made safe for one line that a person reads."""
+"""Make text from outside (file names, arguments) safe for one line that a person reads."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""``text`` on one line: what cannot be printed, and lone surrogates, as ``\n``, ``\x1b``, ``\u2028``. For
-    people."""
+    r"""Return ``text`` on one line for people: unprintable characters and lone surrogates become ``\n``, ``\x1b``,
+    ``\u2028``."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else escaped(char) for char in text)
 
 
 def escaped(char: str) -> str:
-    """Return one character as an escape that is printable ASCII; a lone surrogate shows the byte it stands for."""
+    """Return one character as an escape in printable ASCII; a lone surrogate becomes the byte that it represents."""
     number = ord(char)
     if 0xDC80 <= number <= 0xDCFF:
         return f"\\x{number - 0xDC00:02x}"
@@ -20,7 +20,8 @@ def escaped(char: str) -> str:
 
 
 def comment(text: str) -> str:
-    """``text`` for the rest of a ``#`` comment line in YAML or a shell script: no character in it ends the line."""
+    """Return ``text`` for the rest of a ``#`` comment line in YAML or a shell script, where no character in it ends the
+    line."""
     return printable(text)
 
 

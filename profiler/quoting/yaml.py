@@ -1,4 +1,4 @@
-"""YAML scalars and flow lists."""
+"""Write YAML scalars and flow lists."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _YAML_WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "n
 
 
 def yaml(value: Any) -> str:
-    """``value`` as YAML on one line: plain where that is safe, else as JSON, which YAML 1.2 and PyYAML read alike.
+    """Return ``value`` as YAML on one line: plain if that is safe, else as JSON, which YAML 1.2 and PyYAML read alike.
 
-    Lone surrogates have no place in YAML; they are written as :func:`profiler.quoting.text.printable` shows them.
+    YAML cannot hold lone surrogates; they are written as :func:`profiler.quoting.text.printable` shows them.
     """
     if isinstance(value, str):
         if _YAML_PLAIN.match(value) and value.lower() not in _YAML_WORDS:
@@ -27,7 +27,7 @@ def yaml(value: Any) -> str:
 
 
 def _json_text(text: str) -> str:
-    """A double-quoted string that JSON's and YAML's rules both allow, in printable ASCII, with YAML's ``\\U`` above
+    """Return a double-quoted string in printable ASCII that is valid JSON and YAML, except for YAML's ``\\U`` above
     U+FFFF."""
     return '"' + "".join(_quoted(char) for char in text) + '"'
 

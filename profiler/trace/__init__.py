@@ -1,1 +1,1 @@
-"""Evidence: the Trace model, reading and writing it, merging."""
+"""Evidence: the Trace model, its file format, and merging."""

@@ -1,5 +1,4 @@
-"""Garbage collection, set aside while many objects are made of which none is part of a cycle: it would take half the
-time."""
+"""Suspend garbage collection while many objects without cycles are created; otherwise it takes half of the time."""
 
 from __future__ import annotations
 
@@ -10,7 +9,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:
-    """A context, or a decorator of a function (with parentheses), in which no garbage is collected; then as before."""
+    """Return a context manager (or decorator, with parentheses) that suspends garbage collection and then
+    restores it."""
     was = gc.isenabled()
     gc.disable()
     try:

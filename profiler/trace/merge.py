@@ -1,7 +1,7 @@
-"""Merging traces: a union with counts added, or what all of them have.
+"""Merge traces: their union with the counts added, or their intersection.
 
-On the sets (which syscalls, values, capabilities, programs, files and so on) it is commutative, associative and
-idempotent; counts and ``runs`` add up, and ``meta`` is that of the earliest recording with losses added.
+On the sets (which syscalls, values, capabilities, programs, files and so on) merging is commutative, associative and
+idempotent. Counts and ``runs`` add up; ``meta`` is that of the earliest recording, with all losses added.
 """
 
 from __future__ import annotations
@@ -40,16 +40,14 @@ Use = TypeVar("Use", File, Socket, Signal, Inspection, Mount)
 
 @no_collection()
 def merge(traces: Sequence[Trace]) -> Trace:
-    """One trace from several of the same architecture. Raises InputError for none, or for two architectures."""
+    """Return the union of traces of the same architecture. Raises InputError for no traces or for two architectures."""
     if not traces:
         raise InputError("nothing to merge: give at least one trace")
     if len(traces) == 1:
         return traces[0]
     arches = sorted({trace.meta.arch for trace in traces})
     if len(arches) > 1:
-        raise InputError(
-            f"cannot merge traces of different architectures ({', '.join(arches)}): generate from each apart"
-        )
+        raise InputError(f"cannot merge traces of different architectures ({', '.join(arches)}): use each separately")
     programs, renumber = _merge_programs(traces)
     syscalls: dict[tuple[str, int], list[tuple[Syscall, list[int]]]] = {}
     capabilities: dict[tuple[object, ...], list[tuple[Capability, list[int]]]] = {}
@@ -84,10 +82,10 @@ def merge(traces: Sequence[Trace]) -> Trace:
 
 @no_collection()
 def intersect(traces: Sequence[Trace]) -> Trace:
-    """What every one of the traces has: rows with a key that all of them have, counts added, and of argument values
-    those in all of them.
+    """Return what all the traces have: rows with a key that is in all of them, counts added, and the argument values in
+    all.
 
-    Programs stay, whoever ran them. Raises InputError as :func:`merge` does.
+    All programs stay. Raises InputError as :func:`merge` does.
     """
     merged = merge(traces)
     if len(traces) == 1:
@@ -137,8 +135,8 @@ def _check_key(check: Capability) -> tuple[object, ...]:
 
 
 def _common_arguments(merged: Syscall, every: Sequence[tuple[Arguments | None, list[int]]]) -> Syscall | None:
-    """The row with the values that are in all; too many to list, or not recorded, stand for any. None when no value is
-    in all."""
+    """Return the row with the values that are in all; an overflow, or no record, counts as any value. None if no value
+    is."""
     bounded = [(row, indexes) for row, indexes in every if row is not None and not row.overflow]
     if not bounded or len({row.fields for row, _ in bounded}) > 1:
         return merged
@@ -152,7 +150,7 @@ def _common_arguments(merged: Syscall, every: Sequence[tuple[Arguments | None, l
 
 
 def _merge_programs(traces: Sequence[Trace]) -> tuple[tuple[Program, ...], list[list[int]]]:
-    """The programs of all, sorted, and for each trace the new index of each old one."""
+    """Return the sorted programs of all traces, and for each trace its old program indices mapped to the new ones."""
     found: dict[tuple[str, str], Program] = {}
     for trace in traces:
         for program in trace.programs:
@@ -164,7 +162,7 @@ def _merge_programs(traces: Sequence[Trace]) -> tuple[tuple[Program, ...], list[
             found[key] = dataclasses.replace(
                 known,
                 argv0=_least(known.argv0, program.argv0),
-                # Two different files under one path: neither hash would be true of the merged row.
+                # Two different files under one path: neither hash would be true for the merged row.
                 sha256=_same(known.sha256, program.sha256),
                 build_id=_same(known.build_id, program.build_id),
                 executions=known.executions + program.executions,
@@ -214,7 +212,7 @@ def _merge_arguments(every: list[tuple[Arguments | None, list[int]]]) -> Argumen
     rows = [(arguments, indexes) for arguments, indexes in every if arguments is not None]
     if not rows:
         return None
-    if len(rows) < len(every):  # the calls of some recordings may have had any values
+    if len(rows) < len(every):  # the other recordings did not record arguments: any value is possible
         return Arguments(min(row.fields for row, _ in rows), {}, overflow=True)
     fields = min(row.fields for row, _ in rows)
     if any(row.overflow or row.fields != fields for row, _ in rows):
@@ -229,7 +227,7 @@ def _merge_arguments(every: list[tuple[Arguments | None, list[int]]]) -> Argumen
 
 
 CHAINS_MAX = 16
-"""Call chains kept for one row: they explain, and after a dozen they repeat."""
+"""The number of call chains kept for one row: they are an explanation, and after a dozen they repeat."""
 
 
 def _merge_capability(rows: list[tuple[Capability, list[int]]]) -> Capability:
@@ -247,7 +245,7 @@ def _merge_capability(rows: list[tuple[Capability, list[int]]]) -> Capability:
 
 
 def _merge_uses(sections: Iterable[Sequence[Use]], renumber: Sequence[Sequence[int]]) -> tuple[Use, ...]:
-    """One section of all traces: rows with the same key become one."""
+    """Merge one section of all traces: rows with the same key become one."""
     found: dict[tuple[object, ...], dict[str, Any]] = {}
     sort: type[Use] | None = None
     for rows, indexes in zip(sections, renumber, strict=True):
@@ -269,11 +267,11 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
     "last": max,
     "runs": operator.add,
 }
-"""How the members of a row that are not part of its key become one."""
+"""How to combine the members of a row that are not part of its key."""
 
 
 def _merge_features(metas: Iterable[Meta]) -> tuple[str, ...]:
-    """All of them, but for the one that says what rows may be missing: it must be true of every recording."""
+    """Return the union of the features, except those that must be true of every recording."""
     sets = [set(meta.features) for meta in metas]
     found = set().union(*sets)
     if not all(FILES_FEATURE in features for features in sets):
@@ -282,7 +280,7 @@ def _merge_features(metas: Iterable[Meta]) -> tuple[str, ...]:
 
 
 def _merge_meta(metas: list[Meta]) -> Meta:
-    # The key is every member that is taken from the first and from nothing else: then no tie can tell the order of the
+    # The key consists of all members that come from the first trace only, so a tie cannot reveal the order of the
     # arguments.
     first = min(
         metas, key=lambda m: (m.start, m.argv, repr((m.kernel, m.tool, m.distribution, m.libc, m.cwd, m.gid, m.groups)))
@@ -291,7 +289,7 @@ def _merge_meta(metas: list[Meta]) -> Meta:
         first,
         tracer="+".join(sorted({name for meta in metas for name in meta.tracer.split("+")})),
         features=_merge_features(metas),
-        # A policy must serve every run: the identity that is not the same in all is taken from the most privileged.
+        # A policy must serve every run: where the identities differ, the most privileged one counts.
         uid=min(meta.uid for meta in metas),
         no_new_privs=all(meta.no_new_privs for meta in metas),
         duration=round(sum(meta.duration for meta in metas), 3),
@@ -306,7 +304,7 @@ def _merge_meta(metas: list[Meta]) -> Meta:
 
 
 def _merge_container(a: Container | None, b: Container | None) -> Container | None:
-    """What is the same in both; what either was given. None when one had none."""
+    """Return the identity that both share and all that either was given; None if one trace has no container."""
     if a is None or b is None:
         return None
     same = {

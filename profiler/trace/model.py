@@ -1,8 +1,8 @@
-"""The Trace: what was seen, and nothing inferred beyond what a row says of itself.
+"""The Trace: what was observed, without conclusions beyond what a row says itself.
 
-Every class here is frozen and holds plain data; docs/trace.schema.json describes the same shape as a file.
-Times are seconds from the start of the recording (float, rounded to a millisecond).
-Rows name programs by their index in ``Trace.programs``.
+Every class here is frozen and holds plain data; docs/trace.schema.json describes the same structure as a file. Times
+are seconds from the start of the recording (float, rounded to milliseconds). Rows refer to programs by their index in
+``Trace.programs``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 SCHEMA = "profgen.trace/1"
 
 ARGUMENT_VALUES_MAX = 128
-"""Distinct argument tuples kept for one (ABI, syscall); past it only the overflow mark remains, in every tracer."""
+"""The number of argument tuples kept for one (ABI, syscall); beyond it every tracer keeps only the overflow mark."""
 
 
 @dataclass(frozen=True)
 class Program:
     """One executed file.
 
-    ``path`` is the absolute path the kernel resolved; for a script it is the script's path and ``interpreter`` the
-    resolved path of the binary that runs it. ``sha256`` and ``build_id`` (lower-case hex) are of that file, when it
-    could still be read. ``executions`` counts successful execs. ``argv0`` is that of the first exec seen.
+    ``path`` is the absolute path that the kernel resolved. For a script it is the script's path, and ``interpreter`` is
+    the resolved path of the binary that runs it. ``sha256`` and ``build_id`` (lower-case hex) belong to that file, if
+    it could still be read. ``executions`` counts successful execs. ``argv0`` comes from the first exec that was seen.
     """
 
     path: str
@@ -34,16 +34,17 @@ class Program:
 
     @property
     def name(self) -> str:
-        """Last component of the path, for people."""
+        """The last component of the path, for people."""
         return self.path.rsplit("/", 1)[-1] or self.path
 
 
 @dataclass(frozen=True)
 class Results:
-    """Results of the calls whose result was watched: how many succeeded, and a count per errno name.
+    """The results of the calls that were watched for their result: the number of successes, and a count for each errno
+    name.
 
-    A call's result is watched until it first succeeded in its program (docs/tracers.md), so the sum may be
-    smaller than the number of calls. ``ok == 0`` with errors means: never seen to succeed.
+    The result of a syscall is watched until its first success in a program (docs/tracers.md), so the sum may be smaller
+    than the number of calls. ``ok == 0`` with errors means that no success was seen.
     """
 
     ok: int = 0
@@ -52,10 +53,10 @@ class Results:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Argument values seen for one syscall.
+    """The argument values of one syscall.
 
-    ``fields`` names the recorded positions (profiler/kernel/arguments.yaml), each value is a tuple of that length
-    with the programs that used it. After ``overflow`` the values are empty: too many to list.
+    ``fields`` names the recorded positions (profiler/kernel/arguments.yaml). Each value is a tuple of that length, with
+    the programs that used it. After ``overflow`` the values are empty: there were too many to list.
     """
 
     fields: tuple[str, ...]
@@ -65,7 +66,7 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Syscall:
-    """One (ABI, number), summed over the recording. ``name`` is None for a number the tables do not know."""
+    """One (ABI, number), summed over the recording. ``name`` is None if the tables do not know the number."""
 
     abi: str
     number: int
@@ -78,11 +79,11 @@ class Syscall:
     """Program index to number of calls."""
     arguments: Arguments | None = None
     runs: int = 1
-    """In how many of the merged recordings this row was seen."""
+    """The number of merged recordings in which this row was seen."""
 
     @property
     def label(self) -> str:
-        """The name, or ``syscall_<number>`` for an unknown one."""
+        """The name, or ``syscall_<number>`` for an unknown number."""
         return self.name or f"syscall_{self.number}"
 
 
@@ -90,12 +91,12 @@ class Syscall:
 class Capability:
     """Capability checks with the same subject and outcome.
 
-    ``namespace`` is ``initial`` when the check was against the user namespace the workload was started in (or an
-    ancestor), ``child`` when it was against one made below it. ``verdict`` is ``granted`` or ``refused``.
-    ``audited`` is False for the kernel's silent probes (``*_noaudit``), None when the tracer cannot tell.
-    ``decisive`` says whether the check could change the outcome of the call: False for the advisory checks listed in
-    profiler/kernel/capabilities.yaml, and for set*id calls that change nothing. ``inferred`` marks rows that no
-    tracer saw as a check but that follow from a call, its arguments and its result (the ptrace tracer).
+    ``namespace`` is ``initial`` if the check was against the user namespace in which the workload was started (or an
+    ancestor of it), ``child`` if it was against one created below it. ``verdict`` is ``granted`` or ``refused``.
+    ``audited`` is False for the kernel's silent probes (``*_noaudit``), None if the tracer cannot tell. ``decisive``
+    says whether the check could change the result of the call: False for the advisory checks listed in
+    profiler/kernel/capabilities.yaml, and for set*id calls that change nothing. ``inferred`` marks rows that the ptrace
+    tracer derived from a call, its arguments and its result, without seeing the check.
     """
 
     capability: str
@@ -109,7 +110,7 @@ class Capability:
     last: float
     programs: frozenset[int]
     syscalls: Mapping[str, int]
-    """Syscall in flight, ``name`` or ``abi:name`` when not native, to count."""
+    """The syscall in progress, ``name`` or ``abi:name`` if not native, to a count."""
     chains: tuple[tuple[str, ...], ...] = ()
     """Kernel call chains, innermost function first."""
     runs: int = 1
@@ -117,10 +118,10 @@ class Capability:
 
 @dataclass(frozen=True)
 class Exec:
-    """``program`` was executed ``count`` times by ``by`` (None: as the workload's start, by the tracer or a container's
-    runtime).
+    """``by`` executed ``program`` ``count`` times. ``by`` is None for the workload's start, by the tracer or a
+    container runtime.
 
-    ``entered``: how many of those without ``by`` came from outside into a workload that ran already (``docker exec``, a
+    ``entered``: how many of the executions without ``by`` came into a running workload from outside (``docker exec``, a
     health check).
     """
 
@@ -145,33 +146,35 @@ FILE_ACCESSES = (
     "make", "remove", "rename_from", "rename_to", "link", "mode", "owner", "times", "xattr",
     "chroot", "bind", "connect", "readlink", "look",
 )  # fmt: skip
-"""What is done with a path. ``read``, ``write``, ``append``, ``create``, ``truncate``: what an open asked for. ``map``:
-mapped executable. ``lock``: a shared lock was taken, or one given back; ``lock_exclusive``: one that nobody shares
-(LOCK_EX, F_WRLCK). ``list``: a directory's entries were read. ``make``: made by mkdir, mknod or symlink; ``File.kind``
-says what. ``link``: a further name of ``File.existing``. ``bind``, ``connect``: a unix socket's path. ``look``: looked
-for by a call that needs no right on the file itself (stat, access); only its failures are kept."""
+"""The ways in which a path is used.
+
+``read``, ``write``, ``append``, ``create``, ``truncate``: what an open requested. ``map``: mapped executable. ``lock``:
+a shared lock was taken, or a lock released; ``lock_exclusive``: an exclusive lock was taken (LOCK_EX, F_WRLCK).
+``list``: the entries of a directory were read. ``make``: created by mkdir, mknod or symlink; ``File.kind`` says as
+what. ``link``: a new name for ``File.existing``. ``bind``, ``connect``: the path of a unix socket. ``look``: queried by
+a call that needs no right on the file itself (stat, access); only failures are kept.
+"""
 
 FILE_KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "unknown")
-"""``unknown``: the file is not there, or was gone before it could be looked at."""
+"""``unknown``: the file did not exist, or vanished before it could be examined."""
 
 FILE_OWNERS = ("self", "other")
-"""The fsuid of the process that used it; any other."""
+"""``self``: owned by the fsuid of the process that used the file; ``other``: owned by another user."""
 
 FILE_STATES = ("linked", "deleted", "detached")
-"""``deleted``: a name that is not in its directory any more, or never was (O_TMPFILE: ``/tmp/#123``). ``detached``: on
-no tree that leads to a root (memfd, a file of another mount namespace); the path is then what the kernel has for a
-name."""
+"""``deleted``: the name is no longer in its directory, or never was (O_TMPFILE: ``/tmp/#123``). ``detached``: the file
+is in no tree below a root (memfd, a file of another mount namespace), and the path is the kernel's name for it."""
 
 
 @dataclass(frozen=True)
 class File:
     """Uses of one path in one way.
 
-    ``path`` is absolute as the *mount namespace* of its user shows it: symbolic links, working directory and directory
-    descriptors resolved, not relative to a chroot (that is how path-based security modules see it, d_absolute_path in
-    fs/d_path.c). No trailing slash. A path that is missing is the resolved part that exists with the rest of the text.
-    ``results`` counts uses by ``ok`` or an errno name. ``owner`` says who owned the file when it was used: ``self``
-    (the user's fsuid), ``other``, both, or nothing where it is not known.
+    ``path`` is absolute in the *mount namespace* of its user: symbolic links, working directory and directory
+    descriptors are resolved, and it is not relative to a chroot (path-based security modules see it in this form,
+    d_absolute_path in fs/d_path.c). It has no trailing slash. The path of a missing file is the existing part,
+    resolved, followed by the rest of the text. ``results`` counts uses by ``ok`` or an errno name. ``owner`` says who
+    owned the file when it was used: ``self`` (the user's fsuid), ``other``, both, or nothing if that is not known.
     """
 
     path: str
@@ -184,29 +187,30 @@ class File:
     first: float
     last: float
     existing: str | None = None
-    """Of ``link``: the path of the file that got another name."""
+    """For ``link``: the path of the file that got another name."""
     whose: str | None = None
-    """Of a path below /proc/PID: whose it is, one of WHOM; None for all other paths."""
+    """For a path below /proc/PID: the owner of that process, one of WHOM; None for all other paths."""
     runs: int = 1
 
     @property
     def key(self) -> FileKey:
-        """What no two rows of a trace share."""
+        """What identifies the row: no two rows of a trace have the same key."""
         return (self.path, self.access, self.kind, self.state, self.existing, self.whose)
 
 
 WHOM = ("self", "workload", "outside")
-"""Whom a signal or a look at another process went to: the process itself, another of the workload, any other."""
+"""The recipient of a signal or an inspection: the process itself, another process of the workload, any other
+process."""
 
 
 @dataclass(frozen=True)
 class Socket:
-    """One operation on sockets of one sort.
+    """One operation on sockets of one kind.
 
-    ``family`` and ``type`` are the kernel's names in lower case without prefix (``inet``, ``stream``), a number as text
-    where there is none; ``protocol`` the number the socket has (6 for TCP). ``port``: the local port of ``bind`` (0:
-    any), the peer's of ``connect`` and ``send``; None elsewhere. ``address``: of unix sockets the path as given, or
-    ``@name`` of the abstract namespace.
+    ``family`` and ``type`` are the kernel's names in lower case without prefix (``inet``, ``stream``), or a number as
+    text if there is no name. ``protocol`` is the number that the socket has (6 for TCP). ``port`` is the local port of
+    ``bind`` (0: any), the peer's port of ``connect`` and ``send``, and None otherwise. ``address`` is the path of a
+    unix socket as given, or ``@name`` for the abstract namespace.
     """
 
     family: str
@@ -223,7 +227,7 @@ class Socket:
 
     @property
     def key(self) -> SocketKey:
-        """What no two rows of a trace share."""
+        """What identifies the row: no two rows of a trace have the same key."""
         return (self.family, self.type, self.protocol, self.operation, self.port, self.address)
 
 
@@ -249,8 +253,11 @@ SIGNAL_WHOM = (*WHOM, "group")
 
 @dataclass(frozen=True)
 class Signal:
-    """Signals sent: ``signal`` as ``TERM``, ``RTMIN+3``, or ``0`` for the check whether a process exists; ``whom`` one
-    of WHOM, or ``group`` for a process group or all processes (kill(2) with pid 0 or below)."""
+    """Signals sent.
+
+    ``signal`` is ``TERM``, ``RTMIN+3``, or ``0`` for the existence check. ``whom`` is one of WHOM, or ``group`` for a
+    process group or all processes (kill(2) with a pid of 0 or below).
+    """
 
     signal: str
     whom: str
@@ -260,7 +267,7 @@ class Signal:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What no two rows of a trace share."""
+        """What identifies the row: no two rows of a trace have the same key."""
         return (self.signal, self.whom)
 
 
@@ -269,9 +276,12 @@ INSPECTIONS = ("trace", "traceme", "read")
 
 @dataclass(frozen=True)
 class Inspection:
-    """Another process traced or read: ``operation`` is ``trace`` (ptrace(2) attaching or controlling, ``traceme`` when
-    it asks to be traced) or ``read`` (process_vm_readv, kcmp, pidfd_getfd...); ``whom`` one of WHOM. Reads through
-    /proc/PID are File rows with ``whose``."""
+    """Another process traced or read.
+
+    ``operation`` is ``trace`` (ptrace(2) to attach or control), ``traceme`` (the process asks to be traced) or ``read``
+    (process_vm_readv, kcmp, pidfd_getfd...). ``whom`` is one of WHOM. Reads through /proc/PID are File rows with
+    ``whose``.
+    """
 
     operation: str
     whom: str
@@ -281,7 +291,7 @@ class Inspection:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What no two rows of a trace share."""
+        """What identifies the row: no two rows of a trace have the same key."""
         return (self.operation, self.whom)
 
 
@@ -290,9 +300,9 @@ class Mount:
     """A change of the mount tree.
 
     ``operation``: mount, bind, rbind, move, remount, propagation, umount, pivot_root, or the name of a call of the
-    descriptor-based interface (``move_mount``, ``open_tree``, ``fsmount``...). ``target`` is resolved as File.path is;
-    ``source`` too for bind, move and pivot_root (there it is the new root, the target where the old one goes), else as
-    given. ``flags``: names in lower case without MS_ or MNT_, sorted.
+    descriptor-based interface (``move_mount``, ``open_tree``, ``fsmount``...). ``target`` is resolved like File.path.
+    ``source`` is resolved for bind, move and pivot_root (there the source is the new root, the target the place of the
+    old one), else as given. ``flags``: names in lower case without MS_ or MNT_, sorted.
     """
 
     operation: str
@@ -306,19 +316,19 @@ class Mount:
 
     @property
     def key(self) -> MountKey:
-        """What no two rows of a trace share."""
+        """What identifies the row: no two rows of a trace have the same key."""
         return (self.operation, self.source, self.target, self.filesystem, self.flags)
 
 
 def row_order(key: tuple[object, ...]) -> tuple[tuple[bool, object], ...]:
-    """Sort key for the ``key`` of a row, which may hold None: that goes before any value."""
+    """Return a sort key for the ``key`` of a row, in which None comes before any value."""
     return tuple((member is not None, member) for member in key)
 
 
 @dataclass(frozen=True, order=True)
 class ContainerMount:
     """What an engine mounted into a container. ``kind``: bind, volume, tmpfs or another word of the engine's;
-    ``source``: a path of the host, a volume's name, or empty."""
+    ``source``: a path on the host, the name of a volume, or empty."""
 
     kind: str
     source: str
@@ -328,12 +338,12 @@ class ContainerMount:
 
 @dataclass(frozen=True)
 class Container:
-    """The container the workload ran in, as its engine told. None, or nothing: not known, or not the same in merged
-    recordings.
+    """The container that the workload ran in, as its engine described it.
 
-    ``image`` is the name it was made from, ``digest`` its content (``sha256:...``): the manifest's where the engine
-    knows it, else the configuration's. ``entrypoint`` and ``command`` together are what was started. ``user`` as given
-    to the engine, empty for the image's own. ``ports``: ``80/tcp``. ``capabilities``: the bounding set it was given.
+    A member that is None or empty is not known, or differs between merged recordings. ``image`` is the name of its
+    image, ``digest`` the image's content (``sha256:...``): that of the manifest if the engine knows it, else that of
+    the configuration. ``entrypoint`` followed by ``command`` is what was started. ``user`` is as given to the engine,
+    empty for the image's own. ``ports``: ``80/tcp``. ``capabilities``: the bounding set that it was given.
     """
 
     engine: str | None
@@ -355,15 +365,15 @@ class Container:
 
 @dataclass(frozen=True)
 class Meta:
-    """Where and how the recording was made. ``runs`` is the number of recordings merged into this trace."""
+    """Where and how the recording was made. ``runs`` is the number of recordings that are merged in this trace."""
 
     tool: str
     tracer: str
     features: tuple[str, ...]
-    """What the tracer had at hand, e.g. ``capabilities:tracepoint``."""
+    """What the tracer could use, e.g. ``capabilities:tracepoint``."""
     kernel: str
     arch: str
-    """Native ABI of the machine: x86_64, aarch64."""
+    """The native ABI of the machine: x86_64, aarch64."""
     distribution: str | None
     libc: str | None
     argv: tuple[str, ...]
@@ -372,28 +382,28 @@ class Meta:
     gid: int
     groups: tuple[int, ...]
     no_new_privs: bool
-    """Whether the workload ran with no_new_privs (an unprivileged ptrace recording sets it)."""
+    """Whether the workload ran with no_new_privs (a recording with ptrace by an unprivileged user sets it)."""
     start: str
-    """UTC, ISO 8601."""
+    """UTC, in ISO 8601."""
     duration: float
     exit_status: int | None
-    """As a shell would show it: 128+N for death by signal N. None when the workload had not ended."""
+    """As a shell shows it: 128+N after signal N. None if the workload had not ended."""
     complete: bool
     losses: Mapping[str, int]
-    """Count per class; empty when nothing was lost (docs/tracers.md names the classes)."""
+    """A count for each class of loss; empty if nothing was lost (docs/tracers.md names the classes)."""
     last_new: float
-    """When the last new item (syscall, argument value, capability, program, or row of files and what follows) came."""
+    """When the last new item appeared (a syscall, argument value, capability, program, or row of files and other
+    resources)."""
     runs: int = 1
     container: Container | None = None
-    """None: none was watched, or not in every merged recording."""
+    """None if no container was watched, or not in every merged recording."""
     watched: str | None = None
-    """What profgen was told to watch, when it did not start the workload itself: ``pid 812``, ``unit
-    redis.service``."""
+    """What profgen was told to watch, if it did not start the workload itself: ``pid 812``, ``unit redis.service``."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A recording, or several merged."""
+    """A recording, or several merged ones."""
 
     meta: Meta
     programs: tuple[Program, ...]
@@ -408,16 +418,16 @@ class Trace:
 
     @property
     def has_files(self) -> bool:
-        """Whether files, sockets, signals, inspections and mounts were watched in every recording."""
+        """Whether every recording watched files, sockets, signals, inspections and mounts."""
         return FILES_FEATURE in self.meta.features
 
     @property
     def joined(self) -> tuple[str, ...]:
-        """Paths of the programs that ran already when a recording joined them, and that none saw start: how they begin
-        is not known.
+        """Return the paths of the programs that were running when a recording joined them and that no recording saw
+        start.
 
-        Without the start of any workload, all programs if each was executed: one that runs itself again has not begun
-        as it did first.
+        If the start of no workload was seen, all programs count if each was executed: a program that executed itself
+        again did not start as it did the first time.
         """
         if JOINED_FEATURE not in self.meta.features:
             return ()
@@ -427,9 +437,8 @@ class Trace:
 
 
 FILES_FEATURE = "files"
-"""In Meta.features when the recording watched more than syscalls and capabilities. A merge keeps it only if all have
-it."""
+"""In Meta.features if the recording watched more than syscalls and capabilities. A merge keeps it only if all
+have it."""
 
 JOINED_FEATURE = "joined"
-"""In Meta.features when the recording, or one of those merged, began with programs that ran already: they have no
-executions."""
+"""In Meta.features if a recording began with programs that were already running: they have no executions."""

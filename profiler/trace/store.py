@@ -1,4 +1,4 @@
-"""Traces as files: JSON, sorted and stable so that two of them diff well, and read strictly."""
+"""Read and write traces as JSON files: sorted and stable so that two of them diff well, and checked strictly."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ Use = File | Socket | Signal | Inspection | Mount
 AnyUse = TypeVar("AnyUse", bound=Use)
 
 USES = ("files", "sockets", "signals", "inspections", "mounts")
-"""Sections that may be many rows: each stands on one line of the file. A trace that has none of them can be read
-too."""
+"""Sections that can have many rows: each row is one line of the file. A trace without these sections is valid too."""
 
 _WORD = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _SOCKET_NAME = re.compile(r"[a-z][a-z0-9_]*|-?[0-9]{1,10}", re.ASCII)
@@ -58,7 +57,7 @@ READ_LIMIT_BYTES = 256 << 20
 
 
 def to_dict(trace: Trace) -> dict[str, Any]:
-    """The trace as plain JSON data, canonical: the same trace gives the same data."""
+    """Return the trace as plain JSON data in canonical form: the same trace gives the same data."""
     return {
         "schema": SCHEMA,
         "meta": _plain(trace.meta),
@@ -78,7 +77,7 @@ def to_dict(trace: Trace) -> dict[str, Any]:
 
 @no_collection()
 def dumps(trace: Trace) -> str:
-    """The file's text. Bytes that are not UTF-8 (file names may hold any) stand as lone surrogates, ``\\udcXX`` (PEP
+    """Return the text of the file. Bytes that are not UTF-8, as in file names, become lone surrogates, ``\\udcXX`` (PEP
     383)."""
     document = to_dict(trace)
     row_text = json.JSONEncoder(sort_keys=True, ensure_ascii=True).encode
@@ -89,7 +88,8 @@ def dumps(trace: Trace) -> str:
                 "[" + ",".join("\n  " + row_text(row) for row in document[name]) + ("\n ]" if document[name] else "]")
             )
         else:
-            # No string has a raw newline in JSON: each one ends a line, which is indented one step more here.
+            # JSON strings contain no raw newlines, so each newline ends a line; here each line gets one more level of
+            # indentation.
             text = json.dumps(document[name], indent=1, sort_keys=True, ensure_ascii=True).replace("\n", "\n ")
         members.append(f'\n "{name}": {text}')
     return "{" + ",".join(members) + "\n}\n"
@@ -101,12 +101,12 @@ def read_trace(path: str | Path) -> Trace:
 
 
 def is_trace(data: bytes) -> bool:
-    """Whether bytes are meant for a trace: a JSON object. Anything else has to be a policy."""
+    """Return whether bytes can only be a trace: they begin a JSON object. Everything else is read as a policy."""
     return data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
 
 
 def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES) -> bytes:
-    """The bytes of a file given by the user. Raises InputError when it cannot be read or is larger than ``limit``
+    """Return the bytes of a file that the user named. Raises InputError if it is unreadable or larger than ``limit``
     bytes."""
     try:
         with open(path, "rb") as file:
@@ -114,7 +114,7 @@ def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES) -> bytes:
     except OSError as error:
         raise InputError(f"cannot read {path}: {cause(error)}") from error
     if len(data) > limit:
-        raise InputError(f"cannot read {path}: larger than {limit >> 20} MiB, so no trace or policy")
+        raise InputError(f"cannot read {path}: larger than {limit >> 20} MiB, so it is not a trace or a policy")
     return data
 
 
@@ -130,19 +130,19 @@ def loads(data: bytes, name: str) -> Trace:
 
 
 def from_dict(document: object, name: str = "trace") -> Trace:
-    """A Trace from JSON data. Raises InputError."""
+    """Return the Trace in JSON data. Raises InputError."""
     if not isinstance(document, dict) or not isinstance(schema := document.get("schema"), str):
         raise InputError(f"{name} is not a trace: no schema; record one with: profgen record -- COMMAND")
     if schema != SCHEMA:
         kind, _, _version = schema.partition("/")
         if kind == SCHEMA.partition("/")[0]:
-            raise InputError(f"{name} has schema {schema[:40]!r}, this profgen reads {SCHEMA}; use a newer profgen")
+            raise InputError(f"{name} has schema {schema[:40]!r}, but this profgen reads {SCHEMA}; use a newer profgen")
         raise InputError(f"{name} is not a trace: its schema is {schema[:40]!r}, not {SCHEMA}")
     return _Reader(name).trace(document)
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON number")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _plain(value: object) -> Any:
@@ -177,7 +177,7 @@ def _use_dicts(rows: Sequence[Use]) -> list[dict[str, Any]]:
 
 
 def _use_dict(row: Use) -> dict[str, Any]:
-    # As _plain does, in a fraction of its time: there may be 100 000 of them.
+    # Do the same as _plain in a fraction of the time: there may be 100 000 rows.
     plain = {**vars(row), "programs": sorted(row.programs), "results": dict(row.results)}
     if isinstance(row, File):
         plain["owner"] = sorted(row.owner)
@@ -194,7 +194,7 @@ _OWNERS = frozenset(FILE_OWNERS)
 
 
 class _Reader:
-    """Turns JSON data into the model; the first thing out of place ends it with one line that says where."""
+    """Convert JSON data to the model; the first error raises InputError with one line that says where it is."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -203,7 +203,7 @@ class _Reader:
         self.results_known: set[str] = set()
 
     def fail(self, where: str, what: str) -> NoReturn:
-        raise InputError(f"{self.name} is not a whole trace: {where[:200]} {what}")
+        raise InputError(f"{self.name} is not a valid trace: {where[:200]} {what}")
 
     def get(self, data: object, key: str, kind: type[T] | tuple[type[T], ...], where: str) -> T:
         if not isinstance(data, dict):
@@ -212,7 +212,7 @@ class _Reader:
             value: T = data[key]
         except KeyError:
             self.fail(where, f"has no {key!r}")
-        # JSON gives no subclasses; and a bool, which is one of int, is no number here.
+        # JSON has no subclasses, and a bool, which Python counts as an int, is not a number here.
         found = type(value)
         if found is not kind and (type(kind) is not tuple or found not in kind):
             self.fail(f"{where}.{key}", "has the wrong type")
@@ -235,13 +235,13 @@ class _Reader:
 
     def index(self, value: object, where: str) -> int:
         if type(value) is not int or not 0 <= value < self.programs:
-            self.fail(where, f"names a program by {str(value)[:20]!a}, of which there are {self.programs}")
+            self.fail(where, f"refers to program {str(value)[:20]!a}, but there are {self.programs} programs")
         return value
 
     def index_key(self, key: str, where: str) -> int:
-        """An index written as a JSON key: in decimal, in one way only."""
+        """Return an index from a JSON key, which must be in canonical decimal form."""
         if not (key.isascii() and key.isdigit() and len(key) < 10 and str(int(key)) == key):
-            self.fail(where, f"names a program by {key[:20]!a}")
+            self.fail(where, f"refers to program {key[:20]!a}, which is not an index")
         return self.index(int(key), where)
 
     def indexes(self, data: object, key: str, where: str) -> frozenset[int]:
@@ -266,7 +266,7 @@ class _Reader:
         meta = self.meta(self.get(document, "meta", dict, "the file"))
         syscalls = tuple(self.syscall(row, where) for row, where in self.rows(document, "syscalls"))
         if len({(row.abi, row.number) for row in syscalls}) != len(syscalls):
-            self.fail("syscalls", "name one (ABI, number) twice")
+            self.fail("syscalls", "contain one (ABI, number) twice")
         capabilities = tuple(self.capability(row, where) for row, where in self.rows(document, "capabilities"))
         execs = tuple(self.exec(row, where, meta.runs) for row, where in self.rows(document, "execs"))
         return Trace(
@@ -317,7 +317,7 @@ class _Reader:
         )
 
     def later(self, data: object, key: str, kind: type[T], where: str) -> T | None:
-        """A member that older traces do not have."""
+        """Return a member that older traces do not have."""
         if isinstance(data, dict) and key not in data:
             return None
         return self.get(data, key, (kind, type(None)), where)
@@ -420,7 +420,8 @@ class _Reader:
         )
 
     def exec(self, data: object, where: str, runs: int) -> Exec:
-        """``runs``: of the trace, for an older one, whose rows do not say."""
+        """Read an execution. ``runs`` is that of the trace; it applies to rows of an older trace, which do not
+        have it."""
         by = self.get(data, "by", (int, type(None)), where)
         return Exec(
             program=self.index(self.get(data, "program", int, where), where),
@@ -431,12 +432,12 @@ class _Reader:
         )
 
     def uses(self, document: object, key: str, read: Callable[[object, str], AnyUse]) -> tuple[AnyUse, ...]:
-        """A section that older traces do not have."""
+        """Return the rows of a section that older traces do not have."""
         if isinstance(document, dict) and key not in document:
             return ()
         rows = tuple(read(row, where) for row, where in self.rows(document, key))
         if len({row.key for row in rows}) != len(rows):
-            self.fail(key, "have two rows that say the same of the same")
+            self.fail(key, "have two rows with the same key")
         return rows
 
     def word(self, data: object, key: str, where: str, known: Collection[str]) -> str:
@@ -448,23 +449,24 @@ class _Reader:
     def like(self, data: object, key: str, where: str, pattern: re.Pattern[str]) -> str:
         value = self.get(data, key, str, where)
         if not pattern.fullmatch(value):
-            self.fail(f"{where}.{key}", f"is {value[:20]!a}, which cannot be")
+            self.fail(f"{where}.{key}", f"is {value[:20]!a}, which is impossible")
         return value
 
     def fs_text(self, data: object, key: str, where: str) -> str | None:
-        """Bytes the kernel was given as text: any but NUL (abstract socket addresses may hold that too)."""
+        """Return text that represents bytes of the kernel: any but NUL (which abstract socket addresses may
+        hold too)."""
         value = self.text(data, key, where)
         if value is not None and not value.isascii():
             try:
                 value.encode("utf-8", "surrogateescape")
             except UnicodeEncodeError:
-                self.fail(f"{where}.{key}", "has a character that stands for no bytes")
+                self.fail(f"{where}.{key}", "has a character that does not represent a byte")
         return value
 
     def path(self, data: object, key: str, where: str) -> str | None:
         value = self.fs_text(data, key, where)
         if value is not None and (not value or "\0" in value):
-            self.fail(f"{where}.{key}", "is empty or has a NUL: no path is")
+            self.fail(f"{where}.{key}", "is empty or has a NUL, so it is not a path")
         return value
 
     def results(self, data: object, where: str) -> dict[str, int]:
@@ -477,7 +479,7 @@ class _Reader:
         return found
 
     def same(self, found: frozenset[T]) -> frozenset[T]:
-        """One object for all sets that are equal: most rows have one of a few."""
+        """Return one object for all equal sets: most rows have one of a few."""
         return self.sets.setdefault(found, found)
 
     def file(self, data: object, where: str) -> File:

@@ -344,7 +344,7 @@ def test_junk(text: bytes, says: str) -> None:
 def test_words_that_are_no_json(name: str) -> None:
     text = dumps(example_trace()).replace('"duration": 1.5', f'"duration": {name}')
     assert name in text
-    assert "no JSON number" in one_line(lambda: loads(text.encode(), "x"))
+    assert "not a JSON number" in one_line(lambda: loads(text.encode(), "x"))
 
 
 @MANY
