@@ -1,4 +1,4 @@
-"""What a tracer is: one screen. A new one is a module with such a class and one line in ``select.py``."""
+"""What a tracer is. A new one is a module with such a class and one line in ``select.py``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Protocol
 from profiler.tracers.recording import Recording
 
 GRACE_SECONDS = 10.0
-"""Between asking a workload to end (SIGTERM) and ending it (SIGKILL)."""
+"""The time between asking a workload to end (SIGTERM) and killing it (SIGKILL)."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The command to run. ``path`` is the file to execute, already found; ``user`` is (uid, gid, groups) to become, or
-    None to stay.
+    """The command to run.
 
-    ``mask`` is the signal mask it starts with: profgen itself has signals blocked by then (supervisor.py).
+    ``path`` is the file to execute, already found; ``user`` is (uid, gid, groups) to become, or None for no change.
+    ``mask`` is the signal mask that it starts with: by then profgen itself has blocked signals (supervisor.py).
     """
 
     argv: tuple[str, ...]
@@ -31,8 +31,9 @@ class Workload:
 
 @dataclass(frozen=True)
 class Options:
-    """``duration``: seconds after which the workload is asked to end. ``limits``: sizes of bounded stores, by name.
+    """What to record.
 
+    ``duration``: seconds after which the workload is asked to end. ``limits``: sizes of bounded stores, by name.
     ``files``: whether files, sockets, signals, inspections and mounts are watched too. ``denials``: whether a Watcher
     notes calls that a seccomp filter refuses.
     """
@@ -44,16 +45,16 @@ class Options:
 
 
 class Tracer(Protocol):
-    """One way to observe."""
+    """One way to observe a workload."""
 
     name: str
 
     def unavailable(self) -> str | None:
-        """Why it cannot work here, with what to do about it, or None when it can. Quick, changes nothing."""
+        """Return why it cannot work here and what to do about it, None if it can. Fast, and changes nothing."""
 
     def record(self, workload: Workload, options: Options, recording: Recording) -> int:
-        """Run the workload to the end of its last descendant and fill ``recording``.
+        """Run the workload until its last descendant has ended, and fill ``recording``.
 
-        Returns the exit status as a shell shows it. Raises CommandNotFound, CommandNotExecutable or TracerError
-        before the workload ran; whatever goes wrong later is a loss in ``recording``.
+        Returns the exit status as a shell shows it. Raises CommandNotFound, CommandNotExecutable or TracerError before
+        the workload runs; whatever fails later is a loss in ``recording``.
         """

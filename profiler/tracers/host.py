@@ -1,4 +1,4 @@
-"""Facts about this host and its processes, read from /proc, /etc and the files themselves."""
+"""Read facts about this host and its processes from /proc, /etc and the files themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from profiler.trace.model import Program
 
 _AT_EXECFN = 31  # include/uapi/linux/auxvec.h
 DELETED = " (deleted)"
-"""What the kernel puts behind the name of a file that is not in its directory any more (fs/d_path.c d_path)."""
+"""What the kernel appends to the name of a file that is no longer in its directory (fs/d_path.c d_path)."""
 
 HASH_LIMIT_BYTES = 512 << 20
 """Larger files are not hashed."""
@@ -27,7 +27,7 @@ HASH_LIMIT_BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class Host:
-    """Kernel release, distribution (PRETTY_NAME of os-release(5)) and libc of this machine."""
+    """The kernel release, distribution (PRETTY_NAME of os-release(5)) and libc of a machine."""
 
     kernel: str
     distribution: str | None
@@ -35,7 +35,7 @@ class Host:
 
 
 def host() -> Host:
-    """This machine."""
+    """Return the facts about this machine."""
     try:
         distribution = platform.freedesktop_os_release().get("PRETTY_NAME")
     except OSError:
@@ -64,9 +64,9 @@ _ONE, _NO_FLAGS = ctypes.c_ulong(1), ctypes.c_ulong(0)
 
 
 def _read_page(tid: int, address: int, size: int) -> bytes | None:
-    """Up to ``size`` bytes that lie in one page (process_vm_readv(2): one call, where /proc/PID/mem takes three).
+    """Read up to ``size`` bytes within one page with process_vm_readv(2): one call, where /proc/PID/mem takes three.
 
-    Seccomp profiles may refuse that call and allow ptrace, as Docker 20.10's does: then /proc/PID/mem it is.
+    Some seccomp profiles refuse that call but allow ptrace, as Docker 20.10's does; then /proc/PID/mem is read.
     """
     _iov_remote.base = address
     _iov_local.len = _iov_remote.len = size
@@ -83,15 +83,17 @@ def _read_page_by_file(tid: int, address: int, size: int) -> bytes | None:
         return None
     try:
         return os.pread(fd, size, address) or None
-    except (OSError, OverflowError):  # an offset is signed; no user has memory above
+    except (OSError, OverflowError):  # file offsets are signed, and user memory lies below
         return None
     finally:
         os.close(fd)
 
 
 def read_memory(tid: int, address: int, size: int) -> bytes | None:
-    """``size`` bytes of a tracee's memory, fewer at the end of a mapping, None when unreadable. For the tracing thread
-    only."""
+    """Return ``size`` bytes of a tracee's memory, fewer at the end of a mapping, None if it is unreadable.
+
+    Only the tracing thread may call this.
+    """
     data = b""
     while len(data) < size and 0 <= address + len(data) < 1 << 64:
         here = address + len(data)
@@ -103,8 +105,10 @@ def read_memory(tid: int, address: int, size: int) -> bytes | None:
 
 
 def keeps_out(tid: int) -> bool:
-    """Whether a tracee lets profgen see neither its memory nor its links in /proc: PR_SET_DUMPABLE of prctl(2), without
-    CAP_SYS_PTRACE."""
+    """Return whether a tracee hides its memory and its /proc links from profgen.
+
+    It does if it is not dumpable (PR_SET_DUMPABLE of prctl(2)) and profgen lacks CAP_SYS_PTRACE.
+    """
     try:
         os.close(os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
@@ -113,8 +117,8 @@ def keeps_out(tid: int) -> bool:
 
 
 def has_capability(name: str) -> bool:
-    """Whether profgen itself has a capability in its effective set. Root of a user namespace seems to have all of
-    them."""
+    """Return whether profgen itself has a capability in its effective set. Root of a user namespace appears to have
+    them all."""
     number = number_of(name)
     assert number is not None
     with open("/proc/self/status") as status:
@@ -123,11 +127,11 @@ def has_capability(name: str) -> bool:
 
 
 def read_string(tid: int, address: int, limit: int = 4096) -> bytes | None:
-    """A NUL-terminated string of a tracee's memory, without the NUL, None when unreadable."""
+    """Return a NUL-terminated string of a tracee's memory, without the NUL; None if it is unreadable."""
     text = b""
     while len(text) < limit and 0 <= address + len(text) < 1 << 64:
         here = address + len(text)
-        # Most names are short: a first look at little is quicker than a page.
+        # Most names are short: reading a few bytes first is faster than reading a page.
         chunk = _read_page(
             tid, here, min(_PAGE_BYTES - here % _PAGE_BYTES, limit - len(text), 128 if not text else _PAGE_BYTES)
         )
@@ -141,7 +145,8 @@ def read_string(tid: int, address: int, limit: int = 4096) -> bytes | None:
 
 
 def shares_root(pid: int) -> bool:
-    """Whether a process sees the same files under the same paths as profgen: its root and its mount namespace."""
+    """Return whether a process has the same root and mount namespace as profgen, and so the same files under the same
+    paths."""
     try:
         return os.path.samefile(f"/proc/{pid}/root", "/") and os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(
             "/proc/self/ns/mnt"
@@ -151,10 +156,10 @@ def shares_root(pid: int) -> bool:
 
 
 def identify_process(pid: int) -> tuple[str, str | None, str | None] | None:
-    """(path, interpreter, argv[0]) of the program a stopped process has just begun to execute; None when it is gone.
+    """Return (path, interpreter, argv[0]) of the program that a stopped process has just started to execute.
 
-    The path is as seen from the process's own root. For a script it is the script's (execve(2) gives its name in
-    AT_EXECFN, getauxval(3)), with relative names taken from the working directory.
+    The path is relative to the process's own root. For a script it is the script's path (execve(2) gives its name in
+    AT_EXECFN, getauxval(3)); relative names start at the working directory. None if the process is gone.
     """
     try:
         link = os.readlink(f"/proc/{pid}/exe")
@@ -175,8 +180,10 @@ def identify_process(pid: int) -> tuple[str, str | None, str | None] | None:
 
 
 def is_memfd(link: str, status: os.stat_result) -> bool:
-    """Whether a file is a memfd's, by its link in procfs: ``/memfd:NAME (deleted)``, on a tmpfs that is mounted nowhere
-    (mm/memfd.c)."""
+    """Return whether a file is a memfd.
+
+    Its link in procfs is ``/memfd:NAME (deleted)``, on a tmpfs that is not mounted anywhere (mm/memfd.c).
+    """
     named = link.startswith("/memfd:") and link.endswith(DELETED)
     return named and status.st_nlink == 0 and status.st_dev != os.stat("/").st_dev
 
@@ -193,8 +200,8 @@ def _executed_name(pid: int) -> str | None:
             auxv = file.read(4096)
     except OSError:
         return None
-    # A type is a small number: read as 64 bits, the first pair of a 32-bit vector is not (its value, an address, is on
-    # top).
+    # A type is a small number. In a 32-bit vector, the first pair read as 64 bits is not: the upper half is its value,
+    # an address.
     entry = struct.Struct("=QQ" if auxv[4:8] == bytes(4) else "=II")
     for kind, value in entry.iter_unpack(auxv[: len(auxv) // entry.size * entry.size]):
         if kind == _AT_EXECFN:
@@ -204,14 +211,14 @@ def _executed_name(pid: int) -> str | None:
 
 
 def _script(pid: int, name: str, executable: tuple[int, int], root: str) -> str | None:
-    """The script's absolute path when ``name`` is not the executable itself."""
+    """Return the script's absolute path if ``name`` is not the executable itself, else None."""
     if name.startswith("/dev/fd/"):
-        return None  # execveat(2) of a descriptor, or from one: no name that others know
+        return None  # execveat(2) of a descriptor, or from one: it has no name for other processes
     try:
         script = absolute(_inside(os.readlink(f"/proc/{pid}/cwd"), root), name)
         look = f"/proc/{pid}/root{name}" if name.startswith("/") else f"/proc/{pid}/cwd/{name}"
         for own, its in (("/proc/self/", f"/proc/{pid}/"), ("/proc/thread-self/", f"/proc/{pid}/task/{pid}/")):
-            if script.startswith(own):  # which leads profgen to itself
+            if script.startswith(own):  # in procfs, where it would mean profgen itself
                 look = its + script.removeprefix(own)
         status = os.stat(look)
     except OSError:
@@ -220,7 +227,7 @@ def _script(pid: int, name: str, executable: tuple[int, int], root: str) -> str 
 
 
 def absolute(directory: str, name: str) -> str:
-    """``name`` from ``directory``, with ``.`` and ``..`` resolved by text alone, as both tracers do for scripts."""
+    """Join ``name`` to ``directory`` and resolve ``.`` and ``..`` in the text alone, as both tracers do for scripts."""
     joined = posixpath.normpath(posixpath.join(directory, name))
     return joined[1:] if joined.startswith("//") else joined
 
@@ -236,7 +243,7 @@ def _hashes(path: str, identity: tuple[int, int, int, int]) -> tuple[str | None,
 
 
 def hashes_of(file: io.BufferedReader) -> tuple[str, str | None]:
-    """The sha256 and, of an ELF file that has one, the build-id of an open file, read from its start. Raises
+    """Return the sha256 and the build-id (None if the file has none) of an open file, read from its start. Raises
     OSError."""
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
@@ -244,9 +251,9 @@ def hashes_of(file: io.BufferedReader) -> tuple[str, str | None]:
 
 
 def with_hashes(program: Program) -> Program:
-    """The program with the hash and build-id of its file, if that can still be read."""
+    """Return the program with the hash and build-id of its file, if the file can still be read."""
     if not program.path.startswith("/"):
-        return program  # a stand-in (wording.UNKNOWN), or a file without a name (memfd)
+        return program  # wording.UNKNOWN, or a file without a name (memfd)
     try:
         status = os.stat(program.path)
     except (OSError, ValueError):
@@ -263,7 +270,7 @@ _BUILD_ID = re.compile(
 
 
 def _build_id(head: bytes) -> str | None:
-    """The GNU build-id note (elf(5), NT_GNU_BUILD_ID = 3), which linkers put near the start of the file."""
+    """Return the GNU build-id note (elf(5), NT_GNU_BUILD_ID = 3), which linkers put near the start of the file."""
     if head[:4] != b"\x7fELF":
         return None
     match = _BUILD_ID.search(head)

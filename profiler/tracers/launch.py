@@ -1,4 +1,4 @@
-"""Starting the workload: found before anything else, held at a gate until it is watched, then executed."""
+"""Start the workload: find its program first, hold it at a gate until it is watched, then execute it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from profiler.tracers.base import Workload
 from profiler.wording import cause
 
 FORWARDED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
-"""Signals that profgen passes on to the workload; blocked in profgen while it runs (supervisor.py reads them)."""
+"""The signals that profgen forwards to the workload. They are blocked in profgen while it runs (supervisor.py reads
+them)."""
 
 
 def find_program(command: str, env: Mapping[str, str]) -> str:
-    """The file that execvp(3) would execute. Raises CommandNotFound (127) or CommandNotExecutable (126)."""
+    """Return the file that execvp(3) would execute. Raises CommandNotFound (127) or CommandNotExecutable (126)."""
     candidates = (
         [command]
         if "/" in command
@@ -47,12 +48,12 @@ def find_program(command: str, env: Mapping[str, str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """A name that a stranger may have chosen, as a message shows it."""
+    """Return a name that a stranger may have chosen, quoted for a message."""
     return f"'{printable(text)}'"
 
 
 class Ended(ProfgenError):
-    """The workload was ended by a signal before it began to execute."""
+    """A signal ended the workload before it started to execute."""
 
     def __init__(self, status: int) -> None:
         super().__init__("the command was ended before it started")
@@ -61,7 +62,7 @@ class Ended(ProfgenError):
 
 @dataclass
 class Child:
-    """A workload process waiting at its gate."""
+    """A workload process that waits at its gate."""
 
     pid: int
     _gate: int
@@ -69,20 +70,20 @@ class Child:
     _path: str
 
     def release(self) -> None:
-        """Let it go on to execute."""
+        """Let the process go on to execute."""
         os.write(self._gate, b"x")
         os.close(self._gate)
         self._gate = -1
 
     def exec_failure(self) -> ProfgenError | None:
-        """The reason why it could not be executed; None when it was. Call once, after it executed or ended."""
+        """Return why the program could not be executed, None if it was. Call this once, after it executed or exited."""
         data = os.read(self._failure, 64)
         self.close()
         if not data:
             return None
         step, _, number = data.decode("ascii", "replace").rpartition(" ")
         code = int(number) if number.isdigit() else 0
-        reason = cause(code) if code else "an argument or variable that no program can have"
+        reason = cause(code) if code else "an argument or environment variable is not valid"
         if step != "exec":
             return ProfgenError(f"cannot start {quoted(self._path)}: {step}: {reason}")
         if code == errno.ENOENT:
@@ -92,7 +93,7 @@ class Child:
         return CommandNotExecutable(f"cannot execute {quoted(self._path)}: {reason}")
 
     def close(self) -> None:
-        """Close the pipes; a child still at the gate ends."""
+        """Close the pipes; a child that is still at the gate exits."""
         for fd in (self._gate, self._failure):
             if fd >= 0:
                 os.close(fd)
@@ -102,10 +103,10 @@ class Child:
 def spawn(
     workload: Workload, before_user: Callable[[], None] | None = None, before_exec: Callable[[], None] | None = None
 ) -> Child:
-    """Fork a child that waits to be released, then becomes the user, then executes.
+    """Fork a child that waits for release, then becomes the user, then executes.
 
-    ``before_user`` runs in the child after the gate, still with all rights, ``before_exec`` as the last thing before it
-    executes. File descriptors other than the standard ones pass as they are inheritable.
+    ``before_user`` runs in the child after the gate, still with all rights; ``before_exec`` runs last before the
+    execution. File descriptors other than the standard ones are passed on if they are inheritable.
     """
     gate_read, gate_write = os.pipe()
     failure_read, failure_write = os.pipe()
@@ -117,7 +118,7 @@ def spawn(
             os.close(gate_write)
             if os.read(gate_read, 1) != b"x":
                 os._exit(FAILED)
-            # Python ignores these two for its own sake; execve(2) would hand that on.
+            # Python ignores these two signals for its own purposes, and execve(2) would pass that on.
             for number in (signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(number, signal.SIG_DFL)
             step = "setting the filter"
@@ -153,15 +154,15 @@ def spawn(
 
 
 def shell_status(status: int) -> int:
-    """A wait(2) status as a shell shows it: the exit code, or 128+N for death by signal N."""
+    """Return a wait(2) status as a shell shows it: the exit code, or 128+N for death by signal N."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def stand_apart(*kept: int) -> None:
-    """In a process of profgen's own that serves it: no signal but SIGKILL and SIGSTOP reaches it, and it has no
-    descriptors but these.
+    """Detach a helper process of profgen from signals and descriptors.
 
-    Not even a copy of an eBPF program's may stay there: it would keep what profgen detaches attached.
+    No signal but SIGKILL and SIGSTOP reaches it, and it keeps no descriptors but these. Even a copy of an eBPF
+    program's descriptor must not stay open: it would keep the program attached after profgen detaches it.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
     edges = sorted(set(kept))

@@ -1,8 +1,8 @@
-"""Where a path leads, seen from another process: symbolic links, its own root, its own /proc/self.
+"""Resolve paths as another process sees them: symbolic links, its own root, its own /proc/self.
 
-Both tracers name files as the mount namespace of the user shows them (path_resolution(7), d_absolute_path in
-fs/d_path.c). Nothing is opened for real: every descriptor here is O_PATH (open(2)), so no FIFO waits, no device acts
-and no file is read.
+Both tracers name files as the user's mount namespace shows them (path_resolution(7), d_absolute_path in fs/d_path.c).
+Nothing is really opened: every descriptor here is O_PATH (open(2)), so no FIFO blocks, no device acts and no file is
+read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from profiler.tracers.host import DELETED, is_memfd, shares_root
 
 LINKS_MAX = 40
-"""Symbolic links followed for one path (MAXSYMLINKS, include/linux/namei.h)."""
+"""The number of symbolic links followed for one path (MAXSYMLINKS, include/linux/namei.h)."""
 
 _O_PATH = os.O_PATH | os.O_CLOEXEC
 _PROC_SUPER_MAGIC = 0x9FA0  # include/uapi/linux/magic.h
@@ -40,18 +40,17 @@ _KINDS = {
 
 
 def kind_of(mode: int) -> str:
-    """The word of FILE_KINDS (trace/model.py) for a file's mode."""
+    """Return the word of FILE_KINDS (trace/model.py) for a file's mode."""
     return _KINDS.get(stat.S_IFMT(mode), "unknown")
 
 
 @dataclass(frozen=True)
 class Found:
-    """The end of a path.
+    """The file that a path leads to.
 
-    ``path`` is absolute in the mount namespace. A file that is missing has the part of its path that exists, resolved,
-    with the rest of the text behind; then ``kind`` is ``unknown``, ``uid`` None and ``exists`` False. ``state`` is one
-    of FILE_STATES. ``sure`` is False when something on the way had to be guessed: it was there when the call was made,
-    and is gone.
+    ``path`` is absolute in the mount namespace. For a missing file it is the existing part, resolved, followed by the
+    rest of the text; then ``kind`` is ``unknown``, ``uid`` None and ``exists`` False. ``state`` is one of FILE_STATES.
+    ``sure`` is False if a directory on the way had to be guessed: it existed when the call was made, and is gone.
     """
 
     path: str
@@ -61,18 +60,19 @@ class Found:
     state: str = "linked"
     sure: bool = True
     reached: bool = True
-    """Whether the directory it is or would be in exists."""
+    """Whether the directory that contains the file, or would contain it, exists."""
     look: str | None = None
-    """How profgen opens it, where it can; a last symbolic link is one of procfs, to be followed, or the file itself."""
+    """How profgen opens the file, if it can. A symbolic link at the end is one of procfs, to be followed, or the file
+    itself."""
 
 
 @dataclass(frozen=True)
 class View:
-    """How one process sees the file system, and how profgen reaches what it sees.
+    """How one process sees the file system, and how profgen reaches the same files.
 
-    ``tgid`` and ``tid`` are profgen's numbers for it: /proc/self leads there. ``root``: its root directory, as profgen
-    opens it; ``root_path``: that directory's path in its mount namespace, ``/`` unless it is below a chroot. ``top``:
-    where profgen finds the root of that mount namespace; None when it cannot reach it.
+    ``tgid`` and ``tid`` are the numbers of the process in profgen's pid namespace, for /proc/self. ``root`` is its root
+    directory as profgen opens it; ``root_path`` is the path of that directory in its mount namespace, ``/`` unless it
+    is in a chroot. ``top`` is where profgen finds the root of that mount namespace; None if it cannot reach it.
     """
 
     tgid: int
@@ -83,7 +83,7 @@ class View:
 
     @classmethod
     def of(cls, tgid: int, tid: int) -> View:
-        """Of a live thread. Raises OSError when it is gone."""
+        """Return the view of a live thread. Raises OSError if it is gone."""
         if shares_root(tid):
             return cls(tgid, tid)
         root = f"/proc/{tid}/root"
@@ -93,7 +93,7 @@ class View:
         return cls(tgid, tid, root, path, root if path == "/" else None)
 
     def reach(self, path: str) -> str | None:
-        """How profgen opens a resolved path of this mount namespace."""
+        """Return how profgen opens a resolved path of this mount namespace."""
         if self.top == "/":
             return path
         if self.top is not None:
@@ -103,7 +103,7 @@ class View:
 
 
 def below(path: str, root: str) -> str | None:
-    """The path as a process with this root names it; None when it is not below it."""
+    """Return the path as a process with this root names it; None if it is not below the root."""
     if root == "/":
         return path
     if path == root or path.startswith(root + "/"):
@@ -112,10 +112,10 @@ def below(path: str, root: str) -> str | None:
 
 
 class Memory:
-    """Directories and symbolic links that the workload made, in the order of events: for paths resolved after they are
-    gone.
+    """The directories and symbolic links that the workload created, in the order of events.
 
-    Nothing is forgotten when it is removed; the newest ``limit`` are kept.
+    It serves paths that are resolved after those are gone. An entry stays when its file is removed; the newest
+    ``limit`` are kept.
     """
 
     def __init__(self, limit: int = 1 << 16) -> None:
@@ -124,25 +124,25 @@ class Memory:
         """Path to the text of the link; None for a directory."""
 
     def made(self, path: str, target: str | None = None) -> None:
-        """A directory was made there, or with ``target`` a symbolic link."""
+        """Note a new directory, or with ``target`` a new symbolic link."""
         self._made[path] = target
         self._made.move_to_end(path)
         if len(self._made) > self._limit:
             self._made.popitem(last=False)
 
     def renamed(self, old: str, new: str) -> None:
-        """What was known at and below ``old`` is known at ``new`` too."""
+        """Copy what is known at and below ``old`` to ``new``."""
         if old not in self._made:
             return
         for path in [path for path in self._made if path == old or path.startswith(old + "/")]:
             self.made(new + path[len(old) :], self._made[path])
 
     def directory(self, path: str) -> bool:
-        """Whether the last thing made there was a directory."""
+        """Return whether the last thing created there was a directory."""
         return path in self._made and self._made[path] is None
 
     def link(self, path: str) -> str | None:
-        """The text of the symbolic link made there last."""
+        """Return the text of the last symbolic link created there."""
         return self._made.get(path)
 
 
@@ -151,8 +151,8 @@ Way = tuple[os.stat_result, ...]
 
 @dataclass(frozen=True)
 class _Place:
-    """A directory on the way: its path; whether it exists and whether anything was guessed. ``personal``: it depends on
-    who looks."""
+    """A directory on the way: its path, whether it exists, whether it was guessed. ``personal``: it depends on the
+    process."""
 
     path: str
     exists: bool = True
@@ -160,11 +160,11 @@ class _Place:
     state: str = "linked"
     personal: bool = False
     way: Way | None = None
-    """Status of each directory that a component was looked up in, then its own; None when nobody asked."""
+    """The status of each directory in which a component was looked up, then its own; None if not requested."""
 
 
 class Resolver:
-    """Resolves path texts. Directories are remembered for a second, or until :meth:`forget`."""
+    """Resolves path texts. It caches directories for a second, or until :meth:`forget`."""
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = memory
@@ -172,11 +172,11 @@ class Resolver:
         self._places: dict[tuple[object, ...], _Place] = {}
         self._places_end = 0.0
         self._proc: dict[int, bool] = {}
-        """Device to whether it is a procfs."""
+        """Device number to whether it is a procfs."""
         self._true_names: set[tuple[str, int, int]] = set()
 
     def forget(self) -> None:
-        """The workload may have changed where directories lead."""
+        """Drop the cache: the workload may have changed where directories lead."""
         self._places.clear()
 
     def resolve(
@@ -191,14 +191,14 @@ class Resolver:
         ways: list[Way] | None = None,
         _links: int = 0,
     ) -> Found:
-        """The file that ``text`` means to a process.
+        """Return the file that ``text`` means to a process.
 
-        ``base``: where a relative text starts, a resolved path in its mount namespace or a descriptor of profgen's own.
-        ``follow``: a symbolic link at the end is followed (it is too when the text ends with a slash). ``entry``: the
-        name itself is worked on, made, renamed or removed: never followed. ``passed``: the call is known to have got
-        past every directory on its way, so one that is missing now has vanished since. ``ways`` takes the status of
-        every directory that was searched, a tuple for each text (the path's own, that of a link at its end). Raises
-        nothing.
+        ``base`` is the start of a relative text: a resolved path in the mount namespace of the process, or a descriptor
+        of profgen's own. ``follow``: a symbolic link at the end is followed (it also is if the text ends with a slash).
+        ``entry``: the call acts on the name itself (creates, renames or removes it), which is never followed.
+        ``passed``: the call is known to have passed every directory on its way, so one that is missing now has vanished
+        since. ``ways`` receives the status of every directory that was searched, one tuple for each text (the path's
+        own, that of a link at its end). Raises nothing.
         """
         stripped = text.rstrip("/")
         follow = (follow or len(stripped) < len(text)) and not entry
@@ -240,7 +240,8 @@ class Resolver:
         return found if place.sure else replace(found, sure=False)
 
     def descriptor(self, view: View, link: str) -> Found | None:
-        """The file behind a descriptor, given by its link in procfs (``/proc/TID/fd/N``). None when it is closed."""
+        """Return the file behind a descriptor, given by its link in procfs (``/proc/TID/fd/N``); None if it is
+        closed."""
         try:
             status = os.stat(link)
         except OSError:
@@ -253,7 +254,8 @@ class Resolver:
         return Found(path, kind_of(status.st_mode), status.st_uid, True, state, look=link)
 
     def named(self, view: View, text: str, status: os.stat_result, link: str | None = None) -> tuple[str, str]:
-        """(path, state) of an open file whose link in procfs has this text. ``link``: that link, of a live thread."""
+        """Return (path, state) of an open file with this text in its procfs link. ``link`` is that link, of a live
+        thread."""
         if not text.startswith("/"):
             return text, "detached"
         identity = text, status.st_dev, status.st_ino
@@ -265,7 +267,7 @@ class Resolver:
                 if os.path.samestat(os.lstat(look), status):
                     if len(self._true_names) >= 1 << 14:
                         self._true_names.clear()
-                    if not text.endswith(DELETED):  # such a name may be taken away any time, and the text stay the same
+                    if not text.endswith(DELETED):  # the name can be removed without a change of the text
                         self._true_names.add(identity)
                     return text, "linked"
         if text.endswith(DELETED):
@@ -281,7 +283,7 @@ class Resolver:
         if not text and not way:
             return _Place(
                 view.root_path if start is None else start
-            )  # a name in the root or the working directory itself
+            )  # the file is in the root or the working directory itself
         now = time.monotonic()
         if now > self._places_end:
             self._places.clear()
@@ -295,7 +297,8 @@ class Resolver:
         return place
 
     def _open(self, view: View, start: str | None, text: str) -> _Place | None:
-        """The quick way: the kernel walks. None where it would not walk as for the process itself."""
+        """Let the kernel walk, which is fast. Returns None where it would not walk as it does for the process
+        itself."""
         if start is not None:
             inside = below(start, view.root_path)
             if inside is None:
@@ -315,7 +318,7 @@ class Resolver:
         return _Place(path)
 
     def _walk(self, view: View, start: str | int | None, text: str, passed: bool) -> _Place:
-        """Component by component, as link_path_walk (fs/namei.c), with the links of procfs as the process itself sees
+        """Walk component by component as link_path_walk (fs/namei.c) does, with procfs links as the process itself sees
         them."""
         with _Walk(self, view, passed) as walk:
             return walk.go(start, text)
@@ -331,7 +334,7 @@ class Resolver:
         return Found(place.path, sure=place.sure, reached=place.exists)
 
     def _long(self, view: View, path: str, place: _Place) -> Found:
-        """A path that is longer than one call can name (PATH_MAX)."""
+        """Open a path that is longer than one call accepts (PATH_MAX)."""
         with _Walk(self, view, False) as walk:
             status = walk.status(path)
         if status is None:
@@ -341,7 +344,8 @@ class Resolver:
     # -- links ---------------------------------------------------------------------------------------------------------
 
     def _target(self, view: View, look: str, name: str, status: os.stat_result) -> str | None:
-        """The text that a symbolic link has for the process; None for a link that leads straight to an open file."""
+        """Return the text that a symbolic link has for the process; None for a link that leads straight to an open
+        file."""
         if not self.on_procfs(look, status.st_dev):
             return os.readlink(look)
         folder = os.path.dirname(look)
@@ -361,7 +365,7 @@ class Resolver:
             os.close(fd)
 
     def on_procfs(self, path: str, device: int) -> bool:
-        """Whether the file (itself, if it is a link) is on a procfs."""
+        """Return whether the file (the link itself, if it is one) is on a procfs."""
         known = self._proc.get(device)
         if known is None:
             known = self._proc[device] = (
@@ -371,7 +375,7 @@ class Resolver:
 
 
 class _Walk:
-    """One walk: where it is (a descriptor, or only a text once something is missing) and what it has open."""
+    """One walk: its place (a descriptor, or only a text once something is missing) and its open descriptors."""
 
     def __init__(self, resolver: Resolver, view: View, passed: bool) -> None:
         self.resolver = resolver
@@ -379,12 +383,12 @@ class _Walk:
         self.passed = passed
         self.root = self.at = -1
         self.here = "/"
-        """Where it is, when ``at`` is not open."""
+        """The place, if ``at`` is not open."""
         self.sure = True
         self.lost = False
-        """Whether the kernel would not have got here: something on the way is missing."""
+        """Whether the kernel would not have come this far: something on the way is missing."""
         self.personal = False
-        """Whether it came through a link of procfs that leads elsewhere for other processes."""
+        """Whether the walk passed a procfs link that leads elsewhere for other processes."""
         self.way: list[os.stat_result] = []
 
     def __enter__(self) -> _Walk:
@@ -399,7 +403,7 @@ class _Walk:
         try:
             self.root = os.open(view.root, _O_PATH | os.O_DIRECTORY)
         except OSError:
-            # The process is gone, and its root with it.
+            # The process is gone, and with it its root.
             base = start if isinstance(start, str) else view.root_path
             return _Place(posixpath.normpath(f"{base}/{text}"), False, False)
         if isinstance(start, str):
@@ -438,7 +442,7 @@ class _Walk:
         return _Place(path, not self.lost, self.sure, state, self.personal, (*self.way, status))
 
     def path(self) -> str:
-        """The text of the place where it is."""
+        """Return the text of the place."""
         if self.at < 0:
             return self.here
         try:
@@ -448,7 +452,7 @@ class _Walk:
             return self.here
 
     def status(self, path: str) -> os.stat_result | None:
-        """Of a resolved path of any length."""
+        """Return the status of a resolved path of any length."""
         todo = _parts(path)
         try:
             self._enter(os.open(self.view.top or "/", _O_PATH))
@@ -464,7 +468,7 @@ class _Walk:
         self.at = fd
 
     def _leave(self, here: str) -> None:
-        """Go on by text alone."""
+        """Continue with text alone."""
         self._enter(-1)
         self.here = here
 
@@ -479,7 +483,7 @@ class _Walk:
             self._missing(path)
 
     def _missing(self, path: str) -> None:
-        """A directory is gone that the call may have found."""
+        """Handle a missing directory, which the call may have found."""
         memory = self.resolver.memory
         if memory is not None and memory.directory(path):
             return
@@ -501,7 +505,7 @@ class _Walk:
             self._leave(posixpath.dirname(self.path()))
 
     def _step(self, part: str) -> str | None:
-        """Into a directory; gives the text of a symbolic link that has to be followed instead."""
+        """Enter a directory, or return the text of a symbolic link that must be followed first."""
         try:
             fd = os.open(part, _O_PATH | os.O_NOFOLLOW, dir_fd=self.at)
         except OSError:
@@ -532,7 +536,7 @@ class _Walk:
             os.close(fd)
 
     def _recall(self, part: str) -> str | None:
-        """A step below something that is missing."""
+        """Step below something that is missing."""
         memory = self.resolver.memory
         path = f"{self.here.rstrip('/')}/{part}"
         target = None if memory is None else memory.link(path)
@@ -543,7 +547,7 @@ class _Walk:
 
 
 def self_text(view: View, name: str, device: int) -> str | None:
-    """What /proc/self or /proc/thread-self of a procfs says to the process (fs/proc/self.c, thread_self.c)."""
+    """Return what /proc/self or /proc/thread-self of a procfs says to the process (fs/proc/self.c, thread_self.c)."""
     tgid, tid = view.tgid, view.tid
     if device != _device("/proc/self/"):
         inner = inner_ids(tid)
@@ -554,7 +558,8 @@ def self_text(view: View, name: str, device: int) -> str | None:
 
 
 def inner_ids(tid: int) -> tuple[int, int] | None:
-    """(tgid, tid) of a thread in its own pid namespace (NStgid, NSpid of proc_pid_status(5)); None when it is gone."""
+    """Return (tgid, tid) of a thread in its own pid namespace (NStgid, NSpid of proc_pid_status(5)); None if it is
+    gone."""
     ids = {}
     try:
         with open(f"/proc/{tid}/status") as file:
@@ -567,8 +572,8 @@ def inner_ids(tid: int) -> tuple[int, int] | None:
 
 
 def through_link(path: str, follow: bool) -> bool:
-    """Whether a name below a process's directory in /proc leads through a link to an open file. ``follow``: one at the
-    end counts."""
+    """Return whether a name below a process's /proc directory passes a link to an open file. ``follow``: also one at
+    the end."""
     parts = path.split("/")[3:]  # of /proc/NUMBER/...
     if parts[:1] == ["task"]:
         parts = parts[2:]
@@ -578,7 +583,7 @@ def through_link(path: str, follow: bool) -> bool:
 
 
 def _parts(text: str) -> list[str]:
-    """Components, last first."""
+    """Return the components, last first."""
     return [part for part in reversed(text.split("/")) if part not in ("", ".")]
 
 
@@ -587,7 +592,7 @@ def _device(path: str) -> int:
 
 
 def _is_magic(folder: str, name: str, folder_path: str | None = None) -> bool:
-    """Whether a link of procfs leads straight to an open file, whatever its text."""
+    """Return whether a link of procfs leads straight to an open file, whatever its text is."""
     fd = _openat2(folder, name, directory=False, in_root=False)
     if fd >= 0:
         os.close(fd)
@@ -598,9 +603,9 @@ def _is_magic(folder: str, name: str, folder_path: str | None = None) -> bool:
 
 
 def _in_view(view: View, link: str) -> bool:
-    """Whether a descriptor's mount is one of those its process sees: proc_pid_fdinfo(5), proc_pid_mountinfo(5)."""
+    """Return whether its process sees a descriptor's mount: proc_pid_fdinfo(5), proc_pid_mountinfo(5)."""
     if view.top != "/" and view.root_path != "/":
-        return True  # it is shown those below its root only
+        return True  # mountinfo shows only mounts below its root
     folder, _, number = link.rpartition("/")
     try:
         with open(f"{folder}info/{number}") as file:
@@ -626,8 +631,10 @@ _syscall.restype = ctypes.c_long
 
 
 def _openat2(root: str, text: str, *, directory: bool = True, in_root: bool = True) -> int:
-    """A descriptor of a file below ``root``, magic links not followed; or -1 and errno. Kernels before 5.6 have no such
-    call."""
+    """Open a file below ``root`` without following magic links; returns a descriptor and 0, or -1 and errno.
+
+    Kernels before 5.6 lack this call.
+    """
     flags = _O_PATH | (os.O_DIRECTORY if directory else 0)
     name = os.fsencode(text)
     if root == "/" and in_root:
@@ -648,12 +655,14 @@ def _openat2(root: str, text: str, *, directory: bool = True, in_root: bool = Tr
 
 
 def open_inside(root: str, path: str) -> int:
-    """A descriptor (O_PATH) of the file that has this absolute path for a process with this root; -1 when there is
-    none. Links lead nowhere outside of the root."""
+    """Open (O_PATH) the file with this absolute path for a process with this root, or return -1 if it does not exist.
+
+    Links do not lead outside the root.
+    """
     return _openat2(root, path, directory=False)
 
 
 def _filesystem(path: str) -> int:
-    """f_type of statfs(2), 0 when it cannot be told."""
+    """Return f_type of statfs(2), 0 if it cannot be determined."""
     buffer = (ctypes.c_long * 32)()
     return int(buffer[0]) if _libc.statfs(os.fsencode(path), ctypes.byref(buffer)) == 0 else 0

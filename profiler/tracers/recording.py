@@ -1,4 +1,4 @@
-"""The accumulator that tracers fill, and its conversion to a Trace."""
+"""Collect what a tracer sees, and convert it to a Trace."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from profiler.trace.model import (
 
 @dataclass(slots=True)
 class Row:
-    """Calls of one (program, ABI, number)."""
+    """The calls of one (program, ABI, number)."""
 
     calls: int = 0
     ok: int = 0
@@ -60,7 +60,7 @@ class _Check:
 
 @dataclass(slots=True)
 class _Use:
-    """What is summed of a file, socket, signal, inspection or mount; all else of it is its key."""
+    """The sums of a file, socket, signal, inspection or mount; everything else about it is its key."""
 
     first: float = 0.0
     last: float = 0.0
@@ -73,18 +73,20 @@ CapabilityKey = tuple[str, str, str, bool | None, bool, bool]
 """capability, namespace, verdict, audited, decisive, inferred"""
 
 USES_BYTES_MAX = 128 << 20
-"""Text of the rows of files, sockets and mounts that a recording may come to: with the rest it stays below what is read
-again (READ_LIMIT_BYTES in profiler/trace/store.py). Some 400 000 rows of files; each takes about 1 KiB of memory while
-recording."""
+"""The limit on the text of all rows of files, sockets and mounts, so that the trace stays below what profgen reads
+again (READ_LIMIT_BYTES in profiler/trace/store.py).
+
+This is about 400 000 rows of files; each takes about 1 KiB of memory during the recording.
+"""
 
 _ROW_BYTES = 250
-"""A row in a trace without its names, rounded up."""
+"""The size of a row in a trace without its names, rounded up."""
 
 _Key = TypeVar("_Key", bound=tuple[object, ...])
 
 
 class Recording:
-    """What one tracer saw in one run. ``native`` is the machine's ABI. Not thread-safe but for the progress figures."""
+    """What one tracer saw in one run. ``native`` is the machine's ABI. Only the progress figures are thread-safe."""
 
     def __init__(self, native: str) -> None:
         self.native = native
@@ -93,16 +95,16 @@ class Recording:
         self.losses: Counter[str] = Counter()
         self.features: list[str] = []
         self.warnings: list[str] = []
-        """Lines for the user, besides losses."""
+        """Lines for the user, in addition to losses."""
         self.no_new_privs = False
         self.last_new = 0.0
         self.syscalls_seen = 0
         self.capabilities_seen = 0
         self.programs: list[Program] = []
         self.foreign: set[int] = set()
-        """Programs seen under another root: profgen would find another file under their path."""
+        """Programs seen under another root: for profgen their paths lead to other files."""
         self.hashes: dict[int, tuple[str | None, str | None]] = {}
-        """sha256 and build-id of those whose file could be read all the same."""
+        """The sha256 and build-id of those programs whose file could be read anyway."""
         self._program_index: dict[tuple[str, str | None], int] = {}
         self._executions: Counter[int] = Counter()
         self._execs: Counter[tuple[int, int | None]] = Counter()
@@ -113,8 +115,8 @@ class Recording:
         self._paths: set[str] = set()
         self._sockets: dict[SocketKey, _Use] = {}
         self.inherited: set[tuple[str, str, int]] = set()
-        """Family, type and protocol of sockets that the first program found open, or that were its streams when it was
-        joined."""
+        """Family, type and protocol of the sockets that the first program found open, or that were its streams when it
+        was joined."""
         self._signals: dict[tuple[str, str], _Use] = {}
         self._inspections: dict[tuple[str, str], _Use] = {}
         self._mounts: dict[MountKey, _Use] = {}
@@ -128,16 +130,16 @@ class Recording:
         self._uses_bytes = 0
 
     def begin(self) -> None:
-        """The workload is about to be let go: times count from here."""
+        """Start the clock: the workload is about to be released."""
         self.began = time.monotonic()
 
     def elapsed(self) -> float:
-        """Seconds since the recording began."""
+        """Return the seconds since the recording began."""
         return time.monotonic() - self.began
 
     def program(self, path: str, interpreter: str | None, argv0: str | None, *, local: bool = True) -> int:
-        """The index of a program, new or known. ``local``: its path leads to the same file for profgen (same root, same
-        mounts)."""
+        """Return the index of a new or known program. ``local``: its path leads to the same file for profgen (same root
+        and mounts)."""
         key = (path, interpreter)
         index = self._program_index.get(key)
         if index is None:
@@ -149,14 +151,14 @@ class Recording:
         return index
 
     def executed(self, program: int, by: int | None, count: int = 1, *, entered: bool = False) -> None:
-        """``program`` was executed by ``by``. ``entered``: it came from outside into a workload that ran already."""
+        """Count an execution of ``program`` by ``by``. ``entered``: it came into a running workload from outside."""
         self._executions[program] += count
         self._execs[program, by] += count
         if entered:
             self._entered[program, by] += count
 
     def value(self, abi: str, name: str, value: tuple[int, ...], program: int) -> None:
-        """An argument tuple (as masked by the syscall's ArgumentSpec) was seen."""
+        """Add an argument tuple, masked by the syscall's ArgumentSpec."""
         key = (abi, name)
         known = self._values.setdefault(key, {})
         if known is None:
@@ -172,7 +174,7 @@ class Recording:
             programs.add(program)
 
     def values_overflowed(self, abi: str, name: str) -> None:
-        """More values than can be kept were seen."""
+        """Note that there were more values than can be kept."""
         self._values[abi, name] = None
 
     def check(
@@ -186,7 +188,7 @@ class Recording:
         last: float | None = None,
         chain: tuple[str, ...] = (),
     ) -> None:
-        """A capability check was seen, or inferred. Times in seconds from the start; now when not given."""
+        """Add a capability check, seen or inferred. Times are seconds from the start; None means now."""
         now = self.elapsed()
         row = self._checks.get(key)
         if row is None:
@@ -203,11 +205,11 @@ class Recording:
 
     @property
     def paths_seen(self) -> int:
-        """How many paths files were recorded under, or will be."""
+        """Return the number of paths under which files were recorded, or will be."""
         return len(self._paths)
 
     def path_seen(self, path: str) -> None:
-        """Count a path now whose rows come when the recording ends."""
+        """Count a path whose rows are added when the recording ends."""
         self._paths.add(path)
 
     def file(
@@ -226,9 +228,9 @@ class Recording:
         first: float | None = None,
         last: float | None = None,
     ) -> None:
-        """A file was used ``count`` times. Words as in trace.model.File; ``result`` is ``ok`` or an errno name.
+        """Add ``count`` uses of a file. The words are those of trace.model.File; ``result`` is ``ok`` or an errno name.
 
-        Times in seconds from the start; now when not given. A file without a path is counted as lost.
+        Times are seconds from the start; None means now. A file without a path is counted as lost.
         """
         key = (path, access, kind, state, existing, whose)
         self._used("file", key, (path, existing), result, program, count, first, last, owner=owner)
@@ -248,7 +250,7 @@ class Recording:
         first: float | None = None,
         last: float | None = None,
     ) -> None:
-        """A socket operation (trace.model.Socket) was seen ``count`` times; result and times as in ``file``."""
+        """Add a socket operation (trace.model.Socket), seen ``count`` times; result and times as in ``file``."""
         key = (family, type, protocol, operation, port, address)
         self._used("socket", key, (address,), result, program, count, first, last)
 
@@ -262,7 +264,7 @@ class Recording:
         first: float | None = None,
         last: float | None = None,
     ) -> None:
-        """A signal (trace.model.Signal) was sent ``count`` times; result and times as in ``file``."""
+        """Add a signal (trace.model.Signal), sent ``count`` times; result and times as in ``file``."""
         self._used("signal", (signal, whom), (), result, program, count, first, last)
 
     def inspection(
@@ -275,7 +277,7 @@ class Recording:
         first: float | None = None,
         last: float | None = None,
     ) -> None:
-        """A process was traced or read (trace.model.Inspection) ``count`` times; result and times as in ``file``."""
+        """Add a process traced or read (trace.model.Inspection) ``count`` times; result and times as in ``file``."""
         self._used("inspection", (operation, whom), (), result, program, count, first, last)
 
     def mount(
@@ -291,7 +293,8 @@ class Recording:
         first: float | None = None,
         last: float | None = None,
     ) -> None:
-        """The mount tree was changed (trace.model.Mount) ``count`` times; the order of ``flags`` does not matter.
+        """Add a change of the mount tree (trace.model.Mount), made ``count`` times; the order of ``flags`` does not
+        matter.
 
         Result and times as in ``file``.
         """
@@ -311,7 +314,7 @@ class Recording:
         *,
         owner: Iterable[str] = (),
     ) -> None:
-        """All of the five end here. ``what``: which; ``names``: the text of its row."""
+        """Add a use of any of the five kinds. ``what`` names the kind, ``names`` is the text of the row."""
         if what == "file" and not key[0]:
             self.losses["paths"] += count
             return
@@ -327,7 +330,7 @@ class Recording:
         use.owner.update(owner)
 
     def _room(self, *names: str | None) -> bool:
-        """Whether there is room for a row with these names; without, the loss is counted."""
+        """Return whether a row with these names fits; if not, the loss is counted."""
         size = _ROW_BYTES + sum(len(json.dumps(name)) for name in names if name is not None)
         if self._uses_bytes + size > USES_BYTES_MAX:
             self.losses["uses"] += 1
@@ -341,7 +344,7 @@ class Recording:
         return _Use(first=when, last=when)
 
     def _add(self, use: _Use, result: str, program: int, count: int, first: float | None, last: float | None) -> None:
-        """Sum one use into its row. Without ``last`` it ended now."""
+        """Add one use to the sums of its row. Without ``last`` it ended now."""
         use.results[result] = use.results.get(result, 0) + count
         use.programs.add(program)
         if first is not None and first < use.first:
@@ -352,15 +355,15 @@ class Recording:
             use.last = last
 
     def label(self, abi: str, number: int) -> str:
-        """How a syscall in flight is written in a capability row."""
+        """Return the name of a syscall in progress as a capability row has it."""
         name = name_of(abi, number) or f"syscall_{number}"
         return name if abi == self.native else f"{abi}:{name}"
 
     @no_collection()
     def trace(self, meta: Meta, programs: Iterable[Program] | None = None) -> Trace:
-        """The finished trace, programs sorted and rows summed over programs.
+        """Return the finished trace, with programs sorted and rows summed over programs.
 
-        ``programs`` replaces the recorded ones one by one, when more became known of them.
+        ``programs`` replaces the recorded ones one by one, if more became known about them.
         """
         listed = list(self.programs if programs is None else programs)
         order = sorted(range(len(listed)), key=lambda index: (listed[index].path, listed[index].interpreter or ""))
@@ -421,7 +424,7 @@ class Recording:
 
     def _inherited(self) -> dict[SocketKey, _Use]:
         programs = {program for program, by in self._execs if by is None}
-        if not programs:  # joined: those that ran already
+        if not programs:  # joined: no program was seen to start
             programs = {index for index in range(len(self.programs)) if not self._executions[index]}
         sorts = self.inherited if programs else ()
         return {(*sort, "inherit", None, None): _Use(0.0, 0.0, {"ok": 1}, programs=programs) for sort in sorts}

@@ -1,4 +1,4 @@
-"""Choosing a tracer. Order is preference: what sees more comes first."""
+"""Choose a tracer. The order is the preference: the tracer that sees more comes first."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ TRACERS = {
 
 
 def load(name: str) -> Tracer:
-    """The tracer of this name, imported now."""
+    """Import and return the tracer with this name."""
     module, _, cls = TRACERS[name].partition(":")
     tracer: Tracer = getattr(importlib.import_module(module), cls)()
     return tracer
 
 
 def first_that_works(name: str, use: Callable[[Tracer, Mapping[str, str]], T]) -> T:
-    """The result of ``use`` with the tracer asked for, or with ``auto`` the first that works here.
+    """Return the result of ``use`` with the requested tracer, or for ``auto`` with the first that works here.
 
-    ``use`` also gets the reasons why earlier ones were passed over. A tracer that looked usable may still be refused by
-    the kernel when it starts (a rootless container, say): it raises TracerError before the workload ran, and the next
-    is tried. Raises TracerError when none works.
+    ``use`` also receives the reasons why earlier tracers were skipped. The kernel may still refuse a tracer that looked
+    usable when it starts (in a rootless container, for example): it raises TracerError before the workload runs, and
+    the next one is tried. Raises TracerError if none works.
     """
     reasons: dict[str, str] = {}
     for candidate in TRACERS if name == "auto" else (name,):
@@ -51,12 +51,12 @@ _WATCHER = "profiler.tracers.ebpf.watcher:EbpfWatcher"
 
 
 def why_no_watcher() -> str | None:
-    """Why nothing can be watched here that profgen does not start, None when it can."""
+    """Return why profgen cannot watch what it does not start, None if it can."""
     return load("ebpf").unavailable()
 
 
 def watcher() -> contextlib.AbstractContextManager[Watcher]:
-    """A watcher of what others start; to be entered. Raises TracerError where it cannot work."""
+    """Return a watcher of what others start, as a context manager. Raises TracerError if it cannot work here."""
     module, _, cls = _WATCHER.partition(":")
     made: contextlib.AbstractContextManager[Watcher] = getattr(importlib.import_module(module), cls)()
     return made

@@ -1,4 +1,4 @@
-"""The thread that passes signals on to the workload and ends it when its time is up."""
+"""The thread that forwards signals to the workload and ends it when its time is up."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _TICK_SECONDS = 0.25
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SET_WORDS = 16
-"""sigset_t of the C library: 1024 bits."""
+"""The size of the C library's sigset_t: 1024 bits."""
 
 
 def next_forwarded(seconds: float) -> tuple[int, int] | None:
-    """(number, si_code) of the next of FORWARDED, which must be held; None when none comes in time.
+    """Return (number, si_code) of the next FORWARDED signal, which must be blocked; None if none arrives in time.
 
-    signal.sigtimedwait() gives a signal that nobody sent when it is stopped (SIGSTOP) until after its time: of EINTR it
-    makes a result from memory that was never written (CPython 3.11, Modules/signalmodule.c).
+    signal.sigtimedwait() cannot be used: if it is stopped (SIGSTOP) until its time is over, it gets EINTR and returns a
+    signal that nobody sent, from uninitialised memory (CPython 3.11, Modules/signalmodule.c).
     """
     numbers = (ctypes.c_ulong * _SET_WORDS)(sum(1 << number - 1 for number in FORWARDED))
     information = (ctypes.c_int * 32)()  # siginfo_t: si_signo, si_errno, si_code, 128 bytes in all
@@ -37,25 +37,26 @@ def next_forwarded(seconds: float) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[frozenset[signal.Signals]]:
-    """FORWARDED signals wait, in this thread and those started from it; yields the mask from before.
+    """Block the FORWARDED signals in this thread and those started from it; yields the previous mask.
 
-    They are held from before the output file is opened until the trace is written, so that no signal costs the trace.
+    They stay blocked from before the output file is opened until the trace is written, so that no signal costs the
+    trace.
     """
     before = frozenset(signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED))
     try:
         yield before
     finally:
-        # What is still pending was meant for the run that has ended.
+        # Signals that are still pending were meant for the run that has ended.
         while signal.sigtimedwait(FORWARDED, 0) is not None:
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Supervisor:
-    """While entered: FORWARDED signals to profgen, which must be held, go to the workload.
+    """While entered, forward the FORWARDED signals that profgen receives, and that must be blocked, to the workload.
 
-    A signal that the terminal sent (si_code > 0, sigaction(2)) reached the whole foreground process group already and
-    is not sent twice. When the workload's main process has ended and only descendants remain, a signal ends those.
+    A signal from the terminal (si_code > 0, sigaction(2)) has already reached the whole foreground process group and is
+    not sent twice. When the workload's main process has ended and only descendants remain, a signal ends those.
     """
 
     def __init__(self, live: Callable[[], Collection[int]], duration: float | None) -> None:
@@ -73,17 +74,17 @@ class Supervisor:
         self._finished.set()
         if self._thread is not None:
             assert self._thread.ident is not None
-            signal.pthread_kill(self._thread.ident, signal.SIGUSR2)  # wakes its sigtimedwait
+            signal.pthread_kill(self._thread.ident, signal.SIGUSR2)  # interrupts its sigtimedwait
             self._thread.join()
 
     def start(self, main: int) -> None:
-        """Begin, once the workload's main process exists."""
+        """Start, once the workload's main process exists."""
         self._main = main
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
 
     def main_ended(self) -> None:
-        """The main process is gone (its pid may be reused)."""
+        """Note that the main process is gone (its pid may be reused)."""
         self._main_ended = True
 
     def _run(self) -> None:
@@ -116,7 +117,7 @@ def _send(pid: int, number: int) -> None:
 
 
 def note_survivors(count: int) -> None:
-    """Say why profgen is still there after the command itself has ended."""
+    """Say why profgen is still running after the command itself has ended."""
     if sys.stderr.isatty():
         plural = "process outlives" if count == 1 else "processes outlive"
         print(f"\r\x1b[Kprofgen: {count} {plural} the command and is still recorded; Ctrl-C ends it", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What this machine offers: tracers, capability hooks, libraries and container runtimes, each tried for real."""
+"""Find out what this machine offers: tracers, capability hooks, libraries and container runtimes, by trying each."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ RUNTIMES = {
     "ctr": "containerd",
     "lxc-execute": "lxc",
 }
-"""Command to the Debian package that brings it."""
+"""Command to the Debian package that provides it."""
 
 _VERSION_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``status`` is ok, missing (something would work if mended) or info; ``fix`` is one line to
-    type or do."""
+    """The result for one item. ``status`` is ok, missing (something would work if fixed) or info; ``fix`` is one line
+    to type or do."""
 
     subject: str
     name: str
@@ -43,12 +43,12 @@ class Finding:
 
 
 def survey() -> Iterator[Finding]:
-    """Everything ``profgen doctor`` shows, in its order."""
+    """Return everything that ``profgen doctor`` shows, in its order."""
     here = host()
     yield Finding("machine", "kernel", "info", f"{here.kernel} on {platform.machine()}")
     yield Finding("machine", "distribution", "info", f"{here.distribution or 'unknown'}, {here.libc or 'libc unknown'}")
     yield Finding("machine", "LSMs", "info", _security_modules())
-    # what each tracer is made of comes after all tracers
+    # the parts of the tracers come after all tracers
     tried = [finding for name in TRACERS for finding in _tracer(name)]
     yield from sorted(tried, key=lambda finding: finding.subject != "tracer")
     yield _libseccomp()
@@ -57,7 +57,7 @@ def survey() -> Iterator[Finding]:
 
 
 def works(findings: list[Finding]) -> bool:
-    """Whether at least one tracer can record here."""
+    """Return whether at least one tracer can record here."""
     return any(finding.subject == "tracer" and finding.status == "ok" for finding in findings)
 
 
@@ -68,8 +68,8 @@ def _fix_in(reason: str) -> tuple[str, str | None]:
 
 
 def _as_root() -> str:
-    """How to get the rights that are wanting. A profgen in a virtual environment is not where sudo looks (secure_path,
-    sudoers(5))."""
+    """Return how to start profgen with the missing rights. sudo does not find a profgen in a virtual environment
+    (secure_path, sudoers(5))."""
     if os.geteuid() == 0:
         return "in a container, the options in docs/deploy/Containerfile"
     return f"sudo {os.path.abspath(sys.argv[0]) if os.path.basename(sys.argv[0]) == 'profgen' else 'profgen'} ..."
@@ -114,7 +114,7 @@ def _ebpf() -> Iterator[Finding]:
         try:
             attach_capability_hook(programs, way)
         except ProfgenError as error:
-            hooks.append(Finding("capability hook", way, "info", f"not here: {error}"))
+            hooks.append(Finding("capability hook", way, "info", f"unavailable: {error}"))
         else:
             hooks.append(Finding("capability hook", way, "ok", "works" if chosen else "works; used"))
             chosen = chosen or way
@@ -126,7 +126,7 @@ def _ebpf() -> Iterator[Finding]:
             "tracer",
             "ebpf",
             "missing",
-            "no way to see capability checks",
+            "capability checks are not visible on this kernel",
             "use a kernel of 6.14 or newer, or one with kprobes",
         )
     yield from hooks
@@ -181,4 +181,4 @@ def _security_modules() -> str:
         with open("/sys/kernel/security/lsm") as file:
             return file.read().strip()
     except OSError:
-        return "not to be read" if os.path.isdir("/sys/kernel/security") else "securityfs is not mounted"
+        return "not readable" if os.path.isdir("/sys/kernel/security") else "securityfs is not mounted"
