@@ -1,9 +1,8 @@
-"""Denials from logs: the kernel's audit records of seccomp (type 1326) and AppArmor (type 1400), in the forms in which
-they are kept.
+"""Read denials from logs: the kernel's audit records of seccomp (type 1326) and AppArmor (type 1400).
 
-Forms: auditd's audit.log; the kernel's own log as dmesg(1), /dev/kmsg and syslog have it; journalctl(1), as text and as
-JSON. A line that is no such record is passed over. A record counts only where the kernel or the audit daemon put it:
-the same text in another program's message is not believed.
+Forms: auditd's audit.log; the kernel's own log as in dmesg(1), /dev/kmsg and syslog; journalctl(1), as text and as
+JSON. Other lines are skipped. A record counts only if the kernel or the audit daemon wrote it: the same text in another
+program's message is not trusted.
 
 Sources: kernel/auditsc.c (audit_seccomp), kernel/audit.c (audit_log_untrustedstring, audit_log_lost),
 security/apparmor/ (audit.c and the ``audit_cb`` functions: file.c, net.c, ipc.c, mount.c, capability.c),
@@ -31,32 +30,32 @@ from profiler.targets.apparmor.rules import MOUNT_FLAGS
 from profiler.trace.model import FILE_ACCESSES, SOCKET_OPERATIONS
 
 MARKS = (b" compat=", b"apparmor=", b"audit_lost=", b" limit exceeded", b" callbacks suppressed", b" messages")
-"""In every line that is looked at. Only seccomp's records have ``compat=``, whatever form they are kept in."""
+"""Every line that matters contains one of these. Only records of seccomp contain ``compat=``, in every form."""
 
 MARKS_JSON = (b"32,99,111,109,112,97,116,61", b"97,112,112,97,114,109,111,114,61")
-"""The first two where journalctl writes a message that is no plain text as a list of bytes."""
+"""The first two marks as journalctl writes a message that is not plain text: as a list of bytes."""
 
 DISTINCT_MAX = 10_000
-"""Different records kept; a hostile log could hold any number."""
+"""The number of different records that are kept; a hostile log could hold any number."""
 
 REMEMBERED = 1 << 16
-"""Events remembered to tell one that is there twice: where both the kernel's log and the audit transport end up in one
-journal."""
+"""The number of events that are remembered to recognise duplicates: one journal can hold both the kernel's log and the
+audit transport."""
 
 ACTIONS = {
     0x80000000: "kill_process", 0x00000000: "kill_thread", 0x00030000: "trap", 0x00050000: "errno",
     0x7FC00000: "user_notif", 0x7FF00000: "trace", 0x7FFC0000: "log", 0x7FFF0000: "allow",
 }  # fmt: skip
-"""SECCOMP_RET_* of include/uapi/linux/seccomp.h, without their data: a record does not tell which errno."""
+"""SECCOMP_RET_* of include/uapi/linux/seccomp.h, without their data: a record does not contain the errno."""
 
 REFUSING = frozenset({"kill_process", "kill_thread", "trap", "errno"})
-"""The others let the call pass (log, allow) or leave it to a supervisor (user_notif, trace)."""
+"""The other actions let the call pass (log, allow) or leave it to a supervisor (user_notif, trace)."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """The log itself says that something is missing from it. ``lost``: how many, when it says so; ``times``: how often
-    it said it."""
+    """A statement in the log that something is missing from it. ``lost``: how many records, if stated; ``times``: how
+    often it was stated."""
 
     what: str
     times: int
@@ -66,26 +65,26 @@ class Gap:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a log held."""
+    """What a log contained."""
 
     denials: tuple[Denial, ...] = ()
     gaps: tuple[Gap, ...] = ()
     records: int = 0
-    """Denials, each as often as it is there."""
+    """The denials, repetitions included."""
     duplicates: int = 0
-    """Records that were there before with the same time and number."""
+    """Records that came again with the same time and number."""
     broken: int = 0
-    """Lines that begin as a record and are none: cut off, or of a form that is not known."""
+    """Lines that begin like a record but are not one: cut off, or of an unknown form."""
     foreign: int = 0
-    """Lines with the text of a record in the message of another program."""
+    """Lines that have the text of a record in a message of another program."""
     supervised: int = 0
     """Calls that seccomp left to a supervisor or a tracer."""
     beyond: int = 0
-    """Records past DISTINCT_MAX different ones: counted and dropped."""
+    """Records beyond DISTINCT_MAX different ones, counted and dropped."""
     bytes: int = 0
 
 
-# --- where a record begins
+# --- the beginning of a record
 
 _STAMP = rb"(?:[A-Z][a-z]{2} [ \d]\d (?:\d{4} )?\d\d:\d\d:\d\d(?:\.\d+)?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*)"
 _BRACKETS = rb"(?:\[[^\[\]]{0,64}\]:? ?)*"
@@ -109,7 +108,7 @@ _RECORD = re.compile(
     rb"(?:msg=)?audit\((?P<stamp>[^()]{1,64})\) ?: ?"
 )
 _JOURNAL_TEXT = re.compile(rb"(?P<type>SECCOMP|AVC|USER_AVC|APPARMOR(?:_\w+)?) (?=auid=|pid=|apparmor=)")
-"""In journalctl's text, and in the MESSAGE of the audit transport, the record's type stands first, and there is no
+"""In journalctl's text, and in the MESSAGE of the audit transport, the type of the record comes first, and there is no
 time."""
 
 _EVENT = re.compile(rb"(\d{1,11}(?:\.\d{1,9})?):(\d{1,20})\Z")
@@ -139,7 +138,7 @@ _UNTRUSTED = frozenset(
         b"fstype",
     }
 )
-"""Written in hexadecimal, without quotes, when they hold quotes, blanks or bytes that are no plain text
+"""Fields that are hexadecimal, without quotes, if they hold quotes, blanks or bytes that are not plain text
 (audit_log_untrustedstring)."""
 _HEX = re.compile(rb"(?:[0-9A-F]{2})+\Z")
 _KMSG_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
@@ -150,7 +149,7 @@ _GAPS: tuple[tuple[re.Pattern[bytes], str], ...] = (
         re.compile(rb"\baudit: (?:rate|backlog) limit exceeded()"),
         "audit: rate or backlog limit exceeded: the kernel dropped records",
     ),
-    # The limit is one for all callers of printk_ratelimit(): what audit lost may be reported by another.
+    # All callers of printk_ratelimit() share one limit: another caller may report what audit lost.
     (
         re.compile(rb"\b(?:\w*audit\w*|show_signal\w*): (\d{1,20}) callbacks suppressed"),
         "callbacks suppressed: the kernel printed fewer records than there were",
@@ -170,9 +169,9 @@ _GAPS: tuple[tuple[re.Pattern[bytes], str], ...] = (
 
 
 PRINTED_MAX, PRINTED_SECONDS = 10, 5.0
-"""Records that the kernel prints, of the whole machine, where no audit daemon takes them (kernel.printk_ratelimit and
-..._burst in sysctl/kernel.rst). That some were dropped it says only when it next prints one."""
-_BURST = "as many records at once as the kernel prints (10 in 5 seconds): it may have dropped those after them"
+"""How many records the kernel prints on the whole machine if no audit daemon takes them (kernel.printk_ratelimit and
+..._burst in sysctl/kernel.rst). It reports dropped records only when it next prints one."""
+_BURST = "the kernel's limit of 10 records in 5 seconds was reached: it may have dropped records after them"
 
 
 def _text(value: bytes) -> str:
@@ -182,11 +181,11 @@ def _text(value: bytes) -> str:
 def _value(name: bytes, raw: bytes, kmsg: bool) -> str:
     if raw.startswith(b'"'):
         inner = raw[1:-1]
-        if kmsg and b"\\" in inner:  # /dev/kmsg escapes backslashes and what cannot be printed (msg_add_ext_text)
+        if kmsg and b"\\" in inner:  # /dev/kmsg escapes backslashes and unprintable bytes (msg_add_ext_text)
             inner = _KMSG_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), inner)
         return _text(inner)
     if name in _UNTRUSTED and _HEX.match(raw):
-        # The kernel passes on the NUL-terminated text only; what stands behind one is not part of it.
+        # The kernel passes on only the text up to a NUL; what follows it is not part of the record.
         return _text(bytes.fromhex(raw.decode()).partition(b"\0")[0])
     return _text(raw)
 
@@ -199,7 +198,7 @@ def _known(text: str | None) -> str | None:
 
 
 def _seccomp(values: Mapping[str, str]) -> Denial | None:
-    """A record's denial; None when it is not one. Raises ValueError, KeyError for half a record."""
+    """Return the denial in a record, None if it is not one. Raises ValueError or KeyError for an incomplete record."""
     arch, call = values["arch"], values["syscall"]
     if re.fullmatch(r"[0-9a-f]{1,8}", arch):
         number = int(call)
@@ -233,14 +232,14 @@ def _seccomp(values: Mapping[str, str]) -> Denial | None:
 # --- AppArmor
 
 _VERDICTS = {"DENIED": True, "KILLED": True, "ALLOWED": False}
-"""Refused; refused, and the process ended; would have been refused (complain mode). AUDIT, STATUS, HINT and ERROR are
-no denials."""
+"""Refused; refused, and the process was killed; would have been refused (complain mode). AUDIT, STATUS, HINT and ERROR
+are not denials."""
 
 _FILE_OPERATIONS = frozenset(
     {"open", "file_mmap", "file_mprotect", "file_lock", "file_perm", "file_inherit", "getattr"}
 )
-"""Of which a record always has a mask, behind the name: without one it was cut off, as printk does at some 1 000
-bytes."""
+"""Operations whose records always have a mask after the name: without one the record was cut off, as printk does at
+about 1 000 bytes."""
 
 _SOCKET_WORDS = {"getopt": "getoption", "setopt": "setoption", "getattr": "name", "setattr": "setoption"} | {
     word: word for word in SOCKET_OPERATIONS
@@ -259,9 +258,9 @@ _SOCKET_OPERATIONS = {
     "listen": "listen",
     "accept": "accept",
 }
-"""Kernels before 4.17 name no mask for sockets."""
+"""Kernels before 4.17 write no mask for sockets."""
 _DEFAULT_PROTOCOLS = {("inet", "stream"): 6, ("inet", "dgram"): 17, ("inet6", "stream"): 6, ("inet6", "dgram"): 17}
-"""What the socket gets when 0 is asked for (ip(7)); the check of socket(2) itself comes before."""
+"""The protocol of a socket for which 0 was requested (ip(7)). The check of socket(2) itself sees 0."""
 
 _FLAGS_OF_MOUNTS = {word: name for name, word in MOUNT_FLAGS.items()}
 _PROPAGATION = ("unbindable", "private", "slave", "shared")
@@ -275,7 +274,7 @@ def _accesses(operation: str, mask: str, directory: bool) -> tuple[str, ...]:
 
 
 def _mount(operation: str, values: Mapping[str, str]) -> dict[str, Any]:
-    """Members of a Denial, in the words of MountRule."""
+    """Return the members of a Denial, in the words of MountRule."""
     name, source = values.get("name", ""), values.get("srcname")
     if operation == "pivotroot":
         return {"operation": "pivot_root", "source": _place(name), "target": None if source is None else _place(source)}
@@ -316,7 +315,7 @@ def _port(text: str | None) -> int | None:
 
 
 def _signal(word: str) -> str:
-    """As a trace writes it; AppArmor counts real-time signals from 32 as the trace does
+    """Return a signal's name as a trace has it. AppArmor counts real-time signals from 32, as the trace does
     (security/apparmor/include/sig_names.h)."""
     if word == "exists":
         return "0"
@@ -326,7 +325,7 @@ def _signal(word: str) -> str:
 
 
 def _apparmor(values: Mapping[str, str]) -> Denial | None:
-    """A record's denial; None when it is not one. Raises ValueError, KeyError for half a record."""
+    """Return the denial in a record, None if it is not one. Raises ValueError or KeyError for an incomplete record."""
     verdict = values["apparmor"]
     if not re.fullmatch(r"[A-Z]{2,20}", verdict):
         raise ValueError(verdict)
@@ -361,7 +360,7 @@ def _apparmor(values: Mapping[str, str]) -> Denial | None:
             peer=_known(values.get("peer")),
         )
     if operation == "ptrace":
-        # tracedby and readby are the other side of the same, reported under the profile of whom it was done to
+        # tracedby and readby report the same from the other side, under the profile of the traced process.
         directions = tuple(word for word in ("trace", "read", "tracedby", "readby") if word in words)
         return replace(base, kind="inspection", operations=directions, peer=_known(values.get("peer")))
     if operation in ("mount", "umount", "pivotroot"):
@@ -410,7 +409,7 @@ def _apparmor(values: Mapping[str, str]) -> Denial | None:
 
 @dataclass
 class _Tally:
-    """Records that differ in nothing but process, time and place."""
+    """Records that differ only in process, time and place."""
 
     denial: Denial
     identity: int
@@ -423,11 +422,11 @@ class _Tally:
 
 
 class Reader:
-    """Reads sources one after the other; ``reading`` says what they held. Memory does not grow with their size."""
+    """Read sources one after the other; ``reading`` is what they contained. Memory does not grow with their size."""
 
     def __init__(self, distinct: int = DISTINCT_MAX) -> None:
         self._tallies: dict[tuple[bytes, ...], _Tally | str] = {}
-        """By what makes a record; a word where it is no denial: ``passed``, ``broken``, ``supervised``."""
+        """By the content of a record; a word if it is not a denial: ``passed``, ``broken``, ``supervised``."""
         self._distinct = distinct
         self._seen: OrderedDict[tuple[bytes, int], None] = OrderedDict()
         self._gaps: dict[str, tuple[int, int | None, list[int]]] = {}
@@ -445,15 +444,14 @@ class Reader:
         self._numbers["bytes"] += scanner.bytes
 
     def line(self, line: bytes, number: int | None = None) -> None:
-        """One line without its end. Never raises, whatever is in it."""
+        """Read one line without its newline. Never raises, whatever the line contains."""
         if line.lstrip(b" \x1e")[:1] == b"{":
             self._json(line.lstrip(b" \x1e"), number)
         else:
             self._message(line.rstrip(b"\r"), number, None, None)
 
     def _json(self, line: bytes, number: int | None) -> None:
-        """A line of ``journalctl -o json``: only what came from the kernel is believed, and the journal knows what
-        did."""
+        """Read a line of ``journalctl -o json``. Only messages of the kernel count, and the journal marks those."""
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
@@ -498,7 +496,7 @@ class Reader:
         prefix = _PREFIX.match(line[: found.start()])
         journal_text = "stamp" not in found.groupdict()
         if journal_text and transport != "audit":
-            # Without a record's own beginning, only what the journal says is from the audit system counts.
+            # Without the beginning of a record, only what the journal marks as the audit system's counts.
             prefix = prefix if prefix and b"audit" in prefix[0] else None
         if prefix is None:
             self._numbers["foreign"] += 1
@@ -507,10 +505,10 @@ class Reader:
             stamp = found["stamp"]
             if found["type"].isdigit():
                 self._printed(stamp, number)
-        body = line[found.end() :].partition(b"\x1d")[0]  # what auditd adds in words (log_format = ENRICHED)
+        body = line[found.end() :].partition(b"\x1d")[0]  # auditd appends names after this byte (log_format = ENRICHED)
         seccomp = found["type"] in _SECCOMP_TYPES
         if not seccomp and b"apparmor=" not in body:
-            return  # of another security module
+            return  # a record of another security module
         self._record(body, seccomp, stamp, number, bool(prefix["kmsg"]))
 
     def _record(self, body: bytes, seccomp: bool, stamp: bytes | None, number: int | None, kmsg: bool) -> None:
@@ -561,8 +559,8 @@ class Reader:
         if body.count(b'"') % 2:
             return "broken"
         values: dict[str, str] = {}
-        for name, raw in _FIELD.findall(body.replace(b"msg='", b" ")):  # a user-space record quotes what it says
-            # The kernel writes each field once; of a second one, behind it, somebody else is the author.
+        for name, raw in _FIELD.findall(body.replace(b"msg='", b" ")):  # a user-space record quotes its content
+            # The kernel writes each field once; another one after it was written by somebody else.
             values.setdefault(name.decode("ascii").lower() if name.isascii() else "", _value(name, raw, kmsg))
         parse: Callable[[Mapping[str, str]], Denial | None] = _seccomp if seccomp else _apparmor
         try:
@@ -576,7 +574,7 @@ class Reader:
         return _Tally(denial, hash(denial))
 
     def _printed(self, stamp: bytes, number: int | None) -> None:
-        """Notice where the kernel printed as many records as it does."""
+        """Notice where the kernel reached its limit of printed records."""
         event = _EVENT.match(stamp)
         if event is None:
             return
@@ -597,7 +595,7 @@ class Reader:
     def _note_gap(self, what: str, lost: int | None, number: int | None) -> None:
         times, before, lines = self._gaps.get(what, (0, None, []))
         if lost is not None:
-            # audit_lost counts from the start of the machine, the others since they last spoke.
+            # audit_lost counts from the start of the machine, the others since their last message.
             lost = max(before or 0, lost) if what.startswith("audit_lost") else (before or 0) + lost
         if number is not None and len(lines) < EVENTS_MAX:
             lines.append(number)
@@ -605,7 +603,7 @@ class Reader:
 
     @property
     def reading(self) -> Reading:
-        """What was read so far."""
+        """Return what was read so far."""
         denials = merged(
             replace(
                 row.denial,
@@ -624,7 +622,7 @@ class Reader:
 
 
 def _time(stamp: bytes | None) -> float | None:
-    """Of a journal's entry, which may have no number."""
+    """Return the time of a journal entry, which may lack a number."""
     if stamp is None or not re.fullmatch(rb"\d{1,11}\.\d{3}:", stamp):
         return None
     return float(stamp[:-1])

@@ -1,4 +1,4 @@
-"""Which denials of a log are a policy's business. A system's log holds those of every confined program."""
+"""Decide which denials of a log concern a policy. A system's log contains those of every confined program."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from profiler.policy import patterns
 from profiler.policy.model import Policy
 
 _DELETED = " (deleted)"
-"""What the kernel adds to the path of a program that was removed while it ran (fs/d_path.c)."""
+"""What the kernel appends to the path of a program that was removed while it ran (fs/d_path.c)."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to take. Empty: whatever can belong to the policy. ``any_program``: also of programs that the policy does
-    not know."""
+    """Which denials to take. Empty: whatever can belong to the policy. ``any_program``: also those of programs that the
+    policy does not know."""
 
     profiles: tuple[str, ...] = ()
     comms: tuple[str, ...] = ()
@@ -26,7 +26,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Denials left aside, ``count`` in all: ``why``, and whose (programs or profiles, the busiest first)."""
+    """Skipped denials, ``count`` in all: ``why``, and the programs or profiles that they are from, the most frequent
+    first."""
 
     why: str
     option: str
@@ -35,8 +36,8 @@ class Skipped:
 
 
 def programs_of(policy: Policy) -> frozenset[str] | None:
-    """Patterns of the programs the policy knows, interpreters included; None when it knows of none: the recording did
-    not watch files."""
+    """Return patterns of the programs that the policy knows, interpreters included; None if the recording did not watch
+    files."""
     if not policy.has_files:
         return None
     known = {row.program for row in policy.transitions}
@@ -50,8 +51,8 @@ def _is_one(exe: str, known: Iterable[str]) -> bool:
 
 
 def _of_runtime(denial: Denial) -> bool:
-    """A container runtime on its way to the workload, already under the profile. runc's is a copy without a path of its
-    own."""
+    """Return whether a container runtime made the call, already under the profile, before it started the workload. runc
+    executes a copy of itself that has no path."""
     name = (denial.exe or "").removesuffix(_DELETED).rsplit("/", 1)[-1]
     return name == "crun" or (
         (denial.comm or "").startswith("runc:[") and name in ("", "exe", "runc", "memfd:runc_cloned:")
@@ -61,11 +62,12 @@ def _of_runtime(denial: Denial) -> bool:
 def split(
     policy: Policy, denials: Iterable[Denial], wanted: Wanted, profile: str
 ) -> tuple[tuple[Denial, ...], tuple[Skipped, ...]]:
-    """(those that are the policy's, what was skipped). ``profile``: the AppArmor profile that is generated from it.
+    """Return (the denials that concern the policy, what was skipped). ``profile``: the AppArmor profile generated from
+    it.
 
-    A denial that names a profile belongs by that name, also under a child of it (``NAME//CHILD``). Seccomp's have none:
-    they belong when their program is one that the policy knows; a policy made without evidence of files knows none, and
-    takes all.
+    A denial that names a profile belongs by that name, also under a child of it (``NAME//CHILD``). Denials of seccomp
+    do not name one: they belong if the policy knows their program. A policy made without evidence of files knows no
+    programs, and takes all.
     """
     profiles = wanted.profiles or (profile,)
     known = programs_of(policy)
@@ -80,14 +82,14 @@ def split(
     for denial in denials:
         program = denial.exe or denial.comm or "?"
         if wanted.comms and denial.comm not in wanted.comms:
-            skip(denial, "of other programs than asked for", "--comm", program)
+            skip(denial, "of programs other than the requested one", "--comm", program)
         elif wanted.exes and denial.exe is not None and not _is_one(denial.exe, wanted.exes):
-            skip(denial, "of other programs than asked for", "--exe", program)
+            skip(denial, "of programs other than the requested one", "--exe", program)
         elif denial.profile is not None:
             if any(denial.profile == name or denial.profile.startswith(f"{name}//") for name in profiles):
                 kept.append(denial)
             else:
-                skip(denial, f"under other AppArmor profiles than {' or '.join(profiles)}", "--profile", denial.profile)
+                skip(denial, f"under AppArmor profiles other than {' or '.join(profiles)}", "--profile", denial.profile)
         elif everything or _of_runtime(denial) or (denial.exe is not None and _is_one(denial.exe, known or ())):
             kept.append(denial)
         else:

@@ -1,4 +1,4 @@
-"""Reader of dangerous.yaml: which rights are not added unless asked for by name, and why."""
+"""Read dangerous.yaml: which rights are added only if they are named explicitly, and why."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _rank() -> int:
 
 @dataclass(frozen=True)
 class OfSyscall:
-    """Why a syscall is dangerous: ``always``, or ``sometimes``: with arguments that could be told apart, were they
-    known. ``warnings``: the same of calls that nearly every program makes."""
+    """Why a syscall is dangerous: ``always``, or ``sometimes``, with arguments that the record does not contain.
+    ``warnings``: the same for syscalls that nearly every program makes."""
 
     always: tuple[str, ...]
     sometimes: tuple[str, ...]
@@ -40,7 +40,7 @@ class OfSyscall:
 
 
 def of_syscall(name: str, arguments: Sequence[int] | None) -> OfSyscall:
-    """Of a syscall that is allowed with these six registers, or (None) with any."""
+    """Return why a syscall is dangerous if it is allowed with these six registers, or (None) with any."""
     always = [row["why"] for row in _data()["syscalls"] if name in row["names"]]
     sometimes: list[str] = []
     for risk in syscall_risks(name):
@@ -57,12 +57,12 @@ def of_syscall(name: str, arguments: Sequence[int] | None) -> OfSyscall:
 
 
 def of_abi() -> str:
-    """Why syscalls of an ABI that the policy does not name are dangerous."""
+    """Return why syscalls of an ABI that the policy does not name are dangerous."""
     return named("abi").why
 
 
 def of_capability(name: str) -> list[str]:
-    """Why a capability is dangerous; empty when it is not."""
+    """Return why a capability is dangerous; empty if it is not."""
     risk = capability_risk(name)
     return [risk.why] if risk.rank >= _rank() else []
 
@@ -76,8 +76,8 @@ def _below(place: str, path: str, exactly: bool, prefix: bool) -> bool:
 
 
 def of_file(path: str, access: Sequence[str], executed: Sequence[str]) -> list[str]:
-    """Why these uses of a path are dangerous. ``executed``: patterns of the programs that the policy knows to be
-    executed."""
+    """Return why these uses of a path are dangerous. ``executed``: patterns of the programs that the policy allows to
+    execute."""
     found = [
         risk.risk.why
         for risk in path_risks()
@@ -94,7 +94,7 @@ def of_file(path: str, access: Sequence[str], executed: Sequence[str]) -> list[s
 
 
 def of_socket(family: str, type_: str, protocol: int, ports: Sequence[int], operations: Sequence[str]) -> list[str]:
-    """Why sockets of this sort are dangerous."""
+    """Return why sockets of this kind are dangerous."""
 
     def fits() -> Iterator[str]:
         for row in socket_risks():
@@ -110,26 +110,26 @@ def of_socket(family: str, type_: str, protocol: int, ports: Sequence[int], oper
 
 
 def of_signal(whom: str) -> list[str]:
-    """Why signals to these processes are dangerous."""
+    """Return why signals to these processes are dangerous."""
     risk = whom_risk("signals", whom)
     return [risk.why] if risk.rank >= _rank() else []
 
 
 def of_inspection() -> list[str]:
-    """Why tracing and reading other processes is dangerous."""
+    """Return why tracing and reading other processes is dangerous."""
     return [_data()["inspections"]]
 
 
 def of_mount() -> list[str]:
-    """Why changes of the mount tree are dangerous."""
+    """Return why changes of the mount tree are dangerous."""
     return [named("mounts").why]
 
 
 def of_user_namespaces() -> list[str]:
-    """Why user namespaces are dangerous."""
+    """Return why user namespaces are dangerous."""
     return [_data()["user_namespaces"]]
 
 
 def of_io_uring() -> list[str]:
-    """Why io_uring is dangerous."""
+    """Return why io_uring is dangerous."""
     return [_data()["io_uring"]]

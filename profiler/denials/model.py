@@ -1,6 +1,6 @@
-"""A Denial: something that a profile in force refused, or in a mode that only reports would have refused.
+"""A Denial: something that a profile refused, or would have refused if it did more than report.
 
-Readers of logs (profiler/denials/auditlog.py) and enforced runs make the same objects. What is not known is None or
+Readers of logs (profiler/denials/auditlog.py) and enforced runs create the same objects. What is not known is None or
 empty. Times are seconds since the epoch (UTC). Text is as the kernel has it, hostile bytes included (surrogateescape):
 printing goes through profiler/quoting/.
 """
@@ -24,42 +24,42 @@ KINDS = (
 )
 
 EVENTS_MAX = 3
-"""Places in the source kept for one denial."""
+"""The number of places in the source that are kept for one denial."""
 
 
 @dataclass(frozen=True)
 class Denial:
     """One use of one right by one program under one profile, ``count`` times.
 
-    ``kind`` is one of KINDS, ``by`` who spoke: ``seccomp``, ``apparmor``, ``kernel`` (a capability that was not there),
-    or ``policy`` (profgen, which held a use to the policy's rules). ``refused``: False when it was only reported
-    (SCMP_ACT_LOG, complain mode). ``other``: what no policy has words for; ``operation`` and ``info`` then say what it
-    was.
+    ``kind`` is one of KINDS. ``by`` is what reported it: ``seccomp``, ``apparmor``, ``kernel`` (a capability that the
+    process lacked), or ``policy`` (profgen, which checked a use against the policy's rules). ``refused`` is False if it
+    was only reported (SCMP_ACT_LOG, complain mode). The kind ``other`` is for what policies cannot express;
+    ``operation`` and ``info`` then describe it.
     """
 
     kind: str
     by: str
     refused: bool
     action: str = ""
-    """Of seccomp: ``errno``, ``log``, ``kill_process``... (SECCOMP_RET_*, seccomp(2))."""
+    """The action of seccomp: ``errno``, ``log``, ``kill_process``... (SECCOMP_RET_*, seccomp(2))."""
     operation: str | None = None
-    """The security module's word for what was done (``open``, ``mknod``, ``capable``)."""
+    """The security module's word for the operation (``open``, ``mknod``, ``capable``)."""
     info: str | None = None
-    """What it said beside it (``Failed name lookup - disconnected path``)."""
+    """The security module's further text (``Failed name lookup - disconnected path``)."""
 
     # who
     comm: str | None = None
     exe: str | None = None
-    """Path of the program, as the reader's root shows it."""
+    """The path of the program, as seen from the reader's root."""
     profile: str | None = None
 
     # syscall
     abi: str | None = None
     number: int | None = None
-    """In the ABI's own table (for x32 without the x32 bit)."""
+    """The number in the ABI's own table (for x32 without the x32 bit)."""
     name: str | None = None
     arguments: tuple[int, ...] | None = None
-    """The six registers. The kernel's own records do not have them."""
+    """The six registers. The kernel's own records do not contain them."""
     errno: str | None = None
 
     capability: str | None = None
@@ -70,60 +70,60 @@ class Denial:
     """Without a slash at the end; ``directory`` says that there was one."""
     directory: bool = False
     file_kind: str | None = None
-    """One of FILE_KINDS, where it is known."""
+    """One of FILE_KINDS, if it is known."""
     access: tuple[str, ...] = ()
-    """Words of FILE_ACCESSES (profiler/trace/model.py) that were asked for and not there."""
+    """Words of FILE_ACCESSES (profiler/trace/model.py) that were requested and refused."""
     mask: str = ""
-    """The security module's letters behind ``access``."""
+    """The security module's letters for ``access``."""
     owner: bool | None = None
-    """Whether the file was the process's own (fsuid)."""
+    """Whether the process itself (its fsuid) owned the file."""
     whose: str | None = None
-    """Of a path below /proc/PID: one of WHOM."""
+    """For a path below /proc/PID: one of WHOM."""
     existing: str | None = None
-    """Of ``link``: the file that was to get another name."""
+    """For ``link``: the file that would have got another name."""
 
     # socket
     family: str | None = None
     type: str | None = None
     protocol: int | None = None
     operations: tuple[str, ...] = ()
-    """Words of SOCKET_OPERATIONS; of inspections ``trace`` or ``read``; of signals ``send`` or ``receive``."""
+    """Words of SOCKET_OPERATIONS; for inspections ``trace`` or ``read``; for signals ``send`` or ``receive``."""
     port: int | None = None
     address: str | None = None
 
     # signal, inspection
     signal: str | None = None
     peer: str | None = None
-    """The profile of the other side."""
+    """The profile of the other process."""
     whom: str | None = None
-    """One of WHOM, where the other side itself is known and not only its profile."""
+    """One of WHOM, if the other process itself is known and not only its profile."""
 
     # mount
     source: str | None = None
     target: str | None = None
     filesystem: str | None = None
     flags: tuple[str, ...] = ()
-    """As in MountRule; ``operation`` is one of its words then."""
+    """As in MountRule; ``operation`` is then one of its words."""
 
     # evidence
     count: int = 1
     first: float | None = None
     last: float | None = None
     pid: int | None = None
-    """Of the first."""
+    """The process of the first one."""
     events: tuple[str, ...] = ()
-    """The audit system's own numbers, ``1795359961.305:1094``, of the first ones."""
+    """The audit system's own numbers of the first ones, ``1795359961.305:1094``."""
     lines: tuple[int, ...] = ()
-    """Line numbers in the source, of the first ones."""
+    """Line numbers of the first ones in the source."""
 
     @property
     def key(self) -> Denial:
-        """The same without its evidence: what repeated denials share."""
+        """The denial without its evidence: what repeated denials have in common."""
         return replace(self, **_NO_EVIDENCE)  # type: ignore[arg-type]
 
     @property
     def sort_of_file(self) -> str:
-        """One of FILE_KINDS: what is known, or what it must be from the rest."""
+        """One of FILE_KINDS: the known one, or the one that the rest implies."""
         if self.file_kind is not None:
             return self.file_kind
         return (
@@ -132,7 +132,7 @@ class Denial:
 
     @property
     def label(self) -> str:
-        """A syscall as policy.yaml names it for a stranger: ``x86_64:socket``, ``x86_64:999``."""
+        """A syscall of an ABI that is not native as policy.yaml names it: ``x86_64:socket``, ``x86_64:999``."""
         return f"{self.abi}:{self.name if self.name is not None else self.number}"
 
 
@@ -149,8 +149,8 @@ def _latest(*times: float | None) -> float | None:
 
 
 class Collection:
-    """Denials, those alike as one. Holds at most ``limit`` different ones; more are counted in ``beyond`` and
-    dropped."""
+    """Denials, with equal ones counted together. Holds at most ``limit`` different ones; more are counted in ``beyond``
+    and dropped."""
 
     def __init__(self, limit: int) -> None:
         self._rows: dict[Denial, Denial] = {}
@@ -158,7 +158,7 @@ class Collection:
         self.beyond = 0
 
     def add(self, denial: Denial) -> None:
-        """One more, which may itself stand for several."""
+        """Add a denial, which may itself stand for several."""
         key = denial.key
         known = self._rows.get(key)
         if known is not None:
@@ -176,7 +176,7 @@ class Collection:
             self.beyond += denial.count
 
     def __iter__(self) -> Iterator[Denial]:
-        """In the order in which they first came."""
+        """Yield the denials in the order in which they first appeared."""
         return iter(self._rows.values())
 
     def __len__(self) -> int:
@@ -184,7 +184,7 @@ class Collection:
 
 
 def merged(denials: Iterable[Denial]) -> tuple[Denial, ...]:
-    """Those alike as one, in the order in which they first came."""
+    """Return the denials with equal ones combined, in the order in which they first appeared."""
     found = Collection(limit=1 << 62)
     for denial in denials:
         found.add(denial)

@@ -1,4 +1,4 @@
-"""Lines of a log that hold one of a few marks, in order, whatever its size, without looking at each line."""
+"""Find the lines of a log that hold one of a few marks, in order, at any size, without examining each line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 CHUNK = 1 << 20
-"""Bytes looked at at once, and so the longest line: a record of the audit system has at most 8 970
+"""The bytes examined at once, and so the longest line: an audit record has at most 8 970
 (include/uapi/linux/audit.h)."""
 
 LINES_COUNTED = 128 << 20
-"""Bytes of a source in which lines are numbered. Counting takes as long as looking for three marks."""
+"""The bytes of a source in which lines are numbered. Counting takes as long as searching for three marks."""
 
 
 class Raw(Protocol):
@@ -20,16 +20,16 @@ class Raw(Protocol):
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
 
-# bytes.find takes three times as long. memmem(3) is in every libc of Linux; PyDLL: no lock is given up for so short a
-# call.
+# bytes.find takes three times as long. Every libc of Linux has memmem(3). PyDLL: releasing the lock is not worth it for
+# so short a call.
 _memmem = ctypes.PyDLL(None).memmem
 _memmem.restype = ctypes.c_void_p
 _memmem.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
 
 
 class Scanner:
-    """Reads one source. ``marks_json``: looked for too when it begins as JSON does. ``overlong`` counts lines longer
-    than a chunk, which are passed over."""
+    """Reads one source. ``marks_json`` are searched too if the source begins like JSON. ``overlong`` counts lines
+    longer than a chunk, which are skipped."""
 
     def __init__(
         self, stream: Raw, marks: Sequence[bytes], chunk: int = CHUNK, marks_json: Sequence[bytes] = ()
@@ -41,7 +41,7 @@ class Scanner:
         self.bytes = 0
 
     def __iter__(self) -> Iterator[tuple[bytes, int | None]]:
-        """(line without its end, its number from 1 or None past LINES_COUNTED). Raises OSError."""
+        """Yield (line without its newline, its number from 1 or None past LINES_COUNTED). Raises OSError."""
         buffer = bytearray(self._size)
         view = memoryview(buffer)
         base = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
@@ -76,12 +76,12 @@ class Scanner:
             filled = end - whole
             view[:filled] = view[whole:end]
         if filled and not skipping:
-            # Without an end, and so perhaps the beginning of a record that its marks are missing from.
+            # This has no newline: it may be the beginning of a record that does not yet contain its marks.
             self.bytes += filled
             yield bytes(view[:filled]), lines + 1 if self.bytes < LINES_COUNTED else None
 
     def _hits(self, buffer: bytearray, base: int, begin: int, whole: int) -> dict[int, int]:
-        """Start to end of the lines with a mark. ``buffer[whole - 1]`` is a newline."""
+        """Return the start and end of the lines with a mark. ``buffer[whole - 1]`` is a newline."""
         found: dict[int, int] = {}
         for mark in self._marks:
             at = begin
