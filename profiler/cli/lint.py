@@ -30,7 +30,7 @@ _COLOURS = {"error": "31", "warning": "33", "note": "36"}
 )
 @output_format()
 def lint(file: str, form: str) -> int:
-    """Find known holes and traps in FILE, each with how to mend it.
+    """Find known holes and traps in FILE, each with a fix.
 
     FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. An error is a
     hole or breaks programs, a warning is most likely not meant, a note is good to know.
@@ -66,7 +66,7 @@ def lint(file: str, form: str) -> int:
             shown = f"\x1b[{_COLOURS[finding.level]}m{level}\x1b[0m" if colour else level
             where = f"{finding.where}: " if finding.where else ""
             print(f"{shown}  {finding.rule}")
-            for text in (f"{where}{finding.what}", f"mend it: {finding.mend}"):
+            for text in (f"{where}{finding.what}", f"fix: {finding.fix}"):
                 print(
                     textwrap.fill(
                         text, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_long_words=False

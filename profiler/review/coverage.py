@@ -1,7 +1,7 @@
-"""How much of a workload its recordings have seen: new things over time and over runs, an estimate of what is left, and
-what is usually forgotten.
+"""Estimate how much of a workload its recordings have seen: new items over time and over runs, what is left, and what
+recordings usually miss.
 
-Estimates. Of items that were seen in Q1 recordings only, and T recordings of the same sort:
+Estimates. Let T recordings of the same kind have Q1 items that only one of them saw:
 
 - one more recording brings about A * Q1/T new ones, A = (T-1)Q1 / ((T-1)Q1 + 2 Q2): the estimate of Good and Turing
   (Good, The population frequencies of species and the estimation of population parameters, Biometrika 40, 1953) as Chao
@@ -10,11 +10,12 @@ Estimates. Of items that were seen in Q1 recordings only, and T recordings of th
 - at least (T-1)/T * Q1(Q1-1) / 2(Q2+1) were not seen at all (Chao, Estimating the population size for capture-recapture
   data with unequal catchability, Biometrics 43, 1987, in the bias-corrected form; Q2 of them were seen twice).
 
-Of uses within a recording: the next use is of something new with a probability of f1/N (Good 1953 again), N uses, f1
-items used once.
+For the uses within one recording: the next use is of something new with the probability f1/N (Good 1953), for N uses
+and f1 items that were used once.
 
-They hold when recordings (or uses) are drawn alike and independently. Uses are not: a loop repeats, and what happens at
-the end only has not happened yet. The second figure is for one recording, where there is no better, and too hopeful.
+The estimates hold if recordings (or uses) are drawn alike and independently. Uses are not: loops repeat, and what
+happens only at the end has not happened yet. So the second figure is too optimistic; it is given for a single
+recording, for which there is no better one.
 
 The curve over runs is the average over all orders of the recordings (Gotelli and Colwell, Quantifying biodiversity,
 Ecology Letters 4, 2001): S(t) = sum over items of 1 - C(T - m, t) / C(T, t), where m recordings have the item.
@@ -39,23 +40,23 @@ from profiler.trace.model import Trace
 from profiler.wording import counted, shortened
 
 FRACTIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-"""Of a recording's time, where the curve is read."""
+"""The fractions of a recording's time at which the curve is read."""
 
 USES_MIN = 30
-"""Uses of one kind from which on a chance is worth telling."""
+"""The smallest number of uses of one kind for which a probability is reported."""
 
 CURVE_POINTS = 30
-"""Points of the curve over runs at most."""
+"""The largest number of points of the curve over runs."""
 
 EXACT = 1000
-"""Recordings for which the curve is exact."""
+"""The largest number of recordings for which the curve is exact."""
 
 EVIDENCE = 3
-"""Rows named for a point of the checklist."""
+"""The number of rows that are named for an item of the checklist."""
 
 
 def _improved(once: int, twice: int, runs: int) -> float:
-    """A of the module's text; where no item was in two recordings, with Q1 - 1 and 1 for Q1 and Q2."""
+    """Return A of the module's text; if no item was in two recordings, with Q1 - 1 and 1 for Q1 and Q2."""
     first, second = ((once - 1), 1) if not twice else (once, twice)
     return (runs - 1) * first / ((runs - 1) * first + 2 * second) if first > 0 else 0.0
 
@@ -63,7 +64,7 @@ def _improved(once: int, twice: int, runs: int) -> float:
 @dataclass(frozen=True)
 class Kind:
     """Items of one kind. ``uses`` and ``single``: all uses, and items used once; ``once`` and ``twice``: items in one
-    and in two of the recordings (0 when there is one recording)."""
+    and in two of the recordings (0 for a single recording)."""
 
     name: str
     items: int
@@ -73,21 +74,21 @@ class Kind:
     twice: int
 
     def next_use(self) -> float | None:
-        """Chance that the next use is of something new: f1/N. None for few uses, which say nothing."""
+        """The probability that the next use is of something new, f1/N. None if there are too few uses."""
         return self.single / self.uses if self.uses >= USES_MIN else None
 
     def next_run(self, runs: int) -> float:
-        """Items that one more recording brings."""
+        """Return the number of items that one more recording brings."""
         return self.once / runs * _improved(self.once, self.twice, runs)
 
     def unseen(self, runs: int) -> float:
-        """Items that were not seen at all, at least (Chao 1987)."""
+        """Return the least number of items that were not seen at all (Chao 1987)."""
         return (runs - 1) / runs * self.once * max(self.once - 1, 0) / (2 * (self.twice + 1))
 
 
 @dataclass(frozen=True)
 class Point:
-    """A path usually forgotten: ``verdict`` is seen, partly, or not seen; ``evidence`` says by what."""
+    """An item of the checklist: ``verdict`` is seen, partly, or not seen; ``evidence`` says why."""
 
     title: str
     verdict: str
@@ -98,11 +99,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Coverage:
-    """``over_time``: for each of FRACTIONS the part of its items that an average recording had seen by then.
-    ``over_runs``: a number of recordings, and the items after so many in an average order. ``alone``: for each file,
-    how many items only it has; empty for one file. ``saturation``: of the items of one more recording, the part that
-    these have, 1 - A * Q1/U with U the items of each recording added up (the coverage of a sample, Chao and Jost 2012);
-    None for one recording.
+    """The coverage of a workload by one or more recordings.
+
+    ``over_time``: for each of FRACTIONS, the part of its items that an average recording had seen by then.
+    ``over_runs``: a number of recordings, and the items after that many in an average order. ``alone``: for each file,
+    how many items only it has; empty for one file. ``saturation``: the part of one more recording's items that these
+    recordings have, 1 - A * Q1/U, where U is the sum of the items of each recording (sample coverage, Chao and Jost
+    2012); None for one recording.
     """
 
     runs: int
@@ -113,12 +116,13 @@ class Coverage:
     saturation: float | None
     alone: tuple[int, ...]
     last_new: tuple[tuple[float, float], ...]
-    """Of each file: when the last new item came, and how long it took; of merged ones only what they say."""
+    """For each file: when the last new item appeared, and the duration; merged files have only the figures that they
+    contain."""
     points: tuple[Point, ...]
 
 
 def _sections(trace: Trace) -> Iterator[tuple[str, list[tuple[Hashable, int, int, float | None]]]]:
-    """Kind, and its items: key, uses, recordings, and when it came where that is known."""
+    """Yield each kind with its items: key, uses, recordings, and when the item appeared if that is known."""
 
     def program(index: int) -> str:
         return trace.programs[index].path
@@ -143,18 +147,21 @@ def _sections(trace: Trace) -> Iterator[tuple[str, list[tuple[Hashable, int, int
 
 
 def _missed(runs: int, seen_in: int, taken: int) -> float:
-    """C(T - m, t) / C(T, t): the chance that none of ``taken`` recordings is one that has the item."""
+    """Return C(T - m, t) / C(T, t): the probability that none of ``taken`` recordings has the item."""
     if taken > runs - seen_in:
         return 0.0
     if runs <= EXACT:
         return comb(runs - seen_in, taken) / comb(runs, taken)
-    # As if a recording could be taken twice: the same to the eye, and no factorials of whatever number a file holds.
+    # An approximation, as if a recording could be drawn twice: the difference is not visible, and it avoids factorials
+    # of whatever number a file holds.
     return float((1 - taken / runs) ** seen_in)
 
 
 def average_curve(seen_in: Iterable[int], runs: int) -> tuple[tuple[int, float], ...]:
-    """A number of recordings, and the items after so many, on average over all orders: CURVE_POINTS of them and the
-    last at most. ``seen_in``: of each item, in how many."""
+    """Return pairs of a number of recordings and the items after that many, averaged over all orders.
+
+    There are at most CURVE_POINTS of them and the last one. ``seen_in``: for each item, the number of its recordings.
+    """
     by_number = Counter(min(number, runs) for number in seen_in)
     step = max(-(-runs // CURVE_POINTS), 1)
     numbers = [*range(step, runs, step), runs] if runs else []
@@ -165,7 +172,7 @@ def average_curve(seen_in: Iterable[int], runs: int) -> tuple[tuple[int, float],
 
 
 def coverage(traces: Sequence[Trace]) -> Coverage:
-    """The figures of one or several traces of one workload. Raises InputError as merging does."""
+    """Return the figures of one or more traces of one workload. Raises InputError as merging does."""
     merged = merge(traces)
     runs = merged.meta.runs
     kinds = []
@@ -207,7 +214,7 @@ def _saturation(seen_in: Sequence[int], runs: int) -> float | None:
 
 
 def _over_time(traces: Sequence[Trace]) -> tuple[float, ...]:
-    """The average over those recordings that are one each: of a merged one the times say little."""
+    """Return the average over the traces of a single recording: the times of merged traces say little."""
     curves = []
     for trace in traces:
         times = [first for _, items in _sections(trace) for *_, first in items if first is not None]
@@ -222,7 +229,7 @@ def _over_time(traces: Sequence[Trace]) -> tuple[float, ...]:
 
 @cache
 def checklist() -> tuple[Mapping[str, Any], ...]:
-    """Rows of checklist.yaml."""
+    """Return the rows of checklist.yaml."""
     return tuple(yaml.safe_load(Path(__file__).with_name("checklist.yaml").read_text(encoding="utf-8")))
 
 
@@ -238,7 +245,7 @@ def _evidence(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -
     for name, found in _TESTS.items():
         if name in test:
             return list(found(test, merged, traces))
-    raise ValueError(f"checklist.yaml: no such test: {test}")
+    raise ValueError(f"checklist.yaml: unknown test: {test}")
 
 
 def _signals(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
@@ -264,7 +271,7 @@ def _results(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) ->
 
 
 def _paths(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
-    """In one of the recordings so many times, whatever the others did."""
+    """Yield evidence if one of the recordings used such a path that many times, whatever the others did."""
     fits = re.compile(test["paths"], re.DOTALL).fullmatch
     most: dict[tuple[str, str], int] = {}
     for trace in traces:
@@ -287,7 +294,7 @@ def _exits(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> I
 def _ended(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
     statuses = [trace.meta.exit_status for trace in traces]
     if None not in statuses and 137 not in statuses:
-        yield f"ended by itself, with status {', '.join(sorted({str(status) for status in statuses}))}"
+        yield f"exited by itself with status {', '.join(sorted({str(status) for status in statuses}))}"
 
 
 def _sockets(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
@@ -334,4 +341,4 @@ _TESTS: Mapping[str, Callable[[Mapping[str, Any], Trace, Sequence[Trace]], Itera
     "syscalls": _calls,
     "seconds": _seconds,
 }
-"""The member that names a test, in the order in which they are looked for."""
+"""Member that names a test to its function, in the order in which they are tried."""

@@ -1,11 +1,11 @@
-"""Whether one set of rights covers another, modulo what makes no difference.
+"""Decide whether one set of rights covers another, apart from differences without effect.
 
-Exactly: register by register. By default two things do not count:
+The comparison is exact, register by register. By default two differences do not count:
 
-- A syscall or value that stands in for another (profiler/kernel/equivalents.yaml), as far as the filters on both let
-  it.
-- The upper half of an argument that the kernel takes as an int (profiler/kernel/arguments.yaml). A program leaves it 0,
-  so a filter on 64 bits and one on 32 allow it the same. Both views have to agree: the calls with an upper half of 0,
+- A syscall or value that substitutes for another (profiler/kernel/equivalents.yaml), as far as the filters on both
+  allow it.
+- The upper half of an argument that the kernel takes as an int (profiler/kernel/arguments.yaml). Programs leave it 0,
+  so a filter on 64 bits allows them the same as one on 32. Both views must agree: the calls with an upper half of 0,
   and what the kernel sees of any call.
 """
 
@@ -39,7 +39,8 @@ _FORKS = frozenset({"fork", "vfork"})
 
 @cache
 def seen_bits(abi: str, name: str) -> int:
-    """The bits of the six arguments that the kernel looks at, as far as is known: all but the upper halves of ints."""
+    """Return the bits of the six arguments that the kernel looks at, as far as known: all but the upper halves
+    of ints."""
     spec = spec_for(name, abi)
     if abi in ABIS and ABIS[abi].bits == 32 and abi != "x32":
         return sum(INT << WIDTH * position for position in range(ARGUMENTS))
@@ -52,7 +53,7 @@ def seen_bits(abi: str, name: str) -> int:
 
 
 def views(abi: str, name: str, exact: bool) -> Iterator[tuple[int, int]]:
-    """How sets are looked at: bits that must be 0, and bits that are kept. All views have to agree."""
+    """Return the views of a syscall: bits that must be 0, and bits that are kept. All views must agree."""
     kept = ALL if exact else seen_bits(abi, name)
     if kept == ALL:
         yield 0, ALL
@@ -62,7 +63,7 @@ def views(abi: str, name: str, exact: bool) -> Iterator[tuple[int, int]]:
 
 
 def seen_through(cubes: Iterable[Cube], view: tuple[int, int]) -> Cubes:
-    """A set as one view shows it."""
+    """Return the set as one view shows it."""
     zero, kept = view
     if zero:
         cubes = narrowed(cubes, zero)
@@ -70,8 +71,7 @@ def seen_through(cubes: Iterable[Cube], view: tuple[int, int]) -> Cubes:
 
 
 class Side:
-    """One side of a comparison: what it allows, for the question whether it covers something. ``add`` puts more into
-    it."""
+    """One side of a comparison: what it allows, to find out whether it covers something. ``add`` extends it."""
 
     def __init__(self, syscalls: Mapping[tuple[str, str], Allowance], default: bool, exact: bool) -> None:
         self.exact = exact
@@ -91,7 +91,7 @@ class Side:
         self.names.setdefault(abi, set()).add(name)
 
     def own(self, abi: str, name: str) -> Cubes:
-        """What is allowed under this very name."""
+        """Return what is allowed under exactly this name."""
         found = self.allowed.get((abi, name))
         if found is None:
             return (EVERYTHING,) if self.default else ()
@@ -99,14 +99,14 @@ class Side:
         return found.cubes if found.exact else ()
 
     def covering(self, abi: str, name: str) -> Cubes:
-        """What is allowed under this name, or by what stands in for it."""
+        """Return what is allowed under this name, or by a call that substitutes for it."""
         own = self.own(abi, name)
         if self.exact or self.default or EVERYTHING in own:
             return own
         return tuple(dict.fromkeys((*own, *self._others(abi, name))))
 
     def origins(self, abi: str, name: str) -> frozenset[str]:
-        """Names that are allowed and that this one may stand in for; empty also when it is always there."""
+        """Return the allowed names that this one may substitute for; empty also if this one is always added."""
         names = self.names.get(abi, set())
         found = set(stand_ins(abi, names - {name}).get(name, (frozenset(), ""))[0])
         if name == "clone" and "clone3" in names:
@@ -129,7 +129,7 @@ class Side:
             yield from self._carried(abi, origin, name)
 
     def _carried(self, abi: str, origin: str, name: str) -> Iterator[Cube]:
-        """What of ``origin`` is allowed, as arguments of ``name``."""
+        """Return what is allowed of ``origin``, as arguments of ``name``."""
         cubes = self.own(abi, origin)
         ours, theirs = spec_for(name, abi), spec_for(origin, abi)
         if name == "clone" and origin in _FORKS:
@@ -147,7 +147,7 @@ class Side:
                     yield moved
 
     def covers(self, abi: str, name: str, alternative: Alternative) -> bool:
-        """Whether all of the alternative is allowed here already. False when that cannot be found out."""
+        """Return whether all of the alternative is already allowed. False if that cannot be determined."""
         outer = self.covering(abi, name)
         if not outer:
             return not alternative.cubes
@@ -160,7 +160,7 @@ class Side:
         return True
 
     def _covers_value(self, abi: str, name: str, alternative: Alternative, outer: Cubes) -> bool:
-        """Whether it is one value, and another that stands in for it is allowed."""
+        """Return whether the alternative is one value, and another that substitutes for it is allowed."""
         spec = spec_for(name, abi)
         if spec is None or len(spec.fields) != 1 or len(alternative.cubes) != 1:
             return False
@@ -173,7 +173,7 @@ class Side:
 
 
 def _moved(cube: Cube, positions: Mapping[int, int]) -> Cube | None:
-    """The cube with its arguments at other positions; None when it holds one that has no place."""
+    """Return the cube with its arguments at other positions; None if it fixes an argument that has no place there."""
     mask = value = 0
     for position in range(ARGUMENTS):
         part = cube.mask >> WIDTH * position & REGISTER

@@ -1,7 +1,8 @@
-"""Known holes and traps of a seccomp profile or a policy: what it lets through without meaning to, and what breaks
-under it.
+"""Find known holes and traps in a seccomp profile or a policy: what it allows unintentionally, and what breaks under
+it.
 
-A policy is judged by the seccomp profile it gives. Each rule is a function that yields findings; RULES lists them all.
+A policy is judged by the seccomp profile that it produces. Each rule is a function that yields findings; RULES lists
+them all.
 """
 
 from __future__ import annotations
@@ -34,31 +35,30 @@ from profiler.review.rights import Rights, Row, Source, Test, Written
 from profiler.review.score import Asked
 
 LEVELS = ("error", "warning", "note")
-"""A hole, or something that breaks; what most likely was not meant; what one should know."""
+"""A hole or something that breaks; something that is probably unintended; something to know."""
 
 KINDS = ("policy", "seccomp", "oci", "spo")
 _LISTED = 8
 _WRITES = frozenset({"write", "append", "create", "rename_to"})
-"""What puts content where it may be executed."""
+"""Accesses that put content where it may be executed."""
 _RUNS = frozenset({"execute", "map"})
 
 
 @dataclass(frozen=True)
 class Finding:
-    """``rule`` is a key of RULES, ``level`` one of LEVELS. ``where`` names a part of the file, or is empty. ``mend``
-    says what to do."""
+    """One finding. ``rule`` is a key of RULES, ``level`` one of LEVELS. ``where`` names a part of the file, or is
+    empty. ``fix`` says what to do."""
 
     rule: str
     level: str
     where: str
     what: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is looked at: a profile as it is written, and the rights it comes to. ``written`` is None when nothing
-    filters syscalls."""
+    """What is checked: a profile as it is written, and its rights. ``written`` is None if nothing filters syscalls."""
 
     rights: Rights
     written: Written | None
@@ -67,29 +67,29 @@ class Subject:
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
-        """Rules that count on this machine."""
+        """The rules that apply on this machine."""
         return tuple(row for row in self.written.rows if row.applies) if self.written else ()
 
     @cached_property
     def asked(self) -> Asked:
-        """The rights, for questions of profiler.kernel.cves."""
+        """The rights in the form that profiler.kernel.cves asks for."""
         return Asked(self.rights, self.rights.capabilities or frozenset())
 
     @property
     def native(self) -> str:
-        """The ABI of the machine."""
+        """The native ABI of the machine."""
         return self.rights.native
 
     def allowed(self, abi: str, name: str) -> bool:
-        """Whether the ABI has such a call and it is allowed with some arguments."""
+        """Return whether the ABI has such a syscall and it is allowed with some arguments."""
         return number_of(abi, name) is not None and not self.rights.allowance(abi, name).refused
 
     def filtered(self, abi: str, name: str) -> bool:
-        """Whether it is allowed with some arguments only, as the file says it."""
+        """Return whether the file allows it only with some arguments."""
         return self.allowed(abi, name) and not self.rights.allowance(abi, name).unconditional
 
     def answer(self, name: str) -> tuple[str, int]:
-        """What a refused call gets: the action, and the errno of ERRNO (0 otherwise)."""
+        """Return what a refused call gets: the action, and the errno of ERRNO (otherwise 0)."""
         assert self.written is not None
         for row in self.rows:
             if name in row.names and not row.allows and not row.tests:
@@ -102,7 +102,7 @@ Rule = Callable[[Subject], Iterator[Finding]]
 
 
 def listed(names: Iterable[str], most: int = _LISTED) -> str:
-    """Return names for people, not too many of them."""
+    """Return names for people, at most ``most`` of them."""
     return wording.listed([printable(name) for name in names], most)
 
 
@@ -110,7 +110,7 @@ def _they(number: int) -> str:
     return "it" if number == 1 else "them"
 
 
-# What is done with calls that are not named.
+# The action for calls that are not listed.
 
 
 def _default_allows(subject: Subject) -> Iterator[Finding]:
@@ -128,8 +128,8 @@ def _default_allows(subject: Subject) -> Iterator[Finding]:
             rule,
             "error",
             "defaultAction",
-            "a syscall that is not named is allowed, and so is whatever the next kernel brings",
-            "name what is needed, with SCMP_ACT_ERRNO as the default action",
+            "every syscall that is not listed is allowed, including those of future kernels",
+            "list what is needed, and make SCMP_ACT_ERRNO the default action",
         )
     elif subject.written.default in ("LOG", "NOTIFY"):
         what = (
@@ -139,25 +139,25 @@ def _default_allows(subject: Subject) -> Iterator[Finding]:
             rule,
             "warning",
             "defaultAction",
-            f"a syscall that is not named is {what}",
-            "SCMP_ACT_ERRNO, once it is complete",
+            f"every syscall that is not listed is {what}",
+            "use SCMP_ACT_ERRNO once the profile is complete",
         )
 
 
 def _kill_thread(subject: Subject) -> Iterator[Finding]:
     if subject.written is None:
         return
-    mend = "SCMP_ACT_KILL_PROCESS, or SCMP_ACT_ERRNO"
-    what = "kills the one thread that made the call: the process goes on without it, often with its locks held"
+    fix = "use SCMP_ACT_KILL_PROCESS or SCMP_ACT_ERRNO"
+    what = "kills only the thread that made the call: the process goes on without it, often with its locks held"
     if subject.written.default == "KILL_THREAD":
-        yield Finding("kill-thread", "warning", "defaultAction", what, mend)
+        yield Finding("kill-thread", "warning", "defaultAction", what, fix)
     for row in subject.rows:
         if row.action == "KILL_THREAD" and subject.written.default != "KILL_THREAD":
-            yield Finding("kill-thread", "warning", row.where, f"{listed(row.names)}: {what}", mend)
+            yield Finding("kill-thread", "warning", row.where, f"{listed(row.names)}: {what}", fix)
 
 
 def _errno_trap(subject: Subject) -> Iterator[Finding]:
-    """Calls that libc and language run-times try first and do without, when the answer is ENOSYS."""
+    """Find calls that libc and language runtimes can do without only if the answer is ENOSYS."""
     if subject.written is None:
         return
     by_answer: dict[tuple[str, int], list[str]] = {}
@@ -170,7 +170,7 @@ def _errno_trap(subject: Subject) -> Iterator[Finding]:
     for (action, errno), names in by_answer.items():
         kills = action in ("KILL_PROCESS", "KILL_THREAD", "TRAP")
         what = "end the program" if kills else f"are answered with {errno_name(errno) if errno else action}"
-        then = "before it can fall back" if kills else "which programs take for final, not for a reason to fall back"
+        then = "before it can fall back" if kills else "which programs treat as final instead of falling back"
         yield Finding(
             "errno-trap",
             "warning",
@@ -186,24 +186,24 @@ def _enosys_for_all(subject: Subject) -> Iterator[Finding]:
             "enosys-for-all",
             "note",
             "defaultErrnoRet",
-            "whatever is refused seems not to exist, also a call that is there with other arguments: programs "
-            "give odd errors",
-            "EPERM as the default, ENOSYS for calls with a fallback",
+            "every refused call seems not to exist, even one that is allowed with other arguments: programs "
+            "report misleading errors",
+            "use EPERM as the default, ENOSYS for calls with a fallback",
         )
 
 
 def _errno_zero(subject: Subject) -> Iterator[Finding]:
     for row in subject.rows:
         if row.action == "ERRNO" and row.errno == 0:
-            what = f"{listed(row.names)}: does nothing and says it succeeded"
-            yield Finding("errno-zero", "error", row.where, what, "an errno that says no, such as 1 (EPERM)")
+            what = f"{listed(row.names)}: does nothing, and the program is told that it succeeded"
+            yield Finding("errno-zero", "error", row.where, what, "set an errno that is an error, such as 1 (EPERM)")
 
 
 def _errno_misplaced(subject: Subject) -> Iterator[Finding]:
     for row in subject.written.rows if subject.written else ():
         if row.errno is not None and row.action not in ("ERRNO", "TRACE"):
-            what = f"errnoRet beside SCMP_ACT_{row.action}: crun will not start a container with it"
-            yield Finding("errno-misplaced", "error", row.where, what, "leave errnoRet out")
+            what = f"errnoRet together with SCMP_ACT_{row.action}: crun does not start a container with it"
+            yield Finding("errno-misplaced", "error", row.where, what, "remove errnoRet")
 
 
 # Architectures.
@@ -218,8 +218,8 @@ def _architectures(subject: Subject) -> Iterator[Finding]:
             "no-architectures",
             "warning",
             "architectures",
-            "none listed: runtimes filter the machine's own and kill the others, and runc has no ENOSYS for "
-            "calls newer than the profile",
+            "none listed: runtimes filter the machine's own ABI and kill calls of others, and runc does not answer "
+            "ENOSYS to calls newer than the profile",
             f'"architectures": ["{native}"]',
         )
     elif native not in subject.written.architectures:
@@ -227,8 +227,8 @@ def _architectures(subject: Subject) -> Iterator[Finding]:
             "no-architectures",
             "warning",
             "architectures",
-            f"{native} is not listed, though runtimes filter it all the same: the profile may be for another machine",
-            f"add {native}, or say for which machine it is",
+            f"{native} is not listed, but runtimes filter it anyway: the profile may be for another machine",
+            f"add {native}, or name the machine that it is for",
         )
     known = {abi.seccomp for abi in ABIS.values()}
     strange = [
@@ -239,8 +239,8 @@ def _architectures(subject: Subject) -> Iterator[Finding]:
             "unknown-architecture",
             "error",
             "architectures",
-            f"runtimes refuse {listed(strange)}",
-            f"names such as {native} (seccomp_arch_add(3))",
+            f"runtimes reject {listed(strange)}",
+            f"use names such as {native} (seccomp_arch_add(3))",
         )
 
 
@@ -253,14 +253,14 @@ def _more_abis(subject: Subject) -> Iterator[Finding]:
             "more-abis",
             "warning",
             "architectures",
-            f"{abi}: {number} syscalls a second time, through code that is less tested"
+            f"{abi}: {number} syscalls are allowed a second time, through less tested code"
             if number
-            else f"{abi} is listed, with nothing allowed",
-            f"leave {seccomp_name(abi)} out, unless programs of that sort run in it",
+            else f"{abi} is listed, but nothing is allowed",
+            f"remove {seccomp_name(abi)}, unless it runs programs of that ABI",
         )
 
 
-# Calls that do what others may not.
+# Calls that do the work of others.
 
 _OVERLOOKED: Mapping[str, tuple[str, ...]] = {
     "execve": ("execveat",),
@@ -276,7 +276,7 @@ _OVERLOOKED: Mapping[str, tuple[str, ...]] = {
     "unlink": ("unlinkat",),
     "socket": ("socketpair",),
 }
-"""Calls, and others that do the same, which those who refuse the first may forget."""
+"""Calls, and others that do the same, which a profile that refuses the first may overlook."""
 
 
 def _overlooked(subject: Subject) -> Iterator[Finding]:
@@ -287,9 +287,9 @@ def _overlooked(subject: Subject) -> Iterator[Finding]:
         if number_of(subject.native, name) is None or subject.allowed(subject.native, name):
             continue
         found = [other for other in others if subject.allowed(subject.native, other)]
-        # In a list of what is allowed, the newer of two calls alone is usual; execveat alone is not.
+        # Allow-lists often contain only the newer of two calls; execveat alone is unusual.
         if found and (denies or name == "execve"):
-            what = f"{name} is refused, {listed(found)} {'is' if len(found) == 1 else 'are'} not and can do the same"
+            what = f"{name} is refused, {listed(found)} {'is' if len(found) == 1 else 'are'} not, and can do the same"
             yield Finding("twin-open", "warning", "", what, f"refuse {listed(found)} too, or allow {name}")
 
 
@@ -298,7 +298,7 @@ def _alternatives(tests: Tests) -> list[Tests]:
 
 
 def _multiplexed(subject: Subject, one: Multiplexer, abi: str) -> tuple[list[str], list[str]]:
-    """What it does past a refusal, and past a filter of arguments."""
+    """Yield what a multiplexer does in spite of a refusal or an argument filter."""
     reached = []
     for name, tests in one.does.items():
         if number_of(abi, name) is None and number_of(subject.native, name) is None:
@@ -324,19 +324,19 @@ def _multiplexers(subject: Subject) -> Iterator[Finding]:
             parts += [f"the refusal of {listed(refused)}"] if refused else []
             io_uring = one.name == "io_uring_setup"
             label = one.name if abi == subject.native else f"{one.name} ({abi})"
-            mend = f"refuse {one.name}" + (
+            fix = f"refuse {one.name}" + (
                 " with ENOSYS: programs fall back"
                 if io_uring
-                else f", or leave {seccomp_name(abi)} out of the architectures"
+                else f", or remove {seccomp_name(abi)} from the architectures"
             )
             rule = "io-uring" if io_uring else "multiplexer"
-            yield Finding(rule, "warning", "", f"{label} goes past {' and '.join(parts)}: {one.why}", mend)
+            yield Finding(rule, "warning", "", f"{label} bypasses {' and '.join(parts)}: {one.why}", fix)
             if io_uring:
                 break
 
 
 def _masks_namespaces(subject: Subject, abi: str) -> bool:
-    """Whether clone is allowed, but not with every flag that makes a namespace."""
+    """Return whether clone is allowed, but not with every flag that creates a namespace."""
     return subject.allowed(abi, "clone") and not all(
         subject.asked.allows(abi, "clone", ((0, 1 << bit, 1 << bit),))
         for bit in range(32)
@@ -354,7 +354,7 @@ def _clone3(subject: Subject) -> Iterator[Finding]:
                 "clone3-open",
                 "error",
                 "",
-                "clone may not make namespaces, clone3 may: its flags are behind a pointer",
+                "clone cannot create namespaces, but clone3 can: its flags are behind a pointer",
                 f"refuse it: {enosys}",
             )
     elif subject.allowed(subject.native, "clone") and (answer := subject.answer("clone3")) != ("ERRNO", ENOSYS):
@@ -363,7 +363,7 @@ def _clone3(subject: Subject) -> Iterator[Finding]:
             "clone3-errno",
             "error",
             "",
-            f"clone3 is {what}: with glibc 2.34 and later no thread and no process can be started",
+            f"clone3 is {what}: with glibc 2.34 and later, programs cannot start threads or processes",
             enosys,
         )
 
@@ -375,7 +375,7 @@ def _user_namespace(subject: Subject) -> Iterator[Finding]:
     if subject.policy is not None and subject.policy.user_namespaces:
         if found:
             what = (
-                f"user namespaces can be made ({listed(found)}), as the recording did: "
+                f"user namespaces can be created ({listed(found)}), as in the recording: "
                 f"{listed(subject.policy.user_namespaces, 2)}"
             )
             yield Finding(
@@ -383,20 +383,20 @@ def _user_namespace(subject: Subject) -> Iterator[Finding]:
                 "note",
                 "user_namespaces",
                 what,
-                "run that part outside of the container, if it can be",
+                "run that part outside the container, if possible",
             )
     elif found:
         yield Finding(
             "user-namespace",
             "warning",
             "",
-            f"user namespaces can be made ({listed(found)}), with every capability inside: most published holes "
+            f"user namespaces can be created ({listed(found)}), with every capability inside: most published exploits "
             "start there",
             "filter the flags of clone (0x7e020000 must be 0), answer clone3 with ENOSYS, refuse unshare",
         )
 
 
-# Rules that do not do what they seem to.
+# Rules that do not do what they seem to do.
 
 
 def _unknown_names(subject: Subject) -> Iterator[Finding]:
@@ -404,7 +404,7 @@ def _unknown_names(subject: Subject) -> Iterator[Finding]:
     denies = subject.rights.default != "refuse"
     unknown: dict[str, str] = {}
     newer: dict[str, str] = {}
-    # A rule that says what the default says changes nothing where it is left out.
+    # A rule with the same effect as the default changes nothing when it is left out.
     for row in (row for row in subject.rows if row.allows != denies):
         for name in row.names:
             if library is not None and library.knows(name):
@@ -414,24 +414,24 @@ def _unknown_names(subject: Subject) -> Iterator[Finding]:
             elif library is not None and number_of(subject.native, name) is not None:
                 newer.setdefault(name, row.where)
     for names, what in (
-        (unknown, f"no syscall is called {listed(unknown)}{version}"),
+        (unknown, f"unknown syscall: {listed(unknown)}{version}"),
         (newer, f"{listed(newer)}{version}"),
     ):
         if not names:
             continue
         they, stay = ("it", "stays") if len(names) == 1 else ("them", "stay")
         effect = (
-            f"runtimes leave {they} out, and {'it' if they == 'it' else 'they'} {stay} "
+            f"runtimes ignore {they}, and {'it' if they == 'it' else 'they'} {stay} "
             f"{'allowed' if denies else 'refused'}"
         )
         where = next(iter(names.values()))
         if names is unknown:
-            mend = "mend the name, or remove it"
-            yield Finding("unknown-name", "error" if denies else "warning", where, f"{what}: {effect}", mend)
+            fix = "correct the name, or remove it"
+            yield Finding("unknown-name", "error" if denies else "warning", where, f"{what}: {effect}", fix)
         else:
-            mend = "name what is allowed instead" if denies else "a newer libseccomp, where it is needed"
+            fix = "list what is allowed instead" if denies else "install a newer libseccomp where it is needed"
             what = f"the libseccomp installed here does not know {what}: {effect}"
-            yield Finding("unknown-name", "error" if denies else "note", where, what, mend)
+            yield Finding("unknown-name", "error" if denies else "note", where, what, fix)
 
 
 def _swallowed(subject: Subject) -> Iterator[Finding]:
@@ -440,8 +440,8 @@ def _swallowed(subject: Subject) -> Iterator[Finding]:
         names = [name for name in row.names if (name, row.allows) in whole] if row.tests else []
         if names:
             place = whole[names[0], row.allows]
-            what = f"the conditions on {listed(names)} do nothing: {place} says the same without any"
-            yield Finding("swallowed", "warning", row.where, what, f"take the name out of {place}, or remove this rule")
+            what = f"the conditions on {listed(names)} have no effect: {place} has the same action without conditions"
+            yield Finding("swallowed", "warning", row.where, what, f"remove the name from {place}, or remove this rule")
 
 
 def _contradicted(subject: Subject) -> Iterator[Finding]:
@@ -451,7 +451,7 @@ def _contradicted(subject: Subject) -> Iterator[Finding]:
             before = first.setdefault(name, row)
             if before.allows != row.allows:
                 here = "allowed" if row.allows else "refused"
-                what = f"{printable(name)} is {here} here, but not in {before.where}, which comes first and counts"
+                what = f"{printable(name)} is {here} here, but not in {before.where}, which comes first and applies"
                 yield Finding("contradiction", "warning", row.where, what, "remove one of the two")
 
 
@@ -464,9 +464,9 @@ def _twice(subject: Subject) -> Iterator[Finding]:
                 "one-argument-twice",
                 "error",
                 row.where,
-                f"{listed(row.names)}: two conditions on argument {again}; runtimes take them for alternatives, "
-                "not for both",
-                "one condition an argument: SCMP_CMP_MASKED_EQ, or a rule for each value",
+                f"{listed(row.names)}: two conditions on argument {again}; runtimes treat them as alternatives, "
+                "and do not require both",
+                "use one condition for each argument: SCMP_CMP_MASKED_EQ, or a rule for each value",
             )
 
 
@@ -485,7 +485,7 @@ def _is_int(name: str, abi: str, position: int) -> bool:
 
 
 def _passes_above(test: Test, allows: bool) -> bool:
-    """Whether what the test means to keep out gets by with something in the upper half."""
+    """Return whether a value that the test is meant to refuse passes with bits set in the upper half."""
     if test.operator == "MASKED_EQ":
         return not allows and bool(test.value & ~INT & REGISTER)
     if test.operator == "GE" and test.value == 0:
@@ -500,15 +500,15 @@ def _unmasked(subject: Subject) -> Iterator[Finding]:
             names = [name for name in row.names if _is_int(name, subject.native, test.position)]
             if names and _passes_above(test, row.allows):
                 what = (
-                    f"{listed(names)}: {test.operator} compares 64 bits of argument {test.position}, of "
-                    "which the kernel looks at 32"
+                    f"{listed(names)}: {test.operator} compares 64 bits of argument {test.position}, "
+                    "but the kernel reads 32"
                 )
                 yield Finding(
                     "upper-half",
                     "error",
                     row.where,
-                    f"{what}: with something in the upper half every value passes",
-                    "SCMP_CMP_MASKED_EQ with the mask 0xffffffff, one rule for each value that is allowed",
+                    f"{what}: every value passes if a bit in the upper half is set",
+                    "use SCMP_CMP_MASKED_EQ with the mask 0xffffffff, one rule for each allowed value",
                 )
             elif names and test.operator != "MASKED_EQ" and row.allows:
                 narrow += [name for name in names if name not in narrow]
@@ -517,9 +517,8 @@ def _unmasked(subject: Subject) -> Iterator[Finding]:
             "unmasked",
             "note",
             "",
-            f"{listed(narrow)}: 64 bits of an int are compared; a program that leaves something in the upper "
-            "half is refused",
-            "SCMP_CMP_MASKED_EQ with the mask 0xffffffff",
+            f"{listed(narrow)}: 64 bits of an int are compared; a program that sets bits in the upper half is refused",
+            "use SCMP_CMP_MASKED_EQ with the mask 0xffffffff",
         )
 
 
@@ -535,8 +534,8 @@ def _docker_only(subject: Subject) -> Iterator[Finding]:
         "docker-only",
         "note" if docker else "error",
         rows[0].where if rows else "archMap",
-        f"{what}: only Docker and Podman read them, other runtimes take "
-        + ("such rules without them" if rows else "no notice"),
+        f"{what}: only Docker and Podman read them, other runtimes "
+        + ("apply such rules unconditionally" if rows else "ignore them"),
         "keep it for Docker and Podman" if docker else "write rules without conditions",
     )
 
@@ -550,13 +549,13 @@ def _capabilities(subject: Subject) -> Iterator[Finding]:
         if risk.level in ("critical", "high") and name in CAPABILITIES:
             level = "warning" if risk.level == "critical" else "note"
             yield Finding(
-                "wide-capability", level, "capabilities", f"{name}: {risk.why}", "see whether it works without"
+                "wide-capability", level, "capabilities", f"{name}: {risk.why}", "check whether it works without"
             )
 
 
 def _base(rule: FileRule) -> tuple[str, str]:
-    """The directory in front of the first class of a pattern that stands for whole names, and that class; empty without
-    one."""
+    """Return the directory before the first class of a pattern that matches whole names, and that class; or two empty
+    strings."""
     text = ""
     for token in parse(rule.pattern):
         if isinstance(token, Literal):
@@ -575,15 +574,15 @@ def _wide_paths(subject: Subject) -> Iterator[Finding]:
             continue
         tier, _ = tier_of(directory)
         top = directory.strip("/").count("/") == 0 and tier not in ("temporary", "data")
-        # Numbered names of /proc and /sys are many, and one {name} below them is no whole tree.
+        # /proc and /sys have many numbered names, and one {name} below them does not match a whole tree.
         if not (sort == "tree" and (top or tier in ("guarded", "kernel"))) and directory != "/":
             continue
         level = "error" if directory == "/" or CHANGES & set(rule.access) else "warning"
         what = (
             f"{printable(rule.pattern)} ({', '.join(rule.access)}): everything below {printable(directory)}, "
-            "now and later"
+            "existing and future"
         )
-        yield Finding("wide-path", level, "files", what, "name the paths, or a directory that is the application's own")
+        yield Finding("wide-path", level, "files", what, "name the paths, or a directory of the application itself")
 
 
 def _write_execute(subject: Subject) -> Iterator[Finding]:
@@ -593,12 +592,13 @@ def _write_execute(subject: Subject) -> Iterator[Finding]:
     executed = {rule.pattern for rule in runs if "execute" in rule.access}
     for pattern in dict.fromkeys(_common([rule.pattern for rule in runs], [rule.pattern for rule in writes])):
         done = "executed" if any(covers(one, pattern) for one in executed) else "mapped as code"
-        what = f"{printable(pattern)} may be written and {done}: whoever can write a file there can run it"
+        what = f"{printable(pattern)} can be written and {done}: whoever can write a file there can run it"
         yield Finding("write-execute", "warning", "files", what, "keep code where the application cannot write")
 
 
 def _common(some: Sequence[str], others: Sequence[str]) -> Iterator[str]:
-    """Patterns of either that one of the other holds. Most are literal, so those are not compared each with each."""
+    """Return the patterns of either list that contain one of the other. Most are literal, so those are not compared in
+    pairs."""
     for a, b in ((some, others), (others, some)):
         names = frozenset(b)
         wide = [pattern for pattern in dict.fromkeys(b) if not is_literal(pattern)]
@@ -607,65 +607,65 @@ def _common(some: Sequence[str], others: Sequence[str]) -> Iterator[str]:
 
 def _incomplete(subject: Subject) -> Iterator[Finding]:
     if subject.policy is not None and subject.policy.workload.incomplete:
-        what = "the recording lost something: what the policy lacks will break the workload"
+        what = "the recording lost something: the workload will fail where the policy lacks what was lost"
         yield Finding(
             "incomplete",
             "error",
             "workload",
             what,
-            "record again; profgen record says what was lost and how to keep it",
+            "record again; profgen record says what was lost and how to prevent it",
         )
 
 
 def _unknown_numbers(subject: Subject) -> Iterator[Finding]:
     if subject.policy is not None and subject.policy.unknown:
         numbers = [f"{row.number} ({row.abi})" for row in subject.policy.unknown]
-        what = f"syscalls without a name are in no profile: {listed(numbers)}"
-        yield Finding("unknown-number", "warning", "syscalls", what, "a newer profgen may know them")
+        what = f"profiles leave out syscalls without a name: {listed(numbers)}"
+        yield Finding("unknown-number", "warning", "syscalls", what, "use a newer profgen, which may know them")
 
 
 RULES: Mapping[str, tuple[Rule, str]] = {
-    "default-allows": (_default_allows, "what is not named is allowed"),
+    "default-allows": (_default_allows, "what is not listed is allowed"),
     "kill-thread": (_kill_thread, "a refused call kills one thread and leaves the rest"),
-    "errno-trap": (_errno_trap, "calls with a fallback get another answer than ENOSYS"),
+    "errno-trap": (_errno_trap, "calls with a fallback get an answer other than ENOSYS"),
     "enosys-for-all": (_enosys_for_all, "ENOSYS for everything that is refused"),
-    "errno-zero": (_errno_zero, "a refused call says that it succeeded"),
-    "errno-misplaced": (_errno_misplaced, "errnoRet on an action that has none"),
+    "errno-zero": (_errno_zero, "a refused call seems to succeed"),
+    "errno-misplaced": (_errno_misplaced, "errnoRet with an action that does not use it"),
     "no-architectures": (_architectures, "the machine's own architecture is not listed"),
-    "unknown-architecture": (_architectures, "an architecture that no runtime knows"),
-    "more-abis": (_more_abis, "x32 or 32-bit calls are let through as well"),
-    "twin-open": (_overlooked, "a call is refused and one that does the same is not: execveat beside no execve"),
-    "multiplexer": (_multiplexers, "socketcall or ipc go past rules for the calls they stand for"),
-    "io-uring": (_multiplexers, "io_uring goes past rules for the calls it can do"),
-    "clone3-open": (_clone3, "clone may not make namespaces and clone3 may"),
-    "clone3-errno": (_clone3, "clone3 is refused with another answer than ENOSYS"),
-    "user-namespace": (_user_namespace, "a program may make a user namespace"),
+    "unknown-architecture": (_architectures, "an unknown architecture"),
+    "more-abis": (_more_abis, "x32 or 32-bit calls are allowed as well"),
+    "twin-open": (_overlooked, "a call is refused, but another that does the same is not, such as execve and execveat"),
+    "multiplexer": (_multiplexers, "socketcall or ipc bypasses rules for the calls whose work it does"),
+    "io-uring": (_multiplexers, "io_uring bypasses rules for the calls whose work it does"),
+    "clone3-open": (_clone3, "clone cannot create namespaces, but clone3 can"),
+    "clone3-errno": (_clone3, "clone3 is refused with an answer other than ENOSYS"),
+    "user-namespace": (_user_namespace, "a program can create a user namespace"),
     "unknown-name": (_unknown_names, "a name that profgen or the installed libseccomp does not know"),
-    "swallowed": (_swallowed, "conditions on a call that is allowed (or refused) without any elsewhere"),
+    "swallowed": (_swallowed, "conditions on a call that another rule allows (or refuses) unconditionally"),
     "contradiction": (_contradicted, "a call is both allowed and refused"),
     "one-argument-twice": (_twice, "two conditions on one argument in one rule"),
-    "upper-half": (_unmasked, "a comparison of 64 bits that an int gets past"),
-    "unmasked": (_unmasked, "a comparison of 64 bits that is narrower than meant"),
-    "docker-only": (_docker_only, "conditions that other runtimes than Docker and Podman drop"),
-    "wide-capability": (_capabilities, "a capability that opens the host"),
-    "wide-path": (_wide_paths, "a whole tree below / or a directory that many programs share"),
-    "write-execute": (_write_execute, "a path that may be written and executed"),
-    "incomplete": (_incomplete, "the policy is from a recording that lost something"),
+    "upper-half": (_unmasked, "a comparison of 64 bits that an int can pass with bits set in its upper half"),
+    "unmasked": (_unmasked, "a comparison of 64 bits that refuses more than intended"),
+    "docker-only": (_docker_only, "conditions that only Docker and Podman apply"),
+    "wide-capability": (_capabilities, "a capability that gives access to the host"),
+    "wide-path": (_wide_paths, "a whole tree below / or below a directory that many programs share"),
+    "write-execute": (_write_execute, "a path that can be written and executed"),
+    "incomplete": (_incomplete, "the policy comes from a recording that lost something"),
     "unknown-number": (_unknown_numbers, "syscalls without a name"),
 }
-"""Name to the function that finds it, and what it is in a line."""
+"""Rule name to the function that finds it, and its one-line description."""
 
 
 def lint(
     source: Source, abi: str, capabilities: frozenset[str] | None = None, library: Library | None = None
 ) -> tuple[Finding, ...]:
-    """What is wrong with a policy or profile, errors first. ``capabilities``: as for Source.rights. ``library``:
-    default the installed one.
+    """Return the findings on a policy or profile, errors first.
 
-    Raises InputError for a trace, which is evidence and allows nothing.
+    ``capabilities``: as for Source.rights. ``library``: the installed one by default. Raises InputError for a trace,
+    which is evidence and allows nothing.
     """
     if source.kind not in KINDS:
-        raise InputError(f"{source.name} is a trace: make a policy of it (profgen generate) and lint that")
+        raise InputError(f"{source.name} is a trace: generate a policy from it (profgen generate) and lint that")
     rights = source.rights(abi, capabilities)
     written = rights.written
     if source.policy is not None:
@@ -683,5 +683,5 @@ def _of_policy(policy: Policy, abi: str) -> Written | None:
 
 
 def counts(findings: Sequence[Finding]) -> dict[str, int]:
-    """How many of each level."""
+    """Return the number of findings of each level."""
     return {level: sum(finding.level == level for finding in findings) for level in LEVELS}

@@ -1,4 +1,4 @@
-"""What path patterns open."""
+"""What path patterns expose."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _HOME = re.compile(r"(?:/root|/home/(?!\{tree\})[^/]+)(?=/|\Z)")
 
 
 def _start(pattern: str) -> str:
-    """The text before the first class."""
+    """Return the text before the first class."""
     tokens = parse(pattern)
     return tokens[0].text if tokens and isinstance(tokens[0], Literal) else ""
 
 
 def _meets(row: PathRisk, pattern: str) -> bool:
-    """Whether some path of the pattern may be one that the row speaks of."""
+    """Return whether some path of the pattern may be one that the row is about."""
     path = row.path
     if path == "/" and not row.exactly:
-        return True  # also what has no path, such as a memfd
+        return True  # also files without a path, such as a memfd
     if path.startswith("{home}"):
         home = _HOME.match(pattern)
         if home or pattern.startswith("{home}"):
             return _meets_below(row, path.removeprefix("{home}"), pattern[home.end() if home else len("{home}") :])
-        # A class before the home directory's name ends: only one that goes on below can lead there.
+        # A class starts before the home directory's name ends: only a pattern that continues below can lead there.
         start = _start(pattern)
         return "{tree}" in pattern and ("/root".startswith(start) or "/home/".startswith(start))
     if pattern.startswith("{home}"):
@@ -35,7 +35,7 @@ def _meets(row: PathRisk, pattern: str) -> bool:
 
 
 def _meets_below(row: PathRisk, path: str, pattern: str) -> bool:
-    """The same, name by name: the pattern has to fit the row's path, or a name below it."""
+    """Do the same name by name: the pattern must match the row's path, or a name below it."""
     names, parts = path.rstrip("/").split("/"), pattern.rstrip("/").split("/")
     for index, name in enumerate(names):
         if index >= len(parts):
@@ -53,7 +53,7 @@ def _meets_below(row: PathRisk, path: str, pattern: str) -> bool:
 
 
 def risks_of(pattern: str, accesses: Iterable[str], states: Iterable[str]) -> list[Risk]:
-    """What it opens to use the paths of a pattern in these ways."""
+    """Return the risks of using the paths of a pattern in these ways."""
     words, found = frozenset(accesses), []
     for row in path_risks():
         if (

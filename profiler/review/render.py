@@ -1,6 +1,6 @@
-"""A comparison as text, JSON, Markdown for a pull request, and SARIF for code scanning.
+"""Render a comparison as text, JSON, Markdown for a pull request, and SARIF for code scanning.
 
-Names in it may be a stranger's: each format has its own way to make them safe, and everything goes through it.
+Names in it may come from strangers: each format has its own escaping, and everything passes through it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from profiler.wording import shortened
 SCHEMA = "profgen.diff/1"
 
 DETAILS_SHOWN = 12
-"""Details of one change in text and Markdown; JSON and SARIF have all."""
+"""The details of one change in text and Markdown; JSON and SARIF have all."""
 REST_SHOWN = 3
 REASONS_SHOWN = 3
 
@@ -41,14 +41,14 @@ _TITLES = {
     "inspection": "process",
     "feature": "feature",
 }
-"""Words of people for SUBJECTS."""
+"""The titles of SUBJECTS for people."""
 
 
 def summary(diff: Diff) -> str:
-    """``2 added, 1 removed; highest risk: medium``."""
+    """Return a summary such as ``2 added, 1 removed; highest risk: medium``."""
     counts = [f"{number} {change}" for change in CHANGES if (number := diff.count(change))]
     if not counts:
-        return "no difference" + ("" if diff.exact else " but for equivalents")
+        return "no difference" + ("" if diff.exact else " apart from equivalents")
     highest = diff.highest
     return ", ".join(counts) + (f"; highest risk: {highest.level}" if highest else "")
 
@@ -68,7 +68,7 @@ _FAINT = "2"
 
 
 def text(diff: Diff, colour: bool = False) -> str:
-    """Lines for a terminal. ``colour``: with ANSI colours."""
+    """Return lines for a terminal. ``colour``: with ANSI colours."""
 
     def paint(words: str, code: str) -> str:
         return f"\x1b[{code}m{words}\x1b[0m" if colour and words else words
@@ -130,7 +130,7 @@ def _change(row: Change) -> dict[str, Any]:
 
 
 def data(diff: Diff) -> dict[str, Any]:
-    """The comparison as plain data, ``profgen.diff/1`` (docs/diff.md)."""
+    """Return the comparison as plain data, ``profgen.diff/1`` (docs/diff.md)."""
     highest = diff.highest
     return {
         "schema": SCHEMA,
@@ -149,7 +149,7 @@ def data(diff: Diff) -> dict[str, Any]:
 
 
 def json(diff: Diff) -> str:
-    """:func:`data` as JSON text."""
+    """Return :func:`data` as JSON text."""
     return as_json(data(diff)) + "\n"
 
 
@@ -157,10 +157,11 @@ def json(diff: Diff) -> str:
 
 
 def _code(words: str) -> str:
-    """A code span that nothing in it ends, also in a cell of a table (GitHub Flavored Markdown, 4.10 and 6.1)."""
+    """Return a code span that none of its content can end, also in a table cell (GitHub Flavored Markdown, 4.10 and
+    6.1)."""
     words = printable(words).replace("|", "\\|")
     fence = "`" * (max((len(run) for run in re.findall("`+", words)), default=0) + 1)
-    # One blank at each end is taken off again; without it a backtick there would join the fence.
+    # Markdown strips one space at each end; without it a backtick there would join the fence.
     pad = " " if words[:1] in ("`", " ") or words[-1:] in ("`", " ") else ""
     return f"{fence}{pad}{words}{pad}{fence}" if words else ""
 
@@ -186,7 +187,7 @@ def _level(risk: Risk | None) -> str:
 
 
 def markdown(diff: Diff) -> str:
-    """For a pull request: what allows more in a table, everything else folded."""
+    """Return Markdown for a pull request: the gains in a table, everything else folded."""
     lines = [f"### {_code(diff.old.source)} → {_code(diff.new.source)}", "", f"{summary(diff)}.".capitalize(), ""]
     gains = [row for row in diff.changes if row.gains]
     losses = [row for row in diff.changes if not row.gains]
@@ -225,7 +226,7 @@ _SEVERITY = {"low": "2.0", "medium": "5.0", "high": "8.0", "critical": "9.5"}
 
 
 def _message(words: str) -> str:
-    """Plain text of a SARIF message: brackets would make links (SARIF 2.1.0, 3.11.6)."""
+    """Return the plain text of a SARIF message: brackets would become links (SARIF 2.1.0, 3.11.6)."""
     return re.sub(r"([\\\[\]])", r"\\\1", printable(words))
 
 
@@ -234,9 +235,9 @@ def _rule(subject: str, level: str) -> dict[str, Any]:
     return {
         "id": f"{subject}/{level}",
         "name": f"{subject.capitalize()}{level.capitalize()}",
-        "shortDescription": {"text": f"A right is new: {words}, {level} risk"},
+        "shortDescription": {"text": f"New right: {words}, {level} risk"},
         "help": {
-            "text": "Compare what the change needs with what it gets; profgen diff shows the reasons. Levels: "
+            "text": "Compare what the change needs with what it gains; profgen diff shows the reasons. Levels: "
             "docs/diff.md."
         },
         "defaultConfiguration": {"level": _SARIF_LEVELS[level]},
@@ -245,7 +246,7 @@ def _rule(subject: str, level: str) -> dict[str, Any]:
 
 
 def _line(lines: Sequence[str], row: Change) -> int:
-    """The first line of the new file that names it; 1 when none does."""
+    """Return the first line of the new file that names the row; 1 if none does."""
     name = row.name.rpartition(":")[2] if row.subject == "syscall" else row.name
     quoted = as_json(name, indent=None)[1:-1]
     for pattern in (
@@ -261,14 +262,14 @@ def _line(lines: Sequence[str], row: Change) -> int:
 
 
 def _uri(path: str) -> str:
-    """RFC 3986: relative as given, absolute with its scheme."""
+    """Return a URI (RFC 3986): relative as given, absolute with its scheme."""
     text = quote(os.fsencode(path))
     return f"file://{text}" if text.startswith("/") else text
 
 
 def sarif(diff: Diff, content: bytes = b"") -> str:
-    """A SARIF log of what is allowed and was not; what is no longer allowed is no finding. ``content``: the new file,
-    for line numbers."""
+    """Return a SARIF log of what is newly allowed; what is no longer allowed is not a finding. ``content``: the new
+    file, for line numbers."""
     gains = [row for row in diff.changes if row.gains and row.risk is not None]
     keys = sorted(
         {(row.subject, row.risk.level) for row in gains if row.risk},

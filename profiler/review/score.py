@@ -1,8 +1,8 @@
-"""How much a profile leaves open: figures for each kind of right, and one number from 0 to 100 made of them.
+"""Score how much a profile leaves open: figures for each kind of right, and one number from 0 to 100.
 
-The number is a weighted sum of shares (:data:`WEIGHTS`), each the part of something that is closed. Taking a right away
-can only close more, so it never lowers the number; giving one never raises it. It says how much is open, not whether
-the rest is safe.
+The number is a weighted sum of shares (:data:`WEIGHTS`), each the closed part of something. Removing a right can only
+close more, so it never lowers the number; adding one never raises it. It says how much is open, not whether the rest is
+safe.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from profiler.review.equivalence import seen_bits
 from profiler.review.rights import Allowance, Rights
 
 WEIGHTS: Mapping[str, int] = {"syscalls": 35, "other_abis": 5, "arguments": 15, "capabilities": 20, "cves": 25}
-"""Points for closing all of it; 100 together."""
+"""The points for closing all of a kind; 100 together."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Share:
 
     @property
     def part(self) -> float:
-        """From 0 to 1; 1 when there is nothing to close."""
+        """The closed part, from 0 to 1; 1 if there is nothing to close."""
         return self.closed / self.total if self.total else 1.0
 
 
@@ -47,9 +47,9 @@ class Share:
 class Score:
     """The figures of one set of rights.
 
-    ``open`` lists what is not refused of the native ABI, ``filtered`` those of them that are allowed with some
-    arguments only, and ``unfiltered`` those that profgen would filter and this does not. ``assumed``: the file says
-    nothing of capabilities, and these were taken instead.
+    ``open`` lists the native ABI's syscalls that are not refused, ``filtered`` those of them that are allowed only with
+    some arguments, and ``unfiltered`` those that profgen would filter but this profile does not. ``assumed``: the file
+    does not mention capabilities, and these were assumed.
     """
 
     source: str
@@ -72,22 +72,22 @@ class Score:
 
     @property
     def points(self) -> int:
-        """0 to 100, rounded down."""
+        """The sum from 0 to 100, rounded down."""
         return int(self.exact + 1e-9)
 
     def of_source(self, source: str) -> Share:
-        """The CVEs of one source (cves.sources)."""
+        """Return the CVEs of one source (cves.sources)."""
         rows = [verdict for verdict in self.verdicts if source in verdict.cve.sources]
         return Share(sum(verdict.blocked for verdict in rows), len(rows))
 
     @property
     def blocked(self) -> Mapping[str, tuple[Verdict, ...]]:
-        """Why they are blocked, most of them first, to what is."""
+        """The reason why CVEs are blocked, the most frequent first, to those CVEs."""
         return _grouped((verdict.reason, verdict) for verdict in self.verdicts if verdict.blocked)
 
     @property
     def reachable(self) -> Mapping[str, tuple[Verdict, ...]]:
-        """What they are in and the first thing they take, most of them first, to what can be reached."""
+        """The subsystem and first step of reachable CVEs, the most frequent first, to those CVEs."""
         return _grouped((_way(row), row) for row in self.verdicts if not row.blocked)
 
 
@@ -104,7 +104,7 @@ def _grouped(rows: Iterable[tuple[str, Verdict]]) -> dict[str, tuple[Verdict, ..
 
 
 class Asked:
-    """Rights as profiler.kernel.cves asks them."""
+    """Rights in the form that profiler.kernel.cves asks for."""
 
     def __init__(self, rights: Rights, capabilities: frozenset[str]) -> None:
         self._rights = rights
@@ -126,8 +126,11 @@ class Asked:
 
 
 def restricts(allowance: Allowance, abi: str, name: str) -> bool:
-    """Whether it refuses some arguments, as far as the kernel looks at them: a filter that lets every int pass with
-    something in its upper half refuses none. Neither does one whose alternatives are too many to add up."""
+    """Return whether some arguments are refused, as far as the kernel looks at them.
+
+    A filter that lets every int pass with some upper half refuses none. One with too many alternatives to add up counts
+    as none too.
+    """
     if allowance.unconditional or not allowance.exact:
         return allowance.refused
     try:
@@ -138,7 +141,7 @@ def restricts(allowance: Allowance, abi: str, name: str) -> bool:
 
 @cache
 def filterable(abi: str) -> frozenset[str]:
-    """Syscalls with arguments that profgen records and a filter can compare (arguments.yaml)."""
+    """Return the syscalls with arguments that profgen records and a filter can compare (arguments.yaml)."""
     found = set()
     for name in recorded_names() & names_of(abi):
         spec = spec_for(name, abi)
@@ -148,7 +151,7 @@ def filterable(abi: str) -> frozenset[str]:
 
 
 def score(rights: Rights, assumed: frozenset[str]) -> Score:
-    """The figures. ``assumed``: capabilities for rights that do not say."""
+    """Return the figures. ``assumed``: capabilities for rights that do not mention them."""
     held = rights.capabilities if rights.capabilities is not None else assumed
     native = rights.native
     allowed = {name: rights.allowance(native, name) for name in sorted(names_of(native))}
@@ -180,7 +183,7 @@ def score(rights: Rights, assumed: frozenset[str]) -> Score:
 
 @dataclass(frozen=True)
 class Against:
-    """What one allows that another does not, of the native ABI."""
+    """What one set of rights allows of the native ABI that another does not."""
 
     syscalls: tuple[str, ...]
     capabilities: tuple[str, ...]
@@ -188,7 +191,7 @@ class Against:
 
 
 def against(ours: Score, theirs: Score) -> Against:
-    """What ``ours`` leaves open and ``theirs`` does not."""
+    """Return what ``ours`` leaves open and ``theirs`` does not."""
     there = frozenset(theirs.open)
     blocked = {verdict.cve.identifier for verdict in theirs.verdicts if verdict.blocked}
     return Against(
@@ -199,7 +202,7 @@ def against(ours: Score, theirs: Score) -> Against:
 
 
 def as_data(found: Score) -> dict[str, object]:
-    """For JSON."""
+    """Return the figures as plain data for JSON."""
     return {
         "source": found.source,
         "kind": found.kind,

@@ -1,4 +1,4 @@
-"""Rights to compare with that are in no file of the user's: Docker's default profile, and none at all."""
+"""Rights to compare with that are not in a file of the user: Docker's default profile, and no confinement."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from profiler.review.rights import Rights, Source, open_source
 
 
 def docker_capabilities() -> frozenset[str]:
-    """What ``docker run`` gives a container without being asked."""
+    """Return the capabilities that ``docker run`` gives a container by default."""
     return frozenset(load("docker_default.yaml")["capabilities"])
 
 
 def docker_version() -> str:
-    """Which default profile of Docker's it is, and of when."""
+    """Return which default profile of Docker this is, and its date."""
     data = load("docker_default.yaml")
     return f"{data['version']}, {data['date']}"
 
 
 def docker_default(abi: str) -> Rights:
-    """What ``docker run`` without options allows on a machine of this native ABI."""
+    """Return what ``docker run`` without options allows on a machine of this native ABI."""
     profile = json.dumps(load("docker_default.yaml")["profile"]).encode()
     capabilities = docker_capabilities()
     rights = from_bytes(profile, "docker-default").rights(abi, capabilities)
@@ -33,16 +33,16 @@ def docker_default(abi: str) -> Rights:
 
 
 def unconfined(abi: str) -> Rights:
-    """What a program of root's may do outside of any container."""
+    """Return what a program of root may do outside any container."""
     return Rights("unconfined", "seccomp", abi, (abi, *SUB_ABIS.get(abi, ())), "allow", {}, frozenset(CAPABILITIES))
 
 
 YARDSTICKS: Mapping[str, Callable[[str], Rights]] = {"docker-default": docker_default, "unconfined": unconfined}
-"""Name on the command line to what it stands for."""
+"""Name on the command line to the rights that it means."""
 
 
 def named(name: str) -> Source:
-    """What a command line names: one of YARDSTICKS, or a file (:func:`open_source`, with its errors)."""
+    """Return what the command line names: one of YARDSTICKS, or a file (:func:`open_source`, with its errors)."""
     if name in YARDSTICKS:
         return Source(name, "seccomp", None, lambda abi, _: YARDSTICKS[name](abi))
     return open_source(name)

@@ -48,7 +48,7 @@ def test_nothing_found(policy: Path, name: str) -> None:
     assert (done.returncode, done.stdout) == (0, f"{file}: nothing found\n"), done.stdout
 
 
-def test_findings_with_how_to_mend_them(tmp_path: Path) -> None:
+def test_findings_with_fixes(tmp_path: Path) -> None:
     file = tmp_path / "open.json"
     file.write_text(
         json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []})
@@ -57,12 +57,12 @@ def test_findings_with_how_to_mend_them(tmp_path: Path) -> None:
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["error", "default-allows"]
-    assert lines[2].strip().startswith("mend it: ")
+    assert lines[2].strip().startswith("fix: ")
     assert lines[-1].startswith(f"{file}: 1 error")
     data = json.loads(profgen(file, "--json").stdout)
     assert data["error"] == 1
     assert data["findings"][0]["rule"] == "default-allows"
-    assert set(data["findings"][0]) == {"rule", "level", "where", "what", "mend"}
+    assert set(data["findings"][0]) == {"rule", "level", "where", "what", "fix"}
 
 
 def test_notes_alone_are_no_failure(policy: Path) -> None:

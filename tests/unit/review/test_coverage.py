@@ -129,7 +129,7 @@ SEEN: dict[str, Any] = {
     "permission": touching(file("/srv/x", "read", "EACCES")),
     "upgrade": touching(execs=[Exec(0, 0, 1)]),
     "worker": touching(signals=[Signal("KILL", "workload", {"ok": 1}, ZERO)]),
-    "jobs": trace(call("read"), duration=4000.0),
+    "scheduled jobs": trace(call("read"), duration=4000.0),
 }
 
 

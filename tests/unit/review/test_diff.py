@@ -415,7 +415,7 @@ def test_paths() -> None:
     assert changes(files(own), files(b)) == [("widened", "path", "/srv/b")]
     assert changes(files(b), files(own)) == [("narrowed", "path", "/srv/b")]
     assert compare(files(), files(file("/etc/passwd", "write"))).changes[0].risk == risks.Risk(
-        "high", "who may do what, or what is started, is written here"
+        "high", "these files decide who may do what, or what is started"
     )
 
 

@@ -69,7 +69,7 @@ def found(document: Mapping[str, Any], library: object = None) -> dict[str, Find
     source = from_bytes(json.dumps(document).encode(), "p.json")
     chosen: Any = library or Anything("rwead")
     rows = lint(source, "x86_64", library=chosen)
-    assert all(row.level in LEVELS and row.rule in RULES and row.what and row.mend for row in rows)
+    assert all(row.level in LEVELS and row.rule in RULES and row.what and row.fix for row in rows)
     return {row.rule: row for row in reversed(rows)}
 
 
@@ -491,5 +491,5 @@ def test_whatever_can_be_read_can_be_judged(
     document = {"defaultAction": default, "defaultErrnoRet": errno, "architectures": architectures, "syscalls": rows}
     source = from_bytes(json.dumps(document).encode(), "p.json")
     for finding in lint(source, "x86_64"):
-        assert (finding.what + finding.mend + finding.where).isprintable()
+        assert (finding.what + finding.fix + finding.where).isprintable()
     assert 0 <= score(source.rights("x86_64", None), frozenset()).points <= 100

@@ -87,10 +87,10 @@ file system parsers (CVE-2022-0185)
                      + no flags
                      observed (app: 10 calls)
 added    capability  CAP_CHOWN  medium
-                     gives every file in sight to any user
+                     gives every visible file to any user
                      checked 1 time in bind by app
 widened  syscall     socket     medium
-                     kernel configuration; with CAP_NET_ADMIN the way to the holes of nf_tables and net/sched
+                     kernel configuration; with CAP_NET_ADMIN the way to the vulnerabilities of nf_tables and net/sched
                      + domain AF_NETLINK, protocol NETLINK_ROUTE
                      was domain AF_INET, type SOCK_STREAM, protocol IPPROTO_IP; domain AF_INET, \
 type SOCK_STREAM, protocol IPPROTO_TCP
@@ -113,7 +113,7 @@ def test_colour_changes_nothing_else() -> None:
 
 def test_nothing_to_say() -> None:
     same = rights(trace(call("read")))
-    assert render.text(compare(same, same)).endswith("\nno difference but for equivalents\n")
+    assert render.text(compare(same, same)).endswith("\nno difference apart from equivalents\n")
     assert render.text(compare(same, same, exact=True)).endswith("\nno difference\n")
     assert "No difference" in render.markdown(compare(same, same))
     document = json.loads(render.json(compare(same, same)))
