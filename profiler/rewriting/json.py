@@ -88,7 +88,7 @@ def _put(text: str, start: int, key: str, value: Any) -> str:
     if key in members:
         member = members[key]
         return text[: member.start] + _value_text(value, indent, step, newline) + text[member.end :]
-    entry = f'"{key}": ' + _value_text(value, indent, step, newline)
+    entry = f"{as_json(key)}: " + _value_text(value, indent, step, newline)
     if members:
         last = list(members.values())[-1].end
         gap = ", " if indent is None else f",{newline}{indent}"

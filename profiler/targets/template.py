@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from profiler.errors import InputError
 from profiler.quoting import apparmor, json, shell, text, yaml
@@ -14,9 +14,12 @@ from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from jinja2.runtime import Context
 
 TEMPLATE_MAX = 1 << 20
 """Bytes of a user's template."""
+REPEAT_MAX = 10_000
+"""The largest factor of a multiplication in a template."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,24 @@ def template_directory() -> Path:
 
 @cache
 def _environment(directory: Path | None) -> Environment:
-    """Return the environment for a user's directory. What users write runs in Jinja's sandbox: a template that came
-    with a repository can print values, and do nothing else."""
-    from jinja2 import ChoiceLoader, Environment, FileSystemLoader, FunctionLoader, StrictUndefined
+    """Return the environment for a user's directory, in Jinja's sandbox: a template that came with a repository can
+    print values, and do nothing else."""
+    from jinja2 import ChoiceLoader, FileSystemLoader, FunctionLoader, StrictUndefined
+    from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    class Sandbox(ImmutableSandboxedEnvironment):
+        """The sandbox limits range(), but not the other ways to fill the memory."""
+
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+            if operator == "**" or abs(left if isinstance(right, (str, list, tuple)) else right) > REPEAT_MAX:
+                raise SecurityError(f"{operator} is limited to a factor of {REPEAT_MAX}")
+            return super().call_binop(context, operator, left, right)
+
     built_in = FileSystemLoader(template_directory())
-    environment = (Environment if directory is None else ImmutableSandboxedEnvironment)(
+    environment = Sandbox(
         loader=built_in if directory is None else ChoiceLoader([FunctionLoader(_reader(directory)), built_in]),
         undefined=StrictUndefined,
         autoescape=False,

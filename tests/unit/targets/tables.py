@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from profiler.targets import catalogue
 from profiler.targets.base import SECTIONS
-from profiler.targets.catalogue import TARGETS
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -19,7 +19,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def summaries() -> str:
     """For the README."""
-    return table(["target", "files, and who reads them"], [[f"`{row.name}`", row.summary] for row in TARGETS])
+    return table(["target", "files, and who reads them"], [[f"`{row.name}`", row.summary] for row in catalogue.TARGETS])
 
 
 def targets() -> str:
@@ -33,7 +33,7 @@ def targets() -> str:
                 ", ".join(section for section in SECTIONS if section in row.says),
                 ", ".join(sorted(row.launches.names)) if row.launches else "",
             ]
-            for row in TARGETS
+            for row in catalogue.TARGETS
         ],
     )
 
@@ -44,7 +44,7 @@ def settings() -> str:
         ["option", "meaning"],
         [
             [f"`{row.name}.{setting.name}={setting.metavar}`", setting.help]
-            for row in TARGETS
+            for row in catalogue.TARGETS
             for setting in row.settings
         ],
     )
