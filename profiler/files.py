@@ -1,4 +1,4 @@
-"""Writing results so that nothing is lost and nothing of somebody else's is touched."""
+"""Write results: whole or not at all, owned by the invoking user, and never through a planted link."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from profiler.errors import InputError, OutputError
 from profiler.wording import cause
 
 RESERVE_BYTES = 1 << 20
-"""Space asked for before a workload starts, so that a full disk is noticed then. A trace is typically 50 to 200 KiB."""
+"""Space reserved before a workload starts, so that a full disk is noticed then. A trace usually takes 50 to 200 KiB."""
 
 
 def invoking_user() -> tuple[int, int] | None:
-    """(uid, gid) of the user who called sudo(8), from SUDO_UID and SUDO_GID; None when not root under sudo.
+    """Return (uid, gid) of the user who called sudo(8), from SUDO_UID and SUDO_GID; None when not root under sudo.
 
-    Raises InputError when they hold no ids: neither staying root nor guessing a user would be right.
+    Raises InputError when they do not hold ids: neither staying root nor guessing a user would be right.
     """
     if os.geteuid() != 0 or "SUDO_UID" not in os.environ:
         return None
@@ -28,18 +28,18 @@ def invoking_user() -> tuple[int, int] | None:
 
 def _id(variable: str) -> int:
     text = os.environ.get(variable, "")
-    # 2**32 - 1 is no id: it means "leave unchanged" (setresuid(2)).
+    # 2**32 - 1 is not an id: it means "leave unchanged" (setresuid(2)).
     if not (text.isascii() and text.isdigit()) or int(text[:11]) >= (1 << 32) - 1:
-        raise InputError(f"{variable} is {text!r}, which is no id: unset it, or run profgen with sudo")
+        raise InputError(f"{variable} is {text!r}, which is not an id: unset it, or run profgen with sudo")
     return int(text)
 
 
 @contextlib.contextmanager
 def as_invoking_user() -> Iterator[None]:
-    """Do file work with the invoking user's rights.
+    """Work on files with the invoking user's rights.
 
-    Under sudo a root process that wrote into a user's directory could be led anywhere by links planted there;
-    with that user's own effective ids the kernel refuses, and the files belong to the right owner.
+    Under sudo, links planted in a user's directory could lead a root process to any file. With that user's effective
+    ids the kernel refuses to follow them there, and new files belong to the right owner.
     """
     user = invoking_user()
     if user is None:
@@ -59,17 +59,16 @@ def as_invoking_user() -> Iterator[None]:
 
 
 def _is_the_machines(directory: Path) -> bool:
-    """Whether the directory is /dev, or below /proc: /dev/stdout and /dev/fd/1 are links, which a rename would
-    replace."""
+    """Return whether the directory is /dev or below /proc, where a rename would replace a link such as /dev/stdout."""
     where = os.path.realpath(directory)
     return where == "/dev" or (where + "/").startswith("/proc/")
 
 
 class PendingFile:
-    """A file being replaced: opened now, next to its destination, and renamed into place by :meth:`commit`.
+    """A new file that is opened now, next to its destination, and renamed into place by :meth:`commit`.
 
-    Opening early says early that a directory is missing, read-only or full. Until ``commit`` the old file is as it was.
-    Raises OutputError.
+    A directory that is missing, read-only or full is noticed when it is opened. Until ``commit`` the old file is
+    unchanged. Use as a context manager: leaving it discards what was not committed. Raises OutputError.
     """
 
     def __init__(self, path: str | Path, *, reserve: int = 0) -> None:
@@ -98,9 +97,9 @@ class PendingFile:
                     f"cannot write {self.path}: {cause(error)}: {self._directory}; choose another place with -o"
                 ) from error
             try:
-                # O_EXCL with a random name: a link planted by somebody else is never followed (open(2)).
+                # O_EXCL with a random name: a planted link is never followed (open(2)).
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                # Cut by bytes: a name may have 255 of them, and this one has more around it.
+                # A name may have 255 bytes, and this one gets a prefix and a suffix.
                 start = os.fsdecode(os.fsencode(self.path.name)[:64])
                 temporary = f".{start}.{os.urandom(8).hex()}.tmp"
                 self._fd = os.open(temporary, flags, 0o666, dir_fd=self._dirfd)
@@ -111,8 +110,14 @@ class PendingFile:
                 self.discard()
                 raise OutputError(f"cannot write {self.path}: {cause(error)}; choose another place with -o") from error
 
+    def __enter__(self) -> PendingFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
     def commit(self, data: bytes, *, executable: bool = False) -> None:
-        """Write ``data``, make it durable, and put it in place of the old file. Raises OutputError."""
+        """Write ``data``, make it durable, and replace the old file with it. Raises OutputError."""
         assert self._temporary is not None
         with as_invoking_user():
             try:
@@ -134,7 +139,7 @@ class PendingFile:
                 self.discard()
 
     def discard(self) -> None:
-        """Drop the temporary file. Safe to call twice."""
+        """Remove the temporary file. Safe to call twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -148,5 +153,20 @@ class PendingFile:
 
 
 def write_atomic(path: str | Path, data: bytes, *, executable: bool = False) -> None:
-    """Replace ``path`` by ``data``: whole or not at all. Raises OutputError."""
+    """Replace the file ``path`` with ``data``, whole or not at all. Raises OutputError."""
     PendingFile(path).commit(data, executable=executable)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise OutputError when a result could not be written to ``path`` now; change nothing."""
+    PendingFile(path, reserve=RESERVE_BYTES).discard()
+
+
+def make_directory(path: Path) -> Path:
+    """Make a directory for results unless it exists, and return it. Raises OutputError."""
+    try:
+        with as_invoking_user():
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make directory {path}: {cause(error)}; choose another place with -o") from error
+    return path

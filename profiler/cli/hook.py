@@ -92,27 +92,32 @@ def _record(state: State, path: Path, no_files: bool, ready: int) -> int:
     """The recording itself. What goes wrong before it is ready is told to the hook, later to the system's log."""
     import syslog
 
-    from profiler.cli import record_containers
-    from profiler.cli.record_command import Settings
+    from profiler.cli.record_terminal import Console, incomplete
+    from profiler.tracers.base import Options
+    from profiler.watch import subjects
+    from profiler.watch.recordings import Request, need_watcher, record
 
     told = False
 
-    def tell() -> None:
+    def tell(*_: object) -> None:
         nonlocal told
         told = True
         os.write(ready, b"ready")
         os.close(ready)
 
     syslog.openlog("profgen", syslog.LOG_PID, syslog.LOG_DAEMON)
-    settings = Settings("auto", {}, not no_files, quiet=True)
     try:
-        status = record_containers.record_starting(
-            state, record_containers.Watching(settings, path), tell, syslog.syslog
-        )
+        need_watcher("auto")
+        request = Request(Options(files=not no_files), path)
+        ended = record(subjects.starting(state), request, Console(quiet=True), tell)
     except BaseException as error:
         if not told:
             os.write(ready, str(error).encode("utf-8", "replace")[:4000])
         else:
             syslog.syslog(syslog.LOG_ERR, f"recording {state.identity[:64]}: {error}")
         return FAILED
-    return status
+    for trace in ended.traces:
+        if not trace.meta.complete:
+            syslog.syslog(f"{path}: {incomplete(trace.meta)}")
+            return FAILED
+    return 0

@@ -1,9 +1,14 @@
-"""Arguments and options that several subcommands have, alike in each."""
+"""Arguments and options that several commands share: each is described once, and groups of them become one object."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,21 +17,104 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 POLICY_FILE = "policy.yaml"
 _JSON = "profgen.json"
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def input_file(path: str) -> str:
-    """The type of an argument: a file to read, or ``-`` for standard input."""
+    """Convert an argument that names a file to read, or ``-`` for standard input."""
     return "/dev/stdin" if path == "-" else path
 
 
 def source_file(path: str) -> str:
-    """The type of an argument: the same, or the directory that ``generate`` wrote, which stands for its policy.yaml."""
+    """Convert an argument as input_file does; a directory that ``generate`` wrote stands for its policy.yaml."""
     return os.path.join(path, POLICY_FILE) if os.path.isdir(path) else input_file(path)
 
 
-def output_format(*forms: str, help: str = "Default: text.") -> Callable[[Command], Command]:
-    """``--format``, which the command gets as ``form``, one of ``forms``, text by default; and ``--json``, short for
-    ``--format json``."""
+def whole(text: str) -> int | None:
+    """Return a whole number of at most ten ASCII digits, None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
+
+
+class Duration(click.ParamType[float]):
+    """A time above zero, with or without a unit: ``90``, ``90s``, ``5m``, ``0.5h``. Converted to seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click.ParamType."""
+        found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|[smhd]?)", str(value), re.ASCII)
+        seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+        if seconds <= 0:
+            self.fail(f"{str(value)[:80]!a} is not a time above 0, such as 90, 90s or 5m", param, ctx)
+        return seconds
+
+
+def grouped(into: type[Any], name: str, *options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Add ``options`` to a command, which gets their values as one ``into`` object, a dataclass, under ``name``."""
+    members = [member.name for member in dataclasses.fields(into)]
+
+    def add(command: Any) -> Any:
+        @functools.wraps(command)
+        def call(*args: Any, **values: Any) -> Any:
+            own = {member: values.pop(member) for member in members if member in values}
+            return command(*args, **values, **{name: into(**own)})
+
+        for option in reversed(options):
+            call = option(call)
+        return call
+
+    return add
+
+
+@dataclass(frozen=True)
+class WorkloadOptions:
+    """A command that profgen starts. ``user``: who runs it, None for the user who called profgen. ``duration``: seconds
+    until it is asked to end. ``no_files``: files, sockets, signals and mounts do not matter."""
+
+    command: tuple[str, ...]
+    user: str | None = None
+    duration: float | None = None
+    no_files: bool = False
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where the result goes, None for a default place; and whether only errors are printed."""
+
+    output: str | None
+    quiet: bool
+
+    @property
+    def path(self) -> Path | None:
+        """The output as a path."""
+        return None if self.output is None else Path(self.output)
+
+
+COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED)
+USER = click.option(
+    "--user", metavar="USER", help="Run the command as this user (name or uid). Under sudo the default is the caller."
+)
+DURATION = click.option("--duration", type=Duration(), help="Ask the command to end after this time (90, 90s, 5m).")
+NO_FILES = click.option("--no-files", is_flag=True, help="Ignore files, sockets, signals and mounts.")
+
+
+def workload_options(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Add the options of a command that profgen starts, of those above, as ``workload``: WorkloadOptions."""
+    return grouped(WorkloadOptions, "workload", *options, COMMAND)
+
+
+def output_options(what: str, quiet: str = "Print only errors.") -> Callable[[Command], Command]:
+    """Add ``-o`` and ``-q`` as ``to``: OutputOptions. ``what``: help for ``-o``; ``quiet``: help for ``-q``."""
+    return grouped(
+        OutputOptions,
+        "to",
+        click.option("-o", "--output", metavar="FILE", help=what),
+        click.option("-q", "--quiet", is_flag=True, help=quiet),
+    )
+
+
+def output_format(*forms: str, help: str = "Output format.") -> Callable[[Command], Command]:
+    """Add ``--format``, which the command gets as ``form``, one of ``forms``, and ``--json`` for ``--format json``."""
 
     def note(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.meta[_JSON] = wanted
@@ -35,11 +123,13 @@ def output_format(*forms: str, help: str = "Default: text.") -> Callable[[Comman
         return "json" if ctx.meta.get(_JSON) else form
 
     def add(command: Command) -> Command:
-        # Eager: known when --format is looked at, wherever it stands.
+        # Eager: its value is known when --format is converted, wherever it stands.
         command = click.option(
-            "--json", is_flag=True, is_eager=True, expose_value=False, callback=note, help="The same as --format json."
+            "--json", is_flag=True, is_eager=True, expose_value=False, callback=note, help="Same as --format json."
         )(command)
         choice = click.Choice(forms or ("text", "json"))
-        return click.option("--format", "form", type=choice, default="text", callback=chosen, help=help)(command)
+        return click.option(
+            "--format", "form", type=choice, default="text", show_default=True, callback=chosen, help=help
+        )(command)
 
     return add

@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import click
 
-from profiler.cli.record_command import Settings, record_command
-from profiler.cli.workload import whole
+from profiler.cli.options import (
+    DURATION,
+    NO_FILES,
+    USER,
+    Duration,
+    OutputOptions,
+    WorkloadOptions,
+    grouped,
+    output_options,
+    whole,
+    workload_options,
+)
 from profiler.errors import InputError
 from profiler.tracers.launch import quoted
 from profiler.tracers.select import TRACERS
-from profiler.watch.outputs import default_output
 
-__all__ = ["default_output", "limits_from", "record", "seconds_from"]
+_ENGINE_WORDS = "profiler.cli.record.engine_words"
 
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """How to record. ``snapshot``: seconds between writing. ``limits``: as in tracers.base.Options."""
+
+    tracer: str
+    limits: dict[str, int]
+    allow_loss: bool
+    wait: bool
+    snapshot: float | None
+    merge_restarts: bool
+    metrics: str | None
+
+
+@dataclass(frozen=True)
+class SubjectOptions:
+    """What to watch instead of a command; at most one of these is given."""
+
+    image: str | None
+    container: str | None
+    pid: int | None
+    cgroup: str | None
+    unit: str | None
+    all_containers: bool
+
+    @property
+    def given(self) -> list[str]:
+        """The options that are given, as they are typed."""
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value not in (None, False)]
 
 
 class _Record(click.Command):
-    """Behind ``--image IMAGE`` come the engine's own options, which are not ours to read."""
+    """Behind ``--image IMAGE`` come options of the engine, which click must not parse."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
@@ -34,98 +69,85 @@ class _Record(click.Command):
         word, rest = args[at], args[at + 1 : end]
         if word == "--image":
             if not rest:
-                raise click.UsageError("--image wants the name of an image")
+                raise click.UsageError("--image needs the name of an image")
             word, rest = f"--image={rest[0]}", rest[1:]
         ctx.meta[_ENGINE_WORDS] = rest
         return super().parse_args(ctx, [*args[:at], word, *(["--", *args[end + 1 :]] if end < len(args) else [])])
 
 
-_ENGINE_WORDS = "profiler.cli.record.engine_words"
+def limits_from(ctx: click.Context | None, param: click.Parameter | None, pairs: tuple[str, ...]) -> dict[str, int]:
+    """Convert ``NAME=N`` words to a table; a callback of click. Raises InputError."""
+    limits = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        size = whole(number)
+        if size is None or not 0 < size < 1 << 31:
+            raise InputError(f"--limit needs NAME=N with a whole N above 0, not {quoted(pair[:80])}")
+        limits[name] = size
+    return limits
 
 
 @click.command(cls=_Record, context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    help="Where the trace goes.  [default: NAME.trace.json]  With --all-containers a directory.",
+@output_options("Trace file.  [default: NAME.trace.json]  With --all-containers a directory.")
+@grouped(
+    SubjectOptions,
+    "subject",
+    click.option(
+        "--image",
+        metavar="IMAGE [OPTION...]",
+        help="Run an image in a new container. What follows, up to --, are options of docker run.",
+    ),
+    click.option("--container", metavar="NAME", help="Watch a container, by name or id."),
+    click.option(
+        "--pid", type=click.IntRange(1), metavar="PID", help="Watch a process with its threads and descendants."
+    ),
+    click.option("--cgroup", metavar="PATH", help="Watch all processes of a cgroup."),
+    click.option("--unit", metavar="UNIT", help="Watch a systemd unit."),
+    click.option(
+        "--all-containers",
+        is_flag=True,
+        help="Watch every container of this machine and write a trace for each to the directory -o.",
+    ),
 )
-@click.option(
-    "--image", metavar="IMAGE [OPTION...]", help="Run an image; what follows, up to --, are options of docker run."
+@grouped(
+    RecordOptions,
+    "how",
+    click.option("--wait", is_flag=True, help="Wait until it starts, if it does not run yet."),
+    click.option(
+        "--snapshot",
+        type=Duration(),
+        help="Write the trace at this interval (60s, 5m), and keep recording across restarts.",
+    ),
+    click.option("--merge-restarts", is_flag=True, help="Write one trace for all runs of a container."),
+    click.option(
+        "--metrics",
+        metavar="[ADDRESS:]PORT",
+        help="Serve metrics for Prometheus.  [default address: 127.0.0.1]",
+    ),
+    click.option(
+        "--tracer", type=click.Choice(["auto", *TRACERS]), default="auto", show_default=True, help="Tracer to use."
+    ),
+    click.option("--allow-loss", is_flag=True, help="Keep the command's exit status when the trace is incomplete."),
+    click.option(
+        "--limit",
+        "limits",
+        multiple=True,
+        metavar="NAME=N",
+        callback=limits_from,
+        help="Size of one of the eBPF tracer's stores (docs/tracers.md).",
+    ),
 )
-@click.option("--container", metavar="NAME", help="Watch a container, by its name or id.")
-@click.option(
-    "--pid", type=click.IntRange(1), metavar="PID", help="Watch a running process, with its threads and descendants."
-)
-@click.option("--cgroup", metavar="PATH", help="Watch all processes of a cgroup.")
-@click.option("--unit", metavar="UNIT", help="Watch a unit of systemd.")
-@click.option(
-    "--all-containers",
-    is_flag=True,
-    help="Watch every container of this machine, a trace for each, in the directory -o.",
-)
-@click.option("--wait", is_flag=True, help="Wait for what is to be watched, if it does not run yet.")
-@click.option(
-    "--snapshot", metavar="TIME", help="Write every so often (60s, 5m), and go on across restarts until stopped."
-)
-@click.option("--merge-restarts", is_flag=True, help="One trace for all runs of a container, not one for each.")
-@click.option(
-    "--metrics",
-    metavar="[ADDRESS:]PORT",
-    help="Figures for Prometheus, on the loopback address unless another is given.",
-)
-@click.option(
-    "--tracer", type=click.Choice(["auto", *TRACERS]), default="auto", show_default=True, help="How to watch."
-)
-@click.option(
-    "--user",
-    metavar="USER",
-    help="Run the command as this user (name or uid); under sudo the default is who called it.",
-)
-@click.option(
-    "--duration",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Ask the command to end after so long.",
-)
-@click.option("--allow-loss", is_flag=True, help="Keep the command's exit status even if something seen was lost.")
-@click.option(
-    "--limit", "limits", multiple=True, metavar="NAME=N", help="Size of a store of the eBPF tracer (docs/tracers.md)."
-)
-@click.option(
-    "--no-files", is_flag=True, help="Leave out files, sockets, signals and mounts: cheaper, but no AppArmor profile."
-)
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@workload_options(USER, DURATION, NO_FILES)
 @click.pass_context
 def record(
-    ctx: click.Context,
-    output: str | None,
-    image: str | None,
-    container: str | None,
-    pid: int | None,
-    cgroup: str | None,
-    unit: str | None,
-    all_containers: bool,
-    wait: bool,
-    snapshot: str | None,
-    merge_restarts: bool,
-    metrics: str | None,
-    tracer: str,
-    user: str | None,
-    duration: float | None,
-    allow_loss: bool,
-    limits: tuple[str, ...],
-    no_files: bool,
-    quiet: bool,
-    command: tuple[str, ...],
+    ctx: click.Context, to: OutputOptions, subject: SubjectOptions, how: RecordOptions, workload: WorkloadOptions
 ) -> int:
-    """Watch COMMAND under normal load and write a trace of the rights it used.
+    """Watch COMMAND under normal load and write a trace of the rights that it used.
 
     The command keeps its input, output, terminal, signals and exit status. Recording ends with its last descendant.
 
     With --image the command runs in a new container. With --container, --pid, --cgroup, --unit and --all-containers
-    nothing is started: what runs is watched and never disturbed, until it ends or profgen is told to (Ctrl-C).
+    nothing is started, stopped or changed: recording ends when the watched processes end, or with Ctrl-C.
 
     \b
       profgen record -- ./app
@@ -133,81 +155,43 @@ def record(
       profgen record --container web
       profgen record --all-containers -o traces/ --snapshot 60s
     """
-    if duration is not None and not math.isfinite(duration):
-        raise click.UsageError("--duration wants a number of seconds")
-    settings = Settings(tracer, limits_from(limits), not no_files, duration, allow_loss, quiet, user)
-    targets = {
-        "--container": container,
-        "--pid": pid,
-        "--cgroup": cgroup,
-        "--unit": unit,
-        "--all-containers": all_containers or None,
-    }
-    given = [name for name, value in targets.items() if value is not None]
-    if image is not None:
-        given.append("--image")
-    if len(given) > 1:
-        raise click.UsageError(f"{' and '.join(given)}: watch one thing at a time")
-    if not given and not command:
-        raise click.UsageError("no command to record; try: profgen record -- ls /")
-    if given and given != ["--image"] and command:
-        raise click.UsageError(f"{given[0]} watches what runs: it takes no command")
-    running = {"--wait": wait, "--snapshot": snapshot is not None, "--merge-restarts": merge_restarts}
-    _only_for_running(given, running)
-    if given and user is not None:
-        raise click.UsageError("--user is for a command that profgen starts; behind --image it is the engine's option")
+    _check(subject, how, workload)
 
     from profiler.cli import record_containers as containers
 
-    every = None if snapshot is None else seconds_from(snapshot)
-    watching = containers.Watching(
-        settings, Path(output) if output is not None else None, every, merge_restarts, wait, metrics
-    )
-    if image is not None:
-        return containers.record_image(image, tuple(ctx.meta[_ENGINE_WORDS]), command, watching)
-    if container is not None:
-        return containers.record_container(container, watching)
-    if pid is not None:
-        return containers.record_pid(pid, watching)
-    if cgroup is not None:
-        return containers.record_cgroup(cgroup, watching)
-    if unit is not None:
-        return containers.record_unit(unit, watching)
-    if all_containers:
-        return containers.record_all(watching)
-    if (status := containers.record_engine_command(command, watching)) is not None:
+    if subject.image is not None:
+        return containers.record_image(subject.image, tuple(ctx.meta[_ENGINE_WORDS]), workload, how, to)
+    if subject.given:
+        return containers.record_running(subject, workload, how, to)
+    if (status := containers.record_engine_command(workload, how, to)) is not None:
         return status
-    if metrics is not None:
-        raise click.UsageError("--metrics is for what runs long: containers, units, cgroups, processes")
-    return record_command(command, Path(output) if output is not None else default_output(command[0]), settings)
+    if how.metrics is not None:
+        raise click.UsageError("--metrics needs a container, a unit, a cgroup or a process to watch")
+
+    from profiler.cli.record_command import record_command
+
+    return record_command(workload, how, to)
 
 
-def _only_for_running(given: list[str], options: Mapping[str, bool]) -> None:
-    if given and given != ["--image"]:
-        return
-    for name, used in options.items():
-        if used:
+def _check(subject: SubjectOptions, how: RecordOptions, workload: WorkloadOptions) -> None:
+    """Raise UsageError for options that do not fit together."""
+    given = subject.given
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)}: only one of them can be watched at a time")
+    if not given and not workload.command:
+        raise click.UsageError("no command to record; try: profgen record -- ls /")
+    if given and given != ["--image"] and workload.command:
+        raise click.UsageError(f"{given[0]} watches running processes: it takes no command")
+    if given and workload.user is not None:
+        raise click.UsageError("--user is for a command that profgen starts; behind --image it is the engine's option")
+    running: dict[str, Any] = {
+        "--wait": how.wait,
+        "--snapshot": how.snapshot is not None,
+        "--merge-restarts": how.merge_restarts,
+    }
+    for name, used in running.items():
+        if used and given in ([], ["--image"]):
             raise click.UsageError(
-                f"{name} is for what profgen does not start: --container, --pid, --cgroup, --unit, --all-containers"
+                f"{name} needs something that profgen does not start: --container, --pid, --cgroup, --unit or "
+                "--all-containers"
             )
-
-
-def limits_from(pairs: tuple[str, ...]) -> dict[str, int]:
-    """``NAME=N`` words as a table. Raises InputError."""
-    limits = {}
-    for pair in pairs:
-        name, _, number = pair.partition("=")
-        size = whole(number)
-        if size is None or not 0 < size < 1 << 31:
-            raise InputError(f"--limit wants NAME=N with a whole N above 0, not {quoted(pair[:80])}")
-        limits[name] = size
-    return limits
-
-
-def seconds_from(text: str) -> float:
-    """``60``, ``60s``, ``5m``, ``1h``, ``0.5s`` in seconds. Raises InputError."""
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|[smhd]?)", text, re.ASCII)
-    value = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    if value <= 0:
-        raise InputError(f"a time is a number above 0 with s, m, h or d behind it (60s), not {quoted(text[:80])}")
-    return value

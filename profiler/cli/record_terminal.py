@@ -1,4 +1,4 @@
-"""What ``profgen record`` says: a live line on a terminal, a summary at the end, and lines in between."""
+"""What ``profgen record`` prints: a live line on a terminal, lines about events, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from profiler.cli.terminal import redraws
+from profiler.errors import FAILED
 from profiler.quoting.text import printable
 from profiler.trace.model import Meta, Trace
 from profiler.tracers.recording import Recording
+from profiler.watch.metrics import Figures
 from profiler.wording import counted
 
 LIVE_SECONDS = 0.2
 _IO_URING = ("io_uring_setup", "io_uring_enter")
-"""A ring is made, its operations begin; either is enough: a ring may come from another process, or be polled by the
-kernel."""
+"""Making a ring, and submitting to it. Either shows its use: a ring may be inherited, or be polled by the kernel."""
 
 
 def say(text: str) -> None:
-    """One line on standard error."""
+    """Print one line on standard error."""
     print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
 def figures(recording: Recording) -> str:
-    """The live line's figures of one recording."""
+    """Return the live line of a command's recording."""
     if not recording.programs and not recording.syscalls_seen:
         return "starting"
     elapsed = recording.elapsed()
@@ -42,17 +44,17 @@ def figures(recording: Recording) -> str:
 
 @contextlib.contextmanager
 def live_line(text: Callable[[], str], shown: bool) -> Iterator[None]:
-    """One line on the terminal, renewed while the workload runs and wiped at the end. ``text`` is called from another
-    thread."""
+    """Show one line on the terminal, redrawn while the block runs and erased at its end. ``text`` is called from
+    another thread."""
     if not shown:
         yield
         return
     finished = threading.Event()
-    terminal = os.dup(2)  # descriptor 2 itself is turned elsewhere while bcc compiles
+    terminal = os.dup(2)  # bcc redirects descriptor 2 while it compiles
 
     def draw() -> None:
         while not finished.wait(LIVE_SECONDS):
-            # A terminal in the background must not be written to: it would stop us (SIGTTOU, if tostop is set).
+            # A write to the terminal from the background could stop profgen (SIGTTOU, when tostop is set).
             if os.tcgetpgrp(terminal) == os.getpgrp():
                 os.write(terminal, f"\r\x1b[Kprofgen: {printable(text())}\r".encode())
 
@@ -68,21 +70,82 @@ def live_line(text: Callable[[], str], shown: bool) -> Iterator[None]:
 
 
 def incomplete(meta: Meta) -> str:
-    """What was lost, and what to do. Only some stores have a size that can be chosen, and all of those are of one
-    tracer."""
+    """Return what was lost and what to do about it. Only some stores of the eBPF tracer have a size that --limit
+    sets."""
     lost = ", ".join(f"{number} {name}" for name, number in meta.losses.items())
     advice = "docs/tracers.md says what to do about each"
     if meta.tracer == "ebpf":
-        from profiler.tracers.ebpf.loader import DEFAULT_LIMITS  # it has just run; the other tracer does not need it
+        from profiler.tracers.ebpf.loader import DEFAULT_LIMITS  # imported late: slow, and loaded already
 
         if meta.losses.keys() & DEFAULT_LIMITS.keys():
             advice = "record again with a larger --limit (docs/tracers.md)"
     return f"the trace is incomplete: lost {lost}; {advice}"
 
 
+def status_with_losses(trace: Trace, status: int, allow_loss: bool) -> int:
+    """Return ``status``; for an incomplete trace print what was lost, and return FAILED unless that is allowed."""
+    if trace.meta.complete:
+        return status
+    say(incomplete(trace.meta))
+    return status if allow_loss else FAILED
+
+
+class Console:
+    """Prints what a recording of others does. ``many``: of several subjects, each gets lines of its own. ``wait``: the
+    subject may not run yet. ``terminal``: it is not the subject's. See watch.recordings.Console."""
+
+    def __init__(self, quiet: bool, *, many: bool = False, wait: bool = False, terminal: bool = True) -> None:
+        self.draws = terminal and not quiet and redraws(sys.stderr)
+        self._quiet, self._many, self._wait = quiet, many, wait
+
+    def began(self, name: str, joined: bool) -> None:
+        """See watch.loop.Observer."""
+        if self._many and not self._quiet:
+            say(f"recording {name}" + (", which was running already" if joined else ""))
+
+    def wrote(self, path: Path, trace: Trace, final: bool) -> None:
+        """See watch.loop.Observer."""
+        if final and self._many and not self._quiet:
+            lost = "" if trace.meta.complete else f"; incomplete: lost {', '.join(trace.meta.losses)}"
+            seen = f"{counted(len(trace.syscalls), 'syscall')}, {counted(len(trace.programs), 'program')}"
+            say(f"wrote {path}: {seen}{lost}")
+
+    def failed(self, reason: str) -> None:
+        """See watch.loop.Observer."""
+        say(reason)
+
+    def watching(self, waits: bool) -> None:
+        """See watch.recordings.Console."""
+        if self._many and not self._quiet:
+            say("watching; SIGUSR1 writes the traces, Ctrl-C or SIGTERM ends recording")
+        elif self._wait and waits and not (self._quiet or self.draws):
+            say("waiting for its start, which will be recorded in full")
+
+    def shown(self, figures: Callable[[], Figures]) -> contextlib.AbstractContextManager[None]:
+        """See watch.recordings.Console."""
+        return live_line(lambda: watched_line(figures()), self.draws)
+
+
+def watched_line(figures: Figures) -> str:
+    """Return the live line: what was seen of one subject, or how many subjects there are; and memory."""
+    fullest = max((used * 100 // room for used, room in figures.stores.values() if room), default=0)
+    tail = f"memory {figures.memory >> 20} MiB, kernel stores up to {fullest}% full"
+    if len(figures.sessions) == 1:
+        row = figures.sessions[0]
+        return (
+            f"{row.seconds:.0f}s  {counted(row.syscalls, 'syscall')}  "
+            f"{counted(row.capabilities, 'capability', 'capabilities')}"
+            f"  {counted(row.programs, 'program')}  {counted(row.paths, 'path')}"
+            f"  last new {max(0.0, row.seconds - row.last_new):.0f}s ago  {tail}"
+        )
+    if not figures.begun:
+        return f"waiting  {tail}"
+    return f"{counted(figures.begun - figures.ended, 'recording')} running, {figures.ended} ended  {tail}"
+
+
 def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
-    """What was seen, what to know of it, where it was written (``replaced``: in place of an older file), and what comes
-    next."""
+    """Print what was seen, what to know about it, where it was written, and the next command. ``replaced``: an older
+    file was replaced."""
     meta = trace.meta
     quiet_for = meta.duration - meta.last_new
     needed = sorted(
@@ -104,26 +167,27 @@ def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
     )
     if trace.joined:
         say(
-            f"joined while running: how {', '.join(trace.joined)} starts was not seen, and a profile from this "
-            "trace alone will lack it"
+            f"joined while running: the start of {', '.join(trace.joined)} was not seen, and a profile from this trace "
+            "alone will lack it"
         )
     if abis:
-        say(f"calls of another ABI were made: {', '.join(abis)}")
+        say(f"the workload made calls of another ABI: {', '.join(abis)}")
     if unknown:
-        say(f"calls this profgen has no name for: {', '.join(unknown)}")
+        say(f"calls that profgen has no name for: {', '.join(unknown)}")
     if any(row.name in _IO_URING and (row.results.ok or not row.results.errors) for row in trace.syscalls):
         say(
-            "the workload used io_uring: its operations pass by seccomp filters, and files used so are not in the trace"
+            "the workload used io_uring: seccomp filters do not see its operations, and files used that way are not in "
+            "the trace"
         )
     if started_with := _only_inherited(trace):
         say(
-            f"it was given {', '.join(started_with)}, which its profile will allow: record with the descriptors "
-            "that it will have"
+            f"the workload inherited {', '.join(started_with)}, which its profile will allow: record it with the "
+            "descriptors that it has in production"
         )
     if setuid := _without_effect(trace):
         say(
-            f"{', '.join(setuid)} gained no rights: setuid does nothing in an unprivileged recording; record "
-            "with sudo profgen, and --user"
+            f"{', '.join(setuid)} gained no rights: setuid has no effect in an unprivileged recording; record "
+            "with sudo profgen and --user"
         )
     if meta.duration >= 1:
         advice = "; a longer load may show more" if quiet_for < meta.duration / 4 else ""
@@ -132,8 +196,8 @@ def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
 
 
 def _only_inherited(trace: Trace) -> list[str]:
-    """Sorts of sockets that a profile allows for the sake of an inherited descriptor alone, as where a program collects
-    the output."""
+    """Return the sorts of sockets that a profile allows only because a descriptor was inherited, such as a log
+    collector's."""
     sorts: dict[tuple[str, str], set[str]] = {}
     for row in trace.sockets:
         sorts.setdefault((row.family, row.type), set()).add(row.operation)
@@ -141,7 +205,7 @@ def _only_inherited(trace: Trace) -> list[str]:
 
 
 def _without_effect(trace: Trace) -> list[str]:
-    """Setuid and setgid programs that ran without what they would gain, as profgen itself had set no_new_privs
+    """Return the setuid and setgid programs that gained nothing because profgen had set no_new_privs
     (docs/tracers.md)."""
     if trace.meta.tracer != "ptrace" or not trace.meta.no_new_privs:
         return []
@@ -154,7 +218,7 @@ def _without_effect(trace: Trace) -> list[str]:
 
 
 def wrote(path: Path, replaced: bool = False) -> None:
-    """Where the trace is, and what comes next."""
+    """Print where the trace is, and the next command."""
     directory = f"{path.name.removesuffix('.json').removesuffix('.trace')}.profile"
-    say(f"wrote {path}" + (" in place of the older one; to keep several, name them with -o" if replaced else ""))
+    say(f"wrote {path}" + (", replacing an older trace; to keep several, name them with -o" if replaced else ""))
     say(f"next: profgen generate {shlex.quote(str(path))} -o {shlex.quote(directory)}")

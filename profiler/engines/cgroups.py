@@ -181,6 +181,30 @@ def container_of(path: str) -> tuple[str | None, str] | None:
     return None
 
 
+def names() -> set[str]:
+    """Return the last component of each cgroup's path on this machine."""
+    return {os.path.basename(path) for hierarchy in mounted() for path, _, _ in os.walk(hierarchy.mount)}
+
+
+def running_containers() -> set[str]:
+    """Return the ids of the containers that have a process, whatever started them."""
+    found = set()
+    for hierarchy in mounted():
+        for path, _, _ in os.walk(hierarchy.mount):
+            told = container_of(path[len(hierarchy.mount) :])
+            if told is not None and told[1] not in found and _occupied(path):
+                found.add(told[1])
+    return found
+
+
+def _occupied(directory: str) -> bool:
+    try:
+        with open(f"{directory}/cgroup.procs") as file:
+            return bool(file.read(1))
+    except OSError:
+        return False
+
+
 def _name_of(unit: str) -> str:
     """The unit's full name. Raises InputError for what can be none."""
     if unit.startswith("-") or not unit or "/" in unit:

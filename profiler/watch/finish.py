@@ -1,21 +1,24 @@
-"""A finished trace from a Recording: what was seen, and where and of whom."""
+"""Make a trace of a Recording: what was seen, where, and of whom."""
 
 from __future__ import annotations
 
 import datetime
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from profiler import __version__
 from profiler.files import as_invoking_user
 from profiler.trace.model import Container, Meta, Program, Trace
+from profiler.tracers.base import Workload
 from profiler.tracers.host import host, with_hashes
 from profiler.tracers.recording import Recording
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose recording it is. ``watched`` and ``container`` as in Meta; ids and working directory as at the start, or
-    when it was joined."""
+    """What was recorded. ``watched`` and ``container`` as in Meta; ids and working directory as they were at the start,
+    or when it was joined."""
 
     argv: tuple[str, ...]
     cwd: str
@@ -27,24 +30,40 @@ class Origin:
     watched: str | None = None
 
 
-def _as_read(program: Program, hashes: tuple[str | None, str | None] | None) -> Program:
-    return program if hashes is None else replace(program, sha256=hashes[0], build_id=hashes[1])
+def origin_of(workload: Workload, no_new_privs: bool = False) -> Origin:
+    """Return the origin of a command that profgen starts. ``no_new_privs``: profgen sets it for the command."""
+    uid, gid, groups = workload.user or (os.geteuid(), os.getegid(), tuple(sorted(os.getgroups())))
+    return Origin(workload.argv, workload.cwd, uid, gid, groups, no_new_privs=no_new_privs or _no_new_privs())
 
 
-def finish(recording: Recording, tracer: str, origin: Origin, start: datetime.datetime, status: int | None) -> Trace:
-    """The trace of a recording that began at ``start`` (UTC). ``status`` as a shell shows it, None while the workload
-    runs."""
-    duration = recording.elapsed()
+def _no_new_privs() -> bool:
+    with open("/proc/self/status") as file:
+        return any(line.startswith("NoNewPrivs:") and line.split()[1] == "1" for line in file)
+
+
+def meta(
+    origin: Origin,
+    tracer: str,
+    arch: str,
+    start: datetime.datetime,
+    duration: float,
+    status: int | None,
+    *,
+    features: tuple[str, ...] = (),
+    losses: Mapping[str, int],
+    last_new: float,
+) -> Meta:
+    """Return a trace's head. ``start``: in UTC; ``status`` as a shell shows it, None while the workload runs."""
     here = host()
-    # In a container the libraries are the image's, and so is the distribution.
+    # In a container the libraries and the distribution are the image's.
     own = origin.container is None
-    losses = {name: count for name, count in sorted(recording.losses.items()) if count}
-    meta = Meta(
+    lost = {name: count for name, count in sorted(losses.items()) if count}
+    return Meta(
         tool=f"profgen {__version__}",
         tracer=tracer,
-        features=tuple(sorted(set(recording.features))),
+        features=features,
         kernel=here.kernel,
-        arch=recording.native,
+        arch=arch,
         distribution=here.distribution if own else None,
         libc=here.libc if own else None,
         argv=origin.argv,
@@ -52,19 +71,38 @@ def finish(recording: Recording, tracer: str, origin: Origin, start: datetime.da
         uid=origin.uid,
         gid=origin.gid,
         groups=origin.groups,
-        no_new_privs=recording.no_new_privs or origin.no_new_privs,
+        no_new_privs=origin.no_new_privs,
         start=start.isoformat(timespec="seconds"),
         duration=round(duration, 3),
         exit_status=status,
-        complete=not losses,
-        losses=losses,
-        last_new=round(min(recording.last_new, duration), 3),
+        complete=not lost,
+        losses=lost,
+        last_new=round(min(last_new, duration), 3),
         container=origin.container,
         watched=origin.watched,
+    )
+
+
+def finish(recording: Recording, tracer: str, origin: Origin, start: datetime.datetime, status: int | None) -> Trace:
+    """Return the trace of a recording that began at ``start`` (UTC). ``status`` as in :func:`meta`."""
+    head = meta(
+        replace(origin, no_new_privs=recording.no_new_privs or origin.no_new_privs),
+        tracer,
+        recording.native,
+        start,
+        recording.elapsed(),
+        status,
+        features=tuple(sorted(set(recording.features))),
+        losses=recording.losses,
+        last_new=recording.last_new,
     )
     with as_invoking_user():
         programs = [
             _as_read(program, recording.hashes.get(index)) if index in recording.foreign else with_hashes(program)
             for index, program in enumerate(recording.programs)
         ]
-    return recording.trace(meta, programs)
+    return recording.trace(head, programs)
+
+
+def _as_read(program: Program, hashes: tuple[str | None, str | None] | None) -> Program:
+    return program if hashes is None else replace(program, sha256=hashes[0], build_id=hashes[1])

@@ -129,6 +129,8 @@ class Watch:
     figures: Figures = field(default_factory=Figures)
     traces: list[Trace] = field(default_factory=list)
     """The final trace of each session, when there is one client or target."""
+    last: tuple[Trace, Path] | None = None
+    """The newest trace on disk, and its file."""
     _deadline: float | None = None
     unwanted: set[int] = field(default_factory=set)
     """Numbers of sessions that are none of ours, until they end."""
@@ -360,6 +362,7 @@ class Watch:
             self.traces.append(trace)
         if final:
             self._losses.update(made.meta.losses)
+        self.last = (trace, row.path)
         self.observer.wrote(row.path, trace, final)
 
     def _close(self, row: Kept) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from profiler.errors import InputError, OutputError
@@ -165,3 +166,16 @@ class Server:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+@contextmanager
+def serving(where: tuple[str, int] | None) -> Iterator[Server | None]:
+    """Serve metrics at an address and port; None serves nothing. Raises OutputError."""
+    if where is None:
+        yield None
+        return
+    server = Server(where)
+    try:
+        yield server
+    finally:
+        server.close()

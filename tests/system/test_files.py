@@ -227,7 +227,7 @@ def test_inherited_sockets(tracer: str, profgen: Profgen, tmp_path: Path) -> Non
     )
     assert row.programs == {program.program for program in trace.execs if program.by is None}
     assert str(tmp_path / "log") not in {file.path for file in trace.files}
-    assert "it was given a unix stream socket" in (tmp_path / "log").read_text()
+    assert "the workload inherited a unix stream socket" in (tmp_path / "log").read_text()
     assert profgen("generate", "out.json", "-o", "made", cwd=tmp_path).returncode == 0
     assert "a descriptor that it was given is one (dash; 1 use)" in (tmp_path / "made/policy.yaml").read_text()
 

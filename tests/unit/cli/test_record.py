@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from unit.policy.making import call, trace
 
 from profiler.cli import record, record_command, record_terminal
-from profiler.cli.record import default_output, limits_from
+from profiler.cli.record import limits_from
 from profiler.cli.record_terminal import summary
 from profiler.cli.workload import workload_of
 from profiler.errors import InputError
@@ -27,6 +27,7 @@ from profiler.trace.model import FILES_FEATURE, File, Syscall, Trace
 from profiler.trace.store import read_trace
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.recording import Recording
+from profiler.watch.outputs import default_output
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
@@ -80,7 +81,7 @@ def test_default_output_is_a_plain_name_here(command: str) -> None:
 
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.integers(1, (1 << 31) - 1)))
 def test_limits(limits: dict[str, int]) -> None:
-    assert limits_from(tuple(f"{name}={size}" for name, size in limits.items())) == limits
+    assert limits_from(None, None, tuple(f"{name}={size}" for name, size in limits.items())) == limits
 
 
 @given(st.text())
@@ -98,7 +99,7 @@ def test_limits_or_one_line(pair: str) -> None:
     limits = {}
     said = ""
     try:
-        limits = limits_from((pair,))
+        limits = limits_from(None, None, (pair,))
     except InputError as error:
         said = str(error)
     assert said.isprintable()
@@ -223,7 +224,7 @@ def test_a_directory_that_is_gone(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (
         2,
-        "profgen: the working directory is gone: change to one that is there\n",
+        "profgen: the working directory no longer exists: change to another\n",
     )
 
 
@@ -236,7 +237,7 @@ def test_a_replaced_recording_is_told(tmp_path: Path) -> None:
         done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=True)
         told.append(done.stderr)
     assert "wrote true.trace.json\n" in told[0]
-    assert "wrote true.trace.json in place of the older one; to keep several, name them with -o\n" in told[1]
+    assert "wrote true.trace.json, replacing an older trace; to keep several, name them with -o\n" in told[1]
 
 
 @pytest.mark.parametrize(

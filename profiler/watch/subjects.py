@@ -1,0 +1,134 @@
+"""What profgen records and does not start itself: containers, compose projects, processes, cgroups, systemd units."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from profiler.engines import cgroups, compose, hook
+from profiler.engines.commands import Compose
+from profiler.engines.engine import Details, Engine, installed
+from profiler.errors import InputError
+from profiler.trace.model import Container
+from profiler.tracers.launch import quoted
+from profiler.tracers.watcher import Selection, Session
+from profiler.watch.identify import first_known
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that is recorded. ``name``: its files are named after it. ``many``: it has several traces, in a
+    directory. ``engines``: asked about its containers. The other members as in Plan."""
+
+    name: str
+    selection: Selection
+    engines: tuple[Engine, ...] = ()
+    many: bool = False
+    watched: str | None = None
+    accept: Callable[[Session, Details | None], bool] | None = None
+    container: Container | None = None
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """A cgroup that is recorded: a user's own, or a systemd unit's.
+
+    ``where(wait)`` returns its directory in each hierarchy; with ``wait``, also where it does not exist yet. It raises
+    InputError.
+    """
+
+    subject: str
+    name: str
+    watched: str
+    where: Callable[[bool], tuple[str, ...]]
+
+
+def container(name: str, *, wait: bool, follow: bool) -> Subject:
+    """Return the container of this name or id. Raises InputError when it does not run, unless ``wait``.
+
+    ``follow``: recording goes on across restarts, for which a container of the same name may be made anew.
+    """
+    engines = installed()
+    known = first_known(engines, name)
+    identity = known[1].container.id if known is not None else None
+    runs = known[1].pid > 0 if known is not None else name in cgroups.names()
+    if not runs and not wait:
+        if known is not None:
+            raise InputError(f"the container {quoted(name)} does not run: start it, or wait for that with --wait")
+        asked = "; ".join(f"{engine.name}: {engine.why_not() or 'does not know it'}" for engine in engines)
+        raise InputError(
+            f"no container {quoted(name)} here ({asked or 'no engine is installed'}), and no cgroup of that name: wait "
+            "for it with --wait"
+        )
+
+    def wanted(session: Session, details: Details | None) -> bool:
+        if session.subject in (name, identity) or (len(name) >= 12 and session.subject.startswith(name)):
+            return True
+        return details is not None and details.container.name == name
+
+    # runc and crun name the cgroup as their user names the container. A container that is made anew keeps its name and
+    # gets another id.
+    selection = Selection(containers=(identity if identity is not None else name,), all_containers=wait or follow)
+    return Subject(name, selection, engines, accept=wanted)
+
+
+def all_containers() -> Subject:
+    """Return every container of this machine, those that start later too; not the one that profgen itself runs in."""
+    own = cgroups.container_of(cgroups.path_of(os.getpid()) or "")
+    running = cgroups.running_containers() - ({own[1]} if own else set())
+    selection = Selection(containers=tuple(sorted(running)), all_containers=True)
+    return Subject("containers", selection, installed(), many=True)
+
+
+def project(command: Compose) -> Subject:
+    """Return the containers of a compose project."""
+    name = compose.project(command)
+
+    def ours(session: Session, details: Details | None) -> bool:
+        return details is not None and details.labels.get(compose.PROJECT_LABEL) == name
+
+    engine = Engine(command.engine, (command.engine,))
+    return Subject(name, Selection(all_containers=True), (engine,), many=True, accept=ours)
+
+
+def starting(state: hook.State) -> Subject:
+    """Return a container that its runtime is about to start (an OCI hook)."""
+    selection = Selection(starting=(state.identity,))
+    return Subject(state.identity, selection, installed(), container=hook.container(state), first=state.pid)
+
+
+def process(pid: int) -> Subject:
+    """Return a process with its threads and descendants. Raises InputError when it does not exist."""
+    if not os.path.exists(f"/proc/{pid}"):
+        raise InputError(f"there is no process {pid}")
+    name = ""
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/comm") as file:
+        name = file.read().strip()
+    return Subject(name or f"pid-{pid}", Selection(pids=(pid,)), installed(), watched=f"pid {pid}")
+
+
+def cgroup(path: str) -> Group:
+    """Return a cgroup by its own path or by a directory of it."""
+
+    def where(wait: bool) -> tuple[str, ...]:
+        return (cgroups.places if wait else cgroups.directories)(path, cgroups.mounted())
+
+    return Group(path, path.rstrip("/").rsplit("/", 1)[-1], f"cgroup {path}", where)
+
+
+def unit(name: str) -> Group:
+    """Return the cgroup of a systemd unit."""
+
+    def where(wait: bool) -> tuple[str, ...]:
+        group = cgroups.unit_group(name)
+        if wait:
+            return cgroups.places(cgroups.unit_place(name), cgroups.mounted())
+        if group:
+            with contextlib.suppress(InputError):
+                return cgroups.directories(group, cgroups.mounted())
+        raise InputError(f"the unit {quoted(name)} does not run: start it, or wait for that with --wait")
+
+    return Group(name, name, f"unit {name}", where)
