@@ -1,6 +1,6 @@
 # make demo   set up what is missing, then record, generate and run a sample application under its profile
 # make test   set up what is missing, then run every test
-# make lint   ruff and mypy
+# make lint   ruff, mypy and clang-format
 # make bench  the figures of docs/performance.md
 # All are safe to repeat. As root they install Debian packages; as an ordinary user they say what is missing.
 
@@ -25,6 +25,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $$(find profiler -name '*.[ch]')
 
 bench:
 	sh tests/packages.sh test

@@ -236,7 +236,7 @@ _DESCRIPTOR, _SAME_TOP = constant("FACT_DESCRIPTOR"), constant("FACT_SAME_TOP")
 _TEXTS, _ROOT = constant("TEXTS"), constant("PIECES") - 1
 _NO_PORT = constant("NO_PORT")
 
-_Event, _Value = structure("use_event"), structure("use_value")
+_Event, _Tally = structure("use_event"), structure("tally")
 
 
 def _call(call: int) -> tuple[int, int]:
@@ -424,7 +424,7 @@ class Uses:
             pass
         nameless = 0
         for entry in maps.entries("uses", self._reader.numbers()):
-            value = _Value.from_buffer_copy(entry[1])
+            value = _Tally.from_buffer_copy(entry[1])
             rows = self._rows.get(entry[0])
             if rows is None:
                 nameless += 1

@@ -8,16 +8,16 @@
  */
 #pragma once
 
-#define NUMBERS 512                  /* native syscall numbers counted in arrays; a larger number goes to a hash map */
-#define NUMBER_WORDS (NUMBERS / 64)  /* bitmap of the same numbers */
-#define NO_NUMBER 0xffffffffu        /* in place of a syscall number */
-#define SOCKETCALLS 490              /* socketcall(2) of i386: call N is recorded under the unused number SOCKETCALLS + N */
-#define ABI_VALUES_MAX 4096          /* (program, value) pairs of one syscall; user space has its own bound on values */
-#define VALUES 3                     /* recorded arguments of one call */
-#define ARGUMENTS_MAX 6              /* arguments of a system call */
-#define FRAMES 48                    /* of a kernel stack */
-#define TEXT 4096                    /* PATH_MAX */
-#define NAME_SIZE 256                /* NAME_MAX and a NUL */
+#define NUMBERS 512                 /* native syscall numbers counted in arrays; a larger number goes to a hash map */
+#define NUMBER_WORDS (NUMBERS / 64) /* bitmap of the same numbers */
+#define NO_NUMBER 0xffffffffu       /* in place of a syscall number */
+#define SOCKETCALLS 490     /* socketcall(2) of i386: call N is recorded under the unused number SOCKETCALLS + N */
+#define ABI_VALUES_MAX 4096 /* (program, value) pairs of one syscall; user space has its own bound on values */
+#define VALUES 3            /* recorded arguments of one call */
+#define ARGUMENTS_MAX 6     /* arguments of a system call */
+#define FRAMES 48           /* of a kernel stack */
+#define TEXT 4096           /* PATH_MAX */
+#define NAME_SIZE 256       /* NAME_MAX and a NUL */
 #define PATH_TEXT (TEXT + NAME_SIZE) /* a path and the component that may overflow it */
 #define SCRIPT_TEXT 256              /* the end of a script's name */
 #define ID_TEXT 64                   /* hexadecimal digits of a container's id */
@@ -117,6 +117,13 @@ struct process_key {
     u32 nr;
     u32 session;
     u64 ns;
+};
+
+/* How often something was seen, and when first and last, in ns of the monotonic clock. */
+struct tally {
+    u64 count;
+    u64 first;
+    u64 last;
 };
 
 /* -- system calls, their arguments and results -------------------------------------------------------------------- */
@@ -234,12 +241,6 @@ struct check_key {
     u64 stack;      /* a key of `stacks` */
 };
 
-struct check_value {
-    u64 count;
-    u64 first;
-    u64 last;
-};
-
 /* The kernel's own stack map loses one of two stacks that fall into one bucket; a hash map loses none before it is
  * full. */
 struct stack {
@@ -298,16 +299,16 @@ struct event {
 
 /* -- what calls use ------------------------------------------------------------------------------------------------ */
 
-#define CALL_ABI_SHIFT 16      /* `call` of a key: the ABI above the number */
+#define CALL_ABI_SHIFT 16 /* `call` of a key: the ABI above the number */
 #define CALL_NUMBER_MASK 0xffff
 
 /* `detail` of a use_key */
-#define DETAIL_ERROR 0xfff       /* errno, 0 for success */
-#define DETAIL_KIND_SHIFT 12     /* the file type of the mode, 4 bits */
-#define DETAIL_OWN (1 << 16)     /* the file is the thread's own (fsuid) */
-#define DETAIL_OTHERS (1 << 17)  /* it is somebody else's */
-#define DETAIL_PSEUDO (1 << 18)  /* on a mount that no path leads to: a memfd */
-#define DETAIL_WHOSE_SHIFT 19    /* 2 bits: an enum whom for a file below /proc/PID, else 0 */
+#define DETAIL_ERROR 0xfff      /* errno, 0 for success */
+#define DETAIL_KIND_SHIFT 12    /* the file type of the mode, 4 bits */
+#define DETAIL_OWN (1 << 16)    /* the file is the thread's own (fsuid) */
+#define DETAIL_OTHERS (1 << 17) /* it is somebody else's */
+#define DETAIL_PSEUDO (1 << 18) /* on a mount that no path leads to: a memfd */
+#define DETAIL_WHOSE_SHIFT 19   /* 2 bits: an enum whom for a file below /proc/PID, else 0 */
 
 /* Whose process it is. Of two, the greater counts. */
 enum whom { WHOM_NONE, WHOM_SELF, WHOM_WORKLOAD, WHOM_OUTSIDE };
@@ -330,12 +331,6 @@ struct use_key {
     u32 call;
     u32 flags;
     u32 detail;
-};
-
-struct use_value {
-    u64 count;
-    u64 first;
-    u64 last;
 };
 
 /* The first use of its kind, in the ring `paths`. The texts and the paths follow; a length of 0 stands for none. */

@@ -1,86 +1,106 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * What a watched workload uses besides system calls: files, sockets, other processes, mounts. Follows recorder.bpf.c, in one text.
+ * What a watched workload uses besides system calls: files, sockets, other processes, mounts. Included by
+ * recorder.bpf.c.
  *
- * All of it is taken at a call's exit, by programs that on_sys_exit goes on to (tail calls: each is checked and limited on
- * its own). A use is counted in a map; only the first of its sort is sent as an event, with the names that user space needs:
- * the path of a file by its directory entries, or the text of a path argument with the path of the directory it starts from.
+ * All of it is taken at a call's exit, by programs that on_sys_exit goes on to (tail calls: the kernel checks and
+ * limits each on its own). A use is counted in a map. Only the first of its kind is sent as an event, with the names
+ * that user space needs: the path of a file by its directory entries, or the text of a path argument with the path of
+ * the directory that it starts from.
  */
 
+#define DATA_SIZE 0x8000 /* of the texts and paths of an event */
+#define DATA_MASK (DATA_SIZE - 1)
+#define WORD_BYTES 8
+#define NAME_WORDS (NAME_SIZE / WORD_BYTES)
 
-#define DATA_MASK 0x7fff
-/* What is used at each call comes first: it lies together, on one page. */
+/* Room for one call in flight, of which a processor has one at most. What each call uses comes first, on one page. */
 struct work {
-    u64 a[8]; /* the call's arguments */
+    u64 a[ARGUMENT_PLACES]; /* the call's arguments */
     s64 result;
-    u32 spec, session;
-    u64 tag; /* of the short cut to the use */
+    u32 spec; /* index of its row in `specs` */
+    u32 session;
+    u64 tag;            /* of the shortcut to the use */
     volatile u64 plain; /* see PLAIN */
-    u64 jiffies, now;
-    u64 message; /* of several (sendmmsg) */
-    u64 goes_on; /* the way up of a path, in another turn of on_count */
-    u64 mounts; /* the thread's namespace */
-    u64 mount_root, mount_point, mount_above; /* of the mount on the way */
-    u64 length;
-    u64 piece;
-    u64 at_dentry, at_mnt, at_names;
-    u64 start[PIECES];
+    u64 jiffies, now;   /* see about_now */
+    u64 message;        /* of several (sendmmsg) */
+    u64 goes_on;        /* on_count continues a path in another turn */
+    u64 mounts;         /* the thread's mount namespace */
+    u64 mount_root;     /* of the mount on the way */
+    u64 mount_point;
+    u64 mount_above;
+    u64 length;    /* of `data` so far */
+    u64 piece;     /* the path in work */
+    u64 at_dentry; /* where on_count is on it */
+    u64 at_mnt;
+    u64 at_names;      /* its leaf is done */
+    u64 start[PIECES]; /* where in `data` a path begins, plus one */
     u64 dentry[PIECES];
     u64 mnt[PIECES];
     u64 text_length[TEXTS];
     struct use_event e;
-    char data[DATA_MASK + 1 + 2 * TEXT];
-    u64 name[32], zero[32];
+    char data[DATA_SIZE + 2 * TEXT]; /* follows `e` in the ring */
+    u64 name[NAME_WORDS], zero[NAME_WORDS];
     char block[DENTRY_SPAN];
-    u64 text[TEXTS][TEXT / 8];
+    u64 text[TEXTS][TEXT / WORD_BYTES];
 };
 
-/* From a chain of directory entries as the kernel has it to the hash of their names, which takes ten times as long to find. */
+/* From a chain of directory entries as the kernel has it to the hash of their names: ten times as fast as hashing. */
 #define SHORTCUTS 1024
-struct shortcut { u64 tag; u64 hash; };
+struct shortcut {
+    u64 tag;
+    u64 hash;
+};
 
+#define LINKS 4096
 
-BPF_TABLE("hash", struct use_key, struct use_value, uses, LIMIT_FILES);
-BPF_TABLE("hash", struct socket_key, struct use_value, sockets, LIMIT_SOCKETS);
-BPF_TABLE("hash", struct contact_key, struct use_value, contacts, LIMIT_PROCESSES);
+BPF_TABLE("hash", struct use_key, struct tally, uses, LIMIT_FILES);
+BPF_TABLE("hash", struct socket_key, struct tally, sockets, LIMIT_SOCKETS);
+BPF_TABLE("hash", struct contact_key, struct tally, contacts, LIMIT_PROCESSES);
 BPF_PERCPU_ARRAY(shortcuts, struct shortcut, SHORTCUTS);
-BPF_TABLE("lru_hash", u32, u64, links, 4096); /* last components of symbolic links that the workload made */
-BPF_ARRAY(seed, u64, 1); /* random, of this recording: what a workload names its files cannot make two of them look like one */
+BPF_TABLE("lru_hash", u32, u64, links, LINKS); /* last components of symbolic links that the workload made */
+/* Random, so that a workload cannot choose names whose hashes are equal. */
+BPF_ARRAY(seed, u64, 1);
 BPF_RINGBUF_OUTPUT(paths, LIMIT_PATH_PAGES);
-BPF_ARRAY(works, struct work, PROCESSORS); /* one for each: larger than the kernel's own per-processor arrays hold */
+BPF_ARRAY(works, struct work, PROCESSORS); /* larger than the kernel's own per-processor arrays can hold */
 
 /*
- * Parts of kernel structures. BLOCK opens one; PART64, PART32 and PART16 are its members. Where the kernel has bpf_rdonly_cast (Linux 6.2) each
- * is a load that the kernel makes safe; else they are copied at once.
+ * Parts of kernel structures. BLOCK opens one; PART64, PART32 and PART16 are its members. Where the kernel has
+ * bpf_rdonly_cast (Linux 6.2) each is a load that the kernel makes safe; otherwise they are copied together.
  */
 #define OF64(block, part) (*(u64 *)((block) + (part)))
+#define OF32(block, part) (*(u32 *)((block) + (part)))
+#define OF16(block, part) (*(u16 *)((block) + (part)))
 #define READ(block, address) bpf_probe_read_kernel(block, sizeof(block), (void *)(address))
 #ifdef CAST
-static void *(*cast)(const void *address, u32 type) = (void *)CAST; /* loader.py makes it a call of the kernel function */
+/* loader.py makes it a call of the kernel function. */
+static void *(*cast)(const void *address, u32 type) = (void *)CAST;
 #define BLOCK(name, TYPE, address) void *name = cast((void *)(address), TYPE##_TYPE)
 #define PART64(name, TYPE, member) LOAD64(name, TYPE##_AT_##member)
 #define PART32(name, TYPE, member) LOAD32(name, TYPE##_AT_##member)
 #define PART16(name, TYPE, member) LOAD16(name, TYPE##_AT_##member)
 #else
-#define BLOCK(name, TYPE, address) char name[TYPE##_SPAN] __attribute__((aligned(8))); READ(name, (address) + TYPE##_START)
+#define BLOCK(name, TYPE, address)                                                                                     \
+    char name[TYPE##_SPAN] __attribute__((aligned(8)));                                                                \
+    READ(name, (address) + TYPE##_START)
 #define PART64(name, TYPE, member) OF64(name, TYPE##_##member)
-#define PART32(name, TYPE, member) (*(u32 *)((name) + TYPE##_##member))
-#define PART16(name, TYPE, member) (*(u16 *)((name) + TYPE##_##member))
+#define PART32(name, TYPE, member) OF32(name, TYPE##_##member)
+#define PART16(name, TYPE, member) OF16(name, TYPE##_##member)
 #endif
-/* A pointer as a number that can be reckoned with: the verifier takes what comes out of a map for no more than that. */
-#define PLAIN(w, pointer) ({ (w)->plain = (u64)(pointer); asm volatile("" ::: "memory"); (w)->plain; })
-#define KEEP(value) asm volatile("" : "+r"(value)) /* the compiler knows too much for the verifier's taste */
+/* A pointer as a number that arithmetic is allowed on: the verifier takes what comes out of a map for a number. */
+#define PLAIN(w, pointer)                                                                                              \
+    ({                                                                                                                 \
+        (w)->plain = (u64)(pointer);                                                                                   \
+        asm volatile("" ::: "memory");                                                                                 \
+        (w)->plain;                                                                                                    \
+    })
+/* Hide what the compiler knows of a value: it would drop a bound that the verifier needs. */
+#define KEEP(value) asm volatile("" : "+r"(value))
 
-static __always_inline u64 mix(u64 hash, u64 word)
-{
-    hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
-    return hash ^ hash >> 32;
-}
-
-/* The first `left` bytes of a word. Without a branch: the verifier would go both ways at each. */
+/* Mix in the first `left` bytes of a word. Without a branch, as the verifier would go both ways at each. */
 static __always_inline u64 mix_tail(u64 hash, u64 word, s64 left)
 {
-    s64 whole = 7 - left, none = left;
+    s64 whole = WORD_BYTES - 1 - left, none = left;
     KEEP(whole);
     KEEP(none);
     whole >>= 63;
@@ -90,20 +110,20 @@ static __always_inline u64 mix_tail(u64 hash, u64 word, s64 left)
     return mix(hash, word & (whole | (((1ull << (8 * (left & 7))) - 1) & ~none)));
 }
 
-static __always_inline bool failed(s64 result)
-{
-    return result < 0 && result >= -4095;
-}
-
 static __always_inline struct work *this_work(void)
 {
     int processor = bpf_get_smp_processor_id();
     return works.lookup(&processor);
 }
 
-struct use_in { struct task_struct *task; struct spec *spec; struct work *w; s64 result; };
+struct use_in {
+    struct task_struct *task;
+    struct spec *spec;
+    struct work *w;
+    s64 result;
+};
 
-/* The call that has just ended, as on_sys_exit left it; false if there is nothing to say of it. */
+/* The call that has just ended, as go_on left it; false if there is nothing to record of it. */
 static __always_inline bool use_in(struct use_in *in)
 {
     in->task = (void *)bpf_get_current_task_btf();
@@ -116,7 +136,7 @@ static __always_inline bool use_in(struct use_in *in)
     return in->spec;
 }
 
-/* From on_sys_exit: to the program that looks at what the call used. */
+/* Go on from on_sys_exit to the program that looks at what the call used. */
 static __always_inline void go_on(u64 *ctx, struct task_state *s, u32 route, s64 result)
 {
     struct work *w = this_work();
@@ -129,14 +149,19 @@ static __always_inline void go_on(u64 *ctx, struct task_state *s, u32 route, s64
     w->session = s->session;
     w->message = w->goes_on = w->text_length[0] = 0;
     w->e.key.program = s->caller;
-    w->e.key.call = s->abi << 16 | s->number;
+    w->e.key.call = s->abi << CALL_ABI_SHIFT | s->number;
     w->e.key.flags = 0;
     w->e.key.detail = failed(result) ? -result & DETAIL_ERROR : 0;
     w->e.mode = 0;
     tails.call(ctx, route);
 }
 
-/* Nothing but the first text or path. */
+static __always_inline u32 abi_in(struct work *w)
+{
+    return w->e.key.call >> CALL_ABI_SHIFT;
+}
+
+/* Leave nothing but the first text or path. */
 static __always_inline void only_first(struct work *w)
 {
     w->text_length[1] = w->text_length[2] = 0;
@@ -144,12 +169,12 @@ static __always_inline void only_first(struct work *w)
     w->e.facts = 0;
 }
 
-#define ARGUMENT(w, position) ((w)->a[(position) & 7])
+#define ARGUMENT(w, position) ((w)->a[(position) & ARGUMENT_MASK])
 
 /* Older calls of i386 have their arguments in memory. */
 static __always_inline void arguments_in_memory(struct work *w, u64 place)
 {
-    u32 words[6] = {};
+    u32 words[ARGUMENTS_MAX] = {};
     read_user(words, sizeof(words), (void *)place);
     w->a[0] = words[0];
     w->a[1] = words[1];
@@ -168,8 +193,9 @@ static __always_inline u64 file_of(struct task_struct *task, u32 fd)
     return PART64(slot, SLOT, FIRST);
 }
 
-/* The same where it is rare, or made many times over by a loop. The kernel takes milliseconds to check each LOAD of a thread's members
- * (it looks for types by name, one after the other: btf_find_by_name_kind), so a program has them where speed matters only. */
+/* The same where it is rare, or where a loop repeats it. The kernel takes milliseconds to check each LOAD of a thread's
+ * members (it looks for types by name, one after the other: btf_find_by_name_kind), so programs use LOAD only where
+ * speed matters. */
 static __always_inline u64 file_read(struct task_struct *task, u32 fd)
 {
     u64 table = read64(read64((u64)task + OFFSET_TASK_FILES) + OFFSET_FILES_TABLE);
@@ -192,40 +218,32 @@ static __always_inline void read_mount(struct work *w, u64 mnt)
     asm volatile("" ::: "memory");
 }
 
-/* A thread's mount namespace. */
-static __always_inline u64 mounts_of(struct task_struct *task)
-{
-    return read64(read64((u64)task + OFFSET_TASK_NSPROXY) + OFFSET_NSPROXY_MNT_NS);
-}
-
-/* Whether a mount with nothing above it is on no tree of a mount namespace (is_mounted() and is_anon_ns() of fs/mount.h); `own`: the thread's. */
+/* Whether a mount with nothing above it is on no tree of a mount namespace (fs/mount.h: is_mounted, is_anon_ns). `own`:
+ * the thread's mount namespace. */
 static __always_inline bool on_no_tree(u64 own, u64 mnt)
 {
     u64 ns = read64(mnt - OFFSET_MOUNT_MNT + OFFSET_MOUNT_NS);
     if (ns == own)
         return false;
-    return !ns || ns >= (u64)-4095 || !read64(ns + OFFSET_MNT_NS_ID);
+    return !ns || ns >= (u64)-MAX_ERRNO || !read64(ns + OFFSET_MNT_NS_ID);
 }
 
-/* What an event says of the thread, and the thread's root as its last path if it is not the one that the workload began with. */
+/* Fill in what an event tells of the thread. The thread's root is the last path, unless the workload began with it. */
 static __always_inline void describe(struct task_struct *task, struct work *w)
 {
-    int zero = 0;
     struct session *session = session_at(w->session);
-    struct self *profgen = self.lookup(&zero);
-    if (!session || !profgen)
+    struct self *own = profgen();
+    if (!session || !own)
         return;
     w->start[0] = w->start[1] = w->start[2] = w->start[3] = 0;
     w->e.path_length[0] = w->e.path_length[1] = w->e.path_length[2] = w->e.path_length[3] = 0;
     w->e.fsuid = fsuid_of(task);
-    u64 at = profgen->level & 31;
-    u64 pid = read64((u64)task + OFFSET_TASK_THREAD_PID);
-    u64 group = read64(read64((u64)task + OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_PIDS + 8); /* PIDTYPE_TGID */
-    u64 own = read32(pid + OFFSET_PID_LEVEL) & 31;
-    w->e.tid = read32(pid + OFFSET_PID_NUMBERS + 16 * at);
-    w->e.tgid = read32(group + OFFSET_PID_NUMBERS + 16 * at);
-    w->e.own_tid = read32(pid + OFFSET_PID_NUMBERS + 16 * own);
-    w->e.own_tgid = read32(group + OFFSET_PID_NUMBERS + 16 * own);
+    u64 pid = pid_of((u64)task), group = process_pid_of((u64)task);
+    w->e.tid = read32(upid_at(pid, own->level));
+    w->e.tgid = read32(upid_at(group, own->level));
+    u32 level = read32(pid + OFFSET_PID_LEVEL);
+    w->e.own_tid = read32(upid_at(pid, level));
+    w->e.own_tgid = read32(upid_at(group, level));
     u64 fs = read64((u64)task + OFFSET_TASK_FS);
     u64 dentry = read64(fs + OFFSET_FS_ROOT_DENTRY), mnt = read64(fs + OFFSET_FS_ROOT_MNT);
     w->e.root = dentry ^ mnt;
@@ -236,11 +254,11 @@ static __always_inline void describe(struct task_struct *task, struct work *w)
     }
     if (session->top == dentry)
         w->e.facts |= FACT_SAME_TOP;
-    if (profgen->mounts != mounts_of(task))
+    if (own->mounts != mounts_of((u64)task))
         w->e.facts |= FACT_OTHER_MOUNTS;
 }
 
-/* Members of the workload are known by their numbers in the pid namespace that it began in, and in their own. */
+/* Members of the workload are known by their numbers in their own pid namespace and in the workload's first. */
 static __always_inline u32 whom_of(struct task_struct *task, struct process_key *key)
 {
     u64 *group = members.lookup(key);
@@ -249,21 +267,18 @@ static __always_inline u32 whom_of(struct task_struct *task, struct process_key 
     return *group == read64((u64)task + OFFSET_TASK_SIGNAL) ? WHOM_SELF : WHOM_WORKLOAD;
 }
 
-/* A number as the thread itself uses it. */
+/* Of a number that the thread itself uses. */
 static __always_inline u32 whom_of_number(struct task_struct *task, u32 session, u32 number)
 {
-    u64 pid = read64((u64)task + OFFSET_TASK_THREAD_PID);
-    struct process_key key = {.nr = number, .session = session};
-    key.ns = read64(pid + OFFSET_PID_NUMBERS + 16 * (u64)(read32(pid + OFFSET_PID_LEVEL) & 31) + 8);
+    u64 ns = read64(own_upid(pid_of((u64)task)) + UPID_NS);
+    struct process_key key = {.nr = number, .session = session, .ns = ns};
     return whom_of(task, &key);
 }
 
 static __always_inline u32 whom_of_pid(struct task_struct *task, u32 session, u64 pid)
 {
-    struct process_key key = {.session = session};
-    u64 place = pid + OFFSET_PID_NUMBERS + 16 * (u64)(read32(pid + OFFSET_PID_LEVEL) & 31);
-    key.nr = read32(place);
-    key.ns = read64(place + 8);
+    u64 place = own_upid(pid);
+    struct process_key key = {.nr = read32(place), .session = session, .ns = read64(place + UPID_NS)};
     return whom_of(task, &key);
 }
 
@@ -274,7 +289,7 @@ static __always_inline u64 seeded(u64 word)
     return mix(value ? *value : 0, word);
 }
 
-/* The time, by up to a jiffy (10 ms) late: reading the clock takes as long as finding the use. */
+/* The time, up to a jiffy (10 ms) late: reading the clock takes as long as finding the use. */
 static __always_inline u64 about_now(struct work *w)
 {
     u64 jiffies = bpf_jiffies64();
@@ -285,7 +300,8 @@ static __always_inline u64 about_now(struct work *w)
     return w->now;
 }
 
-/* What a path is made of, from where the kernel has it; 0 where that does not tell. A name's hash depends on the directory's address, and so does what is found here. */
+/* A hash of a path's directory entries as the kernel has them; 0 where they do not tell. The kernel's hash of a name
+ * depends on the directory's address, so this one does too. */
 #define CHAIN_TURNS 20
 static __always_inline u64 tag_of(struct work *w, u64 tag)
 {
@@ -305,7 +321,7 @@ static __always_inline u64 tag_of(struct work *w, u64 tag)
         u64 parent = PLAIN(w, PART64(entry, DENTRY, PARENT));
         u64 length = PART32(entry, DENTRY, LENGTH), hash = PART32(entry, DENTRY, HASH);
         if (!hash)
-            return 0; /* a name that was never looked up: of a memfd, of a file made without one */
+            return 0; /* a name that was never looked up: of a memfd, or of a file made without a name */
         tag = mix(tag, hash << 32 | length << 1 | !PART64(entry, DENTRY, HASHED));
         if (parent == dentry)
             return tag;
@@ -314,7 +330,7 @@ static __always_inline u64 tag_of(struct work *w, u64 tag)
     return 0;
 }
 
-/* Count the use of what a descriptor leads to, if this processor has met it. */
+/* Count the use of what a descriptor leads to. Returns whether this processor has met it before. */
 static __always_inline bool count_known(struct task_struct *task, struct work *w)
 {
     struct use_key key = w->e.key;
@@ -329,15 +345,51 @@ static __always_inline bool count_known(struct task_struct *task, struct work *w
     if (!tag || !known || known->tag != tag)
         return false;
     key.hash = known->hash;
-    struct use_value *v = uses.lookup(&key);
+    struct tally *v = uses.lookup(&key);
     if (!v)
         return false;
-    __sync_fetch_and_add(&v->count, 1);
-    v->last = about_now(w);
+    tally_again(v, about_now(w));
     return true;
 }
 
-/* The file is what a descriptor leads to: after a successful open, or for calls that take one. */
+/* -- files of descriptors ------------------------------------------------------------------------------------------ */
+
+/* Whether a call on a descriptor is a use that is recorded: a mapping to execute, a lock. Sets the mode of a lock. */
+static __always_inline bool is_use(struct work *w, u32 only)
+{
+    if (only == ONLY_EXECUTABLE || only == ONLY_OLD_MMAP)
+        return w->a[2] & PROT_EXEC && !(w->a[3] & MAP_ANONYMOUS);
+    if (only == ONLY_PROTECTED)
+        return w->a[2] & PROT_EXEC;
+    if (only == ONLY_FLOCK) {
+        u32 lock = w->a[1] & ~(u32)LOCK_NB;
+        w->e.mode = lock == LOCK_EX;
+        return lock == LOCK_SH || lock == LOCK_EX || lock == LOCK_UN;
+    }
+    if (only == ONLY_FCNTL_LOCK) {
+        u32 command = w->a[1];
+        bool compat = abi_in(w) != ABI_NATIVE && command >= F_SETLK64 && command <= F_SETLKW64;
+        if (command != F_SETLK && command != F_SETLKW && command != F_OFD_SETLK && command != F_OFD_SETLKW && !compat)
+            return false;
+        u16 type = 0;
+        read_user(&type, sizeof(type), (void *)w->a[2]);
+        w->e.mode = type == F_WRLCK;
+    }
+    return true;
+}
+
+/* The file that a call is about: the one at an address, the program itself, or the one of a descriptor. */
+static __always_inline u64 used_file(struct use_in *in, u32 fd)
+{
+    u32 only = in->spec->only;
+    if (only == ONLY_PROTECTED)
+        return file_at(read64((u64)in->task + OFFSET_TASK_MM), in->w->a[0], in->w->name);
+    if (only == ONLY_EXECUTE && !in->w->text_length[0])
+        return read64(read64((u64)in->task + OFFSET_TASK_MM) + OFFSET_MM_EXE);
+    return file_of(in->task, fd);
+}
+
+/* The file is what a descriptor leads to: after a successful open, or for calls that take a descriptor. */
 int on_descriptor(u64 *ctx)
 {
     struct use_in in;
@@ -348,24 +400,8 @@ int on_descriptor(u64 *ctx)
     u64 flags = 0;
     if (only == ONLY_OLD_MMAP)
         arguments_in_memory(w, w->a[0]);
-    if ((only == ONLY_EXECUTABLE || only == ONLY_OLD_MMAP) && (!(w->a[2] & 4) || w->a[3] & 0x20))
-        return 0; /* PROT_EXEC, MAP_ANONYMOUS */
-    if (only == ONLY_PROTECTED && !(w->a[2] & 4))
+    if (!is_use(w, only))
         return 0;
-    if (only == ONLY_FLOCK) {
-        u32 asked = w->a[1] & ~4u; /* LOCK_NB */
-        if (asked != 1 && asked != 2 && asked != 8)
-            return 0;
-        w->e.mode = asked == 2; /* LOCK_EX */
-    }
-    if (only == ONLY_FCNTL_LOCK) {
-        u32 command = w->a[1];
-        if (command != 6 && command != 7 && command != 37 && command != 38 && (!(w->e.key.call >> 16) || command < 13 || command > 14))
-            return 0; /* F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW; F_SETLK64, F_SETLKW64 of 32-bit ABIs */
-        u16 type = 0;
-        read_user(&type, sizeof(type), (void *)w->a[2]);
-        w->e.mode = type == 1; /* F_WRLCK */
-    }
     if (only == ONLY_HOW)
         read_user(&flags, sizeof(flags), (void *)w->a[2]);
     else if (in.spec->route == ROUTE_OPEN && in.spec->flags != NO_ARGUMENT)
@@ -375,27 +411,21 @@ int on_descriptor(u64 *ctx)
     if (only == ONLY_PROTECTED || (only == ONLY_EXECUTE && !w->text_length[0]))
         fd = 0;
     u64 dentry, mnt, inode;
-    if (fd == (u32)-100) { /* AT_FDCWD */
+    if (fd == (u32)AT_FDCWD) {
         u64 fs = read64((u64)in.task + OFFSET_TASK_FS);
         dentry = read64(fs + OFFSET_FS_PWD_DENTRY);
         mnt = read64(fs + OFFSET_FS_PWD_MNT);
         inode = read64(dentry + OFFSET_DENTRY_INODE);
     } else {
-        u64 file;
-        if (only == ONLY_PROTECTED)
-            file = file_at(read64((u64)in.task + OFFSET_TASK_MM), w->a[0], w->name);
-        else if (only == ONLY_EXECUTE && !w->text_length[0])
-            file = read64(read64((u64)in.task + OFFSET_TASK_MM) + OFFSET_MM_EXE);
-        else
-            file = file_of(in.task, fd);
+        u64 file = used_file(&in, fd);
         if (!file) {
             if (in.spec->route == ROUTE_OPEN)
-                add(LOST_PATHS, 1); /* another thread closed it already */
+                count_loss(LOST_PATHS); /* another thread closed it already */
             return 0;
         }
         BLOCK(of_file, FILE, file);
-        if (PART32(of_file, FILE, MODE) & 0x4000 && in.spec->route == ROUTE_OPEN)
-            return 0; /* FMODE_PATH: opened for no use */
+        if (PART32(of_file, FILE, MODE) & FMODE_PATH && in.spec->route == ROUTE_OPEN)
+            return 0; /* opened with O_PATH: not a use */
         dentry = PART64(of_file, FILE, DENTRY);
         mnt = PART64(of_file, FILE, MNT);
         inode = PART64(of_file, FILE, INODE);
@@ -411,14 +441,14 @@ int on_descriptor(u64 *ctx)
     BLOCK(of_inode, INODE, inode);
     BLOCK(of_super, SUPER, PART64(of_inode, INODE, SUPER));
     u64 magic = PART64(of_super, SUPER, MAGIC);
-    u32 detail = (PART16(of_inode, INODE, MODE) >> 12 & 15) << DETAIL_KIND_SHIFT;
-    if (PART64(of_super, SUPER, FLAGS) & 1ul << 31) { /* SB_NOUSER: pipes, sockets, memfd (tmpfs, hugetlbfs) */
-        if (magic != 0x01021994 && magic != 0x958458f6)
+    u32 detail = (PART16(of_inode, INODE, MODE) & S_IFMT) >> S_IFMT_SHIFT << DETAIL_KIND_SHIFT;
+    if (PART64(of_super, SUPER, FLAGS) & SB_NOUSER) { /* pipes, sockets, memfd */
+        if (magic != TMPFS_MAGIC && magic != HUGETLBFS_MAGIC)
             return 0;
         detail |= DETAIL_PSEUDO;
     }
     detail |= PART32(of_inode, INODE, UID) == fsuid_of(in.task) ? DETAIL_OWN : DETAIL_OTHERS;
-    if (magic == 0x9fa0) { /* PROC_SUPER_MAGIC */
+    if (magic == PROC_SUPER_MAGIC) {
         u64 pid = read64(PLAIN(w, inode) - OFFSET_PROC_VFS_INODE + OFFSET_PROC_PID);
         if (pid)
             detail |= whom_of_pid(in.task, w->session, pid) << DETAIL_WHOSE_SHIFT;
@@ -432,16 +462,23 @@ int on_descriptor(u64 *ctx)
     return 0;
 }
 
-#define TEXT_PROC_SE 0x65732f636f72702full /* "/proc/se" in memory order */
-#define TEXT_LF_FD 0x2f64662f666cull       /* "lf/fd/" */
-/* /proc/self/fd/N leads straight to the descriptor's file, and nowhere once the thread is gone; -1 for another text. */
+/* -- files of texts ------------------------------------------------------------------------------------------------ */
+
+/* "/proc/self/fd/" in memory order */
+#define PROC_SE 0x65732f636f72702full
+#define LF_FD 0x2f64662f666cull
+#define LF_FD_MASK 0xffffffffffffull
+#define LF_FD_BITS 48
+#define DIGITS 8
+/* The number N of a text /proc/self/fd/N, which leads straight to the descriptor's file, and nowhere once the thread is
+ * gone; -1 for another text. */
 static __always_inline int own_descriptor(u64 *text)
 {
-    if (text[0] != TEXT_PROC_SE || (text[1] & 0xffffffffffff) != TEXT_LF_FD)
+    if (text[0] != PROC_SE || (text[1] & LF_FD_MASK) != LF_FD)
         return -1;
-    u64 digits = text[1] >> 48 | text[2] << 16;
+    u64 digits = text[1] >> LF_FD_BITS | text[2] << (64 - LF_FD_BITS);
     int number = 0;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < DIGITS; i++) {
         u32 digit = digits & 255;
         if (!digit)
             return i ? number : -1;
@@ -451,6 +488,13 @@ static __always_inline int own_descriptor(u64 *text)
         digits >>= 8;
     }
     return -1;
+}
+
+/* Whether a link at the end of text i is followed. */
+static __always_inline bool follows(struct spec *spec, int i, u64 flags)
+{
+    u32 follow = spec->follow >> i;
+    return (follow & 1 && !(flags & AT_SYMLINK_NOFOLLOW)) || (follow & 2 && flags & AT_SYMLINK_FOLLOW);
 }
 
 /* The file is named by the text of an argument. */
@@ -466,7 +510,7 @@ int on_text(u64 *ctx)
     else if (in.spec->flags != NO_ARGUMENT)
         flags = ARGUMENT(w, in.spec->flags);
     w->e.key.flags = flags & in.spec->flags_mask;
-    w->e.mode = in.spec->mode == NO_ARGUMENT ? 0 : ARGUMENT(w, in.spec->mode) & 0170000; /* S_IFMT */
+    w->e.mode = in.spec->mode == NO_ARGUMENT ? 0 : ARGUMENT(w, in.spec->mode) & S_IFMT;
     only_first(w);
     w->dentry[0] = 0;
     u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
@@ -488,40 +532,39 @@ int on_text(u64 *ctx)
             continue;
         s64 length = read_user_text(w->text[i], TEXT, (void *)pointer);
         if (length < 0) {
-            if (in.spec->only == ONLY_EXECUTE) /* failed when the old memory was gone already, and the text with it */
+            if (in.spec->only == ONLY_EXECUTE) /* it failed after the old memory was gone, and the text with it */
                 tails.call(ctx, TAIL_DESCRIPTOR);
             if (optional)
                 continue;
-            add(LOST_PATHS, 1);
+            count_loss(LOST_PATHS);
             return 0;
         }
         if (length >= TEXT) {
-            add(LOST_PATHS, 1); /* PATH_MAX: the kernel took none of it */
+            count_loss(LOST_PATHS); /* longer than PATH_MAX: the kernel refused it */
             return 0;
         }
         w->text_length[i] = length;
         if (in.spec->plain >> i & 1)
             continue;
         if (length <= 1) {
-            if (i == 0 && in.spec->fd != NO_ARGUMENT && (in.spec->flags == NO_ARGUMENT || flags & 0x1000)) /* AT_EMPTY_PATH */
+            bool empty_path = in.spec->flags == NO_ARGUMENT || flags & AT_EMPTY_PATH;
+            if (i == 0 && in.spec->fd != NO_ARGUMENT && empty_path)
                 tails.call(ctx, TAIL_DESCRIPTOR);
             if (!optional)
                 return 0;
         }
-        int at = in.spec->at[i] == NO_ARGUMENT ? -100 : (int)ARGUMENT(w, in.spec->at[i]);
+        int at = in.spec->at[i] == NO_ARGUMENT ? AT_FDCWD : (int)ARGUMENT(w, in.spec->at[i]);
         if ((u8)w->text[i][0] == '/') {
-            if (!(in.spec->follow >> i & 1) || flags & 0x100) { /* AT_SYMLINK_NOFOLLOW */
-                if (!(in.spec->follow >> i & 2) || !(flags & 0x400)) /* AT_SYMLINK_FOLLOW */
-                    continue;
-            }
+            if (!follows(in.spec, i, flags))
+                continue;
             at = own_descriptor(w->text[i]);
             if (at < 0)
                 continue;
             w->text[i][0] = 0;
             w->text_length[i] = 1;
         }
-        u64 path = at == -100 ? fs + OFFSET_FS_PWD_MNT : file_read(in.task, at) + OFFSET_FILE_MNT;
-        u64 where[2] = {};
+        u64 path = at == AT_FDCWD ? fs + OFFSET_FS_PWD_MNT : file_read(in.task, at) + OFFSET_FILE_MNT;
+        u64 where[2] = {}; /* struct path: mnt, dentry */
         READ(where, path);
         if (!where[1])
             return 0; /* no such descriptor */
@@ -532,16 +575,16 @@ int on_text(u64 *ctx)
     return 0;
 }
 
-/* The last component of a text; of a long one its end. */
+/* A hash of the last component of the first text; of a long component only its last bytes count. */
 static __always_inline u32 last_name(struct work *w, u64 length)
 {
     u64 word = 0, name = 0;
-    u64 at = length > 9 ? length - 9 : 0;
+    u64 at = length > WORD_BYTES + 1 ? length - (WORD_BYTES + 1) : 0;
     KEEP(at);
-    if (at > TEXT - 16)
+    if (at > TEXT - 2 * WORD_BYTES)
         return 0;
     bpf_probe_read_kernel(&word, sizeof(word), (char *)w->text[0] + at);
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < WORD_BYTES; i++) {
         u64 byte = word >> (8 * i) & 255;
         if (!byte)
             break;
@@ -550,7 +593,55 @@ static __always_inline u32 last_name(struct work *w, u64 length)
     return seeded(name) >> 32;
 }
 
-/* Is this use the first of its sort? No inode number and no address is in a path's hash: a file that is made again and again stays one. */
+/* -- counting a use, and telling its names ------------------------------------------------------------------------- */
+
+/* Mix in what the texts of a call mean: the root and the mounts that they are looked up in, and the texts. */
+static __always_inline u64 mix_texts(struct task_struct *task, struct work *w, u64 hash)
+{
+    u64 fs = read64((u64)task + OFFSET_TASK_FS);
+    hash = mix(hash, read64(fs + OFFSET_FS_ROOT_DENTRY) ^ read64(fs + OFFSET_FS_ROOT_MNT));
+    hash = mix(hash, w->mounts);
+    struct session *session = session_at(w->session);
+    hash = mix(hash, session ? session->generation : 0);
+    for (int i = 0; i < TEXTS; i++) {
+        u64 length = w->text_length[i];
+        hash = mix(hash, length);
+        for (u32 word = 0; word < TEXT / WORD_BYTES && WORD_BYTES * word < length; word++)
+            hash = mix_tail(hash, w->text[i][word], length - WORD_BYTES * word);
+    }
+    return hash;
+}
+
+/* Mix in the name of a directory entry, which is in `block`. Short names lie in the entry itself. */
+static __always_inline u64 mix_name(struct work *w, u64 dentry, u64 hash)
+{
+    char *block = w->block;
+    u64 name = OF64(block, DENTRY_NAME);
+    u32 length = OF32(block, DENTRY_LENGTH);
+    hash = mix(hash, length);
+    if (name != dentry + OFFSET_DENTRY_INLINE) {
+        READ(w->name, w->zero);
+        bpf_probe_read_kernel_str(w->name, sizeof(w->name), (void *)name);
+#pragma clang loop unroll(disable)
+        for (int i = 0; i < NAME_WORDS; i++)
+            hash = mix(hash, w->name[i]);
+        return hash;
+    }
+    hash = mix_tail(hash, OF64(block, DENTRY_INLINE), length);
+    if (length > 8)
+        hash = mix_tail(hash, OF64(block, DENTRY_INLINE + 8), (s64)length - 8);
+    if (length > 16) {
+        u64 rest[3] = {};
+        READ(rest, name + 16);
+        hash = mix_tail(hash, rest[0], (s64)length - 16);
+        hash = mix_tail(hash, rest[1], (s64)length - 24);
+        hash = mix_tail(hash, rest[2], (s64)length - 32);
+    }
+    return hash;
+}
+
+/* Count a use, and tell user space if it is the first of its kind. Neither inode numbers nor addresses are in the hash
+ * of a path: a file that is made again and again stays one. */
 int on_count(u64 *ctx)
 {
     struct task_struct *task = (void *)bpf_get_current_task_btf();
@@ -563,22 +654,10 @@ int on_count(u64 *ctx)
         w->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
         hash = seeded(w->e.mode);
     }
-    if (!w->goes_on && !(w->e.facts & FACT_DESCRIPTOR)) {
-        u64 fs = read64((u64)task + OFFSET_TASK_FS);
-        hash = mix(hash, read64(fs + OFFSET_FS_ROOT_DENTRY) ^ read64(fs + OFFSET_FS_ROOT_MNT));
-        hash = mix(hash, w->mounts);
-        struct session *session = session_at(w->session);
-        hash = mix(hash, session ? session->generation : 0);
-        for (int i = 0; i < TEXTS; i++) {
-            u64 length = w->text_length[i];
-            hash = mix(hash, length);
-            for (u32 word = 0; word < TEXT / 8 && 8 * word < length; word++)
-                hash = mix_tail(hash, w->text[i][word], length - 8 * word);
-        }
-    }
+    if (!w->goes_on && !(w->e.facts & FACT_DESCRIPTOR))
+        hash = mix_texts(task, w, hash);
     w->e.key.hash = hash;
-    u32 turn;
-    for (turn = 0; turn < CHAIN_TURNS; turn++) {
+    for (u32 turn = 0; turn < CHAIN_TURNS; turn++) {
         u64 piece = w->piece, dentry = w->at_dentry, mnt = w->at_mnt;
         if (piece >= TEXTS)
             break;
@@ -607,28 +686,8 @@ int on_count(u64 *ctx)
         } else {
             char *block = w->block;
             READ(w->block, dentry + DENTRY_START);
-            u64 parent = OF64(block, DENTRY_PARENT), name = OF64(block, DENTRY_NAME);
-            u32 length = *(u32 *)(block + DENTRY_LENGTH);
-            hash = mix(w->e.key.hash, length);
-            if (name == dentry + OFFSET_DENTRY_INLINE) {
-                hash = mix_tail(hash, OF64(block, DENTRY_INLINE), length);
-                if (length > 8)
-                    hash = mix_tail(hash, OF64(block, DENTRY_INLINE + 8), (s64)length - 8);
-                if (length > 16) {
-                    u64 rest[3] = {};
-                    READ(rest, name + 16);
-                    hash = mix_tail(hash, rest[0], (s64)length - 16);
-                    hash = mix_tail(hash, rest[1], (s64)length - 24);
-                    hash = mix_tail(hash, rest[2], (s64)length - 32);
-                }
-            } else {
-                READ(w->name, w->zero);
-                bpf_probe_read_kernel_str(w->name, sizeof(w->name), (void *)name);
-#pragma clang loop unroll(disable)
-                for (int i = 0; i < 32; i++)
-                    hash = mix(hash, w->name[i]);
-            }
-            w->e.key.hash = hash;
+            u64 parent = OF64(block, DENTRY_PARENT);
+            w->e.key.hash = mix_name(w, dentry, w->e.key.hash);
             top = parent == dentry;
             facts = top ? FACT_DETACHED : w->at_names || OF64(block, DENTRY_HASHED) ? 0 : FACT_DELETED;
             w->at_names = 1;
@@ -641,22 +700,21 @@ int on_count(u64 *ctx)
             w->piece = piece + 1;
         }
     }
-    if (w->piece < TEXTS) { /* a long way up */
+    if (w->piece < TEXTS) {
         w->goes_on = 1;
         tails.call(ctx, TAIL_COUNT);
-        w->e.key.hash = mix(w->e.key.hash, w->at_dentry); /* longer than the kernel allows tail calls: on_walk gives up too */
+        w->e.key.hash = mix(w->e.key.hash, w->at_dentry); /* no tail call is left: on_walk gives up too */
     }
     w->e.key.hash = mix(w->e.key.hash, w->e.facts);
     w->goes_on = 0;
     w->piece = 0;
     struct use_key key = w->e.key;
-    struct use_value *v = uses.lookup(&key);
+    struct tally *v = uses.lookup(&key);
     if (v) {
-        __sync_fetch_and_add(&v->count, 1);
-        v->last = about_now(w);
+        tally_again(v, about_now(w));
         if (!(w->e.facts & FACT_DESCRIPTOR)) {
             tails.call(ctx, TAIL_NAMES);
-            add(LOST_PATHS, 1); /* there are no more tail calls */
+            count_loss(LOST_PATHS); /* no tail call is left */
             return 0;
         }
         int at = w->tag & (SHORTCUTS - 1);
@@ -668,9 +726,9 @@ int on_count(u64 *ctx)
         return 0;
     }
     u64 now = bpf_ktime_get_ns();
-    struct use_value fresh = {.count = 1, .first = now, .last = now};
+    struct tally fresh = {.count = 1, .first = now, .last = now};
     if (uses.update(&key, &fresh)) {
-        add(LOST_FILES, 1);
+        count_loss(LOST_FILES);
         return 0;
     }
     noted_new();
@@ -687,7 +745,7 @@ int on_count(u64 *ctx)
     return 0;
 }
 
-/* What is now found under a text may be another file than before: then all texts count as new. */
+/* Note that names may now lead to other files than before: from then on all texts count as new. */
 int on_names(u64 *ctx)
 {
     struct use_in in;
@@ -699,7 +757,7 @@ int on_names(u64 *ctx)
     struct session *session = session_at(w->session);
     if (only == ONLY_MESSAGES && (s64)w->message < in.result) {
         tails.call(ctx, TAIL_SOCKET);
-        add(LOST_SOCKETS, 1); /* there are no more tail calls */
+        count_loss(LOST_SOCKETS); /* no tail call is left */
     }
     if (!session || only < ONLY_SYMLINK || only > ONLY_MOUNT)
         return 0;
@@ -723,14 +781,15 @@ int on_names(u64 *ctx)
     return 0;
 }
 
-/* Append the names of each of the event's paths, leaf first, each with its NUL, up to the top of its mount namespace; then send. */
+/* Append the names of each of the event's paths, leaf first, each with its NUL, up to the top of its mount namespace;
+ * then send the event. */
 #define WALK_TURNS 24
 int on_walk(u64 *ctx)
 {
     struct work *w = this_work();
     if (!w)
         return 0;
-    u64 mounts = mounts_of((void *)bpf_get_current_task_btf());
+    u64 mounts = mounts_of((u64)bpf_get_current_task_btf());
     for (int turn = 0; turn < WALK_TURNS; turn++) {
         u64 piece = w->piece;
         if (piece >= PIECES) {
@@ -740,11 +799,11 @@ int on_walk(u64 *ctx)
             if (paths.ringbuf_output(&w->e, sizeof(struct use_event) + size, 0)) {
                 struct use_key key = w->e.key;
                 uses.delete(&key); /* the next one is the first again */
-                add(LOST_PATHS, 1);
+                count_loss(LOST_PATHS);
             }
             if (!(w->e.facts & FACT_DESCRIPTOR)) {
                 tails.call(ctx, TAIL_NAMES);
-                add(LOST_PATHS, 1);
+                count_loss(LOST_PATHS);
             }
             return 0;
         }
@@ -771,9 +830,10 @@ int on_walk(u64 *ctx)
         } else {
             u64 parent = read64(dentry + OFFSET_DENTRY_PARENT);
             if (parent != dentry || length + 1 == w->start[piece]) {
-                s64 got = bpf_probe_read_kernel_str(w->data + length, 256, (void *)read64(dentry + OFFSET_DENTRY_NAME));
+                void *name = (void *)read64(dentry + OFFSET_DENTRY_NAME);
+                s64 got = bpf_probe_read_kernel_str(w->data + length, NAME_SIZE, name);
                 if (got <= 0 || length + got - w->start[piece] >= TEXT - 1) {
-                    add(LOST_PATHS, 1); /* PATH_MAX: no path that the process could have used is longer (path_resolution(7)) */
+                    count_loss(LOST_PATHS); /* longer than PATH_MAX: the process cannot have used it */
                     return 0;
                 }
                 w->length = length + got;
@@ -792,30 +852,50 @@ int on_walk(u64 *ctx)
         }
     }
     tails.call(ctx, TAIL_WALK);
-    add(LOST_PATHS, 1); /* more turns than the kernel allows tail calls */
+    count_loss(LOST_PATHS); /* no tail call is left */
     return 0;
+}
+
+/* -- other processes ----------------------------------------------------------------------------------------------- */
+
+static __always_inline u32 error_of(s64 result)
+{
+    return failed(result) ? -result : 0;
 }
 
 static __always_inline void count_contact(struct use_in *in, u32 number, u32 whom)
 {
-    struct contact_key key = {.program = in->w->e.key.program, .call = in->w->e.key.call, .number = number, .whom = whom};
-    key.error = failed(in->result) ? -in->result : 0;
+    struct contact_key key = {
+        .program = in->w->e.key.program,
+        .call = in->w->e.key.call,
+        .number = number,
+        .whom = whom,
+        .error = error_of(in->result),
+    };
     u64 now = about_now(in->w);
-    struct use_value *v = contacts.lookup(&key);
+    struct tally *v = contacts.lookup(&key);
     if (v) {
-        __sync_fetch_and_add(&v->count, 1);
-        v->last = now;
+        tally_again(v, now);
         return;
     }
-    struct use_value fresh = {.count = 1, .first = now, .last = now};
+    struct tally fresh = {.count = 1, .first = now, .last = now};
     if (contacts.update(&key, &fresh))
-        add(LOST_PROCESSES, 1);
+        count_loss(LOST_PROCESSES);
     else
         noted_new();
 }
 
-/* Signals to other processes, and looks into them: `path[0]` is the argument with the process, `path[1]` with a second one,
- * `at[0]` with a descriptor that stands for it, `mode` with the signal or the request. */
+/* The struct pid that a pidfd stands for. */
+static __always_inline u64 pid_of_pidfd(u64 file)
+{
+    u64 pid = read64(file + OFFSET_FILE_PRIVATE);
+    if (!pid) /* since Linux 6.9 (fs/pidfs.c) */
+        pid = read64(read64(file + OFFSET_FILE_INODE) + OFFSET_INODE_PRIVATE);
+    return pid;
+}
+
+/* Signals to other processes, and looks into them: `path[0]` is the argument with the process, `path[1]` with a second
+ * one, `at[0]` with a pidfd, `mode` with the signal or the request. */
 int on_process(u64 *ctx)
 {
     struct use_in in;
@@ -827,17 +907,14 @@ int on_process(u64 *ctx)
         u64 file = file_read(in.task, ARGUMENT(w, in.spec->at[0]));
         if (!file)
             return 0;
-        u64 pid = read64(file + OFFSET_FILE_PRIVATE);
-        if (!pid) /* since Linux 6.9 (fs/pidfs.c) */
-            pid = read64(read64(file + OFFSET_FILE_INODE) + OFFSET_INODE_PRIVATE);
-        whom = whom_of_pid(in.task, w->session, pid);
+        whom = whom_of_pid(in.task, w->session, pid_of_pidfd(file));
     } else {
         s32 pid = ARGUMENT(w, in.spec->path[0]);
-        if (in.spec->only == ONLY_PTRACE && number == 0) /* PTRACE_TRACEME: by the parent */
-            whom = whom_of_pid(in.task, w->session, read64(read64((u64)in.task + OFFSET_TASK_PARENT) + OFFSET_TASK_THREAD_PID));
+        if (in.spec->only == ONLY_PTRACE && number == PTRACE_TRACEME) /* by the parent */
+            whom = whom_of_pid(in.task, w->session, pid_of(read64((u64)in.task + OFFSET_TASK_PARENT)));
         else if (pid > 0)
             whom = whom_of_number(in.task, w->session, pid);
-        if (whom != WHOM_OUTSIDE && in.spec->path[1] != NO_ARGUMENT) { /* of two, the one that is further away counts */
+        if (whom != WHOM_OUTSIDE && in.spec->path[1] != NO_ARGUMENT) {
             u32 other = whom_of_number(in.task, w->session, ARGUMENT(w, in.spec->path[1]));
             whom = other > whom ? other : whom;
         }
@@ -846,132 +923,176 @@ int on_process(u64 *ctx)
     return 0;
 }
 
-#define ADDRESS_MAX 128 /* struct sockaddr_storage */
-#define MESSAGES_TURNS 32 /* sendmmsg(2) sends up to 1024 messages (UIO_MAXIOV), and there are 33 tail calls */
+/* -- sockets ------------------------------------------------------------------------------------------------------- */
 
-/* Operations on sockets: `fd` is the argument with the descriptor; `path[0]` and `path[1]` with an address and its length, or `at[0]` with a
- * struct msghdr. socket(2) and socketpair(2) have the descriptor when they succeed, else only what was asked for. */
+#define MESSAGES_TURNS 32 /* sendmmsg(2) sends up to 1024 messages (UIO_MAXIOV), and there are 33 tail calls */
+#define ADDRESS_MASK (2 * ADDRESS_MAX - 1)
+
+/* Take a call of socketcall(2) for the call that it stands for, which has a row of its own in `specs`. */
+static __always_inline bool unpack_socketcall(struct use_in *in)
+{
+    struct work *w = in->w;
+    u32 number = w->a[0];
+    if (number < 1 || number > SOCKETCALL_MAX)
+        return false;
+    w->spec = ABI_COMPAT * NUMBERS + SOCKETCALLS + number;
+    w->e.key.call = ABI_COMPAT << CALL_ABI_SHIFT | (SOCKETCALLS + number);
+    arguments_in_memory(w, w->a[1]);
+    int index = w->spec;
+    in->spec = specs.lookup(&index);
+    return in->spec;
+}
+
+/* Fill in what kind of socket a call is about: from the descriptor, or for a failed socket(2) or socketpair(2) from its
+ * arguments. False if it is not a socket. */
+static __always_inline bool kind_of_socket(struct use_in *in, struct socket_key *key)
+{
+    struct work *w = in->w;
+    bool pair = in->spec->only == ONLY_PAIR;
+    if ((pair || in->spec->fd == NO_ARGUMENT) && failed(in->result)) {
+        key->family = w->a[0];
+        key->type = w->a[1] & SOCK_TYPE_MASK;
+        key->protocol = w->a[2];
+        return true;
+    }
+    s32 fd = in->spec->fd == NO_ARGUMENT ? in->result : ARGUMENT(w, in->spec->fd);
+    if (pair)
+        read_user(&fd, sizeof(fd), (void *)w->a[3]);
+    u64 file = file_of(in->task, fd);
+    if (!file)
+        return false;
+    BLOCK(of_file, FILE, file);
+    BLOCK(of_inode, INODE, PART64(of_file, FILE, INODE));
+    if ((PART16(of_inode, INODE, MODE) & S_IFMT) != S_IFSOCK)
+        return false; /* the call failed with ENOTSOCK */
+    BLOCK(held, HELD, file);
+    BLOCK(of_socket, SOCKET, PART64(held, HELD, PRIVATE));
+    u64 sk = PART64(of_socket, SOCKET, SK);
+    if (!sk)
+        return false;
+    BLOCK(of_sock, SOCK, sk);
+    BLOCK(of_kind, KIND, sk);
+    key->family = PART16(of_sock, SOCK, FAMILY);
+    key->type = PART16(of_kind, KIND, TYPE);
+    key->protocol = PART16(of_kind, KIND, PROTOCOL);
+    return true;
+}
+
+struct address {
+    u64 at;
+    u32 length;
+};
+
+/* Where a call's address is: in its arguments, or in a struct msghdr or mmsghdr. */
+static __always_inline struct address address_of(struct use_in *in)
+{
+    struct work *w = in->w;
+    struct address found = {};
+    if (in->spec->path[0] != NO_ARGUMENT) {
+        found.at = ARGUMENT(w, in->spec->path[0]);
+        found.length = ARGUMENT(w, in->spec->path[1]);
+    } else if (in->spec->at[0] != NO_ARGUMENT) {
+        bool compat = abi_in(w) == ABI_COMPAT;
+        u64 message = ARGUMENT(w, in->spec->at[0]) + w->message * (compat ? COMPAT_MMSGHDR_SIZE : MMSGHDR_SIZE);
+        if (compat) {
+            u32 head[2] = {}; /* msg_name, msg_namelen */
+            read_user(head, sizeof(head), (void *)message);
+            found.at = head[0];
+            found.length = head[1];
+        } else {
+            u64 head[2] = {};
+            read_user(head, sizeof(head), (void *)message);
+            found.at = head[0];
+            found.length = head[1];
+        }
+    }
+    return found;
+}
+
+/* Take the address of a unix socket, which lies in `name`, for the first text: a path with the directory that it starts
+ * from, or an abstract name after a NUL. */
+static __always_inline void take_unix_address(struct use_in *in, struct socket_key *key, u32 length)
+{
+    struct work *w = in->w;
+    only_first(w);
+    w->dentry[0] = 0;
+    w->e.key.flags = key->type << 16 | (key->protocol & 0xffff);
+    u64 size = length - FAMILY_SIZE;
+    KEEP(size);
+    size &= ADDRESS_MASK;
+    bpf_probe_read_kernel(w->text[0], size, (char *)w->name + FAMILY_SIZE);
+    if ((u8)w->text[0][0]) {
+        /* A path ends at its NUL, or with the structure (unix(7)). */
+        ((char *)w->text[0])[size & ADDRESS_MASK] = 0;
+        s64 text = bpf_probe_read_kernel_str(w->name, ADDRESS_MAX, w->text[0]);
+        size = text > 0 ? text : 0;
+        if ((u8)w->text[0][0] != '/') {
+            u64 fs = read64((u64)in->task + OFFSET_TASK_FS);
+            w->dentry[0] = read64(fs + OFFSET_FS_PWD_DENTRY);
+            w->mnt[0] = read64(fs + OFFSET_FS_PWD_MNT);
+        }
+    }
+    w->text_length[0] = size;
+}
+
+static __always_inline void count_socket(struct work *w, struct socket_key *key)
+{
+    u64 now = about_now(w);
+    struct tally *v = sockets.lookup(key);
+    if (v) {
+        tally_again(v, now);
+        return;
+    }
+    struct tally fresh = {.count = 1, .first = now, .last = now};
+    if (sockets.update(key, &fresh))
+        count_loss(LOST_SOCKETS);
+    else
+        noted_new();
+}
+
+/* Operations on sockets: `fd` is the argument with the descriptor; `path[0]` and `path[1]` with an address and its
+ * length, or `at[0]` with a struct msghdr. */
 int on_socket(u64 *ctx)
 {
     struct use_in in;
     if (!use_in(&in))
         return 0;
     struct work *w = in.w;
-    if (in.spec->only == ONLY_SOCKETCALL) { /* net/socket.c: a number, and where the arguments are; a row of its own in `specs` */
-        u32 number = w->a[0];
-        if (number < 1 || number > 20)
-            return 0;
-        w->spec = ABI_COMPAT * NUMBERS + SOCKETCALLS + number;
-        w->e.key.call = ABI_COMPAT << 16 | (SOCKETCALLS + number);
-        arguments_in_memory(w, w->a[1]);
-        int index = w->spec;
-        in.spec = specs.lookup(&index);
-        if (!in.spec)
-            return 0;
-    }
-    struct socket_key key = {.program = w->e.key.program, .call = w->e.key.call, .port = ~0u};
-    key.error = failed(in.result) ? -in.result : 0;
-    s32 fd = in.spec->fd == NO_ARGUMENT ? in.result : ARGUMENT(w, in.spec->fd);
-    if (in.spec->only == ONLY_PAIR && !failed(in.result))
-        read_user(&fd, sizeof(fd), (void *)w->a[3]);
-    if ((in.spec->only == ONLY_PAIR || in.spec->fd == NO_ARGUMENT) && failed(in.result)) {
-        key.family = w->a[0];
-        key.type = w->a[1] & 15; /* SOCK_TYPE_MASK */
-        key.protocol = w->a[2];
-    } else {
-        u64 file = file_of(in.task, fd);
-        if (!file)
-            return 0;
-        BLOCK(of_file, FILE, file);
-        BLOCK(of_inode, INODE, PART64(of_file, FILE, INODE));
-        if ((PART16(of_inode, INODE, MODE) & 0170000) != 0140000)
-            return 0; /* no socket: the call failed with ENOTSOCK */
-        BLOCK(held, HELD, file);
-        BLOCK(of_socket, SOCKET, PART64(held, HELD, PRIVATE));
-        u64 sk = PART64(of_socket, SOCKET, SK);
-        if (!sk)
-            return 0;
-        BLOCK(of_sock, SOCK, sk);
-        BLOCK(of_kind, KIND, sk);
-        key.family = PART16(of_sock, SOCK, FAMILY);
-        key.type = PART16(of_kind, KIND, TYPE);
-        key.protocol = PART16(of_kind, KIND, PROTOCOL);
-    }
+    if (in.spec->only == ONLY_SOCKETCALL && !unpack_socketcall(&in))
+        return 0;
+    struct socket_key key = {.program = w->e.key.program, .call = w->e.key.call, .error = error_of(in.result)};
+    if (!kind_of_socket(&in, &key))
+        return 0;
+    bool several = in.spec->only == ONLY_MESSAGES;
     for (int turn = 0; turn < MESSAGES_TURNS; turn++) {
-        u64 address = 0;
-        u32 length = 0;
-        key.port = ~0u;
-        if (in.spec->path[0] != NO_ARGUMENT) {
-            address = ARGUMENT(w, in.spec->path[0]);
-            length = ARGUMENT(w, in.spec->path[1]);
-        } else if (in.spec->at[0] != NO_ARGUMENT) {
-            u64 message = ARGUMENT(w, in.spec->at[0]) + w->message * (w->e.key.call >> 16 == ABI_COMPAT ? 32 : 64);
-            if (w->e.key.call >> 16 == ABI_COMPAT) {
-                u32 head[2] = {};
-                read_user(head, sizeof(head), (void *)message);
-                address = head[0];
-                length = head[1];
-            } else {
-                u64 head[2] = {};
-                read_user(head, sizeof(head), (void *)message);
-                address = head[0];
-                length = head[1];
-            }
-        }
-        if (in.spec->only == ONLY_MESSAGES)
+        struct address address = address_of(&in);
+        u32 length = address.length;
+        key.port = NO_PORT;
+        if (several)
             w->message++;
-        if (address && length >= 2) {
+        if (address.at && length >= FAMILY_SIZE) {
             if (length > ADDRESS_MAX)
                 length = ADDRESS_MAX;
             KEEP(length);
-            length &= 255;
-            if (length > ADDRESS_MAX || read_user(w->name, length, (void *)address))
+            length &= ADDRESS_MASK;
+            if (length > ADDRESS_MAX || read_user(w->name, length, (void *)address.at))
                 return 0;
             u16 family = w->name[0];
-            if ((family == 2 || family == 10) && length >= 4) { /* AF_INET, AF_INET6: the port is in the same place */
+            if ((family == AF_INET || family == AF_INET6) && length >= PORT_END) {
                 u32 port = w->name[0] >> 16 & 0xffff;
                 key.port = (port & 255) << 8 | port >> 8;
-            } else if (family == 1 && length > 2) { /* AF_UNIX: a path, or an abstract name after a NUL */
-                only_first(w);
-                w->dentry[0] = 0;
-                w->e.key.flags = key.type << 16 | (key.protocol & 0xffff);
-                u64 size = length - 2;
-                KEEP(size);
-                size &= 255;
-                bpf_probe_read_kernel(w->text[0], size, (char *)w->name + 2);
-                if ((u8)w->text[0][0]) {
-                    /* A path ends at its NUL, or with the structure (unix(7)). */
-                    ((char *)w->text[0])[size & 255] = 0;
-                    s64 text = bpf_probe_read_kernel_str(w->name, ADDRESS_MAX, w->text[0]);
-                    size = text > 0 ? text : 0;
-                    if ((u8)w->text[0][0] != '/') {
-                        u64 fs = read64((u64)in.task + OFFSET_TASK_FS);
-                        w->dentry[0] = read64(fs + OFFSET_FS_PWD_DENTRY);
-                        w->mnt[0] = read64(fs + OFFSET_FS_PWD_MNT);
-                    }
-                }
-                w->text_length[0] = size;
+            } else if (family == AF_UNIX && length > FAMILY_SIZE) {
+                take_unix_address(&in, &key, length);
                 tails.call(ctx, TAIL_COUNT); /* on_names goes on with the next message */
-                add(LOST_SOCKETS, 1);
+                count_loss(LOST_SOCKETS);
                 return 0;
             }
         }
-        u64 now = about_now(w);
-        struct use_value *v = sockets.lookup(&key);
-        if (v) {
-            __sync_fetch_and_add(&v->count, 1);
-            v->last = now;
-        } else {
-            struct use_value fresh = {.count = 1, .first = now, .last = now};
-            if (sockets.update(&key, &fresh))
-                add(LOST_SOCKETS, 1);
-            else
-                noted_new();
-        }
-        if (in.spec->only != ONLY_MESSAGES || (s64)w->message >= in.result)
+        count_socket(w, &key);
+        if (!several || (s64)w->message >= in.result)
             return 0;
     }
     tails.call(ctx, TAIL_SOCKET);
-    add(LOST_SOCKETS, 1);
+    count_loss(LOST_SOCKETS); /* no tail call is left */
     return 0;
 }

@@ -24,7 +24,7 @@ def load(number: int, source: int = 1) -> bytes:
 
 
 RESULT = Compiled(
-    (Shape("counts", 1, 4, 8, 10, 0, "unsigned int", "use_value"),),
+    (Shape("counts", 1, 4, 8, 10, 0, "unsigned int", "tally"),),
     {"on_fork": _ADD + load(0) + _ADD, "on_exit": load(0, source=0)},
 )
 

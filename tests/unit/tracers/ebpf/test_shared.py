@@ -72,9 +72,9 @@ def test_names() -> None:
 
 def test_types_of_maps() -> None:
     """Of a type that only the kernel's side knows, or one of another size, the bytes are all there is."""
-    assert shared.ctype("use_value", ctypes.sizeof(structure("use_value"))) is structure("use_value")
+    assert shared.ctype("tally", ctypes.sizeof(structure("tally"))) is structure("tally")
     assert shared.ctype("unsigned int", 4) is ctypes.c_uint32
-    for name, size in (("scratch", 4416), ("use_value", 8), ("int", 0)):
+    for name, size in (("scratch", 4416), ("tally", 8), ("int", 0)):
         opaque = shared.ctype(name, size)
         assert ctypes.sizeof(opaque) == size
         assert opaque._type_ is ctypes.c_char
