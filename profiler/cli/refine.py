@@ -158,7 +158,7 @@ def refine(
     from profiler.denials.propose import propose
     from profiler.denials.rewrite import has_comments, rewritten, unified
     from profiler.policy.document import dumps, loads
-    from profiler.targets.apparmor.profile import profile_name
+    from profiler.targets.apparmor.naming import profile_name
     from profiler.trace.store import read_limited
 
     if in_place and output is not None:

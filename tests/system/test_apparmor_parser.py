@@ -18,7 +18,7 @@ from profiler.policy import patterns
 from profiler.policy.derive import derive
 from profiler.policy.model import FileRule, Options, Policy, Variable
 from profiler.quoting import apparmor as quoting_apparmor
-from profiler.targets.apparmor.profile import profile_name
+from profiler.targets.apparmor.naming import profile_name
 from profiler.targets.apparmor.rules import modes_of
 from profiler.targets.rendering import render_one
 from profiler.trace.model import FILES_FEATURE, Trace

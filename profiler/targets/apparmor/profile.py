@@ -8,7 +8,6 @@ import shlex
 from dataclasses import dataclass, replace
 
 from profiler.errors import InputError
-from profiler.policy import patterns
 from profiler.policy.model import Policy
 from profiler.policy.variables import written as with_variables
 from profiler.quoting.apparmor import Glob, Inexpressible
@@ -17,6 +16,7 @@ from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.targets.apparmor import rules
 from profiler.targets.apparmor.abstractions import weigh
+from profiler.targets.apparmor.naming import profile_name, valid_name
 from profiler.targets.apparmor.programs import Files
 from profiler.targets.apparmor.rules import FileLine, FileLines, LinkLine, UnixLine
 from profiler.targets.base import (
@@ -31,12 +31,10 @@ from profiler.targets.base import (
     written,
     yes_or_no,
 )
-from profiler.wording import UNKNOWN
 
 FILE = "apparmor.profile"
 
 _NAMESPACES = re.compile(r"/proc/\{pid\}/(?:task/\{tid\}/)?ns(?:/|$)")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 ABIS = ("3.0", "4.0")
 """What a profile may be written for: the features of the kernel and the words of the parser that it counts on."""
 RUNTIME_PROFILES = ("runc", "crun", "podman")
@@ -65,15 +63,6 @@ class Choices:
     children: bool = False
 
 
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text) or text in rules.RESERVED:
-        raise InputError(
-            f"{printable(text)!r} is not a name for a profile: use letters, digits and _.+-, 100 at most, and none of "
-            + ", ".join(sorted(rules.RESERVED))
-        )
-    return text
-
-
 def _program(text: str) -> str:
     if not text.startswith("/"):
         raise InputError(f"{printable(text)!r}: the path of a program starts with /")
@@ -84,7 +73,9 @@ def _program(text: str) -> str:
     return text
 
 
-NAME: Setting[str | None] = Setting("name", "the profile's name; default: made from the policy", "NAME", None, _name)
+NAME: Setting[str | None] = Setting(
+    "name", "the profile's name; default: made from the policy", "NAME", None, valid_name
+)
 ATTACH: Setting[str | None] = Setting(
     "attach",
     "the program that always runs under the profile; default: none, something names it",
@@ -100,19 +91,6 @@ CHILDREN = Setting("children", "give each further program a profile of its own",
 def choices(request: Request) -> Choices:
     """Return the settings of a request."""
     return Choices(NAME.of(request), ATTACH.of(request), ABI.of(request), COMPLAIN.of(request), CHILDREN.of(request))
-
-
-def profile_name(policy: Policy) -> str:
-    """Return ``profgen-`` and the workload's command, as people call it: redis-server, though that is a link to another
-    program."""
-    firsts = [path for row in policy.transitions if row.by is None and (path := patterns.path_of(row.program))]
-    # A program that ran already may have made a title of its command line; and there may be none.
-    argv = [word for word in policy.workload.argv[:1] if word != UNKNOWN and not policy.workload.joined]
-    words = [
-        re.sub(r"[^A-Za-z0-9_.+-]+", "_", path.rsplit("/", 1)[-1]).strip("_")
-        for path in (*policy.workload.joined, *argv, *firsts)
-    ]
-    return f"profgen-{next(filter(None, words), 'workload')[:80]}"
 
 
 @dataclass(frozen=True)

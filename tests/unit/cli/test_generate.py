@@ -321,7 +321,7 @@ def test_files_give_an_apparmor_profile(touched: Path, tmp_path: Path) -> None:
     told = [line for line in done.stderr.splitlines() if line.startswith("profgen: apparmor: ")]
     assert len(told) == 1, "beside files that use it, one line"
     assert f"apparmor_parser -r -W {tmp_path}/out/apparmor.profile " in told[0]
-    assert "apparmor=profgen-app" in (tmp_path / "out" / "docker-run.sh").read_text()
+    assert "apparmor=profgen-app-" in (tmp_path / "out" / "docker-run.sh").read_text()
     policy = yaml.safe_load((tmp_path / "out" / "policy.yaml").read_text())
     assert "/tmp/app.{random}" in policy["files"]["needed"]
     again = profgen(tmp_path / "out" / "policy.yaml", "-q", "-o", tmp_path / "again")

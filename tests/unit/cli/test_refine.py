@@ -14,6 +14,7 @@ from unit.denials.test_auditlog import AA, AUDIT, BODY
 from unit.denials.test_propose import APP, policy
 
 from profiler.policy.document import dumps, read_policy
+from profiler.targets.apparmor.naming import profile_name
 
 ROOT = Path(__file__).resolve().parents[3]
 OURS = BODY.replace("/usr/bin/unshare", APP).replace('comm="unshare"', 'comm="app"')
@@ -93,7 +94,7 @@ def test_nothing_is_written_when_comments_would_be_lost(place: Path) -> None:
     line = (
         "type=AVC msg="
         + AUDIT
-        + AA.replace("/etc/x y", "/etc/app.conf").replace('"web"', '"profgen-app"').replace('"r"', '"k"')
+        + AA.replace("/etc/x y", "/etc/app.conf").replace('"web"', f'"{profile_name(policy())}"').replace('"r"', '"k"')
     )
     line = line.replace('operation="open"', 'operation="file_lock"')
     shown = profgen(path, "--from", log(place, line), cwd=place)
@@ -176,7 +177,7 @@ def test_names_of_strangers_stay_on_their_line(place: Path) -> None:
         "type=AVC msg="
         + AUDIT
         + AA.replace('"/etc/x y"', "2F7372762F1B5B316D0A70726F6667656E3A20").replace(
-            'profile="web"', 'profile="profgen-app"'
+            'profile="web"', f'profile="{profile_name(policy())}"'
         )
     )
     done = profgen("policy.yaml", "--from", log(place, line), cwd=place)

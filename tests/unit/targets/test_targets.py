@@ -17,7 +17,7 @@ from profiler.errors import InputError
 from profiler.kernel.syscalls import known_names
 from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy
-from profiler.targets.apparmor.profile import profile_name
+from profiler.targets.apparmor.naming import profile_name
 from profiler.targets.catalogue import TARGETS
 from profiler.targets.rendering import render
 from profiler.targets.seccomp import DEFAULT_ACTIONS
