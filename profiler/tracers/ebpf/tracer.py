@@ -125,7 +125,7 @@ class EbpfTracer:
     def unavailable(self) -> str | None:
         """Rights, bcc, kernel type data."""
         if not has_capability("CAP_SYS_ADMIN") and not (has_capability("CAP_BPF") and has_capability("CAP_PERFMON")):
-            return "it needs root, or CAP_BPF with CAP_PERFMON"
+            return "needs root, or CAP_BPF and CAP_PERFMON"
         if not os.path.exists("/sys/kernel/btf/vmlinux"):
             return "this kernel has no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF)"
         if find_bcc() is None:
