@@ -36,8 +36,9 @@ from profiler.tracers import base
 from profiler.tracers.base import Workload
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, spawn
-from profiler.tracers.ptrace.calls import Evidence, Leave
+from profiler.tracers.ptrace.calls import Evidence
 from profiler.tracers.ptrace.capabilities import Call, Inference
+from profiler.tracers.ptrace.rows import Exit, Leave
 from profiler.tracers.ptrace.threads import Credentials
 from profiler.tracers.ptrace.tracer import Kind, PtraceTracer, Run, Tracee
 from profiler.tracers.recording import CapabilityKey, Recording
@@ -220,7 +221,7 @@ class _Confined(Run):
         if leave is None:
             return 0
         # What would be recorded had the call failed is all that can be known before it is made.
-        denied = self._told(tid, lambda: leave(tid, -1, errno.EACCES, kind.program, kind.program))
+        denied = self._told(tid, lambda: leave(Exit(tid, -1, errno.EACCES, kind.program, kind.program)))
         return errno.EACCES if denied else 0
 
     def _syscall(self, kind: Kind, raw: int, arguments: tuple[int, ...]) -> Denial:
@@ -275,21 +276,19 @@ class _Confined(Run):
     def _listening(self, leave: Leave) -> Leave:
         """In mode log: what really happened is held against the rules."""
 
-        def told(tid: int, result: int, code: int, program: int, now: int) -> None:
-            if code:
-                leave(tid, result, code, program, now)
+        def told(exit: Exit) -> None:
+            if exit.code:
+                leave(exit)
             else:
-                self._told(tid, lambda: leave(tid, result, code, program, now))
+                self._told(exit.tid, lambda: leave(exit))
 
         return told
 
     def _after_exec(self, leave: Leave, *, first: bool) -> Leave:
-        def told(tid: int, result: int, code: int, program: int, now: int) -> None:
-            if not code and self._told(
-                tid, lambda: self._without_start(first, lambda: leave(tid, result, code, program, now))
-            ):
+        def told(exit: Exit) -> None:
+            if not exit.code and self._told(exit.tid, lambda: self._without_start(first, lambda: leave(exit))):
                 with contextlib.suppress(OSError):
-                    os.kill(tid, signal.SIGKILL)
+                    os.kill(exit.tid, signal.SIGKILL)
 
         return told
 

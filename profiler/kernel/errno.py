@@ -28,6 +28,11 @@ def name_of(number: int) -> str:
     return errno.errorcode.get(number) or _INTERNAL.get(number) or f"ERRNO_{number}"
 
 
+def result_of(number: int) -> str:
+    """Name the result of a call as a trace does: ``ok`` for 0, else the errno's name."""
+    return name_of(number) if number else "ok"
+
+
 def number_of(name: str) -> int | None:
     """Return 2 for ``ENOENT``, None for an unknown name."""
     return _NUMBERS.get(name)

@@ -1,8 +1,8 @@
-"""Which syscalls use files, where their arguments name them, and what open flags request. The data is in files.yaml."""
+"""What calls do with files (files.yaml), and what their flags and errors mean."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,11 +10,15 @@ from profiler.kernel.data import load
 
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
+AT_REMOVEDIR = 0x200
 AT_SYMLINK_FOLLOW = 0x400
 AT_EMPTY_PATH = 0x1000
 """include/uapi/linux/fcntl.h"""
+RENAME_EXCHANGE = 2  # include/uapi/linux/fs.h
+RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h
+PROT_EXEC, MAP_ANONYMOUS = 0x4, 0x20  # include/uapi/asm-generic/mman-common.h
 
-CONDITIONS = ("how", "creat", "handle", "executable", "protected", "flock", "fcntl_lock")
+CONDITIONS = ("how", "creat", "handle", "executable", "protected", "flock", "fcntl_lock", "directory", "found")
 """The words of ``only`` in files.yaml.
 
 - ``how``: the flags argument points to a struct open_how, which begins with the flags (openat2(2)).
@@ -26,6 +30,8 @@ CONDITIONS = ("how", "creat", "handle", "executable", "protected", "flock", "fcn
   argument 1 bytes.
 - ``flock``: the operation in argument 1 takes or releases a lock.
 - ``fcntl_lock``: the command in argument 1 is F_SETLK, F_SETLKW, F_OFD_SETLK or F_OFD_SETLKW, or its 64-bit form.
+- ``directory``: the call removes only directories.
+- ``found``: the call succeeds as soon as the file is found; a call with a ``mode``, when that is F_OK.
 
 An exclusive lock (LOCK_EX, F_WRLCK) turns ``lock`` into ``lock_exclusive``.
 """
@@ -33,7 +39,7 @@ An exclusive lock (LOCK_EX, F_WRLCK) turns ``lock`` into ``lock_exclusive``.
 
 @dataclass(frozen=True)
 class FileUse:
-    """One use of a file by a syscall. Positions are those of arguments (files.yaml explains each member)."""
+    """One use of a file by a call, by positions of arguments; files.yaml explains each member."""
 
     access: str
     path: int | None = None
@@ -44,30 +50,45 @@ class FileUse:
     make: str | None = None
     mode: int | None = None
     only: str | None = None
+    in_memory: str | None = None
+
+    def flags_of(self, args: Sequence[int]) -> int:
+        """Return the flags argument; 0 for a call without one."""
+        return 0 if self.flags is None else args[self.flags]
+
+    def follows(self, flags: int) -> bool:
+        """Whether a call with these AT_* flags follows a symbolic link at the end of the path."""
+        return (self.follow and not flags & AT_SYMLINK_NOFOLLOW) or bool(flags & AT_SYMLINK_FOLLOW)
+
+    @property
+    def moves_directories(self) -> bool:
+        """Whether a path may lead elsewhere after the call, or its directories let other users through."""
+        return self.access in _MOVES or self.make in ("directory", "symlink")
 
 
 @cache
 def file_uses() -> Mapping[str, tuple[FileUse, ...]]:
-    """Return, by syscall name, its one or two uses of files."""
+    """Return the uses of each call, one or two, by syscall name."""
     rows: dict[str, list[dict[str, object]]] = load("files.yaml")
     return {name: tuple(FileUse(**row) for row in uses) for name, uses in rows.items()}  # type: ignore[arg-type]
 
 
-# include/uapi/asm-generic/fcntl.h. x86 and arm64 have the same values of all flags that profgen inspects.
+_MOVES = frozenset({"mode", "owner", "xattr", "rename_from", "remove", "chroot"})
+
+# include/uapi/asm-generic/fcntl.h; these flags are the same on x86 and Arm
 O_ACCMODE, O_WRONLY, O_RDWR = 3, 1, 2
-O_CREAT, O_TRUNC, O_APPEND = 0o100, 0o1000, 0o2000
-O_PATH = 0o10000000
+O_CREAT, O_EXCL, O_TRUNC, O_APPEND = 0o100, 0o200, 0o1000, 0o2000
+O_CLOEXEC, O_PATH = 0o2000000, 0o10000000
 O_NOFOLLOW = {"x86_64": 0o400000, "i386": 0o400000, "x32": 0o400000, "aarch64": 0o100000, "arm": 0o100000}
 """O_NOFOLLOW by ABI (arch/arm64/include/uapi/asm/fcntl.h and the file of the same name below arch/arm)."""
 CREAT_FLAGS = O_CREAT | O_WRONLY | O_TRUNC
 
 
 def open_accesses(flags: int) -> tuple[str, ...]:
-    """Return what an open with these flags requests, in the order of FILE_ACCESSES; empty for O_PATH, which requests
-    nothing.
+    """Return the accesses of an open with these flags, in the order of FILE_ACCESSES; none for O_PATH.
 
-    O_APPEND turns ``write`` into ``append`` (in both access modes that write). Access mode 3 needs ``read`` and
-    ``write`` and permits neither (open(2)).
+    With O_APPEND, ``append`` stands in place of ``write``. Access mode 3 checks for ``read`` and ``write``, and opens
+    for neither (open(2)).
     """
     if flags & O_PATH:
         return ()
@@ -82,25 +103,44 @@ def open_accesses(flags: int) -> tuple[str, ...]:
     return tuple(found)
 
 
+def open_follows(flags: int, abi: str) -> bool:
+    """Whether an open with these flags follows a symbolic link at the end of the path.
+
+    With O_CREAT and O_EXCL a link is never followed: EEXIST (open(2)).
+    """
+    return not flags & O_NOFOLLOW[abi] and flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
+
+
+_LOCK_SH, _LOCK_EX, _LOCK_NB, _LOCK_UN = 1, 2, 4, 8  # include/uapi/asm-generic/fcntl.h
+F_WRLCK = 1  # include/uapi/asm-generic/fcntl.h: l_type of struct flock
+LOCK_COMMANDS = frozenset({6, 7, 13, 14, 37, 38})
+"""F_SETLK, F_SETLKW, F_SETLK64, F_SETLKW64, F_OFD_SETLK and F_OFD_SETLKW of fcntl(2)."""
+
+
+def flock_access(operation: int) -> str | None:
+    """Return ``lock`` or ``lock_exclusive`` for an operation of flock(2); None for an unknown operation."""
+    return {_LOCK_EX: "lock_exclusive", _LOCK_SH: "lock", _LOCK_UN: "lock"}.get(operation & ~_LOCK_NB)
+
+
 _MET = {
     "connect": frozenset({"EINPROGRESS"}),
     "accept": frozenset({"EAGAIN", "EINTR"}),
     "send": frozenset({"EAGAIN", "EINTR"}),
     "receive": frozenset({"EAGAIN", "EINTR"}),
-    # A lock that another process holds. fcntl(2) allows EACCES here too, but Linux never returns it for this; security
-    # modules return it for a refusal.
+    # A lock that another process holds. POSIX allows EACCES too (fcntl(2)), but on Linux only security modules return
+    # it.
     "lock": frozenset({"EAGAIN", "EINTR"}),
     "lock_exclusive": frozenset({"EAGAIN", "EINTR"}),
     # The file was found, but it lacks the attribute, its file system has no attributes, or the buffer is too short
     # (getxattr(2)).
     "look": frozenset({"ENODATA", "ENOTSUP", "ERANGE", "E2BIG"}),
 }
-"""Errors of calls that were allowed, but had nothing to do."""
+"""Errors of calls that were allowed: there was nothing to do yet."""
 
 NO_USE = frozenset({"EFAULT", "ENOSYS", "EBADF"})
-"""Errors of calls that reached no file: they are not recorded as uses."""
+"""Errors of calls that did not reach a file, socket or process: they leave no row."""
 
 
 def allowed(word: str, errno_name: str) -> bool:
-    """Return whether a use (a word of FILE_ACCESSES or SOCKET_OPERATIONS) with this result counts as ``ok``."""
+    """Whether a use (of FILE_ACCESSES or SOCKET_OPERATIONS) with this result, ``ok`` or an error, was allowed."""
     return errno_name == "ok" or errno_name in _MET.get(word, ())

@@ -1,4 +1,4 @@
-"""Which calls change the mount tree, and how. The data is in mounts.yaml."""
+"""What calls do to the mount tree (mounts.yaml)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _MAGIC_MASK, _MAGIC = 0xFFFF0000, 0xC0ED0000  # MS_MGC_MSK, MS_MGC_VAL: removed 
 
 @dataclass(frozen=True)
 class MountCall:
-    """The argument positions of a call that changes the mount tree.
+    """Positions of a call's arguments.
 
-    ``source`` and ``target`` are texts, ``*_at`` the directory descriptor that each starts from, if any; ``filesystem``
-    is the name of the type, ``flags`` the flags, and ``words`` the table of their names.
+    ``source`` and ``target`` are texts, each with the position of the directory descriptor that it starts from, if any.
+    ``filesystem`` is the name of the type. ``words`` is the table with the names of ``flags``.
     """
 
     source: int | None = None
@@ -27,6 +27,44 @@ class MountCall:
     words: str = ""
 
 
+@dataclass(frozen=True)
+class MountUse:
+    """What one call does to the mount tree: a word of Mount.operation (trace/model.py) and the names of its flags."""
+
+    operation: str
+    flags: tuple[str, ...]
+
+    @property
+    def has_source(self) -> bool:
+        """Whether the kernel looks at the source (mount(2))."""
+        return self.operation not in ("remount", "propagation")
+
+    @property
+    def source_is_path(self) -> bool:
+        """Whether the source is a path of the mount tree, to be resolved. That of a new file system is only a name."""
+        return self.has_source and self.operation != "mount"
+
+    @property
+    def has_filesystem(self) -> bool:
+        """Whether the kernel looks at the type of the file system."""
+        return self.operation in ("mount", "fsopen")
+
+    @property
+    def follows_source(self) -> bool:
+        """Whether a symbolic link at the end of the source is followed."""
+        return self._follows("f_symlinks")
+
+    @property
+    def follows_target(self) -> bool:
+        """Whether a symbolic link at the end of the target is followed."""
+        return self._follows("t_symlinks")
+
+    def _follows(self, told: str) -> bool:
+        if self.operation == "move_mount":  # follows only when a flag says so
+            return told in self.flags
+        return not {"symlink_nofollow", "nofollow"} & set(self.flags)
+
+
 @cache
 def _data() -> tuple[dict[str, MountCall], dict[str, dict[str, int]]]:
     rows = load("mounts.yaml")
@@ -34,22 +72,21 @@ def _data() -> tuple[dict[str, MountCall], dict[str, dict[str, int]]]:
 
 
 def mount_calls() -> dict[str, MountCall]:
-    """Return, by syscall name, the positions of its arguments."""
+    """Return the positions of the arguments of each call, by syscall name."""
     return _data()[0]
 
 
-def operation(call: str, flags: int) -> tuple[str, tuple[str, ...]] | None:
-    """Return (word of trace.model.Mount.operation, sorted flag names) of a call with these flags; None if it changes no
-    mount.
+def mount_use(call: str, flags: int) -> MountUse | None:
+    """Return what a call with these flags does; None when it changes no mount.
 
-    The order of the tests is that of path_mount (fs/namespace.c).
+    The order of the checks is path_mount's (fs/namespace.c).
     """
     row = mount_calls()[call]
     words = _data()[1].get(row.words, {})
     if call != "mount":
         if call == "open_tree" and not flags & words["clone"]:
-            return None  # opens a path, as O_PATH does
-        return "umount" if call == "umount2" else call, _names(words, flags)
+            return None  # opens, as O_PATH does
+        return MountUse("umount" if call == "umount2" else call, _names(words, flags))
     if flags & _MAGIC_MASK == _MAGIC:
         flags &= ~_MAGIC_MASK
     names = _names(words, flags & ~words["silent"])
@@ -60,18 +97,8 @@ def operation(call: str, flags: int) -> tuple[str, tuple[str, ...]] | None:
         (words["move"], "move"),
     ):
         if flags & bits:
-            return word, names
-    return "mount", names
-
-
-def source_is_path(word: str) -> bool:
-    """Return whether the source of an operation is a path in the mount tree, which must be resolved, and not a name."""
-    return word in {"bind", "rbind", "move", "pivot_root", "move_mount", "open_tree"}
-
-
-def source_matters(word: str) -> bool:
-    """Return whether the kernel uses the source (and the type) of an operation at all (mount(2))."""
-    return word not in {"remount", "propagation"}
+            return MountUse(word, names)
+    return MountUse("mount", names)
 
 
 def _names(words: dict[str, int], flags: int) -> tuple[str, ...]:

@@ -44,6 +44,11 @@ def kind_of(mode: int) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "unknown")
 
 
+def kind_of_made(make: str | None, mode: int) -> str | None:
+    """Return the kind of the file that a call makes (FileUse.make); a mode without a type is a file's (mknod(2))."""
+    return make if make != "mode" else "file" if kind_of(mode) == "unknown" else kind_of(mode)
+
+
 @dataclass(frozen=True)
 class Found:
     """The file that a path leads to.

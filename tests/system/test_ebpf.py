@@ -19,8 +19,8 @@ from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish,
 
 from profiler.tracers.ebpf import compiled, loader
 from profiler.tracers.ebpf.btf import KIND_FUNC, KernelTypes
-from profiler.tracers.ebpf.calls import TAILS
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs
+from profiler.tracers.ebpf.specs import TAILS
 from profiler.tracers.ebpf.tracer import TRACEPOINTS
 
 PYTHON = "/usr/bin/python3"

@@ -22,7 +22,7 @@ from profiler.kernel.arguments import recorded_names, spec_for
 from profiler.kernel.syscalls import number_of
 from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
-from profiler.tracers.ebpf.calls import TAILS, Uses, rows
+from profiler.tracers.ebpf.calls import Uses
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, PAGES, Programs, find_bcc
 from profiler.tracers.ebpf.reader import (
     ABI_ORDER,
@@ -36,6 +36,7 @@ from profiler.tracers.ebpf.reader import (
     Reader,
 )
 from profiler.tracers.ebpf.shared import constant, structure
+from profiler.tracers.ebpf.specs import TAILS, rows
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, Ended, shell_status, spawn, stand_apart
 from profiler.tracers.recording import Recording

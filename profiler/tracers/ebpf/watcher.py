@@ -21,7 +21,7 @@ from typing import Any
 from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
 from profiler.tracers.base import Options
-from profiler.tracers.ebpf.calls import Uses, program_of
+from profiler.tracers.ebpf.calls import Uses
 from profiler.tracers.ebpf.cgroups import (
     components,
     container_name,
@@ -32,6 +32,7 @@ from profiler.tracers.ebpf.cgroups import (
     processes_in,
     there,
 )
+from profiler.tracers.ebpf.events import program_of
 from profiler.tracers.ebpf.hashing import Hashes
 from profiler.tracers.ebpf.holding import Held, Holder, hold
 from profiler.tracers.ebpf.loader import PAGES, Programs

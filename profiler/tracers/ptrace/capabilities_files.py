@@ -1,295 +1,200 @@
-"""Which capabilities calls on files need: fs/namei.c, fs/attr.c, fs/xattr.c, fs/locks.c."""
+"""Which capabilities calls on files need: fs/namei.c, fs/attr.c, fs/xattr.c, fs/locks.c.
+
+The positions of paths and descriptors come from profiler/kernel/files.yaml. Ids, modes and times follow the path or,
+without one, the descriptor.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import replace
 
-from profiler.kernel.files import AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW
+from profiler.kernel.files import AT_EMPTY_PATH, FileUse
 from profiler.tracers.host import read_memory, read_string
-from profiler.tracers.ptrace.capabilities_rules import KEEP, U32, Rule, always, kernel, sysctl, unique
-from profiler.tracers.ptrace.threads import EXECUTE, READ, WRITE, Credentials, lacking, signed
+from profiler.tracers.ptrace.capabilities_rules import KEEP, Rule, Stop, always, kernel, sysctl
+from profiler.tracers.ptrace.threads import EXECUTE, READ, U32, WRITE, lacking, signed
 
-if TYPE_CHECKING:
-    from profiler.tracers.ptrace.capabilities import Inference
-
-
-def _lookup(dirfd: int | None, path: int, want: int = 0, *, follow: bool = True, flags: int | None = None) -> Rule:
-    """Calls that look a path up and want ``want`` on it."""
-
-    def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        through = follow and not (flags is not None and args[flags] & AT_SYMLINK_NOFOLLOW)
-        found = inference.walk(tid, None if dirfd is None else args[dirfd], args[path], credentials, follow=through)
-        if found is None:
-            return ()
-        resolved, needs = found
-        if want:
-            needs += lacking(credentials, os.stat(resolved), want)
-        return unique(needs)
-
-    return rule
-
-
-def _open(dirfd: int | None, path: int, flags: int, how: bool = False) -> Rule:
-    def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        word = args[flags]
-        if how:  # openat2: struct open_how begins with the flags
-            data = read_memory(tid, args[flags], 8)
-            if data is None:
-                return ()
-            word = int.from_bytes(data, "little")
-        found = inference.walk(
-            tid, None if dirfd is None else args[dirfd], args[path], credentials, follow=not word & os.O_NOFOLLOW
-        )
-        if found is None:
-            return ()
-        resolved, needs = found
-        if word & os.O_PATH:
-            return unique(needs)
-        try:
-            status = os.stat(resolved)
-        except FileNotFoundError:
-            if word & os.O_CREAT:
-                needs += lacking(credentials, os.stat(os.path.dirname(resolved)), WRITE | EXECUTE)
-            return unique(needs)
-        want = {os.O_RDONLY: READ, os.O_WRONLY: WRITE}.get(word & os.O_ACCMODE, READ | WRITE)
-        if word & os.O_TRUNC:
-            want |= WRITE
-        if word & os.O_NOATIME and status.st_uid != credentials.uids[3]:
-            needs.append("CAP_FOWNER")  # fs/namei.c may_open
-        return unique(needs + lacking(credentials, status, want))
-
-    return rule
-
-
-def _entry(*names: tuple[int | None, int], removes: bool = False) -> Rule:
-    """Calls that make or remove directory entries, each given by (descriptor, path) positions."""
-
-    def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        needs: list[str] = []
-        for dirfd, path in names:
-            found = inference.walk(tid, None if dirfd is None else args[dirfd], args[path], credentials, follow=False)
-            if found is None:
-                continue
-            resolved, searched = found
-            directory = os.stat(os.path.dirname(resolved))
-            needs += searched + lacking(credentials, directory, WRITE | EXECUTE)
-            if removes and directory.st_mode & stat.S_ISVTX and os.path.lexists(resolved):
-                # fs/namei.c __check_sticky
-                owners = {directory.st_uid, os.lstat(resolved).st_uid}
-                needs += [] if credentials.uids[3] in owners else ["CAP_FOWNER"]
-        return unique(needs)
-
-    return rule
-
-
-def _hard_link(old: tuple[int | None, int], new: tuple[int | None, int], flags: int | None = None) -> Rule:
-    """link(2), with the protection of files one could not write (fs/namei.c may_linkat, proc_sys_fs(5))."""
-    make = _entry(new)
-
-    def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        needs = list(make(inference, tid, args, credentials))
-        word = 0 if flags is None else args[flags]
-        follow = bool(word & AT_SYMLINK_FOLLOW)
-        found = inference.walk(tid, None if old[0] is None else args[old[0]], args[old[1]], credentials, follow=follow)
-        if found is None:
-            return unique(needs)
-        needs += found[1]
-        if word & AT_EMPTY_PATH and found[0].startswith(f"/proc/{tid}/fd/"):
-            follow = True
-            # Since Linux 6.10 not for whoever opened the descriptor (fs/namei.c path_init), which is not to be seen
-            # from here.
-            needs += ["CAP_DAC_READ_SEARCH"] if kernel() < (6, 10) else []
-        if not sysctl("fs/protected_hardlinks"):
-            return unique(needs)
-        status = os.stat(found[0], follow_symlinks=follow)
-        special = not stat.S_ISREG(status.st_mode) or status.st_mode & stat.S_ISUID or status.st_mode & 0o2010 == 0o2010
-        if status.st_uid != credentials.uids[3]:
-            needs += ["CAP_FOWNER"] if special else lacking(credentials, status, READ | WRITE)
-        return unique(needs)
-
-    return rule
-
-
-def _mknod(dirfd: int | None, path: int, mode: int) -> Rule:
-    make = _entry((dirfd, path))
-
-    def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        kind = stat.S_IFMT(args[mode])
-        # A character device 0:0 is a whiteout, which anybody may make (fs/namei.c vfs_mknod).
-        device = kind == stat.S_IFBLK or (kind == stat.S_IFCHR and args[mode + 1] & U32 != 0)
-        return (*make(inference, tid, args, credentials), *(("CAP_MKNOD",) if device else ()))
-
-    return rule
-
-
-def _target(
-    inference: Inference, tid: int, dirfd: int | None, address: int | None, credentials: Credentials, follow: bool
-) -> tuple[os.stat_result, list[str]] | None:
-    """The file an attribute call works on, by descriptor alone or by path, and what the way to it needs."""
-    if address is None:
-        assert dirfd is not None
-        return os.stat(f"/proc/{tid}/fd/{signed(dirfd)}"), []
-    found = inference.walk(tid, dirfd, address, credentials, follow=follow)
-    # procfs's own links lead straight to a file; no other link is left at the end of a path that was to be followed.
-    return None if found is None else (os.stat(found[0], follow_symlinks=follow), found[1])
-
-
-def _chown(dirfd: int | None, path: int | None, uid: int, gid: int, follow: bool = True) -> Rule:
-    def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        found = _target(
-            inference,
-            tid,
-            None if dirfd is None else args[dirfd],
-            None if path is None else args[path],
-            credentials,
-            follow,
-        )
-        if found is None:
-            return ()
-        status, needs = found
-        # fs/attr.c chown_ok, chgrp_ok
-        fsuid, owner, group = credentials.uids[3], args[uid] & U32, args[gid] & U32
-        mine = fsuid == status.st_uid
-        in_group = group in (status.st_gid, credentials.gids[3]) or group in credentials.groups
-        needed = (owner != KEEP and not (mine and owner == status.st_uid)) or (
-            group != KEEP and not (mine and in_group)
-        )
-        return unique([*needs, "CAP_CHOWN"] if needed else needs)
-
-    return rule
-
-
-def _chmod(dirfd: int | None, path: int | None, mode: int) -> Rule:
-    """For the owner, or CAP_FOWNER; the set-group-ID bit for members of the group, or CAP_FSETID (fs/attr.c
-    setattr_prepare)."""
-
-    def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        found = _target(
-            inference,
-            tid,
-            None if dirfd is None else args[dirfd],
-            None if path is None else args[path],
-            credentials,
-            True,
-        )
-        if found is None:
-            return ()
-        status, needs = found
-        if status.st_uid != credentials.uids[3]:
-            needs.append("CAP_FOWNER")
-        if (
-            args[mode] & stat.S_ISGID
-            and status.st_gid != credentials.gids[3]
-            and status.st_gid not in credentials.groups
-        ):
-            needs.append("CAP_FSETID")
-        return unique(needs)
-
-    return rule
-
-
+_F_SETLEASE = 1024  # include/uapi/linux/fcntl.h
 _UTIME_NOW, _UTIME_OMIT = 0x3FFFFFFF, 0x3FFFFFFE  # include/linux/stat.h
 
 
-def _utimensat(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-    """Explicit times are for the owner, "now" also for those who may write (fs/attr.c may_setattr); CAP_FOWNER stands
-    in for both."""
-    found = _target(inference, tid, args[0], args[1] or None, credentials, True)
-    times = read_memory(tid, args[2], 32) if args[2] else None
+def _after(use: FileUse) -> int:
+    """The position of the argument that follows the path, or the descriptor of a call without a path."""
+    place = use.fd if use.path is None else use.path
+    assert place is not None
+    return place + 1
+
+
+def _lookup(stop: Stop, want: int = 0) -> tuple[str, ...]:
+    """Calls that look a path up and want ``want`` (rwx as 4, 2, 1) on the file."""
+    found = stop.walk(stop.uses[0])
+    return tuple(lacking(stop.credentials, os.stat(found), want)) if found is not None and want else ()
+
+
+def _access(stop: Stop) -> tuple[str, ...]:
+    """access(2) uses the real ids in place of the filesystem ids."""
+    own = stop.credentials
+    real = replace(own, uids=(*own.uids[:3], own.uids[0]), gids=(*own.gids[:3], own.gids[0]))
+    return _lookup(replace(stop, credentials=real), stop.args[_after(stop.uses[0])] & 7)
+
+
+def _open(stop: Stop) -> tuple[str, ...]:
+    """fs/namei.c do_open, may_open."""
+    use = stop.uses[0]
+    flags = use.flags_of(stop.args)
+    if use.only == "how":
+        how = read_memory(stop.tid, flags, 8)
+        if how is None:
+            return ()
+        flags = int.from_bytes(how, "little")
+    found = stop.walk(use, follow=not flags & os.O_NOFOLLOW)
+    if found is None or flags & os.O_PATH:
+        return ()
+    try:
+        status = os.stat(found)
+    except FileNotFoundError:
+        if flags & os.O_CREAT:
+            return tuple(lacking(stop.credentials, os.stat(os.path.dirname(found)), WRITE | EXECUTE))
+        return ()
+    want = {os.O_RDONLY: READ, os.O_WRONLY: WRITE}.get(flags & os.O_ACCMODE, READ | WRITE)
+    if flags & os.O_TRUNC:
+        want |= WRITE
+    others = flags & os.O_NOATIME and status.st_uid != stop.credentials.uids[3]
+    return (*(["CAP_FOWNER"] if others else []), *lacking(stop.credentials, status, want))
+
+
+def _entry(stop: Stop, uses: tuple[FileUse, ...] | None = None) -> tuple[str, ...]:
+    """Calls that make, rename or remove directory entries (fs/namei.c may_create, may_delete)."""
+    needs: list[str] = []
+    for use in uses or stop.uses:
+        found = stop.walk(use, follow=False)
+        if found is None:
+            continue
+        directory = os.stat(os.path.dirname(found))
+        needs += lacking(stop.credentials, directory, WRITE | EXECUTE)
+        removes = use.access in ("remove", "rename_from", "rename_to")
+        if removes and directory.st_mode & stat.S_ISVTX and os.path.lexists(found):
+            # fs/namei.c __check_sticky
+            owners = {directory.st_uid, os.lstat(found).st_uid}
+            needs += [] if stop.credentials.uids[3] in owners else ["CAP_FOWNER"]
+    return tuple(needs)
+
+
+def _hard_link(stop: Stop) -> tuple[str, ...]:
+    """link(2), with the protection of files that the caller could not write (fs/namei.c may_linkat, proc_sys_fs(5))."""
+    old, new = stop.uses
+    needs = list(_entry(stop, (new,)))
+    found = stop.walk(old)
     if found is None:
+        return tuple(needs)
+    follow = old.follows(old.flags_of(stop.args))
+    if old.flags_of(stop.args) & AT_EMPTY_PATH and found.startswith(f"/proc/{stop.tid}/fd/"):
+        follow = True
+        # Since Linux 6.10 the process that opened the descriptor needs nothing (fs/namei.c path_init). Which process
+        # opened it cannot be seen here.
+        needs += ["CAP_DAC_READ_SEARCH"] if kernel() < (6, 10) else []
+    if not sysctl("fs/protected_hardlinks"):
+        return tuple(needs)
+    status = os.stat(found, follow_symlinks=follow)
+    special = not stat.S_ISREG(status.st_mode) or status.st_mode & stat.S_ISUID or status.st_mode & 0o2010 == 0o2010
+    if status.st_uid != stop.credentials.uids[3]:
+        needs += ["CAP_FOWNER"] if special else lacking(stop.credentials, status, READ | WRITE)
+    return tuple(needs)
+
+
+def _mknod(stop: Stop) -> tuple[str, ...]:
+    use = stop.uses[0]
+    assert use.mode is not None
+    kind = stat.S_IFMT(stop.args[use.mode])
+    # A character device 0:0 is a whiteout, which anybody may make (fs/namei.c vfs_mknod).
+    device = kind == stat.S_IFBLK or (kind == stat.S_IFCHR and stop.args[use.mode + 1] & U32 != 0)
+    return (*_entry(stop), *(("CAP_MKNOD",) if device else ()))
+
+
+def _chown(stop: Stop) -> tuple[str, ...]:
+    """fs/attr.c chown_ok, chgrp_ok."""
+    use = stop.uses[0]
+    status = stop.status(use)
+    if status is None:
         return ()
-    status, needs = found
+    owner, group = (stop.args[_after(use) + offset] & U32 for offset in (0, 1))
+    mine = stop.credentials.uids[3] == status.st_uid
+    in_group = group in (status.st_gid, stop.credentials.gids[3]) or group in stop.credentials.groups
+    needed = (owner != KEEP and not (mine and owner == status.st_uid)) or (group != KEEP and not (mine and in_group))
+    return ("CAP_CHOWN",) if needed else ()
+
+
+def _chmod(stop: Stop) -> tuple[str, ...]:
+    """For the owner, or CAP_FOWNER; the set-group-ID bit for members of the group, or CAP_FSETID (fs/attr.c
+    setattr_prepare)."""
+    use, own = stop.uses[0], stop.credentials
+    status = stop.status(use)
+    if status is None:
+        return ()
+    needs = ["CAP_FOWNER"] if status.st_uid != own.uids[3] else []
+    member = status.st_gid == own.gids[3] or status.st_gid in own.groups
+    if stop.args[_after(use)] & stat.S_ISGID and not member:
+        needs.append("CAP_FSETID")
+    return tuple(needs)
+
+
+def _utimensat(stop: Stop) -> tuple[str, ...]:
+    """Explicit times are for the owner, "now" also for a user who may write (fs/attr.c may_setattr); or CAP_FOWNER."""
+    use = stop.uses[0]
+    status, address = stop.status(use), stop.args[_after(use)]
+    times = read_memory(stop.tid, address, 32) if address else None
+    if status is None:
+        return ()
     asked = {_UTIME_NOW} if times is None else {int.from_bytes(times[at : at + 8], "little") for at in (8, 24)}
-    if (
-        status.st_uid != credentials.uids[3]
-        and asked != {_UTIME_OMIT}
-        and not (asked == {_UTIME_NOW} and credentials.grants(status, WRITE))
-    ):
-        needs.append("CAP_FOWNER")
-    return unique(needs)
+    now = asked == {_UTIME_NOW} and stop.credentials.grants(status, WRITE)
+    mine = status.st_uid == stop.credentials.uids[3]
+    return () if mine or now or asked == {_UTIME_OMIT} else ("CAP_FOWNER",)
 
 
-def _access(dirfd: int | None, path: int, mode: int) -> Rule:
-    def rule(inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-        # access(2) asks for the real ids
-        real = Credentials(
-            (*credentials.uids[:3], credentials.uids[0]),
-            (*credentials.gids[:3], credentials.gids[0]),
-            credentials.groups,
-            credentials.effective,
-            credentials.namespace,
-        )
-        return _lookup(dirfd, path, args[mode] & 7)(inference, tid, args, real)
-
-    return rule
+def _xattr(stop: Stop) -> tuple[str, ...]:
+    name = read_string(stop.tid, stop.args[_after(stop.uses[0])], 256) or b""
+    if name == b"security.capability":
+        return ("CAP_SETFCAP",)
+    return ("CAP_SYS_ADMIN",) if name.startswith((b"security.", b"trusted.")) else ()
 
 
-def _xattr(position: int) -> Rule:
-    def rule(_inference: Inference, tid: int, args: tuple[int, ...], _credentials: Credentials) -> tuple[str, ...]:
-        name = read_string(tid, args[position], 256) or b""
-        if name == b"security.capability":
-            return ("CAP_SETFCAP",)
-        return ("CAP_SYS_ADMIN",) if name.startswith((b"security.", b"trusted.")) else ()
-
-    return rule
-
-
-def _lease(_inference: Inference, tid: int, args: tuple[int, ...], credentials: Credentials) -> tuple[str, ...]:
-    if args[1] & U32 != 1024:  # F_SETLEASE; fs/locks.c generic_setlease
+def _lease(stop: Stop) -> tuple[str, ...]:
+    """fs/locks.c generic_setlease."""
+    if stop.args[1] & U32 != _F_SETLEASE:
         return ()
-    return () if os.stat(f"/proc/{tid}/fd/{signed(args[0])}").st_uid == credentials.uids[3] else ("CAP_LEASE",)
+    owner = os.stat(f"/proc/{stop.tid}/fd/{signed(stop.args[0])}").st_uid
+    return () if owner == stop.credentials.uids[3] else ("CAP_LEASE",)
 
 
-FILES: dict[str, Rule] = {
-    "open": _open(None, 0, 1),
-    "openat": _open(0, 1, 2),
-    "openat2": _open(0, 1, 2, how=True),
-    "creat": _lookup(None, 0),
-    "stat": _lookup(None, 0),
-    "lstat": _lookup(None, 0, follow=False),
-    "newfstatat": _lookup(0, 1, flags=3),
-    "statx": _lookup(0, 1, flags=2),
-    "readlink": _lookup(None, 0, follow=False),
-    "readlinkat": _lookup(0, 1, follow=False),
-    "access": _access(None, 0, 1),
-    "faccessat": _access(0, 1, 2),
-    "faccessat2": _access(0, 1, 2),
-    "chdir": _lookup(None, 0, EXECUTE),
-    "execve": _lookup(None, 0, EXECUTE),
-    "truncate": _lookup(None, 0, WRITE),
-    "mkdir": _entry((None, 0)),
-    "mkdirat": _entry((0, 1)),
-    "rmdir": _entry((None, 0), removes=True),
-    "unlink": _entry((None, 0), removes=True),
-    "unlinkat": _entry((0, 1), removes=True),
-    "symlink": _entry((None, 1)),
-    "symlinkat": _entry((1, 2)),
-    "link": _hard_link((None, 0), (None, 1)),
-    "linkat": _hard_link((0, 1), (2, 3), flags=4),
-    "rename": _entry((None, 0), (None, 1), removes=True),
-    "renameat": _entry((0, 1), (2, 3), removes=True),
-    "renameat2": _entry((0, 1), (2, 3), removes=True),
-    "mknod": _mknod(None, 0, 1),
-    "mknodat": _mknod(0, 1, 2),
-    "chown": _chown(None, 0, 1, 2),
-    "lchown": _chown(None, 0, 1, 2, follow=False),
-    "fchown": _chown(0, None, 1, 2),
-    "fchownat": _chown(0, 1, 2, 3),
-    "chmod": _chmod(None, 0, 1),
-    "fchmod": _chmod(0, None, 1),
-    "fchmodat": _chmod(0, 1, 2),
-    "fchmodat2": _chmod(0, 1, 2),
-    "utimensat": _utimensat,
-    "setxattr": _xattr(1),
-    "lsetxattr": _xattr(1),
-    "fsetxattr": _xattr(1),
-    "fcntl": _lease,
-    "open_by_handle_at": always("CAP_DAC_READ_SEARCH"),
-}
+def _named(rules: Mapping[Rule, str]) -> dict[str, Rule]:
+    return {name: rule for rule, names in rules.items() for name in names.split()}
 
-PATH_CALLS = frozenset(
-    name for name, rule in FILES.items() if rule.__qualname__.split(".")[0] in {"_open", "_lookup", "_entry", "_access"}
+
+_PATHS = _named(
+    {
+        _lookup: "creat lstat newfstatat readlink readlinkat stat statx",
+        _access: "access faccessat faccessat2",
+        lambda stop: _lookup(stop, EXECUTE): "chdir execve",
+        lambda stop: _lookup(stop, WRITE): "truncate",
+        _open: "open openat openat2",
+        _entry: "mkdir mkdirat rename renameat renameat2 rmdir symlink symlinkat unlink unlinkat",
+    }
 )
-"""Those that need nothing but the way to a path, and what its end allows."""
+
+PATH_CALLS = frozenset(_PATHS)
+"""Calls that need nothing but access to the directories of a path and to the file at its end."""
+
+FILES: dict[str, Rule] = _PATHS | _named(
+    {
+        _hard_link: "link linkat",
+        _mknod: "mknod mknodat",
+        _chown: "chown fchown fchownat lchown",
+        _chmod: "chmod fchmod fchmodat fchmodat2",
+        _utimensat: "utimensat",
+        _xattr: "fsetxattr lsetxattr setxattr",
+        _lease: "fcntl",
+        always("CAP_DAC_READ_SEARCH"): "open_by_handle_at",
+    }
+)

@@ -6,6 +6,7 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -13,20 +14,22 @@ from dataclasses import dataclass
 
 from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.capabilities import number_of
-from profiler.kernel.files import AT_FDCWD
+from profiler.kernel.files import AT_FDCWD, file_uses
+from profiler.kernel.mounts import mount_calls
+from profiler.kernel.processes import credential_calls
 from profiler.tracers.host import DELETED, keeps_out, read_memory, read_string
 from profiler.tracers.paths import Found, Resolver, View, Way, inner_ids
 
 PATH_MAX = 4096
 """Bytes of a path text with its NUL (include/uapi/linux/limits.h)."""
 
-_U32 = 0xFFFFFFFF
+U32 = 0xFFFFFFFF
 READ, WRITE, EXECUTE = 4, 2, 1
 
 
 def signed(value: int) -> int:
     """A register as the int that the kernel takes it for."""
-    value &= _U32
+    value &= U32
     return value - (1 << 32) if value >> 31 else value
 
 
@@ -70,6 +73,12 @@ def read_credentials(tid: int) -> Credentials | None:
     gids = tuple(int(word) for word in fields["Gid"].split())
     groups = frozenset(int(word) for word in fields["Groups"].split())
     return Credentials(uids, gids, groups, int(fields["CapEff"], 16), namespace)  # type: ignore[arg-type]
+
+
+def _field(path: str, key: str) -> int | None:
+    """Read the number behind a key in a file of procfs, None when the key is missing. Raises OSError."""
+    with open(path) as file:
+        return next((int(line.split()[1]) for line in file if line.startswith(key)), None)
 
 
 def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list[str]:
@@ -145,7 +154,7 @@ class Threads:
 
     def changes(self, tid: int, name: str) -> None:
         """Forget what a call may change: when it begins and when it has ended."""
-        if name.removesuffix("32") in CHANGES_CREDENTIALS:
+        if name in credential_calls():
             self._credentials.pop(tid, None)
         if name in CHANGES_WAYS:
             self.paths.forget()
@@ -158,13 +167,7 @@ class Threads:
         """The thread group (process) of a thread."""
         group = self.groups.get(tid)
         if group is None:
-            group = tid
-            try:
-                with open(f"/proc/{tid}/status") as file:
-                    group = next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
-            except (OSError, StopIteration):
-                pass
-            self.groups[tid] = group
+            group = self.groups[tid] = self._status(tid, "Tgid:", tid)
         return group
 
     def life(self, tid: int) -> int:
@@ -224,6 +227,25 @@ class Threads:
             except OSError:
                 continue
         return -1
+
+    def parent(self, tid: int) -> int:
+        """Return the parent of a thread's process; -1 when it is gone."""
+        return self._status(tid, "PPid:", -1)
+
+    @staticmethod
+    def _status(tid: int, key: str, default: int) -> int:
+        with contextlib.suppress(OSError):
+            found = _field(f"/proc/{tid}/status", key)
+            return default if found is None else found
+        return default
+
+    def pidfd(self, tid: int, fd: int) -> int | None:
+        """Return the process of a pidfd, -1 when it has ended; None for another descriptor (proc_pid_fdinfo(5))."""
+        try:
+            return _field(f"/proc/{tid}/fdinfo/{signed(fd)}", "Pid:")
+        except OSError:
+            self.unread(tid, "processes")
+            return None
 
     # -- arguments -----------------------------------------------------------------------------------------------------
 
@@ -322,53 +344,10 @@ class Threads:
         return found
 
 
-CHANGES_CREDENTIALS = frozenset(
-    {
-        "setuid",
-        "setreuid",
-        "setresuid",
-        "setfsuid",
-        "setgid",
-        "setregid",
-        "setresgid",
-        "setfsgid",
-        "setgroups",
-        "capset",
-    }
-    | {"unshare", "setns", "execve", "execveat", "prctl"}
-)
-
-CHANGES_ROOT = frozenset(
-    {"chroot", "pivot_root", "unshare", "setns", "mount", "umount", "umount2", "move_mount"},
-)
+CHANGES_ROOT = frozenset(mount_calls()) | {"chroot", "unshare", "setns"}
 """Calls after which a thread may see other files under the same paths."""
 
-CHANGES_WAYS = frozenset(
-    {
-        "chmod",
-        "fchmod",
-        "fchmodat",
-        "fchmodat2",
-        "chown",
-        "fchown",
-        "lchown",
-        "fchownat",
-        "chown32",
-        "fchown32",
-        "lchown32",
-    }
-    | {"rename", "renameat", "renameat2", "rmdir", "unlink", "unlinkat", "symlink", "symlinkat", "mkdir", "mkdirat"}
-    | {
-        "mount",
-        "umount",
-        "umount2",
-        "pivot_root",
-        "move_mount",
-        "mount_setattr",
-        "chroot",
-        "setxattr",
-        "lsetxattr",
-        "fsetxattr",
-    }
-)
-"""Calls after which a directory may lead elsewhere, or let others through."""
+CHANGES_WAYS = frozenset(mount_calls()) | {
+    name for name, uses in file_uses().items() if any(use.moves_directories for use in uses)
+}
+"""Calls after which a path may lead elsewhere, or a directory may let other users through."""

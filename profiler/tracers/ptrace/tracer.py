@@ -32,8 +32,9 @@ from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.host import Iovec, has_capability, identify_process, shares_root
 from profiler.tracers.launch import Child, Ended, shell_status, spawn
-from profiler.tracers.ptrace.calls import Enter, Evidence, Leave
+from profiler.tracers.ptrace.calls import Evidence
 from profiler.tracers.ptrace.capabilities import Call, Inference
+from profiler.tracers.ptrace.rows import Enter, Exit, Leave
 from profiler.tracers.ptrace.threads import Threads
 from profiler.tracers.recording import Recording, Row
 from profiler.tracers.sockets import inherited_sockets
@@ -520,7 +521,7 @@ class Run:
         if leave is not None:
             self.threads.stopped()
             with contextlib.suppress(OSError):  # killed in the stop
-                leave(tid, result, code, program, tracee.program)
+                leave(Exit(tid, result, code, program, tracee.program))
 
 
 def _event_message(tid: int) -> int:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import signal
 
 import pytest
 
 from profiler.kernel.abi import ABIS
 from profiler.kernel.errno import number_of
-from profiler.kernel.files import _MET, CONDITIONS, NO_USE, O_NOFOLLOW, FileUse, allowed, file_uses, open_accesses
-from profiler.kernel.signals import signal_name
+from profiler.kernel.files import (
+    _MET,
+    CONDITIONS,
+    NO_USE,
+    O_NOFOLLOW,
+    FileUse,
+    allowed,
+    file_uses,
+    flock_access,
+    open_accesses,
+    open_follows,
+)
 from profiler.kernel.syscalls import known_names
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, SOCKET_OPERATIONS
 
@@ -26,7 +36,9 @@ def test_uses_are_whole(name: str, use: FileUse) -> None:
     assert use.path is not None or use.fd is not None or use.only == "protected"
     positions = [value for value in (use.path, use.at, use.fd, use.flags, use.mode) if value is not None]
     assert all(0 <= value <= 5 for value in positions)
-    assert (use.make == "mode") == (use.mode is not None)
+    assert (use.make == "mode") == (use.mode is not None and use.access == "make")
+    assert use.mode is None or use.make == "mode" or use.only == "found"
+    assert use.in_memory is None or use.in_memory in ABIS
     if use.at is not None:
         assert use.path == use.at + 1
 
@@ -57,6 +69,43 @@ def test_open_accesses(flags: int, words: str) -> None:
     assert " ".join(open_accesses(flags)) == words
 
 
+@pytest.mark.parametrize(
+    ("flags", "follows"),
+    [(0, True), (0o400000, False), (os.O_CREAT, True), (os.O_EXCL, True), (os.O_CREAT | os.O_EXCL, False)],
+)
+def test_links_at_the_end_of_an_open(flags: int, follows: bool) -> None:
+    assert open_follows(flags, "x86_64") is follows
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "follows"),
+    [
+        ("stat", 0, True),
+        ("lstat", 0, False),
+        ("newfstatat", 0x100, False),
+        ("fchownat", 0x100, False),
+        ("linkat", 0, False),
+        ("linkat", 0x400, True),
+    ],
+)
+def test_links_at_the_end(name: str, flags: int, follows: bool) -> None:
+    assert file_uses()[name][0].follows(flags) is follows
+
+
+@pytest.mark.parametrize(
+    ("operation", "access"),
+    [
+        (fcntl.LOCK_SH, "lock"),
+        (fcntl.LOCK_EX, "lock_exclusive"),
+        (fcntl.LOCK_EX | fcntl.LOCK_NB, "lock_exclusive"),
+        (fcntl.LOCK_UN, "lock"),
+        (64, None),
+    ],
+)
+def test_flock(operation: int, access: str | None) -> None:
+    assert flock_access(operation) == access
+
+
 def test_flags_of_this_machine() -> None:
     assert set(O_NOFOLLOW) == set(ABIS)
     assert os.O_NOFOLLOW in O_NOFOLLOW.values()
@@ -78,15 +127,3 @@ def test_words_of_allowed_exist() -> None:
     assert set(_MET) <= {*FILE_ACCESSES, *SOCKET_OPERATIONS}
     assert all(number_of(name) for names in _MET.values() for name in names)
     assert all(number_of(name) for name in NO_USE)
-
-
-def test_signal_names() -> None:
-    assert signal_name(signal.SIGTERM) == "TERM"
-    assert signal_name(0) == "0"
-    assert signal_name(32) == "RTMIN"
-    assert signal_name(35) == "RTMIN+3"
-    assert signal_name(64) == "RTMIN+32"
-    assert signal_name(99) == "99"
-    assert signal_name(signal.SIGABRT) == "ABRT"
-    assert signal_name(signal.SIGCHLD) == "CHLD"
-    assert signal_name(signal.SIGIO) == "IO"

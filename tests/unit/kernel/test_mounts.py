@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from profiler.kernel.data import load
-from profiler.kernel.mounts import mount_calls, operation, source_is_path, source_matters
+from profiler.kernel.mounts import MountUse, mount_calls, mount_use
 from profiler.kernel.syscalls import known_names
 
 NOSUID, NODEV, RDONLY, REMOUNT, BIND, MOVE, REC, SILENT, PRIVATE, SHARED = (
@@ -52,8 +52,8 @@ NOSUID, NODEV, RDONLY, REMOUNT, BIND, MOVE, REC, SILENT, PRIVATE, SHARED = (
         ("fsmount", 6, ("fsmount", ("nodev", "nosuid"))),
     ],
 )
-def test_operation(call: str, flags: int, expected: object) -> None:
-    assert operation(call, flags) == expected
+def test_operation(call: str, flags: int, expected: tuple[str, tuple[str, ...]] | None) -> None:
+    assert mount_use(call, flags) == (None if expected is None else MountUse(*expected))
 
 
 def test_calls_exist() -> None:
@@ -61,11 +61,37 @@ def test_calls_exist() -> None:
     assert all(row.words in load("mounts.yaml")["flags"] for row in mount_calls().values() if row.flags is not None)
 
 
+@pytest.mark.parametrize("word", ["bind", "rbind", "move", "pivot_root", "move_mount", "open_tree"])
+def test_sources_that_are_paths(word: str) -> None:
+    assert MountUse(word, ()).has_source
+    assert MountUse(word, ()).source_is_path
+
+
 def test_sources() -> None:
-    assert source_is_path("bind")
-    assert not source_is_path("mount")
-    assert source_matters("mount")
-    assert not source_matters("remount")
+    assert MountUse("mount", ()).has_source
+    assert not MountUse("mount", ()).source_is_path
+    assert not MountUse("remount", ()).has_source
+    assert not MountUse("propagation", ()).source_is_path
+
+
+def test_types() -> None:
+    words = {*mount_calls(), "bind", "rbind", "move", "remount", "propagation"}
+    assert {word for word in words if MountUse(word, ()).has_filesystem} == {"mount", "fsopen"}
+
+
+@pytest.mark.parametrize(
+    ("use", "source", "target"),
+    [
+        (MountUse("mount", ()), True, True),
+        (MountUse("umount", ("nofollow",)), False, False),
+        (MountUse("open_tree", ("clone", "symlink_nofollow")), False, False),
+        (MountUse("move_mount", ()), False, False),
+        (MountUse("move_mount", ("f_symlinks",)), True, False),
+        (MountUse("move_mount", ("t_symlinks",)), False, True),
+    ],
+)
+def test_links_at_the_end(use: MountUse, source: bool, target: bool) -> None:
+    assert (use.follows_source, use.follows_target) == (source, target)
 
 
 PREFIXES = {

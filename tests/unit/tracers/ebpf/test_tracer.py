@@ -6,7 +6,6 @@ import ctypes
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,14 +17,11 @@ from hypothesis import strategies as st
 
 from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
-from profiler.kernel.syscalls import number_of
-from profiler.tracers.ebpf import calls, loader, reader, tracer
+from profiler.tracers.ebpf import loader, reader, specs, tracer
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF, KernelTypes
 from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, definitions
 from profiler.tracers.ebpf.reader import STATS, path_of
-from profiler.tracers.ebpf.shared import constant, structure
 from profiler.tracers.ebpf.tracer import limits_with
-from profiler.tracers.paths import Found
 
 HERE = Path(loader.__file__).parent
 SOURCE = loader.source()
@@ -188,160 +184,7 @@ def test_definitions_for_aarch64(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_tail_is_a_program_of_the_source() -> None:
-    assert {function for function, _ in calls.TAILS} == set(re.findall(r"^int (on_\w+)\(", USES, re.MULTILINE))
-
-
-# -- what is looked at, and what an event says
-# --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "route", "members"),
-    [
-        ("open", "open", {"path": (0,), "at": (7,), "flags": 1}),
-        ("openat", "open", {"path": (1,), "at": (0,), "flags": 2}),
-        ("openat2", "open", {"path": (1,), "at": (0,), "only": "how"}),
-        ("creat", "open", {"path": (0,), "flags": 7}),
-        ("open_by_handle_at", "descriptor", {"fd": 7}),
-        ("ftruncate", "descriptor", {"fd": 0}),
-        ("mmap", "descriptor", {"fd": 4, "only": "executable"}),
-        ("mprotect", "descriptor", {"only": "protected"}),
-        ("flock", "descriptor", {"fd": 0, "only": "flock"}),
-        ("stat", "text", {"failures": True, "path": (0,)}),
-        ("execve", "text", {"failures": True, "path": (0,), "only": "execute"}),
-        ("mkdirat", "text", {"failures": False, "path": (1,), "at": (0,), "follow": 0}),
-        ("mknodat", "text", {"mode": 2}),
-        ("symlinkat", "text", {"path": (2, 0), "at": (1, 7), "plain": 2, "only": "symlink"}),
-        ("renameat2", "text", {"path": (1, 3), "at": (0, 2), "flags": 4, "only": "names"}),
-        ("linkat", "text", {"path": (1, 3), "at": (0, 2), "flags": 4, "fd": 7, "optional": 1, "follow": 2}),
-        ("unlinkat", "text", {"flags": 2, "flags_mask": 0x200, "only": "names"}),
-        ("fchownat", "text", {"fd": 0, "flags": 4, "follow": 1}),
-        ("mount", "text", {"path": (0, 1, 2), "flags": 3, "only": "mount", "plain": 4}),
-        ("move_mount", "text", {"path": (1, 3, 7), "at": (0, 2, 7), "flags": 4}),
-        ("connect", "socket", {"fd": 0, "path": (1, 2)}),
-        ("sendmsg", "socket", {"fd": 0, "at": (1,)}),
-        ("tgkill", "process", {"path": (1,), "mode": 2}),
-        ("pidfd_getfd", "process", {"at": (0,)}),
-    ],
-)
-def test_specs(name: str, route: str, members: dict[str, object]) -> None:
-    spec = calls.specs("x86_64")[name]
-    assert spec.route == route
-    assert {member: getattr(spec, member) for member in members} == members
-
-
-@pytest.mark.parametrize("abi", ["x86_64", "i386", "x32", "aarch64", "arm"])
-def test_every_spec_fits(abi: str) -> None:
-    """What is written into the kernel's table are numbers that fit there, and no call is written that has no number."""
-    for number, spec in calls.rows(abi).items():
-        assert 0 <= number < reader.NUMBERS or (
-            abi == "x32" and number >= 512
-        )  # its own calls, which the recorder only counts
-        for position in (spec.fd, spec.flags, spec.mode, *spec.at, *spec.path):
-            assert 0 <= position <= calls.NONE
-        assert len(spec.at) <= 3
-        assert len(spec.path) <= 3
-        assert spec.only in calls.CONDITIONS
-        assert spec.route in calls.ROUTES
-    assert ("socketcall" in calls.specs(abi)) == (abi == "i386")
-
-
-def test_numbers_of_socketcall() -> None:
-    """Numbers that stand for i386's old socket calls are those of no call."""
-    taken = {number_of("i386", name) for name in calls.specs("i386")}
-    own = {calls.SOCKETCALLS + number for number in calls.SOCKETCALL_NAMES}
-    assert not own & taken
-    assert max(own) < reader.NUMBERS
-    assert (calls.SOCKETCALL_NAMES[1], calls.SOCKETCALL_NAMES[18], calls.SOCKETCALL_NAMES[20]) == (
-        "socket",
-        "accept4",
-        "sendmmsg",
-    )
-
-
-names = st.binary(min_size=1, max_size=20).filter(lambda name: b"\0" not in name and b"/" not in name)
-texts = st.none() | st.binary(max_size=30).map(lambda text: text.replace(b"\0", b"") + b"\0")
-paths = st.none() | st.lists(names, max_size=5)
-
-
-@given(st.lists(texts, min_size=3, max_size=3), st.lists(paths, min_size=4, max_size=4), st.integers(0, 0xFFF))
-def test_any_event(given_texts: list[bytes | None], given_paths: list[list[bytes] | None], error: int) -> None:
-    pieces = [
-        *given_texts,
-        *(None if path is None else b"".join(name + b"\0" for name in reversed(path)) + b"\0" for path in given_paths),
-    ]
-    lengths = [0 if piece is None else len(piece) for piece in pieces]
-    head = structure("use_event")(
-        key=structure("use_key")(hash=1, program=2, call=1 << 16 | 257, flags=3, detail=error),
-        root=4, mode=5, facts=1 << 2, fsuid=7, tgid=8, tid=9, own_tgid=10, own_tid=11,
-        text_length=tuple(lengths[:3]), path_length=tuple(lengths[3:]),
-    )  # fmt: skip
-    event = calls.parse(bytes(head) + b"".join(piece or b"" for piece in pieces))
-    assert (event.program, event.abi, event.number, event.flags, event.root, event.mode, event.fsuid) == (
-        2,
-        1,
-        257,
-        3,
-        4,
-        5,
-        7,
-    )
-    assert (event.tgid, event.tid, event.own_tgid, event.own_tid) == (8, 9, 10, 11)
-    assert event.texts == tuple(given_texts)
-    assert [None if path is None else os.fsencode(path) for path in event.paths] == [
-        None if path is None else b"/" + b"/".join(path) for path in given_paths
-    ]
-    assert event.result == (calls.error_name(error) if error else "ok")
-    assert [event.state(piece) for piece in range(3)] == ["linked", "deleted", "linked"]
-
-
-def test_memfd_has_no_slash() -> None:
-    path = b"memfd:a b\0\0"
-    key = structure("use_key")(detail=constant("DETAIL_PSEUDO"))
-    head = structure("use_event")(key=key, facts=constant("FACT_DETACHED"), path_length=(len(path),))
-    event = calls.parse(bytes(head) + path)
-    assert event.paths == ("memfd:a b", None, None, None)
-    assert event.state(0) == "detached"
-
-
-@pytest.mark.parametrize(
-    ("base", "text", "path"),
-    [
-        ("/a", "b", "/a/b"),
-        ("/", "b//c/.", "/b/c"),
-        ("/a/b", "", "/a/b"),
-        ("/", ".", "/"),
-        ("/a", "\udcff", "/a/\udcff"),
-    ],
-)
-def test_joined(base: str, text: str, path: str) -> None:
-    assert calls._joined(base, text) == path
-
-
-def test_loader_of_elf_files(tmp_path: Path) -> None:
-    (tmp_path / "x.c").write_text("int main(void) { return 0; }\n")
-    for name, option in (("dynamic", "-pie"), ("static", "-static")):
-        subprocess.run(["gcc", option, "-o", tmp_path / name, tmp_path / "x.c"], check=True, timeout=60)
-    asked = subprocess.run(
-        ["readelf", "-lW", tmp_path / "dynamic"], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
-    match = re.search(r"interpreter: (.*)\]", asked)
-    assert match
-    assert calls._loader(str(tmp_path / "dynamic")) == match[1]
-    assert calls._loader(str(tmp_path / "static")) == ""
-    (tmp_path / "short").write_bytes((tmp_path / "dynamic").read_bytes()[:70])
-    (tmp_path / "script").write_bytes(b"#!/bin/sh\n")
-    assert calls._loader(str(tmp_path / "short")) is None
-    assert calls._loader(str(tmp_path / "script")) == ""
-    assert calls._loader(str(tmp_path / "missing")) is None
-
-
-def test_only_regular_files_are_read(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    assert calls._head(str(tmp_path / "fifo")) == b""  # and it does not wait for a writer
-    assert calls._head(str(tmp_path)) == b""
-    (tmp_path / "file").write_bytes(b"x" * 1000)
-    assert calls._head(str(tmp_path / "file")) == b"x" * 256
+    assert {function for function, _ in specs.TAILS} == set(re.findall(r"^int (on_\w+)\(", USES, re.MULTILINE))
 
 
 # -- limits and paths --------------------------------------------------------------------------------------------------
@@ -400,47 +243,6 @@ def test_column_sums() -> None:
     for count in (1, 2, 3):
         content = b"".join(bytes((ctypes.c_uint64 * reader.NUMBERS)(*row)) for row in rows[:count])
         assert reader._column_sums(content) == [sum(column) for column in zip(*rows[:count], strict=True)]
-
-
-# -- roots
-# ----------------------------------------------------------------------------------------------------------------
-
-
-def test_a_root_is_found_through_who_has_it_now() -> None:
-    """A process that has changed its root since does not stand for the one it had."""
-    roots = calls._Roots()
-    me = os.getpid()
-    assert roots.find(1, me, "/", True) == f"/proc/{me}/root/."
-    assert roots.find(2, me, "/usr", False) == f"/proc/{me}/root/."
-    assert roots.find(3, me, "/usr", True) is None
-    assert roots.find(4, me, "/", False) is None
-    assert roots.find(5, me, None, True) is None, (
-        "a process among profgen's own mounts is none of a container that is gone"
-    )
-    roots.pivoted[4] = "/srv/root"
-    assert roots.find(4, me, "/", False) == "/srv/root"
-    assert roots.find(1, 0, "/", True) == f"/proc/{me}/root/.", "one that has ended (or never was) is passed over"
-
-
-@pytest.mark.parametrize("state", [None, "linked", "deleted"])
-def test_proc_of_a_process_that_has_ended(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own directory below /proc was there, and its own, when it looked: read afterwards, nothing of it is left. Not
-    even when it ends while profgen is about to look (``state``: of what is found then).
-    """
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    reader = SimpleNamespace(recording=None, abis=("x86_64",), root=None, gone=False)
-    seen = calls.Uses(cast(Any, None), cast(Any, reader))
-    event = calls.Event(
-        b"", 0, 0, 0, 0, 0, 0, 0, 0, fsuid=12, tgid=ended.pid, tid=ended.pid, own_tgid=ended.pid, own_tid=ended.pid,
-        texts=(b"/proc/self/exe\0", None, None), paths=(None, None, None, None),
-    )  # fmt: skip
-    if state is not None:
-        half = Found(f"/proc/{ended.pid}/exe", state=state, exists=False, sure=True)
-        monkeypatch.setattr(seen._resolver, "resolve", lambda *_, **__: half)
-    found = seen._find(event, 0, follow=False)
-    assert found is not None
-    assert (found.path, found.state, found.uid, found.sure) == (f"/proc/{ended.pid}/exe", "linked", 12, True)
 
 
 @pytest.mark.parametrize(

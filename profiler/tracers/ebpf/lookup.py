@@ -1,0 +1,159 @@
+"""Which file an event of uses.bpf.c means: its texts, resolved as the process saw them when the event is read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field, replace
+
+from profiler.tracers.ebpf.events import OTHER_MOUNTS, OTHER_ROOT, ROOT, SAME_TOP, Event, text_of
+from profiler.tracers.ebpf.loader import Programs
+from profiler.tracers.ebpf.reader import Reader
+from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of, through_link
+
+_NOWHERE = "/proc/0"
+_OWN_MOUNTS = "/proc/self/ns/mnt"
+_KNOWN_MAX = 1 << 16
+_RESOLVED = frozenset({"ok", "EEXIST", "EISDIR", "ENOTEMPTY", "EBUSY", "EXDEV", "ETXTBSY", "ENOEXEC"})
+"""Results of calls whose path lookup passed every directory on the way."""
+_SELF = re.compile(r"/+proc/+(?:(thread-self)|self)(?=/|\Z)")
+PROCESS = re.compile(r"/proc/(\d+)(?:/|$)")
+
+
+@dataclass
+class Roots:
+    """Processes seen with a root of their own, newest last: profgen reaches the root through one that still lives."""
+
+    limit: int = 16
+    seen: dict[int, deque[int]] = field(default_factory=dict)
+    pivoted: dict[int, str] = field(default_factory=dict)
+    """Where a root was before pivot_root(2) made it one, in the namespace that the workload began in."""
+
+    def find(self, root: int, tgid: int, top: str | None, same: bool) -> str | None:
+        """Return how profgen opens a root; None when no process that had it is left.
+
+        ``top``: the root that the workload began with. ``same``: whether this one is the same file, as a process may
+        have another root by now. Without ``top``, a process in profgen's own mount namespace does not count: its number
+        may have been given to it since.
+        """
+        known = self.seen.setdefault(root, deque(maxlen=self.limit))
+        if tgid not in known:
+            known.append(tgid)
+        for pid in reversed(known):
+            path = f"/proc/{pid}/root/."
+            with contextlib.suppress(OSError):
+                if top is None and not os.path.samefile(f"/proc/{pid}/ns/mnt", _OWN_MOUNTS):
+                    return path
+                if top is not None and os.path.samefile(path, top) == same:
+                    return path
+        return self.pivoted.get(root)
+
+
+class Lookup:
+    """Resolves the paths of a recording's events, and remembers files that are gone before they can be looked at."""
+
+    def __init__(self, programs: Programs, reader: Reader) -> None:
+        self._programs = programs
+        self._reader = reader
+        self.memory = Memory()
+        self.resolver = Resolver(self.memory)
+        self.roots = Roots()
+        self._known: OrderedDict[str, tuple[str, int | None]] = OrderedDict()
+        """What was last seen at a path: kind and owner."""
+
+    def remember(self, path: str, kind: str, uid: int | None) -> None:
+        """Note what is at a path now."""
+        self._known[path] = kind, uid
+        self._known.move_to_end(path)
+        if len(self._known) > _KNOWN_MAX:
+            self._known.popitem(last=False)
+
+    def before(self, found: Found) -> Found:
+        """Return a file as it was before a call removed it: what is there now is another file."""
+        kind, uid = self._known.get(found.path, ("unknown", None))
+        return Found(found.path, kind, uid, sure=found.sure, state=found.state)
+
+    def whose(self, event: Event, number: int) -> str:
+        """Return one of WHOM (trace/model.py) for a process, by the number that the event's process has for it."""
+        if number in (event.own_tgid, event.own_tid):
+            return "self"
+        return "workload" if number in self._programs.members(self._reader.session) else "outside"
+
+    def find(self, event: Event, piece: int, *, follow: bool, entry: bool = False) -> Found | None:
+        """Return the file that one of an event's texts means; None for an event without it."""
+        text, base = text_of(event.texts[piece]), event.paths[piece]
+        if text is None:
+            return None
+        base = base if base is not None else "/"
+        state = event.state(piece)
+        if not text:
+            return self.at(event, base, state)
+        if not text.startswith("/") and state != "linked":
+            # A directory that is not in any mount namespace: nobody can look into it any more.
+            return Found(
+                joined(base, text), state="linked" if state == "deleted" else state, sure=".." not in text.split("/")
+            )
+        own = _SELF.match(text)
+        if own and event.facts & OTHER_MOUNTS and event.own_tgid != event.tgid:
+            # /proc of another pid namespace numbers processes as that namespace does: /proc/self leads profgen nowhere.
+            task = f"/task/{event.own_tid}" if own[1] else ""
+            text = f"/proc/{event.own_tgid}{task}{text[own.end() :]}"
+        found = self._resolved(event, self._view(event), base, text, follow, entry)
+        there = found.sure and found.exists and found.state == "linked"
+        process = None if there or through_link(found.path, follow and not entry) else PROCESS.match(found.path)
+        if process and self.whose(event, int(process[1])) != "outside":
+            # The directory of a process that has ended since: it was there, and belonged to the process (fs/proc/base.c
+            # task_dump_owner).
+            itself = int(process[1]) in (event.own_tgid, event.own_tid)
+            return replace(found, sure=True, state="linked", uid=event.fsuid if itself else None)
+        return found if found.exists else self._recall(found)
+
+    def _resolved(self, event: Event, view: View, base: str, text: str, follow: bool, entry: bool) -> Found:
+        found = self.resolver.resolve(view, base, text, follow=follow, entry=entry, passed=event.result in _RESOLVED)
+        if found.sure and found.exists:
+            return found
+        again = self._view(event)
+        if again == view or again.root == _NOWHERE:
+            return found
+        # The process through which the root was reached has ended since, and there is another one.
+        return self._resolved(event, again, base, text, follow, entry)
+
+    def at(self, event: Event, path: str, state: str) -> Found:
+        """Return the file at a path that the kernel resolved; ``state`` is one of FILE_STATES."""
+        look = self._view(event).reach(path)
+        if look is not None and state == "linked":
+            with contextlib.suppress(OSError):
+                status = os.lstat(look)
+                return Found(path, kind_of(status.st_mode), status.st_uid, True)
+        return self._recall(Found(path, state=state, exists=path in self._known))
+
+    def _recall(self, found: Found) -> Found:
+        kind, uid = self._known.get(found.path, (found.kind, found.uid))
+        return replace(found, kind=kind, uid=uid)
+
+    def _view(self, event: Event) -> View:
+        """Return how the event's process sees the file system, and how profgen reaches it."""
+        if not event.facts & (OTHER_ROOT | OTHER_MOUNTS):
+            return View(event.tgid, event.tid)
+        root_path = event.paths[ROOT] or "/"
+        held = self._reader.root
+        if held is not None and not event.facts & OTHER_ROOT:
+            return View(event.tgid, event.tid, held, "/", held)
+        if not event.facts & OTHER_MOUNTS:
+            return View(event.tgid, event.tid, root_path, root_path, "/")
+        held = None if self._reader.gone else held or "/"
+        root = self.roots.find(event.root, event.tgid, held, bool(event.facts & SAME_TOP))
+        if root is None and event.facts & SAME_TOP and held is not None:
+            # A copy of the first namespace that no process is left in.
+            return View(event.tgid, event.tid, held, "/", held)
+        if root is None:
+            root = _NOWHERE  # no process that had it is left
+        return View(event.tgid, event.tid, root, root_path, root if root_path == "/" else None)
+
+
+def joined(base: str, text: str) -> str:
+    """Append a path text to a directory, without ``.`` and repeated slashes."""
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    return "/".join([base.rstrip("/"), *parts]) or "/"
