@@ -95,11 +95,7 @@ class Supervisor:
             if self._finished.is_set():
                 return
             now = time.monotonic()
-            if received is not None and not self._main_ended:
-                number, code = received
-                if code <= 0 and self._main is not None:
-                    _send(self._main, number)
-            elif received is not None and kill_at is None:
+            if received is not None and not self._main_takes(*received) and kill_at is None:
                 deadline = now
             if deadline is not None and now >= deadline and kill_at is None:
                 kill_at = now + GRACE_SECONDS
@@ -110,10 +106,25 @@ class Supervisor:
                 for pid in self._live():
                     _send(pid, signal.SIGKILL)
 
+    def _main_takes(self, number: int, code: int) -> bool:
+        """Pass a signal on, and return whether the main process is there to take it.
 
-def _send(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+        It may be gone a moment before main_ended() is called.
+        """
+        if self._main_ended or self._main is None:
+            return False
+        return code > 0 or _send(self._main, number)
+
+
+def _send(pid: int, number: int) -> bool:
+    """Send a signal, and return whether the process exists."""
+    try:
         os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def note_survivors(count: int) -> None:

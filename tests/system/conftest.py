@@ -10,12 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import waiting
 from system.harness import CHECKOUT, NOBODY, TIMEOUT, Observed, Profgen, Until, why_no_ebpf
 from system.torture.build import Program, build
 
@@ -125,14 +124,5 @@ def observed(
 
 @pytest.fixture
 def until() -> Until:
-    """Wait until something holds; fail, by name, when it does not come about at all."""
-
-    def wait(holds: Callable[[], Any], what: str) -> Any:
-        end = time.monotonic() + 20
-        while not (value := holds()):
-            if time.monotonic() > end:
-                pytest.fail(f"did not come about: {what}")
-            time.sleep(0.01)
-        return value
-
-    return wait
+    """Return the function that waits until something holds."""
+    return waiting.until

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import write_program
 from system import oracle
 from system.torture.build import Program
+from waiting import HANG_SECONDS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
-TIMEOUT = 60.0
-"""Seconds; a run that takes longer hangs."""
+TIMEOUT = HANG_SECONDS
 
 Until = Callable[[Callable[[], Any], str], Any]
 
@@ -105,8 +107,15 @@ class Profgen:
     def __init__(
         self, python: str = sys.executable, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None
     ) -> None:
-        self.command = [*prefix, python, "-m", "profiler"]
+        self._without_prefix = [python, "-m", "profiler"]
+        self.command = [*prefix, *self._without_prefix]
         self.env = dict(env or {})
+
+    def program(self, path: Path) -> Path:
+        """Write a program that is this profgen (without the prefix), for whoever starts it by its path; return it."""
+        modules = shlex.quote(self.env.get("PYTHONPATH", str(CHECKOUT)))
+        command = shlex.join(self._without_prefix)
+        return write_program(path, f'#!/bin/sh\nexport PYTHONPATH={modules}\nexec {command} "$@"\n')
 
     def start(
         self, *args: str | os.PathLike[str] | bytes, cwd: Path, env: Mapping[str, str] | None = None, **options: Any
@@ -197,9 +206,7 @@ def descendants(pid: int) -> set[int]:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                parents[int(entry)] = int(
-                    Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[1]
-                )
+                parents[int(entry)] = int(_status(int(entry))[1])
             except (OSError, IndexError):
                 continue
     found: set[int] = set()
@@ -221,9 +228,20 @@ def with_argument(word: str) -> dict[int, str]:
             continue
         try:
             if word.encode() in Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0"):
-                found[int(entry)] = (
-                    Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-                )
-        except OSError:
+                found[int(entry)] = _status(int(entry))[0]
+        except (OSError, IndexError):
             continue
     return found
+
+
+def _status(pid: int) -> list[str]:
+    """Return the fields of proc_pid_stat(5) from the state on. OSError, or an empty list, when the process is gone."""
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+def state_of(pid: int) -> str | None:
+    """Return the state of a process (proc_pid_stat(5)); None when it is gone."""
+    try:
+        return _status(pid)[0]
+    except (OSError, IndexError):
+        return None

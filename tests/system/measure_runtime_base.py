@@ -38,8 +38,9 @@ import yaml
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 from system.lab import runtimes  # noqa: E402
-from system.lab.processes import LabError, eventually, run, seccomp_log  # noqa: E402
+from system.lab.processes import LabError, run, seccomp_log  # noqa: E402
 from system.lab.runtimes import RUNTIMES, Confinement, Container, Job, Lab, container  # noqa: E402
+from waiting import eventually  # noqa: E402
 
 from profiler.kernel.runtimes import base_for  # noqa: E402
 from profiler.kernel.syscalls import name_of  # noqa: E402

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from programs import copy_program
 from system import oracle
 from system.harness import Observed, Profgen, environment, finish
 from system.torture.build import NATIVE, PROGRAMS, X86, Program
@@ -147,9 +148,7 @@ def test_results_are_the_kernels(tracer: str, observed: Observed) -> None:
 def test_setuid_program(tracer: str, profgen: Profgen, torture: Path, public_dir: Path, nobodys_dir: Path) -> None:
     """An ordinary user's workload runs a setuid-root program: recorded by root, it becomes root as it would
     unwatched."""
-    program = public_dir / f"setuid-{tracer}"
-    program.write_bytes((torture / "execs").read_bytes())
-    program.chmod(0o4755)
+    program = copy_program(torture / "execs", public_dir / f"setuid-{tracer}", 0o4755)
     # strace runs it by a shell: a tracer attached before an execve of its own -u keeps its rights, as profgen's does.
     command = ["sh", "-c", f"{program} setuid; exit $?"]
     expected = oracle.run(command, nobodys_dir / "log", cwd=nobodys_dir, env=environment(), user="nobody")
@@ -163,9 +162,7 @@ def test_setuid_program_recorded_by_an_ordinary_user(
     ordinary: Profgen, torture: Path, public_dir: Path, nobodys_dir: Path
 ) -> None:
     """Without privileges the ptrace tracer needs no_new_privs, so the setuid bit does nothing; the trace says so."""
-    program = public_dir / "setuid-ordinary"
-    program.write_bytes((torture / "execs").read_bytes())
-    program.chmod(0o4755)
+    program = copy_program(torture / "execs", public_dir / "setuid-ordinary", 0o4755)
     recording = ordinary.record("ptrace", [str(program), "setuid"], cwd=nobodys_dir)
     assert recording.status == 0, recording.stderr
     assert recording.meta["no_new_privs"] is True

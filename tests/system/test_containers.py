@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tarfile
 import tempfile
 import threading
@@ -31,9 +32,10 @@ from system import oracle
 from system.harness import CHECKOUT, Profgen, Until, finish, why_no_ebpf
 from system.lab import runs
 from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F401
-from system.lab.processes import ENVIRONMENT, LabError, eventually, run
+from system.lab.processes import ENVIRONMENT, LabError, run
 from system.lab.runtimes import Confinement, Docker, Job, apart, container, skeleton
 from system.lab.workloads import Redis, Workload
+from waiting import HANG_SECONDS, eventually
 
 from profiler.engines import cgroups
 
@@ -42,7 +44,6 @@ pytestmark = [
     pytest.mark.skipif(why_no_ebpf() is not None, reason=f"containers need the eBPF tracer: {why_no_ebpf()}"),
 ]
 
-SECONDS = 60.0
 GIVEN = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE", "CAP_KILL")
 UNCONFINED = Confinement.with_capabilities(None, GIVEN)
 
@@ -115,7 +116,7 @@ def recorded(profgen: Profgen, workload: Workload, docker: Docker, directory: Pa
         profgen, directory, "-o", trace, "--", *docker.command(identity, job, workload.job, UNCONFINED)
     ) as process:
         try:
-            if not eventually(lambda: process.poll() is not None or workload.ready(), SECONDS):
+            if not eventually(lambda: process.poll() is not None or workload.ready()):
                 raise LabError("it never answered")
             for _ in range(runs.RECORDED_LOADS):
                 workload.load()
@@ -151,14 +152,14 @@ def by_strace(workload: Workload, docker: Docker, directory: Path) -> set[tuple[
         workload.job, argv=(*strace, "-o", f"{log}/log", "--", *workload.argv), writable=(*workload.job.writable, log)
     )
     with container(docker, job, UNCONFINED) as running:
-        assert eventually(lambda: not running.running or workload.ready(), SECONDS), running.report()
+        assert eventually(lambda: not running.running or workload.ready()), running.report()
         workload.load()
         # strace is the first process of its pid namespace, and so immune to TERM: the signal is for what it started.
         first = run(
             [*docker._tool("inspect", "--format", "{{.State.Pid}}"), (running.directory / "cid").read_text()]
         ).stdout.strip()
         os.kill(int(Path(f"/proc/{first}/task/{first}/children").read_text().split()[0]), signal.SIGTERM)
-        assert running.wait(SECONDS) == 0, running.report()
+        assert running.wait(HANG_SECONDS) == 0, running.report()
     return set(oracle.parse((log / "log").read_text(errors="surrogateescape").splitlines()))
 
 
@@ -350,7 +351,7 @@ def system_log() -> Iterator[Callable[[], str]]:
         pytest.skip("the system's log is somebody else's here")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("/dev/log")
-        listener.settimeout(SECONDS)
+        listener.settimeout(HANG_SECONDS)
         try:
             yield lambda: listener.recv(8192).decode()
         finally:
@@ -396,10 +397,10 @@ def test_podman(podman: tuple[list[str], list[str]], profgen: Profgen, tmp_path:
 def called_here(profgen: Profgen, directory: Path) -> dict[str, Any]:
     """Where a hook finds this checkout's profgen, and where its traces go."""
     (directory / "traces").mkdir()
-    program = directory / "profgen"
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={CHECKOUT} exec {" ".join(profgen.command)} "$@"\n')
-    program.chmod(0o755)
-    return {"path": str(program), "args": ["profgen", "hook", "-o", str(directory / "traces")]}
+    return {
+        "path": str(profgen.program(directory / "profgen")),
+        "args": ["profgen", "hook", "-o", str(directory / "traces")],
+    }
 
 
 def test_containerd(docker: Docker, profgen: Profgen, tmp_path: Path, until: Until) -> None:
@@ -440,10 +441,10 @@ def test_awaited(runtime: str, lab: Runtimes, profgen: Profgen, tmp_path: Path) 
     identity = f"profgen-lab-{os.getpid()}-{runtimes._numbers.__reduce__()[1][0]}"
     chosen = lab[runtime]
     with recording(profgen, tmp_path, "--container", identity, "--wait", "-o", "a.json") as process:
-        assert eventually(lambda: attached(process), SECONDS)
+        assert eventually(lambda: attached(process))
         with container(chosen, Job(("/usr/bin/true",)), Confinement.with_capabilities(None, [])) as running:
             assert running.identity == identity
-            assert running.wait(SECONDS) == 0
+            assert running.wait(HANG_SECONDS) == 0
             # While the lab's container is open: closing it ends whatever has its name among its arguments.
             status, said = end(process, None)
     assert status == 0, said
@@ -477,7 +478,7 @@ def test_joining(docker: Docker, lab: Runtimes, recordings: Recordings, profgen:
     workload = recordings.workload(Redis)
     workload.reset()
     with container(docker, workload.job, UNCONFINED) as running, contextlib.ExitStack() as stack:
-        assert eventually(lambda: not running.running or workload.ready(), SECONDS), running.report()
+        assert eventually(lambda: not running.running or workload.ready()), running.report()
         identity = (running.directory / "cid").read_text()
         pid = run([*docker._tool("inspect", "--format", "{{.State.Pid}}"), identity]).stdout.strip()
         cgroup = next(
@@ -490,7 +491,7 @@ def test_joining(docker: Docker, lab: Runtimes, recordings: Recordings, profgen:
             )
             for way, words in ways.items()
         }
-        assert eventually(lambda: all(attached(process) for process in processes.values()), SECONDS)
+        assert eventually(lambda: all(attached(process) for process in processes.values()))
         strace = subprocess.Popen(
             [
                 "strace",
@@ -512,7 +513,7 @@ def test_joining(docker: Docker, lab: Runtimes, recordings: Recordings, profgen:
             stderr=subprocess.DEVNULL,
         )
         try:
-            assert eventually(lambda: (tmp_path / "log").exists() and (tmp_path / "log").stat().st_size > 0, SECONDS)
+            assert eventually(lambda: (tmp_path / "log").exists() and (tmp_path / "log").stat().st_size > 0)
             workload.load()
         finally:
             strace.terminate()
@@ -523,7 +524,7 @@ def test_joining(docker: Docker, lab: Runtimes, recordings: Recordings, profgen:
             assert "joined while running" in said
         assert workload.ready(), "redis did not notice"
         running.signal("TERM")
-        assert running.wait(SECONDS) == 0
+        assert running.wait(HANG_SECONDS) == 0
     traces = {way: document(tmp_path / f"{way}.json") for way in ways}
     # The call in which a thread waits when strace comes is seen with another name, if at all.
     expected = {
@@ -568,14 +569,14 @@ def test_a_node(docker: Docker, lab: Runtimes, profgen: Profgen, tmp_path: Path,
     try:
         words = ("--all-containers", "-o", "traces", "--snapshot", "1h", "--metrics", "127.0.0.1:0", "--merge-restarts")
         with recording(profgen, tmp_path, *words, env=env) as process:
-            assert eventually(lambda: attached(process), SECONDS)
+            assert eventually(lambda: attached(process))
             calm, rough = ids[:50], ids[50:]
             for some, around in ((calm, contextlib.nullcontext()), (rough, stuttering(process))):
                 with around, contextlib.ExitStack() as stack:
                     started = [
                         stack.enter_context(short_lived(lab, tmp_path / identity, identity)) for identity in some
                     ]
-                    assert [one.wait(SECONDS) for one in started] == [0] * len(some)
+                    assert [one.wait(HANG_SECONDS) for one in started] == [0] * len(some)
             until(lambda: len(written(tmp_path, ids)) == len(ids), "each container has a trace")
             traces = {identity: document(path) for identity, path in written(tmp_path, ids).items()}
             for identity, trace in traces.items():
@@ -717,27 +718,35 @@ UNIT_SCRIPT = """
 set -x
 systemctl start app.service
 cd /out
-{profgen} record --unit app -o app.json --duration 2 --allow-loss; echo "status $?"
-{profgen} record --unit later --wait -o later.json --duration 20 2>later.err & waiting=$!
+/out/profgen record --unit app -o app.json --snapshot 1s --allow-loss & joined=$!
+until grep -q nothing-app app.json || ! kill -0 $joined; do sleep 0.1; done
+kill $joined
+wait $joined; echo "status $?"
+/out/profgen record --unit app -o short.json --duration 1 --allow-loss; echo "status $?"
+/out/profgen record --unit later --wait -o later.json --duration 3600 2>later.err & waiting=$!
 until grep -q "waiting for its start" later.err || ! kill -0 $waiting; do sleep 0.1; done
 cat later.err
+sleep 2
+cat /proc/uptime >started
 systemctl start later.service
-sleep 1
+until [ -e later.turn ] || ! kill -0 $waiting; do sleep 0.1; done
+cat /proc/uptime >turned
 kill $waiting
 wait $waiting; echo "status $?"
 systemctl is-active app.service later.service
-{profgen} record --unit none -o none.json; echo "status $?"
-{profgen} record --unit idle -o none.json; echo "status $?"
+/out/profgen record --unit none -o none.json; echo "status $?"
+/out/profgen record --unit idle -o none.json; echo "status $?"
 
 group=/sys/fs/cgroup/docker-{identity}.scope
 mkdir $group
 systemctl start profgen.service
 sh -c "echo \\$\\$ >$group/cgroup.procs; exec unshare --mount --pid --fork cat /etc/nothing"
-until [ -e /var/lib/profgen/{short}.trace.json ]; do sleep 0.1; done
+until [ -e /var/lib/profgen/{short}.trace.json ] || ! systemctl -q is-active profgen.service; do sleep 0.1; done
 systemctl stop profgen.service
 systemctl show -p Result profgen.service
 cp /var/lib/profgen/{short}.trace.json node.json
 """
+"""What runs in the booted system. A loop writes NAME.turn when it has looked for its file."""
 
 
 def test_unit(profgen: Profgen, tmp_path: Path) -> None:
@@ -746,21 +755,22 @@ def test_unit(profgen: Profgen, tmp_path: Path) -> None:
         pytest.skip("systemd-nspawn is not installed (package systemd-container)")
     out = tmp_path / "out"
     out.mkdir()
-    loop = "[Service]\nExecStart=/bin/sh -c 'while :; do test -e /etc/nothing-{name}; sleep 0.1; done'\n"
-    units = {name: loop.format(name=name) for name in ("app.service", "later.service", "idle.service")}
+    turn = "test -e /etc/nothing-{name}; : >/out/{name}.turn; sleep 0.1"
+    loop = f"[Service]\nExecStart=/bin/sh -c 'while :; do {turn}; done'\n"
+    units = {f"{name}.service": loop.format(name=name) for name in ("app", "later", "idle")}
     units["try.service"] = (
         "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nExecStart=/bin/sh /out/script\n"
         "ExecStopPost=/bin/systemctl poweroff --no-block\nStandardOutput=file:/out/log\nStandardError=inherit\n"
     )
     units["try.target"] = "[Unit]\nRequires=try.service basic.target\nAllowIsolate=yes\n"
     identity = hashlib.sha256(str(tmp_path).encode()).hexdigest()
-    ours = f"PYTHONPATH={CHECKOUT} {' '.join(profgen.command)}"
-    (out / "script").write_text(UNIT_SCRIPT.format(profgen=ours, identity=identity, short=identity[:12]))
+    (out / "script").write_text(UNIT_SCRIPT.format(identity=identity, short=identity[:12]))
     units["profgen.service"] = (
         (CHECKOUT / "docs/deploy/profgen.service").read_text().replace("/usr/bin/profgen", "/out/profgen")
     )
-    (out / "profgen").write_text(f'#!/bin/sh\nexport PYTHONPATH={CHECKOUT}\nexec {" ".join(profgen.command)} "$@"\n')
-    (out / "profgen").chmod(0o755)
+    # The unit has a /tmp of its own, which would hide a checkout below /tmp.
+    python = Path("/profgen/python/bin", Path(sys.executable).name) if sys.prefix != sys.base_prefix else sys.executable
+    Profgen(str(python), env={"PYTHONPATH": "/profgen/checkout"}).program(out / "profgen")
     script = f"""set -e
 mount -t tmpfs none {tmp_path}/over
 mkdir {tmp_path}/over/up {tmp_path}/over/work {tmp_path}/over/root
@@ -769,16 +779,18 @@ mount -t cgroup2 none /sys/fs/cgroup
 rm -f {tmp_path}/over/root/etc/systemd/system/*.wants/*
 cp {tmp_path}/units/* {tmp_path}/over/root/etc/systemd/system/
 exec systemd-nspawn -q -D {tmp_path}/over/root --register=no --keep-unit --console=pipe \\
-    --bind={out}:/out --bind-ro={CHECKOUT} \\
+    --bind={out}:/out --bind-ro="{CHECKOUT}:/profgen/checkout" --bind-ro="{sys.prefix}:/profgen/python" \\
     --capability=all --system-call-filter="bpf perf_event_open" --private-network --boot systemd.unit=try.target
 """
     (tmp_path / "over").mkdir()
     (tmp_path / "units").mkdir()
     for name, text in units.items():
         (tmp_path / "units" / name).write_text(text)
-    run(["timeout", "-s", "KILL", "60", "unshare", "--mount", "sh", "-c", script], seconds=SECONDS + 10, check=False)
+    limited = ["timeout", "-s", "KILL", f"{2 * HANG_SECONDS}"]
+    run([*limited, "unshare", "--mount", "sh", "-c", script], seconds=3 * HANG_SECONDS, check=False)
     log = (out / "log").read_text()
     assert [line for line in log.splitlines() if line.startswith("status")] == [
+        "status 0",
         "status 0",
         "status 0",
         "status 2",
@@ -793,11 +805,12 @@ exec systemd-nspawn -q -D {tmp_path}/over/root --register=no --keep-unit --conso
         trace = document(out / f"{name}.json")
         assert trace["meta"]["watched"] == f"unit {name}"
         assert trace["meta"]["argv"][:2] == ["/bin/sh", "-c"]
-        assert {path for path in paths(trace) if "nothing" in path} == {f"/etc/nothing-{name}.service"}
+        assert {path for path in paths(trace) if "nothing" in path} == {f"/etc/nothing-{name}"}
     # Its cgroup was awaited: from the unit's first instruction on, and nothing of systemd's.
     assert "joined" not in trace["meta"]["features"]
     assert starts(trace) == ["/usr/bin/dash"]
     assert {"execve", "brk", "set_tid_address"} <= names(trace)
-    assert all(row["first"] < 1 for row in trace["syscalls"] if row["name"] in ("execve", "set_tid_address")), (
-        "times count from then"
-    )
+    started, turned = (float((out / name).read_text().split()[0]) for name in ("started", "turned"))
+    assert all(
+        row["first"] <= turned - started for row in trace["syscalls"] if row["name"] in ("execve", "set_tid_address")
+    ), "times count from then, not from when profgen began to wait"

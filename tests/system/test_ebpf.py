@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import write_program
 from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish, with_argument
 
 from profiler.tracers.ebpf import compiled, loader
@@ -280,13 +281,12 @@ def test_namespace_of_the_start_counts(ebpf: str, profgen: Profgen, tmp_path: Pa
 
 def test_decoy_of_the_same_name(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
     """The same file, run outside with the same arguments while the workload runs, is nobody's business."""
-    program = tmp_path / "service"
-    program.write_text(
+    program = write_program(
+        tmp_path / "service",
         f"#!{PYTHON} -IS\nimport os, sys\nprint('ready', flush=True)\n"
         "if sys.stdin.readline() == 'decoy\\n':\n os.chroot('/'); os.setpriority(0, 0, -1)\n print('done', "
-        "flush=True)\n"
+        "flush=True)\n",
     )
-    program.chmod(0o755)
     process = profgen.start(
         "record", "--quiet", "--tracer", ebpf, "-o", "out.json", "--", str(program), cwd=tmp_path, stdin=subprocess.PIPE
     )

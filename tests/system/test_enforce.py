@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from system.harness import NOBODY, Profgen, Until, with_argument
+from waiting import HANG_SECONDS
 
 from profiler.enforce import base, beside
 from profiler.enforce.base import Options, Outcome
@@ -40,12 +42,17 @@ def workload(*argv: str, uid: int = 0) -> Workload:
     return Workload(argv, argv[0], dict(os.environ), "/", (uid, uid, (uid,)) if uid else None)
 
 
-def outcome(policy: Policy, run: Workload, options: Options, seconds: float = 30.0) -> tuple[Outcome, str]:
+def running(mark: str) -> Sequence[int]:
+    """Return the live processes with this argument."""
+    return [pid for pid, state in with_argument(mark).items() if state != "Z"]
+
+
+def outcome(policy: Policy, run: Workload, options: Options) -> tuple[Outcome, str]:
     with (
         tempfile.TemporaryFile() as file,
         beside.start(base.load("direct"), policy, run, options, file.fileno()) as started,
     ):
-        found = started.wait(seconds)
+        found = started.wait(HANG_SECONDS)
         assert found is not None, "it did not end"
         file.seek(0)
         return found, file.read().decode()
@@ -98,30 +105,27 @@ def test_ended(denials: bool, policy: Policy, until: Until) -> None:
     """Time runs out; a run is closed: its processes end, those too that left it. Others beside it go on."""
     options = replace(CHEAP, denials=denials)
     marks = [f"enforce-{os.getpid()}-{number}-{denials}" for number in range(3)]
-    script = "(sleep 60 &) ; sleep 60; :"
+    script = "(sleep 600 &) ; sleep 600; :"
 
     def shell(mark: str) -> Workload:
         return workload("/usr/bin/sh", "-c", f"{script} {mark}", mark)
 
-    def alive(mark: str) -> Sequence[int]:
-        return [pid for pid, state in with_argument(mark).items() if state != "Z"]
-
     with open(os.devnull, "wb") as null:
         runs = [beside.start(base.load("direct"), policy, shell(mark), options, null.fileno()) for mark in marks]
         try:
-            until(lambda: all(alive(mark) for mark in marks), "three runs")
+            until(lambda: all(running(mark) for mark in marks), "three runs")
             runs[0].close()
-            assert not alive(marks[0])
-            assert alive(marks[1])
-            assert alive(marks[2])
+            assert not running(marks[0])
+            assert running(marks[1])
+            assert running(marks[2])
             runs[1].terminate()
-            until(lambda: not alive(marks[1]), "the end of the one that was asked")
+            until(lambda: not running(marks[1]), "the end of the one that was asked")
             assert runs[2].wait(0.05) is None
         finally:
             for run in runs:
                 run.close()
-        assert not alive(marks[2])
-    found, _ = outcome(policy, workload("/usr/bin/sleep", "60"), replace(options, duration=0.3))
+        assert not running(marks[2])
+    found, _ = outcome(policy, workload("/usr/bin/sleep", "600"), replace(options, duration=0.3))
     assert found.status == 128 + 15
 
 
@@ -133,8 +137,8 @@ def test_ended_again_and_again(policy: Policy, until: Until) -> None:
             mark = f"enforce-{os.getpid()}-again-{number}"
             run = workload("/usr/bin/sh", "-c", f"{script} {mark}", mark)
             with beside.start(base.load("direct"), policy, run, replace(CHEAP, denials=True), null.fileno()):
-                until(lambda mark=mark: with_argument(mark), "a run")
-            assert not [pid for pid, state in with_argument(mark).items() if state != "Z"]
+                until(lambda mark=mark: running(mark), "a run")
+            assert not running(mark)
 
 
 def test_cheap(policy: Policy) -> None:
@@ -145,14 +149,16 @@ def test_cheap(policy: Policy) -> None:
     print(f"{(time.monotonic() - begin) / 5 * 1000:.0f} ms a run")
 
 
-def test_keeper_killed(policy: Policy, tmp_path: Path) -> None:
-    """The process that runs the enforcer killed: an error that says so, and the workload ends."""
-    with open(tmp_path / "out", "wb") as out:
-        started = beside.start(
-            base.load("direct"), policy, workload("/usr/bin/sleep", "60"), replace(CHEAP, denials=True), out.fileno()
-        )
-        with started:
-            time.sleep(0.5)
-            os.kill(started.pid, 9)
-            with pytest.raises(Exception, match="keeper was killed"):
-                started.wait(20)
+def test_keeper_killed(policy: Policy, tmp_path: Path, until: Until) -> None:
+    """When the process that runs the enforcer is killed, an error says so, and the workload ends."""
+    mark = f"enforce-{os.getpid()}-keeper"
+    run = workload("/usr/bin/sh", "-c", "sleep 600; :", mark)
+    with (
+        open(tmp_path / "out", "wb") as out,
+        beside.start(base.load("direct"), policy, run, replace(CHEAP, denials=True), out.fileno()) as started,
+    ):
+        until(lambda: running(mark), "the workload runs")
+        os.kill(started.pid, signal.SIGKILL)
+        with pytest.raises(Exception, match="keeper was killed"):
+            started.wait(HANG_SECONDS)
+    until(lambda: not running(mark), "the workload's end")

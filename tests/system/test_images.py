@@ -23,10 +23,11 @@ from system.harness import Profgen, finish, why_no_ebpf
 from system.lab import images, runs
 from system.lab.fixtures import Recordings
 from system.lab.images import IMAGED, Image, ImageEngine, ImageRun
-from system.lab.processes import LabError, eventually, run
+from system.lab.processes import LabError, run
 from system.lab.runtimes import Confinement
 from system.lab.workloads import Workload
 from system.test_minimal import NEEDED
+from waiting import eventually
 
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.syscalls import name_of, number_of
@@ -39,7 +40,6 @@ pytestmark = [
     pytest.mark.skipif(why_no_ebpf() is not None, reason=f"containers need the eBPF tracer: {why_no_ebpf()}"),
 ]
 
-SECONDS = 60.0
 RUNTIMES = ("runc", "crun")
 EVERY = pytest.mark.parametrize("kind", IMAGED, ids=lambda kind: kind.name)
 UNFILTERED = "runc"
@@ -196,7 +196,7 @@ class Images:
         process = self._profgen.start("record", *words, cwd=directory, env=self.engine.client_environment)
         try:
             if not workload.batch:
-                assert eventually(lambda: process.poll() is not None or workload.ready(), SECONDS), "it never answered"
+                assert eventually(lambda: process.poll() is not None or workload.ready()), "it never answered"
                 for _ in range(1 if strace else runs.RECORDED_LOADS):
                     workload.load()
                 if strace:
@@ -312,7 +312,7 @@ def test_runs_clean(kind: type[Workload], runtime: str, built: Images, profgen: 
             runs.confined(image.workload, started, Confinement(None, no_new_privs=no_new_privs, read_only=True))
             profiles.append(directory / "seccomp.json")
             ran += started.ran
-        assert eventually(lambda: not watcher.wait(0.05) and len(ended(watcher, ran)) == len(profiles), SECONDS)
+        assert eventually(lambda: not watcher.wait(0.05) and len(ended(watcher, ran)) == len(profiles))
         assert refused(watcher, ran, profiles) == []
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import copy_program, write_program
 from system.harness import NOBODY, TIMEOUT, Profgen
 
 PYTHON = "/usr/bin/python3"
@@ -313,7 +314,7 @@ def prepare(directory: Path, item: Case, other: int) -> None:
         (directory / name).mkdir(parents=True)
     for name in ("mine", "foreign_group", "theirs_dir/sub/file", *theirs):
         (directory / name).touch(0o644)
-    shutil.copy("/bin/true", directory / "theirs_dir" / "true")
+    copy_program("/bin/true", directory / "theirs_dir" / "true")
     (directory / "other").write_text(str(other))
     (directory / "link_there").symlink_to("theirs_dir/inside")
     (directory / "theirs_dir" / "link_out").symlink_to("/etc/passwd")
@@ -328,13 +329,9 @@ def prepare(directory: Path, item: Case, other: int) -> None:
         ("theirs_dir/true", 0o755),
     ):
         (directory / name).chmod(mode)
-    script = directory / f"{item.name}.py"
-    script.write_text(
-        f"#!{PYTHON} -IS\nimport os\nos.chdir({str(directory)!r})\n" if item.within == "." else f"#!{PYTHON} -IS\n"
-    )
-    with script.open("a") as file:
-        file.write(PRELUDE.replace('open("other")', f"open({str(directory / 'other')!r})") + item.code + "\n")
-    script.chmod(0o755)
+    enter = f"import os\nos.chdir({str(directory)!r})\n" if item.within == "." else ""
+    prelude = PRELUDE.replace('open("other")', f"open({str(directory / 'other')!r})")
+    write_program(directory / f"{item.name}.py", f"#!{PYTHON} -IS\n{enter}{prelude}{item.code}\n")
 
 
 def observe(tracer: str, profgen: Profgen, base: Path, cases: tuple[Case, ...], options: tuple[str, ...]) -> Seen:
@@ -347,7 +344,7 @@ def observe(tracer: str, profgen: Profgen, base: Path, cases: tuple[Case, ...], 
             directory.mkdir()
             prepare(directory, item, bystander.pid)
             lines.append(
-                f"(cd {directory / item.within} && timeout 20 {directory / item.name}.py 2>&1 | sed "
+                f"(cd {directory / item.within} && timeout 120 {directory / item.name}.py 2>&1 | sed "
                 f"'s/^/{item.name}: /')"
             )
         driver = base / "driver"

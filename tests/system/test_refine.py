@@ -78,7 +78,7 @@ def rarest(trace: Path, policy: Path) -> list[str]:
 
 
 def kernel_log() -> bytes:
-    return subprocess.run(["dmesg"], capture_output=True, check=True, timeout=30).stdout
+    return subprocess.run(["dmesg"], capture_output=True, check=True, timeout=120).stdout
 
 
 @pytest.mark.parametrize("kind", [Rights, Pipeline], ids=lambda kind: kind.name)
@@ -132,9 +132,9 @@ printf '[Journal]\\nAudit=\\nStorage=volatile\\nReadKMsg=yes\\n' > /run/systemd/
 daemon=$!
 trap 'kill $daemon; wait $daemon' EXIT
 # What the kernel said before is read at the start; it is all there when a file that names the last record is.
-for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+until journalctl --quiet --no-pager _TRANSPORT=kernel 2>/dev/null | grep -qF "$1"; do
+    kill -0 $daemon || exit 99
     sleep 0.5
-    journalctl --quiet --no-pager _TRANSPORT=kernel 2>/dev/null | grep -qF "$1" && break
 done
 shift
 "$@"

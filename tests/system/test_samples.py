@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from system.harness import NOBODY, Profgen, environment
+from system.harness import NOBODY, Profgen
 from system.lab.processes import LabError, run
 from system.lab.workloads import PYTHON, SAMPLES, free_port
 
@@ -97,11 +96,7 @@ def test_tour(user: str, ordinary: Profgen, profgen: Profgen, samples: Path, nob
         pytest.skip("needs root")
     chosen = profgen if user == "root" else ordinary
     prefix = chosen.command[: chosen.command.index("-m") - 1]
-    python = chosen.command[len(prefix) :]
-    script = nobodys_dir / "profgen"
-    path = {**environment(), **chosen.env}["PYTHONPATH"]
-    script.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(path)} exec {shlex.join(map(str, python))} "$@"\n')
-    script.chmod(0o755)
+    script = chosen.program(nobodys_dir / "profgen")
     result = run(
         [*prefix, "sh", samples / "demo.sh"], seconds=200, env={"PROFGEN": str(script), "HOME": str(nobodys_dir)}
     )

@@ -299,13 +299,13 @@ def test_killed(under: str, profgen: Profgen, lab: Runtimes, tmp_path: Path, unt
         until(lambda: any(_runs(pid, "sh") for pid in with_argument(mark)), "the workload runs")
     finally:
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     until(lambda: not {pid for pid, state in with_argument(mark).items() if state != "Z"}, "the workload's end")
     until(lambda: leftovers() <= before, "everything cleared away")
     if isinstance(runtime := lab[under] if under != "direct" else None, Docker):
         words = command[: command.index("run")]
         until(
-            lambda: not subprocess.run([*words, "ps", "-aq"], capture_output=True, timeout=30, check=True).stdout,
+            lambda: not subprocess.run([*words, "ps", "-aq"], capture_output=True, timeout=120, check=True).stdout,
             f"{runtime.name} has no container",
         )
 

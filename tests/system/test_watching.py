@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import copy_program
 from system import oracle
 from system.harness import TIMEOUT, Profgen, Until, environment, finish
 from system.lab.fixtures import Runtimes
@@ -366,7 +367,7 @@ def test_joining_what_forks_all_the_time(ebpf: str, programs: Path) -> None:
         assert process.stdout.readline() == "ready\n"
         with watching(Selection(pids=(process.pid,))) as watcher:
             process.send_signal(signal.SIGUSR1)
-            watcher.wait(0.5)
+            assert process.stdout.readline() == "counted\n"
             (session,) = watcher.sessions()
             assert session.joined
             early = calls(watcher.snapshot(session))["getpgid"]
@@ -390,7 +391,7 @@ def test_joining_what_is_in_a_chroot(ebpf: str, tmp_path: Path) -> None:
     streams is noted."""
     ours, theirs = socket.socketpair()
     busybox = tmp_path / "busybox"
-    shutil.copy("/usr/bin/busybox", busybox)
+    copy_program("/usr/bin/busybox", busybox)
     for name in ("dev", "etc"):
         (tmp_path / name).mkdir()
     (tmp_path / "etc" / "here").touch()
@@ -575,7 +576,7 @@ def test_programs_that_were_lost_are_nobody_elses(ebpf: str, programs: Path, tmp
     with it."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    copies = [shutil.copy(programs / "plain", tmp_path / f"plain{number}") for number in range(4)]
+    copies = [copy_program(programs / "plain", tmp_path / f"plain{number}") for number in range(4)]
     small = Options(limits={"sessions": 2, "programs": 16, "events": 8})
     with watching(Selection(all_containers=True), small) as watcher:
 
@@ -593,9 +594,10 @@ def test_programs_that_were_lost_are_nobody_elses(ebpf: str, programs: Path, tmp
             done(number, "; ".join(f"{copy} {number}" for copy in copies))
 
         def unread() -> None:
-            watcher.wait(0.5)  # it is looked at, and then not for a while
+            """Let the shell go on when its start has been read; until it has ended nothing is read."""
+            session = watcher.sessions()[0]
+            wait_for(watcher, lambda: executions(watcher.snapshot(session)), "the shell's start is read")
             fifo.write_text("go")
-            time.sleep(0.5)
 
         lost = done(4, f"read go <{fifo}; " + "; ".join(f"{copy} 100" for copy in copies), unread)
         free = watcher.fill()["programs"]
@@ -634,7 +636,7 @@ def test_killed(ebpf: str, programs: Path, until: Until) -> None:
         until(lambda: not [item for item in objects if exists(*item)], "no BPF object is left")
         assert storm.poll() is None
         storm.send_signal(signal.SIGUSR1)
-        time.sleep(0.2)
+        assert storm.stdout.readline() == "counted\n"
         storm.send_signal(signal.SIGUSR2)
         assert int(storm.stdout.readline()) > 0
     finally:
@@ -654,14 +656,14 @@ def _parent(place: Path) -> int:
         return -1
 
 
-def test_a_process_does_not_come_again(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
-    """Snapshots go on across restarts; those of a process end with it."""
+def test_a_process_does_not_come_again(ebpf: str, profgen: Profgen, tmp_path: Path, until: Until) -> None:
+    """Snapshots go on across restarts, but those of a process end with it."""
     workload = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     process = profgen.start(
         "record", "-q", "--pid", str(workload.pid), "--snapshot", "1s", "-o", "out.json", cwd=tmp_path
     )
     try:
-        time.sleep(2)
+        until((tmp_path / "out.json").exists, "a snapshot")
         assert workload.stdin is not None
         workload.stdin.close()
         _, stderr = finish(process)

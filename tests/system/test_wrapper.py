@@ -10,6 +10,7 @@ import pty
 import re
 import secrets
 import select
+import shlex
 import signal
 import stat
 import subprocess
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from system.harness import NOBODY, TIMEOUT, Profgen, Until, environment, finish, with_argument
+from programs import copy_program, write_program
+from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, environment, finish, with_argument
 
 OLD = b"an older file\n"
 
@@ -168,8 +170,7 @@ def test_cannot_execute(name: str, status: int, tracer: str, profgen: Profgen, t
     (tmp_path / "plain").write_text("#!/bin/sh\n")
     (tmp_path / "directory").mkdir()
     for file, text in (("noise", "no program\n"), ("script", "#!/no/such/interpreter\n")):
-        (tmp_path / file).write_text(text)
-        (tmp_path / file).chmod(0o755)
+        write_program(tmp_path / file, text)
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "out.json").write_bytes(OLD)
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -225,10 +226,24 @@ def test_death_by_forwarded_signal(
     assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
 
 
+def executable_of(pid: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+
+
+def command_line_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def test_signal_ends_what_outlives_the_command(
     tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until
 ) -> None:
-    """The command has ended and a daemon of it has not: the recording goes on, and a signal ends it with the command's
+    """When the command has ended and its daemon has not, the recording goes on; a signal ends it with the command's
     status."""
     word = f"w{secrets.token_hex(8)}"
     command = [str(torture / "wrapped"), "leaves_forever", word]
@@ -237,17 +252,13 @@ def test_signal_ends_what_outlives_the_command(
     assert process.stdout.readline() == b"ready\n"
 
     def only_the_daemon() -> bool:
-        workload = [
-            pid
-            for pid, state in with_argument(word).items()
-            if state != "Z" and os.readlink(f"/proc/{pid}/exe") == command[0]
-        ]
-        return len(workload) == 1
+        """Whether the command has ended and profgen has reaped it."""
+        # A process that is ending has no command line any more, and later it is a zombie.
+        ending = [pid for pid in descendants(process.pid) if not command_line_of(pid)]
+        workload = [pid for pid in with_argument(word) if executable_of(pid) == command[0]]
+        return len(workload) == 1 and not ending
 
     until(only_the_daemon, "the command itself ends")
-    # profgen must have reaped the command, too, before the signal is for the rest.
-    until(lambda: "Z" not in with_argument(word).values(), "profgen reaps the command")
-    time.sleep(0.3)
     assert process.poll() is None, "profgen did not wait for the daemon"
     process.send_signal(signal.SIGTERM)
     _, stderr = finish(process)
@@ -314,7 +325,10 @@ def test_terminal_passes(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
 
 
 def test_live_line_on_a_terminal_only(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
-    terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", "sleep", "1"], tmp_path)
+    command = ["sh", "-c", "read line"]
+    terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", *command], tmp_path)
+    terminal.read_until(b"s ago\r")
+    terminal.type(b"\n")
     assert terminal.status() == 0, terminal.output
     assert re.search(
         rb"\x1b\[Kprofgen: \d+s  \d+ syscalls?  0 capabilities  1 program  \d+ paths?  last new \d+s ago\r",
@@ -351,32 +365,21 @@ def test_ctrl_c_comes_once(tracer: str, profgen: Profgen, torture: Path, tmp_pat
     assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
 
 
-def test_ctrl_z_and_fg(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
-    """Under a shell with job control: Ctrl-Z stops both, fg continues both."""
+def test_ctrl_z_and_fg(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until) -> None:
+    """Under a shell with job control Ctrl-Z stops both, and fg continues both."""
     shell = Profgen()
     shell.command = ["bash", "--norc", "--noprofile", "-i"]
-    line = " ".join(
-        [
-            *profgen.command,
-            "record",
-            "--tracer",
-            tracer,
-            "-q",
-            "-o",
-            "out.json",
-            "--",
-            str(torture / "wrapped"),
-            "count",
-        ]
-    )
+    words = ["record", "--tracer", tracer, "-q", "-o", "out.json", "--", str(torture / "wrapped"), "count"]
+    line = shlex.join([*profgen.command, *words])
     job = Terminal(shell, [], tmp_path)
     job.type(f"PS1='prompt''> '; {line}\n".encode())
     job.read_until(b"ready\r\n")
     job.type(b"\x1a")
     job.read_until(b"Stopped")
+    until(lambda: os.tcgetpgrp(job.master) == job.process.pid, "the shell is in the foreground")
     job.type(b"echo still; fg >/dev/null\n")
     job.read_until(b"still\r\n")
-    time.sleep(0.3)
+    until(lambda: os.tcgetpgrp(job.master) != job.process.pid, "the job is in the foreground again")
     job.type(b"\x03")
     job.read_until(b"prompt> ")
     job.type(b"echo status=$?\n")
@@ -488,9 +491,7 @@ class TestUsers:
     def test_program_that_only_root_may_execute(
         self, tracer: str, profgen: Profgen, torture: Path, public_dir: Path, tmp_path: Path
     ) -> None:
-        program = public_dir / f"roots-{tracer}"
-        program.write_bytes((torture / "leaf").read_bytes())
-        program.chmod(0o700)
+        program = copy_program(torture / "leaf", public_dir / f"roots-{tracer}", 0o700)
         (tmp_path / "out.json").write_bytes(OLD)
         recording = profgen.record(tracer, [str(program)], cwd=tmp_path, options=["--user", "nobody"])
         assert recording.status == 126, recording.stderr
@@ -712,9 +713,7 @@ def test_special_files_stay_what_they_are(kind: str, profgen: Profgen, tmp_path:
     else:
         os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     before = path.stat().st_mode
-    result = profgen(
-        "record", "--tracer", "ptrace", "-o", "out.json", "--", "touch", "marker", cwd=tmp_path, timeout=20
-    )
+    result = profgen("record", "--tracer", "ptrace", "-o", "out.json", "--", "touch", "marker", cwd=tmp_path)
     assert path.lstat().st_mode == before, "the special file was replaced"
     assert (result.returncode, (tmp_path / "marker").exists()) in ((125, False), (0, True))
 
@@ -738,8 +737,7 @@ def test_hostile_names_never_reach_the_terminal(tracer: str, profgen: Profgen, t
     directory = os.fsencode(tmp_path) + b"/" + evil.replace(b"/", b"")
     os.mkdir(directory)
     program = directory + b"/" + evil
-    Path(os.fsdecode(program)).write_bytes((torture / "leaf").read_bytes())
-    os.chmod(program, 0o755)
+    copy_program(torture / "leaf", Path(os.fsdecode(program)))
     for args in ([program, b"2" + evil], [b"sh", b"-c", b'exec 2>/dev/null; "$0" 2; "$1"; exit 2', program, evil]):
         terminal = Terminal(profgen, ["record", "--tracer", tracer, "--", *args], tmp_path)
         assert terminal.status() == 2, terminal.output
@@ -850,7 +848,9 @@ def test_killed_tracer_does_not_stop_the_workload(
             until(lambda: not with_argument(word), "the workload is killed with its tracer")
         else:
             time.sleep(0.5)
-            assert set(with_argument(word).values()) <= {"S", "R"}, with_argument(word)
+            states = set(with_argument(word).values())
+            assert states, "the workload ended"
+            assert states <= {"S", "R", "D"}, states
     finally:
         for pid in with_argument(word):
             os.kill(pid, signal.SIGKILL)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-import select
 import shutil
-import signal
 import stat
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from children import in_child
 
 from profiler.errors import InputError, OutputError
 from profiler.files import RESERVE_BYTES, PendingFile, as_invoking_user, invoking_user, write_atomic
@@ -22,28 +20,6 @@ NOBODY = 65534
 ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="needs root: it changes users or mounts")
 CLONE_NEWNS, MS_PRIVATE_REC = 0x20000, 0x44000
-
-
-def in_child(work: Callable[[], None]) -> None:
-    """Run ``work`` in a forked child, whose ids, mounts and limits may then change; its failure is this test's."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os.write(write, b"ok")
-        except BaseException:
-            os.write(write, traceback.format_exc().encode()[-4000:])
-        finally:
-            os._exit(0)
-    os.close(write)
-    ready, _, _ = select.select([read], [], [], 60)
-    if not ready:
-        os.kill(pid, signal.SIGKILL)
-    said = os.read(read, 5000).decode() if ready else "it hangs"
-    os.close(read)
-    os.waitpid(pid, 0)
-    assert said == "ok", said
 
 
 @pytest.fixture

@@ -17,12 +17,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from system.lab import workloads
-from system.lab.processes import ENVIRONMENT, LabError, eventually
+from system.lab.processes import ENVIRONMENT, LabError
 from system.lab.workloads import Workload
-
-SECONDS = 120.0
-"""For each step. The machine is emulated, and ten to thirty times as slow as the one that emulates it."""
+from waiting import HANG_SECONDS, eventually
 
 
 @dataclass(frozen=True)
@@ -61,16 +58,16 @@ def drive(each: Drive) -> str | None:
     error = None
     try:
         if not workload.batch:
-            if not eventually(lambda: process.poll() is not None or workload.ready(), SECONDS):
+            if not eventually(lambda: process.poll() is not None or workload.ready()):
                 raise LabError("it never answered")
             if process.poll() is not None:
                 raise LabError("it ended before it was ready")
             workload.load()
             process.send_signal(signal.SIGTERM)
-        if not eventually(lambda: process.poll() is not None, SECONDS):
+        if not eventually(lambda: process.poll() is not None):
             raise LabError("it did not end")
         for reader in readers:
-            reader.join(5)
+            reader.join(HANG_SECONDS)
         if process.returncode != 0:
             raise LabError(f"it ended with status {process.returncode}")
         workload.check(output["stdout"].decode())
@@ -78,8 +75,8 @@ def drive(each: Drive) -> str | None:
         error = str(caught)
     finally:
         (group / "cgroup.kill").write_text("1")
-        process.wait(10)
-        eventually(lambda: not (group / "cgroup.procs").read_text(), 10)
+        process.wait(HANG_SECONDS)
+        eventually(lambda: not (group / "cgroup.procs").read_text())
         group.rmdir()
     if error is not None:
         said = {name: output.get(name, b"").decode(errors="replace")[-2000:] for name in ("stdout", "stderr")}
@@ -88,7 +85,6 @@ def drive(each: Drive) -> str | None:
 
 
 def main() -> None:
-    workloads.LOAD_SECONDS = SECONDS
     for each in pickle.loads(Path(sys.argv[1]).read_bytes()):
         begun = time.monotonic()
         error = drive(each)

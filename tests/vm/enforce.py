@@ -77,7 +77,7 @@ class Run:
     """Capability bounding set; None: the confinement's own."""
     who: Sequence[str] = ()
     """Options of `agent confine` that say who runs it."""
-    seconds: int = 20
+    seconds: int = 300
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def load(confinements: Iterable[Confinement], directory: Path) -> str:
     return f"apparmor_parser -r -K {shlex.quote(str(directory))}/* || {{ echo 'profiles do not load' >&2; exit 99; }}\n"
 
 
-def run(guest: Guest, name: str, runs: Sequence[Run], seconds: float, before: str = "") -> Mapping[str, Outcome]:
+def run(guest: Guest, name: str, runs: Sequence[Run], before: str = "") -> Mapping[str, Outcome]:
     """Load the profiles and do all the runs in one job. Denials are told apart by the profile's name, so each run has
     its own.
 
@@ -131,7 +131,7 @@ def run(guest: Guest, name: str, runs: Sequence[Run], seconds: float, before: st
         ]
         script.append(f"{each.before}\n{shlex.join([*words, *each.who, '--', *each.command])}")
     script.append(f"tar -C {output} -cf {shlex.quote(str(directory))}/out.tar . && rm -rf {output}")
-    result = guest.run("\n".join(script), seconds)
+    result = guest.run("\n".join(script))
     assert result.status == 0, f"status {result.status}: {result.stdout[-2000:]} {result.stderr[-4000:]}"
     return _outcomes(runs, result, directory / "out.tar")
 
@@ -174,7 +174,7 @@ def driven(
         f"tar -C / --numeric-owner -xpf {archive}",
         python("-m", "vm.drive", shared / "spec"),
     ]
-    result = guest.run("\n".join(script), 500)
+    result = guest.run("\n".join(script))
     assert result.status == 0, f"status {result.status}: {result.stdout[-2000:]} {result.stderr[-4000:]}"
     found: dict[str, tuple[str | None, float, list[Denial]]] = {}
     profiles = {each.name: confinement.name for each, confinement in zip(drives, confinements, strict=True)}

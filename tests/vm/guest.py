@@ -27,7 +27,8 @@ from system.harness import CHECKOUT
 from system.lab.processes import ENVIRONMENT
 
 HERE = Path(__file__).parent
-BOOT_SECONDS = 300.0
+JOB_SECONDS = 900.0
+"""A start or a job that takes longer hangs. The machine is emulated, ten to thirty times as slow as the host."""
 MACHINE = Path("/usr/bin/qemu-system-x86_64")
 TAG = "profgen-lab"
 """Of the second file system device, in tests/vm/setup.sh too."""
@@ -290,25 +291,27 @@ class Guest:
                 raise GuestError(f"not within {seconds} s: {what}; the console of the virtual machine:\n{self._said()}")
             time.sleep(0.05)
 
-    def run(self, script: str, seconds: float = 60.0) -> Result:
-        """Run a shell script in the machine. GuestError only when the machine failed; a job that takes too long is
-        killed."""
-        return self.result(self.begin(script, seconds), seconds)
+    def run(self, script: str, seconds: float = JOB_SECONDS) -> Result:
+        """Run a shell script in the machine. One that takes too long is killed.
 
-    def begin(self, script: str, seconds: float = 60.0) -> str:
-        """Hand over a job; they run one after the other. Gives its name for `result`."""
+        Raise GuestError when the machine failed.
+        """
+        return self.result(self.begin(script, seconds))
+
+    def begin(self, script: str, seconds: float = JOB_SECONDS) -> str:
+        """Hand over a job, and return its name for `result`. Jobs run one after the other."""
         name = f"{next(self._numbers):05}"
         draft = self._jobs / f"{name}.draft"
         draft.write_text(script, errors="surrogateescape")
         draft.rename(self._jobs / f"{name}.{seconds:.0f}.job")
         return name
 
-    def result(self, name: str, seconds: float = 60.0) -> Result:
-        """Wait for a job."""
+    def result(self, name: str) -> Result:
+        """Wait for the end of a job."""
         if not self._ready.is_set():
-            self._wait(self._jobs / "ready", BOOT_SECONDS, "it had started")
+            self._wait(self._jobs / "ready", JOB_SECONDS, "it had started")
             self._ready.set()
-        self._wait(self._jobs / f"{name}.status", seconds + 60, f"job {name} had ended")
+        self._wait(self._jobs / f"{name}.status", 2 * JOB_SECONDS, f"job {name} had ended")
         text = {
             kind: (self._jobs / f"{name}.{kind}").read_text(errors="surrogateescape")
             for kind in ("status", "out", "err", "kernel")

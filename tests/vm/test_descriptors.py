@@ -46,7 +46,7 @@ def test_streams(guest: Guest, profgen: Profgen, tmp_path: Path) -> None:
             f"{confined} >>/run/file; echo {each.name} to a file: $(cat /run/file); rm /run/file",
             f"(cat /run/fifo & {confined} >/run/fifo; wait) >/run/out; echo {each.name} to a pipe: $(cat /run/out)",
         ]
-    result = guest.run("\n".join(script), 60)
+    result = guest.run("\n".join(script))
     assert result.stdout.splitlines() == [
         "lab-socket to a socket: said",
         "lab-socket to a file: said",

@@ -122,7 +122,7 @@ class Operations:
         shared = self._guest.shared / "operations.bin"
         shutil.copy(program, shared)
         before = f"mkdir -p {program.parent} {self._runs.root}/ops && cp {shared} {program}"
-        outcomes = run(self._guest, "operations", runs, 300, before)
+        outcomes = run(self._guest, "operations", runs, before)
         return {
             name: Enforced(
                 {tracer: each.named("NAME").text for tracer, each in confinements.items()},

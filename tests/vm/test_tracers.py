@@ -68,7 +68,7 @@ def recorded(
     for tracer in tracers:
         words = ["record", "-q", "--tracer", tracer, "-o", str(shared / f"{tracer}.json"), "--", *command]
         script += [prepared, f"{python('-m', 'profiler', *words)} || exit 8"]
-    job = guest.begin("\n".join(script), 300)
+    job = guest.begin("\n".join(script))
     here: dict[str, Trace] = {}
     for tracer in tracers:
         for name in OPERATIONS:
@@ -77,7 +77,7 @@ def recorded(
         recording = profgen.record(tracer, command, cwd=cwd, options=["-q"])
         assert recording.status == 0, recording.stderr
         here[tracer] = read_trace(recording.path)
-    result = guest.result(job, 300)
+    result = guest.result(job)
     assert result.status == 0, f"status {result.status}: {result.stdout} {result.stderr}"
     places = Places(str(place), str(program))
     return {tracer: Both(here[tracer], read_trace(shared / f"{tracer}.json"), places) for tracer in tracers}

@@ -22,7 +22,7 @@ def test_container_and_joining(guest: Guest, work: Path) -> None:
         subprocess.run(
             ["gcc", "-O1", *flags, "-o", str(shared / name), str(SOURCES / f"{name}.c")], check=True, timeout=TIMEOUT
         )
-    result = guest.run(python(CHECKOUT / "tests" / "vm" / "watch.py", shared / "plain", shared / "storm"), 400)
+    result = guest.run(python(CHECKOUT / "tests" / "vm" / "watch.py", shared / "plain", shared / "storm"))
     assert result.status == 0, result.stderr
     seen = json.loads(result.stdout.strip().splitlines()[-1])
     container, joined = seen["sessions"]["container"], seen["sessions"]["pid"]

@@ -143,7 +143,7 @@ def intruded(guest: Guest, made: Workloads) -> Mapping[str, Outcome]:
         "echo >/etc/intruder-prey; rm -f /tmp/intruder /run/intruder.sock /usr/bin/intruder; umount /mnt 2>/dev/null"
     )
     runs = [Run(name, each, ["/run/intruder.bin"], before, ALL_CAPABILITIES) for name, each in confinements.items()]
-    return run(guest, "intruder", runs, 120, f"cp {guest.shared}/intruder.bin /run/intruder.bin")
+    return run(guest, "intruder", runs, f"cp {guest.shared}/intruder.bin /run/intruder.bin")
 
 
 def test_the_intruder_would_get_it_done(intruded: Mapping[str, Outcome]) -> None:

@@ -32,14 +32,15 @@ joined.stdout.readline()
 with EbpfWatcher() as watcher:
     watcher.start(Selection(all_containers=True, pids=(joined.pid,)), Options(files=False, denials=True))
     joined.send_signal(signal.SIGUSR1)
+    joined.stdout.readline()
     script = f"echo $$ > {group}/cgroup.procs; exec unshare --mount --pid --fork {plain} 3 2"
     container = subprocess.Popen(["/bin/sh", "-c", script])
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while container.poll() is None and time.monotonic() < end:
         watcher.wait(0.1)
     joined.send_signal(signal.SIGUSR2)
     children = int(joined.stdout.readline())
-    joined.wait(60)
+    joined.wait(600)
     while not all(session.ended for session in watcher.sessions()) and time.monotonic() < end:
         watcher.wait(0.1)
     found = {}

@@ -11,14 +11,11 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from system.harness import descendants
-
-COMMAND_SECONDS = 30.0
-"""For one short command of a runtime."""
+from system.harness import descendants, state_of
+from waiting import HANG_SECONDS, eventually
 
 
 class LabError(Exception):
@@ -32,7 +29,7 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 def run(
     command: Sequence[str | os.PathLike[str]],
     *,
-    seconds: float = COMMAND_SECONDS,
+    seconds: float = HANG_SECONDS,
     check: bool = True,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
@@ -60,16 +57,6 @@ def run(
     return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 
 
-def eventually(holds: Callable[[], object], seconds: float) -> bool:
-    """Whether it came to hold before the time was up."""
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def marked(word: str) -> set[int]:
     """Live processes with `word` in the command line or cgroup, and everything below them; never this process or its
     ancestors."""
@@ -86,14 +73,7 @@ def marked(word: str) -> set[int]:
     found -= {os.getpid(), os.getppid()}
     for pid in list(found):
         found |= descendants(pid)
-    return {pid for pid in found if _alive(pid)}
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
-    except (OSError, IndexError):
-        return False
+    return {pid for pid in found if (state_of(pid) or "X") not in "ZX"}
 
 
 def kill_marked(word: str) -> None:

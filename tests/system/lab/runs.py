@@ -11,30 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from system.harness import Profgen
-from system.lab.processes import ENVIRONMENT, LabError, eventually
+from system.lab.processes import ENVIRONMENT, LabError
 from system.lab.runtimes import Confinement, Runtime, container
 from system.lab.workloads import Workload
+from waiting import HANG_SECONDS, eventually
 
-READY_SECONDS = 30.0
-STOP_SECONDS = 30.0
 RECORDED_LOADS = 3
-"""Rounds of the load while recording. Confined, one is run: what a workload does only now and then shall have been
-seen."""
+"""Rounds of the load while recording, so that what a workload does only now and then is seen. Confined, one is run."""
 
 
-def confined(workload: Workload, runtime: Runtime, confinement: Confinement) -> None:
-    """Run the workload and its load in a container. LabError, with all that is known, when anything was wrong."""
+def confined(workload: Workload, runtime: Runtime, confinement: Confinement, seconds: float = HANG_SECONDS) -> None:
+    """Run the workload and its load in a container. ``seconds`` limits its start and its end, each.
+
+    LabError, with all that is known, when anything was wrong.
+    """
     workload.reset()
     with container(runtime, workload.job, confinement) as running:
         try:
             if not workload.batch:
-                if not eventually(lambda: not running.running or workload.ready(), READY_SECONDS):
+                if not eventually(lambda: not running.running or workload.ready(), seconds):
                     raise LabError("it never answered")
                 if not running.running:
                     raise LabError("it ended before it was ready")
                 workload.load()
                 running.signal("TERM")
-            status = running.wait(STOP_SECONDS)
+            status = running.wait(seconds)
             if status != 0:
                 raise LabError(f"it ended with status {status}")
             workload.check(running.stdout)
@@ -86,14 +87,14 @@ def driven(
         )
     try:
         if not workload.batch:
-            if not eventually(lambda: process.poll() is not None or workload.ready(), READY_SECONDS):
+            if not eventually(lambda: process.poll() is not None or workload.ready()):
                 raise LabError("it never answered")
             if process.poll() is not None:
                 raise LabError("it ended before it was ready")
             for _ in range(loads):
                 workload.load()
             process.send_signal(signal.SIGTERM)
-        return process.wait(STOP_SECONDS)
+        return process.wait(HANG_SECONDS)
     finally:
         if process.poll() is None:
             process.terminate()

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from system.lab.processes import ENVIRONMENT, LabError, eventually, kill_marked, run, seccomp_log, unmount_below
+from system.lab.processes import ENVIRONMENT, LabError, kill_marked, run, seccomp_log, unmount_below
+from waiting import eventually
 
 CAPABILITY_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 LINKS = {
@@ -356,7 +357,7 @@ class Docker:
         def answers() -> bool:
             return self._daemon.poll() is not None or run(self._tool("version"), check=False).returncode == 0
 
-        if not eventually(answers, 60) or self._daemon.poll() is not None:
+        if not eventually(answers) or self._daemon.poll() is not None:
             raise LabError(f"dockerd did not start: {(self.state / 'log').read_text(errors='replace')[-2000:]}")
         skeleton(self.state / "root")
         archive = self.state / "root.tar"

@@ -23,7 +23,6 @@ from system.lab.runtimes import Job
 
 SAMPLES = CHECKOUT / "sample_apps"
 PYTHON = "/usr/bin/python3"
-LOAD_SECONDS = 60.0
 POSTGRESQL = "/usr/lib/postgresql/15/bin"
 
 _ports: set[int] = set()
@@ -117,7 +116,7 @@ class WebService(Workload):
         return self._answers_on(self.port)
 
     def load(self) -> None:
-        run([PYTHON, SAMPLES / "webservice" / "load.py", "--rare", "--port", str(self.port)], seconds=LOAD_SECONDS)
+        run([PYTHON, SAMPLES / "webservice" / "load.py", "--rare", "--port", str(self.port)])
 
     def check(self, stdout: str) -> None:
         log = self.directory / "access.log"
@@ -157,7 +156,7 @@ class Daemon(Workload):
 
     def ready(self) -> bool:
         with socket.socket(type=socket.SOCK_DGRAM) as client:
-            client.settimeout(0.5)
+            client.settimeout(1)
             client.connect(("127.0.0.1", self.port))
             try:
                 client.send(b"ready?")
@@ -166,7 +165,7 @@ class Daemon(Workload):
                 return False
 
     def load(self) -> None:
-        run([PYTHON, SAMPLES / "daemon" / "load.py", "--port", str(self.port)], seconds=LOAD_SECONDS)
+        run([PYTHON, SAMPLES / "daemon" / "load.py", "--port", str(self.port)])
 
     def check(self, stdout: str) -> None:
         if (self.directory / "pid").read_text():
@@ -208,7 +207,7 @@ class Worker(Workload):
         return True
 
     def load(self) -> None:
-        run([PYTHON, SAMPLES / "worker" / "load.py", "--socket", self.address], seconds=LOAD_SECONDS)
+        run([PYTHON, SAMPLES / "worker" / "load.py", "--socket", self.address])
 
 
 class Nginx(Workload):
@@ -253,9 +252,7 @@ http {{
         return self._answers_on(self.port)
 
     def load(self) -> None:
-        output = run(
-            ["wrk", "-t2", "-c8", "-d1s", f"http://127.0.0.1:{self.port}/index.html"], seconds=LOAD_SECONDS
-        ).stdout
+        output = run(["wrk", "-t2", "-c8", "-d1s", f"http://127.0.0.1:{self.port}/index.html"]).stdout
         if "Socket errors" in output or "Non-2xx" in output or not re.search(r"\b[1-9]\d* requests in", output):
             raise LabError(f"wrk was not content: {output}")
 
@@ -302,7 +299,7 @@ class Redis(Workload):
             "-t",
             ",".join(self.tests),
         ]
-        result = run(command, seconds=LOAD_SECONDS)
+        result = run(command)
         rows = result.stdout.count("\n") - 1
         if rows < len(self.tests) or "rror" in result.stdout + result.stderr:
             raise LabError(f"redis-benchmark was not content: {result.stdout} {result.stderr}")
@@ -332,7 +329,7 @@ class PostgreSQL(Workload):
 
     def _as_user(self, *command: str) -> str:
         who = (f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups")
-        return run(["setpriv", *who, "--", *command], seconds=LOAD_SECONDS).stdout
+        return run(["setpriv", *who, "--", *command]).stdout
 
     @property
     def _address(self) -> tuple[str, ...]:
@@ -361,7 +358,6 @@ class PostgreSQL(Workload):
         each = self.transactions // 4
         output = run(
             ["pgbench", *self._address, "--client=4", "--jobs=2", f"--transactions={each}", "bench"],
-            seconds=LOAD_SECONDS,
         ).stdout
         processed = f"processed: {self.transactions}/{self.transactions}"
         if processed not in output or "failed transactions: 0 " not in output:

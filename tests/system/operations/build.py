@@ -49,7 +49,7 @@ def build(directory: Path) -> None:
 def operations(program: Path) -> tuple[Operation, ...]:
     """What the built program offers."""
     lines = subprocess.run(
-        [program, "list"], capture_output=True, text=True, check=True, timeout=10
+        [program, "list"], capture_output=True, text=True, check=True, timeout=120
     ).stdout.splitlines()
     return tuple(Operation(name, "root" in needs, "traces" in needs) for name, *needs in map(str.split, lines))
 
@@ -57,7 +57,7 @@ def operations(program: Path) -> tuple[Operation, ...]:
 def prepare(program: Path, name: str, directory: Path) -> None:
     """Make ``directory`` afresh, with what the operation finds there."""
     shutil.rmtree(directory, ignore_errors=True)
-    subprocess.run([program, "prepare", name, directory], check=True, timeout=10)
+    subprocess.run([program, "prepare", name, directory], check=True, timeout=120)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import platform
-import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from programs import copy_program, write_program
 
 SOURCES = Path(__file__).parent
 NATIVE = {"x86_64": "x86_64", "aarch64": "aarch64"}[platform.machine()]
@@ -174,27 +175,20 @@ def build(directory: Path) -> None:
     for job, process in running:
         _finish(job, process)
 
-    (directory / "not-executable").write_bytes((directory / "leaf").read_bytes())
-    (directory / "empty").write_bytes(b"")
-    (directory / "empty").chmod(0o755)
+    copy_program(directory / "leaf", directory / "not-executable", 0o644)
+    write_program(directory / "empty", b"")
     _unloadable(directory / "leaf", directory / "broken")
     (directory / "no-exec").mkdir()
-    (directory / "no-exec" / "leaf").write_bytes((directory / "leaf").read_bytes())
-    (directory / "no-exec" / "leaf").chmod(0o644)
+    copy_program(directory / "leaf", directory / "no-exec" / "leaf", 0o644)
     (directory / "link-to-leaf").symlink_to("leaf")
-    _script(directory / "script", "#!/bin/sh\nulimit -n >/dev/null\n(exit 3)\n")
-    _script(directory / "script-of-script", f"#!{directory}/script with words\n")
+    write_program(directory / "script", "#!/bin/sh\nulimit -n >/dev/null\n(exit 3)\n")
+    write_program(directory / "script-of-script", f"#!{directory}/script with words\n")
 
 
 def _finish(job: list[str], process: subprocess.Popen[str]) -> None:
     output, _ = process.communicate(timeout=120)
     if process.returncode:
         raise RuntimeError(f"{' '.join(job)} failed:\n{output}")
-
-
-def _script(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 def _unloadable(program: Path, target: Path) -> None:
@@ -206,8 +200,7 @@ def _unloadable(program: Path, target: Path) -> None:
     for header in range(start, start + size * count, size):
         if int.from_bytes(image[header : header + 4], "little") == 1:  # PT_LOAD: p_vaddr is at 16
             image[header + 16 : header + 24] = (0xFFFF_8000_0000_0000).to_bytes(8, "little")
-    target.write_bytes(image)
-    target.chmod(stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+    write_program(target, bytes(image))
 
 
 if __name__ == "__main__":

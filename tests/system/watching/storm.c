@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Four threads that fork all the time. From SIGUSR1 on, each child makes one getpgid; SIGUSR2 ends it, and it prints how many such children there were. */
+/* Four threads that fork all the time. From SIGUSR1 on, each child makes one getpgid.
+ * It prints "counted" when the first such child has ended; SIGUSR2 ends it, and it prints how many there were. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -23,9 +24,11 @@ static void *fork_on(void *unused)
             syscall(SYS_exit_group, 0);
         }
         if (pid > 0) {
-            if (now)
-                children++;
             waitpid(pid, NULL, 0);
+            if (now && children++ == 0) {
+                puts("counted");
+                fflush(stdout);
+            }
         }
     }
     return unused;

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from programs import write_program
 from unit.denials.test_auditlog import AA, AUDIT, BODY
 from unit.denials.test_propose import APP, policy
 
@@ -62,7 +62,7 @@ def test_a_change_is_shown(place: Path) -> None:
     assert not [line for line in done.stdout.splitlines() if line.startswith("-") and not line.startswith("---")]
     assert "1 denial of programs that the policy does not know: /usr/bin/unshare (1)" in done.stderr
     assert (place / "policy.yaml").read_text() == dumps(policy()), "nothing is written"
-    subprocess.run(["git", "apply", "-"], input=done.stdout, text=True, cwd=place, check=True, timeout=30)
+    subprocess.run(["git", "apply", "-"], input=done.stdout, text=True, cwd=place, check=True, timeout=120)
     assert "getpgid" in {entry.name for entry in read_policy(place / "policy.yaml").syscalls}
 
 
@@ -198,11 +198,9 @@ def test_the_journal(place: Path) -> None:
     """What journalctl is asked for, and what becomes of its failures; tests/system reads a real one."""
     tools = place / "bin"
     tools.mkdir()
-    tool = tools / "journalctl"
 
     def says(script: str) -> subprocess.CompletedProcess[str]:
-        tool.write_text(f"#!/bin/sh\n{script}\n")
-        tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+        write_program(tools / "journalctl", f"#!/bin/sh\n{script}\n")
         return profgen("policy.yaml", "--from", "journal", cwd=place, PATH=f"{tools}:{os.environ['PATH']}")
 
     entry = json.dumps({"_TRANSPORT": "audit", "MESSAGE": "SECCOMP " + OURS.replace("272", "121"), "_AUDIT_ID": "4"})
@@ -217,7 +215,7 @@ def test_the_journal(place: Path) -> None:
     done = says("exit 0")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "the journal shows no kernel messages to this user" in done.stderr
-    tool.unlink()
+    (tools / "journalctl").unlink()
     done = profgen("policy.yaml", "--from", "journal", cwd=place, PATH=str(tools))
     assert done.returncode == 2
     assert "journalctl" in done.stderr

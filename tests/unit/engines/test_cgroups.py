@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import write_program
 
 from profiler.engines import cgroups
 from profiler.engines.cgroups import Hierarchy
@@ -94,10 +95,7 @@ def test_container_of(path: str, expected: object) -> None:
 
 
 def unit(directory: Path, text: str) -> Path:
-    tool = directory / "systemctl"
-    tool.write_text("#!/bin/sh\n" + text)
-    tool.chmod(0o755)
-    return tool
+    return write_program(directory / "systemctl", "#!/bin/sh\n" + text)
 
 
 def test_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,13 +145,12 @@ def test_slices(name: str, path: str) -> None:
 
 
 def test_where_a_unit_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = tmp_path / "systemctl"
-    tool.write_text(
-        '#!/bin/sh\ncase "$*" in\n"show --property=ControlGroup") echo ControlGroup=/box;;\n'
+    unit(
+        tmp_path,
+        'case "$*" in\n"show --property=ControlGroup") echo ControlGroup=/box;;\n'
         "*run.service) echo ControlGroup=/there/run.service;;\n"
-        "*) echo Id=app@1.service; echo Slice=system-app.slice; echo ControlGroup=;;\nesac\n"
+        "*) echo Id=app@1.service; echo Slice=system-app.slice; echo ControlGroup=;;\nesac\n",
     )
-    tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert cgroups.unit_place("app@1") == "/box/system.slice/system-app.slice/app@1.service"
     assert cgroups.unit_place("run") == "/there/run.service"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from programs import write_program
 from unit.policy.making import call, check, trace
 
 from profiler.policy.derive import derive
@@ -31,15 +32,13 @@ def test_the_script_runs_the_engine_with_the_options(tmp_path: Path) -> None:
     place.mkdir()
     script = place / "docker-run.sh"
     script.write_bytes(docker(policy)["docker-run.sh"])
-    engine = tmp_path / "engine"
-    engine.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
-    engine.chmod(0o755)
+    engine = write_program(tmp_path / "engine", "#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
     done = subprocess.run(
         ["sh", str(script), "--rm", "image", "a b"],
         env={**os.environ, "PROFGEN_ENGINE": str(engine)},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=120,
         check=True,
     )
     assert done.stdout.splitlines() == [

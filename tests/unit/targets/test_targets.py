@@ -135,7 +135,7 @@ def check_files(files: dict[str, bytes], policy: Policy) -> None:
     assert (f"apparmor:{name}" in service["security_opt"]) is policy.has_files
     assert fragment["process"].get("apparmorProfile") == (name if policy.has_files else None)
     assert (f"--security-opt apparmor={name} " in files["docker-run.sh"].decode()) is policy.has_files
-    done = subprocess.run(["sh", "-n"], input=files["docker-run.sh"], capture_output=True, timeout=20, check=False)
+    done = subprocess.run(["sh", "-n"], input=files["docker-run.sh"], capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     for content in files.values():
         assert content.endswith(b"\n")

@@ -7,7 +7,6 @@ import errno
 import hashlib
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from programs import copy_program, write_program
 
 from profiler.trace.model import Program
 from profiler.tracers import host as host_module
@@ -37,14 +37,12 @@ def running(*argv: str | bytes, executable: str | None = None, **more: object) -
     try:
         yield process.pid
     finally:
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
 def script(path: Path, interpreter: str = "/bin/sh") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!{interpreter}\n{ANSWER}\n")
-    path.chmod(0o755)
-    return path
+    return write_program(path, f"#!{interpreter}\n{ANSWER}\n")
 
 
 # -- programs ----------------------------------------------------------------------------------------------------------
@@ -98,21 +96,21 @@ def test_script_of_a_script_is_the_outer_one(tmp_path: Path) -> None:
 
 
 def test_deleted_program(tmp_path: Path) -> None:
-    copy = shutil.copy("/bin/cat", tmp_path / "cat")
+    copy = copy_program("/bin/cat", tmp_path / "cat")
     with running(str(copy)) as pid:
         os.unlink(copy)
         assert identify_process(pid) == (str(tmp_path / "cat"), None, str(copy))
 
 
 def test_name_that_looks_deleted(tmp_path: Path) -> None:
-    copy = shutil.copy("/bin/cat", tmp_path / "cat (deleted)")
+    copy = copy_program("/bin/cat", tmp_path / "cat (deleted)")
     with running(str(copy)) as pid:
         assert identify_process(pid) == (str(copy), None, str(copy))
 
 
 @pytest.mark.parametrize("name", ["a b", "a\nb", "\udcff", "\u00fc"])
 def test_any_name(name: str, tmp_path: Path) -> None:
-    copy = shutil.copy("/bin/cat", tmp_path / name)
+    copy = copy_program("/bin/cat", tmp_path / name)
     with running(str(copy)) as pid:
         assert identify_process(pid) == (f"{tmp_path}/{name}", None, f"{tmp_path}/{name}")
 
@@ -122,7 +120,7 @@ def test_changed_root(tmp_path: Path) -> None:
     if os.geteuid() != 0 or not Path("/bin/busybox").exists():
         pytest.skip("needs root and a static program")
     (tmp_path / "bin").mkdir()
-    shutil.copy("/bin/busybox", tmp_path / "bin" / "busybox")
+    copy_program("/bin/busybox", tmp_path / "bin" / "busybox")
     script(tmp_path / "bin" / "tool", "/bin/busybox sh")
     for command, found in (
         (["/bin/busybox", "cat"], ("/bin/busybox", None)),
@@ -237,7 +235,7 @@ def test_memory_of_nobody() -> None:
 
 def build_id(path: str | Path) -> str | None:
     """As readelf sees it."""
-    text = subprocess.run(["readelf", "-n", str(path)], capture_output=True, text=True, timeout=30, check=True).stdout
+    text = subprocess.run(["readelf", "-n", str(path)], capture_output=True, text=True, timeout=120, check=True).stdout
     return next((line.split(":")[1].strip() for line in text.splitlines() if "Build ID" in line), None)
 
 

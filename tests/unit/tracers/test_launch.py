@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import write_program
 
 from profiler.errors import CommandNotExecutable, CommandNotFound, ProfgenError
 from profiler.tracers.base import Workload
@@ -21,9 +22,7 @@ NOBODY = 65534
 
 def script(path: Path, text: str = "#!/bin/sh\nexit 0\n", mode: int = 0o755) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(mode)
-    return path
+    return write_program(path, text, mode)
 
 
 # -- find_program ------------------------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ def test_as_env_finds_it(tmp_path: Path) -> None:
     script(tmp_path / "d" / "tool", "#!/bin/sh\necho d\n")
     (tmp_path / "b" / "tool").mkdir(parents=True)
     path = ":".join(f"{tmp_path}/{name}" for name in "abcd") + ":/usr/bin:/bin"
-    done = subprocess.run(["/usr/bin/env", "tool"], env={"PATH": path}, capture_output=True, timeout=30, check=False)
+    done = subprocess.run(["/usr/bin/env", "tool"], env={"PATH": path}, capture_output=True, timeout=120, check=False)
     assert done.stdout == b"c\n"
     assert find_program("tool", {"PATH": path}) == f"{tmp_path}/c/tool"
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from programs import write_program
+from waiting import until
 
 from profiler import run
 from profiler.engines.engine import Details, Engine
@@ -28,20 +29,20 @@ def client(directory: Path, name: str, containers: list[str], prelude: str = "")
     (directory / f"{name}.images").write_text(
         json.dumps([{"Id": "sha256:" + "11" * 32, "RepoDigests": ["i@sha256:" + "22" * 32]}])
     )
-    script = directory / name
-    script.write_text(f'#!/bin/sh\n{prelude}\necho "$*" >>{directory}/{name}.asked\ncat {directory}/{name}.$1s\n')
-    script.chmod(0o755)
-    return Engine(name, (str(script),))
+    text = f'#!/bin/sh\n{prelude}\necho "$*" >>{directory}/{name}.asked\ncat {directory}/{name}.$1s\n'
+    return Engine(name, (str(write_program(directory / name, text)),))
 
 
 def answers(identifier: Identifier, wanted: list[str]) -> dict[str, Details | None]:
     for identity in wanted:
         identifier.want(identity)
     found: dict[str, Details | None] = {}
-    end = time.monotonic() + 20
-    while set(found) != set(wanted) and time.monotonic() < end:
-        found |= dict(identifier.work())
-        time.sleep(0.01)
+
+    def all_found() -> bool:
+        found.update(identifier.work())
+        return set(found) == set(wanted)
+
+    until(all_found, f"an answer for each of {wanted}")
     identifier.close()
     return found
 

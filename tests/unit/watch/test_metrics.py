@@ -70,11 +70,11 @@ def test_server() -> None:
     try:
         url = f"http://127.0.0.1:{server.port}"
         server.figures = Figures(begun=4)
-        with urllib.request.urlopen(f"{url}/metrics?x=1", timeout=10) as page:
+        with urllib.request.urlopen(f"{url}/metrics?x=1", timeout=120) as page:
             assert page.headers["Content-Type"] == CONTENT_TYPE
             assert b"profgen_sessions_begun_total 4\n" in page.read()
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(f"{url}/", timeout=10)
+            urllib.request.urlopen(f"{url}/", timeout=120)
         with pytest.raises(OutputError, match="cannot serve"):
             Server(("127.0.0.1", server.port))
     finally:

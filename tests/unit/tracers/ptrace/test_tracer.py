@@ -59,7 +59,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     folder = tmp_path_factory.mktemp("constants")
     (folder / "x.c").write_text(CONSTANTS)
     subprocess.run(["gcc", "-o", folder / "x", folder / "x.c"], check=True, timeout=60)
-    text = subprocess.run([folder / "x"], capture_output=True, text=True, timeout=30, check=True).stdout
+    text = subprocess.run([folder / "x"], capture_output=True, text=True, timeout=120, check=True).stdout
     return {name: int(value) for name, value in (line.split() for line in text.splitlines())}
 
 
@@ -208,7 +208,7 @@ def test_in_a_real_tracee(name: str, tmp_path: Path) -> None:
     subprocess.run(
         ["gcc", option, "-O1", "-nostdlib", "-static", "-o", tmp_path / "x", tmp_path / "x.c"], check=True, timeout=60
     )
-    plain = subprocess.run([tmp_path / "x"], timeout=30, check=False).returncode
+    plain = subprocess.run([tmp_path / "x"], timeout=120, check=False).returncode
     if name == "x32" and plain != 3:
         pytest.skip("this kernel makes no x32 calls (CONFIG_X86_X32_ABI)")
     assert plain == 3
