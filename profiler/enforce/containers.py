@@ -51,7 +51,7 @@ _TICK_SECONDS = 0.1
 
 def unavailable(policy: Policy) -> str | None:
     """Why no container can be watched here."""
-    from profiler.tracers.ebpf import EbpfTracer
+    from profiler.tracers.ebpf.tracer import EbpfTracer
 
     reason = EbpfTracer().unavailable()
     return wrong_machine(policy) or (None if reason is None else f"containers are watched with eBPF, and {reason}")

@@ -14,7 +14,7 @@ from profiler.tracers.watcher import Watcher
 T = TypeVar("T")
 
 TRACERS = {
-    "ebpf": "profiler.tracers.ebpf:EbpfTracer",
+    "ebpf": "profiler.tracers.ebpf.tracer:EbpfTracer",
     "ptrace": "profiler.tracers.ptrace.tracer:PtraceTracer",
 }
 

@@ -1,4 +1,4 @@
-"""What the documents say of the code is so: commands, options, tables, links, and the import rule."""
+"""What the documents say about the code is true: commands, options, tables and links."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from unit.documents import TOP, rows, section, text_of
 from unit.targets import tables
 
 from profiler import errors
@@ -26,7 +27,6 @@ from profiler.tracers.launch import FORWARDED
 from profiler.tracers.ptrace import capabilities, capabilities_files, capabilities_processes, threads
 from profiler.tracers.select import TRACERS
 
-TOP = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([TOP / "README.md", TOP / "CHANGELOG.md", *TOP.glob("docs/*.md"), *TOP.glob("sample_apps/**/*.md")])
 OTHERS_OPTIONS = {
     "--security-opt",
@@ -42,28 +42,6 @@ OTHERS_OPTIONS = {
     "--exit-code",  # git diff
 }
 NUMBER_WORDS = {2: "two", 10: "ten"}
-
-
-def text_of(name: str) -> str:
-    return (TOP / name).read_text(encoding="utf-8")
-
-
-def section(name: str, heading: str) -> str:
-    """The text under a heading, up to the next one of the same or a higher level."""
-    text = text_of(name)
-    found = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
-    assert found, f"{name} has no heading {heading!r}"
-    rest = text[found.end() :]
-    end = re.search(rf"^#{{1,{len(found[1])}}} ", rest, re.MULTILINE)
-    return rest[: end.start()] if end else rest
-
-
-def rows(text: str) -> list[list[str]]:
-    """Cells of every table row but the headings."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    ruled = {index for index, line in enumerate(lines) if set(line) <= set("|- ")}
-    kept = [line for index, line in enumerate(lines) if index not in ruled and index + 1 not in ruled]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in kept]
 
 
 def plain(cell: str) -> str:
@@ -230,37 +208,6 @@ def test_constants_of_the_tracers() -> None:
     assert {"socket", "clone", "ioctl", "prctl", "mmap"} <= recorded_names()
     assert f"More than {RULE_BUDGET} rules" in text_of("docs/limits.md")
     assert f"More than {ARGUMENT_VALUES_MAX} different values" in text_of("docs/limits.md")
-
-
-def imports_of(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-
-
-def test_rooms_import_only_what_the_architecture_allows() -> None:
-    table = {row[0]: row[2] for row in rows(section("docs/architecture.md", "The rooms"))}
-    allowed = {
-        found[1]: set(re.findall(r"\w+", cell))
-        for key, cell in table.items()
-        if (found := re.match(r"`profiler/(\w+)/`", key))
-    }
-    rooms = {path.name for path in (TOP / "profiler").iterdir() if (path / "__init__.py").is_file()}
-    assert set(allowed) == rooms
-    for room in rooms - {"cli"}:
-        for path in (TOP / "profiler" / room).rglob("*.py"):
-            for name in imports_of(path):
-                parts = name.split(".")
-                if parts[0] == "profiler" and len(parts) > 1 and parts[1] in rooms - {room}:
-                    assert parts[1] in allowed[room], f"{path.relative_to(TOP)} imports {name}"
-
-
-def test_nothing_but_the_start_imports_the_command_line() -> None:
-    for path in (TOP / "profiler").rglob("*.py"):
-        if path.parent.name != "cli" and path.name != "__main__.py":
-            assert not [name for name in imports_of(path) if name.startswith("profiler.cli")], path
 
 
 def test_files_and_names_in_code_style_exist() -> None:

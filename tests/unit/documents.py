@@ -1,0 +1,30 @@
+"""Reading the project's documents: their sections and tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+def text_of(name: str) -> str:
+    return (TOP / name).read_text(encoding="utf-8")
+
+
+def section(name: str, heading: str) -> str:
+    """The text under a heading, up to the next one of the same or a higher level."""
+    text = text_of(name)
+    found = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
+    assert found, f"{name} has no heading {heading!r}"
+    rest = text[found.end() :]
+    end = re.search(rf"^#{{1,{len(found[1])}}} ", rest, re.MULTILINE)
+    return rest[: end.start()] if end else rest
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of every table row but the headings."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    ruled = {index for index, line in enumerate(lines) if set(line) <= set("|- ")}
+    kept = [line for index, line in enumerate(lines) if index not in ruled and index + 1 not in ruled]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in kept]
