@@ -2,353 +2,285 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-import os
 import resource
-import shlex
 import signal
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from profiler.cli.options import output_format, source_file
-from profiler.cli.terminal import redraws
+from profiler.cli.options import (
+    USER,
+    Duration,
+    OutputOptions,
+    WorkloadOptions,
+    grouped,
+    output_format,
+    output_options,
+    source_file,
+    workload_options,
+)
+from profiler.cli.terminal import say
 from profiler.errors import ProfgenError
-from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
-    from profiler.minimise.minimise import Progress, Report
+    from profiler.cli.minimise_report import Live
+    from profiler.enforce.base import Enforcer, Options
+    from profiler.minimise.entries import Choice
+    from profiler.minimise.journal import Journal
+    from profiler.minimise.minimise import Report
     from profiler.minimise.trial import Test
     from profiler.policy.model import Policy
     from profiler.tracers.base import Workload
 
-REPEAT = 3
-MAX_RUNS = 2000
-LIVE_SECONDS = 0.15
-QUIET_SECONDS = 30.0
-"""Between lines of progress where there is no terminal."""
+SAID_LINES = 10
+"""Lines of a test's output that are shown when it fails with the whole policy."""
 
 
-def _say(text: str) -> None:
-    print(f"profgen: {printable(text)}", file=sys.stderr)
+@dataclass(frozen=True)
+class TestOptions:
+    """What runs next to the test, not confined."""
+
+    __test__ = False
+
+    load: str | None
+    before: str | None
+    check: str | None
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Which entries may go, and how many runs it may take. ``timeout``: seconds for one run; None: from the others."""
+
+    kinds: tuple[str, ...]
+    also_user: bool
+    also_untestable: bool
+    keep_equivalents: bool
+    repeat: int
+    max_runs: int
+    timeout: float | None
+    jobs: int
 
 
 @click.command("minimise")
 @click.argument("policy", type=source_file, metavar="POLICY|DIR")
-@click.option(
-    "-o", "--output", metavar="FILE", help="Where the least policy goes.  [default: POLICY with .min.yaml at its end]"
+@output_options(
+    "Write the least policy to a file.  [default: POLICY with .min.yaml at its end]",
+    quiet="Print neither progress nor a summary.",
 )
-@click.option(
-    "--load",
-    metavar="COMMAND",
-    help="TEST is a service: run this beside it, not confined, and take its status for the verdict.",
+@grouped(
+    TestOptions,
+    "aside",
+    click.option(
+        "--load",
+        metavar="SHELL",
+        help="The command is a service: run this shell command to drive it, not confined; its status is the verdict.",
+    ),
+    click.option("--before", metavar="SHELL", help="Run this shell command before each run, not confined."),
+    click.option(
+        "--check", metavar="SHELL", help="Run this shell command after each run, not confined; it must succeed too."
+    ),
 )
-@click.option("--before", metavar="COMMAND", help="Run this before each run, not confined, to put things in order.")
-@click.option(
-    "--check", metavar="COMMAND", help="Run this after each run, not confined: the run passes if this does too."
+@grouped(
+    SearchOptions,
+    "search",
+    click.option(
+        "--only",
+        "kinds",
+        multiple=True,
+        type=click.Choice(["capabilities", "syscalls", "files"]),
+        help="Minimise only this kind of entry. Can be repeated.",
+    ),
+    click.option("--also-user", is_flag=True, help="Include entries that a reviewer wrote (the reason `user`)."),
+    click.option(
+        "--also-untestable",
+        is_flag=True,
+        help="Include calls such as getuid and close, which a test may pass without although they are needed.",
+    ),
+    click.option(
+        "--keep-equivalents",
+        is_flag=True,
+        help="Keep stand-ins of needed calls, for other versions of libc and kernel.",
+    ),
+    click.option(
+        "--repeat",
+        type=click.IntRange(1, 100),
+        default=3,
+        show_default=True,
+        metavar="K",
+        help="Number of runs that must agree.",
+    ),
+    click.option(
+        "--max-runs",
+        type=click.IntRange(min=1),
+        default=2000,
+        show_default=True,
+        metavar="N",
+        help="Stop after this number of runs.",
+    ),
+    click.option("--timeout", type=Duration(), help="Time limit for one run.  [default: five times the median]"),
+    click.option(
+        "-j",
+        "--jobs",
+        type=click.IntRange(1, 64),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Number of runs at the same time.",
+    ),
 )
-@click.option(
-    "--only",
-    "kinds",
-    multiple=True,
-    type=click.Choice(["capabilities", "syscalls", "files"]),
-    help="Minimise nothing else. May be repeated.",
-)
-@click.option("--also-user", is_flag=True, help="Also what a reviewer wrote (the reason `user`).")
-@click.option(
-    "--also-untestable", is_flag=True, help="Also calls whose want shows in no test: getuid, close and the like."
-)
-@click.option(
-    "--keep-equivalents", is_flag=True, help="Keep stand-ins of calls that are needed, for the next libc and kernel."
-)
-@click.option(
-    "--repeat",
-    type=click.IntRange(1, 100),
-    default=REPEAT,
-    show_default=True,
-    metavar="K",
-    help="Runs that must agree.",
-)
-@click.option(
-    "--max-runs",
-    type=click.IntRange(min=1),
-    default=MAX_RUNS,
-    show_default=True,
-    metavar="N",
-    help="End after so many runs.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="For one run.  [default: five times as long as most]",
-)
-@click.option(
-    "-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Runs at the same time."
-)
-@click.option("--user", metavar="USER", help="Run as this user (name or uid); under sudo the default is who called it.")
 @output_format()
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
-@click.argument("test", nargs=-1, type=click.UNPROCESSED)
+@workload_options(USER)
 def minimise(
     policy: str,
-    output: str | None,
-    load: str | None,
-    before: str | None,
-    check: str | None,
-    kinds: tuple[str, ...],
-    also_user: bool,
-    also_untestable: bool,
-    keep_equivalents: bool,
-    repeat: int,
-    max_runs: int,
-    timeout: float | None,
-    jobs: int,
-    user: str | None,
+    to: OutputOptions,
+    aside: TestOptions,
+    search: SearchOptions,
     form: str,
-    quiet: bool,
-    test: tuple[str, ...],
+    workload: WorkloadOptions,
 ) -> int:
-    """Run TEST again and again under ever less of POLICY, and keep only what it needs.
+    """Run COMMAND, a test, again and again under ever less of POLICY, and keep only what it needs.
 
-    TEST starts the application, drives it, and ends with status 0 when all was well; everything it starts is confined.
-    For a service give the service itself, and what drives it with --load; it gets SIGTERM when the load is done, and
-    must end cleanly. With -j, runs at the same time must not disturb each other: the environment variable PROFGEN_SLOT
-    (0, 1, ...) tells them apart.
+    The test starts the application, drives it, and ends with status 0 when everything worked; all that it starts is
+    confined. For a service, COMMAND is the service itself, and --load drives it: the service gets SIGTERM when the load
+    has ended, and must end cleanly. With -j, runs at the same time must not disturb each other: the environment
+    variable PROFGEN_SLOT (0, 1, ...) tells them apart.
 
-    Each run is kept in a journal beside the output; the same command goes on where it was interrupted. The exit status
-    is 0 when every entry is settled, 1 when not, 2 in trouble.
+    Each run is kept in a journal next to the output, so the same command continues an interrupted search. The exit
+    status is 0 when every entry is settled, 1 when not, 2 in trouble.
 
     \b
       profgen minimise policy.yaml -- ./test.sh
       profgen minimise policy.yaml --load ./load.sh -- nginx -g 'daemon off;'
     """
-    from profiler.enforce.base import Options
-    from profiler.enforce.base import load as load_enforcer
-    from profiler.files import PendingFile, write_atomic
-    from profiler.minimise.entries import KINDS, Choice, without_base
+    from profiler.cli.minimise_report import Live, as_data, summary, table
+    from profiler.files import check_writable, write_atomic
+    from profiler.minimise.digest import digest
     from profiler.minimise.journal import Journal
-    from profiler.minimise.minimise import Limits, WholeFails
-    from profiler.minimise.minimise import minimise as search
-    from profiler.minimise.trial import Pool
     from profiler.policy.document import loads
     from profiler.trace.store import read_limited
 
-    if not test:
+    if not workload.command:
         raise click.UsageError("no test to run; try: profgen minimise POLICY -- ./test.sh")
-    if timeout is not None and not math.isfinite(timeout):
-        raise click.UsageError("--timeout wants a number of seconds")
     source = Path(policy)
     data = read_limited(source)
     old = loads(data, str(source))
-    what = _test(test, load, before, check, user)
-    enforcer = load_enforcer("direct")
-    wanted = frozenset(kinds or KINDS)
-    options = Options(denials=False, files="files" in wanted)
-    if (reason := enforcer.unavailable(old, options)) is not None:
-        if kinds or not options.files or enforcer.unavailable(old, replace(options, files=False)) is not None:
-            raise ProfgenError(reason)
-        _say(f"files and what else a security module would refuse are not minimised: {reason}")
-        wanted, options = wanted - {"files"}, replace(options, files=False)
-    choice = Choice(wanted, not keep_equivalents, also_user, also_untestable)
-    path = source.with_name(f"{source.name.removesuffix('.yaml')}.min.yaml") if output is None else Path(output)
-    PendingFile(path).discard()  # so that nobody waits for a result that cannot be written
-    live = _Live(jobs, shown=not quiet)
-    # Asked to end in any way, nothing may be left: neither runs nor the file that is being written.
-    # Many runs will crash.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    # Noticed between runs only: an exception may be raised where Python drops it, as in what it runs around fork(2).
-    handlers = {
-        number: signal.signal(number, live.interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        with Journal(path.with_name(f"{path.name}.journal"), _digest(old, what, timeout)) as journal:
-            if journal.runs and not quiet:
-                _say(f"going on with {len(journal.runs)} runs of {journal.path}")
-            with Pool[str](enforcer, options, what, jobs) as pool:
-                try:
-                    report = search(
-                        old,
-                        choice,
-                        without_base,
-                        pool,
-                        journal,
-                        Limits(repeat, max_runs, timeout, jobs),
-                        live.show,
-                    )
-                except WholeFails as error:
-                    journal.remove()
-                    live.end()
-                    for line in error.said.splitlines()[-10:]:
-                        _say(f"  {line}")
-                    raise
-                except KeyboardInterrupt:
-                    live.end()
-                    _say(f"{journal.path} has what was found; the same command goes on from there")
-                    raise
-            live.end()
-            write_atomic(path, _text(data, str(source), old, report.policy, quiet).encode("utf-8"))
-            if report.finished:
-                journal.remove()
-    finally:
-        live.end()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    test = _test(workload, aside)
+    enforcer, options, choice = _ways(old, search)
+    path = to.path or source.with_name(f"{source.name.removesuffix('.yaml')}.min.yaml")
+    check_writable(path)  # before hours of runs
+    live = Live(search.jobs, shown=not to.quiet)
+    with (
+        _interruptible(live),
+        Journal(path.with_name(f"{path.name}.journal"), digest(old, test, search.timeout)) as journal,
+    ):
+        if journal.runs and not to.quiet:
+            say(f"continuing with {len(journal.runs)} runs of {journal.path}")
+        report = _search(old, choice, enforcer, options, test, journal, search, live)
+        write_atomic(path, _text(data, str(source), old, report.policy, to.quiet).encode("utf-8"))
+        if report.finished:
+            journal.remove()
     if form == "json":
         from profiler.quoting.json import as_json
 
-        print(as_json(_data(report)))
+        print(as_json(as_data(report)))
     else:
-        for line in _table(report):
-            print(line)
+        print("".join(f"{line}\n" for line in table(report)), end="")
     sys.stdout.flush()
-    if not quiet:
-        for line in _summary(report, path):
-            _say(line)
+    if not to.quiet:
+        for line in summary(report, path):
+            say(line)
     return 0 if report.finished and report.sure else 1
 
 
-def _test(command: Sequence[str], load: str | None, before: str | None, check: str | None, user: str | None) -> Test:
+def _test(workload: WorkloadOptions, aside: TestOptions) -> Test:
     from profiler.cli.workload import workload_of
     from profiler.minimise.trial import Test
 
     mask = frozenset(signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
     def shell(text: str | None) -> Workload | None:
-        return None if text is None else workload_of(("/bin/sh", "-c", text), user, mask)
+        return None if text is None else workload_of(("/bin/sh", "-c", text), workload.user, mask)
 
-    return Test(workload_of(tuple(command), user, mask), shell(load), shell(before), shell(check))
-
-
-def _digest(policy: Policy, test: Test, timeout: float | None) -> str:
-    """Of all that a run's result depends on and that can be known: the policy, the test with the content of its files,
-    how it is run."""
-    from profiler.policy.document import dumps
-    from profiler.quoting.json import as_json
-
-    def of(workload: Workload | None) -> Any:
-        return workload and [
-            workload.argv,
-            workload.cwd,
-            workload.user,
-            [_content(word, workload.cwd) for word in (workload.path, *workload.argv)],
-        ]
-
-    return hashlib.sha256(
-        as_json([dumps(policy), of(test.command), of(test.load), of(test.before), of(test.check), timeout]).encode()
-    ).hexdigest()
+    command = workload_of(workload.command, workload.user, mask)
+    return Test(command, shell(aside.load), shell(aside.before), shell(aside.check))
 
 
-def _content(word: str, cwd: str) -> str:
-    """SHA-256 of the file that a word of the command names; empty when it names none."""
-    path = os.path.join(cwd, word)
-    try:
-        if not os.path.isfile(path):
-            return ""
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError):
-        return ""
+def _ways(policy: Policy, search: SearchOptions) -> tuple[Enforcer, Options, Choice]:
+    """Return how runs are confined and which entries may go. Raises ProfgenError when no run can be confined here."""
+    from profiler.enforce.base import Options, load
+    from profiler.minimise.entries import KINDS, Choice
+
+    enforcer = load("direct")
+    wanted = frozenset(search.kinds or KINDS)
+    options = Options(denials=False, files="files" in wanted)
+    if (reason := enforcer.unavailable(policy, options)) is not None:
+        without_files = replace(options, files=False)
+        if search.kinds or not options.files or enforcer.unavailable(policy, without_files) is not None:
+            raise ProfgenError(reason)
+        say(f"rules for files, sockets, signals and mounts are not minimised: {reason}")
+        wanted, options = wanted - {"files"}, without_files
+    return enforcer, options, Choice(wanted, not search.keep_equivalents, search.also_user, search.also_untestable)
 
 
-class _Live:
-    """How far it is: one line on a terminal, renewed; elsewhere a line now and then."""
+@contextmanager
+def _interruptible(live: Live) -> Iterator[None]:
+    """End cleanly on signals while the block runs, and write no core dumps: many runs will crash.
 
-    def __init__(self, width: int, shown: bool) -> None:
-        self._width = width
-        self._terminal = shown and redraws(sys.stderr)
-        self._every = LIVE_SECONDS if self._terminal else QUIET_SECONDS if shown else math.inf
-        self._next = time.monotonic() + self._every
-        self._drawn = False
-        self._interrupted = False
-
-    def interrupt(self, number: int, frame: object) -> None:
-        """A handler of signals: the next call of show raises KeyboardInterrupt."""
-        self._interrupted = True
-
-    def show(self, progress: Progress) -> None:
-        """Called a few times a second."""
-        if self._interrupted:
-            raise KeyboardInterrupt
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + self._every
-        gone = progress.entries - progress.kept
-        text = f"{progress.runs} runs, {gone} of {progress.entries} entries gone"
-        if progress.left is not None and progress.runs:
-            text += f", about {_duration(progress.left * progress.seconds / progress.runs / self._width)} left"
-        if not self._terminal:
-            _say(text)
-        elif (
-            os.tcgetpgrp(2) == os.getpgrp()
-        ):  # a terminal in the background must not be written to: it would stop us (SIGTTOU)
-            os.write(2, f"\r\x1b[Kprofgen: {text}\r".encode())
-            self._drawn = True
-
-    def end(self) -> None:
-        """Wipe the line."""
-        if self._drawn:
-            os.write(2, b"\r\x1b[K")
-            self._drawn = False
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def _table(report: Report) -> Iterator[str]:
-    from profiler.minimise.conclusion import VERDICTS
-
-    rows = sorted(report.findings, key=lambda row: VERDICTS.index(row.verdict))
-    wide = max((len(row.entry.section) for row in rows), default=0)
-    for row in rows:
-        note = "; ".join(text for text in (row.evidence, row.why) if text)
-        yield printable(
-            f"{row.verdict:<10}  {row.entry.section:<{wide}}  {row.entry.label}" + (f"  ({note})" if note else "")
-        )
-
-
-def _summary(report: Report, path: Path) -> Iterator[str]:
-    from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, OPEN, SPARE
-
-    counts = {
-        verdict: sum(row.verdict == verdict for row in report.findings)
-        for verdict in (NEEDED, SPARE, FLAKY, OPEN, KEPT)
+    The signal is noticed between runs: Python drops an exception that a handler raises in some places, as around
+    fork(2).
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    handlers = {
+        number: signal.signal(number, live.interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
-    parts = [f"{counts[verdict]} {verdict}" for verdict in counts if counts[verdict] or verdict in (NEEDED, SPARE)]
-    yield f"{', '.join(parts)}; {report.runs} runs, {_duration(report.seconds)} of running"
-    if report.promoted:
-        yield (
-            "the test passes only with capabilities that the policy lists as checked: those that are needed "
-            "are granted now"
-        )
-    if counts[FLAKY]:
-        yield "flaky: without it the test sometimes passes; kept"
-    if not report.finished:
-        yield (
-            "the runs are used up: the policy passes, and what is not settled was kept; the same command "
-            "with a larger --max-runs goes on"
-        )
-    elif not report.sure:
-        yield (
-            "the least policy did not pass each time: the test is flaky, or something outside the policy "
-            "changed meanwhile"
-        )
-    if report.policy.entries("base"):
-        yield "syscalls.base is as it was: a run without a container cannot tell what its runtime needs"
-    yield f"wrote {path}"
-    yield f"next: profgen generate {shlex.quote(str(path))} -o DIR"
+    try:
+        yield
+    finally:
+        live.end()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _search(
+    policy: Policy,
+    choice: Choice,
+    enforcer: Enforcer,
+    options: Options,
+    test: Test,
+    journal: Journal,
+    search: SearchOptions,
+    live: Live,
+) -> Report:
+    """Run the search. Raises ProfgenError, and KeyboardInterrupt after a signal."""
+    from profiler.minimise.entries import without_base
+    from profiler.minimise.minimise import Limits, WholeFails, minimise
+    from profiler.minimise.trial import Pool
+
+    limits = Limits(search.repeat, search.max_runs, search.timeout, search.jobs)
+    with Pool[str](enforcer, options, test, search.jobs) as pool:
+        try:
+            return minimise(policy, choice, without_base, pool, journal, limits, live.show)
+        except WholeFails as error:
+            journal.remove()
+            live.end()
+            for line in error.said.splitlines()[-SAID_LINES:]:
+                say(f"  {line}")
+            raise
+        except KeyboardInterrupt:
+            live.end()
+            say(f"{journal.path} has the results so far; the same command continues from there")
+            raise
+        finally:
+            live.end()
 
 
 def _text(data: bytes, name: str, old: Policy, new: Policy, quiet: bool) -> str:
-    """The new policy in the words of the old file, as far as that can be done."""
+    """Return the new policy with the old file's comments and layout where possible."""
     from profiler.denials.rewrite import has_comments, rewritten
     from profiler.policy.document import dumps
 
@@ -357,27 +289,5 @@ def _text(data: bytes, name: str, old: Policy, new: Policy, quiet: bool) -> str:
     if changed is not None:
         return changed
     if has_comments(text, old) and not quiet:
-        _say(f"comments of {name} are not in the result: the lines around them are not as profgen writes them")
+        say(f"the result lacks the comments of {name}: the lines around them are not as profgen writes them")
     return dumps(new)
-
-
-def _data(report: Report) -> dict[str, Any]:
-    return {
-        "entries": [
-            {
-                "section": row.entry.section,
-                "item": row.entry.item,
-                "part": row.entry.part,
-                "verdict": row.verdict,
-                "runs": row.runs,
-                "failed": row.failed,
-                "why": row.why,
-            }
-            for row in report.findings
-        ],
-        "runs": report.runs,
-        "seconds": round(report.seconds, 3),
-        "finished": report.finished,
-        "sure": report.sure,
-        "promoted": report.promoted,
-    }

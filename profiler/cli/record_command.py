@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from profiler.cli.options import OutputOptions, WorkloadOptions
-from profiler.cli.record_terminal import figures, live_line, say, status_with_losses, summary
-from profiler.cli.terminal import redraws
+from profiler.cli.record_terminal import figures, live_line, status_with_losses, summary
+from profiler.cli.terminal import redraws, say
 from profiler.cli.workload import workload_of
 from profiler.errors import InputError
 from profiler.files import RESERVE_BYTES, PendingFile

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from profiler.cli.options import OutputOptions, WorkloadOptions
 from profiler.cli.record_command import tracer_options
-from profiler.cli.record_terminal import Console, say, status_with_losses, summary
+from profiler.cli.record_terminal import Console, status_with_losses, summary
+from profiler.cli.terminal import say
 from profiler.engines import commands
 from profiler.engines.engine import Engine, find, help_of
 from profiler.errors import FAILED, InputError, TracerError

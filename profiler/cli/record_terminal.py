@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from profiler.cli.terminal import redraws
+from profiler.cli.terminal import redraws, say
 from profiler.errors import FAILED
 from profiler.quoting.text import printable
 from profiler.trace.model import Meta, Trace
@@ -22,11 +22,6 @@ from profiler.wording import counted
 LIVE_SECONDS = 0.2
 _IO_URING = ("io_uring_setup", "io_uring_enter")
 """Making a ring, and submitting to it. Either shows its use: a ring may be inherited, or be polled by the kernel."""
-
-
-def say(text: str) -> None:
-    """Print one line on standard error."""
-    print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
 def figures(recording: Recording) -> str:

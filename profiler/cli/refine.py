@@ -4,148 +4,96 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler.cli.options import output_format, source_file
+from profiler.cli.options import grouped, output_format, source_file
 from profiler.cli.proposals import about_proposal, addition_data
-from profiler.errors import InputError, ProgramError
+from profiler.cli.terminal import say
+from profiler.errors import InputError
 from profiler.quoting.text import printable
-from profiler.run import reading
-from profiler.wording import cause, counted, listed
+from profiler.wording import counted, listed
 
 if TYPE_CHECKING:
     from profiler.denials.additions import Proposal
-    from profiler.denials.auditlog import Reader, Reading
+    from profiler.denials.auditlog import Reading
     from profiler.denials.belongs import Skipped
+    from profiler.policy.model import Policy
 
-JOURNAL_SECONDS = 600.0
-"""For journalctl to read the whole journal."""
-JOURNAL_FIELDS = "MESSAGE,_TRANSPORT,_AUDIT_ID,_SOURCE_REALTIME_TIMESTAMP"
 NAMED = 5
-"""Programs or profiles named where some were skipped."""
+"""Programs or profiles named in a line about skipped denials."""
 
 
-def _say(text: str) -> None:
-    print(f"profgen: {printable(text)}", file=sys.stderr)
+@dataclass(frozen=True)
+class LogOptions:
+    """Which logs to read, and which of their denials to take."""
+
+    sources: tuple[str, ...]
+    profiles: tuple[str, ...]
+    comms: tuple[str, ...]
+    exes: tuple[str, ...]
+    any_program: bool
 
 
-def _read_journal(reader: Reader) -> None:
-    """What the kernel and the audit system said, from all that the journal keeps. Raises ProfgenError."""
-    # --all: a long message would else be left out
-    words = ["journalctl", "--output=json", f"--output-fields={JOURNAL_FIELDS}", "--all", "--no-pager", "--quiet"]
-    try:
-        with reading([*words, "_TRANSPORT=audit", "+", "_TRANSPORT=kernel"], JOURNAL_SECONDS) as stream:
-            reader.read(stream)
-    except ProgramError as error:
-        raise InputError(f"{error}; give the log with --from FILE") from error
-    if not reader.reading.bytes:
-        # The kernel's messages at boot at least are in the journal.
-        raise InputError(
-            "the journal shows no kernel messages to this user: run as root, or give the log with --from FILE"
-        )
+@dataclass(frozen=True)
+class _Change:
+    """What is proposed. ``new``: the changed file, None when that would lose comments; ``diff``: for patch(1)."""
 
-
-def _read(reader: Reader, source: str) -> None:
-    if source == "journal":
-        _read_journal(reader)
-        return
-    try:
-        with open(0 if source == "-" else source, "rb", buffering=0, closefd=source != "-") as stream:
-            reader.read(stream)
-    except OSError as error:
-        name = "standard input" if source == "-" else source
-        raise InputError(f"cannot read {name}: {cause(error)}") from error
-
-
-def _about_log(reading: Reading) -> Iterator[str]:
-    """What a reader of the result should know of the log."""
-    if not reading.bytes:
-        yield (
-            "the log is empty: if it comes from another command, see whether that may read the kernel's log (root may)"
-        )
-    for gap in reading.gaps:
-        lost = f" ({gap.lost} of them)" if gap.lost else ""
-        where = f", line {gap.lines[0]}" if gap.lines else ""
-        yield f"the log has gaps, there may be more denials: {gap.what}{lost}{where}"
-    if reading.broken:
-        yield f"{counted(reading.broken, 'record')} cut off or of an unknown form"
-    if reading.foreign:
-        yield f"{counted(reading.foreign, 'line')} with a record's text in another program's message: not believed"
-    if reading.supervised:
-        yield f"{counted(reading.supervised, 'call')} that seccomp left to a supervisor"
-    if reading.beyond:
-        yield f"{counted(reading.beyond, 'denial')} not looked at: too many different ones"
-
-
-def _about_skipped(skipped: Sequence[Skipped]) -> Iterator[str]:
-    for row in skipped:
-        names = listed([f"{name} ({number})" for name, number in row.whose], NAMED)
-        how = f" ({row.option} NAME takes them{', --any-program all' if 'does not know' in row.why else ''})"
-        yield f"skipped {counted(row.count, 'denial')} {row.why}: {names}{'' if 'asked for' in row.why else how}"
-
-
-def _as_data(reading: Reading, skipped: Sequence[Skipped], proposal: Proposal, change: str) -> dict[str, Any]:
-    return {
-        "added": [addition_data(row) for row in proposal.added],
-        "refused": [addition_data(row) for row in proposal.refused],
-        "unanswered": [asdict(row) for row in proposal.unanswered],
-        "skipped": [{"why": row.why, "count": row.count, "whose": dict(row.whose)} for row in skipped],
-        "gaps": [asdict(gap) for gap in reading.gaps],
-        "log": {
-            name: getattr(reading, name)
-            for name in ("records", "duplicates", "broken", "foreign", "supervised", "beyond", "bytes")
-        },
-        "diff": change,
-    }
+    reading: Reading
+    skipped: Sequence[Skipped]
+    proposal: Proposal
+    new: str | None
+    diff: str
 
 
 @click.command("refine")
 @click.argument("policy", type=source_file, metavar="POLICY")
-@click.option(
-    "--from", "sources", multiple=True, required=True, metavar="FILE|-|journal", help="A log to read. May be repeated."
+@grouped(
+    LogOptions,
+    "logs",
+    click.option(
+        "--from",
+        "sources",
+        multiple=True,
+        required=True,
+        metavar="FILE|-|journal",
+        help="Log to read. Can be repeated.",
+    ),
+    click.option(
+        "--profile",
+        "profiles",
+        multiple=True,
+        metavar="NAME",
+        help="Name of the AppArmor profile.  [default: that of the generated profile]",
+    ),
+    click.option(
+        "--comm", "comms", multiple=True, metavar="NAME", help="Only denials of processes with this name (comm)."
+    ),
+    click.option("--exe", "exes", multiple=True, metavar="PATH", help="Only denials of this program."),
+    click.option("--any-program", is_flag=True, help="Include denials of programs that the policy does not know."),
 )
-@click.option("-o", "--output", metavar="FILE", help="Write the changed policy there.")
+@click.option("-o", "--output", metavar="FILE", help="Write the changed policy to a file.")
 @click.option("--in-place", is_flag=True, help="Write the changed policy over POLICY.")
 @click.option(
     "--allow-dangerous",
     multiple=True,
     metavar="ITEM",
-    help="Add this although it is dangerous, by the name it is listed under.",
+    help="Add a dangerous item, by the name under which it is listed. Can be repeated.",
 )
-@click.option(
-    "--profile",
-    "profiles",
-    multiple=True,
-    metavar="NAME",
-    help="Name of the AppArmor profile. Default: the one generated.",
-)
-@click.option("--comm", "comms", multiple=True, metavar="NAME", help="Only denials of processes with this name (comm).")
-@click.option("--exe", "exes", multiple=True, metavar="PATH", help="Only denials of this program.")
-@click.option("--any-program", is_flag=True, help="Also denials of programs that the policy does not know.")
 @output_format()
 def refine(
-    policy: str,
-    sources: tuple[str, ...],
-    output: str | None,
-    in_place: bool,
-    allow_dangerous: tuple[str, ...],
-    profiles: tuple[str, ...],
-    comms: tuple[str, ...],
-    exes: tuple[str, ...],
-    any_program: bool,
-    form: str,
+    policy: str, logs: LogOptions, output: str | None, in_place: bool, allow_dangerous: tuple[str, ...], form: str
 ) -> int:
     """Read what the kernel refused under a profile, and propose the least additions to its POLICY.
 
     Reads records of seccomp and AppArmor in auditd's log, the kernel's log, syslog, and the journal's text and JSON.
-    Prints a change that patch(1) takes; what it comes from, what may be dangerous and is left for you to decide, and
-    gaps of the log go to standard error.
+    Prints a change for patch(1) on standard output. Where it comes from, what may be dangerous and is left to you, and
+    gaps of the log are printed on standard error.
 
-    The exit status is 0 when there is nothing to add or the policy was written, 1 when something is only shown, 2 in
+    The exit status is 0 when there is nothing to add or the policy was written, 1 when a change is only shown, 2 in
     trouble.
 
     \b
@@ -153,75 +101,122 @@ def refine(
       dmesg | profgen refine policy.yaml --from - --in-place
       profgen refine policy.yaml --from journal --allow-dangerous CAP_NET_ADMIN -o new.yaml
     """
-    from profiler.denials.auditlog import Reader
-    from profiler.denials.belongs import Wanted, split
-    from profiler.denials.propose import propose
-    from profiler.denials.rewrite import has_comments, rewritten, unified
-    from profiler.policy.document import dumps, loads
-    from profiler.targets.apparmor.naming import profile_name
-    from profiler.trace.store import read_limited
-
     if in_place and output is not None:
-        raise InputError("--in-place and -o are two places: give one")
-    if sources.count("-") > 1 or len(set(sources)) != len(sources):
+        raise InputError("--in-place and -o name two places: give one of them")
+    if logs.sources.count("-") > 1 or len(set(logs.sources)) != len(logs.sources):
         raise InputError("--from names the same log twice")
-    data = read_limited(policy)
-    old = loads(data, policy)
-    reader = Reader()
-    for source in sources:
-        _read(reader, source)
-    reading = reader.reading
-    kept, skipped = split(old, reading.denials, Wanted(profiles, comms, exes, any_program), profile_name(old))
-    proposal = propose(
-        old, kept, tuple(text.upper() if text.upper().startswith("CAP_") else text for text in allow_dangerous)
-    )
-
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{policy}: not in UTF-8") from error
-    changed: str | None = text
-    if proposal.added:
-        changed = rewritten(text, old, proposal.policy)
-        if changed is None and not has_comments(text, old):
-            changed = dumps(proposal.policy)
+    found = _change(policy, logs, allow_dangerous)
     writes = in_place or output is not None
-    notes = [
-        f"read {counted(reading.records, 'denial')} of {counted(len(reading.denials), 'kind')}, "
-        f"{reading.bytes / 1e6:.1f} MB of log"
-    ]
-    notes += [*_about_log(reading), *_about_skipped(skipped)]
-    notes += about_proposal(proposal, "added" if writes and changed is not None else "to add:")
-    if changed is None:
-        # Comments would be lost: what profgen would write is shown against what it makes of the file without them.
-        change = unified(printable(policy), dumps(old), dumps(proposal.policy))
-        where = (
-            "the policy has comments, and where this has to go it is not as profgen writes it: add the lines by hand"
-        )
-    else:
-        change, where = unified(printable(policy), text, changed), ""
     sys.stdout.flush()
     if form == "json":
         from profiler.quoting.json import as_json
 
-        print(as_json(_as_data(reading, skipped, proposal, change)))
-    elif not writes or changed is None:
-        sys.stdout.buffer.write(change.encode("utf-8", "backslashreplace"))
+        print(as_json(_as_data(found)))
+    elif not writes or found.new is None:
+        sys.stdout.buffer.write(found.diff.encode("utf-8", "backslashreplace"))
     sys.stdout.flush()
     if form != "json":
-        for note in notes:
-            _say(note)
-    if changed is None and writes:
-        raise InputError(f"nothing was written: {where}")
-    if changed is not None and writes:
-        _write(Path(policy if output is None else output), changed, form)
+        for note in _notes(found, writes):
+            say(note)
+    by_hand = "the policy has comments at this place that profgen cannot keep: add the lines by hand"
+    if writes:
+        if found.new is None:
+            raise InputError(f"nothing was written: {by_hand}")
+        _write(Path(policy if output is None else output), found.new, form)
         return 0
-    if where:
-        _say(where)
-    if not (proposal.added or proposal.refused):
-        _say("nothing to add")
+    if found.new is None:
+        say(by_hand)
+    if not (found.proposal.added or found.proposal.refused):
+        say("nothing to add")
         return 0
     return 1
+
+
+def _change(path: str, logs: LogOptions, allow_dangerous: tuple[str, ...]) -> _Change:
+    """Read the logs and propose additions to the policy. Raises ProfgenError."""
+    from profiler.denials import sources
+    from profiler.denials.auditlog import Reader
+    from profiler.denials.belongs import Wanted, split
+    from profiler.denials.propose import propose
+    from profiler.denials.rewrite import unified
+    from profiler.policy.document import dumps, loads
+    from profiler.targets.apparmor.naming import profile_name
+    from profiler.trace.store import read_limited
+
+    data = read_limited(path)
+    old = loads(data, path)
+    reader = Reader()
+    for source in logs.sources:
+        sources.read(reader, source)
+    wanted = Wanted(logs.profiles, logs.comms, logs.exes, logs.any_program)
+    kept, skipped = split(old, reader.reading.denials, wanted, profile_name(old))
+    allowed = tuple(item.upper() if item.upper().startswith("CAP_") else item for item in allow_dangerous)
+    proposal = propose(old, kept, allowed)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not in UTF-8") from error
+    new = _changed(text, old, proposal)
+    # When comments would be lost, the change is shown against the file as profgen writes it, without them.
+    diff = unified(printable(path), *((dumps(old), dumps(proposal.policy)) if new is None else (text, new)))
+    return _Change(reader.reading, skipped, proposal, new, diff)
+
+
+def _changed(text: str, old: Policy, proposal: Proposal) -> str | None:
+    """Return the policy file with the additions, None when that would lose comments."""
+    from profiler.denials.rewrite import has_comments, rewritten
+    from profiler.policy.document import dumps
+
+    if not proposal.added:
+        return text
+    new = rewritten(text, old, proposal.policy)
+    return dumps(proposal.policy) if new is None and not has_comments(text, old) else new
+
+
+def _notes(found: _Change, writes: bool) -> Iterator[str]:
+    """Return lines about the log, what was skipped, and what is proposed."""
+    reading = found.reading
+    kinds = f"{counted(reading.records, 'denial')} of {counted(len(reading.denials), 'kind')}"
+    yield f"read {kinds}, {reading.bytes / 1e6:.1f} MB of log"
+    yield from _about_log(reading)
+    for row in found.skipped:
+        names = listed([f"{name} ({number})" for name, number in row.whose], NAMED)
+        how = f" (to include them: {' or '.join(row.options)})" if row.options else ""
+        yield f"skipped {counted(row.count, 'denial')} {row.why}: {names}{how}"
+    yield from about_proposal(found.proposal, "added" if writes and found.new is not None else "to add:")
+
+
+def _about_log(reading: Reading) -> Iterator[str]:
+    if not reading.bytes:
+        yield "the log is empty: if another command prints it, check that it may read the kernel's log (as root)"
+    for gap in reading.gaps:
+        lost = f" ({gap.lost} of them)" if gap.lost else ""
+        where = f", line {gap.lines[0]}" if gap.lines else ""
+        yield f"the log has gaps, there may be more denials: {gap.what}{lost}{where}"
+    if reading.broken:
+        yield f"{counted(reading.broken, 'record')} ignored: cut off, or of an unknown form"
+    if reading.foreign:
+        yield f"{counted(reading.foreign, 'line')} ignored: the text of a record in another program's message"
+    if reading.supervised:
+        yield f"{counted(reading.supervised, 'call')} ignored: seccomp left them to a supervisor"
+    if reading.beyond:
+        yield f"{counted(reading.beyond, 'denial')} ignored: too many different ones"
+
+
+def _as_data(found: _Change) -> dict[str, Any]:
+    reading, proposal = found.reading, found.proposal
+    return {
+        "added": [addition_data(row) for row in proposal.added],
+        "refused": [addition_data(row) for row in proposal.refused],
+        "unanswered": [asdict(row) for row in proposal.unanswered],
+        "skipped": [{"why": row.why, "count": row.count, "whose": dict(row.whose)} for row in found.skipped],
+        "gaps": [asdict(gap) for gap in reading.gaps],
+        "log": {
+            name: getattr(reading, name)
+            for name in ("records", "duplicates", "broken", "foreign", "supervised", "beyond", "bytes")
+        },
+        "diff": found.diff,
+    }
 
 
 def _write(path: Path, text: str, form: str) -> None:
@@ -229,5 +224,5 @@ def _write(path: Path, text: str, form: str) -> None:
 
     write_atomic(path, text.encode("utf-8"))
     if form != "json":
-        _say(f"wrote {path}")
-        _say(f"next: profgen generate {path} -o DIR, and load the profiles again")
+        say(f"wrote {path}")
+        say(f"next: profgen generate {path} -o DIR, and load the profiles again")

@@ -1,17 +1,24 @@
-"""What a terminal can show."""
+"""Standard error and standard output: lines for people, and what a terminal can show."""
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TextIO
+
+from profiler.quoting.text import printable
+
+
+def say(text: str) -> None:
+    """Print one line on standard error."""
+    print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
 def redraws(stream: TextIO) -> bool:
-    """Whether it is a terminal that can move back in a line and wipe it: TERM=dumb names one that cannot
-    (terminfo(5))."""
+    """Return whether a stream is a terminal that can redraw a line: TERM=dumb names one that cannot (terminfo(5))."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def colours(stream: TextIO) -> bool:
-    """Whether to write in colour: on such a terminal, unless NO_COLOR is set and not empty (https://no-color.org)."""
+    """Return whether to write in colour: on such a terminal, unless NO_COLOR is set (https://no-color.org)."""
     return redraws(stream) and not os.environ.get("NO_COLOR")

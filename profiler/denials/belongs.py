@@ -27,10 +27,10 @@ class Wanted:
 @dataclass(frozen=True)
 class Skipped:
     """Skipped denials, ``count`` in all: ``why``, and the programs or profiles that they are from, the most frequent
-    first."""
+    first. ``options``: of refine that include them; empty when the user left them out."""
 
     why: str
-    option: str
+    options: tuple[str, ...]
     count: int
     whose: tuple[tuple[str, int], ...]
 
@@ -73,29 +73,30 @@ def split(
     known = programs_of(policy)
     everything = bool(wanted.comms or wanted.exes or wanted.any_program) or known is None
     kept: list[Denial] = []
-    left: dict[tuple[str, str], dict[str, int]] = {}
+    left: dict[tuple[str, tuple[str, ...]], dict[str, int]] = {}
 
-    def skip(denial: Denial, why: str, option: str, whose: str) -> None:
-        rows = left.setdefault((why, option), {})
+    def skip(denial: Denial, why: str, whose: str, *options: str) -> None:
+        rows = left.setdefault((why, options), {})
         rows[whose] = rows.get(whose, 0) + denial.count
 
     for denial in denials:
         program = denial.exe or denial.comm or "?"
-        if wanted.comms and denial.comm not in wanted.comms:
-            skip(denial, "of programs other than the requested one", "--comm", program)
-        elif wanted.exes and denial.exe is not None and not _is_one(denial.exe, wanted.exes):
-            skip(denial, "of programs other than the requested one", "--exe", program)
+        if (wanted.comms and denial.comm not in wanted.comms) or (
+            wanted.exes and denial.exe is not None and not _is_one(denial.exe, wanted.exes)
+        ):
+            skip(denial, "of programs other than the requested one", program)
         elif denial.profile is not None:
             if any(denial.profile == name or denial.profile.startswith(f"{name}//") for name in profiles):
                 kept.append(denial)
             else:
-                skip(denial, f"under AppArmor profiles other than {' or '.join(profiles)}", "--profile", denial.profile)
+                why = f"under AppArmor profiles other than {' or '.join(profiles)}"
+                skip(denial, why, denial.profile, "--profile NAME")
         elif everything or _of_runtime(denial) or (denial.exe is not None and _is_one(denial.exe, known or ())):
             kept.append(denial)
         else:
-            skip(denial, "of programs that the policy does not know", "--exe", program)
+            skip(denial, "of programs that the policy does not know", program, "--exe NAME", "--any-program")
     skipped = tuple(
-        Skipped(why, option, sum(rows.values()), tuple(sorted(rows.items(), key=lambda item: (-item[1], item[0]))))
-        for (why, option), rows in left.items()
+        Skipped(why, options, sum(rows.values()), tuple(sorted(rows.items(), key=lambda item: (-item[1], item[0]))))
+        for (why, options), rows in left.items()
     )
     return tuple(kept), skipped

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from profiler.cli.main import run
-from profiler.cli.minimise import _duration, _Live, _table
+from profiler.cli.minimise_report import Live, duration, table
 from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, SPARE, Finding
 from profiler.minimise.entries import Entry
 from profiler.minimise.minimise import Progress, Report
@@ -27,11 +27,11 @@ POLICY = Policy(
     ("words", "message"),
     [
         ([], "no test to run"),
-        (["--timeout", "nan", "--", "true"], "--timeout wants a number"),
+        (["--timeout", "nan", "--", "true"], "--timeout"),
         (["--repeat", "0", "--", "true"], "--repeat"),
         (["-j", "0", "--", "true"], "-j"),
         (["--only", "mounts", "--", "true"], "--only"),
-        (["--user", "no-such-user", "--", "true"], "no user named"),
+        (["--user", "no-such-user", "--", "true"], "there is no user"),
         (["-o", "nowhere/least.yaml", "--", "true"], "cannot write nowhere/least.yaml"),
         (["--", "no-such-command"], "command not found"),
     ],
@@ -60,7 +60,7 @@ def test_the_table_holds_hostile_names_in_one_line_each() -> None:
         Finding(Entry("syscalls.observed", "mount"), KEPT, why="a reviewer wrote it"),
         Finding(Entry("capabilities", "CAP_CHOWN"), FLAKY, 1, 2, "SIGSEGV"),
     )
-    lines = list(_table(Report(POLICY, findings, 9, 1.0, True, True, False)))
+    lines = list(table(Report(POLICY, findings, 9, 1.0, True, True, False)))
     assert [line.split()[0] for line in lines] == ["needed", "flaky", "kept", "not"], "what matters most comes first"
     assert all(line.isprintable() for line in lines)
     assert "3 of 3 runs fail without it; status 1" in lines[0]
@@ -69,17 +69,17 @@ def test_the_table_holds_hostile_names_in_one_line_each() -> None:
 def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    live = _Live(2, shown=True)
+    live = Live(2, shown=True)
     for second in range(70):
         now[0] = float(second)
         live.show(Progress(runs=10 + second, seconds=float(10 + second), entries=40, kept=30, left=300.0))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert "10 of 40 entries gone, about 2 min left" in lines[0]
+    assert "10 of 40 entries removed, about 2 min left" in lines[0]
     live.interrupt(2, None)
     with pytest.raises(KeyboardInterrupt):
         live.show(Progress(1, 1.0, 1, 1, None))
 
 
 def test_durations() -> None:
-    assert [_duration(seconds) for seconds in (0.4, 99, 100, 3600)] == ["0 s", "99 s", "2 min", "60 min"]
+    assert [duration(seconds) for seconds in (0.4, 99, 100, 3600)] == ["0 s", "99 s", "2 min", "60 min"]

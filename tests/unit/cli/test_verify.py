@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from unit.policy.making import call, check, touching, uses
 
 from profiler.cli import main
-from profiler.cli.verify import _Report, told
+from profiler.cli.options import OutputOptions
+from profiler.cli.verify_report import VerifyReport
+from profiler.denials.describe import described
 from profiler.denials.model import KINDS, Denial
 from profiler.enforce import base
 from profiler.enforce.base import Options, Outcome
@@ -206,8 +208,8 @@ TEXTS = st.text(st.characters(exclude_categories=()), max_size=12) | st.none()
 )
 def test_hostile_names(denial: Denial) -> None:
     """Whatever a program is called and touches: one line each on the terminal, JSON for programs, a trace."""
-    assert isinstance(told(denial), str)
-    report: Any = _Report(policy(), Outcome(0, (denial,)), "direct", "enforce")
-    for line in report.text(Path("policy.yaml"), None, False):
+    assert isinstance(described(denial), str)
+    report: Any = VerifyReport(policy(), Outcome(0, (denial,)), "direct", "enforce")
+    for line in report.text(Path("policy.yaml"), OutputOptions(None, False)):
         assert line.isprintable(), line
     assert json.loads(report.json())["denials"][0]["kind"] == denial.kind

@@ -1,0 +1,81 @@
+"""Describe a denial in one line for people."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from profiler.denials.model import Denial
+from profiler.kernel.abi import native_abi
+from profiler.kernel.arguments import render, spec_for
+
+
+def alike(denials: Iterable[Denial]) -> list[Denial]:
+    """Join the denials that have the same description: they differ only in what it leaves out, such as registers
+    without a meaning."""
+    found: dict[tuple[str, bool], Denial] = {}
+    for denial in denials:
+        key = (described(dataclasses.replace(denial, count=1)), denial.refused)
+        before = found.get(key)
+        found[key] = denial if before is None else dataclasses.replace(before, count=before.count + denial.count)
+    return list(found.values())
+
+
+def described(denial: Denial) -> str:
+    """Return what was denied, how often, and to which process."""
+    words = [_what(denial)]
+    if denial.kind == "syscall" and denial.refused and denial.errno:
+        words.append(f"= {denial.errno}")
+    who = denial.comm or "?"
+    if denial.exe:
+        who += f" ({denial.exe})"
+    if denial.pid is not None:
+        who += f", pid {denial.pid}"
+    often = "" if denial.count == 1 else f", {denial.count} times"
+    return f"{' '.join(words)}{often}: {who}"
+
+
+def _what(denial: Denial) -> str:
+    if denial.kind == "syscall":
+        return f"syscall {_call(denial)}"
+    if denial.kind == "capability":
+        return f"capability {denial.capability}" + (f" in {denial.name}" if denial.name else "")
+    if denial.kind == "file":
+        return f"file {denial.path}: {', '.join(denial.access) or denial.mask}"
+    if denial.kind == "socket":
+        place = denial.address if denial.address else f"port {denial.port}" if denial.port is not None else ""
+        return (
+            f"socket {denial.family} {denial.type} {denial.protocol}: {', '.join(denial.operations)} {place}".rstrip()
+        )
+    if denial.kind == "signal":
+        return f"signal {denial.signal} to {denial.whom or denial.peer or '?'}"
+    if denial.kind == "inspection":
+        return f"{', '.join(denial.operations)} of a process: {denial.whom or denial.peer or '?'}"
+    if denial.kind == "mount":
+        parts = (
+            denial.operation,
+            ",".join(denial.flags),
+            denial.source,
+            denial.target and f"-> {denial.target}",
+        )
+        return " ".join(part for part in parts if part)
+    return " ".join(part for part in (denial.kind, denial.operation, denial.info) if part)
+
+
+def _call(denial: Denial) -> str:
+    """Return ``socket(domain=AF_INET, type=SOCK_STREAM, protocol=0)``: the call with the arguments that a policy can
+    restrict."""
+    name = denial.name or f"number {denial.number}"
+    if denial.abi != native_abi():
+        name = f"{denial.abi}:{name}"
+    if denial.arguments is None:
+        return name
+    spec = spec_for(denial.name, denial.abi) if denial.name is not None else None
+    if spec is None or spec.pointer:
+        return name
+    values = [denial.arguments[at] & mask for at, mask in zip(spec.positions, spec.masks, strict=True)]
+    shown = (
+        f"{field}={render(denial.name or '', field, value, values)}"
+        for field, value in zip(spec.fields, values, strict=True)
+    )
+    return f"{name}({', '.join(shown)})"
