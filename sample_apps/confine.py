@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Run a command under a seccomp profile and no_new_privs, without any container: what an ordinary user may do alone.
+"""Run a command under a seccomp profile and no_new_privs without a container, which an ordinary user may do.
 
     confine.py seccomp.json COMMAND...
 
-Loads the profile with libseccomp (seccomp_init(3), seccomp_rule_add_array(3)). It takes the parts of the format that
-`profgen generate` writes. Calls by a name this libseccomp does not know stay refused.
+Loads the profile with libseccomp (seccomp_init(3), seccomp_rule_add_array(3)). It reads the parts of the format that
+`profgen generate` writes. Calls with a name that this libseccomp does not know stay refused.
 """
 
 import ctypes
@@ -36,13 +36,13 @@ def action(name, errno):
 
 
 def load(profile):
-    """Confine this process. Ends it with a message when the filter cannot be loaded."""
+    """Confine this process, or exit with a message if the filter cannot be loaded."""
     library = ctypes.CDLL("libseccomp.so.2")
     library.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(
         library.seccomp_init(ctypes.c_uint32(action(profile["defaultAction"], profile.get("defaultErrnoRet", 1))))
     )
-    library.seccomp_attr_set(context, SCMP_FLTATR_CTL_NNP, ctypes.c_uint32(0))  # set here, where a failure is seen
+    library.seccomp_attr_set(context, SCMP_FLTATR_CTL_NNP, ctypes.c_uint32(0))  # set below, where a failure is noticed
     for rule in profile["syscalls"]:
         arguments = [
             Argument(arg["index"], COMPARE[arg["op"].removeprefix("SCMP_CMP_")], arg["value"], arg.get("valueTwo", 0))

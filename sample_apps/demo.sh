@@ -1,6 +1,7 @@
 #!/bin/sh
-# The whole tour on the sample web service: record it under its load, generate its profile, run it confined in a real runtime,
-# and see refused what it never did. PROFGEN names the command (default: profgen). Leaves nothing behind; safe to repeat.
+# The whole tour on the sample web service: record it under its load, generate its profile, run it confined in a real
+# runtime, and see that what it never did is refused. PROFGEN names the command (default: profgen). Leaves nothing
+# behind; safe to repeat.
 set -eu
 
 profgen=${PROFGEN:-profgen}
@@ -30,7 +31,7 @@ fail() {
     exit 1
 }
 
-free_port() { # the first of the given ports of 127.0.0.1 that nobody has
+free_port() { # the first of the given ports that is free on 127.0.0.1
     for port in "$@"; do
         if /usr/bin/python3 -c 'import socket, sys; s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' "$port" 2> /dev/null; then
             echo "$port"
@@ -49,17 +50,17 @@ cd "$work"
 if [ "$(id -u)" = 0 ]; then
     port=$(free_port 80 81 82 83 8080)
     user=nobody
-    unset SUDO_UID SUDO_GID # for whose sake profgen would give up being root
+    unset SUDO_UID SUDO_GID # profgen would run the command as that user
 else
     port=$(free_port 8080 8081 8082 8083)
-    user=root # of a container of one's own that is oneself: nothing to give up
+    user=root # in a user's own container, root is that user
 fi
 server="$apps/webservice/v1/server.py"
 load="$apps/webservice/load.py"
 log="$work/log/access.log"
 
-# The container: this host's /usr and /etc, the sample, a directory for the log, and the host's network. config.json gets its
-# seccomp profile and capabilities from profgen.
+# The container has this host's /usr and /etc, the sample, a directory for the log, and the host's network. profgen adds the
+# seccomp profile and the capabilities to config.json.
 write_bundle() { # write_bundle COMMAND...
     arguments=$(/usr/bin/python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@")
     if [ "$(id -u)" = 0 ]; then
@@ -98,7 +99,7 @@ mkdir -p bundle/rootfs
 for name in dev etc proc tmp usr; do mkdir "bundle/rootfs/$name"; done
 for name in bin sbin lib lib32 lib64; do ln -s "usr/$name" "bundle/rootfs/$name"; done
 
-# Can this user start a container at all?
+# Find out whether this user can start a container.
 if command -v runc > /dev/null; then
     write_bundle /usr/bin/true
     cp bundle/base.json bundle/config.json
@@ -109,14 +110,14 @@ title "1. Record the web service while its load drives it"
 show "$load" --port "$port" -- "$profgen" record -o web.trace.json -- "$server" --port "$port" --user "$user" --log "$log" ||
     fail "the recording"
 
-title "2. Generate the least profile it runs under"
+title "2. Generate the least profile that it runs under"
 show "$profgen" generate web.trace.json -o web.profile --runtime runc || fail "generating"
 ls web.profile
 title "   policy.yaml says what is allowed and why; it begins:"
 sed -n 1,60p web.profile/policy.yaml
 echo "..."
 show cat web.profile/capabilities.json
-if [ -e web.profile/apparmor.profile ]; then # not from a recording without files
+if [ -e web.profile/apparmor.profile ]; then # a recording without files gives none
     title "   apparmor.profile, for kernels with AppArmor, begins:"
     sed -n 1,40p web.profile/apparmor.profile
     echo "..."
@@ -134,7 +135,7 @@ else
     echo "profile and no_new_privs alone, which every user may set. Its capabilities are left as they are."
     start="$apps/confine.py web.profile/seccomp.json $server --port $port --user $user --log $log"
 fi
-# shellcheck disable=SC2086 - a command with its arguments, none of which has a blank
+# shellcheck disable=SC2086 - a command with arguments that contain no blanks
 show "$load" --port "$port" -- $start || fail "the service did not run clean under its own profile"
 
 title "4. What it never did is refused: /report, which starts another program, was not in the recorded load"
@@ -144,9 +145,9 @@ if show "$load" --rare --port "$port" -- $start 2> refused; then
 fi
 cat refused
 grep -q 'GET /report gave 500' refused || fail "it was something else that went wrong"
-echo "(As meant. Had it been in the load, --rare above, it would be in the profile.)"
+echo "(This is intended. If /report were in the load (--rare above), the profile would allow it.)"
 
-title "5. And so is what an intruder would try: a user namespace of his own"
+title "5. What an intruder would try is refused too: a new user namespace"
 if [ -n "$runtime" ]; then
     write_bundle unshare --user true
     timeout -k 5 30 "$profgen" generate web.trace.json --runtime runc --target oci --into bundle/base.json -o bundle/config.json

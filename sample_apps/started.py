@@ -1,4 +1,4 @@
-"""Shared by the Python load scripts: start the application under whatever command was given, and stop it again."""
+"""Start the application with the given command, and stop it again; shared by the Python load scripts."""
 
 import contextlib
 import signal
@@ -8,12 +8,12 @@ import time
 
 
 class LoadFailed(Exception):
-    """The application answered wrongly, late or not at all."""
+    """The application gave a wrong or late answer, or none."""
 
 
 @contextlib.contextmanager
 def started(command, ready, seconds=30):
-    """Run `command` (none: use what already runs) until the block ends, then SIGTERM it and expect status 0.
+    """Run `command` until the block ends, then send SIGTERM and expect status 0. No command: use a running application.
 
     `ready()` raises OSError until the application answers.
     """
@@ -50,7 +50,7 @@ def started(command, ready, seconds=30):
 
 
 def run(main):
-    """`main()` as a load script: one line and status 1 when the load failed."""
+    """Run `main()` as a load script, with one line and status 1 if the load failed."""
     try:
         print(main())
     except (LoadFailed, OSError) as error:

@@ -35,7 +35,7 @@ static void *serve(void *unused)
     while (!stopping) {
         socklen_t length = sizeof peer;
         ssize_t size = recvfrom(sock, text, sizeof text, 0, (struct sockaddr *)&peer, &length);
-        if (size < 0) /* the time limit of SO_RCVTIMEO: look whether to stop */
+        if (size < 0) /* the SO_RCVTIMEO timeout: check whether to stop */
             continue;
         for (ssize_t i = 0; i < size; i++)
             text[i] = (char)toupper((unsigned char)text[i]);
@@ -47,7 +47,8 @@ static void *serve(void *unused)
 
 static int open_socket(int port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct timeval limit = {.tv_usec = 200000};
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
@@ -64,7 +65,7 @@ static void drop_privileges(const char *user)
         return;
     struct passwd *account = getpwnam(user);
     if (!account)
-        errx(1, "no user %s", user);
+        errx(1, "unknown user %s", user);
     if (setgroups(0, NULL) < 0 || setgid(account->pw_gid) < 0 || setuid(account->pw_uid) < 0)
         err(1, "cannot become %s", user);
 }
@@ -111,7 +112,7 @@ static int run_daemon(int pid_file, const char *user)
     return 0;
 }
 
-/* The starter with -w: pass SIGTERM on to the daemon, which a subreaper is told about when it ends. */
+/* With -w the starter forwards SIGTERM to the daemon. It is a subreaper, so it sees the daemon end. */
 static int wait_for(pid_t daemon, const sigset_t *set)
 {
     for (;;) {
@@ -156,7 +157,7 @@ int main(int argc, char **argv)
     if (pipe(known) < 0)
         err(1, "pipe");
 
-    /* Fork twice: the daemon is nobody's session leader and has no terminal; the middle process tells its pid. */
+    /* Fork twice: the daemon is not a session leader and has no terminal; the middle process reports its pid. */
     pid_t middle = fork();
     if (middle < 0)
         err(1, "fork");

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Drive echod: datagrams of several sizes from several sockets, each answer checked."""
+"""Drive echod with datagrams of several sizes from several sockets, and check each answer."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ from started import LoadFailed, run, started
 
 
 def ask(port, text):
-    """Send one datagram; up to five times, for UDP may lose one."""
+    """Send one datagram, up to five times, because UDP may lose one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(1)
         client.connect(("127.0.0.1", port))
@@ -32,7 +32,7 @@ def ask(port, text):
 
 
 def stop_by_pid_file(path):
-    """Stop the detached daemon and see that its process goes."""
+    """Stop the detached daemon and wait until its process is gone."""
     pid = int(pathlib.Path(path).read_text())
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + 10
@@ -51,7 +51,7 @@ def main():
     parser.add_argument("--datagrams", type=int, default=100)
     parser.add_argument("--daemon", help="start this program detached, and stop it through its pid file")
     parser.add_argument(
-        "command", nargs="*", help="starts the daemon and waits for it; without it, drive one that runs"
+        "command", nargs="*", help="starts the daemon and waits for it; without it, drive a running one"
     )
     options = parser.parse_args()
 

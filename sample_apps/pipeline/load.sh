@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run the pipeline three times, with whatever command is given in front of it, and compare the results.
+# Run the pipeline three times, behind the command given as arguments (if any), and compare the results.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 directory=$(mktemp -d)
@@ -13,7 +13,7 @@ for run in 1 2 3; do
     if [ "$run" = 1 ]; then cp "$directory/result" "$directory/first"; fi
     if ! cmp -s "$directory/result" "$directory/first" || ! cmp -s "$directory/output" "$directory/first" ||
         [ "$(wc -l < "$directory/first")" != 10 ]; then
-        echo "load failed: run $run gave another result" >&2
+        echo "load failed: run $run gave a different result" >&2
         exit 1
     fi
 done

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Which pages gave errors most often, in a generated log: pipeline.sh RESULT [LINES]
+# Find the pages with the most errors in a generated log: pipeline.sh RESULT [LINES]
 set -eu
 result=$1
 lines=${2:-5000}
 
-generate() { # the same lines every time: a linear congruential generator
+generate() { # a linear congruential generator, which gives the same lines every time
     awk -v lines="$lines" 'BEGIN {
         seed = 42
         for (i = 0; i < lines; i++) {

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Drive the web service: pages, a missing page, uploads, several clients at once; with --rare also /report."""
+"""Drive the web service: pages, a missing page, uploads, several clients at once, and with --rare also /report."""
 
 import argparse
 import concurrent.futures
@@ -16,9 +16,9 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=80)
     parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--requests", type=int, default=50, help="by each client")
-    parser.add_argument("--rare", action="store_true", help="also ask for the rarely used /report")
-    parser.add_argument("command", nargs="*", help="starts the service; without it, drive one that runs")
+    parser.add_argument("--requests", type=int, default=50, help="requests of each client")
+    parser.add_argument("--rare", action="store_true", help="also request the rarely used /report")
+    parser.add_argument("command", nargs="*", help="starts the service; without it, drive a running one")
     options = parser.parse_args()
 
     def connect():
@@ -44,7 +44,7 @@ def main():
         connection = connect()
         for request in range(options.requests):
             if not ask(connection, "GET", "/", 200).startswith("hello"):
-                raise LoadFailed("GET / gave a strange greeting")
+                raise LoadFailed("GET / returned an unexpected greeting")
             if request % 10 == 0:
                 ask(connection, "GET", "/missing", 404)
                 size = 1000 * (number + 1)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Drive the worker sample: batches of jobs over its socket, every answer checked, every worker used."""
+"""Drive the worker sample with batches of jobs over its socket; check every answer, and that every worker is used."""
 
 import argparse
 import hashlib
@@ -12,7 +12,7 @@ from started import LoadFailed, run, started
 
 
 def batch(path, texts):
-    """Answers for the texts, as (worker's pid, digest)."""
+    """Return the answers for the texts, each (worker's pid, digest)."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(30)
         client.connect(path)
@@ -26,7 +26,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, usage="%(prog)s [options] [-- COMMAND...]")
     parser.add_argument("--socket", default="/tmp/worker.sock")
     parser.add_argument("--batches", type=int, default=10)
-    parser.add_argument("command", nargs="*", help="starts the master; without it, drive one that runs")
+    parser.add_argument("command", nargs="*", help="starts the master; without it, drive a running one")
     options = parser.parse_args()
 
     pids = set()
@@ -35,7 +35,7 @@ def main():
             texts = [b"job %d of batch %d" % (job, number) for job in range(100)]
             answers = batch(options.socket, texts)
             if [digest for _, digest in answers] != [hashlib.sha256(text).hexdigest() for text in texts]:
-                raise LoadFailed(f"batch {number} came back wrong ({len(answers)} answers)")
+                raise LoadFailed(f"batch {number} got wrong answers ({len(answers)} of them)")
             pids.update(pid for pid, _ in answers)
     return f"{options.batches} batches answered by {len(pids)} workers"
 

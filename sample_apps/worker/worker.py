@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A master with worker processes: each line that comes over a Unix socket is hashed by a worker and answered."""
+"""A master with worker processes: a worker hashes each line that arrives over a Unix socket, and the master answers."""
 
 import argparse
 import contextlib
@@ -14,14 +14,14 @@ import sys
 
 
 def work(jobs, results, user, master):
-    """One worker process, until it is told to stop."""
+    """Run one worker process until it is told to stop."""
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
     if os.getuid() == 0:
         account = pwd.getpwnam(user)
         os.setgroups([])
         os.setgid(account.pw_gid)
         os.setuid(account.pw_uid)
-    while os.getppid() == master:  # never outlive a master that could not stop its workers
+    while os.getppid() == master:  # a worker must not outlive a master that could not stop it
         try:
             number, text = jobs.get(timeout=1)
         except queue.Empty:
@@ -30,7 +30,7 @@ def work(jobs, results, user, master):
 
 
 def next_result(results, workers):
-    """Of whichever worker is ready; without all of them it may never come."""
+    """Return the next result of any worker; exit if a worker has died, because its result would never come."""
     while True:
         with contextlib.suppress(queue.Empty):
             return results.get(timeout=1)
@@ -39,7 +39,7 @@ def next_result(results, workers):
 
 
 def answer(connection, jobs, results, workers):
-    """All lines of one client, in order: send them out to the workers, gather what comes back."""
+    """Answer all lines of one client in order: distribute them to the workers, and collect the results."""
     lines = connection.makefile("rb").read().splitlines()
     for job in enumerate(lines):
         jobs.put(job)
@@ -48,7 +48,7 @@ def answer(connection, jobs, results, workers):
 
 
 def stop(workers):
-    """Signal every worker and see it end; a worker that cannot be stopped must not hold the master back."""
+    """Signal every worker and wait for its end; a worker that cannot be stopped must not block the master."""
     try:
         for worker in workers:
             os.kill(worker.pid, signal.SIGTERM)
@@ -65,7 +65,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--socket", default="/tmp/worker.sock")
     parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--user", default="nobody", help="who the workers are when root is the master")
+    parser.add_argument("--user", default="nobody", help="the user to run the workers as when started by root")
     options = parser.parse_args()
 
     context = multiprocessing.get_context("fork")
@@ -91,8 +91,8 @@ def main():
     finally:
         os.unlink(options.socket)
         if all(worker.is_alive() for worker in workers):
-            # The thread that feeds the queue must not meet the end of the interpreter: what it does then depends on the
-            # moment.
+            # Exit at once: what the thread that feeds the queue does while the interpreter shuts down depends on
+            # timing.
             jobs.close()
             jobs.join_thread()
         else:

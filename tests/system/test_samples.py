@@ -83,7 +83,7 @@ def test_a_load_notices_what_is_wrong(nobodys_dir: Path) -> None:
         run(web)
     with pytest.raises(LabError, match="load failed: /usr/bin/false ended with status 1"):
         run([*web, "--", "/usr/bin/false"])
-    with pytest.raises(LabError, match="load failed: GET / gave a strange greeting"):
+    with pytest.raises(LabError, match="load failed: GET / returned an unexpected greeting"):
         run([*web, "--", PYTHON, "-m", "http.server", "--bind", "127.0.0.1", port])
     with pytest.raises(LabError, match="load failed: run 1 ended with status"):
         run([SAMPLES / "pipeline" / "load.sh", "/usr/bin/false"])

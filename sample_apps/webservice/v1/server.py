@@ -15,7 +15,7 @@ RELEASE = "v1"
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = 65536  # an answer leaves as one piece
+    wbufsize = 65536  # send each answer in one piece
 
     def do_GET(self):
         if self.path == "/":
@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, f"{len(body)} bytes\n")
 
     def report(self):
-        """The rarely used part: counts the log's lines with another program."""
+        """Answer the rarely used /report: count the log's lines with another program."""
         try:
             done = subprocess.run(
                 ["/usr/bin/wc", "-l", self.server.log_path], capture_output=True, text=True, check=True
@@ -59,7 +59,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 
 def drop_privileges(user):
-    """Give up root for good; who is no root, or shall stay so, has nothing to give up."""
+    """Give up root for good, unless the process is not root or is to stay root."""
     account = pwd.getpwnam(user)
     if os.getuid() != 0 or account.pw_uid == 0:
         return
@@ -72,7 +72,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=80)
-    parser.add_argument("--user", default="nobody", help="who to serve as when started by root")
+    parser.add_argument("--user", default="nobody", help="the user to become when started by root")
     parser.add_argument("--log", default="access.log")
     options = parser.parse_args()
 
@@ -86,7 +86,7 @@ def main():
             )
             server.serve_forever()
     except SystemExit:
-        # Threads that still serve must not meet the end of the interpreter: what they do then depends on the moment.
+        # Exit at once: what threads that still serve do while the interpreter shuts down depends on timing.
         os._exit(0)
 
 

@@ -16,10 +16,10 @@ RELEASE = "v2"
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = 65536  # an answer leaves as one piece
+    wbufsize = 65536  # send each answer in one piece
 
     def setup(self):
-        """New in v2: answers leave at once, and a vanished client is noticed."""
+        """Send answers at once, and notice clients that vanish (new in v2)."""
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         super().setup()
@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, f"{len(body)} bytes\n")
 
     def report(self):
-        """The rarely used part: counts the log's lines with another program."""
+        """Answer the rarely used /report: count the log's lines with another program."""
         try:
             done = subprocess.run(
                 ["/usr/bin/wc", "-l", self.server.log_path], capture_output=True, text=True, check=True
@@ -67,11 +67,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def server_close(self):
         super().server_close()
-        self.statistics.close()  # an unclosed socket is named by Python when it ends, in some runs
+        self.statistics.close()  # in some runs Python warns about an unclosed socket when it exits
 
 
 def drop_privileges(user):
-    """Give up root for good; who is no root, or shall stay so, has nothing to give up."""
+    """Give up root for good, unless the process is not root or is to stay root."""
     account = pwd.getpwnam(user)
     if os.getuid() != 0 or account.pw_uid == 0:
         return
@@ -81,7 +81,7 @@ def drop_privileges(user):
 
 
 def give_log_away(log, user):
-    """New in v2: the service user owns the log, so that it may rotate it."""
+    """Give the log to the service user, who may then rotate it (new in v2)."""
     if os.getuid() == 0 and os.path.isfile(log.name):
         account = pwd.getpwnam(user)
         os.fchown(log.fileno(), account.pw_uid, account.pw_gid)
@@ -91,9 +91,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=80)
-    parser.add_argument("--user", default="nobody", help="who to serve as when started by root")
+    parser.add_argument("--user", default="nobody", help="the user to become when started by root")
     parser.add_argument("--log", default="access.log")
-    parser.add_argument("--statistics-port", type=int, default=8125, help="UDP port of a statsd; none need listen")
+    parser.add_argument("--statistics-port", type=int, default=8125, help="UDP port of a statsd, which need not run")
     options = parser.parse_args()
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
@@ -109,7 +109,7 @@ def main():
             )
             server.serve_forever()
     except SystemExit:
-        # Threads that still serve must not meet the end of the interpreter: what they do then depends on the moment.
+        # Exit at once: what threads that still serve do while the interpreter shuts down depends on timing.
         os._exit(0)
 
 
