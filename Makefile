@@ -1,8 +1,8 @@
-# make demo   set up what is missing, then record, generate and run a sample application under its profile
-# make test   set up what is missing, then run every test
+# make demo   install what is missing, then record a sample application, generate its profile, and run it confined
+# make test   install what is missing, then run all tests
 # make lint   ruff, mypy and clang-format
-# make bench  the figures of docs/performance.md
-# All are safe to repeat. As root they install Debian packages; as an ordinary user they say what is missing.
+# make bench  measure the figures of docs/performance.md
+# All are safe to repeat. Root gets Debian packages installed; an ordinary user is told what is missing.
 
 PYTHON ?= python3
 VENV ?= .venv

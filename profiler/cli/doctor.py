@@ -1,4 +1,4 @@
-"""``profgen doctor``: what works here, and the one line that would mend each gap."""
+"""``profgen doctor``: what works here, and one line that fixes each gap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLOURS = {"ok": "32", "missing": "31", "info": "0"}
 @click.command()
 @output_format()
 def doctor(form: str) -> int:
-    """Try what recording needs, and say what works here and what would mend the rest.
+    """Try what recording needs, and say what works here and how to fix the rest.
 
     The exit status is 0 when at least one tracer works, 1 when none does.
     """
@@ -38,6 +38,6 @@ def doctor(form: str) -> int:
         shown = f"\x1b[{_COLOURS[finding.status]}m{mark}\x1b[0m" if colour else mark
         print(f"  {shown} {finding.name:<14} {finding.detail}")
         if finding.fix:
-            print(f"     {'':<14} mend it: {finding.fix}")
+            print(f"     {'':<14} fix: {finding.fix}")
     print("ready to record" if ready else "no tracer works here")
     return 0 if ready else 1

@@ -24,12 +24,12 @@ COMMANDS = {
     "explain": "Say why something is allowed: reasons, evidence, and what it opens.",
     "coverage": "Say how much of a workload its recordings have seen, and what is usually forgotten.",
     "merge": "Merge traces or policies; bring a new recording into a reviewed policy.",
-    "lint": "Find known holes and traps in a policy or profile, each with how to mend it.",
+    "lint": "Find known holes and traps in a policy or profile, with a fix for each.",
     "score": "Say how much a policy or profile leaves open: figures, published CVEs, one number.",
     "refine": "Read what the kernel refused from a log, and propose what to add to a policy.",
     "hook": "Record containers that ask for it by an annotation; for engines, as an OCI hook.",
     "minimise": "Run a test under ever less of a policy, and keep only what it needs.",
-    "doctor": "Say what works on this machine, and what would mend the rest.",
+    "doctor": "Say what works on this machine, and how to fix the rest.",
 }
 """Name to one line of help. The module ``profiler.cli.<name>`` has the command under the same name."""
 

@@ -89,7 +89,7 @@ def test_exit_statuses(files: Files) -> None:
         (None, "no such file"),
         (b"", "none of the files"),
         (b"{", "cannot be read as JSON"),
-        (b'{"schema": "profgen.trace/1"}', "not a whole trace"),
+        (b'{"schema": "profgen.trace/1"}', "not a valid trace"),
     ],
 )
 def test_trouble(files: Files, tmp_path: Path, content: bytes | None, words: str) -> None:
