@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from profiler.denials.model import Denial
+from profiler.denials.uses import ADDRESSED, whom_of
 from profiler.kernel.arguments import spec_for
 from profiler.trace.merge import merge
 from profiler.trace.model import (
@@ -29,8 +30,6 @@ from profiler.trace.model import (
     Trace,
 )
 from profiler.wording import UNKNOWN
-
-_ADDRESSED = ("bind", "connect", "send")
 
 
 def trace_of(denials: Sequence[Denial], meta: Meta, *, refused: bool, began: float) -> Trace:
@@ -86,7 +85,7 @@ def _single(denial: Denial, meta: Meta, began: float) -> Trace:
                 denial.path,
                 word,
                 denial.sort_of_file,
-                "linked",
+                denial.state or "linked",
                 ok,
                 owner,
                 by,
@@ -105,8 +104,8 @@ def _single(denial: Denial, meta: Meta, began: float) -> Trace:
                 denial.type,
                 denial.protocol or 0,
                 word,
-                denial.port if word in _ADDRESSED else None,
-                denial.address if word in _ADDRESSED else None,
+                denial.port if word in ADDRESSED else None,
+                denial.address if word in ADDRESSED else None,
                 ok,
                 by,
                 first,
@@ -117,9 +116,11 @@ def _single(denial: Denial, meta: Meta, began: float) -> Trace:
         )
         return replace(trace, sockets=sockets)
     if denial.kind == "signal" and denial.signal is not None:
-        return replace(trace, signals=(Signal(denial.signal, _whom(denial), ok, by),))
+        return replace(trace, signals=(Signal(denial.signal, whom_of(denial), ok, by),))
     if denial.kind == "inspection":
-        return replace(trace, inspections=tuple(Inspection(word, _whom(denial), ok, by) for word in denial.operations))
+        return replace(
+            trace, inspections=tuple(Inspection(word, whom_of(denial), ok, by) for word in denial.operations)
+        )
     if denial.kind == "mount" and denial.operation is not None:
         mount = Mount(
             denial.operation, denial.source, denial.target, denial.filesystem, tuple(sorted(set(denial.flags))), ok, by
@@ -134,10 +135,3 @@ def _arguments(denial: Denial) -> Arguments | None:
         return None
     value = tuple(denial.arguments[at] & mask for at, mask in zip(spec.positions, spec.masks, strict=True))
     return Arguments(spec.fields, {value: frozenset({0})})
-
-
-def _whom(denial: Denial) -> str:
-    if denial.whom is not None:
-        return denial.whom
-    mine, other = (denial.profile or "").partition("//")[0], (denial.peer or "").partition("//")[0]
-    return "workload" if mine and mine == other else "outside"

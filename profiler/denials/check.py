@@ -1,23 +1,21 @@
-"""Uses held against a policy: what its rules for files, sockets, signals, other processes and mounts do not allow.
-
-A use is no denial when nothing would be added for it (propose.py), so what is found here and what is proposed can never
-disagree.
-"""
+"""Uses held against a policy: a use that no rule of the policy grants is a denial (policy/covering.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 
 from profiler.denials.model import Denial
-from profiler.denials.propose import propose
+from profiler.denials.uses import as_apparmor, use_of
 from profiler.kernel.arguments import spec_for
 from profiler.policy import patterns
-from profiler.policy.model import Policy
-from profiler.policy.passes.capabilities import use_of
-from profiler.policy.passes.files import MAKING, PAST_CHECK
+from profiler.policy.covering import FileRules, Resource, left
+from profiler.policy.model import FileRule, Policy
+from profiler.policy.passes import capabilities
+from profiler.policy.passes.files import MAKING, happened
 from profiler.policy.passes.observed import name_for
-from profiler.trace.model import FILES_FEATURE, Syscall, Trace
+from profiler.trace.model import FILE_KINDS, FILES_FEATURE, Syscall, Trace
 
 BY = "policy"
 """Who speaks of denials found here (Denial.by)."""
@@ -30,22 +28,71 @@ class Held:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._known: dict[Denial, bool] = {}
+        self._known: dict[Denial, Denial | None] = {}
         self._spared = [rule.pattern for rule in policy.files if rule.use != "needed"]
         """Paths that the recording looked for in vain or was refused: they are so without the policy."""
 
-    def denied(self, denial: Denial) -> bool:
-        """Whether the policy's rules leave it out."""
-        known = self._known.get(denial)
-        if known is None:
+    @cached_property
+    def _files(self) -> FileRules:
+        return FileRules(rule for rule in self._policy.files if rule.use == "needed")
+
+    @cached_property
+    def _others(self) -> tuple[Resource, ...]:
+        policy = self._policy
+        return (*policy.sockets, *policy.signals, *policy.inspections, *policy.mounts)
+
+    @cached_property
+    def _by_apparmor(self) -> tuple[FileRules, tuple[Resource, ...]]:
+        """The rules as AppArmor tells them from each other."""
+        seen = [rule for one in (*self._files.all, *self._others) for rule in as_apparmor(one)]
+        return FileRules(rule for rule in seen if isinstance(rule, FileRule)), tuple(seen)
+
+    def left(self, denial: Denial) -> Denial | None:
+        """Return the denial with what the policy does not allow of it; None when it allows all of it.
+
+        What AppArmor refused is judged by what AppArmor can tell apart. Raises InputError for a path that no bytes
+        give.
+        """
+        key = denial.key
+        if key not in self._known:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            proposal = propose(self._policy, [denial])
-            known = self._known[denial] = bool(proposal.added or proposal.refused)
-        return known
+            self._known[key] = self._left(key)
+        found = self._known[key]
+        return None if found is None else replace(denial, access=found.access)
 
-    def _if_denied(self, denial: Denial) -> Denial | None:
-        return denial if self.denied(denial) else None
+    def _left(self, denial: Denial) -> Denial | None:
+        if denial.kind == "capability":
+            return None if self._granted(denial.capability or "") else denial
+        use = use_of(denial)
+        if use is None:
+            return denial
+        if denial.by == "apparmor":
+            files, others = self._by_apparmor
+            granted = any(
+                (files.left(one) if isinstance(one, FileRule) else left(others, one)) is None
+                for one in as_apparmor(use)
+            )
+            return None if granted else denial
+        if not isinstance(use, FileRule):
+            return None if left(self._others, use) is None else denial
+        rest = [self._files.left(one) for one in self._possible(use, denial)]
+        least = min(rest, key=lambda one: 0 if one is None else len(one.access))
+        return None if least is None else replace(denial, access=least.access)
+
+    def _possible(self, use: FileRule, denial: Denial) -> Iterator[FileRule]:
+        """Yield what the use may have been: not known are the kind of a file that was gone before it could be looked
+        at, and which file a link was made to."""
+        kinds = FILE_KINDS if denial.file_kind is None else [denial.file_kind]
+        existing = [use.existing]
+        if "link" in use.access and not use.existing:
+            existing += [(name,) for rule in self._files.around(use.pattern) for name in rule.existing]
+        yield from (replace(use, kinds=(kind,), existing=names) for kind in kinds for names in existing)
+
+    def _granted(self, capability: str) -> bool:
+        """Return whether the policy grants a capability, or another that the kernel takes for it."""
+        needed = {row.name for row in self._policy.capabilities if row.use == "needed"}
+        return capability in needed or (capability == capabilities.SEARCH and capabilities.OVERRIDE in needed)
 
     def file(
         self,
@@ -55,8 +102,9 @@ class Held:
         owner: Iterable[str] = (),
         existing: str | None = None,
         whose: str | None = None,
+        state: str = "linked",
     ) -> Denial | None:
-        """Uses of one path at once; the denial has those that are not allowed. Words as in trace.model.File."""
+        """Return what is not allowed of uses of one path. Words as in trace.model.File."""
         words = tuple(word for word in accesses if word != "look")
         if kind == "unknown":
             words = tuple(
@@ -64,27 +112,28 @@ class Held:
             )  # what is not there is not asked for
         if not words or (self._spared and any(patterns.matches(pattern, path) for pattern in self._spared)):
             return None
-        own = {"self"} == set(owner) or (kind == "unknown" and not set(owner))
-        denial = Denial(
-            "file",
-            BY,
-            True,
-            operation="symlink" if kind == "symlink" and "make" in words else words[0],
-            path=path,
-            directory=kind == "directory" and path != "/",
-            file_kind=None if kind == "unknown" else kind,
-            owner=own,
-            whose=whose,
-            existing=existing,
+        return self.left(
+            Denial(
+                "file",
+                BY,
+                True,
+                operation="symlink" if kind == "symlink" and "make" in words else words[0],
+                path=path,
+                directory=kind == "directory" and path != "/",
+                file_kind=None if kind == "unknown" else kind,
+                access=words,
+                owner={"self"} == set(owner) or (kind == "unknown" and not set(owner)),
+                whose=whose,
+                existing=existing,
+                state=state,
+            )
         )
-        left = tuple(word for word in words if self.denied(replace(denial, access=(word,))))
-        return replace(denial, access=left) if left else None
 
     def socket(
         self, family: str, kind: str, protocol: int, operation: str, port: int | None, address: str | None
     ) -> Denial | None:
         """One operation, words as in trace.model.Socket."""
-        return self._if_denied(
+        return self.left(
             Denial(
                 "socket",
                 BY,
@@ -101,19 +150,17 @@ class Held:
 
     def signal(self, signal: str, whom: str) -> Denial | None:
         """As in trace.model.Signal."""
-        return self._if_denied(
-            Denial("signal", BY, True, operation="send", operations=("send",), signal=signal, whom=whom)
-        )
+        return self.left(Denial("signal", BY, True, operation="send", operations=("send",), signal=signal, whom=whom))
 
     def inspection(self, operation: str, whom: str) -> Denial | None:
         """As in trace.model.Inspection."""
-        return self._if_denied(Denial("inspection", BY, True, operation=operation, operations=(operation,), whom=whom))
+        return self.left(Denial("inspection", BY, True, operation=operation, operations=(operation,), whom=whom))
 
     def mount(
         self, operation: str, source: str | None, target: str | None, filesystem: str | None, flags: tuple[str, ...]
     ) -> Denial | None:
         """As in trace.model.Mount."""
-        return self._if_denied(
+        return self.left(
             Denial(
                 "mount", BY, True, operation=operation, source=source, target=target, filesystem=filesystem, flags=flags
             )
@@ -125,7 +172,7 @@ class Held:
         listed = {row.use for row in self._policy.capabilities if row.name == name}
         if use not in ("needed", "refused") or (use == "refused" and listed):
             return None
-        return self._if_denied(Denial("capability", "kernel", True, operation="capable", capability=name))
+        return self.left(Denial("capability", "kernel", True, operation="capable", capability=name))
 
     def calls(self, trace: Trace) -> Iterator[Denial]:
         """Syscalls of a recording that the policy does not allow, by program; what it refuses by name is none.
@@ -181,19 +228,18 @@ class Held:
                 yield from _by_program(replace(denial, refused=refused), trace, programs, uses)
 
         for check in trace.capabilities:
-            use = use_of(check)
+            use = capabilities.use_of(check)
             yield from told(self.capability(check.capability, use), check.programs, check.count, use == "refused")
         if FILES_FEATURE not in trace.meta.features:
             return
         grouped: dict[tuple[object, ...], list[str]] = {}
         for file in trace.files:
-            if _happened(file.results, file.access):
-                grouped.setdefault(
-                    (file.path, file.kind, file.owner, file.existing, file.whose, file.programs), []
-                ).append(file.access)
+            if happened(file):
+                key = (file.path, file.kind, file.owner, file.existing, file.whose, file.state, file.programs)
+                grouped.setdefault(key, []).append(file.access)
         counts = {(file.path, file.programs): sum(file.results.values()) for file in trace.files}
-        for (path, kind, owner, existing, whose, programs), accesses in grouped.items():
-            denial = self.file(path, accesses, kind, owner, existing, whose)  # type: ignore[arg-type]
+        for (path, kind, owner, existing, whose, state, programs), accesses in grouped.items():
+            denial = self.file(path, accesses, kind, owner, existing, whose, state)  # type: ignore[arg-type]
             yield from told(denial, programs, counts[path, programs])  # type: ignore[arg-type, index]
         for socket in trace.sockets:
             if socket.results.get("ok") and socket.operation != "inherit":  # it may never be used
@@ -221,11 +267,6 @@ def _by_program(denial: Denial, trace: Trace, programs: Iterable[int], uses: int
         yield replace(
             denial, exe=program.interpreter or program.path, comm=_comm(program.path), count=max(1, uses // len(listed))
         )
-
-
-def _happened(results: Mapping[str, int], access: str) -> bool:
-    past = PAST_CHECK | {"EISDIR"} if access == "remove" else PAST_CHECK
-    return any(number and (errno == "ok" or errno in past) for errno, number in results.items())
 
 
 def _comm(path: str) -> str:

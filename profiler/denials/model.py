@@ -79,6 +79,8 @@ class Denial:
     """Whether the process itself (its fsuid) owned the file."""
     whose: str | None = None
     """For a path below /proc/PID: one of WHOM."""
+    state: str | None = None
+    """One of FILE_STATES, if it is known."""
     existing: str | None = None
     """For ``link``: the file that would have got another name."""
 

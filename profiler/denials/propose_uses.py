@@ -9,15 +9,16 @@ from typing import TypeVar
 
 from profiler.denials import dangers
 from profiler.denials.additions import ALLOWED_ALREADY, Addition, Case, Danger, State, because, grouped
+from profiler.denials.check import Held
 from profiler.denials.model import Denial
+from profiler.denials.uses import use_of, whom_of
 from profiler.errors import InputError
-from profiler.kernel.apparmor import letters
-from profiler.policy import patterns
+from profiler.policy import covering, patterns
 from profiler.policy.model import PATHS_MAX, FileRule, InspectionRule, MountRule, Policy, SignalRule, SocketRule
 from profiler.policy.passes.files import base_pattern
 from profiler.policy.passes.owners import kept
 from profiler.quoting.text import printable
-from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, INSPECTIONS, SOCKET_OPERATIONS
+from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, FILE_STATES, INSPECTIONS, SOCKET_OPERATIONS, WHOM
 
 T = TypeVar("T", int, str)
 
@@ -28,33 +29,8 @@ _NAMELESS = re.compile(r".*/#[0-9]+", re.DOTALL)
 # --- files
 
 
-def _modes(words: Iterable[str]) -> set[str]:
-    return {letter for word in words for letter in letters([word])}
-
-
-def _allowed(policy: Policy, denial: Denial) -> bool:
-    """Whether file rules grant already what was refused."""
-    assert denial.path is not None
-    granted: set[str] = set()
-    linked = False
-    for rule in policy.files:
-        fits = (
-            rule.use == "needed"
-            and (not rule.owner or denial.owner is True)
-            and patterns.matches(rule.pattern, denial.path)
-        )
-        if not fits or (denial.directory and not {"directory", "unknown"} & set(rule.kinds)):
-            continue
-        granted |= _modes(rule.access)
-        linked = linked or (
-            "link" in rule.access
-            and (denial.existing is None or any(patterns.matches(name, denial.existing) for name in rule.existing))
-        )
-    return linked if "link" in denial.access else _modes(denial.access) <= granted
-
-
 def files(state: State, denials: Sequence[Denial]) -> None:
-    policy = state.policy
+    policy, held = state.policy, Held(state.policy)
     groups: dict[tuple[str, bool], list[Denial]] = {}
     for denial in denials:
         path = denial.path or ""
@@ -75,16 +51,20 @@ def files(state: State, denials: Sequence[Denial]) -> None:
             state.leave(what, f"no word for the mask {printable(denial.mask)!r}", [denial])
         elif not policy.has_files:
             state.leave(what, "the policy says nothing of files: record again with files watched", [denial])
-        elif _allowed(policy, denial):
+        elif (left := held.left(denial)) is None:
             state.leave(what, ALLOWED_ALREADY, [denial])
         else:
-            pattern = base_pattern(path, "deleted" if _NAMELESS.fullmatch(path) else "linked", denial.whose)
-            groups.setdefault((pattern, denial.directory), []).append(denial)
+            pattern = base_pattern(path, _state(denial), denial.whose)
+            groups.setdefault((pattern, denial.directory), []).append(left)
     by_pattern: dict[str, list[Denial]] = {}
     for (pattern, _), rows in groups.items():
         by_pattern.setdefault(pattern, []).extend(rows)
     for pattern, rows in by_pattern.items():
         _file(state, pattern, rows)
+
+
+def _state(denial: Denial) -> str:
+    return denial.state or ("deleted" if _NAMELESS.fullmatch(denial.path or "") else "linked")
 
 
 def _file(state: State, pattern: str, rows: Sequence[Denial]) -> None:
@@ -120,7 +100,8 @@ def _rule(
     kinds = {row.sort_of_file for row in rows}
     own = all(row.owner is True for row in rows)
     existing = {patterns.literal(row.existing) for row in rows if row.existing}
-    states = ("deleted",) if any(_NAMELESS.fullmatch(row.path or "") for row in rows) else ("linked",)
+    states = {_state(row) for row in rows}
+    whose = {row.whose for row in rows if row.whose}
     if old is None:
         paths = (
             () if patterns.is_literal(pattern) else tuple(sorted({patterns.literal(row.path or "") for row in rows}))
@@ -135,7 +116,8 @@ def _rule(
             seen=max(len(paths), 1),
             paths=paths[:PATHS_MAX],
             opens=patterns.opens(pattern),
-            states=states,
+            states=(),
+            whose=_in_order(whose, WHOM),
         )
     elif old.use != "needed":
         old = replace(
@@ -143,119 +125,91 @@ def _rule(
         )
     rule = replace(
         old,
-        access=tuple(word for word in FILE_ACCESSES if word in {*old.access, *words}),
-        kinds=tuple(kind for kind in FILE_KINDS if kind in {*old.kinds, *kinds}),
+        access=_in_order({*old.access, *words}, FILE_ACCESSES),
+        kinds=_in_order({*old.kinds, *kinds}, FILE_KINDS),
         owner=old.owner and own,
         existing=tuple(sorted({*old.existing, *existing})),
+        states=_in_order({*old.states, *states}, FILE_STATES),
+        whose=_in_order({*old.whose, *whose}, WHOM) if old.whose else (),
         because=(*old.because, *reasons),
     )
     return replace(rule, owner=rule.owner and kept(rule))
+
+
+def _in_order(words: Collection[str], order: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for word in order if word in words)
 
 
 # --- sockets, signals, inspections, mounts, and the rest
 
 
 def sockets(state: State, denials: Sequence[Denial]) -> None:
-    policy = state.policy
-    for rows in grouped(denials, lambda denial: (denial.family, denial.type, denial.protocol)):
-        family, kind, protocol = rows[0].family or "", rows[0].type or "", rows[0].protocol or 0
+    held = Held(state.policy)
+    for every in grouped(denials, lambda denial: (denial.family, denial.type, denial.protocol)):
+        family, kind, protocol = every[0].family or "", every[0].type or "", every[0].protocol or 0
         what = f"sockets {printable(family)} {printable(kind)} {protocol}"
-        words = {word for row in rows for word in row.operations if word in SOCKET_OPERATIONS}
-        operations = tuple(word for word in SOCKET_OPERATIONS if word in words)
-        ports = {
-            (word, row.port)
-            for row in rows
-            if row.port is not None
-            for word in row.operations
-            if word in ("bind", "connect", "send")
-        }
-        addresses = {
-            (word, row.address)
-            for row in rows
-            if row.address
-            for word in row.operations
-            if word in ("bind", "connect", "send")
-        }
-        if not policy.has_files:
-            state.leave(what, "the policy says nothing of sockets: record again with files watched", rows)
+        if not state.policy.has_files:
+            state.leave(what, "the policy says nothing of sockets: record again with files watched", every)
             continue
         if not re.fullmatch(r"[a-z][a-z0-9_]*", family) or not re.fullmatch(r"[a-z][a-z0-9_]*", kind):
-            state.leave(what, "no word that a policy has", rows)
+            state.leave(what, "no word that a policy has", every)
             continue
-        same = [rule for rule in policy.sockets if (rule.family, rule.type) == (family, kind)]
-        known = [(word, place) for rule in same for word, places in rule.addresses for place in places]
-        addresses = {
-            (word, one)
-            for word, one in addresses
-            if not any(word == name and patterns.matches(place, one) for name, place in known)
-        }
-        if same and (
-            family != "unix" or (words <= {word for rule in same for word in rule.operations} and not addresses)
-        ):
-            state.leave(what, ALLOWED_ALREADY, rows)
+        rows = [row for row in every if held.left(row) is not None]
+        if not rows:
+            state.leave(what, ALLOWED_ALREADY, every)
             continue
-        section, item = "network", f"{family}/{kind}/{protocol}"
+        uses = [use for row in rows if isinstance(use := use_of(row), SocketRule)]
+        item = f"{family}/{kind}/{protocol}"
 
-        def change(
-            policy: Policy,
-            reasons: tuple[str, ...],
-            key: tuple[str, str, int] = (family, kind, protocol),
-            words: set[str] = words,
-            ports: set[tuple[str, int]] = ports,
-            addresses: set[tuple[str, str]] = addresses,
-        ) -> Policy:
-            old = next(
-                (rule for rule in policy.sockets if (rule.family, rule.type, rule.protocol) == key),
-                SocketRule(*key, (), ()),
-            )
-            rest = [rule for rule in policy.sockets if (rule.family, rule.type, rule.protocol) != key]
-            numbers = {(word, port) for word, several in old.ports for port in several} | ports
-            places = {(word, place) for word, several in old.addresses for place in several}
-            places |= {(word, patterns.literal(place)) for word, place in addresses}
-            rule = replace(
-                old,
-                operations=tuple(word for word in SOCKET_OPERATIONS if word in {*old.operations, *words}),
-                because=(*old.because, *reasons),
-                ports=_by_word(numbers),
-                addresses=_by_word(places),
-            )
+        def change(policy: Policy, reasons: tuple[str, ...], uses: Sequence[SocketRule] = uses) -> Policy:
+            key = (uses[0].family, uses[0].type, uses[0].protocol)
+            old = [rule for rule in policy.sockets if (rule.family, rule.type, rule.protocol) == key]
+            rest = [rule for rule in policy.sockets if rule not in old]
+            rule = _widened(old[0] if old else SocketRule(*key, (), ()), uses)
+            rule = replace(rule, because=(*rule.because, *reasons))
             return replace(
                 policy, sockets=tuple(sorted([*rest, rule], key=lambda rule: (rule.family, rule.type, rule.protocol)))
             )
 
-        why = dangers.of_socket(family, kind, protocol, [port for _, port in ports], operations)
+        operations = _in_order({word for use in uses for word in use.operations}, SOCKET_OPERATIONS)
+        ports = [port for use in uses for _, several in use.ports for port in several]
         addition = Addition(
-            section,
+            "network",
             item,
             f"{what}: {', '.join(operations)}",
             because(rows),
             tuple(rows),
             (),
-            tuple(Danger(item, reason) for reason in why),
+            tuple(Danger(item, reason) for reason in dangers.of_socket(family, kind, protocol, ports, operations)),
         )
         state.cases.append(Case(addition, change))
 
 
-def _by_word(pairs: Iterable[tuple[str, T]]) -> tuple[tuple[str, tuple[T, ...]], ...]:
-    found: dict[str, list[T]] = {}
-    for word, value in sorted(pairs):
-        found.setdefault(word, []).append(value)
-    return tuple((word, tuple(found[word])) for word in SOCKET_OPERATIONS if word in found)
+def _widened(rule: SocketRule, uses: Sequence[SocketRule]) -> SocketRule:
+    """Return the rule with what it does not grant of the uses."""
+    for use in uses:
+        rest = covering.left([rule], use)
+        if rest is not None:
+            rule = replace(
+                rule,
+                operations=_in_order({*rule.operations, *rest.operations}, SOCKET_OPERATIONS),
+                ports=_tables(rule.ports, rest.ports),
+                addresses=_tables(rule.addresses, rest.addresses),
+            )
+    return rule
 
 
-def _whom(denial: Denial) -> str:
-    """Of the other side. Where only its profile is known: the same one, or a child or parent of it, is the
-    workload's."""
-    if denial.whom is not None:
-        return "outside" if denial.whom == "outside" else "workload"
-    mine, other = (denial.profile or "").partition("//")[0], (denial.peer or "").partition("//")[0]
-    return "workload" if mine and mine == other else "outside"
+def _tables(*tables: Iterable[tuple[str, tuple[T, ...]]]) -> tuple[tuple[str, tuple[T, ...]], ...]:
+    found: dict[str, set[T]] = {}
+    for word, values in (item for table in tables for item in table):
+        found.setdefault(word, set()).update(values)
+    return tuple((word, tuple(sorted(found[word]))) for word in SOCKET_OPERATIONS if word in found)
 
 
 def signals(state: State, denials: Sequence[Denial]) -> None:
-    have = {(rule.signal, "outside" if rule.whom == "outside" else "workload") for rule in state.policy.signals}
-    for rows in grouped(denials, lambda denial: (denial.signal, _whom(denial), denial.operations == ("receive",))):
-        signal, whom = rows[0].signal or "", _whom(rows[0])
+    held = Held(state.policy)
+    for rows in grouped(denials, lambda denial: (denial.signal, whom_of(denial), denial.operations == ("receive",))):
+        signal, whom = rows[0].signal or "", whom_of(rows[0])
         what = f"signal {printable(signal)} to {whom}"
         if rows[0].operations == ("receive",):
             if whom == "outside":
@@ -266,7 +220,7 @@ def signals(state: State, denials: Sequence[Denial]) -> None:
                     rows,
                 )
                 continue
-            if any((row.signal, "send" in row.operations, _whom(row)) == (signal, True, whom) for row in denials):
+            if any((row.signal, "send" in row.operations, whom_of(row)) == (signal, True, whom) for row in denials):
                 continue  # the same signal, at its other end
             what = f"signal {printable(signal)} among the workload's own"
         if not state.policy.has_files:
@@ -275,7 +229,7 @@ def signals(state: State, denials: Sequence[Denial]) -> None:
         if not re.fullmatch(r"[A-Z][A-Z0-9]*(\+[0-9]{1,2})?|0", signal):
             state.leave(what, "no word that a policy has", rows)
             continue
-        if (signal, whom) in have:
+        if all(held.left(row) is None for row in rows):
             state.leave(what, ALLOWED_ALREADY, rows)
             continue
 
@@ -291,11 +245,11 @@ _OTHER_SIDE = {"tracedby": "trace", "readby": "read"}
 
 
 def inspections(state: State, denials: Sequence[Denial]) -> None:
-    have = {(rule.operation, "outside" if rule.whom == "outside" else "workload") for rule in state.policy.inspections}
+    held = Held(state.policy)
     groups: dict[tuple[str, str], list[Denial]] = {}
     for denial in denials:
         for word in denial.operations:
-            if word in _OTHER_SIDE and _whom(denial) == "outside":
+            if word in _OTHER_SIDE and whom_of(denial) == "outside":
                 peer = printable(denial.peer or "?")
                 state.leave(
                     f"{word} {peer}",
@@ -305,13 +259,13 @@ def inspections(state: State, denials: Sequence[Denial]) -> None:
             elif _OTHER_SIDE.get(word, word) not in INSPECTIONS:
                 state.leave(f"{printable(word)} of a process", "no word that a policy has", [denial])
             else:
-                groups.setdefault((_OTHER_SIDE.get(word, word), _whom(denial)), []).append(denial)
+                groups.setdefault((_OTHER_SIDE.get(word, word), whom_of(denial)), []).append(denial)
     for (operation, whom), rows in groups.items():
         what = f"{operation} processes: {whom}"
         if not state.policy.has_files:
             state.leave(what, "the policy says nothing of other processes: record again with files watched", rows)
             continue
-        if (operation, whom) in have:
+        if all(held.left(replace(row, operations=(operation,))) is None for row in rows):
             state.leave(what, ALLOWED_ALREADY, rows)
             continue
 
@@ -323,16 +277,8 @@ def inspections(state: State, denials: Sequence[Denial]) -> None:
         state.cases.append(Case(Addition("inspections", item, what, because(rows), tuple(rows), dangers=found), change))
 
 
-def _covers(rule: MountRule, denial: Denial) -> bool:
-    """Whether a rule is for this change of the mount tree."""
-    pairs = ((rule.source, denial.source), (rule.target, denial.target), (rule.filesystem, denial.filesystem))
-    fits = all(
-        have is want or (have is not None and want is not None and patterns.matches(have, want)) for have, want in pairs
-    )
-    return fits and rule.operation == (denial.operation or "mount") and set(rule.flags) == set(denial.flags)
-
-
 def mounts(state: State, denials: Sequence[Denial]) -> None:
+    held = Held(state.policy)
     for rows in grouped(denials, lambda one: (one.operation, one.source, one.target, one.filesystem, one.flags)):
         one = rows[0]
         words = [
@@ -346,21 +292,19 @@ def mounts(state: State, denials: Sequence[Denial]) -> None:
             state.leave(what, "the policy says nothing of mounts: record again with files watched", rows)
             continue
         try:
-            source, target, filesystem = (
-                None if text is None else patterns.literal(text) for text in (one.source, one.target, one.filesystem)
-            )
+            rule = use_of(one)
+            granted = held.left(one) is None
         except InputError as error:
             state.leave(what, str(error), rows)
             continue
-        rule = MountRule(one.operation or "mount", source, target, filesystem, one.flags, ())
-        if any(_covers(known, one) for known in state.policy.mounts):
+        if granted or not isinstance(rule, MountRule):
             state.leave(what, ALLOWED_ALREADY, rows)
             continue
 
         def change(policy: Policy, reasons: tuple[str, ...], rule: MountRule = rule) -> Policy:
             return replace(policy, mounts=(*policy.mounts, replace(rule, because=reasons)))
 
-        item = ":".join([rule.operation, *(text for text in (source, target, ",".join(rule.flags)) if text)])
+        item = ":".join([rule.operation, *(text for text in (rule.source, rule.target, ",".join(rule.flags)) if text)])
         found = tuple(Danger(item, why) for why in dangers.of_mount())
         state.cases.append(Case(Addition("mounts", item, what, because(rows), tuple(rows), dangers=found), change))
 

@@ -91,7 +91,7 @@ def _new(policy: Policy, denial: Denial, known: tuple[Denial, ...]) -> bool:
     """Whether AppArmor tells of a capability that is not told of already, and that the policy does not list as asked
     for in vain."""
     listed = {row.name for row in policy.capabilities} | {row.capability for row in known}
-    return denial.capability not in listed and Held(policy).denied(denial)
+    return denial.capability not in listed and Held(policy).left(denial) is not None
 
 
 def _parser() -> str | None:

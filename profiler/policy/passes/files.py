@@ -113,8 +113,8 @@ def base_pattern(path: str, state: str = "linked", whose: str | None = None) -> 
     return literal(found["before"]) + "{digits}" if found else literal(path)
 
 
-def _allowed(row: File) -> bool:
-    """Whether the kernel allowed a use: it succeeded, or failed for another reason afterwards."""
+def happened(row: File) -> bool:
+    """Return whether the kernel allowed a use: it succeeded, or failed for another reason afterwards."""
     if row.access == "look":
         return False
     past = PAST_CHECK | {"EISDIR"} if row.access == "remove" else PAST_CHECK
@@ -129,7 +129,7 @@ def touched(trace: Trace) -> dict[str, Touched]:
         item = found.get(path)
         if item is None:
             item = found[path] = Touched(path, base_pattern(path, row.state, row.whose))
-        allowed = _allowed(row)
+        allowed = happened(row)
         if allowed:
             item.granted.add(row.access)
             own = row.owner == frozenset({"self"})

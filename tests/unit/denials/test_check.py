@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from unit.policy.making import call, check, file, touching, uses
+from unit.policy.resources import FILES, LOOKS, MOUNTS, SIGNALS, SOCKETS
 from unit.trace.strategies import traces
 
 from profiler.denials.as_trace import trace_of
@@ -17,8 +18,18 @@ from profiler.denials.model import Denial
 from profiler.denials.propose import propose
 from profiler.denials.rewrite import lines_for
 from profiler.errors import InputError
+from profiler.policy.covering import Resource, left
 from profiler.policy.derive import derive
-from profiler.policy.model import Options, Policy
+from profiler.policy.model import (
+    Capability,
+    FileRule,
+    InspectionRule,
+    MountRule,
+    Options,
+    Policy,
+    SignalRule,
+    SocketRule,
+)
 from profiler.trace.merge import merge
 from profiler.trace.model import FILES_FEATURE, Exec, Inspection, Mount, Signal, Socket, Trace
 from profiler.trace.store import dumps, loads
@@ -115,6 +126,102 @@ def test_lines() -> None:
         "    /etc/app.conf:",
         "      access: [read, write]",
     ]
+
+
+def holding(*rules: Resource) -> Held:
+    """A policy with these rules and nothing else."""
+    sections: dict[type, str] = {
+        FileRule: "files",
+        SocketRule: "sockets",
+        SignalRule: "signals",
+        InspectionRule: "inspections",
+        MountRule: "mounts",
+    }
+    names = set(sections.values())
+    made = {name: tuple(one for one in rules if sections.get(type(one)) == name) for name in names}
+    return Held(replace(policy(), **made))  # type: ignore[arg-type]
+
+
+def ask(held: Held, use: Resource) -> list[Denial | None]:
+    """The denials of a use with literal patterns, asked for as a recording tells of it."""
+    match use:
+        case FileRule():
+            existing = use.existing[0] if use.existing else None
+            return [
+                held.file(
+                    use.pattern, use.access, use.kinds[0], ["self"] if use.owner else ["other"], existing, whose, state
+                )
+                for whose in (use.whose or (None,))
+                for state in use.states
+            ]
+        case SocketRule():
+            rows = [(word, port, None) for word, ports in use.ports for port in ports]
+            places = [(word, None, place) for word, several in use.addresses for place in several]
+            plain = [(word, None, None) for word in use.operations]
+            key = (use.family, use.type, use.protocol)
+            return [held.socket(*key, word, port, place) for word, port, place in [*rows, *places, *plain]]
+        case SignalRule():
+            return [held.signal(use.signal, use.whom)]
+        case InspectionRule():
+            return [held.inspection(use.operation, use.whom)]
+        case MountRule():
+            return [held.mount(use.operation, use.source, use.target, use.filesystem, use.flags)]
+        case _:
+            return []
+
+
+@st.composite
+def rules_and_uses(draw: st.DrawFn) -> tuple[list[Resource], Resource]:
+    """Rules, and a use of one path, of one sort."""
+    sort = draw(st.sampled_from([FILES, SOCKETS, SIGNALS, LOOKS, MOUNTS]))
+    use = draw(sort)
+    if isinstance(use, FileRule):
+        use = replace(
+            use,
+            pattern=draw(st.sampled_from(["/a", "/a/x", "/a/1"])),
+            kinds=draw(st.sampled_from([("file",), ("directory",), ("char",)])),
+            existing=draw(st.sampled_from([("/a",), ("/b",)])) if "link" in use.access else (),
+            states=use.states[:1],
+            whose=use.whose[:1],
+        )
+    if isinstance(use, SocketRule):
+        use = replace(use, addresses=tuple((word, ("/a", "/a/1")) for word, _ in use.addresses))
+    if isinstance(use, MountRule):
+        use = replace(use, source=use.source and "/a", target=use.target and "/b")
+    return draw(st.lists(sort, max_size=4)), use
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
+@given(rules_and_uses())
+def test_a_denial_is_what_no_rule_grants(case: tuple[list[Resource], Resource]) -> None:
+    rules, use = case
+    found = [denial for denial in ask(holding(*rules), use) if denial is not None]
+    rest = left(rules, use)
+    assert (not found) is (rest is None)
+    if isinstance(rest, FileRule):
+        assert {denial.access for denial in found} == {rest.access}
+
+
+def test_only_what_apparmor_refused_is_judged_by_its_letters() -> None:
+    rule = FileRule("/srv/a", "needed", ("mode",), ("file",), (), states=("deleted",), whose=("self",))
+    held = holding(rule, SignalRule("TERM", "self", ()), SocketRule("inet", "stream", 6, ("create",), ()))
+    assert held.file("/srv/a", ["write", "remove", "mode"], "file", whose="self", state="deleted") is not None
+    opened = Denial("file", "apparmor", True, path="/srv/a", access=("write", "remove"), mask="wd", profile="app")
+    assert held.left(opened) is None
+    assert held.left(replace(opened, access=("read",))) is not None
+    assert held.left(replace(opened, directory=True)) is not None
+    assert held.signal("TERM", "workload") is not None
+    assert held.left(Denial("signal", "apparmor", True, signal="TERM", profile="app", peer="app//sh")) is None
+    assert held.socket("inet", "stream", 6, "connect", 80, None) is not None
+    connected = Denial("socket", "apparmor", True, family="inet", type="stream", protocol=0, operations=("connect",))
+    assert held.left(replace(connected, port=80)) is None
+    assert held.left(replace(connected, type="raw")) is not None
+
+
+def test_a_capability_that_another_covers_is_not_a_denial() -> None:
+    held = Held(replace(policy(), capabilities=(Capability("CAP_DAC_OVERRIDE", "needed", ()),)))
+    assert held.capability("CAP_DAC_READ_SEARCH", "needed") is None
+    assert held.capability("CAP_CHOWN", "needed") is not None
 
 
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
