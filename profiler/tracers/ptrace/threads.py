@@ -1,7 +1,6 @@
-"""What a stopped thread's arguments mean: texts in its memory, files below its root, whose ids it has.
+"""What a stopped thread's arguments mean: texts in its memory, files below its root, ids of processes.
 
-One stop is looked at by several readers (capabilities, evidence of files): what one has read, the next need not read
-again.
+Several readers look at one stop (capabilities, evidence of files): what one has read, the next does not read again.
 """
 
 from __future__ import annotations
@@ -28,15 +27,14 @@ READ, WRITE, EXECUTE = 4, 2, 1
 
 
 def signed(value: int) -> int:
-    """A register as the int that the kernel takes it for."""
+    """Return a register as a signed int, as the kernel reads it."""
     value &= U32
     return value - (1 << 32) if value >> 31 else value
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Of one thread, from proc_pid_status(5): real, effective, saved and filesystem ids, groups, effective
-    capabilities."""
+    """The credentials of one thread: real, effective, saved and filesystem ids, groups, effective capabilities."""
 
     uids: tuple[int, int, int, int]
     gids: tuple[int, int, int, int]
@@ -46,6 +44,7 @@ class Credentials:
     """The user namespace's link text, ``user:[inode]``."""
 
     def has(self, capability: str) -> bool:
+        """Whether a capability is in the effective set."""
         return bool(self.effective >> (number_of(capability) or 0) & 1)
 
     def grants(self, status: os.stat_result, want: int) -> bool:
@@ -59,7 +58,7 @@ class Credentials:
 
 
 def read_credentials(tid: int) -> Credentials | None:
-    """The credentials of a thread; None when it is gone."""
+    """Read the credentials of a thread (proc_pid_status(5)); None when it is gone."""
     fields: dict[str, str] = {}
     try:
         with open(f"/proc/{tid}/status") as file:
@@ -82,7 +81,7 @@ def _field(path: str, key: str) -> int | None:
 
 
 def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list[str]:
-    """The capability that stands in for mode bits that do not allow ``want``: fs/namei.c generic_permission."""
+    """Return the capability that replaces mode bits which do not allow ``want`` (fs/namei.c generic_permission)."""
     if not want or credentials.grants(status, want):
         return []
     if stat.S_ISDIR(status.st_mode):
@@ -91,16 +90,16 @@ def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list
 
 
 class Threads:
-    """All threads of the workload, with what is known of each until a call changes it."""
+    """All threads of the workload, and what is known of each until a call changes it."""
 
     def __init__(self, kept_out: Callable[[str], None] = lambda loss: None) -> None:
-        """``kept_out``: told of what is lost as a thread does not let itself be read, one of the classes of losses."""
+        """``kept_out``: called with a class of losses when a thread keeps profgen from reading it."""
         self._kept_out = kept_out
         self.paths = Resolver()
         self.groups: dict[int, int] = {}
-        """Every thread that is or was of the workload, to its thread group."""
+        """The thread group of every thread that is or was in the workload."""
         self._lives: dict[int, int] = {}
-        """Thread group to the number of its present life."""
+        """The number of each thread group's present life."""
         self._lives_seen = 0
         self._credentials: dict[int, Credentials] = {}
         self._views: dict[int, View] = {}
@@ -109,25 +108,25 @@ class Threads:
         self._texts: dict[int, str | None] = {}
         self._found: dict[tuple[object, ...], tuple[Found | None, list[Way]]] = {}
         self._needs: dict[tuple[object, ...], tuple[Way, list[str]]] = {}
-        """Directories searched before: what they need."""
+        """What directories need that were searched before."""
         self._pid_namespace = os.readlink("/proc/self/ns/pid")
 
     # -- a thread's life -----------------------------------------------------------------------------------------------
 
     def stopped(self) -> None:
-        """Another thread stopped, or the same anew."""
+        """Forget what holds for one stop: another thread stopped, or the same thread again."""
         self._texts.clear()
         self._found.clear()
 
     def clones(self, tid: int, name: str, args: tuple[int, ...]) -> None:
-        """A thread is about to make another (clone, clone3), that has all its namespaces or not."""
+        """Note that a thread is about to make another one (clone, clone3), with its own namespaces or with new ones."""
         flags = (
             args[0] if name == "clone" else int.from_bytes(read_memory(tid, args[0], 8) or bytes([255] * 8), "little")
         )
         self._inherits[tid] = not flags & NAMESPACE_FLAGS
 
     def born(self, tid: int, parent: int) -> None:
-        """A thread begins with what its parent has, unless it was made with a namespace of its own."""
+        """Give a new thread what its parent has, unless it was made with new namespaces."""
         group = self.group(parent)
         self.groups[tid] = group if os.path.exists(f"/proc/{group}/task/{tid}") else tid
         self._lives.pop(tid, None)  # of a former process with this number
@@ -140,20 +139,20 @@ class Threads:
             self._views[tid] = View(self.groups[tid], tid)
 
     def executed(self, tid: int) -> None:
-        """A thread executed; it goes on as the leader of its group."""
+        """Note that a thread executed a program: it goes on as the leader of its group."""
         self.groups[tid] = tid
         self._lives.pop(tid, None)
         self._credentials.pop(tid, None)
         self._views.pop(tid, None)
 
     def gone(self, tid: int) -> None:
-        """A thread ended."""
+        """Forget a thread that has ended."""
         self._credentials.pop(tid, None)
         self._views.pop(tid, None)
         self._inherits.pop(tid, None)
 
     def changes(self, tid: int, name: str) -> None:
-        """Forget what a call may change: when it begins and when it has ended."""
+        """Forget what a call may change. For the beginning and the end of each call."""
         if name in credential_calls():
             self._credentials.pop(tid, None)
         if name in CHANGES_WAYS:
@@ -164,15 +163,17 @@ class Threads:
     # -- what a thread is ----------------------------------------------------------------------------------------------
 
     def group(self, tid: int) -> int:
-        """The thread group (process) of a thread."""
+        """Return the thread group (process) of a thread."""
         group = self.groups.get(tid)
         if group is None:
             group = self.groups[tid] = self._status(tid, "Tgid:", tid)
         return group
 
     def life(self, tid: int) -> int:
-        """A number for what a process does as one program: another after an exec, and for another process with the same
-        number."""
+        """Return a number for the time in which a process runs one program.
+
+        It is another one after an exec, and for another process with the same id.
+        """
         group = self.group(tid)
         life = self._lives.get(group)
         if life is None:
@@ -181,7 +182,7 @@ class Threads:
         return life
 
     def credentials(self, tid: int) -> Credentials | None:
-        """Of a thread; None when it is gone."""
+        """Return the credentials of a thread; None when it is gone."""
         known = self._credentials.get(tid)
         if known is None:
             known = read_credentials(tid)
@@ -190,7 +191,7 @@ class Threads:
         return known
 
     def view(self, tid: int) -> View:
-        """How a thread sees the file system. Raises OSError when it is gone."""
+        """Return how a thread sees the file system. Raises OSError when it is gone."""
         view = self._views.get(tid)
         if view is None:
             try:
@@ -201,7 +202,7 @@ class Threads:
         return view
 
     def whom(self, tid: int, number: int) -> str:
-        """One of WHOM (trace/model.py) for a process or thread by the number that a thread has for it."""
+        """Return one of WHOM (trace/model.py) for a process or thread, by the number that a thread has for it."""
         try:
             namespace = os.readlink(f"/proc/{tid}/ns/pid")
             if namespace != self._pid_namespace:
@@ -211,15 +212,14 @@ class Threads:
         return self.whom_outer(tid, number)
 
     def whom_outer(self, tid: int, number: int) -> str:
-        """The same, by the number that profgen has for it."""
+        """Return the same, by the number that profgen has for it."""
         group = self.groups.get(number)
         if group is None:
             return "outside"
         return "self" if group == self.group(tid) else "workload"
 
     def _outer(self, number: int, namespace: str) -> int:
-        """profgen's number for a thread of the workload that has ``number`` in its own pid namespace; -1 when there is
-        none."""
+        """Return profgen's number for the thread of the workload that has ``number`` in this pid namespace, or -1."""
         for tid in self.groups:
             try:
                 if os.readlink(f"/proc/{tid}/ns/pid") == namespace and number in (inner_ids(tid) or ()):
@@ -250,19 +250,19 @@ class Threads:
     # -- arguments -----------------------------------------------------------------------------------------------------
 
     def unread(self, tid: int, loss: str = "paths") -> None:
-        """Something of a thread could not be read: a loss when the thread is there and keeps it from profgen."""
+        """Count a loss when a thread that is still there keeps profgen from reading something."""
         if keeps_out(tid):
             self._kept_out(loss)
 
     def memory(self, tid: int, address: int, size: int, loss: str = "paths") -> bytes | None:
-        """See host.read_memory. ``loss``: the class of what is lost without it."""
+        """Read memory as host.read_memory does. ``loss``: the class to count if that is refused."""
         data = read_memory(tid, address, size)
         if data is None:
             self.unread(tid, loss)
         return data
 
     def text(self, tid: int, address: int) -> str | None:
-        """A NUL-terminated text in memory, at most PATH_MAX bytes of it; None when it cannot be read."""
+        """Read a NUL-terminated text in memory, at most PATH_MAX bytes of it; None when it cannot be read."""
         if address not in self._texts:
             data = read_string(tid, address, PATH_MAX) if address else None
             if address and data is None:
@@ -280,11 +280,10 @@ class Threads:
         entry: bool = False,
         ways: list[Way] | None = None,
     ) -> Found | None:
-        """The file that a path text means to a thread (Resolver.resolve); None for a text that starts from no
-        directory.
+        """Resolve a path text as a thread sees it (Resolver.resolve); None when it does not start from a directory.
 
-        ``dirfd``: the descriptor it starts from, AT_FDCWD or None for the working directory. Raises OSError when the
-        thread is gone.
+        ``dirfd``: the descriptor that it starts from; AT_FDCWD or None for the working directory. Raises OSError when
+        the thread is gone.
         """
         key = (dirfd, text, follow, entry, ways is not None)
         known = self._found.get(key)
@@ -296,13 +295,13 @@ class Threads:
         return known[0]
 
     def needs(self, credentials: Credentials, way: Way) -> list[str]:
-        """The capabilities that searching these directories takes."""
+        """Return the capabilities that searching these directories needs."""
         key = (id(way), credentials.uids[3], credentials.gids[3], credentials.groups)
         known = self._needs.get(key)
         if known is None:
             if len(self._needs) >= 4096:
                 self._needs.clear()
-            # The way is kept beside, so that no other can have its id.
+            # The way is kept too, so that no other one can be given its id().
             known = self._needs[key] = way, [need for status in way for need in lacking(credentials, status, EXECUTE)]
         return known[1]
 
@@ -335,7 +334,7 @@ class Threads:
             os.close(fd)
 
     def descriptor(self, tid: int, fd: int) -> Found | None:
-        """The file behind a thread's descriptor, or its working directory (AT_FDCWD); None when there is none."""
+        """Return the file behind a thread's descriptor, or its working directory (AT_FDCWD); None when it is closed."""
         number = signed(fd)
         link = f"/proc/{tid}/cwd" if number == AT_FDCWD else f"/proc/{tid}/fd/{number}"
         found = self.paths.descriptor(self.view(tid), link)

@@ -1,11 +1,11 @@
 """The ptrace tracer: no privileges, no compiler.
 
 The workload carries a seccomp filter that answers RET_TRACE to every call, so each call costs one stop
-(PTRACE_EVENT_SECCOMP, ptrace(2)) in which PTRACE_GET_SYSCALL_INFO tells ABI, number and arguments. A second stop, at
-the exit, is asked for only where the result matters: until the call has succeeded once in its program, and for the
-calls from which capabilities are inferred. A thread that is killed before its exit stop was served stops once more, as
-it ends (PTRACE_EVENT_EXIT), and its registers hold what the call gave. PTRACE_O_EXITKILL ends the workload if profgen
-is killed: without its tracer, the filter would turn every call into ENOSYS.
+(PTRACE_EVENT_SECCOMP, ptrace(2)), in which PTRACE_GET_SYSCALL_INFO gives its ABI, number and arguments. A second stop,
+at the exit, is requested only where the result matters: until the call has succeeded once in its program, and for the
+calls from which capabilities are inferred. A thread that is killed before its exit stop is served stops once more as it
+ends (PTRACE_EVENT_EXIT), and its registers then hold the result. PTRACE_O_EXITKILL kills the workload if profgen is
+killed: without a tracer, the filter would make every call fail with ENOSYS.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import name_of
 from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
-from profiler.tracers.host import Iovec, has_capability, identify_process, shares_root
+from profiler.tracers.host import has_capability, identify_process, shares_root
 from profiler.tracers.launch import Child, Ended, shell_status, spawn
 from profiler.tracers.ptrace.calls import Evidence
 from profiler.tracers.ptrace.capabilities import Call, Inference
+from profiler.tracers.ptrace.registers import FIRST_ERROR, answer, call_result, set_first_argument
 from profiler.tracers.ptrace.rows import Enter, Exit, Leave
 from profiler.tracers.ptrace.threads import Threads
 from profiler.tracers.recording import Recording, Row
@@ -44,14 +45,11 @@ from profiler.wording import UNKNOWN, cause
 # include/uapi/linux/ptrace.h
 PTRACE_SEIZE = 0x4206
 PTRACE_LISTEN = 0x4208
-PTRACE_GETREGSET = 0x4204
-PTRACE_SETREGSET = 0x4205
 PTRACE_GET_SYSCALL_INFO = 0x420E
 PTRACE_O_TRACESECCOMP = 0x80
 PTRACE_O_EXITKILL = 0x100000
 PTRACE_EVENT_SECCOMP = 7
 PTRACE_EVENT_STOP = 128
-NT_PRSTATUS = 1
 SYSCALL_INFO_EXIT = 2
 SYSCALL_INFO_SECCOMP = 3
 
@@ -66,8 +64,8 @@ OPTIONS = (
     | PTRACE_O_EXITKILL
 )
 
-# struct ptrace_syscall_info: op, arch, instruction pointer, stack pointer, then by op: number, arguments and the
-# filter's number for the tracer (SECCOMP_RET_DATA), or result
+# struct ptrace_syscall_info: op, arch, instruction pointer and stack pointer; then the number, the arguments and the
+# filter's number for the tracer (SECCOMP_RET_DATA), or the result
 _ENTRY = struct.Struct("=B3xI16xQ6QI")
 _EXIT = struct.Struct("=B3xI16xq?")
 _INFO_BYTES = 88
@@ -83,28 +81,28 @@ _BIRTHS = (binding.PTRACE_EVENT_FORK, binding.PTRACE_EVENT_VFORK, binding.PTRACE
 _GROUP_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 KEPT_OUT = (
-    "a process does not let itself be looked into (PR_SET_DUMPABLE), so what it names in its calls is lost; "
-    "record it as root, or with"
-    " CAP_SYS_PTRACE"
+    "a process keeps profgen from reading its memory (PR_SET_DUMPABLE): what its calls name is lost; "
+    "record as root, or with CAP_SYS_PTRACE"
 )
-"""Told once."""
+"""The warning, given once."""
 
-_ptrace = libc.ptrace  # argtypes are set by ptrace.binding; the raw call, for the loop that runs at every syscall
+_ptrace = libc.ptrace  # the raw call, as the loop runs at every syscall; argtypes are set by ptrace.binding
 
 
 @dataclass(slots=True)
 class Kind:
-    """All there is to know about a (program, architecture, number), looked up once."""
+    """What is known of a (program, architecture, number), looked up once."""
 
     row: Row
     abi: str
     name: str | None
     spec: ArgumentSpec | None
     looked_at: bool
-    """Whether either of the next two says anything."""
+    """Whether the call is ``inferred`` or has an ``enter``."""
     inferred: bool
+    """Whether capabilities are inferred from it."""
     enter: Enter | None
-    """What to note of the files and sockets that it uses."""
+    """What to do before the call to learn what it uses."""
     clone: bool
     makes: bool
     """Whether it makes a process or a thread."""
@@ -117,24 +115,24 @@ class Tracee:
 
     program: int
     makes: Kind | None = None
-    """The call it made last, if that makes a process or a thread that was not announced yet."""
+    """Its last call, if that makes a process or a thread that has not been announced yet."""
     first: int = 0
-    """First argument of the call that it made last."""
+    """The first argument of its last call."""
     awaiting: Kind | None = None
-    """The call whose exit stop was asked for."""
+    """The call whose exit stop was requested."""
     call: Call | None = None
-    """What inference wants to know again at the exit."""
+    """What the inference of capabilities needs at the exit."""
     leave: Leave | None = None
-    """What is to be done with the call's result."""
+    """What to do with the call's result."""
 
 
 class PtraceTracer:
-    """See the module's text."""
+    """Records with ptrace(2); see the module."""
 
     name = "ptrace"
 
     def unavailable(self) -> str | None:
-        """Linux 5.3 brought PTRACE_GET_SYSCALL_INFO; some sandboxes refuse ptrace altogether."""
+        """See Tracer.unavailable. PTRACE_GET_SYSCALL_INFO is in Linux since 5.3; some sandboxes refuse ptrace."""
         if platform.system() != "Linux":
             return "ptrace tracing needs Linux"
         try:
@@ -152,7 +150,7 @@ class PtraceTracer:
 
 
 def _seize_refused() -> str | None:
-    """Try on a child that does nothing."""
+    """Try to trace a child that does nothing; return why that is refused, None when it is not."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -184,7 +182,7 @@ class _SockFprog(ctypes.Structure):
 
 
 def _install_filter(no_new_privs: bool) -> None:
-    """Give the calling process the one-instruction filter: RET TRACE (seccomp(2)). Raises OSError."""
+    """Install the filter of one instruction, RET TRACE (seccomp(2)), in the calling process. Raises OSError."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
     instruction = (_SockFilter * 1)(_SockFilter(0x06, 0, 0, SECCOMP_RET_TRACE))
@@ -196,7 +194,7 @@ def _install_filter(no_new_privs: bool) -> None:
 
 
 class Run:
-    """One run of a workload under ptrace. profiler/enforce/traced.py makes one that also refuses calls."""
+    """One run of a workload under ptrace. profiler/enforce/traced.py has a run that also refuses calls."""
 
     def __init__(self, workload: Workload, options: Options, recording: Recording) -> None:
         self.workload = workload
@@ -205,9 +203,9 @@ class Run:
         self.native = native_abi()
         self.tracees: dict[int, Tracee] = {}
         self.early: dict[int, int] = {}
-        """Stopped children whose parent's event has not come yet, to their wait status."""
+        """The wait status of stopped children whose parent's event has not come yet."""
         self.expected: dict[int, int] = {}
-        """Announced children, not stopped yet, to their program."""
+        """The program of children that were announced and have not stopped yet."""
         self.kinds: dict[tuple[int, int, int], Kind] = {}
         self.started = False
         self.buffer = ctypes.create_string_buffer(_INFO_BYTES)
@@ -217,6 +215,7 @@ class Run:
         self.evidence = Evidence(recording, self.threads) if options.files else None
 
     def run(self) -> int:
+        """Run the workload to its end; see Tracer.record."""
         # Without CAP_SYS_ADMIN a filter may only be installed together with no_new_privs (seccomp(2)).
         self.recording.no_new_privs = not has_capability("CAP_SYS_ADMIN")
         self.recording.features += ["capabilities:inferred", "results:until-first-success"]
@@ -248,8 +247,7 @@ class Run:
         return spawn(self.workload, lambda: _install_filter(self.recording.no_new_privs))
 
     def _refuses(self, tid: int, tracee: Tracee, kind: Kind, info: tuple[int, ...]) -> int:
-        """The errno that a call about to be made shall fail with instead; 0: it is made. A recording refuses
-        nothing."""
+        """Return the errno that a call fails with instead of being made, 0 to make it. A recording refuses nothing."""
         return 0
 
     def _kept_out(self, loss: str) -> None:
@@ -268,7 +266,7 @@ class Run:
                     _ptrace(binding.PTRACE_CONT, tid, 0, 0)
 
     def _loop(self, supervisor: Supervisor) -> int:
-        """Serve stops until no tracee is left; returns the main process's wait status."""
+        """Serve stops until no tracee is left. Returns the main process's wait status."""
         waitpid, wall, tracees, kinds = os.waitpid, 0x40000000, self.tracees, self.kinds
         buffer, address, unpack, failed = self.buffer, self.address, _ENTRY.unpack_from, ctypes.c_ulong(-1).value
         recording = self.recording
@@ -287,7 +285,7 @@ class Run:
                 if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, address) == failed:
                     continue  # killed in the stop: the call does not happen
                 info = unpack(buffer)
-                if info[0] != SYSCALL_INFO_SECCOMP:  # killed, and stopped at its end already: nor does this one
+                if info[0] != SYSCALL_INFO_SECCOMP:  # killed, and stopped at its end already: neither does this one
                     _ptrace(binding.PTRACE_CONT, tid, 0, 0)
                     continue
                 kind = kinds.get((tracee.program, info[1], info[2]))
@@ -331,7 +329,7 @@ class Run:
                         note_survivors(len(tracees))
 
     def _enter(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> bool:
-        """Look at a call about to be made; whether its result is of interest."""
+        """Look at a call before it is made. Returns whether its result is of interest."""
         self.threads.stopped()
         if kind.inferred:
             tracee.call = self.inference.enter(tid, kind.name or "", args)
@@ -388,7 +386,7 @@ class Run:
         self.recording.value(kind.abi, name, value, kind.program)
 
     def _make_traced(self, tid: int, kind: Kind, info: tuple[int, ...]) -> None:
-        """A child made with CLONE_UNTRACED would have the filter but no tracer: take the flag away."""
+        """Remove CLONE_UNTRACED from a call: the child would have the filter but no tracer."""
         if kind.name == "clone3":
             with contextlib.suppress(OSError), open(f"/proc/{tid}/mem", "r+b", buffering=0) as memory:
                 memory.seek(info[3])
@@ -432,7 +430,7 @@ class Run:
         _ptrace(binding.PTRACE_SYSCALL if tracee.awaiting is not None else binding.PTRACE_CONT, tid, 0, deliver)
 
     def _announced(self, tid: int, parent: int, tracee: Tracee) -> None:
-        """A thread that ``parent`` made."""
+        """Note a thread that ``parent`` has made."""
         tracee.makes = None
         self.threads.born(tid, parent)
         if tid in self.early:
@@ -442,8 +440,7 @@ class Run:
             self.expected[tid] = tracee.program
 
     def _ends(self, tid: int, tracee: Tracee) -> None:
-        """A thread is about to end, and has all that it had. If it was killed in a call, this is the last chance to
-        hear of its result."""
+        """Serve the last stop of a thread. If it was killed in a call, its registers still hold the result."""
         kind = tracee.makes or tracee.awaiting
         if kind is None:
             return
@@ -466,7 +463,7 @@ class Run:
 
     def _executed(self, tid: int, tracee: Tracee, former: int) -> Tracee:
         if former != tid and former in self.tracees:
-            # A thread that was not the leader executed: it goes on under the leader's id (ptrace(2), "execve under
+            # A thread other than the leader executed: it goes on under the leader's id (ptrace(2), "execve(2) under
             # ptrace").
             tracee = self.tracees[tid] = self.tracees.pop(former)
         by = tracee.program
@@ -486,13 +483,13 @@ class Run:
         return tracee
 
     def _adopt_first(self, program: int) -> None:
-        """The execve that started the workload was counted before its program was known."""
+        """Give the execve that started the workload its program, which was not known when the call was counted."""
         for key in [key for key in self.recording.rows if key[0] < 0]:
             self.recording.rows[program, *key[1:]] = self.recording.rows.pop(key)
         self.kinds.clear()
 
     def _exit_stop(self, tid: int, tracee: Tracee) -> bool:
-        """Whether it is to go on; when it was killed meanwhile it stops once more."""
+        """Serve an exit stop. Returns False for a thread that was killed since: it stops once more."""
         if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, self.address) == ctypes.c_ulong(-1).value:
             return False
         op, _, result, is_error = _EXIT.unpack_from(self.buffer)
@@ -504,17 +501,17 @@ class Run:
         return True
 
     def _finished(self, tid: int, tracee: Tracee, kind: Kind, result: int, code: int) -> None:
-        """A call has ended with ``result``, and with errno ``code`` if that is an error."""
+        """Note that a call has ended with ``result``, and with errno ``code`` if that is an error."""
         call, leave = tracee.call, tracee.leave
         tracee.awaiting = tracee.call = tracee.leave = None
-        if is_restart(code):  # not a result: the call is made again, or its answer comes later
+        if is_restart(code):  # not a result: the call is made again, or its result comes later
             return
         if not kind.row.ok:
             if code:
                 kind.row.errors[error_name(code)] += 1
             else:
                 kind.row.ok += 1
-        # After an execve the thread runs another program; the call was made by the one before.
+        # After an execve the thread runs another program than the one that made the call.
         program = kind.program if kind.program >= 0 else tracee.program
         if call is not None:
             self.inference.leave(tid, call, result, code, program)
@@ -532,58 +529,18 @@ def _event_message(tid: int) -> int:
 
 
 def _event_now(tid: int) -> int | None:
-    """The event in whose stop a thread is (PTRACE_GETSIGINFO), 0 for another stop; None when it is in none, as it was
-    killed."""
+    """Return the event that a thread is stopped for (PTRACE_GETSIGINFO), 0 for another stop.
+
+    None when it was killed and is not stopped.
+    """
     try:
         return int(binding.ptrace_getsiginfo(tid).si_code) >> 8
     except Exception:
         return None
 
 
-FIRST_ARGUMENT = {
-    # (machine ABI, ABI of the call): offset and width in the register set of the *machine*
-    # (arch/*/include/asm/user*.h); a 32-bit tracee of x86-64 gives and takes its own, shorter set (struct
-    # user_regs_struct32).
-    "x86_64": (14 * 8, 8),  # rdi
-    "x32": (14 * 8, 8),
-    "i386": (0, 4),  # ebx
-    "aarch64": (0, 8),  # x0
-    "arm": (0, 4),  # r0
-}
-
-
-_RESULT = {"x86_64": (10 * 8, 8), "x32": (10 * 8, 8), "i386": (6 * 4, 4), "aarch64": (0, 8), "arm": (0, 4)}
-"""Where a call's result stands, and how wide, as FIRST_ARGUMENT: rax, eax, x0, r0."""
-_NUMBER = {"x86_64": (15 * 8, 8), "x32": (15 * 8, 8), "i386": (11 * 4, 4), "arm": (7 * 4, 4)}
-"""Where its number stands: orig_rax, orig_eax, r7; aarch64 has a register set of its own for it
-(NT_ARM_SYSTEM_CALL)."""
-_NT_ARM_SYSTEM_CALL = 0x404
-
-
-FIRST_ERROR = -4095
-"""MAX_ERRNO, include/linux/err.h."""
-
-
-def call_result(tid: int, abi: str, first: int) -> int | None:
-    """What the call gave in which a thread was killed, at its PTRACE_EVENT_EXIT; None when the call did not begin.
-
-    ``first``: its argument 0. Raises OSError when the thread is gone.
-    """
-    registers = ctypes.create_string_buffer(512)
-    vector = Iovec(ctypes.addressof(registers), len(registers))
-    if _ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector)) == ctypes.c_ulong(-1).value:
-        raise ProcessLookupError(errno.ESRCH, "registers")
-    offset, width = _RESULT["x86_64" if abi == "i386" and vector.len > 100 else abi]
-    word = registers.raw[offset : offset + width]
-    # Until the call has begun x86 says ENOSYS (arch/x86/entry/entry_64.S PUSH_AND_CLEAR_REGS); on Arm argument and
-    # result share a register.
-    before = first if abi in ("aarch64", "arm") else -errno.ENOSYS
-    mask = (1 << 8 * width) - 1
-    return None if int.from_bytes(word, "little") == before & mask else int.from_bytes(word, "little", signed=True)
-
-
 def made_by(parent: int, number: int) -> int:
-    """profgen's number for a process that it traces and that ``parent`` knows by ``number``; -1 when there is none."""
+    """Return profgen's number for its tracee that ``parent`` knows by ``number``; -1 when there is none."""
     try:
         depth = len(_status(str(parent))["NSpid"])
     except OSError:
@@ -597,44 +554,6 @@ def made_by(parent: int, number: int) -> int:
 
 
 def _status(tid: str) -> dict[str, list[str]]:
-    """proc_pid_status(5). Raises OSError when the thread is gone."""
+    """Read proc_pid_status(5). Raises OSError when the thread is gone."""
     with open(f"/proc/{tid}/status") as file:
         return {key: words.split() for key, _, words in (line.partition(":") for line in file)}
-
-
-def answer(tid: int, abi: str, error: int) -> None:
-    """Make a call that a tracee is about to make (PTRACE_EVENT_SECCOMP) fail with this errno: number -1 skips it
-    (seccomp(2))."""
-    registers = ctypes.create_string_buffer(512)
-    vector = Iovec(ctypes.addressof(registers), len(registers))
-    if _ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector)) == ctypes.c_ulong(-1).value:
-        return
-    # A 32-bit call of a 64-bit process has the 64-bit set (see set_first_argument).
-    wide = "x86_64" if abi == "i386" and vector.len > 100 else abi
-    for where, value in ((_RESULT, -error), (_NUMBER, -1)):
-        if wide in where:
-            offset, width = where[wide]
-            ctypes.memmove(ctypes.addressof(registers) + offset, value.to_bytes(width, "little", signed=True), width)
-    _ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector))
-    if native_abi() == "aarch64":
-        number = ctypes.c_int(-1)
-        one = Iovec(ctypes.addressof(number), 4)
-        _ptrace(PTRACE_SETREGSET, tid, _NT_ARM_SYSTEM_CALL, ctypes.addressof(one))
-
-
-def set_first_argument(tid: int, abi: str, value: int) -> None:
-    """Change argument 0 of a syscall that a stopped tracee is about to make (PTRACE_SETREGSET, NT_PRSTATUS).
-
-    An i386 call from a 64-bit process (int 0x80) has 64-bit registers: ebx is then the low half of rbx.
-    """
-    registers = ctypes.create_string_buffer(512)
-    vector = Iovec(ctypes.addressof(registers), len(registers))
-    if _ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector)) == ctypes.c_ulong(-1).value:
-        return
-    offset, width = FIRST_ARGUMENT[abi]
-    if abi == "i386" and vector.len > 100:
-        offset, width = 5 * 8, 8  # rbx in struct user_regs_struct
-    ctypes.memmove(
-        ctypes.addressof(registers) + offset, (value & ((1 << 8 * width) - 1)).to_bytes(width, "little"), width
-    )
-    _ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector))
