@@ -47,6 +47,8 @@ def container(engine: str, data: dict[str, Any], image: dict[str, Any] | None = 
         entrypoint=tuple(entrypoint),
         command=tuple(command),
         user=_text(config, "User") if isinstance(config.get("User"), str) else None,
+        directory=_text(config, "WorkingDir") or None,
+        network=_text(host, "NetworkMode") or None,
         mounts=tuple(sorted(_mounts(data, host))),
         ports=tuple(
             sorted(
@@ -102,6 +104,7 @@ def containerd(info: dict[str, Any]) -> Container:
         image=_text(info, "Image"),
         command=tuple(_strings(run, "args")),
         user=f"{uid}:{gid}" if type(uid) is int and type(gid) is int else None,
+        directory=_text(run, "cwd") or None,
         mounts=tuple(sorted(_spec_mounts(spec))),
         capabilities=_known(_strings(_dict(run, "capabilities"), "bounding")) if "process" in spec else None,
         read_only=_dict(spec, "root").get("readonly") is True,

@@ -309,7 +309,7 @@ def _merge_container(a: Container | None, b: Container | None) -> Container | No
         return None
     same = {
         name: getattr(a, name) if getattr(a, name) == getattr(b, name) else None
-        for name in ("engine", "runtime", "id", "name", "image", "digest", "user")
+        for name in ("engine", "runtime", "id", "name", "image", "digest", "user", "directory", "network")
     }
     return Container(
         **same,

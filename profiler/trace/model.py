@@ -343,7 +343,8 @@ class Container:
     A member that is None or empty is not known, or differs between merged recordings. ``image`` is the name of its
     image, ``digest`` the image's content (``sha256:...``): that of the manifest if the engine knows it, else that of
     the configuration. ``entrypoint`` followed by ``command`` is what was started. ``user`` is as given to the engine,
-    empty for the image's own. ``ports``: ``80/tcp``. ``capabilities``: the bounding set that it was given.
+    empty for the image's own. ``directory``: the working directory. ``network``: what the engine attaches it to, such
+    as ``host``. ``ports``: ``80/tcp``. ``capabilities``: the bounding set that it was given.
     """
 
     engine: str | None
@@ -355,6 +356,8 @@ class Container:
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     user: str | None = None
+    directory: str | None = None
+    network: str | None = None
     mounts: tuple[ContainerMount, ...] = ()
     ports: tuple[str, ...] = ()
     capabilities: tuple[str, ...] | None = None

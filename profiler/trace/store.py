@@ -337,6 +337,8 @@ class _Reader:
             entrypoint=self.strings(data, "entrypoint", where),
             command=self.strings(data, "command", where),
             user=self.text(data, "user", where),
+            directory=self.text(data, "directory", where),
+            network=self.text(data, "network", where),
             mounts=tuple(self.container_mount(row, f"{where}.mounts") for row in self.get(data, "mounts", list, where)),
             ports=self.strings(data, "ports", where),
             capabilities=None if capabilities is None else self.strings(data, "capabilities", where),

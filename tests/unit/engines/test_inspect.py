@@ -31,6 +31,7 @@ DOCKER: dict[str, Any] = {
         "CapDrop": ["all"],
         "Privileged": False,
         "ReadonlyRootfs": True,
+        "NetworkMode": "host",
         "SecurityOpt": ["no-new-privileges"],
         "Tmpfs": {"/t": "", "/r": "size=1m,ro"},
         "Runtime": "runc",
@@ -47,6 +48,7 @@ DOCKER: dict[str, Any] = {
     ],
     "Config": {
         "User": "33:33",
+        "WorkingDir": "/srv",
         "ExposedPorts": {"8080/tcp": {}},
         "Cmd": ["-l"],
         "Image": "lab",
@@ -87,6 +89,7 @@ def test_docker() -> None:
         ContainerMount("tmpfs", "", "/t", False),
         ContainerMount("volume", "vol", "/vol", False),
     )
+    assert (found.directory, found.network) == ("/srv", "host")
     assert found.ports == ("80/tcp", "8080/tcp")
     assert found.capabilities == ("CAP_CHOWN",)
     assert (found.privileged, found.read_only, found.no_new_privs) == (False, True, True)
@@ -105,6 +108,7 @@ def test_podman() -> None:
     assert (found.runtime, found.image, found.digest) == ("crun", "localhost/lab:latest", "sha256:" + "7f" * 32)
     assert (found.entrypoint, found.command, found.user) == (("/init",), ("/bin/ls",), "")
     assert found.mounts == (ContainerMount("bind", "/usr", "/usr", True), ContainerMount("tmpfs", "", "/tmp", False))
+    assert (found.directory, found.network) == (None, None)
     assert found.capabilities == ("CAP_CHOWN",)
     assert inspect.process(PODMAN) == 0
     assert inspect.exit_status(PODMAN) == 137

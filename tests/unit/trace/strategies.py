@@ -234,6 +234,8 @@ CONTAINERS = st.builds(
     entrypoint=st.lists(NAMES, max_size=2).map(tuple),
     command=st.lists(NAMES, max_size=2).map(tuple),
     user=st.sampled_from([None, "", "redis", "33:33"]),
+    directory=st.none() | PATHS,
+    network=st.sampled_from([None, "host", "none", "bridge"]) | NAMES,
     mounts=st.sets(CONTAINER_MOUNTS, max_size=2).map(lambda found: tuple(sorted(found))),
     ports=st.sets(st.sampled_from(["80/tcp", "53/udp"])).map(lambda found: tuple(sorted(found))),
     capabilities=st.none()

@@ -332,6 +332,8 @@ def test_containers() -> None:
         ("run",),
         ("db",),
         "33",
+        "/data",
+        "host",
         (mount,),
         ("1/tcp",),
         ("CAP_KILL",),
