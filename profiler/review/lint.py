@@ -256,7 +256,7 @@ def _more_abis(subject: Subject) -> Iterator[Finding]:
             f"{abi}: {number} syscalls are allowed a second time, through less tested code"
             if number
             else f"{abi} is listed, but nothing is allowed",
-            f"remove {seccomp_name(abi)}, unless it runs programs of that ABI",
+            f"remove {seccomp_name(abi)}, unless the workload runs programs of that ABI",
         )
 
 
