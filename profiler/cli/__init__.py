@@ -1,1 +1,1 @@
-"""The command line: one module a command, each thin: parse, call, print."""
+"""The command line: one thin module for each command, which parses, calls and prints."""

@@ -20,21 +20,23 @@ FORMATS = ("text", "json", "markdown", "sarif")
     "--fail-on",
     type=click.Choice(["any", "widened", "risky"]),
     default="any",
-    help="What makes the exit status 1: any difference (default), more allowed, or that at high or critical risk.",
+    show_default=True,
+    help="Exit with status 1 for: any difference, more rights in NEW, or more rights of high or critical risk.",
 )
-@click.option("--exact", is_flag=True, help="Count equivalent syscalls and values as differences too.")
+@click.option("--exact", is_flag=True, help="Treat equivalent syscalls and values as different.")
 @click.option(
     "--color",
     "colour",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
-    help="Colour in text. Default: auto.",
+    show_default=True,
+    help="Colour the text.",
 )
 def diff(old: str, new: str, form: str, fail_on: str, exact: bool, colour: str) -> int:
-    """Show which rights NEW has and OLD has not, and the other way round.
+    """Show which rights NEW has and OLD lacks, and the reverse.
 
     Each may be a trace, a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. The
-    exit status is 0 when they are the same, 1 when they differ (as --fail-on asks), 2 in trouble.
+    exit status is 0 when they are the same, 1 when they differ (see --fail-on), 2 in trouble.
 
     \b
       profgen diff v1.trace.json v2.trace.json

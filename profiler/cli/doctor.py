@@ -19,7 +19,7 @@ _COLOURS = {"ok": "32", "missing": "31", "info": "0"}
 @click.command()
 @output_format()
 def doctor(form: str) -> int:
-    """Try what recording needs, and say what works here and how to fix the rest.
+    """Try what recording needs, and show what works here and how to fix the rest.
 
     The exit status is 0 when at least one tracer works, 1 when none does.
     """

@@ -1,4 +1,4 @@
-"""``profgen hook``: an OCI hook that records the containers which ask for it."""
+"""``profgen hook``: an OCI hook that records containers with an annotation."""
 
 from __future__ import annotations
 
@@ -14,27 +14,32 @@ from profiler.engines.hook import State
 from profiler.errors import FAILED, InputError, ProfgenError
 
 READY_SECONDS = 30.0
-"""A container's start waits for as long as the tracer takes to be ready, but no longer."""
+"""A container's start waits until the tracer is ready, at most this long."""
 
 
 @click.command("hook")
 @click.option(
-    "-o", "--output", metavar="DIRECTORY", default="/var/lib/profgen", show_default=True, help="Where traces may go."
+    "-o",
+    "--output",
+    metavar="DIRECTORY",
+    default="/var/lib/profgen",
+    show_default=True,
+    help="Directory for traces.",
 )
-@click.option("--no-files", is_flag=True, help="Leave out files, sockets, signals and mounts.")
+@click.option("--no-files", is_flag=True, help="Ignore files, sockets, signals and mounts.")
 def hook(output: str, no_files: bool) -> int:
     """Record a container that carries the annotation io.profgen.record=FILE, from its entry point on.
 
-    For engines, not for people: as a createRuntime hook it reads the container's state on standard input, starts the
-    recording and returns; that goes on in the background until the container ends. A container without the annotation
-    is left alone. A recording that cannot be started fails the container.
+    Engines call it as a createRuntime hook: it reads the container's state on standard input, starts a recording in
+    the background, which ends with the container, and returns. Containers without the annotation are ignored. A
+    container whose recording cannot be started fails to start.
     """
     import syslog
 
     try:
         return _start(output, no_files)
     except ProfgenError as error:
-        # runc shows what a failing hook says, crun its status alone.
+        # runc shows the output of a failing hook, crun only its status.
         syslog.openlog("profgen", syslog.LOG_PID, syslog.LOG_DAEMON)
         syslog.syslog(syslog.LOG_ERR, f"hook: {error}")
         raise
@@ -48,27 +53,27 @@ def _start(output: str, no_files: bool) -> int:
         return 0
     directory = Path(output)
     if not directory.is_absolute():
-        raise InputError("-o wants an absolute path: a hook's working directory is the runtime's affair")
+        raise InputError("-o needs an absolute path: the runtime determines a hook's working directory")
     path = hooks.output(state.record, directory)
     return _in_background(state, path, no_files)
 
 
 def _in_background(state: State, path: Path, no_files: bool) -> int:
-    """Record in a process of its own; return once it is ready, or has failed."""
+    """Record in a new process; return once it is ready. Raises ProgramError when it is not."""
     read, write = os.pipe()
     if os.fork() == 0:
         _detach(read, write)
         os._exit(_record(state, path, no_files, write))
     os.close(write)
     ready, _, _ = select.select([read], [], [], READY_SECONDS)
-    told = os.read(read, 4096) if ready else b"it was not ready in time"
+    told = os.read(read, 4096) if ready else b"the recording was not ready in time"
     if told == b"ready":
         return 0
-    raise ProfgenError(f"the container is not recorded: {told.decode('utf-8', 'replace') or 'the recording ended'}")
+    raise ProfgenError(f"the container cannot be recorded: {told.decode('utf-8', 'replace') or 'the recording ended'}")
 
 
 def _detach(read: int, write: int) -> None:
-    """Become a session of its own, with nothing open that the runtime waits for."""
+    """Start a new session, and close the files that the runtime waits for."""
     os.setsid()
     if os.fork():
         os._exit(0)
@@ -84,12 +89,12 @@ def _detach(read: int, write: int) -> None:
         os.closerange(low, high)
     os.close(read)
     os.set_inheritable(write, False)
-    # Whoever runs the hook may have these set as it likes.
+    # The runtime may have blocked any of them.
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
 def _record(state: State, path: Path, no_files: bool, ready: int) -> int:
-    """The recording itself. What goes wrong before it is ready is told to the hook, later to the system's log."""
+    """Record the container. A failure goes to the hook before it is ready, and to the system's log later."""
     import syslog
 
     from profiler.cli.record_terminal import Console, incomplete

@@ -26,14 +26,14 @@ _COLOURS = {"error": "31", "warning": "33", "note": "36"}
     is_eager=True,
     expose_value=False,
     callback=lambda ctx, _, wanted: _rules(ctx, wanted),
-    help="List all.",
+    help="List the rules and exit.",
 )
 @output_format()
 def lint(file: str, form: str) -> int:
     """Find known holes and traps in FILE, each with a fix.
 
     FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. An error is a
-    hole or breaks programs, a warning is most likely not meant, a note is good to know.
+    hole or breaks programs, a warning is most likely a mistake, a note is information.
 
     The exit status is 0 without errors and warnings, 1 with some, 2 in trouble.
 
@@ -77,7 +77,10 @@ def lint(file: str, form: str) -> int:
         )
         print(f"{printable(file)}: {words or 'nothing found'}")
         if library is None:
-            print("profgen: note: no libseccomp here: names are checked against profgen's tables only", file=sys.stderr)
+            print(
+                "profgen: note: libseccomp is not installed: names are checked only against profgen's tables",
+                file=sys.stderr,
+            )
     return 1 if numbers["error"] or numbers["warning"] else 0
 
 

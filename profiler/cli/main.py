@@ -1,4 +1,4 @@
-"""The ``profgen`` command: finds its subcommands and turns failures into one line and an exit status."""
+"""The ``profgen`` command: find the subcommand, and turn failures into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from profiler.quoting.text import printable
 from profiler.wording import cause
 
 COMMANDS = {
-    "record": "Watch a command and write a trace of what it used.",
+    "record": "Watch a command, a container or processes, and write a trace.",
     "generate": "Write policy.yaml and profiles from traces, or profiles from a policy.yaml.",
     "targets": "List the files that generate can write, their options, and what they cannot express.",
     "verify": "Run a command under its policy and name everything that is refused.",
-    "diff": "Show which rights one trace, policy or profile has and another has not.",
-    "explain": "Say why something is allowed: reasons, evidence, and what it opens.",
-    "coverage": "Say how much of a workload its recordings have seen, and what is usually forgotten.",
+    "diff": "Show which rights one trace, policy or profile has and another lacks.",
+    "explain": "Explain why something is allowed: reasons, evidence, and what it opens.",
+    "coverage": "Estimate how much of a workload its recordings have seen, and list what is often forgotten.",
     "merge": "Merge traces or policies; bring a new recording into a reviewed policy.",
-    "lint": "Find known holes and traps in a policy or profile, with a fix for each.",
-    "score": "Say how much a policy or profile leaves open: figures, published CVEs, one number.",
+    "lint": "Find known holes and traps in a policy or profile, each with a fix.",
+    "score": "Measure how much a policy or profile leaves open: figures, published CVEs, one number.",
     "refine": "Read what the kernel refused from a log, and propose what to add to a policy.",
-    "hook": "Record containers that ask for it by an annotation; for engines, as an OCI hook.",
+    "hook": "Record containers that have an annotation; an OCI hook for engines.",
     "minimise": "Run a test under ever less of a policy, and keep only what it needs.",
-    "doctor": "Say what works on this machine, and how to fix the rest.",
+    "doctor": "Show what works on this machine, and how to fix the rest.",
 }
-"""Name to one line of help. The module ``profiler.cli.<name>`` has the command under the same name."""
+"""Name to one line of help. The module ``profiler.cli.<name>`` has a command of the same name."""
 
 
 class _NoReader(Exception):
-    """Who read our output has gone."""
+    """The reader of our output closed its end (EPIPE)."""
 
 
 class _Lazy(click.Group):
-    """Imports a subcommand's module only when it is called, so that ``--help`` is quick."""
+    """A group that imports a subcommand's module only when it is called, so that ``--help`` is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -54,7 +54,7 @@ class _Lazy(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # click would end us with status 1, which is a verdict of some commands.
+            # click would exit with status 1, which is a verdict of some commands.
             raise _NoReader from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -76,7 +76,7 @@ def cli(debug: bool) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run with these arguments and return the exit status. Never raises, unless ``--debug`` is given."""
-    _mend_standard_files()
+    _open_standard_files()
     debug = "--debug" in arguments[: _before_command(arguments)]
     try:
         status = cli.main(args=list(arguments), prog_name="profgen", standalone_mode=False)
@@ -93,14 +93,14 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return _fail(str(error), error.exit_code)
     except (_NoReader, BrokenPipeError):
-        # The reader of our output has gone; Python would complain again when it flushes at exit.
+        # Python flushes standard output at exit, and would fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:  # the host refuses: too many open files, no more processes, no memory
+    except OSError as error:  # a limit of the host: open files, processes, memory
         if debug:
             raise
         advice = "; raise the limit: ulimit -n" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
-        return _fail(f"cannot go on: {cause(error)}{advice} (profgen --debug shows where)", FAILED)
+        return _fail(f"cannot continue: {cause(error)}{advice} (profgen --debug shows where)", FAILED)
     except Exception as error:
         if debug:
             raise
@@ -110,7 +110,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _told(error: click.ClickException) -> str:
-    """click's message as one of ours, with what to do: the command's help, unless the message says it itself."""
+    """Return click's message in profgen's form, with a pointer to the command's help unless it says what to do."""
     text = error.format_message().replace("\n", " ")
     if not isinstance(error, click.UsageError) or error.ctx is None or "; " in text:
         return text
@@ -123,26 +123,26 @@ def _told(error: click.ClickException) -> str:
 
 
 def _interrupted(error: BaseException | None) -> bool:
-    """Whether a Ctrl-C is what is behind it: Python 3.11 turns one that comes while a class is made into a
+    """Return whether a Ctrl-C caused an error: Python 3.11 turns one that comes while a class is made into a
     RuntimeError."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
-def _mend_standard_files() -> None:
-    """Standard files that the caller closed must not become files of ours; what is put there closes on exec."""
+def _open_standard_files() -> None:
+    """Open standard files that the caller closed, so that no file of profgen gets their number. They close on exec."""
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # takes the lowest free number, this one
+            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # gets the lowest free number, which is this one
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _before_command(arguments: Sequence[str]) -> int:
-    """Options in front of the subcommand are profgen's own; behind it, they may be the workload's."""
+    """Return the index of the subcommand: options before it are profgen's own, later ones may be the workload's."""
     return next((index for index, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
 
 

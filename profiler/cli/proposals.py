@@ -1,4 +1,4 @@
-"""How additions to a policy are shown, whatever they come from."""
+"""Show additions to a policy, for verify and refine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _about(addition: Addition) -> Iterator[str]:
 
 
 def about_proposal(proposal: Proposal, label: str) -> Iterator[str]:
-    """Lines for people."""
+    """Return lines about a proposal for people. ``label``: the words before the number of additions."""
     if proposal.added:
         yield f"{label} {counted(len(proposal.added), 'entry', 'entries')}:"
         for addition in proposal.added:
@@ -40,7 +40,7 @@ def about_proposal(proposal: Proposal, label: str) -> Iterator[str]:
     for row in proposal.unanswered:
         yield f"nothing to add for {row.what} ({counted(row.count, 'time')}): {row.why}"
     for item in proposal.unused:
-        yield f"--allow-dangerous {item}: nothing here needs it"
+        yield f"--allow-dangerous {item}: no denial needs it"
 
 
 def _word(text: str) -> str:
@@ -50,12 +50,12 @@ def _word(text: str) -> str:
 
 
 def denial_data(denial: Denial) -> dict[str, Any]:
-    """For programs: what is known, and whether it was refused."""
+    """Return a denial for programs: what is known of it, and whether it was refused."""
     return {
         name: value for name, value in asdict(denial).items() if value not in (None, "", (), False) or name == "refused"
     }
 
 
 def addition_data(row: Addition) -> dict[str, Any]:
-    """For programs."""
+    """Return an addition for programs."""
     return asdict(row) | {"denials": [denial_data(denial) for denial in row.denials]}

@@ -1,9 +1,8 @@
-"""``profgen score``: how much a profile leaves open, as figures and one number."""
+"""``profgen score``: how much a profile leaves open, in figures and one number."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from profiler.cli.options import output_format, source_file
+from profiler.cli.terminal import say
 from profiler.errors import InputError
 from profiler.quoting.text import printable
 from profiler.wording import shortened
@@ -53,7 +53,7 @@ def _other(name: str, abi: str, assumed: frozenset[str]) -> Rights:
 
 
 def _short(path: str, names: Sequence[str]) -> str:
-    """A heading of a column: the file's name, with its directory when another file has that name too."""
+    """Return the heading of a column: the file's name, with its directory when another file has the same name."""
     parts = Path(path).parts
     same = sum(Path(name).name == parts[-1] for name in names) > 1
     text = printable("/".join(parts[-2:] if same else parts[-1:]))
@@ -88,7 +88,7 @@ def _rows(scores: Sequence[Score]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _wrapped(first: str, words: Sequence[str]) -> Iterator[str]:
-    """``first`` and the words behind it, on lines that are not too long."""
+    """Return ``first`` and the words after it, wrapped at WIDTH."""
     line, indent = first, " " * (len(first) + 1)
     for index, word in enumerate(words):
         piece = word + ("," if index < len(words) - 1 else "")
@@ -104,7 +104,7 @@ def _few(names: Sequence[str], verbose: bool) -> list[str]:
     return list(names) if verbose else shortened(names, NAMED)
 
 
-def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbose: bool) -> Iterator[str]:
+def _text(scores: Sequence[Score], compared: Sequence[tuple[str, Against]], verbose: bool) -> Iterator[str]:
     from profiler.kernel.cves import date
     from profiler.review.yardsticks import docker_version
 
@@ -127,7 +127,7 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
     if verbose:
         yield from _wrapped("filtered arguments:", found.filtered or ["none"])
         yield from _wrapped("syscalls open:", found.open or ["none"])
-    for name, extra in beside:
+    for name, extra in compared:
         yield ""
         more = [(label, items) for label, items in asdict(extra).items() if items]
         yield f"open here and not in {printable(name)}:" + ("" if more else " nothing")
@@ -142,19 +142,19 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
     if not found.blocked:
         yield "    none"
     yield ""
-    yield "CVEs that are not, by what is allowed:"
+    yield "CVEs that are not blocked, by what is allowed:"
     for reason, rows in found.reachable.items() if verbose else list(found.reachable.items())[:10]:
         yield f"  {len(rows):>3}  {reason}"
         if verbose:
             yield from _wrapped("      ", [row.cve.identifier for row in rows])
     rest = list(found.reachable.values())[10:]
     if rest and not verbose:
-        yield f"  {sum(map(len, rest)):>3}  in {len(rest)} more groups (--verbose lists all)"
+        yield f"  {sum(map(len, rest)):>3}  in {len(rest)} more groups (--verbose lists them)"
     if not found.reachable:
         yield "    none"
-    if "docker-default" in [name for name, _ in beside]:
+    if "docker-default" in [name for name, _ in compared]:
         yield ""
-        yield f"docker-default is {docker_version()}, with the capabilities that docker run gives."
+        yield f"docker-default is {docker_version()}, with the capabilities that docker run grants."
 
 
 @click.command("score")
@@ -164,21 +164,22 @@ def _text(scores: Sequence[Score], beside: Sequence[tuple[str, Against]], verbos
     multiple=True,
     type=source_file,
     metavar="NAME|FILE",
-    help="Beside docker-default, unconfined, or another file. May be repeated.",
+    help="Compare with docker-default, unconfined, or another file. Can be repeated.",
 )
-@click.option("--min-score", type=click.IntRange(0, 100), metavar="N", help="Exit status 1 when the score is below N.")
+@click.option("--min-score", type=click.IntRange(0, 100), metavar="N", help="Exit with status 1 below score N.")
 @click.option(
     "--capabilities",
     default="docker",
     metavar="LIST",
-    help="Capabilities for a file that says nothing of them: docker (default), all, none, or names joined by commas.",
+    show_default=True,
+    help="Capabilities of a file that does not list them: docker, all, none, or names joined by commas.",
 )
 @click.option("--verbose", "-v", is_flag=True, help="List every CVE, open syscall and filter.")
-@output_format(help="Default: text. JSON has every CVE and why.")
+@output_format(help="Output format; json has every CVE with the reason.")
 def score(
     file: str, compare: tuple[str, ...], min_score: int | None, capabilities: str, verbose: bool, form: str
 ) -> int:
-    """Say how much FILE leaves open.
+    """Measure how much FILE leaves open.
 
     FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json, a SeccompProfile, or a trace.
 
@@ -187,7 +188,7 @@ def score(
     are filtered or refused + 20 x the share of the capabilities that are not held + 25 x the share of the listed CVEs
     that cannot be reached; rounded down. Taking a right away never lowers it.
 
-    The exit status is 0, 1 when the score is below --min-score, 2 in trouble.
+    The exit status is 0, or 1 when the score is below --min-score, or 2 in trouble.
 
     \b
       profgen score policy.yaml
@@ -205,21 +206,21 @@ def score(
     others = [_other(name, rights.native, assumed) for name in compare]
     found = score_of(rights, assumed)
     scores = [score_of(other, assumed) for other in others]
-    beside = [(name, against(found, one)) for name, one in zip(compare, scores, strict=True)]
+    compared = [(name, against(found, one)) for name, one in zip(compare, scores, strict=True)]
     for one in (found, *scores):
         for note in one.notes:
-            print(f"profgen: note: {printable(note)}", file=sys.stderr)
+            say(f"note: {note}")
     if form == "json":
         data = as_data(found)
-        if beside:
+        if compared:
             data["compared"] = [
                 {**as_data(one), "name": name, "open_here_only": asdict(extra)}
-                for (name, extra), one in zip(beside, scores, strict=True)
+                for (name, extra), one in zip(compared, scores, strict=True)
             ]
         print(json.dumps(data, indent=1))
     else:
-        print("\n".join(_text([found, *scores], beside, verbose)))
+        print("\n".join(_text([found, *scores], compared, verbose)))
     if min_score is not None and found.points < min_score:
-        print(f"profgen: the score is {found.points}, below {min_score}", file=sys.stderr)
+        say(f"the score is {found.points}, below {min_score}")
         return 1
     return 0

@@ -10,6 +10,9 @@ from profiler.engines.commands import Compose, Grammar, options
 from profiler.errors import ProgramError
 from profiler.run import ask
 
+_GRAMMAR = Grammar(valued=frozenset({"-f", "-p"}))
+"""The options that name a project; unknown long options take a value anyway."""
+
 PROJECT_LABEL = "com.docker.compose.project"
 """The label with the project's name on every container that compose starts."""
 
@@ -23,7 +26,8 @@ def project(compose: Compose) -> str:
         name = None
     if isinstance(name, str) and name:
         return name
-    given, _ = options(compose.project[1:], Grammar(flags=frozenset({"compose"})))
+    words = compose.project[1:]
+    given, _ = options(words[words.index("compose") + 1 :] if "compose" in words else words, _GRAMMAR)
     named = [option.value for option in given if option.name in ("-p", "--project-name") and option.value]
     files = [option.value for option in given if option.name in ("-f", "--file") and option.value]
     text = named[-1] if named else os.environ.get("COMPOSE_PROJECT_NAME")

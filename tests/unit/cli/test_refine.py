@@ -122,7 +122,7 @@ def test_dangerous_things_are_asked_for(place: Path) -> None:
     )
     assert done.returncode == 1
     assert "+    ptrace:" in done.stdout
-    assert "--allow-dangerous nothing: nothing here needs it" in done.stderr
+    assert "--allow-dangerous nothing: no denial needs it" in done.stderr
 
 
 def test_json(place: Path) -> None:

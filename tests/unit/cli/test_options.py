@@ -1,0 +1,91 @@
+"""Options that several commands share; and how thin the command line is."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from profiler.cli import options
+from profiler.cli.options import Duration, OutputOptions, WorkloadOptions, grouped, output_options, workload_options
+
+LONGEST = 60
+"""Lines of a function of the command line, with its docstring."""
+
+
+def functions() -> list[tuple[str, int]]:
+    return [
+        (f"{path.name}:{node.name}", (node.end_lineno or 0) - node.lineno + 1)
+        for path in sorted(Path(options.__file__).parent.glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+def test_the_command_line_is_thin() -> None:
+    assert len(functions()) > 50
+    assert [row for row in functions() if row[1] > LONGEST] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("5m", 300), ("0.5h", 1800), ("1d", 86400), ("250ms", 0.25), ("0.000001", 0.000001)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert Duration().convert(text, None, None) == pytest.approx(seconds)
+
+
+@given(st.text())
+@example("0")
+@example("0.0s")
+@example("-1")
+@example("nan")
+@example("inf")
+@example("1e3")
+@example("1_0")
+@example("\u0661")
+@example("5 m")
+@example("5M")
+@example("9" * 5000)
+def test_a_duration_is_above_zero_or_refused(text: str) -> None:
+    said = ""
+    try:
+        assert 0 < Duration().convert(text, None, None) < 1e15
+    except click.BadParameter as error:
+        said = error.format_message()
+        assert "such as 90, 90s or 5m" in said
+        assert len(said) < 600
+
+
+@dataclass(frozen=True)
+class _Colours:
+    front: str
+    back: str
+
+
+def test_a_group_of_options_is_one_object() -> None:
+    got: list[object] = []
+
+    @click.command()
+    @grouped(_Colours, "colours", click.option("--front", default="red"), click.option("--back", default="blue"))
+    @output_options("The result.")
+    @workload_options(options.USER, options.DURATION)
+    def command(colours: _Colours, to: OutputOptions, workload: WorkloadOptions) -> None:
+        """Do it."""
+        got.extend((colours, to, workload))
+
+    words = ["--back", "grey", "-q", "-o", "x", "--duration", "2m", "true", "now"]
+    assert CliRunner().invoke(command, words).exit_code == 0
+    assert got == [
+        _Colours("red", "grey"),
+        OutputOptions("x", True),
+        WorkloadOptions(("true", "now"), None, 120.0),
+    ]
+    shown = CliRunner().invoke(command, ["--help"]).output
+    assert shown.index("--front") < shown.index("--back") < shown.index("--output") < shown.index("--user")

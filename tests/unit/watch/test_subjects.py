@@ -1,0 +1,139 @@
+"""What is recorded that profgen does not start itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from profiler.engines import cgroups
+from profiler.engines.cgroups import Hierarchy
+from profiler.engines.commands import Compose
+from profiler.engines.engine import Details
+from profiler.engines.hook import State
+from profiler.errors import InputError
+from profiler.trace.model import Container
+from profiler.tracers.watcher import Session
+from profiler.watch import subjects
+
+KNOWN, OTHER = "aa" * 32, "bb" * 32
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One hierarchy, and an engine that knows a container ``web``, which runs unless the file ``down`` exists."""
+    tree = tmp_path / "cgroup"
+    tree.mkdir()
+    monkeypatch.setattr(cgroups, "mounted", lambda: (Hierarchy(str(tree), ""),))
+    state = {"Id": KNOWN, "Name": "/web", "State": {"Pid": 7, "Running": True}}
+    (tmp_path / "up.json").write_text(json.dumps([state]))
+    (tmp_path / "down.json").write_text(json.dumps([{**state, "State": {"Pid": 0, "Running": False, "ExitCode": 0}}]))
+    tool = tmp_path / "bin" / "docker"
+    tool.parent.mkdir()
+    tool.write_text(
+        f'#!/bin/sh\n[ "$3" = web ] || exit 1\nif [ -e {tmp_path}/down ]; then cat {tmp_path}/down.json\n'
+        f"else cat {tmp_path}/up.json; fi\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    monkeypatch.setenv("PROFGEN_ENGINE", str(tool))
+    return tmp_path
+
+
+def session(subject: str) -> Session:
+    return Session(1, "container", subject, joined=False, pid=7, began=0.0)
+
+
+def details(name: str, labels: dict[str, str] | None = None) -> Details:
+    return Details(Container("docker", None, OTHER, name), 7, None, False, labels or {})
+
+
+def test_a_container_that_runs(machine: Path) -> None:
+    found = subjects.container("web", wait=False, follow=False)
+    assert (found.name, found.many, found.selection.containers) == ("web", False, (KNOWN,))
+    assert not found.selection.all_containers
+    assert found.accept is not None
+    assert found.accept(session(KNOWN), None)
+    assert found.accept(session(OTHER), details("web")), "made anew under the same name"
+    assert not found.accept(session(OTHER), details("db"))
+    assert not found.accept(session(OTHER), None)
+
+
+def test_a_container_that_does_not_run(machine: Path) -> None:
+    (machine / "down").touch()
+    with pytest.raises(InputError, match="the container 'web' does not run: start it, or wait for that with --wait"):
+        subjects.container("web", wait=False, follow=False)
+    assert subjects.container("web", wait=True, follow=False).selection.all_containers
+
+
+def test_a_container_that_nobody_knows(machine: Path) -> None:
+    with pytest.raises(InputError, match="no container 'db' here"):
+        subjects.container("db", wait=False, follow=False)
+    (machine / "cgroup" / "db").mkdir()
+    assert subjects.container("db", wait=False, follow=False).selection.containers == ("db",), "a runtime's own name"
+
+
+def test_a_container_by_the_start_of_its_id(machine: Path) -> None:
+    (machine / "cgroup" / ("bb" * 6)).mkdir()
+    found = subjects.container("bb" * 6, wait=False, follow=False)
+    assert found.accept is not None
+    assert found.accept(session(OTHER), None)
+
+
+def test_all_containers_that_have_a_process(machine: Path) -> None:
+    for identity, processes in ((KNOWN, "7\n"), (OTHER, "")):
+        group = machine / "cgroup" / "docker" / identity
+        group.mkdir(parents=True)
+        (group / "cgroup.procs").write_text(processes)
+    found = subjects.all_containers()
+    assert (found.selection.containers, found.selection.all_containers, found.many) == ((KNOWN,), True, True)
+
+
+def test_a_project_takes_the_containers_with_its_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "shop")
+    found = subjects.project(Compose("docker", ("/none/such", "up"), ("/none/such",)))
+    assert (found.name, found.many) == ("shop", True)
+    assert found.accept is not None
+    assert found.accept(session(OTHER), details("x", {"com.docker.compose.project": "shop"}))
+    assert not found.accept(session(OTHER), details("x", {"com.docker.compose.project": "other"}))
+    assert not found.accept(session(OTHER), None)
+
+
+def test_a_container_that_is_about_to_start() -> None:
+    found = subjects.starting(State(KNOWN, 7, None))
+    assert (found.selection.starting, found.first) == ((KNOWN,), 7)
+    assert found.container is not None
+    assert found.container.id == KNOWN
+
+
+def test_a_process() -> None:
+    found = subjects.process(os.getpid())
+    assert found.selection.pids == (os.getpid(),)
+    assert found.watched == f"pid {os.getpid()}"
+    assert found.name == Path("/proc/self/comm").read_text().strip()
+    with pytest.raises(InputError, match="there is no process"):
+        subjects.process(1 << 22 | 1)
+
+
+def test_a_cgroup(machine: Path) -> None:
+    found = subjects.cgroup("/jobs/nightly/")
+    assert (found.name, found.watched) == ("nightly", "cgroup /jobs/nightly/")
+    assert found.where(True) == (f"{machine}/cgroup/jobs/nightly",)
+    with pytest.raises(InputError, match="no cgroup"):
+        found.where(False)
+    (machine / "cgroup/jobs/nightly").mkdir(parents=True)
+    assert found.where(False) == (f"{machine}/cgroup/jobs/nightly",)
+
+
+def test_a_unit(machine: Path) -> None:
+    tool = machine / "bin" / "systemctl"
+    tool.write_text("#!/bin/sh\necho LoadState=loaded; echo ControlGroup=/system.slice/app.service\n")
+    tool.chmod(0o755)
+    found = subjects.unit("app")
+    with pytest.raises(InputError, match="the unit 'app' does not run"):
+        found.where(False)
+    assert found.where(True) == (f"{machine}/cgroup/system.slice/app.service",)
+    (machine / "cgroup/system.slice/app.service").mkdir(parents=True)
+    assert found.where(False) == (f"{machine}/cgroup/system.slice/app.service",)
