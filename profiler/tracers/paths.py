@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import posixpath
+import re
 import stat
 import time
 from collections import OrderedDict
@@ -25,6 +26,7 @@ LINKS_MAX = 40
 _O_PATH = os.O_PATH | os.O_CLOEXEC
 _PROC_SUPER_MAGIC = 0x9FA0  # include/uapi/linux/magic.h
 _PROC_ROOT_INO = 1  # include/linux/proc_ns.h
+_PROCESS = re.compile(r"/proc/(\d+)(?:/|$)")
 _PROC_LINKS = frozenset({"cwd", "root", "exe"})
 _PROC_LINK_FOLDERS = frozenset({"fd", "ns", "map_files"})
 
@@ -574,6 +576,17 @@ def inner_ids(tid: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return (ids["NStg"], ids["NSpi"]) if len(ids) == 2 else None
+
+
+def process_in(path: str) -> int | None:
+    """Return the process or thread whose directory below /proc a path leads into, by its number there."""
+    found = _PROCESS.match(path)
+    return int(found[1]) if found else None
+
+
+def owner_of(uid: int | None, fsuid: int | None) -> tuple[str, ...]:
+    """Return File.owner (trace/model.py) for a file of ``uid`` that ``fsuid`` uses: empty when either is not known."""
+    return () if uid is None or fsuid is None else ("self",) if uid == fsuid else ("other",)
 
 
 def through_link(path: str, follow: bool) -> bool:

@@ -30,11 +30,11 @@ from profiler.kernel.sockets import family_name, socket_calls, type_name, unix_a
 from profiler.tracers.ebpf.events import DESCRIPTOR, OTHERS, OWN, WHOSE, Event, call_of, parse, text_of
 from profiler.tracers.ebpf.execution import Executions
 from profiler.tracers.ebpf.loader import Programs
-from profiler.tracers.ebpf.lookup import PROCESS, Lookup, joined
+from profiler.tracers.ebpf.lookup import Lookup, joined
 from profiler.tracers.ebpf.reader import Maps, Reader
 from profiler.tracers.ebpf.shared import constant, structure
 from profiler.tracers.ebpf.specs import name_in_specs
-from profiler.tracers.paths import Found, kind_of, kind_of_made
+from profiler.tracers.paths import Found, kind_of, kind_of_made, owner_of, process_in
 from profiler.tracers.recording import Recording
 
 Write = Callable[[Recording, int, int, float, float], None]
@@ -158,17 +158,13 @@ class Uses:
         path = found.path if found.sure else ""
         if event.result == "ENOENT":  # what is there now was not there then
             found, kind = replace(found, kind="unknown", uid=None), ""
-        if own:
-            owner: tuple[str, ...] = ("self",)
-        elif found.uid is None or (access == "owner" and event.result == "ok"):
-            owner = ()  # not known, or changed by the call
-        else:
-            owner = ("self" if found.uid == event.fsuid else "other",)
-        whose = None
+        changed = access == "owner" and event.result == "ok"
+        owner = ("self",) if own else () if changed else owner_of(found.uid, event.fsuid)
+        whose, process = None, process_in(path)
         if event.facts & DESCRIPTOR:
             whose = WHOSE[event.detail >> _WHOSE_SHIFT & 3]
-        elif path.startswith("/proc/") and (process := PROCESS.match(path)):
-            whose = self._lookup.whose(event, int(process[1]))
+        elif process is not None:
+            whose = self._lookup.whose(event, process)
         kind, result, state = kind or found.kind, event.result, found.state
         if path:
             self._recording.path_seen(path)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from profiler.tracers.ebpf.reader import BY_ENTERED, Executed, Maps, Reader
 from profiler.tracers.host import absolute
-from profiler.tracers.paths import Found, Resolver
+from profiler.tracers.paths import Found, Resolver, owner_of
 from profiler.tracers.programs import SCRIPTS_MAX, interpreter_of, loader_of
 from profiler.tracers.recording import Recording
 
@@ -83,14 +83,9 @@ class Executions:
             index = self._reader.index(program, recording)
             # The runtime that brings a program into a container is not part of the workload: the program stands for it.
             caller = index if by == BY_ENTERED else self._reader.index(by, recording)
-            files = [
-                (found.path if found.sure else "", found.kind, "linked", _owner(found, executed))
-                for found in opened.scripts
-            ]
-            files.append((executed.binary, "file", executed.state, ("self" if executed.own else "other",)))
-            mapped = files[-1:]
-            if (found := opened.loader) is not None:
-                mapped.append((found.path if found.sure else "", found.kind, "linked", _owner(found, executed)))
+            binary = (executed.binary, "file", executed.state, ("self" if executed.own else "other",))
+            files = [*(_row(found, executed) for found in opened.scripts), binary]
+            mapped = [binary] if opened.loader is None else [binary, _row(opened.loader, executed)]
             uses = [("execute", caller, files), ("map", index, mapped), ("read", index, mapped)]
             # The time of an execution is not kept. The first was about when the program made its first call, and the
             # last was not after its last call.
@@ -103,6 +98,11 @@ class Executions:
                     )
 
 
+def _row(found: Found, executed: Executed) -> tuple[str, str, str, tuple[str, ...]]:
+    """Return path, kind, state and owner of a file that the kernel opened."""
+    return found.path if found.sure else "", found.kind, "linked", owner_of(found.uid, executed.fsuid)
+
+
 def _spans(recording: Recording) -> dict[int, tuple[float, float]]:
     """Return the first and last call of each program, in seconds from the start."""
     spans: dict[int, tuple[float, float]] = {}
@@ -110,7 +110,3 @@ def _spans(recording: Recording) -> dict[int, tuple[float, float]]:
         first, last = spans.get(program, (row.first, row.last))
         spans[program] = (min(first, row.first), max(last, row.last))
     return spans
-
-
-def _owner(found: Found, executed: Executed) -> tuple[str, ...]:
-    return () if found.uid is None else ("self",) if found.uid == executed.fsuid else ("other",)

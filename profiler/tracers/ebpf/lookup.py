@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from profiler.tracers.ebpf.events import OTHER_MOUNTS, OTHER_ROOT, ROOT, SAME_TOP, Event, text_of
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import Reader
-from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of, through_link
+from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of, process_in, through_link
 
 _NOWHERE = "/proc/0"
 _OWN_MOUNTS = "/proc/self/ns/mnt"
@@ -19,7 +19,6 @@ _KNOWN_MAX = 1 << 16
 _RESOLVED = frozenset({"ok", "EEXIST", "EISDIR", "ENOTEMPTY", "EBUSY", "EXDEV", "ETXTBSY", "ENOEXEC"})
 """Results of calls whose path lookup passed every directory on the way."""
 _SELF = re.compile(r"/+proc/+(?:(thread-self)|self)(?=/|\Z)")
-PROCESS = re.compile(r"/proc/(\d+)(?:/|$)")
 
 
 @dataclass
@@ -102,11 +101,11 @@ class Lookup:
             text = f"/proc/{event.own_tgid}{task}{text[own.end() :]}"
         found = self._resolved(event, self._view(event), base, text, follow, entry)
         there = found.sure and found.exists and found.state == "linked"
-        process = None if there or through_link(found.path, follow and not entry) else PROCESS.match(found.path)
-        if process and self.whose(event, int(process[1])) != "outside":
+        process = None if there or through_link(found.path, follow and not entry) else process_in(found.path)
+        if process is not None and self.whose(event, process) != "outside":
             # The directory of a process that has ended since: it was there, and belonged to the process (fs/proc/base.c
             # task_dump_owner).
-            itself = int(process[1]) in (event.own_tgid, event.own_tid)
+            itself = process in (event.own_tgid, event.own_tid)
             return replace(found, sure=True, state="linked", uid=event.fsuid if itself else None)
         return found if found.exists else self._recall(found)
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from profiler.kernel.errno import result_of
 from profiler.kernel.files import NO_USE
-from profiler.tracers.paths import Found
+from profiler.tracers.paths import Found, owner_of, process_in
 from profiler.tracers.ptrace.threads import Threads
 from profiler.tracers.recording import Recording
 
 Arguments = tuple[int, ...]
 
 _REMEMBERED = 1 << 16
-_PROCESS = re.compile(r"/proc/(\d+)(?:/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +95,11 @@ class Rows:
         path = found.path
         if not path.startswith(("/", "memfd:")) and found.sure:
             return  # a pipe, a socket, an anonymous inode
-        owner: tuple[str, ...] = ()
-        if own:
-            owner = ("self",)
-        elif found.uid is not None:
-            credentials = self.threads.credentials(exit.tid) if fsuid is None else None
-            fsuid = credentials.uids[3] if credentials is not None else fsuid
-            owner = () if fsuid is None else ("self" if fsuid == found.uid else "other",)
-        whose = None
-        if path.startswith("/proc/"):
-            process = _PROCESS.match(path)
-            whose = self.threads.whom(exit.tid, int(process[1])) if process else None
+        owner: tuple[str, ...] = ("self",)
+        if not own:
+            credentials = self.threads.credentials(exit.tid) if found.uid is not None and fsuid is None else None
+            owner = owner_of(found.uid, fsuid if credentials is None else credentials.uids[3])
+        process = process_in(path)
         self.recording.file(
             path if found.sure else "",
             access,
@@ -117,5 +109,5 @@ class Rows:
             state=found.state,
             owner=owner,
             existing=existing,
-            whose=whose,
+            whose=None if process is None else self.threads.whom(exit.tid, process),
         )

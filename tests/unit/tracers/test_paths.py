@@ -17,7 +17,18 @@ import pytest
 
 from profiler.trace.model import FILE_KINDS, FILE_STATES
 from profiler.tracers import paths
-from profiler.tracers.paths import Found, Memory, Resolver, View, below, kind_of, through_link
+from profiler.tracers.paths import (
+    Found,
+    Memory,
+    Resolver,
+    View,
+    below,
+    kind_of,
+    kind_of_made,
+    owner_of,
+    process_in,
+    through_link,
+)
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -573,3 +584,39 @@ def test_words() -> None:
 )
 def test_through_link(path: str, follow: bool, through: bool) -> None:
     assert through_link(path, follow) is through
+
+
+@pytest.mark.parametrize(
+    ("path", "process"),
+    [
+        ("/proc/12", 12),
+        ("/proc/12/stat", 12),
+        ("/proc/12x", None),
+        ("/proc/self", None),
+        ("/proc/", None),
+        ("/srv/proc/12", None),
+        ("", None),
+    ],
+)
+def test_processes_below_proc(path: str, process: int | None) -> None:
+    assert process_in(path) == process
+
+
+def test_owners() -> None:
+    assert owner_of(5, 5) == ("self",)
+    assert owner_of(0, 5) == ("other",)
+    assert owner_of(None, 5) == owner_of(5, None) == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "mode", "kind"),
+    [
+        ("directory", 0, "directory"),
+        ("mode", stat.S_IFIFO | 0o600, "fifo"),
+        ("mode", 0o600, "file"),
+        ("mode", 0, "file"),
+        (None, stat.S_IFIFO, None),
+    ],
+)
+def test_kinds_that_are_made(make: str | None, mode: int, kind: str | None) -> None:
+    assert kind_of_made(make, mode) == kind
