@@ -1,3 +1,3 @@
-"""profgen: watch a workload and write the least confinement it runs under."""
+"""profgen: record a workload and write the least confinement that it can run under."""
 
 __version__ = "0.1.0"

@@ -6,12 +6,12 @@ import sys
 
 
 def main() -> int:
-    """Run the command line; the exit status."""
+    """Run the command line and return the exit status."""
     try:
         from profiler.cli.main import run
 
         return run(sys.argv[1:])
-    except KeyboardInterrupt:  # while modules are imported; later ones are met by run()
+    except KeyboardInterrupt:  # during the imports; run() handles later ones
         print("profgen: interrupted", file=sys.stderr)
         return 130
 
