@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from system.harness import CHECKOUT, Profgen, why_no_ebpf
+from system.harness import CHECKOUT, Profgen, own_network, why_no_ebpf
 from system.operations.build import VARIANTS
 from system.operations.runs import Runs
 from vm import guest as virtual
@@ -67,12 +67,12 @@ def machine() -> Iterator[Guest]:
 
 
 @pytest.fixture(scope="session")
-def runs(request: pytest.FixtureRequest, profgen: Profgen, machine: Guest) -> Iterator[Runs]:
+def runs(request: pytest.FixtureRequest, machine: Guest) -> Iterator[Runs]:
     """Recordings of the operations; those that the selected tests ask for by name are begun ahead of them."""
     items = request.session.items
     if virtual.why_not() is None and any(item.path.parent.name == "vm" for item in items):
         machine.start()  # it boots while the host records
-    runs = Runs(profgen, machine.work / "operations")
+    runs = Runs(Profgen(prefix=own_network()), machine.work / "operations")
     tracers = ["ptrace"] if why_no_ebpf() else ["ptrace", "ebpf"]
     try:
         for item in items:

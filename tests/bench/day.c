@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A service's day in minutes: day CALLS FORKS FOLDER. One process makes CALLS calls by the million (a few sorts, some of them opening files of FOLDER),
- * another makes FORKS processes, every hundredth of which executes a program; both begin when standard input ends. Prints how many calls of each sort it made.
+ * A service's day in minutes: day CALLS FORKS FOLDER. One process makes CALLS million calls of a few kinds, some of which
+ * open files of FOLDER; another makes FORKS processes, and every hundredth executes a program. Both begin when standard
+ * input ends. Prints how many calls of each kind it made.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -62,6 +63,7 @@ int main(int count, char **arguments)
     if (waitpid(server, &status, 0) < 0 || status || failed)
         return 1;
     long rounds = calls / ROUND;
-    printf("getppid %ld\nsendto %ld\nrecvfrom %ld\ngetpgid %ld\n", 5 * rounds, rounds, rounds, forks - (forks + 99) / 100);
+    printf("getppid %ld\nsendto %ld\nrecvfrom %ld\n", 5 * rounds, rounds, rounds);
+    printf("getpgid %ld\n", forks - (forks + 99) / 100);
     return 0;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Nanoseconds a call of getppid, fcntl, or open with close: loop NAME SKIP_SECONDS MEASURE_SECONDS, prints the median burst; or loop NAME -n CALLS, prints nothing.
- * NAME: getppid, fcntl, or a path with a slash, to be opened and closed. */
+/* Measure the nanoseconds that a call of getppid, fcntl, or open with close takes.
+ *   loop NAME SKIP_SECONDS MEASURE_SECONDS   prints the median burst
+ *   loop NAME -n CALLS                       prints nothing
+ * NAME is getppid, fcntl, or a path with a slash, which is opened and closed. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>

@@ -101,6 +101,14 @@ def finish(process: subprocess.Popen[bytes], timeout: float = TIMEOUT, stdin: by
     return stdout or b"", (stderr or b"").decode(errors="surrogateescape")
 
 
+def own_network() -> list[str]:
+    """Return words that start a command in a network namespace of its own, so that runs at the same time can use the
+    same ports; no words for an ordinary user."""
+    if os.geteuid() != 0:
+        return []
+    return ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+
+
 class Profgen:
     """``profgen`` as a user runs it: a command, never a function called."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
-from system.harness import TIMEOUT, Profgen, environment, finish
+from system.harness import TIMEOUT, Profgen, environment, finish, own_network
 from system.operations import witness
 from system.operations.build import VARIANTS, operations, prepare
 from system.operations.evidence import differences, seen, told_afterwards
@@ -65,6 +65,12 @@ def as_expected(recording: Recorded, want: Evidence, tracer: str = "ptrace") -> 
 
 def test_table_has_every_operation(runs: Runs) -> None:
     assert {each.name for each in operations(runs.programs / "ops")} == set(EXPECTED)
+
+
+@pytest.fixture(scope="module")
+def profgen() -> Profgen:
+    """profgen in a network of its own: some workloads use fixed ports."""
+    return Profgen(prefix=own_network())
 
 
 @pytest.mark.parametrize("operation", EXPECTED)
@@ -348,7 +354,12 @@ def test_strace_agrees(name: str, tracer: str, profgen: Profgen, public_dir: Pat
     need(name)
     cwd = real_directory(public_dir / "real")
     shown, _ = witness.used(
-        REAL[name], cwd=cwd, env=environment(LC_ALL="C", PWD=str(cwd)), log=tmp_path / "log", timeout=TIMEOUT
+        REAL[name],
+        before=own_network(),
+        cwd=cwd,
+        env=environment(LC_ALL="C", PWD=str(cwd)),
+        log=tmp_path / "log",
+        timeout=TIMEOUT,
     )
     shown = frozenset((general(path), access, result) for path, access, result in shown)
     trace = real(name, tracer, profgen, public_dir)

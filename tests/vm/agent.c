@@ -7,17 +7,18 @@
  *       -b MASK      the capability bounding set, hexadecimal; also what is left of the other sets
  *       -u UID -g GID -G GID,GID...   who runs it
  *       -n           no_new_privs
- *       -o BASE      its output goes through pipes to BASE.out and BASE.err, its status (-1: it took too long) to BASE.status,
- *                    and nothing of it is left at the end
+ *       -o BASE      its output goes through pipes to BASE.out and BASE.err, its status (-1: it took too long) to
+ *                    BASE.status, and nothing of it is left at the end
  *       -t SECONDS   how long it may take, with -o; else it is executed in this process
  *   agent log                       the kernel's log so far, with all lines that were under way
  *
- * A job is NAME.SECONDS.job; its output goes through pipes (a descriptor of a file would be checked again at an exec under a profile)
- * into NAME.out and NAME.err, the kernel's lines since its start into NAME.kernel, and at last its status into NAME.status.
+ * A job is NAME.SECONDS.job. Its output goes through pipes (the descriptor of a file would be checked again at an exec
+ * under a profile) into NAME.out and NAME.err, the kernel's lines since its start go into NAME.kernel, and at last its
+ * status into NAME.status.
  * A job that lasts longer than SECONDS is killed, with everything it started; its status is then "timeout".
  *
- * The kernel hands audit lines to its log in another thread, in their order. So after a job a line of our own is provoked (profile MARK,
- * loaded before, allows nothing): when it has arrived, all earlier ones have.
+ * The kernel hands audit lines to its log in another thread, in their order. So after a job the agent provokes a line of
+ * its own (profile MARK, loaded before, allows nothing): when it has arrived, all earlier ones have.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -145,7 +146,8 @@ static void log_copy(FILE *to)
 
 /* ---- groups of processes ----
  *
- * A profile that does not allow to receive signals keeps even root's SIGKILL away. What the kernel sends for cgroup.kill is not mediated.
+ * A profile that does not allow a process to receive signals refuses even root's SIGKILL. AppArmor does not mediate what
+ * the kernel sends for cgroup.kill.
  */
 
 static void group_path(char *path, size_t size, pid_t of, const char *file)
@@ -196,8 +198,8 @@ static void groups_end(void)
 
 /* ---- jobs ---- */
 
-/* Copy what comes out of two pipes to two files until the child has ended; what it left running may hold the pipes open a little longer.
-   Gives whether the time was up first. */
+/* Copy what comes out of two pipes to two files until the child has ended; what it left running may hold the pipes open
+   a little longer. Return whether the time was up first. */
 static int pump(pid_t child, const int pipes[2], FILE *const files[2], double seconds, int *status)
 {
     struct pollfd ends[2] = {{pipes[0], POLLIN, 0}, {pipes[1], POLLIN, 0}};
@@ -237,8 +239,8 @@ static FILE *beside(const char *base, const char *ending)
     return file;
 }
 
-/* Run `begin(argument)`, which does not return, in a group of its own, its output going through pipes to BASE.out and BASE.err.
-   Gives the exit status (128+N for a signal), -1 when it took too long. Nothing of it is left. */
+/* Run `begin(argument)`, which does not return, in a group of its own, its output going through pipes to BASE.out and
+   BASE.err. Return the exit status (128+N for a signal), or -1 when it took too long. Nothing of it is left. */
 static int supervised(const char *base, double seconds, void (*begin)(void *), void *argument)
 {
     int out[2], err[2], status = 0;

@@ -1,7 +1,8 @@
 /*
- * Tries things no workload of the tests ever does. Writes `NAME refused` or `NAME done` for each; ends with 0 when all were refused.
+ * Tries things that no workload of the tests does. Writes `NAME refused` or `NAME done` for each, and ends with 0 when
+ * all were refused.
  *
- * It is started under a workload's profile, as root with every capability, so that the profile alone is what can refuse.
+ * It is started under a workload's profile, as root with every capability, so that only the profile can refuse.
  * /etc/intruder-prey must be there.
  */
 #define _GNU_SOURCE
@@ -28,7 +29,8 @@ static void tried(const char *name, long result)
 {
     /* any other failure means that it was let through, and failed for a reason of its own */
     int refused = result < 0 && (errno == EACCES || errno == EPERM);
-    printf("%s %s%s%s\n", name, refused ? "refused" : "done", result < 0 ? " " : "", result < 0 ? strerrorname_np(errno) : "");
+    const char *error = result < 0 ? strerrorname_np(errno) : "";
+    printf("%s %s%s%s\n", name, refused ? "refused" : "done", result < 0 ? " " : "", error);
     done += !refused;
 }
 

@@ -574,7 +574,8 @@ static void path_at_page_end(void)
 static void odd_names(void)
 {
 	static const char *const names[] = {
-		"a b", "new\nline", "tab\tquote\"'", "[x]{y,z}*?", "@{HOME}", "#hash^", "back\\slash", "\xff\xfe bytes", "gone (deleted)", "caf\xc3\xa9", "-> arrow,",
+		"a b", "new\nline", "tab\tquote\"'", "[x]{y,z}*?", "@{HOME}", "#hash^", "back\\slash", "\xff\xfe bytes",
+		"gone (deleted)", "caf\xc3\xa9", "-> arrow,",
 	};
 	for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
 		put(CHECK(open(in(names[i]), O_WRONLY | O_CREAT, 0644)));
@@ -750,7 +751,7 @@ static void threads(void)
 	pthread_join(thread, NULL);
 }
 
-/* A thread with its own working directory and its own descriptors: what the process's first thread has must not count. */
+/* A thread with its own working directory and its own descriptors; those of the process's first thread must not count. */
 static void *open_apart(void *unused)
 {
 	CHECK(unshare(CLONE_FS | CLONE_FILES));
@@ -828,13 +829,15 @@ static void shared_descriptors(void)
 	int pair[2], fd;
 	char space[CMSG_SPACE(sizeof fd)], byte = 'x';
 	struct iovec vec = {&byte, 1};
-	struct msghdr message = {.msg_iov = &vec, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+	struct msghdr message = {
+		.msg_iov = &vec, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
 	pid_t pid = CHECK(fork());
 	if (!pid) {
 		struct cmsghdr *control = CMSG_FIRSTHDR(&message);
 		fd = CHECK(open(in("file"), O_RDONLY));
-		*control = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fd)};
+		*control = (struct cmsghdr){
+			.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fd)};
 		memcpy(CMSG_DATA(control), &fd, sizeof fd);
 		CHECK(sendmsg(pair[0], &message, 0));
 		_exit(0);
@@ -1027,10 +1030,16 @@ static void socket_pair(void)
 	DEMAND(write(pair[0], "x", 1) == 1 && read(pair[1], &byte, 1) == 1);
 }
 
+static struct sockaddr_in at_port(int port)
+{
+	return (struct sockaddr_in){
+		.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
 static int loopback4(int type, int port, struct sockaddr_in *address)
 {
 	int one = 1, fd = CHECK(socket(AF_INET, type, 0));
-	*address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	*address = at_port(port);
 	CHECK(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one));
 	CHECK(bind(fd, (struct sockaddr *)address, sizeof *address));
 	return fd;
@@ -1084,7 +1093,7 @@ static void tcp(void)
 
 static void tcp_refused(void)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(23459), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in address = at_port(23459);
 	int client = CHECK(socket(AF_INET, SOCK_STREAM, 0));
 	FAILS(connect(client, (struct sockaddr *)&address, sizeof address), ECONNREFUSED);
 }
@@ -1121,7 +1130,8 @@ static void udp_messages(void)
 	struct iovec vec = {&byte, 1};
 	struct sockaddr_in address;
 	int server = loopback4(SOCK_DGRAM, 23455, &address), client = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
-	struct mmsghdr messages[1] = {{.msg_hdr = {.msg_name = &address, .msg_namelen = sizeof address, .msg_iov = &vec, .msg_iovlen = 1}}};
+	struct mmsghdr messages[1] = {
+		{.msg_hdr = {.msg_name = &address, .msg_namelen = sizeof address, .msg_iov = &vec, .msg_iovlen = 1}}};
 	CHECK(sendmsg(client, &messages[0].msg_hdr, 0));
 	CHECK(sendmmsg(client, messages, 1, 0));
 	struct msghdr got = {.msg_iov = &vec, .msg_iovlen = 1};
@@ -1138,8 +1148,9 @@ static void many_messages(void)
 	struct mmsghdr messages[PORTS] = {0};
 	int client = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
 	for (int i = 0; i < PORTS; i++) {
-		ports[i] = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(23500 + i), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-		messages[i].msg_hdr = (struct msghdr){.msg_name = &ports[i], .msg_namelen = sizeof ports[i], .msg_iov = &vec, .msg_iovlen = 1};
+		ports[i] = at_port(23500 + i);
+		messages[i].msg_hdr = (struct msghdr){
+			.msg_name = &ports[i], .msg_namelen = sizeof ports[i], .msg_iov = &vec, .msg_iovlen = 1};
 	}
 	DEMAND(sendmmsg(client, messages, PORTS, 0) == PORTS);
 	client = CHECK(socket(AF_UNIX, SOCK_DGRAM, 0));
@@ -1156,7 +1167,8 @@ static void many_messages(void)
 static void tcp6(void)
 {
 	int one = 1, server = socket(AF_INET6, SOCK_STREAM, 0);
-	struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons(23453), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct sockaddr_in6 address = {
+		.sin6_family = AF_INET6, .sin6_port = htons(23453), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	if (server < 0)
 		errno == EAFNOSUPPORT ? not_here("IPv6") : die("socket");
 	CHECK(setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one));
@@ -1186,12 +1198,12 @@ static void socket_call(void)
 #ifdef SYS_socketcall
 	unsigned long create[] = {AF_INET, SOCK_DGRAM, 0};
 	int fd = CHECK(syscall(SYS_socketcall, 1 /* SYS_SOCKET */, create));
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(23456), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in address = at_port(23456);
 	unsigned long connect[] = {fd, (unsigned long)&address, sizeof address};
 	CHECK(syscall(SYS_socketcall, 3 /* SYS_CONNECT */, connect));
 #else
 	int fd = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(23456), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in address = at_port(23456);
 	CHECK(connect(fd, (struct sockaddr *)&address, sizeof address));
 #endif
 }
@@ -1313,8 +1325,11 @@ static void pivot_tree(void) { directory_file(), make_dir("target"); }
 
 static void user_namespace(void)
 {
-	if (unshare(CLONE_NEWUSER))
-		errno == EPERM || errno == ENOSPC || errno == ENOSYS || errno == EUSERS ? not_here("user namespaces") : die("unshare");
+	if (!unshare(CLONE_NEWUSER))
+		return;
+	if (errno == EPERM || errno == ENOSPC || errno == ENOSYS || errno == EUSERS)
+		not_here("user namespaces");
+	die("unshare");
 }
 
 #ifndef SYS_io_uring_setup

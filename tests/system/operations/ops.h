@@ -44,7 +44,7 @@
 extern const char *dir;	 /* the only directory that is worked in */
 extern const char *self; /* argv[0] */
 
-/* Report and end with status 1: a confined operation shows so that it was refused. _exit: a child must not flush twice. */
+/* Report, and end with status 1, which tells that a confined operation was refused. _exit: a child must not flush twice. */
 static inline void die(const char *what)
 {
 	dprintf(2, "ops: %s: %s\n", what, strerror(errno));
@@ -102,7 +102,8 @@ static inline void make_program(const char *name)
 {
 	char buffer[65536];
 	ssize_t n;
-	int from = CHECK(open("/proc/self/exe", O_RDONLY)), to = CHECK(open(in(name), O_WRONLY | O_CREAT | O_TRUNC, 0755));
+	int from = CHECK(open("/proc/self/exe", O_RDONLY));
+	int to = CHECK(open(in(name), O_WRONLY | O_CREAT | O_TRUNC, 0755));
 	while ((n = CHECK(read(from, buffer, sizeof buffer))) > 0)
 		DEMAND(write(to, buffer, n) == n);
 	close(from);
@@ -124,7 +125,8 @@ static inline void reap(pid_t pid, int status)
 			die("waitpid");
 	if (WIFEXITED(seen) && WEXITSTATUS(seen) == REFUSED_HERE)
 		_exit(REFUSED_HERE);
-	if (status >= 0 ? !(WIFEXITED(seen) && WEXITSTATUS(seen) == status) : !(WIFSIGNALED(seen) && WTERMSIG(seen) == -status)) {
+	if (status >= 0 ? !(WIFEXITED(seen) && WEXITSTATUS(seen) == status)
+			: !(WIFSIGNALED(seen) && WTERMSIG(seen) == -status)) {
 		dprintf(2, "ops: child ended with wait status %#x\n", seen);
 		_exit(1);
 	}

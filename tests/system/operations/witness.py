@@ -47,13 +47,22 @@ _DESCRIPTOR = re.compile(r"^\d+<([^>]*)>")
 
 
 def used(
-    command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, timeout: float
+    command: Sequence[str],
+    *,
+    before: Sequence[str] = (),
+    cwd: Path,
+    env: Mapping[str, str],
+    log: Path,
+    timeout: float,
 ) -> tuple[frozenset[tuple[str, str, str]], int]:
-    """(path, access, result) of the calls of ``command``, ``opened`` standing for all accesses that an open asks for;
-    exit status."""
+    """Run a command under strace; return (path, access, result) of its calls, and its exit status.
+
+    ``opened`` stands for all accesses that an open asks for. ``before``: words that start strace.
+    """
     log.mkdir()
     calls = ",".join((*_OPEN, *_NAMES, *_ON_DESCRIPTORS))
     strace = [
+        *before,
         "strace",
         "-ff",
         "-y",

@@ -7,7 +7,10 @@
 static long int80(long number, long first)
 {
 	long result;
-	__asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(first), "c"(0L), "d"(0L) : "memory", "r8", "r9", "r10", "r11");
+	__asm__ volatile("int $0x80"
+			 : "=a"(result)
+			 : "a"(number), "b"(first), "c"(0L), "d"(0L)
+			 : "memory", "r8", "r9", "r10", "r11");
 	return result;
 }
 

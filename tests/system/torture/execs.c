@@ -55,7 +55,8 @@ static int t_probes(char **argv)
 /* Executes files that are no programs, and goes on. */
 static int t_fails(char **argv)
 {
-	if (execve(sibling(argv[0], "empty"), leaf_args, no_env) != -1 || execve(sibling(argv[0], "no-such-file"), leaf_args, no_env) != -1)
+	if (execve(sibling(argv[0], "empty"), leaf_args, no_env) != -1 ||
+	    execve(sibling(argv[0], "no-such-file"), leaf_args, no_env) != -1)
 		return 1;
 	if (execve((char *)1, leaf_args, no_env) != -1 || errno != EFAULT)
 		return 2;

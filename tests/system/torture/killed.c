@@ -1,4 +1,5 @@
-/* Ends that come in the middle of calls. Every directory that is there afterwards was made by a call that the kernel carried out. */
+/* Threads and processes that are killed during a call. A call that the kernel carried out made each directory that exists
+ * afterwards. */
 #include "torture.h"
 
 enum { ROUNDS = 25, THREADS = 8, DIRECTORIES = 40 };

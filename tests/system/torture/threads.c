@@ -7,7 +7,8 @@ static pthread_barrier_t barrier;
 
 static void *at_barrier(void *arg)
 {
-	static const long markers[] = {SYS_getpriority, SYS_getpgid, SYS_sched_getscheduler, SYS_getsid, SYS_getppid, SYS_umask, SYS_times, SYS_getcpu};
+	static const long markers[] = {SYS_getpriority, SYS_getpgid, SYS_sched_getscheduler, SYS_getsid,
+				       SYS_getppid, SYS_umask, SYS_times, SYS_getcpu};
 	pthread_barrier_wait(&barrier);
 	/* times(0), getpgid(0) and the like take a zero anywhere. */
 	syscall(markers[(long)arg % 8], 0, 0, 0);
@@ -189,7 +190,7 @@ static int t_killed(char **argv)
 			start(spins, NULL);
 		pthread_barrier_wait(&barrier);
 		MARK_CHILD();
-		/* All but the barrier's own futex calls are behind us; give those, which are in the set anyway, no time limit. */
+		/* All calls but the barrier's own futex calls have been made; those are in the set anyway. */
 		CHECK(write(fds[1], &byte, 1));
 		for (;;)
 			;

@@ -55,7 +55,8 @@ static inline void reap(pid_t pid, int status)
 	while (waitpid(pid, &seen, __WALL) < 0)
 		if (errno != EINTR)
 			die("waitpid");
-	if (status >= 0 ? !(WIFEXITED(seen) && WEXITSTATUS(seen) == status) : !(WIFSIGNALED(seen) && WTERMSIG(seen) == -status)) {
+	if (status >= 0 ? !(WIFEXITED(seen) && WEXITSTATUS(seen) == status)
+			: !(WIFSIGNALED(seen) && WTERMSIG(seen) == -status)) {
 		dprintf(2, "torture: child ended with wait status %#x\n", seen);
 		_exit(98);
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A program without libc whose calls are known to the last one: plain CALLS CHILDREN makes so many getppid, and so many children that each make one getuid. */
+/* A program without libc, so that every call it makes is known. plain CALLS CHILDREN calls getppid CALLS times, and makes
+ * CHILDREN children that each call getuid once. */
 static long call4(long number, long a, long b, long c, long d)
 {
     long result;

@@ -1,5 +1,6 @@
 /* Makes calls that a service never makes and tells what came of each: lines of "NAME ERRNO", 0 for success.
- * Static; beyond the calls under test it needs only what a C program's start needs anyway. SPDX-License-Identifier: MIT */
+ * It is static: apart from the calls under test it makes only those of a C program's start.
+ * SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/sched.h>
