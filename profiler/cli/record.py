@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -19,41 +18,12 @@ from profiler.cli.options import (
     whole,
     workload_options,
 )
+from profiler.cli.record_options import RecordOptions, SubjectOptions
 from profiler.errors import InputError
 from profiler.tracers.launch import quoted
 from profiler.tracers.select import TRACERS
 
 _ENGINE_WORDS = "profiler.cli.record.engine_words"
-
-
-@dataclass(frozen=True)
-class RecordOptions:
-    """How to record. ``snapshot``: seconds between writing. ``limits``: as in tracers.base.Options."""
-
-    tracer: str
-    limits: dict[str, int]
-    allow_loss: bool
-    wait: bool
-    snapshot: float | None
-    merge_restarts: bool
-    metrics: str | None
-
-
-@dataclass(frozen=True)
-class SubjectOptions:
-    """What to watch instead of a command; at most one of these is given."""
-
-    image: str | None
-    container: str | None
-    pid: int | None
-    cgroup: str | None
-    unit: str | None
-    all_containers: bool
-
-    @property
-    def given(self) -> list[str]:
-        """The options that are given, as they are typed."""
-        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value not in (None, False)]
 
 
 class _Record(click.Command):

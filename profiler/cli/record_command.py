@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from profiler.cli.options import OutputOptions, WorkloadOptions
+from profiler.cli.record_options import RecordOptions
 from profiler.cli.record_terminal import figures, live_line, status_with_losses, summary
 from profiler.cli.terminal import redraws, say
 from profiler.cli.workload import workload_of
@@ -22,9 +22,6 @@ from profiler.tracers.select import first_that_works
 from profiler.tracers.supervisor import signals_held
 from profiler.watch.finish import finish, origin_of
 from profiler.watch.outputs import default_output
-
-if TYPE_CHECKING:
-    from profiler.cli.record import RecordOptions
 
 
 def tracer_options(workload: WorkloadOptions, how: RecordOptions) -> Options:

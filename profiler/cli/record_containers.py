@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from profiler.cli.options import OutputOptions, WorkloadOptions
 from profiler.cli.record_command import tracer_options
+from profiler.cli.record_options import RecordOptions, SubjectOptions
 from profiler.cli.record_terminal import Console, status_with_losses, summary
 from profiler.cli.terminal import say
 from profiler.engines import commands
@@ -21,9 +21,6 @@ from profiler.watch.metrics import address
 from profiler.watch.outputs import default_output, plain_name
 from profiler.watch.recordings import Ended, Request, need_watcher, record, record_group, record_made, record_project
 from profiler.wording import counted
-
-if TYPE_CHECKING:
-    from profiler.cli.record import RecordOptions, SubjectOptions
 
 _PROFGEN_OPTIONS = frozenset(
     {

@@ -17,7 +17,6 @@ KNOWN_CIRCLES = {
     frozenset({"profiler.policy.document", "profiler.policy.resources"}),
     frozenset({"profiler.policy.merge", "profiler.policy.merge_resources"}),
     frozenset({"profiler.review.foreign", "profiler.review.rights"}),
-    frozenset({"profiler.cli.record", "profiler.cli.record_command", "profiler.cli.record_containers"}),
 }
 """Circles that are still to be opened. A circle that is open must be deleted from here."""
 

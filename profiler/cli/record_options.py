@@ -1,0 +1,35 @@
+"""The options of ``profgen record``, as one object for each group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """How to record. ``snapshot``: seconds between writing. ``limits``: as in tracers.base.Options."""
+
+    tracer: str
+    limits: dict[str, int]
+    allow_loss: bool
+    wait: bool
+    snapshot: float | None
+    merge_restarts: bool
+    metrics: str | None
+
+
+@dataclass(frozen=True)
+class SubjectOptions:
+    """What to watch instead of a command; at most one of these is given."""
+
+    image: str | None
+    container: str | None
+    pid: int | None
+    cgroup: str | None
+    unit: str | None
+    all_containers: bool
+
+    @property
+    def given(self) -> list[str]:
+        """The options that are given, as they are typed."""
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value not in (None, False)]
