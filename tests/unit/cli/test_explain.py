@@ -90,7 +90,7 @@ def test_coverage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "      1  #################################                   2.0\n" in out
     assert f"      2  {'#' * 50}  3.0  (+1.0)\n" in out
     assert "  one.json: 1 that no other has\n" in out
-    assert "  ok  stop by SIGTERM: ended by itself, with status 0\n" in out
+    assert "  ok  stop by SIGTERM: exited by itself with status 0\n" in out
     assert "  --  disk full\n" in out
     assert run(["coverage", one]) == 0
     assert "next use is new" in capsys.readouterr().out
