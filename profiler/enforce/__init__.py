@@ -1,1 +1,1 @@
-"""Running a workload under a policy, and saying what the policy refused it."""
+"""Run a workload under a policy, and report what the policy refused."""

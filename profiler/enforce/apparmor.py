@@ -1,7 +1,7 @@
-"""As ``direct``, but files, sockets, signals, other processes and mounts are left to AppArmor, where the kernel has it.
+"""Enforce a policy as ``direct`` does, but leave files, sockets, signals, other processes and mounts to AppArmor.
 
-The policy's profile is loaded under a name of its own for this run, and taken out of the kernel afterwards, whatever
-happens. What it refused (in mode log: would have refused, in complain mode) is read from the kernel's log.
+The policy's profile is loaded under a unique name for this run, and always removed from the kernel afterwards. What it
+refused (with mode log, in complain mode: would have refused) is read from the kernel's log.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ SECURITYFS = Path("/sys/kernel/security/apparmor")
 AUDITD_LOG = Path("/var/log/audit/audit.log")
 PARSER_SECONDS = 120.0
 SETTLE_SECONDS = 0.3
-"""The kernel's log is written by a thread of its own (kernel/audit.c kauditd_thread): quiet for so long, it has said
-all."""
+"""A thread of the kernel writes its log (kernel/audit.c kauditd_thread): after this time without a record it has
+written all."""
 SETTLE_MAX_SECONDS = 5.0
 
 
 class AppArmor:
-    """See the module's text."""
+    """The module describes it."""
 
     name = "apparmor"
 
     def unavailable(self, policy: Policy, options: Options) -> str | None:
-        """Kernel, parser, root, and rules to hold it to."""
+        """It needs a kernel with AppArmor, the parser, root, and a policy with rules for files."""
         reason = wrong_machine(policy)
         if reason is not None:
             return reason
         if not policy.has_files or not options.files:
-            return "the policy says nothing of files: use --under direct, or record with files watched"
+            return "the policy has no rules for files: use --under direct, or record without --no-files"
         try:
             enabled = Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
         except OSError:
             enabled = False
         if not enabled:
-            return "this kernel has no AppArmor in use; use --under direct, which refuses files by ptrace"
+            return "AppArmor is not enabled in this kernel; use --under direct, which refuses files with ptrace"
         if not has_capability("CAP_MAC_ADMIN"):
             return "loading a profile needs root (CAP_MAC_ADMIN)"
         if _parser() is None:
@@ -99,9 +99,9 @@ def _parser() -> str | None:
 
 
 def _load(policy: Policy, name: str, complain: bool) -> None:
-    """Raises ProfgenError with what the parser says."""
+    """Load the policy's profile. Raises ProfgenError with the parser's message."""
     text = render_one("apparmor", policy, {"name": name, "complain": complain}).files[0].data
-    # Without jobs it compiles in its own process; a child would outlive it when it takes too long and is killed.
+    # With --jobs=0 it compiles in its own process: a child would outlive it when it is killed for taking too long.
     command = [_parser() or "apparmor_parser", "--add", "--skip-cache", "--quiet", "--jobs=0"]
     done = run.ask(command, data=text, seconds=PARSER_SECONDS)
     if done.status:
@@ -110,10 +110,9 @@ def _load(policy: Policy, name: str, complain: bool) -> None:
 
 
 def remove(name: str) -> None:
-    """Take a profile and its children out of the kernel; no error if it is not there. Waits for those who still run
-    under it."""
+    """Remove a profile and its children from the kernel, if they are there, after waiting for processes under them."""
     with contextlib.suppress(OSError):
-        # Its processes are being ended; should the profile go first, they would run on unconfined.
+        # Its processes are ending; if the profile went first, they would run on unconfined.
         for _ in range(50):
             if not any(_confined(name)):
                 break
@@ -132,14 +131,14 @@ def _confined(name: str) -> Iterator[int]:
 
 @dataclass
 class _Tail:
-    """A log file from here on."""
+    """A log file, read from an offset on."""
 
     path: Path
     offset: int
 
 
 class KernelLog:
-    """What the kernel says from now on, in its own log and, where auditd takes its records, in auditd's."""
+    """What the kernel logs from now on: in its own log, and in that of auditd where it takes the records."""
 
     def __init__(self) -> None:
         self._kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -151,7 +150,8 @@ class KernelLog:
         self._lost = 0
 
     def read(self, profile: str) -> tuple[tuple[Denial, ...], int]:
-        """Denials under the profile and its children, and how many records are known to be lost."""
+        """Return the denials under the profile and its children, and the number of records that are known to be
+        lost."""
         reader = Reader()
         quiet_since = end = time.monotonic()
         while time.monotonic() - quiet_since < SETTLE_SECONDS and time.monotonic() - end < SETTLE_MAX_SECONDS:
@@ -172,7 +172,8 @@ class KernelLog:
         return mine, self._lost + reading.beyond + sum(gap.lost or 1 for gap in reading.gaps)
 
     def _records(self, reader: Reader) -> int:
-        """Read what there is; each read(2) gives one record (Documentation/ABI/testing/dev-kmsg)."""
+        """Read the records so far, and return their number; each read(2) gives one
+        (Documentation/ABI/testing/dev-kmsg)."""
         count = 0
         while True:
             try:
@@ -188,5 +189,5 @@ class KernelLog:
             reader.line(record.partition(b"\n")[0])
 
     def close(self) -> None:
-        """Close it."""
+        """Close the log."""
         os.close(self._kmsg)

@@ -1,4 +1,4 @@
-"""What an enforcer is: one screen. A new one is a module with such a class and one line in ENFORCERS."""
+"""What an enforcer is. A new one is a module with such a class, and one line in ENFORCERS."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ ENFORCERS: Mapping[str, str] = {
 }
 
 MODES = ("enforce", "log")
-"""``enforce``: what the policy does not allow is refused. ``log``: nothing is, and everything is reported."""
+"""``enforce``: what the policy does not allow is refused. ``log``: nothing is refused, and everything is reported."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is made.
+    """How to run a workload.
 
-    ``denials``: find out what was refused; without, only the status is known and a run costs next to nothing.
-    ``files``: hold the run to the policy's rules for files, sockets, signals and so on too, where it has any.
-    ``duration``: seconds after which the workload is asked to end. ``bundle``: of OCI runtimes, the directory with
-    config.json.
+    ``denials``: find out what is refused; without it only the status is known, and a run is much faster. ``files``:
+    apply the policy's rules for files, sockets, signals, inspections and mounts too, if it has any. ``duration``:
+    seconds after which the workload is asked to end. ``bundle``: the directory with config.json, for OCI runtimes.
     """
 
     mode: str = "enforce"
@@ -43,12 +42,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``status`` as a shell shows it. ``denials``: those alike as one, in the order in which they came, times in
-    seconds since the epoch.
-
-    ``means``: how each sort of denial was refused and seen, a line each for people. ``losses``: as of a trace; with
-    any, there may be more denials.
-    """
+    """The result of a run. ``status`` as a shell shows it. ``denials``: in the order of their first occurrence, equal
+    ones joined; times in seconds since the epoch. ``means``: lines for people about how each sort of denial was refused
+    and noticed. ``losses``: as of a trace; with any, there may be more denials."""
 
     status: int
     denials: tuple[Denial, ...] = ()
@@ -62,7 +58,7 @@ class Enforcer(Protocol):
     name: str
 
     def unavailable(self, policy: Policy, options: Options) -> str | None:
-        """Why it cannot work here, with what to do about it, or None when it can. Quick, changes nothing."""
+        """Return why it cannot work here and what to do about it, None when it can. Quick; changes nothing."""
 
     def run(self, policy: Policy, workload: Workload, options: Options) -> Outcome:
         """Run the workload under the policy to the end of its last descendant.
@@ -73,7 +69,7 @@ class Enforcer(Protocol):
 
 
 def load(name: str) -> Enforcer:
-    """The enforcer of this name, imported now."""
+    """Import the enforcer of this name, and return it."""
     module, _, cls = ENFORCERS[name].partition(":")
     enforcer: Enforcer = getattr(import_module(module), cls)()
     return enforcer

@@ -1,4 +1,4 @@
-"""Which refused calls are told apart."""
+"""Which refused calls count as different."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from profiler.kernel.arguments import spec_for
 
 
 def filtered(name: str | None, abi: str, registers: Sequence[int]) -> tuple[int, ...]:
-    """Of the six registers of a call those that a filter looks at; calls that do not differ in them are one denial."""
+    """Return the registers of a call that a filter looks at; calls that are equal in them are one denial."""
     spec = None if name is None else spec_for(name, abi)
     if spec is None or spec.pointer:
         return ()

@@ -1,10 +1,9 @@
-"""In a container, under the runtime's own seccomp filter and capability sets: the profiles as they are used.
+"""Enforce a policy in a container, under the runtime's own seccomp filter and capability sets.
 
-Nothing in the container is touched to see what is refused. eBPF programs watch it from its entry point on: a call that
-seccomp refused has an exit and no entry; a capability check that was refused is seen as such; files, sockets and the
-rest are held against the policy's rules and not refused (that takes AppArmor, which container systems load by
-themselves). In mode log the container has no filter and every capability, and all that it does is held against the
-policy.
+Nothing in the container is changed to see what is refused. eBPF programs watch it from its entry point on: a call that
+seccomp refused has an exit and no entry, and a refused capability check is seen as such. Files, sockets and the rest
+are compared with the policy's rules and not refused: that takes AppArmor, which container systems load themselves. With
+mode log the container has no filter and every capability, and everything that it does is compared with the policy.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _TICK_SECONDS = 0.1
 
 
 def unavailable(policy: Policy) -> str | None:
-    """Why no container can be watched here."""
+    """Return why containers cannot be watched here, None when they can."""
     from profiler.tracers.ebpf.tracer import EbpfTracer
 
     reason = EbpfTracer().unavailable()
@@ -58,13 +57,13 @@ def unavailable(policy: Policy) -> str | None:
 
 
 class Oci:
-    """``runc run`` or its like, on a private copy of the bundle's config.json."""
+    """Runs a bundle with an OCI runtime (``runc run``), with a private copy of its config.json."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def unavailable(self, policy: Policy, options: Options) -> str | None:
-        """The runtime, a bundle, eBPF."""
+        """It needs the runtime, a bundle, and eBPF."""
         if shutil.which(self.name) is None:
             return f"{self.name} is not installed"
         if options.bundle is None:
@@ -72,7 +71,7 @@ class Oci:
         return unavailable(policy)
 
     def run(self, policy: Policy, workload: Workload, options: Options) -> Outcome:
-        """See Enforcer.run. Without a command the bundle's own is run."""
+        """See Enforcer.run. Without a command it runs the bundle's own."""
         assert options.bundle is not None
         identity = f"profgen-verify-{os.getpid()}-{os.urandom(4).hex()}"
         tool = find_program(self.name, workload.env)
@@ -105,7 +104,7 @@ class Crun(Oci):
 
 
 def _config(bundle: Path, policy: Policy, argv: Sequence[str], identity: str, mode: str) -> bytes:
-    """The bundle's config.json for this run. Raises InputError when it cannot be used."""
+    """Return the config.json of this run. Raises InputError when the bundle's cannot be used."""
     path = bundle / "config.json"
     try:
         data = path.read_bytes()
@@ -128,9 +127,9 @@ def _config(bundle: Path, policy: Policy, argv: Sequence[str], identity: str, mo
             process["capabilities"] |= dict.fromkeys(("inheritable", "ambient"), kept)
         root = config.setdefault("root", {"path": "rootfs"})
         root["path"] = os.path.join(os.path.abspath(bundle), root.get("path", "rootfs"))
-        linux["cgroupsPath"] = f"/{identity}"  # by which it is found; a name that no other container has
+        linux["cgroupsPath"] = f"/{identity}"  # a unique name, by which the watcher finds it
         for mount in config.get("mounts", ()):
-            # Sources of binds may be relative to the bundle.
+            # The source of a bind mount may be relative to the bundle.
             source = mount.get("source")
             if (
                 isinstance(source, str)
@@ -144,35 +143,36 @@ def _config(bundle: Path, policy: Policy, argv: Sequence[str], identity: str, mo
 
 
 def _last_capability() -> int:
-    """The highest that this kernel has (proc_sys_kernel(5))."""
+    """Return the number of this kernel's highest capability (proc_sys_kernel(5))."""
     return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 
 
 def _every_capability() -> list[str]:
-    """All that there are to give: the bounding set (proc_pid_status(5))."""
+    """Return the capabilities that can be granted: those of the bounding set (proc_pid_status(5))."""
     text = Path("/proc/self/status").read_text()
     bounding = next((int(line.split()[1], 16) for line in text.splitlines() if line.startswith("CapBnd:")), 0)
     return [name for number, name in enumerate(CAPABILITIES) if bounding >> number & 1]
 
 
 class Docker:
-    """``docker run``, or Podman's or nerdctl's, as the user wrote it: made, watched, started, removed."""
+    """Runs the user's ``docker run`` (or podman's, or nerdctl's): makes the container, watches, starts and removes
+    it."""
 
     name = "docker"
 
     def unavailable(self, policy: Policy, options: Options) -> str | None:
-        """eBPF; whether the engine answers is seen when the container is made."""
+        """It needs eBPF. Whether the engine answers is seen when the container is made."""
         return unavailable(policy)
 
     def run(self, policy: Policy, workload: Workload, options: Options) -> Outcome:
-        """See Enforcer.run. The workload's command is the engine's: ``docker run OPTIONS IMAGE COMMAND``."""
+        """See Enforcer.run. The workload's command is ``docker run OPTIONS IMAGE COMMAND``."""
         wanted = recognise(workload.argv, lambda words: help_of(tuple(words)))
         if not isinstance(wanted, Run):
             raise InputError(
                 "under docker the command is: docker run OPTIONS IMAGE COMMAND... (or podman's, or nerdctl's)"
             )
         if wanted.detached:
-            raise InputError("the container must not be detached: its end is the end of the run; leave -d out")
+            raise InputError("the container must not be detached, because its end is the end of the run: remove -d")
         engine = Engine(wanted.engine, wanted.client)
         directory = Path(tempfile.mkdtemp(prefix="profgen-verify-"))
         name = f"profgen-verify-{os.getpid()}-{os.urandom(4).hex()}"
@@ -203,8 +203,8 @@ _CONFINES = frozenset({"--cap-add", "--cap-drop", "--privileged"})
 
 
 def _without_confinement(wanted: Run) -> Iterator[str]:
-    """Options without those that the policy decides; ``--rm`` too: profgen removes the container itself, when all is
-    read."""
+    """Return the options without those that the policy decides, and without ``--rm``: profgen removes the container
+    itself, after reading everything."""
     known = grammar(help_of((*wanted.client, "create", "--help")))
     given: list[Option] = options(list(wanted.options), known)[0]
     for option in given:
@@ -214,9 +214,9 @@ def _without_confinement(wanted: Run) -> Iterator[str]:
 
 
 def confinement(policy: Policy, directory: Path, mode: str) -> list[str]:
-    """Options of ``docker run`` that are the policy."""
+    """Return the options of ``docker run`` that apply the policy."""
     if mode == "log":
-        # All but those that are not to be had: by name, engines do not know the newer ones.
+        # Capabilities that cannot be granted are dropped by name; engines do not know the names of newer ones.
         missing = set(CAPABILITIES[: _last_capability() + 1]) - set(_every_capability())
         dropped = [f"--cap-drop={name.removeprefix('CAP_')}" for name in sorted(missing)]
         return ["--security-opt=seccomp=unconfined", "--cap-add=ALL", *dropped]
@@ -228,7 +228,7 @@ def confinement(policy: Policy, directory: Path, mode: str) -> list[str]:
 
 
 def _watched(policy: Policy, workload: Workload, options: Options, identity: str) -> Outcome:
-    """Run the command that starts the container ``identity`` and ends with it."""
+    """Run a command that starts the container ``identity`` and ends with it."""
     from profiler.tracers.ebpf.watcher import EbpfWatcher
 
     files = options.files and policy.has_files
@@ -247,21 +247,21 @@ def _watched(policy: Policy, workload: Workload, options: Options, identity: str
     means = [
         "syscalls: refused by the runtime's filter, seen by eBPF"
         if enforced
-        else "syscalls: no filter; all calls held to the policy",
+        else "syscalls: no filter; all calls are compared with the policy",
         "capabilities: refused checks seen by eBPF"
         if enforced
-        else "capabilities: all granted; those that were needed held to the policy",
-        "files, sockets, signals, mounts: not refused; held to the policy's rules"
+        else "capabilities: all are granted; those that were needed are compared with the policy",
+        "files, sockets, signals, mounts: not refused; compared with the policy's rules"
         if files
-        else "files, sockets, signals, mounts: not held",
+        else "files, sockets, signals, mounts: neither refused nor compared",
     ]
     if not any(session.pid for session in sessions):
-        means.append("the container never came to its command")
+        means.append("the container did not execute its command")
     return Outcome(status, merged(denials), tuple(means), losses)
 
 
 def _run(watcher: Watcher, workload: Workload, duration: float | None) -> int:
-    """The client in the foreground, to its end, while the watcher works; the status as a shell shows it."""
+    """Run the client in the foreground to its end while the watcher works; return its status as a shell shows it."""
     with Supervisor(lambda: [child.pid], duration) as supervisor:
         child = spawn(workload)
         pidfd = os.pidfd_open(child.pid)
@@ -295,7 +295,8 @@ def _denials(policy: Policy, watcher: Watcher, session: Session, mode: str) -> t
 
 
 def _refused(policy: Policy, rows: Sequence[Refused], recording: Recording) -> Iterator[Denial]:
-    """Calls that the policy's filter refused; what it refuses by name, and what another filter refused, is none."""
+    """Return the calls that the policy's filter refused, except those that it refuses by name or another filter
+    refused."""
     by_name = {row.name: errno_number(row.errno) for row in policy.refused}
     programs = {program.path: program.interpreter or program.path for program in recording.programs}
     known: dict[tuple[object, ...], Denial] = {}
@@ -332,15 +333,15 @@ def _refused(policy: Policy, rows: Sequence[Refused], recording: Recording) -> I
 
 
 def _permitted(policy: Policy, abi: str, name: str, arguments: Sequence[int] | None) -> bool:
-    """Whether the policy allows it, so that another filter refused it. Of arguments that are not known, any may have
-    been refused."""
+    """Return whether the policy allows a call, so that another filter refused it. With unknown arguments, only a call
+    without argument rules counts as allowed."""
     if arguments is not None:
         return policy.permits(abi, name, arguments)
     return any((entry.abi, entry.name) == (abi, name) and not entry.rules for entry in policy.syscalls)
 
 
 def _meta(recording: Recording) -> Meta:
-    """Of a trace that nobody writes down: only its features are looked at."""
+    """Return the head of a trace that is not written; only its features are used."""
     return Meta(
         tool="",
         tracer="ebpf",

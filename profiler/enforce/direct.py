@@ -1,7 +1,7 @@
-"""Without any container: the policy's seccomp filter and capability sets on a process of this host.
+"""Enforce a policy without a container: its seccomp filter and capability sets on a process of this host.
 
-Two forms. For the status alone the kernel does everything: the filter answers as the profile does, and the run costs
-what it costs in production. To name denials, every call stops for profgen (traced.py).
+When only the status matters, the kernel does everything: the filter answers as the profile does, and the run costs what
+it costs in production. To name denials, every call stops for profgen (traced.py).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Direct:
-    """See the module's text."""
+    """The module describes it."""
 
     name = "direct"
 
     def unavailable(self, policy: Policy, options: Options) -> str | None:
-        """A policy of another machine cannot be held here; denials need ptrace."""
+        """A policy of another machine cannot be enforced here; naming denials needs ptrace."""
         reason = wrong_machine(policy)
         return traced.unavailable() if reason is None and needs_stops(policy, options) else reason
 
@@ -48,21 +48,21 @@ class Direct:
 
 
 def needs_stops(policy: Policy, options: Options) -> bool:
-    """Whether the kernel alone does not do: to tell what was refused, to refuse nothing, or to refuse files without an
-    LSM."""
+    """Return whether calls must stop for profgen: to name what was refused, to refuse nothing, or to refuse files
+    without an LSM."""
     return options.denials or options.mode == "log" or (options.files and policy.has_files)
 
 
 def wrong_machine(policy: Policy) -> str | None:
-    """Why a policy is of no use on this machine."""
+    """Return why a policy cannot be enforced on this machine, None when it can."""
     if policy.abis[0] != native_abi() or not known_abis(policy):
         return f"the policy is for {', '.join(policy.abis)}, and this machine is {native_abi()}"
     return None
 
 
 def run_plain(policy: Policy, workload: Workload, options: Options) -> Outcome:
-    """The kernel alone enforces; what it refuses is not seen. Ends with the last descendant; becomes their reaper
-    (prctl(2))."""
+    """Run a workload that only the kernel confines, to the end of its last descendant; denials are not seen. The
+    calling process becomes their reaper (prctl(2))."""
     loader = Loader(enforcing(policy))
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
 
@@ -87,19 +87,19 @@ def run_plain(policy: Policy, workload: Workload, options: Options) -> Outcome:
             end(os.getpid())
             raise
     if isinstance(failure, CommandNotExecutable) and not any(entry.name == "execve" for entry in policy.syscalls):
-        return Outcome(NOT_EXECUTABLE)  # the policy's doing
+        return Outcome(NOT_EXECUTABLE)  # the policy refused it
     if failure is not None:
         raise failure
     return Outcome(shell_status(status))
 
 
 def descendants(pid: int) -> list[int]:
-    """Processes below ``pid``, from proc_pid_stat(5), those too that have ended and wait to be reaped."""
+    """Return the descendants of ``pid`` (proc_pid_stat(5)), including those that have ended and wait to be reaped."""
     return list(_states_below(pid))
 
 
 def _states_below(pid: int) -> dict[int, bytes]:
-    """Processes below ``pid``, and the letter of each one's state."""
+    """Return the descendants of ``pid``, each with the letter of its state."""
     below: dict[int, list[int]] = {}
     states: dict[int, bytes] = {}
     for entry in os.listdir("/proc"):
@@ -118,7 +118,7 @@ def _states_below(pid: int) -> dict[int, bytes]:
 
 
 def kill(pid: int) -> bool:
-    """SIGKILL to every living process below ``pid``. False when there was none."""
+    """Send SIGKILL to every living descendant of ``pid``. Return whether there was one."""
     left = [each for each, state in _states_below(pid).items() if state != b"Z"]
     for each in left:
         with contextlib.suppress(OSError):
@@ -127,7 +127,7 @@ def kill(pid: int) -> bool:
 
 
 def end(pid: int) -> None:
-    """Kill and reap every descendant of the calling process, however many more they make meanwhile."""
+    """Kill and reap every descendant of the calling process, even if they fork meanwhile."""
     while descendants(pid):
         kill(pid)
         with contextlib.suppress(ChildProcessError):

@@ -1,5 +1,5 @@
-"""The policy's seccomp filter as a BPF program, made by libseccomp from the same data as seccomp.json; and confining a
-process with it."""
+"""Make the policy's seccomp filter, a BPF program, with libseccomp from the data of seccomp.json; and confine a process
+with it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from profiler.targets.seccomp import profile
 RET_ERRNO = 0x00050000
 RET_TRACE = 0x7FF00000
 RET_ALLOW = 0x7FFF0000
-"""Actions, in whose lower 16 bits an errno or a number for the tracer goes (include/uapi/linux/seccomp.h
+"""Actions. Their lower 16 bits hold an errno, or a number for the tracer (include/uapi/linux/seccomp.h
 SECCOMP_RET_*)."""
 
 DENIED = 1
-"""The number for the tracer of calls that the policy does not allow; allowed ones have 0."""
+"""The tracer's number for calls that the policy does not allow; that of allowed calls is 0."""
 
 BUILD_SECONDS = 20.0
-"""libseccomp 2.5.4 does not always come to an end when it joins rules that compare 64 bits; mostly it takes
-milliseconds."""
+"""Time limit for libseccomp. It usually takes milliseconds, but 2.5.4 may loop forever when it joins rules that compare
+64 bits."""
 
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
@@ -39,22 +39,23 @@ _INSTRUCTION_BYTES = 8
 
 
 def enforcing(policy: Policy) -> bytes:
-    """The filter that answers as the profile does: what it does not name fails with EPERM."""
+    """Return the filter that answers as the profile does: calls that it does not name fail with EPERM."""
     return _built(policy, RET_ALLOW, RET_ERRNO | errno.EPERM, lambda number: RET_ERRNO | number)
 
 
 def traced(policy: Policy, *, refusing: bool) -> bytes:
-    """The filter that leaves each call to a tracer, with DENIED where the policy does not allow it.
+    """Return the filter that leaves each call to a tracer, with DENIED for calls that the policy does not allow.
 
-    What the policy refuses by name is answered as it says, or with ``refusing`` False allowed like the rest.
+    Calls that the policy refuses by name get the errno that it gives; if ``refusing`` is False they are allowed.
     """
     return _built(policy, RET_TRACE, RET_TRACE | DENIED, lambda number: RET_ERRNO | number if refusing else RET_TRACE)
 
 
 def _built(policy: Policy, allowed: int, default: int, refused: Callable[[int], int]) -> bytes:
-    """Raises ProfgenError where libseccomp is missing or cannot make it. In a process of its own: see BUILD_SECONDS."""
+    """Build a filter in a process of its own (see BUILD_SECONDS). Raises ProfgenError when libseccomp is missing or
+    cannot build it."""
     try:
-        import pyseccomp  # noqa: F401  - here, so that the process below need not
+        import pyseccomp  # noqa: F401  - loaded before the fork
     except (ImportError, OSError, RuntimeError) as error:
         raise ProfgenError("libseccomp.so.2 cannot be loaded; install it: apt install libseccomp2") from error
     with tempfile.TemporaryFile() as file:
@@ -84,10 +85,10 @@ def _built(policy: Policy, allowed: int, default: int, refused: Callable[[int], 
         return data
     if os.WIFSIGNALED(ended):
         raise ProfgenError(
-            f"libseccomp made no filter of the policy within {BUILD_SECONDS:.0f} s; another version of it may"
+            f"libseccomp did not finish the filter within {BUILD_SECONDS:.0f} s; try another version of libseccomp"
         )
     raise ProfgenError(
-        f"libseccomp makes no filter of the policy: {data[:300].decode('utf-8', 'replace') or 'no reason given'}"
+        f"libseccomp cannot make a filter of the policy: {data[:300].decode('utf-8', 'replace') or 'no reason given'}"
     )
 
 
@@ -97,20 +98,20 @@ def _export(policy: Policy, allowed: int, default: int, refused: Callable[[int],
     native, *others = policy.abis
     built = _single(policy, native, None, allowed, default, refused)
     for abi in others:
-        # One for each ABI, joined: in a filter for several, libseccomp takes no number that it has no name for.
+        # A filter for each ABI, joined: in a filter for several, libseccomp accepts only calls that it has a name for.
         built.merge(_single(policy, native, getattr(pyseccomp.Arch, _ARCHES[abi]), allowed, default, refused))
     built.export_bpf(file)
 
 
 _UNKNOWN = -1
-"""__NR_SCMP_ERROR (seccomp.h). Other negative numbers are of calls that only other ABIs have."""
+"""__NR_SCMP_ERROR (seccomp.h). Other negative numbers stand for calls that only other ABIs have."""
 _ARCHES = {"i386": "X86", "x32": "X32", "arm": "ARM"}
 
 
 def _single(
     policy: Policy, native: str, arch: int | None, allowed: int, default: int, refused: Callable[[int], int]
 ) -> Any:
-    """The filter for one ABI (``arch``: one that is not the machine's own)."""
+    """Return the filter for one ABI. ``arch``: of libseccomp, None for the machine's own ABI."""
     import pyseccomp
 
     built = pyseccomp.SyscallFilter(default)
@@ -136,7 +137,7 @@ def _single(
 
 
 def known_abis(policy: Policy) -> bool:
-    """Whether the policy's ABIs are those of one machine."""
+    """Return whether the policy's ABIs belong to one machine."""
     return set(policy.abis[1:]) <= set(SUB_ABIS.get(policy.abis[0], ()))
 
 
@@ -148,7 +149,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Loader:
-    """A program ready to be loaded: all memory is at hand, so that no more is done in between than the call itself."""
+    """A filter that is ready to load: loading it makes only one system call, and allocates nothing."""
 
     def __init__(self, program: bytes) -> None:
         self._instructions = ctypes.create_string_buffer(program, len(program))
@@ -156,14 +157,15 @@ class Loader:
         self._address = ctypes.c_ulong(ctypes.addressof(self._program))
 
     def load(self) -> None:
-        """Into the calling thread (seccomp(2)). Raises OSError: EACCES without no_new_privs and CAP_SYS_ADMIN."""
+        """Load it into the calling thread (seccomp(2)). Raises OSError: EACCES without no_new_privs and
+        CAP_SYS_ADMIN."""
         if (
             _libc.prctl(
                 PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), self._address, ctypes.c_ulong(0), ctypes.c_ulong(0)
             )
             != 0
         ):
-            raise OSError(ctypes.get_errno(), "the filter was not taken")
+            raise OSError(ctypes.get_errno(), "the kernel refused the filter")
 
 
 def forbid_new_privileges() -> None:
@@ -176,8 +178,8 @@ def forbid_new_privileges() -> None:
 
 
 def confine(policy: Policy, loader: Loader) -> None:
-    """The last thing before the execve, after the user has changed: capabilities, no_new_privs, the filter. Raises
-    OSError."""
+    """Reduce capabilities, set no_new_privs and load the filter: after the change of user, right before execve(2).
+    Raises OSError."""
     # Without CAP_SYS_ADMIN a filter may only be loaded together with no_new_privs (seccomp(2)).
     keep = not policy.no_new_privs and bool(rights.permitted() >> (number_of_capability("CAP_SYS_ADMIN") or 0) & 1)
     rights.reduce(policy, keep_until_exec=keep)

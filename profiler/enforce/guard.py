@@ -1,5 +1,4 @@
-"""What must not stay behind is cleared away by a process of its own when profgen is killed, which no handler of ours
-could do."""
+"""Clean up even when profgen is killed, which no handler of profgen can do: in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,10 +16,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def guarded(clear: Callable[[], None]) -> Iterator[None]:
-    """``clear`` is called at the end of the block; or, should profgen be killed in it, by a process that waits for
-    that.
+    """Call ``clear`` at the end of the block; if profgen is killed in it, a waiting process calls it.
 
-    That process is no child of profgen, which waits for all of its children.
+    That process is not a child of profgen, which waits for all of its children.
     """
     read, write = os.pipe()
     reaper = ctypes.c_int(0)
@@ -44,7 +42,7 @@ def guarded(clear: Callable[[], None]) -> Iterator[None]:
         try:
             clear()
         finally:
-            with contextlib.suppress(BrokenPipeError):  # it was killed: then there is nobody to dismiss
+            with contextlib.suppress(BrokenPipeError):  # that process was killed
                 os.write(write, b"x")
             os.close(write)
 
@@ -52,7 +50,7 @@ def guarded(clear: Callable[[], None]) -> Iterator[None]:
 def _watch(read: int, clear: Callable[[], None]) -> None:
     for low, high in ((2, read), (read, os.sysconf("SC_OPEN_MAX"))):
         os.closerange(low + 1, high)
-    # A session of its own: no signal of the terminal reaches it.
+    # In a new session no signal of the terminal reaches it.
     os.setsid()
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     if os.read(read, 1) == b"":

@@ -1,8 +1,7 @@
-"""Reducing the calling process to the capabilities of a policy (capabilities(7)), in two steps around the change of
-user.
+"""Reduce the calling process to the capabilities of a policy (capabilities(7)), in two steps around the change of user.
 
-Nothing is left to do after the filter is loaded: the sets are such that execve(2) makes them exactly those of the oci
-target. For root it takes them from the bounding set, for another user from the ambient one.
+Nothing is left to do after the filter is loaded: execve(2) turns the sets into exactly those of the oci target. It
+takes root's from the bounding set, and another user's from the ambient set.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def _prctl(option: int, first: int = 0, second: int = 0) -> int:
 
 
 def permitted() -> int:
-    """The permitted set of the calling thread, as a bit mask."""
+    """Return the permitted set of the calling thread as a bit mask."""
     header, data = _Header(_VERSION, 0), (_Data * 2)()
     if _libc.capget(ctypes.byref(header), ctypes.byref(data)) != 0:
         raise OSError(ctypes.get_errno(), "capabilities")
@@ -74,8 +73,8 @@ def reduce_bounding(policy: Policy) -> None:
 
 
 def reduce(policy: Policy, *, keep_until_exec: bool) -> None:
-    """After the user has changed. ``keep_until_exec``: what is permitted stays so for loading a filter; execve(2) takes
-    it."""
+    """Reduce all sets, after the user has changed. ``keep_until_exec``: keep the permitted set, to load a filter;
+    execve(2) drops it."""
     have = permitted()
     wanted = mask_of(policy) & have
     kept = wanted if os.geteuid() != 0 else 0

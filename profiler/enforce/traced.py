@@ -1,13 +1,13 @@
 """A confined run in which every denial is named: the policy's own filter leaves each call to the ptrace tracer, with a
-mark on those that the policy does not allow, and the tracer answers for it.
+mark on those that the policy does not allow, and the tracer answers it.
 
 - syscalls: the filter decides, in the kernel. The tracer sees number, arguments and process, and makes the call fail
-  (mode log: lets it go).
-- capabilities: taken away as in production; a call that fails for want of one is told from the call, as when recording
-  (infer.py). In mode log nothing is taken away, and those that were used are held against the policy.
+  (mode log: lets it pass).
+- capabilities: dropped as in production; a call that fails without one is recognised as when recording
+  (tracers/ptrace/capabilities.py). In mode log none is dropped, and those that were used are compared with the policy.
 - files, sockets, signals, other processes, mounts: what a call is about to do is worked out while its thread is
-  stopped, and held against the policy's rules; what they do not allow fails with EACCES, as an LSM would have it. A
-  program that was executed and may not be mapped is killed, as the kernel does when it is too late for an error.
+  stopped, and compared with the policy's rules; what they do not allow fails with EACCES, as under an LSM. A program
+  that was executed and may not be mapped is killed, as the kernel does when it is too late for an error.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from profiler.tracers.ptrace.tracer import Kind, PtraceTracer, Run, Tracee
 from profiler.tracers.recording import CapabilityKey, Recording
 
 DISTINCT_MAX = 100_000
-"""Different denials kept."""
+"""Most different denials that are kept."""
 
 _EXECS = ("execve", "execveat")
 
 
 def unavailable() -> str | None:
-    """Why such a run cannot be made here."""
+    """Return why such a run is not possible here, None when it is."""
     reason = PtraceTracer().unavailable()
     return None if reason is None else f"denials are seen with ptrace, and {reason}"
 
@@ -63,8 +63,8 @@ def run(policy: Policy, workload: Workload, options: Options) -> Outcome:
 def run_under(
     policy: Policy, workload: Workload, options: Options, profile: str | None
 ) -> tuple[Outcome, Mapping[int, str]]:
-    """``profile``: an AppArmor profile, to which files and the like are left. Also gives the file that each process
-    executed last."""
+    """Run a workload, and return its outcome and the file that each process executed last. ``profile``: an AppArmor
+    profile that decides about files, sockets, signals and mounts."""
     recording = _Uses(native_abi())
     made = _Confined(policy, workload, options, recording, profile)
     try:
@@ -79,12 +79,12 @@ def run_under(
 
 
 class _Uses(Recording):
-    """A recording that keeps nothing of files and the like, but hands on what it is told while somebody listens."""
+    """A recording that keeps no uses of files, sockets and the like, but collects them while ``files`` is a list."""
 
     def __init__(self, native: str) -> None:
         super().__init__(native)
         self.files: list[tuple[FileKey, tuple[str, ...]]] | None = None
-        """Those that were used, and whose they are."""
+        """The files that were used, and their owners."""
         self.others: list[Denial] = []
         self.held: Held | None = None
         self.checked: Callable[[CapabilityKey, str], None] | None = None
@@ -106,7 +106,7 @@ class _Uses(Recording):
 
 
 class _Inference(Inference):
-    """Says whose call it is that a capability decided. root would have had the capabilities that were taken away."""
+    """Notes which thread's call a capability decided. root had the capabilities before they were dropped."""
 
     tid = 0
 
@@ -129,7 +129,7 @@ class _Confined(Run):
         self.held = recording.held = Held(policy)
         self.denials = Collection(DISTINCT_MAX)
         self.seen: dict[tuple[object, ...], Denial] = {}
-        """A call that was denied, without the arguments that nobody filters, to its first denial."""
+        """A denied call, without arguments that no filter looks at, to its first denial."""
         self.inference: _Inference = _Inference(recording, self.threads)
         recording.checked = self._checked
         self.profile = profile
@@ -145,20 +145,20 @@ class _Confined(Run):
         """See Outcome."""
         refused = "refused" if self.enforces else "let pass"
         taken = (
-            "taken away; refusals told from the calls that failed"
+            "dropped; refusals recognised by the calls that failed"
             if self.enforces
-            else "kept; uses told from the calls"
+            else "kept; uses recognised by the calls"
         )
         if not self.privileged and not self.workload_holds():
-            taken = "the command has none to begin with"
+            taken = "the command has none"
         if self.profile is not None:
             files = f"{refused} by AppArmor, under the policy's profile" + (
                 "" if self.enforces else " in complain mode"
             )
         elif self.holds_files:
-            files = f"{refused} by ptrace, held to the policy's rules"
+            files = f"{refused} by ptrace, compared with the policy's rules"
         else:
-            files = "not held to anything" + ("" if self.policy.has_files else " (the policy says nothing of them)")
+            files = "not checked" + ("" if self.policy.has_files else " (the policy has no rules for them)")
         return (
             f"syscalls: {refused} under the policy's filter, by ptrace",
             f"capabilities: {taken}",
@@ -166,7 +166,7 @@ class _Confined(Run):
         )
 
     def workload_holds(self) -> bool:
-        """Whether profgen had capabilities to give."""
+        """Return whether profgen has capabilities to pass on."""
         return rights.permitted() != 0
 
     # -- starting ------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ class _Confined(Run):
         if self.enforces:
             rights.reduce_bounding(self.policy)
             return
-        # Before the user changes: it takes CAP_SYS_ADMIN, or no_new_privs.
+        # Before the user changes: loading needs CAP_SYS_ADMIN or no_new_privs.
         if not self.privileged:
             forbid_new_privileges()
         self.loader.load()
@@ -193,7 +193,7 @@ class _Confined(Run):
     # -- denials -------------------------------------------------------------------------------------------------------
 
     def _deny(self, tid: int, denial: Denial) -> None:
-        """Note a denial with who did it, read while the thread is stopped."""
+        """Note a denial and its process, which is read while the thread is stopped."""
         comm = exe = None
         with contextlib.suppress(OSError):
             with open(f"/proc/{tid}/comm", "rb") as file:
@@ -205,27 +205,29 @@ class _Confined(Run):
         )
 
     def _refuses(self, tid: int, tracee: Tracee, kind: Kind, info: tuple[int, ...]) -> int:
-        """The filter has marked the call, or what it is about to do is against a rule."""
+        """Return the errno for a call that the filter marked or whose uses the policy does not allow, 0 to let it
+        pass."""
         if info[9] == DENIED:
             self._deny(tid, self._syscall(kind, info[2], info[3:9]))
             return errno.EPERM if self.enforces else 0
         if not self.enforces or kind.enter is None or not self.holds_files:
             return 0
         if kind.name in _EXECS and tracee.program < 0:
-            return 0  # profgen's own child: it becomes the workload
+            return 0  # profgen's own child, which becomes the workload
         self.threads.stopped()
         try:
             leave = kind.enter(tid, info[3:9])
         except OSError:
-            return 0  # killed in the stop
+            return 0  # it was killed while stopped
         if leave is None:
             return 0
-        # What would be recorded had the call failed is all that can be known before it is made.
+        # Before the call is made, only what would be recorded for a failed call can be known.
         denied = self._told(tid, lambda: leave(Exit(tid, -1, errno.EACCES, kind.program, kind.program)))
         return errno.EACCES if denied else 0
 
     def _syscall(self, kind: Kind, raw: int, arguments: tuple[int, ...]) -> Denial:
-        """The same call with the same filtered arguments is one denial, told with the registers that it had first."""
+        """Return the denial of a call: one for all that are equal in filtered arguments, with the registers of the
+        first."""
         key = (kind.abi, raw, filtered(kind.name, kind.abi, arguments))
         denial = self.seen.get(key)
         if denial is None:
@@ -244,7 +246,7 @@ class _Confined(Run):
         return denial
 
     def _told(self, tid: int, act: Callable[[], None]) -> bool:
-        """Do something that tells of uses; whether any of them is denied. Denials are noted."""
+        """Call ``act``, which records uses; note those that are denied, and return whether there was one."""
         uses = self.uses
         uses.files, uses.others = [], []
         try:
@@ -274,7 +276,7 @@ class _Confined(Run):
         return wanted
 
     def _listening(self, leave: Leave) -> Leave:
-        """In mode log: what really happened is held against the rules."""
+        """In mode log, compare what really happened with the rules."""
 
         def told(exit: Exit) -> None:
             if exit.code:
@@ -293,8 +295,8 @@ class _Confined(Run):
         return told
 
     def _without_start(self, first: bool, act: Callable[[], None]) -> None:
-        """Nobody under the policy executes the workload's own program: what starts it does, and then it must be
-        readable and mapped."""
+        """Call ``act`` without the execution of the workload's first program, which what starts the workload executes,
+        not a process under the policy; it must still be readable and mapped."""
         act()
         if first and self.uses.files is not None:
             self.uses.files = [(key, owner) for key, owner in self.uses.files if key[1] != "execute"]
@@ -309,7 +311,7 @@ class _Confined(Run):
 
 
 def label_next_exec(name: str) -> None:
-    """The calling thread's next execve goes to this profile (aa_change_onexec(2)). Raises OSError."""
+    """Make the calling thread's next execve enter this profile (aa_change_onexec(2)). Raises OSError."""
     data = f"exec {name}".encode()
     for path in ("/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec"):
         try:

@@ -1,2 +1,1 @@
-"""Container engines, systemd and control groups: who starts workloads, what they tell of them, and where the kernel
-keeps them."""
+"""Container engines, systemd and control groups: what starts workloads besides profgen, and what it knows of them."""

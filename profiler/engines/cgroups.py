@@ -1,8 +1,8 @@
-"""Control groups: where they are mounted, in which of them a process is, and whose they are (cgroups(7),
-proc_pid_cgroup(5)).
+"""Control groups: where they are mounted, which one a process is in, and which container or unit they belong to
+(cgroups(7), proc_pid_cgroup(5)).
 
-A machine may have version 2 (one hierarchy), version 1 (one for each controller or two), or both ("hybrid"). A group is
-then one directory in each hierarchy, and a container's may exist in some of them only.
+A machine may have version 2 (one hierarchy), version 1 (a hierarchy for each controller or two), or both ("hybrid"). A
+cgroup then has a directory in each hierarchy; that of a container may exist only in some of them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from profiler import run
 from profiler.errors import InputError, ProfgenError, ProgramError
 
 SECONDS = 10.0
-"""For one question to systemd."""
+"""Time limit for a question to systemd."""
 
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """A mounted hierarchy. ``controllers``: as /proc/PID/cgroup names it, empty for version 2. ``root``: the group that
-    is mounted."""
+    """A mounted hierarchy. ``controllers``: its name in /proc/PID/cgroup, empty for version 2. ``root``: the cgroup
+    that is mounted."""
 
     mount: str
     controllers: str
     root: str = "/"
 
     def directory(self, path: str) -> str | None:
-        """Where the group of this path is, None when it is not below what is mounted."""
+        """Return the directory of the cgroup with this path, None when it is not below the mounted one."""
         inside = (
             path
             if self.root == "/"
@@ -44,8 +44,8 @@ class Hierarchy:
 
 
 def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
-    """From the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); of several mounts of one hierarchy the first that
-    no later mount hides."""
+    """Return the hierarchies in the text of /proc/self/mountinfo (proc_pid_mountinfo(5)); for several mounts of one
+    hierarchy the first that no later mount hides."""
     found: dict[str, Hierarchy] = {}
     lines: list[tuple[str, list[str], list[str]]] = []
     for line in mountinfo.splitlines():
@@ -62,7 +62,7 @@ def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
             continue
         controllers = "" if rest[0] == "cgroup2" else _controllers(rest[2])
         root = _unescaped(fields[3])
-        # A mount of a part of the hierarchy (a container's) is of use only where nothing better is.
+        # A mount of a part of the hierarchy, such as a container's, is the second choice.
         if controllers not in found or (found[controllers].root != "/" and root == "/"):
             found[controllers] = Hierarchy(_unescaped(fields[4]), controllers, root)
     return tuple(found.values())
@@ -84,7 +84,7 @@ def _unescaped(text: str) -> str:
 
 
 def paths(text: str) -> dict[str, str]:
-    """Controllers to path, from the text of /proc/PID/cgroup; the path of version 2 is under ``""``."""
+    """Return controllers to path, from the text of /proc/PID/cgroup; the path of version 2 is under ``""``."""
     found = {}
     for line in text.splitlines():
         number, _, rest = line.partition(":")
@@ -95,7 +95,7 @@ def paths(text: str) -> dict[str, str]:
 
 
 def path_of(pid: int) -> str | None:
-    """The path that says most about whose the process is: the longest. None when it is gone."""
+    """Return the longest cgroup path of a process, which identifies its owner best. None when it has ended."""
     try:
         with open(f"/proc/{pid}/cgroup", errors="surrogateescape") as file:
             found = paths(file.read())
@@ -105,7 +105,7 @@ def path_of(pid: int) -> str | None:
 
 
 def mounted() -> tuple[Hierarchy, ...]:
-    """The hierarchies of this machine. Raises ProfgenError when there is none."""
+    """Return the hierarchies of this machine. Raises ProfgenError when there are none."""
     with open("/proc/self/mountinfo", errors="surrogateescape") as file:
         found = hierarchies(file.read())
     if not found:
@@ -114,17 +114,16 @@ def mounted() -> tuple[Hierarchy, ...]:
 
 
 def places(path: str, known: Iterable[Hierarchy]) -> tuple[str, ...]:
-    """The directories that the group that the user means has, or will have, in every hierarchy.
+    """Return the cgroup's directory in each hierarchy, whether or not it exists yet.
 
-    ``path`` is a group's own (``/system.slice/redis.service``) or a directory below a mount point. Raises InputError
-    for the root.
+    ``path`` is the cgroup's own (``/system.slice/redis.service``), or a directory below a mount point. Raises
+    InputError for the root.
     """
     clean = os.path.normpath("/" + path.strip("/"))
     listed = list(known)
     for hierarchy in sorted(listed, key=lambda hierarchy: len(hierarchy.mount), reverse=True):
         if (clean + "/").startswith(hierarchy.mount + "/"):
-            # The same group in the other hierarchies is meant too: on a hybrid machine only one of them may hold the
-            # processes.
+            # On a hybrid machine the processes may be only in the same cgroup of another hierarchy.
             clean = ("" if hierarchy.root == "/" else hierarchy.root) + clean[len(hierarchy.mount) :] or "/"
             break
     if clean == "/":
@@ -133,15 +132,15 @@ def places(path: str, known: Iterable[Hierarchy]) -> tuple[str, ...]:
 
 
 def directories(path: str, known: Iterable[Hierarchy]) -> tuple[str, ...]:
-    """Those of :func:`places` that are there. Raises InputError for none, and for the root."""
+    """Return the directories of :func:`places` that exist. Raises InputError when none does, and for the root."""
     found = [directory for directory in places(path, known) if os.path.isdir(directory)]
     if not found:
-        raise InputError(f"no cgroup {path} here; processes are in those of /proc/PID/cgroup")
+        raise InputError(f"there is no cgroup {path}; /proc/PID/cgroup shows the cgroup of a process")
     return tuple(found)
 
 
 def first_process(groups: Iterable[str]) -> int:
-    """The process of these groups that was there first and whose parent is not among them; 0 for none."""
+    """Return the oldest process of these cgroups whose parent is not in them; 0 when they are empty."""
     found: dict[int, tuple[int, int]] = {}
     for group in groups:
         for directory, _, _ in os.walk(group):
@@ -168,13 +167,13 @@ _SHAPES = (
     ("cri", re.compile(r"(?:^|/)(?:cri-containerd|crio)-([0-9a-f]{64})(?:\.scope)?(?=/|$)")),
     (None, re.compile(r"(?:^|/)([0-9a-f]{64})(?=/|$)")),
 )
-"""Engine, and its containers' groups: with systemd's and with the engine's own names (opencontainers/runc and crun,
-cgroup managers)."""
+"""Engine, and the cgroups of its containers: as systemd and as the engine itself name them (the cgroup managers of
+opencontainers/runc and crun)."""
 
 
 def container_of(path: str) -> tuple[str | None, str] | None:
-    """(engine, id of the container) of a group's path, the outermost; None for one that is no container's. The engine
-    may not be told."""
+    """Return (engine, container id) for a cgroup's path, of the outermost container; None when it does not belong to
+    one. The engine is None when the path does not tell."""
     for engine, shape in _SHAPES:
         if found := shape.search(path):
             return engine, found[1]
@@ -206,14 +205,14 @@ def _occupied(directory: str) -> bool:
 
 
 def _name_of(unit: str) -> str:
-    """The unit's full name. Raises InputError for what can be none."""
+    """Return the unit's full name. Raises InputError for text that cannot be one."""
     if unit.startswith("-") or not unit or "/" in unit:
-        raise InputError(f"{unit!a} is no name of a unit")
+        raise InputError(f"{unit!a} is not the name of a unit")
     return unit if "." in unit else f"{unit}.service"
 
 
 def _ask(name: str, *words: str) -> dict[str, str]:
-    """Properties that ``systemctl show`` tells. Raises InputError when systemd cannot be asked."""
+    """Return the properties that ``systemctl show`` prints. Raises InputError when systemd cannot be asked."""
     if shutil.which("systemctl") is None:
         raise InputError("--unit asks systemd, and systemctl is not installed here; use --cgroup")
     try:
@@ -226,8 +225,8 @@ def _ask(name: str, *words: str) -> dict[str, str]:
 
 
 def unit_group(unit: str) -> str:
-    """The path of a systemd unit's group, empty when it does not run. Raises InputError when there is none, or systemd
-    cannot be asked."""
+    """Return the path of a systemd unit's cgroup, empty when it does not run. Raises InputError when there is no such
+    unit, or systemd cannot be asked."""
     name = _name_of(unit)
     answer = _ask(name, "--property=LoadState,ControlGroup", "--", name)
     if answer.get("LoadState") == "not-found":
@@ -236,8 +235,8 @@ def unit_group(unit: str) -> str:
 
 
 def unit_place(unit: str) -> str:
-    """The path that a unit's group has when it runs: its slice's, and its name (systemd.slice(5)). Raises InputError
-    when systemd cannot be asked."""
+    """Return the path that a unit's cgroup has when it runs: its slice's path and its name (systemd.slice(5)). Raises
+    InputError when systemd cannot be asked."""
     name = _name_of(unit)
     answer = _ask(name, "--property=Id,Slice,ControlGroup", "--", name)
     if answer.get("ControlGroup"):
@@ -247,7 +246,6 @@ def unit_place(unit: str) -> str:
 
 
 def slice_path(name: str) -> str:
-    """The path of a slice below the root: ``a-b.slice`` is in ``a.slice`` (systemd.slice(5)); empty for the root
-    slice."""
+    """Return the path of a slice: ``a-b.slice`` is in ``a.slice`` (systemd.slice(5)); empty for the root slice."""
     words = name.removesuffix(".slice").split("-") if name != "-.slice" else []
     return "".join(f"/{'-'.join(words[: number + 1])}.slice" for number in range(len(words)))

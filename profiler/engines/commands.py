@@ -1,8 +1,7 @@
-"""Command lines of engines: which of them start containers, and the same in two steps, so that watching can begin in
-between.
+"""Command lines of engines: which of them start containers, and how to start one in two steps, so that watching can
+begin in between.
 
-Which options take a value is asked of the engine itself (its ``--help``): lists of our own would go stale with every
-release.
+Which options take a value is read from the engine's own ``--help``: a list here would be outdated by each release.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 CLIENTS = ("docker", "podman", "nerdctl")
-"""Engines whose ``run``, ``create``, ``start`` and ``inspect`` are Docker's."""
+"""Engines with Docker's ``run``, ``create``, ``start`` and ``inspect``."""
 
 COMPOSERS = {"docker-compose": "docker", "podman-compose": "podman"}
-"""Programs that start the services of a compose file, and the engine they use."""
+"""Programs that start the services of a compose file, and the engine that each uses."""
 
 _NOT_OF_CREATE = frozenset({"--detach", "--detach-keys", "--sig-proxy"})
-"""Options of ``run`` that ``create`` has not: they are about what comes after."""
+"""Options of ``run`` that ``create`` lacks: they concern the start."""
 
 _OPTION = re.compile(
     r"^ {1,8}(?:-(?P<short>\w), )? *--(?P<long>[a-z][a-z0-9-]*)(?: (?! "
@@ -29,8 +28,7 @@ _OPTION = re.compile(
 
 @dataclass(frozen=True)
 class Grammar:
-    """Options of one command: long names that take a value, long names that take none, and the long name of each short
-    one."""
+    """Options of one command: long names with a value, long names without one, and the long name of each short one."""
 
     valued: frozenset[str] = frozenset()
     flags: frozenset[str] = frozenset()
@@ -38,7 +36,7 @@ class Grammar:
 
 
 def grammar(help_text: str) -> Grammar:
-    """From the text that ``--help`` prints (the format of spf13/pflag: ``  -e, --env list   Set environment
+    """Return the options in the text that ``--help`` prints (spf13/pflag: ``  -e, --env list   Set environment
     variables``)."""
     valued: set[str] = set()
     flags: set[str] = set()
@@ -46,7 +44,7 @@ def grammar(help_text: str) -> Grammar:
     for line in help_text.splitlines():
         if found := _OPTION.match(line):
             name = f"--{found['long']}"
-            # ``--pull string[="always"]`` takes its value with an equals sign only.
+            # ``--pull string[="always"]`` takes a value only after an equals sign.
             (valued if found["value"] and not found["optional"] else flags).add(name)
             if found["short"]:
                 shorts[found["short"]] = name
@@ -55,7 +53,7 @@ def grammar(help_text: str) -> Grammar:
 
 @dataclass(frozen=True)
 class Option:
-    """One option as it was written: its words, its long name, and whether it was switched off (``--detach=false``)."""
+    """An option on a command line: its words, its long name, and its value."""
 
     words: tuple[str, ...]
     name: str
@@ -63,13 +61,13 @@ class Option:
 
     @property
     def on(self) -> bool:
-        """Of a flag: whether it is set."""
+        """Whether a flag is set; ``--detach=false`` is not."""
         return self.value is None or self.value.lower() not in ("false", "0", "f")
 
 
 def options(words: Sequence[str], known: Grammar) -> tuple[list[Option], list[str]]:
-    """The options that ``words`` begin with, and the rest. An unknown long option takes a value: those that help does
-    not list do."""
+    """Return the options at the start of ``words``, and the rest. An unknown long option takes a value, as hidden
+    options of engines do."""
     found: list[Option] = []
     at = 0
     while at < len(words):
@@ -95,8 +93,8 @@ def options(words: Sequence[str], known: Grammar) -> tuple[list[Option], list[st
 
 
 def _cluster(words: Sequence[str], at: int, known: Grammar) -> tuple[list[Option], int]:
-    """``-itd``, ``-eA=1``, ``-e A=1``: short options in one word, the last may take the rest or the next word as its
-    value."""
+    """Return the short options in one word (``-itd``, ``-eA=1``, ``-e A=1``) and the number of words they take: the
+    value of the last is the rest of its word or the next word."""
     word = words[at]
     found: list[Option] = []
     for index, letter in enumerate(word[1:], 1):
@@ -116,11 +114,8 @@ def _cluster(words: Sequence[str], at: int, known: Grammar) -> tuple[list[Option
 
 @dataclass(frozen=True)
 class Run:
-    """A ``run`` of an engine. ``client``: its words up to ``run``, global options and all. ``options``: those for
-    ``create``.
-
-    ``image_and_command``: what follows the options.
-    """
+    """A ``run`` of an engine. ``client``: the words before ``run``. ``options``: those that ``create`` has too.
+    ``image_and_command``: the words after the options."""
 
     engine: str
     client: tuple[str, ...]
@@ -129,13 +124,12 @@ class Run:
     detached: bool = False
     interactive: bool = False
     terminal: bool = False
-    """The container has a terminal of its own, shown on ours."""
+    """The container has its own terminal, shown on profgen's."""
 
 
 @dataclass(frozen=True)
 class Compose:
-    """An ``up`` of a compose file. ``project``: the words that ask for its configuration, to which options may be
-    added."""
+    """An ``up`` of a compose file. ``project``: the words before ``up``, which choose the project."""
 
     engine: str
     words: tuple[str, ...]
@@ -144,18 +138,18 @@ class Compose:
 
 @dataclass(frozen=True)
 class Other:
-    """Another command of an engine's: the client does its work through the engine, and no container is the workload."""
+    """Another command of an engine, which does not start a container in the foreground."""
 
     engine: str
     verb: str
 
 
 Help = Callable[[Sequence[str]], str]
-"""The text that these words print."""
+"""Returns what a command prints."""
 
 
 def recognise(argv: Sequence[str], help_of: Help) -> Run | Compose | Other | None:
-    """What a command line means to an engine; None for a program that is no engine's."""
+    """Return what a command line asks an engine to do; None for a program that is not an engine's client."""
     program = os.path.basename(argv[0]) if argv else ""
     if program in COMPOSERS:
         return _compose(COMPOSERS[program], argv[:1], argv[1:], help_of)
@@ -175,7 +169,7 @@ def recognise(argv: Sequence[str], help_of: Help) -> Run | Compose | Other | Non
 
 
 def run(engine: str, client: Sequence[str], given: Sequence[Option], image_and_command: Sequence[str]) -> Run:
-    """A Run from options already taken apart."""
+    """Return the Run for parsed options."""
     return Run(
         engine,
         tuple(client),
@@ -188,7 +182,7 @@ def run(engine: str, client: Sequence[str], given: Sequence[Option], image_and_c
 
 
 def _last(given: Sequence[Option], name: str) -> bool:
-    """Whether a flag is set: the last word on it counts (pflag)."""
+    """Return whether a flag is set: its last occurrence counts (pflag)."""
     states = [option.on for option in given if option.name == name]
     return bool(states) and states[-1]
 

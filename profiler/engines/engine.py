@@ -1,5 +1,4 @@
-"""Talking to an engine through its own command: Docker's, Podman's or nerdctl's, which understand the same words; and
-ctr."""
+"""Use a container engine through its client: docker, podman or nerdctl, which understand the same words."""
 
 from __future__ import annotations
 
@@ -20,14 +19,14 @@ from profiler.errors import InputError, ProgramError
 from profiler.trace.model import Container
 
 STOP_SECONDS = 10
-"""Between asking a container to end and ending it: the engines' own default, said aloud."""
+"""Seconds between asking a container to end and killing it: the engines' default, stated explicitly."""
 
 _PASSWD_LIMIT_BYTES = 1 << 20
 
 
 @cache
 def help_of(words: tuple[str, ...]) -> str:
-    """What a command prints when asked for its options; empty when it cannot be asked."""
+    """Return what a command such as ``docker run --help`` prints; empty when it cannot be executed."""
     try:
         return run.ask(words).text  # pflag wraps at the terminal's width; only descriptions are wrapped
     except ProgramError:
@@ -36,7 +35,7 @@ def help_of(words: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Details:
-    """What an engine says of a container. ``pid``: of its first process, 0 when it does not run. ``status``: of a run
+    """What an engine knows of a container. ``pid``: its first process, 0 when it does not run. ``status``: of a run
     that has ended."""
 
     container: Container
@@ -47,25 +46,25 @@ class Details:
 
 
 CONTAINERS, IMAGES = ("container", "inspect"), ("image", "inspect")
-"""The questions, before the names."""
+"""Commands that take names of containers, and of images."""
 
 
 def images_of(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """Ids of the images of these containers."""
+    """Return the ids of these containers' images."""
     return sorted(
         {image for row in rows if isinstance(image := row.get("Image"), str) and image and not image.startswith("-")}
     )
 
 
 def images_by_id(text: str) -> dict[str, dict[str, Any]]:
-    """What ``image inspect`` answered, by id without ``sha256:``."""
+    """Return the objects of ``image inspect``, by id without ``sha256:``."""
     rows = inspect.documents(text)
     return {identity.removeprefix("sha256:"): row for row in rows if isinstance(identity := row.get("Id"), str)}
 
 
 @dataclass(frozen=True)
 class Engine:
-    """``words``: the client and its global options (``docker --host tcp://...``)."""
+    """A container engine. ``words``: its client with global options (``docker --host tcp://...``)."""
 
     name: str
     words: tuple[str, ...]
@@ -76,7 +75,7 @@ class Engine:
         return run.ask([*self.words, *words], seconds=seconds)
 
     def why_not(self) -> str | None:
-        """Why it cannot be used, None when it answers."""
+        """Return why it cannot be used, None when it answers."""
         try:
             asked = self.ask("version")
         except ProgramError as error:
@@ -84,10 +83,10 @@ class Engine:
         return asked.reason if asked.status else None
 
     def details(self, names: Sequence[str]) -> list[Details]:
-        """Of the containers of these names or ids that it knows; one question for all, one more for their images."""
+        """Return the details of the containers with these names or ids that the engine knows. Raises ProgramError."""
         if not names:
             return []
-        # Docker prints what it found before it fails for what it did not find.
+        # Docker prints the containers that it found before it fails for the others.
         found = inspect.documents(self.ask(*CONTAINERS, *names).text)
         wanted = images_of(found)
         images = images_by_id(self.ask(*IMAGES, *wanted).text) if wanted else {}
@@ -98,7 +97,7 @@ class Engine:
         return run.Inquiry([*self.words, *words], run.ASK_SECONDS)
 
     def read(self, row: dict[str, Any], images: Mapping[str, dict[str, Any]]) -> Details:
-        """One object of ``inspect``, with that of its image."""
+        """Return the details in an object of ``container inspect``. ``images``: objects of ``image inspect`` by id."""
         restart = row["HostConfig"].get("RestartPolicy") if isinstance(row.get("HostConfig"), dict) else None
         name = restart.get("Name") if isinstance(restart, dict) else None
         return Details(
@@ -115,16 +114,16 @@ class Engine:
         return [] if asked.status else asked.text.split()
 
     def create(self, options: Sequence[str], image_and_command: Sequence[str]) -> str:
-        """Make a container and return its id; what the engine says meanwhile goes to standard error. Raises
-        ProgramError."""
+        """Make a container and return its id; the engine's messages go to standard error. Raises ProgramError."""
         made = run.ask([*self.words, "create", *options, *image_and_command], seconds=None, show_errors=True)
         identity = made.text.split()[-1] if made.text.split() else ""
         if made.status or not identity:
-            raise ProgramError(f"{self.name} made no container (status {made.status}); it printed the reason above")
+            raise ProgramError(f"{self.name} made no container (status {made.status}); see the reason above")
         return identity
 
     def start(self, identity: str, attached: bool, interactive: bool) -> list[str]:
-        """The command that starts a container; attached, it passes on output, signals and status as ``run`` does."""
+        """Return the command that starts a container; attached, it forwards output, signals and status as ``run``
+        does."""
         return [
             *self.words,
             "start",
@@ -134,24 +133,24 @@ class Engine:
         ]
 
     def stop(self, identity: str) -> None:
-        """Ask a container to end, and end it when it does not. No error if it is gone."""
+        """Ask a container to end, and kill it when it does not. A missing container is not an error."""
         with contextlib.suppress(ProgramError):
             self.ask("stop", "-t", str(STOP_SECONDS), identity, seconds=run.ASK_SECONDS + STOP_SECONDS)
 
     def stop_later(self, identity: str) -> None:
-        """As ``stop``, without waiting for it."""
+        """Do as ``stop``, without waiting."""
         with contextlib.suppress(ProgramError):
             self.inquire(["stop", "-t", str(STOP_SECONDS), identity])
 
     def remove(self, identity: str) -> None:
-        """Remove a container and the volumes that nobody named. Raises ProgramError."""
+        """Remove a container and its unnamed volumes. Raises ProgramError."""
         asked = self.ask("rm", "--force", "--volumes", identity)
         if asked.status:
             raise ProgramError(f"{self.name} did not remove {identity[:12]}: {asked.reason}")
 
     def user_ids(self, identity: str, user: str) -> tuple[int, int] | None:
-        """(uid, gid) of a container's user as ``docker run --user`` takes it, by the container's own /etc; None:
-        unknown."""
+        """Return (uid, gid) of a user as ``docker run --user`` takes it, from the container's /etc/passwd and
+        /etc/group; None when it is not known."""
         name, _, group = user.partition(":")
         if not name:
             return 0, 0
@@ -162,7 +161,7 @@ class Engine:
                 uid, own = _number(row[2]), _number(row[3])
                 gid = own if not group else gid
             elif uid is not None and not group:
-                gid = 0  # a number that passwd does not list has the group 0 (moby, libcontainer/user)
+                gid = 0  # the group of a number that passwd does not list (moby, libcontainer/user)
         if (
             group
             and gid is None
@@ -173,7 +172,7 @@ class Engine:
         return None if uid is None or gid is None else (uid, gid)
 
     def _file(self, identity: str, path: str) -> str:
-        """A small file of a container, running or not; empty when there is none."""
+        """Return a small file of a container, which need not run; empty when it does not exist."""
         try:
             asked = self.ask("cp", f"{identity}:{path}", "-")
             with tarfile.open(fileobj=io.BytesIO(asked.output)) as archive:
@@ -194,7 +193,7 @@ def _number(text: str) -> int | None:
 
 
 def _row(text: str, name: str, number: int) -> list[str] | None:
-    """The row of passwd(5) or group(5) with this name, or this number."""
+    """Return the row of passwd(5) or group(5) with this name, or this number."""
     rows = [line.split(":") for line in text.splitlines()]
     by_name = (row for row in rows if row[0] == name)
     by_number = (row for row in rows if len(row) > number and row[number] == name and _number(name) is not None)
@@ -202,12 +201,12 @@ def _row(text: str, name: str, number: int) -> list[str] | None:
 
 
 def find() -> Engine:
-    """The engine to make containers with: that of PROFGEN_ENGINE, else the first that answers. Raises ProgramError when
-    none does."""
+    """Return the engine to make containers with: that of PROFGEN_ENGINE, else the first that answers. Raises
+    ProgramError when none does."""
     named = os.environ.get("PROFGEN_ENGINE")
     if named:
         if os.path.basename(named) not in CLIENTS:
-            raise InputError(f"PROFGEN_ENGINE is {named!a}: it names one of {', '.join(CLIENTS)}")
+            raise InputError(f"PROFGEN_ENGINE is {named!a}: set it to one of {', '.join(CLIENTS)}")
         return Engine(os.path.basename(named), (named,))
     reasons = []
     for name in CLIENTS:
@@ -219,11 +218,11 @@ def find() -> Engine:
             return engine
         reasons.append(f"{name}: {reason}")
     told = "; ".join(reasons) or f"none of {', '.join(CLIENTS)} is installed"
-    raise ProgramError(f"no container engine to be had here ({told}); PROFGEN_ENGINE names one")
+    raise ProgramError(f"no container engine works here ({told}); PROFGEN_ENGINE selects one")
 
 
 def installed() -> tuple[Engine, ...]:
-    """Every engine whose client is here, the one of PROFGEN_ENGINE first. Whether it answers is not asked."""
+    """Return every engine with an installed client, that of PROFGEN_ENGINE first. They may not answer."""
     named = os.environ.get("PROFGEN_ENGINE")
     found = [Engine(os.path.basename(named), (named,))] if named and os.path.basename(named) in CLIENTS else []
     taken = {engine.name for engine in found}

@@ -1,5 +1,4 @@
-"""What an OCI hook is told, and where the annotation that asks for a recording may put it (runtime-spec, config.md and
-runtime.md)."""
+"""The input of an OCI hook, and the file that the annotation names (runtime-spec, config.md and runtime.md)."""
 
 from __future__ import annotations
 
@@ -22,13 +21,13 @@ _IMAGE_ANNOTATIONS = (
     "io.kubernetes.cri-o.ImageName",
     "org.opencontainers.image.ref.name",
 )
-"""Where containerd, CRI-O and others write the image's name into the configuration."""
+"""Annotations in which containerd, CRI-O and others keep the image's name."""
 
 
 @dataclass(frozen=True)
 class State:
-    """The container that is being made. ``record``: the value of the annotation, None without it. ``bundle``: where its
-    config.json is."""
+    """A container that is being made. ``record``: the value of the annotation, None without it. ``bundle``: the
+    directory with its config.json."""
 
     identity: str
     pid: int
@@ -37,15 +36,15 @@ class State:
 
 
 def state(text: bytes) -> State:
-    """From the state that a runtime writes to a hook's standard input. Raises InputError."""
+    """Return the state that a runtime writes to a hook's standard input. Raises InputError."""
     try:
         data: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"a hook reads the state of a container on its standard input, and this is no JSON: {str(error)[:100]}"
+            f"a hook reads the state of a container on its standard input, and this is not JSON: {str(error)[:100]}"
         ) from error
     if not isinstance(data, dict) or not isinstance(identity := data.get("id"), str) or not identity:
-        raise InputError("a hook reads the state of a container on its standard input, and this names no container")
+        raise InputError("a hook reads the state of a container on its standard input, and this does not name one")
     pid = data.get("pid")
     annotations = data.get("annotations")
     wanted = annotations.get(ANNOTATION) if isinstance(annotations, dict) else None
@@ -59,7 +58,7 @@ def state(text: bytes) -> State:
 
 
 def container(state: State) -> Container:
-    """What the container's own configuration says of it: more than nothing where no engine can be asked."""
+    """Return what the container's configuration says of it, for runtimes whose engine cannot be asked."""
     config: Any = None
     if state.bundle is not None:
         try:
@@ -75,14 +74,14 @@ def container(state: State) -> Container:
 
 
 def output(wanted: str, directory: Path) -> Path:
-    """The file that the annotation asks for. Raises InputError.
+    """Return the file that the annotation names. Raises InputError.
 
-    Who may annotate a container need not be who may write as root, so it is a file of ``directory`` itself, by its path
-    or its name.
+    A user who may annotate a container may not write files as root, so the file must be directly in ``directory``; it
+    is named by its path or by its name.
     """
     name = wanted.removeprefix(f"{directory}/")
     if not name or "/" in name or name.startswith(".") or "\0" in name or len(os.fsencode(name)) > 200:
         raise InputError(
-            f"{ANNOTATION} is {wanted[:200]!a}: it names a file of {directory}, such as {directory}/web.trace.json"
+            f"{ANNOTATION} is {wanted[:200]!a}: it must name a file in {directory}, such as {directory}/web.trace.json"
         )
     return directory / name

@@ -1,7 +1,7 @@
-"""What an engine's ``inspect`` says of a container, as a :class:`profiler.trace.model.Container`.
+"""Read an engine's ``inspect`` into a :class:`profiler.trace.model.Container`.
 
-The JSON is read with care: names, labels and paths in it are a stranger's, engines leave out what they do not know, and
-versions differ. What is not there, or is not what it should be, counts as not known.
+Nothing in the JSON is trusted: names, labels and paths are chosen by strangers, engines leave members out, and versions
+differ. A member that is missing or has another type counts as not known.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CONTAINERD_PREFIX = "io.containerd."
 
 
 def documents(text: str) -> list[dict[str, Any]]:
-    """The objects of ``inspect``'s output, a JSON list; an empty list for anything else."""
+    """Return the objects of ``inspect``'s output, a JSON list; an empty list for anything else."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -27,14 +27,13 @@ def documents(text: str) -> list[dict[str, Any]]:
 
 
 def container(engine: str, data: dict[str, Any], image: dict[str, Any] | None = None) -> Container:
-    """The container of one object of ``docker inspect``, ``podman inspect`` or ``nerdctl inspect``; ``image`` is that
-    of its image."""
+    """Return the container in an object of ``inspect`` of docker, podman or nerdctl. ``image``: the image's object."""
     host = _dict(data, "HostConfig")
     config = _dict(data, "Config")
     options = [word.lower() for word in _strings(host, "SecurityOpt")]
     entrypoint = _strings(config, "Entrypoint")
     command = _strings(config, "Cmd")
-    if not entrypoint and not command:  # nerdctl tells only what it came to
+    if not entrypoint and not command:  # nerdctl has only the resulting command
         command = [word for word in (_text(data, "Path"), *_strings(data, "Args")) if word]
     privileged = _dict(data, "HostConfig").get("Privileged") is True
     return Container(
@@ -69,20 +68,20 @@ def container(engine: str, data: dict[str, Any], image: dict[str, Any] | None = 
 
 
 def process(data: dict[str, Any]) -> int:
-    """Process id of a running container's first process, 0 when it does not run."""
+    """Return the process id of a container's first process, 0 when it does not run."""
     state = _dict(data, "State")
     pid = state.get("Pid")
     return pid if type(pid) is int and pid > 0 and state.get("Running") is not False else 0
 
 
 def labels(data: dict[str, Any]) -> dict[str, str]:
-    """Its labels, as far as they are text."""
+    """Return the labels of a container whose values are text."""
     return {name: value for name, value in _dict(_dict(data, "Config"), "Labels").items() if isinstance(value, str)}
 
 
 def exit_status(data: dict[str, Any]) -> int | None:
-    """How its last run ended, None when it has not. One that could not be started has a status too (127: no such
-    program)."""
+    """Return the exit status of a container's last run, None when it has not ended. A container that could not be
+    started has a status too (127: no such program)."""
     state = _dict(data, "State")
     code = state.get("ExitCode")
     if type(code) is not int or state.get("Running") is not False or (state.get("Status") == "created" and code == 0):
@@ -91,7 +90,7 @@ def exit_status(data: dict[str, Any]) -> int | None:
 
 
 def containerd(info: dict[str, Any]) -> Container:
-    """The container of ``ctr containers info``: the OCI configuration it was made with is in it."""
+    """Return the container in the output of ``ctr containers info``, which has its OCI configuration."""
     spec = _dict(info, "Spec")
     run = _dict(spec, "process")
     user = _dict(run, "user")
@@ -124,7 +123,7 @@ def _text(data: dict[str, Any], key: str) -> str | None:
 
 def _strings(data: dict[str, Any], key: str) -> list[str]:
     value = data.get(key)
-    if isinstance(value, str):  # podman 4 gives an entry point as one text
+    if isinstance(value, str):  # podman 4 has an entry point as one string
         return [value] if value else []
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
@@ -134,14 +133,14 @@ def _keys(data: dict[str, Any], key: str) -> list[str]:
 
 
 def _runtime(name: str | None) -> str | None:
-    """``runc`` for ``io.containerd.runc.v2``, which is how containerd names the shim that starts it."""
+    """Return ``runc`` for ``io.containerd.runc.v2``, containerd's name for the shim that starts it."""
     if name is not None and name.startswith(_CONTAINERD_PREFIX):
         name = name.removeprefix(_CONTAINERD_PREFIX).rpartition(".")[0]
     return name or None
 
 
 def _digest(data: dict[str, Any], image: dict[str, Any] | None) -> str | None:
-    """The manifest's, by which a registry knows the image, before the configuration's, by which the engine does."""
+    """Return the digest of the manifest, by which a registry knows the image, else that of the configuration."""
     if digest := _text(data, "ImageDigest"):
         return digest
     for name in _strings(image or {}, "RepoDigests"):
@@ -159,7 +158,7 @@ def _mounts(data: dict[str, Any], host: dict[str, Any]) -> Iterable[ContainerMou
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, dict) and (destination := _text(row, "Destination")):
             kind = _text(row, "Type") or "bind"
-            # Where an engine keeps a volume is its own affair; its name is what stays.
+            # A volume's name stays the same, its place on the host may not.
             source = (_text(row, "Name") if kind == "volume" else None) or _text(row, "Source") or ""
             found[destination] = ContainerMount(kind, source, destination, row.get("RW") is False)
     for destination, options in _dict(host, "Tmpfs").items():
@@ -169,7 +168,7 @@ def _mounts(data: dict[str, Any], host: dict[str, Any]) -> Iterable[ContainerMou
 
 
 def _spec_mounts(spec: dict[str, Any]) -> Iterable[ContainerMount]:
-    """Those that are not the runtime's own: what comes from the host, and memory."""
+    """Return the mounts that come from the host, and tmpfs mounts that the runtime does not make by itself."""
     rows = spec.get("mounts")
     for row in rows if isinstance(rows, list) else []:
         if not isinstance(row, dict) or not (destination := _text(row, "destination")):
@@ -189,7 +188,7 @@ def _capabilities(engine: str, data: dict[str, Any], host: dict[str, Any], privi
     if engine != "docker" or "CapAdd" not in host:
         return None
     added, dropped = ({_name(word) for word in _strings(host, key)} for key in ("CapAdd", "CapDrop"))
-    # daemon/pkg/oci/caps of moby: dropping ALL leaves what is added, adding ALL what is not dropped.
+    # moby, daemon/pkg/oci/caps: added capabilities survive dropping ALL, and dropped ones are missing after adding ALL.
     start = (
         set(CAPABILITIES)
         if "CAP_ALL" in added

@@ -1,1 +1,1 @@
-"""Which entries of a policy a test needs: the search, its verdicts, the runs behind them."""
+"""Find which entries of a policy a test needs: the search, its verdicts, and the runs behind them."""

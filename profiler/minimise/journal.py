@@ -1,8 +1,7 @@
-"""The journal: every run and its result, written at once, so that a search goes on where it was ended, however it was
-ended.
+"""The journal: each run and its result, written at once, so that a search continues after any interruption.
 
-One JSON object a line. The first names the search (a digest of the policy, the test and the options that matter); each
-further one is a run. A last line that was cut off is no run. A machine that crashes costs the runs of the last second.
+It has a JSON object on each line. The first names the search (digest.py), each further one is a run. A last line that
+is cut off is ignored. A crash of the machine loses the runs of the last second.
 """
 
 from __future__ import annotations
@@ -24,18 +23,16 @@ from profiler.wording import cause
 
 SCHEMA = "profgen.minimise/1"
 SYNC_SECONDS = 1.0
-"""Between waits for the disk, each of which may take as long as many runs."""
+"""Seconds between calls of fsync(2), which may take as long as many runs."""
 LIMIT_BYTES = 256 << 20
-"""A run takes some 200 bytes."""
+"""Largest journal that is read; a run takes about 200 bytes."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the test with one set of entries. ``key``: what was enforced (entries.py fingerprint). ``seconds``:
-    how long it took.
-
-    ``status``: of the command, as a shell shows it; None when it was killed. ``why``: in words, what became of it.
-    """
+    """A run of the test with one set of entries. ``key``: what was enforced (entries.fingerprint). ``seconds``: its
+    duration. ``status``: of the command, as a shell shows it; None when it was killed. ``why``: how it ended, in
+    words."""
 
     key: str
     passed: bool
@@ -45,17 +42,20 @@ class Run:
 
 
 class Journal:
-    """Open for one search at a time. ``runs``: those made earlier. Use as a context manager."""
+    """A journal, open for one search at a time. ``runs``: earlier ones. Use as a context manager."""
 
     def __init__(self, path: Path, digest: str) -> None:
-        """Raises InputError when the file is no journal or of another search, or another profgen has it open;
-        OutputError when it cannot be written."""
+        """Open or make the journal of the search with this digest.
+
+        Raises InputError when the file is not a journal, belongs to another search, or is open in another profgen;
+        OutputError when it cannot be written.
+        """
         self.path = path
         self._synced = time.monotonic()
         self._good = 0
         with as_invoking_user():
             try:
-                # Never through a link that somebody planted; only the user reads what runs said.
+                # Never through a planted link; readable only for the user, as it has output of the test.
                 self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
             except OSError as error:
                 reason = cause(error)
@@ -79,11 +79,11 @@ class Journal:
     def _begin(self, digest: str) -> list[Run]:
         found = os.fstat(self._fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size > LIMIT_BYTES:
-            raise InputError(f"{self.path}: no journal of a search; move it away, or choose another place with -o")
+            raise InputError(f"{self.path}: not a journal of minimise; move it away, or choose another place with -o")
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise InputError(f"{self.path}: another profgen is at this search") from error
+            raise InputError(f"{self.path}: another profgen is running this search") from error
         data = os.pread(self._fd, found.st_size, 0)
         whole, _, cut = data.rpartition(b"\n")
         lines = whole.split(b"\n") if whole else []
@@ -94,11 +94,11 @@ class Journal:
             return []
         header = _object(lines[0])
         if header.get("schema") != SCHEMA:
-            raise InputError(f"{self.path}: no journal of a search; move it away, or choose another place with -o")
+            raise InputError(f"{self.path}: not a journal of minimise; move it away, or choose another place with -o")
         if header.get("search") != digest:
             raise InputError(
-                f"{self.path}: the journal of a search with another policy, test or options: remove it to begin "
-                "anew, or give -o"
+                f"{self.path} is the journal of a search with another policy, test or options: remove it to start "
+                "again, or choose another place with -o"
             )
         if cut:
             os.ftruncate(self._fd, len(whole) + 1)
@@ -118,7 +118,7 @@ class Journal:
                 or not (status is None or isinstance(status, int))
                 or not isinstance(why, str)
             ):
-                raise InputError(f"{self.path}: line {number} is no run: remove the journal to begin anew")
+                raise InputError(f"{self.path}: line {number} is not a run: remove the journal to start again")
             yield Run(key, passed, float(seconds), status, why)
 
     def add(self, run: Run) -> None:
@@ -128,7 +128,7 @@ class Journal:
             self._good = os.lseek(self._fd, 0, os.SEEK_END)
 
     def forget_failures(self) -> None:
-        """Drop the runs since the last one that passed: nothing can be concluded from them."""
+        """Drop the runs since the last one that passed: they mean nothing."""
         os.ftruncate(self._fd, self._good)
 
     def _append(self, row: dict[str, object]) -> None:
@@ -143,7 +143,7 @@ class Journal:
             raise OutputError(f"cannot write the journal {self.path}: {cause(error)}") from error
 
     def remove(self) -> None:
-        """Once the search is done and its result written."""
+        """Remove the file, once the result is written."""
         with as_invoking_user(), contextlib.suppress(OSError):
             os.unlink(self.path)
 

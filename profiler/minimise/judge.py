@@ -1,5 +1,4 @@
-"""Verdicts from runs: each set of entries is tried as often as the search asks, and what was tried before is not tried
-again."""
+"""Turn runs into verdicts: try each set of entries as often as the search needs, and count earlier runs."""
 
 from __future__ import annotations
 
@@ -16,34 +15,33 @@ from profiler.policy.model import Policy
 
 LEAST_SECONDS = 2.0
 TIMES_LONGER = 5.0
-"""A run that takes so many times as long as those that passed (their median), and at least LEAST_SECONDS, hangs."""
-
+"""A run hangs if it takes this many times the median of those that passed, and at least LEAST_SECONDS."""
 
 CONTROL_EVERY = 20
-"""Runs that fail one after the other before it is tried whether the test still passes with everything."""
+"""After this many failures in a row, the test is tried with everything again."""
 CONTROLS = 3
-"""Runs of that, of which one must pass."""
+"""Runs of that test, of which one must pass."""
 
 
 class TestBroken(TestError):
-    """The test now fails with everything: what failed since it last passed says nothing."""
+    """The test now fails with everything, so failures since its last pass mean nothing."""
 
 
 class OutOfRuns(Exception):
-    """As many runs were made as were allowed."""
+    """The limit of runs is reached."""
 
 
 @dataclass
 class Tally:
-    """Runs with one set."""
+    """Runs with one set of entries."""
 
     passed: int = 0
     failed: int = 0
     why: str = ""
-    """How the first that failed did so."""
+    """How the first failing run failed."""
 
     def verdict(self, passes: int, fails: int) -> Verdict | None:
-        """None while more runs are wanted."""
+        """Return the verdict, None while more runs are needed."""
         if self.passed and self.failed:
             return Verdict.MIXED
         if self.passed >= passes:
@@ -51,17 +49,16 @@ class Tally:
         return Verdict.FAILS if self.failed >= fails else None
 
     def wanted(self, passes: int, fails: int) -> int:
-        """How many more runs may be of use."""
+        """Return how many more runs may be needed."""
         return (fails if self.failed else passes) - self.passed - self.failed
 
 
 class Judge:
-    """Tries sets of entries. ``policy_of``: what to enforce for a set. ``limit``: seconds for a run; None: from how
-    long the others took.
+    """Tries sets of entries. ``policy_of``: the policy of a set. ``limit``: seconds for a run; None: from the time that
+    others took.
 
-    ``made`` counts the runs, those of the journal too, which took ``seconds`` together. ``first_failure``: of this
-    process's runs. ``whole``: once it is known that the test passes with all, what is tried when many runs fail one
-    after the other.
+    ``made`` and ``seconds``: number and total time of the runs, including those of the journal. ``first_failure``: of
+    this process's runs. ``whole``: the set with which the test is known to pass, tried when many runs fail in a row.
     """
 
     def __init__(
@@ -94,17 +91,17 @@ class Judge:
             self._count(run)
 
     def tally(self, kept: frozenset[Entry]) -> Tally:
-        """What is known of a set."""
+        """Return the runs so far with a set."""
         return self._tallies.setdefault(self._key(kept), Tally())
 
     def __call__(self, kept: Sequence[frozenset[Entry]], *, passes: int, fails: int) -> list[Verdict]:
-        """See search.py. Raises OutOfRuns."""
+        """See search.Judge. Raises OutOfRuns and TestBroken."""
         policies = {self._key(one): one for one in kept}
         while wanted := [
             (key, tally) for key in policies if (tally := self._known(key)).verdict(passes, fails) is None
         ]:
             under_way = Counter(self._pool.busy)
-            # The first run of each set before the second of any: one run may settle a set.
+            # Each set gets its first run before any gets its second: one run may settle a set.
             for nth in range(max(tally.wanted(passes, fails) for _, tally in wanted)):
                 for key, tally in wanted:
                     allowed = self._pool.free and self.made + under_way.total() < self._max_runs
@@ -140,8 +137,8 @@ class Judge:
                 self.first_failure = self.first_failure or result
 
     def _control(self) -> None:
-        """Raises TestBroken, with the failures since the last pass forgotten. They tell of the test, not of a set, and
-        are in no tally."""
+        """Raise TestBroken when the test fails with everything, and forget the failures since the last pass. These runs
+        are not counted for a set."""
         if self.whole is None:
             return
         for _ in range(CONTROLS):
@@ -154,9 +151,8 @@ class Judge:
                 return
         self._journal.forget_failures()
         raise TestBroken(
-            f"the test now fails with the whole policy too ({result.why}): a run that failed may have left "
-            "something behind;"
-            " put things in order before each run with --before COMMAND",
+            f"the test now fails with the whole policy too ({result.why}): a failed run may have left something "
+            "behind; clean up before each run with --before COMMAND",
             result.said,
         )
 
@@ -168,7 +164,7 @@ class Judge:
             if self._limit is None:
                 self._pool.seconds = max(LEAST_SECONDS, TIMES_LONGER * statistics.median(self._took))
             if run.status is not None:
-                # How a service ends when it is well; ending otherwise is a fault from now on.
+                # From now on a service must end with the status of its first clean end.
                 self._pool.stops = frozenset({run.status})
         else:
             tally.failed += 1

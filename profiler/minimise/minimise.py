@@ -1,4 +1,4 @@
-"""A policy and a test, to a verdict on each entry and the least policy that the test passes with."""
+"""Find a verdict on each entry of a policy, and the least policy that a test passes with."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ from profiler.policy.model import Policy
 
 @dataclass(frozen=True)
 class Limits:
-    """``repeat``: runs that must agree. ``runs``: how many at most, those of the journal too. ``seconds``: for one run;
-    None: from how long the others took. ``width``: runs at the same time.
-    """
+    """Limits of a search. ``repeat``: runs that must agree. ``runs``: at most, including those of the journal.
+    ``seconds``: for one run; None: from the time that others took. ``width``: runs at the same time."""
 
     repeat: int
     runs: int
@@ -37,9 +36,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Progress:
-    """``runs`` made, of which took ``seconds`` together. ``left``: runs still to come, about; None while that is not
-    known. ``kept`` of ``entries``: what is left so far.
-    """
+    """Progress of a search. ``runs`` so far, and their total ``seconds``. ``left``: estimated runs to come, None while
+    unknown. ``kept``: entries that are left so far, of ``entries``."""
 
     runs: int
     seconds: float
@@ -50,9 +48,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Report:
-    """``finished``: every entry is settled; False when the runs were used up. ``sure``: the least policy passed each
-    time, also at the end. ``promoted``: the test passes only with capabilities that the policy lists as checked.
-    """
+    """The result of a search. ``finished``: every entry is settled; False when the limit of runs was reached. ``sure``:
+    the test passed each time under the least policy, also at the end. ``promoted``: the test passes only with
+    capabilities that the policy lists as checked."""
 
     policy: Policy
     findings: tuple[Finding, ...]
@@ -76,7 +74,11 @@ def minimise(
     limits: Limits,
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
-    """``confinement`` makes of a policy what a run is held to. Raises WholeFails, TestBroken or another TestError."""
+    """Search for the least policy that the test passes with.
+
+    ``confinement`` turns a policy into the one that a run is confined by. Raises WholeFails, TestBroken or another
+    TestError.
+    """
     widest = granting(policy, "checked") if "capabilities" in choice.kinds else policy
     groups = candidates(widest, choice)
     everything = frozenset(entry for group in groups for entry in group)
@@ -88,8 +90,8 @@ def minimise(
 
     def policy_of(kept: frozenset[Entry]) -> Policy:
         left = confinement(without(widest, everything - kept, choice))
-        # To hold a run to rules for files costs more than the rest. Not only when some are left out: a program that is
-        # refused a call may turn to a file instead.
+        # Enforcing rules for files costs more than the rest. If files are minimised, the rules are enforced in each
+        # run, not only when some are left out: a program that is refused a call may use a file instead.
         return left if "files" in choice.kinds else without_files(left)
 
     def tick() -> None:
@@ -122,13 +124,13 @@ def minimise(
 
 
 def _passes(judge: Judge, kept: frozenset[Entry], repeat: int) -> bool:
-    """Whether each of ``repeat`` runs passes; and one more now, when earlier ones are in the journal."""
+    """Return whether each of ``repeat`` runs passes, and one more now if some are from the journal."""
     known = judge.tally(kept)
     before = known.passed + known.failed
     try:
         return judge([kept], passes=max(repeat, before + 1) if before else repeat, fails=1)[0] is Verdict.PASSES
     except OutOfRuns:
-        # A search goes on from its journal also to say only what it holds.
+        # The limit may allow no more runs than the journal has: then the results in it are reported.
         return known.passed >= repeat and not known.failed
 
 
@@ -136,15 +138,15 @@ def _failure(judge: Judge, whole: frozenset[Entry]) -> WholeFails:
     tally, last = judge.tally(whole), judge.first_failure
     why, said = (last.why, last.said) if last else ("no run was allowed", "")
     if tally.passed:
-        advice = "it is flaky; make it pass each time first"
+        advice = "it is flaky; first make it pass each time"
         return WholeFails(
             f"the test fails with the whole policy in {tally.failed} of {tally.passed + tally.failed} runs "
             f"({why}): {advice}",
             said,
         )
     advice = (
-        "see what is refused with `profgen verify`; everything the test starts is confined: drive a "
-        "service from outside with --load"
+        "`profgen verify` shows what is refused; everything that the test starts is confined, so drive a service from "
+        "outside with --load"
     )
     return WholeFails(f"the test fails with the whole policy ({why}): {advice}", said)
 

@@ -1,9 +1,8 @@
-"""The search for a least set of entries that a test passes with: pure decisions over verdicts that somebody else gives.
+"""Search for a least set of entries that a test passes with: pure decisions on verdicts from a judge.
 
-First whole groups are left out, then ever smaller parts of those that cannot go as a whole (as delta debugging does,
-Zeller and Hildebrandt, IEEE TSE 28(2), 2002). In the end each entry left is tried alone against what is left: removing
-one more breaks the test, so the result is 1-minimal whatever the test does, also where one entry may stand in for
-another.
+First whole groups are left out, then ever smaller parts of groups that cannot go as a whole (delta debugging, Zeller
+and Hildebrandt, IEEE TSE 28(2), 2002). At the end each remaining entry is left out alone: removing one more breaks the
+test, so the result is 1-minimal for any test, even if one entry can stand in for another.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _Tried = TypeVar("_Tried", contravariant=True)
 
 
 class Verdict(Enum):
-    """What the runs with one set of entries say. ``MIXED``: some passed, some failed."""
+    """The verdict of the runs with one set of entries. ``MIXED``: some passed and some failed."""
 
     PASSES = "passes"
     FAILS = "fails"
@@ -26,11 +25,11 @@ class Verdict(Enum):
 
 
 class Judge(Protocol[_Tried]):
-    """Gives verdicts. Raises whatever shall end the search; what was found so far stays in it."""
+    """Gives verdicts. An exception that it raises ends the search, which keeps its results so far."""
 
     def __call__(self, kept: Sequence[frozenset[_Tried]], *, passes: int, fails: int) -> Sequence[Verdict]:
-        """For each set: PASSES after ``passes`` runs that passed, FAILS after ``fails`` that failed, MIXED when there
-        is one of each.
+        """Return for each set: PASSES after ``passes`` runs that passed, FAILS after ``fails`` runs that failed, MIXED
+        after one of each.
 
         Earlier runs with the same set count. The sets may be tried at the same time.
         """
@@ -38,12 +37,11 @@ class Judge(Protocol[_Tried]):
 
 
 class Search(Generic[Item]):
-    """``kept`` is the smallest set so far that passed (at first all items). ``needed``: removing any of these alone
-    from ``kept`` failed ``repeat`` times of as many. ``flaky``: items that are kept because the test passed and failed
-    without them, each to the set with which it did. ``sure``: in the end ``kept`` had passed whenever it was tried.
+    """A search. ``kept``: the smallest set so far that passed, at first all items. ``needed``: removing any of these
+    alone from ``kept`` failed in each of ``repeat`` runs. ``flaky``: items that are kept because the test both passed
+    and failed without them, each with the set of those runs. ``sure``: ``kept`` passed each time, also at the end.
 
-    ``groups`` are tried in their order, each as a whole before its parts. ``width``: how many sets to have judged at
-    once.
+    ``groups`` are tried in their order, each as a whole before its parts. ``width``: how many sets are judged at once.
     """
 
     def __init__(
@@ -76,14 +74,14 @@ class Search(Generic[Item]):
                 continue
             for fails in sorted({1, self._repeat}):
                 self._settle(passes, fails)
-            # One pass more than any set was asked for, so at least one run at the very end: had something outside the
-            # policy changed meanwhile, everything since would have failed and would have been called needed.
+            # One pass more than for any set so far forces a run at the very end: if something outside the policy had
+            # changed meanwhile, every later run would have failed, and its entries would have been called needed.
             self.sure = self._judge([self.kept], passes=self._repeat + 1, fails=1)[0] is Verdict.PASSES
             if self.sure:
                 return
 
     def _reduce(self, passes: int) -> None:
-        """Groups and their parts."""
+        """Leave out groups and their parts."""
         self.kept = frozenset(item for group in self.groups for item in group)
         self.needed.clear()
         self._swept = False
@@ -94,8 +92,7 @@ class Search(Generic[Item]):
         self._swept = True
 
     def expected_runs(self) -> float:
-        """About how many more runs there will be, if the entries that were not tried are as needed as those that
-        were."""
+        """Estimate how many runs are left, if untried entries are needed as often as those that were tried."""
         if self._swept:
             return self._ahead + (len(self.kept) - len(self.needed)) * (self._repeat - 1)
         ahead = self._ahead + self._later
@@ -105,7 +102,7 @@ class Search(Generic[Item]):
         return ahead * (0.2 + share) + left * self._repeat
 
     def _sweep(self, group: Sequence[Item], passes: int) -> None:
-        """Leave out parts of a group, twice as large after each that could go, half as large after one that could
+        """Leave out parts of a group: twice as large after a part that could go, half as large after one that could
         not."""
         waiting = [item for item in group if item not in self.flaky]
         size = len(waiting)
@@ -120,7 +117,7 @@ class Search(Generic[Item]):
             size = max(1, size // 2) if failing else size * 2
 
     def _settle(self, passes: int, fails: int) -> None:
-        """Try each entry alone until removing any one fails with what is left."""
+        """Leave out each entry alone, until no single one can go."""
         waiting = deque(item for group in self.groups for item in group if item in self.kept and item not in self.flaky)
         found: list[Item] = []
         while waiting:
@@ -133,13 +130,13 @@ class Search(Generic[Item]):
             if passing:
                 gone = self._drop(passing, passes)
                 waiting.extendleft(part[0] for part in reversed(passing) if part[0] not in gone)
-                # What was found out with more entries has to be found out again with fewer.
+                # Results with more entries must be found again with fewer.
                 waiting.extend(found)
                 found.clear()
                 self.needed.clear()
 
     def _try(self, parts: list[list[Item]], passes: int, fails: int) -> tuple[list[list[Item]], list[list[Item]]]:
-        """The parts that can go, and those that cannot; a single item with both answers is flaky."""
+        """Return the parts that can go, and those that cannot; a single item with both results is flaky."""
         passing: list[list[Item]] = []
         failing: list[list[Item]] = []
         verdicts = self._judge([self.kept.difference(part) for part in parts], passes=passes, fails=fails)
@@ -150,7 +147,7 @@ class Search(Generic[Item]):
         return passing, failing
 
     def _drop(self, parts: list[list[Item]], passes: int) -> set[Item]:
-        """Let go of parts that can each go: together if that passes too, else only the first. Returns what went."""
+        """Leave out parts that can each go: together if that passes too, else only the first. Return what went."""
         gone = {item for part in parts for item in part}
         if len(parts) > 1 and self._judge([self.kept - gone], passes=passes, fails=1)[0] is not Verdict.PASSES:
             gone = set(parts[0])

@@ -1,5 +1,5 @@
-"""Trying a test under a policy: several at a time, each in its own session, with a time limit, and nothing left of it
-afterwards."""
+"""Run a test under a policy: several runs at a time, each with its own session and a time limit, and leave nothing
+behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from profiler.enforce import beside
+from profiler.enforce import background
 from profiler.enforce.base import Enforcer, Options, Outcome
 from profiler.enforce.direct import end
 from profiler.errors import InputError, ProfgenError
@@ -24,24 +24,23 @@ from profiler.tracers.launch import shell_status, spawn
 Token = TypeVar("Token", bound=Hashable)
 
 SLOT = "PROFGEN_SLOT"
-"""Environment variable of the test: which of the runs at the same time it is, from 0."""
+"""Environment variable of the test: its number among the runs at the same time, from 0."""
 SAID_BYTES = 4096
-"""Of the end of what a run printed."""
+"""Bytes that are kept of the end of a run's output."""
 BEFORE_SECONDS = 60.0
-"""For what comes before a run."""
+"""Time limit for the command of --before."""
 LINE_MAX = 120
-"""Characters of the last printed line that are told with a failure."""
+"""Characters of the last printed line that are shown with a failure."""
 TICK_SECONDS = 0.2
 CLEAN_STOPS = frozenset({0, 128 + 15})
-"""Statuses of a service that was asked to end (SIGTERM): it ends by itself, or has no handler."""
+"""Statuses of a service after SIGTERM: it has a handler and ends by itself, or has none."""
 
 
 @dataclass(frozen=True)
 class Test:
-    """``command`` runs confined. The others do not: ``before`` runs to its end before each run; ``load`` runs beside
-    the command, which is then a service that the load drives; ``check`` runs at the end. The run passes when all that
-    there are end with status 0.
-    """
+    """A test. ``command`` runs confined, the others not: ``before`` runs to its end before each run; ``load`` runs next
+    to the command, which is then a service that it drives; ``check`` runs at the end. The run passes when all of them
+    end with status 0."""
 
     __test__ = False
 
@@ -52,7 +51,7 @@ class Test:
 
 
 class TestError(InputError):
-    """The test is of no use. ``said``: the end of what it printed."""
+    """The test cannot be used. ``said``: the end of its output."""
 
     __test__ = False
 
@@ -63,8 +62,8 @@ class TestError(InputError):
 
 @dataclass(frozen=True)
 class Result:
-    """``status``: of the command as a shell shows it, None when it was killed. ``why``: in words. ``said``: the end of
-    what was printed."""
+    """The result of a run. ``status``: of the command as a shell shows it, None when it was killed. ``why``: how it
+    ended, in words. ``said``: the end of its output."""
 
     passed: bool
     seconds: float
@@ -74,7 +73,7 @@ class Result:
 
 
 class _Unconfined:
-    """An enforcer that enforces nothing, for the load and what comes before."""
+    """An enforcer that enforces nothing, for the commands next to the test."""
 
     name = "none"
 
@@ -101,18 +100,18 @@ class _Trial(Generic[Token]):
     deadline: float
     output: int
     end: int
-    """The pipe that everything prints to: our end, and theirs."""
+    """``output`` and ``end``: both ends of the pipe that everything prints to."""
     runs: contextlib.ExitStack
-    before: beside.Beside | None = None
-    command: beside.Beside | None = None
-    load: beside.Beside | None = None
-    check: beside.Beside | None = None
+    before: background.Background | None = None
+    command: background.Background | None = None
+    load: background.Background | None = None
+    check: background.Background | None = None
     stopping: bool = False
     said: bytearray = field(default_factory=bytearray)
 
 
 def _how(status: int) -> str:
-    """``status 1``, ``SIGSEGV``."""
+    """Return ``status 1`` or ``SIGSEGV``."""
     with contextlib.suppress(ValueError):
         return signal.Signals(status - 128).name
     return f"status {status}"
@@ -123,11 +122,8 @@ def _text(said: bytearray) -> str:
 
 
 class Pool(Generic[Token]):
-    """At most ``width`` trials at once. ``seconds``: how long one may take. ``stops``: statuses of a service that count
-    as a clean end.
-
-    Use as a context manager: at its end no trial is left.
-    """
+    """Runs trials, at most ``width`` at once. ``seconds``: time limit of one. ``stops``: statuses of a service that
+    count as a clean end. Use as a context manager: leaving it ends all trials."""
 
     def __init__(self, enforcer: Enforcer, options: Options, test: Test, width: int) -> None:
         self.seconds = 60.0
@@ -150,16 +146,16 @@ class Pool(Generic[Token]):
 
     @property
     def free(self) -> int:
-        """How many more trials can be started now."""
+        """How many trials can be started now."""
         return self._width - len(self._trials)
 
     @property
     def busy(self) -> list[Token]:
-        """Tokens of the trials under way."""
+        """Tokens of the running trials."""
         return [trial.token for trial in self._trials]
 
     def start(self, token: Token, policy: Policy) -> None:
-        """Begin a trial. Only while there is one free."""
+        """Start a trial; at least one must be free."""
         slot = min(set(range(self._width)) - {trial.slot for trial in self._trials})
         output, end = os.pipe()
         os.set_blocking(output, False)
@@ -170,24 +166,24 @@ class Pool(Generic[Token]):
         trial = _Trial(token, policy, slot, now, now + max(self.seconds, BEFORE_SECONDS), output, end, runs)
         self._trials.append(trial)
         if self._test.before is not None:
-            trial.before = self._beside(trial, _Unconfined(), self._test.before)
+            trial.before = self._start_aside(trial, _Unconfined(), self._test.before)
         else:
             self._begin(trial)
 
-    def _beside(self, trial: _Trial[Token], enforcer: Enforcer, workload: Workload) -> beside.Beside:
+    def _start_aside(self, trial: _Trial[Token], enforcer: Enforcer, workload: Workload) -> background.Background:
         env = {**workload.env, SLOT: str(trial.slot)}
-        run = beside.start(enforcer, trial.policy, replace(workload, env=env), self._options, trial.end)
+        run = background.start(enforcer, trial.policy, replace(workload, env=env), self._options, trial.end)
         return trial.runs.enter_context(run)
 
     def _begin(self, trial: _Trial[Token]) -> None:
         trial.begun = time.monotonic()
         trial.deadline = trial.begun + self.seconds
-        trial.command = self._beside(trial, self._enforcer, self._test.command)
+        trial.command = self._start_aside(trial, self._enforcer, self._test.command)
         if self._test.load is not None:
-            trial.load = self._beside(trial, _Unconfined(), self._test.load)
+            trial.load = self._start_aside(trial, _Unconfined(), self._test.load)
 
     def wait(self, tick: Callable[[], None] = lambda: None) -> list[tuple[Token, Result]]:
-        """The trials that have ended, at least one of those under way. ``tick`` is called a few times a second."""
+        """Wait until a trial has ended, and return all that have. ``tick`` is called a few times a second."""
         tick()
         while self._trials:
             ended = []
@@ -227,8 +223,8 @@ class Pool(Generic[Token]):
             verdict = (False, None, str(error))
         if verdict is None and time.monotonic() >= trial.deadline:
             if trial.command is None:
-                raise TestError(f"what --before runs is not done after {BEFORE_SECONDS:.3g} s", _text(trial.said))
-            verdict = (False, None, f"not done after {self.seconds:.3g} s")
+                raise TestError(f"the command of --before did not end within {BEFORE_SECONDS:.3g} s", _text(trial.said))
+            verdict = (False, None, f"it did not end within {self.seconds:.3g} s")
         if verdict is None:
             return None
         seconds = time.monotonic() - trial.begun
@@ -242,29 +238,29 @@ class Pool(Generic[Token]):
 
     def _listen(self, trial: _Trial[Token]) -> None:
         with contextlib.suppress(BlockingIOError):
-            for _ in range(16):  # some print without end
+            for _ in range(16):  # some tests print endlessly
                 trial.said += os.read(trial.output, 1 << 16)
                 del trial.said[:-SAID_BYTES]
 
     def _verdict(self, trial: _Trial[Token]) -> tuple[bool, int | None, str] | None:
-        """Whether it passed, the command's status, and why; None while it is not known."""
+        """Return whether it passed, the command's status, and why; None while that is not known."""
         if trial.command is None:
             assert trial.before is not None
             prepared = trial.before.wait(0)
             if prepared is None:
                 return None
             if prepared.status != 0:
-                raise TestError(f"what --before runs ended with status {prepared.status}", _text(trial.said))
+                raise TestError(f"the command of --before ended with status {prepared.status}", _text(trial.said))
             self._begin(trial)
         assert trial.command is not None
         ended = trial.command.wait(0)
         if ended is not None:
             if trial.load is not None and not trial.stopping:
-                return False, ended.status, f"{_how(ended.status)} before the load was over"
+                return False, ended.status, f"{_how(ended.status)} before the load ended"
             well = ended.status == 0 if trial.load is None else ended.status in self.stops
             if not well or self._test.check is None:
                 return well, ended.status, _how(ended.status) + (" after SIGTERM" if trial.stopping else "")
-            trial.check = trial.check or self._beside(trial, _Unconfined(), self._test.check)
+            trial.check = trial.check or self._start_aside(trial, _Unconfined(), self._test.check)
             checked = trial.check.wait(0)
             return (
                 None if checked is None else (checked.status == 0, ended.status, f"the check: {_how(checked.status)}")

@@ -1,2 +1,2 @@
-"""From what a tracer saw to trace files: of a command that has ended, and of containers, units and processes while they
-run."""
+"""From what a tracer saw to trace files: of a command that has ended, and of containers, units and processes while
+they run."""

@@ -1,4 +1,4 @@
-"""Who a session is: what /proc says of its first process, and what engines say of its container."""
+"""Identify a session: by its first process in /proc, and by what engines know of its container."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CMDLINE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Process:
-    """A process at the time it was looked at. Ids as profgen's user namespace numbers them."""
+    """A process when it was looked at. Ids as in profgen's user namespace."""
 
     argv: tuple[str, ...]
     cwd: str
@@ -31,7 +31,7 @@ class Process:
 
 
 def look(pid: int) -> Process | None:
-    """What /proc says (proc_pid_status(5)); None when it is gone, a zombie, or not ours to see."""
+    """Return the process as /proc shows it (proc_pid_status(5)); None when it has ended or cannot be seen."""
     try:
         with open(f"/proc/{pid}/status", errors="surrogateescape") as file:
             status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
@@ -57,11 +57,8 @@ def origin(
     user: tuple[int, int] | None = None,
     whole: bool = True,
 ) -> Origin:
-    """The origin of a recording from what is known. ``user``: ids of the container's user, when they were looked up
-    before it ran.
-
-    ``whole``: all of the container is recorded, not a process or a part of it.
-    """
+    """Return the origin of a recording. ``user``: ids of the container's user, if they were looked up before it ran.
+    ``whole``: all of the container is recorded, not only a process or a part of it."""
     if user is None and process is None and container is not None:
         user = _ids(container.user)
     uid, gid = (process.uid, process.gid) if process is not None else user or (0, 0)
@@ -79,20 +76,20 @@ def origin(
 
 
 def _ids(user: str | None) -> tuple[int, int] | None:
-    """Of a user given in numbers, or of none given."""
+    """Return (uid, gid) of a user given as numbers, those of root for none, and None for a name."""
     uid, _, gid = (user or "0:0").partition(":")
     numbers = [int(text) for text in (uid, gid or "0") if text.isascii() and text.isdigit() and len(text) <= 10]
     return (numbers[0], numbers[1]) if len(numbers) == 2 else None
 
 
 def unknown_container(engine: str | None, identity: str) -> Container:
-    """A container that no engine here tells of."""
+    """Return a container that no engine here knows."""
     return Container(engine=engine, runtime=None, id=identity, name=None)
 
 
 @dataclass
 class _Asking:
-    """One engine's round of questions: first about containers, then about images not seen before."""
+    """A round of questions to one engine: about containers, then about images that are not known yet."""
 
     engine: Engine
     inquiry: Inquiry
@@ -102,9 +99,9 @@ class _Asking:
 
 @dataclass
 class Identifier:
-    """Asks engines about containers, a batch at a time, without waiting for them: call ``work`` often.
+    """Asks engines about containers, a batch at a time and without waiting: call ``work`` often.
 
-    An id that the first engine does not know goes on to the next.
+    The next engine is asked about an id that the first one does not know.
     """
 
     engines: tuple[Engine, ...]
@@ -113,11 +110,11 @@ class Identifier:
     _images: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def want(self, identity: str) -> None:
-        """Ask about this container, soon."""
+        """Ask about this container at the next opportunity."""
         self._waiting[identity] = list(self.engines)
 
     def work(self) -> Mapping[str, Details | None]:
-        """Answers that have come: None for a container that no engine knows."""
+        """Return the answers that have arrived: None for a container that no engine knows."""
         answers: dict[str, Details | None] = {}
         for name, asking in list(self._asking.items()):
             text = asking.inquiry.answer()
@@ -136,7 +133,7 @@ class Identifier:
         return answers
 
     def close(self) -> None:
-        """Ask no more."""
+        """Drop all questions."""
         for asking in self._asking.values():
             asking.inquiry.drop()
         self._asking.clear()
@@ -157,7 +154,7 @@ class Identifier:
         try:
             self._asking[engine.name] = _Asking(engine, engine.inquire([*CONTAINERS, *names]), frozenset(names))
         except ProgramError:
-            pass  # it has no answer; the next is asked
+            pass  # the next engine is asked
 
     def _answered(self, asking: _Asking, text: str, answers: dict[str, Details | None]) -> None:
         images = self._images.setdefault(asking.engine.name, {})
@@ -183,7 +180,7 @@ class Identifier:
 
 
 def first_known(engines: Iterable[Engine], name: str) -> tuple[Engine, Details] | None:
-    """The container of this name or id, from the first engine that knows it."""
+    """Return the container of this name or id, from the first engine that knows it, and that engine."""
     for engine in engines:
         try:
             found = engine.details([name])

@@ -1,5 +1,5 @@
-"""Watching what others start: sessions come and go, each gets its file, and all are written when asked, at intervals
-and at the end."""
+"""The loop of a recording of others: sessions come and go, and each has a file, which is written on request, at
+intervals and at the end."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from profiler.watch.outputs import Outputs
 
 TICK_SECONDS = 0.2
 ANSWER_SECONDS = 10.0
-"""How long a finished recording waits for what its engine says of the container."""
+"""Seconds that a finished recording waits for its engine's answer about the container."""
 
 CLIENT_SECONDS = 5.0
-"""How long a session may go on after the client that waited for its container has ended."""
+"""Seconds that a session may go on after the client that waited for its container has ended."""
 
 _PEEK_SECONDS = 1.0
 _PEEK_SHARE = 20
-"""Looking at figures while it runs may take one part in so many of a processor."""
+"""Reading figures while recording takes at most one part in this many of a processor's time."""
 
 TRACER = "ebpf"
-"""The one tracer that can watch what it did not start."""
+"""The tracer that can watch what it did not start."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to watch and how to go about it.
+    """What to watch, and how.
 
-    ``watched``: Meta.watched, None to name each container. ``accept``: whether a session is wanted, from what its
-    engine says (None: nothing); None for all. ``snapshot``: seconds between writing. ``follow``: go on when sessions
-    end. ``user``: ids of the container's user, if they are known already. ``looks``: whether somebody reads the figures
-    while it runs.
+    ``watched``: Meta.watched, None to name each container. ``accept``: whether a session is wanted, by its engine's
+    details, which are None for a container that no engine knows; None accepts all. ``snapshot``: seconds between
+    writing. ``follow``: go on when sessions end. ``user``: ids of the container's user, if they are known already.
+    ``looks``: the figures are shown or served meanwhile.
     """
 
     selection: Selection
@@ -65,18 +65,18 @@ class Plan:
     user: tuple[int, int] | None = None
     looks: bool = False
     process: int = 0
-    """Of a cgroup: the process that says what it is; 0 for any."""
+    """Of a cgroup: the process whose command line and ids the trace has; 0 for any."""
     container: Container | None = None
-    """What is known of a container that no engine tells of."""
+    """What is known of a container that no engine knows."""
     first: int = 0
-    """Of a container that is being made: its first process. Should that end before a recording began, all is over."""
+    """Of a container that is being made: its first process. If it ends before a recording begins, the loop ends."""
 
 
 class Observer(Protocol):
-    """Who is told what happens."""
+    """Is told what happens."""
 
     def began(self, name: str, joined: bool) -> None:
-        """A recording begins; ``name`` is for people."""
+        """A recording has begun; ``name`` is for people."""
 
     def wrote(self, path: Path, trace: Trace, final: bool) -> None:
         """A trace is on disk."""
@@ -87,16 +87,16 @@ class Observer(Protocol):
 
 @dataclass
 class Kept:
-    """A session and what becomes of it."""
+    """A session and its state in the loop."""
 
     session: Session
     start: datetime.datetime
     process: Process | None
     details: Details | None = None
     known: bool = False
-    """Its engine has answered, or there is none to ask."""
+    """Its engine has answered, or there is no engine to ask."""
     identity: str = ""
-    """Of the container that it is, or is in; empty outside of any."""
+    """The id of the container that it is, or is in; empty outside of containers."""
     path: Path | None = None
     due: float = 0.0
     ended_at: float | None = None
@@ -106,14 +106,14 @@ class Kept:
 
     @property
     def name(self) -> str:
-        """For people and files: the container's name, else what it is."""
+        """The name for people and files: the container's, else the session's subject."""
         return (self.details and self.details.container.name) or self.session.subject
 
 
 @dataclass
 class Watch:
     """One run of the loop. ``client``: a process that waits for the container (``docker start --attach``), to which
-    signals go on."""
+    signals are forwarded."""
 
     watcher: Watcher
     plan: Plan
@@ -121,31 +121,31 @@ class Watch:
     observer: Observer
     client: Client | None = None
     attached: bool = False
-    """Whether the client ends with the container; else only with its start."""
+    """Whether the client ends with the container, instead of once it has started."""
     stop_client: Callable[[], None] | None = None
-    """Asks the container to end, when the time is up."""
+    """Asks the container to end after the plan's duration."""
     publish: Callable[[Figures], None] | None = None
     kept: dict[int, Kept] = field(default_factory=dict)
     figures: Figures = field(default_factory=Figures)
     traces: list[Trace] = field(default_factory=list)
-    """The final trace of each session, when there is one client or target."""
+    """The final trace of each session, unless the plan follows restarts."""
     last: tuple[Trace, Path] | None = None
     """The newest trace on disk, and its file."""
     _deadline: float | None = None
     unwanted: set[int] = field(default_factory=set)
-    """Numbers of sessions that are none of ours, until they end."""
+    """Numbers of sessions that the plan does not accept, until they end."""
     told: bool = False
-    """A signal asked for the end."""
+    """Whether a signal asked for the end."""
     _before: dict[Path, Trace | None] = field(default_factory=dict)
-    """When runs are merged, what a file holds beside the runs that are kept: of one container two may be, when it
-    starts again at once."""
+    """When runs are merged, what a file holds apart from the runs in ``kept``: two runs of one container may be there
+    when it restarts at once."""
     _client_ended: float | None = None
     _peek_at: float = 0.0
     _gone: int = 0
     _losses: Counter[str] = field(default_factory=Counter)
 
     def run(self) -> None:
-        """Until told to end, or all is over. The watcher must have been started."""
+        """Loop until a signal asks for the end, or nothing is left to watch. The watcher must have been started."""
         if self.plan.options.duration is not None:
             self._deadline = time.monotonic() + self.plan.options.duration
         while not self._over():
@@ -171,7 +171,7 @@ class Watch:
     def _signals(self) -> None:
         while (info := signal.sigtimedwait(FORWARDED, 0)) is not None:
             if self.client is not None and self.client.poll() is None:
-                # What the terminal sent reached the client already: it is of our process group.
+                # A signal of the terminal has reached the client already: it is in the same process group.
                 if info.si_code <= 0:
                     self.client.send_signal(info.si_signo)
             elif info.si_signo == signal.SIGUSR1:
@@ -195,14 +195,14 @@ class Watch:
                 return False
             self._client_ended = self._client_ended or now
             settled = all(self._settled(row) for row in self.kept.values())
-            # The client may be told of the end before the last task is gone; or it failed, and there never was one.
+            # The client may see the end before the last task has ended; or it failed, and there never was a container.
             return (not live and settled and now >= self._client_ended + TICK_SECONDS) or (
                 self.attached and now >= self._client_ended + CLIENT_SECONDS
             )
         if self.plan.follow:
             return False
         if self.plan.first and not self.kept and not self.traces and not os.path.exists(f"/proc/{self.plan.first}"):
-            # What it did in its last moment may be on its way to us.
+            # Events of its last moments may still be in the rings.
             self._gone += 1
             return self._gone > 2
         return bool(self.kept or self.traces) and not live and all(self._settled(row) for row in self.kept.values())
@@ -224,7 +224,7 @@ class Watch:
                 row.ended_at = time.monotonic()
                 if session.kind == "container" and self.identifier.engines:
                     row.known = False
-                    self.identifier.want(row.identity)  # how it ended
+                    self.identifier.want(row.identity)  # for its exit status
         if not self.plan.follow:
             return
         for row in [row for row in self.kept.values() if row.ended_at is not None and self._settled(row)]:
@@ -271,7 +271,7 @@ class Watch:
                 and row.status is None
                 and details.pid == row.session.pid != 0
             ):
-                row.known = False  # the engine has not noticed the end yet
+                row.known = False  # the engine has not seen the end yet
                 self.identifier.want(row.identity)
         if not first:
             return
@@ -286,18 +286,18 @@ class Watch:
                 try:
                     self._before[row.path] = read_trace(row.path)
                 except InputError as error:
-                    self.observer.failed(f"{error}; it is replaced")
+                    self.observer.failed(f"{error}; the file will be replaced")
         self.figures = replace(self.figures, begun=self.figures.begun + 1)
         self.observer.began(row.name, row.session.joined)
 
     def _settled(self, row: Kept) -> bool:
-        """Whether all that will be known of it is known."""
+        """Return whether nothing more will be learnt about the session."""
         return row.known or (row.ended_at is not None and time.monotonic() >= row.ended_at + ANSWER_SECONDS)
 
     # -- traces ----------------------------------------------------------------------------------------------------
 
     def trace(self, row: Kept) -> Trace:
-        """What was seen of a session so far."""
+        """Return the trace of a session so far."""
         recording = self.watcher.snapshot(row.session)
         row.last = recording
         container = None
@@ -325,7 +325,7 @@ class Watch:
         )
 
     def _write_due(self) -> None:
-        """One snapshot at most: the kernel's rings want to be emptied in between."""
+        """Write at most one snapshot: the kernel's rings must be emptied in between."""
         now = time.monotonic()
         row = min(
             (row for row in self.kept.values() if row.path is not None and row.ended_at is None),
@@ -348,7 +348,7 @@ class Watch:
             if final and others:
                 self._before[row.path] = merge(runs)
             elif final:
-                del self._before[row.path]  # whoever comes next reads the file
+                del self._before[row.path]  # the next session reads the file
         try:
             write_atomic(row.path, dumps(trace).encode("ascii"))
         except OutputError as error:
@@ -366,7 +366,7 @@ class Watch:
         self.observer.wrote(row.path, trace, final)
 
     def _close(self, row: Kept) -> None:
-        """Write a session for the last time and give its room back."""
+        """Write a session for the last time and release it."""
         if row.path is None and row.session.number in self.kept and not row.known:
             self._answer(row, None)
         if row.path is not None:
@@ -379,7 +379,7 @@ class Watch:
     # -- figures ---------------------------------------------------------------------------------------------------
 
     def _peek(self) -> None:
-        """Take the figures of one session anew, in turn, for those who look on."""
+        """Refresh the figures of one session, in turn, if they are shown."""
         now = time.monotonic()
         if not self.plan.looks or now < self._peek_at:
             return
@@ -427,6 +427,6 @@ def _figures(row: Kept, recording: Recording) -> SessionFigures:
 
 
 def resident_bytes() -> int:
-    """Memory of this process (proc_pid_statm(5))."""
+    """Return the resident memory of this process (proc_pid_statm(5))."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

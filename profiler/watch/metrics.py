@@ -1,4 +1,4 @@
-"""Figures of a recording for Prometheus, in its text format 0.0.4, over HTTP."""
+"""Serve figures of a recording over HTTP in the text format 0.0.4 of Prometheus."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True)
 class SessionFigures:
-    """Of one recording at its last snapshot."""
+    """Figures of one recording at its last snapshot."""
 
     name: str
     identity: str
@@ -31,8 +31,8 @@ class SessionFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of all. ``stores``: the kernel's, entries and room by name. ``memory``: bytes resident in profgen. ``losses``: by
-    class."""
+    """Figures of all recordings. ``stores``: entries and room of each of the kernel's stores. ``memory``: resident
+    bytes of profgen. ``losses``: by class."""
 
     sessions: tuple[SessionFigures, ...] = ()
     begun: int = 0
@@ -45,7 +45,7 @@ class Figures:
 
 
 def label(value: str) -> str:
-    """The value of a label, quoted; names of containers and processes are a stranger's."""
+    """Return the value of a label, quoted; names of containers and processes are chosen by strangers."""
     return '"' + printable(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -57,7 +57,7 @@ Sample = tuple[Mapping[str, str], float]
 
 
 def render(figures: Figures) -> str:
-    """The page."""
+    """Return the page."""
     lines: list[str] = []
 
     def metric(name: str, kind: str, text: str, samples: Sequence[Sample]) -> None:
@@ -70,8 +70,8 @@ def render(figures: Figures) -> str:
     def each(value: Callable[[SessionFigures], float]) -> list[Sample]:
         return [({"name": row.name, "id": row.identity}, value(row)) for row in figures.sessions]
 
-    metric("sessions", "gauge", "Recordings under way.", [({}, len(figures.sessions))])
-    metric("sessions_begun_total", "counter", "Recordings begun.", [({}, figures.begun)])
+    metric("sessions", "gauge", "Running recordings.", [({}, len(figures.sessions))])
+    metric("sessions_begun_total", "counter", "Recordings that began.", [({}, figures.begun)])
     metric("sessions_ended_total", "counter", "Recordings that ended.", [({}, figures.ended)])
     metric("traces_written_total", "counter", "Traces written, snapshots included.", [({}, figures.written)])
     metric("traces_failed_total", "counter", "Traces that could not be written.", [({}, figures.failed)])
@@ -81,48 +81,48 @@ def render(figures: Figures) -> str:
         "What could not be recorded, by class.",
         [({"class": name}, n) for name, n in sorted(figures.losses.items())],
     )
-    metric("syscalls", "gauge", "Different syscalls seen, at the last snapshot.", each(lambda row: row.syscalls))
+    metric("syscalls", "gauge", "Different syscalls seen at the last snapshot.", each(lambda row: row.syscalls))
     metric("calls", "gauge", "Calls counted.", each(lambda row: row.calls))
     metric("capabilities", "gauge", "Different capabilities needed.", each(lambda row: row.capabilities))
     metric("programs", "gauge", "Different programs seen.", each(lambda row: row.programs))
     metric("paths", "gauge", "Different paths of files seen.", each(lambda row: row.paths))
-    metric("recorded_seconds", "gauge", "How long it is recorded.", each(lambda row: row.seconds))
-    metric("last_new_seconds", "gauge", "When the last new item came, from the start.", each(lambda row: row.last_new))
+    metric("recorded_seconds", "gauge", "Seconds since the recording began.", each(lambda row: row.seconds))
+    metric("last_new_seconds", "gauge", "Seconds from the start to the last new item.", each(lambda row: row.last_new))
     metric(
         "store_entries",
         "gauge",
-        "Entries in use in a store of the kernel.",
+        "Entries used in a kernel store.",
         [({"store": n}, used) for n, (used, _) in sorted(figures.stores.items())],
     )
     metric(
         "store_room",
         "gauge",
-        "Entries a store of the kernel has room for.",
+        "Entries that a kernel store has room for.",
         [({"store": n}, room) for n, (_, room) in sorted(figures.stores.items())],
     )
-    metric("resident_memory_bytes", "gauge", "Memory of profgen itself.", [({}, figures.memory)])
+    metric("resident_memory_bytes", "gauge", "Resident memory of profgen.", [({}, figures.memory)])
     return "\n".join(lines) + "\n"
 
 
 def address(text: str) -> tuple[str, int]:
-    """``9464`` or ``127.0.0.1:9464`` or ``[::1]:9464``. Raises InputError."""
+    """Parse ``9464``, ``127.0.0.1:9464`` or ``[::1]:9464``. Raises InputError."""
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 1 << 16):
-        raise InputError(f"--metrics wants [ADDRESS:]PORT, not {text[:80]!a}")
+        raise InputError(f"--metrics needs [ADDRESS:]PORT, not {text[:80]!a}")
     return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 
 class Server:
-    """Answers GET /metrics from a thread of its own. On the loopback address unless another is given."""
+    """Answers GET /metrics from its own thread, on the loopback address unless another is given. Raises OutputError."""
 
     def __init__(self, where: tuple[str, int]) -> None:
-        from http.server import (  # slow to load, and few recordings have a server
+        from http.server import (  # slow to load, and rarely needed
             BaseHTTPRequestHandler,
             ThreadingHTTPServer,
         )
 
         self.figures = Figures()
-        """What is shown: replaced as a whole, from any thread."""
+        """What is served: replaced as a whole, from any thread."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -140,7 +140,7 @@ class Server:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Nothing: a request is no news."""
+                """Print nothing about requests."""
 
         class Quiet(ThreadingHTTPServer):
             daemon_threads = True
@@ -150,7 +150,7 @@ class Server:
                 address_family = socket.AF_INET6
 
             def handle_error(self, request: object, client_address: object) -> None:
-                """Nothing: a client that went away is no news either."""
+                """Print nothing about clients that disconnect."""
 
         try:
             self._server = Quiet(where, Handler)

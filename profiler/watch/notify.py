@@ -1,5 +1,4 @@
-"""Telling the service manager that everything is watched (sd_notify(3)): units of Type=notify count as started only
-then."""
+"""Tell the service manager that recording has begun (sd_notify(3)), for units of Type=notify."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ import socket
 
 
 def ready() -> None:
-    """Say READY=1 to the socket of NOTIFY_SOCKET, if there is one; nobody to hear it is no error."""
+    """Send READY=1 to the socket of NOTIFY_SOCKET, if there is one. A failure is ignored."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

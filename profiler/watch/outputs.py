@@ -1,4 +1,4 @@
-"""Which file each recording goes to."""
+"""Choose the file of each recording."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ SUFFIX = ".trace.json"
 
 
 def plain_name(text: str) -> str:
-    """A file name from a name that a stranger may have chosen: letters, digits and ``._+-``, not at the start; may be
-    empty."""
+    """Return a file name for a name that a stranger may have chosen: letters, digits and ``._+-``, with no ``.`` or
+    ``-`` at the start. It may be empty."""
     return re.sub(r"[^A-Za-z0-9._+-]", "_", os.path.basename(text))[:100].lstrip(".-")
 
 
 def default_output(command: str) -> Path:
-    """``<name>.trace.json`` in the working directory."""
+    """Return ``NAME.trace.json`` in the working directory."""
     return Path(f"{plain_name(command) or 'workload'}{SUFFIX}")
 
 
 def numbered(path: Path, number: int) -> Path:
-    """``app.2.trace.json`` for the second run of what goes to ``app.trace.json``."""
+    """Return ``app.2.trace.json`` for the second run of ``app.trace.json``."""
     if number == 1:
         return path
     suffix = next((ending for ending in (SUFFIX, path.suffix) if ending and path.name.endswith(ending)), "")
@@ -31,9 +31,9 @@ def numbered(path: Path, number: int) -> Path:
 class Outputs:
     """Gives each session a file.
 
-    With ``file``: the first gets it, each further one (a restart) a number of its own. Without:
-    ``NAME-SHORTID.trace.json`` in ``directory``, and never a file that is there already, for it may hold a start that
-    was not joined. With ``merge`` all runs of the same name share one file.
+    With ``file``, the first session gets it, and each further one (a restart) gets a number. Otherwise a session gets
+    ``NAME-SHORTID.trace.json`` in ``directory``, but not a file that exists, which may hold a start that this recording
+    missed. With ``merge``, all runs of the same name share one file.
     """
 
     def __init__(self, file: Path | None, directory: Path | None, merge: bool) -> None:
@@ -43,8 +43,8 @@ class Outputs:
         self._given: set[Path] = set()
 
     def claim(self, name: str | None, identity: str) -> Path:
-        """The file of a session that begins. ``name``: the container's, if it has one; ``identity``: its id, or what
-        else it is."""
+        """Return the file for a session that begins. ``name``: the container's, if it has one; ``identity``: its id, or
+        the session's subject."""
         if self.file is not None:
             base = self.file
         else:

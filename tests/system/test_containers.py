@@ -381,7 +381,7 @@ def test_podman(podman: tuple[list[str], list[str]], profgen: Profgen, tmp_path:
     assert list((tmp_path / "traces").iterdir()) == [], "nobody asked"
     with system_log() as lines:
         refused = run([*hooked, "--annotation", "io.profgen.record=/etc/passwd", "lab", *command], check=False)
-        assert "it names a file of" in (refused.stderr if "--runtime=runc" in words else lines()), (
+        assert "it must name a file in" in (refused.stderr if "--runtime=runc" in words else lines()), (
             "crun does not show what a hook says"
         )
     assert refused.returncode not in (0, 1)

@@ -14,7 +14,7 @@ import pytest
 from system.harness import NOBODY, Profgen, Until, with_argument
 from waiting import HANG_SECONDS
 
-from profiler.enforce import base, beside
+from profiler.enforce import background, base
 from profiler.enforce.base import Options, Outcome
 from profiler.errors import CommandNotExecutable
 from profiler.policy.document import read_policy
@@ -50,7 +50,7 @@ def running(mark: str) -> Sequence[int]:
 def outcome(policy: Policy, run: Workload, options: Options) -> tuple[Outcome, str]:
     with (
         tempfile.TemporaryFile() as file,
-        beside.start(base.load("direct"), policy, run, options, file.fileno()) as started,
+        background.start(base.load("direct"), policy, run, options, file.fileno()) as started,
     ):
         found = started.wait(HANG_SECONDS)
         assert found is not None, "it did not end"
@@ -111,7 +111,7 @@ def test_ended(denials: bool, policy: Policy, until: Until) -> None:
         return workload("/usr/bin/sh", "-c", f"{script} {mark}", mark)
 
     with open(os.devnull, "wb") as null:
-        runs = [beside.start(base.load("direct"), policy, shell(mark), options, null.fileno()) for mark in marks]
+        runs = [background.start(base.load("direct"), policy, shell(mark), options, null.fileno()) for mark in marks]
         try:
             until(lambda: all(running(mark) for mark in marks), "three runs")
             runs[0].close()
@@ -136,7 +136,7 @@ def test_ended_again_and_again(policy: Policy, until: Until) -> None:
         for number in range(12):
             mark = f"enforce-{os.getpid()}-again-{number}"
             run = workload("/usr/bin/sh", "-c", f"{script} {mark}", mark)
-            with beside.start(base.load("direct"), policy, run, replace(CHEAP, denials=True), null.fileno()):
+            with background.start(base.load("direct"), policy, run, replace(CHEAP, denials=True), null.fileno()):
                 until(lambda mark=mark: running(mark), "a run")
             assert not running(mark)
 
@@ -155,7 +155,7 @@ def test_keeper_killed(policy: Policy, tmp_path: Path, until: Until) -> None:
     run = workload("/usr/bin/sh", "-c", "sleep 600; :", mark)
     with (
         open(tmp_path / "out", "wb") as out,
-        beside.start(base.load("direct"), policy, run, replace(CHEAP, denials=True), out.fileno()) as started,
+        background.start(base.load("direct"), policy, run, replace(CHEAP, denials=True), out.fileno()) as started,
     ):
         until(lambda: running(mark), "the workload runs")
         os.kill(started.pid, signal.SIGKILL)

@@ -214,7 +214,7 @@ def test_interrupted_it_goes_on(small: Policy, profgen: Profgen, tmp_path: Path,
         _, stderr = process.communicate(timeout=SECONDS)
         assert process.returncode == status, stderr
         until(lambda: not with_argument(MARK), "the end of what it started")
-        assert number == signal.SIGKILL or b"goes on from there" in stderr
+        assert number == signal.SIGKILL or b"continues from there" in stderr
         assert sorted(path.name for path in tmp_path.iterdir() if path.name != "d0") == [
             "wide.min.yaml.journal",
             "wide.yaml",
@@ -226,7 +226,7 @@ def test_interrupted_it_goes_on(small: Policy, profgen: Profgen, tmp_path: Path,
     assert "another policy, test or options" in other.stderr
     result = profgen(*words, cwd=tmp_path, timeout=SECONDS)
     assert result.returncode == 0, result.stderr
-    assert f"going on with {made} runs" in result.stderr
+    assert f"continuing with {made} runs" in result.stderr
     assert not journal.exists()
 
     fresh = tmp_path / "fresh"

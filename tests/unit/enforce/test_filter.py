@@ -97,5 +97,5 @@ def test_bad_rule() -> None:
     bad = Policy(
         policy().workload, ("x86_64",), True, "none", syscalls=(Allowed("observed", "x86_64", "read", (), (rule,)),)
     )
-    with pytest.raises(ProfgenError, match="libseccomp makes no filter"):
+    with pytest.raises(ProfgenError, match="libseccomp cannot make a filter"):
         filters.enforcing(bad)

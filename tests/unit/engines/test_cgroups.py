@@ -113,7 +113,7 @@ def test_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="not running"):
         cgroups.unit_group("redis")
     for name in ("", "-p", "a/b"):
-        with pytest.raises(InputError, match="no name"):
+        with pytest.raises(InputError, match="not the name"):
             cgroups.unit_group(name)
 
 

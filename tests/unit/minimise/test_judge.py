@@ -196,9 +196,9 @@ def test_a_journal_cut_off_anywhere_goes_on(tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"something else\n", "no journal"),
-        (b"\xff\xfe\n", "no journal"),
-        (b"[" * 100_000 + b"\n", "no journal"),
+        (b"something else\n", "not a journal"),
+        (b"\xff\xfe\n", "not a journal"),
+        (b"[" * 100_000 + b"\n", "not a journal"),
         (b'{"schema": "profgen.minimise/1", "search": "other"}\n', "another policy, test or options"),
         (b'{"schema": "profgen.minimise/1", "search": "d"}\n{"key": 1}\n', "line 2 is no run"),
         (b'{"schema": "profgen.minimise/1", "search": "d"}\n\n', "line 2 is no run"),
@@ -227,5 +227,5 @@ def test_no_journal_through_a_link_or_into_a_device(tmp_path: Path) -> None:
         Journal(tmp_path / "link", "d")
     assert not target.exists()
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(InputError, match="no journal"):
+    with pytest.raises(InputError, match="not a journal"):
         Journal(tmp_path / "fifo", "d")

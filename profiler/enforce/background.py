@@ -1,7 +1,7 @@
-"""A confined run in a process of its own, beside others: started, asked to end, waited for, and never left behind.
+"""A confined run in the background, next to others: started, asked to end, waited for, and never left behind.
 
-That process (the keeper) runs the enforcer and is the reaper of all that the workload leaves. It watches a pipe to
-profgen: when that closes, because profgen said so or is no more, it kills every descendant.
+A process of its own, the keeper, runs the enforcer and reaps all that the workload leaves. It watches a pipe to
+profgen: when that is closed, by profgen or by its end, the keeper kills every descendant.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _END_SECONDS = 5.0
 
 
 @dataclass
-class Beside:
-    """A run that was started. Use as a context manager: at its end nothing of the run is left."""
+class Background:
+    """A run that was started. Use as a context manager: leaving it ends every process of the run."""
 
     pid: int
     _pidfd: int
@@ -36,7 +36,7 @@ class Beside:
     _result: int
     _outcome: Outcome | BaseException | None = None
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> Background:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,11 +44,11 @@ class Beside:
 
     @property
     def fd(self) -> int:
-        """A descriptor that poll(2) calls readable once the run has ended."""
+        """A descriptor that poll(2) reports as readable once the run has ended."""
         return self._pidfd
 
     def wait(self, seconds: float | None = None) -> Outcome | None:
-        """The outcome, or None when it has not ended by then. Raises what the enforcer raised."""
+        """Return the outcome, or None when the run has not ended after ``seconds``. Raises what the enforcer raised."""
         if self._outcome is None:
             if not select.select([self._pidfd], [], [], seconds)[0]:
                 return None
@@ -57,17 +57,19 @@ class Beside:
             try:
                 self._outcome = pickle.loads(data)
             except Exception:
-                self._outcome = ProfgenError("the confined run ended without a result: its keeper was killed")
+                self._outcome = ProfgenError(
+                    "the confined run ended without a result: the process that ran it was killed"
+                )
         if isinstance(self._outcome, BaseException):
             raise self._outcome
         return self._outcome
 
     def terminate(self) -> None:
-        """SIGTERM to the workload's main process."""
+        """Send SIGTERM to the workload's main process."""
         signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
     def close(self) -> None:
-        """Kill what still runs, and wait for its end."""
+        """Kill what still runs, and wait until it has ended."""
         if self._lifeline < 0:
             return
         os.close(self._lifeline)
@@ -77,18 +79,18 @@ class Beside:
         os.close(self._result)
 
 
-def start(enforcer: Enforcer, policy: Policy, workload: Workload, options: Options, output: int) -> Beside:
-    """Begin a run. ``output``: the descriptor that its standard output and error go to; its input is empty.
+def start(enforcer: Enforcer, policy: Policy, workload: Workload, options: Options, output: int) -> Background:
+    """Start a run. ``output``: the descriptor for its standard output and error; its input is empty.
 
-    It has a session of its own: no signal of the terminal reaches it.
+    It runs in a new session, so no signal of the terminal reaches it.
     """
     lifeline_read, lifeline = os.pipe()
-    # A file, not a pipe: nobody reads while the run goes on.
+    # A file, not a pipe: it is read only after the run.
     result = os.memfd_create("profgen-outcome")
     pid = os.fork()
     if pid == 0:
         try:
-            # Another run's lifeline in here would keep that one from ending.
+            # A copy of another run's lifeline would keep that run from ending.
             kept = sorted({2, output, lifeline_read, result})
             for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
                 os.closerange(low + 1, high)
@@ -96,7 +98,7 @@ def start(enforcer: Enforcer, policy: Policy, workload: Workload, options: Optio
         finally:
             os._exit(0)
     os.close(lifeline_read)
-    return Beside(pid, os.pidfd_open(pid), lifeline, result)
+    return Background(pid, os.pidfd_open(pid), lifeline, result)
 
 
 def _keep(
@@ -111,12 +113,12 @@ def _keep(
 
     def watch() -> None:
         os.read(lifeline, 1)
-        # Not waited for here: the enforcer's thread may be their tracer, and what one thread is told of a stop another
-        # never hears.
+        # They are not waited for here: the enforcer's thread may be their tracer, and would miss a stop that this
+        # thread is told about.
         end = time.monotonic() + _END_SECONDS
         while kill(os.getpid()) and time.monotonic() < end:
             time.sleep(0.005)
-        os._exit(0)  # and with it, by PTRACE_O_EXITKILL, what is traced
+        os._exit(0)  # which kills traced processes too (PTRACE_O_EXITKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
     outcome: Outcome | BaseException
