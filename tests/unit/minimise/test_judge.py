@@ -200,8 +200,8 @@ def test_a_journal_cut_off_anywhere_goes_on(tmp_path_factory: pytest.TempPathFac
         (b"\xff\xfe\n", "not a journal"),
         (b"[" * 100_000 + b"\n", "not a journal"),
         (b'{"schema": "profgen.minimise/1", "search": "other"}\n', "another policy, test or options"),
-        (b'{"schema": "profgen.minimise/1", "search": "d"}\n{"key": 1}\n', "line 2 is no run"),
-        (b'{"schema": "profgen.minimise/1", "search": "d"}\n\n', "line 2 is no run"),
+        (b'{"schema": "profgen.minimise/1", "search": "d"}\n{"key": 1}\n', "line 2 is not a run"),
+        (b'{"schema": "profgen.minimise/1", "search": "d"}\n\n', "line 2 is not a run"),
     ],
 )
 def test_what_is_no_journal_of_this_search(tmp_path: Path, content: bytes, message: str) -> None:
