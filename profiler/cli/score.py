@@ -18,7 +18,7 @@ from profiler.wording import shortened
 
 if TYPE_CHECKING:
     from profiler.review.rights import Rights
-    from profiler.review.score import Against, Score, Share
+    from profiler.review.score import Excess, Score, Share
 
 WIDTH = 100
 NAMED = 12
@@ -104,7 +104,7 @@ def _few(names: Sequence[str], verbose: bool) -> list[str]:
     return list(names) if verbose else shortened(names, NAMED)
 
 
-def _text(scores: Sequence[Score], compared: Sequence[tuple[str, Against]], verbose: bool) -> Iterator[str]:
+def _text(scores: Sequence[Score], compared: Sequence[tuple[str, Excess]], verbose: bool) -> Iterator[str]:
     from profiler.kernel.cves import date
     from profiler.review.yardsticks import docker_version
 
@@ -196,7 +196,7 @@ def score(
       profgen score policy.yaml --min-score 80 --json
     """
     from profiler.review.rights import machine
-    from profiler.review.score import against, as_data
+    from profiler.review.score import as_data, excess_of
     from profiler.review.score import score as score_of
     from profiler.review.yardsticks import named
 
@@ -206,7 +206,7 @@ def score(
     others = [_other(name, rights.native, assumed) for name in compare]
     found = score_of(rights, assumed)
     scores = [score_of(other, assumed) for other in others]
-    compared = [(name, against(found, one)) for name, one in zip(compare, scores, strict=True)]
+    compared = [(name, excess_of(found, one)) for name, one in zip(compare, scores, strict=True)]
     for one in (found, *scores):
         for note in one.notes:
             say(f"note: {note}")

@@ -1,7 +1,7 @@
 """Published kernel vulnerabilities, and which of them a set of rights lets a program reach.
 
 The data, its sources and the rule are in cves.yaml. This module does not know how rights are written down: it asks an
-:class:`Allowing`.
+:class:`Permissions`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Registers have 64 bits (seccomp(2)).
 """
 
 
-class Allowing(Protocol):
+class Permissions(Protocol):
     """What this module asks of a set of rights."""
 
     @property
@@ -74,7 +74,7 @@ class Step:
         return " or ".join(call.text for call in self.calls)
 
     @property
-    def lacking(self) -> str:
+    def impossible(self) -> str:
         """Return the text which says that the step is impossible."""
         if self.capability is not None:
             return f"neither {self.capability} nor a new user namespace"
@@ -107,7 +107,7 @@ class Verdict:
     @property
     def reason(self) -> str:
         """Return the most telling impossible step; empty if the vulnerability is reachable."""
-        return self.missing[0].lacking if self.missing else ""
+        return self.missing[0].impossible if self.missing else ""
 
 
 _CALL = re.compile(r"([a-z0-9_]+)(?:\((.*)\))?\Z")
@@ -170,7 +170,7 @@ def cves() -> tuple[Cve, ...]:
     return tuple(sorted(found, key=lambda cve: tuple(int(part) for part in cve.identifier.split("-")[1:])))
 
 
-def ways(rights: Allowing, wanted: Call) -> tuple[str, ...]:
+def ways(rights: Permissions, wanted: Call) -> tuple[str, ...]:
     """Return how a call can be made: the names, followed by ``under ABI`` if it is not the first ABI; empty if it
     cannot.
 
@@ -194,10 +194,10 @@ def ways(rights: Allowing, wanted: Call) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-class _Asked:
+class _StepCache:
     """Cache the steps that were already tested: many vulnerabilities share them."""
 
-    def __init__(self, rights: Allowing) -> None:
+    def __init__(self, rights: Permissions) -> None:
         self.rights = rights
         self.calls: dict[Call, bool] = {}
 
@@ -212,7 +212,7 @@ class _Asked:
         return any(self.call(wanted) for wanted in step.calls)
 
 
-def verdicts(rights: Allowing) -> tuple[Verdict, ...]:
+def verdicts(rights: Permissions) -> tuple[Verdict, ...]:
     """Return, for every vulnerability of the table, which steps the rights refuse."""
-    asked = _Asked(rights)
+    asked = _StepCache(rights)
     return tuple(Verdict(cve, tuple(step for step in cve.needs if not asked.step(step))) for cve in cves())

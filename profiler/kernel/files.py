@@ -122,7 +122,7 @@ def flock_access(operation: int) -> str | None:
     return {_LOCK_EX: "lock_exclusive", _LOCK_SH: "lock", _LOCK_UN: "lock"}.get(operation & ~_LOCK_NB)
 
 
-_MET = {
+_ALLOWED_ERRORS = {
     "connect": frozenset({"EINPROGRESS"}),
     "accept": frozenset({"EAGAIN", "EINTR"}),
     "send": frozenset({"EAGAIN", "EINTR"}),
@@ -143,4 +143,4 @@ NO_USE = frozenset({"EFAULT", "ENOSYS", "EBADF"})
 
 def allowed(word: str, errno_name: str) -> bool:
     """Whether a use (of FILE_ACCESSES or SOCKET_OPERATIONS) with this result, ``ok`` or an error, was allowed."""
-    return errno_name == "ok" or errno_name in _MET.get(word, ())
+    return errno_name == "ok" or errno_name in _ALLOWED_ERRORS.get(word, ())

@@ -55,7 +55,7 @@ _OBSOLETE: dict[str, dict[str, int]] = {
     "arm": {"uselib": 86, "bdflush": 134, "_sysctl": 149, "nfsservctl": 169, "vserver": 313},
 }
 
-_TWINS = {"sync_file_range2": "arm_sync_file_range"}
+_ALIASES = {"sync_file_range2": "arm_sync_file_range"}
 """Number 341 of ARM has two names: the kernel's table uses the first, older libseccomp the second."""
 
 
@@ -80,7 +80,7 @@ def name_of(abi: str, number: int) -> str | None:
 def number_of(abi: str, name: str) -> int | None:
     """Return the number of a call (for x32 without the x32 bit), or None if this ABI has no such call."""
     numbers = _numbers(abi)
-    return numbers.get(name, numbers.get(_TWINS.get(name, "")))
+    return numbers.get(name, numbers.get(_ALIASES.get(name, "")))
 
 
 @cache

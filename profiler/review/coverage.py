@@ -55,7 +55,7 @@ EVIDENCE = 3
 """The number of rows that are named for an item of the checklist."""
 
 
-def _improved(once: int, twice: int, runs: int) -> float:
+def _good_turing(once: int, twice: int, runs: int) -> float:
     """Return A of the module's text; if no item was in two recordings, with Q1 - 1 and 1 for Q1 and Q2."""
     first, second = ((once - 1), 1) if not twice else (once, twice)
     return (runs - 1) * first / ((runs - 1) * first + 2 * second) if first > 0 else 0.0
@@ -79,7 +79,7 @@ class Kind:
 
     def next_run(self, runs: int) -> float:
         """Return the number of items that one more recording brings."""
-        return self.once / runs * _improved(self.once, self.twice, runs)
+        return self.once / runs * _good_turing(self.once, self.twice, runs)
 
     def unseen(self, runs: int) -> float:
         """Return the least number of items that were not seen at all (Chao 1987)."""
@@ -210,7 +210,7 @@ def coverage(traces: Sequence[Trace]) -> Coverage:
 
 def _saturation(seen_in: Sequence[int], runs: int) -> float | None:
     once, twice, total = seen_in.count(1), seen_in.count(2), sum(list(seen_in))
-    return 1 - once / total * _improved(once, twice, runs) if runs > 1 and total else None
+    return 1 - once / total * _good_turing(once, twice, runs) if runs > 1 and total else None
 
 
 def _over_time(traces: Sequence[Trace]) -> tuple[float, ...]:

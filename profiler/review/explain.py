@@ -30,7 +30,7 @@ from profiler.policy.variables import Places, names_of
 from profiler.quoting.text import printable
 from profiler.review.diff import Change, compare
 from profiler.review.rights import Rights, in_words, of_policy, tests_of
-from profiler.review.score import Asked
+from profiler.review.score import PermissionsOf
 from profiler.trace.model import Syscall, Trace
 
 KINDS = ("syscall", "capability", "path", "exec", "socket", "signal")
@@ -299,8 +299,8 @@ class Explainer:
         without = replace(
             self.rights, syscalls={key: allowed for key, allowed in self.rights.syscalls.items() if not gone(key)}
         )
-        before = {row.cve.identifier for row in verdicts(Asked(self.rights, held)) if not row.blocked}
-        after = {row.cve.identifier for row in verdicts(Asked(without, held - {capability})) if not row.blocked}
+        before = {row.cve.identifier for row in verdicts(PermissionsOf(self.rights, held)) if not row.blocked}
+        after = {row.cve.identifier for row in verdicts(PermissionsOf(without, held - {capability})) if not row.blocked}
         opened = sorted(before - after, key=lambda cve: tuple(int(part) for part in cve.split("-")[1:]))
         if not opened:
             return [("holes", "no listed one hangs on it alone")]

@@ -32,7 +32,7 @@ from profiler.policy.tiers import tier_of
 from profiler.quoting.text import printable
 from profiler.review.cubes import REGISTER
 from profiler.review.rights import Rights, Row, Source, Test, Written
-from profiler.review.score import Asked
+from profiler.review.score import PermissionsOf
 
 LEVELS = ("error", "warning", "note")
 """A hole or something that breaks; something that is probably unintended; something to know."""
@@ -71,9 +71,9 @@ class Subject:
         return tuple(row for row in self.written.rows if row.applies) if self.written else ()
 
     @cached_property
-    def asked(self) -> Asked:
+    def permissions(self) -> PermissionsOf:
         """The rights in the form that profiler.kernel.cves asks for."""
-        return Asked(self.rights, self.rights.capabilities or frozenset())
+        return PermissionsOf(self.rights, self.rights.capabilities or frozenset())
 
     @property
     def native(self) -> str:
@@ -303,7 +303,7 @@ def _multiplexed(subject: Subject, one: Multiplexer, abi: str) -> tuple[list[str
     for name, tests in one.does.items():
         if number_of(abi, name) is None and number_of(subject.native, name) is None:
             continue
-        if any(subject.asked.allows(abi, one.name, wanted) for wanted in _alternatives(tests)):
+        if any(subject.permissions.allows(abi, one.name, wanted) for wanted in _alternatives(tests)):
             reached.append(name)
     refused = [name for name in reached if not any(subject.allowed(other, name) for other in (abi, subject.native))]
     filtered = [name for name in reached if subject.filtered(subject.native, name) or subject.filtered(abi, name)]
@@ -338,7 +338,7 @@ def _multiplexers(subject: Subject) -> Iterator[Finding]:
 def _masks_namespaces(subject: Subject, abi: str) -> bool:
     """Return whether clone is allowed, but not with every flag that creates a namespace."""
     return subject.allowed(abi, "clone") and not all(
-        subject.asked.allows(abi, "clone", ((0, 1 << bit, 1 << bit),))
+        subject.permissions.allows(abi, "clone", ((0, 1 << bit, 1 << bit),))
         for bit in range(32)
         if NAMESPACE_FLAGS >> bit & 1
     )
@@ -371,7 +371,7 @@ def _clone3(subject: Subject) -> Iterator[Finding]:
 def _user_namespace(subject: Subject) -> Iterator[Finding]:
     if subject.written is None:
         return
-    found = tuple(dict.fromkeys(way for call in user_namespace() for way in ways(subject.asked, call)))
+    found = tuple(dict.fromkeys(way for call in user_namespace() for way in ways(subject.permissions, call)))
     if subject.policy is not None and subject.policy.user_namespaces:
         if found:
             what = (

@@ -103,7 +103,7 @@ def _grouped(rows: Iterable[tuple[str, Verdict]]) -> dict[str, tuple[Verdict, ..
     return {reason: tuple(found) for reason, found in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))}
 
 
-class Asked:
+class PermissionsOf:
     """Rights in the form that profiler.kernel.cves asks for."""
 
     def __init__(self, rights: Rights, capabilities: frozenset[str]) -> None:
@@ -159,7 +159,7 @@ def score(rights: Rights, assumed: frozenset[str]) -> Score:
     filtered = tuple(name for name in open_names if restricts(allowed[name], native, name))
     unfiltered = tuple(name for name in open_names if name in filterable(native) and name not in filtered)
     others = [(abi, name) for abi in SUB_ABIS.get(native, ()) for name in names_of(abi)]
-    found = verdicts(Asked(rights, held))
+    found = verdicts(PermissionsOf(rights, held))
     return Score(
         source=rights.source,
         kind=rights.kind,
@@ -182,7 +182,7 @@ def score(rights: Rights, assumed: frozenset[str]) -> Score:
 
 
 @dataclass(frozen=True)
-class Against:
+class Excess:
     """What one set of rights allows of the native ABI that another does not."""
 
     syscalls: tuple[str, ...]
@@ -190,11 +190,11 @@ class Against:
     cves: tuple[str, ...]
 
 
-def against(ours: Score, theirs: Score) -> Against:
+def excess_of(ours: Score, theirs: Score) -> Excess:
     """Return what ``ours`` leaves open and ``theirs`` does not."""
     there = frozenset(theirs.open)
     blocked = {verdict.cve.identifier for verdict in theirs.verdicts if verdict.blocked}
-    return Against(
+    return Excess(
         syscalls=tuple(name for name in ours.open if name not in there),
         capabilities=tuple(name for name in ours.capabilities if name not in theirs.capabilities),
         cves=tuple(row.cve.identifier for row in ours.verdicts if not row.blocked and row.cve.identifier in blocked),
@@ -226,7 +226,7 @@ def as_data(found: Score) -> dict[str, object]:
                 for share in [found.of_source(name)]
             },
             "blocked": [
-                {"id": row.cve.identifier, "because": [step.lacking for step in row.missing]}
+                {"id": row.cve.identifier, "because": [step.impossible for step in row.missing]}
                 for row in found.verdicts
                 if row.blocked
             ],

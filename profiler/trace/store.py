@@ -480,7 +480,7 @@ class _Reader:
                 self.results_known.add(name)
         return found
 
-    def same(self, found: frozenset[T]) -> frozenset[T]:
+    def interned(self, found: frozenset[T]) -> frozenset[T]:
         """Return one object for all equal sets: most rows have one of a few."""
         return self.sets.setdefault(found, found)
 
@@ -500,8 +500,8 @@ class _Reader:
             kind=self.word(data, "kind", where, FILE_KINDS),
             state=self.word(data, "state", where, FILE_STATES),
             results=self.results(data, where),
-            owner=self.same(owner),
-            programs=self.same(self.indexes(data, "programs", where)),
+            owner=self.interned(owner),
+            programs=self.interned(self.indexes(data, "programs", where)),
             first=self.seconds(data, "first", where),
             last=self.seconds(data, "last", where),
             existing=self.path(data, "existing", where),
@@ -524,7 +524,7 @@ class _Reader:
             port=port,
             address=self.fs_text(data, "address", where),
             results=self.results(data, where),
-            programs=self.same(self.indexes(data, "programs", where)),
+            programs=self.interned(self.indexes(data, "programs", where)),
             first=self.seconds(data, "first", where),
             last=self.seconds(data, "last", where),
             runs=self.count(data, "runs", where),
@@ -535,7 +535,7 @@ class _Reader:
             signal=self.like(data, "signal", where, _SIGNAL_NAME),
             whom=self.word(data, "whom", where, SIGNAL_WHOM),
             results=self.results(data, where),
-            programs=self.same(self.indexes(data, "programs", where)),
+            programs=self.interned(self.indexes(data, "programs", where)),
             runs=self.count(data, "runs", where),
         )
 
@@ -544,7 +544,7 @@ class _Reader:
             operation=self.word(data, "operation", where, INSPECTIONS),
             whom=self.word(data, "whom", where, WHOM),
             results=self.results(data, where),
-            programs=self.same(self.indexes(data, "programs", where)),
+            programs=self.interned(self.indexes(data, "programs", where)),
             runs=self.count(data, "runs", where),
         )
 
@@ -559,6 +559,6 @@ class _Reader:
             filesystem=self.fs_text(data, "filesystem", where),
             flags=flags,
             results=self.results(data, where),
-            programs=self.same(self.indexes(data, "programs", where)),
+            programs=self.interned(self.indexes(data, "programs", where)),
             runs=self.count(data, "runs", where),
         )

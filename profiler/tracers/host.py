@@ -104,7 +104,7 @@ def read_memory(tid: int, address: int, size: int) -> bytes | None:
     return data or None
 
 
-def keeps_out(tid: int) -> bool:
+def hides_memory(tid: int) -> bool:
     """Return whether a tracee hides its memory and its /proc links from profgen.
 
     It does if it is not dumpable (PR_SET_DUMPABLE of prctl(2)) and profgen lacks CAP_SYS_PTRACE.

@@ -52,7 +52,7 @@ def quoted(text: str) -> str:
     return f"'{printable(text)}'"
 
 
-class Ended(ProfgenError):
+class EndedEarly(ProfgenError):
     """A signal ended the workload before it started to execute."""
 
     def __init__(self, status: int) -> None:
@@ -158,7 +158,7 @@ def shell_status(status: int) -> int:
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def stand_apart(*kept: int) -> None:
+def detach_helper(*kept: int) -> None:
     """Detach a helper process of profgen from signals and descriptors.
 
     No signal but SIGKILL and SIGSTOP reaches it, and it keeps no descriptors but these. Even a copy of an eBPF

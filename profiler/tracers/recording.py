@@ -321,7 +321,7 @@ class Recording:
         uses = self._uses[what]
         use = uses.get(key)
         if use is None:
-            if names and not self._room(*names):
+            if names and not self._has_room(*names):
                 return
             if what == "file":
                 self._paths.add(key[0])
@@ -329,7 +329,7 @@ class Recording:
         self._add(use, result, program, count, first, last)
         use.owner.update(owner)
 
-    def _room(self, *names: str | None) -> bool:
+    def _has_room(self, *names: str | None) -> bool:
         """Return whether a row with these names fits; if not, the loss is counted."""
         size = _ROW_BYTES + sum(len(json.dumps(name)) for name in names if name is not None)
         if self._uses_bytes + size > USES_BYTES_MAX:

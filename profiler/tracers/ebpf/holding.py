@@ -20,7 +20,7 @@ from typing import Any
 from profiler.tracers.ebpf.cgroups import there
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.shared import structure
-from profiler.tracers.launch import stand_apart
+from profiler.tracers.launch import detach_helper
 
 RING = "starts"
 _Start = structure("start")
@@ -148,7 +148,7 @@ def _serve(programs: Programs, to: socket.socket) -> None:
     """What the other process does until it is ended."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
     ring = programs.map_fd(RING)
-    stand_apart(ring, to.fileno())
+    detach_helper(ring, to.fileno())
     _go_first()
     starts: deque[Any] = deque()
     programs.open_ring(

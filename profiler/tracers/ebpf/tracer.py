@@ -38,7 +38,7 @@ from profiler.tracers.ebpf.reader import (
 from profiler.tracers.ebpf.shared import constant, structure
 from profiler.tracers.ebpf.specs import TAILS, rows
 from profiler.tracers.host import has_capability
-from profiler.tracers.launch import Child, Ended, shell_status, spawn, stand_apart
+from profiler.tracers.launch import Child, EndedEarly, detach_helper, shell_status, spawn
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
@@ -195,7 +195,7 @@ class _Run:
             failure = child.exec_failure()
             self.programs.consume(*PAGES)
             if self.programs.counter("NEXT_PROGRAM") <= constant("PROGRAM_FIRST"):
-                raise failure or Ended(shell_status(status))
+                raise failure or EndedEarly(shell_status(status))
         # Nothing is counted after this, and what was counted is read once.
         for function, _ in TRACEPOINTS:
             self._missed(function)
@@ -328,7 +328,7 @@ class _Run:
         pid = os.fork()
         if pid == 0:
             try:
-                stand_apart(read, self.programs.map_fd("live"))
+                detach_helper(read, self.programs.map_fd("live"))
                 os.setpgid(0, 0)
                 if os.read(read, 1) == b"":
                     for _ in range(100):

@@ -16,7 +16,7 @@ from profiler.kernel.capabilities import number_of
 from profiler.kernel.files import AT_FDCWD, file_uses
 from profiler.kernel.mounts import mount_calls
 from profiler.kernel.processes import credential_calls
-from profiler.tracers.host import DELETED, keeps_out, read_memory, read_string
+from profiler.tracers.host import DELETED, hides_memory, read_memory, read_string
 from profiler.tracers.paths import Found, Resolver, View, Way, inner_ids
 
 PATH_MAX = 4096
@@ -251,7 +251,7 @@ class Threads:
 
     def unread(self, tid: int, loss: str = "paths") -> None:
         """Count a loss when a thread that is still there keeps profgen from reading something."""
-        if keeps_out(tid):
+        if hides_memory(tid):
             self._kept_out(loss)
 
     def memory(self, tid: int, address: int, size: int, loss: str = "paths") -> bytes | None:

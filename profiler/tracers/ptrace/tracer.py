@@ -31,7 +31,7 @@ from profiler.kernel.syscalls import name_of
 from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.host import has_capability, identify_process, shares_root
-from profiler.tracers.launch import Child, Ended, shell_status, spawn
+from profiler.tracers.launch import Child, EndedEarly, shell_status, spawn
 from profiler.tracers.ptrace.calls import Evidence
 from profiler.tracers.ptrace.capabilities import Call, Inference
 from profiler.tracers.ptrace.registers import FIRST_ERROR, answer, call_result, set_first_argument
@@ -240,7 +240,7 @@ class Run:
                 raise
             failure = child.exec_failure()
             if not self.started:
-                raise failure or Ended(shell_status(status))
+                raise failure or EndedEarly(shell_status(status))
             return shell_status(status)
 
     def _spawn(self) -> Child:

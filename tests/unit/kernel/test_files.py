@@ -10,7 +10,7 @@ import pytest
 from profiler.kernel.abi import ABIS
 from profiler.kernel.errno import number_of
 from profiler.kernel.files import (
-    _MET,
+    _ALLOWED_ERRORS,
     CONDITIONS,
     NO_USE,
     O_NOFOLLOW,
@@ -124,6 +124,6 @@ def test_allowed() -> None:
 
 
 def test_words_of_allowed_exist() -> None:
-    assert set(_MET) <= {*FILE_ACCESSES, *SOCKET_OPERATIONS}
-    assert all(number_of(name) for names in _MET.values() for name in names)
+    assert set(_ALLOWED_ERRORS) <= {*FILE_ACCESSES, *SOCKET_OPERATIONS}
+    assert all(number_of(name) for names in _ALLOWED_ERRORS.values() for name in names)
     assert all(number_of(name) for name in NO_USE)

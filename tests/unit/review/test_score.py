@@ -21,7 +21,7 @@ from profiler.policy.model import Options
 from profiler.review.cubes import EVERYTHING, comparison, masked
 from profiler.review.foreign import from_bytes
 from profiler.review.rights import ANYTHING, ANYTHING_TEXT, Allowance, Alternative, Rights, of_policy
-from profiler.review.score import WEIGHTS, Score, against, as_data, filterable, restricts, score
+from profiler.review.score import WEIGHTS, Score, as_data, excess_of, filterable, restricts, score
 from profiler.review.yardsticks import YARDSTICKS, docker_capabilities, docker_default, unconfined
 
 NONE: frozenset[str] = frozenset()
@@ -180,10 +180,10 @@ def test_against_names_what_is_more() -> None:
     theirs = rights(
         {("x86_64", "read"): ANYTHING, ("x86_64", "socket"): allowing(masked(0, INT, 2)), ("x86_64", "mount"): ANYTHING}
     )
-    extra = against(score(ours, NONE), score(theirs, NONE))
+    extra = excess_of(score(ours, NONE), score(theirs, NONE))
     assert (extra.syscalls, extra.capabilities) == (("bpf",), ("CAP_BPF",))
     assert "CVE-2024-41009" in extra.cves
-    back = against(score(theirs, NONE), score(ours, NONE))
+    back = excess_of(score(theirs, NONE), score(ours, NONE))
     assert (back.syscalls, back.capabilities) == (("mount",), ())
 
 
