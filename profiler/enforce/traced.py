@@ -252,12 +252,12 @@ class _Confined(Run):
         try:
             with contextlib.suppress(OSError):
                 act()
-            grouped: dict[tuple[str, str, str | None], tuple[list[str], tuple[str, ...], str | None]] = {}
-            for (path, access, kind, _, existing, whose), owner in uses.files:
-                grouped.setdefault((path, kind, existing), ([], owner, whose))[0].append(access)
+            grouped: dict[tuple[str, str, str, str | None], tuple[list[str], tuple[str, ...], str | None]] = {}
+            for (path, access, kind, state, existing, whose), owner in uses.files:
+                grouped.setdefault((path, kind, state, existing), ([], owner, whose))[0].append(access)
             found = list(uses.others)
-            for (path, kind, existing), (accesses, owner, whose) in grouped.items():
-                denial = self.held.file(path, accesses, kind, owner, existing, whose)
+            for (path, kind, state, existing), (accesses, owner, whose) in grouped.items():
+                denial = self.held.file(path, accesses, kind, owner, existing, whose, state)
                 if denial is not None:
                     found.append(denial)
         finally:

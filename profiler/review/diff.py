@@ -17,9 +17,8 @@ from profiler.errors import InputError
 from profiler.kernel import risks
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.risks import LEVELS, Risk
-from profiler.policy.covering import EPHEMERAL, covered_by_any, covers
-from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, capability_order
-from profiler.policy.patterns import is_literal
+from profiler.policy.covering import FileRules, covers, left
+from profiler.policy.model import FileRule, InspectionRule, SignalRule, SocketRule, capability_order
 from profiler.policy.tiers import is_library_place
 from profiler.policy.variables import folded, unfolded
 from profiler.quoting.text import printable
@@ -311,78 +310,21 @@ def _is_libcs(rule: FileRule) -> bool:
     )
 
 
-class _Granted:
-    """The file rules of one side, for the question whether they cover another."""
-
-    def __init__(self, rights: Rights) -> None:
-        self.literal: dict[str, list[FileRule]] = {}
-        self.patterns: list[FileRule] = []
-        self.all: list[FileRule] = []
-        for rule in dict.fromkeys((*(rights.files or ()), *(rights.needs or ()))):
-            self.all.append(rule)
-            if is_literal(rule.pattern):
-                self.literal.setdefault(rule.pattern, []).append(rule)
-            else:
-                self.patterns.append(rule)
-
-    def around(self, pattern: str) -> Iterator[FileRule]:
-        """Rules whose paths include all of the pattern's."""
-        yield from self.literal.get(pattern, ())
-        yield from (rule for rule in self.patterns if covers(rule.pattern, pattern))
-
-    def inside(self, pattern: str) -> Iterator[FileRule]:
-        """Rules all of whose paths are the pattern's."""
-        if not is_literal(pattern):
-            yield from (rule for rule in self.all if covers(pattern, rule.pattern))
-
-    def missing(self, rule: FileRule, exact: bool) -> tuple[str, ...]:
-        """Accesses of a rule that nothing here grants."""
-        # Most paths stand there literally, on both sides.
-        return self._missing(rule, self.literal.get(rule.pattern, ()), exact) and self._missing(
-            rule, self.around(rule.pattern), exact
-        )
-
-    def _missing(self, rule: FileRule, others: Iterable[FileRule], exact: bool) -> tuple[str, ...]:
-        fitting = [other for other in others if _fits(other, rule)]
-        granted = {word for other in fitting for word in other.access}
-        if "write" in granted and not exact:
-            granted.add("append")
-        missing = [word for word in rule.access if word not in granted]
-        if "link" not in missing and "link" in rule.access:
-            known = [pattern for other in fitting if "link" in other.access for pattern in other.existing]
-            unbound = any("link" in other.access and not other.existing for other in fitting)
-            if not unbound and not all(covered_by_any(known, pattern) for pattern in rule.existing):
-                missing.append("link")
-        return tuple(missing)
-
-
-def _fits(outer: FileRule, inner: FileRule) -> bool:
-    """Whether the conditions of a rule, patterns apart, hold whenever those of the other do."""
-    return (
-        (inner.owner or not outer.owner)
-        and set(inner.states) <= set(outer.states)
-        and (not outer.whose or (bool(inner.whose) and set(inner.whose) <= set(outer.whose)))
-    )
-
-
 def _files(first: Rights, second: Rights, words: Words, exact: bool) -> Iterator[Change]:
     if first.files is None or second.files is None:
         return
-    before, after = _Granted(first), _Granted(second)
+    before, after = (FileRules((*(rights.files or ()), *(rights.needs or ()))) for rights in (first, second))
+    needs = frozenset(second.needs or ())
     shown = frozenset(first.files)
     for rule in second.files:
         if not exact and _is_libcs(rule):
             continue
-        missing = before.missing(rule, exact)
-        if missing and second.needs is not None and not is_literal(rule.pattern):
-            # A pattern that a trace gives stands for the paths that were seen: only those have to be there.
-            behind = [need for need in second.needs if covers(rule.pattern, need.pattern)]
-            lacking = {word for need in behind for word in before.missing(need, exact)}
-            missing = tuple(word for word in missing if word in lacking) if behind else missing
-        elif missing and second.needs is not None:
-            own = [need for need in after.literal.get(rule.pattern, ()) if need in second.needs]
-            lacking = {word for need in own for word in before.missing(need, exact)}
-            missing = tuple(word for word in missing if word in lacking) if own else missing
+        left = before.left(rule, exact)
+        missing = () if left is None else left.access
+        # What a trace gives stands for the paths that were seen: only their uses have to be granted.
+        if missing and (behind := needs.intersection((*after.of(rule.pattern), *after.inside(rule.pattern)))):
+            lacking = {word for need in behind if (rest := before.left(need, exact)) for word in rest.access}
+            missing = tuple(word for word in missing if word in lacking)
         if not missing:
             continue
         related = list(dict.fromkeys((*before.around(rule.pattern), *before.inside(rule.pattern))))
@@ -413,75 +355,48 @@ def _path_risk(rule: FileRule, accesses: Sequence[str]) -> Risk:
 
 # Networks.
 
-_Atom = tuple[str, str, int | str | None]
-"""operation; ``use``, ``port`` or ``address``; the port or the address."""
-
-
-def _atoms(rule: SocketRule, exact: bool) -> dict[_Atom, None]:
-    found: dict[_Atom, None] = {(operation, "use", None): None for operation in rule.operations}
-    for operation, ports in rule.ports:
-        for port in ports:
-            if exact or operation == "bind" or port not in EPHEMERAL:
-                found[operation, "port", port] = None
-    for operation, addresses in rule.addresses:
-        for address in addresses:
-            found[operation, "address", address] = None
-    return found
-
 
 def _sockets(first: Rights, second: Rights, words: Words, exact: bool) -> Iterator[Change]:
     if first.sockets is None or second.sockets is None:
         return
-    before: dict[tuple[str, str, int], dict[_Atom, None]] = {}
-    for rule in first.sockets:
-        before.setdefault((rule.family, rule.type, rule.protocol), {}).update(_atoms(rule, exact))
     for rule in second.sockets:
-        held = before.get((rule.family, rule.type, rule.protocol))
-        gained = [atom for atom in _atoms(rule, exact) if held is None or not _atom_held(atom, held)]
-        if gained:
+        key = (rule.family, rule.type, rule.protocol)
+        held = [other for other in first.sockets if (other.family, other.type, other.protocol) == key]
+        gained = left(held, rule, exact)
+        if gained is not None:
             name = f"{rule.family} {rule.type} protocol {rule.protocol}"
-            was = () if held is None else _atom_texts(held)
+            was = tuple(dict.fromkeys(text for other in held for text in _socket_texts(other)))
             reason = Reason(rule.because, programs_in(rule.because))
-            risk = _socket_risk(rule, gained)
-            yield Change(
-                "network", words[0] if held is None else words[1], name, _atom_texts(gained), was, reason, risk
-            )
+            risk = _socket_risk(gained)
+            yield Change("network", words[1] if held else words[0], name, _socket_texts(gained), was, reason, risk)
 
 
-def _atom_held(atom: _Atom, held: Iterable[_Atom]) -> bool:
-    operation, sort, value = atom
-    if sort != "address":
-        return atom in held
-    return any(row[:2] == (operation, sort) and covers(str(row[2]), str(value)) for row in held)
+def _socket_texts(rule: SocketRule) -> tuple[str, ...]:
+    ports = [(word, f"port {port}") for word, several in rule.ports for port in several]
+    places = [(word, place) for word, several in rule.addresses for place in several]
+    named = {word for word, _ in (*ports, *places)}
+    plain = ", ".join(word for word in rule.operations if word not in named)
+    return (*([plain] if plain else []), *(f"{word} {what}" for word, what in (*ports, *places)))
 
 
-def _atom_texts(atoms: Iterable[_Atom]) -> tuple[str, ...]:
-    listed = list(atoms)
-    bound = {operation for operation, sort, _ in listed if sort != "use"}
-    plain = [operation for operation, sort, _ in listed if sort == "use" and operation not in bound]
-    rest = [
-        f"{operation} {'port ' if sort == 'port' else ''}{value}" for operation, sort, value in listed if sort != "use"
-    ]
-    return (*([", ".join(plain)] if plain else []), *rest)
-
-
-def _socket_risk(rule: SocketRule, gained: Sequence[_Atom]) -> Risk:
+def _socket_risk(gained: SocketRule) -> Risk:
     found = []
     for row in risks.socket_risks():
         if (row.family, row.type, row.protocol) != (
-            row.family and rule.family,
-            row.type and rule.type,
-            rule.protocol if row.protocol is not None else None,
+            row.family and gained.family,
+            row.type and gained.type,
+            gained.protocol if row.protocol is not None else None,
         ):
             continue
         if row.ports and not any(
-            sort == "port" and value in row.ports and operation in row.operations for operation, sort, value in gained
+            port in row.ports and word in row.operations for word, several in gained.ports for port in several
         ):
             continue
         found.append(row.risk)
-    for operation, sort, value in gained:
-        if sort == "address" and operation in ("connect", "send") and not str(value).startswith("@"):
-            found += paths.risks_of(str(value), ["connect"], ["linked"])
+    for word, places in gained.addresses:
+        for place in places:
+            if word in ("connect", "send") and not place.startswith("@"):
+                found += paths.risks_of(place, ["connect"], ["linked"])
     return risks.highest(found)
 
 
@@ -491,18 +406,11 @@ _Plain = TypeVar("_Plain", SignalRule, InspectionRule)
 
 
 def _processes(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
-    yield from _plain("signal", first.signals, second.signals, words, lambda rule: (rule.signal, rule.whom), _signal)
-    yield from _plain(
-        "inspection",
-        first.inspections,
-        second.inspections,
-        words,
-        lambda rule: (rule.operation, rule.whom),
-        _inspection,
-    )
+    yield from _plain("signal", first.signals, second.signals, words, _signal)
+    yield from _plain("inspection", first.inspections, second.inspections, words, _inspection)
     if first.transitions is not None and second.transitions is not None:
         for step in second.transitions:
-            if not any(covers(other.program, step.program) and _by(other.by, step.by) for other in first.transitions):
+            if left(first.transitions, step) is not None:
                 known = any(covers(other.program, step.program) for other in first.transitions)
                 who = "the workload's start" if step.by is None else step.by
                 reason = Reason(step.because, () if step.by is None else (step.by,))
@@ -514,10 +422,6 @@ def _processes(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
                     reason=reason,
                     risk=risks.named("default"),
                 )
-
-
-def _by(outer: str | None, inner: str | None) -> bool:
-    return outer == inner if outer is None or inner is None else covers(outer, inner)
 
 
 _WHOM: Mapping[str, str] = {
@@ -542,14 +446,12 @@ def _plain(
     first: Sequence[_Plain] | None,
     second: Sequence[_Plain] | None,
     words: Words,
-    key: Callable[[_Plain], tuple[str, str]],
     say: Callable[[_Plain], tuple[str, Risk]],
 ) -> Iterator[Change]:
     if first is None or second is None:
         return
-    held = {key(rule) for rule in first}
     for rule in second:
-        if key(rule) not in held:
+        if left(first, rule) is not None:
             name, risk = say(rule)
             yield Change(subject, words[0], name, reason=Reason(rule.because, programs_in(rule.because)), risk=risk)
 
@@ -558,21 +460,13 @@ def _mounts(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
     if first.mounts is None or second.mounts is None:
         return
     for rule in second.mounts:
-        if not any(_mount_covers(other, rule) for other in first.mounts):
+        if left(first.mounts, rule) is not None:
             details = [f"on {rule.target}"] if rule.target is not None else []
             details += [f"type {rule.filesystem}"] if rule.filesystem else []
             details += [", ".join(rule.flags)] if rule.flags else []
             name = rule.operation + (f" {rule.source}" if rule.source is not None else "")
             reason = Reason(rule.because, programs_in(rule.because))
             yield Change("mount", words[0], name, tuple(details), reason=reason, risk=risks.named("mounts"))
-
-
-def _mount_covers(outer: MountRule, inner: MountRule) -> bool:
-    return (
-        (outer.operation, outer.filesystem, outer.flags) == (inner.operation, inner.filesystem, inner.flags)
-        and _by(outer.source, inner.source)
-        and _by(outer.target, inner.target)
-    )
 
 
 def _features(first: Rights, second: Rights, words: Words) -> Iterator[Change]:

@@ -234,7 +234,7 @@ def releases(public_dir: Path) -> Releases:
         load = [str(SAMPLE / "load.py"), "--rare", "--port", str(port), "--", *record, *server]
         done = subprocess.run(load, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
-        made = profgen("generate", directory / f"{name}.trace.json", "-o", directory / name)
+        made = profgen("generate", directory / f"{name}.trace.json", "-t", "seccomp,oci", "-o", directory / name)
         assert made.returncode == 0, made.stderr
     return Releases(directory, port)
 
