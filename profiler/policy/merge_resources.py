@@ -58,9 +58,11 @@ def _evidence(rule: FileRule, rows: Sequence[FileRule]) -> FileRule:
     seen = 1 if is_literal(rule.pattern) else len(paths) if listed else max(row.seen for row in rows)
     widens = opens(rule.pattern)
     kinds = {kind for row in rows for kind in row.kinds}
+    if not any("make" in row.access and "unknown" in row.kinds for row in rows):
+        kinds = kinds - {"unknown"} or {"unknown"}
     return replace(
         rule,
-        kinds=_inrow_order(kinds - {"unknown"} or {"unknown"}, FILE_KINDS),
+        kinds=_inrow_order(kinds, FILE_KINDS),
         because=reasons.added(row.because for row in rows),
         seen=seen,
         paths=() if is_literal(rule.pattern) else tuple(paths[:PATHS_MAX]),
@@ -111,6 +113,13 @@ def _common_patterns(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted({found for one in a for other in b if (found := _narrower(one, other)) is not None}))
 
 
+def _common_kinds(a: FileRule, b: FileRule) -> tuple[str, ...]:
+    """Return the kinds of both rules, of which ``unknown`` is any."""
+    if "unknown" in a.kinds or "unknown" in b.kinds:
+        return b.kinds if "unknown" in a.kinds else a.kinds
+    return tuple(kind for kind in a.kinds if kind in b.kinds)
+
+
 def _common_file(a: FileRule, b: FileRule) -> FileRule | None:
     """What both rules grant."""
     pattern = _narrower(a.pattern, b.pattern)
@@ -121,11 +130,21 @@ def _common_file(a: FileRule, b: FileRule) -> FileRule | None:
         existing = _common_patterns(a.existing, b.existing) if a.existing and b.existing else a.existing or b.existing
         if not existing and (a.existing or b.existing):
             access.remove("link")
+    kinds = _common_kinds(a, b)
+    if not kinds and "make" in access:
+        access.remove("make")
     if pattern is None or not states or whose is None or not access:
         return None
     inner = a if pattern == a.pattern else b
     rule = replace(
-        inner, access=tuple(access), owner=a.owner or b.owner, existing=existing, states=states, whose=whose, runs=None
+        inner,
+        access=tuple(access),
+        kinds=kinds or inner.kinds,
+        owner=a.owner or b.owner,
+        existing=existing,
+        states=states,
+        whose=whose,
+        runs=None,
     )
     return replace(
         rule, because=reasons.added((a.because, b.because)), programs=tuple(sorted({*a.programs, *b.programs}))

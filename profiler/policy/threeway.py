@@ -15,7 +15,7 @@ from typing import Any
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
 from profiler.policy import reasons
-from profiler.policy.covering import covered_by_any, covers
+from profiler.policy.covering import FileRules
 from profiler.policy.merge import as_written, at_places, together
 from profiler.policy.model import FILE_USES, SECTIONS, FileRule, Policy, Variable, Workload
 from profiler.quoting.text import printable
@@ -297,28 +297,13 @@ class _Merge:
         """Without new rules for paths that a pattern of the reviewer's grants already."""
         old = {row.pattern for row in self.base.files}
         mine = {row.pattern for row in self.ours.files}
-        own = [row for row in self.ours.files if row.use == "needed" and row.pattern not in old]
-        kept = [row for row in files if row.pattern in mine or not any(_grants(rule, row) for rule in own)]
+        own = FileRules(row for row in self.ours.files if row.use == "needed" and row.pattern not in old)
+
+        def granted(row: FileRule) -> bool:
+            return own.left(row) is None if row.use == "needed" else any(own.around(row.pattern))
+
+        kept = [row for row in files if row.pattern in mine or not granted(row)]
         return tuple(sorted(kept, key=lambda row: (FILE_USES.index(row.use), row.pattern)))
-
-
-def _grants(outer: FileRule, inner: FileRule) -> bool:
-    """Whether all that ``inner`` grants is granted by ``outer``; what was looked for in vain counts when its path
-    fits."""
-    if not covers(outer.pattern, inner.pattern):
-        return False
-    if inner.use != "needed":
-        return True
-    return (
-        set(inner.access) <= set(outer.access)
-        and set(inner.states) <= set(outer.states)
-        and (inner.owner or not outer.owner)
-        and (not outer.whose or (bool(inner.whose) and set(inner.whose) <= set(outer.whose)))
-        and (
-            not outer.existing
-            or (bool(inner.existing) and all(covered_by_any(outer.existing, name) for name in inner.existing))
-        )
-    )
 
 
 def _variables(base: Policy, ours: Policy, theirs: Policy) -> tuple[Variable, ...]:

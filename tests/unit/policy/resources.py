@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
+from dataclasses import replace
 
-from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, Transition
+from hypothesis import strategies as st
+from unit.policy.making import trace
+
+from profiler.policy.covering import Resource
+from profiler.policy.derive import derive
+from profiler.policy.model import (
+    FileRule,
+    InspectionRule,
+    MountRule,
+    Options,
+    Policy,
+    SignalRule,
+    SocketRule,
+    Transition,
+)
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, FILE_STATES, INSPECTIONS, SIGNAL_WHOM, WHOM
 
 PATTERNS = st.sampled_from(["/a", "/b", "/a/x", "/{name}", "/a/{name}", "/a/{digits}", "/{tree}"])
@@ -66,3 +80,32 @@ MOUNTS = st.builds(
 )
 SORTS = (FILES, SOCKETS, TRANSITIONS, SIGNALS, LOOKS, MOUNTS)
 RESOURCES = st.one_of(*SORTS)
+
+
+SECTIONS = {
+    "files": (FILES, lambda row: row.pattern),
+    "sockets": (SOCKETS, lambda row: (row.family, row.type, row.protocol)),
+    "transitions": (TRANSITIONS, lambda row: row),
+    "signals": (SIGNALS, lambda row: row),
+    "inspections": (LOOKS, lambda row: row),
+    "mounts": (MOUNTS, lambda row: row),
+}
+"""Section of a policy to the strategy for its rules, and what no two of them share."""
+
+
+_EMPTY = replace(derive(trace(), Options(runtime="none", equivalents=False)), refused=())
+
+
+@st.composite
+def _policy(draw: st.DrawFn) -> Policy:
+    sections = {name: tuple(draw(st.lists(sort, max_size=3, unique_by=key))) for name, (sort, key) in SECTIONS.items()}
+    return replace(_EMPTY, has_files=True, **sections)
+
+
+POLICIES = _policy()
+"""Policies with such rules and nothing else."""
+
+
+def resources(policy: Policy) -> tuple[Resource, ...]:
+    """All such rules of a policy."""
+    return tuple(rule for name in SECTIONS for rule in getattr(policy, name))

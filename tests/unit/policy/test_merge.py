@@ -11,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from unit.policy.making import call, check, rows, touching, trace, uses
+from unit.policy.resources import POLICIES, resources
 from unit.trace.strategies import traces
 
 from profiler.errors import InputError
 from profiler.kernel.arguments import spec_for
+from profiler.policy.covering import left
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps, loads
 from profiler.policy.merge import PRODUCTS, intersect, merge, without_covered
@@ -411,3 +413,19 @@ def test_two_architectures_and_nothing() -> None:
             combine([policy(call("read")), other])
         with pytest.raises(InputError, match="nothing to merge"):
             combine([])
+
+
+@settings(deadline=None, max_examples=75)
+@given(POLICIES, POLICIES)
+def test_a_union_grants_what_each_grants(one: Policy, two: Policy) -> None:
+    together = resources(merge([one, two]))
+    for rule in (*resources(one), *resources(two)):
+        assert left(together, rule) is None
+
+
+@settings(deadline=None, max_examples=75)
+@given(POLICIES, POLICIES)
+def test_each_grants_what_an_intersection_grants(one: Policy, two: Policy) -> None:
+    for rule in resources(intersect([one, two])):
+        assert left(resources(one), rule) is None
+        assert left(resources(two), rule) is None

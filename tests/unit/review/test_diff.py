@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from unit.policy.making import call, check, rows, trace, unknown
+from unit.policy.resources import POLICIES, resources
 from unit.review.test_foreign import ALLOW, ERRNO, OPERATORS, VALUES, permits, profile, read, rule
 from unit.trace.strategies import traces
 
@@ -19,6 +20,7 @@ from profiler.kernel.arguments import spec_for
 from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.data import load as load_data
 from profiler.kernel.syscalls import known_names, number_of
+from profiler.policy.covering import left
 from profiler.policy.derive import derive
 from profiler.policy.model import (
     FileRule,
@@ -576,3 +578,11 @@ def test_the_data_of_risks() -> None:
         "clone3",
     ):
         assert max(row.risk.rank for row in risks.syscall_risks(name)) >= 2, name
+
+
+@settings(deadline=None, max_examples=75)
+@given(POLICIES, POLICIES, st.booleans())
+def test_nothing_is_gained_when_the_old_grants_all_of_the_new(one: Policy, two: Policy, exact: bool) -> None:
+    diff = compare(of_policy(one, "one"), of_policy(two, "two"), exact)
+    granted = all(left(resources(one), rule, exact) is None for rule in resources(two))
+    assert any(row.gains for row in diff.changes) is not granted
