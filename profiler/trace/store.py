@@ -45,7 +45,7 @@ Use = File | Socket | Signal | Inspection | Mount
 AnyUse = TypeVar("AnyUse", bound=Use)
 
 USES = ("files", "sockets", "signals", "inspections", "mounts")
-"""Sections that can have many rows: each row is one line of the file. A trace without these sections is valid too."""
+"""Sections that can have many rows: each row is one line of the file."""
 
 _WORD = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _SOCKET_NAME = re.compile(r"[a-z][a-z0-9_]*|-?[0-9]{1,10}", re.ASCII)
@@ -268,7 +268,7 @@ class _Reader:
         if len({(row.abi, row.number) for row in syscalls}) != len(syscalls):
             self.fail("syscalls", "contain one (ABI, number) twice")
         capabilities = tuple(self.capability(row, where) for row, where in self.rows(document, "capabilities"))
-        execs = tuple(self.exec(row, where, meta.runs) for row, where in self.rows(document, "execs"))
+        execs = tuple(self.exec(row, where) for row, where in self.rows(document, "execs"))
         return Trace(
             meta,
             programs,
@@ -312,15 +312,9 @@ class _Reader:
             losses=self.counts(data, "losses", where),
             last_new=self.seconds(data, "last_new", where),
             runs=runs,
-            container=self.container(self.later(data, "container", dict, where)),
-            watched=self.later(data, "watched", str, where),
+            container=self.container(self.get(data, "container", (dict, type(None)), where)),
+            watched=self.text(data, "watched", where),
         )
-
-    def later(self, data: object, key: str, kind: type[T], where: str) -> T | None:
-        """Return a member that older traces do not have."""
-        if isinstance(data, dict) and key not in data:
-            return None
-        return self.get(data, key, (kind, type(None)), where)
 
     def container(self, data: object) -> Container | None:
         where = "meta.container"
@@ -421,22 +415,17 @@ class _Reader:
             runs=self.count(data, "runs", where),
         )
 
-    def exec(self, data: object, where: str, runs: int) -> Exec:
-        """Read an execution. ``runs`` is that of the trace; it applies to rows of an older trace, which do not
-        have it."""
+    def exec(self, data: object, where: str) -> Exec:
         by = self.get(data, "by", (int, type(None)), where)
         return Exec(
             program=self.index(self.get(data, "program", int, where), where),
             by=None if by is None else self.index(by, where),
             count=self.count(data, "count", where),
-            runs=self.count(data, "runs", where) if isinstance(data, dict) and "runs" in data else runs,
-            entered=self.count(data, "entered", where) if isinstance(data, dict) and "entered" in data else 0,
+            runs=self.count(data, "runs", where),
+            entered=self.count(data, "entered", where),
         )
 
     def uses(self, document: object, key: str, read: Callable[[object, str], AnyUse]) -> tuple[AnyUse, ...]:
-        """Return the rows of a section that older traces do not have."""
-        if isinstance(document, dict) and key not in document:
-            return ()
         rows = tuple(read(row, where) for row, where in self.rows(document, key))
         if len({row.key for row in rows}) != len(rows):
             self.fail(key, "have two rows with the same key")
