@@ -45,11 +45,11 @@ def diff(old: str, new: str, form: str, fail_on: str, exact: bool, colour: str) 
     """
     from profiler.review import render
     from profiler.review.diff import compare, fails
-    from profiler.review.rights import machine
+    from profiler.review.sources import machine
     from profiler.review.yardsticks import YARDSTICKS, named
 
     sources = (named(old), named(new))
-    abi = machine(None, *sources)
+    abi = machine(*sources)
     first, second = (source.rights(source.arch or abi, None) for source in sources)
     found = compare(first, second, exact)
     if form == "json":

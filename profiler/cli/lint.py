@@ -44,11 +44,11 @@ def lint(file: str, form: str) -> int:
     from profiler.kernel.libseccomp import installed
     from profiler.review.lint import counts
     from profiler.review.lint import lint as findings_of
-    from profiler.review.rights import machine
+    from profiler.review.sources import machine
     from profiler.review.yardsticks import named
 
     source = named(file)
-    found = findings_of(source, machine(None, source))
+    found = findings_of(source, machine(source))
     numbers = counts(found)
     library = installed()
     if form == "json":

@@ -195,14 +195,14 @@ def score(
       profgen score seccomp.json --compare docker-default
       profgen score policy.yaml --min-score 80 --json
     """
-    from profiler.review.rights import machine
     from profiler.review.score import as_data, excess_of
     from profiler.review.score import score as score_of
+    from profiler.review.sources import machine
     from profiler.review.yardsticks import named
 
     assumed = _assumed(capabilities)
     source = named(file)
-    rights = source.rights(machine(None, source), assumed)
+    rights = source.rights(machine(source), assumed)
     others = [_other(name, rights.native, assumed) for name in compare]
     found = score_of(rights, assumed)
     scores = [score_of(other, assumed) for other in others]

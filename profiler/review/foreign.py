@@ -27,8 +27,7 @@ they seem to say:
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from errno import EPERM
 from typing import Any, NoReturn
@@ -39,6 +38,7 @@ from profiler.errors import InputError
 from profiler.kernel.abi import ABIS, SUB_ABIS
 from profiler.kernel.capabilities import number_of as capability_number
 from profiler.kernel.syscalls import known_names, number_of
+from profiler.policy.model import Policy
 from profiler.quoting.text import printable
 from profiler.review.cubes import (
     ARGUMENTS,
@@ -59,13 +59,11 @@ from profiler.review.rights import (
     Alternative,
     Rights,
     Row,
-    Source,
     Test,
     Written,
     in_words,
-    of_policy,
-    of_trace,
 )
+from profiler.trace.model import Trace
 
 LIMIT_BYTES = 16 << 20
 """A larger file is no profile: Docker's default has 14 KiB."""
@@ -105,6 +103,23 @@ _ACTIONS = frozenset({"KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "T
 _ALLOWING = frozenset({"ALLOW", "LOG", "NOTIFY"})
 _BY_SECCOMP = {abi.seccomp: abi.name for abi in ABIS.values()}
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that was read. ``arch``: the native ABI it is for; None when it does not say.
+
+    ``rights(abi, capabilities)`` returns what it allows on a machine of that ABI, in a container that was given these
+    capabilities (None: Docker's default). Both matter only to profiles with Docker's conditions.
+    """
+
+    name: str
+    kind: str
+    arch: str | None
+    rights: Callable[[str, frozenset[str] | None], Rights]
+    policy: Policy | None = None
+    trace: Trace | None = None
+    """What was read, of a policy or a trace."""
 
 
 @dataclass(frozen=True)
@@ -452,7 +467,6 @@ def _spo(data: dict[str, Any], name: str) -> Source:
 # Telling formats apart.
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_POLICY = re.compile(rb"^schema:[ \t]*[\"']?profgen\.policy/", re.MULTILINE)
 
 
 def _lowered(value: Any) -> Any:
@@ -490,46 +504,21 @@ def _yaml(data: bytes, name: str) -> list[Any]:
         raise InputError(f"{name}: cannot be read as YAML: {str(error)[:120]}") from error
 
 
-_EXPECTED = "expected a trace, a policy.yaml, a seccomp JSON, an OCI config.json or a SeccompProfile"
+def from_json(data: bytes, name: str) -> Source | None:
+    """Return the profile in a JSON file; None when it is not one. Raises InputError."""
+    document = _json(data, name)
+    if document.get("kind") == "SeccompProfile":
+        return _spo(document, name)
+    if "defaultaction" in document:
+        return _seccomp(document, name)
+    if "ociversion" in document or any(isinstance(document.get(key), dict) for key in ("linux", "process")):
+        return _oci(document, name)
+    return None
 
 
-def from_bytes(data: bytes, name: str) -> Source:
-    """The file with these bytes; ``name`` is for messages. Raises InputError."""
-    from profiler.policy import document as policies
-    from profiler.trace import store as traces
-
-    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-        if _is_trace(data):
-            trace = traces.loads(data, name)
-            return Source(name, "trace", trace.meta.arch, lambda abi, capabilities: of_trace(trace, name))
-        document = _json(data, name)
-        if document.get("kind") == "SeccompProfile":
-            return _spo(document, name)
-        if "defaultaction" in document:
-            return _seccomp(document, name)
-        if (
-            "ociversion" in document
-            or isinstance(document.get("linux"), dict)
-            or isinstance(document.get("process"), dict)
-        ):
-            return _oci(document, name)
-        raise InputError(f"{name}: is none of the files that profgen reads: {_EXPECTED}")
-    if _POLICY.search(data):
-        policy = policies.loads(data, name)
-        return Source(name, "policy", policy.abis[0], lambda abi, capabilities: of_policy(policy, name), policy=policy)
+def from_yaml(data: bytes, name: str) -> Source | None:
+    """Return the SeccompProfile in a YAML file; None when there is none. Raises InputError."""
     documents = [item for item in _yaml(data, name) if isinstance(item, dict) and item.get("kind") == "SeccompProfile"]
-    if len(documents) != 1:
-        what = (
-            f"holds {len(documents)} SeccompProfiles: compare one at a time"
-            if documents
-            else "is none of the files that profgen reads"
-        )
-        raise InputError(f"{name}: {what}" + ("" if documents else f": {_EXPECTED}"))
-    return _spo(documents[0], name)
-
-
-_TRACE = re.compile(rb"\"schema\"[ \t\r\n]*:[ \t\r\n]*\"profgen\.trace/")
-
-
-def _is_trace(data: bytes) -> bool:
-    return _TRACE.search(data) is not None
+    if len(documents) > 1:
+        raise InputError(f"{name}: holds {len(documents)} SeccompProfiles: compare one at a time")
+    return _spo(documents[0], name) if documents else None

@@ -31,7 +31,8 @@ from profiler.policy.patterns import Literal, is_literal, parse
 from profiler.policy.tiers import tier_of
 from profiler.quoting.text import printable
 from profiler.review.cubes import REGISTER
-from profiler.review.rights import Rights, Row, Source, Test, Written
+from profiler.review.foreign import Source
+from profiler.review.rights import Rights, Row, Test, Written
 from profiler.review.score import PermissionsOf
 
 LEVELS = ("error", "warning", "note")
@@ -676,7 +677,7 @@ def lint(
 
 
 def _of_policy(policy: Policy, abi: str) -> Written | None:
-    from profiler.review.foreign import from_bytes
+    from profiler.review.sources import from_bytes
     from profiler.targets.seccomp import profile
 
     return from_bytes(json.dumps(profile(policy, "errno")).encode(), "seccomp.json").rights(abi, None).written

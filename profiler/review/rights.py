@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
-from profiler.errors import InputError
-from profiler.kernel.abi import ABIS, native_abi
 from profiler.kernel.arguments import INT, NAMESPACE_FLAGS, render, spec_for
 from profiler.policy.derive import derive
 from profiler.policy.model import (
@@ -39,7 +36,6 @@ from profiler.policy.passes.variables import variables
 from profiler.quoting.text import printable
 from profiler.review.cubes import EVERYTHING, REGISTER, Cubes, crossed, masked
 from profiler.trace.model import Trace
-from profiler.trace.store import read_limited
 
 KINDS: Mapping[str, str] = {
     "trace": "trace",
@@ -398,58 +394,3 @@ def of_trace(trace: Trace, source: str) -> Rights:
         no_new_privs=None,
         notes=tuple(notes),
     )
-
-
-# Files.
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file that was read. ``arch``: the native ABI it is for; None when it does not say.
-
-    ``rights(abi, capabilities)`` gives what it allows on a machine of that ABI, in a container that was given these
-    capabilities; both matter to profiles with conditions only (profiler/review/foreign.py).
-    """
-
-    name: str
-    kind: str
-    arch: str | None
-    rights: Callable[[str, frozenset[str] | None], Rights]
-    policy: Policy | None = None
-    """Of a policy.yaml."""
-
-
-def open_source(path: str | Path) -> Source:
-    """Read a trace, policy.yaml, Docker or OCI seccomp JSON, OCI config.json or SeccompProfile, told apart by content.
-
-    Raises InputError for anything else, with one line.
-    """
-    from profiler.review import foreign
-
-    name = str(path)
-    data = read_limited(path)
-    return foreign.from_bytes(data, name)
-
-
-def load(path: str | Path, abi: str | None = None, capabilities: frozenset[str] | None = None) -> Rights:
-    """The rights in a file. ``abi``: the machine's, where the file leaves it open (default: this machine's).
-    ``capabilities``: see :class:`Source`; None takes what the file says, or else Docker's default. Raises
-    InputError."""
-    source = open_source(path)
-    return source.rights(machine(abi, source), capabilities)
-
-
-def machine(abi: str | None, *sources: Source) -> str:
-    """The native ABI to read files for: the one given, else the first that a file names, else this machine's. Raises
-    InputError."""
-    if abi is not None:
-        if abi not in ABIS:
-            raise InputError(f"unknown ABI {abi!r}: one of {', '.join(ABIS)}")
-        return abi
-    named = next((source.arch for source in sources if source.arch), None)
-    if named:
-        return named
-    try:
-        return native_abi()
-    except ValueError as error:
-        raise InputError(str(error)) from error

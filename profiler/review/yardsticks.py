@@ -9,8 +9,9 @@ from dataclasses import replace
 from profiler.kernel.abi import SUB_ABIS
 from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.data import load
-from profiler.review.foreign import from_bytes
-from profiler.review.rights import Rights, Source, open_source
+from profiler.review.foreign import Source
+from profiler.review.rights import Rights
+from profiler.review.sources import from_bytes, open_source
 
 
 def docker_capabilities() -> frozenset[str]:

@@ -16,7 +16,6 @@ PACKAGE = TOP / "profiler"
 KNOWN_CIRCLES = {
     frozenset({"profiler.policy.document", "profiler.policy.resources"}),
     frozenset({"profiler.policy.merge", "profiler.policy.merge_resources"}),
-    frozenset({"profiler.review.foreign", "profiler.review.rights"}),
 }
 """Circles that are still to be opened. A circle that is open must be deleted from here."""
 

@@ -87,7 +87,7 @@ def test_exit_statuses(files: Files) -> None:
     ("content", "words"),
     [
         (None, "no such file"),
-        (b"", "none of the files"),
+        (b"", "not a file that profgen reads"),
         (b"{", "cannot be read as JSON"),
         (b'{"schema": "profgen.trace/1"}', "not a valid trace"),
     ],

@@ -18,10 +18,10 @@ from profiler.kernel.syscalls import number_of
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps as policy_text
 from profiler.policy.model import Options
-from profiler.review import foreign
 from profiler.review.cubes import REGISTER, joined
 from profiler.review.diff import compare
-from profiler.review.rights import Rights, load, of_policy
+from profiler.review.rights import Rights, of_policy
+from profiler.review.sources import from_bytes, machine, open_source
 from profiler.targets.rendering import render_one
 from profiler.targets.seccomp import profile as seccomp_profile
 from profiler.trace.store import dumps as trace_text
@@ -32,7 +32,7 @@ ERRNO = "SCMP_ACT_ERRNO"
 
 def read(document: Any, abi: str = "x86_64", capabilities: frozenset[str] | None = None) -> Rights:
     data = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return foreign.from_bytes(data, "file").rights(abi, capabilities)
+    return from_bytes(data, "file").rights(abi, capabilities)
 
 
 def profile(*rules: dict[str, Any], default: str = ERRNO, **members: Any) -> dict[str, Any]:
@@ -245,7 +245,8 @@ def test_every_kind_is_told_apart(tmp_path: Path) -> None:
     for kind, text in texts.items():
         path = tmp_path / kind
         path.write_text(text)
-        rights = load(path)
+        source = open_source(path)
+        rights = source.rights(machine(source), None)
         assert rights.kind == kind
         assert rights.source == str(path)
         assert rights.native == "x86_64"
@@ -268,10 +269,10 @@ def test_names_no_table_knows() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "none of the files"),
-        (b"{}", "none of the files"),
-        (b"[]", "none of the files"),
-        (b"null", "none of the files"),
+        (b"", "not a file that profgen reads"),
+        (b"{}", "not a file that profgen reads"),
+        (b"[]", "not a file that profgen reads"),
+        (b"null", "not a file that profgen reads"),
         (b"{", "cannot be read as JSON"),
         (b'{"a":' * 100_000, "nested too deeply"),
         (b"\xff\xfe\x00", "YAML"),

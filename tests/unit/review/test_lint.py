@@ -22,9 +22,9 @@ from profiler.kernel.libseccomp import Library
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps
 from profiler.policy.model import FileRule, Options, Policy, Unknown
-from profiler.review.foreign import from_bytes
 from profiler.review.lint import LEVELS, RULES, Finding, counts, lint
 from profiler.review.score import score
+from profiler.review.sources import from_bytes
 from profiler.targets.seccomp import profile
 from profiler.trace.store import dumps as trace_dumps
 

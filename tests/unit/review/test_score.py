@@ -19,9 +19,9 @@ from profiler.kernel.syscalls import names_of
 from profiler.policy.derive import derive
 from profiler.policy.model import Options
 from profiler.review.cubes import EVERYTHING, comparison, masked
-from profiler.review.foreign import from_bytes
 from profiler.review.rights import ANYTHING, ANYTHING_TEXT, Allowance, Alternative, Rights, of_policy
 from profiler.review.score import WEIGHTS, Score, as_data, excess_of, filterable, restricts, score
+from profiler.review.sources import from_bytes
 from profiler.review.yardsticks import YARDSTICKS, docker_capabilities, docker_default, unconfined
 
 NONE: frozenset[str] = frozenset()
