@@ -54,8 +54,10 @@ REFUSING = frozenset({"kill_process", "kill_thread", "trap", "errno"})
 
 @dataclass(frozen=True)
 class Gap:
-    """A statement in the log that something is missing from it. ``lost``: how many records, if stated; ``times``: how
-    often it was stated."""
+    """A statement in the log that records are missing.
+
+    ``lost``: how many, if stated; ``times``: how often it was stated.
+    """
 
     what: str
     times: int
@@ -315,8 +317,10 @@ def _port(text: str | None) -> int | None:
 
 
 def _signal(word: str) -> str:
-    """Return a signal's name as a trace has it. AppArmor counts real-time signals from 32, as the trace does
-    (security/apparmor/include/sig_names.h)."""
+    """Return a signal's name as a trace has it.
+
+    AppArmor counts real-time signals from 32, as the trace does (security/apparmor/include/sig_names.h).
+    """
     if word == "exists":
         return "0"
     if word == "rtmin+0":

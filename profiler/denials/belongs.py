@@ -15,8 +15,10 @@ _DELETED = " (deleted)"
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which denials to take. Empty: whatever can belong to the policy. ``any_program``: also those of programs that the
-    policy does not know."""
+    """Which denials to take. Empty: whatever can belong to the policy.
+
+    ``any_program``: also those of programs that the policy does not know.
+    """
 
     profiles: tuple[str, ...] = ()
     comms: tuple[str, ...] = ()
@@ -26,8 +28,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Skipped denials, ``count`` in all: ``why``, and the programs or profiles that they are from, the most frequent
-    first. ``options``: of refine that include them; empty when the user left them out."""
+    """Skipped denials, ``count`` in all.
+
+    ``why`` they were skipped, the programs or profiles that they are from (the most frequent first), and the
+    ``options`` of refine that include them; empty when the user left them out.
+    """
 
     why: str
     options: tuple[str, ...]
@@ -36,8 +41,7 @@ class Skipped:
 
 
 def programs_of(policy: Policy) -> frozenset[str] | None:
-    """Return patterns of the programs that the policy knows, interpreters included; None if the recording did not watch
-    files."""
+    """Return patterns of the programs that the policy knows; None if the recording did not watch files."""
     if not policy.has_files:
         return None
     known = {row.program for row in policy.transitions}
@@ -51,8 +55,10 @@ def _is_one(exe: str, known: Iterable[str]) -> bool:
 
 
 def _of_runtime(denial: Denial) -> bool:
-    """Return whether a container runtime made the call, already under the profile, before it started the workload. runc
-    executes a copy of itself that has no path."""
+    """Return whether a container runtime made the call under the profile, before it started the workload.
+
+    runc executes a copy of itself that has no path.
+    """
     name = (denial.exe or "").removesuffix(_DELETED).rsplit("/", 1)[-1]
     return name == "crun" or (
         (denial.comm or "").startswith("runc:[") and name in ("", "exe", "runc", "memfd:runc_cloned:")
@@ -62,12 +68,11 @@ def _of_runtime(denial: Denial) -> bool:
 def split(
     policy: Policy, denials: Iterable[Denial], wanted: Wanted, profile: str
 ) -> tuple[tuple[Denial, ...], tuple[Skipped, ...]]:
-    """Return (the denials that concern the policy, what was skipped). ``profile``: the AppArmor profile generated from
-    it.
+    """Return (the denials that concern the policy, what was skipped).
 
-    A denial that names a profile belongs by that name, also under a child of it (``NAME//CHILD``). Denials of seccomp
-    do not name one: they belong if the policy knows their program. A policy made without evidence of files knows no
-    programs, and takes all.
+    ``profile`` is the AppArmor profile generated from the policy. A denial that names a profile belongs by that name,
+    also under a child of it (``NAME//CHILD``). Denials of seccomp do not name one: they belong if the policy knows
+    their program. A policy made without evidence of files knows no programs, and takes all.
     """
     profiles = wanted.profiles or (profile,)
     known = programs_of(policy)

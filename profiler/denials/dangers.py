@@ -76,8 +76,7 @@ def _below(place: str, path: str, exactly: bool, prefix: bool) -> bool:
 
 
 def of_file(path: str, access: Sequence[str], executed: Sequence[str]) -> list[str]:
-    """Return why these uses of a path are dangerous. ``executed``: patterns of the programs that the policy allows to
-    execute."""
+    """Return why these uses of a path are dangerous. ``executed``: patterns of programs that the policy executes."""
     found = [
         risk.risk.why
         for risk in path_risks()

@@ -151,8 +151,10 @@ def _latest(*times: float | None) -> float | None:
 
 
 class Collection:
-    """Denials, with equal ones counted together. Holds at most ``limit`` different ones; more are counted in ``beyond``
-    and dropped."""
+    """Denials, with equal ones counted together.
+
+    Holds at most ``limit`` different ones; more are counted in ``beyond`` and dropped.
+    """
 
     def __init__(self, limit: int) -> None:
         self._rows: dict[Denial, Denial] = {}

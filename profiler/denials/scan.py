@@ -28,8 +28,11 @@ _memmem.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_
 
 
 class Scanner:
-    """Reads one source. ``marks_json`` are searched too if the source begins like JSON. ``overlong`` counts lines
-    longer than a chunk, which are skipped."""
+    """Read one source.
+
+    ``marks_json`` are searched too if the source begins like JSON. ``overlong`` counts lines longer than a chunk, which
+    are skipped.
+    """
 
     def __init__(
         self, stream: Raw, marks: Sequence[bytes], chunk: int = CHUNK, marks_json: Sequence[bytes] = ()

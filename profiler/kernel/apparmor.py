@@ -27,8 +27,7 @@ def letters(accesses: Iterable[str]) -> str:
 
 
 def coarse(accesses: Iterable[str]) -> tuple[str, ...]:
-    """Return one access for each letter: the same for accesses that AppArmor cannot tell apart, none where it has no
-    hook."""
+    """Return one access for each letter: equal for accesses that AppArmor cannot distinguish, none without a hook."""
     return tuple(_table("masks")[letter] for letter in letters(accesses))
 
 

@@ -157,10 +157,10 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def parse(name: str, field: str, text: str | int, context: Sequence[int] = ()) -> int:
-    """Return the value that a text names: the inverse of :func:`render`. Reads numbers, names, and both joined by
-    ``|``.
+    """Return the value that a text names, the inverse of :func:`render`.
 
-    ``context`` holds the values of the fields before this one. Raises ValueError for an unknown name.
+    Reads numbers, names, and both joined by ``|``. ``context`` holds the values of the fields before this one. Raises
+    ValueError for an unknown name.
     """
     if isinstance(text, int) and not isinstance(text, bool):
         if not 0 <= text < 1 << 64:

@@ -34,8 +34,7 @@ class Permissions(Protocol):
         ...
 
     def allows(self, abi: str, name: str, tests: Tests) -> bool:
-        """Return whether some call with arguments that pass the tests is allowed. Called only for names that the ABI
-        has."""
+        """Return whether some call with arguments that pass the tests is allowed. The ABI has the name."""
         ...
 
     def holds(self, capability: str) -> bool:
@@ -58,8 +57,7 @@ MANY = 3
 
 @dataclass(frozen=True)
 class Step:
-    """One step of an exploit: one of ``calls``, or a capability, held or gained in a user namespace made by one of
-    ``calls``."""
+    """One step of an exploit: one of ``calls``, or a capability, held or gained through one of ``calls``."""
 
     calls: tuple[Call, ...]
     capability: str | None = None
@@ -83,8 +81,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Cve:
-    """A vulnerability: CVE-YEAR-NUMBER, keys of :func:`sources`, and the steps that are all needed. ``about`` may be
-    empty."""
+    """A vulnerability: CVE-YEAR-NUMBER, keys of :func:`sources`, and the steps, all of which are needed."""
 
     identifier: str
     sources: tuple[str, ...]
@@ -171,8 +168,7 @@ def cves() -> tuple[Cve, ...]:
 
 
 def ways(rights: Permissions, wanted: Call) -> tuple[str, ...]:
-    """Return how a call can be made: the names, followed by ``under ABI`` if it is not the first ABI; empty if it
-    cannot.
+    """Return how a call can be made, as names, with ``under ABI`` if it is not the first ABI; empty if it cannot.
 
     A multiplexer that does the same work counts, because a filter cannot inspect the operations that it carries.
     """

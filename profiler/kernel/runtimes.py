@@ -1,5 +1,4 @@
-"""Read runtimes.yaml and startup.yaml: the syscalls that container runtimes need, and those that starting a program
-takes."""
+"""Read runtimes.yaml and startup.yaml: the syscalls of container runtimes, and those that start programs."""
 
 from __future__ import annotations
 
@@ -101,11 +100,11 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def base_for(runtime: str, version: str | None, no_new_privs: bool) -> list[Base]:
-    """Return the sets for a runtime: ``any`` is the union of all runtimes, ``none`` is empty. No version means every
-    version.
+    """Return the sets for a runtime: ``any`` is the union of all runtimes, ``none`` is empty.
 
-    ``version`` is that of the OCI runtime (runc or crun), also for docker, containerd and podman. A version newer than
-    any measured one gets the newest set. Raises ValueError for an unknown runtime or a malformed version.
+    ``version`` is that of the OCI runtime (runc or crun), also for docker, containerd and podman; None means every
+    version. A version newer than any measured one gets the newest set. Raises ValueError for an unknown runtime or a
+    malformed version.
     """
     if runtime == "none":
         return []

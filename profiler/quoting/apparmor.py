@@ -13,8 +13,7 @@ class Inexpressible(ValueError):
 
 @dataclass(frozen=True)
 class Glob:
-    """A piece of an AppArmor pattern that profgen itself wrote (``*``, ``[0-9]``, ``@{pid}``) and that is not
-    quoted."""
+    """A piece of an AppArmor pattern that profgen itself wrote (``*``, ``[0-9]``, ``@{pid}``): not quoted."""
 
     text: str
 
@@ -53,8 +52,7 @@ def _fitting(text: str) -> str:
 
 
 def apparmor_values(paths: Sequence[str]) -> str:
-    r"""Return the values of an AppArmor variable for exactly these paths. Raises Inexpressible as :func:`apparmor`
-    does.
+    r"""Return the values of an AppArmor variable for exactly these paths. Raises Inexpressible.
 
     The parser turns several values into an alternation, ``{a,b}`` (expand_entry_variables in parser_variable.c), so a
     comma is written in octal, which the parser turns into ``\,``.

@@ -9,8 +9,11 @@ from profiler.quoting.text import escaped
 
 
 def as_json(value: Any, indent: int | str | None = 2) -> str:
-    """Return ``value`` as JSON in ASCII. Lone surrogates are written as :func:`profiler.quoting.text.printable` shows
-    them, because JSON readers treat them differently."""
+    """Return ``value`` as JSON in ASCII.
+
+    Lone surrogates are written as :func:`profiler.quoting.text.printable` shows them, because JSON readers treat them
+    differently.
+    """
     return json.dumps(_clean(value), ensure_ascii=True, indent=indent)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""Return ``text`` on one line for people: unprintable characters and lone surrogates become ``\n``, ``\x1b``,
-    ``\u2028``."""
+    r"""Return ``text`` on one line: unprintable characters and lone surrogates become ``\n``, ``\x1b``, ``\u2028``."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else escaped(char) for char in text)
@@ -20,8 +19,7 @@ def escaped(char: str) -> str:
 
 
 def comment(text: str) -> str:
-    """Return ``text`` for the rest of a ``#`` comment line in YAML or a shell script, where no character in it ends the
-    line."""
+    """Return ``text`` for the rest of a ``#`` comment in YAML or shell, where no character in it ends the line."""
     return printable(text)
 
 

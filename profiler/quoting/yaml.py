@@ -27,8 +27,7 @@ def yaml(value: Any) -> str:
 
 
 def _json_text(text: str) -> str:
-    """Return a double-quoted string in printable ASCII that is valid JSON and YAML, except for YAML's ``\\U`` above
-    U+FFFF."""
+    """Return a double-quoted ASCII string that is valid JSON and YAML, except for YAML's ``\\U`` above U+FFFF."""
     return '"' + "".join(_quoted(char) for char in text) + '"'
 
 

@@ -1,5 +1,4 @@
-"""Estimate how much of a workload its recordings have seen: new items over time and over runs, what is left, and what
-recordings usually miss.
+"""Estimate how much of a workload its recordings have seen, and what is left.
 
 Estimates. Let T recordings of the same kind have Q1 items that only one of them saw:
 
@@ -63,8 +62,11 @@ def _good_turing(once: int, twice: int, runs: int) -> float:
 
 @dataclass(frozen=True)
 class Kind:
-    """Items of one kind. ``uses`` and ``single``: all uses, and items used once; ``once`` and ``twice``: items in one
-    and in two of the recordings (0 for a single recording)."""
+    """Items of one kind.
+
+    ``uses`` and ``single``: all uses, and items used once; ``once`` and ``twice``: items in one and in two of the
+    recordings (0 for a single recording).
+    """
 
     name: str
     items: int

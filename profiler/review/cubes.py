@@ -138,8 +138,7 @@ def includes(outer: Iterable[Cube], inner: Iterable[Cube], budget: Budget | None
 
 
 def projected(cubes: Iterable[Cube], kept: int) -> Cubes:
-    """Return the set restricted to the bits of ``kept``: it contains each number that agrees there with one of
-    the set."""
+    """Return the set restricted to the bits of ``kept``: each number that agrees there with one of the set."""
     return tuple(dict.fromkeys(Cube(cube.mask & kept, cube.value & kept) for cube in cubes))
 
 

@@ -39,8 +39,7 @@ _FORKS = frozenset({"fork", "vfork"})
 
 @cache
 def seen_bits(abi: str, name: str) -> int:
-    """Return the bits of the six arguments that the kernel looks at, as far as known: all but the upper halves
-    of ints."""
+    """Return the bits of the six arguments that the kernel looks at: all but the upper halves of ints."""
     spec = spec_for(name, abi)
     if abi in ABIS and ABIS[abi].bits == 32 and abi != "x32":
         return sum(INT << WIDTH * position for position in range(ARGUMENTS))

@@ -1,8 +1,7 @@
-"""Find known holes and traps in a seccomp profile or a policy: what it allows unintentionally, and what breaks under
-it.
+"""Find known holes and traps in a seccomp profile or a policy.
 
-A policy is judged by the seccomp profile that it produces. Each rule is a function that yields findings; RULES lists
-them all.
+They allow something unintentionally, or break programs. A policy is judged by the seccomp profile that it produces.
+Each rule is a function that yields findings; RULES lists them all.
 """
 
 from __future__ import annotations
@@ -47,8 +46,10 @@ _RUNS = frozenset({"execute", "map"})
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding. ``rule`` is a key of RULES, ``level`` one of LEVELS. ``where`` names a part of the file, or is
-    empty. ``fix`` says what to do."""
+    """One finding. ``rule`` is a key of RULES, ``level`` one of LEVELS.
+
+    ``where`` names a part of the file, or is empty. ``fix`` says what to do.
+    """
 
     rule: str
     level: str
@@ -555,8 +556,7 @@ def _capabilities(subject: Subject) -> Iterator[Finding]:
 
 
 def _base(rule: FileRule) -> tuple[str, str]:
-    """Return the directory before the first class of a pattern that matches whole names, and that class; or two empty
-    strings."""
+    """Return the directory before the first class of a pattern that matches whole names, and the class; or nothing."""
     text = ""
     for token in parse(rule.pattern):
         if isinstance(token, Literal):
@@ -598,8 +598,7 @@ def _write_execute(subject: Subject) -> Iterator[Finding]:
 
 
 def _common(some: Sequence[str], others: Sequence[str]) -> Iterator[str]:
-    """Return the patterns of either list that contain one of the other. Most are literal, so those are not compared in
-    pairs."""
+    """Yield the patterns of either list that contain one of the other. Only those with classes are compared."""
     for a, b in ((some, others), (others, some)):
         names = frozenset(b)
         wide = [pattern for pattern in dict.fromkeys(b) if not is_literal(pattern)]

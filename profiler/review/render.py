@@ -157,8 +157,7 @@ def json(diff: Diff) -> str:
 
 
 def _code(words: str) -> str:
-    """Return a code span that none of its content can end, also in a table cell (GitHub Flavored Markdown, 4.10 and
-    6.1)."""
+    """Return a code span that its content cannot end, also in a table cell (GitHub Flavored Markdown, 4.10 and 6.1)."""
     words = printable(words).replace("|", "\\|")
     fence = "`" * (max((len(run) for run in re.findall("`+", words)), default=0) + 1)
     # Markdown strips one space at each end; without it a backtick there would join the fence.
@@ -268,8 +267,10 @@ def _uri(path: str) -> str:
 
 
 def sarif(diff: Diff, content: bytes = b"") -> str:
-    """Return a SARIF log of what is newly allowed; what is no longer allowed is not a finding. ``content``: the new
-    file, for line numbers."""
+    """Return a SARIF log of what is newly allowed. ``content`` is the new file, for line numbers.
+
+    What is no longer allowed is not a finding.
+    """
     gains = [row for row in diff.changes if row.gains and row.risk is not None]
     keys = sorted(
         {(row.subject, row.risk.level) for row in gains if row.risk},

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:
-    """Return a context manager (or decorator, with parentheses) that suspends garbage collection and then
-    restores it."""
+    """Return a context manager (or decorator, with parentheses) that suspends garbage collection."""
     was = gc.isenabled()
     gc.disable()
     try:

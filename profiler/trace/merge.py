@@ -82,10 +82,9 @@ def merge(traces: Sequence[Trace]) -> Trace:
 
 @no_collection()
 def intersect(traces: Sequence[Trace]) -> Trace:
-    """Return what all the traces have: rows with a key that is in all of them, counts added, and the argument values in
-    all.
+    """Return what all the traces have: rows with a key that is in all of them, and the argument values in all.
 
-    All programs stay. Raises InputError as :func:`merge` does.
+    Counts are added, and all programs stay. Raises InputError as :func:`merge` does.
     """
     merged = merge(traces)
     if len(traces) == 1:
@@ -135,8 +134,7 @@ def _check_key(check: Capability) -> tuple[object, ...]:
 
 
 def _common_arguments(merged: Syscall, every: Sequence[tuple[Arguments | None, list[int]]]) -> Syscall | None:
-    """Return the row with the values that are in all; an overflow, or no record, counts as any value. None if no value
-    is."""
+    """Return the row with the values that are in all, None if no value is; an overflow or no record means any value."""
     bounded = [(row, indexes) for row, indexes in every if row is not None and not row.overflow]
     if not bounded or len({row.fields for row, _ in bounded}) > 1:
         return merged

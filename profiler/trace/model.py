@@ -40,8 +40,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Results:
-    """The results of the calls that were watched for their result: the number of successes, and a count for each errno
-    name.
+    """Results of the watched calls: the number of successes, and a count for each errno name.
 
     The result of a syscall is watched until its first success in a program (docs/tracers.md), so the sum may be smaller
     than the number of calls. ``ok == 0`` with errors means that no success was seen.
@@ -118,11 +117,10 @@ class Capability:
 
 @dataclass(frozen=True)
 class Exec:
-    """``by`` executed ``program`` ``count`` times. ``by`` is None for the workload's start, by the tracer or a
-    container runtime.
+    """``by`` executed ``program`` ``count`` times.
 
-    ``entered``: how many of the executions without ``by`` came into a running workload from outside (``docker exec``, a
-    health check).
+    ``by`` is None for the workload's start, by the tracer or a container runtime. ``entered``: how many of the
+    executions without ``by`` came into a running workload from outside (``docker exec``, a health check).
     """
 
     program: int
@@ -327,8 +325,11 @@ def row_order(key: tuple[object, ...]) -> tuple[tuple[bool, object], ...]:
 
 @dataclass(frozen=True, order=True)
 class ContainerMount:
-    """What an engine mounted into a container. ``kind``: bind, volume, tmpfs or another word of the engine's;
-    ``source``: a path on the host, the name of a volume, or empty."""
+    """What an engine mounted into a container.
+
+    ``kind``: bind, volume, tmpfs or another word of the engine; ``source``: a path on the host, the name of a volume,
+    or empty.
+    """
 
     kind: str
     source: str
@@ -426,8 +427,7 @@ class Trace:
 
     @property
     def joined(self) -> tuple[str, ...]:
-        """Return the paths of the programs that were running when a recording joined them and that no recording saw
-        start.
+        """Return the paths of the programs that were running when joined, and that no recording saw start.
 
         If the start of no workload was seen, all programs count if each was executed: a program that executed itself
         again did not start as it did the first time.

@@ -77,8 +77,10 @@ def to_dict(trace: Trace) -> dict[str, Any]:
 
 @no_collection()
 def dumps(trace: Trace) -> str:
-    """Return the text of the file. Bytes that are not UTF-8, as in file names, become lone surrogates, ``\\udcXX`` (PEP
-    383)."""
+    """Return the text of the file.
+
+    Bytes that are not UTF-8, as in file names, become lone surrogates, ``\\udcXX`` (PEP 383).
+    """
     document = to_dict(trace)
     row_text = json.JSONEncoder(sort_keys=True, ensure_ascii=True).encode
     members = []
@@ -106,8 +108,7 @@ def is_trace(data: bytes) -> bool:
 
 
 def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES) -> bytes:
-    """Return the bytes of a file that the user named. Raises InputError if it is unreadable or larger than ``limit``
-    bytes."""
+    """Return the bytes of a file that the user named. Raises InputError if it is unreadable or too large."""
     try:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
@@ -444,8 +445,7 @@ class _Reader:
         return value
 
     def fs_text(self, data: object, key: str, where: str) -> str | None:
-        """Return text that represents bytes of the kernel: any but NUL (which abstract socket addresses may
-        hold too)."""
+        """Return text that represents bytes of the kernel: any but NUL (abstract socket addresses may hold it)."""
         value = self.text(data, key, where)
         if value is not None and not value.isascii():
             try:

@@ -117,8 +117,10 @@ def hides_memory(tid: int) -> bool:
 
 
 def has_capability(name: str) -> bool:
-    """Return whether profgen itself has a capability in its effective set. Root of a user namespace appears to have
-    them all."""
+    """Return whether profgen itself has a capability in its effective set.
+
+    Root of a user namespace appears to have them all.
+    """
     number = number_of(name)
     assert number is not None
     with open("/proc/self/status") as status:
@@ -145,8 +147,7 @@ def read_string(tid: int, address: int, limit: int = 4096) -> bytes | None:
 
 
 def shares_root(pid: int) -> bool:
-    """Return whether a process has the same root and mount namespace as profgen, and so the same files under the same
-    paths."""
+    """Return whether a process has profgen's root and mount namespace, and so the same files under the same paths."""
     try:
         return os.path.samefile(f"/proc/{pid}/root", "/") and os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(
             "/proc/self/ns/mnt"
@@ -243,8 +244,7 @@ def _hashes(path: str, identity: tuple[int, int, int, int]) -> tuple[str | None,
 
 
 def hashes_of(file: io.BufferedReader) -> tuple[str, str | None]:
-    """Return the sha256 and the build-id (None if the file has none) of an open file, read from its start. Raises
-    OSError."""
+    """Return the sha256 and the build-id (or None) of an open file, read from its start. Raises OSError."""
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
     return sha256, _build_id(file.read(1 << 16))

@@ -158,8 +158,7 @@ Way = tuple[os.stat_result, ...]
 
 @dataclass(frozen=True)
 class _Place:
-    """A directory on the way: its path, whether it exists, whether it was guessed. ``personal``: it depends on the
-    process."""
+    """A directory on the way: its path, whether it exists or was guessed. ``personal``: only for this process."""
 
     path: str
     exists: bool = True
@@ -247,8 +246,7 @@ class Resolver:
         return found if place.sure else replace(found, sure=False)
 
     def descriptor(self, view: View, link: str) -> Found | None:
-        """Return the file behind a descriptor, given by its link in procfs (``/proc/TID/fd/N``); None if it is
-        closed."""
+        """Return the file behind a descriptor, given by its procfs link (``/proc/TID/fd/N``); None if it is closed."""
         try:
             status = os.stat(link)
         except OSError:
@@ -261,8 +259,7 @@ class Resolver:
         return Found(path, kind_of(status.st_mode), status.st_uid, True, state, look=link)
 
     def named(self, view: View, text: str, status: os.stat_result, link: str | None = None) -> tuple[str, str]:
-        """Return (path, state) of an open file with this text in its procfs link. ``link`` is that link, of a live
-        thread."""
+        """Return (path, state) of an open file with this text in its procfs link ``link``, of a live thread."""
         if not text.startswith("/"):
             return text, "detached"
         identity = text, status.st_dev, status.st_ino
@@ -304,8 +301,7 @@ class Resolver:
         return place
 
     def _open(self, view: View, start: str | None, text: str) -> _Place | None:
-        """Let the kernel walk, which is fast. Returns None where it would not walk as it does for the process
-        itself."""
+        """Let the kernel walk, which is fast. None where it would not walk as it does for the process itself."""
         if start is not None:
             inside = below(start, view.root_path)
             if inside is None:
@@ -325,8 +321,7 @@ class Resolver:
         return _Place(path)
 
     def _walk(self, view: View, start: str | int | None, text: str, passed: bool) -> _Place:
-        """Walk component by component as link_path_walk (fs/namei.c) does, with procfs links as the process itself sees
-        them."""
+        """Walk by components as link_path_walk (fs/namei.c) does, with procfs links as the process itself sees them."""
         with _Walk(self, view, passed) as walk:
             return walk.go(start, text)
 
@@ -351,8 +346,7 @@ class Resolver:
     # -- links ---------------------------------------------------------------------------------------------------------
 
     def _target(self, view: View, look: str, name: str, status: os.stat_result) -> str | None:
-        """Return the text that a symbolic link has for the process; None for a link that leads straight to an open
-        file."""
+        """Return the text of a symbolic link as the process sees it; None for a link straight to an open file."""
         if not self.on_procfs(look, status.st_dev):
             return os.readlink(look)
         folder = os.path.dirname(look)
@@ -565,8 +559,7 @@ def self_text(view: View, name: str, device: int) -> str | None:
 
 
 def inner_ids(tid: int) -> tuple[int, int] | None:
-    """Return (tgid, tid) of a thread in its own pid namespace (NStgid, NSpid of proc_pid_status(5)); None if it is
-    gone."""
+    """Return (tgid, tid) of a thread in its own pid namespace (proc_pid_status(5)); None if it is gone."""
     ids = {}
     try:
         with open(f"/proc/{tid}/status") as file:
@@ -590,8 +583,7 @@ def owner_of(uid: int | None, fsuid: int | None) -> tuple[str, ...]:
 
 
 def through_link(path: str, follow: bool) -> bool:
-    """Return whether a name below a process's /proc directory passes a link to an open file. ``follow``: also one at
-    the end."""
+    """Return whether a name below /proc/PID passes a link to an open file. ``follow``: also one at the end."""
     parts = path.split("/")[3:]  # of /proc/NUMBER/...
     if parts[:1] == ["task"]:
         parts = parts[2:]

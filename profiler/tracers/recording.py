@@ -138,8 +138,7 @@ class Recording:
         return time.monotonic() - self.began
 
     def program(self, path: str, interpreter: str | None, argv0: str | None, *, local: bool = True) -> int:
-        """Return the index of a new or known program. ``local``: its path leads to the same file for profgen (same root
-        and mounts)."""
+        """Return the index of a new or known program. ``local``: profgen finds the same file under its path."""
         key = (path, interpreter)
         index = self._program_index.get(key)
         if index is None:
@@ -293,8 +292,7 @@ class Recording:
         first: float | None = None,
         last: float | None = None,
     ) -> None:
-        """Add a change of the mount tree (trace.model.Mount), made ``count`` times; the order of ``flags`` does not
-        matter.
+        """Add a change of the mount tree (trace.model.Mount), made ``count`` times, with ``flags`` in any order.
 
         Result and times as in ``file``.
         """

@@ -32,8 +32,10 @@ _VERSION_SECONDS = 10
 
 @dataclass(frozen=True)
 class Finding:
-    """The result for one item. ``status`` is ok, missing (something would work if fixed) or info; ``fix`` is one line
-    to type or do."""
+    """The result for one item: ``status`` is ok, missing (something would work if fixed) or info.
+
+    ``fix`` is one line to type or do.
+    """
 
     subject: str
     name: str
@@ -68,8 +70,10 @@ def _fix_in(reason: str) -> tuple[str, str | None]:
 
 
 def _as_root() -> str:
-    """Return how to start profgen with the missing rights. sudo does not find a profgen in a virtual environment
-    (secure_path, sudoers(5))."""
+    """Return how to start profgen with the missing rights.
+
+    sudo does not find a profgen in a virtual environment (secure_path, sudoers(5)).
+    """
     if os.geteuid() == 0:
         return "in a container, the options in docs/deploy/Containerfile"
     return f"sudo {os.path.abspath(sys.argv[0]) if os.path.basename(sys.argv[0]) == 'profgen' else 'profgen'} ..."
