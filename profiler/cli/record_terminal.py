@@ -70,7 +70,7 @@ def incomplete(meta: Meta) -> str:
     lost = ", ".join(f"{number} {name}" for name, number in meta.losses.items())
     advice = "docs/tracers.md says what to do about each"
     if meta.tracer == "ebpf":
-        from profiler.tracers.ebpf.loader import DEFAULT_LIMITS  # imported late: slow, and loaded already
+        from profiler.tracers.ebpf.limits import DEFAULT_LIMITS  # imported late: slow, and loaded already
 
         if meta.losses.keys() & DEFAULT_LIMITS.keys():
             advice = "record again with a larger --limit (docs/tracers.md)"

@@ -94,9 +94,11 @@ def _tracer(name: str) -> Iterator[Finding]:
 
 
 def _ebpf() -> Iterator[Finding]:
-    from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs, import_bcc
-    from profiler.tracers.ebpf.reader import SYMBOLS_FIX, SYMBOLS_HIDDEN, symbols_readable
-    from profiler.tracers.ebpf.tracer import CAPABILITY_HOOKS, TRACEPOINTS, attach_capability_hook
+    from profiler.tracers.ebpf.attaching import CAPABILITY_HOOKS, TRACEPOINTS, attach_capability_hook
+    from profiler.tracers.ebpf.bcc import import_bcc
+    from profiler.tracers.ebpf.checks import SYMBOLS_FIX, SYMBOLS_HIDDEN, symbols_readable
+    from profiler.tracers.ebpf.limits import DEFAULT_LIMITS
+    from profiler.tracers.ebpf.loader import Programs
 
     try:
         version = getattr(import_bcc(), "__version__", "unknown")
@@ -106,7 +108,7 @@ def _ebpf() -> Iterator[Finding]:
         yield Finding("tracer", "ebpf", "missing", detail, fix)
         return
     try:
-        for function, tracepoint in TRACEPOINTS:
+        for function, tracepoint in TRACEPOINTS.items():
             programs.attach_tracepoint(function, tracepoint)
     except ProfgenError as error:
         yield Finding("tracer", "ebpf", "missing", str(error), "profgen record --tracer ptrace ...")

@@ -67,11 +67,12 @@ class EmptyTracepoint:
     """A raw tracepoint program that does nothing, at every syscall entry of the machine."""
 
     def __enter__(self) -> None:
-        from profiler.tracers.ebpf import loader
+        from profiler.tracers.ebpf.bcc import import_bcc
+        from profiler.tracers.ebpf.compiled import HERE
 
-        bcc = loader.import_bcc()
-        os.environ["BCC_KERNEL_SOURCE"] = str(loader.HERE)
-        flags = [f"-I{loader.HERE / 'include'}", "-Wno-everything"]
+        bcc = import_bcc()
+        os.environ["BCC_KERNEL_SOURCE"] = str(HERE)
+        flags = [f"-I{HERE / 'include'}", "-Wno-everything"]
         self._bpf = bcc.BPF(text="int empty(void *ctx) { return 0; }", cflags=flags)
         self._bpf.attach_raw_tracepoint(tp="sys_enter", fn_name="empty")
 

@@ -18,11 +18,12 @@ import pytest
 from programs import write_program
 from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish, with_argument
 
-from profiler.tracers.ebpf import compiled, loader
+from profiler.tracers.ebpf import compiled, definitions
+from profiler.tracers.ebpf.attaching import TRACEPOINTS
 from profiler.tracers.ebpf.btf import KIND_FUNC, KernelTypes
-from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, Programs
+from profiler.tracers.ebpf.limits import DEFAULT_LIMITS
+from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.specs import TAILS
-from profiler.tracers.ebpf.tracer import TRACEPOINTS
 
 PYTHON = "/usr/bin/python3"
 
@@ -98,20 +99,15 @@ def test_falls_into_loop() -> None:
 @pytest.mark.parametrize("cast", [True, False])
 def test_programs_load_on_older_kernels(cast: bool, ebpf: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """``cast``: with bpf_rdonly_cast, which Linux before 6.2 has not."""
-    full = loader.definitions
+    full = definitions.definitions
     monkeypatch.setattr(
-        loader,
+        definitions,
         "definitions",
         lambda *a, **b: {name: value for name, value in full(*a, **b).items() if cast or name != "CAST"},
     )
     programs = Programs(DEFAULT_LIMITS, uses=True)
     try:
-        functions = [name for name, _ in (*TRACEPOINTS, *TAILS)] + [
-            "on_cap_tracepoint",
-            "on_cap_entry",
-            "on_cap_return",
-            "on_cap_lsm",
-        ]
+        functions = [*TRACEPOINTS, *dict(TAILS), "on_cap_tracepoint", "on_cap_entry", "on_cap_return", "on_cap_lsm"]
         assert {name: edges for name in functions if (edges := falls_into_loop(programs.code(name)))} == {}
     finally:
         programs.close()
@@ -122,13 +118,13 @@ def test_cast_is_tried(ebpf: str, monkeypatch: pytest.MonkeyPatch) -> None:
     types = KernelTypes()
     try:
         if types.find("bpf_rdonly_cast", KIND_FUNC) is not None:
-            assert loader.definitions(types, DEFAULT_LIMITS)["CAST"] == types.find("bpf_rdonly_cast", KIND_FUNC)
+            assert definitions.definitions(types, DEFAULT_LIMITS)["CAST"] == types.find("bpf_rdonly_cast", KIND_FUNC)
         find = types.find
         monkeypatch.setattr(
             types, "find", lambda name, kind: find("vfs_open" if name == "bpf_rdonly_cast" else name, kind)
         )
         assert types.find("bpf_rdonly_cast", KIND_FUNC) is not None
-        assert "CAST" not in loader.definitions(types, DEFAULT_LIMITS)
+        assert "CAST" not in definitions.definitions(types, DEFAULT_LIMITS)
     finally:
         types.close()
 

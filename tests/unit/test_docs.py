@@ -20,9 +20,8 @@ from profiler.kernel.arguments import recorded_names
 from profiler.policy.model import RULE_BUDGET
 from profiler.trace.model import ARGUMENT_VALUES_MAX
 from profiler.tracers.base import GRACE_SECONDS
-from profiler.tracers.ebpf import reader
-from profiler.tracers.ebpf import tracer as ebpf
-from profiler.tracers.ebpf.loader import DEFAULT_LIMITS
+from profiler.tracers.ebpf import attaching, reader
+from profiler.tracers.ebpf.limits import DEFAULT_LIMITS
 from profiler.tracers.launch import FORWARDED
 from profiler.tracers.ptrace import capabilities, capabilities_files, capabilities_processes, threads
 from profiler.tracers.select import TRACERS
@@ -196,15 +195,15 @@ def test_constants_of_the_tracers() -> None:
     text = " ".join(text_of("docs/tracers.md").split())
     assert list(TRACERS) == ["ebpf", "ptrace"], "the order in which auto tries them is described"
     hooks = [plain(re.findall(r"`(\w+)`", row[0])[0]) for row in rows(section("docs/tracers.md", "eBPF"))]
-    assert hooks == list(ebpf.CAPABILITY_HOOKS)
-    for _, tracepoint in ebpf.TRACEPOINTS:
+    assert hooks == list(attaching.CAPABILITY_HOOKS)
+    for tracepoint in attaching.TRACEPOINTS.values():
         assert f"`{tracepoint}`" in text
     signals = re.search(r"\*\*Signals\.\*\* (.*?) sent to profgen", text)
     assert signals
     assert set(re.findall(r"SIG\w+", signals[1])) == {number.name for number in FORWARDED}
     assert f"up to {ARGUMENT_VALUES_MAX} different tuples" in text
     assert f"SIGKILL {NUMBER_WORDS[int(GRACE_SECONDS)]} seconds later" in text
-    assert f"{NUMBER_WORDS[int(ebpf._LEARNING_SECONDS)]} seconds after the last new thing" in text
+    assert f"{NUMBER_WORDS[int(attaching.LEARNING_SECONDS)]} seconds after the last new thing" in text
     assert {"socket", "clone", "ioctl", "prctl", "mmap"} <= recorded_names()
     assert f"More than {RULE_BUDGET} rules" in text_of("docs/limits.md")
     assert f"More than {ARGUMENT_VALUES_MAX} different values" in text_of("docs/limits.md")

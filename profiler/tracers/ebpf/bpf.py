@@ -1,6 +1,6 @@
 """bpf(2), as far as profgen needs it: making maps, reading and writing them, loading and attaching programs.
 
-Numbers and structures are those of include/uapi/linux/bpf.h.
+Numbers and structures are those of include/uapi/linux/bpf.h; attributes are the members of ``union bpf_attr``.
 """
 
 from __future__ import annotations
@@ -25,23 +25,48 @@ MAP_LOOKUP_BATCH, LINK_CREATE, ITER_CREATE = 24, 28, 33
 PROG_TYPE_KPROBE, PROG_TYPE_TRACING, PROG_TYPE_LSM = 2, 26, 29
 ATTACH_TRACE_RAW_TP, ATTACH_LSM_MAC, ATTACH_TRACE_ITER = 23, 27, 28
 MAP_TYPE_ARRAY, MAP_TYPE_PERCPU_ARRAY, MAP_TYPE_TASK_STORAGE = 2, 6, 29
+
+INSTRUCTION = struct.Struct("=BBhi")
+"""struct bpf_insn: operation, registers (source above destination), offset, value."""
+MOVE, LOAD, CALL, EXIT = 0xB7, 0x79, 0x85, 0x95
+"""BPF_ALU64 | BPF_MOV | BPF_K; BPF_LDX | BPF_MEM | BPF_DW; BPF_JMP | BPF_CALL; BPF_JMP | BPF_EXIT."""
+LOAD_WORD = 0x18
+"""BPF_LD | BPF_IMM | BPF_DW: 64 bits, in two instructions."""
+OF_MAP, KERNEL_FUNCTION = 1, 2
+"""In place of the source register: BPF_PSEUDO_MAP_FD of a LOAD_WORD, BPF_PSEUDO_KFUNC_CALL of a CALL."""
+
 _NUMBER = {"x86_64": 321, "aarch64": 280}
+_ATTRIBUTE_BYTES = 128
+_NAME_BYTES = 15
+_LICENSE = b"Dual MIT/GPL"
 _LOADS_MAX = 20
-"""The kernel gives a load up when a signal comes meanwhile (EAGAIN, kernel/bpf/verifier.c do_check): so often it is
-tried."""
+"""How often a load is tried: a signal makes the kernel give it up (EAGAIN, do_check of kernel/bpf/verifier.c)."""
+_BATCH = 4096
+_CHUNK_MIN = 64
+
+_BTF_MAGIC = 0xEB9F
+_BTF_INT, _BTF_ARRAY = 1 << 24, 3 << 24
+_BTF_SIGNED = 1 << 24
 
 
 def bpf(command: int, attribute: bytes) -> int:
-    """bpf(2). Raises OSError."""
-    return bpf_buffer(command, ctypes.create_string_buffer(attribute, max(len(attribute), 128)))
+    """Call bpf(2). Raises OSError."""
+    return _call(command, _padded(attribute))
 
 
-def bpf_buffer(command: int, buffer: Any, met: int = 0) -> int:
-    """The same with an attribute that the kernel may write into. Raises OSError; gives -1 for the error ``met``."""
+def _padded(attribute: bytes) -> Any:
+    return ctypes.create_string_buffer(attribute, max(len(attribute), _ATTRIBUTE_BYTES))
+
+
+def _call(command: int, buffer: Any, expected: int = 0) -> int:
+    """Call bpf(2) with an attribute that the kernel may write into.
+
+    Returns -1 for the error ``expected``; raises OSError for any other.
+    """
     result: int = _libc().syscall(
         ctypes.c_long(_NUMBER[platform.machine()]), ctypes.c_int(command), buffer, ctypes.c_uint(len(buffer))
     )
-    if result < 0 and ctypes.get_errno() != met:
+    if result < 0 and ctypes.get_errno() != expected:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
 
@@ -54,23 +79,24 @@ def _libc() -> ctypes.CDLL:
 
 
 def info(fd: int, size: int) -> bytes:
-    """The first ``size`` bytes of what the kernel says of a map or program (struct bpf_map_info, struct bpf_prog_info).
-    Raises OSError."""
+    """Return the first ``size`` bytes of struct bpf_map_info or struct bpf_prog_info. Raises OSError."""
     buffer = ctypes.create_string_buffer(size)
     bpf(OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", fd, size, ctypes.addressof(buffer)))
     return buffer.raw
 
 
-def load(code: bytes, kind: int, attach: int, target: int, name: str, license_text: bytes, log: Any = None) -> int:
-    """Load a program of a ``kind`` (BPF_PROG_TYPE_*) for a BTF type. ``log``: a buffer for what the verifier says.
-    Raises OSError."""
-    instructions = ctypes.create_string_buffer(code, len(code))
-    its_license = ctypes.create_string_buffer(license_text)
-    # union bpf_attr for BPF_PROG_LOAD
+def load(code: bytes, kind: int, attach: int, target: int, name: str, log: Any = None) -> int:
+    """Load a program of a ``kind`` (PROG_TYPE_*) for a BTF type, and return its descriptor.
+
+    ``log``: a buffer for the verifier's messages. Raises OSError.
+    """
+    instructions, text = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(_LICENSE)
     attribute = (
-        struct.pack("=IIQQ", kind, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(its_license))
+        struct.pack(
+            "=IIQQ", kind, len(code) // INSTRUCTION.size, ctypes.addressof(instructions), ctypes.addressof(text)
+        )
         + (struct.pack("=IIQ", 0, 0, 0) if log is None else struct.pack("=IIQ", 1, len(log), ctypes.addressof(log)))
-        + struct.pack("=II16sII", 0, 0, name.encode()[:15], 0, attach)
+        + struct.pack("=II16sII", 0, 0, name.encode()[:_NAME_BYTES], 0, attach)
         + struct.pack("=IIQIIQII", 0, 0, 0, 0, 0, 0, 0, target)
     )
     for _ in range(_LOADS_MAX - 1):
@@ -94,18 +120,22 @@ class Shape:
 
 
 class Map:
-    """A map in the kernel, made new. Closing it is closing ``fd``."""
+    """A new map in the kernel. A key or a value is an int where C has a number, else an instance of `Key` or `Leaf`.
+
+    Closing ``fd`` frees the map.
+    """
 
     def __init__(self, shape: Shape) -> None:
         """Raises OSError."""
         self.shape = shape
         self.Key, self.Leaf = ctype(shape.key, shape.key_size), ctype(shape.value, shape.value_size)
+        self._one_a_processor = shape.type == MAP_TYPE_PERCPU_ARRAY
         types, key_type, value_type = -1, 0, 0
         if shape.type == MAP_TYPE_TASK_STORAGE:
             types, key_type, value_type = _storage_types(shape.value_size), 1, 3
         try:
-            # type, key size, value size, entries, flags, inner map, NUMA node, name, interface, BTF, its types of key
-            # and value
+            # map_type, key_size, value_size, max_entries, map_flags, inner_map_fd, numa_node, map_name, map_ifindex,
+            # btf_fd, btf_key_type_id, btf_value_type_id
             self.fd = bpf(
                 MAP_CREATE,
                 struct.pack(
@@ -117,7 +147,7 @@ class Map:
                     shape.flags,
                     0,
                     0,
-                    shape.name.encode()[:15],
+                    shape.name.encode()[:_NAME_BYTES],
                     0,
                     max(types, 0),
                     key_type,
@@ -129,39 +159,38 @@ class Map:
                 os.close(types)
 
     def __getitem__(self, key: Any) -> Any:
-        """The value of a key; of a map with one for each processor, an array of all. Raises KeyError."""
-        leaf = self.Leaf * _possible_processors() if self.shape.type == MAP_TYPE_PERCPU_ARRAY else self.Leaf
-        value = leaf()
-        if bpf_buffer(MAP_LOOKUP_ELEM, self._element(key, value), errno.ENOENT) < 0:
+        """Return the value of a key; of a map with a value for each processor, an array of all. Raises KeyError."""
+        place, value = _given(self.Key, key), self._leaf()
+        if _call(MAP_LOOKUP_ELEM, self._element(place, value), errno.ENOENT) < 0:
             raise KeyError(key)
-        return value
+        return _plain(value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Raises OSError."""
-        bpf_buffer(MAP_UPDATE_ELEM, self._element(key, value))
+        place, content = _given(self.Key, key), _given(self.Leaf, value)
+        _call(MAP_UPDATE_ELEM, self._element(place, content))
 
     def __delitem__(self, key: Any) -> None:
-        """Of an entry that is not there, too."""
-        packed = struct.pack("=IIQ", self.fd, 0, ctypes.addressof(key))
-        bpf_buffer(MAP_DELETE_ELEM, ctypes.create_string_buffer(packed, 128), errno.ENOENT)
+        """Delete an entry, if it is there."""
+        place = _given(self.Key, key)
+        _call(MAP_DELETE_ELEM, _padded(struct.pack("=IIQ", self.fd, 0, ctypes.addressof(place))), errno.ENOENT)
 
     def delete(self, key: bytes) -> None:
-        """The same for a key as `entries` has it."""
-        del self[ctypes.create_string_buffer(key, len(key))]
+        """Delete the entry of a key in the form that `entries` returns."""
+        del self[self.Key.from_buffer_copy(key)]
 
     def push(self, value: Any) -> None:
-        """Into a queue. Raises OSError when it is full."""
-        packed = struct.pack("=IIQQQ", self.fd, 0, 0, ctypes.addressof(value), 0)
-        bpf_buffer(MAP_UPDATE_ELEM, ctypes.create_string_buffer(packed, 128))
+        """Put a value into a queue. Raises OSError when it is full."""
+        content = _given(self.Leaf, value)
+        _call(MAP_UPDATE_ELEM, _padded(struct.pack("=IIQQQ", self.fd, 0, 0, ctypes.addressof(content), 0)))
 
     def clear(self, key: Any) -> None:
-        """Set the value of an array's place to zeros, on all processors."""
-        leaf = self.Leaf * _possible_processors() if self.shape.type == MAP_TYPE_PERCPU_ARRAY else self.Leaf
-        self[key] = leaf()
+        """Set a place of an array to zeros, for all processors."""
+        self[key] = self._leaf()
 
     @property
     def kernel_bytes(self) -> int:
-        """Memory that the kernel holds for it (proc_pid_fdinfo(5), ``memlock``)."""
+        """Memory that the kernel holds for the map (proc_pid_fdinfo(5), ``memlock``)."""
         with open(f"/proc/self/fdinfo/{self.fd}") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("memlock:"))
 
@@ -171,85 +200,82 @@ class Map:
 
     def __iter__(self) -> Iterator[Any]:
         """The keys of a hash."""
-        return (self.Key.from_buffer_copy(key) for key, _ in self.entries())
+        return (_plain(self.Key.from_buffer_copy(key)) for key, _ in self.entries())
 
     def items(self) -> list[tuple[Any, Any]]:
-        """Keys and values of a hash."""
-        return [(self.Key.from_buffer_copy(key), self.Leaf.from_buffer_copy(value)) for key, value in self.entries()]
+        """Return the keys and values of a hash."""
+        return [
+            (_plain(self.Key.from_buffer_copy(key)), _plain(self.Leaf.from_buffer_copy(value)))
+            for key, value in self.entries()
+        ]
 
     def member(self, key: bytes, name: str) -> int:
-        """Return a member of a key as `entries` has it: a number of 32 or 64 bits."""
+        """Return a member of a key in the form that `entries` returns: a number of 32 or 64 bits."""
         place = getattr(self.Key, name)
         return int.from_bytes(key[place.offset : place.offset + place.size], sys.byteorder)
 
     def entries(self) -> list[tuple[bytes, bytes]]:
-        """Keys and values of a hash as they are in the kernel, read many at a time (BPF_MAP_LOOKUP_BATCH, Linux
-        5.6)."""
-        shape = self.shape
-        count = min(4096, max(shape.entries, 64))
-        keys, values = (
-            ctypes.create_string_buffer(count * shape.key_size),
-            ctypes.create_string_buffer(count * shape.value_size),
-        )
+        """Return the keys and values of a hash as bytes, read many at a time (BPF_MAP_LOOKUP_BATCH, Linux 5.6)."""
+        key_size, value_size = self.shape.key_size, self.shape.value_size
+        count = min(_BATCH, max(self.shape.entries, _CHUNK_MIN))
+        keys, values = ctypes.create_string_buffer(count * key_size), ctypes.create_string_buffer(count * value_size)
         before, after = ctypes.c_uint32(), ctypes.c_uint32()
         found: list[tuple[bytes, bytes]] = []
         more, first = True, True
         while more:
-            # union bpf_attr, batch: in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags
-            attribute = ctypes.create_string_buffer(
-                struct.pack(
-                    "=QQQQIIQQ",
-                    0 if first else ctypes.addressof(before),
-                    ctypes.addressof(after),
-                    ctypes.addressof(keys),
-                    ctypes.addressof(values),
-                    count,
-                    self.fd,
-                    0,
-                    0,
-                ),
-                128,
-            )
-            more = bpf_buffer(MAP_LOOKUP_BATCH, attribute, errno.ENOENT) == 0
+            # in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags
+            places = (ctypes.addressof(place) for place in (after, keys, values))
+            start = 0 if first else ctypes.addressof(before)
+            attribute = _padded(struct.pack("=QQQQIIQQ", start, *places, count, self.fd, 0, 0))
+            more = _call(MAP_LOOKUP_BATCH, attribute, errno.ENOENT) == 0
             got = struct.unpack_from("=I", attribute, 32)[0]
-            all_keys, all_values = keys.raw[: got * shape.key_size], values.raw[: got * shape.value_size]
+            all_keys, all_values = keys.raw[: got * key_size], values.raw[: got * value_size]
             found += [
-                (
-                    all_keys[at * shape.key_size : (at + 1) * shape.key_size],
-                    all_values[at * shape.value_size : (at + 1) * shape.value_size],
-                )
+                (all_keys[at * key_size : (at + 1) * key_size], all_values[at * value_size : (at + 1) * value_size])
                 for at in range(got)
             ]
             before.value, first = after.value, False
         return found
 
+    def _leaf(self) -> Any:
+        return (self.Leaf * _possible_processors() if self._one_a_processor else self.Leaf)()
+
     def _element(self, key: Any, value: Any) -> Any:
-        # union bpf_attr: map_fd, key, value, flags
-        packed = struct.pack("=IIQQQ", self.fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
-        return ctypes.create_string_buffer(packed, 128)
+        # map_fd, key, value, flags; the caller keeps key and value alive
+        return _padded(struct.pack("=IIQQQ", self.fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+
+
+def _given(kind: Any, value: Any) -> Any:
+    """Return a ctypes instance for an int or an instance."""
+    return kind(value) if isinstance(value, int) else value
+
+
+def _plain(value: Any) -> Any:
+    """Return an int for a number of C, any other value as it is."""
+    return value.value if isinstance(value, ctypes._SimpleCData) else value
 
 
 def _storage_types(size: int) -> int:
-    """BTF of a task storage: its key is an int, its value ``size`` bytes; the kernel wants to be told
-    (map_check_btf)."""
-    integer, array = 1 << 24, 3 << 24  # BTF_KIND_INT, BTF_KIND_ARRAY
+    """Load the BTF that the kernel wants for a task storage (map_check_btf): the key is an int, the value ``size``
+    bytes. Returns its descriptor."""
     types = b"".join(
         (
-            struct.pack("=IIII", 1, integer, 4, 1 << 24 | 32),  # 1: int, signed
-            struct.pack("=IIII", 5, integer, 1, 8),  # 2: u8
-            struct.pack("=IIIIII", 0, array, 0, 2, 1, size),  # 3: u8[size]
+            struct.pack("=IIII", 1, _BTF_INT, 4, _BTF_SIGNED | 32),  # 1: int
+            struct.pack("=IIII", 5, _BTF_INT, 1, 8),  # 2: u8
+            struct.pack("=IIIIII", 0, _BTF_ARRAY, 0, 2, 1, size),  # 3: u8[size]
         )
     )
     names = b"\0int\0u8\0"
     # struct btf_header
-    data = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(names)) + types + names
+    header = struct.pack("=HBBIIIII", _BTF_MAGIC, 1, 0, 24, 0, len(types), len(types), len(names))
+    data = header + types + names
     buffer = ctypes.create_string_buffer(data, len(data))
     return bpf(BTF_LOAD, struct.pack("=QQIIII", ctypes.addressof(buffer), 0, len(data), 0, 0, 0))
 
 
 @cache
 def _possible_processors() -> int:
-    """How many values a map with one for each processor has."""
+    """Return how many values a map with a value for each processor has."""
     with open("/sys/devices/system/cpu/possible") as file:
         last = file.read().strip().replace(",", "-").rpartition("-")[2]
     return int(last) + 1

@@ -7,16 +7,25 @@ import struct
 
 from profiler.errors import TracerError
 
-KIND_STRUCT, KIND_FUNC, KIND_TYPEDEF = 4, 12, 8  # include/uapi/linux/btf.h
+# include/uapi/linux/btf.h
+KIND_STRUCT, KIND_FUNC, KIND_TYPEDEF = 4, 12, 8
 _KIND_UNION = 5
-_TRANSPARENT = {8, 9, 10, 11, 18}  # typedef, volatile, const, restrict, type tag
-
+_TRANSPARENT = {8, 9, 10, 11, 18}
+"""typedef, volatile, const, restrict, type tag"""
 _TYPE = struct.Struct("=III")
+"""struct btf_type: name, info, size or type"""
 _MEMBER = struct.Struct("=III")
+"""struct btf_member: name, type, offset in bits"""
+_KIND_SHIFT, _KIND_MASK, _COUNT_MASK, _BITFIELDS = 24, 0x1F, 0xFFFF, 1 << 31
+"""Of info. With _BITFIELDS, the upper byte of a member's offset is the width of its bit field."""
+_OFFSET_MASK = 0xFFFFFF
+
+_MAX_ERRNO = 4095
+"""libbpf before 1.0 returns an error as a pointer."""
 
 
 class KernelTypes:
-    """The kernel's BTF. Raises TracerError when the kernel or the library gives none."""
+    """The kernel's BTF. Raises TracerError when the kernel has none, or libbpf is missing."""
 
     def __init__(self) -> None:
         for name in ("libbpf.so.1", "libbpf.so.0"):
@@ -37,20 +46,20 @@ class KernelTypes:
             getattr(self._lib, function).restype = result
             getattr(self._lib, function).argtypes = arguments
         self._btf = self._lib.btf__load_vmlinux_btf()
-        if not self._btf or (self._btf >> 63 and -(self._btf - (1 << 64)) < 4096):
+        if not self._btf or (self._btf >> 63 and (1 << 64) - self._btf <= _MAX_ERRNO):
             raise TracerError("this kernel has no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF); use --tracer ptrace")
 
     def close(self) -> None:
-        """Free it."""
+        """Free the type data."""
         self._lib.btf__free(self._btf)
 
     def find(self, name: str, kind: int) -> int | None:
-        """Id of a type, None when the kernel has none of this name and kind."""
+        """Return the id of a type, None when the kernel has none of this name and kind."""
         number: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind)
         return number if number > 0 else None
 
     def offset(self, structure: str, *path: str) -> int:
-        """Bytes from the start of ``structure`` to the member at ``path``; anonymous members are looked into.
+        """Return the bytes from the start of ``structure`` to the member at ``path``, also through anonymous members.
 
         Raises TracerError when this kernel's structure has no such member.
         """
@@ -65,16 +74,13 @@ class KernelTypes:
         return total
 
     def _member(self, number: int, wanted: str) -> tuple[int, int] | None:
-        number = self._resolve(number)
-        address = self._lib.btf__type_by_id(self._btf, number)
-        _, info, _ = _TYPE.unpack(ctypes.string_at(address, _TYPE.size))
-        kind, count, bitfields = info >> 24 & 0x1F, info & 0xFFFF, info >> 31
+        """Return the type and the offset of a structure's member; None when there is none of this name."""
+        address, kind, info, _ = self._type(self._resolve(number))
         if kind not in (KIND_STRUCT, _KIND_UNION):
             return None
-        for name, kind_of_member, offset in _MEMBER.iter_unpack(
-            ctypes.string_at(address + _TYPE.size, count * _MEMBER.size)
-        ):
-            offset = (offset & 0xFFFFFF if bitfields else offset) // 8
+        members = ctypes.string_at(address + _TYPE.size, (info & _COUNT_MASK) * _MEMBER.size)
+        for name, kind_of_member, offset in _MEMBER.iter_unpack(members):
+            offset = (offset & _OFFSET_MASK if info & _BITFIELDS else offset) // 8
             text = self._lib.btf__name_by_offset(self._btf, name).decode()
             if text == wanted:
                 return kind_of_member, offset
@@ -83,9 +89,15 @@ class KernelTypes:
         return None
 
     def _resolve(self, number: int) -> int:
+        """Return the type that a typedef or a qualified type stands for."""
         while True:
-            address = self._lib.btf__type_by_id(self._btf, number)
-            _, info, target = _TYPE.unpack(ctypes.string_at(address, _TYPE.size))
-            if info >> 24 & 0x1F not in _TRANSPARENT:
+            _, kind, _, target = self._type(number)
+            if kind not in _TRANSPARENT:
                 return number
             number = target
+
+    def _type(self, number: int) -> tuple[int, int, int, int]:
+        """Return (address, kind, info, size or type) of a ``struct btf_type``."""
+        address = self._lib.btf__type_by_id(self._btf, number)
+        _, info, target = _TYPE.unpack(ctypes.string_at(address, _TYPE.size))
+        return address, info >> _KIND_SHIFT & _KIND_MASK, info, target

@@ -1,5 +1,4 @@
-"""Control groups as the kernel's side of a Watcher needs them: who is in one, and how the recorder knows it
-(cgroups(7))."""
+"""Control groups: which processes are in one, and how the recorder identifies it (cgroups(7))."""
 
 from __future__ import annotations
 
@@ -19,8 +18,10 @@ _ID = re.compile(rb"(?:.*-)?([0-9a-f]{64})(?:\.scope)?", re.DOTALL)
 
 
 def container_name(component: str) -> tuple[bytes, bool]:
-    """What a container is called by its cgroup's name, as ``name_of`` in watch.bpf.c has it, and whether that is an id
-    of 64 digits."""
+    """Return what a container is called in its cgroup's name, and whether that is an id of 64 digits.
+
+    ``name_of`` in watch.bpf.c does the same.
+    """
     name = os.fsencode(component)
     found = _ID.fullmatch(name)
     if found and not name[: found.start(1)].endswith(b"conmon-"):
@@ -30,8 +31,8 @@ def container_name(component: str) -> tuple[bytes, bool]:
 
 @cache
 def hierarchies() -> dict[str, int]:
-    """Mount points of cgroup file systems to the number of their hierarchy: 0 for version 2, else that of
-    proc_pid_cgroup(5)."""
+    """Return the mount points of cgroup file systems with the numbers of their hierarchies: 0 for version 2, else as in
+    /proc/PID/cgroup."""
     numbers = {}
     with open("/proc/self/cgroup") as file:
         for line in file:
@@ -54,29 +55,30 @@ def hierarchies() -> dict[str, int]:
 
 
 def key_of(directory: str) -> tuple[int, int]:
-    """(id, hierarchy) of a cgroup by its directory: the id is the inode's number (kernfs). Raises InputError."""
+    """Return (id, hierarchy) of a cgroup's directory; the id is the inode number (kernfs). Raises InputError."""
     path = os.path.realpath(directory)
     places = [place for place in hierarchies() if path == place or path.startswith(place.rstrip("/") + "/")]
     if not places or not os.path.isdir(path):
-        raise InputError(f"{directory!a} is no directory of a cgroup file system")
+        raise InputError(f"{directory!a} is not a directory of a cgroup file system")
     return os.stat(path).st_ino, hierarchies()[max(places, key=len)]
 
 
 def _mount_of(path: str) -> str:
-    """The mount point of the cgroup file system that this directory is in, or will be. Raises InputError."""
+    """Return the mount point of a directory's cgroup file system; the directory need not exist. Raises InputError."""
     places = [place for place in hierarchies() if path == place or path.startswith(place.rstrip("/") + "/")]
     if not places:
-        raise InputError(f"{path!a} is in no cgroup file system")
+        raise InputError(f"{path!a} is not in a cgroup file system")
     return max(places, key=len)
 
 
 def components(directory: str) -> list[str]:
-    """The names on the way to a cgroup from the top of its hierarchy. It need not be there. Raises InputError."""
+    """Return the names on the way from the top of a hierarchy to a cgroup, which need not exist. Raises InputError."""
     return [name for name in directory[len(_mount_of(directory)) :].split("/") if name]
 
 
 def deepest(directory: str) -> tuple[str, int]:
-    """The last directory on the way to a cgroup that is there, and how many names lead to it. Raises InputError."""
+    """Return the last directory on the way to a cgroup that exists, and how many names lead to it. Raises
+    InputError."""
     path, depth = _mount_of(directory), 0
     for name in components(directory):
         if not os.path.isdir(f"{path.rstrip('/')}/{name}"):
@@ -86,7 +88,7 @@ def deepest(directory: str) -> tuple[str, int]:
 
 
 def directories_of(name: str) -> tuple[str, ...]:
-    """The directories of the container of this id or name, in every hierarchy where it has one now."""
+    """Return the directories that a container, by its id or name, has now; one in each hierarchy."""
     wanted = container_name(name)[0]
     found = []
     for place in hierarchies():
@@ -98,20 +100,19 @@ def directories_of(name: str) -> tuple[str, ...]:
 
 
 def processes_in(directories: Iterable[str]) -> Iterator[int]:
-    """The processes in cgroups and below, by profgen's numbers."""
+    """Yield the processes in cgroups and below them, by profgen's numbers."""
     for directory in directories:
         for folder, _, _ in os.walk(directory):
-            # gone meanwhile; or threads of a process may be in different ones (cgroup type "threaded"): then the one
-            # above has it
+            # The cgroup may be gone by now. One of type "threaded" cannot be read; the one above lists its processes.
             with contextlib.suppress(OSError), open(os.path.join(folder, "cgroup.procs")) as file:
                 yield from (pid for line in file if (pid := int(line)))
 
 
 def there(pid: int, when: int) -> bool:
-    """Whether there is a process of this number, and the one that had it at ``when``, on the kernel's monotonic clock
-    in ns.
+    """Whether the process that had this number at ``when`` still lives.
 
-    A process says when it started on the clock that goes on in suspend (proc_pid_stat(5), starttime).
+    ``when`` is on the kernel's monotonic clock, in ns. The start of a process is on the clock that also runs in suspend
+    (proc_pid_stat(5), starttime).
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -123,7 +124,7 @@ def there(pid: int, when: int) -> bool:
 
 
 def descendants(pids: Iterable[int]) -> set[int]:
-    """These processes and all that come from them now."""
+    """Return these processes and all their descendants."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():

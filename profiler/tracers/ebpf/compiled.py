@@ -1,8 +1,8 @@
 """recorder.bpf.c as bytecode: compiled by bcc, and kept for the next recording on the same kernel.
 
-Compiling takes several times as long as everything else that a recording starts with. The result depends on the text,
-its #defines (which hold all that differs between kernels) and bcc alone, so it is kept under a hash of these, in a
-folder that nobody but the user who records can write to: what is loaded from it sees the kernel's memory.
+Compiling takes several times as long as everything else at the start of a recording. The result depends only on the
+text, on the flags (which have all that differs between kernels) and on bcc, so it is kept under a hash of these. The
+folder is one that only the user who records can write to, because what is loaded from it sees the kernel's memory.
 """
 
 from __future__ import annotations
@@ -22,40 +22,34 @@ from typing import Any
 
 from profiler.errors import TracerError
 from profiler.tracers.ebpf import bpf
+from profiler.tracers.ebpf.bcc import quiet_stderr
 from profiler.tracers.ebpf.bpf import Shape
 
 HERE = Path(__file__).parent
 KEPT = 16
-"""Results in the folder, at most: kernels, with and without files, and sizes of stores."""
+"""Results in the folder at most: for several kernels, with and without files, with other sizes of stores."""
 
-_LOAD_WORD, _MAP = 0x18, 1
-"""A load of 64 bits, in two instructions; in the register's place, that it is of a map (BPF_LD | BPF_DW | BPF_IMM,
-BPF_PSEUDO_MAP_FD)."""
-CALL, KERNEL_FUNCTION = 0x85, 2
-"""A call (BPF_JMP | BPF_CALL) of a helper; in the register's place, of a kernel function by its BTF id
-(BPF_PSEUDO_KFUNC_CALL)."""
 HELPERS = 1000
 """Above all numbers of helpers, below the ids of kernel functions."""
-INSTRUCTION = struct.Struct("=BBhi")
-"""Operation, registers (source above destination), offset, value: struct bpf_insn, include/uapi/linux/bpf.h."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """Maps and programs. A load of a map in a program's code has the map's place in ``maps`` in place of a
-    descriptor."""
+    """Maps and programs. In a program's code, a load of a map has the map's index in ``maps`` for its descriptor."""
 
     maps: tuple[Shape, ...]
     programs: Mapping[str, bytes]
 
     def code(self, function: str, descriptors: Sequence[int]) -> bytes:
-        """A program's instructions with the descriptors of ``maps``, in their order."""
+        """Return a program's instructions with the descriptors of ``maps``, in their order."""
         return _with_maps(self.programs[function], dict(enumerate(descriptors)))
 
 
 def compiled(bcc: ModuleType, source: str, flags: Sequence[str]) -> Compiled:
-    """The text compiled with these flags of the compiler, now or before. Raises TracerError with the compiler's first
-    complaint."""
+    """Return the text compiled with these flags, now or by an earlier recording.
+
+    Raises TracerError with the compiler's first complaint.
+    """
     identity = json.dumps([source, list(flags), str(bcc.__version__), os.uname().machine])
     name = f"{hashlib.sha256(identity.encode()).hexdigest()[:40]}.json"
     directory = _directory()
@@ -80,7 +74,7 @@ def _compile(bcc: ModuleType, source: str, flags: Sequence[str]) -> Compiled:
             raise TracerError(f"bcc cannot compile the recorder: {complaint or error}") from error
     try:
         lib = bcc.libbcc.lib
-        # Two that bcc's Python part does not declare: size_t of a module; the name of one of its tables.
+        # bcc's Python part does not declare these two: the number of tables of a module; the name of one.
         for undeclared, like in (("bpf_num_tables", "bpf_num_functions"), ("bpf_table_name", "bpf_function_name")):
             for part in ("restype", "argtypes"):
                 setattr(getattr(lib, undeclared), part, getattr(getattr(lib, like), part))
@@ -109,36 +103,35 @@ def _shape(lib: Any, module: Any, name: bytes) -> Shape:
 
 
 def _with_maps(code: bytes, numbers: Mapping[int, int]) -> bytes:
-    """Instructions with other numbers for their maps, and with calls of kernel functions, which C knows by number
-    alone, as such.
+    """Return instructions with other numbers for their maps, and with calls of kernel functions marked as such: C has
+    only their numbers.
 
-    KeyError: a map that is not known.
+    Raises KeyError for an unknown map.
     """
     changed = bytearray(code)
     at = 0
     while at < len(code):
-        operation, registers, offset, value = INSTRUCTION.unpack_from(code, at)
-        if operation == _LOAD_WORD and registers >> 4 == _MAP:
-            INSTRUCTION.pack_into(changed, at, operation, registers, offset, numbers[value])
-        if operation == CALL and registers >> 4 == 0 and value > HELPERS:
-            INSTRUCTION.pack_into(changed, at, operation, KERNEL_FUNCTION << 4, offset, value)
-        at += 16 if operation == _LOAD_WORD else 8
+        operation, registers, offset, value = bpf.INSTRUCTION.unpack_from(code, at)
+        if operation == bpf.LOAD_WORD and registers >> 4 == bpf.OF_MAP:
+            bpf.INSTRUCTION.pack_into(changed, at, operation, registers, offset, numbers[value])
+        if operation == bpf.CALL and registers >> 4 == 0 and value > HELPERS:
+            bpf.INSTRUCTION.pack_into(changed, at, operation, bpf.KERNEL_FUNCTION << 4, offset, value)
+        at += bpf.INSTRUCTION.size * (2 if operation == bpf.LOAD_WORD else 1)
     return bytes(changed)
 
 
-# -- what is kept
-# --------------------------------------------------------------------------------------------------------
+# -- what is kept ------------------------------------------------------------------------------------------------------
 
 
 def folder() -> Path:
-    """Where results are kept: of the system for root, else of the user."""
+    """Return where results are kept: the system's cache for root, else the user's."""
     if os.geteuid() == 0:
         return Path("/var/cache/profgen")
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "profgen")
 
 
 def _directory() -> int | None:
-    """The folder, opened, made if need be; None when there is none or others can write to it."""
+    """Open the folder, and make it if it is missing. None when it cannot be opened or others can write to it."""
     path = folder()
     try:
         if not path.exists():
@@ -157,7 +150,7 @@ def _own(status: os.stat_result) -> bool:
 
 
 def _read(directory: int, name: str) -> Compiled | None:
-    """None for what is not there, not ours or not whole."""
+    """Read a result. None when it is missing, belongs to others or is damaged."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         with open(fd, "rb") as file:
@@ -175,7 +168,7 @@ def _read(directory: int, name: str) -> Compiled | None:
 
 
 def _keep(directory: int, name: str, result: Compiled) -> None:
-    """Keep a result, and no more than KEPT. A folder that takes nothing is no reason to fail."""
+    """Keep a result, and delete the oldest beyond KEPT. A folder that cannot be written to is not an error."""
     programs = {function: base64.b64encode(code).decode() for function, code in result.programs.items()}
     document = {"maps": [asdict(shape) for shape in result.maps], "programs": programs}
     draft = f".{os.getpid()}.draft"
@@ -205,21 +198,3 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[Any]:
-    """bcc and clang print to the descriptor itself; collect it. Yields a function that gives the text so far."""
-    with open(os.memfd_create("profgen-stderr", os.MFD_CLOEXEC), "w+b", buffering=0) as sink:
-        saved = os.dup(2)
-        os.dup2(sink.fileno(), 2)
-
-        def said() -> str:
-            sink.seek(0)
-            return sink.read().decode("utf-8", "replace")
-
-        try:
-            yield said
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

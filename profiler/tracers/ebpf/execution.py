@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from profiler.tracers.ebpf.reader import BY_ENTERED, Executed, Maps, Reader
+from profiler.tracers.ebpf.executed import Executed
+from profiler.tracers.ebpf.reader import BY_ENTERED, Maps, Reader
 from profiler.tracers.host import absolute
 from profiler.tracers.paths import Found, Resolver, owner_of
 from profiler.tracers.programs import SCRIPTS_MAX, interpreter_of, loader_of

@@ -1,8 +1,8 @@
 """Hashes of programs that run under another root or mount namespace than profgen's, taken when they are first executed.
 
-The file is opened then, through its process or its container's root, and read by a thread of its own: recording waits
-for no disk. Nothing here fails a recording. What cannot be opened, is too large or comes when too many wait has no
-hash.
+The file is opened at once, through its process or its container's root, and read by a separate thread, so that
+recording does not wait for a disk. Nothing here makes a recording fail: a file that cannot be opened, is too large or
+comes when too many wait has no hash.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import threading
 import time
 from collections import OrderedDict
 
-from profiler.tracers.ebpf.reader import Executed
+from profiler.tracers.ebpf.executed import Executed
 from profiler.tracers.host import HASH_LIMIT_BYTES, hashes_of
 from profiler.tracers.paths import open_inside
 
 PENDING_MAX = 128
-"""Files that wait, each an open descriptor."""
+"""Files that wait to be read, each with an open descriptor."""
 _KNOWN_MAX = 4096
 
 Hash = tuple[str | None, str | None]
@@ -30,7 +30,7 @@ _Program = tuple[str, str | None]
 
 
 class Hashes:
-    """Of the programs of all sessions."""
+    """Hashes the programs of all sessions."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[tuple[int, int, _Program] | None] = queue.SimpleQueue()
@@ -42,7 +42,7 @@ class Hashes:
         self._thread: threading.Thread | None = None
 
     def want(self, session: int, executed: Executed) -> None:
-        """Have this program hashed; ``executed`` as its event told it just now."""
+        """Hash this program; its event has just been read."""
         with self._changed:
             if self._pending >= PENDING_MAX:
                 return
@@ -57,7 +57,7 @@ class Hashes:
         self._queue.put((descriptor, session, (executed.path, executed.interpreter)))
 
     def of(self, session: int) -> dict[_Program, Hash]:
-        """What is known of a session's programs."""
+        """Return what is known of a session's programs."""
         with self._changed:
             return dict(self._found.get(session, {}))
 
@@ -69,12 +69,12 @@ class Hashes:
                 self._changed.wait(left)
 
     def forget(self, session: int) -> None:
-        """Nobody asks for this session any more."""
+        """Drop what is known of a session."""
         with self._changed:
             self._found.pop(session, None)
 
     def close(self) -> None:
-        """Let the thread end. It is not waited for: a file system may never answer."""
+        """Let the thread end, without waiting for it: a file system may never answer."""
         if self._thread is not None:
             self._queue.put(None)
 
@@ -87,7 +87,7 @@ class Hashes:
                 found = _NONE
             with self._changed:
                 row = self._found.setdefault(session, {})
-                # Two files under one path: neither hash would be true of both.
+                # Two files had this path: neither hash is true of both.
                 row[program] = found if row.get(program, found) == found else _NONE
                 self._pending -= 1
                 self._changed.notify_all()
@@ -105,11 +105,11 @@ class Hashes:
 
 
 def _opened(executed: Executed) -> int | None:
-    """A descriptor of the program's file, ready to read; None when it is not to be had, or is no file of a size worth
-    reading.
+    """Open the program's file for reading. None when it cannot be opened, is not a regular file or is too large.
 
-    A binary is what its process runs, as long as it runs it: the very file. Else, as for scripts, it is what has the
-    path in the root of the process, or of the container when that has ended; links lead nowhere outside of it.
+    A binary is opened through its process, as long as that runs it. Scripts, and binaries of other processes, are
+    opened by their path in the root of the process, or of the container when the process has ended; links do not lead
+    out of that root.
     """
     view = executed.view
     if view is None or executed.state != "linked" or not executed.path.startswith("/"):
@@ -135,7 +135,7 @@ def _opened(executed: Executed) -> int | None:
 
 
 def _held(link: str, path: str) -> int:
-    """A descriptor (O_PATH) of what this link of procfs leads to, if that still has this path; else -1."""
+    """Open what a link of procfs leads to (O_PATH), if it still has this path. Returns a descriptor, or -1."""
     try:
         place = os.open(link, os.O_PATH | os.O_CLOEXEC)
     except OSError:

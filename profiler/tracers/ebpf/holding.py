@@ -1,7 +1,7 @@
-"""Taking hold of what starts, before it is gone: a short container lives for a few milliseconds.
+"""Holding the first process of a session before it is gone: a short container lives for a few milliseconds.
 
-The mount namespace and the root of its first process tell where its paths lead. A process of its own takes them and
-sends them to profgen, which may be at other work for longer than that.
+Its mount namespace and its root tell where its paths lead. A separate process opens them and sends them to profgen,
+which may be busy for longer than the container lives.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from profiler.tracers.launch import detach_helper
 
 RING = "starts"
 _Start = structure("start")
-"""Also what is sent, with 1 in place of the time for a process that has no_new_privs."""
+"""Also the message to profgen, with ``time`` 1 for a process that has no_new_privs, else 0."""
 _WAIT_SECONDS = 0.1
-"""How long profgen waits for word of a process that it does not find itself. The other one is told of each at the same
-time as profgen."""
+"""How long profgen waits for the other process, when it cannot open a process itself. The kernel tells both at the same
+time."""
 _READY_SECONDS = 10.0
 _BUFFER_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
@@ -48,7 +48,7 @@ class Held:
 
 
 def hold(pid: int, seen: int) -> Held | None:
-    """Of a process that was there at ``seen``, on the kernel's monotonic clock in ns; None when it is gone."""
+    """Hold a process that was there at ``seen``, on the kernel's monotonic clock in ns. None when it is gone."""
     opened: list[int] = []
     try:
         opened.append(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
@@ -65,14 +65,14 @@ def hold(pid: int, seen: int) -> Held | None:
 
 
 class Holder:
-    """Holds the first process of each session that begins, as the ring ``starts`` tells of them."""
+    """Holds the first process of each session that begins, from the ring ``starts``."""
 
     def __init__(self, programs: Programs) -> None:
-        """Starts the other process, and waits until it is ready. It ends with profgen, however that ends."""
+        """Start the other process, and wait until it is ready. It ends with profgen, however that ends."""
         self._held: dict[tuple[int, int], Held | None] = {}
-        """By session and process, until somebody comes for it."""
+        """By session and process, until `take` or `forget`."""
         self._waived: set[tuple[int, int]] = set()
-        """What nobody will come for when word of it arrives."""
+        """Sessions and processes that profgen has held itself: the message is discarded when it arrives."""
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._pid = os.fork()
@@ -86,8 +86,10 @@ class Holder:
         self._receive()
 
     def take(self, session: int, pid: int, seen: int) -> Held | None:
-        """What is held of a process, from whoever comes first: it belongs to the caller from now on. None when it is
-        gone."""
+        """Return what is held of a process, by profgen itself or by the other process; the caller closes it.
+
+        None when the process is gone.
+        """
         key = (session, pid)
         self._receive()
         if key not in self._held:
@@ -102,7 +104,7 @@ class Holder:
         return self._held.pop(key)
 
     def forget(self, session: int) -> None:
-        """Nobody comes for what is held of this session any more."""
+        """Close what is held of this session."""
         self._receive()
         for key in [key for key in self._held if key[0] == session]:
             if (held := self._held.pop(key)) is not None:
@@ -110,7 +112,7 @@ class Holder:
         self._waived = {key for key in self._waived if key[0] != session}
 
     def close(self) -> None:
-        """End the other process, and let go of what nobody came for. Safe to call twice."""
+        """End the other process, and close everything that is still held. Safe to call twice."""
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
@@ -122,16 +124,16 @@ class Holder:
         self._held.clear()
 
     def _receive(self, timeout: float = 0.0) -> bool:
-        """Take what was sent; whether more may come."""
+        """Receive what was sent. Returns whether more may come."""
         while select.select([self._socket], [], [], timeout)[0]:
             timeout = 0.0
             data, descriptors, _, _ = socket.recv_fds(self._socket, ctypes.sizeof(_Start), 2, socket.MSG_CMSG_CLOEXEC)
             if len(data) != ctypes.sizeof(_Start):
-                return False  # it was killed: profgen goes on by itself
+                return False  # it was killed: profgen goes on alone
             start = _Start.from_buffer_copy(data)
             session, pid, flags = start.session, start.tgid, start.time
             held = Held(descriptors[0], descriptors[1], bool(flags)) if len(descriptors) == 2 else None
-            for descriptor in descriptors if held is None else ():  # profgen may have no more of them
+            for descriptor in descriptors if held is None else ():  # profgen may have reached its limit
                 os.close(descriptor)
             if not session:
                 continue  # it is ready
@@ -145,15 +147,13 @@ class Holder:
 
 
 def _serve(programs: Programs, to: socket.socket) -> None:
-    """What the other process does until it is ended."""
+    """Run the other process until it is killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
     ring = programs.map_fd(RING)
     detach_helper(ring, to.fileno())
     _go_first()
     starts: deque[Any] = deque()
-    programs.open_ring(
-        RING, lambda _context, data, size: starts.append(_Start.from_buffer_copy(ctypes.string_at(data, size)))
-    )
+    programs.open_ring(RING, lambda data, size: starts.append(_Start.from_buffer_copy(ctypes.string_at(data, size))))
     poller = select.poll()
     poller.register(ring, select.POLLIN)
     poller.register(to, select.POLLIN)
@@ -172,8 +172,8 @@ def _serve(programs: Programs, to: socket.socket) -> None:
 
 
 def _go_first() -> None:
-    """Run before others, for some microseconds at a time; as far as may be: a cgroup may lack a real-time share
-    (CONFIG_RT_GROUP_SCHED)."""
+    """Run before other processes, for some microseconds at a time. A cgroup may lack a real-time share, which is not an
+    error (CONFIG_RT_GROUP_SCHED)."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -20)
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))

@@ -1,8 +1,7 @@
 """Recording with eBPF: attach, let the workload go, read the maps when its last thread has ended.
 
-Order matters: the child is marked while it waits at its gate, so every thread it will ever have is tracked from before
-the first exec (recorder.bpf.c, on_fork). Results need a program at every syscall's exit, which costs every process of
-the machine; it is attached while the recording still learns and taken off when nothing new has come for a while.
+The child is marked while it waits before its exec, so every thread that it will ever have is tracked from before the
+first exec (recorder.bpf.c, on_fork).
 """
 
 from __future__ import annotations
@@ -13,30 +12,18 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from profiler.errors import InputError, TracerError
-from profiler.kernel.abi import native_abi
-from profiler.kernel.arguments import recorded_names, spec_for
-from profiler.kernel.syscalls import number_of
-from profiler.trace.model import FILES_FEATURE
+from profiler.errors import TracerError
 from profiler.tracers.base import Options, Workload
+from profiler.tracers.ebpf.attaching import CAPABILITY_TRACEPOINT, TRACEPOINTS, Pace, ResultHook, attach, fill_specs
+from profiler.tracers.ebpf.bcc import find_bcc
 from profiler.tracers.ebpf.calls import Uses
-from profiler.tracers.ebpf.loader import DEFAULT_LIMITS, PAGES, Programs, find_bcc
-from profiler.tracers.ebpf.reader import (
-    ABI_ORDER,
-    NUMBERS,
-    SHARED,
-    STARTING,
-    STAT_LAST_NEW,
-    STAT_LIVE,
-    STATS,
-    Maps,
-    Reader,
-)
+from profiler.tracers.ebpf.limits import RINGS, limits_with
+from profiler.tracers.ebpf.loader import Programs
+from profiler.tracers.ebpf.reader import SHARED, STARTING, STAT_LAST_NEW, STAT_LIVE, STATS, Maps, Reader
 from profiler.tracers.ebpf.shared import constant, structure
-from profiler.tracers.ebpf.specs import TAILS, rows
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, EndedEarly, detach_helper, shell_status, spawn
 from profiler.tracers.recording import Recording
@@ -44,78 +31,11 @@ from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
 from profiler.wording import cause
 
-_LEARNING_SECONDS = 2.0
 _TICK_SECONDS = 0.1
-
-TRACEPOINTS = (
-    ("on_fork", "sched_process_fork"),
-    ("on_exit", "sched_process_exit"),
-    ("on_exec", "sched_process_exec"),
-    ("on_sys_enter", "sys_enter"),
-    ("on_sys_exit", "sys_exit"),
-)
-"""Programs of recorder.bpf.c and where each is attached."""
-
-CAPABILITY_HOOKS = ("tracepoint", "kprobe", "lsm")
-"""Ways to see capability checks, best first."""
-
-
-def attach_capability_hook(programs: Programs, way: str) -> None:
-    """Attach one of CAPABILITY_HOOKS. Raises TracerError when this kernel does not have it or refuses it."""
-    if way == "tracepoint":
-        programs.attach_tracepoint("on_cap_tracepoint", "cap_capable")
-    elif way == "kprobe":
-        programs.attach_kprobe("on_cap_entry", "on_cap_return", "cap_capable")
-    else:
-        programs.attach_lsm("on_cap_lsm", "capable")
-
-
-def attach(programs: Programs, *, files: bool, extra: Mapping[str, str] | None = None) -> list[str]:
-    """Load and attach the recorder; ``extra``: more functions and their tracepoints, attached first. Returns the
-    features of a trace.
-
-    Raises TracerError.
-    """
-    tails = TAILS if files else ()
-    tracepoints = {**(extra or {}), **dict(TRACEPOINTS)}
-    programs.load_tracepoints({**tracepoints, **{function: "sys_exit" for function, _ in tails}})
-    for function, index in tails:
-        programs.add_tail(function, index)
-    for function, tracepoint in tracepoints.items():
-        programs.attach_tracepoint(function, tracepoint)
-    reasons = []
-    for way in CAPABILITY_HOOKS:
-        try:
-            attach_capability_hook(programs, way)
-        except TracerError as error:
-            reasons.append(f"{way}: {error}")
-        else:
-            return [*([FILES_FEATURE] if files else []), f"capabilities:{way}", "results:until-first-success"]
-    raise TracerError(f"capability checks cannot be seen here ({'; '.join(reasons)}); use --tracer ptrace")
-
-
-def fill_specs(programs: Programs, *, files: bool) -> None:
-    """Tell the recorder which calls' arguments and uses it looks at."""
-    table = programs.table("specs")
-    for index, abi in enumerate(ABI_ORDER[native_abi()]):
-        used = rows(abi) if files else {}
-        recorded = {
-            number: spec
-            for name in recorded_names()
-            if (number := number_of(abi, name)) is not None and (spec := spec_for(name, abi))
-        }
-        for number in used.keys() | recorded.keys():
-            if number >= NUMBERS:
-                continue
-            row = table.Leaf()
-            if number in recorded:
-                spec = recorded[number]
-                row.count, row.pointer = len(spec.fields), int(spec.pointer)
-                for position, (argument, mask) in enumerate(zip(spec.positions, spec.masks, strict=True)):
-                    row.position[position], row.mask[position] = argument, mask
-            if number in used:
-                used[number].fill(row)
-            table[ctypes.c_int(index * NUMBERS + number)] = row
+_READ_SECONDS = 0.25
+_SURVIVORS_SECONDS = 0.5
+"""How long after the main process's end it is said which of its children still run."""
+_KILL_ROUNDS, _KILL_SECONDS = 100, 0.02
 
 
 class EbpfTracer:
@@ -124,7 +44,7 @@ class EbpfTracer:
     name = "ebpf"
 
     def unavailable(self) -> str | None:
-        """Rights, bcc, kernel type data."""
+        """See Tracer.unavailable: rights, the kernel's type data, bcc."""
         if not has_capability("CAP_SYS_ADMIN") and not (has_capability("CAP_BPF") and has_capability("CAP_PERFMON")):
             return "needs root, or CAP_BPF and CAP_PERFMON"
         if not os.path.exists("/sys/kernel/btf/vmlinux"):
@@ -145,19 +65,6 @@ class EbpfTracer:
             programs.close()
 
 
-def limits_with(given: Mapping[str, int]) -> dict[str, int]:
-    """The default limits with those given. Raises InputError for an unknown name or a size the kernel cannot have."""
-    limits = dict(DEFAULT_LIMITS)
-    for name, size in given.items():
-        if name not in limits:
-            raise InputError(f"no limit is named {name!a}; there are: {', '.join(limits)}")
-        if name in PAGES and size & (size - 1):
-            raise InputError(f"the limit {name} is in pages and must be a power of two")
-        # two program numbers have a meaning of their own
-        limits[name] = max(size, 3) if name == "programs" else size
-    return limits
-
-
 class _Run:
     def __init__(self, programs: Programs, workload: Workload, options: Options, recording: Recording) -> None:
         self.programs = programs
@@ -166,19 +73,11 @@ class _Run:
         self.recording = recording
         self.reader = Reader(programs, recording)
         self.uses = Uses(programs, self.reader) if options.files else None
-        self.read_at = 0.0
+        self.results = ResultHook(programs, always=options.files)
+        self.pace = Pace(_READ_SECONDS)
 
     def run(self) -> int:
-        fill_specs(self.programs, files=self.uses is not None)
-        self.programs.set_counter("NEXT_PROGRAM", constant("PROGRAM_FIRST"))
-        session = self.programs.table("sessions").Leaf()
-        session.shared = SHARED
-        self.programs.table("sessions")[ctypes.c_int(0)] = session
-        self.recording.features += attach(self.programs, files=self.uses is not None)
-        self.programs.open_ring("events", lambda _context, data, _size: self.reader.on_event(data))
-        if self.uses is not None:
-            uses = self.uses
-            self.programs.open_ring("paths", lambda _context, data, size: uses.add(ctypes.string_at(data, size)))
+        self._prepare()
         with Supervisor(self._live, self.options.duration) as supervisor, self._guard():
             child = spawn(self.workload)
             try:
@@ -193,118 +92,112 @@ class _Run:
                 self._kill_all(child.pid)
                 raise
             failure = child.exec_failure()
-            self.programs.consume(*PAGES)
-            if self.programs.counter("NEXT_PROGRAM") <= constant("PROGRAM_FIRST"):
+            self.programs.consume(*RINGS)
+            if self.programs.counter("NEXT_PROGRAM") <= constant("PROGRAM_FIRST"):  # nothing was executed
                 raise failure or EndedEarly(shell_status(status))
-        # Nothing is counted after this, and what was counted is read once.
-        for function, _ in TRACEPOINTS:
-            self._missed(function)
-        self._missed("on_cap_tracepoint")
+        self._collect()
+        return shell_status(status)
+
+    # -- before and after ----------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Fill the maps, attach the programs, open the rings."""
+        fill_specs(self.programs, files=self.uses is not None)
+        self.programs.set_counter("NEXT_PROGRAM", constant("PROGRAM_FIRST"))
+        self.programs.table("sessions")[0] = structure("session")(shared=SHARED)
+        self.recording.features += attach(self.programs, files=self.uses is not None)
+        self.programs.open_ring("events", lambda data, _size: self.reader.on_event(data))
+        if self.uses is not None:
+            uses = self.uses
+            self.programs.open_ring("paths", lambda data, size: uses.add(ctypes.string_at(data, size)))
+
+    def _arm(self, child: Child) -> None:
+        """Mark the waiting child. User space addresses a task storage by a pidfd (Linux 5.11)."""
+        pidfd = os.pidfd_open(child.pid)
+        state = structure("task_state")(
+            state=constant("STATE_ARMED"), program=STARTING, last_number=constant("NO_NUMBER")
+        )
+        try:
+            self.programs.table("tasks")[pidfd] = state
+        except OSError as error:
+            raise TracerError(f"the kernel refuses to mark the workload ({cause(error)})") from error
+        finally:
+            os.close(pidfd)
+        self.programs.table("live")[child.pid] = child.pid
+        session = self.programs.session(0)
+        session.stats[STAT_LIVE] = 1
+        self.programs.table("sessions")[0] = session
+
+    def _collect(self) -> None:
+        """Read everything once; nothing is counted after this."""
+        self._lose("missed", self.results.missed + self.programs.missed(*TRACEPOINTS, CAPABILITY_TRACEPOINT))
+        self._lose("results", int(self.results.failed))
         maps = Maps(self.programs)
         self.reader.collect(self.recording, maps)
         if self.uses is not None:
             self.uses.collect(self.recording, maps, over=True)
-        return shell_status(status)
 
-    # -- before ----------------------------------------------------------------------------------------------------
+    def _lose(self, what: str, count: int) -> None:
+        if count:
+            self.recording.losses[what] += count
 
-    def _arm(self, child: Child) -> None:
-        """Mark the waiting child. A task storage is addressed by a pidfd from user space (Linux 5.11)."""
-        bpf = ctypes.CDLL("libbcc_bpf.so.0", use_errno=True)
-        pidfd = os.pidfd_open(child.pid)
-        try:
-            key = ctypes.c_int(pidfd)
-            state = structure("task_state")(
-                state=constant("STATE_ARMED"), program=STARTING, last_number=constant("NO_NUMBER")
-            )
-            if bpf.bpf_update_elem(
-                self.programs.map_fd("tasks"), ctypes.byref(key), ctypes.byref(state), ctypes.c_ulonglong(0)
-            ):
-                raise TracerError(f"the kernel refuses to mark the workload ({cause(ctypes.get_errno())})")
-        finally:
-            os.close(pidfd)
-        self.programs.table("live")[ctypes.c_uint(child.pid)] = ctypes.c_uint(child.pid)
-        sessions = self.programs.table("sessions")
-        session = sessions[ctypes.c_int(0)]
-        session.stats[STAT_LIVE] = 1
-        sessions[ctypes.c_int(0)] = session
-
-    # -- while it runs ---------------------------------------------------------------------------------------------
+    # -- while it runs -------------------------------------------------------------------------------------------------
 
     def _wait(self, child: Child, supervisor: Supervisor) -> int:
-        """Until the last watched thread has ended; returns the main process's wait status."""
+        """Wait until the last watched thread has ended; return the main process's wait status."""
         status: int | None = None
         pidfd = os.pidfd_open(child.pid)
-        rings = {self.programs.map_fd(name) for name in (PAGES if self.uses is not None else ("events",))}
+        rings = {self.programs.map_fd(name) for name in (RINGS if self.uses is not None else ("events",))}
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
         for ring in rings:
             poller.register(ring, select.POLLIN)
-        noted_at = 0.0
+        say_at = float("inf")
         busy = False
         try:
             while True:
                 events = dict(poller.poll(0 if busy else _TICK_SECONDS * 1000))
                 if rings & events.keys():
-                    self.programs.consume(*PAGES)
+                    self.programs.consume(*RINGS)
                 busy = self.uses is not None and self.uses.resolve()
                 if status is None and pidfd in events:
                     _, status = os.waitpid(child.pid, 0)
                     poller.unregister(pidfd)
                     supervisor.main_ended()
+                    say_at = time.monotonic() + _SURVIVORS_SECONDS
                 stats = self.reader.stats()
                 live = stats[STAT_LIVE]
                 if status is not None and (live == 0 or self._all_gone()):
                     return status
-                if status is not None and not noted_at:
-                    noted_at = time.monotonic()
-                if noted_at and noted_at > 0 and time.monotonic() - noted_at > 0.5:
+                if time.monotonic() > say_at:
                     note_survivors(live)
-                    noted_at = -1.0
+                    say_at = float("inf")
                 self._tick(stats)
         finally:
             os.close(pidfd)
 
     def _tick(self, stats: Any) -> None:
         last = stats[STAT_LAST_NEW]
-        quiet = (time.monotonic_ns() - last) / 1e9 if last else 0.0
         if last:
+            quiet = (time.monotonic_ns() - last) / 1e9
             self.recording.last_new = max(0.0, self.recording.elapsed() - quiet)
-        learning = self.uses is not None or quiet < _LEARNING_SECONDS  # uses are seen at calls' ends
-        if learning != self.programs.attached("on_sys_exit"):
-            if learning and not self.recording.losses["results"]:
-                try:
-                    self.programs.attach_tracepoint("on_sys_exit", "sys_exit")
-                except TracerError:
-                    self.recording.losses["results"] += 1  # the workload runs: no reason to end it
-            elif not learning:
-                self._missed("on_sys_exit")
-                self.programs.detach("on_sys_exit")
-        now = time.monotonic()
-        if now < self.read_at:
+            self.results.follow(last)
+        if not self.pace.due():
             return
-        self.reader.read_calls()
-        # Reading takes longer the more programs there are; it is to cost no more than a twentieth of a processor.
-        self.read_at = now + max(0.25, 20 * (time.monotonic() - now))
+        with self.pace.turn():
+            self.reader.read_calls()
         self.recording.syscalls_seen = len({(abi, number) for _, abi, number in self.reader.calls})
         self.recording.capabilities_seen = self.reader.needed()
 
-    def _missed(self, function: str) -> None:
-        """Count the runs of a program that the kernel skipped: what they would have seen is lost."""
-        if self.programs.attached(function):
-            missed = self.programs.missed(function)
-            if missed:
-                self.recording.losses["missed"] += missed
-
     def _live(self) -> list[int]:
-        return [key.value for key in self.programs.table("live")]
+        return list(self.programs.table("live"))
 
     def _all_gone(self) -> bool:
-        """Whether no thread on the list exists any more: an end that the kernel did not tell of (counted as missed)
-        must not hang us.
+        """Whether no thread on the list exists any more.
 
-        What ends otherwise is off the list before it is gone from /proc. If the list stays the same meanwhile, it is no
-        chain of threads, each of which starts the next and ends.
+        An end that the kernel did not report, which counts as missed, must not hang profgen. A thread leaves the list
+        before it leaves /proc. The list is read twice, because of a chain of threads each of which starts the next and
+        ends.
         """
         listed_all = not self.reader.stats()[STATS.index("tasks")]
         listed = self._live()
@@ -312,17 +205,15 @@ class _Run:
         return listed_all and gone and set(self._live()) == set(listed)
 
     def _kill_all(self, main: int) -> None:
-        for pid in {*self._live(), main}:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        _kill({*self._live(), main})
         with contextlib.suppress(ChildProcessError):
             os.waitpid(main, 0)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
-        """A process that ends the workload if profgen is killed, which no handler of ours could do.
+        """Run a process that ends the workload if profgen is killed, which no handler of profgen's could do.
 
-        It holds the maps open, so it knows every live thread even when profgen is gone.
+        It holds the maps open, so it finds every live thread after profgen is gone.
         """
         read, write = os.pipe()
         pid = os.fork()
@@ -331,21 +222,25 @@ class _Run:
                 detach_helper(read, self.programs.map_fd("live"))
                 os.setpgid(0, 0)
                 if os.read(read, 1) == b"":
-                    for _ in range(100):
+                    for _ in range(_KILL_ROUNDS):
                         left = self._live()
                         if not left:
                             break
-                        for tid in left:
-                            with contextlib.suppress(OSError):
-                                os.kill(tid, signal.SIGKILL)
-                        time.sleep(0.02)
+                        _kill(left)
+                        time.sleep(_KILL_SECONDS)
             finally:
                 os._exit(0)
         os.close(read)
         try:
             yield
         finally:
-            with contextlib.suppress(BrokenPipeError):  # it was killed: then there is nobody to dismiss
+            with contextlib.suppress(BrokenPipeError):  # it was killed
                 os.write(write, b"x")
             os.close(write)
             os.waitpid(pid, 0)
+
+
+def _kill(tids: Iterable[int]) -> None:
+    for tid in tids:
+        with contextlib.suppress(OSError):
+            os.kill(tid, signal.SIGKILL)

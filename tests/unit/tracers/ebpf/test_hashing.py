@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from profiler.tracers.ebpf import hashing
+from profiler.tracers.ebpf.executed import Executed
 from profiler.tracers.ebpf.hashing import Hashes
-from profiler.tracers.ebpf.reader import Executed
 from profiler.tracers.paths import View
 
 GONE = 2**22 + 1

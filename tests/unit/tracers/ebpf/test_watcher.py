@@ -27,10 +27,13 @@ class Kernel:
     def consume(self, *_: str) -> None:
         for what in self.steps.pop(0) if self.steps else ():
             told = structure("news")(what=what, session=1, tgid=os.getpid(), time=time.monotonic_ns(), name=b"ab" * 32)
-            self.watcher._on_event(None, ctypes.addressof(told), ctypes.sizeof(told))
+            self.watcher._on_event(ctypes.addressof(told), ctypes.sizeof(told))
 
     def table(self, _: str) -> Any:
         return self
+
+    def session(self, number: int) -> Any:
+        return self[number]
 
     def __getitem__(self, _: Any) -> Any:
         return SimpleNamespace(shared=2, ended=1, stats=[0] * (len(STATS) + 2))
@@ -51,9 +54,9 @@ def test_an_end_before_its_news(steps: list[list[int]], freed: bool, monkeypatch
     let_go: list[str] = []
     monkeypatch.setattr(Reader, "read_calls", lambda *_: None)
     monkeypatch.setattr(watcher, "_free", lambda live: let_go.append(watcher._live.pop(live.number).session.subject))
-    watcher._programs = Kernel(watcher, *steps)  # type: ignore[assignment]
+    watcher._loaded = Kernel(watcher, *steps)  # type: ignore[assignment]
     for turn in range(9):
-        watcher._look_at = float("inf") if turn % 3 else 0.0
+        watcher._pace.next = float("inf") if turn % 3 else 0.0
         watcher._work()
     assert bool(let_go) == freed
     assert [session.ended for session in watcher.sessions()] == ([] if freed else [True])

@@ -1,0 +1,64 @@
+"""Sizes of the kernel's stores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from profiler.errors import InputError
+from profiler.tracers.ebpf.shared import constant
+
+DEFAULT_LIMITS: Mapping[str, int] = {
+    "tasks": 32768,
+    "programs": 256,
+    "syscalls": 4096,
+    "results": 16384,
+    "arguments": 65536,
+    "capabilities": 16384,
+    "stacks": 4096,
+    "execs": 8192,
+    "events": 1024,
+    "files": 262144,
+    "sockets": 4096,
+    "processes": 4096,
+    "paths": 1024,
+    "sessions": 1,
+    "denials": 4096,
+}
+"""In entries; ``events`` and ``paths`` in pages of 4 KiB, a power of two."""
+
+WATCH_LIMITS: Mapping[str, int] = {"sessions": 256, "programs": 2048}
+"""Where a Watcher's stores are larger than those of a single recording."""
+
+RINGS = ("events", "paths")
+"""Limits that are the sizes of rings, which have the same names."""
+
+STORES: Mapping[str, str] = {
+    "tasks": "live",
+    "syscalls": "others",
+    "results": "results",
+    "arguments": "arguments",
+    "capabilities": "checks",
+    "stacks": "stacks",
+    "execs": "execs",
+    "files": "uses",
+    "sockets": "sockets",
+    "processes": "contacts",
+    "denials": "refused",
+}
+"""Limits that are the sizes of hash maps, and the maps."""
+
+
+def limits_with(given: Mapping[str, int], defaults: Mapping[str, int] = DEFAULT_LIMITS) -> dict[str, int]:
+    """Return the default limits, changed by those given.
+
+    Raises InputError for an unknown name, and for a size that the kernel cannot have.
+    """
+    limits = dict(defaults)
+    for name, size in given.items():
+        if name not in limits:
+            raise InputError(f"no limit is named {name!a}; there are: {', '.join(limits)}")
+        if name in RINGS and size & (size - 1):
+            raise InputError(f"the limit {name} is in pages and must be a power of two")
+        # The first program numbers have a meaning of their own.
+        limits[name] = max(size, constant("PROGRAM_FIRST") + 1) if name == "programs" else size
+    return limits
