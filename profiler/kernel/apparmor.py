@@ -1,4 +1,4 @@
-"""Read apparmor.yaml: which accesses to files AppArmor asks for, and which of them it cannot tell apart.
+"""Read apparmor.yaml: which accesses to files AppArmor checks, and which of them it cannot distinguish.
 
 Only what AppArmor enforces or reports is judged by its letters. What a policy means does not depend on them.
 """
@@ -32,7 +32,7 @@ def coarse(accesses: Iterable[str]) -> tuple[str, ...]:
 
 
 def reported(operation: str, mask: str) -> tuple[str, ...]:
-    """Return the accesses that a record of this operation and mask tells of."""
+    """Return the accesses that a record of this operation and mask means."""
     if (word := _table("operations").get(operation)) is not None:
         return (word,)
     if operation == "file_lock":
@@ -41,5 +41,5 @@ def reported(operation: str, mask: str) -> tuple[str, ...]:
 
 
 def has_one_access(operation: str) -> bool:
-    """Return whether records of this operation tell of one access, whatever their mask."""
+    """Return whether records of this operation mean one access, whatever their mask."""
     return operation in _table("operations")

@@ -1,6 +1,7 @@
-"""From argument values that were seen to the rules that allow them.
+"""Derive rules from the argument values that were seen.
 
-Rules of one syscall are alternatives. Their number is bounded; past the budget a filter becomes wider, never narrower.
+The rules of one syscall are alternatives. Their number is limited; beyond the limit a filter becomes wider, never
+narrower.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ PROT_EXEC = 4
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 _DEFAULT_PROTOCOL = {1: 6, 2: 17}
-"""socket(2): for AF_INET and AF_INET6, 0 with SOCK_STREAM is TCP and with SOCK_DGRAM is UDP
-(net/ipv4/af_inet.c:inetsw_array)."""
+"""The protocol that 0 selects for AF_INET and AF_INET6: TCP for SOCK_STREAM, UDP for SOCK_DGRAM.
+
+Source: socket(2), net/ipv4/af_inet.c:inetsw_array.
+"""
 
 
 class TooWide(Exception):
-    """No filter is possible or worth having; ``str()`` is the reason."""
+    """No filter is possible or useful; ``str()`` is the reason."""
 
 
 def _maximal(values: Iterable[int]) -> list[int]:
-    """Values that are no subset of another one, as sets of bits."""
+    """Return the values that are not a subset of another one, as sets of bits."""
     unique = sorted(set(values))
     return [value for value in unique if not any(value != other and value & ~other == 0 for other in unique)]
 
@@ -34,7 +37,7 @@ def _without(field: str, position: int, forbidden: int) -> Rule:
 
 
 def _flag_rules(spec: ArgumentSpec, values: Iterable[tuple[int, ...]], universe: int) -> list[Rule]:
-    """One rule per largest set of flags seen: no flag of ``universe`` outside it."""
+    """Return one rule for each largest set of flags seen: no flag of ``universe`` outside it."""
     field, position = spec.fields[0], spec.positions[0]
     rules = []
     for value in _maximal(row[0] & universe for row in values):
@@ -65,7 +68,8 @@ def _exact(spec: ArgumentSpec, row: tuple[int | None, ...]) -> Rule:
 
 
 def _socket_rows(row: tuple[int, ...]) -> list[tuple[int | None, ...]]:
-    """What one (domain, type, protocol) allows: the same socket, however its protocol is spelt (socket(2), ip(7))."""
+    """Return what one (domain, type, protocol) allows: the same socket with each spelling of its protocol (socket(2),
+    ip(7))."""
     domain, kind, protocol = row
     if domain == AF_UNIX:
         return [(domain, kind, None)]
@@ -92,10 +96,11 @@ def _exact_rules(spec: ArgumentSpec, values: Iterable[tuple[int, ...]]) -> list[
 
 
 def rules_for(spec: ArgumentSpec, values: Iterable[tuple[int, ...]]) -> tuple[Rule, ...]:
-    """Rules that allow the values and what cannot be told apart from them. Raises TooWide when none can be given."""
+    """Return rules that allow the values and what cannot be distinguished from them. Raises TooWide if there
+    are none."""
     rows = list(values)
     if spec.pointer:
-        raise TooWide("the flags are behind a pointer, where seccomp cannot look")
+        raise TooWide("the flags are behind a pointer, where seccomp cannot read them")
     if not rows:
         raise TooWide("no argument values were recorded")
     compare = spec.compares[0]
@@ -113,6 +118,6 @@ def rules_for(spec: ArgumentSpec, values: Iterable[tuple[int, ...]]) -> tuple[Ru
 
 
 def is_widened(spec: ArgumentSpec, rules: Iterable[Rule]) -> bool:
-    """Whether fields were left out of every rule to stay within the budget."""
+    """Return whether fields were left out of every rule to stay within the limit."""
     used = {condition.field for rule in rules for condition in rule.conditions}
     return bool(set(spec.fields) - used)

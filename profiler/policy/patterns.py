@@ -1,13 +1,13 @@
-r"""Path patterns: how policy.yaml writes one path, or all paths of a sort.
+r"""Path patterns: how policy.yaml writes one path, or all paths of a kind.
 
 A pattern is literal text with classes in braces: ``/var/lib/app/{uuid}.json``. A ``{``, ``}`` or ``\`` of the path
-itself is written ``\{``, ``\}``, ``\\``; what cannot be printed, and bytes that are no UTF-8, as ``\xNN``, one for each
-byte. So a pattern is always one line of printable text, and a file name cannot pass for a class.
+itself is written ``\{``, ``\}``, ``\\``; unprintable characters, and bytes that are not UTF-8, are written ``\xNN``,
+one for each byte. So a pattern is always one line of printable text, and a file name cannot be mistaken for a class.
 
-Where a pattern is written, ``{@name}`` at its start stands for a place that the policy names
-(profiler/policy/variables.py). What compares paths never meets one: it fits no path.
+In policy.yaml, ``{@name}`` at the start of a pattern means a place that the policy names
+(profiler/policy/variables.py). Code that compares paths never sees one: it matches no path.
 
-Paths are ``str`` as os.fsdecode gives them: bytes that are no UTF-8 stand as lone surrogates (PEP 383).
+Paths are ``str`` as os.fsdecode returns them: bytes that are not UTF-8 are lone surrogates (PEP 383).
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from profiler.quoting.text import printable
 
 @dataclass(frozen=True)
 class Sort:
-    """A class of texts. ``regex`` is in the syntax of :mod:`re`; every alternative in it has a bounded length but for
-    ``name`` and ``tree``, so that a security module without repetition can still say exactly the same. ``words``: what
-    it stands for."""
+    """A class of texts.
+
+    ``regex`` is in the syntax of :mod:`re`. Every alternative in it has a bounded length, except for ``name`` and
+    ``tree``, so that a security module without repetition can express exactly the same. ``words`` describe the class.
+    """
 
     regex: str
     words: str
@@ -59,12 +61,12 @@ CLASSES = {
     "tree": Sort("(?s:.+)", "everything below this directory"),
     "home": Sort("(?:/root|/home/[^/]+)", "any user's home directory"),
 }
-"""The classes, by name. ``home`` stands only at the start of a pattern."""
+"""The classes, by name. ``home`` is allowed only at the start of a pattern."""
 
 
 @dataclass(frozen=True)
 class Literal:
-    """Text that stands for itself."""
+    """Text that matches itself."""
 
     text: str
 
@@ -86,8 +88,8 @@ class Place:
 Token = Literal | Class | Place
 
 VARIABLE = re.compile(r"\{@((?:mount|volume)_[A-Za-z0-9_]{1,60})\}(?=/|\Z)")
-"""A variable where it may stand. The first word keeps it apart from the classes and from what else AppArmor knows under
-a name."""
+"""A variable, where one is allowed. The first word distinguishes it from the classes and from AppArmor's own
+variables."""
 
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|([\\{}]))")
 _CLASS = re.compile(r"\{([a-z]+)\}")
@@ -99,7 +101,7 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{printable(text)[:200]!r} is no path: it holds a character that stands for no byte"
+            f"{printable(text)[:200]!r} is not a path: it has a character that does not represent a byte"
         ) from error
 
 
@@ -112,7 +114,7 @@ def _escaped(char: str) -> str:
 
 
 def literal(path: str) -> str:
-    """The pattern that only ``path`` fits. Raises InputError for a text that no bytes give."""
+    """Return the pattern that matches only ``path``. Raises InputError for a text that does not represent bytes."""
     path = _bytes(path).decode("utf-8", "surrogateescape")
     if path.isprintable() and not re.search(r"[\\{}]", path):
         return path
@@ -120,7 +122,7 @@ def literal(path: str) -> str:
 
 
 def dumps(tokens: Iterable[Token]) -> str:
-    """The pattern as text. Raises InputError for an unknown class and for text that no bytes give."""
+    """Return the pattern as text. Raises InputError for an unknown class, or text that does not represent bytes."""
     parts: list[str] = []
     text = ""
     for token in tokens:
@@ -141,13 +143,15 @@ def dumps(tokens: Iterable[Token]) -> str:
 
 @lru_cache(maxsize=1 << 14)
 def parse(text: str) -> tuple[Token, ...]:
-    """The pattern in parts: no two literals in a row, none empty. Raises InputError with one line that says what is
-    wrong."""
+    """Return the parts of a pattern, without adjacent or empty literals.
+
+    Raises InputError with one line that says what is wrong.
+    """
     tokens: list[Token] = []
     data = bytearray()
 
     def fail(what: str) -> InputError:
-        return InputError(f"{printable(text)[:200]!r} is no pattern: {what}")
+        return InputError(f"{printable(text)[:200]!r} is not a pattern: {what}")
 
     def flush() -> None:
         if data:
@@ -173,7 +177,7 @@ def parse(text: str) -> tuple[Token, ...]:
             if found[1] not in CLASSES:
                 raise fail(f"there is no class {found[0]}: one of {', '.join(CLASSES)}")
             if found[1] == "home" and at:
-                raise fail("{home} stands only at the start")
+                raise fail("{home} is allowed only at the start")
             flush()
             tokens.append(Class(found[1]))
         at = found.end()
@@ -182,12 +186,12 @@ def parse(text: str) -> tuple[Token, ...]:
 
 
 def is_literal(text: str) -> bool:
-    """Whether the pattern holds no class. Raises InputError."""
+    """Return whether the pattern has no class. Raises InputError."""
     return not any(isinstance(token, Class) for token in parse(text))
 
 
 def path_of(text: str) -> str | None:
-    """The one path that a literal pattern fits; None for any other. Raises InputError."""
+    """Return the one path that a literal pattern matches; None for any other. Raises InputError."""
     tokens = parse(text)
     if not tokens:
         return ""
@@ -207,11 +211,11 @@ def _regex(token: Token) -> str:
 
 
 def matches(text: str, path: str) -> bool:
-    """Whether ``path`` fits the pattern. Raises InputError."""
+    """Return whether the pattern matches ``path``. Raises InputError."""
     return _compiled(text).fullmatch(_bytes(path).decode("utf-8", "surrogateescape")) is not None
 
 
 def opens(text: str) -> str:
-    """In words, what the classes of a pattern stand for; empty for a literal one. Raises InputError."""
+    """Return in words what the classes of a pattern match; empty for a literal one. Raises InputError."""
     names = dict.fromkeys(token.name for token in parse(text) if isinstance(token, Class))
     return ", ".join(CLASSES[name].words for name in names)
