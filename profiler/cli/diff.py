@@ -7,7 +7,7 @@ import sys
 import click
 
 from profiler.cli.options import output_format, source_file
-from profiler.cli.terminal import colours
+from profiler.cli.terminal import colours, emit
 
 FORMATS = ("text", "json", "markdown", "sarif")
 
@@ -62,7 +62,5 @@ def diff(old: str, new: str, form: str, fail_on: str, exact: bool, colour: str) 
         out = render.sarif(found, b"" if new in YARDSTICKS else read_limited(new))
     else:
         out = render.text(found, colour == "always" or (colour == "auto" and colours(sys.stdout)))
-    sys.stdout.flush()
-    sys.stdout.buffer.write(out.encode("utf-8", "backslashreplace"))
-    sys.stdout.buffer.flush()
+    emit(out)
     return 1 if fails(found, fail_on) else 0

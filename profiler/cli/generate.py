@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,17 +11,13 @@ import click
 from profiler.cli.derive_options import DeriveOptions, derive_options
 from profiler.cli.options import POLICY_FILE, source_file
 from profiler.cli.target_options import TargetHelp, TargetOptions, target_options
+from profiler.cli.terminal import emit, say
 from profiler.errors import InputError, OutputError, ProfgenError
+from profiler.files import make_directory, write_atomic
 from profiler.policy.model import Options, Policy
-from profiler.quoting.text import printable
 from profiler.targets.base import File, Target
 from profiler.targets.rendering import Rendered, render
 from profiler.trace.model import Trace
-from profiler.wording import cause
-
-
-def _warn(text: str) -> None:
-    print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
 @click.command("generate", cls=TargetHelp)
@@ -59,7 +54,7 @@ def generate(
     rendered = render(policy, targets, targeting.settings, targeting.existing, targeting.templates)
     where = _deliver(policy, rendered, output, from_policy, quiet)
     for target in without:
-        _warn(f"{target.name}: left out, because the recording did not watch files; record again, without --no-files")
+        say(f"{target.name}: left out, because the recording did not watch files; record again, without --no-files")
     _tell_losses(rendered, quiet)
     if where is not None and not quiet:
         _tell_usage(targets, rendered, where)
@@ -105,26 +100,24 @@ def _derived(traces: list[Trace], deriving: DeriveOptions) -> Policy:
         text = f"the recording is incomplete ({losses}): a profile from it may break the workload"
         if not deriving.allow_loss:
             raise ProfgenError(f"{text}; record again, or accept that with --allow-loss")
-        _warn(text)
+        say(text)
     return derive(trace, deriving.options)
 
 
 def _warn_about(policy: Policy, options: Options, from_policy: bool) -> None:
     """Print what no profile of this policy can hold."""
     if policy.workload.joined:
-        _warn(_start_unknown(policy.workload.joined, options.start_up, from_policy))
+        say(_start_unknown(policy.workload.joined, options.start_up, from_policy))
     for row in policy.unknown:
-        _warn(
+        say(
             f"warning: syscall number {row.number} ({row.abi}) has no known name and is in no profile: "
             f"{'; '.join(row.because)}"
         )
     for check in policy.capabilities:
         if check.use == "needed" and check.name not in policy.needed():
-            _warn(
-                f"warning: capability {check.name} has no known name and is in no profile: {'; '.join(check.because)}"
-            )
+            say(f"warning: capability {check.name} has no known name and is in no profile: {'; '.join(check.because)}")
     if policy.io_uring:
-        _warn(
+        say(
             "warning: io_uring is used: seccomp does not see its requests, and files used only through them "
             "are in no policy"
         )
@@ -165,25 +158,22 @@ def _deliver(policy: Policy, rendered: Rendered, output: str | None, from_policy
 
         _refuse_to_overwrite(path / POLICY_FILE)
         files.insert(0, File(POLICY_FILE, dumps(policy).encode("utf-8")))
-    _make_directory(path)
+    make_directory(path)
     _write(files, path)
     if not quiet:
-        _warn(f"wrote {', '.join(file.name for file in files)} to {path}")
+        say(f"wrote {', '.join(file.name for file in files)} to {path}")
         if not from_policy:
-            _warn(f"next: review {path / POLICY_FILE} and commit it")
+            say(f"next: review {path / POLICY_FILE} and commit it")
     return path
 
 
 def _print(files: Sequence[File]) -> None:
     """Write files to standard output, with their names when there are several."""
     parts = [file.data if len(files) == 1 else f"# --- {file.name}\n".encode() + file.data for file in files]
-    sys.stdout.flush()
-    sys.stdout.buffer.write(b"".join(parts))
-    sys.stdout.buffer.flush()
+    emit(b"".join(parts))
 
 
 def _write(files: Sequence[File], directory: Path) -> None:
-    from profiler.files import write_atomic
 
     for file in files:
         write_atomic(directory / file.name, file.data, executable=file.executable)
@@ -231,18 +221,6 @@ def _refuse_to_overwrite(path: Path) -> None:
     )
 
 
-def _make_directory(directory: Path) -> None:
-    from profiler.files import as_invoking_user
-
-    if directory.is_dir():
-        return
-    try:
-        with as_invoking_user():
-            directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make directory {directory}: {cause(error)}") from error
-
-
 def _tell_losses(rendered: Rendered, quiet: bool) -> None:
     """Print what the files do not express. What they allow beyond the policy is left out when quiet."""
     sections: dict[str, list[str]] = {}
@@ -250,12 +228,12 @@ def _tell_losses(rendered: Rendered, quiet: bool) -> None:
         if not loss.item and loss.effect == "wider":
             sections.setdefault(name, []).append(loss.section)
         elif loss.effect == "refused":
-            _warn(f"warning: {name}: refuses {loss.item or loss.section}, which the policy allows: {loss.why}")
+            say(f"warning: {name}: refuses {loss.item or loss.section}, which the policy allows: {loss.why}")
         elif not quiet:
-            _warn(f"{name}: allows more than the policy: {loss.item}: {loss.why}")
+            say(f"{name}: allows more than the policy: {loss.item}: {loss.why}")
     if not quiet:
         for name, lost in sections.items():
-            _warn(f"{name}: does not limit {', '.join(lost)}")
+            say(f"{name}: does not limit {', '.join(lost)}")
 
 
 def _tell_usage(targets: Sequence[Target], rendered: Rendered, where: Path) -> None:
@@ -265,4 +243,4 @@ def _tell_usage(targets: Sequence[Target], rendered: Rendered, where: Path) -> N
         paths = {file.name: str(where / file.name if where.is_dir() else where) for file in made.files}
         for step in made.usage:
             if name not in named or step.kind == "load":
-                _warn(f"{name}: {step.line(paths)}")
+                say(f"{name}: {step.line(paths)}")

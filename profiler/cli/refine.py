@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from profiler.cli.options import grouped, output_format, source_file
 from profiler.cli.proposals import about_proposal, addition_data
-from profiler.cli.terminal import say
+from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
 from profiler.quoting.text import printable
 from profiler.wording import counted, listed
@@ -107,14 +106,12 @@ def refine(
         raise InputError("--from names the same log twice")
     found = _change(policy, logs, allow_dangerous)
     writes = in_place or output is not None
-    sys.stdout.flush()
     if form == "json":
         from profiler.quoting.json import as_json
 
-        print(as_json(_as_data(found)))
+        emit(as_json(_as_data(found)) + "\n")
     elif not writes or found.new is None:
-        sys.stdout.buffer.write(found.diff.encode("utf-8", "backslashreplace"))
-    sys.stdout.flush()
+        emit(found.diff)
     if form != "json":
         for note in _notes(found, writes):
             say(note)

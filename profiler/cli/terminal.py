@@ -14,6 +14,13 @@ def say(text: str) -> None:
     print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
+def emit(data: bytes | str) -> None:
+    """Write a result to standard output; text as UTF-8, with lone surrogates as escapes."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace"))
+    sys.stdout.buffer.flush()
+
+
 def redraws(stream: TextIO) -> bool:
     """Return whether a stream is a terminal that can redraw a line: TERM=dumb names one that cannot (terminfo(5))."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
