@@ -24,7 +24,7 @@ from system import oracle
 from system.harness import TIMEOUT, Profgen, Until, environment, finish
 from system.lab.fixtures import Runtimes
 from system.lab.fixtures import lab as lab
-from system.lab.runtimes import Confinement, Container, Job, bundle, container
+from system.lab.runtimes import Confinement, Container, Job, bundle, container, next_identity
 from system.test_ebpf import exists, held
 
 from profiler.errors import InputError
@@ -110,13 +110,6 @@ def started(
         container(runtime, job, confinement or Confinement.with_capabilities(None, [])) as running,
     ):
         yield watcher, running
-
-
-def next_identity() -> str:
-    """The name that the lab gives its next container."""
-    from system.lab import runtimes
-
-    return f"profgen-lab-{os.getpid()}-{runtimes._numbers.__reduce__()[1][0]}"
 
 
 def ours(watcher: EbpfWatcher, running: Container) -> list[Session]:

@@ -8,7 +8,6 @@ IPC and host name namespaces.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import shutil
@@ -44,7 +43,13 @@ prctl(2))."""
 HYBRID = Path("/sys/fs/cgroup/unified")
 """Where version 2 of cgroups is mounted on a machine that mounts both."""
 
-_numbers = itertools.count(1)
+_identities: list[str] = []
+"""Of the containers that were made."""
+
+
+def next_identity() -> str:
+    """Return the name that the next container will have."""
+    return f"profgen-lab-{os.getpid()}-{len(_identities) + 1}"
 
 
 def apart(script: str = ":", version_1: bool = False) -> list[str]:
@@ -107,7 +112,8 @@ class Container:
 
     def __init__(self, runtime: Runtime, job: Job, confinement: Confinement) -> None:
         self.runtime = runtime
-        self.identity = f"profgen-lab-{os.getpid()}-{next(_numbers)}"
+        self.identity = next_identity()
+        _identities.append(self.identity)
         self.directory = Path(tempfile.mkdtemp(prefix="profgen-lab-"))
         self._log_before = len(seccomp_log())
         self._command = runtime.command(self.identity, self.directory, job, confinement)

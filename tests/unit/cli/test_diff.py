@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from system.lab.workloads import free_port
+from unit.cli.running import CHECKOUT, ENVIRONMENT, profgen
 from unit.policy.making import call, check, trace
 from unit.review.test_foreign import SPO, profile, rule
 from unit.review.test_render import check_sarif
@@ -23,21 +24,7 @@ from unit.trace.written import write_trace
 
 from profiler.trace.model import Trace
 
-ROOT = Path(__file__).resolve().parents[3]
-SAMPLE = ROOT / "sample_apps" / "webservice"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-def profgen(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "profiler", *map(str, arguments)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **options,
-    )
+SAMPLE = CHECKOUT / "sample_apps" / "webservice"
 
 
 @dataclass(frozen=True)

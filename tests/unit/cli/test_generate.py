@@ -6,29 +6,20 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from unit.cli import running
 from unit.policy.making import call, check, file, touching, trace, unknown, uses
 from unit.trace.written import write_trace
 
 from profiler.trace.model import JOINED_FEATURE, Exec, Program, Trace
 
-ROOT = Path(__file__).resolve().parents[3]
 
-
-def profgen(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "profiler", "generate", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def profgen(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return running.profgen("generate", *arguments, **options)
 
 
 def fails(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from unit.cli import running
 from unit.policy.making import call, trace
 from unit.trace.written import write_trace
 
@@ -18,18 +18,9 @@ from profiler.policy.model import Options
 from profiler.review.lint import RULES
 from profiler.targets.rendering import render_one
 
-ROOT = Path(__file__).resolve().parents[3]
 
-
-def profgen(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "profiler", "lint", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **more},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def profgen(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return running.profgen("lint", *arguments, **options)
 
 
 @pytest.fixture

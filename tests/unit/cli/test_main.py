@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+from unit.cli.running import ENVIRONMENT, profgen, python
 from unit.policy.making import call, trace
 
 from profiler import __main__ as start
@@ -24,17 +25,6 @@ from profiler.cli.terminal import colours, redraws
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps
 from profiler.policy.model import Options
-
-CHECKOUT = Path(__file__).resolve().parents[3]
-
-
-def profgen(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    settings = {"capture_output": True, "text": True, "timeout": 60, "check": False, "stdin": subprocess.DEVNULL}
-    return subprocess.run(
-        [sys.executable, "-m", "profiler", *arguments],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        **(settings | options),  # type: ignore[call-overload]
-    )
 
 
 @pytest.fixture
@@ -88,14 +78,7 @@ def test_help_imports_little() -> None:
     code = (
         "import json, sys; from profiler.cli.main import run; run(['--help']); print(json.dumps(sorted(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    done = python("-c", code, check=True)
     modules = set(json.loads(done.stdout.splitlines()[-1]))
     assert "click" in modules
     heavy = {
@@ -174,7 +157,7 @@ def test_a_reader_that_goes_away_is_no_verdict(
 
 def test_standard_input_is_a_dash(tmp_path: Path) -> None:
     made = dumps(derive(trace(call("read")), Options()))
-    assert profgen("explain", "-", "read", input=made, stdin=None, cwd=tmp_path).returncode == 0
+    assert profgen("explain", "-", "read", input=made, cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -303,7 +286,7 @@ def test_reader_has_gone() -> None:
 def test_standard_files_closed(closed: str, tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m profiler generate none.json {closed}"],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        env=ENVIRONMENT,
         cwd=tmp_path,
         capture_output=True,
         text=True,

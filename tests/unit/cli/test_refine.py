@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from programs import write_program
+from unit.cli import running
 from unit.denials.test_auditlog import AA, AUDIT, BODY
 from unit.denials.test_propose import APP, policy
 
 from profiler.policy.document import dumps, read_policy
 from profiler.targets.apparmor.naming import profile_name
 
-ROOT = Path(__file__).resolve().parents[3]
 OURS = BODY.replace("/usr/bin/unshare", APP).replace('comm="unshare"', 'comm="app"')
 
 
@@ -29,17 +29,8 @@ def record(name_or_body: str, number: int = 121, serial: int = 1) -> str:
 GETPGID, PTRACE, STRANGER = record(OURS), record(OURS, 101, 2), record(BODY, 121, 3)
 
 
-def profgen(*arguments: str | Path, cwd: Path, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "profiler", "refine", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def profgen(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return running.profgen("refine", *arguments, **options)
 
 
 @pytest.fixture
@@ -67,13 +58,13 @@ def test_a_change_is_shown(place: Path) -> None:
 
 
 def test_standard_input_and_writing(place: Path) -> None:
-    done = profgen("policy.yaml", "--from", "-", "-o", "new.yaml", cwd=place, stdin=GETPGID + "\n")
+    done = profgen("policy.yaml", "--from", "-", "-o", "new.yaml", cwd=place, input=GETPGID + "\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert (place / "policy.yaml").read_text() == dumps(policy())
     new = read_policy(place / "new.yaml")
     assert "getpgid" in {entry.name for entry in new.syscalls}
-    again = profgen("new.yaml", "--from", "-", cwd=place, stdin=GETPGID + "\n")
+    again = profgen("new.yaml", "--from", "-", cwd=place, input=GETPGID + "\n")
     assert (again.returncode, again.stdout) == (0, "")
     assert "nothing to add" in again.stderr
 
@@ -201,7 +192,7 @@ def test_the_journal(place: Path) -> None:
 
     def says(script: str) -> subprocess.CompletedProcess[str]:
         write_program(tools / "journalctl", f"#!/bin/sh\n{script}\n")
-        return profgen("policy.yaml", "--from", "journal", cwd=place, PATH=f"{tools}:{os.environ['PATH']}")
+        return profgen("policy.yaml", "--from", "journal", cwd=place, environ={"PATH": f"{tools}:{os.environ['PATH']}"})
 
     entry = json.dumps({"_TRANSPORT": "audit", "MESSAGE": "SECCOMP " + OURS.replace("272", "121"), "_AUDIT_ID": "4"})
     done = says(f"echo \"$@\" >words\ncat <<'E'\n{entry}\nE")
@@ -216,7 +207,7 @@ def test_the_journal(place: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "the journal shows no kernel messages to this user" in done.stderr
     (tools / "journalctl").unlink()
-    done = profgen("policy.yaml", "--from", "journal", cwd=place, PATH=str(tools))
+    done = profgen("policy.yaml", "--from", "journal", cwd=place, environ={"PATH": str(tools)})
     assert done.returncode == 2
     assert "journalctl" in done.stderr
 

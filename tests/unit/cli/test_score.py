@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from unit.cli import running
 from unit.policy.making import call, check, trace
 from unit.trace.written import write_trace
 
@@ -17,18 +17,9 @@ from profiler.policy.derive import derive
 from profiler.policy.document import dumps
 from profiler.policy.model import Options
 
-ROOT = Path(__file__).resolve().parents[3]
 
-
-def profgen(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "profiler", "score", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def profgen(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return running.profgen("score", *arguments, **options)
 
 
 def example() -> object:
