@@ -84,7 +84,7 @@ def test_any_text_is_a_pattern_or_refused_in_one_line(text: str) -> None:
     "text", ["{", "}", "{pid", "{}", "{PID}", "{nothing}", "a{home}", "\\", "\\n", "\\x4", "\\xg0", "/a\ud800"]
 )
 def test_no_pattern(text: str) -> None:
-    with pytest.raises(InputError, match=r"is no (pattern|path)"):
+    with pytest.raises(InputError, match=r"is not a (pattern|path)"):
         parse(text)
     if "\ud800" not in text:
         assert path_of(literal(text)) == text
