@@ -152,7 +152,7 @@ def test_a_record_in_somebody_elses_message_is_not_believed(line: str) -> None:
 
 
 def test_fields_cannot_be_forged_from_within_a_record() -> None:
-    """The kernel quotes what strangers chose; what looks like a field again is behind the real one."""
+    """The kernel quotes what strangers choose; a second field of the same name comes after the real one."""
     denial = one("type=AVC msg=" + AUDIT + AA + ' name="/etc/shadow" denied_mask="w"')
     assert (denial.path, denial.access) == ("/etc/x y", ("read",))
 
@@ -337,7 +337,7 @@ def test_lost_records_are_counted_from_the_start_of_the_machine() -> None:
 
 
 def test_the_same_event_twice_is_one() -> None:
-    """The kernel's log and the audit transport end up in one journal."""
+    """One journal can contain both the kernel's log and the audit transport."""
     reading = of(FORMS["journalctl -o json"], FORMS["journalctl -o json, audit"], FORMS["audit.log"])
     assert (reading.records, reading.duplicates) == (1, 2)
     # one event may refuse two things
@@ -383,7 +383,7 @@ def test_different_records_have_a_limit() -> None:
 
 
 class Pieces(io.RawIOBase):
-    """Gives the data in pieces, as a pipe does."""
+    """A stream that returns the data in pieces, as a pipe does."""
 
     def __init__(self, data: bytes, size: int) -> None:
         self._data, self._size, self._at = data, size, 0

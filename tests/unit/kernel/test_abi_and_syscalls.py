@@ -45,7 +45,7 @@ def test_abi_of_refuses_an_unknown_architecture() -> None:
 
 
 def raw_number(name: str, number: int) -> int:
-    """The number as it stands in the register: with the x32 bit for x32."""
+    """Return the number as it is in the register: with the x32 bit for x32."""
     return number | abi.X32_SYSCALL_BIT if name == "x32" else number
 
 

@@ -37,7 +37,7 @@ def test_letters(accesses: str, wanted: str, apart: str) -> None:
 
 
 def test_one_access_for_a_letter() -> None:
-    """What stands for the letters needs no other letters."""
+    """The accesses chosen for the letters need no other letters."""
     for access in FILE_ACCESSES:
         assert letters(coarse([access])) == letters([access])
 

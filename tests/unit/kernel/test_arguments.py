@@ -1,4 +1,4 @@
-"""Recorded arguments: the data is whole, and values survive being written for people."""
+"""Recorded arguments: the data is complete, and rendered values can be parsed again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of published holes: whole, readable, and decided as it says."""
+"""The table of published vulnerabilities is complete and readable, and its rule is applied."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KERNELCTF = {cve.identifier for cve in cves() if "kernelctf" in cve.sources}
 
 
 class Rights:
-    """Names, each with the arguments that pass: None for any, else a function of the tests asked for."""
+    """Allowed names, each with the arguments that pass: None for any, else a function of the tests."""
 
     def __init__(self, names: object, capabilities: Sequence[str] = (), abis: Sequence[str] = ("x86_64",)) -> None:
         self.names = names if isinstance(names, dict) else dict.fromkeys(names or ())  # type: ignore[call-overload]
@@ -118,7 +118,8 @@ def test_alternatives_must_all_be_refused() -> None:
 
 
 def test_the_figures_others_published_for_lists_of_names() -> None:
-    """A web server that keeps socket, setsockopt, sendmsg and clone, as names: what kernelCTF entries that leaves."""
+    """A web server's list of names, with socket, setsockopt, sendmsg and clone, leaves these kernelCTF entries
+    reachable."""
     server = Rights(["socket", "socketpair", "setsockopt", "sendmsg", "clone", "write", "read", "openat", "execve"])
     found = blocked(server) & KERNELCTF
     # io_uring 5, bpf 6, perf 2, fsopen 1, splice 1

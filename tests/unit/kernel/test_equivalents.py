@@ -1,4 +1,4 @@
-"""Equivalents, fallbacks, base sets and errno names: data that is whole and says what it must."""
+"""Equivalents, fallbacks, base sets and errno names: the data is complete."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ PREFIXES = {
 
 
 def test_values_are_the_kernels(tmp_path: Path) -> None:
-    """Those that the headers here know."""
+    """The values are those in the installed headers, as far as these have them."""
     rows = {
         f"{PREFIXES[table]}{name.upper()}": value
         for table, names in load("mounts.yaml")["flags"].items()

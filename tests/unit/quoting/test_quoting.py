@@ -171,7 +171,7 @@ def test_yaml_of_other_things() -> None:
 
 
 def apparmor_reading(text: str) -> bytes:
-    """The literal text of a quoted AppArmor string, read by its grammar alone; fails on anything that would be a
+    """Return the literal text of a quoted AppArmor string, read by its grammar; fail on anything that would be a
     pattern."""
     assert text[0] == text[-1] == '"'
     body, at, found = text[1:-1].encode("utf-8"), 0, b""

@@ -1,4 +1,4 @@
-"""What was seen of a workload: curves and estimates, against their definitions, and the checklist."""
+"""Coverage: curves and estimates agree with their definitions, and the checklist finds its evidence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def runs_of(*names: tuple[str, ...]) -> list[Trace]:
 
 @given(st.lists(st.frozensets(st.integers(0, 6)), min_size=1, max_size=5))
 def test_the_curve_is_the_average_over_all_orders(runs: list[frozenset[int]]) -> None:
-    """Counted by hand: every order of the runs, and how many items are there after each."""
+    """The curve equals a count over every order of the runs."""
     items = frozenset().union(*runs)
     orders = list(itertools.permutations(runs))
     by_hand = [
@@ -37,8 +37,7 @@ def test_the_curve_is_the_average_over_all_orders(runs: list[frozenset[int]]) ->
 
 
 def test_counts_as_a_file_may_have_them() -> None:
-    """A merged trace says in how many runs; whatever it says, there is a curve of some points, and it ends at all
-    items."""
+    """Any count of runs that a merged trace may contain gives a curve that ends at all items."""
     for runs in (31, 1000, 1 << 63):
         curve = average_curve([1, 2, runs // 2, runs, 1 << 64], runs)
         assert len(curve) <= CURVE_POINTS + 1
@@ -48,7 +47,7 @@ def test_counts_as_a_file_may_have_them() -> None:
 
 
 def test_estimates() -> None:
-    """read is in all, write in two, the others in one run each."""
+    """read is in all runs, write in two, the others in one each."""
     found = coverage(runs_of(("read", "write", "bind"), ("read", "write"), ("read", "listen", "accept")))
     (kind,) = found.kinds
     assert (kind.name, kind.items, kind.once, kind.twice) == ("syscalls", 5, 3, 1)
@@ -60,7 +59,7 @@ def test_estimates() -> None:
 
 
 def test_the_estimate_comes_true() -> None:
-    """Of recordings drawn alike, the next one brings about what was foretold: on average over many draws."""
+    """For recordings drawn alike, the next one brings about as many items as estimated, averaged over many draws."""
     source = random.Random(1)
     names = ["read", "write", "bind", "listen", "accept", "close", "brk", "mmap", "stat", "open", "dup", "pipe"]
     chances = [0.9, 0.9, 0.7, 0.6, 0.5, 0.4, 0.3, 0.3, 0.2, 0.1, 0.1, 0.05]
@@ -135,7 +134,8 @@ SEEN: dict[str, Any] = {
 
 @pytest.mark.parametrize("title", SEEN)
 def test_the_checklist(title: str) -> None:
-    """Each point has a trace that shows it, by evidence that is named, and is missed where there is none."""
+    """Each item of the checklist is seen in a trace that shows it, with its evidence, and missed in one that
+    does not."""
     found = point(title, SEEN[title])
     assert found.verdict == "seen"
     assert found.evidence

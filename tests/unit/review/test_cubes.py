@@ -1,4 +1,4 @@
-"""Cubes against brute force: every number of a small width is tried."""
+"""Cubes agree with brute force over every number of a small width."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_compared() -> None:
 
 
 def test_dockers_socket_rule() -> None:
-    """family < 38, == 39, > 40 on 64 bits: 38 is not in it, unless the upper half holds something."""
+    """family < 38, == 39, > 40 on 64 bits does not include 38, unless the upper half is not 0."""
     rule = [*cubes.comparison(0, "LT", 38), *cubes.comparison(0, "EQ", 39), *cubes.comparison(0, "GT", 40)]
     assert cubes.includes(rule, cubes.masked(0, 0xFFFFFFFF, 2)), (
         "either the upper half is 0 and it is 2, or it is far above 40"

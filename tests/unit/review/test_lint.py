@@ -33,7 +33,7 @@ X86_64, X86, X32 = "SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"
 
 
 class Anything:
-    """A libseccomp that knows every name but these."""
+    """A libseccomp that knows every name except these."""
 
     version = "2.99.0"
 
@@ -53,7 +53,7 @@ def arg(index: int, value: int, op: str = "EQ", two: int = 0) -> dict[str, Any]:
 
 
 def seccomp(*rules: Mapping[str, Any], **members: Any) -> dict[str, Any]:
-    """A profile with nothing wrong, and these rules."""
+    """Return a profile without faults, plus these rules."""
     named = {name for one in rules for name in one.get("names", ())}
     enosys = rule(*[name for name in ENOSYS_FOR if name not in named], action="ERRNO", errnoRet=38)
     return {
@@ -196,7 +196,7 @@ def test_comparisons_an_int_gets_past(row: dict[str, Any], finds: bool) -> None:
 
 
 def test_the_kernel_looks_at_32_bits_of_what_the_filter_compares_whole() -> None:
-    """Why upper-half is an error: a filter as in Docker's default profile, loaded for real."""
+    """Load a filter like that of Docker's default profile, to show why upper-half is an error."""
     import ctypes
 
     child = os.fork()

@@ -1,4 +1,4 @@
-"""What path patterns open."""
+"""The risks of path patterns."""
 
 from __future__ import annotations
 

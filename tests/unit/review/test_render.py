@@ -1,4 +1,4 @@
-"""Every format says the same, reads well, and lets no name out of its place."""
+"""Every format says the same, and escapes every name."""
 
 from __future__ import annotations
 
@@ -169,8 +169,8 @@ def test_names_stay_in_their_place(name: str) -> None:
 
 
 def _outside_code(text: str) -> str:
-    """Markdown without its code spans and what they hold, as CommonMark 6.1 delimits them; in tables only ``\\|`` does
-    not end a cell."""
+    """Return Markdown without its code spans, as CommonMark 6.1 delimits them; in tables only ``\\|`` does not end a
+    cell."""
     lines = []
     for line in text.split("\n"):
         if line.startswith("|"):

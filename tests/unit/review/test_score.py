@@ -1,4 +1,4 @@
-"""Scores: figures that add up, order of what is open, and rights that only ever cost points."""
+"""Scores: the figures add up, what is open is ordered, and rights only lower the score."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def rights(
 
 
 def server(arguments: bool = True) -> Rights:
-    """A small TCP server, as profgen would record it."""
+    """Return the rights of a small TCP server, as profgen would record it."""
     rows = [
         call("socket", [(2, 1, 0)]),
         call("setsockopt", [(1, 2), (6, 1)]),
@@ -230,7 +230,7 @@ def many_rights(draw: st.DrawFn) -> Rights:
 
 
 def without_one(full: Rights, pick: int) -> Rights:
-    """The rights but for one: an ABI, a capability, a syscall, an alternative."""
+    """Return the rights without one of them: an ABI, a capability, a syscall, or an alternative."""
     steps = (
         [replace(full, default="refuse", syscalls={key: full.allowance(*key) for key in full.syscalls})]
         if full.default != "refuse"

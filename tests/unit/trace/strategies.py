@@ -41,7 +41,7 @@ from profiler.trace.model import (
 
 U64 = st.one_of(st.integers(0, 3), st.integers(0, (1 << 64) - 1))
 COUNTS = st.one_of(st.integers(1, 9), st.integers(1, 1 << 62))
-"""Several of them added stay below 2**64."""
+"""Several of these add up to less than 2**64."""
 SECONDS = st.integers(0, 10**9).map(lambda milliseconds: milliseconds / 1000)
 NAMES = st.binary(max_size=12).map(lambda raw: raw.replace(b"\0", b"/").decode("utf-8", "surrogateescape"))
 """Any bytes that a file name or an argument can hold."""
@@ -293,7 +293,7 @@ def metas(draw: st.DrawFn, arch: str) -> Meta:
 
 @st.composite
 def traces(draw: st.DrawFn, arch: str = "x86_64") -> Trace:
-    """Whole traces of one architecture. Small numbers, so that several of them share rows."""
+    """Complete traces of one architecture. Numbers are small, so that several traces share rows."""
     listed = draw(programs())
     count = len(listed)
     keys = draw(

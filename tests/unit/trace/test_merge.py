@@ -1,4 +1,4 @@
-"""Merging is a union with counts added: order and grouping do not matter, and nothing that was seen is lost."""
+"""Merging is a union with counts added: order and grouping do not matter, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def path(trace: Trace, program: int | None) -> tuple[str, str | None] | None:
 
 
 def sets(trace: Trace) -> dict[str, Any]:
-    """What was seen, without how often or when, programs by name."""
+    """Return what was seen, without counts and times, with programs by name."""
     return {
         "programs": {(row.path, row.interpreter) for row in trace.programs},
         "syscalls": {
@@ -192,7 +192,7 @@ def union_with_counts_added(a: Trace, b: Trace) -> None:
 
 
 def files_and_what_follows(a: Trace, b: Trace) -> None:
-    """Every row of either, under its key; its programs, results, owners and times are those of both."""
+    """Every row of either trace is there under its key, with the programs, results, owners and times of both."""
     merged, one, two = sets(merge([a, b])), sets(a), sets(b)
     for section in USES:
         assert set(merged[section]) == {*one[section], *two[section]}
@@ -209,7 +209,7 @@ def files_and_what_follows(a: Trace, b: Trace) -> None:
 @RELAXED
 @given(st.lists(traces(), min_size=1, max_size=3))
 def test_features(several: list[Trace]) -> None:
-    """Files were watched only if every recording watched them; of all else the union."""
+    """The feature for files stays only if every recording has it; otherwise the result is the union."""
     merged = merge(several)
     assert merged.has_files is all(trace.has_files for trace in several)
     assert {*merged.meta.features, FILES_FEATURE} == {FILES_FEATURE}.union(*(trace.meta.features for trace in several))
@@ -226,7 +226,7 @@ def test_rows_stay_where_one_recording_did_not_watch_files() -> None:
 
 
 def arguments(a: Trace, b: Trace) -> None:
-    """Values are the union; the overflow mark stays, and comes when the union is too large."""
+    """Values are the union; the overflow mark stays, and is set if the union is too large."""
     merged = sets(merge([a, b]))["arguments"]
     one, two = sets(a)["arguments"], sets(b)["arguments"]
     assert set(merged) == {*one, *two}
@@ -269,7 +269,7 @@ def merged_is_sorted_and_whole(a: Trace, b: Trace) -> None:
 @RELAXED
 @given(traces(), traces())
 def test_two(a: Trace, b: Trace) -> None:
-    """All of the above for the same pairs: making them takes longer than merging."""
+    """Check all of the above on the same pairs, because making traces takes longer than merging them."""
     for holds in (commutative, union_with_counts_added, files_and_what_follows, arguments, merged_is_sorted_and_whole):
         holds(a, b)
 
@@ -297,7 +297,7 @@ def test_two_architectures() -> None:
 
 
 def test_thousand() -> None:
-    """Many traces at once are one trace, as many as were given, and no larger than their union."""
+    """Many traces merged at once are one trace with as many runs, and no larger than their union."""
     many = [
         trace_of(60, start=f"2026-01-01T00:{n // 60:02}:{n % 60:02}+00:00", programs=(Program(f"/p{n % 7}"),))
         for n in range(1000)
@@ -320,7 +320,7 @@ def test_thousand() -> None:
 
 
 def test_containers() -> None:
-    """Merged is what is the same in all, and everything that one of them was given."""
+    """A merged container is what all have in common, and everything that any of them was given."""
     mount = ContainerMount("bind", "/srv", "/data", False)
     a = Container(
         "docker",
@@ -370,7 +370,7 @@ def test_uid_of_the_most_privileged_and_worst_exit() -> None:
 
 
 def test_two_files_under_one_path() -> None:
-    """Neither hash would be true of both, in whatever order a third comes."""
+    """Neither hash is true for both, in whatever order a third trace comes."""
     rows = [trace_of(programs=(Program("/a", sha256=digit * 64, build_id="ab"),)) for digit in "010"]
     for order in (rows, rows[::-1], [rows[0], rows[2], rows[1]]):
         program = merge(order).programs[0]
@@ -380,7 +380,7 @@ def test_two_files_under_one_path() -> None:
 
 
 def test_values_that_were_not_recorded_may_be_any() -> None:
-    """A merge allows what each of its traces does: a row without values stands for all values."""
+    """A merge allows what each of its traces allows: a row without values means all values."""
     known = Arguments(("flags",), {(0,): frozenset({0})})
     row = Syscall("x86_64", 56, "clone", 1, Results(1), 0.0, 0.0, {0: 1}, known)
     with_values = Trace(META, (Program("/a"),), (row,))

@@ -1,4 +1,4 @@
-"""Traces as files: the schema is what is written, what is written is what is read, and nothing else is accepted."""
+"""Trace files: the schema describes what is written, what is written is read back, and nothing else is accepted."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_real_traces_validate(tracer: str, command: list[str], tmp_path: Path) -
 
 
 def test_schema_describes_every_member() -> None:
-    """No field of the model is missing, none is made up, each is described and required."""
+    """The schema has every field of the model and no other; each is described and required."""
     definitions = validator().schema["$defs"]
     shapes = {
         "meta": model.Meta,
@@ -287,7 +287,7 @@ def test_too_large(tmp_path: Path) -> None:
 
 
 def one_line(call: Callable[[], object]) -> str:
-    """The message of the InputError it must raise: one line, printable as it stands, and not a book."""
+    """Return the message of the InputError that the call must raise: one short, printable line."""
     with pytest.raises(InputError) as caught:
         call()
     return check_message(caught.value)
@@ -303,7 +303,7 @@ def check_message(error: InputError) -> str:
 
 
 def accepted(call: Callable[[], Trace]) -> Trace | None:
-    """Either a trace that can be written again, or an InputError."""
+    """The call returns a trace that can be written again, or raises InputError."""
     try:
         trace = call()
     except InputError as error:
@@ -524,7 +524,7 @@ def test_bytes_changed(position: int, change: bytes) -> None:
     ),
 )
 def test_out_of_place(place: tuple[Any, ...]) -> None:
-    """Each of these would be a lie further on; the schema refuses them too."""
+    """Each of these values would be wrong later on; the schema rejects them too."""
     document = json.loads(dumps(example_trace()))
     # to_dict sorts the syscalls: i386 first, x86_64 with its arguments second.
     assert document["syscalls"][1]["name"] == "socket"
@@ -566,7 +566,7 @@ def test_has_files() -> None:
 
 
 def test_joined() -> None:
-    """What ran already has no executions, until a merged recording saw its start."""
+    """Programs that were already running have no executions, until a merged recording saw their start."""
     running, started = model.Program("/bin/a"), model.Program("/bin/a", executions=1)
     other, unknown = model.Program("/bin/b", executions=2), model.Program("(unknown)")
     trace = dataclasses.replace(example_trace(features=(model.JOINED_FEATURE,)), programs=(running, other, unknown))
@@ -580,7 +580,7 @@ def test_joined() -> None:
 
 
 def test_one_use_a_line() -> None:
-    """So that a use more or less is one line in a diff, and 100 000 of them are written quickly."""
+    """Each use is one line, so that a diff shows one line for it, and 100 000 of them are written quickly."""
     trace = example_trace()
     lines = dumps(trace).splitlines()
     for row in (row for section in USES for row in to_dict(trace)[section]):

@@ -1,4 +1,4 @@
-"""Traces as files."""
+"""Write traces to files."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ ANSWER = "read x; echo; read x"
 
 @contextmanager
 def running(*argv: str | bytes, executable: str | None = None, **more: object) -> Iterator[int]:
-    """A process that runs its program (it has answered a line, as cat does) and waits for more input."""
+    """Start a process and wait until it runs its program (it echoes a line, as cat does)."""
     process = subprocess.Popen(argv, executable=executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more)  # type: ignore[call-overload]
     assert process.stdin is not None
     assert process.stdout is not None
@@ -76,7 +76,7 @@ def test_script(how: str, tmp_path: Path) -> None:
 
 
 def test_script_of_a_descriptor_is_its_interpreter(tmp_path: Path) -> None:
-    """A descriptor's number is no name of a program."""
+    """The number of a descriptor is not the name of a program."""
     script(tmp_path / "tool")
     fd = os.open(tmp_path / "tool", os.O_RDONLY)
     try:
@@ -180,7 +180,7 @@ def test_absolute(directory: str, name: str, result: str) -> None:
 
 @pytest.fixture(params=[0, errno.EPERM, errno.ENOSYS], ids=["allowed", "refused", "unknown"])
 def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """process_vm_readv(2) as it is, and as seccomp profiles answer it that allow ptrace (Docker 20.10's)."""
+    """process_vm_readv(2) as it is, and as seccomp profiles that allow only ptrace answer it (Docker 20.10's)."""
     if request.param:
 
         class Refusing:
@@ -212,7 +212,7 @@ def test_unreadable_memory(address: int) -> None:
 
 @pytest.mark.usefixtures("reading")
 def test_string_at_the_end_of_a_mapping() -> None:
-    """One that ends with its page is read; one that runs over it is not."""
+    """A string that ends with its page is read; one that runs past it is not."""
     libc = ctypes.CDLL(None)
     libc.mmap.restype = ctypes.c_void_p
     size = os.sysconf("SC_PAGE_SIZE")
@@ -234,7 +234,7 @@ def test_memory_of_nobody() -> None:
 
 
 def build_id(path: str | Path) -> str | None:
-    """As readelf sees it."""
+    """Return the build-id that readelf prints."""
     text = subprocess.run(["readelf", "-n", str(path)], capture_output=True, text=True, timeout=120, check=True).stdout
     return next((line.split(":")[1].strip() for line in text.splitlines() if "Build ID" in line), None)
 

@@ -1,4 +1,4 @@
-"""Finding the program as execvp(3) does, starting it behind a gate, and its status as a shell shows it."""
+"""The program is found as execvp(3) does it, started behind a gate, and its status is that of a shell."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_quoted_is_safe_for_a_terminal(text: str) -> None:
 
 
 def test_as_env_finds_it(tmp_path: Path) -> None:
-    """The same file as env(1), which calls execvp, for a path with all kinds of parts."""
+    """find_program finds the same file as env(1), which calls execvp, in a PATH with all kinds of parts."""
     script(tmp_path / "a" / "tool", "#!/bin/sh\necho a\n", 0o644)
     script(tmp_path / "c" / "tool", "#!/bin/sh\necho c\n")
     script(tmp_path / "d" / "tool", "#!/bin/sh\necho d\n")
@@ -178,7 +178,7 @@ def test_other_failures(tmp_path: Path) -> None:
 
 
 def test_signals_and_masks() -> None:
-    """The workload starts with the mask given and the default actions, whatever Python did to them."""
+    """The workload starts with the given mask and the default actions, whatever Python did to them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
     try:
         reading, writing = os.pipe()

@@ -1,4 +1,4 @@
-"""Where paths lead for another process: against the kernel's own answer in that process, where it can be asked."""
+"""Paths of another process resolve as the kernel resolves them in that process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ for line in sys.stdin:
 
 @dataclass
 class Process:
-    """One that waits, and tells which file it finds under a name. ``pid`` is its number."""
+    """A process that waits, and says which file it finds under a name. ``pid`` is its number."""
 
     child: subprocess.Popen[str]
 
@@ -63,7 +63,7 @@ class Process:
         return os.readlink(f"/proc/{self.pid}/cwd")
 
     def opens(self, text: str) -> tuple[int, int] | int:
-        """(device, inode) of what it opens under this name, or its errno."""
+        """Return (device, inode) of the file that it opens under this name, or the errno."""
         assert self.child.stdin is not None
         assert self.child.stdout is not None
         self.child.stdin.write(os.fsencode(text).hex() + "\n")
@@ -199,7 +199,7 @@ def test_as_the_kernel(text: str, waiting: Process, tree: Path) -> None:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_slow_way_is_the_same(text: str, waiting: Process, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without openat2 (before Linux 5.6)."""
+    """The result is the same without openat2 (before Linux 5.6)."""
     quick = Resolver().resolve(waiting.view, str(tree), text)
     ways: list[paths.Way] = []
     slow = Resolver().resolve(waiting.view, str(tree), text, ways=ways)
@@ -251,7 +251,7 @@ def test_links_at_the_end(waiting: Process, tree: Path) -> None:
 
 
 def test_self_is_whoever_looks(waiting: Process, tree: Path) -> None:
-    """Nothing of one process is remembered for another."""
+    """The resolver does not reuse anything of one process for another."""
     resolver = Resolver()
     with process(tree) as other:
         for each in (waiting, other, waiting):
@@ -319,7 +319,7 @@ def test_unnamed_and_deleted_files(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_called_like_a_memfd(tmp_path: Path) -> None:
-    """In the root directory a file may have any name."""
+    """A file in the root directory may have any name."""
     name = Path("/memfd:profgen test")
     try:
         file = name.open("w")
@@ -414,7 +414,7 @@ def jail(tmp_path: Path) -> Path:
     "wrap", [(), ("unshare", "--mount", "--propagation", "private")], ids=["same mounts", "own mounts"]
 )
 def test_chroot(wrap: tuple[str, ...], jail: Path) -> None:
-    """Paths are those of the mount namespace; the root cuts where symbolic links and .. may lead."""
+    """Paths are those of the mount namespace; symbolic links and .. do not lead outside the chroot."""
     with jailed(jail, *wrap) as child:
         view = View.of(child.pid, child.pid)
         assert (view.root_path, view.top) == (str(jail), None if wrap else "/")
@@ -439,7 +439,7 @@ def test_chroot(wrap: tuple[str, ...], jail: Path) -> None:
 
 @root_only
 def test_container(jail: Path) -> None:
-    """A mount namespace with a root of its own: paths begin there."""
+    """In a mount namespace with its own root, paths begin at that root."""
     script = "mount --bind {0} {0} && cd {0} && pivot_root . sub && cd /etc && echo there && read line"
     for name in ("bin", "lib", "lib64", "usr", "sub/x"):
         (jail / name).mkdir()
@@ -466,7 +466,7 @@ def test_container(jail: Path) -> None:
 
 @root_only
 def test_file_on_no_tree(tmp_path: Path) -> None:
-    """A file system that was unmounted while it was in use."""
+    """The file is on a file system that was unmounted while in use."""
     script = (
         f"mount -t tmpfs scratch {tmp_path} && exec 9>{tmp_path}/new && umount -l {tmp_path} && echo there && read line"
     )

@@ -1,5 +1,4 @@
-"""What tracers say becomes rows: summed, sorted, programs by their place in the trace, and nothing lost without a
-count."""
+"""A recording sums and sorts what tracers add, and counts every loss."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ ME, OTHER = frozenset({"self"}), frozenset({"other"})
 
 @pytest.fixture
 def recording() -> Recording:
-    """With two programs, of which the first comes second in a trace."""
+    """Return a recording with two programs, the first of which comes second in a trace."""
     made = Recording("x86_64")
     assert made.program("/z", None, None) == 0
     assert made.program("/a", None, None) == 1
@@ -227,7 +226,7 @@ def test_the_order_of_events_does_not_matter(files: list[Any], sockets: list[Any
 
 
 def test_no_room(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is known goes on being counted; what is new is lost, and the loss is counted."""
+    """Known rows are still counted; new ones are lost, and the loss is counted."""
     monkeypatch.setattr(module, "USES_BYTES_MAX", 2 * module._ROW_BYTES + 20)  # names in quotes: 12 and 4
     recording.file("/" + "f" * 9, "read", "file", "ok", 0)
     recording.socket("unix", "stream", 0, "bind", "ok", 0, address="/s")
@@ -245,7 +244,7 @@ def test_no_room(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("letter", ["a", "\udcff", "\u00e9", "\U0001f600", '"', "\n", "\x7f"], ids=ascii)
 def test_a_full_trace_can_be_read_again(recording: Recording, letter: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the names are made of, the text stays below the limit with a good part to spare."""
+    """Whatever the names consist of, the text stays well below the limit."""
     monkeypatch.setattr(module, "USES_BYTES_MAX", module.USES_BYTES_MAX >> 10)
     number = 0
     while not recording.losses:

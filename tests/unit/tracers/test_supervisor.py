@@ -1,4 +1,4 @@
-"""The thread that passes signals on and ends the workload when its time is up, with real processes."""
+"""The thread that forwards signals and ends the workload when its time is up, with real processes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from profiler.tracers.supervisor import Supervisor, signals_held
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A workload that is asked to end has time for it, however busy the machine is."""
+    """Give a workload that is asked to end enough time, however busy the machine is."""
     monkeypatch.setattr("profiler.tracers.supervisor.GRACE_SECONDS", HANG_SECONDS)
 
 
 def reporter(script: str) -> subprocess.Popen[bytes]:
-    """A shell that says ``ready`` and then what its traps say."""
+    """Start a shell that prints ``ready`` and then what its traps print."""
     process = subprocess.Popen(
         ["bash", "-c", f"{script}; echo ready; while :; do sleep 600 & wait; done"],
         stdout=subprocess.PIPE,
@@ -79,7 +79,7 @@ def test_after_the_main_process_a_signal_ends_the_rest() -> None:
 
 
 def test_a_signal_just_after_the_main_process_is_gone() -> None:
-    """No signal is lost between the end of the main process and the call that tells of it."""
+    """No signal is lost between the end of the main process and the call that reports it."""
 
     def work() -> None:
         with signals_held():
@@ -106,7 +106,7 @@ def test_duration() -> None:
 
 
 def test_stopped_and_continued() -> None:
-    """A stop of profgen itself (Ctrl-Z) is no signal to pass on, and does not end the passing on."""
+    """A stop of profgen itself (Ctrl-Z) is not forwarded, and forwarding goes on after it."""
 
     def work() -> None:
         with signals_held():
@@ -158,7 +158,7 @@ def test_never_started() -> None:
 
 
 def test_held_and_given_back() -> None:
-    """Nothing that came meanwhile strikes afterwards, and the mask is what it was."""
+    """Signals that arrived meanwhile have no effect afterwards, and the mask is restored."""
 
     def work() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGHUP})
