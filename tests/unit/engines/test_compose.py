@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from programs import write_program
 
 from profiler.engines.commands import Compose
 from profiler.engines.compose import detached, project
 
 
 def client(directory: Path, script: str) -> str:
-    tool = directory / "docker-compose"
-    tool.write_text(f"#!/bin/sh\n{script}\n")
-    tool.chmod(0o755)
-    return str(tool)
+    return str(write_program(directory / "docker-compose", f"#!/bin/sh\n{script}\n"))
 
 
 def test_compose_itself_names_the_project(tmp_path: Path) -> None:

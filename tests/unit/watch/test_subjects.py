@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from programs import write_program
 
 from profiler.engines import cgroups
 from profiler.engines.cgroups import Hierarchy
@@ -32,11 +33,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "down.json").write_text(json.dumps([{**state, "State": {"Pid": 0, "Running": False, "ExitCode": 0}}]))
     tool = tmp_path / "bin" / "docker"
     tool.parent.mkdir()
-    tool.write_text(
+    write_program(
+        tool,
         f'#!/bin/sh\n[ "$3" = web ] || exit 1\nif [ -e {tmp_path}/down ]; then cat {tmp_path}/down.json\n'
-        f"else cat {tmp_path}/up.json; fi\n"
+        f"else cat {tmp_path}/up.json; fi\n",
     )
-    tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
     monkeypatch.setenv("PROFGEN_ENGINE", str(tool))
     return tmp_path
@@ -128,9 +129,10 @@ def test_a_cgroup(machine: Path) -> None:
 
 
 def test_a_unit(machine: Path) -> None:
-    tool = machine / "bin" / "systemctl"
-    tool.write_text("#!/bin/sh\necho LoadState=loaded; echo ControlGroup=/system.slice/app.service\n")
-    tool.chmod(0o755)
+    write_program(
+        machine / "bin" / "systemctl",
+        "#!/bin/sh\necho LoadState=loaded; echo ControlGroup=/system.slice/app.service\n",
+    )
     found = subjects.unit("app")
     with pytest.raises(InputError, match="the unit 'app' does not run"):
         found.where(False)

@@ -1,0 +1,63 @@
+"""Where logs are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from programs import write_program
+
+from profiler.denials import sources
+from profiler.denials.auditlog import Reader
+from profiler.errors import InputError
+
+RECORD = (
+    'type=SECCOMP msg=audit(1795368446.262:1133): auid=0 uid=0 gid=0 ses=1 pid=7 comm="app" exe="/bin/app" sig=0 '
+    "arch=c000003e syscall=116 compat=0 ip=0x7f code=0x50000\n"
+)
+
+
+def test_a_file(tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    log.write_text(RECORD)
+    reader = Reader()
+    sources.read(reader, str(log))
+    assert [row.name for row in reader.reading.denials] == ["setgroups"]
+    assert reader.reading.bytes == len(RECORD)
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_a_file_that_cannot_be_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="cannot read"):
+        sources.read(Reader(), name)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo broken >&2; exit 1", r"journalctl failed: broken; give the log with --from FILE"),
+        ("exit 0", "shows no kernel messages to this user"),
+    ],
+)
+def test_a_journal_that_cannot_be_read(
+    script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_program(tmp_path / "journalctl", f"#!/bin/sh\n{script}\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(InputError, match=reason):
+        sources.read(Reader(), "journal")
+
+
+def test_a_journal_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_program(tmp_path / "journalctl", "#!/bin/sh\nexec sleep 600\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(sources, "JOURNAL_SECONDS", 0.1)
+    with pytest.raises(InputError, match=r"journalctl did not end within 0 s; give the log"):
+        sources.read(Reader(), "journal")
+
+
+def test_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="cannot execute journalctl"):
+        sources.read(Reader(), "journal")
