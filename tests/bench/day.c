@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A service's day in minutes: day CALLS FORKS FOLDER. One process makes CALLS million calls of a few kinds, some of which
- * open files of FOLDER; another makes FORKS processes, and every hundredth executes a program. Both begin when standard
- * input ends. Prints how many calls of each kind it made.
+ * A service's day in minutes: day CALLS FORKS FOLDER. One process makes CALLS million calls of a few kinds, some of
+ * which open files of FOLDER; another makes FORKS processes, and every hundredth executes a program. Both begin when
+ * standard input ends. Prints how many calls of each kind it made.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

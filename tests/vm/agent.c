@@ -17,8 +17,8 @@
  * status into NAME.status.
  * A job that lasts longer than SECONDS is killed, with everything it started; its status is then "timeout".
  *
- * The kernel hands audit lines to its log in another thread, in their order. So after a job the agent provokes a line of
- * its own (profile MARK, loaded before, allows nothing): when it has arrived, all earlier ones have.
+ * The kernel hands audit lines to its log in another thread, in their order. So after a job the agent provokes a line
+ * of its own (profile MARK, loaded before, allows nothing): when it has arrived, all earlier ones have.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -146,8 +146,8 @@ static void log_copy(FILE *to)
 
 /* ---- groups of processes ----
  *
- * A profile that does not allow a process to receive signals refuses even root's SIGKILL. AppArmor does not mediate what
- * the kernel sends for cgroup.kill.
+ * A profile that does not allow a process to receive signals refuses even root's SIGKILL. AppArmor does not mediate
+ * what the kernel sends for cgroup.kill.
  */
 
 static void group_path(char *path, size_t size, pid_t of, const char *file)

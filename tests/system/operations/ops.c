@@ -751,7 +751,7 @@ static void threads(void)
 	pthread_join(thread, NULL);
 }
 
-/* A thread with its own working directory and its own descriptors; those of the process's first thread must not count. */
+/* A thread with its own working directory and descriptors; those of the process's first thread must not count. */
 static void *open_apart(void *unused)
 {
 	CHECK(unshare(CLONE_FS | CLONE_FILES));

@@ -44,7 +44,7 @@
 extern const char *dir;	 /* the only directory that is worked in */
 extern const char *self; /* argv[0] */
 
-/* Report, and end with status 1, which tells that a confined operation was refused. _exit: a child must not flush twice. */
+/* Report and end with status 1, which means that an operation was refused. _exit: a child must not flush twice. */
 static inline void die(const char *what)
 {
 	dprintf(2, "ops: %s: %s\n", what, strerror(errno));

@@ -1,5 +1,5 @@
-/* Threads and processes that are killed during a call. A call that the kernel carried out made each directory that exists
- * afterwards. */
+/* Threads and processes that are killed during a call. Each directory that exists afterwards was made by a call that
+ * the kernel carried out. */
 #include "torture.h"
 
 enum { ROUNDS = 25, THREADS = 8, DIRECTORIES = 40 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A program without libc, so that every call it makes is known. plain CALLS CHILDREN calls getppid CALLS times, and makes
- * CHILDREN children that each call getuid once. */
+/* A program without libc, so that every call it makes is known. plain CALLS CHILDREN calls getppid CALLS times, and
+ * makes CHILDREN children that each call getuid once. */
 static long call4(long number, long a, long b, long c, long d)
 {
     long result;
