@@ -65,7 +65,7 @@ static int (*read_user_text)(void *to, u32 size, const void *from) = (void *)BPF
 #define LOAD16(pointer, offset) LOAD(u16, pointer, offset)
 #define CTX(index) LOAD64(ctx, 8 * index) /* argument of a tracepoint or a hook */
 
-/* Loads through a helper, for pointers of which the verifier knows nothing. */
+/* Loads through a helper, for pointers that the verifier does not know. */
 static __always_inline u64 read64(u64 address)
 {
     u64 value = 0;
@@ -141,7 +141,7 @@ static __always_inline void tally_again(struct tally *tally, u64 now)
 
 /* -- threads and sessions ------------------------------------------------------------------------------------------ */
 
-/* The state of a watched thread. Most threads of the machine have no storage at all, and one load tells. */
+/* The state of a watched thread. Most threads of the machine have no storage at all, which takes one load to see. */
 static __always_inline struct task_state *watched(struct task_struct *task)
 {
     if (!LOAD64(task, OFFSET_TASK_STORAGE))
@@ -149,7 +149,7 @@ static __always_inline struct task_state *watched(struct task_struct *task)
     return tasks.task_storage_get(task, 0, 0);
 }
 
-/* The state of a thread that belongs to a workload already, and does not only wait for it. */
+/* The state of a thread that belongs to a workload, and does not wait for it to begin. */
 static __always_inline struct task_state *recorded(struct task_struct *task)
 {
     struct task_state *s = watched(task);
@@ -248,7 +248,7 @@ static __always_inline u64 mounts_of(u64 task)
 }
 
 #ifdef WITH_USES
-/* Note a thread's numbers: in its own pid namespace, and in those above it down to the one that the workload began in. */
+/* Note a thread's numbers: in its own pid namespace, and in those above it up to the one that the workload began in. */
 #define LEVELS_NOTED 4
 static __always_inline void note_member(u64 task, u32 session, u32 start)
 {

@@ -322,7 +322,7 @@ int on_exec(u64 *ctx)
         __sync_fetch_and_add(known, 1);
     else if (execs.update(&key, &first))
         count_loss(LOST_EXECS);
-    /* A thread other than the leader goes on under the leader's number, which the old leader's exit took off the list. */
+    /* A thread other than the leader takes the leader's number, which the old leader's exit took off the list. */
     u32 tid = number_of_thread((u64)task), one = 1;
     live.update(&tid, &one);
     return 0;

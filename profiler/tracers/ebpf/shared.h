@@ -396,11 +396,11 @@ struct step {
     char name[NAME_SIZE];
 };
 
-#define JOIN_STARTING 0x80000000u /* in `joining`: of a runtime, which has yet to execute the entry point */
+#define JOIN_STARTING 0x80000000u /* in `joining`: a runtime's process, before the exec of the entry point */
 #define JOIN_THREADS 0x40000000u  /* in `joining`: its first thread is marked, and the others become as that one */
 
-/* What became of a session, in the ring `events`; its size tells it from a struct event. An end that finds no room is
- * read from the session. */
+/* What became of a session, in the ring `events`; struct event has another size. An end that finds no room is read
+ * from the session. */
 enum what { NEWS_MADE, NEWS_BEGAN, NEWS_JOINED, NEWS_ENDED, NEWS_THREADS };
 
 struct news {

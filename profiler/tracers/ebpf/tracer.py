@@ -196,8 +196,7 @@ class _Run:
         """Whether no thread on the list exists any more.
 
         An end that the kernel did not report, which counts as missed, must not hang profgen. A thread leaves the list
-        before it leaves /proc. The list is read twice, because of a chain of threads each of which starts the next and
-        ends.
+        before it leaves /proc. The list is read twice, because each thread of a chain may start the next one and end.
         """
         listed_all = not self.reader.stats()[STATS.index("tasks")]
         listed = self._live()

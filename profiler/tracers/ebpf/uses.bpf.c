@@ -14,7 +14,7 @@
 #define WORD_BYTES 8
 #define NAME_WORDS (NAME_SIZE / WORD_BYTES)
 
-/* Room for one call in flight, of which a processor has one at most. What each call uses comes first, on one page. */
+/* Room for one call in flight: a processor has one at most. The members that all calls use come first, on one page. */
 struct work {
     u64 a[ARGUMENT_PLACES]; /* the call's arguments */
     s64 result;
@@ -228,7 +228,7 @@ static __always_inline bool on_no_tree(u64 own, u64 mnt)
     return !ns || ns >= (u64)-MAX_ERRNO || !read64(ns + OFFSET_MNT_NS_ID);
 }
 
-/* Fill in what an event tells of the thread. The thread's root is the last path, unless the workload began with it. */
+/* Fill in an event's members about the thread. Its root is the last path, unless the workload began with it. */
 static __always_inline void describe(struct task_struct *task, struct work *w)
 {
     struct session *session = session_at(w->session);

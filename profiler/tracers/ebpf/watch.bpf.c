@@ -9,7 +9,7 @@
 
 #define AWAITED 256 /* steps to cgroups that are not there yet */
 #define WATCHED_CGROUPS 65536
-#define NAMES_BESIDE_SESSIONS 4096 /* names of containers that are waited for */
+#define AWAITED_NAMES 4096 /* names of containers that have not started yet */
 #define START_PAGES 16
 #define CGROUP_LEVELS 32 /* a cgroup below more levels is not seen */
 
@@ -24,7 +24,7 @@ struct room {
     struct awaited_key nothing;
 };
 
-BPF_TABLE("hash", struct name_key, u32, names, LIMIT_SESSIONS + NAMES_BESIDE_SESSIONS);
+BPF_TABLE("hash", struct name_key, u32, names, LIMIT_SESSIONS + AWAITED_NAMES);
 BPF_TABLE("hash", struct cgroup_key, u32, cgroups, WATCHED_CGROUPS); /* to their session */
 BPF_TABLE("hash", u32, u32, joining, LIMIT_TASKS); /* processes by profgen's number, to their session and JOIN_* */
 BPF_ARRAY(all_containers, u32, 1);
@@ -298,7 +298,7 @@ static __always_inline void came(struct task_struct *task, u64 cgroup, bool by_i
     struct session *session = number ? session_at(number) : 0;
     if (!session || !read64((u64)task + OFFSET_TASK_MM))
         return;
-    /* A process that has not executed since its fork still belongs to its manager: systemd brings units in like this. */
+    /* A process that has not executed since its fork still belongs to its manager: systemd starts units like this. */
     bool forked = LOAD32(task, OFFSET_TASK_FLAGS) & PF_FORKNOEXEC;
     bool at_once = session->kind != KIND_CONTAINER && !by_itself && !forked;
     struct task_state *state = new_state(at_once ? STATE_RECORDING : STATE_WAITING, number);

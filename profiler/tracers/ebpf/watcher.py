@@ -94,7 +94,7 @@ class _Scan:
     number: int
     find: Callable[[], Iterable[int]]
     starting: bool = False
-    """They belong to a runtime that has yet to execute the entry point."""
+    """They belong to a runtime that has not executed the entry point yet."""
     threads: bool = False
     """Their first threads are marked, and the others become as those."""
 
@@ -179,7 +179,7 @@ class EbpfWatcher:
             own.host_mounts = os.stat("/proc/1/ns/mnt").st_ino
         programs.table("self")[0] = own
         _allow_descriptors(2 * limits["sessions"])
-        programs.iterate(_JOIN)  # joins nobody yet: it tells the recorder who profgen is
+        programs.iterate(_JOIN)  # nothing to join yet: the recorder notes which process profgen is
         scans = self._select(selection)
         waiting = _WAIT_TRACEPOINTS if self._awaited else {}
         self._features += attach(programs, files=options.files, extra={**waiting, **_WATCH_TRACEPOINTS})
@@ -280,7 +280,10 @@ class EbpfWatcher:
 
     def _hold(self, live: _Live, pid: int, seen: int, held: Held | None) -> None:
         """Keep the mount namespace and the root of a session's first process, and note what else only a living process
-        tells. ``seen``: when it was there, on the kernel's monotonic clock in ns."""
+        shows.
+
+        ``seen``: when it was there, on the kernel's monotonic clock in ns.
+        """
         live.session = replace(live.session, pid=pid, gone=not there(pid, seen))
         if held is None:  # unless another process of the session lives, its paths are lost, and counted
             own, session = self._programs.table("self")[0], self._programs.session(live.number)
@@ -435,7 +438,7 @@ class EbpfWatcher:
         return [self._snapshot(self._of(session), maps, losses) for session in sessions]
 
     def _common_losses(self) -> Counter[str]:
-        """Return what was lost in all sessions: of a run that the kernel skipped nobody knows whose it was."""
+        """Return what counts as lost in every session: a skipped run may have belonged to any of them."""
         losses: Counter[str] = Counter()
         if self._results is not None:
             losses["missed"] += self._results.missed

@@ -1,1 +1,1 @@
-/* Empty on purpose: bcc includes it, this program needs nothing of it. */
+/* Empty on purpose: bcc includes it, and the recorder needs nothing of it. */

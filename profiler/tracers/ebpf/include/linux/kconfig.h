@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The little that bcc's own header asks of a kernel source tree, so that none is needed. See loader.py. */
+/* What bcc's own header needs of a kernel source tree, so that none has to be installed. See loader.py. */
 #pragma once
 
 #define CONFIG_BPF_SYSCALL 1
@@ -22,7 +22,8 @@ typedef unsigned long size_t;
 typedef long ssize_t;
 typedef unsigned long uintptr_t;
 
-/* Registers of the running machine as kprobe programs get them (arch/x86/include/asm/ptrace.h, arch/arm64/include/uapi/asm/ptrace.h). */
+/* Registers of the running machine as kprobe programs get them (arch/x86/include/asm/ptrace.h,
+ * arch/arm64/include/uapi/asm/ptrace.h). */
 struct pt_regs {
 #if defined(__aarch64__) || defined(__TARGET_ARCH_arm64)
     unsigned long regs[31], sp, pc, pstate;
