@@ -41,7 +41,8 @@ Write = Callable[[Recording, int, int, float, float], None]
 """Records a use: (where, index of the program, count, first, last)."""
 
 _NO_PORT = constant("NO_PORT")
-_KIND_SHIFT, _WHOSE_SHIFT = constant("DETAIL_KIND_SHIFT"), constant("DETAIL_WHOSE_SHIFT")
+_KIND, _WHOSE_SHIFT = constant("DETAIL_KIND"), constant("DETAIL_WHOSE_SHIFT")
+_UNIX_TYPE_SHIFT, _UNIX_PROTOCOL_MASK = constant("UNIX_TYPE_SHIFT"), constant("UNIX_PROTOCOL_MASK")
 _Tally = structure("tally")
 
 
@@ -183,7 +184,7 @@ class Uses:
         path = event.paths[0]
         if path is None:
             return
-        kind = kind_of((event.detail >> _KIND_SHIFT & 15) << 12)
+        kind = kind_of(event.detail & _KIND)
         # The kernel compared the owner with the user: any number that is equal or not stands for the owner.
         uid = event.fsuid if event.detail & OWN else event.fsuid + 1 if event.detail & OTHERS else None
         found = Found(path, kind, uid, True, event.state(0))
@@ -270,7 +271,11 @@ class Uses:
     def _socket(self, event: Event, word: str) -> Iterator[Write]:
         """An operation with a unix address."""
         address = unix_address(event.texts[0] or b"")
-        kind, protocol, result = type_name(event.flags >> 16), event.flags & 0xFFFF, event.result
+        kind, protocol, result = (
+            type_name(event.flags >> _UNIX_TYPE_SHIFT),
+            event.flags & _UNIX_PROTOCOL_MASK,
+            event.result,
+        )
 
         def write(recording: Recording, program: int, count: int, first: float, last: float) -> None:
             recording.socket(

@@ -34,7 +34,6 @@
 /* include/uapi/linux/stat.h */
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
-#define S_IFMT_SHIFT 12
 #define S_ISGID 02000
 
 /* include/linux/fs.h */

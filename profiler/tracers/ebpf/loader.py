@@ -16,7 +16,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from profiler.errors import TracerError
@@ -24,12 +23,10 @@ from profiler.tracers.ebpf import bpf
 from profiler.tracers.ebpf.bcc import import_bcc, libbcc, quiet_stderr
 from profiler.tracers.ebpf.bpf import Map
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_TYPEDEF, KernelTypes
-from profiler.tracers.ebpf.compiled import compiled
+from profiler.tracers.ebpf.compiled import HERE, compiled
 from profiler.tracers.ebpf.definitions import flags
 from profiler.tracers.ebpf.shared import constant
 from profiler.wording import cause
-
-HERE = Path(__file__).parent
 
 _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 _LOG_BYTES = 1 << 20

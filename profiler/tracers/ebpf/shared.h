@@ -304,7 +304,7 @@ struct event {
 
 /* `detail` of a use_key */
 #define DETAIL_ERROR 0xfff      /* errno, 0 for success */
-#define DETAIL_KIND_SHIFT 12    /* the file type of the mode, 4 bits */
+#define DETAIL_KIND 0xf000      /* the file type, in its place in the mode (S_IFMT) */
 #define DETAIL_OWN (1 << 16)    /* the file is the thread's own (fsuid) */
 #define DETAIL_OTHERS (1 << 17) /* it is somebody else's */
 #define DETAIL_PSEUDO (1 << 18) /* on a mount that no path leads to: a memfd */
@@ -321,6 +321,10 @@ enum whom { WHOM_NONE, WHOM_SELF, WHOM_WORKLOAD, WHOM_OUTSIDE };
 #define FACT_OTHER_MOUNTS (1 << 9)
 #define FACT_DESCRIPTOR (1 << 10) /* path 0 is what a descriptor leads to, and there are no texts */
 #define FACT_SAME_TOP (1 << 11)   /* the root is the same file that the session began with */
+
+/* `flags` of a use_key for the address of a unix socket: the type above the protocol */
+#define UNIX_TYPE_SHIFT 16
+#define UNIX_PROTOCOL_MASK 0xffff
 
 #define TEXTS 3  /* texts of an event */
 #define PIECES 4 /* paths of an event: the file, or the start of each text; the last is a root of the process's own */

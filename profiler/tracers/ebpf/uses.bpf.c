@@ -441,7 +441,7 @@ int on_descriptor(u64 *ctx)
     BLOCK(of_inode, INODE, inode);
     BLOCK(of_super, SUPER, PART64(of_inode, INODE, SUPER));
     u64 magic = PART64(of_super, SUPER, MAGIC);
-    u32 detail = (PART16(of_inode, INODE, MODE) & S_IFMT) >> S_IFMT_SHIFT << DETAIL_KIND_SHIFT;
+    u32 detail = PART16(of_inode, INODE, MODE) & DETAIL_KIND;
     if (PART64(of_super, SUPER, FLAGS) & SB_NOUSER) { /* pipes, sockets, memfd */
         if (magic != TMPFS_MAGIC && magic != HUGETLBFS_MAGIC)
             return 0;
@@ -1016,7 +1016,7 @@ static __always_inline void take_unix_address(struct use_in *in, struct socket_k
     struct work *w = in->w;
     only_first(w);
     w->dentry[0] = 0;
-    w->e.key.flags = key->type << 16 | (key->protocol & 0xffff);
+    w->e.key.flags = key->type << UNIX_TYPE_SHIFT | (key->protocol & UNIX_PROTOCOL_MASK);
     u64 size = length - FAMILY_SIZE;
     KEEP(size);
     size &= ADDRESS_MASK;
@@ -1079,8 +1079,7 @@ int on_socket(u64 *ctx)
                 return 0;
             u16 family = w->name[0];
             if ((family == AF_INET || family == AF_INET6) && length >= PORT_END) {
-                u32 port = w->name[0] >> 16 & 0xffff;
-                key.port = (port & 255) << 8 | port >> 8;
+                key.port = __builtin_bswap16(w->name[0] >> 16); /* it is in network byte order */
             } else if (family == AF_UNIX && length > FAMILY_SIZE) {
                 take_unix_address(&in, &key, length);
                 tails.call(ctx, TAIL_COUNT); /* on_names goes on with the next message */

@@ -6,8 +6,9 @@ import re
 
 from profiler.tracers.ebpf import loader, specs
 from profiler.tracers.ebpf.attaching import TRACEPOINTS
+from profiler.tracers.ebpf.compiled import HERE
 
-USES = (loader.HERE / "uses.bpf.c").read_text()
+USES = (HERE / "uses.bpf.c").read_text()
 
 
 def test_every_tail_is_a_program_of_the_source() -> None:
@@ -17,7 +18,7 @@ def test_every_tail_is_a_program_of_the_source() -> None:
 def test_every_file_is_in_the_source_once() -> None:
     text = loader.source()
     assert '#include "' not in text
-    files = [*loader.HERE.glob("*.h"), *loader.HERE.glob("*.bpf.c")]
+    files = [*HERE.glob("*.h"), *HERE.glob("*.bpf.c")]
     assert len(files) == 7
     for path in files:
         last = path.read_text().rstrip().rpartition("\n\n")[2]
