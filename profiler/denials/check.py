@@ -24,10 +24,14 @@ _REMEMBERED = 1 << 16
 
 
 class Held:
-    """Rows in, denials out: without those who did it, None for what is allowed."""
+    """Rows in, denials out: without those who did it, None for what is allowed.
 
-    def __init__(self, policy: Policy) -> None:
+    ``coarse``: judge every use by what AppArmor can tell apart, for a run that imitates it.
+    """
+
+    def __init__(self, policy: Policy, coarse: bool = False) -> None:
         self._policy = policy
+        self._coarse = coarse
         self._known: dict[Denial, Denial | None] = {}
         self._spared = [rule.pattern for rule in policy.files if rule.use != "needed"]
         """Paths that the recording looked for in vain or was refused: they are so without the policy."""
@@ -67,18 +71,27 @@ class Held:
         use = use_of(denial)
         if use is None:
             return denial
-        if denial.by == "apparmor":
-            files, others = self._by_apparmor
-            granted = any(
-                (files.left(one) if isinstance(one, FileRule) else left(others, one)) is None
-                for one in as_apparmor(use)
-            )
-            return None if granted else denial
+        if self._coarse or denial.by == "apparmor":
+            return self._as_apparmor(use, denial)
         if not isinstance(use, FileRule):
             return None if left(self._others, use) is None else denial
         rest = [self._files.left(one) for one in self._possible(use, denial)]
         least = min(rest, key=lambda one: 0 if one is None else len(one.access))
         return None if least is None else replace(denial, access=least.access)
+
+    def _as_apparmor(self, use: Resource, denial: Denial) -> Denial | None:
+        files, others = self._by_apparmor
+
+        def granted(use: Resource) -> bool:
+            return any(
+                (files.left(one) if isinstance(one, FileRule) else left(others, one)) is None
+                for one in as_apparmor(use)
+            )
+
+        if not isinstance(use, FileRule):
+            return None if granted(use) else denial
+        access = tuple(word for word in use.access if not granted(replace(use, access=(word,))))
+        return replace(denial, access=access) if access else None
 
     def _possible(self, use: FileRule, denial: Denial) -> Iterator[FileRule]:
         """Yield what the use may have been: not known are the kind of a file that was gone before it could be looked

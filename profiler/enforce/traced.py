@@ -6,8 +6,9 @@ mark on those that the policy does not allow, and the tracer answers it.
 - capabilities: dropped as in production; a call that fails without one is recognised as when recording
   (tracers/ptrace/capabilities.py). In mode log none is dropped, and those that were used are compared with the policy.
 - files, sockets, signals, other processes, mounts: what a call is about to do is worked out while its thread is
-  stopped, and compared with the policy's rules; what they do not allow fails with EACCES, as under an LSM. A program
-  that was executed and may not be mapped is killed, as the kernel does when it is too late for an error.
+  stopped. It fails with EACCES if AppArmor would refuse it under the policy's profile. A program that was executed and
+  may not be mapped is killed, as the kernel does when it is too late for an error. What a call then did, which AppArmor
+  cannot always tell apart, is compared with the policy's rules, and reported but not refused.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable
 from profiler.kernel.abi import native_abi
 from profiler.kernel.errno import name_of as error_name
 from profiler.policy.model import Policy
-from profiler.trace.model import FileKey
 from profiler.tracers import base
 from profiler.tracers.base import Workload
 from profiler.tracers.host import has_capability
@@ -78,27 +78,21 @@ def run_under(
     return Outcome(status, tuple(made.denials), made.means(), {**losses, **beyond}), made.executed
 
 
+_Use = tuple[str, tuple[Any, ...], tuple[str, ...]]
+"""``file``, ``socket`` and so on; the key of its row in a trace; the file's owners."""
+
+
 class _Uses(Recording):
-    """A recording that keeps no uses of files, sockets and the like, but collects them while ``files`` is a list."""
+    """A recording that keeps no uses of files, sockets and the like, but collects them while ``uses`` is a list."""
 
     def __init__(self, native: str) -> None:
         super().__init__(native)
-        self.files: list[tuple[FileKey, tuple[str, ...]]] | None = None
-        """The files that were used, and their owners."""
-        self.others: list[Denial] = []
-        self.held: Held | None = None
+        self.uses: list[_Use] | None = None
         self.checked: Callable[[CapabilityKey, str], None] | None = None
 
     def _used(self, what: str, key: tuple[Any, ...], *_: Any, owner: Iterable[str] = ()) -> None:
-        if self.files is None or self.held is None:
-            return
-        if what == "file":
-            if key[0]:
-                self.files.append((key, tuple(owner)))
-            return
-        ask: Callable[..., Denial | None] = getattr(self.held, what)
-        if (denial := ask(*key)) is not None:
-            self.others.append(denial)
+        if self.uses is not None and (what != "file" or key[0]):
+            self.uses.append((what, key, tuple(owner)))
 
     def check(self, key: CapabilityKey, program: int, syscall: str, **_: Any) -> None:
         if self.checked is not None:
@@ -126,7 +120,8 @@ class _Confined(Run):
         self.policy = policy
         self.mode = options.mode
         self.uses = recording
-        self.held = recording.held = Held(policy)
+        self.held = Held(policy)
+        self.as_apparmor = Held(policy, coarse=True)
         self.denials = Collection(DISTINCT_MAX)
         self.seen: dict[tuple[object, ...], Denial] = {}
         """A denied call, without arguments that no filter looks at, to its first denial."""
@@ -156,7 +151,8 @@ class _Confined(Run):
                 "" if self.enforces else " in complain mode"
             )
         elif self.holds_files:
-            files = f"{refused} by ptrace, compared with the policy's rules"
+            before = "refused by ptrace where AppArmor would, and " if self.enforces else ""
+            files = f"{before}compared with the policy"
         else:
             files = "not checked" + ("" if self.policy.has_files else " (the policy has no rules for them)")
         return (
@@ -192,7 +188,7 @@ class _Confined(Run):
 
     # -- denials -------------------------------------------------------------------------------------------------------
 
-    def _deny(self, tid: int, denial: Denial) -> None:
+    def _deny(self, tid: int, denial: Denial, refused: bool) -> None:
         """Note a denial and its process, which is read while the thread is stopped."""
         comm = exe = None
         with contextlib.suppress(OSError):
@@ -201,14 +197,14 @@ class _Confined(Run):
             exe = os.readlink(f"/proc/{tid}/exe")
         now = time.time()
         self.denials.add(
-            replace(denial, refused=self.enforces, comm=comm, exe=exe, pid=self.threads.group(tid), first=now, last=now)
+            replace(denial, refused=refused, comm=comm, exe=exe, pid=self.threads.group(tid), first=now, last=now)
         )
 
     def _refuses(self, tid: int, tracee: Tracee, kind: Kind, info: tuple[int, ...]) -> int:
         """Return the errno for a call that the filter marked or whose uses the policy does not allow, 0 to let it
         pass."""
         if info[9] == DENIED:
-            self._deny(tid, self._syscall(kind, info[2], info[3:9]))
+            self._deny(tid, self._syscall(kind, info[2], info[3:9]), self.enforces)
             return errno.EPERM if self.enforces else 0
         if not self.enforces or kind.enter is None or not self.holds_files:
             return 0
@@ -222,8 +218,8 @@ class _Confined(Run):
         if leave is None:
             return 0
         # Before the call is made, only what would be recorded for a failed call can be known.
-        denied = self._told(tid, lambda: leave(Exit(tid, -1, errno.EACCES, kind.program, kind.program)))
-        return errno.EACCES if denied else 0
+        used = self._collected(lambda: leave(Exit(tid, -1, errno.EACCES, kind.program, kind.program)))
+        return errno.EACCES if self._compared(tid, used, self.as_apparmor, refused=True) else 0
 
     def _syscall(self, kind: Kind, raw: int, arguments: tuple[int, ...]) -> Denial:
         """Return the denial of a call: one for all that are equal in filtered arguments, with the registers of the
@@ -245,61 +241,59 @@ class _Confined(Run):
             )
         return denial
 
-    def _told(self, tid: int, act: Callable[[], None]) -> bool:
-        """Call ``act``, which records uses; note those that are denied, and return whether there was one."""
-        uses = self.uses
-        uses.files, uses.others = [], []
+    def _collected(self, act: Callable[[], None]) -> list[_Use]:
+        """Call ``act``, which records uses, and return them."""
+        found = self.uses.uses = []
         try:
             with contextlib.suppress(OSError):
                 act()
-            grouped: dict[tuple[str, str, str, str | None], tuple[list[str], tuple[str, ...], str | None]] = {}
-            for (path, access, kind, state, existing, whose), owner in uses.files:
-                grouped.setdefault((path, kind, state, existing), ([], owner, whose))[0].append(access)
-            found = list(uses.others)
-            for (path, kind, state, existing), (accesses, owner, whose) in grouped.items():
-                denial = self.held.file(path, accesses, kind, owner, existing, whose, state)
-                if denial is not None:
-                    found.append(denial)
         finally:
-            uses.files = None
-        for denial in found:
-            self._deny(tid, denial)
-        return bool(found)
+            self.uses.uses = None
+        return found
+
+    def _compared(self, tid: int, used: Iterable[_Use], held: Held, refused: bool) -> bool:
+        """Note the uses that are denied; return whether there was one."""
+        files: dict[tuple[Any, ...], tuple[list[str], tuple[str, ...]]] = {}
+        found = []
+        for what, key, owner in used:
+            if what == "file":
+                path, access, *rest = key
+                files.setdefault((path, *rest), ([], owner))[0].append(access)
+            else:
+                ask: Callable[..., Denial | None] = getattr(held, what)
+                found.append(ask(*key))
+        for (path, kind, state, existing, whose), (accesses, owner) in files.items():
+            found.append(held.file(path, accesses, kind, owner, existing, whose, state))
+        denials = [denial for denial in found if denial is not None]
+        for denial in denials:
+            self._deny(tid, denial, refused)
+        return bool(denials)
 
     def _enter(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> bool:
         wanted = super()._enter(tid, tracee, kind, args)
         if tracee.leave is not None:
-            if not self.enforces:
-                tracee.leave = self._listening(tracee.leave)
-            elif kind.name in _EXECS:
-                tracee.leave = self._after_exec(tracee.leave, first=kind.program < 0)
+            tracee.leave = self._listening(tracee.leave, kind.name in _EXECS, first=kind.program < 0)
         return wanted
 
-    def _listening(self, leave: Leave) -> Leave:
-        """In mode log, compare what really happened with the rules."""
+    def _listening(self, leave: Leave, executes: bool, first: bool) -> Leave:
+        """Compare what a call did with the rules. What the kernel answered with an error is not a denial."""
 
         def told(exit: Exit) -> None:
             if exit.code:
                 leave(exit)
-            else:
-                self._told(exit.tid, lambda: leave(exit))
+                return
+            used = self._collected(lambda: leave(exit))
+            if executes and self.enforces:
+                # What starts the workload executes its first program, not a process under the policy; the program
+                # must still be readable and mapped.
+                used = [use for use in used if not (first and use[0] == "file" and use[1][1] == "execute")]
+                if self._compared(exit.tid, used, self.as_apparmor, refused=True):
+                    with contextlib.suppress(OSError):
+                        os.kill(exit.tid, signal.SIGKILL)
+                    return
+            self._compared(exit.tid, used, self.held, refused=False)
 
         return told
-
-    def _after_exec(self, leave: Leave, *, first: bool) -> Leave:
-        def told(exit: Exit) -> None:
-            if not exit.code and self._told(exit.tid, lambda: self._without_start(first, lambda: leave(exit))):
-                with contextlib.suppress(OSError):
-                    os.kill(exit.tid, signal.SIGKILL)
-
-        return told
-
-    def _without_start(self, first: bool, act: Callable[[], None]) -> None:
-        """Call ``act`` without the execution of the workload's first program, which what starts the workload executes,
-        not a process under the policy; it must still be readable and mapped."""
-        act()
-        if first and self.uses.files is not None:
-            self.uses.files = [(key, owner) for key, owner in self.uses.files if key[1] != "execute"]
 
     def _checked(self, key: CapabilityKey, syscall: str) -> None:
         capability, namespace, verdict, _, decisive, _ = key
@@ -307,7 +301,7 @@ class _Confined(Run):
             return
         denial = self.held.capability(capability, "refused" if self.enforces else "needed")
         if denial is not None:
-            self._deny(self.inference.tid, replace(denial, name=syscall))
+            self._deny(self.inference.tid, replace(denial, name=syscall), self.enforces)
 
 
 def label_next_exec(name: str) -> None:
