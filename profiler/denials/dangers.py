@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
-
+from profiler.kernel.data import load
 from profiler.kernel.risks import LEVELS, capability_risk, named, path_risks, socket_risks, syscall_risks, whom_risk
 from profiler.policy.patterns import matches
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-
-@cache
 def _data() -> dict[str, Any]:
-    data: dict[str, Any] = yaml.load(
-        Path(__file__).with_name("dangerous.yaml").read_text(encoding="utf-8"), Loader=_Loader
-    )
+    data: dict[str, Any] = load("dangerous.yaml", __file__)
     return data
 
 

@@ -1,6 +1,6 @@
 """Published kernel vulnerabilities, and which of them a set of rights lets a program reach.
 
-The data, its sources and the rule are in cves.yaml. This module does not know how rights are written down: it asks an
+The data, its sources and the rule are in cves.yaml. This module does not know how rights are written down: it asks a
 :class:`Permissions`.
 """
 
@@ -210,5 +210,5 @@ class _StepCache:
 
 def verdicts(rights: Permissions) -> tuple[Verdict, ...]:
     """Return, for every vulnerability of the table, which steps the rights refuse."""
-    asked = _StepCache(rights)
-    return tuple(Verdict(cve, tuple(step for step in cve.needs if not asked.step(step))) for cve in cves())
+    cached = _StepCache(rights)
+    return tuple(Verdict(cve, tuple(step for step in cve.needs if not cached.step(step))) for cve in cves())

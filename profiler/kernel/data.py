@@ -1,4 +1,4 @@
-"""Read the YAML files of this package, each of them once."""
+"""Read data files in YAML, each of them once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @cache
-def load(name: str) -> Any:
-    """Return the content of a data file (e.g. ``arguments.yaml``). Callers must not modify it."""
-    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+def load(name: str, module: str = __file__) -> Any:
+    """Return the content of the data file next to a module's file, by default in this package.
+
+    Callers must not modify it.
+    """
+    text = Path(module).with_name(name).read_text(encoding="utf-8")
     return yaml.load(text, Loader=_Loader)

@@ -26,13 +26,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import comb
-from pathlib import Path
 from typing import Any
 
-import yaml
-
+from profiler.kernel.data import load
 from profiler.quoting.text import printable
 from profiler.trace.merge import merge
 from profiler.trace.model import Trace
@@ -229,10 +226,9 @@ def _over_time(traces: Sequence[Trace]) -> tuple[float, ...]:
 # The checklist.
 
 
-@cache
 def checklist() -> tuple[Mapping[str, Any], ...]:
     """Return the rows of checklist.yaml."""
-    return tuple(yaml.safe_load(Path(__file__).with_name("checklist.yaml").read_text(encoding="utf-8")))
+    return tuple(load("checklist.yaml", __file__))
 
 
 def _point(row: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Point:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.denials.logs import read_lines
@@ -17,6 +16,7 @@ from profiler.denials.additions import Proposal, because
 from profiler.denials.belongs import Skipped, Wanted, split
 from profiler.denials.model import Collection, Denial, merged
 from profiler.denials.propose import propose
+from profiler.kernel.data import load
 from profiler.kernel.syscalls import names_of, number_of
 from profiler.policy import patterns
 from profiler.policy.derive import derive
@@ -553,7 +553,7 @@ def test_whatever_is_denied_the_result_is_a_policy_and_a_second_time_adds_nothin
 
 
 def test_every_danger_has_words() -> None:
-    data = yaml.safe_load((dangers.Path(dangers.__file__).with_name("dangerous.yaml")).read_text())
+    data = load("dangerous.yaml", dangers.__file__)
     assert data["level"] == "high"
     known = names_of("x86_64") | names_of("i386")
     for row in data["syscalls"]:
