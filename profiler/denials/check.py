@@ -26,7 +26,8 @@ _REMEMBERED = 1 << 16
 class Held:
     """Rows in, denials out: without those who did it, None for what is allowed.
 
-    ``coarse``: judge every use by what AppArmor can tell apart, for a run that imitates it.
+    ``coarse``: judge every use by what AppArmor can tell apart, for a run that imitates it and asks before the call is
+    made. The kernel may then answer with an error of its own; a call that was made is judged by its result.
     """
 
     def __init__(self, policy: Policy, coarse: bool = False) -> None:
@@ -34,7 +35,7 @@ class Held:
         self._coarse = coarse
         self._known: dict[Denial, Denial | None] = {}
         self._spared = [rule.pattern for rule in policy.files if rule.use != "needed"]
-        """Paths that the recording looked for in vain or was refused: they are so without the policy."""
+        """Paths that were missing or refused while recording, without any policy."""
 
     @cached_property
     def _files(self) -> FileRules:
@@ -119,11 +120,11 @@ class Held:
     ) -> Denial | None:
         """Return what is not allowed of uses of one path. Words as in trace.model.File."""
         words = tuple(word for word in accesses if word != "look")
-        if kind == "unknown":
-            words = tuple(
-                word for word in words if word in MAKING or "create" in words
-            )  # what is not there is not asked for
-        if not words or (self._spared and any(patterns.matches(pattern, path) for pattern in self._spared)):
+        if self._coarse and any(patterns.matches(pattern, path) for pattern in self._spared):
+            return None
+        if self._coarse and kind == "unknown" and "create" not in words:
+            words = tuple(word for word in words if word in MAKING)  # the kernel finds first that the file is missing
+        if not words:
             return None
         return self.left(
             Denial(

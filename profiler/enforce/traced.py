@@ -151,7 +151,7 @@ class _Confined(Run):
                 "" if self.enforces else " in complain mode"
             )
         elif self.holds_files:
-            before = "refused by ptrace where AppArmor would, and " if self.enforces else ""
+            before = "refused by ptrace as by AppArmor, then " if self.enforces else ""
             files = f"{before}compared with the policy"
         else:
             files = "not checked" + ("" if self.policy.has_files else " (the policy has no rules for them)")

@@ -98,16 +98,29 @@ def test_one_more(name: str, change: dict[str, tuple[object, ...]]) -> None:
     assert lines_for(policy(), mended)
 
 
-def test_what_was_in_vain_is_none() -> None:
-    """Refused and missing while recording, refused now: nothing that the policy took away."""
-    held = Held(policy())
-    assert held.file("/etc/shadow", ["read"], "file", ["other"]) is None
-    assert held.file("/etc/missing", ["read"], "unknown") is None
-    assert held.file("/no/such/file", ["read"], "unknown") is None
-    assert held.file("/no/such/file", ["write", "create"], "unknown") is not None
+def test_what_failed_while_recording() -> None:
+    """Before a call is made, it is taken to fail again; one that succeeded is a denial. A capability that was refused
+    while recording and is refused now was not taken away by the policy."""
+    before, held = Held(policy(), coarse=True), Held(policy())
+    for path in ("/etc/shadow", "/etc/missing"):
+        assert before.file(path, ["read"], "file", ["other"]) is None
+        assert held.file(path, ["read"], "file", ["other"]) is not None
+    assert before.file("/no/such/file", ["read"], "unknown") is None
+    assert before.file("/no/such/file", ["write", "create"], "unknown") is not None
+    assert held.file("/no/such/file", ["read"], "unknown") is not None
     assert held.capability("CAP_KILL", "refused") is None
     assert held.capability("CAP_KILL", "needed") is not None
     assert held.capability("CAP_SYS_ADMIN", "checked") is None
+
+
+def test_before_a_call_uses_are_judged_as_apparmor_would() -> None:
+    before = Held(policy(), coarse=True)
+    assert before.file("/var/lib/app/a.db", ["mode", "remove", "times"], "file", ["self"]) is None
+    assert before.file("/etc/app.conf", ["read", "mode"], "file", ["other"]) == replace(
+        Held(policy()).file("/etc/app.conf", ["mode"], "file", ["other"]), operation="read"
+    )
+    assert before.socket("inet", "stream", 0, "connect", 443, None) is None
+    assert before.socket("inet", "dgram", 0, "connect", 443, None) is not None
 
 
 def test_only_what_is_missing() -> None:
