@@ -61,7 +61,7 @@ def generate(
 
 
 def _policy(inputs: tuple[str, ...], deriving: DeriveOptions) -> tuple[Policy, bool]:
-    """Return the policy, and whether it was read as such."""
+    """Return the policy, and whether it was read from a file."""
     policy, traces = _load(inputs)
     if policy is None:
         return _derived(traces, deriving), False
@@ -132,8 +132,8 @@ def _start_unknown(programs: tuple[str, ...], start_up: bool, from_policy: bool)
 
 
 def _without_files(policy: Policy, targets: Sequence[Target], targeting: TargetOptions) -> tuple[Target, ...]:
-    """Return the targets that nobody asked for and that express nothing of this policy but capabilities: those about
-    files, when the recording did not watch them."""
+    """Return the targets that the user did not choose and that express nothing of this policy but capabilities: those
+    about files, when the recording did not watch them."""
     if policy.has_files or targeting.targets is not None:
         return ()
     return tuple(target for target in targets if "files" in target.says and target.name not in targeting.settings)

@@ -94,7 +94,7 @@ def summary(report: Report, path: Path) -> Iterator[str]:
     if not report.finished:
         yield (
             "--max-runs was reached: the test passes under the policy, and entries that are not settled were kept; run "
-            "the same command with a larger --max-runs to go on"
+            "the same command with a larger --max-runs to continue"
         )
     elif not report.sure:
         yield (

@@ -88,8 +88,8 @@ class AppArmor:
 
 
 def _new(policy: Policy, denial: Denial, known: tuple[Denial, ...]) -> bool:
-    """Whether AppArmor tells of a capability that is not told of already, and that the policy does not list as asked
-    for in vain."""
+    """Return whether a capability that AppArmor refused is neither known as a denial nor listed in the policy, as a
+    capability without which the recorded run succeeded is."""
     listed = {row.name for row in policy.capabilities} | {row.capability for row in known}
     return denial.capability not in listed and Held(policy).left(denial) is not None
 

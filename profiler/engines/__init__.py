@@ -1,1 +1,1 @@
-"""Container engines, systemd and control groups: what starts workloads besides profgen, and what it knows of them."""
+"""Container engines, systemd and control groups: what starts workloads, apart from profgen, and what it knows."""

@@ -20,7 +20,7 @@ TIMES_LONGER = 5.0
 CONTROL_EVERY = 20
 """After this many failures in a row, the test is tried with everything again."""
 CONTROLS = 3
-"""Runs of that test, of which one must pass."""
+"""Number of such runs; one must pass."""
 
 
 class TestBroken(TestError):

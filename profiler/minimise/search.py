@@ -60,13 +60,13 @@ class Search(Generic[Item]):
         self._width = width
 
     def run(self) -> None:
-        """To the end. That all items together pass each time is the caller's to know."""
-        # One pass is enough to go on with a smaller set: most searches end there. If what is left does not pass each
-        # time, something that only some runs need was let go, and the search begins again asking for more; runs already
-        # made count.
+        """Search to the end. The caller must know that all items together pass each time."""
+        # One pass is enough to continue with a smaller set, and for most searches this suffices. If the result does not
+        # pass each time, something that only some runs need was left out, and the search starts again with more passes
+        # for each set; earlier runs count.
         for passes in sorted({1, self._repeat}):
             self._reduce(passes)
-            # Here already: the long rest is of use only with a set that passes each time.
+            # Checked before the long rest, which needs a set that passes each time.
             if (
                 self._judge([self.kept], passes=self._repeat, fails=1)[0] is not Verdict.PASSES
                 and passes < self._repeat

@@ -73,7 +73,7 @@ class Plan:
 
 
 class Observer(Protocol):
-    """Is told what happens."""
+    """Receives events of the loop."""
 
     def began(self, name: str, joined: bool) -> None:
         """A recording has begun; ``name`` is for people."""

@@ -49,7 +49,7 @@ class Request:
 
 
 class Console(Observer, Protocol):
-    """Who is told what happens, and may show the figures meanwhile."""
+    """Receives events, and may show the figures while recording goes on."""
 
     draws: bool
     """Whether it shows figures while recording goes on."""
@@ -87,7 +87,7 @@ def need_watcher(tracer: str) -> None:
 
 
 def record(subject: Subject, request: Request, console: Console, attach: Attach | None = None) -> Ended:
-    """Record a subject to its end, or until profgen is told to end. Raises ProfgenError."""
+    """Record a subject to its end, or until a signal ends profgen. Raises ProfgenError."""
     outputs = _outputs(subject, request)
     everything = subject.many and attach is None
     plan = Plan(
@@ -162,7 +162,7 @@ def record_made(
 
 
 def record_group(group: Group, request: Request, console: Console) -> Ended:
-    """Record a cgroup, which may not exist yet and may be made anew with each start of its unit. Raises
+    """Record a cgroup, which may not exist yet and may be made again at each start of its unit. Raises
     ProfgenError."""
     path = request.output or default_output(group.name)
     check_writable(path)

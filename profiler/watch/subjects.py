@@ -49,7 +49,7 @@ class Group:
 def container(name: str, *, wait: bool, follow: bool) -> Subject:
     """Return the container of this name or id. Raises InputError when it does not run, unless ``wait``.
 
-    ``follow``: recording goes on across restarts, for which a container of the same name may be made anew.
+    ``follow``: recording goes on across restarts, so another container of the same name counts too.
     """
     engines = installed()
     known = first_known(engines, name)
@@ -69,7 +69,7 @@ def container(name: str, *, wait: bool, follow: bool) -> Subject:
             return True
         return details is not None and details.container.name == name
 
-    # runc and crun name the cgroup as their user names the container. A container that is made anew keeps its name and
+    # runc and crun name the cgroup as their user names the container. A container that is made again keeps its name and
     # gets another id.
     selection = Selection(containers=(identity if identity is not None else name,), all_containers=wait or follow)
     return Subject(name, selection, engines, accept=wanted)
