@@ -13,11 +13,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from system.harness import CHECKOUT, Profgen, own_network, why_no_ebpf
 from system.operations.build import VARIANTS
 from system.operations.runs import Runs
 from vm import guest as virtual
 from vm.guest import Guest
+
+# No time decides a test: Hypothesis has no deadline, and a slow machine is not a failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 WITH_THE_MACHINE = ("system/test_files.py", "vm/")
 

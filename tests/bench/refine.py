@@ -1,4 +1,4 @@
-"""The time and memory of reading a large log, beside ``grep -c``."""
+"""The time and memory of reading a large log, next to ``grep -c``."""
 
 from __future__ import annotations
 

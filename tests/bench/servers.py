@@ -88,8 +88,8 @@ def throughput(
     table: Callable[[str, Sequence[tuple[str, str]]], None],
     rounds: int = ROUNDS,
 ) -> None:
-    """Print what each server keeps of its throughput while it is recorded: medians of the ratios to the runs beside
-    it."""
+    """Print which part of its throughput each server keeps while it is recorded: medians of the ratios to the runs
+    before and after."""
     folder = work / "nginx"
     (folder / "html").mkdir(parents=True)
     for name, size in FILES.items():

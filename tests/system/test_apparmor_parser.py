@@ -211,7 +211,7 @@ def test_what_cannot_be_said() -> None:
 
 
 def test_two_readings_of_one_pattern() -> None:
-    """Text beside a piece of pattern stays text."""
+    """Text next to a piece of pattern stays text."""
     path = quoting_apparmor.apparmor(["/d/[", quoting_apparmor.Glob("[0-9]"), "]{", quoting_apparmor.Glob("?*"), "}"])
     found = compiled(f"abi <abi/3.0>,\nprofile t {{\n  {path} r,\n}}\n".encode())["t"]
     assert found.allows(b"/d/[7]{name}") == "r"

@@ -141,7 +141,7 @@ def test_unknown_choices(args: list[str], word: str, good: dict[str, Any], profg
     assert word in refused(profgen, tmp_path, "generate", "t.json", *args)
 
 
-# Files that are no traces
+# Files that are not traces
 
 
 def _junk() -> Iterator[tuple[str, bytes]]:
@@ -328,7 +328,7 @@ def test_one_bad_among_good(good: dict[str, Any], profgen: Profgen, tmp_path: Pa
 
 
 def test_trace_that_lies_about_names(good: dict[str, Any], profgen: Profgen, tmp_path: Path) -> None:
-    """A name that is no syscall's, or belongs to another number, must not reach a profile."""
+    """A name that is not a syscall's, or that belongs to another number, must not reach a profile."""
     for name in ("no_such_call", "read\nwrite", "", "a" * 5000, "\x1b[31m"):
         lying = copy.deepcopy(good)
         lying["syscalls"][0]["name"] = name

@@ -62,7 +62,7 @@ def docker(lab: Runtimes) -> Docker:
 def recording(
     profgen: Profgen, cwd: Path, *words: str | os.PathLike[str], env: Mapping[str, str] | None = None
 ) -> Iterator[Any]:
-    """``profgen record WORDS`` beside the test; killed with it."""
+    """Run ``profgen record WORDS`` during the block; kill it at the end."""
     process = profgen.start("record", *words, cwd=cwd, env=env or {})
     try:
         yield process

@@ -414,7 +414,7 @@ def test_nothing_left_after_a_signal(running: Running, until: Until, tmp_path: P
 
 
 def test_nothing_left_after_sigkill(running: Running, until: Until) -> None:
-    """No handler of profgen's can run; the guardian ends the workload, and the kernel frees what nobody holds."""
+    """No handler of profgen can run: the guardian ends the workload, and the kernel frees the BPF objects."""
     running.process.kill()
     finish(running.process)
     until(running.nothing_left, f"everything is gone; {running.left()}")

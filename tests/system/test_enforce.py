@@ -94,7 +94,7 @@ def test_refused_by_the_kernel_alone(policy: Policy) -> None:
 
 
 def test_not_started(policy: Policy) -> None:
-    """No execve in the policy is the policy's doing; a file that is no program is not."""
+    """A policy without execve refuses the start; a file that is not a program is an error of the command."""
     assert outcome(less(policy, "execve", "execveat"), workload(*STATUS), CHEAP)[0].status == 126
     with pytest.raises(CommandNotExecutable):
         outcome(policy, workload("/etc/passwd"), CHEAP)
@@ -102,7 +102,7 @@ def test_not_started(policy: Policy) -> None:
 
 @pytest.mark.parametrize("denials", [False, True], ids=["cheap", "traced"])
 def test_ended(denials: bool, policy: Policy, until: Until) -> None:
-    """Time runs out; a run is closed: its processes end, those too that left it. Others beside it go on."""
+    """When time runs out or a run is closed, all its processes end, also those that left it. Other runs go on."""
     options = replace(CHEAP, denials=denials)
     marks = [f"enforce-{os.getpid()}-{number}-{denials}" for number in range(3)]
     script = "(sleep 600 &) ; sleep 600; :"

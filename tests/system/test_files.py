@@ -374,7 +374,7 @@ def test_strace_agrees(name: str, tracer: str, profgen: Profgen, public_dir: Pat
     truncated = {general(row.path) for row in trace.files if row.access == "truncate"}
     missing = {row for row in shown - recorded if not (row[1] == "truncate" and row[0] in truncated)}
     assert not missing, sorted(missing)
-    # the kernel itself reads what is executed and the loader; an open that truncates is no ftruncate for strace
+    # The kernel itself reads what is executed and the loader. strace does not show an open that truncates as ftruncate.
     extra = {row for row in recorded - shown if not (row[1:] == ("opened", "ok") and row[0] in executed)}
     assert not extra, sorted(extra)
 

@@ -221,7 +221,7 @@ ROOT = (
         "DAC_READ_SEARCH",
         "SYS_PTRACE",
         ptrace=("DAC_READ_SEARCH",),
-        why="a check of procfs beside the mode bits",
+        why="a check of procfs in addition to the mode bits",
     ),
     case("nice_up", "os.setpriority(os.PRIO_PROCESS, 0, -1)", "SYS_NICE"),
     case("nice_down", "os.setpriority(os.PRIO_PROCESS, 0, 5)"),
@@ -434,7 +434,7 @@ def test_both_the_same(name: str, ebpf: str, seen: Any) -> None:
     if item.ptrace is None and item.ebpf is None:
         assert both[0] == both[1]
     else:
-        # The table above says why; should they become the same, it must be mended.
+        # The table above says why. If they become the same, correct the table.
         assert both[0] != both[1]
 
 

@@ -77,7 +77,7 @@ def test_loss_allowed(name: str, ebpf: str, profgen: Profgen, torture: Path, tmp
 
 @pytest.mark.parametrize("name", ["programs", "stacks"])
 def test_enough_room_is_no_loss(name: str, ebpf: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
-    """The limit option makes stores larger as well, and a store that is just used is no loss."""
+    """The limit option makes stores larger as well, and a store that is only full is not a loss."""
     recording = record(
         name, profgen, torture, tmp_path / "large", "--limit", f"{name}=65536" if name == "stacks" else f"{name}=512"
     )

@@ -269,7 +269,7 @@ def test_a_test_that_fails_anyway(small: Policy, profgen: Profgen, tmp_path: Pat
 
 
 def test_a_test_that_leaves_things_behind(small: Policy, profgen: Profgen, tmp_path: Path) -> None:
-    """A run that may not remove what it made breaks all that follow: that is noticed, and --before mends it."""
+    """A run that may not remove what it made breaks all later runs: minimise notices, and --before fixes it."""
     (tmp_path / "wide.yaml").write_text(dumps(small))
     words = ("minimise", "wide.yaml", "--only", "syscalls", "--repeat", "1")
     result = profgen(*words, "--", *MAKES_AND_REMOVES, cwd=tmp_path, timeout=SECONDS)

@@ -1,5 +1,4 @@
-"""Recordings of real workloads, read for people: the same twice is no difference, and what is allowed can be
-explained."""
+"""Readers for people, with recordings of real workloads: two recordings do not differ, and each entry is explained."""
 # ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ def test_direct(kind: type[Workload], recordings: Recordings, profgen: Profgen, 
     check_named(report, trace, removed, refused=False)
     assert all(row["pid"] > 0 for row in report["denials"])
 
-    # With the denials beside it, the recording gives the policy again.
+    # The recording and the denials together give the policy again.
     runs.generated(profgen, recorded, tmp_path / "again", "none", True, [str(denials)])
     again = read_policy(tmp_path / "again" / "policy.yaml")
     assert not without_reasons(policy) ^ without_reasons(again)

@@ -229,7 +229,7 @@ static int pump(pid_t child, const int pipes[2], FILE *const files[2], double se
     }
 }
 
-static FILE *beside(const char *base, const char *ending)
+static FILE *open_output(const char *base, const char *ending)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s%s", base, ending);
@@ -246,7 +246,7 @@ static int supervised(const char *base, double seconds, void (*begin)(void *), v
     int out[2], err[2], status = 0;
     if (pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC))
         die("pipe");
-    FILE *files[2] = {beside(base, ".out"), beside(base, ".err")};
+    FILE *files[2] = {open_output(base, ".out"), open_output(base, ".err")};
     pid_t child = fork();
     if (child < 0)
         die("fork");
@@ -283,10 +283,10 @@ static void job(const char *directory, const char *name, double seconds)
     log_skip();
     int status = supervised(base, seconds, run_script, path);
     groups_end();
-    FILE *kernel = beside(base, ".kernel");
+    FILE *kernel = open_output(base, ".kernel");
     log_copy(kernel);
     fclose(kernel);
-    FILE *file = beside(base, ".new");
+    FILE *file = open_output(base, ".new");
     if (status < 0)
         fprintf(file, "timeout");
     else
@@ -418,7 +418,7 @@ static int confine(int argc, char **argv)
     if (!base)
         start_confined(&with);
     int status = supervised(base, seconds, start_confined, &with);
-    FILE *file = beside(base, ".status");
+    FILE *file = open_output(base, ".status");
     fprintf(file, "%d", status);
     fclose(file);
     return status < 0 ? 124 : status;

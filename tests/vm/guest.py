@@ -25,6 +25,7 @@ from pathlib import Path
 
 from system.harness import CHECKOUT
 from system.lab.processes import ENVIRONMENT
+from waiting import HANG_SECONDS
 
 HERE = Path(__file__).parent
 JOB_SECONDS = 900.0
@@ -119,8 +120,8 @@ class Denial:
 
 _FIELD = re.compile(r'(\w+)=(?:"([^"]*)"|(\S+))')
 _ENCODED = ("profile", "name", "peer", "target", "comm", "srcname", "namespace", "addr", "peer_addr")
-"""Fields that the kernel writes in hexadecimal, without quotes, when they hold quotes, spaces or bytes that are no text
-(audit_log_untrustedstring)."""
+"""Fields that the kernel writes in hexadecimal, without quotes, when they hold quotes, spaces or bytes that are not
+text (audit_log_untrustedstring)."""
 
 
 def denials(lines: list[str], *verdicts: str) -> list[Denial]:
@@ -263,7 +264,7 @@ class Guest:
                 "HOME": "/root",
                 "LANG": "C.UTF-8",
                 "TERM": "dumb",
-                # its temporary files are no concern of the machine
+                # virtme-ng's own temporary files, which the machine does not need
                 "TMPDIR": "/tmp",
             },
         )
@@ -343,5 +344,5 @@ class Guest:
                     self._process.wait(3)
                     if number == signal.SIGKILL:
                         break
-            self._process.wait(5)
+            self._process.wait(HANG_SECONDS)
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -50,8 +50,8 @@ NOT_ASKED: dict[str, str] = {
 """Operations that AppArmor on Linux 6.1 lets pass under every profile."""
 
 REFUSED_FIRST: dict[str, str] = {
-    "unknown_family": "the kernel does not have the family, but AppArmor is asked before that is found; the "
-    "answer is no either way",
+    "unknown_family": "the kernel does not have the family, but asks AppArmor before it finds out; the call fails "
+    "either way",
     "open_interrupted": "an open that a signal ended got nothing, and what was never got is not granted",
 }
 """Operations that fail when they are recorded, and are refused when enforced."""

@@ -93,7 +93,7 @@ def libraries(programs: Iterable[Path]) -> Iterable[Path]:
 
 
 def links(path: Path) -> Iterable[Path]:
-    """The path and what it leads to, where directories are no links."""
+    """Yield the path and what it leads to, with links among its directories resolved."""
     path = path.parent.resolve() / path.name
     yield path
     while path.is_symlink():

@@ -66,10 +66,10 @@ def driven(
     loads: int = 1,
     command: Sequence[str] | None = None,
 ) -> int:
-    """Run ``profgen WORDS -- the workload`` under its load; the status. Output and errors go to ``output`` and beside
-    it.
+    """Run ``profgen WORDS -- the workload`` under its load, and return the status.
 
-    ``command``: what starts it (in a container), if it is not the workload's own.
+    Standard output goes to ``output``, standard error to a file next to it. ``command`` starts the workload, in a
+    container for example; by default the workload starts itself.
 
     LabError when a service never answers or its load fails; subprocess.TimeoutExpired when it does not end.
     """

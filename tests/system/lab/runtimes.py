@@ -53,7 +53,7 @@ def next_identity() -> str:
 
 
 def apart(script: str = ":", version_1: bool = False) -> list[str]:
-    """What stands in front of a command that shall have a mount namespace of its own, where the shell script ran first.
+    """Return words that start a command in a mount namespace of its own, after the shell script ran there.
 
     ``version_1``: on a machine that mounts cgroups of both versions, which crun 1.8 refuses, it sees version 1 alone.
     With version 2 alone crun would raise RLIMIT_MEMLOCK for its filter of devices, which takes CAP_SYS_RESOURCE.
@@ -352,7 +352,7 @@ class Docker:
 
     @property
     def client_environment(self) -> dict[str, str]:
-        """For a client that shall find this dockerd: profgen, and who types ``docker``."""
+        """The environment in which a client (profgen, or a user's ``docker``) finds this dockerd."""
         return {
             "DOCKER_HOST": self._socket,
             "DOCKER_CONFIG": str(self.state),

@@ -29,10 +29,9 @@ _ports: set[int] = set()
 
 
 def free_port(first: int, last: int) -> int:
-    """A port of 127.0.0.1 that nobody listens on, for TCP and UDP, not given out before. Below 1024, binding it takes a
-    capability."""
-    # Beginning somewhere else in each process: two test sessions at once shall not choose the same one before they bind
-    # it.
+    """Return a port of 127.0.0.1 that is free for TCP and UDP and was not returned before. To bind one below 1024 takes
+    a capability."""
+    # Each process begins elsewhere, so that two test sessions do not choose the same port before one of them binds it.
     turn = os.getpid() * 7 % (last - first)
     for port in (*range(first + turn, last), *range(first, first + turn)):
         if port in _ports:
@@ -140,7 +139,7 @@ class Daemon(Workload):
 
     def prepare(self) -> None:
         self.port = free_port(7007, 7100)
-        # Beside the directory, not in it: reset empties that.
+        # Next to the directory, because reset empties the directory.
         self._program = self.directory.parent / "bin"
         self._program.mkdir()
         run(["make", "-C", SAMPLES / "daemon", f"OUT={self._program}"])

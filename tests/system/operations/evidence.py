@@ -55,9 +55,11 @@ def _files(trace: Trace, places: Places, programs: list[str]) -> Iterator[Use]:
 
 
 def told_afterwards(evidence: Evidence) -> Evidence:
-    """``evidence`` as it can be told when a call has ended: not what was removed (but whether it was a directory:
-    rmdir(2) removes nothing else), nor whose it was; nor whose a file was that has another owner now. ptrace looks
-    before the call, eBPF after it (docs/tracers.md)."""
+    """Return the evidence as it can be told after a call: ptrace looks before it, eBPF after it (docs/tracers.md).
+
+    What was removed cannot be told then (except that it was a directory: rmdir(2) removes nothing else), nor its owner,
+    nor the former owner of a file that was given away.
+    """
 
     def afterwards(use: Use) -> Use:
         if use.failed or use.access not in ("remove", "owner"):

@@ -52,7 +52,7 @@ static int t_probes(char **argv)
 	return 1;
 }
 
-/* Executes files that are no programs, and goes on. */
+/* Executes files that are not programs, and goes on. */
 static int t_fails(char **argv)
 {
 	if (execve(sibling(argv[0], "empty"), leaf_args, no_env) != -1 ||
@@ -64,7 +64,7 @@ static int t_fails(char **argv)
 	return 0;
 }
 
-/* An exec that fails beyond its point of no return kills: the interpreter named in the file is no program. */
+/* An exec that fails beyond its point of no return kills: the interpreter named in the file is not a program. */
 static int t_fails_late(char **argv)
 {
 	pid_t pid = CHECK(fork());

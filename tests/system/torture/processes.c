@@ -84,7 +84,7 @@ static int clone_main(void *unused)
 	return 0;
 }
 
-/* A process that shares memory, files and working directory, but is no thread. */
+/* A process that shares memory, files and working directory, but is not a thread. */
 static int t_clone_vm(char **argv)
 {
 	static char stack[65536] __attribute__((aligned(16)));

@@ -95,7 +95,7 @@ static inline void calls_that_depend_on_timing(void)
 	short_sleep();
 }
 
-/* The path of `name` beside this program. */
+/* The path of `name` in the directory of this program. */
 static inline const char *sibling(const char *self, const char *name)
 {
 	static char path[PATH_MAX];
