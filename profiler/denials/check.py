@@ -91,6 +91,8 @@ class Held:
 
         if not isinstance(use, FileRule):
             return None if granted(use) else denial
+        if denial.by != "apparmor" and denial.file_kind is None:  # AppArmor's own records say what is a directory
+            use = replace(use, kinds=("unknown",))
         access = tuple(word for word in use.access if not granted(replace(use, access=(word,))))
         return replace(denial, access=access) if access else None
 

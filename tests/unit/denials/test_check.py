@@ -119,6 +119,8 @@ def test_before_a_call_uses_are_judged_as_apparmor_would() -> None:
     assert before.file("/etc/app.conf", ["read", "mode"], "file", ["other"]) == replace(
         Held(policy()).file("/etc/app.conf", ["mode"], "file", ["other"]), operation="read"
     )
+    made = holding(FileRule("/srv/d", "needed", ("make", "remove"), ("directory",), ()), coarse=True)
+    assert made.file("/srv/d", ["make"], "unknown") is None, "what is made is not there yet"
     assert before.socket("inet", "stream", 0, "connect", 443, None) is None
     assert before.socket("inet", "dgram", 0, "connect", 443, None) is not None
 
@@ -141,7 +143,7 @@ def test_lines() -> None:
     ]
 
 
-def holding(*rules: Resource) -> Held:
+def holding(*rules: Resource, coarse: bool = False) -> Held:
     """A policy with these rules and nothing else."""
     sections: dict[type, str] = {
         FileRule: "files",
@@ -152,7 +154,7 @@ def holding(*rules: Resource) -> Held:
     }
     names = set(sections.values())
     made = {name: tuple(one for one in rules if sections.get(type(one)) == name) for name in names}
-    return Held(replace(policy(), **made))  # type: ignore[arg-type]
+    return Held(replace(policy(), **made), coarse)  # type: ignore[arg-type]
 
 
 def ask(held: Held, use: Resource) -> list[Denial | None]:
