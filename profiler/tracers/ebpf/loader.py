@@ -77,16 +77,19 @@ class Programs:
         try:
             given = flags(self.types, limits, uses=uses, watch=watch, denials=denials)
             self.compiled = compiled(bcc, source(), given)
-            for shape in self.compiled.maps:
-                self._maps[shape.name] = Map(shape)
-            if uses:
-                self.table("seed")[0] = int.from_bytes(os.urandom(8), sys.byteorder)
-        except OSError as error:
-            self.close()
-            raise TracerError(f"the kernel refuses a map of the eBPF recorder ({cause(error)})") from error
+            self._make_maps()
         except BaseException:
             self.close()
             raise
+
+    def _make_maps(self) -> None:
+        try:
+            for shape in self.compiled.maps:
+                self._maps[shape.name] = Map(shape)
+            if self.has("seed"):
+                self._maps["seed"][0] = int.from_bytes(os.urandom(8), sys.byteorder)
+        except OSError as error:
+            raise TracerError(f"the kernel refuses a map of the eBPF recorder ({cause(error)})") from error
 
     # -- maps ----------------------------------------------------------------------------------------------------------
 
