@@ -19,6 +19,7 @@ from profiler.cli.options import (
     workload_options,
 )
 from profiler.cli.record_options import RecordOptions, SubjectOptions
+from profiler.engines.commands import is_client
 from profiler.errors import InputError
 from profiler.tracers.launch import quoted
 from profiler.tracers.select import TRACERS
@@ -127,14 +128,15 @@ def record(
     """
     _check(subject, how, workload)
 
-    from profiler.cli import record_containers as containers
+    if subject.given or is_client(workload.command):
+        from profiler.cli import record_containers as containers  # slow to load, and of no use to other commands
 
-    if subject.image is not None:
-        return containers.record_image(subject.image, tuple(ctx.meta[_ENGINE_WORDS]), workload, how, to)
-    if subject.given:
-        return containers.record_running(subject, workload, how, to)
-    if (status := containers.record_engine_command(workload, how, to)) is not None:
-        return status
+        if subject.image is not None:
+            return containers.record_image(subject.image, tuple(ctx.meta[_ENGINE_WORDS]), workload, how, to)
+        if subject.given:
+            return containers.record_running(subject, workload, how, to)
+        if (status := containers.record_engine_command(workload, how, to)) is not None:
+            return status
     if how.metrics is not None:
         raise click.UsageError("--metrics needs a container, a unit, a cgroup or a process to watch")
 

@@ -148,13 +148,18 @@ Help = Callable[[Sequence[str]], str]
 """Returns what a command prints."""
 
 
+def is_client(argv: Sequence[str]) -> bool:
+    """Return whether a command line is for an engine's client or for compose."""
+    return bool(argv) and os.path.basename(argv[0]) in {*CLIENTS, *COMPOSERS}
+
+
 def recognise(argv: Sequence[str], help_of: Help) -> Run | Compose | Other | None:
     """Return what a command line asks an engine to do; None for a program that is not an engine's client."""
-    program = os.path.basename(argv[0]) if argv else ""
+    if not is_client(argv):
+        return None
+    program = os.path.basename(argv[0])
     if program in COMPOSERS:
         return _compose(COMPOSERS[program], argv[:1], argv[1:], help_of)
-    if program not in CLIENTS:
-        return None
     given, rest = options(argv[1:], grammar(help_of([argv[0], "--help"])))
     client = (argv[0], *(word for option in given for word in option.words))
     if rest[:1] == ["compose"]:

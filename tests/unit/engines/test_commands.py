@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.engines.commands import Compose, Grammar, Other, Run, grammar, options, recognise
+from profiler.engines.commands import Compose, Grammar, Other, Run, grammar, is_client, options, recognise
 
 GLOBAL_HELP = """
 Usage:  docker [OPTIONS] COMMAND
@@ -116,6 +116,22 @@ def test_recognise(line: str, expected: object) -> None:
 
 def test_nothing() -> None:
     assert recognise([], help_of) is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["docker", "run"], True),
+        (["/usr/bin/podman"], True),
+        (["docker-compose"], True),
+        (["dockerd"], False),
+        ([], False),
+    ],
+)
+def test_clients(argv: list[str], expected: bool) -> None:
+    assert is_client(argv) is expected
+    if not expected:
+        assert recognise(argv, help_of) is None
 
 
 def test_an_engine_that_cannot_be_asked() -> None:
