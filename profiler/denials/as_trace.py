@@ -1,7 +1,7 @@
-"""Denials as a trace: merged with the recording that the policy came from, it gives a policy that allows them.
+"""Write denials as a trace: merged with the recording that the policy came from, it gives a policy that allows them.
 
-Its rows are the uses that were refused, written as the uses that they would have been: ``ok``, and capabilities
-``granted``. Results of syscalls are left open. The feature ``denials:refused`` (``denials:logged``) says so.
+Its rows are the refused uses, written as if they had succeeded: ``ok``, and capabilities ``granted``. Results of
+syscalls are left open. The feature ``denials:refused`` (``denials:logged``) marks such a trace.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from profiler.wording import UNKNOWN
 
 
 def trace_of(denials: Sequence[Denial], meta: Meta, *, refused: bool, began: float) -> Trace:
-    """``began``: seconds since the epoch that the trace's times count from. Denials that a trace has no rows for are
-    left out."""
+    """Return a trace of the denials, without those that a trace cannot express.
+
+    ``began``: seconds since the epoch, from which the trace's times count.
+    """
     meta = replace(
         meta,
         features=tuple(sorted({*meta.features, FILES_FEATURE, "denials:refused" if refused else "denials:logged"})),
@@ -55,7 +57,7 @@ def trace_of(denials: Sequence[Denial], meta: Meta, *, refused: bool, began: flo
 
 
 def _single(denial: Denial, meta: Meta, began: float) -> Trace:
-    """A trace of one denial."""
+    """Return a trace of one denial."""
     first, last = (0.0 if time is None else max(0.0, round(time - began, 3)) for time in (denial.first, denial.last))
     trace = Trace(meta, (Program(denial.exe or UNKNOWN, None, denial.comm),), ())
     by, ok = frozenset({0}), {"ok": denial.count}

@@ -1,27 +1,27 @@
-"""Profiles that others wrote: Docker's and OCI's seccomp JSON, OCI config.json, SeccompProfile of the Security Profiles
-Operator.
+"""Read profiles from elsewhere: seccomp JSON of Docker and OCI, OCI config.json, SeccompProfile.
 
 They are read as the runtimes read them (runc's libcontainer/seccomp, moby's profiles/seccomp), which is not always what
 they seem to say:
 
-- Rules of one syscall are alternatives. Conditions of one rule must all hold, on different arguments; when an argument
-  comes twice, runc and crun make one rule of each condition, and so does this reader.
-- A rule without conditions wins over those with, and the first of several such wins (libseccomp, src/db.c). A rule
-  whose action is the default action is dropped. Where two rules with conditions contradict each other, libseccomp's
-  choice is not documented; the more permissive reading is taken, here and wherever something is unclear: a right is
-  rather seen twice than missed.
-- SCMP_ACT_LOG allows. SCMP_ACT_NOTIFY leaves it to a program that is not in the file; it is counted as allowed and
-  noted. TRACE is refused where nobody traces. ERRNO with 0 does nothing and says it succeeded: refused.
-- The native ABI is always filtered, listed or not; calls of ABIs that are not listed are killed, whatever the default
+- Rules of one syscall are alternatives. The conditions of one rule must all hold, on different arguments. If an
+  argument comes twice, runc and crun make each condition a rule, and so does this reader.
+- A rule without conditions overrides those with conditions, and the first of several such rules applies (libseccomp,
+  src/db.c). A rule with the default action is ignored. Where two rules with conditions contradict each other,
+  libseccomp's choice is not documented. The more permissive reading is taken, here and wherever something is unclear:
+  it is better to report a right twice than to miss it.
+- SCMP_ACT_LOG allows. SCMP_ACT_NOTIFY leaves the call to a program that is not in the file; it counts as allowed, with
+  a note. TRACE is refused if no tracer is attached, so it counts as refused. ERRNO with 0 does nothing and returns
+  success: refused.
+- The native ABI is always filtered, listed or not. Calls of ABIs that are not listed are killed, whatever the default
   action.
 - `includes` and `excludes` are Docker's. In a seccomp JSON they are resolved for one machine: `arches` for its native
-  ABI; `minKernel` as on a kernel newer than any named; `caps` against the given capabilities, and when none are given,
-  against those that `docker run` gives by default. `archMap` counts for the entry of the native ABI. In a config.json
-  the runtimes do not look at them.
-- Keys are read without regard to case, as Go's JSON reader does; one given twice is refused.
-- config.json without linux.seccomp filters nothing. Without process.capabilities (but with process) a container has
-  none. The rights are those of all five sets together, of capabilities that the kernel knows.
-- Of a SeccompProfile with a base profile only what is in the file itself counts; that is noted.
+  ABI; `minKernel` as on a kernel newer than any named; `caps` against the given capabilities, or against Docker's
+  default set if none are given. Of `archMap`, the entry of the native ABI applies. In a config.json the runtimes ignore
+  them.
+- Keys are case-insensitive, as in Go's JSON reader; a key that comes twice is an error.
+- config.json without linux.seccomp filters nothing. With process but without process.capabilities, a container has no
+  capabilities. The rights are the union of the five sets, limited to capabilities that the kernel knows.
+- For a SeccompProfile with a base profile, only the content of the file itself counts, with a note.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ from profiler.review.rights import (
 from profiler.trace.model import Trace
 
 LIMIT_BYTES = 16 << 20
-"""A larger file is no profile: Docker's default has 14 KiB."""
+"""A larger file is not a profile: Docker's default has 14 KiB."""
 DEPTH = 40
 EVENTS = 400_000
 CUBES_MAX = 200_000
-"""Cubes of one file, over all its rules."""
+"""The largest number of cubes of one file, over all its rules."""
 
 COMPLEMENT_STEPS = 300_000
-"""Steps for what is left when something is refused: many cubes, but only once for a name."""
+"""The steps to compute what is left when something is refused: many cubes, but only once for each name."""
 
 DOCKER_DEFAULT = frozenset(
     f"CAP_{name}"
@@ -97,7 +97,7 @@ DOCKER_DEFAULT = frozenset(
 """What docker run gives without --cap-add and --cap-drop (moby, oci/caps/defaults.go)."""
 
 GO_ARCHES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "x86", "arm": "arm", "x32": "x32"}
-"""ABI to the word of includes.arches."""
+"""ABI to its name in includes.arches."""
 
 _ACTIONS = frozenset({"KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "TRACE", "ALLOW", "LOG", "NOTIFY"})
 _ALLOWING = frozenset({"ALLOW", "LOG", "NOTIFY"})
@@ -107,7 +107,7 @@ _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was read. ``arch``: the native ABI it is for; None when it does not say.
+    """A file that was read. ``arch`` is the native ABI that it is for, or None if it names none.
 
     ``rights(abi, capabilities)`` returns what it allows on a machine of that ABI, in a container that was given these
     capabilities (None: Docker's default). Both matter only to profiles with Docker's conditions.
@@ -119,12 +119,12 @@ class Source:
     rights: Callable[[str, frozenset[str] | None], Rights]
     policy: Policy | None = None
     trace: Trace | None = None
-    """What was read, of a policy or a trace."""
+    """The trace or the policy that was read."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """For whom conditions are resolved: native ABI, and the capabilities of the container."""
+    """What conditions are resolved for: a native ABI, and the capabilities of the container."""
 
     abi: str
     capabilities: frozenset[str] = DOCKER_DEFAULT
@@ -132,7 +132,7 @@ class Machine:
 
 @dataclass
 class _Filter:
-    """A seccomp profile, read. ``syscalls`` as in Rights."""
+    """A seccomp profile that was read. ``syscalls`` as in Rights."""
 
     default: str
     abis: tuple[str, ...]
@@ -142,7 +142,7 @@ class _Filter:
 
 
 class _Twice:
-    """The value of a key that came in two spellings. Where keys are names (annotations, labels) nobody looks at it."""
+    """The value of a key that came in two spellings. Keys that are names (annotations, labels) are not examined."""
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -157,9 +157,9 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _json(data: bytes, name: str) -> dict[str, Any]:
-    """A JSON object with all keys in lower case. Raises InputError."""
+    """Return a JSON object with all keys in lower case. Raises InputError."""
     if len(data) > LIMIT_BYTES:
-        raise InputError(f"{name}: larger than {LIMIT_BYTES >> 20} MiB, so no profile")
+        raise InputError(f"{name}: larger than {LIMIT_BYTES >> 20} MiB, so it is not a profile")
     try:
         value = json.loads(data, object_pairs_hook=_no_duplicates)
     except RecursionError as error:
@@ -167,12 +167,12 @@ def _json(data: bytes, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{name}: cannot be read as JSON: {str(error)[:120]}") from error
     if not isinstance(value, dict):
-        raise InputError(f"{name}: is no trace, policy or profile: not a JSON object")
+        raise InputError(f"{name}: is not a trace, policy or profile: not a JSON object")
     return value
 
 
 class _Reader:
-    """Checks shapes; every complaint names the file and the place."""
+    """Check the structure of a file; every error names the file and the place."""
 
     def __init__(self, name: str, machine: Machine, conditional: bool) -> None:
         self.name = name
@@ -189,7 +189,7 @@ class _Reader:
             self.notes.append(text)
 
     def typed(self, data: Mapping[str, Any], key: str, kind: type, where: str, default: Any) -> Any:
-        """A member; ``default`` when it is missing or null, as Go does."""
+        """Return a member, or ``default`` if it is missing or null, as Go does."""
         value = data.get(key.lower())
         if value is None:
             return default
@@ -208,7 +208,7 @@ class _Reader:
     def number(self, data: Mapping[str, Any], key: str, where: str) -> int:
         value: int = self.typed(data, key, int, where, 0)
         if not 0 <= value <= REGISTER:
-            self.fail(f"{where}.{key}", "is no unsigned 64-bit number")
+            self.fail(f"{where}.{key}", "is not an unsigned 64-bit number")
         return value
 
     def action(self, data: Mapping[str, Any], key: str, where: str) -> str:
@@ -237,12 +237,12 @@ class _Reader:
         found = {_BY_SECCOMP[arch] for arch in listed if arch in _BY_SECCOMP}
         for arch in listed:
             if not arch.startswith("SCMP_ARCH_"):
-                self.note(f"{self.name}: no runtime knows the architecture {printable(arch)[:40]!r}")
+                self.note(f"{self.name}: unknown architecture {printable(arch)[:40]!r}")
         native = self.machine.abi
         return (native, *(abi for abi in SUB_ABIS.get(native, ()) if abi in found))
 
     def applies(self, rule: Mapping[str, Any], where: str) -> bool:
-        """Docker's conditions: all of includes, none of excludes."""
+        """Return whether Docker's conditions hold: all of includes, none of excludes."""
         if not self.conditional:
             return True
         arch = GO_ARCHES[self.machine.abi]
@@ -259,7 +259,7 @@ class _Reader:
         )
 
     def tests(self, rule: Mapping[str, Any], where: str) -> tuple[tuple[Test, ...], ...]:
-        """Alternatives of conditions that must all hold; one empty one when there are none."""
+        """Return alternatives of conditions that must all hold; one empty alternative if there are no conditions."""
         found: list[Test] = []
         for index, row in enumerate(self.typed(rule, "args", list, where, [])):
             at = f"{where}.args[{index}]"
@@ -270,18 +270,18 @@ class _Reader:
                 self.fail(f"{at}.op", f"unknown comparison {printable(operator)[:40]!r}")
             position = self.number(row, "index", at)
             if position >= ARGUMENTS:
-                self.fail(f"{at}.index", f"a call has {ARGUMENTS} arguments")
+                self.fail(f"{at}.index", f"a syscall has {ARGUMENTS} arguments")
             found.append(Test(position, operator, self.number(row, "value", at), self.number(row, "valueTwo", at)))
         if len({test.position for test in found}) < len(found):
             self.note(
-                f"{self.name}: {where} has two conditions on one argument: runtimes take each condition for a "
+                f"{self.name}: {where} has two conditions on one argument: runtimes make each condition a "
                 "rule of its own"
             )
             return tuple((test,) for test in found)
         return (tuple(found),)
 
     def cubes_of(self, tests: Sequence[Test]) -> Cubes | None:
-        """None when they are too many to write down."""
+        """Return the cubes of the tests, or None if there are too many."""
         try:
             found = crossed([comparison(test.position, test.operator, test.value, test.value_two) for test in tests])
         except TooHard:
@@ -292,7 +292,7 @@ class _Reader:
         return found
 
     def filter(self, data: Mapping[str, Any], where: str = "") -> _Filter:
-        """A seccomp profile: Docker's, OCI's or a SeccompProfile's spec."""
+        """Read a seccomp profile: Docker's, OCI's or the spec of a SeccompProfile."""
         default = self.action(data, "defaultAction", where)
         default_errno = self.number(data, "defaultErrnoRet", where) or EPERM
         abis = self.abis(data, where)
@@ -343,7 +343,7 @@ class _Reader:
 
 @dataclass
 class _Rules:
-    """All rules of one name. ``whole``: what the first one without conditions says."""
+    """All rules of one name. ``whole``: the action of the first one without conditions."""
 
     whole: bool | None = None
     parts: list[tuple[bool, tuple[Test, ...], Cubes | None]] = field(default_factory=list)
@@ -362,7 +362,7 @@ class _Rules:
                 return ANYTHING
             text = "anything but " + "; ".join(dict.fromkeys(in_words(name, abi, tests) for tests, _ in refusing))
             try:
-                # What is refused but cannot be written down is left out: more is then taken for allowed than is.
+                # What is refused but cannot be expressed is left out: then more counts as allowed than is.
                 rest = difference(
                     [EVERYTHING], [cube for _, cubes in refusing for cube in cubes or ()], Budget(COMPLEMENT_STEPS)
                 )
@@ -377,7 +377,7 @@ _KINDS: Mapping[type, str] = {str: "text", int: "a number", list: "a list", dict
 
 
 def _native(data: Mapping[str, Any]) -> str | None:
-    """The first native ABI that a profile lists by itself (an archMap is for many)."""
+    """Return the first native ABI that a profile lists itself (an archMap is for many machines)."""
     listed = data.get("architectures")
     found = [_BY_SECCOMP.get(arch) for arch in listed if isinstance(arch, str)] if isinstance(listed, list) else []
     natives = [abi for abi in found if abi in SUB_ABIS]
@@ -412,7 +412,7 @@ def _capabilities(reader: _Reader, process: Mapping[str, Any]) -> frozenset[str]
     for key in _SETS:
         for name in reader.texts(sets, key, "process.capabilities"):
             if capability_number(name) is None:
-                reader.note(f"{reader.name}: no runtime knows the capability {printable(name)[:40]!r}")
+                reader.note(f"{reader.name}: unknown capability {printable(name)[:40]!r}")
             else:
                 found.add(name)
     return frozenset(found)
@@ -458,19 +458,19 @@ def _spo(data: dict[str, Any], name: str) -> Source:
                 f"{name}: what its base profile {printable(base)[:80]} allows is not in the file and not compared"
             )
         if reader.typed(spec, "state", str, "spec", "Enabled") == "Disabled":
-            reader.note(f"{name}: the profile is disabled; compared as if it were not")
+            reader.note(f"{name}: the profile is disabled, but compared as if it were enabled")
         return _rights(name, "spo", machine, reader.filter(spec, "spec."))
 
     return Source(name, "spo", _native(spec), rights)
 
 
-# Telling formats apart.
+# Recognising formats.
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _lowered(value: Any) -> Any:
-    """YAML data with keys in lower case. Raises ValueError for a key that is no text, or one given twice."""
+    """Return YAML data with keys in lower case. Raises ValueError for a key that is not text, or comes twice."""
     if isinstance(value, list):
         return [_lowered(item) for item in value]
     if not isinstance(value, dict):
@@ -485,9 +485,9 @@ def _key(key: Any) -> str:
 
 
 def _yaml(data: bytes, name: str) -> list[Any]:
-    """The documents of a YAML file. Raises InputError."""
+    """Return the documents of a YAML file. Raises InputError."""
     if len(data) > LIMIT_BYTES:
-        raise InputError(f"{name}: larger than {LIMIT_BYTES >> 20} MiB, so no profile")
+        raise InputError(f"{name}: larger than {LIMIT_BYTES >> 20} MiB, so it is not a profile")
     try:
         depth = 0
         for number, event in enumerate(yaml.parse(data, Loader=_Loader)):
