@@ -53,7 +53,6 @@ TO_DO: frozenset[str] = frozenset(
         "profiler/policy/threeway.py",
         "profiler/policy/tiers.py",
         "profiler/review/diff.py",
-        "profiler/review/foreign.py",
         "profiler/targets/apparmor/programs.py",
         "profiler/targets/apparmor/rules.py",
         "profiler/targets/seccomp.py",
