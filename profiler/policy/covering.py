@@ -1,10 +1,11 @@
-"""Whether rules allow a use, and which path patterns hold all paths of another.
+"""Decide whether rules allow a use, and whether one path pattern includes another.
 
-A use is written as a rule: literal patterns and what was done. So "does this rule allow that use" and "does this rule
-allow all that the other allows" are one question, asked of :func:`grants` for one rule and of :func:`left` for several.
+A use is written as a rule, with literal patterns and what was done. So "does this rule allow that use" and "does this
+rule allow all that the other allows" are one question: :func:`grants` answers it for one rule, :func:`left` for
+several.
 
-The answer is sound and not complete: a yes is right; a no may be wrong for patterns that no pass writes. A comparison
-then shows a change where there is none, never the other way round.
+The answer is sound but not complete: a yes is right, but a no may be wrong for patterns that no pass writes. A
+comparison then shows a change where there is none; it never misses one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _INSIDE = {
     "date": frozenset({"date"}),
     "home": frozenset({"home"}),
 }
-"""Classes whose texts are all texts of another: by the definitions in CLASSES."""
+"""Classes that include all texts of another, by the definitions in CLASSES."""
 
 _HOLDS_SLASH = frozenset({"tree", "home"})
 
@@ -55,7 +56,7 @@ def _regex(name: str) -> re.Pattern[str]:
 
 
 def _ends(name: str, inner: Sequence[Symbol], at: int) -> Iterable[int]:
-    """Where a class of the outer pattern may end in the inner one when it starts at ``at``."""
+    """Return where a class of the outer pattern may end in the inner one if it starts at ``at``."""
     if name == "tree":
         yield from range(at + 1, len(inner) + 1)
         return
@@ -86,7 +87,7 @@ def _ends(name: str, inner: Sequence[Symbol], at: int) -> Iterable[int]:
 
 @lru_cache(maxsize=1 << 15)
 def covers(outer: str, inner: str) -> bool:
-    """Whether every path that fits ``inner`` fits ``outer``. Raises InputError for text that is no pattern."""
+    """Return whether ``outer`` matches every path that ``inner`` matches. Raises InputError for an invalid pattern."""
     if outer == inner:
         return True
     if is_literal(outer):
@@ -108,7 +109,7 @@ def covers(outer: str, inner: str) -> bool:
 
 
 def covered_by_any(outers: Iterable[str], inner: str) -> bool:
-    """Whether one of the patterns covers it."""
+    """Return whether one of the patterns covers ``inner``."""
     return any(covers(outer, inner) for outer in outers)
 
 
@@ -120,19 +121,21 @@ _Resource = TypeVar("_Resource", bound=Resource)
 _Value = TypeVar("_Value", int, str)
 
 IMPLIED: Mapping[str, str] = {
-    # fcntl(2) with F_SETFL sets O_APPEND on any descriptor that may write, unchecked (setfl in fs/fcntl.c).
+    # fcntl(2) with F_SETFL sets O_APPEND on every writable descriptor, without a check (setfl in fs/fcntl.c).
     "append": "write",
     # The lock is given back, or shared from then on. SELinux does not look at which lock it is (selinux_file_lock);
-    # AppArmor asks for the same and, of an exclusive one, for write (apparmor_file_lock).
+    # AppArmor checks the same and, for an exclusive one, also write (apparmor_file_lock).
     "lock": "lock_exclusive",
-    # iterate_dir (fs/readdir.c) asks for MAY_READ, which the open of the directory was given.
+    # iterate_dir (fs/readdir.c) checks MAY_READ, which the open of the directory was granted.
     "list": "read",
 }
 """Access to the one that includes it, because the kernel cannot tell them apart. No other access implies another."""
 
 EPHEMERAL = range(32768, 61000)
-"""Ports that the kernel gives to clients: the default of net.ipv4.ip_local_port_range (ip(7)). A rule does not list
-them as ports of peers: whoever may connect may connect to them."""
+"""The ports that the kernel gives to clients, by default of net.ipv4.ip_local_port_range (ip(7)).
+
+A rule does not list them as ports of peers: whoever may connect may connect to them.
+"""
 
 
 def grants(rule: Resource, use: Resource) -> bool:
@@ -186,7 +189,7 @@ def _file_left(fitting: Sequence[FileRule], use: FileRule, exact: bool) -> FileR
 
 
 def _kinds(rule: FileRule) -> set[str]:
-    """Return the kinds of files that the rule lets be made; of ``unknown``, any."""
+    """Return the kinds of files that the rule allows to create; for ``unknown``, all."""
     return set(FILE_KINDS) if not rule.kinds or "unknown" in rule.kinds else set(rule.kinds)
 
 
@@ -215,7 +218,7 @@ def _socket_left(rules: Sequence[SocketRule], use: SocketRule, exact: bool) -> S
 def _parts(
     table: Iterable[tuple[str, tuple[_Value, ...]]], wanted: Callable[[str, _Value], bool]
 ) -> tuple[tuple[str, tuple[_Value, ...]], ...]:
-    """Return the values of a rule's table that are wanted, without the operations that have none."""
+    """Return the wanted values of a rule's table, without operations that have no value left."""
     found = ((word, tuple(value for value in values if wanted(word, value))) for word, values in table)
     return tuple(item for item in found if item[1])
 
@@ -263,7 +266,7 @@ class FileRules:
         yield from (rule for rule in self._patterns if covers(rule.pattern, pattern))
 
     def inside(self, pattern: str) -> Iterator[FileRule]:
-        """Return the rules all of whose paths are the pattern's."""
+        """Return the rules with paths that the pattern includes."""
         if not is_literal(pattern):
             yield from (rule for rule in self.all if covers(pattern, rule.pattern))
 
