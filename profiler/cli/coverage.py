@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler.cli.options import input_file, output_format
+from profiler.cli.options import output_format, trace_file
 from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ BAR = 50
 
 
 @click.command("coverage")
-@click.argument("traces", nargs=-1, required=True, type=input_file, metavar="TRACE...")
+@click.argument("traces", nargs=-1, required=True, type=trace_file, metavar="TRACE|DIR...")
 @output_format()
 def coverage(traces: tuple[str, ...], form: str) -> None:
     """Say how much of a workload its recordings have seen: what came late, what came in one recording only, an estimate

@@ -24,14 +24,14 @@ REASON_WIDTH = 60
 
 
 @click.command("explain")
-@click.argument("file", type=source_file, metavar="TRACE|POLICY")
+@click.argument("file", type=source_file, metavar="TRACE|POLICY|DIR")
 @click.argument("items", nargs=-1, metavar="ITEM...")
 @click.option(
     "--trace",
     "evidence",
     type=input_file,
     metavar="TRACE",
-    help="The trace behind a policy: its evidence is shown as well.",
+    help="The trace behind a policy, for its evidence. Default: the trace.json next to it.",
 )
 @click.option("--all", "everything", is_flag=True, help="A table of all that is allowed, the most dangerous first.")
 @output_format()
@@ -47,8 +47,8 @@ def explain(file: str, items: tuple[str, ...], evidence: str | None, everything:
 
     \b
       profgen explain nginx.trace.json chown CAP_CHOWN /etc/passwd
-      profgen explain policy.yaml --trace nginx.trace.json openat
-      profgen explain policy.yaml --all
+      profgen explain nginx.profile openat
+      profgen explain policy.yaml --trace nginx.trace.json --all
     """
     from profiler.review.explain import Explainer
 
@@ -83,12 +83,13 @@ def explain(file: str, items: tuple[str, ...], evidence: str | None, everything:
 def _read(file: str, evidence: str | None) -> tuple[Policy, Trace | None]:
     from profiler.policy import document
     from profiler.policy.derive import derive
+    from profiler.policy.directory import evidence as trace_near
     from profiler.policy.model import Options
     from profiler.trace.store import is_trace, loads, read_limited, read_trace
 
     data = read_limited(file)
     if not is_trace(data):
-        return document.loads(data, file), None if evidence is None else read_trace(evidence)
+        return document.loads(data, file), trace_near(file) if evidence is None else read_trace(evidence)
     if evidence is not None:
         raise InputError(f"{file} is a trace itself: --trace is for a policy")
     trace = loads(data, file)
@@ -125,7 +126,8 @@ def _table(lines: Sequence[Line]) -> Iterator[str]:
     runs = max((len(line.runs) for line in lines), default=0)
     for line, name in zip(lines, names, strict=True):
         row = line.change
-        reason = printable(row.reason.because[0]) if row.reason.because else ""
+        by = f"by {', '.join(row.reason.programs)}" if row.reason.programs else ""
+        reason = printable(row.reason.because[0] if row.reason.because else by)
         reason = reason if len(reason) <= REASON_WIDTH else reason[: REASON_WIDTH - 3] + "..."
         level = row.risk.level if row.risk else ""
         yield f"{level:<8}  {row.subject:<10}  {name:<{width}}  {line.runs:<{runs}}  {reason}".rstrip()

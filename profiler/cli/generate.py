@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from profiler.cli.derive_options import DeriveOptions, derive_options
-from profiler.cli.options import POLICY_FILE, source_file
+from profiler.cli.options import source_file
 from profiler.cli.target_options import TargetHelp, TargetOptions, target_options
 from profiler.cli.terminal import emit, say
 from profiler.errors import InputError, OutputError, ProfgenError
 from profiler.files import make_directory, write_atomic
+from profiler.policy.directory import POLICY_FILE, TRACE_FILE
 from profiler.policy.model import Options, Policy
+from profiler.policy.reasons import sentences
 from profiler.targets.base import File, Target
 from profiler.targets.rendering import Rendered, render
 from profiler.trace.model import Trace
@@ -44,15 +47,16 @@ def generate(
     if output is None and (targeting.targets is None or len(targeting.targets) > 1):
         raise InputError("several files to write: say where with -o DIR, or choose one target with -t")
     targeting.chosen(None)  # a wrong option is said before a long trace is read
-    policy, from_policy = _policy(inputs, deriving)
+    policy, trace = _policy(inputs, deriving)
     targets = targeting.chosen(None)
-    _warn_about(policy, deriving.options, from_policy)
+    _warn_about(policy, deriving.options, trace is None)
     without = _without_files(policy, targets, targeting)
     targets = tuple(target for target in targets if target not in without)
 
     # Everything is rendered before anything is written: a failure leaves every old file as it was.
     rendered = render(policy, targets, targeting.settings, targeting.existing, targeting.templates)
-    where = _deliver(policy, rendered, output, from_policy, quiet)
+    evidence = [] if trace is None else _evidence(policy, trace)
+    where = _deliver(rendered, evidence, inputs, output, quiet)
     for target in without:
         say(f"{target.name}: left out, because the recording did not watch files; record again, without --no-files")
     _tell_losses(rendered, quiet)
@@ -60,17 +64,20 @@ def generate(
         _tell_usage(targets, rendered, where)
 
 
-def _policy(inputs: tuple[str, ...], deriving: DeriveOptions) -> tuple[Policy, bool]:
-    """Return the policy, and whether it was read from a file."""
+def _policy(inputs: tuple[str, ...], deriving: DeriveOptions) -> tuple[Policy, Trace | None]:
+    """Return the policy, and the trace that it was derived from; None when it was read as such."""
     policy, traces = _load(inputs)
     if policy is None:
-        return _derived(traces, deriving), False
+        from profiler.policy.derive import derive
+
+        trace = _merged(traces, deriving.allow_loss)
+        return derive(trace, deriving.options), trace
     if deriving.given:
         raise InputError(
             f"{inputs[0]} is a policy, rendered as it stands: {' and '.join(deriving.given)} can only be given with "
             "traces"
         )
-    return policy, True
+    return policy, None
 
 
 def _load(paths: tuple[str, ...]) -> tuple[Policy | None, list[Trace]]:
@@ -90,18 +97,17 @@ def _load(paths: tuple[str, ...]) -> tuple[Policy | None, list[Trace]]:
     return policy, traces
 
 
-def _derived(traces: list[Trace], deriving: DeriveOptions) -> Policy:
-    from profiler.policy.derive import derive
+def _merged(traces: list[Trace], allow_loss: bool) -> Trace:
     from profiler.trace.merge import merge
 
     trace = merge(traces) if len(traces) > 1 else traces[0]
     if not trace.meta.complete:
         losses = ", ".join(f"{name}: {number}" for name, number in sorted(trace.meta.losses.items())) or "not said what"
         text = f"the recording is incomplete ({losses}): a profile from it may break the workload"
-        if not deriving.allow_loss:
+        if not allow_loss:
             raise ProfgenError(f"{text}; record again, or accept that with --allow-loss")
         say(text)
-    return derive(trace, deriving.options)
+    return trace
 
 
 def _warn_about(policy: Policy, options: Options, from_policy: bool) -> None:
@@ -111,11 +117,14 @@ def _warn_about(policy: Policy, options: Options, from_policy: bool) -> None:
     for row in policy.unknown:
         say(
             f"warning: syscall number {row.number} ({row.abi}) has no known name and is in no profile: "
-            f"{'; '.join(row.because)}"
+            f"{'; '.join(sentences(row.because))}"
         )
     for check in policy.capabilities:
-        if check.use == "needed" and check.name not in policy.needed():
-            say(f"warning: capability {check.name} has no known name and is in no profile: {'; '.join(check.because)}")
+        if check.name not in policy.needed():
+            say(
+                f"warning: capability {check.name} has no known name and is in no profile: "
+                f"{'; '.join(sentences(check.because))}"
+            )
     if policy.io_uring:
         say(
             "warning: io_uring is used: seccomp does not see its requests, and files used only through them "
@@ -139,8 +148,23 @@ def _without_files(policy: Policy, targets: Sequence[Target], targeting: TargetO
     return tuple(target for target in targets if "files" in target.says and target.name not in targeting.settings)
 
 
-def _deliver(policy: Policy, rendered: Rendered, output: str | None, from_policy: bool, quiet: bool) -> Path | None:
-    """Print a single target, write it to a file, or write everything into a directory. Return where files went."""
+def _evidence(policy: Policy, trace: Trace) -> list[File]:
+    """Return what is kept for review: the policy with its digest, and the trace that it was derived from."""
+    from profiler.policy.document import dumps
+    from profiler.policy.head import sealed
+    from profiler.trace.store import dumps as trace_text
+
+    return [
+        File(POLICY_FILE, sealed(dumps(policy)).encode("utf-8")),
+        File(TRACE_FILE, trace_text(trace).encode("utf-8")),
+    ]
+
+
+def _deliver(
+    rendered: Rendered, evidence: list[File], inputs: Sequence[str], output: str | None, quiet: bool
+) -> Path | None:
+    """Print a single target, write it to a file, or write everything into a directory, with the ``evidence``. Return
+    where files went."""
     if output is None:
         _print([file for made in rendered.outputs.values() for file in made.files])
         return None
@@ -151,18 +175,15 @@ def _deliver(policy: Policy, rendered: Rendered, output: str | None, from_policy
         return path
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file: several files need a directory")
-    files = list(rendered.files)
-    # A reviewed policy.yaml is the user's: it is not written back over itself or anything else.
-    if not from_policy:
-        from profiler.policy.document import dumps
-
-        _refuse_to_overwrite(path / POLICY_FILE)
-        files.insert(0, File(POLICY_FILE, dumps(policy).encode("utf-8")))
+    # A policy.yaml that was given is the user's: nothing is written back over it.
+    if evidence:
+        _refuse_to_overwrite(path, inputs)
+    files = [*evidence, *rendered.files]
     make_directory(path)
     _write(files, path)
     if not quiet:
         say(f"wrote {', '.join(file.name for file in files)} to {path}")
-        if not from_policy:
+        if evidence:
             say(f"next: review {path / POLICY_FILE} and commit it")
     return path
 
@@ -179,46 +200,20 @@ def _write(files: Sequence[File], directory: Path) -> None:
         write_atomic(directory / file.name, file.data, executable=file.executable)
 
 
-def _reasons(value: object) -> Iterator[str]:
-    """Every reason in a policy."""
-    if isinstance(value, tuple):
-        for item in value:
-            yield from _reasons(item)
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            within = getattr(value, field.name)
-            if field.name == "because":
-                yield from within
-            else:
-                yield from _reasons(within)
-
-
-def _refuse_to_overwrite(path: Path) -> None:
-    """Raises OutputError for a policy that bears marks of people's work. (What they only took out leaves none.)"""
-    from profiler.denials.rewrite import has_comments
-    from profiler.policy import document
-    from profiler.policy.reasons import is_edit
+def _refuse_to_overwrite(directory: Path, inputs: Sequence[str]) -> None:
+    """Raise OutputError for a policy that was edited after ``generate`` wrote it."""
+    from profiler.policy.head import is_edited
     from profiler.trace.store import read_limited
 
-    if not path.is_file():
+    path = directory / POLICY_FILE
+    if not path.is_file() or not is_edited(read_limited(path)):
         return
-    data = read_limited(path)
-    try:
-        policy = document.loads(data, str(path))
-    except InputError:
-        why = "it cannot be read as profgen writes it"
+    if (directory / TRACE_FILE).is_file():
+        words = ["--base", str(directory / TRACE_FILE), str(path), *inputs, "-o", str(directory)]
+        what = f"to bring the new recording in: profgen merge {shlex.join(words)}"
     else:
-        if has_comments(data.decode("utf-8", "replace"), policy):
-            why = "it has comments of its own"
-        elif any(map(is_edit, _reasons(policy))):
-            why = "it has entries of a reviewer's, of refine or of minimise"
-        else:
-            return
-    raise OutputError(
-        f"{path} was edited ({why}) and would be lost: write to another directory and bring that in with "
-        "profgen merge --base"
-        " (docs/merge.md), or remove it first"
-    )
+        what = "write to another directory, or remove it first"
+    raise OutputError(f"{path} was edited and would be lost; {what}")
 
 
 def _tell_losses(rendered: Rendered, quiet: bool) -> None:

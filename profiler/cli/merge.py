@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from profiler.cli.options import source_file
+from profiler.cli.options import source_file, trace_file
 from profiler.errors import InputError
+from profiler.policy.directory import POLICY_FILE, TRACE_FILE
 from profiler.quoting.text import printable
+
+if TYPE_CHECKING:
+    from profiler.policy.model import Policy
+    from profiler.trace.model import Trace
 
 
 def _say(text: str) -> None:
@@ -18,130 +26,187 @@ def _say(text: str) -> None:
 
 
 @click.command("merge")
-@click.argument("inputs", nargs=-1, required=True, type=source_file, metavar="FILE...")
-@click.option("-o", "--output", metavar="FILE", help="Where to write. Default: standard output (-).")
+@click.argument("inputs", nargs=-1, required=True, type=source_file, metavar="FILE|DIR...")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE|DIR",
+    help="Where to write; a directory gets policy.yaml and trace.json. Default: standard output (-).",
+)
 @click.option("--intersect", is_flag=True, help="What all of them have, instead of what any has.")
 @click.option(
     "--base",
-    type=source_file,
+    type=trace_file,
     metavar="FILE",
-    help="The policy.yaml that both FILEs were made from: merge what changed in each.",
+    help="The trace or policy that the reviewed policy was made from: merge what changed since then.",
 )
 def merge(inputs: tuple[str, ...], output: str | None, intersect: bool, base: str | None) -> int:
     """Merge traces into a trace, or policies into a policy.
 
-    Without --base every FILE counts the same: the result has what any of them has (or all, with --intersect), and says
-    of each entry in how many of the recordings it was seen.
+    Without --base every FILE counts the same: the result has what any of them has (or all, with --intersect). Where a
+    policy is among them, traces are merged as the policies that generate makes of them.
 
-    With --base there are two FILEs, the reviewed policy first. What a reviewer added, changed or took out since BASE
-    stays, with all comments; what the second FILE brings is added. Where both changed the same in two ways the first
-    FILE is kept, the place is named, and the exit status is 1; in trouble it is 2.
+    With --base the first FILE is the reviewed policy, and the others are what is new. What a reviewer added, changed or
+    took out since BASE stays, with all comments; what is new is added. Where both changed the same in two ways the
+    reviewed policy is kept, the place is named, and the exit status is 1; in trouble it is 2.
 
     \b
       profgen merge start.trace.json load.trace.json -o all.trace.json
-      profgen merge staging/policy.yaml production/policy.yaml -o policy.yaml
-      profgen merge --base old/policy.yaml policy.yaml new/policy.yaml -o policy.yaml
+      profgen merge staging/ production/ -o merged/
+      profgen merge --base app/trace.json app/ new.trace.json -o app/
     """
-    from profiler.trace.store import is_trace, read_limited
-
     output = None if output == "-" else output
-    if base is not None:
-        if len(inputs) != 2 or intersect:
-            raise InputError(
-                "--base takes two policies, the reviewed one and the new one"
-                + (", and no --intersect" if intersect else "")
-            )
-        return _three_way((base, *inputs), output)
-    read = [read_limited(path) for path in inputs]
-    kinds = [is_trace(data) for data in read]
-    if any(kinds) and not all(kinds):
-        other = inputs[kinds.index(not kinds[0])]
+    if base is not None and (len(inputs) < 2 or intersect):
         raise InputError(
-            f"cannot merge {inputs[0]} with {other}: a trace and a policy; generate a policy from the traces first"
+            "--base takes the reviewed policy and at least one new trace or policy"
+            + (", and no --intersect" if intersect else "")
         )
-    text = _traces(inputs, read, intersect) if kinds[0] else _policies(inputs, read, intersect)
-    _deliver(text, output, len(inputs))
+    read = [_read(path) for path in inputs]
+    if base is not None:
+        return _three_way(_read(base), read, output)
+    _note_silent(read, intersect)
+    if all(source.policy is None for source in read):
+        text = _traces(read, intersect)
+        _deliver({TRACE_FILE: text}, text, output, len(inputs))
+        return 0
+    _deliver(*_policies(read, intersect), output, len(inputs))
     return 0
 
 
-def _traces(paths: Sequence[str], read: Sequence[bytes], common: bool) -> str:
-    from profiler.trace import merge as merging
-    from profiler.trace.store import dumps, loads
+@dataclass(frozen=True)
+class _Source:
+    """A file that was read. ``policy``: None for a trace. ``trace``: itself, or the evidence next to the policy."""
 
-    traces = [loads(data, path) for path, data in zip(paths, read, strict=True)]
-    for path, trace in zip(paths, traces, strict=True):
-        if not trace.meta.complete:
-            _say(f"note: {path} is incomplete, and so is the merged trace")
-    silent = [path for path, trace in zip(paths, traces, strict=True) if not trace.has_files]
-    if silent and len(silent) < len(paths):
-        _say(f"note: {silent[0]} was recorded without files: nothing can be made for files of the merged trace")
+    name: str
+    text: str
+    policy: Policy | None
+    trace: Trace | None
+    edited: bool = False
+
+    @property
+    def rights(self) -> Policy:
+        """The policy, or the one that ``generate`` makes of the trace."""
+        from profiler.policy.derive import derive
+        from profiler.policy.model import Options
+
+        if self.policy is not None:
+            return self.policy
+        assert self.trace is not None
+        return derive(self.trace, Options())
+
+    @property
+    def has_files(self) -> bool:
+        found = self.policy or self.trace
+        return found is not None and found.has_files
+
+    def is_plain(self) -> bool:
+        """Whether ``generate`` without options makes this policy of the trace next to it."""
+        from profiler.policy.derive import derive
+        from profiler.policy.document import dumps
+        from profiler.policy.model import Options
+
+        if self.policy is None or self.trace is None or self.edited:
+            return self.policy is None
+        return dumps(derive(self.trace, Options())) == dumps(self.policy)
+
+
+def _read(path: str) -> _Source:
+    from profiler.policy.directory import evidence
+    from profiler.policy.document import loads
+    from profiler.policy.editing import decoded
+    from profiler.policy.head import is_edited
+    from profiler.trace import store
+
+    data = store.read_limited(path)
+    if store.is_trace(data):
+        return _Source(path, "", None, store.loads(data, path))
+    return _Source(path, decoded(data, path), loads(data, path), evidence(path), is_edited(data))
+
+
+def _note_silent(read: Sequence[_Source], common: bool) -> None:
+    """Say which inputs know nothing of files when others do."""
+    silent = [source.name for source in read if not source.has_files]
+    if silent and len(silent) < len(read):
+        result = "the result takes what the others say" if common else "the result has no rules for files"
+        _say(f"note: {silent[0]} comes from a recording that did not watch files: {result}")
+
+
+def _traces(read: Sequence[_Source], common: bool) -> str:
+    from profiler.trace import merge as merging
+    from profiler.trace.store import dumps
+
+    traces = [source.trace for source in read if source.trace is not None]
+    for source in read:
+        if source.trace is not None and not source.trace.meta.complete:
+            _say(f"note: {source.name} is incomplete, and so is the merged trace")
     return dumps((merging.intersect if common else merging.merge)(traces))
 
 
-def _policies(paths: Sequence[str], read: Sequence[bytes], common: bool) -> str:
-    from profiler.denials.rewrite import has_comments
+def _policies(read: Sequence[_Source], common: bool) -> tuple[dict[str, str], str]:
+    """Return what a directory gets, and the text of the merged policy."""
     from profiler.policy import merge as merging
-    from profiler.policy.document import dumps, loads
+    from profiler.policy.derive import derive
+    from profiler.policy.document import dumps
+    from profiler.policy.editing import comments
+    from profiler.policy.model import Options
 
-    policies = [loads(data, path) for path, data in zip(paths, read, strict=True)]
-    silent = [path for path, policy in zip(paths, policies, strict=True) if not policy.has_files]
-    if silent and len(silent) < len(paths):
-        _say(
-            f"note: {silent[0]} says nothing of files"
-            + (", so what the others say is taken" if common else ", and so does the merged policy")
-        )
-    for path, data, policy in zip(paths, read, policies, strict=True):
-        if has_comments(data.decode("utf-8", "replace"), policy):
-            _say(f"note: {path} has comments of its own, which a merge of equals does not keep; --base keeps them")
-    return dumps((merging.intersect if common else merging.merge)(policies))
+    for source in read:
+        if source.policy is not None and comments(source.text):
+            _say(f"note: {source.name} has comments, which only a merge with --base keeps")
+    files = {TRACE_FILE: _traces(read, common)} if all(source.trace is not None for source in read) else {}
+    if files and not common and all(source.is_plain() for source in read):
+        # Nobody edited them: the passes see all the evidence together.
+        policy = derive(_trace_of(files[TRACE_FILE]), Options())
+    else:
+        policy = (merging.intersect if common else merging.merge)([source.rights for source in read])
+    text = dumps(policy)
+    return {POLICY_FILE: text, **files}, text
 
 
-def _three_way(paths: Sequence[str], output: str | None) -> int:
-    """Base, ours and theirs."""
-    from profiler.denials.rewrite import rewritten
-    from profiler.policy import comments
-    from profiler.policy.document import loads
+def _three_way(base: _Source, read: Sequence[_Source], output: str | None) -> int:
+    from profiler.policy.derive import derive
+    from profiler.policy.editing import comments, merged, with_comments
+    from profiler.policy.merge import merge as union
+    from profiler.policy.model import Options
     from profiler.policy.threeway import three_way
     from profiler.review.diff import compare
     from profiler.review.rights import of_policy
-    from profiler.trace.store import is_trace, read_limited
 
-    texts, policies, notes = [], [], []
-    for path in paths:
-        data = read_limited(path)
-        if is_trace(data):
-            raise InputError(f"{path} is a trace: --base merges policies; generate one first")
-        policy = loads(data, path)
-        try:
-            texts.append(data.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not in UTF-8") from error
-        policies.append(policy)
-        notes.append(comments.found(texts[-1], policy))
-    base, ours, theirs = policies
-    result = three_way(base, ours, theirs)
-    wanted = comments.merged(*notes)
-    text = rewritten(texts[1], ours, result.policy) if wanted == notes[1] else None
-    if text is None:
-        text = comments.carried(result.policy, wanted)
-    found = compare(of_policy(ours, paths[1]), of_policy(result.policy, output or "merged"))
+    ours, new = read[0], read[1:]
+    if ours.policy is None:
+        raise InputError(f"{ours.name} is a trace: with --base the first FILE is the reviewed policy")
+    files = {TRACE_FILE: _traces(new, False)} if all(source.trace is not None for source in new) else {}
+    if all(source.policy is None for source in new):
+        theirs = derive(_trace_of(files[TRACE_FILE]), Options())
+    else:
+        theirs = union([source.rights for source in new])
+    result = three_way(base.rights, ours.policy, theirs)
+    notes = [comments(source.text) if source.policy is not None else () for source in (base, ours)]
+    notes.append(tuple(note for source in new if source.policy is not None for note in comments(source.text)))
+    text = with_comments(result.policy, merged(*notes))
+    found = compare(of_policy(ours.policy, ours.name), of_policy(result.policy, output or "merged"))
     for row in found.changes:
         details = f" ({'; '.join(row.details)})" if row.details else ""
         _say(f"{row.change} {row.subject} {row.name}{details}" + (f", {row.risk.level} risk" if row.risk else ""))
     if not found.changes:
-        _say(f"what {paths[1]} allows stays as it was")
+        _say(f"what {ours.name} allows stays as it was")
     for conflict in result.conflicts:
         _say(f"conflict: {conflict.where}: {conflict.what}")
-    _deliver(text, output, 3)
+    _deliver({POLICY_FILE: text, **files}, text, output, len(read) + 1)
     if result.conflicts:
-        _say(
-            f"{len(result.conflicts)} conflict{'' if len(result.conflicts) == 1 else 's'}: look at each place, "
-            "then commit"
-        )
+        number = len(result.conflicts)
+        _say(f"{number} conflict{'' if number == 1 else 's'}: look at each place, then commit")
     return 1 if result.conflicts else 0
 
 
-def _deliver(text: str, output: str | None, number: int) -> None:
+def _trace_of(text: str) -> Trace:
+    from profiler.trace.store import loads
+
+    return loads(text.encode("utf-8"), "the merged trace")
+
+
+def _deliver(files: dict[str, str], text: str, output: str | None, number: int) -> None:
+    """Print ``text``, write it to a file, or write all files into a directory."""
     if output is None:
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode("utf-8"))
@@ -149,5 +214,11 @@ def _deliver(text: str, output: str | None, number: int) -> None:
         return
     from profiler.files import write_atomic
 
-    write_atomic(Path(output), text.encode("utf-8"))
-    _say(f"merged {number} file{'' if number == 1 else 's'}, wrote {output}")
+    into = output.endswith("/") or os.path.isdir(output)
+    for name, data in files.items() if into else [(output, text)]:
+        path = Path(output) / name if into else Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data.encode("utf-8"))
+    _say(f"merged {number} files, wrote {', '.join(files) + ' to ' if into else ''}{output}")
+    if into and POLICY_FILE in files:
+        _say(f"next: profgen generate {output} -o {output}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from profiler.minimise.journal import Journal
     from profiler.minimise.minimise import Report
     from profiler.minimise.trial import Test
+    from profiler.policy.editing import Comment
     from profiler.policy.model import Policy
     from profiler.tracers.base import Workload
 
@@ -161,14 +162,12 @@ def minimise(
     from profiler.files import check_writable, write_atomic
     from profiler.minimise.digest import digest
     from profiler.minimise.journal import Journal
-    from profiler.policy.document import loads
-    from profiler.trace.store import read_limited
+    from profiler.policy.editing import with_comments
 
     if not workload.command:
         raise click.UsageError("no test to run; try: profgen minimise POLICY -- ./test.sh")
     source = Path(policy)
-    data = read_limited(source)
-    old = loads(data, str(source))
+    old, notes = _read(policy)
     test = _test(workload, aside)
     enforcer, options, choice = _ways(old, search)
     path = to.path or source.with_name(f"{source.name.removesuffix('.yaml')}.min.yaml")
@@ -180,8 +179,8 @@ def minimise(
     ):
         if journal.runs and not to.quiet:
             say(f"continuing with {len(journal.runs)} runs of {journal.path}")
-        report = _search(old, choice, enforcer, options, test, journal, search, live)
-        write_atomic(path, _text(data, str(source), old, report.policy, to.quiet).encode("utf-8"))
+        report = _search(old, choice, enforcer, options, test, journal, search, _checked(policy), live)
+        write_atomic(path, with_comments(report.policy, notes).encode("utf-8"))
         if report.finished:
             journal.remove()
     if form == "json":
@@ -246,6 +245,25 @@ def _interruptible(live: Live) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _read(path: str) -> tuple[Policy, tuple[Comment, ...]]:
+    """Return a policy, and the comments that people wrote into it."""
+    from profiler.policy.document import loads
+    from profiler.policy.editing import comments, decoded
+    from profiler.trace.store import read_limited
+
+    data = read_limited(path)
+    return loads(data, path), comments(decoded(data, path))
+
+
+def _checked(path: str) -> tuple[str, ...]:
+    """Return the capabilities that the recording behind a policy saw checked, and that were not needed."""
+    from profiler.policy.directory import evidence
+    from profiler.policy.evidence import capabilities_with
+
+    trace = evidence(path)
+    return () if trace is None else capabilities_with(trace, "checked")
+
+
 def _search(
     policy: Policy,
     choice: Choice,
@@ -254,6 +272,7 @@ def _search(
     test: Test,
     journal: Journal,
     search: SearchOptions,
+    checked: Sequence[str],
     live: Live,
 ) -> Report:
     """Run the search. Raises ProfgenError, and KeyboardInterrupt after a signal."""
@@ -264,7 +283,7 @@ def _search(
     limits = Limits(search.repeat, search.max_runs, search.timeout, search.jobs)
     with Pool[str](enforcer, options, test, search.jobs) as pool:
         try:
-            return minimise(policy, choice, without_base, pool, journal, limits, live.show)
+            return minimise(policy, choice, without_base, pool, journal, limits, checked, live.show)
         except WholeFails as error:
             journal.remove()
             live.end()
@@ -277,17 +296,3 @@ def _search(
             raise
         finally:
             live.end()
-
-
-def _text(data: bytes, name: str, old: Policy, new: Policy, quiet: bool) -> str:
-    """Return the new policy with the old file's comments and layout where possible."""
-    from profiler.denials.rewrite import has_comments, rewritten
-    from profiler.policy.document import dumps
-
-    text = data.decode("utf-8", "replace")
-    changed = rewritten(text, old, new)
-    if changed is not None:
-        return changed
-    if has_comments(text, old) and not quiet:
-        say(f"the result lacks the comments of {name}: the lines around them are not as profgen writes them")
-    return dumps(new)

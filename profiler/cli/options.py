@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from typing import Any, TypeVar
 
 import click
 
+from profiler.policy.directory import policy_path, trace_path
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-POLICY_FILE = "policy.yaml"
 _JSON = "profgen.json"
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -27,7 +27,14 @@ def input_file(path: str) -> str:
 
 def source_file(path: str) -> str:
     """Convert an argument as input_file does; a directory that ``generate`` wrote stands for its policy.yaml."""
-    return os.path.join(path, POLICY_FILE) if os.path.isdir(path) else input_file(path)
+    return input_file(policy_path(path))
+
+
+def trace_file(path: str) -> str:
+    """Convert an argument as input_file does; a directory that ``generate`` wrote, or the policy in it, stands for its
+    trace.json."""
+    found = trace_path(path)
+    return input_file(path) if found is None else str(found)
 
 
 def whole(text: str) -> int | None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from profiler.denials.additions import Proposal
     from profiler.denials.auditlog import Reading
     from profiler.denials.belongs import Skipped
-    from profiler.policy.model import Policy
 
 NAMED = 5
 """Programs or profiles named in a line about skipped denials."""
@@ -39,12 +38,12 @@ class LogOptions:
 
 @dataclass(frozen=True)
 class _Change:
-    """What is proposed. ``new``: the changed file, None when that would lose comments; ``diff``: for patch(1)."""
+    """What is found. ``new``: the text of the policy with the additions; ``diff``: the change that makes it."""
 
     reading: Reading
     skipped: Sequence[Skipped]
     proposal: Proposal
-    new: str | None
+    new: str
     diff: str
 
 
@@ -110,19 +109,14 @@ def refine(
         from profiler.quoting.json import as_json
 
         emit(as_json(_as_data(found)) + "\n")
-    elif not writes or found.new is None:
+    elif not writes:
         emit(found.diff)
     if form != "json":
         for note in _notes(found, writes):
             say(note)
-    by_hand = "the policy has comments at this place that profgen cannot keep: add the lines by hand"
     if writes:
-        if found.new is None:
-            raise InputError(f"nothing was written: {by_hand}")
         _write(Path(policy if output is None else output), found.new, form)
         return 0
-    if found.new is None:
-        say(by_hand)
     if not (found.proposal.added or found.proposal.refused):
         say("nothing to add")
         return 0
@@ -135,8 +129,8 @@ def _change(path: str, logs: LogOptions, allow_dangerous: tuple[str, ...]) -> _C
     from profiler.denials.auditlog import Reader
     from profiler.denials.belongs import Wanted, split
     from profiler.denials.propose import propose
-    from profiler.denials.rewrite import unified
-    from profiler.policy.document import dumps, loads
+    from profiler.policy.document import loads
+    from profiler.policy.editing import comments, decoded, unified, with_comments
     from profiler.targets.apparmor.naming import profile_name
     from profiler.trace.store import read_limited
 
@@ -149,25 +143,9 @@ def _change(path: str, logs: LogOptions, allow_dangerous: tuple[str, ...]) -> _C
     kept, skipped = split(old, reader.reading.denials, wanted, profile_name(old))
     allowed = tuple(item.upper() if item.upper().startswith("CAP_") else item for item in allow_dangerous)
     proposal = propose(old, kept, allowed)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not in UTF-8") from error
-    new = _changed(text, old, proposal)
-    # When comments would be lost, the change is shown against the file as profgen writes it, without them.
-    diff = unified(printable(path), *((dumps(old), dumps(proposal.policy)) if new is None else (text, new)))
-    return _Change(reader.reading, skipped, proposal, new, diff)
-
-
-def _changed(text: str, old: Policy, proposal: Proposal) -> str | None:
-    """Return the policy file with the additions, None when that would lose comments."""
-    from profiler.denials.rewrite import has_comments, rewritten
-    from profiler.policy.document import dumps
-
-    if not proposal.added:
-        return text
-    new = rewritten(text, old, proposal.policy)
-    return dumps(proposal.policy) if new is None and not has_comments(text, old) else new
+    text = decoded(data, path)
+    new = with_comments(proposal.policy, comments(text)) if proposal.added else text
+    return _Change(reader.reading, skipped, proposal, new, unified(printable(path), text, new))
 
 
 def _notes(found: _Change, writes: bool) -> Iterator[str]:
@@ -180,7 +158,7 @@ def _notes(found: _Change, writes: bool) -> Iterator[str]:
         names = listed([f"{name} ({number})" for name, number in row.whose], NAMED)
         how = f" (to include them: {' or '.join(row.options)})" if row.options else ""
         yield f"skipped {counted(row.count, 'denial')} {row.why}: {names}{how}"
-    yield from about_proposal(found.proposal, "added" if writes and found.new is not None else "to add:")
+    yield from about_proposal(found.proposal, "added" if writes else "to add:")
 
 
 def _about_log(reading: Reading) -> Iterator[str]:

@@ -97,13 +97,22 @@ def verify(
     from profiler.cli.verify_report import VerifyReport
     from profiler.enforce.base import Options, load
     from profiler.files import write_atomic
+    from profiler.policy.directory import evidence
     from profiler.policy.document import read_policy
+    from profiler.policy.evidence import Failures, failures
 
     _check(enforce, workload)
     path = Path(policy)
     held = read_policy(path)
     bundle = None if enforce.bundle is None else Path(enforce.bundle)
-    options = Options(enforce.mode, files=not workload.no_files, duration=workload.duration, bundle=bundle)
+    trace = evidence(policy)
+    options = Options(
+        enforce.mode,
+        files=not workload.no_files,
+        duration=workload.duration,
+        bundle=bundle,
+        failures=Failures() if trace is None else failures(trace),
+    )
     ran = _run(load(enforce.under), held, options, enforce, workload, to)
     outcome = ran.outcome
     # --duration asked it to end, and it has no handler for SIGTERM: it did not fail.

@@ -13,8 +13,8 @@ from profiler.denials.additions import Addition, Proposal
 from profiler.denials.describe import alike, described
 from profiler.denials.model import Denial
 from profiler.denials.propose import propose
-from profiler.denials.rewrite import lines_for
 from profiler.enforce.base import Outcome
+from profiler.policy.document import lines_for
 from profiler.policy.model import Policy
 from profiler.quoting.json import as_json
 from profiler.quoting.text import printable

@@ -8,8 +8,13 @@ from dataclasses import dataclass, field
 
 from profiler.denials.model import Denial
 from profiler.policy.model import FileRule, Policy
-from profiler.policy.passes.observed import PROGRAMS_NAMED, count
+from profiler.policy.reasons import Reasons, named
 from profiler.quoting.text import printable
+from profiler.wording import counted
+from profiler.wording import grouped as digits
+
+PROGRAMS_NAMED = 3
+"""Programs whose denials are told one by one; the rest are counted."""
 
 ALLOWED_ALREADY = "the policy allows it: the profile in force was made from another"
 
@@ -24,8 +29,8 @@ class Danger:
 
 @dataclass(frozen=True)
 class Addition:
-    """One entry of the policy, new or widened. ``section``: where in policy.yaml. ``notes``: what a reviewer should
-    know."""
+    """One entry of the policy, new or widened. ``section``: where in policy.yaml. ``because``: the denials behind it,
+    in words, with counts and times. ``notes``: what a reviewer should know."""
 
     section: str
     item: str
@@ -57,9 +62,6 @@ class Proposal:
     refused: tuple[Addition, ...]
     unanswered: tuple[Unanswered, ...]
     unused: tuple[str, ...]
-
-
-Reasons = tuple[str, ...]
 
 
 @dataclass
@@ -113,15 +115,23 @@ def because(denials: Sequence[Denial]) -> tuple[str, ...]:
             if first is None or last is None
             else f", {_when(first)}" + (f"..{_when(last)}" if _when(first) != _when(last) else "")
         )
-        found.append(f"{'denied' if refused else 'logged'} {count(times)} time{'' if times == 1 else 's'}: {who}{when}")
+        found.append(f"{'denied' if refused else 'logged'} {counted(times, 'time')}: {who}{when}")
     rest = [row for _, rows in ranked[PROGRAMS_NAMED:] for row in rows]
     if rest:
         times = sum(row.count for row in rest)
         found.append(
-            f"denied or logged {count(times)} time{'' if times == 1 else 's'} in "
-            f"{count(len(ranked) - PROGRAMS_NAMED)} more programs"
+            f"denied or logged {counted(times, 'time')} in {digits(len(ranked) - PROGRAMS_NAMED)} more programs"
         )
     return tuple(found)
+
+
+def reasons_of(denials: Sequence[Denial]) -> Reasons:
+    """Return the reasons that the policy keeps: which programs were denied, and which denials were only logged."""
+    found: dict[str, set[str]] = {}
+    for denial in denials:
+        name = denial.comm or (denial.exe or "").rpartition("/")[2]
+        found.setdefault("denied" if denial.refused else "logged", set()).update([name] if name else [])
+    return tuple(named(kind, found[kind]) for kind in sorted(found))
 
 
 def grouped(denials: Iterable[Denial], key: Callable[[Denial], tuple[object, ...]]) -> list[list[Denial]]:

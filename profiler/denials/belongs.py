@@ -45,7 +45,7 @@ def programs_of(policy: Policy) -> frozenset[str] | None:
     if not policy.has_files:
         return None
     known = {row.program for row in policy.transitions}
-    known |= {rule.pattern for rule in policy.files if rule.use == "needed" and {"execute", "map"} & set(rule.access)}
+    known |= {rule.pattern for rule in policy.files if {"execute", "map"} & set(rule.access)}
     return frozenset(known) or None
 
 

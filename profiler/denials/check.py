@@ -11,14 +11,15 @@ from profiler.denials.uses import as_apparmor, use_of
 from profiler.kernel.arguments import spec_for
 from profiler.policy import patterns
 from profiler.policy.covering import FileRules, Resource, left
+from profiler.policy.evidence import OVERRIDE, SEARCH, Failures, name_for, outcome_of
 from profiler.policy.model import FileRule, Policy
-from profiler.policy.passes import capabilities
-from profiler.policy.passes.files import MAKING, happened
-from profiler.policy.passes.observed import name_for
+from profiler.policy.touched import MAKING, happened
 from profiler.trace.model import FILE_KINDS, FILES_FEATURE, Syscall, Trace
 
 BY = "policy"
 """Who speaks of denials found here (Denial.by)."""
+
+NO_FAILURES = Failures()
 
 _REMEMBERED = 1 << 16
 
@@ -28,18 +29,18 @@ class Held:
 
     ``coarse``: judge every use by what AppArmor can tell apart, for a run that imitates it and asks before the call is
     made. The kernel may then answer with an error of its own; a call that was made is judged by its result.
+    ``failures``: what the recording already saw fail, without any policy.
     """
 
-    def __init__(self, policy: Policy, coarse: bool = False) -> None:
+    def __init__(self, policy: Policy, failures: Failures = NO_FAILURES, coarse: bool = False) -> None:
         self._policy = policy
         self._coarse = coarse
         self._known: dict[Denial, Denial | None] = {}
-        self._spared = [rule.pattern for rule in policy.files if rule.use != "needed"]
-        """Paths that were missing or refused while recording, without any policy."""
+        self._failures = failures
 
     @cached_property
     def _files(self) -> FileRules:
-        return FileRules(rule for rule in self._policy.files if rule.use == "needed")
+        return FileRules(self._policy.files)
 
     @cached_property
     def _others(self) -> tuple[Resource, ...]:
@@ -107,8 +108,8 @@ class Held:
 
     def _granted(self, capability: str) -> bool:
         """Return whether the policy grants a capability, or another that the kernel takes for it."""
-        needed = {row.name for row in self._policy.capabilities if row.use == "needed"}
-        return capability in needed or (capability == capabilities.SEARCH and capabilities.OVERRIDE in needed)
+        needed = {row.name for row in self._policy.capabilities}
+        return capability in needed or (capability == SEARCH and OVERRIDE in needed)
 
     def file(
         self,
@@ -122,7 +123,7 @@ class Held:
     ) -> Denial | None:
         """Return what is not allowed of uses of one path. Words as in trace.model.File."""
         words = tuple(word for word in accesses if word != "look")
-        if self._coarse and any(patterns.matches(pattern, path) for pattern in self._spared):
+        if self._coarse and any(patterns.matches(pattern, path) for pattern in self._failures.paths):
             return None
         if self._coarse and kind == "unknown" and "create" not in words:
             words = tuple(word for word in words if word in MAKING)  # the kernel finds first that the file is missing
@@ -183,10 +184,8 @@ class Held:
         )
 
     def capability(self, name: str, use: str) -> Denial | None:
-        """``use``: one of USES of the policy's model. One that was refused or asked for in vain while recording is none
-        now."""
-        listed = {row.use for row in self._policy.capabilities if row.name == name}
-        if use not in ("needed", "refused") or (use == "refused" and listed):
+        """``use``: one of OUTCOMES. A refusal that the recording already saw is not a denial."""
+        if use not in ("needed", "refused") or (use == "refused" and name in self._failures.capabilities):
             return None
         return self.left(Denial("capability", "kernel", True, operation="capable", capability=name))
 
@@ -244,7 +243,7 @@ class Held:
                 yield from _by_program(replace(denial, refused=refused), trace, programs, uses)
 
         for check in trace.capabilities:
-            use = capabilities.use_of(check)
+            use = outcome_of(check)
             yield from told(self.capability(check.capability, use), check.programs, check.count, use == "refused")
         if FILES_FEATURE not in trace.meta.features:
             return

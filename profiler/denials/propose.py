@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from profiler.denials import propose_calls as calls
 from profiler.denials import propose_uses as uses
-from profiler.denials.additions import Proposal, State, Unanswered
+from profiler.denials.additions import Proposal, State, Unanswered, reasons_of
 from profiler.denials.model import Denial
 from profiler.policy.model import Policy
 
@@ -38,7 +38,7 @@ def propose(policy: Policy, denials: Sequence[Denial], allow: Collection[str] = 
     added, refused = [], []
     files = {rule.pattern: rule for rule in policy.files}
     for case in state.cases:
-        reasons = case.addition.because
+        reasons = reasons_of(case.addition.denials)
         if not {danger.item for danger in case.addition.dangers} <= set(allow):
             refused.append(case.addition)
             continue

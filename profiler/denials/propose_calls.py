@@ -12,8 +12,9 @@ from profiler.kernel.abi import ABIS
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.capabilities import number_of as capability_number
 from profiler.policy.argument_rules import TooWide, rules_for
+from profiler.policy.evidence import OVERRIDE, SEARCH
 from profiler.policy.model import Allowed, Capability, Policy, Rule
-from profiler.policy.passes.capabilities import OVERRIDE, SEARCH
+from profiler.policy.reasons import Reasons, joined, said
 
 _RECORD_AGAIN = "record or verify that path of the workload, which tells the arguments, and merge"
 
@@ -27,7 +28,7 @@ def syscalls(state: State, denials: Sequence[Denial]) -> None:
         label = rows[0].label if abi != native or name is None else name
         what = f"syscall {label}"
         if abi not in ABIS:
-            state.leave(what, f"{abi} is none that profgen knows", rows)
+            state.leave(what, f"profgen does not know the ABI {abi}", rows)
             continue
         if name is None:
             state.leave(what, "it has no name, and profiles work by names", rows)
@@ -70,7 +71,7 @@ def _rules(abi: str, name: str, denials: Sequence[Denial]) -> tuple[Rule, ...]:
 
 def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denial], filtered: bool) -> None:
     new_abi = abi not in state.policy.abis
-    assumed: tuple[str, ...] = ()
+    assumed: Reasons = ()
     found: list[Danger] = (
         [Danger(f"abi:{abi}", f"the policy has no calls of {abi}: {dangers.of_abi()}")] if new_abi else []
     )
@@ -92,7 +93,7 @@ def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denia
         elif spec is not None and spec.compares == ("namespaces",) and not spec.pointer:
             # For a thread or a process: what all but container runtimes and sandboxes call it for.
             rules = rules_for(spec, [(0,)])
-            assumed = ("new namespaces are left out: the arguments that were refused are not known",)
+            assumed = (said("assumed", "no new namespaces: the arguments that were denied are not known"),)
             what += " without new namespaces"
             notes.append(
                 "without new namespaces: the record has no arguments; if it is refused again, it wants one, "
@@ -110,17 +111,14 @@ def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denia
         if risk.sometimes and _RECORD_AGAIN not in choices:
             choices.append(_RECORD_AGAIN)
 
-    def change(policy: Policy, reasons: tuple[str, ...]) -> Policy:
+    def change(policy: Policy, reasons: Reasons) -> Policy:
         if not rules:
-            notes = ("any arguments: those refused are not known",) if spec_for(name, abi) is not None else ()
+            notes: Reasons = ()
+            if spec_for(name, abi) is not None:
+                notes = (said("widened", "any arguments: those that were denied are not known"),)
             rest = tuple(entry for entry in policy.syscalls if (entry.abi, entry.name) != (abi, name))
-            old = tuple(
-                reason
-                for entry in policy.syscalls
-                if (entry.abi, entry.name) == (abi, name)
-                for reason in entry.because
-            )
-            entry = Allowed("observed", abi, name, (*old, *reasons, *notes))
+            old = [entry.because for entry in policy.syscalls if (entry.abi, entry.name) == (abi, name)]
+            entry = Allowed("observed", abi, name, joined([*old, reasons, notes]))
             policy = replace(policy, syscalls=(*rest, entry))
         else:
             policy = _with_rules(policy, abi, name, rules, (*reasons, *assumed))
@@ -139,12 +137,12 @@ def _syscall(state: State, abi: str, name: str, label: str, rows: Sequence[Denia
     state.cases.append(Case(addition, change))
 
 
-def _with_rules(policy: Policy, abi: str, name: str, rules: tuple[Rule, ...], reasons: tuple[str, ...]) -> Policy:
+def _with_rules(policy: Policy, abi: str, name: str, rules: tuple[Rule, ...], reasons: Reasons) -> Policy:
     entries = list(policy.syscalls)
     for index, entry in enumerate(entries):
         if (entry.abi, entry.name, entry.section) == (abi, name, "observed"):
             entries[index] = replace(
-                entry, rules=tuple(sorted({*entry.rules, *rules})), because=(*entry.because, *reasons)
+                entry, rules=tuple(sorted({*entry.rules, *rules})), because=joined([entry.because, reasons])
             )
             return replace(policy, syscalls=tuple(entries))
     return replace(policy, syscalls=(*entries, Allowed("observed", abi, name, reasons, rules=rules)))
@@ -154,7 +152,7 @@ def _with_rules(policy: Policy, abi: str, name: str, rules: tuple[Rule, ...], re
 
 
 def capabilities(state: State, denials: Sequence[Denial]) -> None:
-    needed = {row.name for row in state.policy.capabilities if row.use == "needed"}
+    needed = {row.name for row in state.policy.capabilities}
     asked = {denial.capability for denial in denials}
     for rows in grouped(denials, lambda denial: (denial.capability,)):
         name = rows[0].capability or ""
@@ -166,21 +164,19 @@ def capabilities(state: State, denials: Sequence[Denial]) -> None:
             )
             continue
         if capability_number(name) is None:
-            state.leave(name, "no capability that profgen knows", rows)
+            state.leave(name, "profgen does not know this capability", rows)
             continue
         if name == SEARCH and (OVERRIDE in needed or OVERRIDE in asked):
             state.leave(name, f"asked for first; {OVERRIDE}, which allows the same, is granted or proposed", rows)
             continue
 
-        def change(policy: Policy, reasons: tuple[str, ...], name: str = name) -> Policy:
-            old = tuple(reason for row in policy.capabilities if row.name == name for reason in row.because)
-            rest = tuple(row for row in policy.capabilities if row.name != name)
-            return replace(policy, capabilities=(*rest, Capability(name, "needed", (*old, *reasons))))
+        def change(policy: Policy, reasons: Reasons, name: str = name) -> Policy:
+            return replace(policy, capabilities=(*policy.capabilities, Capability(name, reasons)))
 
         found = tuple(Danger(name, why) for why in dangers.of_capability(name))
         state.cases.append(
             Case(
-                Addition("capabilities.needed", name, f"grant {name}", because(rows), tuple(rows), dangers=found),
+                Addition("capabilities", name, f"grant {name}", because(rows), tuple(rows), dangers=found),
                 change,
             )
         )

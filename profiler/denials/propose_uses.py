@@ -14,9 +14,10 @@ from profiler.denials.model import Denial
 from profiler.denials.uses import use_of, whom_of
 from profiler.errors import InputError
 from profiler.policy import covering, patterns
-from profiler.policy.model import PATHS_MAX, FileRule, InspectionRule, MountRule, Policy, SignalRule, SocketRule
-from profiler.policy.passes.files import base_pattern
-from profiler.policy.passes.owners import kept
+from profiler.policy.model import FileRule, InspectionRule, MountRule, Policy, SignalRule, SocketRule
+from profiler.policy.reasons import Reasons, joined
+from profiler.policy.tiers import owner_tells
+from profiler.policy.touched import base_pattern
 from profiler.quoting.text import printable
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, FILE_STATES, INSPECTIONS, SOCKET_OPERATIONS, WHOM
 
@@ -71,7 +72,7 @@ def _file(state: State, pattern: str, rows: Sequence[Denial]) -> None:
     words = {word for row in rows for word in row.access}
     access = tuple(word for word in FILE_ACCESSES if word in words)
     executed = [row.program for row in state.policy.transitions]
-    executed += [rule.pattern for rule in state.policy.files if rule.use == "needed" and "execute" in rule.access]
+    executed += [rule.pattern for rule in state.policy.files if "execute" in rule.access]
     why = dict.fromkeys(reason for row in rows for reason in dangers.of_file(row.path or "", row.access, executed))
     notes = []
     if "execute" in words and not any(patterns.matches(known, rows[0].path or "") for known in executed):
@@ -79,11 +80,11 @@ def _file(state: State, pattern: str, rows: Sequence[Denial]) -> None:
     if not patterns.is_literal(pattern):
         notes.append(f"process, terminal and inode numbers stand for any: {patterns.opens(pattern)}")
 
-    def rule(old: FileRule | None, reasons: tuple[str, ...]) -> FileRule:
-        return _rule(pattern, old, rows, words, reasons)
+    def rule(old: FileRule | None, reasons: Reasons) -> FileRule:
+        return _rule(old or _new_rule(pattern, rows, state.policy.programs), rows, words, reasons)
 
     addition = Addition(
-        "files.needed",
+        "files",
         pattern,
         f"{', '.join(access)}: {pattern}",
         because(rows),
@@ -94,46 +95,26 @@ def _file(state: State, pattern: str, rows: Sequence[Denial]) -> None:
     state.cases.append(Case(addition, pattern=pattern, rule=rule))
 
 
-def _rule(
-    pattern: str, old: FileRule | None, rows: Sequence[Denial], words: Collection[str], reasons: tuple[str, ...]
-) -> FileRule:
-    kinds = {row.sort_of_file for row in rows}
-    own = all(row.owner is True for row in rows)
-    existing = {patterns.literal(row.existing) for row in rows if row.existing}
-    states = {_state(row) for row in rows}
+def _new_rule(pattern: str, rows: Sequence[Denial], programs: tuple[str, ...]) -> FileRule:
+    """Return a rule that allows nothing yet."""
+    own = all(row.owner is True for row in rows) and owner_tells(pattern)
+    whose = _in_order({row.whose for row in rows if row.whose}, WHOM)
+    return FileRule(pattern, (), (), owner=own, programs=programs, states=(), whose=whose)
+
+
+def _rule(old: FileRule, rows: Sequence[Denial], words: Collection[str], reasons: Reasons) -> FileRule:
+    """Return the rule that allows these words as well."""
     whose = {row.whose for row in rows if row.whose}
-    if old is None:
-        paths = (
-            () if patterns.is_literal(pattern) else tuple(sorted({patterns.literal(row.path or "") for row in rows}))
-        )
-        old = FileRule(
-            pattern,
-            "needed",
-            (),
-            (),
-            (),
-            own,
-            seen=max(len(paths), 1),
-            paths=paths[:PATHS_MAX],
-            opens=patterns.opens(pattern),
-            states=(),
-            whose=_in_order(whose, WHOM),
-        )
-    elif old.use != "needed":
-        old = replace(
-            old, use="needed", access=(), kinds=tuple(kind for kind in old.kinds if kind != "unknown"), owner=own
-        )
-    rule = replace(
+    return replace(
         old,
         access=_in_order({*old.access, *words}, FILE_ACCESSES),
-        kinds=_in_order({*old.kinds, *kinds}, FILE_KINDS),
-        owner=old.owner and own,
-        existing=tuple(sorted({*old.existing, *existing})),
-        states=_in_order({*old.states, *states}, FILE_STATES),
+        kinds=_in_order({*old.kinds, *(row.sort_of_file for row in rows)}, FILE_KINDS),
+        owner=old.owner and all(row.owner is True for row in rows),
+        existing=tuple(sorted({*old.existing, *(patterns.literal(row.existing) for row in rows if row.existing)})),
+        states=_in_order({*old.states, *map(_state, rows)}, FILE_STATES),
         whose=_in_order({*old.whose, *whose}, WHOM) if old.whose else (),
-        because=(*old.because, *reasons),
+        because=joined([old.because, reasons]),
     )
-    return replace(rule, owner=rule.owner and kept(rule))
 
 
 def _in_order(words: Collection[str], order: Sequence[str]) -> tuple[str, ...]:
@@ -161,7 +142,7 @@ def sockets(state: State, denials: Sequence[Denial]) -> None:
         uses = [use for row in rows if isinstance(use := use_of(row), SocketRule)]
         item = f"{family}/{kind}/{protocol}"
 
-        def change(policy: Policy, reasons: tuple[str, ...], uses: Sequence[SocketRule] = uses) -> Policy:
+        def change(policy: Policy, reasons: Reasons, uses: Sequence[SocketRule] = uses) -> Policy:
             key = (uses[0].family, uses[0].type, uses[0].protocol)
             old = [rule for rule in policy.sockets if (rule.family, rule.type, rule.protocol) == key]
             rest = [rule for rule in policy.sockets if rule not in old]
@@ -233,7 +214,7 @@ def signals(state: State, denials: Sequence[Denial]) -> None:
             state.leave(what, ALLOWED_ALREADY, rows)
             continue
 
-        def change(policy: Policy, reasons: tuple[str, ...], key: tuple[str, str] = (signal, whom)) -> Policy:
+        def change(policy: Policy, reasons: Reasons, key: tuple[str, str] = (signal, whom)) -> Policy:
             return replace(policy, signals=(*policy.signals, SignalRule(*key, reasons)))
 
         item = f"{signal}/{whom}"
@@ -269,7 +250,7 @@ def inspections(state: State, denials: Sequence[Denial]) -> None:
             state.leave(what, ALLOWED_ALREADY, rows)
             continue
 
-        def change(policy: Policy, reasons: tuple[str, ...], key: tuple[str, str] = (operation, whom)) -> Policy:
+        def change(policy: Policy, reasons: Reasons, key: tuple[str, str] = (operation, whom)) -> Policy:
             return replace(policy, inspections=(*policy.inspections, InspectionRule(*key, reasons)))
 
         item = f"{operation}/{whom}"
@@ -301,7 +282,7 @@ def mounts(state: State, denials: Sequence[Denial]) -> None:
             state.leave(what, ALLOWED_ALREADY, rows)
             continue
 
-        def change(policy: Policy, reasons: tuple[str, ...], rule: MountRule = rule) -> Policy:
+        def change(policy: Policy, reasons: Reasons, rule: MountRule = rule) -> Policy:
             return replace(policy, mounts=(*policy.mounts, replace(rule, because=reasons)))
 
         item = ":".join([rule.operation, *(text for text in (rule.source, rule.target, ",".join(rule.flags)) if text)])
@@ -314,7 +295,7 @@ def user_namespaces(state: State, denials: Sequence[Denial]) -> None:
         state.leave("user namespaces", ALLOWED_ALREADY, denials)
         return
 
-    def change(policy: Policy, reasons: tuple[str, ...]) -> Policy:
+    def change(policy: Policy, reasons: Reasons) -> Policy:
         return replace(policy, user_namespaces=(*policy.user_namespaces, *reasons))
 
     found = tuple(Danger("user_namespaces", why) for why in dangers.of_user_namespaces())
@@ -329,7 +310,7 @@ def io_uring(state: State, denials: Sequence[Denial]) -> None:
         state.leave("io_uring", ALLOWED_ALREADY, denials)
         return
 
-    def change(policy: Policy, reasons: tuple[str, ...]) -> Policy:
+    def change(policy: Policy, reasons: Reasons) -> Policy:
         return replace(policy, io_uring=(*policy.io_uring, *reasons))
 
     found = tuple(Danger("io_uring", why) for why in dangers.of_io_uring())

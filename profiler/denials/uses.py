@@ -24,7 +24,6 @@ def use_of(denial: Denial) -> Resource | None:
     if denial.kind == "file" and denial.path is not None:
         return FileRule(
             literal(denial.path),
-            "needed",
             denial.access,
             (denial.sort_of_file,),
             (),

@@ -23,6 +23,7 @@ from profiler.enforce.base import Options, Outcome
 from profiler.enforce.direct import wrong_machine
 from profiler.enforce.guard import guarded
 from profiler.errors import InputError, ProfgenError
+from profiler.policy.evidence import Failures
 from profiler.policy.model import Policy
 from profiler.targets.rendering import render_one
 from profiler.tracers.base import Workload
@@ -78,7 +79,7 @@ class AppArmor:
         found = [
             replace(denial, exe=executed.get(denial.pid or 0), refused=options.mode == "enforce")
             for denial in denials
-            if denial.kind != "capability" or _new(policy, denial, outcome.denials)
+            if denial.kind != "capability" or _new(policy, denial, outcome.denials, options.failures)
         ]
         return replace(
             outcome,
@@ -87,10 +88,10 @@ class AppArmor:
         )
 
 
-def _new(policy: Policy, denial: Denial, known: tuple[Denial, ...]) -> bool:
-    """Return whether a capability that AppArmor refused is neither known as a denial nor listed in the policy, as a
-    capability without which the recorded run succeeded is."""
-    listed = {row.name for row in policy.capabilities} | {row.capability for row in known}
+def _new(policy: Policy, denial: Denial, known: tuple[Denial, ...], failures: Failures) -> bool:
+    """Return whether a capability that AppArmor refused is neither known as a denial nor granted, and the recording did
+    not succeed without it."""
+    listed = {*policy.needed(), *failures.capabilities} | {row.capability for row in known}
     return denial.capability not in listed and Held(policy).left(denial) is not None
 
 

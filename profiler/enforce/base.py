@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from profiler.denials.model import Denial
+from profiler.policy.evidence import Failures
 from profiler.policy.model import Policy
 from profiler.tracers.base import Workload
 
@@ -38,6 +39,8 @@ class Options:
     files: bool = True
     duration: float | None = None
     bundle: Path | None = None
+    failures: Failures = field(default_factory=Failures)
+    """What already failed without a policy: not a denial."""
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,7 @@ def _watched(policy: Policy, workload: Workload, options: Options, identity: str
         losses: dict[str, int] = {}
         sessions = watcher.sessions()
         for session in sessions:
-            found, lost = _denials(policy, watcher, session, options.mode)
+            found, lost = _denials(policy, watcher, session, options)
             denials += found
             losses = {name: losses.get(name, 0) + lost.get(name, 0) for name in {**losses, **lost}}
     enforced = options.mode == "enforce"
@@ -281,13 +281,17 @@ def _run(watcher: Watcher, workload: Workload, duration: float | None) -> int:
         return shell_status(ended)
 
 
-def _denials(policy: Policy, watcher: Watcher, session: Session, mode: str) -> tuple[list[Denial], Mapping[str, int]]:
+def _denials(
+    policy: Policy, watcher: Watcher, session: Session, options: Options
+) -> tuple[list[Denial], Mapping[str, int]]:
     recording = watcher.snapshot(session)
     trace = recording.trace(_meta(recording))
-    held = Held(policy)
+    held = Held(policy, options.failures)
     began = time.time() - (time.monotonic() - session.began)
     found = (
-        list(_refused(policy, watcher.refused(session), recording)) if mode == "enforce" else list(held.calls(trace))
+        list(_refused(policy, watcher.refused(session), recording))
+        if options.mode == "enforce"
+        else list(held.calls(trace))
     )
     found += held.uses(trace)
     losses = {name: count for name, count in recording.losses.items() if count}

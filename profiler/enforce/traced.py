@@ -120,8 +120,8 @@ class _Confined(Run):
         self.policy = policy
         self.mode = options.mode
         self.uses = recording
-        self.held = Held(policy)
-        self.as_apparmor = Held(policy, coarse=True)
+        self.held = Held(policy, options.failures)
+        self.as_apparmor = Held(policy, options.failures, coarse=True)
         self.denials = Collection(DISTINCT_MAX)
         self.seen: dict[tuple[object, ...], Denial] = {}
         """A denied call, without arguments that no filter looks at, to its first denial."""

@@ -8,15 +8,13 @@ from typing import TypeVar
 
 from profiler.minimise.entries import Choice, Entry, Row, entries_of, without
 from profiler.policy.model import Policy
+from profiler.policy.reasons import joined, said
 
 _Row = TypeVar("_Row", bound=Row)
 NEEDED, SPARE, FLAKY, OPEN, KEPT = "needed", "not needed", "flaky", "not settled", "kept"
 VERDICTS = (NEEDED, FLAKY, OPEN, KEPT, SPARE)
 """Each run fails without it. Runs without it pass and fail. The search ended before. It was not tried. The test passes
 without it. All but the last are kept."""
-
-PREFIX = "minimise: "
-"""Reasons of an earlier search begin so, and are replaced."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,8 @@ class Finding:
         return f"{number} of {self.runs} run{'' if self.runs == 1 else 's'} {verb} without it"
 
 
-def concluded(original: Policy, tried: Policy, findings: Iterable[Finding], choice: Choice) -> Policy:
-    """The policy without what is not needed, with the verdicts among the reasons. ``tried``: the original, or with more
-    granted."""
+def concluded(tried: Policy, findings: Iterable[Finding], choice: Choice) -> Policy:
+    """Return the policy without what is not needed, with the verdicts among the reasons."""
     by_entry = {row.entry: row for row in findings}
     left = without(tried, frozenset(entry for entry, row in by_entry.items() if row.verdict == SPARE), choice)
 
@@ -52,13 +49,10 @@ def concluded(original: Policy, tried: Policy, findings: Iterable[Finding], choi
             _told(row, [by_entry[entry] for entry in entries_of(left, row) if entry in by_entry]) for row in rows
         )
 
-    # What was granted for the search alone, and is not needed, is again what it was.
-    present = {row.name for row in left.capabilities}
-    back = tuple(row for row in original.capabilities if row.use != "needed" and row.name not in present)
     return replace(
         left,
         syscalls=told(left.syscalls),
-        capabilities=told((*left.capabilities, *back)),
+        capabilities=told(left.capabilities),
         files=told(left.files),
         sockets=told(left.sockets),
         signals=told(left.signals),
@@ -71,24 +65,23 @@ def _told(row: _Row, findings: list[Finding]) -> _Row:
     findings = [row for row in findings if row.verdict != KEPT]
     if not findings:
         return row
-    kept = (reason for reason in row.because if not reason.startswith(PREFIX))
-    return replace(row, because=(*kept, *(PREFIX + text for text in _texts(findings))))
+    kept = tuple(reason for reason in row.because if reason.kind != "minimise")
+    return replace(row, because=joined([kept, [said("minimise", text) for text in _texts(findings)]]))
 
 
 def _texts(findings: list[Finding]) -> Iterator[str]:
-    """``needed, 3 of 3 runs fail without it``; of several parts, those alike together."""
+    """Yield the verdict; of several parts, those alike together. Runs are counted in the report, not in the policy."""
     if len(findings) == 1:
-        yield ", ".join(text for text in (findings[0].verdict, findings[0].evidence) if text)
+        yield findings[0].verdict
         return
-    alike: dict[tuple[str, str], list[Entry]] = {}
+    alike: dict[str, list[Entry]] = {}
     for row in findings:
-        alike.setdefault((row.verdict, row.evidence), []).append(row.entry)
-    for (verdict, evidence), entries in alike.items():
+        alike.setdefault(row.verdict, []).append(row.entry)
+    for verdict, entries in alike.items():
         rules = entries[0].section.startswith("syscalls.")
         what = (
             f"{len(entries)} argument rule{'' if len(entries) == 1 else 's'}"
             if rules
             else " ".join(entry.part for entry in entries)
         )
-        without_each = evidence if len(entries) == 1 else evidence.replace("without it", "without each")
-        yield ", ".join(text for text in (f"{what} {verdict}", without_each) if text)
+        yield f"{what} {verdict}"

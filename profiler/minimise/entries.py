@@ -22,14 +22,12 @@ from profiler.policy.model import (
     SignalRule,
     SocketRule,
 )
+from profiler.policy.reasons import Reasons, said
 from profiler.quoting.json import as_json
 from profiler.targets.seccomp import profile
 
 KINDS = ("capabilities", "syscalls", "files")
 """What can be minimised. ``files``: rules for files, sockets, signals, other processes and mounts."""
-
-REVIEWERS = "user"
-"""The reason of entries that a reviewer wrote: alone, or before a colon and more text."""
 
 Row = Allowed | Capability | FileRule | SocketRule | SignalRule | InspectionRule | MountRule
 _Row = TypeVar("_Row", bound=Row)
@@ -65,9 +63,9 @@ class Choice:
     untestable: bool = False
 
 
-def is_reviewers(because: Iterable[str]) -> bool:
-    """Whether these are the reasons of an entry that a reviewer wrote."""
-    return any(reason == REVIEWERS or reason.startswith(f"{REVIEWERS}:") for reason in because)
+def is_reviewers(because: Reasons) -> bool:
+    """Whether a reviewer wrote one of these reasons."""
+    return any(reason.by == "user" for reason in because)
 
 
 def entries_of(policy: Policy, row: Row) -> list[Entry]:
@@ -93,7 +91,7 @@ def entries_of(policy: Policy, row: Row) -> list[Entry]:
 def kept_anyway(policy: Policy, choice: Choice) -> list[tuple[Entry, str]]:
     """The entries of the kinds that were chosen that may not go, each with the reason."""
     everything = {entry for group in _groups(policy, choice) for entry in group}
-    rows = (row for row in _rows(policy) if not isinstance(row, Capability | FileRule) or row.use == "needed")
+    rows = _rows(policy)
     found = [
         (entry, why)
         for row in rows
@@ -124,7 +122,7 @@ def _protected(policy: Policy, row: Row, entry: Entry, choice: Choice) -> str | 
     if not isinstance(row, Allowed) or choice.untestable or row.name not in untestable():
         return None
     # One that nobody saw has no such claim.
-    seen = row.section == "equivalent" or any(reason.startswith("observed ") for reason in row.because)
+    seen = row.section == "equivalent" or any(reason.by == "recording" for reason in row.because)
     return f"no test shows its want: {untestable()[row.name]}" if seen else None
 
 
@@ -163,14 +161,14 @@ def _groups(policy: Policy, choice: Choice) -> list[list[Entry]]:
 
     groups: list[list[Entry]] = []
     if "capabilities" in choice.kinds:
-        groups.append(of(row for row in policy.capabilities if row.use == "needed"))
+        groups.append(of(policy.capabilities))
     if "syscalls" in choice.kinds:
         if choice.equivalents:
             groups.append(of(policy.entries("equivalent")))
         observed = policy.entries("observed")
-        groups += [of(row for row in observed if row.failed), of(row for row in observed if not row.failed)]
+        groups += [of(row for row in observed if row.never_succeeded is failed) for failed in (True, False)]
     if "files" in choice.kinds and policy.has_files:
-        groups.append(of(row for row in policy.files if row.use == "needed"))
+        groups.append(of(policy.files))
         groups.append(of((*policy.sockets, *policy.signals, *policy.inspections, *policy.mounts)))
     return groups
 
@@ -192,9 +190,7 @@ def without(policy: Policy, gone: frozenset[Entry], choice: Choice) -> Policy:
         abis=(policy.abis[0], *(abi for abi in policy.abis[1:] if abi not in abis)),
         syscalls=tuple(syscalls),
         refused=_with_fallbacks(policy.refused, names),
-        capabilities=tuple(
-            row for row in policy.capabilities if row.use != "needed" or gone.isdisjoint(entries_of(policy, row))
-        ),
+        capabilities=whole(policy.capabilities),
         files=tuple(file for row in policy.files if (file := _reduced_file(policy, row, gone))),
         sockets=whole(policy.sockets),
         signals=whole(policy.signals),
@@ -213,8 +209,6 @@ def _reduced_call(policy: Policy, row: Allowed, gone: frozenset[Entry]) -> Allow
 
 
 def _reduced_file(policy: Policy, row: FileRule, gone: frozenset[Entry]) -> FileRule | None:
-    if row.use != "needed":
-        return row
     entries = entries_of(policy, row)
     lost = {word for entry in entries if entry in gone for word in entry.part.split()}
     access = tuple(word for word in row.access if word not in lost)
@@ -240,7 +234,7 @@ def _without_orphans(policy: Policy, left: list[Allowed]) -> list[Allowed]:
 def _with_fallbacks(refused: tuple[Refused, ...], names: set[str]) -> tuple[Refused, ...]:
     taken = {row.name for row in refused}
     added = [
-        Refused(name, "ENOSYS", (f"not allowed; {text}",))
+        Refused(name, "ENOSYS", (said("fallback", text),))
         for name, text in fallbacks().items()
         if name in names - taken
     ]
@@ -262,21 +256,18 @@ def without_files(policy: Policy) -> Policy:
     return replace(policy, has_files=False, files=(), transitions=(), sockets=(), signals=(), inspections=(), mounts=())
 
 
-def granting(policy: Policy, use: str) -> Policy:
-    """The policy with its capabilities of this use (one of USES) granted too."""
+def granting(policy: Policy, names: Iterable[str]) -> Policy:
+    """Return the policy with these capabilities granted too."""
+    known = {row.name for row in policy.capabilities}
     return replace(
-        policy, capabilities=tuple(replace(row, use="needed") if row.use == use else row for row in policy.capabilities)
+        policy, capabilities=(*policy.capabilities, *(Capability(name) for name in names if name not in known))
     )
 
 
 def fingerprint(policy: Policy) -> str:
     """The same for policies that allow the same, whatever their reasons: hexadecimal SHA-256."""
     uses = [
-        sorted(
-            repr(replace(row, because=(), programs=(), paths=(), seen=0, opens=""))
-            for row in policy.files
-            if row.use == "needed"
-        ),
+        sorted(repr(replace(row, because=(), programs=())) for row in policy.files),
         *(
             sorted(repr(replace(row, because=())) for row in rows)
             for rows in (policy.transitions, policy.sockets, policy.signals, policy.inspections, policy.mounts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, OPEN, SPARE, Finding, concluded
@@ -72,20 +72,21 @@ def minimise(
     pool: Pool[str],
     journal: Journal,
     limits: Limits,
+    checked: Iterable[str] = (),
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
     """Search for the least policy that the test passes with.
 
-    ``confinement`` turns a policy into the one that a run is confined by. Raises WholeFails, TestBroken or another
-    TestError.
+    ``confinement`` turns a policy into the one that a run is confined by. ``checked``: capabilities that are granted
+    when the test fails with the whole policy, because their checks may have settled something after all. Raises
+    WholeFails, TestBroken or another TestError.
     """
-    widest = granting(policy, "checked") if "capabilities" in choice.kinds else policy
+    widest = granting(policy, checked) if "capabilities" in choice.kinds else policy
     groups = candidates(widest, choice)
     everything = frozenset(entry for group in groups for entry in group)
-    asked_only = (
-        frozenset(entry for row in policy.capabilities if row.use == "checked" for entry in entries_of(policy, row))
-        & everything
-    )
+    granted = set(policy.capabilities)
+    more = (entry for row in widest.capabilities if row not in granted for entry in entries_of(widest, row))
+    asked_only = frozenset(more) & everything
     search: Search[Entry] | None = None
 
     def policy_of(kept: frozenset[Entry]) -> Policy:
@@ -119,7 +120,7 @@ def minimise(
         passed = judge.tally(whole).passed
         findings += [Finding(entry, SPARE, 0, passed) for entry in sorted(asked_only)]
     findings += [Finding(entry, KEPT, why=why) for entry, why in kept_anyway(policy, choice)]
-    result = concluded(policy, widest, findings, choice)
+    result = concluded(widest, findings, choice)
     return Report(result, tuple(findings), judge.made, judge.seconds, finished, search.sure or not finished, promoted)
 
 

@@ -60,9 +60,6 @@ def _start(trace: Trace, options: Options) -> Policy:
         workload=Workload(
             argv=tuple(printable(word) for word in meta.argv),
             uid=meta.uid,
-            runs=meta.runs,
-            tracers=printable(meta.tracer),
-            kernel=printable(meta.kernel),
             incomplete=not meta.complete,
             image=None if container is None or container.image is None else printable(container.image),
             digest=None if container is None or container.digest is None else printable(container.digest),

@@ -1,45 +1,37 @@
 """Merging policies: what any of them allows (:func:`merge`), or what all of them allow (:func:`intersect`).
 
-On what is allowed both are commutative, associative and idempotent (how policies are grouped may tell below a mount
-that was at several places of which one is another mount's, too); counts in reasons, ``runs`` and the workload's runs
-add up. Past the budget of argument rules a filter becomes wider, never narrower, and there the order may tell.
+Both are commutative, associative and idempotent. Two exceptions: past the budget of argument rules a filter becomes
+wider, never narrower, and its rules may depend on the order; so may paths below a mount that was at several places, one
+of which is a place of another mount too.
 
-Of what a policy says nothing (files, when its recording did not watch them) it allows anything: a union says nothing of
-it either, an intersection says what the others do.
+A policy without ``files`` comes from a recording that did not watch them, and allows any: so does a union with it; an
+intersection has the files of the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any
 
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
-from profiler.policy import reasons
-from profiler.policy.merge_resources import KEYS, in_order, merged_uses
 from profiler.policy.model import (
     RULE_BUDGET,
     SECTIONS,
-    USES,
     Allowed,
-    Capability,
     Condition,
-    Entry,
     Policy,
     Refused,
     Rule,
-    Unknown,
     Variable,
     Workload,
 )
+from profiler.policy.reasons import Reasons, joined, said
+from profiler.policy.rows import KEYS, Rows, in_order, merged_uses, plain_of
 from profiler.policy.variables import read, written
 from profiler.policy.variables import together as together_at
-from profiler.trace.model import row_order
-
-Row = TypeVar("Row", bound=Entry)
-Key = TypeVar("Key", bound=tuple[object, ...])
 
 TOO_MANY = f"any arguments: more than {RULE_BUDGET} rules together"
 PRODUCTS = 100_000
@@ -85,8 +77,10 @@ def _combined(policies: Sequence[Policy], union: bool) -> Policy:
         runtime=_runtime([policy.runtime for policy in policies], union),
         syscalls=syscalls,
         refused=_refused([row for policy in policies for row in policy.refused if row.name not in allowed]),
-        unknown=tuple(row for row in rows.joined("unknown", _unknown_key, _unknown) if row.abi in abis),
-        capabilities=rows.joined("capabilities", lambda row: (row.name,), _capability if union else _common_capability),
+        unknown=tuple(
+            row for row in rows.joined("unknown", lambda row: (row.abi, row.number), plain_of) if row.abi in abis
+        ),
+        capabilities=rows.joined("capabilities", lambda row: (row.name,), plain_of),
         has_files=has_files,
         variables=variables if has_files else (),
         **(merged_uses(rows) if has_files else {}),
@@ -103,20 +97,20 @@ def _variables(policies: Sequence[Policy], union: bool) -> tuple[Variable, ...]:
     """Those of all, with the paths that one of them (of a union) or all give."""
     several = [policy.variables for policy in policies if policy.has_files]
     if union:
-        return together_at(several, reasons.added)
+        return together_at(several)
     kept = []
     for row in several[0] if several else ():
         same = [other for variables in several for other in variables if other.name == row.name]
         paths = set(row.paths).intersection(*(other.paths for other in same))
         if len(same) == len(several) and paths:
-            kept.append(Variable(row.name, tuple(sorted(paths)), reasons.added(other.because for other in same)))
+            kept.append(Variable(row.name, tuple(sorted(paths)), joined(other.because for other in same)))
     return tuple(kept)
 
 
 def as_written(policies: Sequence[Policy], whole: bool) -> list[Policy]:
     """The policies with variables in place of their paths, each also with those that only others have: so one mount is
     the same in all, wherever it is. ``whole``: as for :func:`profiler.policy.variables.written`."""
-    every = together_at((policy.variables for policy in policies), reasons.added)
+    every = together_at(policy.variables for policy in policies)
     made = []
     for policy in policies:
         known = {row.name for row in policy.variables}
@@ -145,52 +139,7 @@ def _one_a_path(policy: Policy) -> Policy:
     return replace(policy, **merged_uses(Rows([policy], union=True))) if twice else policy
 
 
-class Rows:
-    """The entries of all policies, by section and key."""
-
-    def __init__(self, policies: Sequence[Policy], union: bool) -> None:
-        self.policies, self.union = policies, union
-        self.total = sum(policy.workload.runs for policy in policies)
-
-    def of_some(self, policies: Sequence[Policy]) -> Rows:
-        """The entries of these policies only."""
-        return Rows(policies, self.union)
-
-    def of(self, section: str, key: Callable[[Any], Key]) -> dict[Key, list[list[Any]]]:
-        """Key to the rows of each policy (mostly one or none)."""
-        found: dict[Key, list[list[Any]]] = {}
-        for index, policy in enumerate(self.policies):
-            for row in getattr(policy, section):
-                found.setdefault(key(row), [[] for _ in self.policies])[index].append(row)
-        return found
-
-    def runs(self, held: Sequence[Sequence[Entry]]) -> int | None:
-        """In how many recordings of all policies; ``held``: the rows of each."""
-        seen = 0
-        for policy, rows in zip(self.policies, held, strict=True):
-            seen += max((policy.workload.runs if row.runs is None else row.runs for row in rows), default=0)
-        return seen if 0 < seen < self.total else None
-
-    def joined(
-        self, section: str, key: Callable[[Any], Key], join: Callable[[Sequence[Any]], Row | None]
-    ) -> tuple[Row, ...]:
-        """One row for each key that one policy has (of a union) or all have (of an intersection), sorted by the
-        keys."""
-        made = []
-        for _, held in sorted(self.of(section, key).items(), key=lambda item: row_order(item[0])):
-            if not self.union and not all(held):
-                continue
-            row = join([row for rows in held for row in rows])
-            if row is not None:
-                made.append(replace(row, runs=self.runs(held)))
-        return tuple(made)
-
-
 # What the policies were made from.
-
-
-def _words(texts: Iterable[str], separator: str) -> str:
-    return separator.join(sorted({word for text in texts for word in text.split(separator)}))
 
 
 def _workload(works: Sequence[Workload]) -> Workload:
@@ -198,9 +147,6 @@ def _workload(works: Sequence[Workload]) -> Workload:
         argv=min(work.argv for work in works),
         # A policy must serve every run: as for traces, the most privileged.
         uid=min(work.uid for work in works),
-        runs=sum(work.runs for work in works),
-        tracers=_words((work.tracers for work in works), "+"),
-        kernel=_words((work.kernel for work in works), ", "),
         incomplete=any(work.incomplete for work in works),
         image=_same(work.image for work in works),
         digest=_same(work.digest for work in works),
@@ -215,15 +161,15 @@ def _same(values: Iterable[str | None]) -> str | None:
 
 def _runtime(names: Sequence[str], union: bool) -> str:
     """The words of all. ``none`` says that no runtime's calls are in it."""
-    words = set(_words(names, ", ").split(", "))
+    words = {word for name in names for word in name.split(", ")}
     if "none" in words and (not union or len(words) == 1):
         return "none"
     return ", ".join(sorted(words - {"none"}))
 
 
-def _feature(why: Sequence[tuple[str, ...]], union: bool) -> tuple[str, ...]:
+def _feature(why: Sequence[Reasons], union: bool) -> Reasons:
     given = [texts for texts in why if texts]
-    return reasons.added(given) if given and (union or len(given) == len(why)) else ()
+    return joined(given) if given and (union or len(given) == len(why)) else ()
 
 
 # Syscalls.
@@ -284,29 +230,21 @@ def both(a: Rule, b: Rule) -> Rule | None:
     return Rule(tuple(found[position] for position in sorted(found)))
 
 
-def _because(rows: Sequence[Allowed]) -> tuple[str, ...]:
-    """Once it succeeded somewhere, it is no call that never did."""
-    failed = all(row.failed for row in rows)
-    lists = [
-        row.because if failed else tuple(text for text in row.because if not reasons.is_failure(text)) for row in rows
-    ]
-    return reasons.added(lists)
-
-
-def _failed(rows: Sequence[Allowed]) -> tuple[str, ...]:
-    return tuple(sorted({errno for row in rows for errno in row.failed})) if all(row.failed for row in rows) else ()
+def _because(rows: Sequence[Allowed], note: str = "") -> Reasons:
+    """Return the reasons of all. A call that succeeded in one recording is not one that never did."""
+    failed = all(row.never_succeeded for row in rows)
+    lists = [[reason for reason in row.because if failed or reason.kind != "failed"] for row in rows]
+    return joined([*lists, [said("widened", note)] if note else []])
 
 
 def _entry(section: str, rows: Sequence[Allowed], rules: tuple[Rule, ...], note: str = "") -> Allowed:
-    because = _because(rows)
     return Allowed(
         section=section,
         abi=rows[0].abi,
         name=rows[0].name,
-        because=(*because, note) if note and note not in because else because,
+        because=_because(rows, note),
         rules=rules,
         stands_for=tuple(sorted({name for row in rows for name in row.stands_for})),
-        failed=_failed(rows),
     )
 
 
@@ -321,7 +259,7 @@ def _syscalls(rows: Rows) -> tuple[Allowed, ...]:
         rules, note = (
             ((), "") if any(not row.rules for row in every) else together(rule for row in every for rule in row.rules)
         )
-        made.append(replace(_entry(section, every, rules, note), runs=rows.runs(held)))
+        made.append(_entry(section, every, rules, note))
     return _sorted_entries(made)
 
 
@@ -363,8 +301,7 @@ def _common_syscalls(rows: Rows) -> tuple[Allowed, ...]:
                 rules = without_covered((*rules, *left))
             if rules:
                 plain = () if Rule(()) in rules else rules
-                entry = _entry(section, [row for one in inside for row in one], plain)
-                made.append(replace(entry, runs=rows.runs(inside)))
+                made.append(_entry(section, [row for one in inside for row in one], plain))
     return _sorted_entries(made)
 
 
@@ -377,36 +314,7 @@ def _refused(rows: Sequence[Refused]) -> tuple[Refused, ...]:
         Refused(
             name,
             min((row.errno for row in held), key=lambda errno: (errno != "ENOSYS", errno)),
-            reasons.added(row.because for row in held),
+            joined(row.because for row in held),
         )
         for name, held in sorted(found.items())
     )
-
-
-def _unknown_key(row: Unknown) -> tuple[str, int]:
-    return (row.abi, row.number)
-
-
-def _unknown(rows: Sequence[Unknown]) -> Unknown:
-    return replace(rows[0], because=reasons.added(row.because for row in rows))
-
-
-# Capabilities.
-
-
-def _as_used(rows: Sequence[Capability], use: str) -> Capability:
-    """With the reasons of those that were used so."""
-    held = [row for row in rows if row.use == use]
-    return Capability(rows[0].name, use, reasons.added(row.because for row in held), all(row.inferred for row in held))
-
-
-_STRENGTH = ("needed", "refused", "child_namespace", "checked")
-assert set(_STRENGTH) == set(USES)
-
-
-def _capability(rows: Sequence[Capability]) -> Capability:
-    return _as_used(rows, min((row.use for row in rows), key=_STRENGTH.index))
-
-
-def _common_capability(rows: Sequence[Capability]) -> Capability:
-    return _as_used(rows, max((row.use for row in rows), key=_STRENGTH.index))

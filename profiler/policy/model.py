@@ -1,24 +1,27 @@
 """The Policy: what is allowed and why, independent of any container system.
 
-Every class is frozen. ``because`` holds reasons for people, in the order in which the passes gave them. ``policy.yaml``
+Every class is frozen. ``because`` holds the reasons of an entry (profiler/policy/reasons.py); an entry that a person
+wrote may have none. Evidence (counts, times, paths that were only looked for) stays in the trace. ``policy.yaml``
 (profiler/policy/document.py) is the same shape as a file; docs/policy.md describes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from profiler.kernel.capabilities import number_of
+from profiler.policy.reasons import Reasons
 
 SCHEMA = "profgen.policy/1"
 
 SECTIONS = ("observed", "equivalent", "base")
 """Why a syscall is allowed: it was seen; it stands in for one that was; the container runtime needs it."""
 
-USES = ("needed", "checked", "refused", "child_namespace")
-"""What became of a capability: it settled a call; it was asked for and settled nothing; it was asked for and not there;
-it was used only in a user namespace of the workload's own making."""
+OUTCOMES = ("needed", "refused", "missing", "child_namespace", "checked")
+"""What became of a capability or a path in a recording, the strongest first. ``needed``: it settled a call or was used,
+and is granted. ``refused``: the kernel refused it. ``missing``: the path was never there. ``child_namespace``: the
+capability was used only in a user namespace that the workload made. ``checked``: the check settled nothing."""
 
 RULE_BUDGET = 64
 """Argument rules for one syscall; past it a filter is widened (profiler/policy/passes/arguments.py)."""
@@ -27,9 +30,10 @@ RULE_BUDGET = 64
 GENERALISE_THRESHOLD = 10
 """Names of a directory, used alike, before one rule stands for them (profiler/policy/passes/generalise.py)."""
 
-RUNS = "runs"
-"""The member of every entry that says in how many of the policy's recordings (Workload.runs) it was seen. None: in all
-of them, or it is not known, as of patterns that stand for several paths."""
+
+def strongest(outcomes: Iterable[str]) -> str:
+    """Return the outcome that decides when one thing had several."""
+    return min(outcomes, key=OUTCOMES.index)
 
 
 def capability_order(name: str) -> tuple[int, str]:
@@ -67,19 +71,20 @@ class Rule:
 class Allowed:
     """A syscall that may be called: with any arguments when ``rules`` is empty, else when one of the rules holds.
 
-    ``stands_for`` names the observed syscalls that an ``equivalent`` stands in for (empty: always added). ``failed``
-    holds the errno names of a syscall that was never seen to succeed; empty otherwise.
+    ``stands_for`` names the observed syscalls that an ``equivalent`` stands in for (empty: always added).
     """
 
     section: str
     abi: str
     name: str
-    because: tuple[str, ...]
+    because: Reasons = ()
     rules: tuple[Rule, ...] = ()
     stands_for: tuple[str, ...] = ()
-    failed: tuple[str, ...] = ()
-    runs: int | None = None
-    """See :data:`RUNS`."""
+
+    @property
+    def never_succeeded(self) -> bool:
+        """Whether it was seen, and only ever failed."""
+        return any(reason.kind == "failed" for reason in self.because)
 
     def permits(self, arguments: Sequence[int]) -> bool:
         """Whether this entry allows a call with these six registers."""
@@ -92,7 +97,7 @@ class Refused:
 
     name: str
     errno: str
-    because: tuple[str, ...]
+    because: Reasons = ()
 
 
 @dataclass(frozen=True)
@@ -101,59 +106,37 @@ class Unknown:
 
     abi: str
     number: int
-    because: tuple[str, ...]
-    runs: int | None = None
-    """See :data:`RUNS`."""
+    because: Reasons = ()
 
 
 @dataclass(frozen=True)
 class Capability:
-    """A capability and what became of it (``use``, one of USES). ``inferred``: no tracer saw the check itself."""
+    """A capability that the workload needs."""
 
     name: str
-    use: str
-    because: tuple[str, ...]
-    inferred: bool = False
-    runs: int | None = None
-    """See :data:`RUNS`."""
-
-
-FILE_USES = ("needed", "missing", "refused")
-"""What became of a path: it was used; it was looked for and never there; the kernel refused it. Only ``needed`` is
-granted."""
+    because: Reasons = ()
 
 
 @dataclass(frozen=True)
 class FileRule:
     """Uses of one path, or of all paths that fit a pattern (profiler/policy/patterns.py says how it is written).
 
-    ``access`` holds words of FILE_ACCESSES (profiler/trace/model.py), in that order, without ``look``: what was
-    allowed, or of a path that is not ``needed`` what was tried. ``owner``: only for files that the process itself owns
-    (its fsuid). ``seen`` counts the concrete paths; when the pattern is not literal ``paths`` lists them (the first
-    PATHS_MAX, themselves as literal patterns) and ``opens`` says what more it grants. ``programs``: patterns of the
-    paths of the programs that used it, as in Transition. ``whose``: of paths below /proc/{pid}.
+    ``access`` holds words of FILE_ACCESSES (profiler/trace/model.py), in that order, without ``look``. ``owner``: only
+    for files that the process itself owns (its fsuid). ``programs``: patterns of the paths of the programs that use it,
+    as in Transition; empty: any. ``whose``: of paths below /proc/{pid}.
     """
 
     pattern: str
-    use: str
     access: tuple[str, ...]
-    kinds: tuple[str, ...]
-    because: tuple[str, ...]
+    kinds: tuple[str, ...] = ("file",)
+    because: Reasons = ()
     owner: bool = False
-    seen: int = 1
-    paths: tuple[str, ...] = ()
-    opens: str = ""
     programs: tuple[str, ...] = ()
     existing: tuple[str, ...] = ()
     """Of ``link``: patterns of the files that got another name."""
     states: tuple[str, ...] = ("linked",)
     """FILE_STATES of the trace."""
     whose: tuple[str, ...] = ()
-    runs: int | None = None
-    """See :data:`RUNS`."""
-
-
-PATHS_MAX = 20
 
 
 @dataclass(frozen=True)
@@ -162,9 +145,7 @@ class Transition:
 
     program: str
     by: str | None
-    because: tuple[str, ...]
-    runs: int | None = None
-    """See :data:`RUNS`."""
+    because: Reasons = ()
 
 
 @dataclass(frozen=True)
@@ -179,12 +160,10 @@ class SocketRule:
     type: str
     protocol: int
     operations: tuple[str, ...]
-    because: tuple[str, ...]
+    because: Reasons = ()
     ports: tuple[tuple[str, tuple[int, ...]], ...] = ()
     addresses: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Operation to addresses."""
-    runs: int | None = None
-    """See :data:`RUNS`."""
 
 
 @dataclass(frozen=True)
@@ -193,9 +172,7 @@ class SignalRule:
 
     signal: str
     whom: str
-    because: tuple[str, ...]
-    runs: int | None = None
-    """See :data:`RUNS`."""
+    because: Reasons = ()
 
 
 @dataclass(frozen=True)
@@ -204,9 +181,7 @@ class InspectionRule:
 
     operation: str
     whom: str
-    because: tuple[str, ...]
-    runs: int | None = None
-    """See :data:`RUNS`."""
+    because: Reasons = ()
 
 
 @dataclass(frozen=True)
@@ -219,9 +194,7 @@ class MountRule:
     target: str | None
     filesystem: str | None
     flags: tuple[str, ...]
-    because: tuple[str, ...]
-    runs: int | None = None
-    """See :data:`RUNS`."""
+    because: Reasons = ()
 
 
 @dataclass(frozen=True)
@@ -235,25 +208,18 @@ class Variable:
 
     name: str
     paths: tuple[str, ...]
-    because: tuple[str, ...]
-
-
-Entry = Allowed | Unknown | Capability | FileRule | Transition | SocketRule | SignalRule | InspectionRule | MountRule
-"""What may be seen in some of the recordings only."""
+    because: Reasons = ()
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What the policy was made from. ``runs`` counts the recordings. ``incomplete``: one of them lost something.
-    ``image`` names the container image it ran in, ``digest`` its content, where they are known. ``joined``: programs
-    that ran already.
+    """What the policy was made from. ``incomplete``: a recording lost something. ``image`` names the container image
+    that it ran in, ``digest`` its content, where they are known. ``joined``: programs that ran already when the
+    recording began.
     """
 
     argv: tuple[str, ...]
     uid: int
-    runs: int
-    tracers: str
-    kernel: str
     incomplete: bool = False
     image: str | None = None
     digest: str | None = None
@@ -286,9 +252,9 @@ class Policy:
     signals: tuple[SignalRule, ...] = ()
     inspections: tuple[InspectionRule, ...] = ()
     mounts: tuple[MountRule, ...] = ()
-    user_namespaces: tuple[str, ...] = ()
+    user_namespaces: Reasons = ()
     """Why user namespaces may be made; empty: they may not."""
-    io_uring: tuple[str, ...] = ()
+    io_uring: Reasons = ()
     """Why io_uring may be used; empty: it may not. Its operations pass by seccomp and by what a recording sees of
     files."""
 
@@ -300,8 +266,13 @@ class Policy:
 
     def needed(self) -> tuple[str, ...]:
         """Names of the capabilities the workload needs, in the kernel's order. Numbers without a name are left out."""
-        names = (row.name for row in self.capabilities if row.use == "needed" and number_of(row.name) is not None)
+        names = (row.name for row in self.capabilities if number_of(row.name) is not None)
         return tuple(sorted(names, key=capability_order))
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Patterns of the programs in its executions, sorted."""
+        return tuple(sorted({name for row in self.transitions for name in (row.program, row.by) if name is not None}))
 
     def permits(self, abi: str, name: str, arguments: Sequence[int]) -> bool:
         """Whether a call is allowed, as this ABI makes it, with these six registers."""

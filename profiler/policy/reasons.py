@@ -1,121 +1,165 @@
-"""Reasons for one entry from several policies as one list: counts of the same evidence add up, all else stays as it was
-said."""
+"""Reasons: why an entry of a policy is there, as data.
+
+A reason is written for people by :func:`sentence` alone, and nothing reads a sentence back. In ``policy.yaml`` a reason
+is a mapping with one key, its kind (``{observed: [nginx]}``); a user's own words are a plain string.
+"""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from profiler.policy.passes.observed import count
+from profiler.quoting.text import printable
+from profiler.quoting.yaml import yaml
 
-_NUMBER = "[0-9]{1,3}(?: [0-9]{3})*"
-"""As :func:`count` writes one."""
-_CALLS = re.compile(r"(?P<before>(?:.* )?observed )\((?P<list>.*?)(?:, (?P<more>[0-9]+) more programs?)?\)", re.DOTALL)
-_CALL = re.compile(rf"(?:\A|, )(?P<name>.+?): (?P<number>{_NUMBER}) calls?(?=, |\Z)", re.DOTALL)
-_TIMES = re.compile(rf"(?P<before>checked|inferred|executed) (?P<number>{_NUMBER}) times?(?P<after>.*)", re.DOTALL)
-_USES = re.compile(rf"(?P<before>.*; )(?P<number>{_NUMBER}) uses?(?P<after>\))", re.DOTALL)
-_FAILED = re.compile(r"(?P<before>never seen to succeed )\((?P<list>.*)\)", re.DOTALL)
-_EDIT = re.compile(r"user(?::|\Z)|minimise: |(?:denied|logged) [0-9]")
-_ERROR = re.compile(rf"(?:\A|, )(?P<name>[A-Z0-9_]+): (?P<number>{_NUMBER})(?=, |\Z)")
+NAMED = 4
+"""Names in one reason. A reason with more names has none: who used it is in the trace."""
 
 
-@dataclass
-class _Counted:
-    """A reason in parts: ``unit`` of each number in ``counts``, and ``more`` programs that are not named."""
+@dataclass(frozen=True)
+class Kind:
+    """A kind of reason. ``by``: who gives it: ``recording``, ``pass``, ``refine``, ``minimise`` or ``user``. ``holds``:
+    the one member that it has: ``programs``, ``errors``, ``names`` or ``text``. ``words``: its sentence, with ``{}``
+    for what it holds; ``alone``: the sentence when it holds nothing."""
 
-    before: str
-    after: str = ""
-    unit: str = ""
-    counts: Counter[str] = field(default_factory=Counter)
-    more: int = 0
+    by: str
+    holds: str
+    words: str
+    alone: str = ""
+
+
+KINDS: Mapping[str, Kind] = {
+    "observed": Kind("recording", "programs", "observed ({})", "observed"),
+    "inherited": Kind("recording", "programs", "a descriptor that was passed to it ({})", "a descriptor passed to it"),
+    "inferred": Kind("recording", "programs", "inferred from calls and their results ({})", "inferred from calls"),
+    "in": Kind("recording", "names", "in {}", "in many calls"),
+    "through": Kind("recording", "names", "through {}", "through many files"),
+    "failed": Kind("recording", "errors", "never seen to succeed ({})", "never seen to succeed"),
+    "equivalent": Kind("pass", "text", "equivalent: {}"),
+    "base": Kind("pass", "names", "needed by {}", "needed by the container runtime"),
+    "widened": Kind("pass", "text", "widened: {}"),
+    "fallback": Kind("pass", "text", "not allowed: {}"),
+    "generalised": Kind("pass", "text", "one rule: {}"),
+    "mounted": Kind("pass", "text", "{}"),
+    "denied": Kind("refine", "programs", "was denied ({})", "was denied"),
+    "logged": Kind("refine", "programs", "was logged as a denial ({})", "was logged as a denial"),
+    "assumed": Kind("refine", "text", "assumed: {}"),
+    "minimise": Kind("minimise", "text", "minimise: {}"),
+    "user": Kind("user", "text", "{}"),
+}
+"""All kinds, in the order in which the reasons of one entry stand."""
+
+_ORDER = {kind: index for index, kind in enumerate(KINDS)}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason. ``kind`` is a key of KINDS. ``names``: programs, syscalls, files or the names of errors, sorted, as
+    the kind says; empty: too many to name, or not known. ``text``: of kinds that hold text. Both are printable."""
+
+    kind: str
+    names: tuple[str, ...] = ()
+    text: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        return (self.before, self.after, self.unit)
+    def by(self) -> str:
+        """Who gave it."""
+        return KINDS[self.kind].by
 
-    def text(self) -> str:
-        if self.unit in ("call", ""):
-            parts = [f"{name}: {_units(number, self.unit)}" for name, number in self._ranked()]
-            if self.more:
-                parts.append(f"{self.more} more program{'' if self.more == 1 else 's'}")
-            return f"{self.before}({', '.join(parts)})"
-        if not self.unit.strip():
-            return self.before
-        return f"{self.before}{_units(self.counts[''], self.unit)}{self.after}"
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs that it names."""
+        return self.names if KINDS[self.kind].holds == "programs" else ()
 
-    def _ranked(self) -> list[tuple[str, int]]:
-        if self.unit:
-            return sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
-        return sorted(self.counts.items())
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it shares with a reason that says the same of another recording: all but the names."""
+        return (self.kind, self.text)
 
 
-def _units(number: int, unit: str) -> str:
-    return count(number) + (f" {unit}{'' if number == 1 else 's'}" if unit else "")
+Reasons = tuple[Reason, ...]
 
 
-def _listed(regex: re.Pattern[str], text: str) -> Counter[str] | None:
-    """The counts by name; None when the text holds anything else."""
-    found: Counter[str] = Counter()
-    at = 0
-    for one in regex.finditer(text):
-        if one.start() != at:
-            return None
-        found[one["name"]] += _number(one["number"])
-        at = one.end()
-    return found if at == len(text) and found else None
+def named(kind: str, names: Iterable[str]) -> Reason:
+    """Return a reason with these names, or without any when there are more than NAMED."""
+    found = tuple(sorted({printable(name) for name in names}))
+    return Reason(kind, found if len(found) <= NAMED else ())
 
 
-def _number(text: str) -> int:
-    return int(text.replace(" ", ""))
+def said(kind: str, text: str) -> Reason:
+    """Return a reason with a text."""
+    return Reason(kind, text=printable(text))
 
 
-_PLAIN = " "
-"""Unit of a reason that counts nothing."""
+def sentence(reason: Reason) -> str:
+    """Return the reason in words, printable. Names that are not plain words stand in quotation marks."""
+    kind = KINDS[reason.kind]
+    holds = reason.text if kind.holds == "text" else ", ".join(map(yaml, reason.names))
+    return printable(kind.words.replace("{}", holds, 1) if holds or not kind.alone else kind.alone)
 
 
-def _parsed(text: str) -> _Counted:
-    if (found := _CALLS.fullmatch(text)) and (counts := _listed(_CALL, found["list"])) is not None:
-        return _Counted(found["before"], "", "call", counts, int(found["more"] or 0))
-    if (found := _FAILED.fullmatch(text)) and (counts := _listed(_ERROR, found["list"])) is not None:
-        return _Counted(found["before"], "", "", counts)
-    for regex, unit in ((_TIMES, "time"), (_USES, "use")):
-        if found := regex.fullmatch(text):
-            before = found["before"] + (" " if unit == "time" else "")
-            return _Counted(before, found["after"], unit, Counter({"": _number(found["number"])}))
-    return _Counted(text, unit=_PLAIN)
+def sentences(reasons: Iterable[Reason]) -> tuple[str, ...]:
+    """Return the reasons in words, each once."""
+    return tuple(dict.fromkeys(map(sentence, reasons)))
 
 
-def is_failure(text: str) -> bool:
-    """Whether it says that a syscall was never seen to succeed."""
-    return _FAILED.fullmatch(text) is not None
+def programs_of(reasons: Iterable[Reason]) -> tuple[str, ...]:
+    """Return the programs that the reasons name, in their order."""
+    return tuple(dict.fromkeys(name for reason in reasons for name in reason.programs))
 
 
-def is_edit(text: str) -> bool:
-    """Whether no recording gave it: it is of a reviewer, ``minimise`` or ``refine``."""
-    return _EDIT.match(text) is not None
+def joined(several: Iterable[Sequence[Reason]]) -> Reasons:
+    """Return the reasons of all lists as one, in the order of KINDS: those that share a key become one with the names
+    of all. Commutative, associative and idempotent."""
+    found: dict[tuple[str, str], Reason] = {}
+    for reasons in several:
+        for reason in reasons:
+            known = found.get(reason.key)
+            if known is None or not reason.names:
+                found[reason.key] = reason
+            elif known.names:
+                found[reason.key] = named(reason.kind, {*known.names, *reason.names})
+    return tuple(sorted(found.values(), key=lambda reason: (_ORDER[reason.kind], reason.text)))
 
 
-def added(several: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """The reasons of all, with counts added. Those of a single list are left as they are; else evidence comes before
-    the rest, by text."""
-    lists = list(several)
-    if len(lists) == 1:
-        return tuple(lists[0])
-    found: dict[tuple[str, str, str], _Counted] = {}
-    for reasons in lists:
-        for text in reasons:
-            one = _parsed(text)
-            known = found.setdefault(one.key, one)
-            if known is not one:
-                known.counts.update(one.counts)
-                known.more = max(known.more, one.more)
-    return tuple(
-        row.text() for row in sorted(found.values(), key=lambda row: (row.unit == _PLAIN, row.unit == "", row.key))
-    )
+def three_way(base: Sequence[Reason], ours: Sequence[Reason], theirs: Sequence[Reason]) -> Reasons:
+    """Return the reasons of ``theirs``, without those that were taken out of ``ours`` since ``base``, and with those
+    that were added to it. Names alone are not a change."""
+    old, mine, other = ({reason.key for reason in reasons} for reasons in (base, ours, theirs))
+    kept = [reason for reason in theirs if reason.key in mine or reason.key not in old]
+    return (*kept, *(reason for reason in ours if reason.key not in old and reason.key not in other))
 
 
-def key(text: str) -> tuple[str, str, str]:
-    """What two reasons share that say the same of two recordings: all but the counts."""
-    return _parsed(text).key
+def to_data(reasons: Sequence[Reason]) -> Any:
+    """Return the reasons as ``because`` of policy.yaml has them: a single one stands without a list."""
+    return _to_data(reasons[0]) if len(reasons) == 1 else [_to_data(reason) for reason in reasons]
+
+
+def _to_data(reason: Reason) -> Any:
+    if reason.kind == "user":
+        return reason.text
+    return {reason.kind: reason.text if KINDS[reason.kind].holds == "text" else list(reason.names)}
+
+
+def from_data(value: Any, fail: Callable[[str], Any]) -> Reasons:
+    """Read ``because``: one reason or a list of them. ``fail`` raises the error for what cannot be read."""
+    return tuple(_from_data(item, fail) for item in (value if isinstance(value, list) else [value]))
+
+
+def _from_data(value: Any, fail: Callable[[str], Any]) -> Reason:
+    if isinstance(value, str):
+        return Reason("user", text=value)
+    if not isinstance(value, dict) or len(value) != 1:
+        fail("must be text, or a mapping with one key: the kind of the reason")
+    ((kind, held),) = value.items()
+    known = KINDS.get(kind) if isinstance(kind, str) and kind != "user" else None
+    if known is None:
+        fail(f"unknown kind of reason {str(kind)[:40]!r}: one of {', '.join(word for word in KINDS if word != 'user')}")
+    elif known.holds == "text":
+        if not isinstance(held, str):
+            fail(f"{kind} must be text")
+        return Reason(kind, text=held)
+    elif not isinstance(held, list) or not all(isinstance(name, str) for name in held):
+        fail(f"{kind} must be a list of names")
+    return Reason(kind, tuple(held))

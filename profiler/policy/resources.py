@@ -4,13 +4,13 @@ from it."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from profiler.errors import InputError
-from profiler.policy.merge_resources import KEYS, in_order
+from profiler.policy.layout import Items, Section
 from profiler.policy.model import (
-    FILE_USES,
     FileRule,
     InspectionRule,
     MountRule,
@@ -20,10 +20,12 @@ from profiler.policy.model import (
     Transition,
     Variable,
 )
-from profiler.policy.patterns import VARIABLE, Class, Place, is_literal, literal, parse, path_of
+from profiler.policy.patterns import VARIABLE, Class, Place, literal, parse, path_of
+from profiler.policy.reasons import Reasons, from_data, to_data
+from profiler.policy.rows import KEYS, in_order
+from profiler.policy.strict import Reader
 from profiler.policy.variables import SECTIONS as WITH_PATHS
 from profiler.policy.variables import unfolded
-from profiler.quoting.text import printable
 from profiler.trace.model import (
     FILE_ACCESSES,
     FILE_KINDS,
@@ -33,9 +35,6 @@ from profiler.trace.model import (
     SOCKET_OPERATIONS,
     WHOM,
 )
-
-if TYPE_CHECKING:
-    from profiler.policy.document import _Reader
 
 SECTIONS_OF_USES = (
     "variables",
@@ -60,24 +59,47 @@ START = "start"
 """In place of ``by``: the program is the workload's first."""
 
 
-class Items(list[dict[str, Any]]):
-    """A list of which each member is written on lines of its own."""
-
-
 class _Entry(Protocol):
     @property
-    def because(self) -> tuple[str, ...]: ...
-    @property
-    def runs(self) -> int | None: ...
+    def because(self) -> Reasons: ...
 
 
 def because_data(entry: _Entry) -> dict[str, Any]:
-    """What every entry has: its reasons and, where it is said, in how many of the recordings it was seen."""
-    return {"because": list(entry.because)} | ({} if entry.runs is None else {"runs": entry.runs})
+    """Return the member ``because`` of an entry; nothing when it has no reason."""
+    return {"because": to_data(entry.because)} if entry.because else {}
 
 
-def _file_data(rule: FileRule) -> dict[str, Any]:
-    data: dict[str, Any] = {"access": list(rule.access)} | because_data(rule)
+def because_of(reader: Reader, data: Mapping[str, Any], where: str) -> Reasons:
+    """Read the member ``because`` of an entry, which may be left out."""
+    if "because" not in data:
+        return ()
+    return from_data(data["because"], lambda what: reader.fail(f"{where}.because", what))
+
+
+class _Programs:
+    """The programs of a policy's executions: file rules name them by the last part of their paths where only one has
+    it."""
+
+    def __init__(self, programs: Sequence[str]) -> None:
+        self.all = tuple(programs)
+        names = Counter(map(self._name, programs))
+        self._by_name = {name: path for path in programs if names[name := self._name(path)] == 1 and name[:1] != "{"}
+
+    @staticmethod
+    def _name(program: str) -> str:
+        return program.rpartition("/")[2]
+
+    def texts(self, programs: Sequence[str]) -> list[str]:
+        """Return the programs as they are written."""
+        return [name if self._by_name.get(name := self._name(path)) == path else path for path in programs]
+
+    def pattern(self, text: str) -> str:
+        """Return the pattern of a program's path."""
+        return self._by_name.get(text, text)
+
+
+def _file_data(rule: FileRule, programs: _Programs) -> dict[str, Any]:
+    data: dict[str, Any] = {"access": list(rule.access)}
     if rule.kinds != _KINDS:
         data["kinds"] = list(rule.kinds)
     if rule.owner:
@@ -88,15 +110,9 @@ def _file_data(rule: FileRule) -> dict[str, Any]:
         data["whose"] = list(rule.whose)
     if rule.existing:
         data["existing"] = list(rule.existing)
-    if rule.programs:
-        data["programs"] = list(rule.programs)
-    if rule.opens:
-        data["opens"] = rule.opens
-    if rule.seen != 1 or rule.paths:
-        data["seen"] = rule.seen
-    if rule.paths:
-        data["paths"] = list(rule.paths)
-    return data
+    if rule.programs != programs.all:
+        data["programs"] = programs.texts(rule.programs)
+    return data | because_data(rule)
 
 
 def _transition_data(row: Transition) -> dict[str, Any]:
@@ -105,12 +121,8 @@ def _transition_data(row: Transition) -> dict[str, Any]:
 
 
 def _socket_data(row: SocketRule) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "family": row.family,
-        "type": row.type,
-        "protocol": row.protocol,
-        "operations": list(row.operations),
-    }
+    data: dict[str, Any] = {"family": row.family, "type": row.type, "protocol": row.protocol}
+    data["operations"] = list(row.operations)
     if row.ports:
         data["ports"] = {word: list(ports) for word, ports in row.ports}
     if row.addresses:
@@ -127,21 +139,16 @@ def _mount_data(row: MountRule) -> dict[str, Any]:
 
 
 def uses_data(policy: Policy) -> dict[str, Any]:
-    """The sections, in the order in which they are written."""
+    """Return the sections, in the order in which they are written. ``policy``: with variables in its rows."""
     data: dict[str, Any] = {}
     if policy.variables:
-        data["variables"] = {
-            row.name: {"paths": list(map(literal, row.paths)), "because": list(row.because)} for row in policy.variables
-        }
+        data["variables"] = Section(
+            {row.name: {"paths": list(map(literal, row.paths))} | because_data(row) for row in policy.variables}
+        )
     if policy.has_files:
-        data["files"] = {
-            use: {
-                rule.pattern: _file_data(rule)
-                for rule in sorted(policy.files, key=lambda rule: rule.pattern)
-                if rule.use == use
-            }
-            for use in FILE_USES
-        }
+        programs = _Programs(policy.programs)
+        rules = sorted(policy.files, key=lambda rule: rule.pattern)
+        data["files"] = Section({rule.pattern: _file_data(rule, programs) for rule in rules})
         lists: dict[str, list[dict[str, Any]]] = {
             "executions": [_transition_data(row) for row in policy.transitions],
             "network": [_socket_data(row) for row in policy.sockets],
@@ -153,18 +160,19 @@ def uses_data(policy: Policy) -> dict[str, Any]:
         }
         data |= {name: Items(rows) for name, rows in lists.items() if rows}
     if policy.user_namespaces:
-        data["namespaces"] = {"user": list(policy.user_namespaces)}
+        data["namespaces"] = {"user": to_data(policy.user_namespaces)}
     if policy.io_uring:
-        data["io_uring"] = list(policy.io_uring)
+        data["io_uring"] = to_data(policy.io_uring)
     return data
 
 
 class _Uses:
     """Reads the sections with the checks of the policy's reader."""
 
-    def __init__(self, reader: _Reader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.variables: tuple[Variable, ...] = ()
+        self.programs = _Programs(())
 
     def pattern(self, text: str, where: str, absolute: bool = True) -> str:
         """A pattern, and when ``absolute`` one of paths as the kernel writes them."""
@@ -181,35 +189,19 @@ class _Uses:
         if not absolute:
             return text
         if not text.startswith("/") and not (tokens and (tokens[0] == Class("home") or isinstance(tokens[0], Place))):
-            self.reader.fail(where, f"{text[:200]!r} is no absolute path")
+            self.reader.fail(where, f"{text[:200]!r} is not an absolute path")
         if text != "/" and not {"", ".", ".."}.isdisjoint(
             VARIABLE.sub("", text.removeprefix("{home}"), count=1).split("/")[1:]
         ):
             self.reader.fail(
-                where, f"{text[:200]!r} is no path as the kernel writes it: no //, /./, /../ and no / at the end"
+                where, f"{text[:200]!r} is not a path as the kernel writes it: no //, /./, /../ and no / at the end"
             )
         if "\\x00" in text and any("\0" in getattr(token, "text", "") for token in tokens):
-            self.reader.fail(where, "no path holds a NUL")
+            self.reader.fail(where, "a path cannot hold a NUL")
         return text
 
     def patterns(self, value: Any, where: str, absolute: bool = True) -> tuple[str, ...]:
         return tuple(self.pattern(text, where, absolute) for text in self.reader.texts(value, where))
-
-    def words(self, value: Any, where: str, known: Sequence[str]) -> tuple[str, ...]:
-        """Known words, each once; given back in the order of ``known``."""
-        found = self.reader.texts(value, where)
-        for word in found:
-            if word not in known:
-                self.reader.fail(where, f"unknown word {word[:40]!r}: one of {', '.join(known)}")
-        if len(set(found)) != len(found):
-            self.reader.fail(where, "names a word twice")
-        return tuple(word for word in known if word in found)
-
-    def word(self, value: Any, where: str, known: Collection[str]) -> str:
-        text = self.reader.typed(value, str, where)
-        if text not in known:
-            self.reader.fail(where, f"unknown word {text[:40]!r}: one of {', '.join(known)}")
-        return text
 
     def like(self, value: Any, where: str, shape: re.Pattern[str]) -> str:
         text = (
@@ -221,16 +213,16 @@ class _Uses:
             self.reader.fail(where, f"{text[:40]!r} cannot be")
         return text
 
-    def because(self, data: Mapping[str, Any], where: str) -> tuple[str, ...]:
-        return self.reader.texts(data["because"], f"{where}.because")
+    def because(self, data: Mapping[str, Any], where: str) -> Reasons:
+        return because_of(self.reader, data, where)
 
     def variable(self, name: str, value: Any) -> Variable:
-        where = f"variables.{printable(name)[:200]}"
+        where = f"variables.{name[:200]}"
         if not VARIABLE.fullmatch(f"{{@{name}}}"):
             self.reader.fail(
-                where, "is no name for a variable: mount_ or volume_, and 60 letters, digits and _ at most"
+                where, "is not a name for a variable: mount_ or volume_, then at most 60 letters, digits and _"
             )
-        data = self.reader.keys(value, where, ("paths", "because"))
+        data = self.reader.keys(value, where, ("paths",), ("because",))
         paths = []
         for text in self.reader.texts(data["paths"], f"{where}.paths"):
             path = path_of(self.pattern(text, f"{where}.paths"))
@@ -240,54 +232,36 @@ class _Uses:
                 )
             paths.append(path)
         if not paths:
-            self.reader.fail(f"{where}.paths", "needs one at least")
+            self.reader.fail(f"{where}.paths", "needs at least one")
         return Variable(name, tuple(sorted(set(paths))), self.because(data, where))
 
-    def file(self, use: str, pattern: str, value: Any) -> FileRule:
-        where = f"files.{use}.{printable(pattern)[:200]}"
-        optional = ("kinds", "owner", "states", "whose", "existing", "programs", "opens", "seen", "paths", "runs")
-        data = self.reader.keys(value, where, ("access", "because"), optional)
-        states = self.words(data["states"], f"{where}.states", FILE_STATES) if "states" in data else _STATES
+    def file(self, pattern: str, value: Any) -> FileRule:
+        where = f"files.{pattern[:200]}"
+        optional = ("kinds", "owner", "states", "whose", "existing", "programs", "because")
+        data = self.reader.keys(value, where, ("access",), optional)
+        states = self.reader.words(data["states"], f"{where}.states", FILE_STATES) if "states" in data else _STATES
         self.pattern(pattern, where, absolute="detached" not in states)
-        access = self.words(data["access"], f"{where}.access", _ACCESSES)
-        if use == "needed" and not access:
+        access = self.reader.words(data["access"], f"{where}.access", _ACCESSES)
+        if not access:
             self.reader.fail(f"{where}.access", "grants nothing: remove the rule")
-        paths = self.patterns(data.get("paths", []), f"{where}.paths", absolute=False)
-        if not all(map(is_literal, paths)):
-            self.reader.fail(f"{where}.paths", "must be paths that were seen, without classes")
+        programs = self.programs.all
+        if "programs" in data:
+            given = self.patterns(data["programs"], f"{where}.programs", absolute=False)
+            programs = tuple(map(self.programs.pattern, given))
         return FileRule(
             pattern=pattern,
-            use=use,
             access=access,
-            kinds=self.words(data["kinds"], f"{where}.kinds", FILE_KINDS) if "kinds" in data else _KINDS,
+            kinds=self.reader.words(data["kinds"], f"{where}.kinds", FILE_KINDS) if "kinds" in data else _KINDS,
             because=self.because(data, where),
             owner=self.reader.typed(data.get("owner", False), bool, f"{where}.owner"),
-            seen=self.reader.number(data.get("seen", 1), f"{where}.seen"),
-            paths=paths,
-            opens=self.reader.typed(data.get("opens", ""), str, f"{where}.opens"),
-            programs=self.patterns(data.get("programs", []), f"{where}.programs", absolute=False),
+            programs=programs,
             existing=self.patterns(data.get("existing", []), f"{where}.existing", absolute=False),
             states=states,
-            whose=self.words(data["whose"], f"{where}.whose", WHOM) if "whose" in data else (),
-            runs=self.reader.runs(data, where),
+            whose=self.reader.words(data["whose"], f"{where}.whose", WHOM) if "whose" in data else (),
         )
 
-    def files(self, value: Any) -> tuple[FileRule, ...]:
-        sections = self.reader.keys(value, "files", (), FILE_USES)
-        rules: list[FileRule] = []
-        seen: dict[str, str] = {}
-        for use in FILE_USES:
-            for pattern, item in self.reader.mapping(sections.get(use) or {}, f"files.{use}").items():
-                if pattern in seen:
-                    self.reader.fail(
-                        f"files.{use}.{printable(pattern)[:200]}", f"is listed under {seen[pattern]} as well"
-                    )
-                seen[pattern] = use
-                rules.append(self.file(use, pattern, item))
-        return tuple(rules)
-
     def transition(self, value: Any, where: str) -> Transition:
-        data = self.reader.keys(value, where, ("program", "because"), ("by", START, "runs"))
+        data = self.reader.keys(value, where, ("program",), ("by", START, "because"))
         if ("by" in data) == (START in data):
             self.reader.fail(where, "needs `by`, a program, or `start: true`")
         if START in data and data[START] is not True:
@@ -300,11 +274,11 @@ class _Uses:
             if "by" in data
             else None
         )
-        return Transition(program, by, self.because(data, where), self.reader.runs(data, where))
+        return Transition(program, by, self.because(data, where))
 
     def socket(self, value: Any, where: str) -> SocketRule:
         data = self.reader.keys(
-            value, where, ("family", "type", "protocol", "operations", "because"), ("ports", "addresses", "runs")
+            value, where, ("family", "type", "protocol", "operations"), ("ports", "addresses", "because")
         )
         protocol = self.reader.typed(data["protocol"], int, f"{where}.protocol")
         if not -(1 << 31) <= protocol < 1 << 32:
@@ -315,38 +289,35 @@ class _Uses:
                 self.reader.number(item, f"{where}.ports") for item in self.reader.typed(items, list, f"{where}.ports")
             ]
             if any(port >= 1 << 32 for port in found):
-                self.reader.fail(f"{where}.ports", "has a number that is no port")
-            ports[self.word(word, f"{where}.ports", SOCKET_OPERATIONS)] = tuple(sorted(set(found)))
+                self.reader.fail(f"{where}.ports", "has a number that is not a port")
+            ports[self.reader.word(word, f"{where}.ports", SOCKET_OPERATIONS)] = tuple(sorted(set(found)))
         for word, items in self.reader.mapping(data.get("addresses", {}), f"{where}.addresses").items():
             patterns = self.patterns(items, f"{where}.addresses", absolute=False)
-            addresses[self.word(word, f"{where}.addresses", SOCKET_OPERATIONS)] = tuple(sorted(set(patterns)))
+            addresses[self.reader.word(word, f"{where}.addresses", SOCKET_OPERATIONS)] = tuple(sorted(set(patterns)))
         return SocketRule(
             family=self.like(data["family"], f"{where}.family", _SOCKET_NAME),
             type=self.like(data["type"], f"{where}.type", _SOCKET_NAME),
             protocol=protocol,
-            operations=self.words(data["operations"], f"{where}.operations", SOCKET_OPERATIONS),
+            operations=self.reader.words(data["operations"], f"{where}.operations", SOCKET_OPERATIONS),
             because=self.because(data, where),
             ports=tuple((word, ports[word]) for word in SOCKET_OPERATIONS if word in ports),
             addresses=tuple((word, addresses[word]) for word in SOCKET_OPERATIONS if word in addresses),
-            runs=self.reader.runs(data, where),
         )
 
     def signal(self, value: Any, where: str) -> SignalRule:
-        data = self.reader.keys(value, where, ("signal", "whom", "because"), ("runs",))
+        data = self.reader.keys(value, where, ("signal", "whom"), ("because",))
         signal = self.like(data["signal"], f"{where}.signal", _SIGNAL)
-        whom = self.word(data["whom"], f"{where}.whom", SIGNAL_WHOM)
-        return SignalRule(signal, whom, self.because(data, where), self.reader.runs(data, where))
+        whom = self.reader.word(data["whom"], f"{where}.whom", SIGNAL_WHOM)
+        return SignalRule(signal, whom, self.because(data, where))
 
     def inspection(self, value: Any, where: str) -> InspectionRule:
-        data = self.reader.keys(value, where, ("operation", "whom", "because"), ("runs",))
-        operation = self.word(data["operation"], f"{where}.operation", INSPECTIONS)
-        whom = self.word(data["whom"], f"{where}.whom", WHOM)
-        return InspectionRule(operation, whom, self.because(data, where), self.reader.runs(data, where))
+        data = self.reader.keys(value, where, ("operation", "whom"), ("because",))
+        operation = self.reader.word(data["operation"], f"{where}.operation", INSPECTIONS)
+        whom = self.reader.word(data["whom"], f"{where}.whom", WHOM)
+        return InspectionRule(operation, whom, self.because(data, where))
 
     def mount(self, value: Any, where: str) -> MountRule:
-        data = self.reader.keys(
-            value, where, ("operation", "because"), ("source", "target", "filesystem", "flags", "runs")
-        )
+        data = self.reader.keys(value, where, ("operation",), ("source", "target", "filesystem", "flags", "because"))
 
         def text(name: str) -> str | None:
             if name not in data:
@@ -367,12 +338,11 @@ class _Uses:
             text("filesystem"),
             tuple(sorted(set(flags))),
             self.because(data, where),
-            self.reader.runs(data, where),
         )
 
 
-def read_uses(reader: _Reader, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Members of Policy from these sections. Raises InputError."""
+def read_uses(reader: Reader, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return members of Policy from these sections. Raises InputError."""
     read = _Uses(reader)
 
     def rows(name: str, one: Callable[[Any, str], Any]) -> tuple[Any, ...]:
@@ -389,26 +359,31 @@ def read_uses(reader: _Reader, data: Mapping[str, Any]) -> dict[str, Any]:
         given = reader.mapping(data["variables"] or {}, "variables")
         read.variables = tuple(read.variable(name, given[name]) for name in sorted(given))
     namespaces = reader.keys(data.get("namespaces") or {}, "namespaces", (), ("user",))
+
+    def reasons(value: Any, where: str) -> Reasons:
+        return from_data(value or [], lambda what: reader.fail(where, f"{what}: say why it is allowed"))
+
+    transitions = rows("executions", read.transition)
+    read.programs = _Programs(
+        sorted({name for row in transitions for name in (row.program, row.by) if name is not None})
+    )
     found: dict[str, Any] = {
         "has_files": "files" in data,
         "variables": read.variables,
-        "files": read.files(data["files"] or {}) if "files" in data else (),
-        "transitions": rows("executions", read.transition),
+        "files": tuple(read.file(*item) for item in reader.mapping(data.get("files") or {}, "files").items()),
+        "transitions": transitions,
         "sockets": rows("network", read.socket),
         "signals": rows("signals", read.signal),
         "inspections": rows("inspections", read.inspection),
         "mounts": rows("mounts", read.mount),
-        "user_namespaces": reader.texts(namespaces.get("user", []), "namespaces.user"),
-        "io_uring": reader.texts(data.get("io_uring") or [], "io_uring"),
+        "user_namespaces": reasons(namespaces.get("user"), "namespaces.user"),
+        "io_uring": reasons(data.get("io_uring"), "io_uring"),
     }
     if read.variables:
         found |= {name: unfolded(found[name], read.variables) for name in WITH_PATHS}
-        seen: set[str] = set()
-        for rule in found["files"]:
-            if rule.pattern in seen:
-                reader.fail(
-                    f"files.{rule.use}.{printable(rule.pattern)[:200]}", "is listed twice, once with a variable"
-                )
-            seen.add(rule.pattern)
+        patterns = Counter(rule.pattern for rule in found["files"])
+        for pattern, times in patterns.items():
+            if times > 1:
+                reader.fail(f"files.{pattern[:200]}", "is listed twice, once with a variable")
         found |= {name: in_order(name, found[name]) for name in KEYS}
     return found

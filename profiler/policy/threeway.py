@@ -1,8 +1,7 @@
 """Three-way merge of policies: what changed in either since a common base, entry by entry and member by member.
 
-What a reviewer added stays, what a reviewer took out stays out; evidence (reasons, counts) is that of the newer
-recording, with the reviewer's own reasons beside it. Where both changed one thing in two ways ours is kept and a
-Conflict says so.
+What a reviewer added stays, and what a reviewer took out stays out. Reasons are those of the new policy, and the
+reviewer's own. Where both changed one thing in two ways, ours is kept and a Conflict says so.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from profiler.kernel.abi import ABIS
 from profiler.policy import reasons
 from profiler.policy.covering import FileRules
 from profiler.policy.merge import as_written, at_places, together
-from profiler.policy.model import FILE_USES, SECTIONS, FileRule, Policy, Variable, Workload
+from profiler.policy.model import SECTIONS, FileRule, Policy, Variable, Workload
 from profiler.quoting.text import printable
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, FILE_STATES, SOCKET_OPERATIONS, WHOM, row_order
 
@@ -32,7 +31,7 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Merged:
-    """The policy, and what was not to be settled."""
+    """The policy, and what could not be settled."""
 
     policy: Policy
     conflicts: tuple[Conflict, ...]
@@ -44,14 +43,8 @@ class _Clash(Exception):
 
 _EVIDENCE: dict[str, Any] = {
     "because": (),
-    "runs": None,
     "section": "",
     "stands_for": (),
-    "failed": (),
-    "inferred": False,
-    "seen": 1,
-    "paths": (),
-    "opens": "",
     "programs": (),
     "kinds": (),
 }
@@ -64,11 +57,11 @@ _ORDERS: dict[str, Sequence[str]] = {
     "whose": WHOM,
     "operations": SOCKET_OPERATIONS,
 }
-_SETS = frozenset({*_ORDERS, "rules", "existing", "programs", "stands_for", "failed", "paths"})
+_SETS = frozenset({*_ORDERS, "rules", "existing", "programs", "stands_for"})
 _EMPTY_IS_ANY = frozenset({"rules", "existing", "whose"})
 _MUST_HOLD = frozenset({"access", "operations", "states", "kinds"})
 _TABLES = frozenset({"ports", "addresses"})
-_NEWER = frozenset({"seen", "opens", "paths", "stands_for", "failed", "inferred", "kinds", "programs"})
+_NEWER = frozenset({"stands_for", "kinds", "programs"})
 """Evidence that is taken over as a whole, unless a reviewer changed it."""
 
 
@@ -82,20 +75,10 @@ def _set(base: Iterable[Any], ours: Iterable[Any], theirs: Iterable[Any]) -> set
     return (o & t) | (o - b) | (t - b)
 
 
-def _because(base: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, ...]:
-    """Theirs, without those that were taken out of ours and with those that were added to it; counts make no
-    difference."""
-    old, mine, other = ({reasons.key(text) for text in texts} for texts in (base, ours, theirs))
-    kept = [text for text in theirs if reasons.key(text) in mine or reasons.key(text) not in old]
-    return (*kept, *(text for text in ours if reasons.key(text) not in old and reasons.key(text) not in other))
-
-
 def _member(name: str, base: Any, ours: Any, theirs: Any) -> Any:
     """One member of an entry. Raises _Clash."""
     if name == "because":
-        return _because(base, ours, theirs)
-    if name == "runs":
-        return theirs
+        return reasons.three_way(base, ours, theirs)
     if ours in (base, theirs) or (name in _NEWER and theirs == base):
         return theirs if ours == base else ours
     if theirs == base:
@@ -138,13 +121,6 @@ class _Merge:
 
     def row(self, base: Any, ours: Any, theirs: Any, where: str) -> Any:
         """One entry that both have."""
-        use = getattr(ours, "use", None)
-        if use is not None and use != theirs.use:
-            # What one grants and the other only saw fail has nothing in common but its name.
-            kept = self.value("use", None if base is None else base.use, use, theirs.use, f"{where}.use")
-            return replace(ours, runs=None) if kept == use else theirs
-        if base is not None and use is not None and base.use != use:
-            base = None
         members = {}
         for field in dataclasses.fields(ours):
             mine, other = getattr(ours, field.name), getattr(theirs, field.name)
@@ -187,13 +163,13 @@ class _Merge:
                 self.clash(where, "you took it out, and the new one allows it otherwise than before; it stays out")
             return theirs if base is None else None
         if base is None:
-            return replace(ours, runs=None) if hasattr(ours, "runs") else ours
-        own = {reasons.key(text) for text in ours.because} - {reasons.key(text) for text in base.because}
+            return ours
+        own = {reason.key for reason in ours.because} - {reason.key for reason in base.because}
         if _rights(base) == _rights(ours) and not own:
             return None
         if not own:
             self.clash(where, "you changed it, and the new one does not have it; yours is kept")
-        return replace(ours, runs=None) if hasattr(ours, "runs") else ours
+        return ours
 
     def policy(self) -> Policy:
         base, ours, theirs = self.base, self.ours, self.theirs
@@ -232,20 +208,17 @@ class _Merge:
     def workload(self) -> Workload:
         """Theirs, but for what was changed by hand."""
         base, ours, theirs = self.base.workload, self.ours.workload, self.theirs.workload
-        names = [field.name for field in dataclasses.fields(Workload) if field.name not in ("runs", "incomplete")]
+        names = [field.name for field in dataclasses.fields(Workload) if field.name != "incomplete"]
         changed = {name: getattr(ours, name) for name in names if getattr(ours, name) != getattr(base, name)}
         return replace(theirs, **changed)
 
-    def feature(self, name: str) -> tuple[str, ...]:
+    def feature(self, name: str) -> reasons.Reasons:
         """Reasons for something that is allowed when there are any."""
         base, ours, theirs = (getattr(policy, name) for policy in (self.base, self.ours, self.theirs))
         if ours and theirs:
-            return _because(base, ours, theirs)
-        if bool(ours) == bool(base):
-            return tuple(theirs)
-        if ours:
-            return tuple(ours)
-        return ()
+            return reasons.three_way(base, ours, theirs)
+        merged: reasons.Reasons = theirs if bool(ours) == bool(base) else ours
+        return merged
 
     def settled(self, syscalls: tuple[Any, ...], refused: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """No name both allowed and refused: as ours has it."""
@@ -269,11 +242,9 @@ class _Merge:
             source = self.ours if self.ours.has_files else self.theirs
             if self.ours.has_files and self.base.has_files:
                 self.clash("files", "the new policy says nothing of files; yours are kept")
-            kept: dict[str, Any] = {
-                name: tuple(replace(row, runs=None) for row in getattr(source, name)) for name in names
-            }
+            kept: dict[str, Any] = {name: getattr(source, name) for name in names}
             return replace(merged, has_files=source.has_files, **kept) if source.has_files else merged
-        files = self.rows("files", lambda row: (row.pattern,), lambda row: f"files.{row.use}.{row.pattern}")
+        files = self.rows("files", lambda row: (row.pattern,), lambda row: f"files.{row.pattern}")
         return replace(
             merged,
             has_files=True,
@@ -297,13 +268,9 @@ class _Merge:
         """Without new rules for paths that a pattern of the reviewer's grants already."""
         old = {row.pattern for row in self.base.files}
         mine = {row.pattern for row in self.ours.files}
-        own = FileRules(row for row in self.ours.files if row.use == "needed" and row.pattern not in old)
-
-        def granted(row: FileRule) -> bool:
-            return own.left(row) is None if row.use == "needed" else any(own.around(row.pattern))
-
-        kept = [row for row in files if row.pattern in mine or not granted(row)]
-        return tuple(sorted(kept, key=lambda row: (FILE_USES.index(row.use), row.pattern)))
+        own = FileRules(row for row in self.ours.files if row.pattern not in old)
+        kept = [row for row in files if row.pattern in mine or own.left(row) is not None]
+        return tuple(sorted(kept, key=lambda row: row.pattern))
 
 
 def _variables(base: Policy, ours: Policy, theirs: Policy) -> tuple[Variable, ...]:
@@ -316,7 +283,7 @@ def _variables(base: Policy, ours: Policy, theirs: Policy) -> tuple[Variable, ..
         mine, other = o.get(name) or t.get(name) or b[name], t.get(name) or o.get(name) or b[name]
         old = b.get(name, Variable(name, (), ()))
         paths = tuple(sorted(_set(old.paths, mine.paths, other.paths))) or mine.paths
-        made.append(Variable(name, paths, _because(old.because, mine.because, other.because)))
+        made.append(Variable(name, paths, reasons.three_way(old.because, mine.because, other.because)))
     return tuple(made)
 
 

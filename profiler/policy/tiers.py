@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from profiler.policy.patterns import is_literal
+
 TIERS = ("guarded", "kernel", "installed", "data", "temporary")
 BY_DIRECTORY = frozenset({"installed", "data", "temporary"})
 """Tiers in which directory rules may come."""
@@ -45,6 +47,15 @@ def tier_of(path: str) -> tuple[str, str]:
         if prefix in entries:
             return entries[prefix], prefix
     return "guarded", ""
+
+
+def owner_tells(pattern: str) -> bool:
+    """Whether a rule may hold for the user's own files only: in places where everybody writes, in home directories and
+    below /proc/PID; where data lies, for patterns that are not literal."""
+    if pattern.startswith(("{home}", "/root/", "/home/", "/proc/{pid}")):
+        return True
+    tier, _ = tier_of(pattern)
+    return tier == "temporary" or (tier == "data" and not is_literal(pattern))
 
 
 @cache

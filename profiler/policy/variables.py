@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from profiler.policy.model import FileRule, MountRule, Policy, SocketRule, Transition, Variable
 from profiler.policy.patterns import VARIABLE, literal
+from profiler.policy.reasons import joined
 
 Row = TypeVar("Row", FileRule, Transition, SocketRule, MountRule)
 
@@ -23,9 +24,8 @@ SECTIONS = ("files", "transitions", "sockets", "mounts")
 
 _ONE = ("pattern", "program", "by", "source", "target")
 """Members that hold one path."""
-_OWN = ("paths",)
-"""Lists of what the one path stands for."""
 _LISTS = ("programs", "existing")
+"""Lists of paths that are not the row's own."""
 
 At = Mapping[str, int]
 """Variable to which of its paths a row is about."""
@@ -84,12 +84,11 @@ def _one(row: Row) -> dict[str, str]:
     return {name: value for name in _ONE if isinstance(value := getattr(row, name, None), str)}
 
 
-def _with_lists(row: Row, change: Callable[[Sequence[str], bool], tuple[str, ...]]) -> dict[str, Any]:
-    """The members that are lists of paths, changed; told whether they are what the row's one path stands for."""
-    made: dict[str, Any] = {name: change(getattr(row, name), False) for name in _LISTS if hasattr(row, name)}
-    made |= {name: change(getattr(row, name), True) for name in _OWN if hasattr(row, name)}
+def _with_lists(row: Row, change: Callable[[Sequence[str]], tuple[str, ...]]) -> dict[str, Any]:
+    """Return the members that are lists of paths, changed."""
+    made: dict[str, Any] = {name: change(getattr(row, name)) for name in _LISTS if hasattr(row, name)}
     if isinstance(row, SocketRule):
-        made["addresses"] = tuple((word, change(texts, False)) for word, texts in row.addresses)
+        made["addresses"] = tuple((word, change(texts)) for word, texts in row.addresses)
     return made
 
 
@@ -103,7 +102,7 @@ def _fold(row: Row, places: Places, whole: bool) -> tuple[Row, At] | None:
             return None
         members[name] = places.fold(text, where)
 
-    def change(texts: Sequence[str], own: bool) -> tuple[str, ...]:
+    def change(texts: Sequence[str]) -> tuple[str, ...]:
         known = set(texts)
         made = []
         for text in texts:
@@ -114,7 +113,7 @@ def _fold(row: Row, places: Places, whole: bool) -> tuple[Row, At] | None:
                 elif any(path + text[len(where.prefix) :] not in known for path in places.paths[where.name]):
                     where = None
             made.append(text if where is None else places.fold(text, where))
-        return tuple(dict.fromkeys(made) if own else sorted(set(made)))
+        return tuple(sorted(set(made)))
 
     return _changed(row, members | _with_lists(row, change)), at
 
@@ -157,9 +156,9 @@ def unfolded(rows: Iterable[Row], variables: Sequence[Variable]) -> tuple[Row, .
 
 
 def _unfold(row: Row, one: Mapping[str, str], places: Places, at: At) -> Row:
-    def change(texts: Sequence[str], own: bool) -> tuple[str, ...]:
+    def change(texts: Sequence[str]) -> tuple[str, ...]:
         made = [path for text in texts for path in places.unfold(text, at)]
-        return tuple(dict.fromkeys(made) if own else sorted(set(made)))
+        return tuple(sorted(set(made)))
 
     members: dict[str, Any] = {name: places.unfold(text, at)[0] for name, text in one.items()}
     return _changed(row, members | _with_lists(row, change))
@@ -205,17 +204,13 @@ def _texts(row: Any) -> Iterable[str]:
         yield from getattr(row, name, ())
 
 
-def together(
-    several: Iterable[Sequence[Variable]], because: Callable[[Iterable[Sequence[str]]], tuple[str, ...]]
-) -> tuple[Variable, ...]:
-    """The variables of all, with the paths of all. ``because`` joins reasons."""
+def together(several: Iterable[Sequence[Variable]]) -> tuple[Variable, ...]:
+    """Return the variables of all, with the paths of all."""
     found: dict[str, list[Variable]] = {}
     for variables in several:
         for row in variables:
             found.setdefault(row.name, []).append(row)
     return tuple(
-        Variable(
-            name, tuple(sorted({path for row in rows for path in row.paths})), because(row.because for row in rows)
-        )
+        Variable(name, tuple(sorted({path for row in rows for path in row.paths})), joined(row.because for row in rows))
         for name, rows in sorted(found.items())
     )

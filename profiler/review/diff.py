@@ -19,13 +19,14 @@ from profiler.kernel.arguments import spec_for
 from profiler.kernel.risks import LEVELS, Risk
 from profiler.policy.covering import FileRules, covers, left
 from profiler.policy.model import FileRule, InspectionRule, SignalRule, SocketRule, capability_order
+from profiler.policy.reasons import programs_of, sentences
 from profiler.policy.tiers import is_library_place
 from profiler.policy.variables import folded, unfolded
 from profiler.quoting.text import printable
 from profiler.review import paths
 from profiler.review.cubes import EVERYTHING, WIDTH, Cube, both
 from profiler.review.equivalence import Side
-from profiler.review.rights import ANYTHING_TEXT, KINDS, Allowance, Alternative, Reason, Rights, programs_in
+from profiler.review.rights import ANYTHING_TEXT, KINDS, Allowance, Alternative, Reason, Rights, reason_of
 from profiler.wording import listed
 
 SUBJECTS = (
@@ -329,14 +330,14 @@ def _files(first: Rights, second: Rights, words: Words, exact: bool) -> Iterator
             continue
         related = list(dict.fromkeys((*before.around(rule.pattern), *before.inside(rule.pattern))))
         was = tuple(dict.fromkeys(_rule_text(other, rule.pattern) for other in related if other in shown))
-        programs = tuple(dict.fromkeys(rule.programs)) or programs_in(rule.because)
+        programs = rule.programs or programs_of(rule.because)
         yield Change(
             "path",
             words[1] if related else words[0],
             rule.pattern,
             (", ".join(missing) + (" (own files only)" if rule.owner else ""),),
             was,
-            Reason(rule.because, programs),
+            Reason(sentences(rule.because), programs),
             _path_risk(rule, missing),
         )
 
@@ -366,7 +367,7 @@ def _sockets(first: Rights, second: Rights, words: Words, exact: bool) -> Iterat
         if gained is not None:
             name = f"{rule.family} {rule.type} protocol {rule.protocol}"
             was = tuple(dict.fromkeys(text for other in held for text in _socket_texts(other)))
-            reason = Reason(rule.because, programs_in(rule.because))
+            reason = reason_of(rule.because)
             risk = _socket_risk(gained)
             yield Change("network", words[1] if held else words[0], name, _socket_texts(gained), was, reason, risk)
 
@@ -413,7 +414,7 @@ def _processes(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
             if left(first.transitions, step) is not None:
                 known = any(covers(other.program, step.program) for other in first.transitions)
                 who = "the workload's start" if step.by is None else step.by
-                reason = Reason(step.because, () if step.by is None else (step.by,))
+                reason = Reason(sentences(step.because), () if step.by is None else (step.by,))
                 yield Change(
                     "execution",
                     words[1] if known else words[0],
@@ -453,7 +454,7 @@ def _plain(
     for rule in second:
         if left(first, rule) is not None:
             name, risk = say(rule)
-            yield Change(subject, words[0], name, reason=Reason(rule.because, programs_in(rule.because)), risk=risk)
+            yield Change(subject, words[0], name, reason=reason_of(rule.because), risk=risk)
 
 
 def _mounts(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
@@ -465,7 +466,7 @@ def _mounts(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
             details += [f"type {rule.filesystem}"] if rule.filesystem else []
             details += [", ".join(rule.flags)] if rule.flags else []
             name = rule.operation + (f" {rule.source}" if rule.source is not None else "")
-            reason = Reason(rule.because, programs_in(rule.because))
+            reason = reason_of(rule.because)
             yield Change("mount", words[0], name, tuple(details), reason=reason, risk=risks.named("mounts"))
 
 

@@ -1,4 +1,4 @@
-"""Why something is allowed: the entry of the policy, the pass behind it, the evidence of the trace, and what it opens.
+"""Why something is allowed: the entry of the policy, who made it, the evidence of the trace, and what it opens.
 
 An item is a word for one right: a syscall (``openat``, ``i386:open``), a capability (``CAP_CHOWN``, ``net_raw``), a
 path, a program (``exec:/bin/sh``), a socket family (``AF_INET``, ``unix``), a signal (``SIGTERM``). A word may mean
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,19 +18,19 @@ from profiler.kernel.abi import ABIS
 from profiler.kernel.arguments import render, spec_for
 from profiler.kernel.capabilities import advisory_reason
 from profiler.kernel.cves import verdicts
-from profiler.kernel.equivalents import always
 from profiler.kernel.risks import Risk
 from profiler.policy import patterns
-from profiler.policy.model import Allowed, Entry, FileRule, Policy
-from profiler.policy.passes.capabilities import COVERED, use_of
-from profiler.policy.passes.observed import count, name_for, programs_text
-from profiler.policy.passes.processes import who
+from profiler.policy.evidence import capability_outcomes, name_for, outcome_of, program_names
+from profiler.policy.model import Allowed, FileRule, Policy
+from profiler.policy.reasons import Reason, Reasons, sentence
+from profiler.policy.touched import touched
 from profiler.policy.variables import Places, names_of
 from profiler.quoting.text import printable
 from profiler.review.diff import Change, compare
 from profiler.review.rights import Rights, in_words, of_policy, tests_of
 from profiler.review.score import PermissionsOf
 from profiler.trace.model import Syscall, Trace
+from profiler.wording import counted, grouped, shortened
 
 KINDS = ("syscall", "capability", "path", "exec", "socket", "signal")
 
@@ -93,46 +92,48 @@ def nothing(rights: Rights) -> Rights:
     )
 
 
-def _some(items: Sequence[str], limit: int = SHOWN) -> list[str]:
-    return list(items) if len(items) <= limit + 1 else [*items[:limit], f"and {len(items) - limit} more"]
-
-
 def _when(first: float, last: float) -> str:
     return f"first {first:.3f} s, last {last:.3f} s after the start"
 
 
 def _counted(results: Mapping[str, int]) -> str:
     return ", ".join(
-        f"{printable(name)} {count(number)}"
+        f"{printable(name)} {grouped(number)}"
         for name, number in sorted(results.items(), key=lambda item: (item[0] != "ok", item[0]))
     )
 
 
-_SIGNS: tuple[tuple[str, str], ...] = (
-    (r"denied |logged ", "refine"),
-    (r"never seen to succeed", "failed_probes"),
-    (
-        r"any arguments|too many values|(also )?stands in for clone3|.*flags cannot be filtered|.+ equivalent of ",
-        "arguments",
-    ),
-    (r"not allowed; ", "fallbacks"),
-    (r"one rule for", "generalise"),
-    (r"observed|a descriptor that it was given|equivalent of |base |checked |inferred |executed ", ""),
-    (r"refused: |looked for |not granted, failed: |/proc/PID", ""),
-)
-"""How a reason is written, and by which pass; empty: by the one that made the entry."""
+_MAKERS: Mapping[str, str] = {
+    "failed": "failed_probes",
+    "widened": "arguments",
+    "fallback": "fallbacks",
+    "generalised": "generalise",
+    "denied": "refine",
+    "logged": "refine",
+    "assumed": "refine",
+    "minimise": "minimise",
+    "user": "by hand",
+}
+"""Kind of reason to the pass or command that gives it; the others are of the pass that makes the entry."""
 
 
-def made_by(usual: str, because: Iterable[str], *more: str) -> str:
-    """The passes behind an entry, ``usual`` being the one that makes such entries; what none of them writes was written
-    by hand."""
-    found = []
-    for text in because:
-        if text in always() or text == COVERED:
-            found.append(usual)
-        else:
-            found.append(next((name or usual for sign, name in _SIGNS if re.match(sign, text)), "by hand"))
-    return ", ".join(dict.fromkeys([*found, *more]))
+def made_by(usual: str, because: Sequence[Reason], *more: str) -> str:
+    """Return the passes and commands behind an entry; ``usual`` is the pass that makes such entries."""
+    return ", ".join(dict.fromkeys([*(_MAKERS.get(reason.kind, usual) for reason in because), *more]))
+
+
+def _programs(trace: Trace, calls: Mapping[int, int]) -> str:
+    """Return ``nginx: 1 204 calls, sh: 2 calls``, the busiest first."""
+    names: dict[str, int] = {}
+    for index, number in calls.items():
+        name = (program_names(trace, [index]) or ("unknown program",))[0]
+        names[name] = names.get(name, 0) + number
+    ranked = sorted(names.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(shortened([f"{name}: {counted(number, 'call')}" for name, number in ranked], SHOWN))
+
+
+def _who(trace: Trace, programs: Iterable[int]) -> str:
+    return ", ".join(shortened(program_names(trace, programs), 3)) or "unknown program"
 
 
 class Explainer:
@@ -178,30 +179,50 @@ class Explainer:
         return [known[name] for name in found]
 
     def all(self) -> list[Line]:
-        """Everything that is allowed."""
-        runs = {}
-        for row in self.policy.syscalls:
-            label = row.name if row.abi == self.native else f"{row.abi}:{row.name}"
-            runs["syscall", label] = self._runs(row)
-        runs |= {("capability", row.name): self._runs(row) for row in self.policy.capabilities}
-        runs |= {("path", rule.pattern): self._runs(rule) for rule in self.policy.files}
-        runs |= {
-            ("network", f"{row.family} {row.type} protocol {row.protocol}"): self._runs(row)
-            for row in self.policy.sockets
-        }
+        """Return everything that is allowed."""
+        runs = self._runs()
         changes = compare(nothing(self.rights), self.rights, exact=True).changes
-        return [Line(row, runs.get((row.subject, row.name), "")) for row in changes]
+        return [Line(row, self._of_all(runs.get((row.subject, row.name)))) for row in changes]
 
-    def _runs(self, entry: Entry) -> str:
-        total = self.policy.workload.runs
-        return f"{total if entry.runs is None else entry.runs} of {total}"
+    def _runs(self) -> dict[tuple[str, str], int]:
+        """Return in how many of the trace's recordings each right was used, by subject and name of its change."""
+        trace = self.trace
+        if trace is None:
+            return {}
+        found: dict[tuple[str, str], int] = {}
+        rows: list[tuple[str, str, int]] = [
+            *(
+                ("syscall", (name := str(name_for(row))) if row.abi == self.native else f"{row.abi}:{name}", row.runs)
+                for row in trace.syscalls
+            ),
+            *(("capability", check.capability, check.runs) for check in trace.capabilities),
+            *(("path", patterns.literal(file.path), file.runs) for file in trace.files if file.path.startswith("/")),
+            *(("network", f"{use.family} {use.type} protocol {use.protocol}", use.runs) for use in trace.sockets),
+        ]
+        for subject, label, runs in rows:
+            found[subject, label] = max(found.get((subject, label), 0), runs)
+        for rule in self.policy.files:
+            if not patterns.is_literal(rule.pattern):
+                seen = (file.runs for file in trace.files if patterns.matches(rule.pattern, file.path))
+                found["path", rule.pattern] = max(seen, default=0)
+        return found
 
-    def _reasons(self, entry: Entry, usual: str, *more: str) -> Facts:
-        facts: Facts = [("because", printable(text)) for text in entry.because]
-        facts.append(("made by", made_by(usual, entry.because, *more)))
-        if self.policy.workload.runs > 1:
-            facts.append(("seen in", f"{self._runs(entry)} runs"))
+    def _of_all(self, runs: int | None) -> str:
+        return "" if not runs or self.trace is None else f"{runs} of {self.trace.meta.runs}"
+
+    def _reasons(self, because: Reasons, usual: str, *more: str, seen: bool = True) -> Facts:
+        """``seen``: the trace, where there is one, has evidence for the entry."""
+        facts: Facts = [("because", sentence(reason)) for reason in because]
+        if not because:
+            facts.append(("because", "no reason is given"))
+        if because or (seen and self.trace is not None):
+            facts.append(("made by", made_by(usual, because or (Reason("observed"),), *more)))
         return facts
+
+    def _seen_in(self, runs: Iterable[int]) -> Facts:
+        most = max(runs, default=0)
+        several = self.trace is not None and self.trace.meta.runs > 1
+        return [("seen in", f"{self._of_all(most)} runs")] if several and most else []
 
     def _risk(self, **members: Any) -> Risk | None:
         """The risk of rights that are nothing but this: a recording may have very many paths, so not all are weighed
@@ -227,9 +248,8 @@ class Explainer:
         entries = [row for row in self.policy.syscalls if (row.abi, row.name) == (abi, name)]
         evidence = self._calls(abi, name)
         for entry in entries:
-            facts = self._reasons(
-                entry, _PASS[entry.section], *(["arguments"] if entry.rules and entry.section != "base" else [])
-            )
+            more = ["arguments"] if entry.rules and entry.section != "base" else []
+            facts = self._reasons(entry.because, _PASS[entry.section], *more)
             facts += self._entry(entry)
             if entry is entries[0]:
                 facts += evidence + self._holes(lambda key: key == (abi, name))
@@ -244,8 +264,7 @@ class Explainer:
             )
         refused = [row for row in self.policy.refused if row.name == name]
         for row in refused:
-            facts = [("because", printable(text)) for text in row.because]
-            facts += [("made by", made_by("observed", row.because)), ("answer", row.errno)]
+            facts = [*self._reasons(row.because, "observed", seen=False), ("answer", row.errno)]
             yield Explanation("syscall", label, "refused", f"refused.{name}", (*facts, *evidence))
         if evidence and not entries and not refused:
             yield Explanation("syscall", label, "not allowed", "", tuple(evidence))
@@ -253,11 +272,9 @@ class Explainer:
     def _entry(self, entry: Allowed) -> Iterator[tuple[str, str]]:
         if entry.stands_for:
             yield "stands for", ", ".join(entry.stands_for)
-        if entry.failed:
-            yield "failed", f"never succeeded: {', '.join(entry.failed)}"
         if entry.rules:
             texts = [in_words(entry.name, entry.abi, tests_of(rule)) for rule in entry.rules]
-            yield from (("allowed", text) for text in _some(texts))
+            yield from (("allowed", text) for text in shortened(texts, SHOWN))
         elif spec_for(entry.name, entry.abi) is not None:
             yield "allowed", "any arguments"
 
@@ -268,14 +285,15 @@ class Explainer:
         facts: Facts = []
         for row in trace.syscalls:
             if row.abi == abi and (name_for(row) or row.label) == name:
-                facts.append(("calls", f"{count(row.calls)}, {_when(row.first, row.last)}"))
-                facts.append(("programs", programs_text(trace.programs, row.programs)))
+                facts.append(("calls", f"{grouped(row.calls)}, {_when(row.first, row.last)}"))
+                facts.append(("programs", _programs(trace, row.programs)))
                 results = _counted(
                     {"ok": row.results.ok, **row.results.errors} if row.results.ok else row.results.errors
                 )
                 if results:
                     facts.append(("results", f"{results} (watched until the first success of each program)"))
                 facts += self._values(trace, row, name)
+                facts += self._seen_in([row.runs])
         return facts
 
     def _values(self, trace: Trace, row: Syscall, name: str) -> Iterator[tuple[str, str]]:
@@ -290,8 +308,8 @@ class Explainer:
                 for field, part in zip(row.arguments.fields, value, strict=True)
             )
             names = sorted({printable(trace.programs[index].name) for index in programs})
-            texts.append(f"{words} ({', '.join(_some(names, 3))})")
-        yield from (("arguments", text) for text in _some(texts))
+            texts.append(f"{words} ({', '.join(shortened(names, 3))})")
+        yield from (("arguments", text) for text in shortened(texts, SHOWN))
 
     def _holes(self, gone: Callable[[tuple[str, str]], bool], capability: str = "") -> Facts:
         """Which published holes this right alone opens."""
@@ -307,7 +325,7 @@ class Explainer:
         return [
             (
                 "holes",
-                f"{len(opened)} of the listed ones could not be reached without it: {', '.join(_some(opened, 6))}",
+                f"{len(opened)} of the listed ones could not be reached without it: {', '.join(shortened(opened, 6))}",
             )
         ]
 
@@ -318,19 +336,16 @@ class Explainer:
         facts: Facts = []
         rows = [row for row in self.policy.capabilities if row.name == name]
         for row in rows:
-            facts += self._reasons(row, "capabilities")
-            if row.inferred:
-                facts.append(("inferred", "from calls and their results: no tracer saw the check itself"))
-            if row.use != "needed":
-                facts.append(("use", f"{row.use}: not granted"))
+            facts += self._reasons(row.because, "capabilities")
+        if self.trace is not None and not rows and (outcome := capability_outcomes(self.trace).get(name)):
+            facts.append(("outcome", f"{outcome}: not granted"))
         facts += self._checks(name)
-        if any(row.use == "needed" for row in rows):
+        if rows:
             facts += self._holes(lambda key: False, name)
         if facts:
-            allowed = any(row.use == "needed" for row in rows)
-            where = f"capabilities.{rows[0].use}.{name}" if rows else ""
-            risk = self._risk(capabilities=frozenset({name})) if allowed else None
-            yield Explanation("capability", name, "allowed" if allowed else "not allowed", where, tuple(facts), risk)
+            where = f"capabilities.{name}" if rows else ""
+            risk = self._risk(capabilities=frozenset({name})) if rows else None
+            yield Explanation("capability", name, "allowed" if rows else "not allowed", where, tuple(facts), risk)
 
     def _checks(self, name: str) -> Iterator[tuple[str, str]]:
         trace = self.trace
@@ -340,12 +355,9 @@ class Explainer:
             calls = ", ".join(
                 printable(call) for call, _ in sorted(check.syscalls.items(), key=lambda item: (-item[1], item[0]))
             )
-            programs = who(trace, check.programs, check.count).rpartition(";")[0]
-            words = [
-                f"{use_of(check)}: {check.verdict} {count(check.count)} time{'' if check.count == 1 else 's'} "
-                f"in {calls or 'no syscall'}"
-            ]
-            words += [f"by {programs}", f"{check.namespace} user namespace", _when(check.first, check.last)]
+            words = [f"{outcome_of(check)}: {check.verdict} {counted(check.count, 'time')} in {calls or 'no syscall'}"]
+            words += [f"by {_who(trace, check.programs)}", f"{check.namespace} user namespace"]
+            words.append(_when(check.first, check.last))
             words += ["inferred"] if check.inferred else []
             words += ["silent"] if check.audited is False else []
             yield "check", ", ".join(words)
@@ -358,51 +370,47 @@ class Explainer:
     def _path(self, text: str) -> Iterator[Explanation]:
         facts: Facts = []
         rules = [rule for rule in self.policy.files if rule.pattern == text or patterns.matches(rule.pattern, text)]
-        needed = [rule for rule in rules if rule.use == "needed"]
-        for rule in needed or rules:
+        for rule in rules:
             facts += [*self._file(rule)]
         facts += self._uses(text)
         if not facts:
             return
-        if not needed:
+        if not rules:
             facts += [("nearest", f"{rule.pattern}: {', '.join(rule.access)}") for rule in self._nearest(text)]
-        where = ", ".join(
-            f"files.{rule.use}.{self._written.get(rule.pattern, rule.pattern)}" for rule in needed or rules
-        )
+        where = ", ".join(f"files.{self._written.get(rule.pattern, rule.pattern)}" for rule in rules)
         yield Explanation(
-            "path", text, "allowed" if needed else "not allowed", where, tuple(facts), self._risk(files=tuple(needed))
+            "path", text, "allowed" if rules else "not allowed", where, tuple(facts), self._risk(files=tuple(rules))
         )
 
     def _file(self, rule: FileRule) -> Iterator[tuple[str, str]]:
         own = " (own files only)" if rule.owner else ""
-        yield (
-            "rule",
-            f"{rule.pattern}: {', '.join(rule.access) or 'nothing'}{own}"
-            + ("" if rule.use == "needed" else f"; {rule.use}: not granted"),
-        )
-        yield from self._reasons(rule, "generalise" if not patterns.is_literal(rule.pattern) else "files")
+        yield "rule", f"{rule.pattern}: {', '.join(rule.access)}{own}"
+        concrete = patterns.is_literal(rule.pattern)
+        files = self.trace.files if self.trace is not None else ()
+        seen = dict.fromkeys(file.path for file in files if patterns.matches(rule.pattern, file.path))
+        yield from self._reasons(rule.because, "files" if concrete else "generalise", seen=bool(seen))
         if place := Places(self.policy.variables).find(rule.pattern):
             (row,) = (row for row in self.policy.variables if row.name == place.name)
-            yield "mounted", f"{{@{row.name}}} at {place.prefix}: {', '.join(map(printable, row.because))}"
+            yield "mounted", f"{{@{row.name}}} at {place.prefix}: {', '.join(map(sentence, row.because))}"
         if rule.programs:
-            yield "programs", ", ".join(_some(rule.programs, 4))
-        if rule.opens:
-            yield "opens", rule.opens
-            yield from (("stands for", path) for path in _some(rule.paths, 4))
+            yield "programs", ", ".join(shortened(rule.programs, 4))
+        if not concrete:
+            yield "opens", patterns.opens(rule.pattern) + (f"; seen: {grouped(len(seen))}" if seen else "")
+            yield from (("stands for", printable(path)) for path in shortened(sorted(seen), 4))
 
     def _uses(self, text: str) -> Iterator[tuple[str, str]]:
         trace = self.trace
         if trace is None:
             return
-        for row in trace.files:
-            if row.path == text:
-                owner = ", ".join(sorted(row.owner)) or "unknown"
-                programs = who(trace, row.programs, 0).rpartition(";")[0]
-                yield (
-                    "use",
-                    f"{row.access}: {_counted(row.results)}, by {programs}, {_when(row.first, row.last)}, owner "
-                    f"{owner}",
-                )
+        rows = tuple(row for row in trace.files if row.path == text)
+        for item in touched(replace(trace, files=rows)).values():
+            if item.outcome != "needed":
+                yield "outcome", f"{item.outcome}: not granted"
+        for row in rows:
+            owner = ", ".join(sorted(row.owner)) or "unknown"
+            who = _who(trace, row.programs)
+            yield "use", f"{row.access}: {_counted(row.results)}, by {who}, {_when(row.first, row.last)}, owner {owner}"
+        yield from self._seen_in(row.runs for row in rows)
 
     def _nearest(self, path: str) -> list[FileRule]:
         """Rules for paths that look alike, those of the same directories first."""
@@ -412,8 +420,7 @@ class Explainer:
             shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
             return (shared, difflib.SequenceMatcher(None, rule.pattern, path).ratio())
 
-        granted = [rule for rule in self.policy.files if rule.use == "needed"]
-        return sorted(granted, key=likeness, reverse=True)[:SUGGESTED]
+        return sorted(self.policy.files, key=likeness, reverse=True)[:SUGGESTED]
 
     def _exec(self, text: str) -> Iterator[Explanation]:
         facts: Facts = []
@@ -422,13 +429,13 @@ class Explainer:
             if row.program == text or patterns.matches(row.program, text):
                 where.append(f"executions[{number}]")
                 facts.append(("rule", f"{row.program} by {'the start of the workload' if row.by is None else row.by}"))
-                facts += self._reasons(row, "processes")
+                facts += self._reasons(row.because, "processes")
         if self.trace is not None:
             for one in self.trace.execs:
                 program = self.trace.programs[one.program]
                 if program.path == text:
                     by = "profgen, as the start" if one.by is None else printable(self.trace.programs[one.by].path)
-                    facts.append(("executed", f"{count(one.count)} time{'' if one.count == 1 else 's'} by {by}"))
+                    facts.append(("executed", f"{counted(one.count, 'time')} by {by}"))
                     facts += [("interpreter", printable(program.interpreter))] if program.interpreter else []
                     facts += [("sha256", program.sha256)] if program.sha256 else []
         if facts:
@@ -448,8 +455,8 @@ class Explainer:
             where.append(f"network[{number}]")
             facts.append(("rule", f"{row.type} protocol {row.protocol}: {', '.join(row.operations)}"))
             facts += [("ports", f"{word} {', '.join(map(str, ports))}") for word, ports in row.ports]
-            facts += [("addresses", f"{word} {', '.join(_some(names, 4))}") for word, names in row.addresses]
-            facts += self._reasons(row, "network")
+            facts += [("addresses", f"{word} {', '.join(shortened(names, 4))}") for word, names in row.addresses]
+            facts += self._reasons(row.because, "network")
         domain = f"domain AF_{family.upper()}"
         for entry in self.policy.syscalls:
             texts = [in_words(entry.name, entry.abi, tests_of(rule)) for rule in entry.rules]
@@ -478,7 +485,7 @@ class Explainer:
             if row.signal == name:
                 where.append(f"signals[{number}]")
                 facts.append(("rule", f"SIG{name} to {row.whom}"))
-                facts += self._reasons(row, "processes")
+                facts += self._reasons(row.because, "processes")
         if self.trace is not None:
             for sent in self.trace.signals:
                 if sent.signal == name:

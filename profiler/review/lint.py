@@ -27,6 +27,7 @@ from profiler.kernel.syscalls import names_anywhere, names_of, number_of
 from profiler.policy.covering import covers
 from profiler.policy.model import FileRule, Policy, capability_order
 from profiler.policy.patterns import Literal, is_literal, parse
+from profiler.policy.reasons import sentences
 from profiler.policy.tiers import tier_of
 from profiler.quoting.text import printable
 from profiler.review.cubes import REGISTER
@@ -378,7 +379,7 @@ def _user_namespace(subject: Subject) -> Iterator[Finding]:
         if found:
             what = (
                 f"user namespaces can be created ({listed(found)}), as in the recording: "
-                f"{listed(subject.policy.user_namespaces, 2)}"
+                f"{listed(sentences(subject.policy.user_namespaces), 2)}"
             )
             yield Finding(
                 "user-namespace",

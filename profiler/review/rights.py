@@ -9,15 +9,14 @@ application differ before them.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from profiler.kernel.arguments import INT, NAMESPACE_FLAGS, render, spec_for
 from profiler.policy.derive import derive
+from profiler.policy.evidence import needed_at_a_check
 from profiler.policy.model import (
-    Entry,
     FileRule,
     InspectionRule,
     MountRule,
@@ -29,10 +28,9 @@ from profiler.policy.model import (
     Transition,
     Variable,
 )
-from profiler.policy.passes.capabilities import COVERED
 from profiler.policy.passes.files import files as literal_files
-from profiler.policy.passes.processes import NAMESPACE_CALLS
 from profiler.policy.passes.variables import variables
+from profiler.policy.reasons import Reasons, joined, programs_of, sentences
 from profiler.quoting.text import printable
 from profiler.review.cubes import EVERYTHING, REGISTER, Cubes, crossed, masked
 from profiler.trace.model import Trace
@@ -160,8 +158,8 @@ class Rights:
     native one first, are those whose calls reach the rules at all; calls of others are refused. ``syscalls`` is keyed
     by (ABI, name), in the order of the file; ``default`` holds for the rest: ``refuse``, ``allow``, or ``log``, which
     allows it and says so in the audit log. ``reasons`` is keyed by ("syscall", ABI, name) or ("capability", name).
-    ``shadowed``: capabilities that were needed too, but that another one granted covers. ``files`` are rules that may
-    be patterns; ``needs`` the literal ones behind them, where they are known (traces).
+    ``shadowed``: capabilities that were needed too, but that another one that is granted covers. ``files`` are rules
+    that may be patterns; ``needs`` the literal ones behind them, where they are known (traces).
     """
 
     source: str
@@ -270,28 +268,16 @@ def together(parts: Iterable[Allowance]) -> Allowance:
 
 # Policies and traces.
 
-_CALLS = re.compile(r"(?:\A|, )(.+?): [0-9 ]+ calls?(?=, |\Z)")
 
-
-def programs_in(because: Iterable[str]) -> tuple[str, ...]:
-    """The programs that the reasons of a policy name: ``observed (nginx: 1 204 calls, sh: 2 calls)``, ``observed
-    (nginx, sh; 3 uses)``."""
-    found: list[str] = []
-    for text in because:
-        inside = re.search(r"\((.*)\)\Z", text)
-        if not inside:
-            continue
-        if (calls := _CALLS.findall(inside[1])) and text.startswith("observed ("):
-            found += calls
-        elif uses := re.fullmatch(r"(.+?)(?: and [0-9]+ more)?; [0-9 ]+ uses?(?:, .*)?", inside[1]):
-            found += uses[1].split(", ")
-    return tuple(dict.fromkeys(found))
+def reason_of(because: Reasons) -> Reason:
+    """Return the reasons of an entry for people."""
+    return Reason(sentences(because), programs_of(because))
 
 
 def of_policy(policy: Policy, source: str, kind: str = "policy") -> Rights:
     """What a policy allows."""
     parts: dict[tuple[str, str], list[Allowance]] = {}
-    because: dict[tuple[str, str], list[str]] = {}
+    because: dict[tuple[str, str], list[Reasons]] = {}
     for entry in policy.syscalls:
         key = (entry.abi, entry.name)
         allowed = (
@@ -300,13 +286,11 @@ def of_policy(policy: Policy, source: str, kind: str = "policy") -> Rights:
             else ANYTHING
         )
         parts.setdefault(key, []).append(allowed)
-        because.setdefault(key, []).extend((*entry.because, *seen_in(entry, policy)))
+        because.setdefault(key, []).append(entry.because)
     reasons: dict[tuple[str, ...], Reason] = {
-        ("syscall", *key): Reason(tuple(dict.fromkeys(lines)), programs_in(lines)) for key, lines in because.items()
+        ("syscall", *key): reason_of(joined(lists) if len(lists) > 1 else lists[0]) for key, lists in because.items()
     }
-    for row in policy.capabilities:
-        if row.use == "needed":
-            reasons["capability", row.name] = Reason((*row.because, *seen_in(row, policy)), _by(row.because))
+    reasons |= {("capability", row.name): reason_of(row.because) for row in policy.capabilities}
     notes = []
     if policy.workload.incomplete:
         notes.append(f"{source}: the recording behind it is incomplete")
@@ -318,37 +302,20 @@ def of_policy(policy: Policy, source: str, kind: str = "policy") -> Rights:
         abis=policy.abis,
         default="refuse",
         syscalls={key: together(found) for key, found in parts.items()},
-        capabilities=frozenset(row.name for row in policy.capabilities if row.use == "needed"),
+        capabilities=frozenset(row.name for row in policy.capabilities),
         reasons=reasons,
-        shadowed=frozenset(row.name for row in policy.capabilities if row.use == "checked" and COVERED in row.because),
         no_new_privs=policy.no_new_privs,
-        files=tuple(rule for rule in policy.files if rule.use == "needed") if watched else None,
+        files=policy.files if watched else None,
         transitions=policy.transitions if watched else None,
         sockets=policy.sockets if watched else None,
         signals=policy.signals if watched else None,
         inspections=policy.inspections if watched else None,
         mounts=policy.mounts if watched else None,
         variables=policy.variables,
-        user_namespaces=policy.user_namespaces,
-        io_uring=policy.io_uring,
+        user_namespaces=sentences(policy.user_namespaces),
+        io_uring=sentences(policy.io_uring),
         notes=tuple(notes),
     )
-
-
-def _by(because: Iterable[str]) -> tuple[str, ...]:
-    """Programs of a capability's reasons: ``checked 1 time in bind by nginx, sh``."""
-    found: list[str] = []
-    for text in because:
-        _, separator, names = text.partition(" by ")
-        if separator:
-            names = re.sub(r"(?: and [0-9]+ more)?(?:, refused)?\Z", "", names)
-            found += names.split(", ")
-    return tuple(dict.fromkeys(found))
-
-
-def seen_in(entry: Entry, policy: Policy) -> tuple[str, ...]:
-    """``seen in 1 of 3 runs``, when it was not all of them."""
-    return () if entry.runs is None else (f"seen in {entry.runs} of {policy.workload.runs} runs",)
 
 
 NEEDED = Options(runtime="none", equivalents=False)
@@ -364,7 +331,7 @@ def of_trace(trace: Trace, source: str) -> Rights:
     for row in policy.unknown:
         key = (row.abi, f"syscall_{row.number}")
         syscalls[key] = ANYTHING
-        reasons["syscall", *key] = Reason(row.because, programs_in(row.because))
+        reasons["syscall", *key] = reason_of(row.because)
     notes = []
     if not trace.meta.complete:
         losses = (
@@ -374,23 +341,14 @@ def of_trace(trace: Trace, source: str) -> Rights:
         notes.append(f"{source}: the recording is incomplete ({losses})")
     needs = None
     if policy.has_files:
-        needs = tuple(
-            rule
-            for rule in variables(literal_files(policy, trace, NEEDED), trace, NEEDED).files
-            if rule.use == "needed"
-        )
-    namespaces = policy.user_namespaces
-    if not namespaces and any(
-        row.arguments and row.arguments.overflow and row.name in NAMESPACE_CALLS for row in trace.syscalls
-    ):
-        namespaces = ("flags too many to list, so CLONE_NEWUSER may be among them",)
+        needs = variables(literal_files(policy, trace, NEEDED), trace, NEEDED).files
     # The recording's own no_new_privs is a matter of how it was made, and a trace asks for neither.
     return dataclasses.replace(
         found,
         syscalls=syscalls,
         reasons=reasons,
         needs=needs,
-        user_namespaces=namespaces,
+        shadowed=frozenset(needed_at_a_check(trace) - {row.name for row in policy.capabilities}),
         no_new_privs=None,
         notes=tuple(notes),
     )

@@ -12,8 +12,9 @@ from dataclasses import replace
 from profiler.kernel.arguments import CLONE3_NAMESPACE_FLAGS, CLONE_INTO_CGROUP, render, spec_for
 from profiler.kernel.equivalents import same_values
 from profiler.policy.argument_rules import TooWide, is_widened, rules_for
+from profiler.policy.evidence import name_for
 from profiler.policy.model import Allowed, Options, Policy, Refused
-from profiler.policy.passes.observed import name_for
+from profiler.policy.reasons import Reason, joined, said
 from profiler.trace.model import Arguments, Trace
 
 Seen = dict[tuple[str, str], Arguments]
@@ -55,11 +56,11 @@ def _filtered(entry: Allowed, values: list[tuple[int, ...]] | None, missing: str
             raise TooWide(missing)
         rules = rules_for(spec, values)
     except TooWide as error:
-        return replace(entry, because=(*entry.because, f"any arguments: {error}"))
+        return replace(entry, because=(*entry.because, said("widened", f"any arguments: {error}")))
     because = entry.because
     if len(spec.fields) > 1 and is_widened(spec, rules) and spec.fields[0] != "domain":
         left = sorted({condition.field for rule in rules for condition in rule.conditions})
-        because = (*because, f"too many values: only {', '.join(left)} is compared")
+        because = (*because, said("widened", f"too many values: only {', '.join(left)} is compared"))
     return replace(entry, rules=rules, because=because)
 
 
@@ -69,15 +70,12 @@ def _with_stand_ins(entry: Allowed, values: list[tuple[int, ...]]) -> tuple[Allo
     if spec is None or len(spec.fields) != 1:
         return entry, values
     known = {row[0] for row in values}
-    added: dict[int, str] = {}
+    added: dict[int, Reason] = {}
     for value in sorted(known):
         same, why = same_values(entry.name, spec.fields[0], value)
         for other in sorted(same - known):
-            added.setdefault(
-                other,
-                f"{render(entry.name, spec.fields[0], other)} equivalent of "
-                f"{render(entry.name, spec.fields[0], value)} ({why})",
-            )
+            names = [render(entry.name, spec.fields[0], number) for number in (other, value)]
+            added.setdefault(other, said("equivalent", f"{names[0]} for {names[1]} ({why})"))
     return replace(entry, because=(*entry.because, *added.values())), [*values, *((value,) for value in added)]
 
 
@@ -101,30 +99,30 @@ def _without_clone3(policy: Policy, seen: Seen) -> Policy:
             refusals.append(entry.abi)
             continue
         stays[index] = replace(
-            entry, because=(*entry.because, f"{why}; its flags cannot be filtered, so every flag is allowed")
+            entry, because=(*entry.because, said("widened", f"any flags, which cannot be filtered: {why}"))
         )
     if stays or not refusals:
         # A profile works by name for all ABIs at once: one ABI that needs clone3 keeps it for all.
         return replace(policy, syscalls=tuple(stays.get(index, entry) for index, entry in enumerate(entries)))
-    reasons = tuple(reason for entry in entries if entry.name == "clone3" for reason in entry.because)
+    reasons = joined(entry.because for entry in entries if entry.name == "clone3")
+    stands_in = said("equivalent", "for clone3, whose flags cannot be filtered")
     kept = [entry for entry in entries if entry.name != "clone3"]
     for abi in refusals:
         if not any(entry.abi == abi and entry.name == "clone" for entry in kept):
-            text = "stands in for clone3, whose flags cannot be filtered"
-            kept.append(Allowed("equivalent", abi, "clone", (text,), stands_for=("clone3",)))
+            kept.append(Allowed("equivalent", abi, "clone", (stands_in,), stands_for=("clone3",)))
         else:
             kept = [
                 replace(
                     entry,
-                    because=(*entry.because, "also stands in for clone3"),
+                    because=(*entry.because, stands_in),
                     stands_for=(*entry.stands_for, "clone3"),
                 )
                 if entry.abi == abi and entry.name == "clone"
                 else entry
                 for entry in kept
             ]
-    why = "its flags cannot be filtered and no namespace was made through it: libc falls back to clone"
-    refused = Refused("clone3", "ENOSYS", (*reasons, why))
+    because = said("fallback", "its flags cannot be filtered, and libc falls back to clone")
+    refused = Refused("clone3", "ENOSYS", (*reasons, because))
     return replace(policy, syscalls=tuple(kept), refused=(*policy.refused, refused))
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.equivalents import stand_ins
 from profiler.policy.model import Allowed, Options, Policy
+from profiler.policy.reasons import said
 from profiler.trace.model import Trace
 
 
@@ -36,6 +37,5 @@ def equivalents(policy: Policy, trace: Trace, options: Options) -> Policy:
             if name in refused or not _fits(abi, name, origins):
                 continue
             stands_for = tuple(sorted(origins))
-            text = f"equivalent of {', '.join(stands_for)} ({why})" if stands_for else why
-            added.append(Allowed("equivalent", abi, name, (text,), stands_for=stands_for))
+            added.append(Allowed("equivalent", abi, name, (said("equivalent", why),), stands_for=stands_for))
     return replace(policy, syscalls=policy.syscalls + tuple(added))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from profiler.kernel.errno import FIRST_INTERNAL, number_of
+from profiler.policy.evidence import name_for
 from profiler.policy.model import Allowed, Options, Policy, Refused
-from profiler.policy.passes.observed import count, name_for
+from profiler.policy.reasons import named
 from profiler.trace.model import Trace
 
 NO_FAILURE = frozenset(
@@ -27,7 +28,7 @@ NO_FAILURE = frozenset(
 
 
 def failed_probes(policy: Policy, trace: Trace, options: Options) -> Policy:
-    """Tag each observed call that only ever failed; with ``drop_failing`` refuse it.
+    """Give each observed call that only ever failed a reason that says so; with ``drop_failing`` refuse it.
 
     A refused call that had one error only keeps that error, so the program sees what it saw.
     """
@@ -41,14 +42,13 @@ def failed_probes(policy: Policy, trace: Trace, options: Options) -> Policy:
         if not row or not errors or sum(errors.values()) < row.calls or NO_FAILURE & errors.keys():
             entries.append(entry)
             continue
-        text = ", ".join(f"{name}: {count(number)}" for name, number in sorted(errors.items()))
-        because = (*entry.because, f"never seen to succeed ({text})")
+        because = (*entry.because, named("failed", errors))
         if options.drop_failing:
             only = next(iter(errors)) if len(errors) == 1 else ""
             known = 0 < (number_of(only) or 0) < FIRST_INTERNAL
             refused.append(Refused(entry.name, only if known else "EPERM", because))
         else:
-            entries.append(replace(entry, because=because, failed=tuple(sorted(errors))))
+            entries.append(replace(entry, because=because))
     allowed = {entry.name for entry in entries}
     kept = tuple(row for row in refused if row.name not in allowed)
     return replace(policy, syscalls=tuple(entries), refused=policy.refused + kept)

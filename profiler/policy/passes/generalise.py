@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from profiler.policy.model import Options, Policy
-from profiler.policy.passes.files import MAKING, Touched, rules, touched
-from profiler.policy.passes.variables import destinations
 from profiler.policy.patterns import CLASSES, Class, Literal, Token, dumps, is_literal, literal, matches
+from profiler.policy.places import destinations
 from profiler.policy.tiers import BY_DIRECTORY, is_library_place, never_widened, prefixes, tier_of
+from profiler.policy.touched import MAKING, Touched, rules, touched
 from profiler.trace.model import Trace
 
 SIBLINGS = 3
@@ -220,7 +220,7 @@ class _Names:
 
 def _home(pattern: str, row: Touched) -> str:
     """With ``{home}`` for the home directory, when the files are the user's own (or nothing is granted)."""
-    if row.use == "needed" and not row.own:
+    if row.outcome == "needed" and not row.own:
         return pattern
     found = re.match(r"(?:/root|/home/[^/]+)(?=/|\Z)", pattern)
     return "{home}" + pattern[found.end() :] if found else pattern
@@ -287,7 +287,7 @@ def _leaves(
     """The patterns that may go up, and all directories that were listed. ``roots``: patterns that may not."""
     groups: dict[str, list[Touched]] = {}
     for path, row in paths.items():
-        if row.use == "needed":
+        if row.outcome == "needed":
             groups.setdefault(patterns[path], []).append(row)
     leaves, listed = {}, set()
     for pattern, rows in groups.items():
@@ -362,7 +362,7 @@ class _Widening:
         """What no rule for all below a directory may open."""
         self.members = {pattern: [pattern] for pattern in leaves}
         """Pattern to those it stands for."""
-        self.reasons: dict[str, list[str]] = {}
+        self.reasons: dict[str, str] = {}
         self.directories: dict[str, _Directory] = {}
         for pattern, leaf in leaves.items():
             self._directory(pattern.rpartition("/")[0]).leaves[pattern] = leaf
@@ -390,7 +390,7 @@ class _Widening:
             members += self.members.pop(name)
             self.reasons.pop(name, None)
         self.members[pattern] = members
-        self.reasons[pattern] = [reason]
+        self.reasons[pattern] = reason
         self.directories[pattern.rpartition("/")[0]].leaves[pattern] = _merged(group, leaves)
 
     def _writes_code(self, pattern: str, access: frozenset[str]) -> bool:
@@ -399,11 +399,11 @@ class _Widening:
     def _why(self, name: str, access: frozenset[str], leaves: Sequence[_Leaf]) -> str | None:
         """Why a rule may stand for these names of one directory; None when it may not."""
         if len(leaves) >= self.threshold:
-            return f"one rule for the names of this directory: {self.threshold} or more were used alike"
+            return f"{self.threshold} or more names of this directory were used alike"
         if name in self.listed and access <= _LOOKING and len(leaves) >= LISTED:
-            return f"one rule for the names of this directory: its entries were listed and {LISTED} or more read"
+            return f"this directory was listed, and {LISTED} or more of its names were read"
         if sum(leaf.some_runs for leaf in leaves) >= LISTED:
-            return "one rule for the names of this directory: they differ between recordings"
+            return "the names of this directory differ between recordings"
         return None
 
     def _names(self, name: str) -> None:
@@ -460,8 +460,8 @@ class _Widening:
             if self._writes_code(f"{name}/{{tree}}", access):
                 continue
             reason = (
-                f"one rule for all below this directory: {2 * self.threshold} or more in {SUBDIRECTORIES} "
-                "or more were used alike"
+                f"{2 * self.threshold} or more names in {SUBDIRECTORIES} or more directories below this one were used "
+                "alike"
             )
             self._replace(covered, f"{name}/{{tree}}", group, reason)
             return
@@ -480,7 +480,7 @@ def generalise(policy: Policy, trace: Trace, options: Options) -> Policy:
     widening = _Widening(*_leaves(paths, named, runs, roots), options.generalise_threshold, places, code)
     targets = widening.targets()
     patterns = {
-        path: targets.get(pattern, pattern) if paths[path].use == "needed" else pattern
+        path: targets.get(pattern, pattern) if paths[path].outcome == "needed" else pattern
         for path, pattern in named.items()
     }
-    return replace(policy, has_files=True, files=rules(paths, patterns, runs, widening.reasons))
+    return replace(policy, has_files=True, files=rules(paths, patterns, widening.reasons))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from profiler.policy.evidence import program_names
 from profiler.policy.model import MountRule, Options, Policy
-from profiler.policy.passes.observed import seen_in
-from profiler.policy.passes.places import pattern_for
-from profiler.policy.passes.processes import who
 from profiler.policy.patterns import literal
+from profiler.policy.places import pattern_for
+from profiler.policy.reasons import named
 from profiler.trace.model import Trace
 
 _TARGET_WORDS = ("make", "list", "read")
@@ -19,7 +19,7 @@ def mounts(policy: Policy, trace: Trace, options: Options) -> Policy:
     """One rule for each change that succeeded; targets and sources are patterns."""
     if not trace.has_files:
         return policy
-    found: dict[tuple[str, str | None, str | None, str | None, tuple[str, ...]], tuple[set[int], int, int]] = {}
+    found: dict[tuple[str, str | None, str | None, str | None, tuple[str, ...]], set[int]] = {}
     for row in trace.mounts:
         if not row.results.get("ok"):
             continue
@@ -32,11 +32,9 @@ def mounts(policy: Policy, trace: Trace, options: Options) -> Policy:
             )
         filesystem = None if row.filesystem is None else literal(row.filesystem)
         key = (row.operation, source, target, filesystem, tuple(sorted(set(row.flags))))
-        programs, uses, runs = found.get(key, (set(), 0, 0))
-        found[key] = (programs | row.programs, uses + row.results["ok"], max(runs, row.runs))
+        found.setdefault(key, set()).update(row.programs)
     rules = [
-        MountRule(*key, because=(f"observed ({who(trace, programs, uses)})",), runs=seen_in(trace, [runs]))
-        for key, (programs, uses, runs) in found.items()
+        MountRule(*key, because=(named("observed", program_names(trace, programs)),)) for key, programs in found.items()
     ]
 
     def order(rule: MountRule) -> tuple[object, ...]:

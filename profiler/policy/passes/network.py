@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from profiler.policy.covering import EPHEMERAL
+from profiler.policy.evidence import program_names
 from profiler.policy.model import Options, Policy, SocketRule
-from profiler.policy.passes.observed import seen_in
-from profiler.policy.passes.places import pattern_for
-from profiler.policy.passes.processes import who
 from profiler.policy.patterns import literal
+from profiler.policy.places import pattern_for
+from profiler.policy.reasons import named
 from profiler.trace.model import SOCKET_OPERATIONS, Socket, Trace
 
 REFUSALS = frozenset({"EACCES", "EAFNOSUPPORT", "EPERM", "EPROTONOSUPPORT", "EPROTOTYPE", "ESOCKTNOSUPPORT"})
-"""Errors that say that sockets of this sort, or this use of them, are not to be had. Every other (EINPROGRESS,
+"""Errors by which the kernel refuses sockets of this sort, or this use of them. Every other error (EINPROGRESS,
 ECONNREFUSED, ...) comes from the network, after the kernel allowed the use."""
 
 _PEERS = frozenset({"connect", "send"})
@@ -29,8 +29,6 @@ def used(row: Socket) -> bool:
 class _Sort:
     operations: set[str] = field(default_factory=set)
     programs: set[int] = field(default_factory=set)
-    uses: int = 0
-    runs: int = 0
     ports: dict[str, set[int]] = field(default_factory=dict)
     addresses: dict[str, set[str]] = field(default_factory=dict)
 
@@ -38,12 +36,6 @@ class _Sort:
 def _in_order(operations: Iterable[str]) -> list[str]:
     order = {word: index for index, word in enumerate(SOCKET_OPERATIONS)}
     return sorted(operations, key=lambda word: (order.get(word, len(order)), word))
-
-
-def _reason(operations: set[str], by: str) -> str:
-    if operations == {"inherit"}:
-        return f"a descriptor that it was given is one ({by})"
-    return f"observed ({by})"
 
 
 def network(policy: Policy, trace: Trace, options: Options) -> Policy:
@@ -57,8 +49,6 @@ def network(policy: Policy, trace: Trace, options: Options) -> Policy:
         item = sorts.setdefault((row.family, row.type, row.protocol), _Sort())
         item.operations.add(row.operation)
         item.programs |= row.programs
-        item.uses += sum(row.results.values())
-        item.runs = max(item.runs, row.runs)
         if row.port is not None and not (row.operation in _PEERS and row.port in EPHEMERAL):
             item.ports.setdefault(row.operation, set()).add(row.port)
         if row.address is not None:
@@ -74,8 +64,11 @@ def network(policy: Policy, trace: Trace, options: Options) -> Policy:
             type=kind,
             protocol=protocol,
             operations=tuple(_in_order(item.operations)),
-            because=(_reason(item.operations, who(trace, item.programs, item.uses)),),
-            runs=seen_in(trace, [item.runs]),
+            because=(
+                named(
+                    "inherited" if item.operations == {"inherit"} else "observed", program_names(trace, item.programs)
+                ),
+            ),
             ports=tuple((word, tuple(sorted(item.ports[word]))) for word in _in_order(item.ports)),
             addresses=tuple((word, tuple(sorted(item.addresses[word]))) for word in _in_order(item.addresses)),
         )

@@ -10,11 +10,17 @@ from profiler.kernel.runtimes import Base, base_for, starts
 from profiler.kernel.syscalls import number_of
 from profiler.policy.argument_rules import TooWide, rules_for
 from profiler.policy.model import Allowed, Options, Policy
+from profiler.policy.reasons import named, said
 from profiler.trace.model import Trace
 
 
+def _name(base: Base) -> str:
+    """Return who needs a base set: ``runc``, whatever its version; the set's own name where no runtime does."""
+    return base.id.split()[0].removesuffix("'s") if base.runtimes else base.id
+
+
 def _entry(abi: str, name: str, bases: list[Base], filtered: bool) -> Allowed:
-    because = tuple(f"base {base.id}" for base in bases)
+    because = (named("base", map(_name, bases)),)
     spec = spec_for(name, abi)
     entry = Allowed("base", abi, name, because)
     if spec is None or not filtered or any(name not in base.arguments for base in bases):
@@ -22,7 +28,7 @@ def _entry(abi: str, name: str, bases: list[Base], filtered: bool) -> Allowed:
     try:
         return replace(entry, rules=rules_for(spec, [row for base in bases for row in base.arguments[name]]))
     except TooWide as error:
-        return replace(entry, because=(*because, f"any arguments: {error}"))
+        return replace(entry, because=(*because, said("widened", f"any arguments: {error}")))
 
 
 def runtime_base(policy: Policy, trace: Trace, options: Options) -> Policy:

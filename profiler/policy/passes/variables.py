@@ -8,46 +8,23 @@ these stay two variables.
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from profiler.errors import InputError
-from profiler.policy.merge_resources import KEYS, file_of, in_order, plain_of
 from profiler.policy.model import Options, Policy, Variable
-from profiler.policy.patterns import literal
+from profiler.policy.places import destinations
+from profiler.policy.reasons import said
+from profiler.policy.rows import KEYS, file_of, in_order, plain_of
 from profiler.policy.variables import unfolded, written
 from profiler.quoting.text import printable
 from profiler.trace.model import ContainerMount, Trace
 
-_KINDS = frozenset({"bind", "volume"})
 _NAMELESS = re.compile(r"[0-9a-f]{64}")
 """How engines call a volume that nobody named."""
-_KERNELS = ("/proc", "/sys", "/dev")
-"""Places whose names the kernel gives, wherever the workload runs."""
 _LENGTH = 50
 """Characters of a name that come from the volume's name or the path."""
-
-
-def destinations(trace: Trace) -> dict[str, list[ContainerMount]]:
-    """Where volumes and directories of the host were mounted, as the kernel writes the paths, and what was mounted
-    there."""
-    container = trace.meta.container
-    found: dict[str, list[ContainerMount]] = {}
-    for mount in () if container is None else container.mounts:
-        if mount.kind not in _KINDS or not mount.destination.startswith("/") or "\0" in mount.destination:
-            continue
-        path = "/" + posixpath.normpath(mount.destination).strip("/")
-        if path == "/" or any(path == place or path.startswith(place + "/") for place in _KERNELS):
-            continue
-        try:
-            literal(path)
-        except InputError:
-            continue
-        found.setdefault(path, []).append(mount)
-    return {path: sorted(found[path]) for path in sorted(found)}
 
 
 @dataclass(frozen=True)
@@ -124,26 +101,20 @@ def _variables(trace: Trace) -> tuple[Variable, ...]:
         name, number = row.word, 2
         while name in made:
             name, number = f"{row.word}_{number}", number + 1
-        made[name] = Variable(name, row.paths, (row.because,))
+        made[name] = Variable(name, row.paths, (said("mounted", row.because),))
     return tuple(made[name] for name in sorted(made))
 
 
 def _at_each(policy: Policy) -> Policy:
     """What was done at one path of a variable, at each of them."""
-    whole, total = written(policy, whole=True), policy.workload.runs
+    whole = written(policy, whole=True)
     members: dict[str, Any] = {"sockets": unfolded(whole.sockets, policy.variables)}
     for section, key in KEYS.items():
         found: dict[Any, list[Any]] = {}
         join: Callable[[Sequence[Any]], Any] = file_of if section == "files" else plain_of
         for row in getattr(whole, section):
             found.setdefault(key(row), []).append(row)
-        rows = []
-        for several in found.values():
-            runs = min(total, sum(row.runs or total for row in several))
-            rows.append(
-                several[0] if len(several) == 1 else replace(join(several), runs=runs if runs < total else None)
-            )
-        members[section] = in_order(section, unfolded(rows, policy.variables))
+        members[section] = in_order(section, unfolded(map(join, found.values()), policy.variables))
     return replace(policy, **members)
 
 

@@ -31,7 +31,7 @@ _DECIDES = (
 )
 """Members of a policy that decide what a profile says."""
 
-_EVIDENCE = frozenset({"because", "runs", "seen", "paths", "opens", "inferred"})
+_EVIDENCE = frozenset({"because"})
 """Members of its rows that do not."""
 
 

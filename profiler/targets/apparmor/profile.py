@@ -161,7 +161,7 @@ def _flags(policy: Policy, complain: bool) -> tuple[str, ...]:
         flags.append("complain")
     deleted = {rule.pattern: rule for rule in policy.files if "deleted" in rule.states}
     named = any(existing in deleted for rule in policy.files for existing in rule.existing)
-    if named or any(rule.use == "needed" and "execute" in rule.access for rule in deleted.values()):
+    if named or any("execute" in rule.access for rule in deleted.values()):
         flags.append("mediate_deleted")
     return tuple(flags)
 

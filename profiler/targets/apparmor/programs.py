@@ -82,7 +82,7 @@ class Files:
         self._named = names_of(policy)
         # Who starts the workload is a matter of the installation: of its first program the owner is not asked.
         started = {row.program for row in policy.transitions if row.by is None}
-        executed = [rule for rule in policy.files if rule.use == "needed" and "execute" in rule.access]
+        executed = [rule for rule in policy.files if "execute" in rule.access]
         self._own = (
             {rule.pattern for rule in executed if rule.owner}
             - {rule.pattern for rule in executed if not rule.owner}
@@ -93,8 +93,6 @@ class Files:
         self._links: dict[str | None, set[LinkLine]] = {key: set() for key in names}
         self.losses: list[Loss] = []
         for rule in policy.files:
-            if rule.use != "needed":
-                continue
             try:
                 self._add(rule)
             except (Inexpressible, InputError) as error:

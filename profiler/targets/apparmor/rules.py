@@ -128,7 +128,9 @@ def shared_memory(policy: Policy) -> bool:
     """Whether System V shared memory is attached: shmat(2) maps a file that no path leads to, which AppArmor sees as
     ``/`` with attach_disconnected and refuses without (ipc/shm.c maps it with security_mmap_file; seen on Linux 6.1).
     """
-    return any(entry.section == "observed" and entry.name == "shmat" and not entry.failed for entry in policy.syscalls)
+    return any(
+        entry.section == "observed" and entry.name == "shmat" and not entry.never_succeeded for entry in policy.syscalls
+    )
 
 
 def _glob(name: str, starts: bool, ends: bool) -> str:
@@ -502,14 +504,16 @@ def inspections(policy: Policy, own: str) -> list[tuple[str, str]]:
     them it was is not known.
     """
     wanted: set[tuple[str, str]] = set()
-    deep = any(row.section == "observed" and row.name in READ_AS_TRACERS and not row.failed for row in policy.syscalls)
+    deep = any(
+        row.section == "observed" and row.name in READ_AS_TRACERS and not row.never_succeeded for row in policy.syscalls
+    )
     for rule in policy.inspections:
         verb = "read" if rule.operation == "read" else "tracedby" if rule.operation == "traceme" else "trace"
         wanted.add((verb, "outside" if rule.whom == "outside" else "own"))
         if rule.operation == "read" and deep:
             wanted.add(("trace", "outside" if rule.whom == "outside" else "own"))
     for file in policy.files:
-        asked = _inspected(file) if file.use == "needed" else None
+        asked = _inspected(file)
         if asked:
             wanted |= {(asked, "outside" if whose == "outside" else "own") for whose in file.whose if whose != "self"}
     access: dict[str, set[str]] = {}

@@ -61,7 +61,7 @@ def touched(tmp_path: Path) -> Path:
     return path
 
 
-FILES = {"policy.yaml", "seccomp.json", "capabilities.json", "docker-run.sh", "compose.yaml"}
+FILES = {"policy.yaml", "trace.json", "seccomp.json", "capabilities.json", "docker-run.sh", "compose.yaml"}
 
 
 def test_everything_into_a_directory(recording: Path, tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_same_input_same_bytes(recording: Path, tmp_path: Path) -> None:
 def test_a_policy_is_rendered_as_it_stands(recording: Path, tmp_path: Path) -> None:
     assert profgen(recording, "-o", tmp_path / "a").returncode == 0
     assert profgen(tmp_path / "a" / "policy.yaml", "-o", tmp_path / "b").returncode == 0
-    assert {path.name for path in (tmp_path / "b").iterdir()} == FILES - {"policy.yaml"}
-    for name in FILES - {"policy.yaml"}:
+    assert {path.name for path in (tmp_path / "b").iterdir()} == FILES - {"policy.yaml", "trace.json"}
+    for name in FILES - {"policy.yaml", "trace.json"}:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -94,7 +94,7 @@ def test_an_edited_policy_is_not_overwritten(recording: Path, tmp_path: Path) ->
     profile = tmp_path / "profile"
     assert profgen(recording, "-o", profile).returncode == 0
     policy = profile / "policy.yaml"
-    policy.write_text(policy.read_text().replace("    read:\n", "    reboot:\n"))
+    policy.write_text(policy.read_text().replace("    read: {", "    reboot: {"))
     edited = policy.read_text()
     assert profgen(policy, "-o", profile).returncode == 0
     assert policy.read_text() == edited
@@ -282,9 +282,11 @@ def test_unwritable_output(recording: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("    read:\n", "    # for the log\n    read:\n"),
-        ('"observed (app: 1 call)"', '"user: the auditors ask for it"'),
-        ('"observed (app: 1 call)"', '"denied 2 times: app (/usr/sbin/app), 2026-01-01T00:00:00Z"'),
+        ("    read: {", "    # for the log\n    read: {"),
+        ("{observed: [app]}", "the auditors ask for it"),
+        ("{observed: [app]}", "{denied: [app]}"),
+        ("no_new_privs: true", "no_new_privs: false"),
+        ("    read: {because: {observed: [app]}}\n", ""),
         ("syscalls:", "sycalls:"),
     ],
 )
@@ -314,10 +316,10 @@ def test_files_give_an_apparmor_profile(touched: Path, tmp_path: Path) -> None:
     assert f"apparmor_parser -r -W {tmp_path}/out/apparmor.profile " in told[0]
     assert "apparmor=profgen-app-" in (tmp_path / "out" / "docker-run.sh").read_text()
     policy = yaml.safe_load((tmp_path / "out" / "policy.yaml").read_text())
-    assert "/tmp/app.{random}" in policy["files"]["needed"]
+    assert "/tmp/app.{random}" in policy["files"]
     again = profgen(tmp_path / "out" / "policy.yaml", "-q", "-o", tmp_path / "again")
     assert (again.returncode, again.stderr) == (0, "")
-    for name in FILES - {"policy.yaml"} | {"apparmor.profile"}:
+    for name in FILES - {"policy.yaml", "trace.json"} | {"apparmor.profile"}:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
@@ -351,7 +353,7 @@ def test_apparmor_alone(touched: Path, tmp_path: Path) -> None:
 
 def needed(done: subprocess.CompletedProcess[str], directory: Path) -> set[str]:
     assert done.returncode == 0, done.stderr
-    return set(yaml.safe_load((directory / "policy.yaml").read_text())["files"]["needed"])
+    return set(yaml.safe_load((directory / "policy.yaml").read_text())["files"])
 
 
 def test_options_of_generalising(touched: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,8 @@ from unit.trace.written import write_trace
 from profiler.cli.main import run
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps, read_policy
+from profiler.policy.head import is_edited, sealed
+from profiler.policy.merge import merge as merge_policies
 from profiler.policy.model import Options, Policy
 from profiler.trace.model import Trace
 from profiler.trace.store import read_trace
@@ -50,7 +53,7 @@ def test_an_incomplete_trace_and_one_without_files(tmp_path: Path, capsys: pytes
     assert run(["merge", one, two, "-o", str(tmp_path / "all.json")]) == 0
     said = capsys.readouterr().err
     assert f"note: {one} is incomplete, and so is the merged trace\n" in said
-    assert f"note: {one} was recorded without files" in said
+    assert f"note: {one} comes from a recording that did not watch files: the result has no rules for files\n" in said
     assert not read_trace(tmp_path / "all.json").meta.complete
 
 
@@ -60,8 +63,8 @@ def test_policies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         saved(tmp_path / "two.yaml", policy("read")),
     )
     assert run(["merge", one, two, "-o", str(tmp_path / "all.yaml")]) == 0
-    assert {row.name: row.runs for row in read_policy(tmp_path / "all.yaml").syscalls} == {"read": None, "bind": 1}
-    assert f"note: {one} has comments of its own" in capsys.readouterr().err
+    assert {row.name for row in read_policy(tmp_path / "all.yaml").syscalls} == {"read", "bind"}
+    assert f"note: {one} has comments, which only a merge with --base keeps" in capsys.readouterr().err
     assert run(["merge", "--intersect", one, two]) == 0
     assert "bind" not in capsys.readouterr().out
 
@@ -83,7 +86,7 @@ def test_three_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         f"profgen: merged 3 files, wrote {tmp_path / 'ours'}",
     ]
     assert {row.name for row in read_policy(tmp_path / "ours").syscalls} == {"read", "bind"}
-    assert (tmp_path / "ours").read_text().startswith("# mine\n")
+    assert "\n# mine\nschema: " in (tmp_path / "ours").read_text()
     assert run(three(tmp_path, policy("read"), policy("read"), policy("read"))) == 0
     assert f"what {tmp_path / 'ours'} allows stays as it was" in capsys.readouterr().err
 
@@ -106,13 +109,15 @@ def test_conflicts_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{trace}", "{policy}"], "a trace and a policy"),
-        (["--base", "{policy}", "{policy}"], "--base takes two policies, the reviewed one and the new one"),
+        (["--base", "{policy}", "{policy}"], "--base takes the reviewed policy and at least one new trace or policy"),
         (["--base", "{policy}", "{policy}", "{policy}", "--intersect"], "no --intersect"),
-        (["--base", "{policy}", "{policy}", "{trace}"], "is a trace: --base merges policies; generate one first"),
+        (
+            ["--base", "{policy}", "{trace}", "{policy}"],
+            "is a trace: with --base the first FILE is the reviewed policy",
+        ),
         (["{junk}", "{policy}"], "cannot be read as YAML"),
         (["{policy}", "/nowhere"], "cannot read /nowhere"),
-        (["--base", "{policy}", "{policy}", "{wide}"], "not in UTF-8"),
+        (["--base", "{policy}", "{policy}", "{wide}"], "is not in UTF-8"),
     ],
 )
 def test_trouble(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
@@ -128,6 +133,69 @@ def test_trouble(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: 
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def generated(directory: Path, *names: str, edit: str = "") -> str:
+    """A directory that generate wrote, its policy edited."""
+    recording = trace(*map(call, names))
+    directory.mkdir()
+    write_trace(recording, directory / "trace.json")
+    text = sealed(dumps(derive(recording, Options())))
+    (directory / "policy.yaml").write_text(text.replace("  observed:\n", f"  observed:\n{edit}", 1))
+    return str(directory)
+
+
+def names_in(directory: Path) -> set[str]:
+    return {row.name for row in read_policy(directory / "policy.yaml").syscalls if row.section == "observed"}
+
+
+def test_a_trace_with_a_policy(tmp_path: Path) -> None:
+    """The trace counts as the policy that generate makes of it."""
+    recording = written(tmp_path / "t.json", trace(call("read")))
+    made = saved(tmp_path / "p.yaml", policy("bind"))
+    assert run(["merge", recording, made, "-o", str(tmp_path / "out.yaml")]) == 0
+    expected = merge_policies([derive(trace(call("read")), Options()), policy("bind")])
+    assert dumps(read_policy(tmp_path / "out.yaml")) == dumps(expected)
+
+
+def test_directories_that_nobody_edited(tmp_path: Path) -> None:
+    """Their traces are merged, and the passes see all the evidence together; the evidence stays next to the policy."""
+    recordings = [[f"/var/lib/app/{name}{number}" for name in "abcdef"] for number in (1, 2)]
+    for number, paths in enumerate(recordings):
+        recording = touching(*(row for path in paths for row in uses(path, "read write create")))
+        (tmp_path / str(number)).mkdir()
+        write_trace(recording, tmp_path / str(number) / "trace.json")
+        (tmp_path / str(number) / "policy.yaml").write_text(sealed(dumps(derive(recording, Options()))))
+    out = tmp_path / "out"
+    assert run(["merge", str(tmp_path / "0"), str(tmp_path / "1"), "-o", f"{out}/"]) == 0
+    assert [rule.pattern for rule in read_policy(out / "policy.yaml").files] == ["/var/lib/app/{name}"]
+    assert len(read_trace(out / "trace.json").files) == 36
+    assert is_edited((out / "policy.yaml").read_bytes()), "generate would not make it of one recording"
+
+
+def test_directories_that_were_edited(tmp_path: Path) -> None:
+    one = generated(tmp_path / "one", "read", edit="    getpgid:\n")
+    two = generated(tmp_path / "two", "bind")
+    assert run(["merge", one, two, "-o", f"{tmp_path}/out/"]) == 0
+    assert names_in(tmp_path / "out") == {"read", "bind", "getpgid"}
+    assert {row.name for row in read_trace(tmp_path / "out" / "trace.json").syscalls} == {"read", "bind"}
+
+
+def test_a_new_recording_of_an_edited_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """generate refuses to overwrite it, and says what brings the recording in."""
+    out = generated(tmp_path / "an app", "read", edit="    getpgid:  # asked\n")
+    new = written(tmp_path / "new.json", trace(call("read"), call("bind")))
+    assert run(["generate", new, "-o", out]) == 125
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    command = shlex.split(error[error.index("profgen merge") :])
+    assert run(command[1:]) == 0
+    assert names_in(Path(out)) == {"read", "bind", "getpgid"}
+    text = (Path(out) / "policy.yaml").read_text()
+    assert "    getpgid: {}  # asked\n" in text
+    assert {row.name for row in read_trace(Path(out) / "trace.json").syscalls} == {"read", "bind"}
+    assert run(command[1:]) == 0, "once more, nothing changes: the base is the recording that was brought in"
+    assert (Path(out) / "policy.yaml").read_text() == text
 
 
 def test_as_a_merge_driver_of_git(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from profiler.policy.document import dumps
 from profiler.policy.model import Allowed, Policy, Workload
 
 POLICY = Policy(
-    Workload(("app",), 0, 1, "ptrace", "6.18"),
+    Workload(("app",), 0),
     ("x86_64",),
     True,
     "none",
-    (Allowed("observed", "x86_64", "read", ("seen",)),),
+    (Allowed("observed", "x86_64", "read"),),
 )
 
 

@@ -48,9 +48,10 @@ def log(place: Path, *lines: str) -> Path:
 def test_a_change_is_shown(place: Path) -> None:
     done = profgen("policy.yaml", "--from", log(place, GETPGID, STRANGER), cwd=place)
     assert done.returncode == 1, done.stderr
-    added = [line for line in done.stdout.splitlines() if line.startswith("+") and not line.startswith("+++")]
-    assert added == ["+    getpgid:", f'+      because: ["logged 1 time: app ({APP}), 2026-11-22T13:26:10Z"]']
-    assert not [line for line in done.stdout.splitlines() if line.startswith("-") and not line.startswith("---")]
+    added = [line for line in done.stdout.splitlines() if line.startswith("+ ")]
+    assert added == ["+    getpgid: {because: {logged: [app]}}"]
+    assert not [line for line in done.stdout.splitlines() if line.startswith("- ")]
+    assert f"logged 1 time: app ({APP}), 2026-11-22T13:26:10Z" in done.stderr
     assert "1 denial of programs that the policy does not know: /usr/bin/unshare (1)" in done.stderr
     assert (place / "policy.yaml").read_text() == dumps(policy()), "nothing is written"
     subprocess.run(["git", "apply", "-"], input=done.stdout, text=True, cwd=place, check=True, timeout=120)
@@ -71,16 +72,18 @@ def test_standard_input_and_writing(place: Path) -> None:
 
 def test_in_place_keeps_comments(place: Path) -> None:
     path = place / "policy.yaml"
-    path.write_text(dumps(policy()).replace("    read:\n", "    # mine\n    read:\n"))
+    path.write_text(dumps(policy()).replace("    read: {", "    # mine\n    read: {"))
     done = profgen(path, "--from", log(place, GETPGID), "--in-place", cwd=place)
     assert done.returncode == 0, done.stderr
-    assert "    # mine\n    read:\n" in path.read_text()
+    assert "    # mine\n    read: {" in path.read_text()
     assert "getpgid" in {entry.name for entry in read_policy(path).syscalls}
 
 
-def test_nothing_is_written_when_comments_would_be_lost(place: Path) -> None:
+def test_a_comment_at_the_entry_that_is_widened_stays(place: Path) -> None:
     path = place / "policy.yaml"
-    text = dumps(policy()).replace("      access: [read]\n", "      access: [  read  ]  # only\n")
+    text = dumps(policy()).replace(
+        "  /etc/app.conf: {access: [read]}\n", "  /etc/app.conf:\n    access: [  read  ]  # only\n"
+    )
     path.write_text(text)
     line = (
         "type=AVC msg="
@@ -90,11 +93,11 @@ def test_nothing_is_written_when_comments_would_be_lost(place: Path) -> None:
     line = line.replace('operation="open"', 'operation="file_lock"')
     shown = profgen(path, "--from", log(place, line), cwd=place)
     assert shown.returncode == 1, shown.stderr
-    assert "+      access: [read, lock]" in shown.stdout
+    entry = f"  /etc/app.conf: {{access: [read, lock], because: {{denied: [{profile_name(policy())}]}}}}  # only\n"
+    assert f"+{entry}" in shown.stdout
     done = profgen(path, "--from", log(place, line), "--in-place", cwd=place)
-    assert done.returncode == 2
-    assert "nothing was written" in done.stderr
-    assert path.read_text() == text
+    assert done.returncode == 0, done.stderr
+    assert entry in path.read_text()
 
 
 def test_dangerous_things_are_asked_for(place: Path) -> None:

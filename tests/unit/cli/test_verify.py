@@ -112,8 +112,8 @@ def test_text(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.Captu
     asked = "socket(domain=AF_NETLINK, type=SOCK_RAW, protocol=NETLINK_KOBJECT_UEVENT)"
     assert f"profgen:   syscall {asked} = EPERM, 3 times: app (/usr/sbin/app), pid 7\n" in text
     assert "profgen:   file /srv/x: read: app (/usr/sbin/app) (let pass)\n" in text
-    assert "profgen:               - {domain: AF_NETLINK, protocol: NETLINK_KOBJECT_UEVENT}\n" in text
-    assert "profgen:           /srv/x:\n" in text
+    assert "- {domain: AF_NETLINK, protocol: NETLINK_KOBJECT_UEVENT}" in text
+    assert "profgen:         /srv/x: {access: [read], because: {logged: [app]}}\n" in text
     assert "profgen: the command ended with status 7\nprofgen: direct: how\n" in text
 
 

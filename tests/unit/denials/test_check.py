@@ -16,10 +16,11 @@ from profiler.denials.as_trace import trace_of
 from profiler.denials.check import Held
 from profiler.denials.model import Denial
 from profiler.denials.propose import propose
-from profiler.denials.rewrite import lines_for
 from profiler.errors import InputError
 from profiler.policy.covering import Resource, left
 from profiler.policy.derive import derive
+from profiler.policy.document import lines_for
+from profiler.policy.evidence import failures
 from profiler.policy.model import (
     Capability,
     FileRule,
@@ -70,7 +71,7 @@ def denials(held: Held, trace: Trace) -> list[Denial]:
 
 
 def test_own_policy() -> None:
-    assert denials(Held(policy()), recorded()) == []
+    assert denials(Held(policy(), failures(recorded())), recorded()) == []
 
 
 @pytest.mark.parametrize(
@@ -90,18 +91,19 @@ def test_one_more(name: str, change: dict[str, tuple[object, ...]]) -> None:
     """What the policy does not have is a denial, of the program that did it, and is answered by lines of
     policy.yaml."""
     more = replace(recorded(), **change)
-    found = denials(Held(policy()), more)
+    found = denials(Held(policy(), failures(recorded())), more)
     assert {denial.kind for denial in found} == {name}
     assert {denial.exe for denial in found} == {more.programs[0].path}
     mended = derive(merge([recorded(), trace_of(found, more.meta, refused=True, began=0.0)]), OPTIONS)
-    assert denials(Held(mended), more) == []
+    assert denials(Held(mended, failures(recorded())), more) == []
     assert lines_for(policy(), mended)
 
 
 def test_what_failed_while_recording() -> None:
     """Before a call is made, it is taken to fail again; one that succeeded is a denial. A capability that was refused
     while recording and is refused now was not taken away by the policy."""
-    before, held = Held(policy(), coarse=True), Held(policy())
+    known = failures(recorded())
+    before, held = Held(policy(), known, coarse=True), Held(policy(), known)
     for path in ("/etc/shadow", "/etc/missing"):
         assert before.file(path, ["read"], "file", ["other"]) is None
         assert held.file(path, ["read"], "file", ["other"]) is not None
@@ -119,27 +121,25 @@ def test_before_a_call_uses_are_judged_as_apparmor_would() -> None:
     assert before.file("/etc/app.conf", ["read", "mode"], "file", ["other"]) == replace(
         Held(policy()).file("/etc/app.conf", ["mode"], "file", ["other"]), operation="read"
     )
-    made = holding(FileRule("/srv/d", "needed", ("make", "remove"), ("directory",), ()), coarse=True)
+    made = holding(FileRule("/srv/d", ("make", "remove"), ("directory",)), coarse=True)
     assert made.file("/srv/d", ["make"], "unknown") is None, "what is made is not there yet"
     assert before.socket("inet", "stream", 0, "connect", 443, None) is None
     assert before.socket("inet", "dgram", 0, "connect", 443, None) is not None
 
 
 def test_only_what_is_missing() -> None:
-    denial = Held(policy()).file("/etc/app.conf", ["read", "write"], "file", ["other"])
+    denial = Held(policy(), failures(recorded())).file("/etc/app.conf", ["read", "write"], "file", ["other"])
     assert denial is not None
     assert denial.access == ("write",)
 
 
 def test_lines() -> None:
-    found = Held(policy()).file("/etc/app.conf", ["write"], "file", ["other"])
+    found = Held(policy(), failures(recorded())).file("/etc/app.conf", ["write"], "file", ["other"])
     assert found is not None
     mended = propose(policy(), [found], ["/etc/app.conf"]).policy
-    assert lines_for(policy(), mended)[:4] == [
+    assert lines_for(policy(), mended) == [
         "files:",
-        "  needed:",
-        "    /etc/app.conf:",
-        "      access: [read, write]",
+        "  /etc/app.conf: {access: [read, write], because: {denied: []}}",
     ]
 
 
@@ -218,7 +218,7 @@ def test_a_denial_is_what_no_rule_grants(case: tuple[list[Resource], Resource]) 
 
 
 def test_only_what_apparmor_refused_is_judged_by_its_letters() -> None:
-    rule = FileRule("/srv/a", "needed", ("mode",), ("file",), (), states=("deleted",), whose=("self",))
+    rule = FileRule("/srv/a", ("mode",), states=("deleted",), whose=("self",))
     held = holding(rule, SignalRule("TERM", "self", ()), SocketRule("inet", "stream", 6, ("create",), ()))
     assert held.file("/srv/a", ["write", "remove", "mode"], "file", whose="self", state="deleted") is not None
     opened = Denial("file", "apparmor", True, path="/srv/a", access=("write", "remove"), mask="wd", profile="app")
@@ -234,7 +234,7 @@ def test_only_what_apparmor_refused_is_judged_by_its_letters() -> None:
 
 
 def test_a_capability_that_another_covers_is_not_a_denial() -> None:
-    held = Held(replace(policy(), capabilities=(Capability("CAP_DAC_OVERRIDE", "needed", ()),)))
+    held = Held(replace(policy(), capabilities=(Capability("CAP_DAC_OVERRIDE"),)))
     assert held.capability("CAP_DAC_READ_SEARCH", "needed") is None
     assert held.capability("CAP_CHOWN", "needed") is not None
 
@@ -246,7 +246,7 @@ def test_any_recording_is_within_its_policy(trace: Trace) -> None:
         made = derive(trace, OPTIONS)
     except InputError:
         return  # no policy can be made of it
-    assert denials(Held(made), trace) == []
+    assert denials(Held(made, failures(trace)), trace) == []
 
 
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
@@ -262,4 +262,4 @@ def test_denials_mend(one: Trace, two: Trace, refused: bool) -> None:
     except InputError:
         return
     assert loads(dumps(trace).encode(), "x") == trace
-    assert denials(Held(mended), two) == []
+    assert denials(Held(mended, failures(recorded())), two) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +21,9 @@ from profiler.kernel.data import load
 from profiler.kernel.syscalls import names_of, number_of
 from profiler.policy import patterns
 from profiler.policy.derive import derive
-from profiler.policy.document import dumps, loads
+from profiler.policy.document import dumps, lines_for, loads
 from profiler.policy.model import Options, Policy
+from profiler.policy.reasons import Reason
 from profiler.trace.model import FILE_ACCESSES, Exec
 
 APP = "/usr/sbin/app"
@@ -84,7 +86,8 @@ def test_a_syscall_is_added_with_its_evidence() -> None:
     assert items(found.added) == ["getpgid"]
     entry = next(entry for entry in found.policy.syscalls if entry.name == "getpgid")
     assert (entry.section, entry.abi, entry.rules) == ("observed", "x86_64", ())
-    assert entry.because == (f"denied 3 times: app ({APP}), 2026-01-01T00:00:00Z..2026-01-01T00:01:00Z",)
+    assert entry.because == (Reason("denied", ("app",)),)
+    assert found.added[0].because == (f"denied 3 times: app ({APP}), 2026-01-01T00:00:00Z..2026-01-01T00:01:00Z",)
     assert (found.refused, found.unanswered) == ((), ())
     before, after = set(policy().syscalls), set(found.policy.syscalls)
     assert after - before == {entry}
@@ -114,8 +117,8 @@ def test_a_filtered_syscall_without_known_arguments_is_a_decision() -> None:
     allowed = propose(policy(), [refused("socket")], ["socket"])
     entry = next(entry for entry in allowed.policy.syscalls if entry.name == "socket")
     assert entry.rules == ()
-    assert any("any arguments" in reason for reason in entry.because)
-    assert entry.because[0].startswith("observed"), "the older reasons stay"
+    assert any("any arguments" in reason.text for reason in entry.because)
+    assert entry.because[0].kind == "observed", "the older reasons stay"
     same_as_read(allowed)
 
 
@@ -230,10 +233,11 @@ def test_dangerous_capabilities(name: str) -> None:
     assert name in propose(plain(), [armour("capability", capability=name)], [name]).policy.needed()
 
 
-def test_a_capability_that_was_listed_otherwise_is_moved() -> None:
+def test_a_capability_that_the_recording_saw_refused_is_granted() -> None:
     before = derive(trace(call("read"), capabilities=[check("CAP_CHOWN", verdict="refused")]), Options(runtime="none"))
+    assert before.capabilities == ()
     found = propose(before, [armour("capability", capability="CAP_CHOWN")])
-    assert [(row.name, row.use) for row in found.policy.capabilities] == [("CAP_CHOWN", "needed")]
+    assert [row.name for row in found.policy.capabilities] == ["CAP_CHOWN"]
 
 
 def test_search_before_override_is_no_need() -> None:
@@ -248,9 +252,8 @@ def test_search_before_override_is_no_need() -> None:
 def test_a_file() -> None:
     found = propose(policy(), [opened("/tmp/page", "read", owner=True)])
     (rule,) = set(found.policy.files) - set(policy().files)
-    assert (rule.pattern, rule.use, rule.access, rule.owner, rule.kinds) == (
+    assert (rule.pattern, rule.access, rule.owner, rule.kinds) == (
         "/tmp/page",
-        "needed",
         ("read",),
         True,
         ("file",),
@@ -266,10 +269,10 @@ def test_a_rule_that_is_there_is_widened() -> None:
     assert [row.count for row in found.unanswered] == [1], "w is granted already"
 
 
-def test_what_was_missing_becomes_needed() -> None:
+def test_what_was_missing_is_granted() -> None:
     found = propose(policy(), [opened("/etc/missing", "read")])
     (rule,) = [rule for rule in found.policy.files if rule.pattern == "/etc/missing"]
-    assert (rule.use, rule.access) == ("needed", ("read",))
+    assert rule.access == ("read",)
 
 
 def test_owner_is_only_asked_for_when_every_file_was_own() -> None:
@@ -292,7 +295,7 @@ def test_directories_processes_and_files_without_a_name() -> None:
     )
     rules = {rule.pattern: rule for rule in found.policy.files}
     assert rules["/srv/d"].kinds == ("directory",)
-    assert rules["/proc/{pid}/status"].paths == ("/proc/77/status",)
+    assert rules["/proc/{pid}/status"].access == ("read",)
     assert rules["/tmp/#{digits}"].states == ("deleted",)
     same_as_read(found)
 
@@ -572,5 +575,68 @@ def test_the_real_log_of_a_complaining_profile() -> None:
     kept, _ = split(policy(), rows, Wanted(profiles=("p",)), "profgen-app")
     found = propose(policy(), kept)
     same_as_read(found)
-    assert {case.section for case in found.added} >= {"files.needed", "network", "signals"}
-    assert {case.section for case in found.refused} >= {"mounts", "inspections", "capabilities.needed"}
+    assert {case.section for case in found.added} >= {"files", "network", "signals"}
+    assert {case.section for case in found.refused} >= {"mounts", "inspections", "capabilities"}
+
+
+# --- pasting
+
+
+def pasted(text: str, suggested: list[str]) -> Policy:
+    """The policy after a person put the suggested lines into its text: each entry below the key of its section, where
+    it replaces the one with the same key."""
+    lines, at, rest = text.splitlines(), 0, list(suggested)
+
+    def depth(line: str) -> int:
+        return len(line) - len(line.lstrip())
+
+    def block(found: list[str]) -> list[str]:
+        """The first line with all that is indented below it."""
+        end = next((index for index in range(1, len(found)) if depth(found[index]) <= depth(found[0])), len(found))
+        return found[:end]
+
+    while rest:
+        if rest[0] in lines and (depth(rest[0]) == 0 or rest[0] == "  observed:"):
+            at = lines.index(rest.pop(0)) + 1
+            continue
+        entry = block(rest)
+        del rest[: len(entry)]
+        key = re.match(r" *(\"[^\"]*\"|[^- ][^ ]*):(?= |$)", entry[0])
+        for index, line in enumerate(lines):
+            if key and index >= at and (line == key[0] or line.startswith(f"{key[0]} ")):
+                del lines[index : index + len(block(lines[index:]))]
+                break
+        where = at if depth(entry[0]) else len(lines)
+        lines[where:where] = entry
+    return loads("".join(f"{line}\n" for line in lines).encode(), "pasted")
+
+
+@pytest.mark.parametrize(
+    "denial",
+    [
+        refused("getpgid"),
+        refused("socket", arguments=(1, 1, 0, 0, 0, 0)),
+        refused("fstat64", "i386"),
+        armour("capability", capability="CAP_CHOWN"),
+        opened("/srv/{page}: x", "read", "write"),
+        opened("/etc/app.conf", "lock"),
+        armour("socket", family="inet", type="dgram", protocol=17, operations=("create", "send"), port=53),
+        armour("signal", signal="TERM", operations=("send",), peer="unconfined"),
+        armour("inspection", operations=("read",), peer="unconfined"),
+        armour("mount", operation="mount", source="tmpfs", target="/x", filesystem="tmpfs", flags=("nodev",)),
+        armour("user_namespace"),
+        armour("io_uring"),
+    ],
+    ids=lambda denial: f"{denial.kind}-{denial.label if denial.kind == 'syscall' else denial.path or ''}",
+)
+def test_suggested_lines_can_be_pasted(denial: Denial) -> None:
+    found = propose(policy(), [denial])
+    found = propose(policy(), [denial], {danger.item for row in found.refused for danger in row.dangers})
+    assert found.added
+    suggested = lines_for(policy(), found.policy)
+    assert max(map(len, suggested)) <= 118
+    text = dumps(policy())
+    if denial.abi == "i386":
+        text = text.replace("abis: [x86_64]", "abis: [x86_64, i386]")
+        suggested = [line for line in suggested if not line.startswith("abis:")]
+    assert dumps(pasted(text, suggested)) == dumps(found.policy)

@@ -14,11 +14,11 @@ from profiler.policy.model import Workload as PolicyWorkload
 from profiler.tracers.base import Workload
 
 POLICY = Policy(
-    PolicyWorkload(("app",), 0, 1, "ptrace", "6.18"),
+    PolicyWorkload(("app",), 0),
     ("x86_64",),
     True,
     "none",
-    (Allowed("observed", "x86_64", "read", ("seen",)),),
+    (Allowed("observed", "x86_64", "read"),),
 )
 
 

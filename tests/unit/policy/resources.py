@@ -40,7 +40,6 @@ def _file(draw: st.DrawFn) -> FileRule:
     access = draw(ACCESSES.filter(bool))
     return FileRule(
         draw(PATTERNS),
-        "needed",
         access,
         draw(KINDS),
         (),

@@ -111,7 +111,7 @@ def test_examples(outer: str, inner: str, wanted: bool) -> None:
 
 
 def rule(access: str, pattern: str = "/srv/a", **members: Any) -> FileRule:
-    return FileRule(pattern, "needed", tuple(access.split()), members.pop("kinds", ("file",)), (), **members)
+    return FileRule(pattern, tuple(access.split()), members.pop("kinds", ("file",)), (), **members)
 
 
 ALSO = {("write", "append"), ("lock_exclusive", "lock"), ("read", "list")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from unit.trace.strategies import traces
 from profiler.errors import InputError
 from profiler.policy import document
 from profiler.policy.derive import derive
-from profiler.policy.model import Options, Policy
+from profiler.policy.model import FileRule, Options, Policy, Transition
+from profiler.policy.reasons import Reason
 from profiler.trace.model import Container, ContainerMount, Exec, Inspection, Mount, Signal, Socket, Syscall
 
 OPTIONS = st.builds(
@@ -142,13 +144,14 @@ def test_reads_well() -> None:
     text = document.dumps(example())
     assert "schema: profgen.policy/1\n" in text
     assert "        - {domain: AF_INET, type: SOCK_STREAM, protocol: IPPROTO_TCP}\n" in text
-    assert "        - {prot: {without: PROT_WRITE}}\n" in text
-    assert "        - {flags: {only: MNT_DETACH}}\n" in text
-    assert '      because: ["observed (app: 10 calls)"]\n' in text
-    assert "    i386:fstat64:\n" in text
-    assert "      failed: [ENOENT]\n" in text
+    assert "arguments: [{prot: {without: PROT_WRITE}}, {prot: {without: PROT_EXEC}}]" in text
+    assert "    umount2: {arguments: [{flags: {only: MNT_DETACH}}], because: {observed: [app]}}\n" in text
+    assert "    read: {because: {observed: [app]}}\n" in text
+    assert '    "i386:fstat64": {because: {observed: [app]}}\n' in text or "    i386:fstat64: {" in text
+    assert "    access: {because: [{observed: [app]}, {failed: [ENOENT]}]}\n" in text
     assert not re.search(r"20\d\d-\d\d-\d\d", text)
-    assert yaml.safe_load(text)["syscalls"]["observed"]["read"] == {"because": ["observed (app: 10 calls)"]}
+    assert yaml.safe_load(text)["syscalls"]["observed"]["read"] == {"because": {"observed": ["app"]}}
+    assert max(map(len, text.splitlines())) <= 118
 
 
 def test_every_section_reads_back() -> None:
@@ -165,41 +168,44 @@ def test_every_section_reads_back() -> None:
 
 def test_uses_read_well() -> None:
     text = document.dumps(whole())
+    assert '  "/tmp/x.{random}": {access: [write, create, remove], owner: true, programs: [app]}\n' in text
+    assert "  /etc/passwd: {access: [read], programs: [app]}\n" in text
     assert (
-        """
-    "/tmp/x.{random}":
-      access: [write, create, remove]
-      because: ["observed: write, create, remove (app; 3 uses)"]
-      owner: true
-      programs: [/usr/sbin/app]
-      opens: "any 6, 8 or 10 letters, digits and underscores; seen: 1"
-      seen: 1
-      paths: [/tmp/x.aB3dE9]
-"""
-        in text
+        "\nexecutions:\n  - {program: /bin/sh, by: /usr/sbin/app}\n  - {program: /usr/sbin/app, start: true}\n" in text
     )
-    assert (
-        """
-executions:
-  - program: /usr/sbin/app
-    start: true
-    because: ["executed 1 time"]
-  - program: /bin/sh
-"""
-        not in text
-    )
-    assert (
-        """
-executions:
-  - program: /bin/sh
-    by: /usr/sbin/app
-    because: ["executed 5 times"]
-  - program: /usr/sbin/app
-    start: true
-"""
-        in text
-    )
-    assert '\n      bind: ["@a\\\\x00\\\\{"]\n' in text
+    assert 'addresses: {bind: ["@a\\\\x00\\\\{"]}' in text
+    assert "/srv/none" not in text
+    assert "/etc/shadow" not in text
+
+
+def test_programs_by_their_names() -> None:
+    """A file that every program uses names none; one name for two programs is written as two paths."""
+    execs = [Exec(0, None, 1), Exec(1, 0, 5)]
+    policy = derive(touching(file("/a", programs=frozenset({0, 1})), file("/b"), execs=execs), Options())
+    text = document.dumps(policy)
+    assert "\n  /a: {access: [read]}\n" in text
+    assert "\n  /b: {access: [read], programs: [app]}\n" in text
+    two = dataclasses.replace(policy, transitions=(*policy.transitions, Transition("/opt/app", "/bin/sh")))
+    text = document.dumps(two)
+    assert "\n  /b: {access: [read], programs: [/usr/sbin/app]}\n" in text
+    for one in (policy, two):
+        assert document.loads(document.dumps(one).encode(), "x").files == one.files
+    anybody = dataclasses.replace(policy, files=(FileRule("/a", ("read",)),))
+    assert "\n  /a: {access: [read], programs: []}\n" in document.dumps(anybody)
+    assert document.loads(document.dumps(anybody).encode(), "x").files == anybody.files
+
+
+def test_entries_of_ones_own_need_no_reason() -> None:
+    text = document.dumps(whole())
+    text = text.replace("  observed:\n", "  observed:\n    getpgid:\n    accept: {because: asked the team}\n", 1)
+    text = text.replace("\nfiles:\n", "\nfiles:\n  /etc/hosts: {access: [read]}\n")
+    text = text.replace("\ncapabilities: {}\n", "\ncapabilities:\n  CAP_CHOWN:\n")
+    policy = document.loads(text.encode(), "policy.yaml")
+    found = {row.name: row.because for row in policy.syscalls if row.section == "observed"}
+    assert found["getpgid"] == ()
+    assert found["accept"] == (Reason("user", text="asked the team"),)
+    assert policy.needed() == ("CAP_CHOWN",)
+    assert FileRule("/etc/hosts", ("read",), programs=policy.programs) in policy.files
 
 
 def test_policies_without_files_have_no_such_sections() -> None:
@@ -233,9 +239,9 @@ def test_a_large_policy() -> None:
 
 def test_an_edited_policy_is_read_as_meant() -> None:
     text = document.dumps(example()).replace(
-        "    read:\n",
-        "    ioctl:\n      because: [user]\n      arguments:\n        - {cmd: TCGETS}\n        - {cmd: 0x5413}\n"
-        "        - {cmd: {position: 1, mask: 0xff00, value: 0x5600}}\n    read:\n",
+        "    read: {",
+        "    ioctl:\n      because: user\n      arguments:\n        - {cmd: TCGETS}\n        - {cmd: 0x5413}\n"
+        "        - {cmd: {position: 1, mask: 0xff00, value: 0x5600}}\n    read: {",
     )
     policy = document.loads(text.encode(), "policy.yaml")
     assert policy.permits("x86_64", "ioctl", [0, 0x5401, 0, 0, 0, 0])
@@ -246,9 +252,9 @@ def test_an_edited_policy_is_read_as_meant() -> None:
 
 BROKEN = [
     ("schema: profgen.policy/1", "schema: profgen.policy/2", "profgen.policy/2"),
-    ("    read:\n", "    raed:\n", "no syscall 'raed'"),
-    ("    read:\n", "    fstat64:\n", "not to this ABI"),
-    ("    read:\n", "    vax:read:\n", "unknown ABI 'vax'"),
+    ("    read: {", "    raed: {", "no syscall 'raed'"),
+    ("    read: {", "    fstat64: {", "not to this ABI"),
+    ("    read: {", "    vax:read: {", "unknown ABI 'vax'"),
     ("abis: [x86_64, i386]", "abis: [x86_64]", "not among the abis"),
     ("abis: [x86_64, i386]", "abis: []", "abis"),
     ("abis: [x86_64, i386]", "abis: [x86_64, z80]", "z80"),
@@ -265,12 +271,17 @@ BROKEN = [
     ("CAP_NET_BIND_SERVICE:", "CAP_NET_BIND_SERVCE:", "unknown capability"),
     ("errno: ENOSYS", "errno: ENOSUCH", "unknown error"),
     ("errno: ENOSYS", "errno: ERESTARTSYS", "unknown error"),
-    ('      because: ["observed (app: 10 calls)"]\n', "", "'because' is missing"),
-    ('because: ["observed (app: 10 calls)"]', "because: 5", "because: must be a list"),
+    ("because: {observed: [app]}", "because: 5", "because: must be text, or a mapping"),
+    ("because: {observed: [app]}", "because: {seen: [app]}", "unknown kind of reason 'seen'"),
+    ("because: {observed: [app]}", "because: {user: text}", "unknown kind of reason 'user'"),
+    ("because: {observed: [app]}", "because: {observed: app}", "observed must be a list of names"),
+    ("because: {observed: [app]}", "because: {observed: [app], failed: []}", "one key"),
+    ("because: {observed: [app]}", "because: [{widened: [app]}]", "widened must be text"),
+    ("because: {observed: [app]}", "becauze: x", "unknown key 'becauze'"),
     ("\nrefused:\n", "\nrefused:\n  read: {errno: EPERM, because: [x]}\n", "allowed as well"),
-    ("    read:\n", "    ? [a, b]\n    : 1\n    read:\n", "policy.yaml"),
-    ("    read:\n", "    read: *nowhere\n", "YAML"),
-    ("    read:\n", "\tread:\n", "YAML"),
+    ("    read: {", "    ? [a, b]\n    : 1\n    read: {", "policy.yaml"),
+    ("    read: {", "    write: *nowhere\n    read: {", "YAML"),
+    ("    read: {", "\tread: {", "YAML"),
 ]
 
 
@@ -286,18 +297,17 @@ def test_one_line_that_names_file_and_key(old: str, new: str, message: str) -> N
 
 
 BROKEN_USES = [
-    ("    /etc/passwd:\n", "    etc/passwd:\n", "no absolute path"),
-    ("    /etc/passwd:\n", "    /etc/../passwd:\n", "no path as the kernel writes it"),
-    ("    /etc/passwd:\n", "    /etc/passwd/:\n", "no path as the kernel writes it"),
-    ("    /etc/passwd:\n", "    /etc//passwd:\n", "no path as the kernel writes it"),
-    ("    /etc/passwd:\n", '    "/etc/{nothing}":\n', "no class"),
-    ("    /etc/passwd:\n", '    "/etc/{":\n', "not a pattern"),
-    ("    /etc/passwd:\n", '    "/etc/\\\\x00":\n', "NUL"),
-    ("    /etc/passwd:\n", '    "/etc/\\ud800":\n', "policy.yaml"),
-    ("    /etc/passwd:\n", "    /etc/shadow:\n", "listed under needed as well"),
-    ("    /etc/passwd:\n", "    /etc/passwd: {access: [], because: []}\n    /etc/b:\n", "grants nothing"),
-    ("    /etc/passwd:\n", "    /etc/passwd: {access: [read]}\n    /etc/b:\n", "'because' is missing"),
-    ("    /etc/passwd:\n", "    /etc/passwd: 5\n    /etc/b:\n", "must be a mapping"),
+    ("  /etc/passwd: {", "  etc/passwd: {", "not an absolute path"),
+    ("  /etc/passwd: {", "  /etc/../passwd: {", "not a path as the kernel writes it"),
+    ("  /etc/passwd: {", "  /etc/passwd/: {", "not a path as the kernel writes it"),
+    ("  /etc/passwd: {", "  /etc//passwd: {", "not a path as the kernel writes it"),
+    ("  /etc/passwd: {", '  "/etc/{nothing}": {', "no class"),
+    ("  /etc/passwd: {", '  "/etc/{": {', "not a pattern"),
+    ("  /etc/passwd: {", '  "/etc/\\\\x00": {', "NUL"),
+    ("  /etc/passwd: {", '  "/etc/\\ud800": {', "policy.yaml"),
+    ("  /etc/passwd: {", "  /etc/a: {access: []}\n  /etc/b: {", "grants nothing"),
+    ("  /etc/passwd: {", "  /etc/a: {owner: true}\n  /etc/b: {", "'access' is missing"),
+    ("  /etc/passwd: {", "  /etc/a: 5\n  /etc/b: {", "must be a mapping"),
     ("access: [read]", "access: [raed]", "unknown word 'raed'"),
     ("access: [read]", "access: [look]", "unknown word 'look'"),
     ("access: [read]", "access: [read, read]", "twice"),
@@ -305,12 +315,11 @@ BROKEN_USES = [
     ("owner: true", "owner: maybe", "owner: must be true or false"),
     ("states: [detached]", "states: [detatched]", "unknown word"),
     ("whose: [outside]", "whose: [outsider]", "unknown word"),
-    ("      seen: 1\n", "      seen: many\n", "seen: must be a number"),
-    ("paths: [/tmp/x.aB3dE9]", 'paths: ["/tmp/x.{name}"]', "without classes"),
+    ("programs: [app]", "programs: app", "must be a list"),
     ("existing: [/srv/a]", 'existing: ["/srv/{"]', "not a pattern"),
-    ("    start: true\n", "", "start: true"),
-    ("    start: true\n", "    start: false\n", "only be true"),
-    ("    start: true\n", "    start: true\n    by: /bin/sh\n", "start: true"),
+    (", start: true}", "}", "start: true"),
+    ("start: true", "start: false", "only be true"),
+    ("start: true", "start: true, by: /bin/sh", "start: true"),
     ("family: unix", "family: UNIX", "cannot be"),
     ("protocol: 0", "protocol: tcp", "protocol: must be a number"),
     ("protocol: 0", "protocol: 99999999999", "out of range"),
@@ -320,9 +329,9 @@ BROKEN_USES = [
     ("operation: trace", "operation: look", "unknown word"),
     ("operation: mount", "operation: ../x", "cannot be"),
     ("flags: [nodev]", "flags: [NO DEV]", "cannot be"),
-    ("\nfiles:\n  needed:", "\nfiles:\n  granted:", "unknown key 'granted'"),
+    ("\nfiles:\n", "\nfiles: 5\nxx:\n", "unknown key 'xx'"),
     ("\nio_uring:", "\nio_uring: 5\nxx:", "unknown key 'xx'"),
-    ("\nnamespaces:\n  user:", "\nnamespaces:\n  mount:", "unknown key 'mount'"),
+    ("\nnamespaces: {user:", "\nnamespaces: {mount:", "unknown key 'mount'"),
     ("\nexecutions:\n", "\nexecutions: 5\nxx:\n", "unknown key 'xx'"),
 ]
 
@@ -339,7 +348,7 @@ def test_uses_one_line_that_names_file_and_key(old: str, new: str, message: str)
 
 
 def test_uses_need_the_section_of_files() -> None:
-    text = document.dumps(example()) + "signals:\n  - {signal: TERM, whom: self, because: []}\n"
+    text = document.dumps(example()) + "signals:\n  - {signal: TERM, whom: self}\n"
     with pytest.raises(InputError, match="needs a section `files`"):
         document.loads(text.encode(), "policy.yaml")
     assert document.loads((text + "files: {}\n").encode(), "policy.yaml").signals

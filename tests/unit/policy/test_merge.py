@@ -34,10 +34,13 @@ from profiler.policy.model import (
     SocketRule,
     Transition,
 )
+from profiler.policy.reasons import Reason, said
 from profiler.review.diff import compare
 from profiler.review.rights import of_policy
 from profiler.trace.merge import merge as merge_traces
 from profiler.trace.model import FILES_FEATURE, Syscall, Trace
+
+OBSERVED = (Reason("observed", ("app",)),)
 
 RELAXED = settings(
     deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -79,7 +82,7 @@ def allowed(policy: Policy) -> dict[str, Any]:
     """What it allows, without evidence."""
 
     def bare(items: Any) -> set[Any]:
-        return {replace(row, because=(), runs=None) for row in items}
+        return {replace(row, because=()) for row in items}
 
     return {
         "abis": policy.abis,
@@ -88,10 +91,9 @@ def allowed(policy: Policy) -> dict[str, Any]:
         "syscalls": {(row.abi, row.name, row.section): frozenset(row.rules) for row in policy.syscalls},
         "refused": {(row.name, row.errno) for row in policy.refused},
         "unknown": bare(policy.unknown),
-        "capabilities": {(row.name, row.use) for row in policy.capabilities},
+        "capabilities": {row.name for row in policy.capabilities},
         "files": {
-            (row.pattern, row.use, row.access, row.owner, row.kinds, row.states, row.whose, row.existing)
-            for row in policy.files
+            (row.pattern, row.access, row.owner, row.kinds, row.states, row.whose, row.existing) for row in policy.files
         },
         "others": [
             bare(getattr(policy, name)) for name in ("transitions", "sockets", "signals", "inspections", "mounts")
@@ -124,7 +126,6 @@ def test_associative(a: Policy, b: Policy, c: Policy, order: list[int]) -> None:
     for other in (merge([merge([a, b]), c]), merge([a, merge([b, c])]), merge([(a, b, c)[index] for index in order])):
         assert allowed(other) == allowed(together)
         assert other.workload == together.workload
-        assert [row.runs for row in other.syscalls] == [row.runs for row in together.syscalls]
         assert [row.because for row in other.syscalls] == [row.because for row in together.syscalls]
     common = intersect([a, b, c])
     for other in (intersect([intersect([a, b]), c]), intersect([a, intersect([b, c])])):
@@ -139,8 +140,7 @@ def test_associative(a: Policy, b: Policy, c: Policy, order: list[int]) -> None:
 def test_idempotent(a: Policy) -> None:
     assert merge([a]) == intersect([a]) == a
     twice = merge([a, a])
-    assert twice.workload.runs == 2 * a.workload.runs
-    assert merge([twice, twice]).workload.runs == 4 * a.workload.runs
+    assert dumps(merge([twice, twice])) == dumps(twice)
     assert allowed(merge([twice, twice])) == allowed(twice)
     for other in (twice, intersect([a, a])):
         assert not compare(of_policy(a, "a"), of_policy(other, "twice"), exact=True).changes
@@ -197,10 +197,6 @@ def test_merging_policies_or_the_traces_before_them(a: list[Syscall], b: list[Sy
     seen = {(row.abi, row.name) for row in from_traces.syscalls}
     assert seen <= {(row.abi, row.name) for row in from_policies.syscalls} | {("x86_64", "clone3")}
     assert from_policies.workload == from_traces.workload
-    runs = {(row.abi, row.name): row.runs for row in from_policies.syscalls}
-    for row in from_traces.syscalls:
-        if row.section == "observed" and (row.abi, row.name) in runs and not row.stands_for:
-            assert runs[row.abi, row.name] in (row.runs, None)
 
 
 def policy(*syscalls: Syscall, **members: Any) -> Policy:
@@ -208,35 +204,18 @@ def policy(*syscalls: Syscall, **members: Any) -> Policy:
 
 
 def test_reads_well() -> None:
-    """The counts of the same evidence are added, and each entry says in how many runs it was seen."""
+    """A merged policy says who was seen, whatever the counts."""
     one = policy(call("openat", calls=30), call("socket", [(2, 1, 6)]), call("read"))
     two = policy(call("openat", calls=1174), call("socket", [(10, 1, 6)]))
     three = merge([one, two, policy(call("openat"), call("bind"))])
     text = dumps(three)
-    assert '    openat:\n      because: ["observed (app: 1 214 calls)"]\n    read:\n' in text
-    assert '    read:\n      because: ["observed (app: 10 calls)"]\n      runs: 1\n' in text
+    assert "    openat: {because: {observed: [app]}}\n    read: {because: {observed: [app]}}\n" in text
     stream = "        - {domain: %s, type: SOCK_STREAM, protocol: %s}\n"
     rules = [
         stream % (domain, protocol) for domain in ("AF_INET", "AF_INET6") for protocol in ("IPPROTO_IP", "IPPROTO_TCP")
     ]
-    assert (
-        '    socket:\n      because: ["observed (app: 20 calls)"]\n      runs: 2\n      arguments:\n' + "".join(rules)
-        in text
-    )
-    assert "  runs: 3\n" in text
+    assert "    socket:\n      arguments:\n" + "".join(rules) + "      because: {observed: [app]}\n" in text
     assert loads(text.encode(), "x") == three
-
-
-def test_runs_survive_every_way_round() -> None:
-    """From the traces merged, from policies merged, from a policy read again and merged once more."""
-    parts = [policy(call("read"), call("write")), policy(call("read")), policy(call("read"))]
-    once = merge([loads(dumps(merge(parts[:2])).encode(), "x"), parts[2]])
-    assert {row.name: row.runs for row in once.syscalls} == {"read": None, "write": 1}
-    seen = derive(
-        merge_traces([trace(call("read"), call("write")), trace(call("read")), trace(call("read"))]),
-        Options(runtime="none"),
-    )
-    assert {row.name: row.runs for row in seen.syscalls if row.section == "observed"} == {"read": None, "write": 1}
 
 
 def test_what_was_seen_once_is_no_equivalent() -> None:
@@ -251,14 +230,15 @@ def test_what_was_seen_once_is_no_equivalent() -> None:
 def test_a_probe_that_succeeded_elsewhere_is_none() -> None:
     failed, fine = policy(call("statx", ok=0, errors={"ENOSYS": 3})), policy(call("statx"))
     (row,) = merge([failed, fine]).syscalls
-    assert row.failed == ()
-    assert row.because == ("observed (app: 13 calls)",)
-    (row,) = merge([failed, failed]).syscalls
-    assert row.because == ("observed (app: 6 calls)", "never seen to succeed (ENOSYS: 6)")
+    assert row.because == OBSERVED
+    (row,) = merge([failed, policy(call("statx", ok=0, errors={"EPERM": 1}))]).syscalls
+    assert row.because == (*OBSERVED, Reason("failed", ("ENOSYS", "EPERM")))
 
 
 def test_allowed_somewhere_is_not_refused() -> None:
-    one = policy(call("read"), refused=(Refused("clone3", "ENOSYS", ("x",)), Refused("bind", "EACCES", ())))
+    one = policy(
+        call("read"), refused=(Refused("clone3", "ENOSYS", (said("user", "x"),)), Refused("bind", "EACCES", ()))
+    )
     two = policy(call("clone3", [(0x10000000,)]), refused=(Refused("bind", "EPERM", ()),))
     merged = merge([one, two])
     assert [(row.name, row.errno) for row in merged.refused] == [("bind", "EACCES")]
@@ -273,12 +253,12 @@ def test_past_the_budget() -> None:
     one = policy(call("setsockopt", [(1, number) for number in range(40)]))
     two = policy(call("setsockopt", [(6, number) for number in range(40)]))
     (row,) = merge([one, two]).syscalls
-    assert row.because[-1] == "too many values: only level is compared"
+    assert row.because[-1] == said("widened", "too many values: only level is compared")
     assert {condition.value for rule in row.rules for condition in rule.conditions} == {1, 6}
     one, two = (policy(call("ioctl", [(start + number,) for number in range(40)])) for start in (0, 100))
     (row,) = merge([one, two]).syscalls
     assert row.rules == ()
-    assert row.because[-1] == f"any arguments: more than {RULE_BUDGET} rules together"
+    assert row.because[-1] == said("widened", f"any arguments: more than {RULE_BUDGET} rules together")
 
 
 def test_too_many_rules_to_intersect() -> None:
@@ -307,36 +287,35 @@ def files(*rules: FileRule, **members: Any) -> Policy:
     return replace(derive(FILES, Options(runtime="none")), files=rules, **members)
 
 
-def rule(pattern: str, *access: str, use: str = "needed", **members: Any) -> FileRule:
-    return FileRule(pattern, use, access, ("file",), (f"for {pattern}",), **members)
+def rule(pattern: str, *access: str, **members: Any) -> FileRule:
+    return FileRule(pattern, access, because=(said("user", f"for {pattern}"),), **members)
 
 
-def granted(policy: Policy) -> list[tuple[str, str, tuple[str, ...], bool]]:
-    return [(row.pattern, row.use, row.access, row.owner) for row in policy.files]
+def granted(policy: Policy) -> list[tuple[str, tuple[str, ...], bool]]:
+    return [(row.pattern, row.access, row.owner) for row in policy.files]
 
 
 def test_files_of_any() -> None:
     one = files(
         rule("/a", "read"),
-        rule("/b", use="missing"),
         rule("/c", "read", owner=True),
-        rule("/tmp/{digits}", "read", seen=1, paths=("/tmp/1",)),
+        rule("/tmp/{digits}", "read", programs=("/bin/a",)),
     )
     two = files(
         rule("/a", "write"),
         rule("/b", "read"),
         rule("/c", "read", "write"),
-        rule("/tmp/{digits}", "read", seen=2, paths=("/tmp/1", "/tmp/2")),
+        rule("/tmp/{digits}", "read", programs=("/bin/b",)),
     )
     merged = merge([one, two])
     assert granted(merged) == [
-        ("/a", "needed", ("read", "write"), False),
-        ("/b", "needed", ("read",), False),
-        ("/c", "needed", ("read", "write"), False),
-        ("/tmp/{digits}", "needed", ("read",), False),
+        ("/a", ("read", "write"), False),
+        ("/b", ("read",), False),
+        ("/c", ("read", "write"), False),
+        ("/tmp/{digits}", ("read",), False),
     ]
-    last = merged.files[-1]
-    assert (last.seen, last.paths, last.opens) == (2, ("/tmp/1", "/tmp/2"), "any number of up to 20 digits; seen: 2")
+    assert merged.files[-1].programs == ("/bin/a", "/bin/b")
+    assert merge([one, files(rule("/tmp/{digits}", "read"))]).files[-1].programs == (), "of any program"
 
 
 def test_files_of_all() -> None:
@@ -351,14 +330,14 @@ def test_files_of_all() -> None:
         rule("/tmp/{digits}", "read", owner=True), rule("/etc/x", "write"), rule("/l", "link", existing=("/e/1", "/f"))
     )
     common = intersect([one, two])
-    assert granted(common) == [("/l", "needed", ("link",), False), ("/tmp/{digits}", "needed", ("read",), True)]
+    assert granted(common) == [("/l", ("link",), False), ("/tmp/{digits}", ("read",), True)]
     assert common.files[0].existing == ("/e/1",)
 
 
 def test_a_policy_that_says_nothing_of_files() -> None:
     watched, silent = files(rule("/a", "read")), policy(call("read"))
     assert not merge([watched, silent]).has_files
-    assert granted(intersect([silent, watched])) == [("/a", "needed", ("read",), False)]
+    assert granted(intersect([silent, watched])) == [("/a", ("read",), False)]
 
 
 def test_sockets_and_processes() -> None:
@@ -386,10 +365,10 @@ def test_sockets_and_processes() -> None:
         web,
         replace(log, addresses=(("connect", ("/run/log1",)),)),
     ]
-    assert merged.signals == (replace(term, runs=1),)
+    assert merged.signals == (term,)
     assert common.signals == ()
-    assert [(row.program, row.by, row.runs) for row in common.transitions] == [("/bin/sh", "/a", 1)]
-    assert [(row.program, row.runs) for row in merged.transitions] == [("/a", 1), ("/bin/sh", 1), ("/bin/{name}", 1)]
+    assert [(row.program, row.by) for row in common.transitions] == [("/bin/sh", "/a")]
+    assert [row.program for row in merged.transitions] == ["/a", "/bin/sh", "/bin/{name}"]
     assert [row.target for row in common.mounts] == ["/b/1"]
     assert len(merged.mounts) == 2
 
@@ -400,10 +379,10 @@ def test_capabilities() -> None:
         trace(capabilities=[check("CAP_CHOWN", decisive=False), check("CAP_KILL", inferred=True)]), Options()
     )
     (chown, kill) = merge([needed, checked]).capabilities
-    assert (chown.use, chown.because, chown.runs) == ("needed", ("checked 2 times in chown by app",), None)
-    assert (kill.use, kill.inferred, kill.runs) == ("needed", True, 1)
-    assert [(row.name, row.use) for row in intersect([needed, checked]).capabilities] == [("CAP_CHOWN", "checked")]
-    assert merge([needed, needed]).capabilities[0].because == ("checked 4 times in chown by app",)
+    assert chown.because == (*OBSERVED, Reason("in", ("chown",)))
+    assert kill.because == (Reason("inferred", ("app",)), Reason("in", ("bind",)))
+    assert intersect([needed, checked]).capabilities == ()
+    assert intersect([needed, merge([needed, checked])]).capabilities == (chown,)
 
 
 def test_two_architectures_and_nothing() -> None:

@@ -11,7 +11,9 @@ from unit.policy.making import call, check, rows, trace, unknown
 from profiler.errors import InputError
 from profiler.kernel.fallbacks import fallbacks
 from profiler.policy.derive import derive
+from profiler.policy.evidence import capability_outcomes
 from profiler.policy.model import Allowed, Options, Policy
+from profiler.policy.reasons import Reason, said
 from profiler.trace.model import JOINED_FEATURE, Arguments, Container, Program, Syscall, Trace
 
 NONE = Options(runtime="none")
@@ -42,16 +44,16 @@ def permits(policy: Policy, name: str, **arguments: int) -> bool:
 # Observed.
 
 
-def test_observed_says_who_called_how_often() -> None:
+def test_observed_says_who_called() -> None:
     policy = derived(call("read", calls=1204))
-    assert entry(policy, "read").because == ("observed (app: 1 204 calls)",)
+    assert entry(policy, "read").because == (Reason("observed", ("app",)),)
     assert policy.abis == ("x86_64",)
 
 
 def test_unknown_numbers_are_kept_apart() -> None:
     policy = derived(call("read"), unknown(999))
     assert [(row.abi, row.number) for row in policy.unknown] == [("x86_64", 999)]
-    assert "observed" in policy.unknown[0].because[0]
+    assert policy.unknown[0].because == (Reason("observed", ("app",)),)
 
 
 def test_sub_abis_only_when_seen() -> None:
@@ -77,20 +79,20 @@ def test_an_architecture_profgen_does_not_know_is_refused() -> None:
 
 def test_a_call_that_only_failed_is_tagged() -> None:
     policy = derived(call("access", ok=0, errors={"ENOENT": 2}), call("openat", ok=1, errors={"ENOENT": 5}))
-    assert entry(policy, "access", "observed").failed == ("ENOENT",)
-    assert "never seen to succeed (ENOENT: 2)" in entry(policy, "access", "observed").because
-    assert entry(policy, "openat").failed == ()
+    assert entry(policy, "access", "observed").never_succeeded
+    assert Reason("failed", ("ENOENT",)) in entry(policy, "access", "observed").because
+    assert not entry(policy, "openat").never_succeeded
 
 
 def test_a_call_whose_results_were_not_all_seen_did_not_fail() -> None:
     policy = derived(call("rename", calls=3, ok=0, errors={"ENOENT": 2}))
-    assert entry(policy, "rename", "observed").failed == ()
+    assert not entry(policy, "rename", "observed").never_succeeded
 
 
 @pytest.mark.parametrize("error", ["EINTR", "EAGAIN", "EINPROGRESS", "ERESTARTNOHAND"])
 def test_a_call_that_waited_did_not_fail(error: str) -> None:
     policy = derived(call("connect", ok=0, errors={error: 1}), options=Options(runtime="none", drop_failing=True))
-    assert entry(policy, "connect").failed == ()
+    assert not entry(policy, "connect").never_succeeded
 
 
 def test_drop_failing_answers_as_the_kernel_did() -> None:
@@ -121,7 +123,7 @@ def test_equivalents_name_what_they_stand_for() -> None:
     policy = derived(call("newfstatat"))
     assert entry(policy, "statx").section == "equivalent"
     assert entry(policy, "statx").stands_for == ("newfstatat",)
-    assert "equivalent of newfstatat" in entry(policy, "statx").because[0]
+    assert entry(policy, "statx").because == (Reason("equivalent", text="reads file attributes"),)
     assert names(derived(call("newfstatat"), options=Options(runtime="none", equivalents=False))) == {"newfstatat"}
 
 
@@ -196,7 +198,7 @@ def test_protection() -> None:
     assert not permits(policy, "mprotect", a2=4)
     both = derived(call("mmap", [(7,)]))
     assert entry(both, "mmap").rules == ()
-    assert any("writable and executable" in reason for reason in entry(both, "mmap").because)
+    assert any("writable and executable" in reason.text for reason in entry(both, "mmap").because)
 
 
 def test_setns_and_userfaultfd_compare_whole_values() -> None:
@@ -213,17 +215,17 @@ def test_too_many_values_drop_a_field_then_the_filter() -> None:
     assert len(rules) == 3
     assert permits(few, "setsockopt", a1=2, a2=99)
     assert not permits(few, "setsockopt", a1=3, a2=1)
-    assert any("only level is compared" in reason for reason in entry(few, "setsockopt").because)
+    assert any("only level is compared" in reason.text for reason in entry(few, "setsockopt").because)
     many = derived(call("ioctl", [(command,) for command in range(65)]))
     assert entry(many, "ioctl").rules == ()
-    assert any("more than 64" in reason for reason in entry(many, "ioctl").because)
+    assert any("more than 64" in reason.text for reason in entry(many, "ioctl").because)
 
 
 def test_without_recorded_values_any_arguments_are_allowed_and_said() -> None:
     policy = derived(call("prctl"), call("ioctl", overflow=True))
     assert entry(policy, "prctl").rules == entry(policy, "ioctl").rules == ()
-    assert "any arguments: no argument values were recorded" in entry(policy, "prctl").because
-    assert "any arguments: too many different values were seen" in entry(policy, "ioctl").because
+    assert said("widened", "any arguments: no argument values were recorded") in entry(policy, "prctl").because
+    assert said("widened", "any arguments: too many different values were seen") in entry(policy, "ioctl").because
 
 
 def test_values_recorded_with_other_fields_are_not_misread() -> None:
@@ -271,7 +273,7 @@ def test_clone3_and_clone_share_their_flags() -> None:
 def test_clone3_stays_when_clone_cannot_do_it(flags: int) -> None:
     policy = derived(call("clone3", [(0,), (flags,)]))
     assert entry(policy, "clone3").section == "observed"
-    assert any("cannot be filtered" in reason for reason in entry(policy, "clone3").because)
+    assert any("cannot be filtered" in reason.text for reason in entry(policy, "clone3").because)
     assert "clone3" not in {row.name for row in policy.refused}
 
 
@@ -286,7 +288,7 @@ def test_clone3_stays_when_its_flags_are_not_known() -> None:
 def test_base_is_apart_and_has_its_own_filters() -> None:
     policy = derived(call("read"), options=Options(runtime="runc", no_new_privs=False))
     assert entry(policy, "capset").section == "base"
-    assert entry(policy, "capset").because[0].startswith("base runc")
+    assert entry(policy, "capset").because == (Reason("base", ("runc",)),)
     assert permits(policy, "prctl", a0=24)
     assert not permits(policy, "prctl", a0=38)
     assert not permits(policy, "clone", a0=0x10000000)
@@ -310,7 +312,7 @@ def test_the_start_of_programs_on_request() -> None:
     policy = derived(call("read"), call("mmap", [(3,)]), options=Options(runtime="none", start_up=True))
     for name in ("execve", "set_tid_address", "rseq", "prlimit64", "sched_getaffinity", "open"):
         assert entry(policy, name).section == "base"
-    assert "base start of glibc programs" in entry(policy, "mprotect").because
+    assert "start of glibc programs" in entry(policy, "mprotect").because[0].names
     assert permits(policy, "mmap", a2=5)
     assert not permits(policy, "mmap", a2=7)
     assert not permits(policy, "mprotect", a2=4)
@@ -345,24 +347,21 @@ def test_fallbacks_get_enosys_unless_allowed() -> None:
 # Capabilities.
 
 
-def test_capabilities_by_use() -> None:
-    policy = derive(
-        trace(
-            call("bind"),
-            capabilities=[
-                check("CAP_NET_BIND_SERVICE"),
-                check("CAP_SYS_ADMIN", decisive=False, audited=False, syscalls={"mmap": 9}),
-                check("CAP_SYS_PTRACE", verdict="refused"),
-                check("CAP_SETUID", namespace="child"),
-                check("CAP_CHOWN", audited=False),
-                check("CAP_KILL", inferred=True),
-                check("CAP_CHOWN", verdict="refused"),
-                check("CAP_63"),
-            ],
-        ),
-        NONE,
+def test_capabilities_by_outcome() -> None:
+    recording = trace(
+        call("bind"),
+        capabilities=[
+            check("CAP_NET_BIND_SERVICE"),
+            check("CAP_SYS_ADMIN", decisive=False, audited=False, syscalls={"mmap": 9}),
+            check("CAP_SYS_PTRACE", verdict="refused"),
+            check("CAP_SETUID", namespace="child"),
+            check("CAP_CHOWN", audited=False),
+            check("CAP_KILL", inferred=True),
+            check("CAP_CHOWN", verdict="refused"),
+            check("CAP_63"),
+        ],
     )
-    assert {row.name: row.use for row in policy.capabilities} == {
+    assert capability_outcomes(recording) == {
         "CAP_NET_BIND_SERVICE": "needed",
         "CAP_SYS_ADMIN": "checked",
         "CAP_SYS_PTRACE": "refused",
@@ -372,9 +371,12 @@ def test_capabilities_by_use() -> None:
         "CAP_KILL": "needed",
         "CAP_63": "needed",
     }
+    policy = derive(recording, NONE)
+    assert {row.name for row in policy.capabilities} == {"CAP_NET_BIND_SERVICE", "CAP_CHOWN", "CAP_KILL", "CAP_63"}
     assert policy.needed() == ("CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE")
-    assert next(row for row in policy.capabilities if row.name == "CAP_KILL").inferred
-    assert policy.capabilities[0].because
+    because = {row.name: row.because for row in policy.capabilities}
+    assert because["CAP_KILL"] == (Reason("inferred", ("app",)), Reason("in", ("bind",)))
+    assert because["CAP_CHOWN"] == (Reason("observed", ("app",)), Reason("in", ("bind",)))
 
 
 # Everything together.
@@ -411,7 +413,7 @@ def test_everything_seen_is_allowed_or_said(seen: list[Syscall]) -> None:
 @given(rows())
 def test_nothing_is_allowed_without_a_reason(seen: list[Syscall]) -> None:
     policy = derive(trace(*seen), Options())
-    assert all(row.because and all(row.because) for row in (*policy.syscalls, *policy.refused, *policy.capabilities))
+    assert all(row.because for row in (*policy.syscalls, *policy.refused, *policy.capabilities))
     observed = {row.name for row in seen}
     for row in policy.syscalls:
         assert row.section in ("equivalent", "base") or row.name in observed
@@ -435,7 +437,7 @@ def test_search_is_covered_by_an_override_that_is_needed_anyway() -> None:
 
     def needed(*checks: object) -> set[str]:
         policy = derive(trace(call("openat"), capabilities=checks), NONE)  # type: ignore[arg-type]
-        return {row.name for row in policy.capabilities if row.use == "needed"}
+        return {row.name for row in policy.capabilities}
 
     assert needed(search) == {"CAP_DAC_READ_SEARCH"}
     assert needed(search, override) == {"CAP_DAC_OVERRIDE"}

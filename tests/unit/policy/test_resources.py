@@ -9,11 +9,13 @@ from unit.policy.making import call, file, touching, trace, uses
 
 from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy, SocketRule
+from profiler.policy.reasons import Reason
 from profiler.trace.model import Exec, Inspection, Mount, Signal, Socket
 
 NONE = Options(runtime="none")
 OK = {"ok": 1}
 ZERO = frozenset({0})
+OBSERVED = (Reason("observed", ("app",)),)
 
 
 def policy_of(*files: Any, **more: Any) -> Policy:
@@ -46,7 +48,6 @@ def test_transitions() -> None:
         ("/usr/bin/tool", "/bin/sh"),
         ("/usr/sbin/app", None),
     ]
-    assert policy.transitions[0].because == ("executed 2 times",)
 
 
 def test_programs_are_named_by_the_pattern_of_their_rule() -> None:
@@ -83,8 +84,8 @@ def test_signals_that_were_delivered() -> None:
     ]
     policy = policy_of(signals=rows)
     assert [(row.signal, row.whom, row.because) for row in policy.signals] == [
-        ("0", "self", ("observed (app; 1 use)",)),
-        ("TERM", "workload", ("observed (app; 2 uses)",)),
+        ("0", "self", OBSERVED),
+        ("TERM", "workload", OBSERVED),
     ]
 
 
@@ -122,10 +123,7 @@ def test_inspections() -> None:
         ],
     )
     assert [(row.operation, row.whom) for row in policy.inspections] == [("read", "outside"), ("traceme", "workload")]
-    assert policy.inspections[0].because == (
-        "observed (app; 4 uses)",
-        "/proc/PID/environ: what the kernel gives to those who may trace (app; 1 use)",
-    )
+    assert policy.inspections[0].because == (*OBSERVED, Reason("through", ("/proc/PID/environ",)))
 
 
 # Sockets.
@@ -146,7 +144,7 @@ def test_sockets_of_one_sort_are_one_rule() -> None:
     assert rule.operations == ("create", "bind", "connect", "send")
     assert rule.ports == (("bind", (0, 40000)), ("connect", (80, 443)), ("send", (53,)))
     assert rule.addresses == ()
-    assert rule.because == ("observed (app; 11 uses)",)
+    assert rule.because == OBSERVED
 
 
 def test_sockets_that_were_not_to_be_had_are_left_out() -> None:
@@ -209,11 +207,11 @@ def test_mounts_in_directories_of_changing_names() -> None:
 def test_user_namespaces(name: str, values: list[tuple[int, ...]], expected: bool) -> None:
     policy = derive(trace(call(name, values)), NONE)
     assert bool(policy.user_namespaces) is expected
-    assert all(text.startswith(f"CLONE_NEWUSER in {name}") for text in policy.user_namespaces)
+    assert policy.user_namespaces == ((*OBSERVED, Reason("in", (name,))) if expected else ())
     assert derive(trace(call(name, values, ok=0, errors={"EPERM": 1})), NONE).user_namespaces == ()
 
 
 def test_io_uring() -> None:
     assert derive(trace(call("read")), NONE).io_uring == ()
-    assert derive(trace(call("io_uring_setup")), NONE).io_uring == ("io_uring_setup observed (app: 10 calls)",)
+    assert derive(trace(call("io_uring_setup")), NONE).io_uring == (*OBSERVED, Reason("in", ("io_uring_setup",)))
     assert derive(trace(call("io_uring_setup", ok=0, errors={"ENOSYS": 2})), NONE).io_uring == ()

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from unit.policy.making import call, check, touching, uses
 from unit.policy.test_merge import allowed, policies
 
 from profiler.errors import InputError
-from profiler.policy import comments
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps, loads
+from profiler.policy.editing import comments, with_comments
 from profiler.policy.merge import merge
 from profiler.policy.model import Options, Policy
+from profiler.policy.reasons import Reason, said
 from profiler.policy.threeway import three_way
 from profiler.review.diff import compare
 from profiler.review.rights import of_policy
+from profiler.trace.model import Program
 
 RELAXED = settings(
     deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -94,15 +94,15 @@ def test_a_new_release() -> None:
     text = dumps(base)
     changes = (
         (entry(text, "    ptrace:"), ""),  # taken out
-        ("  observed:\n", "  observed:\n    getpid:\n      because: [user]\n"),
+        ("  observed:\n", "  observed:\n    getpid:\n"),
         (
-            '    read:\n      because: ["observed (app: 10 calls)"]\n',
-            '    read:\n      because: ["observed (app: 10 calls)", "asked the team"]\n',
+            "    read: {because: {observed: [app]}}\n",
+            "    read: {because: [{observed: [app]}, asked the team]}\n",
         ),
-        ("    CAP_CHOWN:\n", "    # only until the next release\n    CAP_CHOWN:\n"),
-        (entry(text, "    CAP_KILL:"), ""),
+        ("  CAP_CHOWN: {", "  # only until the next release\n  CAP_CHOWN: {"),
+        (entry(text, "  CAP_KILL:"), ""),
         ("type: SOCK_STREAM, protocol: IPPROTO_IP}\n", "type: SOCK_STREAM, protocol: IPPROTO_IP}  # TCP only\n"),
-        ("    /etc/app.conf:\n      access: [read]\n", "    /etc/app.conf:\n      access: [read, lock]\n"),
+        ("  /etc/app.conf: {access: [read]", "  /etc/app.conf: {access: [read, lock]"),
     )
     ours_text, ours = edited(base, *changes)
     theirs = generated(call("bind"), files="read write", sockets=[(2, 1, 6), (10, 1, 6)], calls=7000)
@@ -110,13 +110,13 @@ def test_a_new_release() -> None:
     assert result.conflicts == ()
     names = {row.name: row for row in result.policy.syscalls}
     assert set(names) == {"getpid", "read", "openat", "socket", "bind"}
-    assert names["read"].because == ("observed (app: 7 000 calls)", "asked the team")
-    assert names["getpid"].because == ("user",)
+    assert names["read"].because == (Reason("observed", ("app",)), said("user", "asked the team"))
+    assert names["getpid"].because == ()
     assert len(names["socket"].rules) == 4
     assert [row.name for row in result.policy.capabilities] == ["CAP_CHOWN"]
     assert {row.pattern: row.access for row in result.policy.files}["/etc/app.conf"] == ("read", "write", "lock")
-    merged = comments.carried(result.policy, comments.found(ours_text, ours))
-    assert "    # only until the next release\n    CAP_CHOWN:\n" in merged
+    merged = with_comments(result.policy, comments(ours_text))
+    assert "  # only until the next release\n  CAP_CHOWN: {" in merged
     assert "protocol: IPPROTO_IP}  # TCP only\n" in merged
     assert loads(merged.encode(), "merged") == loads(dumps(result.policy).encode(), "plain")
 
@@ -174,8 +174,8 @@ def test_two_ways_at_once() -> None:
     changed = replace(base, files=tuple(replace(row, access=("read", "lock")) for row in base.files))
     gone = replace(base, files=())
     assert [text.partition(":")[0] for text in conflicts(base, changed, gone)] == [
-        "files.needed./etc/app.conf",
-        "files.needed./srv/page",
+        "files./etc/app.conf",
+        "files./srv/page",
     ]
     assert three_way(base, changed, gone).policy.files == changed.files
     refused = replace(base, syscalls=(), refused=(*base.refused, *generated(call("bind")).refused))
@@ -184,7 +184,7 @@ def test_two_ways_at_once() -> None:
 
 def test_a_pattern_of_the_reviewers_stands_for_new_paths() -> None:
     base = generated()
-    _, ours = edited(base, ("    /srv/page:\n", '    "/srv/{name}":\n'))
+    _, ours = edited(base, ("  /srv/page: {", '  "/srv/{name}": {'))
     recording = touching(
         *uses("/etc/app.conf", "read"),
         *uses("/srv/page", "read"),
@@ -196,27 +196,6 @@ def test_a_pattern_of_the_reviewers_stands_for_new_paths() -> None:
     assert [row.pattern for row in result.policy.files] == ["/etc/app.conf", "/srv/log", "/srv/{name}"]
 
 
-def test_what_was_only_tried_is_not_granted() -> None:
-    """A path that one grants and the other only looked for: the accesses that were tried are no right."""
-    base = generated()
-
-    def page(use: str, *access: str) -> Policy:
-        return replace(
-            base,
-            files=tuple(
-                replace(row, use=use, access=access) if row.pattern == "/srv/page" else row for row in base.files
-            ),
-        )
-
-    tried, granted = page("missing", "read", "write"), page("needed", "read")
-    for ours, theirs in ((tried, granted), (granted, tried)):
-        result = three_way(tried, ours, theirs)
-        assert result.conflicts == ()
-        assert {row.pattern: (row.use, row.access) for row in result.policy.files}["/srv/page"] == ("needed", ("read",))
-    both = three_way(page("missing", "read", "write"), page("needed", "read"), page("needed", "write"))
-    assert {row.pattern: row.access for row in both.policy.files}["/srv/page"] == ("read", "write")
-
-
 def test_a_recording_without_files_takes_none_away() -> None:
     base = generated()
     theirs = replace(generated(call("bind")), has_files=False, files=(), transitions=())
@@ -226,24 +205,11 @@ def test_a_recording_without_files_takes_none_away() -> None:
 
 
 def test_features() -> None:
-    base, with_ring = generated(), generated(io_uring=("io_uring_setup observed (app: 1 call)",))
+    base, with_ring = generated(), generated(io_uring=(Reason("observed", ("app",)),))
     assert three_way(base, base, with_ring).policy.io_uring == with_ring.io_uring
     assert three_way(with_ring, base, with_ring).policy.io_uring == ()
     assert three_way(base, with_ring, base).policy.io_uring == with_ring.io_uring
     assert three_way(with_ring, with_ring, base).policy.io_uring == ()
-
-
-def test_runs_of_what_only_ours_has() -> None:
-    """A count of other recordings means nothing beside the new ones."""
-    base = generated()
-    ours = replace(
-        base,
-        workload=replace(base.workload, runs=3),
-        syscalls=tuple(replace(row, runs=2) for row in generated(call("bind")).syscalls),
-    )
-    merged = three_way(base, ours, base).policy
-    assert merged.workload.runs == 1
-    assert loads(dumps(merged).encode(), "x") == merged
 
 
 def test_two_machines() -> None:
@@ -252,72 +218,21 @@ def test_two_machines() -> None:
         three_way(generated(), generated(), other)
 
 
-# Comments.
+@pytest.mark.parametrize("name", ["web: 900 calls, db", "user: ok", "user", "a (b)", "x, y", "never seen to succeed"])
+def test_a_program_cannot_forge_an_edit(name: str) -> None:
+    """Its name is a name in data, whatever it says: what only the old recording saw goes."""
+    program = Program(f"/usr/sbin/{name}", executions=1)
 
+    def recorded(*extra: Any) -> Policy:
+        recording = touching(syscalls=[call("read"), *extra])
+        return derive(replace(recording, programs=(program,)), Options(runtime="none", equivalents=False))
 
-def test_where_comments_stand() -> None:
-    policy = generated()
-    text, _ = edited(
-        policy,
-        ("    read:\n", "    # above\n    read:   # beside\n"),
-        ("schema: ", "# at the top\nschema: "),
-        (
-            '      because: ["checked 1 time in bind by app"]\n  checked',
-            '      because: ["checked 1 time # not a comment"]\n  checked',
-        ),
-    )
-    text += "# at the end\n"
-    found = comments.found(text, loads(text.encode(), "x"))
-    assert [(row.text, row.place, row.beside) for row in found] == [
-        ("# at the top", ("schema",), False),
-        ("# above", ("syscalls", "observed", "read"), False),
-        ("# beside", ("syscalls", "observed", "read"), True),
-        ("# at the end", None, False),
-    ]
-    assert comments.found(dumps(policy), policy) == ()
-
-
-def test_a_comment_whose_place_is_gone_stays_near() -> None:
-    text, ours = edited(generated(), ("    ptrace:\n", "    # why this\n    ptrace:  # and that\n"))
-    fewer = replace(ours, syscalls=tuple(row for row in ours.syscalls if row.name != "ptrace"))
-    assert "    # why this\n    # and that\n    read:\n" in comments.carried(fewer, comments.found(text, ours))
-
-
-def test_members_of_lists_are_known_by_what_they_say() -> None:
-    base = generated(sockets=[(2, 1, 6), (16, 3, 0)])
-    text, ours = edited(base, ("        - {domain: AF_NETLINK", "        # routes\n        - {domain: AF_NETLINK"))
-    wider = generated(sockets=[(1, 1, 0), (2, 1, 6), (10, 1, 6), (16, 3, 0)])
-    assert "        # routes\n        - {domain: AF_NETLINK" in comments.carried(wider, comments.found(text, ours))
-
-
-def test_comments_of_both_sides() -> None:
-    base = generated()
-    (one, mine), (two, other), (old, was) = (
-        edited(base, ("    read:\n", f"    # {word}\n    read:\n"), *more)
-        for word, more in (("mine", ()), ("theirs", ()), ("old", (("    openat:\n", "    # gone\n    openat:\n"),)))
-    )
-    found = comments.merged(comments.found(old, was), comments.found(one, mine), comments.found(two, other))
-    assert [row.text for row in found] == ["# mine", "# theirs"]
-    assert [row.text for row in comments.merged(comments.found(one, mine), comments.found(one, mine), ())] == []
-
-
-@settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 1 << 32), number=st.integers(0, 12))
-def test_comments_anywhere(seed: int, number: int) -> None:
-    """None is lost, whatever line it stands on or behind, and the policy stays what it is."""
-    choose = random.Random(seed)
-    base = generated()
-    lines = dumps(base).splitlines()
-    for count in range(number):
-        at = choose.randrange(len(lines) + 1)
-        if choose.random() < 0.5 and at < len(lines) and lines[at] and not lines[at].startswith("#"):
-            lines[at] += f" # note {count}"
-        else:
-            lines.insert(at, f"{' ' * choose.randrange(8)}# note {count}")
-    text = "\n".join(lines) + "\n"
-    mine = loads(text.encode(), "x")
-    result = comments.carried(generated(call("bind"), calls=5), comments.found(text, mine))
-    for count in range(number):
-        assert result.count(f"# note {count}\n") + result.count(f"# note {count} ") == 1
-    again = loads(result.encode(), "again")
-    assert allowed(again) == allowed(generated(call("bind"), calls=5))
+    base, theirs = recorded(call("bind")), recorded()
+    result = three_way(base, base, theirs)
+    assert result.conflicts == ()
+    assert [row.name for row in result.policy.syscalls] == ["read"]
+    assert result.policy.syscalls[0].because == (Reason("observed", (name,)),)
+    merged = merge([base, theirs])
+    assert {row.because for row in merged.syscalls} == {(Reason("observed", (name,)),)}
+    assert loads(dumps(merged).encode(), "x").syscalls == merged.syscalls
+    assert {row.by for entry in merged.syscalls for row in entry.because} == {"recording"}

@@ -18,6 +18,7 @@ from profiler.policy.derive import derive
 from profiler.policy.merge import intersect, merge
 from profiler.policy.model import FileRule, MountRule, Options, Policy, SocketRule, Transition, Variable
 from profiler.policy.patterns import literal, matches
+from profiler.policy.reasons import said
 from profiler.policy.threeway import three_way
 from profiler.policy.variables import folded, unfolded
 from profiler.review import rights
@@ -28,7 +29,7 @@ from profiler.trace import merge as traces
 from profiler.trace.model import Container, ContainerMount, Exec, File, Trace
 
 BARE = Options(runtime="none")
-WHY = ("volume db",)
+WHY = (said("mounted", "volume db"),)
 
 
 def volume(destination: str, name: str = "db", kind: str = "volume", read_only: bool = False) -> ContainerMount:
@@ -47,9 +48,9 @@ def files_of(policy: Policy) -> list[str]:
     """The lines of the written policy that name files."""
     text = document.dumps(policy)
     return [
-        line.strip().rstrip(":").strip('"')
-        for line in text.split("\nfiles:\n")[1].splitlines()
-        if line.startswith("    ") and line[4] != " "
+        line.strip().partition(": {")[0].rstrip(":").strip('"')
+        for line in text.split("\nfiles:\n")[1].partition("\n\n")[0].splitlines()
+        if line.startswith("  ") and line[2] != " "
     ]
 
 
@@ -65,7 +66,7 @@ def again(policy: Policy) -> Policy:
 
 
 def allows(policy: Policy, path: str, access: str) -> bool:
-    return any(rule.use == "needed" and access in rule.access and matches(rule.pattern, path) for rule in policy.files)
+    return any(access in rule.access and matches(rule.pattern, path) for rule in policy.files)
 
 
 def test_one_line_moves_a_mount() -> None:
@@ -107,7 +108,7 @@ def test_one_line_moves_a_mount() -> None:
 )
 def test_names(mount: ContainerMount, name: str, why: str) -> None:
     made = derived(file(f"{mount.destination}/f", "read"), mounts=(mount,))
-    assert [(row.name, row.because) for row in made.variables] == [(name, (why,))]
+    assert [(row.name, row.because) for row in made.variables] == [(name, (said("mounted", why),))]
     assert files_of(again(made)) == [f"{{@{name}}}/f"]
 
 
@@ -177,17 +178,14 @@ def test_a_volume_at_two_places_in_two_recordings_is_one() -> None:
     assert made.variables == (Variable("volume_db", ("/data", "/srv/data"), WHY),)
     assert files_of(made) == ["/etc/x", "{@volume_db}/a", "{@volume_db}/b"]
     rules = {rule.pattern: rule for rule in made.files}
-    assert rules["/data/a"].runs is None
-    assert rules["/data/b"].runs == 1
-    assert rules["/etc/x"].runs == 1
-    assert rules["/data/a"].because == rules["/srv/data/a"].because
+    assert rules["/data/a"].access == rules["/srv/data/a"].access == ("read", "write")
     # The traces first or the policies first, and in which order, makes no difference.
     policies = [derive(one, BARE), derive(other, BARE)]
     for order in (policies, policies[::-1]):
         joined = merge(order)
         assert joined.variables == made.variables
-        assert {(rule.pattern, rule.access, rule.runs) for rule in again(joined).files} == {
-            (rule.pattern, rule.access, rule.runs) for rule in made.files
+        assert {(rule.pattern, rule.access) for rule in again(joined).files} == {
+            (rule.pattern, rule.access) for rule in made.files
         }
     # What is the same is told so, and that it moved.
     diff = compare(rights.of_policy(policies[0], "old"), rights.of_policy(policies[1], "new"))
@@ -210,14 +208,14 @@ def test_a_volume_at_two_places_in_one_recording_is_two() -> None:
 
 def test_a_moved_mount_in_a_reviewed_policy() -> None:
     base = derived(file("/data/a", "read"), file("/data/old", "read"), mounts=(volume("/data"),))
-    text = document.dumps(base).replace('because: ["observed: read (app; 1 use)"]', 'because: ["user: wanted"]', 1)
+    text = document.dumps(base).replace("access: [read]", "access: [read], because: wanted", 1)
     ours = document.loads(text.encode(), "policy.yaml")
     theirs = derived(file("/srv/a", "read"), file("/srv/new", "read"), mounts=(volume("/srv"),))
     found = three_way(base, ours, theirs)
     assert not found.conflicts
     assert found.policy.variables[0].paths == ("/srv",)
     assert files_of(again(found.policy)) == ["{@volume_db}/a", "{@volume_db}/new"]
-    assert "user: wanted" in document.dumps(found.policy)
+    assert "because: wanted" in document.dumps(found.policy)
     edited = replace(ours, variables=(Variable("volume_db", ("/data", "/mnt"), WHY),))
     edited = document.loads(
         document.dumps(replace(edited, files=unfolded(folded(ours.files, ours.variables), edited.variables))).encode(),
@@ -235,9 +233,7 @@ def test_executions_sockets_links_and_mounts() -> None:
     variable = (Variable("volume_db", ("/d", "/e"), WHY),)
     rows: dict[str, Any] = {
         "files": tuple(
-            FileRule(
-                f"{at}/n", "needed", ("link",), ("file",), WHY, existing=(f"{at}/o",), programs=("/bin/x", f"{at}/p")
-            )
+            FileRule(f"{at}/n", ("link",), ("file",), WHY, existing=(f"{at}/o",), programs=("/bin/x", f"{at}/p"))
             for at in ("/d", "/e")
         ),
         "transitions": tuple(Transition(f"{at}/p", f"{at}/q", WHY) for at in ("/d", "/e")),
@@ -298,18 +294,18 @@ def test_explained_by_its_path() -> None:
     [
         ("{@volume_db}/a", "{@volume_x}/a", "there is no variable 'volume_x'"),
         ("{@volume_db}/a", "{@volume_db}a", "a brace of the path itself"),
-        ("{@volume_db}/a", "{@volume_db}/../a", "no path as the kernel writes it"),
+        ("{@volume_db}/a", "{@volume_db}/../a", "not a path as the kernel writes it"),
         ("{@volume_db}/a", "{@volume_db}/", "no / at the end"),
         ("{@volume_db}/a", "/x/{@volume_db}/a", "a brace of the path itself"),
         ("{@volume_db}/b", "/data/a", "is listed twice, once with a variable"),
-        ("[/data]", "[]", "variables.volume_db.paths: needs one at least"),
+        ("[/data]", "[]", "variables.volume_db.paths: needs at least one"),
         ("[/data]", "[/]", "must be the path"),
-        ("[/data]", "[data]", "is no absolute path"),
+        ("[/data]", "[data]", "is not an absolute path"),
         ("[/data]", '["/x{tree}"]', "without classes"),
         ("[/data]", '["{@volume_db}"]', "there is no variable"),
         ("[/data]", "[/data/]", "no / at the end"),
-        ("volume_db:", "HOME:", "is no name for a variable"),
-        ("    paths:", "    path:", "'paths' is missing"),
+        ("volume_db:", "HOME:", "is not a name for a variable"),
+        ("{paths:", "{path:", "'paths' is missing"),
     ],
 )
 def test_one_line_that_names_file_and_key(old: str, new: str, message: str) -> None:
@@ -383,8 +379,8 @@ def test_unions_hold_what_each_allows_in_any_order(a: Trace, b: Trace, c: Trace)
     for order in itertools.permutations(policies):
         other = merge(order) if overlapping else merge([merge(order[:2]), order[2]])
         assert other.variables == whole.variables
-        assert {(rule.pattern, rule.use, rule.access, rule.owner) for rule in other.files} == {
-            (rule.pattern, rule.use, rule.access, rule.owner) for rule in whole.files
+        assert {(rule.pattern, rule.access, rule.owner) for rule in other.files} == {
+            (rule.pattern, rule.access, rule.owner) for rule in whole.files
         }
     common = intersect(policies)
     again(common)

@@ -32,6 +32,7 @@ from profiler.policy.model import (
     SocketRule,
     Transition,
 )
+from profiler.policy.reasons import said
 from profiler.review.diff import FAIL_ON, GAINS, Change, Diff, compare, fails
 from profiler.review.rights import Rights, of_policy, of_trace
 from profiler.trace.merge import merge
@@ -174,7 +175,7 @@ def test_added_and_removed() -> None:
     assert (row.change, row.subject, row.name) == ("added", "syscall", "mount")
     assert row.risk is not None
     assert row.risk.level == "critical"
-    assert row.reason.because == ("observed (app: 10 calls)",)
+    assert row.reason.because == ("observed (app)",)
     assert row.reason.programs == ("app",)
     (row,) = between([call("read"), call("mount", [(0,)])], [call("read")])
     assert (row.change, row.name, row.risk) == ("removed", "mount", None)
@@ -366,7 +367,7 @@ def test_capabilities() -> None:
     new = rights(trace(capabilities=[check("CAP_SYS_ADMIN"), check("CAP_NET_ADMIN", decisive=False)]))
     added, removed = compare(old, new).changes
     assert (added.change, added.name, added.risk.level if added.risk else "") == ("added", "CAP_SYS_ADMIN", "critical")
-    assert added.reason.because == ("checked 1 time in bind by app",)
+    assert added.reason.because == ("observed (app)", "in bind")
     assert added.reason.programs == ("app",)
     assert (removed.change, removed.name) == ("removed", "CAP_KILL")
     silent = read(profile())
@@ -394,7 +395,7 @@ def policy(**members: Any) -> Rights:
 
 
 def file(pattern: str, *access: str, **members: Any) -> FileRule:
-    return FileRule(pattern, "needed", access, ("file",), ("observed (app; 1 use)",), **members)
+    return FileRule(pattern, access, programs=("/usr/sbin/app",), **members)
 
 
 def files(*rules: FileRule) -> Rights:
@@ -412,7 +413,6 @@ def test_paths() -> None:
     (row,) = compare(files(glob), files(a)).changes
     assert (row.change, row.name, row.risk) == ("narrowed", "/srv/{name}", None)
     assert changes(files(b), files(replace(b, access=("read", "append")))) == [("narrowed", "path", "/srv/b")]
-    assert changes(files(replace(b, use="missing")), files(b)) == [("added", "path", "/srv/b")]
     own = replace(b, owner=True)
     assert changes(files(own), files(b)) == [("widened", "path", "/srv/b")]
     assert changes(files(b), files(own)) == [("narrowed", "path", "/srv/b")]
@@ -451,7 +451,7 @@ def test_what_libc_loads_by_itself() -> None:
 
 
 def socket(*operations: str, **members: Any) -> SocketRule:
-    return SocketRule("inet", "stream", 6, operations, ("observed (app; 1 use)",), **members)
+    return SocketRule("inet", "stream", 6, operations, **members)
 
 
 def test_networks() -> None:
@@ -499,7 +499,7 @@ def test_processes_and_mounts() -> None:
     ]
     run = file("/bin/sh", "execute")
     assert changes(policy(), policy(transitions=(step,), files=(run,))) == [("added", "path", "/bin/sh")], "said once"
-    assert changes(policy(), policy(user_namespaces=("why",), io_uring=("why",))) == [
+    assert changes(policy(), policy(user_namespaces=(said("user", "why"),), io_uring=(said("user", "why"),))) == [
         ("added", "feature", "io_uring"),
         ("added", "feature", "user namespaces"),
     ]

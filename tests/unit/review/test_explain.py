@@ -13,9 +13,10 @@ from unit.policy.test_merge import policies
 
 from profiler.errors import InputError
 from profiler.policy.derive import derive
-from profiler.policy.merge import merge
 from profiler.policy.model import FileRule, Options, Policy
+from profiler.policy.reasons import Reason, said
 from profiler.review.explain import Explainer, Explanation
+from profiler.trace.merge import merge as merge_traces
 from profiler.trace.model import Exec, Signal, Socket, Trace
 
 ZERO = frozenset({0})
@@ -61,7 +62,7 @@ def fact(found: Explanation, label: str) -> list[str]:
 def test_syscall() -> None:
     found = one("openat")
     assert (found.verdict, found.where) == ("allowed", "syscalls.observed.openat")
-    assert fact(found, "because") == ["observed (app: 10 calls)"]
+    assert fact(found, "because") == ["observed (app)"]
     assert fact(found, "made by") == ["observed"]
     assert fact(found, "calls") == ["10, first 0.000 s, last 1.000 s after the start"]
     assert fact(found, "programs") == ["app: 10 calls"]
@@ -83,7 +84,7 @@ def test_what_stands_in_failed_or_is_refused() -> None:
     assert fact(found, "stands for") == ["openat"]
     found = one("statx")
     assert fact(found, "made by") == ["observed, failed_probes"]
-    assert fact(found, "failed") == ["never succeeded: ENOSYS"]
+    assert fact(found, "because") == ["observed (app)", "never seen to succeed (ENOSYS)"]
     found = one("clone3")
     assert (found.verdict, found.where, fact(found, "answer")) == ("refused", "refused.clone3", ["ENOSYS"])
 
@@ -107,15 +108,15 @@ def test_capability() -> None:
     assert fact(capability, "check")[0].startswith("needed: granted 1 time in chown, by app, initial user namespace")
     (admin,) = explainer().explain("sys_admin")
     assert admin.verdict == "not allowed"
-    assert fact(admin, "use") == ["checked: not granted"]
+    assert fact(admin, "outcome") == ["checked: not granted"]
 
 
 def test_path() -> None:
     found = one("/etc/passwd")
-    assert found.where == "files.needed./etc/passwd"
+    assert found.where == "files./etc/passwd"
     assert fact(found, "use") == ["read: ok 1, by app, first 0.000 s, last 1.000 s after the start, owner other"]
     found = one("/var/lib/app/3x")
-    assert found.where == "files.needed./var/lib/app/{digits}x"
+    assert found.where == "files./var/lib/app/{digits}x"
     assert fact(found, "made by") == ["generalise"]
     assert len(fact(found, "use")) == 3
     assert one("/var/lib/app/99x").allowed
@@ -165,14 +166,25 @@ def test_seen_but_not_in_the_policy() -> None:
 
 
 def test_reasons_by_hand_and_runs() -> None:
+    """Who made an entry follows from the kinds of its reasons, whatever a program is called; runs are the trace's."""
     policy = derive(trace(call("read")), Options(runtime="none", equivalents=False))
-    entry = replace(policy.syscalls[0], because=("user", "denied 3 times: app (/usr/sbin/app)"))
-    both = merge(
-        [replace(policy, syscalls=(entry,)), derive(trace(call("write")), Options(runtime="none", equivalents=False))]
-    )
-    (row,) = Explainer(both, None, "policy.yaml").explain("read")
-    assert fact(row, "made by") == ["by hand, refine"] or fact(row, "made by") == ["refine, by hand"]
+    because = (Reason("denied", ("user: ok",)), said("user", "observed (app)"))
+    policy = replace(policy, syscalls=(replace(policy.syscalls[0], because=because),))
+    recordings = merge_traces([trace(call("read")), trace(call("write"))])
+    (row,) = Explainer(policy, recordings, "policy.yaml").explain("read")
+    assert fact(row, "because") == ['was denied ("user: ok")', "observed (app)"]
+    assert fact(row, "made by") == ["refine, by hand"]
     assert fact(row, "seen in") == ["1 of 2 runs"]
+    (row,) = Explainer(replace(policy, syscalls=(replace(policy.syscalls[0], because=()),)), None, "x").explain("read")
+    assert fact(row, "because") == ["no reason is given"]
+
+
+def test_what_became_of_a_path() -> None:
+    recording = touching(*uses("/etc/shadow", "read", results="EACCES"), *uses("/etc/none", "read", results="ENOENT"))
+    found = Explainer(derive(recording, Options(runtime="none")), recording, "x")
+    for path, outcome in (("/etc/shadow", "refused"), ("/etc/none", "missing")):
+        (row,) = found.explain(path)
+        assert (row.verdict, fact(row, "outcome")) == ("not allowed", [f"{outcome}: not granted"])
 
 
 def test_all_is_sorted_by_risk() -> None:
@@ -181,9 +193,8 @@ def test_all_is_sorted_by_risk() -> None:
     assert ranks == sorted(ranks, reverse=True)
     assert rows[0].change.name in ("CAP_SYS_PTRACE", "ptrace", "unshare")
     assert {row.change.subject for row in rows} >= {"syscall", "capability", "path", "network", "signal"}
-    assert all(
-        row.runs == "1 of 1" for row in rows if row.change.subject in ("syscall", "capability", "path", "network")
-    )
+    assert all(row.runs == "1 of 1" for row in rows if row.change.subject in ("capability", "path", "network"))
+    assert {row.runs for row in rows if row.change.subject == "syscall"} == {"1 of 1", ""}, "equivalents were not seen"
 
 
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -191,8 +202,8 @@ def test_all_is_sorted_by_risk() -> None:
 def test_everything_that_is_allowed_can_be_explained(policy: Policy, data: st.DataObject) -> None:
     found = Explainer(policy, None, "policy.yaml")
     items = [row.name for row in policy.syscalls if row.abi == policy.abis[0]]
-    items += [row.name for row in policy.capabilities if row.use == "needed"]
-    items += [f"path:{row.pattern}" for row in policy.files if row.use == "needed"]
+    items += [row.name for row in policy.capabilities]
+    items += [f"path:{row.pattern}" for row in policy.files]
     items += [f"exec:{row.program}" for row in policy.transitions]
     items += [f"socket:{row.family}" for row in policy.sockets] + [f"signal:{row.signal}" for row in policy.signals]
     for item in data.draw(st.lists(st.sampled_from(items), max_size=6, unique=True)) if items else ():
@@ -203,7 +214,7 @@ def test_everything_that_is_allowed_can_be_explained(policy: Policy, data: st.Da
 
 
 def test_patterns_that_hold_what_cannot_be_printed() -> None:
-    rule = FileRule("/tmp/\\x1b\\{a\\}", "needed", ("read",), ("file",), ("x",))
+    rule = FileRule("/tmp/\\x1b\\{a\\}", ("read",), because=(said("user", "x"),))
     policy = replace(derive(touching(), Options(runtime="none")), has_files=True, files=(rule,))
     found = Explainer(policy, None, "policy.yaml")
     assert found.explain("/tmp/\x1b{a}")[0].allowed

@@ -361,7 +361,7 @@ def with_files(*rules: FileRule) -> Policy:
 
 
 def file(pattern: str, *access: str) -> FileRule:
-    return FileRule(pattern, "needed", access, ("file",), ("observed",))
+    return FileRule(pattern, access)
 
 
 def test_what_profgen_writes_has_nothing_wrong() -> None:
@@ -381,9 +381,7 @@ def test_a_policy_from_a_recording_that_lost_something() -> None:
 
 
 def test_numbers_without_a_name() -> None:
-    assert (
-        "999 (x86_64)" in of(replace(policy(), unknown=(Unknown("x86_64", 999, ("observed",)),)))["unknown-number"].what
-    )
+    assert "999 (x86_64)" in of(replace(policy(), unknown=(Unknown("x86_64", 999),)))["unknown-number"].what
 
 
 def test_a_capability_that_opens_the_host() -> None:

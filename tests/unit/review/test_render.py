@@ -85,20 +85,22 @@ added    syscall     mount      critical
                      changes the mount tree: host file systems, release_agent (CVE-2022-0492), \
 file system parsers (CVE-2022-0185)
                      + no flags
-                     observed (app: 10 calls)
+                     observed (app)
 added    capability  CAP_CHOWN  medium
                      gives every visible file to any user
-                     checked 1 time in bind by app
+                     observed (app)
+                     in bind
 widened  syscall     socket     medium
                      kernel configuration; with CAP_NET_ADMIN the way to the vulnerabilities of nf_tables and net/sched
                      + domain AF_NETLINK, protocol NETLINK_ROUTE
                      was domain AF_INET, type SOCK_STREAM, protocol IPPROTO_IP; domain AF_INET, \
 type SOCK_STREAM, protocol IPPROTO_TCP
-                     observed (app: 10 calls)
+                     observed (app)
 removed  capability  CAP_KILL
-                     checked 1 time in bind by app
+                     observed (app)
+                     in bind
 removed  syscall     getpid
-                     observed (app: 10 calls)
+                     observed (app)
 
 2 added, 1 widened, 2 removed; highest risk: critical
 """

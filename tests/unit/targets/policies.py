@@ -21,22 +21,21 @@ from profiler.policy.model import (
     Variable,
     Workload,
 )
+from profiler.policy.reasons import Reason
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, SOCKET_OPERATIONS, WHOM
 
-BECAUSE = ("observed",)
+BECAUSE = (Reason("observed", ("app",)),)
 
 
-def file(
-    pattern: str, *access: str, kinds: tuple[str, ...] = ("file",), use: str = "needed", **fields: Any
-) -> FileRule:
-    return FileRule(pattern, use, access, kinds, BECAUSE, **fields)
+def file(pattern: str, *access: str, kinds: tuple[str, ...] = ("file",), **fields: Any) -> FileRule:
+    return FileRule(pattern, access, kinds, **fields)
 
 
 def policy(
     *files: FileRule, argv: tuple[str, ...] = ("/usr/sbin/app", "-d"), runtime: str = "none", **fields: Any
 ) -> Policy:
     defaults: dict[str, Any] = {"no_new_privs": True, "has_files": True}
-    workload = Workload(argv, 0, 1, "ptrace", "6.1")
+    workload = Workload(argv, 0)
     return Policy(workload, ("x86_64",), runtime=runtime, files=files, **{**defaults, **fields})
 
 
@@ -77,7 +76,6 @@ def subset(words: tuple[str, ...], least: int = 0) -> st.SearchStrategy[tuple[st
 FILES = st.builds(
     FileRule,
     pattern=SOME,
-    use=st.sampled_from(["needed", "needed", "needed", "missing", "refused"]),
     access=subset(FILE_ACCESSES[:-1], 1),
     kinds=subset(FILE_KINDS, 1),
     because=st.just(BECAUSE),
@@ -169,7 +167,7 @@ def policies(draw: st.DrawFn) -> Policy:
         ),
         mounts=tuple(draw(st.lists(MOUNTS, max_size=4))),
         capabilities=tuple(
-            Capability(name, "needed", BECAUSE)
+            Capability(name, BECAUSE)
             for name in draw(st.sets(st.sampled_from(["CAP_CHOWN", "CAP_BPF", "CAP_CHECKPOINT_RESTORE", "CAP_63"])))
         ),
         user_namespaces=BECAUSE if draw(st.booleans()) else (),

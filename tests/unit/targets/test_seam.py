@@ -48,7 +48,7 @@ def test_generate_writes_it_and_what_it_needs(recording: str, tmp_path: Path) ->
     out = tmp_path / "out"
     done = profgen("generate", recording, "-t", "greeting", "-O", "greeting.tone=salve", "-o", str(out))
     assert done.exit_code == 0, done.stderr
-    assert {path.name for path in out.iterdir()} == {"policy.yaml", "greeting.txt", "seccomp.json"}
+    assert {path.name for path in out.iterdir()} == {"policy.yaml", "trace.json", "greeting.txt", "seccomp.json"}
     assert (out / "greeting.txt").read_text() == "salve, see seccomp.json\n"
     assert "greeting: allows more than the policy: manners: a list has none" in done.stderr
     assert "greeting: does not limit no_new_privs" in done.stderr

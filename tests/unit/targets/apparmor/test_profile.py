@@ -22,6 +22,7 @@ from profiler.policy.model import (
     SocketRule,
     Variable,
 )
+from profiler.policy.reasons import Reason
 from profiler.targets.apparmor import profile as apparmor
 from profiler.targets.apparmor import rules
 from profiler.targets.apparmor.abstractions import aare, weigh
@@ -78,10 +79,6 @@ def test_what_needs_no_right_leaves_no_rule(access: str) -> None:
     assert files(file("/f", access)) == []
 
 
-def test_only_what_was_needed() -> None:
-    assert files(file("/f", "read", use="missing"), file("/g", "read", use="refused")) == []
-
-
 def test_one_line_a_path() -> None:
     assert files(file("/f", "read"), file("/f", "write"), file("/f", "execute")) == ['"/f" rwix,']
     both = [file("/f", "read", "truncate", owner=True), file("/f", "write")]
@@ -116,7 +113,7 @@ def test_shared_memory_is_the_root_to_apparmor() -> None:
     used = Allowed("observed", "x86_64", "shmat", BECAUSE)
     assert files(syscalls=(used,)) == ['"/" rw,']
     assert "flags=(attach_disconnected)" in text(policy(syscalls=(used,)))
-    assert files(syscalls=(replace(used, failed=("EINVAL",)),)) == []
+    assert files(syscalls=(replace(used, because=(Reason("failed", ("EINVAL",)),)),)) == []
 
 
 def test_a_deleted_file_that_gets_a_name_again() -> None:
@@ -264,7 +261,9 @@ def test_ptrace() -> None:
     assert found(inspections=read) == ["ptrace (read) peer=unconfined,"]
     used = Allowed("observed", "x86_64", "process_vm_readv", BECAUSE)
     assert found(inspections=read, syscalls=(used,)) == ["ptrace (read, trace) peer=unconfined,"]
-    assert found(inspections=read, syscalls=(replace(used, failed=("EPERM",)),)) == ["ptrace (read) peer=unconfined,"]
+    assert found(inspections=read, syscalls=(replace(used, because=(Reason("failed", ("EPERM",)),)),)) == [
+        "ptrace (read) peer=unconfined,"
+    ]
     environ = file("/proc/{pid}/environ", "read", whose=("self", "workload"))
     assert found(made=(environ,)) == ["ptrace (read, readby) peer=profgen-app,"]
     assert found(made=(file("/proc/{pid}/task/{tid}/mem", "read", whose=("outside",)),)) == [
@@ -332,12 +331,7 @@ def test_not_mediated() -> None:
 
 
 def test_capabilities() -> None:
-    made = policy(
-        capabilities=(
-            Capability("CAP_NET_BIND_SERVICE", "needed", BECAUSE),
-            Capability("CAP_CHOWN", "checked", BECAUSE),
-        )
-    )
+    made = policy(capabilities=(Capability("CAP_NET_BIND_SERVICE", BECAUSE),))
     assert [line for line in lines(made) if "capability" in line] == ["capability net_bind_service,"]
 
 

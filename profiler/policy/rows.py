@@ -1,27 +1,25 @@
-"""Merging the sections of policies on files, programs, sockets, signals, processes and mounts
-(profiler/policy/merge.py)."""
+"""The entries of several policies by section and key, and how those with one key become one: what
+profiler/policy/merge.py is made of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from profiler.policy import reasons
 from profiler.policy.covering import covers
 from profiler.policy.model import (
-    FILE_USES,
-    PATHS_MAX,
     FileRule,
     InspectionRule,
     MountRule,
+    Policy,
     SignalRule,
     SocketRule,
     Transition,
 )
-from profiler.policy.passes.observed import count
-from profiler.policy.patterns import is_literal, opens
+from profiler.policy.patterns import is_literal
+from profiler.policy.reasons import joined
 from profiler.trace.model import (
     FILE_ACCESSES,
     FILE_KINDS,
@@ -33,8 +31,36 @@ from profiler.trace.model import (
     row_order,
 )
 
-if TYPE_CHECKING:
-    from profiler.policy.merge import Rows
+Key = TypeVar("Key", bound=tuple[object, ...])
+
+
+class Rows:
+    """The entries of all policies, by section and key. ``union``: or else an intersection."""
+
+    def __init__(self, policies: Sequence[Policy], union: bool) -> None:
+        self.policies, self.union = policies, union
+
+    def of_some(self, policies: Sequence[Policy]) -> Rows:
+        """Return the entries of these policies only."""
+        return Rows(policies, self.union)
+
+    def of(self, section: str, key: Callable[[Any], Key]) -> dict[Key, list[list[Any]]]:
+        """Return key to the rows of each policy (mostly one or none)."""
+        found: dict[Key, list[list[Any]]] = {}
+        for index, policy in enumerate(self.policies):
+            for row in getattr(policy, section):
+                found.setdefault(key(row), [[] for _ in self.policies])[index].append(row)
+        return found
+
+    def joined(self, section: str, key: Callable[[Any], Key], join: Callable[[Sequence[Any]], Any]) -> tuple[Any, ...]:
+        """Return one row for each key that one policy has (of a union) or all have (of an intersection), sorted by the
+        keys. ``join`` may return None for nothing."""
+        made = (
+            join([row for rows in held for row in rows])
+            for _, held in sorted(self.of(section, key).items(), key=lambda item: row_order(item[0]))
+            if self.union or all(held)
+        )
+        return tuple(row for row in made if row is not None)
 
 
 def _inrow_order(words: Iterable[str], order: Sequence[str]) -> tuple[str, ...]:
@@ -43,7 +69,7 @@ def _inrow_order(words: Iterable[str], order: Sequence[str]) -> tuple[str, ...]:
 
 
 def _all_or_any(several: Iterable[tuple[str, ...]], order: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The union of conditions, of which an empty one is none."""
+    """Return the union of conditions. An empty one is not a condition, and neither is its union with others."""
     listed = list(several)
     if not all(listed):
         return ()
@@ -51,48 +77,24 @@ def _all_or_any(several: Iterable[tuple[str, ...]], order: Sequence[str] | None 
     return tuple(sorted(words)) if order is None else _inrow_order(words, order)
 
 
-def _evidence(rule: FileRule, rows: Sequence[FileRule]) -> FileRule:
-    """The rule with what is known of the rows behind it."""
-    paths = sorted({path for row in rows for path in row.paths})
-    listed = all(len(row.paths) == row.seen for row in rows)
-    seen = 1 if is_literal(rule.pattern) else len(paths) if listed else max(row.seen for row in rows)
-    widens = opens(rule.pattern)
+def file_of(rows: Sequence[FileRule]) -> FileRule:
+    """Return one rule for the pattern of all these."""
+    if len(rows) == 1:
+        return rows[0]
     kinds = {kind for row in rows for kind in row.kinds}
     if not any("make" in row.access and "unknown" in row.kinds for row in rows):
         kinds = kinds - {"unknown"} or {"unknown"}
-    return replace(
-        rule,
+    return FileRule(
+        pattern=rows[0].pattern,
+        access=_inrow_order((word for row in rows for word in row.access), FILE_ACCESSES),
         kinds=_inrow_order(kinds, FILE_KINDS),
-        because=reasons.added(row.because for row in rows),
-        seen=seen,
-        paths=() if is_literal(rule.pattern) else tuple(paths[:PATHS_MAX]),
-        opens=f"{widens}; seen: {count(seen)}" if widens else "",
-        programs=tuple(sorted({name for row in rows for name in row.programs})),
+        because=joined(row.because for row in rows),
+        owner=all(row.owner for row in rows),
+        programs=_all_or_any(row.programs for row in rows),
+        existing=_all_or_any(row.existing for row in rows if "link" in row.access),
+        states=_inrow_order((state for row in rows for state in row.states), FILE_STATES),
+        whose=_all_or_any((row.whose for row in rows), WHOM),
     )
-
-
-def file_of(rows: Sequence[FileRule]) -> FileRule:
-    """One rule a pattern. Where one policy grants it and another only saw it fail, the first counts alone."""
-    use = min((row.use for row in rows), key=_FILE_STRENGTH.index)
-    held = [row for row in rows if row.use == use]
-    if len(held) == 1:
-        return held[0]
-    rule = FileRule(
-        pattern=held[0].pattern,
-        use=use,
-        access=_inrow_order((word for row in held for word in row.access), FILE_ACCESSES),
-        kinds=(),
-        because=(),
-        owner=all(row.owner for row in held),
-        existing=_all_or_any(row.existing for row in held if "link" in row.access),
-        states=_inrow_order((state for row in held for state in row.states), FILE_STATES),
-        whose=_all_or_any((row.whose for row in held), WHOM),
-    )
-    return _evidence(rule, held)
-
-
-_FILE_STRENGTH = ("needed", "refused", "missing")
-assert set(_FILE_STRENGTH) == set(FILE_USES)
 
 
 def _narrower(a: str | None, b: str | None) -> str | None:
@@ -103,7 +105,7 @@ def _narrower(a: str | None, b: str | None) -> str | None:
 
 
 def _common_condition(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Both conditions, of which an empty one is none; None when nothing fits both."""
+    """Return what both conditions have in common; an empty one is not a condition. None when nothing fits both."""
     if not a or not b:
         return a or b
     return tuple(word for word in a if word in b) or None
@@ -144,11 +146,9 @@ def _common_file(a: FileRule, b: FileRule) -> FileRule | None:
         existing=existing,
         states=states,
         whose=whose,
-        runs=None,
+        because=joined((a.because, b.because)),
     )
-    return replace(
-        rule, because=reasons.added((a.because, b.because)), programs=tuple(sorted({*a.programs, *b.programs}))
-    )
+    return replace(rule, programs=_all_or_any((a.programs, b.programs)))
 
 
 def _common_files(first: Sequence[FileRule], second: Sequence[FileRule]) -> tuple[FileRule, ...]:
@@ -195,7 +195,7 @@ def _sockets(rows: Sequence[SocketRule]) -> SocketRule:
     return replace(
         rows[0],
         operations=_inrow_order((word for row in rows for word in row.operations), SOCKET_OPERATIONS),
-        because=reasons.added(row.because for row in rows),
+        because=joined(row.because for row in rows),
         ports=table("ports"),
         addresses=table("addresses"),
     )
@@ -213,11 +213,11 @@ def _common_sockets(rows: Sequence[SocketRule]) -> SocketRule | None:
             ports=tuple(item for item in kept if item[1]),
             addresses=tuple(item for item in named if item[1]),
         )
-    return replace(found, because=reasons.added(row.because for row in rows)) if found.operations else None
+    return replace(found, because=joined(row.because for row in rows)) if found.operations else None
 
 
 def plain_of(rows: Sequence[Any]) -> Any:
-    return rows[0] if len(rows) == 1 else replace(rows[0], because=reasons.added(row.because for row in rows))
+    return rows[0] if len(rows) == 1 else replace(rows[0], because=joined(row.because for row in rows))
 
 
 def _crossed(first: Sequence[Any], second: Sequence[Any], join: Callable[[Any, Any], Any]) -> tuple[Any, ...]:
@@ -226,7 +226,7 @@ def _crossed(first: Sequence[Any], second: Sequence[Any], join: Callable[[Any, A
     for a, b in product(first, second):
         one = join(a, b)
         if one is not None:
-            found.setdefault(replace(one, because=(), runs=None), one)
+            found.setdefault(replace(one, because=()), one)
     return tuple(found.values())
 
 
@@ -235,7 +235,7 @@ def _common_transition(a: Transition, b: Transition) -> Transition | None:
     by = _narrower(a.by, b.by)
     if program is None or ((a.by is not None or b.by is not None) and by is None):
         return None
-    return Transition(program, by, reasons.added((a.because, b.because)))
+    return Transition(program, by, joined((a.because, b.because)))
 
 
 def _common_mount(a: MountRule, b: MountRule) -> MountRule | None:
@@ -247,7 +247,7 @@ def _common_mount(a: MountRule, b: MountRule) -> MountRule | None:
         members[name] = _narrower(one, other)
         if members[name] is None and not (one is None and other is None):
             return None
-    return replace(a, **members, because=reasons.added((a.because, b.because)), runs=None)
+    return replace(a, **members, because=joined((a.because, b.because)))
 
 
 def _whom(row: SignalRule | InspectionRule) -> int:
@@ -265,9 +265,7 @@ KEYS: Mapping[str, Callable[[Any], tuple[Any, ...]]] = {
 def in_order(section: str, rows: Iterable[Any]) -> tuple[Any, ...]:
     """Rows of one of these sections as the passes put them."""
     key = KEYS[section]
-    return tuple(
-        sorted(rows, key=lambda row: (FILE_USES.index(row.use) if section == "files" else 0, row_order(key(row))))
-    )
+    return tuple(sorted(rows, key=lambda row: row_order(key(row))))
 
 
 def merged_uses(rows: Rows) -> dict[str, Any]:
@@ -285,15 +283,9 @@ def merged_uses(rows: Rows) -> dict[str, Any]:
     if rows.union:
         joins = {"files": file_of, "transitions": plain_of, "mounts": plain_of}
         return found | {section: rows.joined(section, KEYS[section], join) for section, join in joins.items()}
-    needed = [tuple(rule for rule in policy.files if rule.use == "needed") for policy in watching]
-    found["files"] = needed[0]
-    found["transitions"], found["mounts"] = watching[0].transitions, watching[0].mounts
-    for policy, files in zip(watching[1:], needed[1:], strict=True):
-        found["files"] = _common_files(found["files"], files)
+    found |= {section: getattr(watching[0], section) for section in KEYS}
+    for policy in watching[1:]:
+        found["files"] = _common_files(found["files"], policy.files)
         found["transitions"] = _crossed(found["transitions"], policy.transitions, _common_transition)
         found["mounts"] = _crossed(found["mounts"], policy.mounts, _common_mount)
-    for section, key in KEYS.items():
-        where = rows.of(section, key)
-        made = [replace(row, runs=rows.runs(where[key(row)]) if key(row) in where else None) for row in found[section]]
-        found[section] = tuple(sorted(made, key=lambda row: row_order(key(row))))
-    return found
+    return found | {section: in_order(section, found[section]) for section in KEYS}

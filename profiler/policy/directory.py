@@ -1,0 +1,38 @@
+"""The directory that ``generate`` writes: the policy, and next to it the trace that it was made from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from profiler.errors import InputError
+
+if TYPE_CHECKING:
+    from profiler.trace.model import Trace
+
+POLICY_FILE = "policy.yaml"
+TRACE_FILE = "trace.json"
+
+
+def policy_path(path: str) -> str:
+    """Return the path of the policy, given it or its directory."""
+    return os.path.join(path, POLICY_FILE) if os.path.isdir(path) else path
+
+
+def trace_path(path: str) -> Path | None:
+    """Return the path of the trace next to a policy, given the policy or its directory; None when there is none."""
+    policy = Path(policy_path(path))
+    found = policy.with_name(TRACE_FILE)
+    return found if policy.suffix == ".yaml" and found.is_file() else None
+
+
+def evidence(path: str) -> Trace | None:
+    """Return the trace next to a policy; None when there is none. Raises InputError for one that cannot be read."""
+    from profiler.trace.store import read_trace
+
+    found = trace_path(path)
+    try:
+        return None if found is None else read_trace(str(found))
+    except InputError as error:
+        raise InputError(f"{error} (it is read as the evidence behind {policy_path(path)})") from error

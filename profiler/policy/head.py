@@ -1,0 +1,136 @@
+"""The head of policy.yaml: comments that tell a reviewer at once what matters, and the digest of a generated file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from profiler.policy.layout import WIDTH
+from profiler.policy.model import SECTIONS, Policy, SocketRule, capability_order
+from profiler.quoting.text import printable
+from profiler.quoting.yaml import yaml as quoted
+
+TITLE = "# What this workload may do, and why. Review it, edit it, commit it. docs/policy.md describes the form."
+_LABELS = ("writes", "executes", "connects to", "listens on", "capabilities", "syscalls", "also allows", "notes")
+_DIGEST = "digest"
+_LABEL_WIDTH = 14
+_OWN = re.compile(rf"# (?:{'|'.join((*_LABELS, _DIGEST))}): .*")
+_SEAL = re.compile(rf"^# {_DIGEST}: +sha256:([0-9a-f]{{64}})\n", re.MULTILINE)
+
+_WRITING = frozenset(
+    {
+        "write", "append", "create", "truncate", "make", "remove", "rename_from", "rename_to", "link", "mode", "owner",
+        "times", "xattr",
+    }
+)  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """Return the text as it is where it can only be read as one item of a list, else in quotation marks."""
+    return text if re.fullmatch(r"[^\s,;\"#]+", text) and text.isprintable() else quoted(text)
+
+
+def _line(label: str, items: Sequence[str], separator: str = ", ") -> str:
+    """Return one line with as many items as fit."""
+    start = f"# {label + ':':<{_LABEL_WIDTH}}"
+    for shown in range(len(items), 0, -1):
+        rest = len(items) - shown
+        line = start + separator.join(items[:shown]) + (f" and {rest} more" if rest else "")
+        if len(line) <= WIDTH:
+            return line
+    return start + (f"{len(items)}" if items else "nothing")
+
+
+def _ends(row: SocketRule, *operations: str) -> Iterator[str]:
+    """Yield what a socket rule binds or talks to, in words."""
+    sort = f"{row.family} {row.type}"
+    ports = sorted({port for word, several in row.ports if word in operations for port in several})
+    yield from (f"{sort} {port}" for port in ports)
+    yield from (f"{sort} {_plain(place)}" for word, several in row.addresses if word in operations for place in several)
+    if not ports and not row.addresses and set(operations) & set(row.operations):
+        yield sort
+
+
+def _sockets(rows: Iterable[SocketRule], *operations: str) -> list[str]:
+    return list(dict.fromkeys(end for row in rows for end in _ends(row, *operations)))
+
+
+def _files(policy: Policy) -> Iterator[str]:
+    if not policy.has_files:
+        yield _line("writes", ["not known: the recording did not watch files, programs and sockets"])
+        return
+    rules = sorted(policy.files, key=lambda rule: rule.pattern)
+    yield _line("writes", [_plain(rule.pattern) for rule in rules if _WRITING & set(rule.access)])
+    yield _line("executes", [_plain(rule.pattern) for rule in rules if "execute" in rule.access])
+    yield _line("connects to", _sockets(policy.sockets, "connect", "send"))
+    yield _line("listens on", _sockets(policy.sockets, "bind"))
+
+
+def _syscalls(policy: Policy) -> list[str]:
+    numbers = [len(policy.entries(section)) for section in SECTIONS]
+    filtered = sum(bool(row.rules) for row in policy.syscalls)
+    return [
+        f"{numbers[0]} that were seen",
+        f"{numbers[1]} equivalents",
+        f"{numbers[2]} for the container runtime",
+        f"{filtered} of them with argument filters",
+    ]
+
+
+def _more(policy: Policy) -> list[str]:
+    several = {"signals to others": any(row.whom != "self" for row in policy.signals)} | {
+        "looking at other processes": bool(policy.inspections),
+        "mounts": bool(policy.mounts),
+        "user namespaces": bool(policy.user_namespaces),
+        "io_uring": bool(policy.io_uring),
+        "gaining privileges (no_new_privs is off)": not policy.no_new_privs,
+    }
+    return [name for name, held in several.items() if held] + [f"{abi} calls" for abi in policy.abis[1:]]
+
+
+def _notes(policy: Policy) -> list[str]:
+    found = ["the recording is incomplete"] if policy.workload.incomplete else []
+    if policy.workload.joined:
+        found.append(f"joined while it ran: {', '.join(map(_plain, policy.workload.joined))}"[:WIDTH])
+    if policy.unknown:
+        found.append(f"{len(policy.unknown)} syscall numbers without a name are in no profile")
+    return found
+
+
+def head(policy: Policy) -> str:
+    """Return the comments at the top of the policy's text, ten lines at most, without the digest."""
+    lines = [
+        TITLE,
+        *_files(policy),
+        _line(
+            "capabilities",
+            [row.name for row in sorted(policy.capabilities, key=lambda row: capability_order(row.name))],
+        ),
+        _line("syscalls", _syscalls(policy)),
+        *([_line("also allows", more)] if (more := _more(policy)) else []),
+        *([_line("notes", notes, "; ")] if (notes := _notes(policy)) else []),
+    ]
+    return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def is_own(line: str) -> bool:
+    """Whether profgen wrote a comment line at the top of a policy, for this policy or an earlier version of it."""
+    return line == TITLE or _OWN.fullmatch(line) is not None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def sealed(text: str) -> str:
+    """Return the text of a policy with its digest in the head: the mark of a file that nobody edited."""
+    at = text.index("\nschema:") + 1
+    return f"{text[:at]}# {_DIGEST + ':':<{_LABEL_WIDTH}}sha256:{_digest(text)}\n{text[at:]}"
+
+
+def is_edited(data: bytes) -> bool:
+    """Whether a policy differs in any byte from what ``generate`` wrote, or was never written by it."""
+    text = data.decode("utf-8", "replace")
+    found = _SEAL.search(text)
+    return found is None or _digest(text[: found.start()] + text[found.end() :]) != found[1]
