@@ -26,7 +26,7 @@ from profiler.kernel.files import (
 )
 from profiler.kernel.mounts import mount_calls, mount_use
 from profiler.kernel.processes import process_calls, signal_name, trace_requests
-from profiler.kernel.sockets import family_name, socket_calls, type_name, unix_address
+from profiler.kernel.sockets import family_name, socket_calls, type_name, unix_address, with_default
 from profiler.tracers.ebpf.events import DESCRIPTOR, OTHERS, OWN, WHOSE, Event, call_of, parse, text_of
 from profiler.tracers.ebpf.execution import Executions
 from profiler.tracers.ebpf.loader import Programs
@@ -104,13 +104,17 @@ class Uses:
     def _collect_sockets(self, recording: Recording, maps: Maps) -> None:
         seconds = self._reader.seconds
         for key, value in maps.rows("sockets", self._reader.numbers()):
-            word = socket_calls()[self._name(*call_of(key.call))].operation
+            call = socket_calls()[self._name(*call_of(key.call))]
             result = result_of(key.error)
             if result in NO_USE:
                 continue
             index = self._reader.index(key.program, recording)
+            # A call that failed to make a socket has the protocol that was requested.
+            family, kind, protocol = key.family, key.type, key.protocol
+            if call.fd is None:
+                family, kind, protocol = with_default((family, kind, protocol))
             recording.socket(
-                family_name(key.family), type_name(key.type), key.protocol, word, result, index,
+                family_name(family), type_name(kind), protocol, call.operation, result, index,
                 port=None if key.port == _NO_PORT else key.port,
                 count=value.count, first=seconds(value.first), last=seconds(value.last),
             )  # fmt: skip

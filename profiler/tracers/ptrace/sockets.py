@@ -48,7 +48,7 @@ class Sorts:
         """Return (link text, sort) of a thread's socket.
 
         None for another kind of descriptor, and when the sort cannot be known. ``made``: what the call that has just
-        made the socket asked for.
+        made the socket requested.
         """
         try:
             link = os.readlink(f"/proc/{tid}/fd/{signed(fd)}")
@@ -61,7 +61,7 @@ class Sorts:
             try:
                 sort = socket_sort(tid, signed(fd), self._threads.group(tid))
             except PermissionError:
-                sort = socket_in_tables(tid, link) or (made and with_default(made))
+                sort = socket_in_tables(tid, link) or made
                 if sort is None and NO_SORT not in self._warnings:
                     self._warnings.append(NO_SORT)
             else:
@@ -120,7 +120,7 @@ class Sockets:
             )
 
     def _made(self, call: SocketCall, args: Arguments, exit: Exit) -> None:
-        asked = (args[0] & U32, args[1] & SOCK_TYPE_MASK, args[2] & U32)
+        asked = with_default((args[0] & U32, args[1] & SOCK_TYPE_MASK, args[2] & U32))
         fd: int | None = exit.result
         if call.pair is not None and not exit.code:
             data = self._threads.memory(exit.tid, args[call.pair], 4, "sockets")
