@@ -50,6 +50,9 @@ BPF_PROG_ARRAY(tails, ROUTES);
 static int (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
 static int (*read_user_text)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user_str;
 
+/* Hide what the compiler knows of a value: it would drop a bound that the verifier needs. */
+#define KEEP(value) asm volatile("" : "+r"(value))
+
 #define TEXT_OF(x) #x
 #define STRING(x) TEXT_OF(x)
 

@@ -73,11 +73,14 @@ static __always_inline int count_call(int program, u32 abi, u64 number)
         struct program_state *p = programs.lookup(&program);
         if (!c || !p)
             return -1;
-        c->calls[number & (NUMBERS - 1)]++;
-        u64 bit = BIT_OF(number);
-        u32 word = WORD_OF(number);
+        u64 at = number;
+        KEEP(at); /* Linux 6.1 does not find the bound again in a copy of the number */
+        at &= NUMBERS - 1;
+        c->calls[at]++;
+        u64 bit = BIT_OF(at);
+        u32 word = WORD_OF(at);
         if (!(p->seen[word] & bit)) {
-            p->first[number & (NUMBERS - 1)] = noted_new();
+            p->first[at] = noted_new();
             __sync_fetch_and_or(&p->seen[word], bit);
         }
         return !(p->ok[word] & bit);

@@ -94,8 +94,6 @@ static void *(*cast)(const void *address, u32 type) = (void *)CAST;
         asm volatile("" ::: "memory");                                                                                 \
         (w)->plain;                                                                                                    \
     })
-/* Hide what the compiler knows of a value: it would drop a bound that the verifier needs. */
-#define KEEP(value) asm volatile("" : "+r"(value))
 
 /* Mix in the first `left` bytes of a word. Without a branch, as the verifier would go both ways at each. */
 static __always_inline u64 mix_tail(u64 hash, u64 word, s64 left)
