@@ -235,7 +235,7 @@ def test_inherited_sockets(tracer: str, profgen: Profgen, tmp_path: Path) -> Non
     assert str(tmp_path / "log") not in {file.path for file in trace.files}
     assert "the workload inherited a unix stream socket" in (tmp_path / "log").read_text()
     assert profgen("generate", "out.json", "-o", "made", cwd=tmp_path).returncode == 0
-    assert "a descriptor that it was given is one (dash; 1 use)" in (tmp_path / "made/policy.yaml").read_text()
+    assert "because: {inherited: [dash]}" in (tmp_path / "made/policy.yaml").read_text()
 
 
 def test_many_messages(profgen: Profgen, tmp_path: Path) -> None:
