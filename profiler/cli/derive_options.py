@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import click
 
+from profiler.cli.options import grouped
 from profiler.errors import InputError
 from profiler.policy.model import GENERALISE_THRESHOLD, Options
 
@@ -17,15 +16,50 @@ RUNTIMES = ("any", "none", "runc", "crun", "docker", "podman", "containerd")
 
 @dataclass(frozen=True)
 class DeriveOptions:
-    """``given``: the options that were given, as people write them. ``allow_loss``: an incomplete recording is
-    accepted."""
+    """The options as they were given. ``allow_loss``: an incomplete recording is accepted; it does not change the
+    policy."""
 
-    options: Options
-    given: tuple[str, ...]
+    runtime: str | None
+    runtime_version: str | None
+    allow_new_privs: bool
+    no_equivalents: bool
+    no_arguments: bool
+    start_up: bool
+    drop_failing: bool
+    no_generalise: bool
+    generalise_threshold: int | None
     allow_loss: bool
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Return those that change the policy, as people write them."""
+        names = (field.name for field in dataclasses.fields(self) if field.name != "allow_loss")
+        return tuple(f"--{name.replace('_', '-')}" for name in names if getattr(self, name))
 
-_OPTIONS = (
+    def parsed(self) -> Options:
+        """Return what passes take. Raises InputError for options that do not go together."""
+        if self.runtime is not None and self.runtime not in RUNTIMES:
+            raise InputError(f"unknown runtime {self.runtime!r}: one of {', '.join(RUNTIMES)}")
+        if self.runtime_version is not None and self.runtime in (None, "any", "none"):
+            raise InputError("--runtime-version needs --runtime: which runtime has that version?")
+        if self.no_generalise and self.generalise_threshold is not None:
+            raise InputError("--generalise-threshold has no meaning with --no-generalise: leave one of them out")
+        return Options(
+            runtime=self.runtime or "any",
+            runtime_version=self.runtime_version,
+            no_new_privs=not self.allow_new_privs,
+            equivalents=not self.no_equivalents,
+            arguments=not self.no_arguments,
+            drop_failing=self.drop_failing,
+            start_up=self.start_up,
+            generalise=not self.no_generalise,
+            generalise_threshold=self.generalise_threshold or GENERALISE_THRESHOLD,
+        )
+
+
+derive_options = grouped(
+    DeriveOptions,
+    "deriving",
     click.option(
         "--runtime",
         metavar="NAME",
@@ -62,53 +96,4 @@ _OPTIONS = (
     ),
     click.option("--allow-loss", is_flag=True, help="Accept an incomplete recording."),
 )
-
-
-def derive_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets them as ``deriving``, a DeriveOptions."""
-
-    @functools.wraps(command)
-    def collected(*arguments: Any, **values: Any) -> Any:
-        own = {name: values.pop(name) for name in _NAMES}
-        return command(*arguments, deriving=_chosen(own), **values)
-
-    for option in reversed(_OPTIONS):
-        collected = option(collected)
-    return collected
-
-
-_NAMES = (
-    "runtime",
-    "runtime_version",
-    "allow_new_privs",
-    "no_equivalents",
-    "no_arguments",
-    "start_up",
-    "drop_failing",
-    "no_generalise",
-    "generalise_threshold",
-    "allow_loss",
-)
-
-
-def _chosen(values: dict[str, Any]) -> DeriveOptions:
-    runtime, version, threshold = values["runtime"], values["runtime_version"], values["generalise_threshold"]
-    if runtime is not None and runtime not in RUNTIMES:
-        raise InputError(f"unknown runtime {runtime!r}: one of {', '.join(RUNTIMES)}")
-    if version is not None and runtime in (None, "any", "none"):
-        raise InputError("--runtime-version needs --runtime: which runtime has that version?")
-    if values["no_generalise"] and threshold is not None:
-        raise InputError("--generalise-threshold has no meaning with --no-generalise: leave one of them out")
-    options = Options(
-        runtime=runtime or "any",
-        runtime_version=version,
-        no_new_privs=not values["allow_new_privs"],
-        equivalents=not values["no_equivalents"],
-        arguments=not values["no_arguments"],
-        drop_failing=values["drop_failing"],
-        start_up=values["start_up"],
-        generalise=not values["no_generalise"],
-        generalise_threshold=threshold or GENERALISE_THRESHOLD,
-    )
-    given = (f"--{name.replace('_', '-')}" for name in _NAMES if name != "allow_loss" and values[name])
-    return DeriveOptions(options, tuple(given), values["allow_loss"])
+"""Add the options; the command gets them as ``deriving``, a DeriveOptions."""

@@ -11,12 +11,12 @@ import click
 
 from profiler.cli.derive_options import DeriveOptions, derive_options
 from profiler.cli.options import source_file
-from profiler.cli.target_options import TargetHelp, TargetOptions, target_options
+from profiler.cli.target_options import GivenTargets, TargetHelp, TargetOptions, target_options
 from profiler.cli.terminal import emit, say
 from profiler.errors import InputError, OutputError, ProfgenError
 from profiler.files import make_directory, write_atomic
 from profiler.policy.directory import POLICY_FILE, TRACE_FILE
-from profiler.policy.model import Options, Policy
+from profiler.policy.model import Policy
 from profiler.policy.reasons import sentences
 from profiler.targets.base import File, Target
 from profiler.targets.rendering import Rendered, render
@@ -30,7 +30,7 @@ from profiler.trace.model import Trace
 @derive_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 def generate(
-    inputs: tuple[str, ...], targeting: TargetOptions, output: str | None, deriving: DeriveOptions, quiet: bool
+    inputs: tuple[str, ...], given: GivenTargets, output: str | None, deriving: DeriveOptions, quiet: bool
 ) -> None:
     """Write policy.yaml and profiles from traces, or profiles from a policy.yaml.
 
@@ -43,13 +43,15 @@ def generate(
       profgen generate app.trace.json -o profiles/ -O apparmor.complain
       profgen generate policy.yaml -t oci --into config.json -o config.json
     """
+    targeting, options = given.parsed(), deriving.parsed()
     output = None if output == "-" else output
     if output is None and (targeting.targets is None or len(targeting.targets) > 1):
         raise InputError("several files to write: say where with -o DIR, or choose one target with -t")
-    targeting.chosen(None)  # a wrong option is said before a long trace is read
+    if targeting.targets is not None:
+        targeting.chosen(None)  # a wrong option is said before a long trace is read
     policy, trace = _policy(inputs, deriving)
-    targets = targeting.chosen(None)
-    _warn_about(policy, deriving.options, trace is None)
+    targets = targeting.chosen(policy.workload.launch.engine)
+    _warn_about(policy, options.start_up, trace is None)
     without = _without_files(policy, targets, targeting)
     targets = tuple(target for target in targets if target not in without)
 
@@ -71,7 +73,7 @@ def _policy(inputs: tuple[str, ...], deriving: DeriveOptions) -> tuple[Policy, T
         from profiler.policy.derive import derive
 
         trace = _merged(traces, deriving.allow_loss)
-        return derive(trace, deriving.options), trace
+        return derive(trace, deriving.parsed()), trace
     if deriving.given:
         raise InputError(
             f"{inputs[0]} is a policy, rendered as it stands: {' and '.join(deriving.given)} can only be given with "
@@ -110,10 +112,10 @@ def _merged(traces: list[Trace], allow_loss: bool) -> Trace:
     return trace
 
 
-def _warn_about(policy: Policy, options: Options, from_policy: bool) -> None:
+def _warn_about(policy: Policy, start_up: bool, from_policy: bool) -> None:
     """Print what no profile of this policy can hold."""
     if policy.workload.joined:
-        say(_start_unknown(policy.workload.joined, options.start_up, from_policy))
+        say(_start_unknown(policy.workload.joined, start_up, from_policy))
     for row in policy.unknown:
         say(
             f"warning: syscall number {row.number} ({row.abi}) has no known name and is in no profile: "

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
-from profiler.cli.options import input_file
+from profiler.cli.options import grouped, input_file
 from profiler.errors import InputError
 from profiler.quoting.text import printable
 from profiler.targets import catalogue
 from profiler.targets.base import Existing, Target
 from profiler.targets.template import BUILT_IN, Templates
+from profiler.trace.store import read_limited
+
+
+@dataclass(frozen=True)
+class GivenTargets:
+    """The options as they were given."""
+
+    targets: tuple[str, ...]
+    settings: tuple[str, ...]
+    into: str | None
+    templates: Path | None
+
+    def parsed(self) -> TargetOptions:
+        """Return them with targets and values found, and the file to rewrite read. Raises InputError."""
+        existing = None if self.into is None else Existing(self.into, read_limited(self.into))
+        return TargetOptions(_targets(self.targets), _settings(self.settings), existing, _templates(self.templates))
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,9 @@ class TargetOptions:
         Raises InputError when a setting, or the file to rewrite, is for none of them.
         """
         targets = catalogue.default(engine) if self.targets is None else self.targets
-        names = {target.name for target in targets}
+        names = {target.name for target in targets}.union(
+            *(target.launches.requires for target in targets if target.launches)
+        )
         if other := next((name for name in self.settings if name not in names), None):
             raise InputError(f"-O {other}.{next(iter(self.settings[other]))} is for the target {other}: add -t {other}")
         rewriting = [target for target in catalogue.TARGETS if target.rewrites]
@@ -43,7 +59,9 @@ class TargetOptions:
         return targets
 
 
-_OPTIONS = (
+target_options = grouped(
+    GivenTargets,
+    "given",
     click.option(
         "-t",
         "--target",
@@ -69,26 +87,7 @@ _OPTIONS = (
         help="Use the templates in this directory instead of the built-in ones of the same names.",
     ),
 )
-
-
-def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets them as ``targeting``, a TargetOptions."""
-
-    @functools.wraps(command)
-    def collected(
-        *arguments: Any,
-        targets: tuple[str, ...],
-        settings: tuple[str, ...],
-        into: str | None,
-        templates: Path | None,
-        **values: Any,
-    ) -> Any:
-        targeting = TargetOptions(_targets(targets), _settings(settings), _existing(into), _templates(templates))
-        return command(*arguments, targeting=targeting, **values)
-
-    for option in reversed(_OPTIONS):
-        collected = option(collected)
-    return collected
+"""Add the options; the command gets them as ``given``, a GivenTargets."""
 
 
 class TargetHelp(click.Command):
@@ -138,12 +137,6 @@ def _settings(words: Sequence[str]) -> dict[str, dict[str, object]]:
         except InputError as error:
             raise InputError(f"-O {key}: {error}") from error
     return found
-
-
-def _existing(path: str | None) -> Existing | None:
-    from profiler.trace.store import read_limited
-
-    return None if path is None else Existing(path, read_limited(path))
 
 
 def _templates(directory: Path | None) -> Templates:

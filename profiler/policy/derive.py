@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
+from profiler.policy.launch import launch_of
 from profiler.policy.model import Options, Policy, Workload
 from profiler.policy.passes.arguments import arguments
 from profiler.policy.passes.capabilities import capabilities
@@ -64,6 +65,7 @@ def _start(trace: Trace, options: Options) -> Policy:
             image=None if container is None or container.image is None else printable(container.image),
             digest=None if container is None or container.digest is None else printable(container.digest),
             joined=tuple(printable(path) for path in trace.joined),
+            launch=launch_of(meta),
         ),
         abis=(native, *(abi for abi in ABIS if abi in seen and abi != native)),
         no_new_privs=options.no_new_privs,

@@ -14,6 +14,7 @@ from profiler.kernel.capabilities import number_of as capability_number
 from profiler.kernel.errno import FIRST_INTERNAL
 from profiler.kernel.errno import number_of as errno_number
 from profiler.kernel.syscalls import known_names, number_of
+from profiler.policy import launch
 from profiler.policy.head import head
 from profiler.policy.layout import Items, Section, flow, lines
 from profiler.policy.model import (
@@ -108,7 +109,8 @@ def _workload_data(work: Workload) -> dict[str, Any]:
     if work.incomplete:
         data["incomplete"] = True
     data |= {name: value for name, value in (("image", work.image), ("digest", work.digest)) if value is not None}
-    return data | ({"joined": list(work.joined)} if work.joined else {})
+    data |= {"joined": list(work.joined)} if work.joined else {}
+    return data | ({"launch": started} if (started := launch.data(work.launch)) else {})
 
 
 def _data(policy: Policy) -> dict[str, Any]:
@@ -249,7 +251,7 @@ class _Reader(Reader):
         return Allowed(section, abi, name, because_of(self, data, where), rules, stands_for)
 
     def workload(self, value: Any) -> Workload:
-        data = self.keys(value, "workload", ("argv", "uid"), ("incomplete", "image", "digest", "joined"))
+        data = self.keys(value, "workload", ("argv", "uid"), ("incomplete", "image", "digest", "joined", "launch"))
         return Workload(
             argv=self.texts(data["argv"], "workload.argv"),
             uid=self.number(data["uid"], "workload.uid"),
@@ -257,6 +259,7 @@ class _Reader(Reader):
             image=self.typed(data["image"], str, "workload.image") if "image" in data else None,
             digest=self.typed(data["digest"], str, "workload.digest") if "digest" in data else None,
             joined=self.texts(data.get("joined", []), "workload.joined"),
+            launch=launch.read(self, data.get("launch", {}), "workload.launch"),
         )
 
     def abis(self, value: Any) -> tuple[str, ...]:

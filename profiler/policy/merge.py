@@ -17,6 +17,7 @@ from typing import Any
 
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
+from profiler.policy import launch
 from profiler.policy.model import (
     RULE_BUDGET,
     SECTIONS,
@@ -151,6 +152,7 @@ def _workload(works: Sequence[Workload]) -> Workload:
         image=_same(work.image for work in works),
         digest=_same(work.digest for work in works),
         joined=tuple(sorted({path for work in works for path in work.joined})),
+        launch=launch.merged([work.launch for work in works]),
     )
 
 

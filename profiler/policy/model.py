@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from profiler.kernel.capabilities import number_of
 from profiler.policy.reasons import Reasons
+from profiler.trace.model import ContainerMount
 
 SCHEMA = "profgen.policy/1"
 
@@ -212,6 +213,25 @@ class Variable:
 
 
 @dataclass(frozen=True)
+class Launch:
+    """How the workload was started, for launchers: nothing in it is a right. None or empty: not known, or not needed.
+
+    ``engine``: docker, podman, nerdctl, ctr or systemd. ``user`` is as given to the engine, ``network`` host or none.
+    ``command``: the workload's argv, where its words cannot be printed on one line. ``ports``: ``80/tcp``, as the
+    container exposes them. ``read_only``: the root of the container could not be written.
+    """
+
+    engine: str | None = None
+    user: str | None = None
+    directory: str | None = None
+    network: str | None = None
+    command: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    mounts: tuple[ContainerMount, ...] = ()
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
 class Workload:
     """What the policy was made from. ``incomplete``: a recording lost something. ``image`` names the container image
     that it ran in, ``digest`` its content, where they are known. ``joined``: programs that ran already when the
@@ -224,6 +244,7 @@ class Workload:
     image: str | None = None
     digest: str | None = None
     joined: tuple[str, ...] = ()
+    launch: Launch = Launch()
 
 
 @dataclass(frozen=True)

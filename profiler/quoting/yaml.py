@@ -26,6 +26,11 @@ def yaml(value: Any) -> str:
     return json.dumps(value)
 
 
+def compose(value: Any) -> str:
+    """Return ``value`` as YAML for a Compose file, in which ``$`` starts a variable and ``$$`` stands for itself."""
+    return yaml(value).replace("$", "$$")
+
+
 def _json_text(text: str) -> str:
     """Return a double-quoted ASCII string that is valid JSON and YAML, except for YAML's ``\\U`` above U+FFFF."""
     return '"' + "".join(_quoted(char) for char in text) + '"'
@@ -40,4 +45,4 @@ def _quoted(char: str) -> str:
     return json.dumps(char)[1:-1]
 
 
-FILTERS = {"yaml": yaml}
+FILTERS = {"yaml": yaml, "compose": compose}

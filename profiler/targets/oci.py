@@ -22,7 +22,7 @@ class Oci(Target):
     says = frozenset({"capabilities", "no_new_privs"})
     rewrites = "an OCI config.json"
     launches = Launches(
-        engines=frozenset({"runc", "crun"}),
+        engines=frozenset({"runc", "crun", "ctr"}),
         names=frozenset({"seccomp", "apparmor"}),
         requires=frozenset({"seccomp"}),
     )

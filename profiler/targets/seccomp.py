@@ -14,8 +14,10 @@ from typing import Any
 
 from profiler.kernel.abi import seccomp_name
 from profiler.kernel.errno import number_of as errno_number
+from profiler.kernel.syscalls import number_of
 from profiler.policy.model import SECTIONS, Policy, Rule
-from profiler.targets.base import File, Output, Request, Setting, Step, Target, one_of, written
+from profiler.targets.base import File, Loss, Output, Request, Setting, Step, Target, one_of, written
+from profiler.wording import listed
 
 DEFAULT_ACTIONS: Mapping[str, str] = {
     "errno": "SCMP_ACT_ERRNO",
@@ -75,6 +77,18 @@ def profile(policy: Policy, default_action: str) -> dict[str, Any]:
     return {**head, "architectures": [seccomp_name(abi) for abi in policy.abis], "syscalls": syscalls}
 
 
+def _losses(policy: Policy) -> tuple[Loss, ...]:
+    """Return the syscalls of other ABIs that the profile allows for the native one as well."""
+    native = policy.abis[0]
+    own = {entry.name for entry in policy.syscalls if entry.abi == native}
+    others = {
+        entry.name for entry in policy.syscalls if entry.abi != native and number_of(native, entry.name) is not None
+    }
+    names = sorted(others - own)
+    why = f"a profile has one list for all architectures, so {native} has what others need"
+    return (Loss("syscalls", listed(names, 8), why),) if names else ()
+
+
 class Seccomp(Target):
     """A seccomp profile in the JSON of the OCI world."""
 
@@ -87,4 +101,5 @@ class Seccomp(Target):
         """See Target.render."""
         made = profile(request.policy, ACTION.of(request))
         file = File("seccomp.json", request.template("seccomp.json.j2", profile=made))
-        return Output((file,), usage=(Step("use", f"docker run --security-opt seccomp={written(file.name)} ..."),))
+        use = Step("use", f"docker run --security-opt seccomp={written(file.name)} ...")
+        return Output((file,), _losses(request.policy), (use,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from system.lab import images, runs
 from system.lab.fixtures import Recordings
 from system.lab.images import IMAGED, Image, ImageEngine, ImageRun
 from system.lab.processes import LabError, run
-from system.lab.runtimes import Confinement
+from system.lab.runtimes import Confinement, Job
 from system.lab.workloads import Workload
 from system.test_minimal import NEEDED
 from waiting import eventually
@@ -314,6 +315,39 @@ def test_runs_clean(kind: type[Workload], runtime: str, built: Images, profgen: 
             ran += started.ran
         assert eventually(lambda: not watcher.wait(0.05) and len(ended(watcher, ran)) == len(profiles))
         assert refused(watcher, ran, profiles) == []
+
+
+@EVERY
+def test_starts_as_recorded(kind: type[Workload], built: Images, profgen: Profgen, tmp_path: Path) -> None:
+    """docker-run.sh --as-recorded needs no other words: network, volumes, user, directory and arguments are in it. With
+    a root that cannot be written, the places that the workload writes to are memory or volumes."""
+    runtime = one_of(kind)
+    runs.generated(profgen, built.recorded(kind, runtime).path, tmp_path / "profile", runtime, True)
+    script = tmp_path / "profile" / "docker-run.sh"
+    for read_only in (False, True):
+        started = ImageRun(built.engine, built[kind], runtime, script, as_recorded=True)
+        runs.confined(built[kind].workload, started, Confinement(None, no_new_privs=True, read_only=read_only))
+
+
+class ServiceRun(ImageRun):
+    """``docker-compose run`` of the service that ``generate`` wrote."""
+
+    def command(self, identity: str, directory: Path, job: Job, confinement: Confinement) -> list[str]:
+        """See Runtime. The seccomp profile is looked for in the current directory."""
+        assert self.script is not None
+        settings = [f"{name}={value}" for name, value in self.engine.client_environment.items()]
+        enter = f'cd "{self.script.parent}" && exec "$@"'
+        return ["env", *settings, "sh", "-c", enter, "sh", "docker-compose", "run", f"--name={identity}", "app"]
+
+
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
+@EVERY
+def test_the_service_starts_as_recorded(kind: type[Workload], built: Images, profgen: Profgen, tmp_path: Path) -> None:
+    """As docker-run.sh does, without another word."""
+    directory = tmp_path / "profile"
+    runs.generated(profgen, built.recorded(kind, "runc").path, directory, "runc", True)
+    started = ServiceRun(built.engine, built[kind], "runc", directory / "compose.yaml")
+    runs.confined(built[kind].workload, started, Confinement(None, no_new_privs=True))
 
 
 @EVERY

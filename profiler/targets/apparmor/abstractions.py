@@ -1,5 +1,5 @@
-"""Whether an abstraction of AppArmor (a file of shared rules) is worth including: it has to save more rules than it
-opens."""
+"""Deciding which of AppArmor's abstractions (files of shared rules) a profile includes: those that save more rules than
+they open."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from profiler.targets.apparmor.rules import FileLine
 
 @dataclass(frozen=True)
 class Verdict:
-    """``saved``: rules of the profile that it holds already. ``opened``: rules of it that nothing in the profile asks
-    for."""
+    """How much an abstraction would bring. ``saved``: rules of the profile that it holds already. ``opened``: how many
+    of its rules nothing in the profile needs."""
 
     name: str
     saved: tuple[FileLine, ...]
@@ -25,11 +25,12 @@ class Verdict:
 
     @property
     def included(self) -> bool:
+        """Return whether it is worth including."""
         return len(self.saved) > self.opened
 
 
 def aare(pattern: str) -> re.Pattern[str]:
-    """A regular expression for the patterns of abstractions.yaml: ``*``, ``**``, ``?``, sets, and alternatives."""
+    """Return a regular expression for a pattern of abstractions.yaml: ``*``, ``**``, ``?``, sets, and alternatives."""
     out, at = "", 0
     while at < len(pattern):
         char = pattern[at]
@@ -53,8 +54,8 @@ def _abstractions() -> dict[str, tuple[tuple[re.Pattern[str], str, str], ...]]:
 
 
 def weigh(lines: Sequence[FileLine]) -> tuple[Verdict, ...]:
-    """A verdict on every abstraction that would save something, by name. Only plain paths are looked at, and patterns
-    written alike."""
+    """Return a verdict on every abstraction that would save something, by name. Only plain paths are compared, and
+    patterns that are written in the same way."""
     verdicts = []
     for name, rows in sorted(_abstractions().items()):
         saved, used = [], set()

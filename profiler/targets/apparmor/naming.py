@@ -26,13 +26,8 @@ _DECIDES = (
     "signals",
     "inspections",
     "mounts",
-    "user_namespaces",
-    "io_uring",
 )
 """Members of a policy that decide what a profile says."""
-
-_EVIDENCE = frozenset({"because"})
-"""Members of its rows that do not."""
 
 
 def valid_name(text: str) -> str:
@@ -59,7 +54,8 @@ def profile_name(policy: Policy) -> str:
         re.sub(r"[^A-Za-z0-9_.+-]+", "_", path.rsplit("/", 1)[-1]).strip("_")
         for path in (*policy.workload.joined, *argv, *firsts)
     ]
-    rights = repr([_rights(getattr(policy, name)) for name in _DECIDES])
+    allowed = (bool(policy.user_namespaces), bool(policy.io_uring))
+    rights = repr([*(_rights(getattr(policy, name)) for name in _DECIDES), *allowed])
     digest = hashlib.sha256(rights.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"profgen-{next(filter(None, words), 'workload')[:80]}-{digest}"
 
@@ -67,10 +63,8 @@ def profile_name(policy: Policy) -> str:
 def _rights(value: object) -> object:
     """Return the value without reasons, and with its rows in one order."""
     if dataclasses.is_dataclass(value):
-        if getattr(value, "use", "needed") != "needed":
-            return ""
-        names = (field.name for field in dataclasses.fields(value) if field.name not in _EVIDENCE)
+        names = (field.name for field in dataclasses.fields(value) if field.name != "because")
         return [(name, _rights(getattr(value, name))) for name in names]
     if isinstance(value, tuple):
-        return sorted({repr(_rights(item)) for item in value} - {repr("")})
+        return sorted({repr(_rights(item)) for item in value})
     return value

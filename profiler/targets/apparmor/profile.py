@@ -1,5 +1,4 @@
-"""apparmor.profile: what the workload may do with files, programs, sockets, signals, other processes, mounts and
-capabilities."""
+"""apparmor.profile: files, programs, sockets, signals, other processes, mounts and capabilities."""
 
 from __future__ import annotations
 
@@ -36,18 +35,17 @@ FILE = "apparmor.profile"
 
 _NAMESPACES = re.compile(r"/proc/\{pid\}/(?:task/\{tid\}/)?ns(?:/|$)")
 ABIS = ("3.0", "4.0")
-"""What a profile may be written for: the features of the kernel and the words of the parser that it counts on."""
+"""The AppArmor that a profile is written for: the features of the kernel, and the words of the parser."""
 RUNTIME_PROFILES = ("runc", "crun", "podman")
-"""Profiles under which runtimes may run themselves; they send the signals that stop a container. Sources:
+"""Profiles that runtimes may run under themselves; they send the signals that stop a container. Sources:
 profiles/apparmor of moby, pkg/apparmor of containers/common, and apparmor.d of Ubuntu 24.04, which names all three."""
 
 STREAMS: tuple[tuple[rules.Parts, str], ...] = (
     (("/dev/null",), "rw"),
     (("/dev/pts/", Glob("[0-9]*")), "rw"),
 )
-"""Standard streams. A descriptor is asked for again when it is opened by name (/dev/stdout), when another profile takes
-hold at an exec, or when whoever opened it is confined; what is refused then is replaced (aa_inherit_files in
-file.c)."""
+"""Standard streams. The kernel checks a descriptor again when it is opened by name (/dev/stdout), when an exec changes
+the profile, or when the process that opened it is confined. It replaces a refused one (aa_inherit_files in file.c)."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Body:
     program: str = ""
 
     def texts(self) -> list[str]:
-        """Every path in it."""
+        """Return every path in it."""
         return [line.path for line in self.files] + [path for link in self.links for path in (link.name, link.existing)]
 
 
@@ -118,7 +116,7 @@ class Profile:
     variables: tuple[tuple[str, str], ...]
     includes: tuple[str, ...]
     weighed: tuple[str, ...]
-    """Abstractions that would open more than they save."""
+    """Abstractions that are not included, because they would open more than they save."""
     container: bool
     shared_memory: bool
     """System V shared memory is attached."""
@@ -141,12 +139,13 @@ def _container(policy: Policy) -> bool:
 
 
 def _flags(policy: Policy, complain: bool) -> tuple[str, ...]:
-    """``attach_disconnected``: the workload uses something that no path of its mount namespace leads to, looks at a
-    namespace, which has no path either, attaches System V shared memory, or changes mounts, and with them what leads to
-    the descriptors it holds.
+    """Return the flags of the profile.
+
+    ``attach_disconnected``: the workload uses something that no path in its mount namespace leads to: it looks at a
+    namespace, attaches System V shared memory, or changes mounts, and so the paths of the descriptors that it holds.
 
     ``mediate_deleted``: a deleted file gets a name again, or is executed (d_namespace_path in path.c, with the
-    profile's own flags). All else that is done with one is judged by its old name without that.
+    profile's own flags). Without the flag, every other use of a deleted file is checked under its old name.
     """
     container = _container(policy)
     detached = any(
@@ -174,7 +173,7 @@ def _streams() -> tuple[FileLine, ...]:
 
 
 def _without(lines: tuple[FileLine, ...], others: tuple[FileLine, ...]) -> tuple[FileLine, ...]:
-    """``lines`` but for those that ``others`` say already."""
+    """Return ``lines`` without those that ``others`` already cover."""
     said = {line.path: set(line.modes) for line in others if not line.owner}
     return tuple(
         line for line in lines if line.modes.endswith("x") or not set(line.modes) <= said.get(line.path, set())
@@ -186,7 +185,7 @@ def build(policy: Policy, chosen: Choices) -> Profile:
     under no_new_privs."""
     if not policy.has_files:
         raise InputError(
-            "the policy says nothing of files: an AppArmor profile needs a recording that watched them; record again"
+            "the policy says nothing about files: an AppArmor profile needs a recording that watched them; record again"
         )
     if chosen.children and policy.no_new_privs:
         raise InputError(
@@ -284,4 +283,4 @@ class AppArmor(Target):
             "usage": [step.line({FILE: FILE}) for step in steps],
         }
         file = File(FILE, request.template("apparmor.profile.j2", **values))
-        return Output((file,), profile.losses, tuple(steps), profile.name)
+        return Output((file,), (*profile.losses, *rules.coarser(policy)), tuple(steps), profile.name)

@@ -1,4 +1,4 @@
-"""File rules by profile: all in one, or each further program with a profile of its own."""
+"""File rules by profile: one profile for all programs, or one for each further program."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from profiler.targets.base import Loss
 
 
 def _same(program: str, pattern: str) -> bool:
-    """Whether a program's path, or its pattern, is what ``pattern`` says."""
+    """Return whether a program's path or pattern is ``pattern``, or fits it."""
     return program == pattern or patterns.matches(pattern, program)
 
 
 class _Programs:
-    """Which profile each program runs under, when programs have profiles of their own.
+    """The profile that each program runs under, when programs have profiles of their own. None is the main profile.
 
-    The main one is named None. A program whose path is a pattern stays in the profile it is executed from: two patterns
-    that overlap would be an error, a path and a pattern are none (the path wins).
+    A program with a pattern for its path stays in the profile that executes it: two patterns that overlap would be an
+    error. A path and a pattern may overlap (the path wins).
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -49,7 +49,7 @@ class _Programs:
             self.children[program] = name
 
     def of(self, program: str) -> set[str | None]:
-        """Profiles in which this program (a path or a pattern) runs."""
+        """Return the profiles in which this program (a path or a pattern) runs."""
         found: set[str | None] = set()
         todo, seen = [program], set()
         while todo:
@@ -68,19 +68,19 @@ class _Programs:
         return found or {None}
 
     def having(self, programs: Iterable[str]) -> set[str | None]:
-        """Profiles for a rule that these programs need; all of them when it is not known which."""
+        """Return the profiles for a rule that these programs need; all profiles when the programs are not known."""
         found = {profile for program in programs for profile in self.of(program)}
         return found or {None, *self.children.values()}
 
 
 class Files:
-    """File and link rules of the main profile (None) and its children, by profile."""
+    """File and link rules of the main profile (None) and of its children."""
 
     def __init__(self, policy: Policy, name: str, children: bool) -> None:
         self.programs = _Programs(policy) if children else None
         self._name = name
         self._named = names_of(policy)
-        # Who starts the workload is a matter of the installation: of its first program the owner is not asked.
+        # The user who starts the workload differs between installations: its first program has no owner condition.
         started = {row.program for row in policy.transitions if row.by is None}
         executed = [rule for rule in policy.files if "execute" in rule.access]
         self._own = (
@@ -104,13 +104,15 @@ class Files:
             self._transitions(policy, self.programs)
 
     def lines(self, profile: str | None) -> tuple[FileLine, ...]:
+        """Return a profile's file rules."""
         return self._lines[profile].lines()
 
     def links(self, profile: str | None) -> tuple[LinkLine, ...]:
+        """Return a profile's link rules."""
         return tuple(sorted(self._links[profile], key=lambda line: (line.name, line.existing, line.owner)))
 
     def _parts(self, pattern: str) -> rules.Parts:
-        """In AppArmor's terms, with the policy's own variables."""
+        """Return a pattern in AppArmor's terms, with the policy's own variables."""
         return rules.parts_of(self._named.get(pattern, pattern))
 
     def _add(self, rule: FileRule) -> None:
@@ -132,9 +134,9 @@ class Files:
                 for form in rules.forms(parts, rule.kinds):
                     lines.add(form, modes.replace("x", ""), owner=rule.owner)
                     if "append" in rule.access:
-                        # Asked for at each write, by then perhaps under another user id (nginx's workers).
+                        # The kernel checks each write, perhaps under another user id by then (nginx's workers).
                         lines.add(form, letters(["append"]))
-            # Who executes a program with a profile, or from one, the executions say.
+            # The transitions decide who executes a program that has a profile.
             if "x" in modes and not (self.programs and rule.pattern in self.programs.executed):
                 lines.execute(parts, owner=pattern in self._own)
             if "link" in rule.access:
@@ -143,7 +145,7 @@ class Files:
     def _link(self, rule: FileRule, parts: rules.Parts, profile: str | None) -> None:
         name = quoted_path(parts)
         if not rule.existing:
-            raise Inexpressible("what it became a further name of is not known")
+            raise Inexpressible("the file that it is another name of is not known")
         for existing in rule.existing:
             line = LinkLine(name, quoted_path(self._parts(existing)), rule.owner)
             if not (line.owner and replace(line, owner=False) in self._links[profile]):
@@ -160,8 +162,7 @@ class Files:
                 self.losses.append(Loss("transitions", row.program, str(error), "refused"))
                 continue
             if row.by is None:
-                # entered from outside; the exec itself is asked of the profile only when the program starts itself
-                # again
+                # It is entered from outside. The profile is asked for the exec only when the program executes itself.
                 self._lines[None].add(parts, "mr")
                 self._lines[None].execute(parts)
                 continue

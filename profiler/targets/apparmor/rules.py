@@ -1,8 +1,7 @@
-"""What a policy means in AppArmor's terms: rules as data, in the order in which templates/apparmor.profile.j2 writes
-them.
+"""AppArmor rules as data, made from a policy. templates/apparmor.profile.j2 writes them in the same order.
 
-Every fact about profiles stands in this file: CLASS_GLOBS and the constants next to it; kernel/apparmor.yaml has the
-letters of file rules. Sources: the kernel's security/apparmor/ (lsm.c: which hook asks for what; file.c, mount.c,
+The facts about profiles are here: CLASS_GLOBS and the constants next to it. kernel/apparmor.yaml has the letters of
+file rules. Sources: the kernel's security/apparmor/ (lsm.c: which hook asks for what; file.c, mount.c,
 net.c, task.c, ipc.c: how it is looked up; Linux 6.1), the parser's grammar (parser_yacc.y, parser_regex.c, mount.cc,
 af_unix.cc of AppArmor 3.0), apparmor.d(5), and denials of a booted kernel.
 """
@@ -20,17 +19,18 @@ from profiler.policy.model import FileRule, MountRule, Policy, SocketRule, Varia
 from profiler.quoting.apparmor import Glob, Inexpressible, apparmor, apparmor_values
 from profiler.quoting.text import printable
 from profiler.targets.base import Loss
+from profiler.wording import listed
 
 RESERVED = frozenset({"unconfined", "profile", "hat", "flags"})
-"""Words that mean something else where a profile is named (parser_lex.l; security/apparmor/label.c)."""
+"""Words that the parser reads as something else than a profile's name (parser_lex.l; security/apparmor/label.c)."""
 
 Parts = tuple[str | Glob, ...]
 """A path or pattern for profiler.quoting.apparmor."""
 
 
 def _nested(first: str, *more: str) -> str:
-    """``first``, after which may come the next, and so on: AppArmor's patterns have no repetition, but alternatives may
-    be empty."""
+    """Return a pattern for ``first``, optionally followed by each next piece in turn. AppArmor's patterns have no
+    repetition, but an alternative may be empty."""
     return first + "".join(f"{{,{piece}" for piece in more) + "}" * len(more)
 
 
@@ -58,11 +58,10 @@ VARIABLES: Mapping[str, str] = {
     "profgen_number": _times(_DIGIT, 1, 8),
     "profgen_version": _nested(_NUMBER, *["." + _NUMBER] * 3),
 }
-"""Variables that a profile defines when a pattern in it needs them, in an order in which each needs only earlier
-ones."""
+"""Variables that a profile defines when a pattern in it needs them. Each uses only earlier ones."""
 
 CLASS_GLOBS: Mapping[str, str] = {
-    "pid": "@{pid}",  # tunables/kernelvars: one to seven digits, without leading zero
+    "pid": "@{pid}",  # tunables/kernelvars: one to seven digits, without a leading zero
     "tid": "@{tid}",
     "uuid": "@{profgen_uuid}",
     "hex": "@{profgen_hex}",
@@ -70,20 +69,22 @@ CLASS_GLOBS: Mapping[str, str] = {
     "random": "@{profgen_random}",
     "date": "@{profgen_date}",
     "version": "@{profgen_version}",
-    "home": "@{HOME}",  # tunables/home: /root/ and /home/*/, as the machine's owner extends it
+    "home": "@{HOME}",  # tunables/home: /root/ and /home/*/, as the administrator extends it
 }
-"""Class of profiler/policy/patterns.py to AppArmor pattern, but for ``name`` and ``tree``, which depend on where they
-stand."""
+"""AppArmor's pattern for each class of profiler/policy/patterns.py, except ``name`` and ``tree``, for which the pattern
+depends on the position."""
 
 PROC = "/proc/"
 
 
 def parts_of(pattern: str) -> Parts:
-    """A path pattern in AppArmor's terms. Raises Inexpressible when AppArmor cannot say it, InputError when it is no
-    pattern."""
+    """Return a path pattern in AppArmor's terms.
+
+    Raises Inexpressible when AppArmor has no form for it, InputError when the text is not a pattern.
+    """
     tokens = patterns.parse(pattern)
     if not pattern.startswith("/") and tokens[:1] != (patterns.Class("home"),) and not patterns.VARIABLE.match(pattern):
-        raise Inexpressible("it is no path below the root")
+        raise Inexpressible("it is not a path below the root")
     found: list[str | Glob] = []
     for index, token in enumerate(tokens):
         if isinstance(token, patterns.Literal):
@@ -102,21 +103,21 @@ def parts_of(pattern: str) -> Parts:
         starts = isinstance(before, patterns.Literal) and before.text.endswith("/")
         ends = after is None or (isinstance(after, patterns.Literal) and after.text.startswith("/"))
         if token.name == "home" and not ends:
-            raise Inexpressible("after {home} a slash must follow")
+            raise Inexpressible("{home} must be followed by a slash")
         found.append(Glob(_glob(token.name, starts, ends)))
     return tuple(found)
 
 
 UNMEDIATED_NAMES = ("memfd:", "SYSV", "dev/zero")
-"""How names begin of files on mounts that only the kernel has: path_mediated_fs (include/path.h) passes them by, but
+"""How the names of files on the kernel's internal mounts start: path_mediated_fs (include/path.h) skips them, except
 for an exec."""
 
 
 def detached(pattern: str, executed: bool) -> str | None:
-    """The pattern of a file that no path leads to, as AppArmor sees it with attach_disconnected (disconnect in path.c):
-    below the root.
+    """Return the pattern of a file that no path leads to, as AppArmor sees it with attach_disconnected (disconnect in
+    path.c): below the root. Return None where AppArmor does not look.
 
-    None where AppArmor does not look. A program in memory (memfd) is executed as ``/``, whatever it is called.
+    A program in memory (memfd) is executed as ``/``, whatever its name is.
     """
     bare = pattern.lstrip("/")
     if bare.startswith(UNMEDIATED_NAMES):
@@ -125,8 +126,10 @@ def detached(pattern: str, executed: bool) -> str | None:
 
 
 def shared_memory(policy: Policy) -> bool:
-    """Whether System V shared memory is attached: shmat(2) maps a file that no path leads to, which AppArmor sees as
-    ``/`` with attach_disconnected and refuses without (ipc/shm.c maps it with security_mmap_file; seen on Linux 6.1).
+    """Return whether System V shared memory is attached.
+
+    shmat(2) maps a file that no path leads to. With attach_disconnected AppArmor sees it as ``/``; without, it refuses
+    the mapping (ipc/shm.c calls security_mmap_file; seen on Linux 6.1).
     """
     return any(
         entry.section == "observed" and entry.name == "shmat" and not entry.never_succeeded for entry in policy.syscalls
@@ -134,8 +137,8 @@ def shared_memory(policy: Policy) -> bool:
 
 
 def _glob(name: str, starts: bool, ends: bool) -> str:
-    """``starts``, ``ends``: the class is the first, the last thing between two slashes. There the parser lets * and **
-    stand for one character at least; elsewhere they may stand for none."""
+    """Return the pattern of a class. ``starts``, ``ends``: it is the first, the last thing between two slashes. There
+    the parser makes * and ** match at least one character; elsewhere they may match none."""
     if name == "name":
         return "*" if starts and ends else "?*"
     if name == "tree":
@@ -144,7 +147,7 @@ def _glob(name: str, starts: bool, ends: bool) -> str:
 
 
 def can_say(variable: Variable) -> bool:
-    """Whether AppArmor has a way to write all its paths."""
+    """Return whether AppArmor has a form for all of the variable's paths."""
     try:
         apparmor_values(variable.paths)
     except Inexpressible:
@@ -153,8 +156,8 @@ def can_say(variable: Variable) -> bool:
 
 
 def variables_in(text: str, places: Sequence[Variable] = ()) -> tuple[tuple[str, str], ...]:
-    """The VARIABLES that quoted text uses, those that they use included, and the policy's own: name and quoted
-    values."""
+    """Return the variables that quoted text uses, as (name, quoted values): the policy's own, then the VARIABLES that
+    it uses, directly or through another."""
     own = tuple((row.name, apparmor_values(row.paths)) for row in places if f"@{{{row.name}}}" in text)
     found: set[str] = set()
     for name, value in reversed(tuple(VARIABLES.items())):
@@ -166,7 +169,7 @@ def variables_in(text: str, places: Sequence[Variable] = ()) -> tuple[tuple[str,
 
 @dataclass(frozen=True)
 class FileLine:
-    """One file rule. ``target``: of cx and px, the profile that the program runs under."""
+    """A file rule. ``target``: the profile that a program runs under, for cx and px."""
 
     path: str
     modes: str
@@ -177,7 +180,7 @@ class FileLine:
 
 @dataclass(frozen=True)
 class LinkLine:
-    """``name`` may become a further name of ``existing``; both quoted."""
+    """A link rule: ``name`` may become another name of ``existing``. Both are quoted."""
 
     name: str
     existing: str
@@ -198,8 +201,8 @@ class UnixLine:
 
 
 def forms(parts: Parts, kinds: Iterable[str]) -> list[Parts]:
-    """AppArmor ends the name of a directory with a slash (aa_path_name in path.c); what is not known gets both
-    names."""
+    """Return the names of a path: AppArmor ends that of a directory with a slash (aa_path_name in path.c). A path of an
+    unknown kind gets both."""
     kinds = set(kinds)
     if parts == ("/",):
         return [parts]
@@ -209,26 +212,27 @@ def forms(parts: Parts, kinds: Iterable[str]) -> list[Parts]:
 
 
 class FileLines:
-    """Collects file rules: one line for a path and owner, one sort of exec for a path."""
+    """Collects file rules: one line for each path and owner, one kind of exec for each path."""
 
     def __init__(self) -> None:
         self._modes: dict[tuple[str, bool], set[str]] = {}
         self._exec: dict[str, tuple[str, str | None, bool]] = {}
 
     def add(self, parts: Parts, modes: str, *, owner: bool = False) -> None:
-        """Modes other than x."""
+        """Add modes other than x."""
         if modes:
             self._modes.setdefault((apparmor(parts), owner), set()).update(modes)
 
     def execute(self, parts: Parts, mode: str = "ix", target: str | None = None, *, owner: bool = False) -> None:
-        """``mode``: ix, cx, px. The first one given for a path stays: two would be an error. ``owner``: only where all
-        say so."""
+        """Add an execution. ``mode``: ix, cx or px; the first one for a path stays, as two would be an error.
+        ``owner``: the rule is limited to the owner only if every call says so."""
         path = apparmor(parts)
         mode, target, before = self._exec.get(path, (mode, target, True))
         self._exec[path] = (mode, target, owner and before)
         self._modes.setdefault((path, owner and before), set())
 
     def lines(self) -> tuple[FileLine, ...]:
+        """Return the rules, by path."""
         found = []
         for (path, owner), modes in self._modes.items():
             mode, target, owned = self._exec.get(path, ("", None, owner))
@@ -295,17 +299,16 @@ FAMILIES = frozenset(
         "xdp",
     ]
 )
-"""Families the parser knows (base_af_names.h, as abi/3.0 lists them); unix has rules of its own."""
+"""Families that the parser knows (base_af_names.h, as abi/3.0 lists them). unix has rules of its own."""
 
 TYPES = frozenset(["stream", "dgram", "seqpacket", "rdm", "raw", "packet"])
 
 _UNIX_ALWAYS = ("create", "getattr", "getopt", "setattr", "setopt", "shutdown")
-"""What a process may do to a socket of its own that says nothing of a peer. Local permissions and peer= are an error
-together."""
+"""What a process may do to its own socket without a peer. The parser refuses these permissions together with peer=."""
 
 
 def network(sockets: Sequence[SocketRule]) -> tuple[list[str], list[Loss]]:
-    """``FAMILY TYPE`` of every network rule, sorted, and what the parser has no name for."""
+    """Return ``FAMILY TYPE`` of every network rule, sorted, and the sockets that the parser has no name for."""
     found, losses = set(), []
     for rule in sockets:
         if rule.family == "unix":
@@ -319,11 +322,20 @@ def network(sockets: Sequence[SocketRule]) -> tuple[list[str], list[Loss]]:
     return sorted(found), losses
 
 
-def _address(text: str) -> str | None:
-    """An address of the abstract namespace, quoted; None for a path, which file rules are for.
+def coarser(policy: Policy) -> tuple[Loss, ...]:
+    """Return what the policy limits and the rules do not."""
+    ports = sorted({port for rule in policy.sockets for _, row in rule.ports for port in row})
+    remounts = any(_widened(rule) for rule in policy.mounts)
+    return (
+        *((Loss("sockets", f"ports {listed(list(map(str, ports)), 8)}", "AppArmor has no ports"),) if ports else ()),
+        *((Loss("mounts", "remount with flags", "older parsers allow any mount there"),) if remounts else ()),
+    )
 
-    ``@`` alone is an address that the kernel chooses (autobind, unix(7)). NUL bytes inside a name are no text AppArmor
-    can hold.
+
+def _address(text: str) -> str | None:
+    """Return an address of the abstract namespace, quoted; None for a path, which has file rules.
+
+    ``@`` alone is an address that the kernel chooses (autobind, unix(7)). AppArmor has no form for a NUL in a name.
     """
     if text in ("", "@"):
         return "auto"
@@ -336,7 +348,7 @@ def _address(text: str) -> str | None:
             parts.append(Glob(_glob(token.name, False, False)))
             continue
         literal = token.text[1:] if index == 0 else token.text
-        # the parser makes one slash of two in a row, but not of one and a set of one
+        # The parser turns two slashes in a row into one, but not a slash and a set that holds a slash.
         pieces = literal.split("//")
         for number, piece in enumerate(pieces):
             parts += ["/", Glob("[/]")] * bool(number)
@@ -345,8 +357,8 @@ def _address(text: str) -> str | None:
 
 
 def unix(sockets: Sequence[SocketRule]) -> tuple[list[UnixLine], list[Loss]]:
-    """Rules by socket type. Names in the file system are file rules; data without an address goes over pairs and
-    unnamed sockets."""
+    """Return the rules by socket type, and what has no form. Names in the file system are file rules. Data without an
+    address goes over socket pairs and unnamed sockets."""
     lines: dict[UnixLine, None] = {}
     losses = []
     for rule in sorted((rule for rule in sockets if rule.family == "unix"), key=lambda rule: rule.type):
@@ -430,7 +442,7 @@ _SIGNAL_WORDS = {
 
 
 def signal_word(name: str) -> str | None:
-    """AppArmor's word (signal.cc) for a signal's name without SIG; None where it has none."""
+    """Return AppArmor's word (signal.cc) for a signal's name without SIG, None when there is none."""
     word = name.lower().removeprefix("sig")
     word = _SIGNAL_WORDS.get(word, word)
     if found := re.fullmatch(r"rtmin\+([0-9]{1,2})", word):
@@ -441,11 +453,12 @@ def signal_word(name: str) -> str | None:
 def signals(
     policy: Policy, own: str, runtimes: Sequence[str]
 ) -> tuple[list[tuple[str, tuple[str, ...], str]], list[Loss]]:
-    """(access, signals, peer). Both ends are asked (aa_may_signal in ipc.c), so among the workload's own both ways are
-    allowed.
+    """Return the rules as (access, signals, peer), and what has no form.
 
-    ``own``: the quoted pattern of the profile's own names. ``runtimes``: profiles that container runtimes may have,
-    which stop containers by signals; anybody without a profile may always signal, as without AppArmor.
+    The kernel checks both the sender and the receiver (aa_may_signal in ipc.c), so signals within the workload are
+    allowed both ways. ``own``: the quoted pattern of the profile's own names. ``runtimes``: profiles that container
+    runtimes may have, which stop containers by signals. A process without a profile may always send signals, as without
+    AppArmor.
     """
     inside, outside, losses = set(), set(), []
     for rule in policy.signals:
@@ -484,12 +497,13 @@ _PROC_FREE = frozenset(
 
 
 READ_AS_TRACERS = frozenset({"process_vm_readv", "pidfd_getfd"})
-"""Calls that a policy has under ``read`` and that ask for ``trace`` (PTRACE_MODE_ATTACH: mm/process_vm_access.c,
+"""Calls that a policy has under ``read`` and that need ``trace`` (PTRACE_MODE_ATTACH: mm/process_vm_access.c,
 kernel/pid.c)."""
 
 
 def _inspected(rule: FileRule) -> str | None:
-    """What reading this file of another process asks for beside the file right; None for nothing (fs/proc/base.c)."""
+    """Return the ptrace access that reading this file of another process needs, in addition to the file rule; None when
+    it needs none (fs/proc/base.c)."""
     found = _PROC_FILE.match(rule.pattern)
     if not found or found[1] in _PROC_FREE:
         return None
@@ -497,11 +511,11 @@ def _inspected(rule: FileRule) -> str | None:
 
 
 def inspections(policy: Policy, own: str) -> list[tuple[str, str]]:
-    """(access, peer) of ptrace rules: both ends are asked (aa_may_ptrace in ipc.c).
+    """Return (access, peer) of the ptrace rules. The kernel checks both ends (aa_may_ptrace in ipc.c).
 
-    Files below /proc/PID of others are read with the same check (__ptrace_may_access in kernel/ptrace.c). ``read`` is
-    what these and kcmp(2) ask for; where a call was used that looks as deep as a tracer (READ_AS_TRACERS), which of
-    them it was is not known.
+    Reading files below /proc/PID of others does the same check (__ptrace_may_access in kernel/ptrace.c). These files
+    and kcmp(2) need ``read``. When a call was used that needs as much as a tracer (READ_AS_TRACERS), the policy does
+    not tell which of the reads it was, so all of them get ``trace``.
     """
     wanted: set[tuple[str, str]] = set()
     deep = any(
@@ -535,7 +549,7 @@ MOUNT_FLAGS: Mapping[str, str] = {
     "dirsync": "dirsync", "noatime": "noatime", "nodiratime": "nodiratime", "silent": "silent", "posixacl": "acl",
     "relatime": "relatime", "i_version": "iversion", "strictatime": "strictatime", "nouser": "nouser",
 }  # fmt: skip
-"""Flag of mount(2) in lower case without MS_ to the parser's word (mnt_opts_table in mount.cc)."""
+"""The parser's word (mnt_opts_table in mount.cc) for each flag of mount(2), in lower case without MS_."""
 
 _PROPAGATION = ("unbindable", "private", "slave", "shared")
 _SAID_OTHERWISE = frozenset({"bind", "remount", "rec", "move", *_PROPAGATION})
@@ -543,13 +557,13 @@ _UNMEDIATED = frozenset({"open_tree", "fsopen", "fsconfig", "fsmount", "fspick",
 
 
 def _place(pattern: str) -> str:
-    """A mount point: AppArmor ends the name of a directory with a slash; a file that is mounted on has none."""
+    """Return a mount point: with a slash for a directory, without for a file that is mounted on."""
     parts = parts_of(pattern)
     return apparmor(parts if parts == ("/",) else (*parts, Glob("{,/}")))
 
 
 def _source(text: str) -> str:
-    """What is mounted, as the call gave it: a path pattern, or any text such as ``tmpfs``."""
+    """Return what is mounted, as the call gave it: a path pattern, or any text such as ``tmpfs``."""
     if text.startswith(("/", "{home}")) or patterns.VARIABLE.match(text):
         return apparmor((*parts_of(text), Glob("{,/}")) if text != "/" else ("/",))
     return apparmor(
@@ -561,7 +575,7 @@ def _source(text: str) -> str:
 
 
 def _words(flags: Iterable[str]) -> list[str]:
-    """The parser's words, sorted, for flags that say how, not what, is done."""
+    """Return the parser's words, sorted, for the flags that are options of a mount and not operations."""
     flags = [flag for flag in flags if flag not in _SAID_OTHERWISE]
     if unknown := [flag for flag in flags if flag not in MOUNT_FLAGS]:
         raise Inexpressible(f"AppArmor has no word for the mount flag {printable(unknown[0])}")
@@ -569,11 +583,11 @@ def _words(flags: Iterable[str]) -> list[str]:
 
 
 def mount_rule(rule: MountRule) -> str | None:
-    """The rule's text without the comma; None for what AppArmor does not mediate. Raises Inexpressible.
+    """Return the rule's text without the comma, None for what AppArmor does not mediate. Raises Inexpressible.
 
-    Beside bind, move and the like stands no ``rw``: it would add a rule for a plain mount of the same source
-    (mnt_rule::gen_policy_re). For a plain mount it says that no flag is set, where a rule without options allows any,
-    and bind and move too.
+    ``rw`` is not written for bind, move and the like: it would add a rule for a plain mount of the same source
+    (mnt_rule::gen_policy_re). For a plain mount it means that no flag is set; a rule without options would allow any
+    flags, and bind and move too.
     """
     operation, target = rule.operation, rule.target
     if operation in _UNMEDIATED:
@@ -601,8 +615,8 @@ def mount_rule(rule: MountRule) -> str | None:
         return None
     kind = ""
     if rule.filesystem is not None:
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+", rule.filesystem):  # a pattern that is its own text
-            raise Inexpressible("its file system has no name that AppArmor could write")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", rule.filesystem):  # text in which nothing is a wildcard
+            raise Inexpressible("AppArmor has no form for the name of its file system")
         kind = f"fstype=({rule.filesystem}) "
     return f"mount {kind}options=({', '.join(_words(rule.flags) or ['rw'])}) {source}-> {_place(target)}"
 
@@ -611,12 +625,17 @@ WIDENED_REMOUNT = (
     "remount with flags: apparmor_parser before 2.13.8, 3.0.10 and 3.1.4 lets anything be "
     "mounted there too (CVE-2016-1585)."
 )
-"""Such a parser adds rules for a bind or a plain mount with the same flags, of any source; none of the forms of the
-rule is without."""
+"""Such a parser adds rules for a bind or a plain mount of any source with the same flags, whatever the form of the
+rule."""
+
+
+def _widened(rule: MountRule) -> bool:
+    """Return whether WIDENED_REMOUNT is about the rule."""
+    return rule.operation == "remount" and bool(set(rule.flags) - {"remount"})
 
 
 def mounts(policy: Policy) -> tuple[list[str], list[Loss], list[str]]:
-    """Rules, what is left out, and notes on what is not mediated."""
+    """Return the rules, what is left out, and notes on what is not mediated."""
     found, losses, notes = set(), [], set()
     for rule in policy.mounts:
         try:
@@ -628,7 +647,7 @@ def mounts(policy: Policy) -> tuple[list[str], list[Loss], list[str]]:
             notes.add(f"{rule.operation}: not mediated.")
         else:
             found.add(text)
-        if rule.operation == "remount" and set(rule.flags) - {"remount"}:
+        if _widened(rule):
             notes.add(WIDENED_REMOUNT)
     return sorted(found), losses, sorted(notes)
 
@@ -642,14 +661,14 @@ _REGISTER_PERSONALITY = (9, 9 | 1 << 31)
 
 
 def _takes_credentials(policy: Policy) -> bool:
-    """Whether requests in a ring may run with other credentials (override_creds): they have to be registered first.
-    That a thread of the kernel looks for requests (sqpoll) is said in memory, where nobody can look."""
+    """Return whether requests in a ring may run with other credentials (override_creds), which must be registered
+    first. Whether a kernel thread polls for requests (sqpoll) is in memory, where a filter cannot look."""
     calls = [row for row in policy.syscalls if row.name == "io_uring_register"]
     return any(row.permits((0, opcode, 0, 0, 0, 0)) for row in calls for opcode in _REGISTER_PERSONALITY)
 
 
 def later(policy: Policy, abi: str) -> tuple[list[str], list[str]]:
-    """Rules for what newer abis mediate, and notes on what the chosen one does not."""
+    """Return the rules for what newer abis mediate, and notes on what the chosen one does not."""
     wanted = []
     if policy.user_namespaces:
         wanted.append(("userns create", "User namespaces are made"))

@@ -205,20 +205,29 @@ def image(engine: ImageEngine, workload: Workload, context: Path) -> Image:
 
 
 class ImageRun:
-    """``docker run`` of an image under one of the engine's runtimes. ``script``: the docker-run.sh to do it with."""
+    """``docker run`` of an image under one of the engine's runtimes. ``script``: the docker-run.sh to do it with;
+    ``as_recorded``: it adds the options, the image and its arguments itself."""
 
-    def __init__(self, engine: ImageEngine, image: Image, runtime: str, script: Path | None = None) -> None:
+    def __init__(
+        self, engine: ImageEngine, image: Image, runtime: str, script: Path | None = None, as_recorded: bool = False
+    ) -> None:
         self.name = f"docker with {runtime}"
         self.engine = engine
         self.image = image
         self.runtime = runtime
         self.script = script
+        self.as_recorded = as_recorded
         self.ran: list[str] = []
         """Ids of the containers that were removed."""
 
     def command(self, identity: str, directory: Path, job: Job, confinement: Confinement) -> list[str]:
         """See Runtime. The job's words are in the image."""
-        words = [f"--name={identity}", f"--cidfile={directory}/cid", f"--runtime={self.runtime}", *self.image.options]
+        words = [f"--name={identity}", f"--cidfile={directory}/cid", f"--runtime={self.runtime}"]
+        if self.as_recorded:
+            settings = [f"{name}={value}" for name, value in self.engine.client_environment.items()]
+            settings += [f"PROFGEN_READ_ONLY={'yes' if confinement.read_only else 'no'}"]
+            return ["env", *settings, str(self.script), "--as-recorded", *words]
+        words += self.image.options
         if confinement.read_only:
             words += [f"--tmpfs={path}" for path in self.image.writes]
         what = (self.image.tag, *self.image.arguments)

@@ -8,6 +8,7 @@ from unit.targets.rendered import seccomp
 
 from profiler.policy.derive import derive
 from profiler.policy.model import Options
+from profiler.targets.rendering import render_one
 from profiler.targets.seccomp import DEFAULT_ACTIONS
 
 
@@ -39,3 +40,11 @@ def test_default_action(action: str, oci: str) -> None:
 def test_unfiltered_in_one_section_means_no_rules_at_all() -> None:
     made = seccomp(derive(trace(call("prctl")), Options(no_new_privs=False)))
     assert [rule for rule in made["syscalls"] if "prctl" in rule["names"]] == [made["syscalls"][0]]
+
+
+def test_names_that_another_abi_opens_are_a_loss() -> None:
+    made = derive(trace(call("read"), call("chroot", abi="i386"), call("waitpid", abi="i386")), Options(runtime="none"))
+    losses = [loss for loss in render_one("seccomp", made).losses if "chroot" in loss.item]
+    assert [(loss.section, loss.effect) for loss in losses] == [("syscalls", "wider")]
+    assert "waitpid" not in losses[0].item, "x86_64 has no such call"
+    assert render_one("seccomp", derive(trace(call("read")), Options())).losses == ()

@@ -190,9 +190,9 @@ def test_left_out_by_name() -> None:
     assert len(losses) == 6
     assert all(loss.effect == "refused" for loss in losses)
     assert {loss.section for loss in losses} == {"files", "sockets", "signals", "mounts"}
-    assert ("relative", "it is no path below the root") in {(loss.item, loss.why) for loss in losses}
+    assert ("relative", "it is not a path below the root") in {(loss.item, loss.why) for loss in losses}
     assert '"/kept" r,' in lines(made)
-    assert "relative (it is no path below the root)" in text(made)
+    assert "relative (it is not a path below the root)" in text(made)
 
 
 def test_network() -> None:
@@ -501,3 +501,14 @@ def test_same_policy_same_text() -> None:
     signals = (SignalRule("TERM", "self", BECAUSE), SignalRule("HUP", "self", BECAUSE))
     first = text(policy(*made, sockets=sockets, signals=signals))
     assert first == text(policy(*reversed(made), sockets=sockets[::-1], signals=signals[::-1]))
+
+
+def test_what_is_coarser_than_the_policy_is_a_loss() -> None:
+    sockets = (SocketRule("inet", "stream", 6, ("bind",), BECAUSE, ports=(("bind", (80, 443)),)),)
+    mounts = (MountRule("remount", None, "/m", None, ("bind", "rdonly"), BECAUSE),)
+    losses = output(policy(sockets=sockets, mounts=mounts)).losses
+    assert [(loss.section, loss.item, loss.effect) for loss in losses] == [
+        ("sockets", "ports 80, 443", "wider"),
+        ("mounts", "remount with flags", "wider"),
+    ]
+    assert "ports" not in text(policy(sockets=sockets)).split("profile ")[0], "the head has what is refused"

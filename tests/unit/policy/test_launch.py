@@ -1,0 +1,136 @@
+"""How a workload is started: what is kept of a recording, and what follows from the rights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from unit.policy.making import call, trace
+from unit.trace.strategies import CONTAINERS
+
+from profiler.policy.derive import derive
+from profiler.policy.document import dumps, loads
+from profiler.policy.launch import Written, launch_of, listened, merged, within, written
+from profiler.policy.model import FileRule, Launch, Options, Policy, SocketRule
+from profiler.trace.model import Container, ContainerMount, Trace
+
+NOTHING = Launch()
+HEX = "0123456789abcdef" * 4
+
+
+def recorded(**meta: object) -> Trace:
+    return trace(call("read"), **meta)
+
+
+def made(*files: FileRule, sockets: tuple[SocketRule, ...] = (), launch: Launch = NOTHING) -> Policy:
+    policy = derive(recorded(), Options())
+    work = replace(policy.workload, launch=launch)
+    return replace(policy, has_files=True, files=files, sockets=sockets, workload=work)
+
+
+def rule(pattern: str, *access: str, kinds: tuple[str, ...] = ("file",)) -> FileRule:
+    return FileRule(pattern, access, kinds)
+
+
+@given(CONTAINERS)
+def test_it_is_kept_in_the_policy(container: Container) -> None:
+    policy = derive(recorded(container=container, argv=("a\nb", "é")), Options())
+    assert loads(dumps(policy).encode(), "policy.yaml").workload.launch == policy.workload.launch
+
+
+def test_a_container() -> None:
+    volumes = (ContainerMount("volume", HEX, "/a", False), ContainerMount("volume", "db", "/b", True))
+    container = Container("podman", "crun", "1", "web", "nginx", user="33", directory="/srv", network="host")
+    launch = launch_of(recorded(container=replace(container, mounts=volumes, ports=("80/tcp",))).meta)
+    assert launch == Launch(
+        engine="podman",
+        user="33",
+        directory="/srv",
+        network="host",
+        ports=("80/tcp",),
+        mounts=(ContainerMount("volume", "", "/a", False), volumes[1]),
+    )
+    assert launch_of(recorded(container=replace(container, network="bridge")).meta).network is None
+
+
+def test_only_words_that_the_policy_cannot_show_are_kept_twice() -> None:
+    container = Container("docker", "runc", None, None)
+    assert launch_of(recorded(container=container, argv=("sh", "-c", "true")).meta).command == ()
+    assert launch_of(recorded(container=container, argv=("sh", "-c", "a\nb")).meta).command == ("sh", "-c", "a\nb")
+    assert launch_of(recorded(container=container, argv=("sh", "a\nb", "\udcff")).meta).command == ()
+
+
+def test_a_command_and_a_unit() -> None:
+    assert launch_of(recorded(uid=0, cwd="/tmp/x").meta) == Launch()
+    assert launch_of(recorded(uid=5, gid=6, cwd="/tmp/x").meta) == Launch(user="5:6")
+    unit = launch_of(recorded(uid=0, cwd="/srv", watched="unit redis.service").meta)
+    assert unit == Launch(engine="systemd", directory="/srv")
+
+
+def test_merging_keeps_what_is_the_same() -> None:
+    here, there = ContainerMount("bind", "/x", "/data", False), ContainerMount("bind", "/y", "/data", False)
+    one = Launch("docker", "33", "/srv", ports=("1/tcp",), mounts=(here,), read_only=True)
+    assert merged([one, one]) == one
+    other = Launch("docker", "34", "/srv", ports=("2/tcp",), mounts=(there,))
+    unnamed = ContainerMount("volume", "", "/data", False)
+    assert merged([one, other]) == Launch("docker", None, "/srv", ports=("1/tcp", "2/tcp"), mounts=(unnamed,))
+
+
+def test_ports_that_others_reach() -> None:
+    def socket(kind: str, operations: tuple[str, ...], *ports: int, family: str = "inet") -> SocketRule:
+        return SocketRule(family, kind, 0, operations, (), ports=(("bind", ports),))
+
+    sockets = (
+        socket("stream", ("bind", "listen"), 443, 50051),
+        socket("stream", ("bind", "listen"), 443, family="inet6"),
+        socket("stream", ("bind", "connect"), 600),
+        socket("dgram", ("bind",), 0, 53, 40000),
+        socket("stream", ("bind", "listen"), 1, family="vsock"),
+    )
+    launch = Launch(ports=("80/tcp", "99999/tcp", "5/sctp", "x"))
+    assert listened(made(sockets=sockets, launch=launch)) == (
+        (53, "udp"),
+        (80, "tcp"),
+        (443, "tcp"),
+        (50051, "tcp"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "found"),
+    [
+        ([], Written()),
+        ([rule("/etc/app", "read"), rule("/var/x", "execute", "map")], Written()),
+        ([rule("/run/app.pid", "create", "write")], Written(temporary=(("/run", False),))),
+        ([rule("/run/app", "make", kinds=("directory",))], Written(temporary=(("/run", False),))),
+        ([rule("/run/app", "mode", kinds=("directory",))], Written(temporary=(("/run/app", False),))),
+        ([rule("/tmp/{random}", "create", "write", "map")], Written(temporary=(("/tmp", True),))),
+        ([rule("/tmp/a/b", "create"), rule("/tmp/c", "create")], Written(temporary=(("/tmp", False),))),
+        ([rule("/tmp/a/b", "create"), rule("/tmp/a/old", "read")], Written(kept=("/tmp/a",))),
+        ([rule("/var/lib/db/{name}", "write", "create")], Written(kept=("/var/lib/db",))),
+        ([rule("/etc/passwd", "write")], Written(elsewhere=("/etc/passwd",))),
+        ([rule("/file", "create")], Written(elsewhere=("/file",))),
+        ([rule("{home}/.cache", "create")], Written(elsewhere=("{home}/.cache",))),
+        ([rule("/dev/null", "write", kinds=("char",)), rule("/proc/{pid}/oom_score_adj", "write")], Written()),
+        ([rule("/srv/fifo", "write", kinds=("fifo",))], Written()),
+        ([rule("/srv/fifo", "create", "write", kinds=("fifo",))], Written(kept=("/srv",))),
+        ([rule("/data/x", "create"), rule("/data", "owner", kinds=("directory",))], Written()),
+        ([rule("/database/x", "create")], Written(kept=("/database",))),
+        ([rule("/etc/resolv.conf", "write")], Written()),
+    ],
+)
+def test_places_that_must_be_writable(rules: list[FileRule], found: Written) -> None:
+    launch = Launch(mounts=(ContainerMount("volume", "data", "/data", False),))
+    assert written(made(*rules, launch=launch)) == found
+
+
+def test_without_evidence_of_files_nothing_is_known() -> None:
+    assert written(derive(recorded(), Options())) is None
+
+
+def test_within() -> None:
+    assert within("/a/b", ["/a"])
+    assert within("/a", ["/a"])
+    assert within("/a", ["/"])
+    assert not within("/ab", ["/a"])
