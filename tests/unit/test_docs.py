@@ -36,6 +36,7 @@ OTHERS_OPTIONS = {
     "--rm",
     "--name",
     "--cgroups",  # docker run
+    "--as-recorded",  # docker-run.sh
     "--variant",
     "--include",  # mmdebstrap
     "--exit-code",  # git diff

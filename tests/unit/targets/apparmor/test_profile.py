@@ -144,7 +144,7 @@ def test_links_name_both_ends() -> None:
         'link "/a" -> "/b",',
         'link "/a" -> "/c",',
     ]
-    assert "/a (what it became a further name of is not known)" in text(policy(file("/a", "link")))
+    assert "/a (the file that it is another name of is not known)" in text(policy(file("/a", "link")))
 
 
 def test_variables_only_where_they_are_used() -> None:
@@ -331,7 +331,7 @@ def test_not_mediated() -> None:
 
 
 def test_capabilities() -> None:
-    made = policy(capabilities=(Capability("CAP_NET_BIND_SERVICE", BECAUSE),))
+    made = policy(capabilities=(Capability("CAP_NET_BIND_SERVICE", BECAUSE), Capability("CAP_63", BECAUSE)))
     assert [line for line in lines(made) if "capability" in line] == ["capability net_bind_service,"]
 
 
