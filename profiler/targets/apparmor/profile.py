@@ -192,8 +192,8 @@ def build(policy: Policy, chosen: Choices) -> Profile:
             "child profiles need a workload without no_new_privs, under which the kernel refuses to change profiles "
             "at an exec: add --allow-new-privs, or leave -O apparmor.children out"
         )
-    policy = replace(policy, variables=tuple(row for row in policy.variables if rules.can_say(row)))
     name = chosen.name or profile_name(policy)
+    policy = replace(policy, variables=tuple(row for row in policy.variables if rules.can_say(row)))
     files = Files(policy, name, chosen.children)
     container = _container(policy)
     streams = _streams() if container or chosen.children else ()

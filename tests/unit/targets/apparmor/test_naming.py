@@ -44,6 +44,11 @@ def test_two_policies_of_one_command_have_different_names() -> None:
 
 
 @given(policies())
+def test_the_profile_has_the_name_of_its_policy(made: Policy) -> None:
+    assert render_one("apparmor", made).called == profile_name(made)
+
+
+@given(policies())
 def test_the_same_rights_give_the_same_name(made: Policy) -> None:
     """Also when the rows are in another order, and for other reasons."""
     name = profile_name(made)
