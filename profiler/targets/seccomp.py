@@ -1,9 +1,9 @@
 """seccomp.json: the JSON that Docker, Podman, containerd and the OCI runtimes all read the same way.
 
-Only what all of them accept (runtime-spec config-linux.md, moby profiles/seccomp): no comments, includes, excludes or
-archMap; ``errnoRet`` only on SCMP_ACT_ERRNO, which crun insists on; one condition per argument and rule, because
-runtimes take two for alternatives; an unconditional rule never beside a conditional one of the same name, which it
-would swallow.
+It has only what all of them accept (runtime-spec config-linux.md, moby profiles/seccomp). There are no comments,
+includes, excludes or archMap. ``errnoRet`` is only on SCMP_ACT_ERRNO, which crun requires. A rule has one condition for
+an argument, because runtimes read two as alternatives. A name never has both an unconditional and a conditional rule,
+because the first would make the second pointless.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ ACTION = Setting(
 
 def _arguments(rule: Rule) -> list[dict[str, int | str]]:
     return [
-        # MASKED_EQ also for whole values: the kernel passes 64 bits, of which a program sets only 32 for an int.
+        # MASKED_EQ for whole values too: the kernel passes 64 bits, and a program sets only 32 of them for an int.
         {"index": condition.position, "value": condition.mask, "valueTwo": condition.value, "op": "SCMP_CMP_MASKED_EQ"}
         for condition in rule.conditions
     ]
 
 
 def profile(policy: Policy, default_action: str) -> dict[str, Any]:
-    """The profile as data. A name is allowed for all architectures together: OCI knows no rules per architecture."""
+    """Return the profile as data. A name is allowed for all architectures, because OCI has no rules for one of them."""
     unconditional: dict[str, str] = {}
     rules: dict[str, set[Rule]] = {}
     for section in SECTIONS:
