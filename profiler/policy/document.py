@@ -27,6 +27,7 @@ from profiler.policy.model import (
     Refused,
     Rule,
     Unknown,
+    Variable,
     Workload,
     capability_order,
 )
@@ -104,13 +105,13 @@ def _allowed_data(entry: Allowed) -> dict[str, Any]:
     return data | because_data(entry)
 
 
-def _workload_data(work: Workload) -> dict[str, Any]:
+def _workload_data(work: Workload, variables: Sequence[Variable]) -> dict[str, Any]:
     data: dict[str, Any] = {"argv": list(work.argv), "uid": work.uid}
     if work.incomplete:
         data["incomplete"] = True
     data |= {name: value for name, value in (("image", work.image), ("digest", work.digest)) if value is not None}
     data |= {"joined": list(work.joined)} if work.joined else {}
-    return data | ({"launch": started} if (started := launch.data(work.launch)) else {})
+    return data | ({"launch": started} if (started := launch.data(work.launch, variables)) else {})
 
 
 def _data(policy: Policy) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def _data(policy: Policy) -> dict[str, Any]:
     capabilities = sorted(policy.capabilities, key=lambda row: capability_order(row.name))
     data: dict[str, Any] = {
         "schema": SCHEMA,
-        "workload": _workload_data(policy.workload),
+        "workload": _workload_data(policy.workload, policy.variables),
         "abis": list(policy.abis),
         "no_new_privs": policy.no_new_privs,
         "runtime": policy.runtime,
@@ -250,7 +251,7 @@ class _Reader(Reader):
         stands_for = self.texts(data.get("stands_for", []), f"{where}.stands_for")
         return Allowed(section, abi, name, because_of(self, data, where), rules, stands_for)
 
-    def workload(self, value: Any) -> Workload:
+    def workload(self, value: Any, variables: Sequence[Variable]) -> Workload:
         data = self.keys(value, "workload", ("argv", "uid"), ("incomplete", "image", "digest", "joined", "launch"))
         return Workload(
             argv=self.texts(data["argv"], "workload.argv"),
@@ -259,7 +260,7 @@ class _Reader(Reader):
             image=self.typed(data["image"], str, "workload.image") if "image" in data else None,
             digest=self.typed(data["digest"], str, "workload.digest") if "digest" in data else None,
             joined=self.texts(data.get("joined", []), "workload.joined"),
-            launch=launch.read(self, data.get("launch", {}), "workload.launch"),
+            launch=launch.read(self, data.get("launch", {}), "workload.launch", variables),
         )
 
     def abis(self, value: Any) -> tuple[str, ...]:
@@ -290,8 +291,9 @@ class _Reader(Reader):
         for entry in entries:
             if entry.abi not in abis:
                 self.fail(f"syscalls.{entry.section}.{entry.abi}:{entry.name}", f"{entry.abi} is not among the abis")
+        uses = read_uses(self, data)
         return Policy(
-            workload=self.workload(data["workload"]),
+            workload=self.workload(data["workload"], uses.get("variables", ())),
             abis=abis,
             no_new_privs=self.typed(data["no_new_privs"], bool, "no_new_privs"),
             runtime=self.typed(data["runtime"], str, "runtime"),
@@ -299,7 +301,7 @@ class _Reader(Reader):
             refused=self.refused(data["refused"], entries),
             unknown=self.unknown(data.get("unknown") or {}, abis[0]),
             capabilities=self.capabilities(data["capabilities"] or {}),
-            **read_uses(self, data),
+            **uses,
         )
 
     def refused(self, value: Any, entries: Sequence[Allowed]) -> tuple[Refused, ...]:

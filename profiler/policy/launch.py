@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from profiler.policy import patterns
 from profiler.policy.covering import EPHEMERAL
-from profiler.policy.model import FileRule, Launch, Policy
+from profiler.policy.model import FileRule, Launch, Policy, Variable
 from profiler.policy.strict import Reader
 from profiler.trace.model import ContainerMount, Meta
 
@@ -50,10 +50,11 @@ def _text(text: str | None) -> str | None:
 
 
 def _mount(row: ContainerMount) -> ContainerMount | None:
-    if row.kind not in _MOUNT_KINDS or _text(row.source) is None or _text(row.destination) is None:
+    known = row.kind in _MOUNT_KINDS and _text(row.source) is not None and _text(row.destination) is not None
+    if not known or not row.destination.startswith("/"):
         return None
     anonymous = row.kind == "volume" and _ANONYMOUS.fullmatch(row.source)
-    return ContainerMount(row.kind, "" if anonymous else row.source, row.destination, row.read_only)
+    return ContainerMount(row.kind, "" if anonymous else row.source, posixpath.normpath(row.destination), row.read_only)
 
 
 def _mounts(rows: Iterable[ContainerMount]) -> tuple[ContainerMount, ...]:
@@ -80,15 +81,17 @@ def merged(launches: Sequence[Launch]) -> Launch:
     )
 
 
-def data(launch: Launch) -> dict[str, Any]:
-    """Return the plain data of ``workload.launch`` in policy.yaml, without what is not known."""
+def data(launch: Launch, variables: Sequence[Variable]) -> dict[str, Any]:
+    """Return the plain data of ``workload.launch`` in policy.yaml, without what is not known. A destination that a
+    variable names is written with it, so that one line of the file moves a mount."""
+    names = {row.paths[0]: f"{{@{row.name}}}" for row in variables if len(row.paths) == 1}
     found: dict[str, Any] = {name: value for name in _TEXTS if (value := getattr(launch, name)) is not None}
     found |= {name: list(value) for name in ("command", "ports") if (value := getattr(launch, name))}
     if launch.read_only:
         found["read_only"] = True
     if launch.mounts:
         found["mounts"] = [
-            {"kind": row.kind, "destination": row.destination}
+            {"kind": row.kind, "destination": names.get(row.destination, row.destination)}
             | ({"source": row.source} if row.source else {})
             | ({"read_only": True} if row.read_only else {})
             for row in launch.mounts
@@ -96,25 +99,30 @@ def data(launch: Launch) -> dict[str, Any]:
     return found
 
 
-def read(reader: Reader, value: Any, where: str) -> Launch:
+def read(reader: Reader, value: Any, where: str, variables: Sequence[Variable]) -> Launch:
     """Return the Launch of plain data. Raises InputError."""
     given = reader.keys(value, where, (), (*_TEXTS, "command", "ports", "read_only", "mounts"))
     rows = reader.typed(given.get("mounts", []), list, f"{where}.mounts")
+    places = {f"{{@{row.name}}}": row.paths[0] for row in variables}
     return Launch(
         **{name: reader.typed(given[name], str, f"{where}.{name}") for name in _TEXTS if name in given},
         command=reader.texts(given.get("command", []), f"{where}.command"),
         ports=reader.texts(given.get("ports", []), f"{where}.ports"),
-        mounts=tuple(_read_mount(reader, row, f"{where}.mounts") for row in rows),
+        mounts=tuple(_read_mount(reader, row, f"{where}.mounts", places) for row in rows),
         read_only=reader.typed(given.get("read_only", False), bool, f"{where}.read_only"),
     )
 
 
-def _read_mount(reader: Reader, value: Any, where: str) -> ContainerMount:
+def _read_mount(reader: Reader, value: Any, where: str, places: Mapping[str, str]) -> ContainerMount:
     row = reader.keys(value, where, ("kind", "destination"), ("source", "read_only"))
+    destination = reader.typed(row["destination"], str, where)
+    destination = places.get(destination, destination)
+    if not destination.startswith("/"):
+        reader.fail(where, f"{destination[:80]!r} is neither an absolute path nor a variable of this policy")
     return ContainerMount(
         kind=reader.word(row["kind"], where, _MOUNT_KINDS),
         source=reader.typed(row.get("source", ""), str, where),
-        destination=reader.typed(row["destination"], str, where),
+        destination=destination,
         read_only=reader.typed(row.get("read_only", False), bool, where),
     )
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from unit.policy.making import call, trace
+from unit.policy.making import call, file, touching, trace
 from unit.trace.strategies import CONTAINERS
 
+from profiler.errors import InputError
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps, loads
 from profiler.policy.launch import Written, launch_of, listened, merged, within, written
@@ -134,3 +135,16 @@ def test_within() -> None:
     assert within("/a", ["/a"])
     assert within("/a", ["/"])
     assert not within("/ab", ["/a"])
+
+
+def test_a_mount_that_a_variable_names_moves_with_it() -> None:
+    mount = ContainerMount("volume", "db", "/data/", False)
+    container = Container("docker", "runc", None, None, mounts=(mount,))
+    policy = derive(touching(file("/data/a.db"), container=container), Options())
+    text = dumps(policy)
+    assert 'destination: "{@volume_db}"' in text
+    assert loads(text.encode(), "policy.yaml") == policy
+    moved = loads(text.replace("paths: [/data]", "paths: [/srv]").encode(), "policy.yaml")
+    assert [row.destination for row in moved.workload.launch.mounts] == ["/srv"]
+    with pytest.raises(InputError, match="neither an absolute path nor a variable"):
+        loads(text.replace('destination: "{@volume_db}"', 'destination: "{@volume_x}"').encode(), "policy.yaml")
