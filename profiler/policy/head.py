@@ -48,7 +48,7 @@ def _ends(row: SocketRule, *operations: str) -> Iterator[str]:
     ports = sorted({port for word, several in row.ports if word in operations for port in several})
     yield from (f"{sort} {port}" for port in ports)
     yield from (f"{sort} {_plain(place)}" for word, several in row.addresses if word in operations for place in several)
-    if not ports and not row.addresses and set(operations) & set(row.operations):
+    if not ports and not row.addresses and operations[0] in row.operations:
         yield sort
 
 

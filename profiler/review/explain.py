@@ -213,11 +213,9 @@ class Explainer:
     def _reasons(self, because: Reasons, usual: str, *more: str, seen: bool = True) -> Facts:
         """``seen``: the trace, where there is one, has evidence for the entry."""
         facts: Facts = [("because", sentence(reason)) for reason in because]
-        if not because:
-            facts.append(("because", "no reason is given"))
         if because or (seen and self.trace is not None):
-            facts.append(("made by", made_by(usual, because or (Reason("observed"),), *more)))
-        return facts
+            return [*facts, ("made by", made_by(usual, because or (Reason("observed"),), *more))]
+        return [("because", "no reason is given")]
 
     def _seen_in(self, runs: Iterable[int]) -> Facts:
         most = max(runs, default=0)
@@ -364,6 +362,7 @@ class Explainer:
             yield from (("chain", " < ".join(map(printable, chain))) for chain in check.chains[:SUGGESTED])
             why = dict.fromkeys(reason for chain in check.chains if (reason := advisory_reason(name, chain)))
             yield from (("settles", f"nothing: {reason}") for reason in why)
+        yield from self._seen_in(check.runs for check in trace.capabilities if check.capability == name)
 
     # Files, programs, sockets, signals.
 

@@ -361,7 +361,7 @@ def test_unknown_abi(abi: str, good: dict[str, Any], profgen: Profgen, tmp_path:
 )
 def test_unknown_syscall_in_a_policy(name: str, good_policy: str, profgen: Profgen, tmp_path: Path) -> None:
     text, count = re.subn(
-        r"^( +)execve:$", lambda match: f'{match[1]}"{name}":', good_policy, count=1, flags=re.MULTILINE
+        r"^( +)execve: ", lambda match: f'{match[1]}"{name}": ', good_policy, count=1, flags=re.MULTILINE
     )
     assert count == 1
     (tmp_path / "policy.yaml").write_text(text)
@@ -371,11 +371,9 @@ def test_unknown_syscall_in_a_policy(name: str, good_policy: str, profgen: Profg
 
 @pytest.mark.parametrize("name", ["CAP_NO_SUCH", "chown", "ALL", "\\e[31m", "7"])
 def test_unknown_capability_in_a_policy(name: str, good_policy: str, profgen: Profgen, tmp_path: Path) -> None:
-    entry = f'  "{name}": {{because: [x]}}'
-    pattern = r"^( *)needed:.*\n(?:\1 +.*\n)*"
-    text, count = re.subn(
-        pattern, lambda match: f"{match[1]}needed:\n{match[1]}{entry}\n", good_policy, count=1, flags=re.MULTILINE
-    )
+    entry = f'  "{name}": {{because: x}}'
+    pattern = r"^capabilities:.*\n(?: +.*\n)*"
+    text, count = re.subn(pattern, lambda match: f"capabilities:\n{entry}\n", good_policy, count=1, flags=re.MULTILINE)
     assert count == 1
     (tmp_path / "policy.yaml").write_text(text)
     refused(profgen, tmp_path, "generate", "policy.yaml", "-o", "old")

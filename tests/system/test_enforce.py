@@ -66,9 +66,7 @@ def test_rights(uid: int, no_new_privs: bool, denials: bool, policy: Policy) -> 
     """The five sets are those of the oci target, for root and for others, with and without no_new_privs; the filter is
     there."""
     for names, mask in (((), 0), (CAPABILITIES, MASK)):
-        held = replace(
-            policy, no_new_privs=no_new_privs, capabilities=tuple(Capability(name, "needed", ()) for name in names)
-        )
+        held = replace(policy, no_new_privs=no_new_privs, capabilities=tuple(Capability(name) for name in names))
         found, text = outcome(held, workload(*STATUS, uid=uid), replace(CHEAP, denials=denials))
         assert (found.status, found.denials) == (0, ()), (found, text)
         rows = {name: value.split()[0] for name, _, value in (line.partition(":") for line in text.splitlines())}

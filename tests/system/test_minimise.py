@@ -26,7 +26,11 @@ from profiler.kernel.syscalls import names_of
 from profiler.minimise.entries import Choice, Entry, without
 from profiler.policy.document import dumps, read_policy
 from profiler.policy.model import Allowed, Capability, FileRule, Policy
+from profiler.policy.reasons import said
 from profiler.targets.seccomp import profile
+from profiler.trace.model import Capability as Check
+from profiler.trace.store import dumps as dumps_trace
+from profiler.trace.store import read_trace
 
 SECONDS = 300.0
 """For a whole search; mostly it is some ten."""
@@ -73,14 +77,14 @@ def spare_calls(policy: Policy, count: int) -> list[str]:
 def with_spare(policy: Policy, calls: Iterable[str], capabilities: Iterable[str]) -> Policy:
     return replace(
         policy,
-        syscalls=(*policy.syscalls, *(Allowed("observed", policy.abis[0], name, ("spare",)) for name in calls)),
-        capabilities=(*policy.capabilities, *(Capability(name, "needed", ("spare",)) for name in capabilities)),
+        syscalls=(*policy.syscalls, *(Allowed("observed", policy.abis[0], name) for name in calls)),
+        capabilities=(*policy.capabilities, *(Capability(name) for name in capabilities)),
     )
 
 
 def settled_but(policy: Policy, *open_items: str) -> Policy:
     """All but these calls and files are a reviewer's: fewer runs."""
-    known = ("user: known",)
+    known = (said("user", "known"),)
     return replace(
         policy,
         syscalls=tuple(row if row.name in open_items else replace(row, because=known) for row in policy.syscalls),
@@ -154,7 +158,7 @@ def test_a_sample_returns_to_its_minimum(recordings: Recordings, profgen: Profge
             f"{entry.label} is called needed"
         )
     because = [reason for row in least.syscalls for reason in row.because]
-    assert any(reason == "minimise: needed, 2 of 2 runs fail without it" for reason in because)
+    assert said("minimise", "needed") in because
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +172,7 @@ def small(profgen: Profgen, tmp_path_factory: pytest.TempPathFactory) -> Policy:
 
 def test_files_too(small: Policy, profgen: Profgen) -> None:
     """Rules for files that are not used go, in whole or in part; what is needed is what verify then misses."""
-    spare = FileRule("/etc/shadow", "needed", ("read", "write"), ("file",), ("spare",))
+    spare = FileRule("/etc/shadow", ("read", "write"))
     made = next(rule for rule in small.files if "make" in rule.access)
     rmdir = next(rule for rule in small.files if rule.pattern.endswith("/rmdir"))
     wide = settled_but(replace(small, files=(*small.files, spare)), made.pattern, rmdir.pattern, spare.pattern)
@@ -314,15 +318,19 @@ def test_checked_capabilities_are_settled(needed: bool, profgen: Profgen, tmp_pa
     command = ("chown", "nobody", "f") if needed else ("ls", "f")
     recording = profgen.record("ptrace", command, cwd=tmp_path)
     policy = policy_of(profgen, recording.path, tmp_path / "profile")
-    doubtful = tuple(Capability(name, "checked", ("asked for",)) for name in ("CAP_CHOWN", "CAP_SYS_ADMIN"))
+    # The evidence next to the policy says that both were checked, and that neither check settled anything.
+    recorded = read_trace(recording.path)
+    checks = tuple(
+        Check(name, "initial", "granted", True, False, False, 1, 0.0, 0.0, frozenset({0}), {"fchownat": 1})
+        for name in ("CAP_CHOWN", "CAP_SYS_ADMIN")
+    )
+    (tmp_path / "trace.json").write_text(dumps_trace(replace(recorded, capabilities=checks)))
     words = ("--only", "capabilities", "--before", "chown root f", "--", *command)
-    report, least = minimised(profgen, replace(policy, capabilities=doubtful), tmp_path, *words)
+    report, least = minimised(profgen, replace(policy, capabilities=()), tmp_path, *words)
     assert report["promoted"] is needed
     assert least.needed() == (("CAP_CHOWN",) if needed else ())
-    rows = {row.name: row for row in least.capabilities}
-    assert rows["CAP_SYS_ADMIN"].use == "checked"
-    assert "minimise: not needed" in rows["CAP_SYS_ADMIN"].because[-1]
-    assert ("minimise: needed, 3 of 3 runs fail without it" in rows["CAP_CHOWN"].because) is needed
+    assert entries(report, "not needed") >= {Entry("capabilities", "CAP_SYS_ADMIN")}
+    assert all(row.because == (said("minimise", "needed"),) for row in least.capabilities)
 
 
 def test_without_privileges(ordinary: Profgen, nobodys_dir: Path) -> None:

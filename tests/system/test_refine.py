@@ -157,9 +157,7 @@ def test_the_journal(profgen: Profgen, tmp_path: Path) -> None:
     if not records:
         pytest.skip("the kernel's log has no record of seccomp; the other tests of this file make some")
     policy = tmp_path / "policy.yaml"
-    policy.write_text(
-        dumps(model.Policy(model.Workload(("/usr/bin/true",), 0, 1, "ptrace", "6.1"), ("x86_64",), True, "none"))
-    )
+    policy.write_text(dumps(model.Policy(model.Workload(("/usr/bin/true",), 0), ("x86_64",), True, "none")))
     options = ["refine", str(policy), "--format", "json", "--from"]
     direct = json.loads(profgen(*options, "-", cwd=tmp_path, stdin=log).stdout)
     script = [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.workloads import SAMPLE_WORKLOADS, Workload
 
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps
 from profiler.policy.model import Options
 from profiler.review.coverage import coverage
 from profiler.review.diff import compare
@@ -33,6 +35,11 @@ def test_recorded_twice(
     assert compare(of_trace(first, "first"), of_trace(second, "second")).changes == ()
     policies = [derive(trace, Options()) for trace in (first, second)]
     assert compare(*(of_policy(policy, "policy") for policy in policies)).changes == ()
+
+    if {(row.abi, row.name) for row in first.syscalls} == {(row.abi, row.name) for row in second.syscalls}:
+        assert dumps(policies[0]) == dumps(policies[1]), "the same rights give the same bytes"
+    bare = [replace(policy, syscalls=(), refused=()) for policy in policies]
+    assert dumps(bare[0]) == dumps(bare[1]), "also where one run made a call that is equivalent to another's"
 
     both = merge([first, second])
     policy = derive(both, Options())

@@ -99,11 +99,7 @@ def without(policy: Policy, trace: Trace, kinds: Sequence[str], seed: str) -> tu
             name = choose.choice(names)
             policy = replace(policy, capabilities=tuple(row for row in policy.capabilities if row.name != name))
         else:
-            names = [
-                rule.pattern
-                for rule in policy.files
-                if rule.use == "needed" and rule.access == ("read",) and "{" not in rule.pattern
-            ]
+            names = [rule.pattern for rule in policy.files if rule.access == ("read",) and "{" not in rule.pattern]
             name = choose.choice(sorted(names))
             policy = replace(policy, files=tuple(rule for rule in policy.files if rule.pattern != name))
         removed.append(Removed(kind, name))
@@ -186,9 +182,11 @@ def test_direct(kind: type[Workload], recordings: Recordings, profgen: Profgen, 
 
     # Nothing is refused: the workload does what it did, and exactly what was removed is named.
     less, removed = without(policy, trace, KINDS, kind.name)
-    (tmp_path / "less.yaml").write_text(dumps(less))
+    (tmp_path / "profile" / "less.yaml").write_text(dumps(less))
     denials = tmp_path / "denials.trace.json"
-    report = verified(profgen, workload, tmp_path / "less.yaml", tmp_path, "--mode", "log", "-o", str(denials))
+    report = verified(
+        profgen, workload, tmp_path / "profile" / "less.yaml", tmp_path, "--mode", "log", "-o", str(denials)
+    )
     assert report["status"] == 0
     check_named(report, trace, removed, refused=False)
     assert all(row["pid"] > 0 for row in report["denials"])
@@ -202,8 +200,8 @@ def test_direct(kind: type[Workload], recordings: Recordings, profgen: Profgen, 
     turn = KINDS[SAMPLE_WORKLOADS.index(kind) % len(KINDS)]
     one_less, removed = without(policy, trace, [turn], kind.name)
     if removed:
-        (tmp_path / "less.yaml").write_text(dumps(one_less))
-        report = verified(profgen, workload, tmp_path / "less.yaml", tmp_path, fails=True)
+        (tmp_path / "profile" / "less.yaml").write_text(dumps(one_less))
+        report = verified(profgen, workload, tmp_path / "profile" / "less.yaml", tmp_path, fails=True)
         assert name_of(report["denials"][0]) == (removed[0].kind_of_denial, removed[0].name)
 
 
@@ -212,7 +210,7 @@ def without_reasons(policy: Policy) -> set[tuple[Any, ...]]:
     return {
         *((entry.abi, entry.name, entry.rules) for entry in policy.syscalls),
         *policy.needed(),
-        *((rule.pattern, rule.access) for rule in policy.files if rule.use == "needed"),
+        *((rule.pattern, rule.access) for rule in policy.files),
     }
 
 
@@ -248,17 +246,19 @@ def test_container(
     if name == "runc" or workload.batch:
         # Nothing refused: exactly what was removed is named.
         less, removed = without(policy, trace, KINDS, kind.name)
-        (tmp_path / "less.yaml").write_text(dumps(less))
+        (tmp_path / "profile" / "less.yaml").write_text(dumps(less))
         report = verified(
-            profgen, workload, tmp_path / "less.yaml", tmp_path, "--mode", "log", *options, command=command
+            profgen, workload, tmp_path / "profile" / "less.yaml", tmp_path, "--mode", "log", *options, command=command
         )
         assert report["status"] == 0
         check_named(report, trace, removed, refused=False)
     if name == "docker" or workload.batch:
         # One thing refused, of another sort with each workload: it is named, whatever the workload does then.
         less, removed = without(policy, trace, [KINDS[SAMPLE_WORKLOADS.index(kind) % len(KINDS)]], kind.name)
-        (tmp_path / "less.yaml").write_text(dumps(less))
-        report = verified(profgen, workload, tmp_path / "less.yaml", tmp_path, *options, command=command, fails=True)
+        (tmp_path / "profile" / "less.yaml").write_text(dumps(less))
+        report = verified(
+            profgen, workload, tmp_path / "profile" / "less.yaml", tmp_path, *options, command=command, fails=True
+        )
         rows = [row for row in report["denials"] if name_of(row) == (removed[0].kind_of_denial, removed[0].name)]
         assert rows, report["denials"]
         for row in rows:
