@@ -143,7 +143,7 @@ def touched(trace: Trace) -> dict[str, Touched]:
         item.programs |= {trace.programs[index].path for index in row.programs if 0 <= index < len(trace.programs)}
         if row.whose is not None:
             item.whose.add(row.whose)
-        if row.existing is not None:
+        if row.existing is not None and row.access == "link" and allowed:
             item.existing.add(row.existing)
     return {path: found[path] for path in sorted(found)}
 
