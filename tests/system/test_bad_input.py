@@ -425,7 +425,7 @@ def test_reader_that_goes_away(good: dict[str, Any], profgen: Profgen, tmp_path:
     (tmp_path / "t.json").write_text(json.dumps(good))
     shell = Profgen()
     shell.command = ["bash", "-c", 'set -o pipefail; "$@" | head -c 1 >/dev/null; exit 0', "bash", *profgen.command]
-    result = shell("generate", "t.json", "-t", "seccomp", cwd=tmp_path)
+    result = shell("generate", "t.json", "-t", "seccomp", "-q", cwd=tmp_path)
     assert result.stderr == ""
 
 
