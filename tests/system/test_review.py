@@ -10,7 +10,7 @@ import pytest
 from system.harness import Profgen
 from system.lab import runs
 from system.lab.fixtures import Recordings, recordings  # noqa: F401
-from system.lab.workloads import SAMPLE_WORKLOADS, Workload
+from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Workload
 
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps
@@ -25,7 +25,7 @@ from profiler.trace.store import read_trace
 pytestmark = pytest.mark.usefixtures("as_root")
 
 
-@pytest.mark.parametrize("kind", SAMPLE_WORKLOADS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [*SAMPLE_WORKLOADS, Nginx], ids=lambda kind: kind.name)
 def test_recorded_twice(
     kind: type[Workload], tracer: str, recordings: Recordings, profgen: Profgen, tmp_path: Path
 ) -> None:
@@ -38,6 +38,8 @@ def test_recorded_twice(
 
     if {(row.abi, row.name) for row in first.syscalls} == {(row.abi, row.name) for row in second.syscalls}:
         assert dumps(policies[0]) == dumps(policies[1]), "the same rights give the same bytes"
+    if kind.name == "web-v1":
+        assert len(dumps(policies[0]).splitlines()) <= 300, "a policy that people can review"
     bare = [replace(policy, syscalls=(), refused=()) for policy in policies]
     assert dumps(bare[0]) == dumps(bare[1]), "also where one run made a call that is equivalent to another's"
 
