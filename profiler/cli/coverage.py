@@ -60,29 +60,29 @@ def _text(found: Coverage, names: Sequence[str]) -> Iterator[str]:
     from profiler.review.coverage import FRACTIONS
 
     total = sum(kind.items for kind in found.kinds)
-    yield f"{total} different things in {_runs(found.runs)} of {found.seconds:.1f} s together"
+    yield f"{total} different items in {_runs(found.runs)}, {found.seconds:.1f} s in all"
     if found.saturation is not None:
         yield (
-            f"saturation {found.saturation:.1%}: of what one more run of the same sort does, the part that "
+            f"saturation {found.saturation:.1%}: the share of the items of one more run of this kind that "
             "these have seen"
         )
     if found.over_time:
         yield ""
-        yield "over time (of a recording, the part of it that brought so much of what it saw):"
+        yield "over time (left: part of a recording; right: share of its items seen by then):"
         for fraction, part in zip(FRACTIONS, found.over_time, strict=True):
             yield f"  {fraction:>5.0%}  {_bar(part):<{BAR}}  {part:.0%}"
     for name, (last, seconds) in zip(names, found.last_new, strict=True):
-        yield f"  {printable(Path(name).name)}: the last new thing came after {last:.1f} of {seconds:.1f} s"
+        yield f"  {printable(Path(name).name)}: last new item after {last:.1f} of {seconds:.1f} s"
     if found.runs > 1:
         yield ""
-        yield "over runs (in an average order):"
+        yield "over runs (items after so many runs, averaged over all orders):"
         before = 0.0
         for number, items in found.over_runs:
             new = f"  (+{items - before:.1f})" if before else ""
             yield f"  {number:>5}  {_bar(items / total if total else 0):<{BAR}}  {items:.1f}{new}"
             before = items
         for name, alone in zip(names, found.alone, strict=False):
-            yield f"  {printable(Path(name).name)}: {alone} that no other has"
+            yield f"  {printable(Path(name).name)}: {alone} that only it has"
     yield ""
     yield from _kinds(found)
     yield ""

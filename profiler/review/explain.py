@@ -319,7 +319,7 @@ class Explainer:
         after = {row.cve.identifier for row in verdicts(PermissionsOf(without, held - {capability})) if not row.blocked}
         opened = sorted(before - after, key=lambda cve: tuple(int(part) for part in cve.split("-")[1:]))
         if not opened:
-            return [("holes", "no listed one hangs on it alone")]
+            return [("holes", "none of the listed holes needs only this")]
         return [
             (
                 "holes",

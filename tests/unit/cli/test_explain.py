@@ -86,10 +86,10 @@ def test_coverage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = written(tmp_path / "two.json", trace(call("read"), call("bind")))
     assert run(["coverage", one, two]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("3 different things in 2 runs of 2.0 s together\nsaturation ")
+    assert out.startswith("3 different items in 2 runs, 2.0 s in all\nsaturation ")
     assert "      1  #################################                   2.0\n" in out
     assert f"      2  {'#' * 50}  3.0  (+1.0)\n" in out
-    assert "  one.json: 1 that no other has\n" in out
+    assert "  one.json: 1 that only it has\n" in out
     assert "  ok  stop by SIGTERM: exited by itself with status 0\n" in out
     assert "  --  disk full\n" in out
     assert run(["coverage", one]) == 0
@@ -111,7 +111,7 @@ def test_a_policy_next_to_its_trace(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert run(["explain", str(name), "ptrace"]) == 0
         assert "  calls      10, first 0.000 s" in capsys.readouterr().out
         assert run(["coverage", str(name)]) == 0
-        assert "different things in 1 run" in capsys.readouterr().out
+        assert "different items in 1 run" in capsys.readouterr().out
     (tmp_path / "trace.json").write_text("{")
     assert run(["explain", str(tmp_path), "ptrace"]) == 2
     assert "(it is read as the evidence behind" in capsys.readouterr().err
