@@ -190,8 +190,10 @@ class Held:
         return self.left(Denial("capability", "kernel", True, operation="capable", capability=name))
 
     def calls(self, trace: Trace) -> Iterator[Denial]:
-        """Syscalls of a recording that the policy does not allow, by program; what it refuses by name is none.
-        ``refused`` is False."""
+        """Yield the syscalls of a recording that the policy does not allow, by program, with ``refused`` False.
+
+        A syscall that the policy answers with an error of its own is not reported.
+        """
         by_name = {row.name for row in self._policy.refused}
         for row in trace.syscalls:
             name = name_for(row)

@@ -41,7 +41,7 @@ def prefixes(path: str) -> list[str]:
 
 
 def tier_of(path: str) -> tuple[str, str]:
-    """Tier of a path (or of a pattern: a class is no name), and the entry that says so: empty where none does."""
+    """Return the tier of a path or pattern, and the entry that says so, or an empty text. A class is not a name."""
     entries = _entries()
     for prefix in prefixes(path):
         if prefix in entries:

@@ -1,8 +1,8 @@
 """What one trace, policy or profile allows and another does not: changes for people to judge, each with its reason and
 its risk.
 
-Rights are compared, not text: a syscall whose place is taken by an equivalent, a filter written another way, a path
-that a pattern covers are no change. Every change goes one way: what was exchanged for something else is a widening and
+Rights are compared, not text. An equivalent in place of a syscall, a filter written in another way, and a path that a
+pattern covers are not changes. Every change has one direction: a right that was exchanged for another is a widening and
 a narrowing.
 """
 

@@ -66,8 +66,10 @@ def _looks_random(text: str) -> bool:
 
 
 def _random_length(run: str, passing: bool) -> int:
-    """How many characters at the end of letters, digits and underscores may be random; 0 for none. Only Python's may be
-    underscores, and they are no capitals. A number is none, nor is one with a word behind it (PostgreSQL's 16384_fsm).
+    """Return the number of characters at the end of a name that may be random, or 0.
+
+    The name has letters, digits and underscores. Only Python's random names have underscores; they have no capitals.
+    A number is not random, nor is a number with a word behind it (PostgreSQL's 16384_fsm).
     """
     if _COUNTED.fullmatch(run):
         return 0
@@ -126,8 +128,8 @@ def _split(
 
 
 def _is_hash(text: str) -> bool:
-    """Hexadecimal in one case with a letter and a digit; so many digits alone are no number any more either
-    (PostgreSQL's log files)."""
+    """Return whether hexadecimal text is a hash: in one case, with a letter and a digit, or with more digits than a
+    number has (PostgreSQL's log files)."""
     if text.isdigit():
         return len(text) > 20
     return bool(re.search("[0-9]", text)) and (text == text.lower() or text == text.upper())
