@@ -40,7 +40,8 @@ class Touched:
 
     ``granted``: accesses that were allowed; ``failed``: access and errno name of the others. ``own``: every allowed use
     was of a file of the user's own. ``made``: by the workload, as far as can be told (an open that may create makes a
-    file of one's own). ``runs``: in how many of the merged recordings the path was used.
+    file of one's own). ``runs``: in how many of the merged recordings the path was used. ``kinds``, ``programs``,
+    ``states``, ``whose`` and ``existing`` are those of the allowed uses.
     """
 
     path: str
@@ -53,7 +54,7 @@ class Touched:
     programs: set[str] = field(default_factory=set)
     runs: int = 0
     states: set[str] = field(default_factory=set)
-    whose: set[str] = field(default_factory=set)
+    whose: set[str | None] = field(default_factory=set)
     existing: set[str] = field(default_factory=set)
 
     @property
@@ -129,20 +130,19 @@ def touched(trace: Trace) -> dict[str, Touched]:
         if item is None:
             item = found[path] = Touched(path, base_pattern(path, row.state, row.whose))
         allowed = happened(row)
+        item.runs = max(item.runs, row.runs)
         if allowed:
             item.granted.add(row.access)
+            item.kinds.add(row.kind)
+            item.states.add(row.state)
+            item.whose.add(row.whose)
+            item.programs |= {trace.programs[index].path for index in row.programs if 0 <= index < len(trace.programs)}
             own = row.owner == frozenset({"self"})
             item.own = item.own and own
             item.made = item.made or (row.access in MAKING and (own or row.access != "create"))
         item.failed |= {
             (row.access, errno) for errno, number in row.results.items() if errno != "ok" and number and not allowed
         }
-        item.kinds.add(row.kind)
-        item.states.add(row.state)
-        item.runs = max(item.runs, row.runs)
-        item.programs |= {trace.programs[index].path for index in row.programs if 0 <= index < len(trace.programs)}
-        if row.whose is not None:
-            item.whose.add(row.whose)
         if row.existing is not None and row.access == "link" and allowed:
             item.existing.add(row.existing)
     return {path: found[path] for path in sorted(found)}
@@ -151,6 +151,11 @@ def touched(trace: Trace) -> dict[str, Touched]:
 def _ordered(words: Iterable[str], order: Sequence[str]) -> tuple[str, ...]:
     known = {word: index for index, word in enumerate(order)}
     return tuple(sorted(set(words), key=lambda word: (known.get(word, len(order)), word)))
+
+
+def _whose(words: set[str | None]) -> tuple[str, ...]:
+    """Return whose processes a rule is about; empty, for any, where that is not known of one use."""
+    return () if None in words else tuple(word for word in WHOM if word in words)
 
 
 def rules(
@@ -177,7 +182,7 @@ def rules(
             programs=tuple(sorted({pattern_of(path) for row in rows for path in row.programs})),
             existing=tuple(sorted({pattern_of(path, "deleted") for row in rows for path in row.existing})),
             states=_ordered({state for row in rows for state in row.states}, FILE_STATES),
-            whose=_ordered({word for row in rows for word in row.whose}, WHOM),
+            whose=_whose({word for row in rows for word in row.whose}),
         )
         for pattern, rows in sorted(groups.items())
     )

@@ -6,15 +6,16 @@ from dataclasses import replace
 
 from profiler.policy.evidence import capability_outcomes, outcome_of, program_names
 from profiler.policy.model import Capability, Options, Policy
-from profiler.policy.reasons import named
+from profiler.policy.reasons import joined, named
 from profiler.trace.model import Trace
 
 
 def _needed(name: str, trace: Trace) -> Capability:
     checks = [check for check in trace.capabilities if check.capability == name and outcome_of(check) == "needed"]
-    programs = program_names(trace, (index for check in checks for index in check.programs))
-    kind = "inferred" if all(check.inferred for check in checks) else "observed"
-    return Capability(name, (named(kind, programs), named("in", (call for check in checks for call in check.syscalls))))
+    reasons = [
+        named("inferred" if check.inferred else "observed", program_names(trace, check.programs)) for check in checks
+    ]
+    return Capability(name, joined([reasons, [named("in", {call for check in checks for call in check.syscalls})]]))
 
 
 def capabilities(policy: Policy, trace: Trace, options: Options) -> Policy:

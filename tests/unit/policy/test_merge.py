@@ -19,6 +19,7 @@ from profiler.kernel.arguments import spec_for
 from profiler.policy.covering import left
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps, loads
+from profiler.policy.evidence import SEARCH
 from profiler.policy.merge import PRODUCTS, intersect, merge, without_covered
 from profiler.policy.model import (
     RULE_BUDGET,
@@ -197,6 +198,59 @@ def test_merging_policies_or_the_traces_before_them(a: list[Syscall], b: list[Sy
     seen = {(row.abi, row.name) for row in from_traces.syscalls}
     assert seen <= {(row.abi, row.name) for row in from_policies.syscalls} | {("x86_64", "clone3")}
     assert from_policies.workload == from_traces.workload
+
+
+USES = ("files", "transitions", "sockets", "signals", "inspections", "mounts")
+
+
+def uses_of(made: Policy) -> dict[str, Any]:
+    """What it allows besides syscalls, and the kinds of the reasons."""
+
+    def kept(row: Any) -> Any:
+        bare = replace(row, because=(), **({"programs": ()} if hasattr(row, "programs") else {}))
+        return (bare, frozenset(reason.key for reason in row.because))
+
+    return {name: set(map(kept, getattr(made, name))) for name in (*USES, "capabilities")}
+
+
+@RELAXED
+@given(recordings(), recordings())
+def test_policies_of_traces_as_they_are(a: Trace, b: Trace) -> None:
+    """Without generalising, merging traces first or policies first gives the same rules for all but syscalls.
+
+    Reasons may name more programs: a trace says of a row who tried it, not who succeeded. And one capability that
+    another one covers shows only in the traces together.
+    """
+    plain = Options(runtime="none", generalise=False)
+    assume(a.meta.arch == b.meta.arch)
+    try:
+        from_traces = derive(merge_traces([a, b]), plain)
+        from_policies = merge([derive(one, plain) for one in (a, b)])
+    except InputError:
+        assume(False)
+        raise
+    assert from_traces.has_files == from_policies.has_files
+    assert from_traces.abis == from_policies.abis
+    assert {row.name for row in from_policies.capabilities} - {row.name for row in from_traces.capabilities} <= {SEARCH}
+    if SEARCH not in {row.name for row in from_policies.capabilities}:
+        assert uses_of(from_traces) == uses_of(from_policies)
+
+
+@RELAXED
+@given(recordings(), recordings())
+def test_a_policy_of_merged_traces_grants_all_that_was_seen(a: Trace, b: Trace) -> None:
+    """However it generalises: each use of each recording is granted."""
+    assume(a.meta.arch == b.meta.arch)
+    try:
+        together = derive(merge_traces([a, b]), Options(runtime="none"))
+        seen = [derive(one, Options(runtime="none", generalise=False)) for one in (a, b)]
+    except InputError:
+        assume(False)
+        raise
+    if together.has_files:
+        for one in seen:
+            for use in one.files:
+                assert left(together.files, use) is None, use
 
 
 def policy(*syscalls: Syscall, **members: Any) -> Policy:
