@@ -27,7 +27,7 @@ def profiles(recordings: Recordings, public_dir: Path) -> Path:  # noqa: F811
     trace = recordings.trace(Nginx, "ptrace")
     directory = public_dir / "score"
     directory.mkdir()
-    for name, options in (("names", ["--no-arguments"]), ("arguments", [])):
+    for name, options in (("names", ["--no-arguments"]), ("arguments", ["-t", "seccomp,oci"])):
         done = Profgen()("generate", str(trace), "-o", str(directory / name), *options, cwd=directory)
         assert done.returncode == 0, done.stderr
     return directory
