@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -221,4 +222,4 @@ def _deliver(files: dict[str, str], text: str, output: str | None, number: int) 
         write_atomic(path, data.encode("utf-8"))
     _say(f"merged {number} files, wrote {', '.join(files) + ' to ' if into else ''}{output}")
     if into and POLICY_FILE in files:
-        _say(f"next: profgen generate {output} -o {output}")
+        _say(f"next: profgen generate {shlex.quote(output)} -o {shlex.quote(output)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -200,4 +201,4 @@ def _write(path: Path, text: str, form: str) -> None:
     write_atomic(path, text.encode("utf-8"))
     if form != "json":
         say(f"wrote {path}")
-        say(f"next: profgen generate {path} -o DIR, and load the profiles again")
+        say(f"next: profgen generate {shlex.quote(str(path))} -o DIR, and load the profiles again")

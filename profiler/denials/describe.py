@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from profiler.denials.model import Denial
 from profiler.kernel.abi import native_abi
 from profiler.kernel.arguments import render, spec_for
+from profiler.quoting.text import word
 
 
 def alike(denials: Iterable[Denial]) -> list[Denial]:
@@ -26,9 +27,9 @@ def described(denial: Denial) -> str:
     words = [_what(denial)]
     if denial.kind == "syscall" and denial.refused and denial.errno:
         words.append(f"= {denial.errno}")
-    who = denial.comm or "?"
+    who = word(denial.comm) if denial.comm else "?"
     if denial.exe:
-        who += f" ({denial.exe})"
+        who += f" ({word(denial.exe)})"
     if denial.pid is not None:
         who += f", pid {denial.pid}"
     often = "" if denial.count == 1 else f", {denial.count} times"
@@ -41,25 +42,30 @@ def _what(denial: Denial) -> str:
     if denial.kind == "capability":
         return f"capability {denial.capability}" + (f" in {denial.name}" if denial.name else "")
     if denial.kind == "file":
-        return f"file {denial.path}: {', '.join(denial.access) or denial.mask}"
+        return f"file {word(denial.path) if denial.path else '?'}: {', '.join(denial.access) or denial.mask}"
     if denial.kind == "socket":
-        place = denial.address if denial.address else f"port {denial.port}" if denial.port is not None else ""
+        place = word(denial.address) if denial.address else f"port {denial.port}" if denial.port is not None else ""
         return (
             f"socket {denial.family} {denial.type} {denial.protocol}: {', '.join(denial.operations)} {place}".rstrip()
         )
     if denial.kind == "signal":
-        return f"signal {denial.signal} to {denial.whom or denial.peer or '?'}"
+        return f"signal {denial.signal} to {_peer(denial)}"
     if denial.kind == "inspection":
-        return f"{', '.join(denial.operations)} of a process: {denial.whom or denial.peer or '?'}"
+        return f"{', '.join(denial.operations)} of a process: {_peer(denial)}"
     if denial.kind == "mount":
         parts = (
             denial.operation,
             ",".join(denial.flags),
-            denial.source,
-            denial.target and f"-> {denial.target}",
+            denial.source and word(denial.source),
+            denial.target and f"-> {word(denial.target)}",
         )
         return " ".join(part for part in parts if part)
     return " ".join(part for part in (denial.kind, denial.operation, denial.info) if part)
+
+
+def _peer(denial: Denial) -> str:
+    """Return the process that a signal or an inspection is for."""
+    return denial.whom or (word(denial.peer) if denial.peer else "?")
 
 
 def _call(denial: Denial) -> str:

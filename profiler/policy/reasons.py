@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from profiler.quoting.text import printable
-from profiler.quoting.yaml import yaml
+from profiler.quoting.text import printable, quoted, word
 
 NAMED = 4
 """Names in one reason. A reason with more names has none: who used it is in the trace."""
@@ -93,9 +92,12 @@ def said(kind: str, text: str) -> Reason:
 
 
 def sentence(reason: Reason) -> str:
-    """Return the reason in words, printable. Names that are not plain words stand in quotation marks."""
+    """Return the reason in words, printable. Names that are not plain words, and a user's own
+    words, stand in quotation marks."""
     kind = KINDS[reason.kind]
-    holds = reason.text if kind.holds == "text" else ", ".join(map(yaml, reason.names))
+    holds = reason.text if kind.holds == "text" else ", ".join(map(word, reason.names))
+    if reason.kind == "user":
+        holds = quoted(reason.text)
     return printable(kind.words.replace("{}", holds, 1) if holds or not kind.alone else kind.alone)
 
 

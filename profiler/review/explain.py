@@ -25,7 +25,7 @@ from profiler.policy.model import Allowed, FileRule, Policy
 from profiler.policy.reasons import Reason, Reasons, sentence
 from profiler.policy.touched import touched
 from profiler.policy.variables import Places, names_of
-from profiler.quoting.text import printable
+from profiler.quoting.text import printable, word
 from profiler.review.diff import Change, compare
 from profiler.review.rights import Rights, in_words, of_policy, tests_of
 from profiler.review.score import PermissionsOf
@@ -129,11 +129,11 @@ def _programs(trace: Trace, calls: Mapping[int, int]) -> str:
         name = (program_names(trace, [index]) or ("unknown program",))[0]
         names[name] = names.get(name, 0) + number
     ranked = sorted(names.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(shortened([f"{name}: {counted(number, 'call')}" for name, number in ranked], SHOWN))
+    return ", ".join(shortened([f"{word(name)}: {counted(number, 'call')}" for name, number in ranked], SHOWN))
 
 
 def _who(trace: Trace, programs: Iterable[int]) -> str:
-    return ", ".join(shortened(program_names(trace, programs), 3)) or "unknown program"
+    return ", ".join(shortened(list(map(word, program_names(trace, programs))), 3)) or "unknown program"
 
 
 class Explainer:
@@ -305,7 +305,7 @@ class Explainer:
                 f"{field} {render(name, field, part, value)}"
                 for field, part in zip(row.arguments.fields, value, strict=True)
             )
-            names = sorted({printable(trace.programs[index].name) for index in programs})
+            names = [word(name) for name in program_names(trace, programs)]
             texts.append(f"{words} ({', '.join(shortened(names, 3))})")
         yield from (("arguments", text) for text in shortened(texts, SHOWN))
 
@@ -392,7 +392,7 @@ class Explainer:
             (row,) = (row for row in self.policy.variables if row.name == place.name)
             yield "mounted", f"{{@{row.name}}} at {place.prefix}: {', '.join(map(sentence, row.because))}"
         if rule.programs:
-            yield "programs", ", ".join(shortened(rule.programs, 4))
+            yield "programs", ", ".join(shortened(list(map(word, rule.programs)), 4))
         if not concrete:
             yield "opens", patterns.opens(rule.pattern) + (f"; seen: {grouped(len(seen))}" if seen else "")
             yield from (("stands for", printable(path)) for path in shortened(sorted(seen), 4))
@@ -427,13 +427,14 @@ class Explainer:
         for number, row in enumerate(self.policy.transitions):
             if row.program == text or patterns.matches(row.program, text):
                 where.append(f"executions[{number}]")
-                facts.append(("rule", f"{row.program} by {'the start of the workload' if row.by is None else row.by}"))
+                by = "the start of the workload" if row.by is None else word(row.by)
+                facts.append(("rule", f"{word(row.program)} by {by}"))
                 facts += self._reasons(row.because, "processes")
         if self.trace is not None:
             for one in self.trace.execs:
                 program = self.trace.programs[one.program]
                 if program.path == text:
-                    by = "profgen, as the start" if one.by is None else printable(self.trace.programs[one.by].path)
+                    by = "profgen, as the start" if one.by is None else word(self.trace.programs[one.by].path)
                     facts.append(("executed", f"{counted(one.count, 'time')} by {by}"))
                     facts += [("interpreter", printable(program.interpreter))] if program.interpreter else []
                     facts += [("sha256", program.sha256)] if program.sha256 else []

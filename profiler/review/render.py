@@ -15,7 +15,7 @@ from urllib.parse import quote
 from profiler import __version__
 from profiler.kernel.risks import LEVELS, Risk
 from profiler.quoting.json import as_json
-from profiler.quoting.text import printable
+from profiler.quoting.text import printable, word
 from profiler.review.diff import CHANGES, SUBJECTS, Change, Diff
 from profiler.review.rights import KINDS, Rights
 from profiler.wording import shortened
@@ -67,6 +67,11 @@ _LESS = "36"
 _FAINT = "2"
 
 
+def _by(programs: Sequence[str]) -> str:
+    """Return the programs of a reason in words."""
+    return "by " + ", ".join(shortened([word(program) for program in programs], REASONS_SHOWN))
+
+
 def text(diff: Diff, colour: bool = False) -> str:
     """Return lines for a terminal. ``colour``: with ANSI colours."""
 
@@ -93,9 +98,7 @@ def text(diff: Diff, colour: bool = False) -> str:
         if row.equivalents:
             lines.append(f"{indent}with its equivalents {', '.join(row.equivalents)}")
         if row.subject == "path" and not row.reason.because and row.reason.programs:
-            lines.append(
-                f"{indent}{paint('by ' + printable(', '.join(shortened(row.reason.programs, REASONS_SHOWN))), _FAINT)}"
-            )
+            lines.append(f"{indent}{paint(_by(row.reason.programs), _FAINT)}")
         lines += [f"{indent}{paint(printable(item), _FAINT)}" for item in shortened(row.reason.because, REASONS_SHOWN)]
     if diff.changes:
         lines.append("")
@@ -196,11 +199,7 @@ def markdown(diff: Diff) -> str:
     for row in gains:
         said = [f"{row.risk.level} risk: {_code(row.risk.why)}"] if row.risk and row.risk.rank else []
         said += [_code(item) for item in shortened(row.reason.because, REASONS_SHOWN)]
-        said += (
-            ["by " + _code(", ".join(shortened(row.reason.programs, REASONS_SHOWN)))]
-            if row.subject == "path" and row.reason.programs
-            else []
-        )
+        said += [_code(_by(row.reason.programs))] if row.subject == "path" and row.reason.programs else []
         said += ["was " + _code("; ".join(shortened(row.rest, REST_SHOWN)))] if row.rest else []
         if said:
             details.append(f"- {_TITLES[row.subject]} {_code(row.name)}: " + "; ".join(said))

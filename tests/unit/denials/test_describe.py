@@ -33,6 +33,10 @@ SOCKET = Denial(
         (Denial("file", "policy", True, path="/x", access=("read", "write"), comm="app"), "file /x: read, write: app"),
         (Denial("signal", "policy", True, signal="TERM", whom="other", comm="app"), "signal TERM to other: app"),
         (Denial("signal", "policy", True, signal="TERM", comm="app"), "signal TERM to ?: app"),
+        (
+            Denial("file", "policy", True, path="/a: read", access=("map",), comm="x), pid 1, y", exe="/x (ls)", pid=7),
+            'file "/a: read": map: "x), pid 1, y" ("/x (ls)"), pid 7',
+        ),
     ],
 )
 def test_described(denial: Denial, text: str) -> None:

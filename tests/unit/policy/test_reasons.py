@@ -57,7 +57,7 @@ def test_sentences() -> None:
     assert sentence(named("observed", map(str, range(NAMED + 1)))) == "observed"
     assert sentence(named("observed", ["a, b), x ("])) == 'observed ("a, b), x (")'
     assert sentence(named("failed", ["ENOENT", "EPERM"])) == "never seen to succeed (ENOENT, EPERM)"
-    assert sentence(said("user", "asked the team")) == "asked the team"
+    assert sentence(said("user", "asked the team")) == '"asked the team"'
     assert sentence(said("widened", "any arguments: {}")) == "widened: any arguments: {}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -208,3 +209,18 @@ def test_apparmor_pieces() -> None:
         quoting_apparmor.apparmor(["/a/", "/b"])
     with pytest.raises(quoting_apparmor.Inexpressible):
         quoting_apparmor.apparmor("/a\0")
+
+
+@pytest.mark.parametrize("plain", ["nginx", "/usr/bin/python3.11", "/tmp/{random}", "@abstract", "a-b_c+1"])
+def test_plain_words_stay(plain: str) -> None:
+    assert quoting_text.word(plain) == plain
+
+
+@given(ARGUMENT)
+def test_other_words_are_quoted(text: str) -> None:
+    """No text ends the quotation early, and none breaks the line."""
+    made = quoting_text.word(text)
+    assert made.isprintable()
+    if made != text:
+        assert (made[0], made[-1]) == ('"', '"')
+        assert not re.search(r'(?<!\\)(?:\\\\)*"', made[1:-1])

@@ -172,11 +172,21 @@ def test_reasons_by_hand_and_runs() -> None:
     policy = replace(policy, syscalls=(replace(policy.syscalls[0], because=because),))
     recordings = merge_traces([trace(call("read")), trace(call("write"))])
     (row,) = Explainer(policy, recordings, "policy.yaml").explain("read")
-    assert fact(row, "because") == ['was denied ("user: ok")', "observed (app)"]
+    assert fact(row, "because") == ['was denied ("user: ok")', '"observed (app)"']
     assert fact(row, "made by") == ["refine, by hand"]
     assert fact(row, "seen in") == ["1 of 2 runs"]
     (row,) = Explainer(replace(policy, syscalls=(replace(policy.syscalls[0], because=()),)), None, "x").explain("read")
     assert fact(row, "because") == ["no reason is given"]
+
+
+def test_names_cannot_pass_for_evidence() -> None:
+    """Wherever explain names a program, a name that is not a plain word stands in quotation marks."""
+    hostile = "web: 900 calls, db"
+    recording = trace(call("read"))
+    recording = replace(recording, programs=(replace(recording.programs[0], path=f"/srv/{hostile}"),))
+    (row,) = Explainer(derive(recording, Options(runtime="none")), recording, "x").explain("read")
+    for label in ("programs", "because"):
+        assert all(f'"{hostile}"' in text for text in fact(row, label))
 
 
 def test_what_became_of_a_path() -> None:
