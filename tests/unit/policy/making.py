@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from profiler.kernel.arguments import recorded_names, spec_for
 from profiler.kernel.syscalls import names_of, number_of
+from profiler.policy.derive import derive
+from profiler.policy.model import Allowed, Options, Policy
 from profiler.trace.model import (
     FILES_FEATURE,
     Arguments,
@@ -97,6 +99,30 @@ def trace(*syscalls: Syscall, capabilities: Sequence[Capability] = (), **meta: A
         "last_new": 0.5,
     }
     return Trace(Meta(**{**defaults, **meta}), (Program("/usr/sbin/app", executions=1),), syscalls, tuple(capabilities))
+
+
+NONE = Options(runtime="none")
+
+
+def derived(*syscalls: Syscall, options: Options = NONE, **meta: object) -> Policy:
+    return derive(trace(*syscalls, **meta), options)
+
+
+def entry(policy: Policy, name: str, section: str | None = None, abi: str = "x86_64") -> Allowed:
+    found = [row for row in policy.syscalls if row.name == name and row.abi == abi and section in (None, row.section)]
+    assert len(found) == 1, (name, found)
+    return found[0]
+
+
+def names(policy: Policy, section: str | None = None) -> set[str]:
+    return {row.name for row in policy.syscalls if section in (None, row.section)}
+
+
+def permits(policy: Policy, name: str, **arguments: int) -> bool:
+    registers = [0] * 6
+    for key, value in arguments.items():
+        registers[int(key[1:])] = value
+    return policy.permits("x86_64", name, registers)
 
 
 PROGRAMS = (
