@@ -11,27 +11,46 @@ comparison then shows a change where there is none; it never misses one.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar, cast
 
 from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, Transition
-from profiler.policy.patterns import CLASSES, Class, Literal, Place, is_literal, matches, parse, path_of
+from profiler.policy.patterns import (
+    ALPHABETS,
+    Class,
+    Literal,
+    Place,
+    is_literal,
+    lengths,
+    matches,
+    parse,
+    path_of,
+    sort_of,
+)
 from profiler.trace.model import FILE_KINDS
 
-_INSIDE = {
-    "pid": frozenset({"pid", "tid"}),
-    "tid": frozenset({"pid", "tid"}),
-    "digits": frozenset({"digits", "pid", "tid"}),
-    "version": frozenset({"version"}),
-    "uuid": frozenset({"uuid"}),
-    "hex": frozenset({"hex"}),
-    "random": frozenset({"random"}),
-    "date": frozenset({"date"}),
-    "home": frozenset({"home"}),
-}
-"""Classes that include all texts of another, by the definitions in CLASSES."""
+_NUMBERED = frozenset({"pid", "tid"})
+"""Numbers of up to seven digits, which never begin with 0."""
+
+
+@lru_cache(maxsize=1 << 10)
+def _inside(outer: str, inner: str) -> bool:
+    """Return whether a class includes all texts of another, by their definitions in patterns.py."""
+    if outer == inner or {outer, inner} <= _NUMBERED:
+        return True
+    one, other = lengths(outer), lengths("digits:1-7" if inner in _NUMBERED else inner)
+    if one is None or other is None:
+        return False
+    return _characters(one[0]) >= _characters(other[0]) and one[1] >= other[1]
+
+
+@lru_cache(maxsize=len(ALPHABETS))
+def _characters(alphabet: str) -> frozenset[str]:
+    return frozenset(re.findall(f"[{ALPHABETS[alphabet][0]}]", string.printable))
+
 
 _HOLDS_SLASH = frozenset({"tree", "home"})
 
@@ -52,7 +71,8 @@ def _symbols(pattern: str) -> tuple[Symbol, ...]:
 
 @lru_cache(maxsize=64)
 def _regex(name: str) -> re.Pattern[str]:
-    return re.compile(CLASSES[name].regex)
+    sort = sort_of(name)
+    return re.compile("(?!)" if sort is None else sort.regex)
 
 
 def _ends(name: str, inner: Sequence[Symbol], at: int) -> Iterable[int]:
@@ -71,7 +91,7 @@ def _ends(name: str, inner: Sequence[Symbol], at: int) -> Iterable[int]:
             yield end
         return
     if at < len(inner) and isinstance(first := inner[at], Class):
-        if first.name in _INSIDE.get(name, frozenset()):
+        if _inside(name, first.name):
             yield at + 1
         return
     end = at

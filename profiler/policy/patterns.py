@@ -13,7 +13,7 @@ Paths are ``str`` as os.fsdecode returns them: bytes that are not UTF-8 are lone
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,10 +33,29 @@ class Sort:
     words: str
 
 
-_ALNUM = "[A-Za-z0-9_]"
+ALPHABETS = {
+    "digits": ("0-9", "digits"),
+    "hex": ("0-9A-Fa-f", "hexadecimal digits"),
+    "lower": ("0-9a-z", "digits and lower-case letters"),
+    "upper": ("0-9A-Z", "digits and capital letters"),
+    "random": ("0-9A-Za-z_", "letters, digits and underscores"),
+    "base64": ("-0-9A-Za-z_", "letters, digits, hyphens and underscores"),
+}
+"""The classes that can have a length (``{hex:8}``, ``{lower:7-13}``), each with its characters, as in a bracket
+expression, and words for them."""
+
+LENGTH_MAX = 128
+"""The largest length of such a class: SHA-512 in hexadecimal digits."""
+
 _HEX_LENGTHS = (16, 24, 32, 38, 40, 56, 64, 96, 128)
+_RANDOM_LENGTHS = (6, 8, 10)
 _HOUR, _SIXTY = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
 _MONTH, _DAY = "(?:0[1-9]|1[0-2])", "(?:0[1-9]|[12][0-9]|3[01])"
+
+
+def _either(name: str, lengths: Sequence[int]) -> str:
+    return "(?:" + "|".join(f"[{ALPHABETS[name][0]}]{{{length}}}" for length in lengths) + ")"
+
 
 CLASSES = {
     # At most 2**22: PID_MAX_LIMIT, linux/threads.h; threads are numbered with processes
@@ -46,22 +65,57 @@ CLASSES = {
     "uuid": Sort("[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", "any UUID"),
     # 64 bits, MongoDB's ids, MD5, git's object files, SHA-1, and the SHA-2 family
     "hex": Sort(
-        "(?:" + "|".join(f"[0-9A-Fa-f]{{{length}}}" for length in _HEX_LENGTHS) + ")",
+        _either("hex", _HEX_LENGTHS),
         f"{', '.join(map(str, _HEX_LENGTHS[:-1]))} or {_HEX_LENGTHS[-1]} hexadecimal digits",
     ),
     "digits": Sort("[0-9]{1,20}", "any number of up to 20 digits"),
     # mkstemp(3) and mkdtemp(3) of libc make 6 characters, Python's tempfile 8, mktemp(1) 10
-    "random": Sort(f"(?:{_ALNUM}{{6}}|{_ALNUM}{{8}}|{_ALNUM}{{10}})", "any 6, 8 or 10 letters, digits and underscores"),
+    "random": Sort(_either("random", _RANDOM_LENGTHS), "any 6, 8 or 10 letters, digits and underscores"),
+    # The last form is that of kubelet's volumes (pkg/volume/util/atomic_writer.go)
     "date": Sort(
-        f"(?:19|20)[0-9][0-9](?:-{_MONTH}-{_DAY}|{_MONTH}{_DAY})(?:[T_ -]?{_HOUR}[:-]?{_SIXTY}(?:[:-]?{_SIXTY})?)?",
-        "any date as YYYY-MM-DD or YYYYMMDD, with or without a time",
+        f"(?:19|20)[0-9][0-9](?:(?:-{_MONTH}-{_DAY}|{_MONTH}{_DAY})(?:[T_ -]?{_HOUR}[:-]?{_SIXTY}(?:[:-]?{_SIXTY})?)?"
+        f"|_{_MONTH}_{_DAY}_{_HOUR}_{_SIXTY}_{_SIXTY})",
+        "any date as YYYY-MM-DD or YYYYMMDD, with or without a time, or as YYYY_MM_DD_HH_MM_SS",
     ),
     "version": Sort(r"[0-9]{1,8}(?:\.[0-9]{1,8}){0,3}", "any version of up to four numbers"),
     "name": Sort("[^/]+", "any name in this directory"),
     "tree": Sort("(?s:.+)", "everything below this directory"),
     "home": Sort("(?:/root|/home/[^/]+)", "any user's home directory"),
 }
-"""The classes, by name. ``home`` is allowed only at the start of a pattern."""
+"""The classes without a length, by name. ``home`` is allowed only at the start of a pattern."""
+
+_SIZED = re.compile(r"([a-z0-9]+):([1-9][0-9]{0,2})(?:-([1-9][0-9]{0,2}))?\Z")
+
+
+def sized(name: str) -> tuple[str, int, int] | None:
+    """Return (alphabet, least length, largest length) of a class with a length, such as ``hex:8``; None for others."""
+    found = _SIZED.match(name)
+    if not found or found[1] not in ALPHABETS:
+        return None
+    least, most = int(found[2]), int(found[3] or found[2])
+    written = f"{least}" if least == most else f"{least}-{most}"
+    return (found[1], least, most) if least <= most <= LENGTH_MAX and name == f"{found[1]}:{written}" else None
+
+
+def lengths(name: str) -> tuple[str, frozenset[int]] | None:
+    """Return the alphabet of a class and the lengths of its texts; None if more than these decides."""
+    if found := sized(name):
+        return found[0], frozenset(range(found[1], found[2] + 1))
+    known = {"digits": range(1, 21), "hex": _HEX_LENGTHS, "random": _RANDOM_LENGTHS}
+    return (name, frozenset(known[name])) if name in known else None
+
+
+@lru_cache(maxsize=1 << 10)
+def sort_of(name: str) -> Sort | None:
+    """Return the class with this name, with or without a length; None if there is none."""
+    found = sized(name)
+    if found is None:
+        return CLASSES.get(name)
+    alphabet, least, most = found
+    characters, words = ALPHABETS[alphabet]
+    return Sort(
+        f"[{characters}]{{{least},{most}}}", f"{least} {words}" if least == most else f"{least} to {most} {words}"
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +127,7 @@ class Literal:
 
 @dataclass(frozen=True)
 class Class:
-    """Any text of one of the CLASSES."""
+    """Any text of one class: a name in CLASSES, or one of the ALPHABETS with a length (:func:`sized`)."""
 
     name: str
 
@@ -92,8 +146,9 @@ VARIABLE = re.compile(r"\{@((?:mount|volume)_[A-Za-z0-9_]{1,60})\}(?=/|\Z)")
 variables."""
 
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|([\\{}]))")
-_CLASS = re.compile(r"\{([a-z]+)\}")
+_CLASS = re.compile(r"\{([a-z][a-z0-9:-]*)\}")
 _PLAIN = re.compile(r"[^\\{}]+")
+_CHOICE = f"one of {', '.join(CLASSES)}; with a length up to {LENGTH_MAX} ({{hex:8}}) one of {', '.join(ALPHABETS)}"
 
 
 def _bytes(text: str) -> bytes:
@@ -132,10 +187,8 @@ def dumps(tokens: Iterable[Token]) -> str:
         if isinstance(token, Place):
             parts.append(f"{{@{token.name}}}")
             continue
-        if token.name not in CLASSES:
-            raise InputError(
-                f"there is no class {{{printable(token.name)[:40]}}} in a pattern: one of {', '.join(CLASSES)}"
-            )
+        if sort_of(token.name) is None:
+            raise InputError(f"there is no class {{{printable(token.name)[:40]}}} in a pattern: {_CHOICE}")
         parts += [literal(text), f"{{{token.name}}}"]
         text = ""
     return "".join([*parts, literal(text)])
@@ -174,8 +227,8 @@ def parse(text: str) -> tuple[Token, ...]:
             found = _CLASS.match(text, at)
             if not found:
                 raise fail(r"a brace of the path itself is written \{ or \}")
-            if found[1] not in CLASSES:
-                raise fail(f"there is no class {found[0]}: one of {', '.join(CLASSES)}")
+            if sort_of(found[1]) is None:
+                raise fail(f"there is no class {found[0]}: {_CHOICE}")
             if found[1] == "home" and at:
                 raise fail("{home} is allowed only at the start")
             flush()
@@ -207,7 +260,8 @@ def _compiled(text: str) -> re.Pattern[str]:
 def _regex(token: Token) -> str:
     if isinstance(token, Literal):
         return re.escape(token.text)
-    return CLASSES[token.name].regex if isinstance(token, Class) else "(?!)"
+    sort = sort_of(token.name) if isinstance(token, Class) else None
+    return "(?!)" if sort is None else sort.regex
 
 
 def matches(text: str, path: str) -> bool:
@@ -218,4 +272,4 @@ def matches(text: str, path: str) -> bool:
 def opens(text: str) -> str:
     """Return in words what the classes of a pattern match; empty for a literal one. Raises InputError."""
     names = dict.fromkeys(token.name for token in parse(text) if isinstance(token, Class))
-    return ", ".join(CLASSES[name].words for name in names)
+    return ", ".join(sort.words for name in names if (sort := sort_of(name)))

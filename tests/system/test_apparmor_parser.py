@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from system.apparmor_dfa import STRICT, Compiled, compiled, parser
-from unit.targets.policies import CLASSES, file, policies, policy, subset
+from unit.targets.policies import CLASSES, SIZED, file, policies, policy, subset
 from unit.trace.strategies import traces
 
 from profiler.errors import InputError
@@ -267,7 +267,9 @@ REACH = {"pid": "[1-9][0-9]{0,3}", "tid": "[1-9][0-9]{0,3}"}
 """@{pid} of AppArmor ends at 4,999,999: more than any process has, less than seven nines."""
 
 
-@pytest.mark.parametrize("name", sorted(set(patterns.CLASSES) - {"home", "name", "tree"}))
+@pytest.mark.parametrize(
+    "name", [*sorted(set(patterns.CLASSES) - {"home", "name", "tree"}), *SIZED, "random:6", "upper:1-128"]
+)
 @given(data=st.data())
 @settings(max_examples=12, deadline=None)
 def test_a_class_means_what_its_regular_expression_means(name: str, data: st.DataObject) -> None:
@@ -275,7 +277,9 @@ def test_a_class_means_what_its_regular_expression_means(name: str, data: st.Dat
     pattern = place.replace("%s", f"{{{name}}}")
     found = rules_of(policy(file(pattern, "read")))
     regex = st.from_regex(
-        REACH.get(name, patterns.CLASSES[name].regex), fullmatch=True, alphabet=st.characters(max_codepoint=127)
+        REACH.get(name, (patterns.sort_of(name) or patterns.CLASSES["name"]).regex),
+        fullmatch=True,
+        alphabet=st.characters(max_codepoint=127),
     )
     inside = data.draw(st.lists(regex, min_size=10, max_size=30))
     for text in inside:
@@ -369,6 +373,10 @@ TEXTS = {
     "pid": "7",
     "tid": "7",
     "random": "passwd",
+    "hex:2": "a0",
+    "hex:1-16": "a0",
+    "lower:7-13": "abcdefg",
+    "base64:3": "a-_",
     "uuid": "123e4567-e89b-12d3-a456-426614174000",
     "version": "1.2",
 }

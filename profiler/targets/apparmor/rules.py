@@ -35,10 +35,16 @@ def _nested(first: str, *more: str) -> str:
 
 
 def _times(piece: str, least: int, most: int) -> str:
-    return _nested(piece * least, *[piece] * (most - least))
+    """Return ``piece`` ``least`` to ``most`` times, without nesting: the parser allows 50 levels (MAX_ALT_DEPTH of
+    parser_regex.c). Optional parts of 1, 2, 4, ... pieces give every number."""
+    parts, left = [piece * least], most - least
+    for size in (1 << power for power in range(left.bit_length())):
+        parts.append(f"{{,{piece * min(size, left)}}}" if left else "")
+        left -= min(size, left)
+    return "".join(parts)
 
 
-_HEX, _DIGIT, _ALNUM = "[0-9A-Fa-f]", "[0-9]", "[A-Za-z0-9_]"
+_HEX, _DIGIT, _ALNUM = (f"[{patterns.ALPHABETS[name][0]}]" for name in ("hex", "digits", "random"))
 _HOUR, _SIXTY = "{[01][0-9],2[0-3]}", "[0-5][0-9]"
 _MONTH, _DAY = "{0[1-9],1[0-2]}", "{0[1-9],[12][0-9],3[01]}"
 _X4, _X8, _NUMBER = "@{profgen_x4}", "@{profgen_x8}", "@{profgen_number}"
@@ -51,7 +57,7 @@ VARIABLES: Mapping[str, str] = {
     "profgen_hex": _nested(_X8 * 2, _X8, _X8, _X4 + _HEX * 2, _HEX * 2, _X8 * 2, _X8, _X8 * 4, _X8 * 4),
     "profgen_digits": _times(_DIGIT, 1, 20),
     "profgen_random": _nested(_ALNUM * 6, _ALNUM * 2, _ALNUM * 2),
-    "profgen_date": "{19,20}[0-9][0-9]{-M-D,MD}{,{,[-T_ ]}H{,[-:]}S{,{,[-:]}S}}".replace("M", _MONTH)
+    "profgen_date": "{19,20}[0-9][0-9]{{-M-D,MD}{,{,[-T_ ]}H{,[-:]}S{,{,[-:]}S}},_M_D_H_S_S}".replace("M", _MONTH)
     .replace("D", _DAY)
     .replace("H", _HOUR)
     .replace("S", _SIXTY),
@@ -59,6 +65,9 @@ VARIABLES: Mapping[str, str] = {
     "profgen_version": _nested(_NUMBER, *["." + _NUMBER] * 3),
 }
 """Variables that a profile defines when a pattern in it needs them. Each uses only earlier ones."""
+
+_SIZED = re.compile(r"@\{profgen_([a-z0-9]+)_([0-9]+)_([0-9]+)\}")
+"""A variable for a class with a length. Its value follows from its name."""
 
 CLASS_GLOBS: Mapping[str, str] = {
     "pid": "@{pid}",  # tunables/kernelvars: one to seven digits, without a leading zero
@@ -143,7 +152,8 @@ def _glob(name: str, starts: bool, ends: bool) -> str:
         return "*" if starts and ends else "?*"
     if name == "tree":
         return "**" if starts and ends else "?**" if starts else "{?,/}**"
-    return CLASS_GLOBS[name]
+    sized = patterns.sized(name)
+    return CLASS_GLOBS[name] if sized is None else f"@{{profgen_{'_'.join(map(str, sized))}}}"
 
 
 def can_say(variable: Variable) -> bool:
@@ -164,6 +174,9 @@ def variables_in(text: str, places: Sequence[Variable] = ()) -> tuple[tuple[str,
         if f"@{{{name}}}" in text:
             found.add(name)
             text += value
+    for alphabet, least, most in sorted(set(_SIZED.findall(text))):
+        piece = f"[{patterns.ALPHABETS[alphabet][0]}]"
+        own += ((f"profgen_{alphabet}_{least}_{most}", f'"{_times(piece, int(least), int(most))}"'),)
     return (*own, *((name, f'"{value}"') for name, value in VARIABLES.items() if name in found))
 
 

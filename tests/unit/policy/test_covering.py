@@ -13,7 +13,7 @@ from unit.policy.resources import FILES, RESOURCES, SORTS
 
 from profiler.policy.covering import EPHEMERAL, FileRules, Resource, covers, grants, left
 from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, Transition
-from profiler.policy.patterns import CLASSES, Class, Literal, Token, dumps, literal, matches
+from profiler.policy.patterns import ALPHABETS, CLASSES, Class, Literal, Token, dumps, literal, matches
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, FILE_STATES, SIGNAL_WHOM, SOCKET_OPERATIONS, WHOM
 
 TEXTS = {
@@ -32,11 +32,19 @@ TEXTS = {
     "name": st.text("ab1.-_", min_size=1, max_size=6),
     "tree": st.lists(st.text("ab1", min_size=1, max_size=3), min_size=1, max_size=3).map("/".join),
     "home": st.sampled_from(["/root", "/home/ann", "/home/1"]),
+    "hex:2": st.text("0123456789abcdefABCDEF", min_size=2, max_size=2),
+    "hex:1-16": st.text("019afAF", min_size=1, max_size=16),
+    "digits:3": st.text("0123456789", min_size=3, max_size=3),
+    "lower:7-13": st.text("01az", min_size=7, max_size=13),
+    "upper:8": st.text("01AZ", min_size=8, max_size=8),
+    "random:6": st.text("01AZaz_", min_size=6, max_size=6),
+    "base64:6-8": st.text("01AZaz_-", min_size=6, max_size=8),
 }
 
 
 def test_every_class_has_texts() -> None:
-    assert TEXTS.keys() == CLASSES.keys()
+    assert TEXTS.keys() >= CLASSES.keys()
+    assert {name.split(":")[0] for name in TEXTS if ":" in name} == ALPHABETS.keys()
 
 
 PIECES = st.sampled_from(
@@ -51,7 +59,7 @@ PIECES = st.sampled_from(
         Literal("/root"),
     ]
 )
-TOKENS: st.SearchStrategy[Token] = PIECES | st.sampled_from(sorted(set(CLASSES) - {"home"})).map(Class)
+TOKENS: st.SearchStrategy[Token] = PIECES | st.sampled_from(sorted(set(TEXTS) - {"home"})).map(Class)
 
 
 @st.composite
@@ -98,6 +106,15 @@ def test_a_pattern_that_covers_another_fits_all_its_texts(
         ("/home/{name}/.ssh", "{home}/.ssh", False),
         ("/{tree}", "/home/{name}", True),
         ("/a{name}b", "/axxb", True),
+        ("/{random}", "/{random:8}", True),
+        ("/{base64:6}", "/{random:6}", True),
+        ("/{random:6}", "/{base64:6}", False),
+        ("/{random:8}", "/{random}", False),
+        ("/{hex:1-16}", "/{digits:3}", True),
+        ("/{hex:1-16}", "/{pid}", True),
+        ("/{digits:3}", "/{pid}", False),
+        ("/{lower:7-13}", "/{lower:8-12}", True),
+        ("/{hex}", "/{hex:40}", True),
         ("/a{name}b", "/a{name}c", False),
         (literal("/a{x}\\"), literal("/a{x}\\"), True),
         (literal("/a\udcff") + "{name}", literal("/a\udcffb"), True),

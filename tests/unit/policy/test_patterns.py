@@ -22,6 +22,7 @@ from profiler.policy.patterns import (
     opens,
     parse,
     path_of,
+    sort_of,
 )
 
 NAMES = (
@@ -32,7 +33,8 @@ AWKWARD = st.sampled_from(
     ["{pid}", "\\{pid\\}", "\\", "{", "}", "\\x41", "\n", "a\x00b", "é", "\udcff", "\u2028", "\\\\{", "{home}", "*?[a]"]
 )
 TEXTS = st.lists(NAMES | AWKWARD, max_size=4).map("".join).map(lambda text: os.fsdecode(os.fsencode(text)))
-OTHERS = sorted(CLASSES.keys() - {"home"})
+SIZED = ["hex:2", "hex:1-16", "digits:10", "lower:7-13", "upper:26", "random:6", "base64:21"]
+OTHERS = [*sorted(CLASSES.keys() - {"home"}), *SIZED]
 TOKENS = st.lists(
     st.builds(Literal, TEXTS.filter(bool)) | st.sampled_from([Class(name) for name in OTHERS]), max_size=6
 )
@@ -81,7 +83,11 @@ def test_any_text_is_a_pattern_or_refused_in_one_line(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "}", "{pid", "{}", "{PID}", "{nothing}", "a{home}", "\\", "\\n", "\\x4", "\\xg0", "/a\ud800"]
+    "text",
+    [
+        *("{hex:}", "{hex:0}", "{hex:08}", "{hex:9-8}", "{hex:8-8}", "{hex:129}", "{pid:3}", "{x:3}", "{hex:1-}"),
+        *("{:1}", "{", "}", "{pid", "{}", "{PID}", "{nothing}", "a{home}", "\\", "\\n", "\\x4", "\\xg0", "/a\ud800"),
+    ],
 )
 def test_no_pattern(text: str) -> None:
     with pytest.raises(InputError, match=r"is not a (pattern|path)"):
@@ -109,12 +115,27 @@ FITTING = {
     "digits": (["0", "007", "1" * 20], ["", "1" * 21, "1.2", "a", "١"]),
     "random": (["aB3xYz", "abcd_123", "aB3xYz1234"], ["abc", "abcdefg", "abc-ef", "abcdé1", "aB3xYz12345"]),
     "date": (
-        ["2026-01-31", "20260131", "2026-01-31T23:59:59", "20260131235959", "2026-01-31_23-59-59", "20260131-2359"],
-        ["2026-13-01", "20261301", "26-01-01", "2026-01-32", "2026-01-31T25:00:00", "20260131x"],
+        [
+            "2025_05_28_06_46_38",
+            "2026-01-31",
+            "20260131",
+            "2026-01-31T23:59:59",
+            "20260131235959",
+            "2026-01-31_23-59-59",
+            "20260131-2359",
+        ],
+        ["2026-13-01", "20261301", "26-01-01", "2026-01-32", "2026-01-31T25:00:00", "20260131x", "2026_01_31"],
     ),
     "version": (["1", "1.2.3", "6.0.30"], ["", "1.", ".1", "1.2.3.4.5", "1.2a", "123456789"]),
     "name": (["a", "a b\n", "\udcff", "."], ["", "a/b", "/"]),
     "tree": (["a", "a/b/c", "a\n/b"], [""]),
+    "hex:2": (["a0", "FF", "00"], ["a", "abc", "g0"]),
+    "hex:1-16": (["a", "0123456789abcdef"], ["", "x", "0" * 17]),
+    "digits:10": (["0000000001"], ["1", "000000000a", "0" * 11]),
+    "lower:7-13": (["abc1234", "a" * 13], ["abc123", "ABC1234", "a" * 14, "a_b1234"]),
+    "upper:26": (["01ARZ3NDEKTSV4RRFFQ69G5FAV"], ["01arz3ndektsv4rrffq69g5fav", "A" * 25]),
+    "random:6": (["aB3xYz", "a_b1c2"], ["aB3xY", "aB3xYz1", "aB-xYz"]),
+    "base64:21": (["V1StGXR8_Z5jdHi6B-myT"], ["V1StGXR8_Z5jdHi6B.myT", "a"]),
 }
 
 
@@ -129,7 +150,9 @@ def test_classes(name: str) -> None:
             assert not matches(f"/x/{{{name}}}", f"/x/{text}\n"), text
     for text in bad:
         assert not matches(f"/x/{{{name}}}", f"/x/{text}"), text
-    assert opens(f"/x/{{{name}}}") == CLASSES[name].words
+    sort = sort_of(name)
+    assert sort is not None
+    assert opens(f"/x/{{{name}}}") == sort.words
 
 
 def test_home() -> None:

@@ -43,7 +43,8 @@ def transition(program: str, by: str | None) -> Transition:
     return Transition(program, by, BECAUSE)
 
 
-CLASSES = st.sampled_from(sorted(set(patterns.CLASSES) - {"home", "tree"})).map(patterns.Class)
+SIZED = ("hex:2", "hex:1-16", "lower:7-13", "base64:3")
+CLASSES = st.sampled_from([*sorted(set(patterns.CLASSES) - {"home", "tree"}), *SIZED]).map(patterns.Class)
 LITERALS = NAMES.map(lambda text: text.strip("/")).filter(bool).map(patterns.Literal)
 SLASH = st.just(patterns.Literal("/"))
 
