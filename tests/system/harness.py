@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import write_program
+from executables import write_program
 from system import oracle
 from system.torture.build import Program
 from waiting import HANG_SECONDS

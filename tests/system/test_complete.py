@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from programs import copy_program
+from executables import copy_program
 from system import oracle
 from system.harness import Observed, Profgen, environment, finish
 from system.torture.build import NATIVE, PROGRAMS, X86, Program

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import write_program
+from executables import write_program
 from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish, with_argument
 
 from profiler.tracers.ebpf import compiled, definitions

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import copy_program, write_program
+from executables import copy_program, write_program
 from system.harness import NOBODY, TIMEOUT, Profgen
 
 PYTHON = "/usr/bin/python3"

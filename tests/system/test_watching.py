@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import copy_program
+from executables import copy_program
 from system import oracle
 from system.harness import TIMEOUT, Profgen, Until, environment, finish
 from system.lab.fixtures import Runtimes

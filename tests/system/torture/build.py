@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from programs import copy_program, write_program
+from executables import copy_program, write_program
 
 SOURCES = Path(__file__).parent
 NATIVE = {"x86_64": "x86_64", "aarch64": "aarch64"}[platform.machine()]

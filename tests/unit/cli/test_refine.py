@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import write_program
+from executables import write_program
 from unit.cli import running
 from unit.denials.test_auditlog import AA, AUDIT, BODY
 from unit.denials.test_propose import APP, policy

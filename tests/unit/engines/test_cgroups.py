@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from executables import write_program
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import write_program
 
 from profiler.engines import cgroups
 from profiler.engines.cgroups import Hierarchy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from programs import write_program
+from executables import write_program
 
 from profiler.engines.commands import Compose
 from profiler.engines.compose import detached, project

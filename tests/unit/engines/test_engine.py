@@ -8,9 +8,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from executables import write_program
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import write_program
 
 from profiler.engines import engine as engines
 from profiler.engines.engine import Engine, find, help_of, images_by_id, images_of, installed

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from executables import write_program
 from hypothesis import given, settings
-from programs import write_program
 from unit.policy.making import call, check, trace
 from unit.trace.strategies import traces
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from programs import copy_program, write_program
+from executables import copy_program, write_program
 
 from profiler.trace.model import Program
 from profiler.tracers import host as host_module

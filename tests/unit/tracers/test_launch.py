@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from executables import write_program
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import write_program
 
 from profiler.errors import CommandNotExecutable, CommandNotFound, ProfgenError
 from profiler.tracers.base import Workload

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from programs import write_program
+from executables import write_program
 from waiting import until
 
 from profiler import run

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from programs import write_program
+from executables import write_program
 
 from profiler.engines import cgroups
 from profiler.engines.cgroups import Hierarchy
