@@ -34,6 +34,10 @@ def refused(function, *args):
     try: function(*args)
     except PermissionError: return
     sys.exit("it was allowed")
+def capset(effective, permitted, inheritable=0):
+    low, high = ([word >> by & 0xffffffff for word in (effective, permitted, inheritable)] for by in (0, 32))
+    call("capset", struct.pack("Ii", 0x20080522, 0), struct.pack("6I", *low, *high))
+NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SETUID, FOWNER = 1 << 10, 1 << 12, 1 << 13, 1 << 7, 1 << 3
 """
 
 
@@ -153,6 +157,8 @@ ROOT = (
     case("access_theirs", "assert os.access('theirs', os.R_OK)", "DAC_READ_SEARCH"),
     case("access_theirs_write", "assert os.access('theirs', os.R_OK | os.W_OK)", "DAC_OVERRIDE"),
     case("access_exists", "assert os.access('theirs', os.F_OK)"),
+    case("through_file", "try: os.stat('mine/below')\nexcept NotADirectoryError: pass"),
+    case("through_file_theirs", "try: os.unlink('theirs/below')\nexcept NotADirectoryError: pass"),
     case("search_theirs", "os.stat('theirs_dir/inside')", "DAC_READ_SEARCH"),
     case("search_theirs_absent", "assert not os.path.exists('theirs_dir/absent')", "DAC_READ_SEARCH"),
     case(
@@ -249,6 +255,13 @@ ROOT = (
         "SYS_ADMIN",
     ),
     case("unshare_names", "call('unshare', 0x4000000); socket.sethostname('x')", "SYS_ADMIN"),
+    case("unshare_time", "call('unshare', 0x80)", "SYS_ADMIN"),
+    case(
+        "clone3_time",
+        "pid = libc.syscall(435, struct.pack('11Q', 0x80, 0, 0, 0, 17, *[0] * 6), 88)\nif not pid: os._exit(0)\n"
+        "assert pid > 0; os.wait()",
+        "SYS_ADMIN",
+    ),
     case("unshare_files", "call('unshare', 0x200); call('unshare', 0x400)"),
     case("unshare_user", "call('unshare', 0x10000000)"),
     case("in_user_namespace", "call('unshare', 0x10000000 | 0x20000); call('mount', b'none', b'/', b'', 0x44000, 0)"),

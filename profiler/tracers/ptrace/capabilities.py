@@ -49,9 +49,6 @@ class Inference:
         credentials = self._threads.credentials(tid)
         if credentials is None:
             return None
-        self._threads.changes(tid, name)
-        if name in ("clone", "clone3"):
-            self._threads.clones(tid, name, args)
         if name in PATH_CALLS and self._everyday(credentials):
             return None
         stop = Stop(self._threads, tid, name, args, credentials)
@@ -69,7 +66,6 @@ class Inference:
 
     def leave(self, tid: int, call: Call, result: int, code: int, program: int) -> None:
         """Note what a call that returned ``result``, or failed with errno ``code``, needed or lacked."""
-        self._threads.changes(tid, call.name)
         refused = code in (errno.EPERM, errno.EACCES)
         if code and not refused and code not in _PAST_SEARCH:
             return

@@ -16,8 +16,10 @@ from profiler.tracers.host import read_memory
 from profiler.tracers.ptrace.capabilities_rules import KEEP, Rule, Stop, always, kernel, sysctl, when
 from profiler.tracers.ptrace.threads import U32, signed
 
-CLONE_NEWUSER = 0x10000000
-CLONE_NAMESPACES = NAMESPACE_FLAGS & ~CLONE_NEWUSER
+_CLONE_NEWTIME = 0x80
+"""For unshare(2) and clone3(2): clone(2) has the signal of the child's end in these bits."""
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NAMESPACES = NAMESPACE_FLAGS & ~_CLONE_NEWUSER
 """Namespaces that need CAP_SYS_ADMIN to make: mount, cgroup, UTS, IPC, PID, network (clone(2))."""
 
 
@@ -119,7 +121,7 @@ def _memory(stop: Stop) -> tuple[str, ...]:
 
 def _namespaces(flags: int) -> tuple[str, ...]:
     # With CLONE_NEWUSER the new user namespace gives the right to make the others (user_namespaces(7)).
-    return ("CAP_SYS_ADMIN",) if flags & CLONE_NAMESPACES and not flags & CLONE_NEWUSER else ()
+    return ("CAP_SYS_ADMIN",) if flags & (_CLONE_NAMESPACES | _CLONE_NEWTIME) and not flags & _CLONE_NEWUSER else ()
 
 
 def _clone3(stop: Stop) -> tuple[str, ...]:
@@ -232,7 +234,7 @@ PROCESSES: dict[str, Rule] = {
     **{name: _kill for name, call in process_calls().items() if call.operation == "signal"},
     "process_vm_readv": _memory,
     "process_vm_writev": _memory,
-    "clone": lambda stop: _namespaces(stop.args[0]),
+    "clone": lambda stop: _namespaces(stop.args[0] & ~_CLONE_NEWTIME),
     "clone3": _clone3,
     "unshare": lambda stop: _namespaces(stop.args[0]),
     "setns": always("CAP_SYS_ADMIN"),

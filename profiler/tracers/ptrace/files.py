@@ -75,7 +75,7 @@ class Files:
         use = uses[0]
         enter: Enter
         if len(uses) == 2:
-            enter = partial(self._two, name, uses)
+            enter = partial(self._two, uses)
         elif use.access == "open":
             enter = partial(self._open, use, abi)
         elif use.access == "look":
@@ -85,21 +85,19 @@ class Files:
         elif use.only == "protected":
             enter = self._protect
         elif use.path is None:
-            enter = partial(self._descriptor, name, use)
+            enter = partial(self._descriptor, use)
         else:
-            enter = partial(self._path, name, use)
+            enter = partial(self._path, use)
         return partial(self._from_memory, enter) if use.in_memory == abi else enter
 
     def _from_memory(self, enter: Enter, tid: int, args: Arguments) -> Leave | None:
         words = self._rows.words(tid, args[0])
         return None if words is None else enter(tid, words)
 
-    def _row_of(self, access: str, found: Found, name: str = "") -> Leave:
-        """One row with the call's result. ``name``: the call, when it may change what paths lead to."""
+    def _row_of(self, access: str, found: Found) -> Leave:
+        """Return what adds one row with the call's result."""
 
         def leave(exit: Exit) -> None:
-            if name:
-                self._threads.changes(exit.tid, name)
             if exit.reached:
                 self._rows.file(exit, access, found)
 
@@ -186,25 +184,22 @@ class Files:
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
-    def _path(self, name: str, use: FileUse, tid: int, args: Arguments) -> Leave | None:
-        self._threads.changes(tid, name)
+    def _path(self, use: FileUse, tid: int, args: Arguments) -> Leave | None:
         found = find(self._rows, tid, use, args)
         if found is None:
             return None
         made = kind_of_made(use.make, 0 if use.mode is None else args[use.mode])
 
         def leave(exit: Exit) -> None:
-            self._threads.changes(exit.tid, name)
             done = made is not None and not exit.code
             if exit.reached:
                 self._rows.file(exit, use.access, found, own=done, kind=made or "" if done else "")
 
         return leave
 
-    def _two(self, name: str, uses: tuple[FileUse, ...], tid: int, args: Arguments) -> Leave | None:
+    def _two(self, uses: tuple[FileUse, ...], tid: int, args: Arguments) -> Leave | None:
         """link and rename."""
-        threads, first = self._threads, uses[0]
-        threads.changes(tid, name)
+        first = uses[0]
         old, new = (find(self._rows, tid, use, args) for use in uses)
         if old is None or new is None:
             return None
@@ -212,7 +207,6 @@ class Files:
         exchanges = not links and first.flags_of(args) & RENAME_EXCHANGE
 
         def leave(exit: Exit) -> None:
-            threads.changes(exit.tid, name)
             if not exit.reached:
                 return
 
@@ -231,7 +225,7 @@ class Files:
 
     # -- descriptors and memory ----------------------------------------------------------------------------------------
 
-    def _descriptor(self, name: str, use: FileUse, tid: int, args: Arguments) -> Leave | None:
+    def _descriptor(self, use: FileUse, tid: int, args: Arguments) -> Leave | None:
         access: str | None = use.access
         if use.only == "flock":
             access = flock_access(args[1] & U32)
@@ -241,7 +235,7 @@ class Files:
             return None
         assert use.fd is not None
         found = None if access is None else self._threads.descriptor(tid, args[use.fd])
-        return None if found is None or access is None else self._row_of(access, found, name)
+        return None if found is None or access is None else self._row_of(access, found)
 
     def _lock(self, tid: int, args: Arguments) -> str | None:
         """Return the access of an fcntl(2) that takes a lock or gives it back, None for another command."""

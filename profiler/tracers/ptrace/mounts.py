@@ -37,7 +37,6 @@ class Mounts:
             filesystem = threads.text(tid, args[call.filesystem])
 
         def leave(exit: Exit) -> None:
-            threads.changes(exit.tid, name)
             if exit.reached:
                 self._rows.recording.mount(
                     use.operation, source, target, filesystem, use.flags, exit.outcome, exit.program

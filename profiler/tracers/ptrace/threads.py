@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from stat import S_ISDIR
 
 from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.capabilities import number_of
@@ -84,7 +84,7 @@ def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list
     """Return the capability that replaces mode bits which do not allow ``want`` (fs/namei.c generic_permission)."""
     if not want or credentials.grants(status, want):
         return []
-    if stat.S_ISDIR(status.st_mode):
+    if S_ISDIR(status.st_mode):
         return ["CAP_DAC_OVERRIDE" if want & WRITE else "CAP_DAC_READ_SEARCH"]
     return ["CAP_DAC_READ_SEARCH" if want == READ else "CAP_DAC_OVERRIDE"]
 
@@ -118,12 +118,13 @@ class Threads:
         self._texts.clear()
         self._found.clear()
 
-    def clones(self, tid: int, name: str, args: tuple[int, ...]) -> None:
-        """Note that a thread is about to make another one (clone, clone3), with its own namespaces or with new ones."""
-        flags = (
-            args[0] if name == "clone" else int.from_bytes(read_memory(tid, args[0], 8) or bytes([255] * 8), "little")
-        )
-        self._inherits[tid] = not flags & NAMESPACE_FLAGS
+    def before(self, tid: int, name: str, args: tuple[int, ...]) -> None:
+        """Note that a thread is about to make one of the calls CHANGES."""
+        self.after(tid, name)
+        if name in _CLONES:
+            in_memory = name == "clone3"
+            flags = int.from_bytes(read_memory(tid, args[0], 8) or bytes([255] * 8), "little") if in_memory else args[0]
+            self._inherits[tid] = not flags & NAMESPACE_FLAGS
 
     def born(self, tid: int, parent: int) -> None:
         """Give a new thread what its parent has, unless it was made with new namespaces."""
@@ -151,13 +152,13 @@ class Threads:
         self._views.pop(tid, None)
         self._inherits.pop(tid, None)
 
-    def changes(self, tid: int, name: str) -> None:
-        """Forget what a call may change. For the beginning and the end of each call."""
+    def after(self, tid: int, name: str) -> None:
+        """Forget what one of the calls CHANGES may have changed."""
         if name in credential_calls():
             self._credentials.pop(tid, None)
-        if name in CHANGES_WAYS:
+        if name in _CHANGES_WAYS:
             self.paths.forget()
-        if name in CHANGES_ROOT:
+        if name in _CHANGES_ROOT:
             self._views.clear()
 
     # -- what a thread is ----------------------------------------------------------------------------------------------
@@ -295,14 +296,18 @@ class Threads:
         return known[0]
 
     def needs(self, credentials: Credentials, way: Way) -> list[str]:
-        """Return the capabilities that searching these directories needs."""
+        """Return the capabilities that searching these directories needs.
+
+        A file among them is not searched: the call ends with ENOTDIR (fs/namei.c link_path_walk).
+        """
         key = (id(way), credentials.uids[3], credentials.gids[3], credentials.groups)
         known = self._needs.get(key)
         if known is None:
             if len(self._needs) >= 4096:
                 self._needs.clear()
             # The way is kept too, so that no other one can be given its id().
-            known = self._needs[key] = way, [need for status in way for need in lacking(credentials, status, EXECUTE)]
+            found = [need for each in way if S_ISDIR(each.st_mode) for need in lacking(credentials, each, EXECUTE)]
+            known = self._needs[key] = way, found
         return known[1]
 
     def _resolve(
@@ -343,10 +348,15 @@ class Threads:
         return found
 
 
-CHANGES_ROOT = frozenset(mount_calls()) | {"chroot", "unshare", "setns"}
+_CLONES = frozenset({"clone", "clone3"})
+_CHANGES_ROOT = frozenset(mount_calls()) | {"chroot", "unshare", "setns"}
 """Calls after which a thread may see other files under the same paths."""
 
-CHANGES_WAYS = frozenset(mount_calls()) | {
+_CHANGES_WAYS = frozenset(mount_calls()) | {
     name for name, uses in file_uses().items() if any(use.moves_directories for use in uses)
 }
 """Calls after which a path may lead elsewhere, or a directory may let other users through."""
+
+CHANGES = credential_calls() | _CHANGES_ROOT | _CHANGES_WAYS | _CLONES
+"""Calls, of any ABI, after which something known of their thread may no longer hold; clones decide what a new thread
+has."""

@@ -36,7 +36,7 @@ from profiler.tracers.ptrace.calls import Evidence
 from profiler.tracers.ptrace.capabilities import Call, Inference
 from profiler.tracers.ptrace.registers import FIRST_ERROR, answer, call_result, set_first_argument
 from profiler.tracers.ptrace.rows import Enter, Exit, Leave
-from profiler.tracers.ptrace.threads import Threads
+from profiler.tracers.ptrace.threads import CHANGES, Threads
 from profiler.tracers.recording import Recording, Row
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
@@ -98,11 +98,13 @@ class Kind:
     name: str | None
     spec: ArgumentSpec | None
     looked_at: bool
-    """Whether the call is ``inferred`` or has an ``enter``."""
+    """Whether something must be done before the call is made."""
     inferred: bool
     """Whether capabilities are inferred from it."""
     enter: Enter | None
     """What to do before the call to learn what it uses."""
+    changes: bool
+    """Whether it may change what is known of its thread, or where paths lead."""
     clone: bool
     makes: bool
     """Whether it makes a process or a thread."""
@@ -331,14 +333,17 @@ class Run:
     def _enter(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> bool:
         """Look at a call before it is made. Returns whether its result is of interest."""
         self.threads.stopped()
+        name = kind.name or ""
+        if kind.changes:
+            self.threads.before(tid, name, args)
         if kind.inferred:
-            tracee.call = self.inference.enter(tid, kind.name or "", args)
+            tracee.call = self.inference.enter(tid, name, args)
         if kind.enter is not None:
             try:
                 tracee.leave = kind.enter(tid, args)
             except OSError:  # killed in the stop
                 tracee.leave = None
-        return tracee.call is not None or tracee.leave is not None
+        return kind.changes or tracee.call is not None or tracee.leave is not None
 
     def _starts(self, arch: int, number: int) -> bool:
         """Whether this is the child's own execve, with which the recording begins."""
@@ -354,15 +359,17 @@ class Run:
             self.recording.last_new = now
             self.recording.syscalls_seen = len({key[1:] for key in self.recording.rows})
         inferred = abi == self.native and name is not None and self.inference.wants(name)
-        enter = None if self.evidence is None or name is None else self.evidence.watches(name, abi, abi == self.native)
+        enter = None if self.evidence is None or name is None else self.evidence.watches(name, abi)
+        changes = name in CHANGES
         kind = Kind(
             row=row,
             abi=abi,
             name=name,
             spec=spec_for(name, abi) if name is not None else None,
-            looked_at=inferred or enter is not None,
+            looked_at=inferred or changes or enter is not None,
             inferred=inferred,
             enter=enter,
+            changes=changes,
             clone=name in ("clone", "clone3"),
             makes=name in _MAKE_THREADS,
             program=program,
@@ -513,6 +520,8 @@ class Run:
                 kind.row.ok += 1
         # After an execve the thread runs another program than the one that made the call.
         program = kind.program if kind.program >= 0 else tracee.program
+        if kind.changes:
+            self.threads.after(tid, kind.name or "")
         if call is not None:
             self.inference.leave(tid, call, result, code, program)
         if leave is not None:
