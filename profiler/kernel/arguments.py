@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from profiler.kernel.data import load
 
@@ -45,7 +46,8 @@ class ArgumentSpec:
     """The recorded arguments of one syscall, at most three. An index means the same argument in every tuple.
 
     ``pointer``: the argument points to a 64-bit word in user memory, and that word is the value (clone3's flags).
-    ``compares`` says how a filter is built from the observed values (arguments.yaml explains the words).
+    ``compares`` says how a filter is built from the observed values (arguments.yaml explains the words). ``compared``
+    holds the bits that a filter looks at: the mask without flags that give no right.
     """
 
     fields: tuple[str, ...]
@@ -53,8 +55,16 @@ class ArgumentSpec:
     masks: tuple[int, ...]
     pointer: bool = False
     compares: tuple[str, ...] = ()
+    compared: tuple[int, ...] = ()
     tables: tuple[str | None, ...] = ()
     not_on: frozenset[str] = frozenset()
+
+
+def _compared(field: dict[str, Any]) -> int:
+    mask: int = field.get("mask", INT)
+    for name in field.get("free", ()):
+        mask &= ~_table(field["values"]).numbers[name]
+    return mask
 
 
 @cache
@@ -68,6 +78,7 @@ def _specs() -> dict[str, ArgumentSpec]:
             masks=tuple(field.get("mask", INT) for field in fields),
             pointer=row.get("pointer", False),
             compares=tuple(field.get("compare", "exact") for field in fields),
+            compared=tuple(_compared(field) for field in fields),
             tables=tuple(field.get("values") for field in fields),
             not_on=frozenset(row.get("not_on", ())),
         )
@@ -160,7 +171,7 @@ def parse(name: str, field: str, text: str | int, context: Sequence[int] = ()) -
     """Return the value that a text names, the inverse of :func:`render`.
 
     Reads numbers, names, and both joined by ``|``. ``context`` holds the values of the fields before this one. Raises
-    ValueError for an unknown name.
+    ValueError for an unknown name, and for a flag of another call.
     """
     if isinstance(text, int) and not isinstance(text, bool):
         if not 0 <= text < 1 << 64:
@@ -173,7 +184,8 @@ def parse(name: str, field: str, text: str | int, context: Sequence[int] = ()) -
         word = part.strip()
         if _WORD.match(word):
             number = table.numbers.get(word) if table else None
-            if number is None:
+            # IPPROTO_TCP is SOL_TCP, but the flag of another call is another flag.
+            if number is None and not (table and table.flags):
                 number = _all_numbers().get(word)
             if number is None:
                 raise ValueError(f"unknown name {word!r} for {name} {field}")

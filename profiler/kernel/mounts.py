@@ -71,6 +71,12 @@ def _data() -> tuple[dict[str, MountCall], dict[str, dict[str, int]]]:
     return {name: MountCall(**row) for name, row in rows["calls"].items()}, rows["flags"]
 
 
+@cache
+def restricting_flags() -> frozenset[str]:
+    """Return the flags that only restrict a mount further."""
+    return frozenset(load("mounts.yaml")["restricting"])
+
+
 def mount_calls() -> dict[str, MountCall]:
     """Return the positions of the arguments of each call, by syscall name."""
     return _data()[0]

@@ -61,7 +61,7 @@ def _protection_rules(spec: ArgumentSpec, values: Iterable[tuple[int, ...]]) -> 
 def _exact(spec: ArgumentSpec, row: tuple[int | None, ...]) -> Rule:
     conditions = [
         Condition(field, position, mask, value & mask)
-        for field, position, mask, value in zip(spec.fields, spec.positions, spec.masks, row, strict=True)
+        for field, position, mask, value in zip(spec.fields, spec.positions, spec.compared, row, strict=True)
         if value is not None
     ]
     return Rule(tuple(sorted(conditions, key=lambda condition: condition.position)))
@@ -109,7 +109,7 @@ def rules_for(spec: ArgumentSpec, values: Iterable[tuple[int, ...]]) -> tuple[Ru
     elif compare == "namespaces":
         rules = _flag_rules(spec, rows, NAMESPACE_FLAGS)
     elif compare == "subset":
-        rules = _flag_rules(spec, rows, spec.masks[0])
+        rules = _flag_rules(spec, rows, spec.compared[0])
     else:
         rules = _exact_rules(spec, rows)
     if len(rules) > RULE_BUDGET:

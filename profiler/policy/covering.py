@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar, cast
 
+from profiler.kernel.mounts import restricting_flags
 from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, Transition
 from profiler.policy.patterns import (
     ALPHABETS,
@@ -248,6 +249,13 @@ def _within(rule: str | None, use: str | None) -> bool:
     return rule is use if rule is None or use is None else covers(rule, use)
 
 
+def flags_fit(rule: MountRule, flags: set[str]) -> bool:
+    """Return whether the flags are the rule's. A remount may have more flags that only restrict it further: it carries
+    over those of the mount, which depend on the machine."""
+    more = restricting_flags() if rule.operation == "remount" else frozenset()
+    return set(rule.flags) <= flags <= {*rule.flags, *more}
+
+
 def _whole(rule: Resource, use: Resource) -> bool:
     """Return whether a rule allows a use that has no parts."""
     match rule, use:
@@ -258,8 +266,10 @@ def _whole(rule: Resource, use: Resource) -> bool:
         case InspectionRule(), InspectionRule():
             return (rule.operation, rule.whom) == (use.operation, use.whom)
         case MountRule(), MountRule():
-            return (rule.operation, set(rule.flags)) == (use.operation, set(use.flags)) and all(
-                _within(getattr(rule, name), getattr(use, name)) for name in ("source", "target", "filesystem")
+            return (
+                rule.operation == use.operation
+                and flags_fit(rule, set(use.flags))
+                and all(_within(getattr(rule, name), getattr(use, name)) for name in ("source", "target", "filesystem"))
             )
         case _:
             return False

@@ -72,7 +72,7 @@ def _condition_data(name: str, spec: ArgumentSpec | None, condition: Condition, 
     field = condition.field
     if spec is not None and field in spec.fields:
         index = spec.fields.index(field)
-        full = spec.masks[index]
+        full = spec.compared[index]
         if spec.positions[index] == condition.position:
             if condition.mask == full:
                 return _scalar(render(name, field, condition.value, context))
@@ -195,7 +195,7 @@ class _Reader(Reader):
         if spec is None or field not in spec.fields or spec.pointer:
             self.fail(where, f"{name} has no argument {field!r} that can be filtered")
         index = spec.fields.index(field)
-        position, full = spec.positions[index], spec.masks[index]
+        position, full = spec.positions[index], spec.compared[index]
 
         def parsed(text: Any) -> int:
             if not isinstance(text, (str, int)) or isinstance(text, bool):
@@ -209,16 +209,16 @@ class _Reader(Reader):
             if set(value) == {"only"}:
                 mask = full & ~parsed(value["only"])
             elif set(value) == {"without"}:
-                mask = parsed(value["without"]) & full
+                mask = parsed(value["without"]) & spec.masks[index]
             else:
                 self.fail(where, "must be a value, {only: flags}, {without: flags} or {position, mask, value}")
             if not mask:
                 self.fail(where, "allows every value: leave it out")
             return Condition(field, position, mask, 0)
         number = parsed(value)
-        if number & ~full:
-            self.fail(where, f"{number:#x} has bits outside {full:#x}, so it would never fit")
-        return Condition(field, position, full, number)
+        if number & ~spec.masks[index]:
+            self.fail(where, f"{number:#x} has bits outside {spec.masks[index]:#x}, so it would never fit")
+        return Condition(field, position, full, number & full)
 
     def rule(self, name: str, abi: str, value: Any, where: str) -> Rule:
         data = self.mapping(value, where)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any, TypeVar
 
-from profiler.policy.covering import covers
+from profiler.policy.covering import covers, flags_fit
 from profiler.policy.model import (
     FileRule,
     InspectionRule,
@@ -239,9 +239,10 @@ def _common_transition(a: Transition, b: Transition) -> Transition | None:
 
 
 def _common_mount(a: MountRule, b: MountRule) -> MountRule | None:
-    if (a.operation, a.flags) != (b.operation, b.flags):
+    flags = {*a.flags, *b.flags}
+    if a.operation != b.operation or not flags_fit(a, flags) or not flags_fit(b, flags):
         return None
-    members: dict[str, Any] = {}
+    members: dict[str, Any] = {"flags": tuple(sorted(flags))}
     for name in ("source", "target", "filesystem"):
         one, other = getattr(a, name), getattr(b, name)
         members[name] = _narrower(one, other)

@@ -165,7 +165,7 @@ class Side:
             return False
         cube, position = alternative.cubes[0], spec.positions[0]
         mask, value = cube.mask >> WIDTH * position, cube.value >> WIDTH * position
-        if cube.mask != mask << WIDTH * position or mask not in (spec.masks[0], INT, REGISTER):
+        if cube.mask != mask << WIDTH * position or mask not in (spec.compared[0], INT, REGISTER):
             return False
         same, _ = same_values(name, spec.fields[0], value)
         return any(includes(outer, masked(position, mask, other)) for other in same - {value})

@@ -225,7 +225,9 @@ def in_words(name: str, abi: str, tests: Sequence[Test]) -> str:
     for test in tests:
         if spec and test.position in positions:
             index = positions.index(test.position)
-            parts.append(_test_text(test, name, spec.fields[index], spec.masks[index], spec.compares[index], context))
+            parts.append(
+                _test_text(test, name, spec.fields[index], spec.compared[index], spec.compares[index], context)
+            )
         else:
             parts.append(_test_text(test, name, f"argument {test.position}", REGISTER, "exact", ()))
     return ", ".join(parts) or ANYTHING_TEXT

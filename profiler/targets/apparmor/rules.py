@@ -9,11 +9,13 @@ af_unix.cc of AppArmor 3.0), apparmor.d(5), and denials of a booted kernel.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from profiler.errors import InputError
 from profiler.kernel.apparmor import LETTERS, letters
+from profiler.kernel.mounts import restricting_flags
 from profiler.policy import patterns
 from profiler.policy.model import FileRule, MountRule, Policy, SocketRule, Variable
 from profiler.quoting.apparmor import Glob, Inexpressible, apparmor, apparmor_values
@@ -338,10 +340,10 @@ def network(sockets: Sequence[SocketRule]) -> tuple[list[str], list[Loss]]:
 def coarser(policy: Policy) -> tuple[Loss, ...]:
     """Return what the policy limits and the rules do not."""
     ports = sorted({port for rule in policy.sockets for _, row in rule.ports for port in row})
-    remounts = any(_widened(rule) for rule in policy.mounts)
+    remounts = any(rule.operation == "remount" for rule in policy.mounts)
     return (
         *((Loss("sockets", f"ports {listed(list(map(str, ports)), 8)}", "AppArmor has no ports"),) if ports else ()),
-        *((Loss("mounts", "remount with flags", "older parsers allow any mount there"),) if remounts else ()),
+        *((Loss("mounts", "remount", "older parsers allow any mount there"),) if remounts else ()),
     )
 
 
@@ -595,8 +597,18 @@ def _words(flags: Iterable[str]) -> list[str]:
     return sorted(MOUNT_FLAGS[flag] for flag in flags)
 
 
-def mount_rule(rule: MountRule) -> str | None:
-    """Return the rule's text without the comma, None for what AppArmor does not mediate. Raises Inexpressible.
+def _remounts(rule: MountRule) -> Iterator[list[str]]:
+    """Yield the sets of the parser's words that a remount may have: with any flags more that only restrict it
+    (covering.grants). ``options in`` would also allow sets without ``remount``."""
+    kinds = ["remount", *(["bind"] if "bind" in rule.flags else [])]
+    more = sorted(restricting_flags() - set(rule.flags))
+    for number in range(len(more) + 1):
+        for added in combinations(more, number):
+            yield [*_words((*rule.flags, *added)), *kinds]
+
+
+def mount_rules(rule: MountRule) -> tuple[str, ...]:
+    """Return lines without the comma, none for what AppArmor does not mediate. Raises Inexpressible.
 
     ``rw`` is not written for bind, move and the like: it would add a rule for a plain mount of the same source
     (mnt_rule::gen_policy_re). For a plain mount it means that no flag is set; a rule without options would allow any
@@ -604,63 +616,55 @@ def mount_rule(rule: MountRule) -> str | None:
     """
     operation, target = rule.operation, rule.target
     if operation in _UNMEDIATED:
-        return None
+        return ()
     if target is None:
         raise Inexpressible("its mount point is not known")
     if operation == "umount":
-        return f"umount {_place(target)}"
+        return (f"umount {_place(target)}",)
     if operation == "pivot_root":
         if rule.source is None:
             raise Inexpressible("its new root is not known")
-        return f"pivot_root oldroot={_place(target)} {_place(rule.source)}"
+        return (f"pivot_root oldroot={_place(target)} {_place(rule.source)}",)
     if operation == "remount":
-        words = [*_words(rule.flags), "remount", *(["bind"] if "bind" in rule.flags else [])]
-        return f"mount options=({', '.join(words)}) -> {_place(target)}"
+        return tuple(f"mount options=({', '.join(words)}) -> {_place(target)}" for words in _remounts(rule))
     if operation == "propagation":
         kind = next((word for word in _PROPAGATION if word in rule.flags), None)
         if kind is None:
             raise Inexpressible("its kind of propagation is not known")
-        return f"mount options=({'r' if 'rec' in rule.flags else ''}{kind}) -> {_place(target)}"
+        return (f"mount options=({'r' if 'rec' in rule.flags else ''}{kind}) -> {_place(target)}",)
     source = "" if rule.source is None else _source(rule.source) + " "
     if operation in ("bind", "rbind", "move", "move_mount"):
-        return f"mount options=({operation.removesuffix('_mount')}) {source}-> {_place(target)}"
+        return (f"mount options=({operation.removesuffix('_mount')}) {source}-> {_place(target)}",)
     if operation != "mount":
-        return None
+        return ()
     kind = ""
     if rule.filesystem is not None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", rule.filesystem):  # text in which nothing is a wildcard
             raise Inexpressible("AppArmor has no form for the name of its file system")
         kind = f"fstype=({rule.filesystem}) "
-    return f"mount {kind}options=({', '.join(_words(rule.flags) or ['rw'])}) {source}-> {_place(target)}"
+    return (f"mount {kind}options=({', '.join(_words(rule.flags) or ['rw'])}) {source}-> {_place(target)}",)
 
 
 WIDENED_REMOUNT = (
-    "remount with flags: apparmor_parser before 2.13.8, 3.0.10 and 3.1.4 lets anything be "
-    "mounted there too (CVE-2016-1585)."
+    "remount: apparmor_parser before 2.13.8, 3.0.10 and 3.1.4 lets anything be mounted there too (CVE-2016-1585)."
 )
 """Such a parser adds rules for a bind or a plain mount of any source with the same flags, whatever the form of the
 rule."""
 
 
-def _widened(rule: MountRule) -> bool:
-    """Return whether WIDENED_REMOUNT is about the rule."""
-    return rule.operation == "remount" and bool(set(rule.flags) - {"remount"})
-
-
 def mounts(policy: Policy) -> tuple[list[str], list[Loss], list[str]]:
     """Return the rules, what is left out, and notes on what is not mediated."""
-    found, losses, notes = set(), [], set()
+    found, losses, notes = set[str](), list[Loss](), set[str]()
     for rule in policy.mounts:
         try:
-            text = mount_rule(rule)
+            texts = mount_rules(rule)
         except (Inexpressible, InputError) as error:
             losses.append(Loss("mounts", f"{rule.operation} {rule.target or ''}".strip(), str(error), "refused"))
             continue
-        if text is None:
+        found.update(texts)
+        if not texts:
             notes.add(f"{rule.operation}: not mediated.")
-        else:
-            found.add(text)
-        if _widened(rule):
+        if rule.operation == "remount":
             notes.add(WIDENED_REMOUNT)
     return sorted(found), losses, sorted(notes)
 

@@ -121,6 +121,8 @@ def test_names_of_a_table_are_unique_numbers() -> None:
         ("personality", (0xFFFFFFFF,), ("PERSONALITY_QUERY",)),
         ("ioctl", (0x5401,), ("TCGETS",)),
         ("prctl", (38,), ("PR_SET_NO_NEW_PRIVS",)),
+        ("mount", (0x1021,), ("MS_RDONLY|MS_REMOUNT|MS_BIND",)),
+        ("umount2", (3,), ("MNT_FORCE|MNT_DETACH",)),
         ("read", (7,), ("7",)),
     ],
 )
@@ -144,6 +146,19 @@ def test_parse_undoes_render(name: str, numbers: list[int]) -> None:
     for index, field in enumerate(spec.fields):
         text = arguments.render(name, field, values[index], values)
         assert arguments.parse(name, field, text, values[:index]) == values[index]
+
+
+@pytest.mark.parametrize(("name", "field", "text"), [("mount", "flags", "MNT_FORCE"), ("umount2", "flags", "MS_NODEV")])
+def test_names_of_other_fields_are_unknown(name: str, field: str, text: str) -> None:
+    with pytest.raises(ValueError, match="unknown name"):
+        arguments.parse(name, field, text)
+
+
+@pytest.mark.parametrize("table", ["mount_flags", "umount_flags", "memfd_flags", "seccomp_flags", "clone_flags"])
+def test_flags_have_the_names_of_their_call(table: str) -> None:
+    prefixes = {"mount_flags": ("MS_",), "umount_flags": ("MNT_", "UMOUNT_"), "memfd_flags": ("MFD_",)}
+    wanted = prefixes.get(table, (table.split("_")[0].upper() + "_",))
+    assert all(name.startswith(wanted) for name in load("constants.yaml")[table]["values"])
 
 
 @pytest.mark.parametrize("text", ["AF_NOSUCH", "AF_INET|NOPE", "", "|", "0x", "-1", "1.5", "1" * 30, "AF_INET;rm"])

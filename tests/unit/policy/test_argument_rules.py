@@ -26,6 +26,7 @@ from unit.policy.making import (
 from profiler.kernel.arguments import recorded_names, spec_for
 from profiler.kernel.syscalls import number_of
 from profiler.policy.derive import derive
+from profiler.policy.document import dumps, loads
 from profiler.policy.model import Options
 from profiler.targets.seccomp import profile
 from profiler.trace.model import Syscall
@@ -164,3 +165,41 @@ def test_the_kernel_lets_through_what_was_seen_and_nothing_else(
 
 def test_clone3_is_answered_enosys() -> None:
     assert kernel_answers([call("clone3", [(0x3D0F00,)])], [("clone3", (0, 0))]) == [38]
+
+
+@pytest.mark.parametrize(
+    ("name", "position", "seen", "allowed", "refused"),
+    [
+        # MS_REMOUNT|MS_BIND: with more flags that restrict, with those of access times; not with MS_MOVE.
+        ("mount", 3, 0x1020, [0, 0x1029, 0x1201D2F, 0x9020], [0x3020, 0x1060]),
+        # MS_RDONLY was seen: a filter cannot require it, but a new operation stays refused.
+        ("mount", 3, 1, [0, 1, 15], [0x1000, 0x20]),
+        ("umount2", 1, 2, [0, 2, 10], [1, 4]),
+        ("memfd_create", 1, 0, [0, 1, 8, 9], [2, 4, 0x10]),
+        ("userfaultfd", 0, 1, [1, 0x80801], [0, 0x80800, 2]),
+    ],
+)
+def test_flags_that_give_no_right_are_free(
+    name: str, position: int, seen: int, allowed: list[int], refused: list[int]
+) -> None:
+    policy = derive(trace(call(name, [(seen,)])), Options(runtime="none"))
+    (entry,) = (entry for entry in policy.syscalls if entry.name == name)
+
+    def permits(value: int) -> bool:
+        return entry.permits([value if at == position else 0 for at in range(6)])
+
+    assert all(map(permits, [seen, *allowed]))
+    assert not any(map(permits, refused))
+    assert loads(dumps(policy).encode(), "policy.yaml") == policy
+
+
+def test_a_rule_that_compares_free_flags_reads_back() -> None:
+    """A reviewer may require what a pass leaves free."""
+    policy = derive(trace(call("mount", [(0x1021,)])), Options(runtime="none"))
+    text = dumps(policy).replace("{only: MS_REMOUNT|MS_BIND}", "{without: MS_NOEXEC|MS_MOVE}")
+    read = loads(text.encode(), "policy.yaml")
+    assert read != policy
+    (entry,) = (entry for entry in read.syscalls if entry.name == "mount")
+    assert entry.permits([0, 0, 0, 1, 0, 0])
+    assert not entry.permits([0, 0, 0, 8, 0, 0])
+    assert loads(dumps(read).encode(), "policy.yaml") == read

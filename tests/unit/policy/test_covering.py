@@ -319,3 +319,24 @@ def test_what_is_left_is_part_of_the_use_and_not_granted(rules: list[FileRule], 
         assert grants(use, rest)
         assert left(rules, rest) == rest
         assert left([*rules, rest], use) is None
+
+
+@pytest.mark.parametrize(
+    ("operation", "flags", "granted"),
+    [
+        ("remount", ("bind", "noexec", "nosuid", "rdonly", "remount"), True),
+        ("remount", ("bind", "nosuid", "remount"), True),
+        ("remount", ("bind", "rdonly", "remount"), False),
+        ("remount", ("nosuid", "remount"), False),
+        ("remount", ("bind", "noatime", "nosuid", "remount"), False),
+        ("mount", ("bind", "nosuid", "remount"), False),
+    ],
+)
+def test_a_remount_may_restrict_further(operation: str, flags: tuple[str, ...], granted: bool) -> None:
+    rule = MountRule("remount", None, "/srv", None, ("bind", "nosuid", "remount"), ())
+    assert grants(rule, MountRule(operation, None, "/srv", None, flags, ())) is granted
+
+
+def test_a_new_file_system_has_the_flags_of_its_rule() -> None:
+    rule = MountRule("mount", "tmpfs", "/srv", "tmpfs", ("nosuid",), ())
+    assert not grants(rule, replace(rule, flags=("noexec", "nosuid")))

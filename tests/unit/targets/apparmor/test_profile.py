@@ -292,10 +292,9 @@ def test_ptrace() -> None:
         (("rbind", "/a", "/m", None, ("bind", "rec")), 'mount options=(rbind) "/a{,/}" -> "/m{,/}",'),
         (("move", "/a", "/m", None, ("move",)), 'mount options=(move) "/a{,/}" -> "/m{,/}",'),
         (
-            ("remount", None, "/m", None, ("bind", "rdonly", "remount")),
-            'mount options=(ro, remount, bind) -> "/m{,/}",',
+            ("remount", None, "/m", None, ("bind", "nodev", "noexec", "nosuid", "rdonly", "remount")),
+            'mount options=(nodev, noexec, nosuid, ro, remount, bind) -> "/m{,/}",',
         ),
-        (("remount", None, "/m", None, ("remount",)), 'mount options=(remount) -> "/m{,/}",'),
         (("propagation", None, "/", None, ("private", "rec")), 'mount options=(rprivate) -> "/",'),
         (("umount", None, "/m", None, ("detach",)), 'umount "/m{,/}",'),
         (("pivot_root", "/new", "/new/old", None, ()), 'pivot_root oldroot="/new/old{,/}" "/new{,/}",'),
@@ -305,6 +304,16 @@ def test_mounts(rule: tuple[str, str | None, str | None, str | None, tuple[str, 
     assert [
         found for found in lines(policy(mounts=(MountRule(*rule, BECAUSE),))) if "mount" in found or "pivot" in found
     ] == [line]
+
+
+def test_a_remount_may_have_more_flags_that_restrict_it() -> None:
+    rule = MountRule("remount", None, "/m", None, ("noatime", "nosuid", "rdonly", "remount"), BECAUSE)
+    assert [line for line in lines(policy(mounts=(rule,))) if "mount options" in line] == [
+        'mount options=(noatime, nodev, noexec, nosuid, ro, remount) -> "/m{,/}",',
+        'mount options=(noatime, nodev, nosuid, ro, remount) -> "/m{,/}",',
+        'mount options=(noatime, noexec, nosuid, ro, remount) -> "/m{,/}",',
+        'mount options=(noatime, nosuid, ro, remount) -> "/m{,/}",',
+    ]
 
 
 def test_not_mediated() -> None:
@@ -389,11 +398,12 @@ CHAIN = (
 
 
 def test_what_old_parsers_make_of_a_remount_is_said() -> None:
-    def said(*flags: str) -> bool:
-        return "CVE-2016-1585" in text(policy(mounts=(MountRule("remount", None, "/m", None, flags, BECAUSE),)))
+    def said(operation: str, *flags: str) -> bool:
+        return "CVE-2016-1585" in text(policy(mounts=(MountRule(operation, None, "/m", None, flags, BECAUSE),)))
 
-    assert said("bind", "rdonly", "remount")
-    assert not said("remount")
+    assert said("remount", "bind", "rdonly", "remount")
+    assert said("remount", "remount")
+    assert not said("mount", "rdonly")
 
 
 def test_child_profiles() -> None:
@@ -509,6 +519,6 @@ def test_what_is_coarser_than_the_policy_is_a_loss() -> None:
     losses = output(policy(sockets=sockets, mounts=mounts)).losses
     assert [(loss.section, loss.item, loss.effect) for loss in losses] == [
         ("sockets", "ports 80, 443", "wider"),
-        ("mounts", "remount with flags", "wider"),
+        ("mounts", "remount", "wider"),
     ]
     assert "ports" not in text(policy(sockets=sockets)).split("profile ")[0], "the head has what is refused"
