@@ -25,7 +25,7 @@ from profiler.cli.options import (
     workload_options,
 )
 from profiler.cli.terminal import say
-from profiler.errors import ProfgenError
+from profiler.errors import OutputError, ProfgenError
 
 if TYPE_CHECKING:
     from profiler.cli.minimise_report import Live
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from profiler.minimise.journal import Journal
     from profiler.minimise.minimise import Report
     from profiler.minimise.trial import Test
-    from profiler.policy.editing import Comment
     from profiler.policy.model import Policy
     from profiler.tracers.base import Workload
 
@@ -151,8 +150,9 @@ def minimise(
     has ended, and must end cleanly. With -j, runs at the same time must not disturb each other: the environment
     variable PROFGEN_SLOT (0, 1, ...) tells them apart.
 
-    Each run is kept in a journal next to the output, so the same command continues an interrupted search. The exit
-    status is 0 when every entry is settled, 1 when not, 2 in trouble.
+    Each run is kept in a journal next to the output, so the same command continues an interrupted search. An output
+    that exists is not overwritten: to minimise a result further, give it as POLICY. The exit status is 0 when every
+    entry is settled, 1 when not, 2 in trouble.
 
     \b
       profgen minimise policy.yaml -- ./test.sh
@@ -162,24 +162,28 @@ def minimise(
     from profiler.files import check_writable, write_atomic
     from profiler.minimise.digest import digest
     from profiler.minimise.journal import Journal
-    from profiler.policy.editing import with_comments
+    from profiler.policy.document import loads
+    from profiler.policy.editing import comments, decoded, with_comments
+    from profiler.trace.store import read_limited
 
     if not workload.command:
         raise click.UsageError("no test to run; try: profgen minimise POLICY -- ./test.sh")
     source = Path(policy)
-    old, notes = _read(policy)
+    data = read_limited(policy)
+    old, notes = loads(data, policy), comments(decoded(data, policy))
     test = _test(workload, aside)
     enforcer, options, choice = _ways(old, search)
     path = to.path or source.with_name(f"{source.name.removesuffix('.yaml')}.min.yaml")
+    record = path.with_name(f"{path.name}.journal")
     check_writable(path)  # before hours of runs
+    _refuse_to_overwrite(path, record)
+    checked = _checked(policy)
+    key = digest(data, test, choice, checked, search.repeat, search.timeout)
     live = Live(search.jobs, shown=not to.quiet)
-    with (
-        _interruptible(live),
-        Journal(path.with_name(f"{path.name}.journal"), digest(old, test, search.timeout)) as journal,
-    ):
+    with _interruptible(live), Journal(record, key) as journal:
         if journal.runs and not to.quiet:
             say(f"continuing with {len(journal.runs)} runs of {journal.path}")
-        report = _search(old, choice, enforcer, options, test, journal, search, _checked(policy), live)
+        report = _search(old, choice, enforcer, options, test, journal, search, checked, live)
         write_atomic(path, with_comments(report.policy, notes).encode("utf-8"))
         if report.finished:
             journal.remove()
@@ -245,14 +249,14 @@ def _interruptible(live: Live) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _read(path: str) -> tuple[Policy, tuple[Comment, ...]]:
-    """Return a policy, and the comments that people wrote into it."""
-    from profiler.policy.document import loads
-    from profiler.policy.editing import comments, decoded
-    from profiler.trace.store import read_limited
-
-    data = read_limited(path)
-    return loads(data, path), comments(decoded(data, path))
+def _refuse_to_overwrite(path: Path, journal: Path) -> None:
+    """Raise OutputError when the output is there, and no search that wrote it goes on: it may be the result of another
+    search, with another --only for example."""
+    if path.is_file() and not journal.exists():
+        raise OutputError(
+            f"{path} exists, and may be the result of another search; minimise it further, remove it, or choose "
+            "another place with -o"
+        )
 
 
 def _checked(path: str) -> tuple[str, ...]:

@@ -46,6 +46,20 @@ def test_what_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["policy.yaml"]
 
 
+@pytest.mark.parametrize("words", [[], ["-o", "least.yaml"]])
+def test_a_result_is_not_overwritten(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("policy.yaml").write_text(dumps(POLICY))
+    result = Path(words[-1] if words else "policy.min.yaml")
+    result.write_text("the first result\n")
+    assert run(["minimise", "policy.yaml", "--only", "capabilities", *words, "--", "true"]) == 125
+    assert f"{result} exists" in capsys.readouterr().err
+    assert result.read_text() == "the first result\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["policy.yaml", result.name])
+
+
 def test_a_policy_of_another_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "policy.yaml"
     path.write_text(dumps(POLICY).replace("x86_64", "aarch64"))

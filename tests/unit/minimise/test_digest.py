@@ -8,18 +8,22 @@ from pathlib import Path
 import pytest
 
 from profiler.minimise.digest import digest
+from profiler.minimise.entries import KINDS, Choice
 from profiler.minimise.trial import Test
-from profiler.policy.model import Allowed, Policy
-from profiler.policy.model import Workload as PolicyWorkload
 from profiler.tracers.base import Workload
 
-POLICY = Policy(
-    PolicyWorkload(("app",), 0),
-    ("x86_64",),
-    True,
-    "none",
-    (Allowed("observed", "x86_64", "read"),),
-)
+POLICY = b"schema: profgen.policy/1\n"
+
+
+def made(
+    test: Test,
+    policy: bytes = POLICY,
+    choice: Choice | None = None,
+    checked: tuple[str, ...] = (),
+    repeat: int = 3,
+    timeout: float | None = None,
+) -> str:
+    return digest(policy, test, choice or Choice(), checked, repeat, timeout)
 
 
 @pytest.fixture
@@ -29,23 +33,31 @@ def test(tmp_path: Path) -> Test:
 
 
 def test_the_same_search_has_the_same_digest(test: Test) -> None:
-    assert digest(POLICY, test, None) == digest(POLICY, replace(test), None)
+    assert made(test) == made(replace(test))
 
 
-def test_what_changes_a_result_changes_the_digest(test: Test, tmp_path: Path) -> None:
-    first = digest(POLICY, test, None)
-    changed = {
-        digest(replace(POLICY, no_new_privs=False), test, None),
-        digest(POLICY, test, 5.0),
-        digest(POLICY, replace(test, load=test.command), None),
-        digest(POLICY, replace(test, check=test.command), None),
-        digest(POLICY, replace(test, command=replace(test.command, user=(1, 1, (1,)))), None),
-    }
+def test_what_changes_a_result_changes_the_digest(test: Test, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = [
+        made(test),
+        made(test, POLICY + b"# a comment\n"),
+        made(test, timeout=5.0),
+        made(test, repeat=1),
+        made(test, checked=("CAP_CHOWN",)),
+        *(made(test, choice=Choice(frozenset({kind}))) for kind in KINDS),
+        made(test, choice=Choice(equivalents=False)),
+        made(test, choice=Choice(reviewers=True)),
+        made(test, choice=Choice(untestable=True)),
+        made(replace(test, load=test.command)),
+        made(replace(test, check=test.command)),
+        made(replace(test, command=replace(test.command, user=(1, 1, (1,))))),
+    ]
     (tmp_path / "test.sh").write_text("false\n")
-    changed.add(digest(POLICY, test, None))
-    assert len(changed | {first}) == 7
+    digests.append(made(test))
+    monkeypatch.setattr("platform.release", lambda: "1.0")
+    digests.append(made(test))
+    assert len(set(digests)) == len(digests)
 
 
 @pytest.mark.parametrize("word", ["no-such-file", "a\0b", ".", "x" * 5000])
 def test_a_word_need_not_name_a_file(word: str, test: Test) -> None:
-    assert digest(POLICY, replace(test, command=replace(test.command, argv=("sh", word))), None)
+    assert made(replace(test, command=replace(test.command, argv=("sh", word))))
