@@ -1,7 +1,8 @@
-# make demo   install what is missing, then record a sample application, generate its profile, and run it confined
-# make test   install what is missing, then run all tests
-# make lint   ruff, mypy and clang-format
-# make bench  measure the figures of docs/performance.md
+# make demo      install what is missing, then record a sample application, generate its profile, and run it confined
+# make test      install what is missing, then run all tests
+# make programs  install servers and tools of Debian, then run them under their profiles
+# make lint      ruff, mypy and clang-format
+# make bench     measure the figures of docs/performance.md
 # All are safe to repeat. Root gets Debian packages installed; an ordinary user is told what is missing.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_FLAGS ?=
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test programs lint bench clean
 
 demo:
 	sh tests/packages.sh demo
@@ -20,6 +21,12 @@ test:
 	sh tests/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.ready
 	$(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --dist loadscope $(PYTEST_FLAGS)
+
+programs:
+	sh tests/packages.sh programs
+	@$(MAKE) --no-print-directory $(VENV)/.ready
+	sh tests/programs/apart.sh $(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --dist loadscope tests/programs \
+		$(PYTEST_FLAGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 Recordings of the operations serve the tests of the evidence and, in the virtual machine, those of the profiles. So
 these run in one process; all other tests of the real kernel in another, as they share a docker daemon and recordings of
-the workloads; unit tests by file.
+the workloads; unit tests by file; the suite of real programs by program.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vm.guest import Guest
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-WITH_THE_MACHINE = ("system/test_files.py", "vm/")
+WITH_THE_MACHINE = ("system/test_files.py", "vm/", "programs/test_machine.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def _group(test: str) -> str:
     """Tests of one group run in one process, which sets up once what they share; by the id of a test."""
     place = test.partition("::")[0].removeprefix("tests/")
+    if place.startswith("programs/test_programs.py"):
+        return test.rpartition("-")[2]
     return "machine" if place.startswith(WITH_THE_MACHINE) else "system" if place.startswith("system/") else place
 
 

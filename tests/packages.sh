@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the Debian packages that a goal needs and that are missing: packages.sh venv|demo|test
+# Install the Debian packages that a goal needs and that are missing: packages.sh venv|demo|test|programs
 # Only root can; an ordinary user is told what is missing and goes on with what there is.
 set -eu
 
@@ -9,11 +9,15 @@ test="$demo crun docker.io docker-compose podman systemd-container strace gcc gc
 # For the virtual machine of tests/vm: a kernel with AppArmor, and what runs it. Other architectures' tests skip it.
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || test="$test qemu-system-x86 linux-image-amd64"
 
+programs="$test openssh-server openssh-client mariadb-server openjdk-17-jdk-headless nodejs golang-go memcached haproxy"
+programs="$programs lighttpd apache2 dnsmasq-base rsyslog bsdutils php-fpm cron iputils-ping bubblewrap git"
+
 case "${1:-}" in
 venv) wanted=$venv ;;
 demo) wanted=$demo ;;
 test) wanted=$test ;;
-*) echo "usage: $0 venv|demo|test" >&2; exit 2 ;;
+programs) wanted=$programs ;;
+*) echo "usage: $0 venv|demo|test|programs" >&2; exit 2 ;;
 esac
 
 command -v dpkg-query >/dev/null || { echo "not a Debian system; this needs the equivalent of: $wanted" >&2; exit 0; }

@@ -118,7 +118,7 @@ def recorded(profgen: Profgen, workload: Workload, docker: Docker, directory: Pa
         try:
             if not eventually(lambda: process.poll() is not None or workload.ready()):
                 raise LabError("it never answered")
-            for _ in range(runs.RECORDED_LOADS):
+            for _ in range(workload.rounds):
                 workload.load()
             docker.signal(identity, "TERM")
             status, said = end(process, None)

@@ -198,7 +198,7 @@ class Images:
         try:
             if not workload.batch:
                 assert eventually(lambda: process.poll() is not None or workload.ready()), "it never answered"
-                for _ in range(1 if strace else runs.RECORDED_LOADS):
+                for _ in range(1 if strace else workload.rounds):
                     workload.load()
                 if strace:
                     # strace is the first process of its pid namespace, and so immune to TERM: the signal is for what it

@@ -16,9 +16,6 @@ from system.lab.runtimes import Confinement, Runtime, container
 from system.lab.workloads import Workload
 from waiting import HANG_SECONDS, eventually
 
-RECORDED_LOADS = 3
-"""Rounds of the load while recording, so that what a workload does only now and then is seen. Confined, one is run."""
-
 
 def confined(workload: Workload, runtime: Runtime, confinement: Confinement, seconds: float = HANG_SECONDS) -> None:
     """Run the workload and its load in a container. ``seconds`` limits its start and its end, each.
@@ -48,7 +45,7 @@ def recorded(profgen: Profgen, workload: Workload, tracer: str, trace: Path) -> 
     output = trace.with_suffix(".stdout")
     words = ("record", "--tracer", tracer, "-o", str(trace))
     try:
-        status = driven(profgen, workload, words, output, RECORDED_LOADS)
+        status = driven(profgen, workload, words, output, workload.rounds)
         if status != 0:
             raise LabError(f"it ended with status {status}")
         workload.check(output.read_text())

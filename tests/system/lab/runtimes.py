@@ -199,6 +199,7 @@ def skeleton(root: Path) -> None:
     for name, target in LINKS.items():
         if os.path.islink(f"/{name}"):
             (root / name).symlink_to(target)
+    (root / "var/run").symlink_to("../run")
 
 
 def bundle(directory: Path, identity: str, job: Job, confinement: Confinement) -> None:

@@ -53,6 +53,10 @@ class Workload(ABC):
     batch = False
     """A batch ends by itself; its output is checked. Anything else is a service, driven by a load and ended by
     SIGTERM."""
+    needs: tuple[str, ...] = (PYTHON,)
+    """Programs without which it cannot run or be driven."""
+    rounds = 3
+    """Rounds of the load while recording, so that what it does only now and then is seen. Confined, one is run."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -92,7 +96,7 @@ class Workload(ABC):
     def check(self, stdout: str) -> None:  # noqa: B027
         """Look at what it left. LabError when anything was wrong."""
 
-    def _answers_on(self, port: int) -> bool:
+    def answers_on(self, port: int) -> bool:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
         except OSError:
@@ -112,7 +116,7 @@ class WebService(Workload):
         return (str(server), "--port", str(self.port), "--log", str(self.directory / "access.log"))
 
     def ready(self) -> bool:
-        return self._answers_on(self.port)
+        return self.answers_on(self.port)
 
     def load(self) -> None:
         run([PYTHON, SAMPLES / "webservice" / "load.py", "--rare", "--port", str(self.port)])
@@ -136,6 +140,7 @@ class WebServiceV2(WebService):
 
 class Daemon(Workload):
     name = "daemon"
+    needs = ("/usr/bin/cc", "/usr/bin/make")
 
     def prepare(self) -> None:
         self.port = free_port(7007, 7100)
@@ -211,6 +216,7 @@ class Worker(Workload):
 
 class Nginx(Workload):
     name = "nginx"
+    needs = ("/usr/sbin/nginx", "/usr/bin/wrk")
 
     def prepare(self) -> None:
         self.port = free_port(601, 1024)
@@ -248,7 +254,7 @@ http {{
         )
 
     def ready(self) -> bool:
-        return self._answers_on(self.port)
+        return self.answers_on(self.port)
 
     def load(self) -> None:
         output = run(["wrk", "-t2", "-c8", "-d1s", f"http://127.0.0.1:{self.port}/index.html"]).stdout
@@ -258,6 +264,7 @@ http {{
 
 class Redis(Workload):
     name = "redis"
+    needs = ("/usr/bin/redis-server", "/usr/bin/redis-benchmark")
     user = "redis"
     requests = 500
     tests = ("ping", "set", "get", "incr", "lpush", "lrange", "hset", "zadd", "mset")
@@ -306,6 +313,7 @@ class Redis(Workload):
 
 class PostgreSQL(Workload):
     name = "postgresql"
+    needs = (f"{POSTGRESQL}/postgres", "/usr/bin/pgbench")
     user = "postgres"
     transactions = 200
 
@@ -380,11 +388,5 @@ BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
 def why_not(workload: type[Workload]) -> str | None:
     """What this machine lacks for the workload; None when nothing."""
-    needs: dict[type[Workload], tuple[str, ...]] = {
-        Daemon: ("/usr/bin/cc", "/usr/bin/make"),
-        Nginx: ("/usr/sbin/nginx", "/usr/bin/wrk"),
-        Redis: ("/usr/bin/redis-server", "/usr/bin/redis-benchmark"),
-        PostgreSQL: (f"{POSTGRESQL}/postgres", "/usr/bin/pgbench"),
-    }
-    missing = [path for path in needs.get(workload, (PYTHON,)) if not os.access(path, os.X_OK)]
+    missing = [path for path in workload.needs if not os.access(path, os.X_OK)]
     return f"not installed: {', '.join(missing)}" if missing else None
