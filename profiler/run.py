@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -98,20 +99,27 @@ class Inquiry:
 
 
 @contextmanager
-def reading(words: Sequence[str], seconds: float) -> Iterator[io.FileIO]:
+def reading(words: Sequence[str], seconds: float, data: Iterable[bytes] | None = None) -> Iterator[io.FileIO]:
     """Run a program whose output is too large to keep, and give its output as a stream.
 
-    Raises ProgramError when it cannot be executed, and at the end of the block when it failed or took too long.
+    ``data``: what its standard input gets, piece by piece, from a thread. Raises ProgramError when it cannot be
+    executed, and at the end of the block when it failed or took too long.
     """
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
+                words,
+                stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
             )
         except OSError as error:
             raise _not_executed(words, error) from error
         assert process.stdout is not None
         late = _Limit(process, seconds)
+        if data is not None:
+            _feed(process, data)
         try:
             with cast(io.FileIO, process.stdout) as stream:
                 yield stream
@@ -126,6 +134,19 @@ def reading(words: Sequence[str], seconds: float) -> Iterator[io.FileIO]:
             errors.seek(0)
             first = errors.read(_REASON_BYTES).decode("utf-8", "replace").strip().splitlines()
             raise ProgramError(f"{words[0]} failed: {first[0] if first else f'status {shell_status(status)}'}")
+
+
+def _feed(process: subprocess.Popen[bytes], data: Iterable[bytes]) -> None:
+    """Write to a program's standard input from a thread, until the data end or the program closes it."""
+    import threading
+
+    def write() -> None:
+        assert process.stdin is not None
+        with contextlib.suppress(OSError), process.stdin as stream:
+            for piece in data:
+                stream.write(piece)
+
+    threading.Thread(target=write, daemon=True).start()
 
 
 class _Limit:

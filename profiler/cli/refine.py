@@ -14,13 +14,13 @@ from profiler.cli.options import grouped, output_format, source_file
 from profiler.cli.proposals import about_proposal, addition_data
 from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
-from profiler.quoting.text import printable
+from profiler.quoting.text import printable, quoted
 from profiler.wording import counted, listed
 
 if TYPE_CHECKING:
     from profiler.denials.additions import Proposal
-    from profiler.denials.auditlog import Reading
     from profiler.denials.belongs import Skipped
+    from profiler.denials.logs.reading import Reading
 
 NAMED = 5
 """Programs or profiles named in a line about skipped denials."""
@@ -35,6 +35,7 @@ class LogOptions:
     comms: tuple[str, ...]
     exes: tuple[str, ...]
     any_program: bool
+    trust_text: bool
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class _Change:
     proposal: Proposal
     new: str
     diff: str
+
+    @property
+    def unproven(self) -> int:
+        """The number of additions for which a denial is not proven."""
+        return sum(any(denial.unproven for denial in row.denials) for row in self.proposal.added)
 
 
 @click.command("refine")
@@ -59,7 +65,7 @@ class _Change:
         multiple=True,
         required=True,
         metavar="FILE|-|journal",
-        help="Log to read. Can be repeated.",
+        help="Log to read, in any form, compressed or not; /dev/kmsg is the kernel's own. Can be repeated.",
     ),
     click.option(
         "--profile",
@@ -73,6 +79,9 @@ class _Change:
     ),
     click.option("--exe", "exes", multiple=True, metavar="PATH", help="Only denials of this program."),
     click.option("--any-program", is_flag=True, help="Include denials of programs that the policy does not know."),
+    click.option(
+        "--trust-text", is_flag=True, help="Write what only text logs hold, into which any local user can write."
+    ),
 )
 @click.option("-o", "--output", metavar="FILE", help="Write the changed policy to a file.")
 @click.option("--in-place", is_flag=True, help="Write the changed policy over POLICY.")
@@ -92,12 +101,15 @@ def refine(
     Prints a change for patch(1) on standard output. Where it comes from, what may be dangerous and is left to you, and
     gaps of the log are printed on standard error.
 
-    The exit status is 0 when there is nothing to add or the policy was written, 1 when a change is only shown, 2 in
-    trouble.
+    Any local user can write lines into a text log. What only text logs hold is marked as unproven, and is written to a
+    policy only with --trust-text. auditd's audit.log, the journal and its JSON, and /dev/kmsg prove who wrote a record.
+
+    The exit status is 0 when there is nothing to add or the policy was written; 1 when a change is only shown, or when
+    a line looks like a denial and was not understood; 2 in trouble.
 
     \b
       profgen refine policy.yaml --from /var/log/audit/audit.log
-      dmesg | profgen refine policy.yaml --from - --in-place
+      profgen refine policy.yaml --from /dev/kmsg --in-place
       profgen refine policy.yaml --from journal --allow-dangerous CAP_NET_ADMIN -o new.yaml
     """
     if in_place and output is not None:
@@ -106,6 +118,7 @@ def refine(
         raise InputError("--from names the same log twice")
     found = _change(policy, logs, allow_dangerous)
     writes = in_place or output is not None
+    distrusted = 0 if logs.trust_text else found.unproven
     if form == "json":
         from profiler.quoting.json import as_json
 
@@ -113,22 +126,29 @@ def refine(
     elif not writes:
         emit(found.diff)
     if form != "json":
-        for note in _notes(found, writes):
+        for note in _notes(found, writes and not distrusted):
             say(note)
+        if found.unproven:
+            say(_about_proof(policy, found.unproven))
+    if writes and distrusted:
+        raise InputError(
+            f"nothing is written, because {counted(distrusted, 'entry', 'entries')} would rest on text logs alone; "
+            "read a log that proves them, or give --trust-text"
+        )
     if writes:
         _write(Path(policy if output is None else output), found.new, form)
-        return 0
-    if not (found.proposal.added or found.proposal.refused):
+    elif found.proposal.added or found.proposal.refused:
+        return 1
+    elif not found.reading.unread:
         say("nothing to add")
-        return 0
-    return 1
+    return 1 if found.reading.unread else 0
 
 
 def _change(path: str, logs: LogOptions, allow_dangerous: tuple[str, ...]) -> _Change:
     """Read the logs and propose additions to the policy. Raises ProfgenError."""
-    from profiler.denials import sources
-    from profiler.denials.auditlog import Reader
     from profiler.denials.belongs import Wanted, split
+    from profiler.denials.logs import sources
+    from profiler.denials.logs.reading import Reader
     from profiler.denials.propose import propose
     from profiler.policy.document import loads
     from profiler.policy.editing import comments, decoded, unified, with_comments
@@ -173,13 +193,29 @@ def _about_log(reading: Reading) -> Iterator[str]:
         yield f"{counted(reading.broken, 'record')} ignored: cut off, or of an unknown form"
     if reading.foreign:
         yield f"{counted(reading.foreign, 'line')} ignored: the text of a record in another program's message"
+    for number, text in reading.samples:
+        yield f"  not understood{'' if number is None else f', line {number}'}: {quoted(text)}"
+    if reading.unread:
+        yield "  such lines may be denials; read the same log in another form: auditd's log, or journalctl -o json"
     if reading.supervised:
         yield f"{counted(reading.supervised, 'call')} ignored: seccomp left them to a supervisor"
     if reading.beyond:
         yield f"{counted(reading.beyond, 'denial')} ignored: too many different ones"
 
 
+def _about_proof(policy: str, number: int) -> str:
+    """Return how to prove denials that only text logs hold."""
+    name = printable(shlex.quote(policy))
+    return (
+        f"{counted(number, 'entry', 'entries')} unproven: any local user can write such lines into a text log; on the "
+        f"machine that wrote it, read the records from the journal: profgen refine {name} --from journal "
+        "(or --from /var/log/audit/audit.log, or --from /dev/kmsg)"
+    )
+
+
 def _as_data(found: _Change) -> dict[str, Any]:
+    from profiler.denials.logs.reading import NUMBERS
+
     reading, proposal = found.reading, found.proposal
     return {
         "added": [addition_data(row) for row in proposal.added],
@@ -188,9 +224,10 @@ def _as_data(found: _Change) -> dict[str, Any]:
         "skipped": [{"why": row.why, "count": row.count, "whose": dict(row.whose)} for row in found.skipped],
         "gaps": [asdict(gap) for gap in reading.gaps],
         "log": {
-            name: getattr(reading, name)
-            for name in ("records", "duplicates", "broken", "foreign", "supervised", "beyond", "bytes")
+            **{name: getattr(reading, name) for name in NUMBERS},
+            "samples": [{"line": number, "text": text} for number, text in reading.samples],
         },
+        "unproven": found.unproven,
         "diff": found.diff,
     }
 

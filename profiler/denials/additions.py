@@ -95,14 +95,14 @@ def _when(time: float) -> str:
 
 
 def because(denials: Sequence[Denial]) -> tuple[str, ...]:
-    """``denied 3 times: app (/usr/sbin/app), FIRST..LAST`` (UTC), one for each program, the busiest first; ``logged``:
-    it was let pass."""
-    groups: dict[tuple[bool, str | None, str | None], list[Denial]] = {}
+    """Return a text for each program, the one with most denials first: ``denied 3 times: app (/usr/sbin/app),
+    FIRST..LAST`` (UTC); ``logged`` if the use was allowed; ``unproven`` at the end if only text logs hold it."""
+    groups: dict[tuple[bool, str | None, str | None, bool], list[Denial]] = {}
     for denial in denials:
-        groups.setdefault((denial.refused, denial.comm, denial.exe), []).append(denial)
+        groups.setdefault((denial.refused, denial.comm, denial.exe, denial.unproven), []).append(denial)
     found = []
     ranked = sorted(groups.items(), key=lambda item: -sum(denial.count for denial in item[1]))
-    for (refused, comm, exe), rows in ranked[:PROGRAMS_NAMED]:
+    for (refused, comm, exe, unproven), rows in ranked[:PROGRAMS_NAMED]:
         times = sum(row.count for row in rows)
         who = (
             " ".join(([printable(comm)] if comm else []) + ([f"({printable(exe)})"] if exe else []))
@@ -115,7 +115,8 @@ def because(denials: Sequence[Denial]) -> tuple[str, ...]:
             if first is None or last is None
             else f", {_when(first)}" + (f"..{_when(last)}" if _when(first) != _when(last) else "")
         )
-        found.append(f"{'denied' if refused else 'logged'} {counted(times, 'time')}: {who}{when}")
+        proof = ", unproven" if unproven else ""
+        found.append(f"{'denied' if refused else 'logged'} {counted(times, 'time')}: {who}{when}{proof}")
     rest = [row for _, rows in ranked[PROGRAMS_NAMED:] for row in rows]
     if rest:
         times = sum(row.count for row in rest)

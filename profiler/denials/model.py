@@ -1,6 +1,6 @@
 """A Denial: something that a profile refused, or would have refused if it did more than report.
 
-Readers of logs (profiler/denials/auditlog.py) and enforced runs create the same objects. What is not known is None or
+Readers of logs (profiler/denials/logs/) and enforced runs create the same objects. What is not known is None or
 empty. Times are seconds since the epoch (UTC). Text is as the kernel has it, hostile bytes included (surrogateescape):
 printing goes through profiler/quoting/.
 """
@@ -117,6 +117,8 @@ class Denial:
     """The audit system's own numbers of the first ones, ``1795359961.305:1094``."""
     lines: tuple[int, ...] = ()
     """Line numbers of the first ones in the source."""
+    unproven: bool = False
+    """Whether it is only in text logs, into which any local user can write."""
 
     @property
     def key(self) -> Denial:
@@ -138,7 +140,7 @@ class Denial:
         return f"{self.abi}:{self.name if self.name is not None else self.number}"
 
 
-_EVIDENCE = ("count", "first", "last", "pid", "events", "lines")
+_EVIDENCE = ("count", "first", "last", "pid", "events", "lines", "unproven")
 _NO_EVIDENCE = {field.name: field.default for field in fields(Denial) if field.name in _EVIDENCE}
 
 
@@ -173,6 +175,7 @@ class Collection:
                 last=_latest(known.last, denial.last),
                 events=(*known.events, *denial.events)[:EVENTS_MAX],
                 lines=(*known.lines, *denial.lines)[:EVENTS_MAX],
+                unproven=known.unproven and denial.unproven,
             )
         elif len(self._rows) < self._limit:
             self._rows[key] = denial

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from profiler import run
-from profiler.denials.auditlog import Reader
 from profiler.denials.check import Held
+from profiler.denials.logs.reading import Reader
 from profiler.denials.model import Denial, merged
 from profiler.enforce import traced
 from profiler.enforce.base import Options, Outcome
@@ -163,7 +163,7 @@ class KernelLog:
             with contextlib.suppress(OSError), open(self._audit.path, "rb") as file:
                 file.seek(self._audit.offset)
                 for line in file:
-                    reader.line(line.rstrip(b"\n"))
+                    reader.line(line.rstrip(b"\n"), provable=True)
         reading = reader.reading
         mine = tuple(
             denial
@@ -187,7 +187,7 @@ class KernelLog:
             except OSError:
                 return count
             count += 1
-            reader.line(record.partition(b"\n")[0])
+            reader.line(record.partition(b"\n")[0], provable=True)
 
     def close(self) -> None:
         """Close the log."""

@@ -113,7 +113,10 @@ def test_exactly_what_was_taken(
     assert sorted(row["item"] for row in found["added"]) == taken, shown.stdout + new.decode(errors="replace")
     assert shown.returncode == 1
 
-    written = profgen("refine", str(narrow), "--from", "-", "--in-place", cwd=tmp_path, stdin=new)
+    distrusted = profgen("refine", str(narrow), "--from", "-", "--in-place", cwd=tmp_path, stdin=new)
+    assert distrusted.returncode == 2, distrusted.stderr
+    assert "--trust-text" in distrusted.stderr
+    written = profgen("refine", str(narrow), "--from", "-", "--in-place", "--trust-text", cwd=tmp_path, stdin=new)
     assert written.returncode == 0, written.stderr
     mended = read_policy(narrow)
     assert {(entry.abi, entry.name, entry.rules) for entry in mended.syscalls} == {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from executables import write_program
 from unit.cli import running
-from unit.denials.test_auditlog import AA, AUDIT, BODY
+from unit.denials.logs.test_reading import AA, AUDIT, BODY
 from unit.denials.test_propose import APP, policy
 
 from profiler.policy.document import dumps, read_policy

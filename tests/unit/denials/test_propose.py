@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.denials.logs import read_lines
+from unit.denials.logs.lines import read_lines
 from unit.policy.making import call, check, file, touching, trace, uses
 
 from profiler.denials import dangers
@@ -569,7 +569,7 @@ def test_every_danger_has_words() -> None:
 
 def test_the_real_log_of_a_complaining_profile() -> None:
     """Every operation of a program under an empty complaining profile."""
-    from unit.denials.test_auditlog import DATA
+    from unit.denials.logs.test_reading import DATA
 
     rows = read_lines((DATA / "apparmor.log").read_bytes().splitlines()).denials
     kept, _ = split(policy(), rows, Wanted(profiles=("p",)), "profgen-app")

@@ -30,18 +30,17 @@ _memmem.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_
 class Scanner:
     """Read one source.
 
-    ``marks_json`` are searched too if the source begins like JSON. ``overlong`` counts lines longer than a chunk, which
-    are skipped.
+    ``overlong`` counts lines longer than a chunk, which are skipped. ``uniform``: whether every line so far starts with
+    one of ``starts``; True if none is given.
     """
 
-    def __init__(
-        self, stream: Raw, marks: Sequence[bytes], chunk: int = CHUNK, marks_json: Sequence[bytes] = ()
-    ) -> None:
+    def __init__(self, stream: Raw, marks: Sequence[bytes], chunk: int = CHUNK, starts: Sequence[bytes] = ()) -> None:
         self._stream = stream
-        self._marks, self._marks_json = tuple(marks), tuple(marks_json)
+        self._marks, self._starts = tuple(marks), tuple(starts)
         self._size = chunk
         self.overlong = 0
         self.bytes = 0
+        self.uniform = True
 
     def __iter__(self) -> Iterator[tuple[bytes, int | None]]:
         """Yield (line without its newline, its number from 1 or None past LINES_COUNTED). Raises OSError."""
@@ -53,9 +52,6 @@ class Scanner:
             got = self._stream.readinto(view[filled:])
             if not got:
                 break
-            if self._marks_json and bytes(view[:64]).lstrip(b" \x1e\r\n")[:1] == b"{":
-                self._marks += self._marks_json
-            self._marks_json = ()
             end = filled + got
             whole = buffer.rfind(b"\n", filled, end) + 1
             if not whole:
@@ -66,6 +62,7 @@ class Scanner:
                 continue
             begin = buffer.find(b"\n", 0, whole) + 1 if skipping else 0
             skipping = False
+            self.uniform = self.uniform and self._starts_well(buffer, begin, whole)
             numbered = self.bytes < LINES_COUNTED
             counted = 0
             for start, stop in sorted(self._hits(buffer, base, begin, whole).items()):
@@ -81,7 +78,15 @@ class Scanner:
         if filled and not skipping:
             # This has no newline: it may be the beginning of a record that does not yet contain its marks.
             self.bytes += filled
+            self.uniform = self.uniform and (not self._starts or buffer.startswith(self._starts, 0, filled))
             yield bytes(view[:filled]), lines + 1 if self.bytes < LINES_COUNTED else None
+
+    def _starts_well(self, buffer: bytearray, begin: int, whole: int) -> bool:
+        """Return whether every line starts as it should."""
+        if not self._starts or begin == whole:
+            return True
+        well = sum(buffer.count(b"\n" + start, begin, whole) for start in self._starts)
+        return buffer.startswith(self._starts, begin, whole) and well + 1 == buffer.count(10, begin, whole)
 
     def _hits(self, buffer: bytearray, base: int, begin: int, whole: int) -> dict[int, int]:
         """Return the start and end of the lines with a mark. ``buffer[whole - 1]`` is a newline."""

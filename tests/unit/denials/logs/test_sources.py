@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from executables import write_program
 
-from profiler.denials import sources
-from profiler.denials.auditlog import Reader
+from profiler.denials.logs import sources
+from profiler.denials.logs.reading import Reader
 from profiler.errors import InputError
 
 RECORD = (

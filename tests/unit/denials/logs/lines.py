@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from profiler.denials.auditlog import Reader, Reading
+from profiler.denials.logs.reading import Reader, Reading
 
 
 def read_lines(lines: Iterable[bytes]) -> Reading:

@@ -1,0 +1,168 @@
+"""Take the record out of a line of a text log: auditd's, the kernel's, any syslog's, journalctl's.
+
+What is before a record shows who wrote the line. Forms differ in their times, languages and hosts, so only what
+matters is examined: the name of the source that is directly before the record, and that no other program's is before
+that. Sources: dmesg(1), journalctl(1), RFC 3164 and RFC 5424; kernel/printk/printk.c; ausearch(8); and what rsyslog,
+syslog-ng, the syslogd of busybox and OpenWrt, socklog and metalog write.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+RECORD_MAX = 1 << 14
+"""The longest record: 8 970 bytes (include/uapi/linux/audit.h), what auditd appends, and what is before it."""
+
+_RECORD = re.compile(
+    rb"type=(?P<type>1326|SECCOMP|1400|AVC|1107|USER_AVC|150[1-7]|APPARMOR(?:_\w+)?) "
+    rb"(?:msg=)?audit\((?P<stamp>[^()]{1,64})\) ?: ?"
+)
+_JOURNAL_TEXT = re.compile(rb"(?P<type>SECCOMP|AVC|USER_AVC|APPARMOR(?:_\w+)?) (?=auid=|pid=|apparmor=)")
+"""In journalctl's text, and in the MESSAGE of the audit transport, the type of the record comes first, and there is no
+time."""
+
+_SUSPECT = re.compile(
+    rb"type=1326\b|\bSECCOMP\b|seccomp-controlled-syscall"
+    rb"|apparmor\W{1,6}(?:DENIED|ALLOWED|KILLED)"
+)
+"""What only a line about a denial contains."""
+
+_SECCOMP_TYPES = frozenset({b"1326", b"SECCOMP"})
+
+_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+_BRACKETS = re.compile(rb"(?:(?:^|(?<=[\s>;]))\[(?!kernel\])[^\[\]]{0,64}\]:? *)+\Z")
+"""The kernel's time, a caller (CONFIG_PRINTK_CALLER), structured data of RFC 5424."""
+_KMSG = re.compile(rb"(\d{1,3}),\d{1,20},\d{1,20},[^;]{0,64};\Z")
+_PRIORITY = re.compile(rb"<(\d{1,3})>(?:1 )?")
+_ISO = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]\d{1,9}(?:[+-]\d\d:?\d\d|Z)? \Z")
+"""What dmesg --time-format=iso writes before the kernel's message, without a name."""
+_KERNEL = re.compile(
+    rb"(?:^|(?<= ))(?:kernel(?:\[\d+\])?:|kernel \S+ \S+(?: -)?|\[kernel\]|kern\.notice:|kern *: ?notice *:) *\Z"
+)
+_AUDIT = re.compile(rb"(?:^|(?<= ))(?:audit|auditd|audispd|audisp-syslog)(?:(?:\[\d+\])?:|(?: \S+ \S+(?: -)?)) *\Z")
+_NODE = re.compile(rb"(?:node=\S+ )?\Z")
+_FACILITY = re.compile(rb"[a-z0-9]{2,8}\.(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug)\Z")
+_OTHER_PROGRAM = re.compile(rb"(?![0-9a-f.:]+\Z).*:|[^\[].*\[\d+\]", re.DOTALL)
+"""A word that ends like the name of a program: ``app:``, ``app[17]``; not an address: ``172.20.0.2:``."""
+
+_HEAD_BYTES, _HEAD_WORDS = 200, 12
+_KERN_NOTICE = 5
+"""The priority of every record that the kernel prints: facility kern, severity notice (kauditd_printk_skb)."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record in a line. ``stamp``: None if there is none; ``printed``: the kernel printed it; ``kmsg``: in /dev/kmsg.
+
+    ``at``: where it begins; ``trusted``: whether the text before it is that of the kernel or the audit system.
+    """
+
+    seccomp: bool
+    stamp: bytes | None
+    body: bytes
+    at: int
+    printed: bool
+    kmsg: bool
+    trusted: bool
+
+
+def plain(line: bytes) -> bytes:
+    """Return the line without the colours of dmesg(1) and others, and without the end of line of Windows."""
+    if b"\x1b" in line:
+        line = _COLOUR.sub(b"", line)
+    return line.rstrip(b"\r")
+
+
+def find(line: bytes) -> Found | None:
+    """Return the record in the line, None if there is none."""
+    found = _RECORD.search(line)
+    kind = found
+    if found is None:
+        kind = _JOURNAL_TEXT.search(line)
+    if kind is None:
+        return None
+    before = line[: kind.start()]
+    kmsg = bool(_KMSG.search(before.removesuffix(b"audit: ")))
+    return Found(
+        kind["type"] in _SECCOMP_TYPES,
+        found["stamp"] if found else None,
+        line[kind.end() :],
+        kind.start(),
+        kind["type"].isdigit(),
+        kmsg,
+        kernels(before) if found else audits(before),
+    )
+
+
+def is_node(before: bytes) -> bool:
+    """Return whether the text before a record is what auditd's own log has there: nothing, or the name of a host."""
+    return bool(_NODE.match(before))
+
+
+def suspect(line: bytes) -> bool:
+    """Return whether the line seems to tell of a denial."""
+    return bool(_SUSPECT.search(line))
+
+
+def kernels(before: bytes) -> bool:
+    """Return whether the text before a record is what the kernel, or the audit daemon, has there."""
+    if is_node(before):
+        return True
+    before = before.removesuffix(b"audit: ")
+    rest = _BRACKETS.sub(b"", before)
+    if rest == b"" or _ISO.match(rest):
+        return True
+    if found := _KMSG.match(rest):
+        return int(found[1]) == _KERN_NOTICE
+    if (found := _PRIORITY.fullmatch(rest)) and not rest.endswith(b" "):
+        return int(found[1]) == _KERN_NOTICE
+    if found := _KERNEL.search(rest):
+        return _is_head(rest[: found.start()], kernel=True)
+    return audits(rest)
+
+
+def audits(before: bytes) -> bool:
+    """Return whether the text before a record is what journalctl, or a part of auditd that writes to syslog, has
+    there."""
+    found = _AUDIT.search(before)
+    return found is not None and _is_head(before[: found.start()], kernel=False)
+
+
+def _is_head(head: bytes, kernel: bool) -> bool:
+    """Return whether this is a time, a host and a priority, in any order and language, and no program's name."""
+    if found := _PRIORITY.match(head):
+        if kernel and int(found[1]) != _KERN_NOTICE:
+            return False
+        head = head[found.end() :]
+    if len(head) > _HEAD_BYTES:
+        return False
+    words = head.split()
+    facilities = [word for word in words if _FACILITY.match(word)]
+    return (
+        len(words) <= _HEAD_WORDS
+        and not any(_OTHER_PROGRAM.fullmatch(word) for word in words)
+        and (not kernel or all(word == b"kern.notice" for word in facilities))
+        and (not words or any(48 <= byte <= 57 for byte in head))
+    )
+
+
+# --- the form of the lines of one log
+
+_SHAPES = (
+    (re.compile(rb"<\d{1,3}>"), "priority"),
+    (re.compile(rb"\["), "brackets"),
+    (re.compile(rb"\d{1,3},\d+,\d+,"), "kmsg"),
+    (re.compile(rb"(?=[^\n]{0,60}\d\d:\d\d)|\d{9,10}\.\d|@[0-9a-f]{24}"), "time"),
+)
+
+
+def shape(line: bytes) -> str | None:
+    """Return how a line begins: with a time, a priority, brackets; None without any.
+
+    The lines of one log agree in it. A line that begins in another way may have been made by a newline in the text of
+    the line before.
+    """
+    if is_node(line.partition(b"type=")[0]):
+        return None
+    return next((name for pattern, name in _SHAPES if pattern.match(line)), None)
