@@ -99,7 +99,7 @@ def verify(
     from profiler.files import write_atomic
     from profiler.policy.directory import evidence
     from profiler.policy.document import read_policy
-    from profiler.policy.evidence import Failures, failures
+    from profiler.policy.evidence import refused_checks
 
     _check(enforce, workload)
     path = Path(policy)
@@ -111,7 +111,7 @@ def verify(
         files=not workload.no_files,
         duration=workload.duration,
         bundle=bundle,
-        failures=Failures() if trace is None else failures(trace),
+        refused=frozenset() if trace is None else refused_checks(trace),
     )
     ran = _run(load(enforce.under), held, options, enforce, workload, to)
     outcome = ran.outcome

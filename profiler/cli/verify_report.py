@@ -70,9 +70,14 @@ class VerifyReport:
         if outcome.status or not to.quiet:
             asked = ": SIGTERM, as --duration asked" if self.asked else ""
             yield f"the command ended with status {outcome.status}{asked}"
+        if outcome.status and not outcome.denials and not self.asked:
+            unseen = f"; this run cannot see: {'; '.join(outcome.unseen)}" if outcome.unseen else ""
+            yield f"the command failed, and no denial that was seen explains it{unseen}"
         if to.quiet:
             return
         yield from (f"{self.under}: {means}" for means in outcome.means)
+        if self.mode == "enforce" and any(denial.refused for denial in outcome.denials):
+            yield "--mode log refuses nothing: one run then names every denial"
         if to.output is not None:
             yield f"wrote {to.output}"
             if outcome.denials:
@@ -104,5 +109,6 @@ class VerifyReport:
             "denials": [row(denial) for denial in outcome.denials],
             "means": list(outcome.means),
             "losses": dict(outcome.losses),
+            "unseen": list(outcome.unseen),
         }
         return as_json(data) + "\n"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from profiler.denials.model import Denial
 from profiler.denials.uses import ADDRESSED, whom_of
 from profiler.kernel.arguments import spec_for
+from profiler.policy.passes.processes import CLONE_NEWUSER
 from profiler.trace.merge import merge
 from profiler.trace.model import (
     FILES_FEATURE,
@@ -61,7 +62,11 @@ def _single(denial: Denial, meta: Meta, began: float) -> Trace:
     first, last = (0.0 if time is None else max(0.0, round(time - began, 3)) for time in (denial.first, denial.last))
     trace = Trace(meta, (Program(denial.exe or UNKNOWN, None, denial.comm),), ())
     by, ok = frozenset({0}), {"ok": denial.count}
-    if denial.kind == "syscall" and denial.abi is not None and denial.number is not None:
+    if (
+        denial.kind in ("syscall", "user_namespace", "io_uring")
+        and denial.abi is not None
+        and denial.number is not None
+    ):
         row = Syscall(
             denial.abi,
             denial.number,
@@ -133,6 +138,8 @@ def _single(denial: Denial, meta: Meta, began: float) -> Trace:
 
 def _arguments(denial: Denial) -> Arguments | None:
     spec = None if denial.name is None or denial.abi is None else spec_for(denial.name, denial.abi)
+    if spec is not None and denial.kind == "user_namespace":
+        return Arguments(spec.fields, {(CLONE_NEWUSER,): frozenset({0})})
     if spec is None or spec.pointer or denial.arguments is None:
         return None
     value = tuple(denial.arguments[at] & mask for at, mask in zip(spec.positions, spec.masks, strict=True))

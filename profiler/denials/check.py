@@ -1,42 +1,153 @@
-"""Uses held against a policy: a use that no rule of the policy grants is a denial (policy/covering.py)."""
+"""Uses held against a policy: a use that the kernel let happen and that no rule of the policy grants is a denial
+(policy/covering.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from profiler.denials.model import Denial
 from profiler.denials.uses import as_apparmor, use_of
 from profiler.kernel.arguments import spec_for
-from profiler.policy import patterns
 from profiler.policy.covering import FileRules, Resource, left
-from profiler.policy.evidence import OVERRIDE, SEARCH, Failures, name_for, outcome_of
+from profiler.policy.evidence import OVERRIDE, SEARCH, name_for, outcome_of, override_would_do
 from profiler.policy.model import FileRule, Policy
-from profiler.policy.touched import MAKING, happened
-from profiler.trace.model import FILE_KINDS, FILES_FEATURE, Syscall, Trace
+from profiler.policy.passes import processes
+from profiler.policy.passes.network import used
+from profiler.policy.touched import happened
+from profiler.trace.model import (
+    FILE_ACCESSES,
+    FILE_KINDS,
+    FILES_FEATURE,
+    Capability,
+    File,
+    Inspection,
+    Mount,
+    Signal,
+    Socket,
+    Syscall,
+    Trace,
+)
 
 BY = "policy"
-"""Who speaks of denials found here (Denial.by)."""
+"""What reports the denials found here (Denial.by)."""
 
-NO_FAILURES = Failures()
+Use = File | Socket | Signal | Inspection | Mount
+"""A row of a trace about something that was used."""
 
 _REMEMBERED = 1 << 16
 
 
-class Held:
-    """Rows in, denials out: without those who did it, None for what is allowed.
+def _let_happen(row: Use) -> bool:
+    """Return whether the kernel allowed the use. An error of the kernel's own is an answer that no policy changes."""
+    if isinstance(row, File):
+        return happened(row)
+    if isinstance(row, Socket):
+        return used(row) and row.operation != "inherit"  # an inherited socket may never be used
+    return bool(row.results.get("ok"))
 
-    ``coarse``: judge every use by what AppArmor can tell apart, for a run that imitates it and asks before the call is
-    made. The kernel may then answer with an error of its own; a call that was made is judged by its result.
-    ``failures``: what the recording already saw fail, without any policy.
+
+def _denial_of(row: Use) -> Denial:
+    """Return the use as a denial."""
+    count = sum(row.results.values())
+    match row:
+        case File():
+            return Denial(
+                "file",
+                BY,
+                False,
+                operation="symlink" if row.kind == "symlink" and row.access == "make" else row.access,
+                path=row.path,
+                directory=row.kind == "directory" and row.path != "/",
+                file_kind=None if row.kind == "unknown" else row.kind,
+                access=(row.access,),
+                owner={"self"} == set(row.owner) or (row.kind == "unknown" and not row.owner),
+                whose=row.whose,
+                existing=row.existing,
+                state=row.state,
+                count=count,
+            )
+        case Socket():
+            return Denial(
+                "socket",
+                BY,
+                False,
+                operation=row.operation,
+                family=row.family,
+                type=row.type,
+                protocol=row.protocol,
+                operations=(row.operation,),
+                port=row.port,
+                address=row.address,
+                count=count,
+            )
+        case Signal():
+            return Denial(
+                "signal",
+                BY,
+                False,
+                operation="send",
+                operations=("send",),
+                signal=row.signal,
+                whom=row.whom,
+                count=count,
+            )
+        case Inspection():
+            return Denial(
+                "inspection",
+                BY,
+                False,
+                operation=row.operation,
+                operations=(row.operation,),
+                whom=row.whom,
+                count=count,
+            )
+        case Mount():
+            return Denial(
+                "mount",
+                BY,
+                False,
+                operation=row.operation,
+                source=row.source,
+                target=row.target,
+                filesystem=row.filesystem,
+                flags=row.flags,
+                count=count,
+            )
+
+
+def joined(denials: Iterable[Denial]) -> list[Denial]:
+    """Join the denials of one file that differ only in the access: an open for reading and writing is one use."""
+    found: dict[Denial, Denial] = {}
+    for denial in denials:
+        key = replace(denial.key, access=(), operation=None) if denial.kind == "file" else denial
+        known = found.get(key)
+        if known is None:
+            found[key] = denial
+            continue
+        words = {*known.access, *denial.access}
+        found[key] = replace(
+            known,
+            access=tuple(word for word in FILE_ACCESSES if word in words),
+            count=max(known.count, denial.count),
+            first=min((time for time in (known.first, denial.first) if time is not None), default=None),
+            last=max((time for time in (known.last, denial.last) if time is not None), default=None),
+        )
+    return list(found.values())
+
+
+class Held:
+    """Judges uses by a policy.
+
+    ``refused``: the capabilities that calls were already refused while recording (policy/evidence.py); a repetition is
+    not the policy's doing.
     """
 
-    def __init__(self, policy: Policy, failures: Failures = NO_FAILURES, coarse: bool = False) -> None:
+    def __init__(self, policy: Policy, refused: Collection[tuple[str, str]] = ()) -> None:
         self._policy = policy
-        self._coarse = coarse
         self._known: dict[Denial, Denial | None] = {}
-        self._failures = failures
+        self._refused = refused
 
     @cached_property
     def _files(self) -> FileRules:
@@ -56,8 +167,8 @@ class Held:
     def left(self, denial: Denial) -> Denial | None:
         """Return the denial with what the policy does not allow of it; None when it allows all of it.
 
-        What AppArmor refused is judged by what AppArmor can tell apart. Raises InputError for a path that no bytes
-        give.
+        What AppArmor reported is judged by what AppArmor can tell apart. Raises InputError for a path that cannot be
+        encoded.
         """
         key = denial.key
         if key not in self._known:
@@ -69,11 +180,15 @@ class Held:
 
     def _left(self, denial: Denial) -> Denial | None:
         if denial.kind == "capability":
-            return None if self._granted(denial.capability or "") else denial
+            return None if self._granted(denial) else denial
+        if denial.kind == "user_namespace":
+            return None if self._policy.user_namespaces else denial
+        if denial.kind == "io_uring":
+            return None if self._policy.io_uring else denial
         use = use_of(denial)
         if use is None:
             return denial
-        if self._coarse or denial.by == "apparmor":
+        if denial.by == "apparmor":
             return self._as_apparmor(use, denial)
         if not isinstance(use, FileRule):
             return None if left(self._others, use) is None else denial
@@ -92,102 +207,57 @@ class Held:
 
         if not isinstance(use, FileRule):
             return None if granted(use) else denial
-        if denial.by != "apparmor" and denial.file_kind is None:  # AppArmor's own records say what is a directory
-            use = replace(use, kinds=("unknown",))
         access = tuple(word for word in use.access if not granted(replace(use, access=(word,))))
         return replace(denial, access=access) if access else None
 
     def _possible(self, use: FileRule, denial: Denial) -> Iterator[FileRule]:
-        """Yield what the use may have been: not known are the kind of a file that was gone before it could be looked
-        at, and which file a link was made to."""
+        """Yield what the use may have been. The kind of a file that vanished early is unknown, and so may be the file
+        that a link was made to."""
         kinds = FILE_KINDS if denial.file_kind is None else [denial.file_kind]
         existing = [use.existing]
         if "link" in use.access and not use.existing:
             existing += [(name,) for rule in self._files.around(use.pattern) for name in rule.existing]
         yield from (replace(use, kinds=(kind,), existing=names) for kind in kinds for names in existing)
 
-    def _granted(self, capability: str) -> bool:
-        """Return whether the policy grants a capability, or another that the kernel takes for it."""
+    def _granted(self, denial: Denial) -> bool:
+        """Return whether the policy grants a capability, or another that the kernel accepts in its place."""
         needed = {row.name for row in self._policy.capabilities}
-        return capability in needed or (capability == SEARCH and OVERRIDE in needed)
-
-    def file(
-        self,
-        path: str,
-        accesses: Iterable[str],
-        kind: str,
-        owner: Iterable[str] = (),
-        existing: str | None = None,
-        whose: str | None = None,
-        state: str = "linked",
-    ) -> Denial | None:
-        """Return what is not allowed of uses of one path. Words as in trace.model.File."""
-        words = tuple(word for word in accesses if word != "look")
-        if self._coarse and any(patterns.matches(pattern, path) for pattern in self._failures.paths):
-            return None
-        if self._coarse and kind == "unknown" and "create" not in words:
-            words = tuple(word for word in words if word in MAKING)  # the kernel finds first that the file is missing
-        if not words:
-            return None
-        return self.left(
-            Denial(
-                "file",
-                BY,
-                True,
-                operation="symlink" if kind == "symlink" and "make" in words else words[0],
-                path=path,
-                directory=kind == "directory" and path != "/",
-                file_kind=None if kind == "unknown" else kind,
-                access=words,
-                owner={"self"} == set(owner) or (kind == "unknown" and not set(owner)),
-                whose=whose,
-                existing=existing,
-                state=state,
-            )
+        return denial.capability in needed or (
+            denial.capability == SEARCH and OVERRIDE in needed and override_would_do([denial.name or ""])
         )
 
-    def socket(
-        self, family: str, kind: str, protocol: int, operation: str, port: int | None, address: str | None
-    ) -> Denial | None:
-        """One operation, words as in trace.model.Socket."""
-        return self.left(
-            Denial(
-                "socket",
-                BY,
-                True,
-                operation=operation,
-                family=family,
-                type=kind,
-                protocol=protocol,
-                operations=(operation,),
-                port=port,
-                address=address,
+    def use(self, row: Use) -> Iterator[Denial]:
+        """Yield what the policy does not allow of a use that the kernel let happen. Some files below /proc/PID are also
+        an inspection of the process."""
+        rows: list[Use] = [row] if _let_happen(row) else []
+        if isinstance(row, File) and row.whose and (operation := processes.proc_operation(row)):
+            rows.append(Inspection(operation, row.whose, row.results, row.programs))
+        for one in rows:
+            denial = self.left(_denial_of(one))
+            if denial is not None:
+                yield denial
+
+    def capability(self, check: Capability) -> Iterator[Denial]:
+        """Yield, for each call, the denial of a check that decided it, was not refused while recording, and is not
+        granted."""
+        outcome = outcome_of(check)
+        if outcome not in ("needed", "refused"):
+            return
+        for call, count in check.syscalls.items():
+            refused = outcome == "refused"
+            denial = self.left(
+                Denial(
+                    "capability",
+                    "kernel",
+                    refused,
+                    operation="capable",
+                    capability=check.capability,
+                    name=call,
+                    count=count,
+                )
             )
-        )
-
-    def signal(self, signal: str, whom: str) -> Denial | None:
-        """As in trace.model.Signal."""
-        return self.left(Denial("signal", BY, True, operation="send", operations=("send",), signal=signal, whom=whom))
-
-    def inspection(self, operation: str, whom: str) -> Denial | None:
-        """As in trace.model.Inspection."""
-        return self.left(Denial("inspection", BY, True, operation=operation, operations=(operation,), whom=whom))
-
-    def mount(
-        self, operation: str, source: str | None, target: str | None, filesystem: str | None, flags: tuple[str, ...]
-    ) -> Denial | None:
-        """As in trace.model.Mount."""
-        return self.left(
-            Denial(
-                "mount", BY, True, operation=operation, source=source, target=target, filesystem=filesystem, flags=flags
-            )
-        )
-
-    def capability(self, name: str, use: str) -> Denial | None:
-        """``use``: one of OUTCOMES. A refusal that the recording already saw is not a denial."""
-        if use not in ("needed", "refused") or (use == "refused" and name in self._failures.capabilities):
-            return None
-        return self.left(Denial("capability", "kernel", True, operation="capable", capability=name))
+            if denial is not None and not (refused and (check.capability, call) in self._refused):
+                yield denial
 
     def calls(self, trace: Trace) -> Iterator[Denial]:
         """Yield the syscalls of a recording that the policy does not allow, by program, with ``refused`` False.
@@ -214,8 +284,9 @@ class Held:
                     number=row.number,
                     name=name,
                     arguments=registers,
+                    count=row.calls,
                 )
-                yield from _by_program(denial, trace, programs, row.calls)
+                yield from _by_program(denial, trace, programs)
 
     def _not_permitted(self, row: Syscall, name: str) -> Iterator[tuple[tuple[int, ...] | None, tuple[int, ...]]]:
         entries = [entry for entry in self._policy.syscalls if (entry.abi, entry.name) == (row.abi, name)]
@@ -226,67 +297,73 @@ class Held:
             yield None, tuple(row.programs)
             return
         for value, programs in row.arguments.values.items():
-            registers = [0] * 6
-            for position, one in zip(spec.positions, value, strict=True):
-                registers[position] = one
+            registers = spec.registers(value)
             if not self._policy.permits(row.abi, name, registers):
-                yield tuple(registers), tuple(sorted(programs))
+                yield registers, tuple(sorted(programs))
 
-    def uses(self, trace: Trace) -> Iterator[Denial]:
-        """What a recording did that the policy does not allow, by program (``exe``; processes are not known);
-        ``refused`` is False.
-
-        Syscalls are left out, of files and the like only what succeeded counts. Capabilities: also those that were
-        refused.
-        """
-
-        def told(denial: Denial | None, programs: Iterable[int], uses: int, refused: bool = False) -> Iterator[Denial]:
-            if denial is not None:
-                yield from _by_program(replace(denial, refused=refused), trace, programs, uses)
-
+    def uses(self, trace: Trace) -> list[Denial]:
+        """Return what a recording did that the policy does not allow, by program. Syscalls are left out, and processes
+        are unknown. ``refused`` is True for refused capabilities only."""
+        found: list[Denial] = []
         for check in trace.capabilities:
-            use = outcome_of(check)
-            yield from told(self.capability(check.capability, use), check.programs, check.count, use == "refused")
-        if FILES_FEATURE not in trace.meta.features:
-            return
-        grouped: dict[tuple[object, ...], list[str]] = {}
-        for file in trace.files:
-            if happened(file):
-                key = (file.path, file.kind, file.owner, file.existing, file.whose, file.state, file.programs)
-                grouped.setdefault(key, []).append(file.access)
-        counts = {(file.path, file.programs): sum(file.results.values()) for file in trace.files}
-        for (path, kind, owner, existing, whose, state, programs), accesses in grouped.items():
-            denial = self.file(path, accesses, kind, owner, existing, whose, state)  # type: ignore[arg-type]
-            yield from told(denial, programs, counts[path, programs])  # type: ignore[arg-type, index]
-        for socket in trace.sockets:
-            if socket.results.get("ok") and socket.operation != "inherit":  # it may never be used
-                denial = self.socket(
-                    socket.family, socket.type, socket.protocol, socket.operation, socket.port, socket.address
+            for lacking in self.capability(check):
+                found += _by_program(lacking, trace, check.programs)
+        found += self.kernel_features(trace)
+        if FILES_FEATURE in trace.meta.features:
+            sections: tuple[Sequence[Use], ...] = (
+                trace.files, trace.sockets, trace.signals, trace.inspections, trace.mounts,
+            )  # fmt: skip
+            for row in (row for section in sections for row in section):
+                for denial in self.use(row):
+                    found += _by_program(denial, trace, row.programs)
+        return joined(found)
+
+    def kernel_features(self, trace: Trace) -> list[Denial]:
+        """Return the calls that made user namespaces or io_uring rings without a right to, although the policy permits
+        the calls themselves."""
+        found: list[Denial] = []
+        for row in filter(None, map(self._permitted_part, trace.syscalls)):
+            for kind, flag in (
+                ("user_namespace", processes.makes_user_namespace(row)),
+                ("io_uring", processes.makes_ring(row)),
+            ):
+                denial = Denial(
+                    kind, BY, False, operation=kind, abi=row.abi, number=row.number, name=row.name, count=row.calls
                 )
-                yield from told(denial, socket.programs, socket.results["ok"])
-        for signal in trace.signals:
-            if signal.results.get("ok"):
-                yield from told(self.signal(signal.signal, signal.whom), signal.programs, signal.results["ok"])
-        for look in trace.inspections:
-            if look.results.get("ok"):
-                yield from told(self.inspection(look.operation, look.whom), look.programs, look.results["ok"])
-        for mount in trace.mounts:
-            if mount.results.get("ok"):
-                denial = self.mount(mount.operation, mount.source, mount.target, mount.filesystem, mount.flags)
-                yield from told(denial, mount.programs, mount.results["ok"])
+                if flag and self.left(denial) is not None:
+                    found += _by_program(denial, trace, row.programs)
+        return found
+
+    def _permitted_part(self, row: Syscall) -> Syscall | None:
+        """Return a row of calls without those that the policy does not permit; None when it permits none."""
+        name = name_for(row)
+        if name is None or not any((entry.abi, entry.name) == (row.abi, name) for entry in self._policy.syscalls):
+            return None
+        spec = spec_for(name, row.abi)
+        if spec is None or spec.pointer or row.arguments is None:
+            return row
+        values = {
+            value: programs
+            for value, programs in row.arguments.values.items()
+            if self._policy.permits(row.abi, name, spec.registers(value))
+        }
+        return replace(row, arguments=replace(row.arguments, values=values))
 
 
-def _by_program(denial: Denial, trace: Trace, programs: Iterable[int], uses: int) -> Iterator[Denial]:
-    """The same denial for each program; how the uses are shared out among several is not known."""
+def _by_program(denial: Denial, trace: Trace, programs: Iterable[int]) -> Iterator[Denial]:
+    """Yield the denial for each program. How the uses are shared out among several is unknown."""
     listed = sorted(set(programs))
     for index in listed:
         program = trace.programs[index]
         yield replace(
-            denial, exe=program.interpreter or program.path, comm=_comm(program.path), count=max(1, uses // len(listed))
+            denial,
+            exe=program.interpreter or program.path,
+            comm=comm_of(program.path),
+            count=max(1, denial.count // len(listed)),
         )
 
 
-def _comm(path: str) -> str:
-    """What the kernel calls a process that executes this file, unless it says otherwise (PR_SET_NAME, prctl(2)): 15
-    bytes of its name."""
+def comm_of(path: str) -> str:
+    """Return what the kernel calls a process that executes this file, unless it changes its name (PR_SET_NAME,
+    prctl(2)): 15 bytes of the file's name."""
     return path.rpartition("/")[2].encode("utf-8", "surrogateescape")[:15].decode("utf-8", "surrogateescape")

@@ -60,6 +60,8 @@ def _what(denial: Denial) -> str:
             denial.target and f"-> {word(denial.target)}",
         )
         return " ".join(part for part in parts if part)
+    if denial.name is not None:
+        return f"{denial.kind.replace('_namespace', ' namespace')} in {denial.name}"
     return " ".join(part for part in (denial.kind, denial.operation, denial.info) if part)
 
 

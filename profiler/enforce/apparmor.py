@@ -23,7 +23,6 @@ from profiler.enforce.base import Options, Outcome
 from profiler.enforce.direct import wrong_machine
 from profiler.enforce.guard import guarded
 from profiler.errors import InputError, ProfgenError
-from profiler.policy.evidence import Failures
 from profiler.policy.model import Policy
 from profiler.targets.rendering import render_one
 from profiler.tracers.base import Workload
@@ -55,7 +54,7 @@ class AppArmor:
         except OSError:
             enabled = False
         if not enabled:
-            return "AppArmor is not enabled in this kernel; use --under direct, which refuses files with ptrace"
+            return "AppArmor is not enabled in this kernel; use --under direct, which compares files with the policy"
         if not has_capability("CAP_MAC_ADMIN"):
             return "loading a profile needs root (CAP_MAC_ADMIN)"
         if _parser() is None:
@@ -79,7 +78,7 @@ class AppArmor:
         found = [
             replace(denial, exe=executed.get(denial.pid or 0), refused=options.mode == "enforce")
             for denial in denials
-            if denial.kind != "capability" or _new(policy, denial, outcome.denials, options.failures)
+            if denial.kind != "capability" or _new(policy, denial, outcome.denials, options.mode)
         ]
         return replace(
             outcome,
@@ -88,11 +87,16 @@ class AppArmor:
         )
 
 
-def _new(policy: Policy, denial: Denial, known: tuple[Denial, ...], failures: Failures) -> bool:
-    """Return whether a capability that AppArmor refused is neither known as a denial nor granted, and the recording did
-    not succeed without it."""
-    listed = {*policy.needed(), *failures.capabilities} | {row.capability for row in known}
-    return denial.capability not in listed and Held(policy).left(denial) is not None
+def _new(policy: Policy, denial: Denial, known: tuple[Denial, ...], mode: str) -> bool:
+    """Return whether a capability that AppArmor refused is neither known as a denial nor granted.
+
+    In complain mode AppArmor also logs the checks that decide nothing. A bounding set answers these first.
+    """
+    return (
+        mode == "enforce"
+        and denial.capability not in {row.capability for row in known}
+        and Held(policy).left(denial) is not None
+    )
 
 
 def _parser() -> str | None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol
 
 from profiler.denials.model import Denial
-from profiler.policy.evidence import Failures
 from profiler.policy.model import Policy
 from profiler.tracers.base import Workload
 
@@ -30,7 +29,7 @@ class Options:
     """How to run a workload.
 
     ``denials``: find out what is refused; without it only the status is known, and a run is much faster. ``files``:
-    apply the policy's rules for files, sockets, signals, inspections and mounts too, if it has any. ``duration``:
+    compare files, sockets, signals, inspections and mounts with the policy too, if it has rules for them. ``duration``:
     seconds after which the workload is asked to end. ``bundle``: the directory with config.json, for OCI runtimes.
     """
 
@@ -39,20 +38,26 @@ class Options:
     files: bool = True
     duration: float | None = None
     bundle: Path | None = None
-    failures: Failures = field(default_factory=Failures)
-    """What already failed without a policy: not a denial."""
+    refused: frozenset[tuple[str, str]] = frozenset()
+    """Capabilities that calls were already refused while recording (policy/evidence.py): not denials."""
+
+
+FILES_UNSEEN = "files, sockets, signals and mounts"
+"""What a run without the policy's rules for them cannot notice (Outcome.unseen)."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The result of a run. ``status`` as a shell shows it. ``denials``: in the order of their first occurrence, equal
     ones joined; times in seconds since the epoch. ``means``: lines for people about how each sort of denial was refused
-    and noticed. ``losses``: as of a trace; with any, there may be more denials."""
+    and noticed. ``unseen``: what such a run cannot notice, in words. ``losses``: as of a trace; with any, there may be
+    more denials."""
 
     status: int
     denials: tuple[Denial, ...] = ()
     means: tuple[str, ...] = ()
     losses: Mapping[str, int] = field(default_factory=dict)
+    unseen: tuple[str, ...] = ()
 
 
 class Enforcer(Protocol):

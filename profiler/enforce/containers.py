@@ -22,8 +22,8 @@ from pathlib import Path
 from profiler import run
 from profiler.denials.check import Held
 from profiler.denials.model import Denial, merged
-from profiler.enforce.base import Options, Outcome
-from profiler.enforce.calls import filtered
+from profiler.enforce.base import FILES_UNSEEN, Options, Outcome
+from profiler.enforce.calls import filtered, head
 from profiler.enforce.direct import wrong_machine
 from profiler.enforce.guard import guarded
 from profiler.engines.commands import Option, Run, grammar, options, recognise
@@ -36,7 +36,6 @@ from profiler.policy.model import Policy
 from profiler.targets.base import Existing
 from profiler.targets.rendering import render_one
 from profiler.targets.seccomp import profile
-from profiler.trace.model import Meta
 from profiler.tracers import base
 from profiler.tracers.base import Workload
 from profiler.tracers.launch import find_program, shell_status, spawn
@@ -251,13 +250,14 @@ def _watched(policy: Policy, workload: Workload, options: Options, identity: str
         "capabilities: refused checks seen by eBPF"
         if enforced
         else "capabilities: all are granted; those that were needed are compared with the policy",
-        "files, sockets, signals, mounts: not refused; compared with the policy's rules"
+        "files, sockets, signals, mounts: seen by eBPF and compared with the policy; not refused"
         if files
-        else "files, sockets, signals, mounts: neither refused nor compared",
+        else "files, sockets, signals, mounts: not checked",
     ]
     if not any(session.pid for session in sessions):
         means.append("the container did not execute its command")
-    return Outcome(status, merged(denials), tuple(means), losses)
+    unseen = () if files else (FILES_UNSEEN,)
+    return Outcome(status, merged(denials), tuple(means), losses, unseen)
 
 
 def _run(watcher: Watcher, workload: Workload, duration: float | None) -> int:
@@ -285,8 +285,8 @@ def _denials(
     policy: Policy, watcher: Watcher, session: Session, options: Options
 ) -> tuple[list[Denial], Mapping[str, int]]:
     recording = watcher.snapshot(session)
-    trace = recording.trace(_meta(recording))
-    held = Held(policy, options.failures)
+    trace = recording.trace(head(recording))
+    held = Held(policy, options.refused)
     began = time.time() - (time.monotonic() - session.began)
     found = (
         list(_refused(policy, watcher.refused(session), recording))
@@ -342,28 +342,3 @@ def _permitted(policy: Policy, abi: str, name: str, arguments: Sequence[int] | N
     if arguments is not None:
         return policy.permits(abi, name, arguments)
     return any((entry.abi, entry.name) == (abi, name) and not entry.rules for entry in policy.syscalls)
-
-
-def _meta(recording: Recording) -> Meta:
-    """Return the head of a trace that is not written; only its features are used."""
-    return Meta(
-        tool="",
-        tracer="ebpf",
-        features=tuple(sorted(recording.features)),
-        kernel="",
-        arch=recording.native,
-        distribution=None,
-        libc=None,
-        argv=(),
-        cwd="",
-        uid=0,
-        gid=0,
-        groups=(),
-        no_new_privs=False,
-        start="",
-        duration=0.0,
-        exit_status=None,
-        complete=True,
-        losses={},
-        last_new=0.0,
-    )

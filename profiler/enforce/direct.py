@@ -48,8 +48,8 @@ class Direct:
 
 
 def needs_stops(policy: Policy, options: Options) -> bool:
-    """Return whether calls must stop for profgen: to name what was refused, to refuse nothing, or to refuse files
-    without an LSM."""
+    """Return whether calls must stop for profgen: to name what was refused, to refuse nothing, or to see the uses
+    of files."""
     return options.denials or options.mode == "log" or (options.files and policy.has_files)
 
 

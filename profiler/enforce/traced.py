@@ -1,14 +1,13 @@
 """A confined run in which every denial is named: the policy's own filter leaves each call to the ptrace tracer, with a
-mark on those that the policy does not allow, and the tracer answers it.
+mark on those that the policy does not allow.
 
-- syscalls: the filter decides, in the kernel. The tracer sees number, arguments and process, and makes the call fail
+- Syscalls: the filter decides, in the kernel. The tracer sees number, arguments and process, and makes the call fail
   (mode log: lets it pass).
-- capabilities: dropped as in production; a call that fails without one is recognised as when recording
-  (tracers/ptrace/capabilities.py). In mode log none is dropped, and those that were used are compared with the policy.
-- files, sockets, signals, other processes, mounts: what a call is about to do is worked out while its thread is
-  stopped. It fails with EACCES if AppArmor would refuse it under the policy's profile. A program that was executed and
-  may not be mapped is killed, as the kernel does when it is too late for an error. What a call then did, which AppArmor
-  cannot always tell apart, is compared with the policy's rules, and reported but not refused.
+- Capabilities: dropped as in production. In mode log none is dropped, and those that were used are compared with the
+  policy.
+- Files, sockets, signals, other processes, mounts: recorded as by ``profgen record``, and compared with the policy's
+  rules after the call, by its result. Nothing is refused. What the kernel answered with an error is not a denial: it
+  would have answered the same without a policy.
 """
 
 from __future__ import annotations
@@ -16,37 +15,33 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from profiler.denials.check import Held
+from profiler.denials.check import Held, Use, comm_of, joined
 from profiler.denials.model import Collection, Denial
 from profiler.enforce import rights
-from profiler.enforce.base import Options, Outcome
-from profiler.enforce.calls import filtered
+from profiler.enforce.base import FILES_UNSEEN, Options, Outcome
+from profiler.enforce.calls import filtered, head
 from profiler.enforce.filter import DENIED, Loader, confine, forbid_new_privileges, traced
 from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable
 from profiler.kernel.abi import native_abi
 from profiler.kernel.errno import name_of as error_name
 from profiler.policy.model import Policy
+from profiler.trace.model import Capability, File, Inspection, Mount, Signal, Socket
 from profiler.tracers import base
 from profiler.tracers.base import Workload
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, spawn
-from profiler.tracers.ptrace.calls import Evidence
 from profiler.tracers.ptrace.capabilities import Call, Inference
-from profiler.tracers.ptrace.rows import Exit, Leave
 from profiler.tracers.ptrace.threads import Credentials
 from profiler.tracers.ptrace.tracer import Kind, PtraceTracer, Run, Tracee
 from profiler.tracers.recording import CapabilityKey, Recording
 
 DISTINCT_MAX = 100_000
 """Most different denials that are kept."""
-
-_EXECS = ("execve", "execveat")
 
 
 def unavailable() -> str | None:
@@ -75,64 +70,86 @@ def run_under(
         status = NOT_EXECUTABLE
     beyond = {"denials": made.denials.beyond} if made.denials.beyond else {}
     losses = {name: count for name, count in recording.losses.items() if count}
-    return Outcome(status, tuple(made.denials), made.means(), {**losses, **beyond}), made.executed
+    features = made.held.kernel_features(recording.trace(head(recording))) if made.started else ()
+    denials = tuple(joined([*made.denials, *features]))
+    return Outcome(status, denials, made.means(), {**losses, **beyond}, made.unseen()), made.executed
 
 
-_Use = tuple[str, tuple[Any, ...], tuple[str, ...]]
-"""``file``, ``socket`` and so on; the key of its row in a trace; the file's owners."""
+_NOBODY: frozenset[int] = frozenset()
+_ROWS: Mapping[str, Callable[..., Use]] = {
+    "file": lambda results, owner, path, access, kind, state, existing, whose: File(
+        path, access, kind, state, results, owner, _NOBODY, 0.0, 0.0, existing, whose
+    ),
+    "socket": lambda results, _, family, kind, protocol, operation, port, address: Socket(
+        family, kind, protocol, operation, port, address, results, _NOBODY, 0.0, 0.0
+    ),
+    "signal": lambda results, _, signal, whom: Signal(signal, whom, results, _NOBODY),
+    "inspection": lambda results, _, operation, whom: Inspection(operation, whom, results, _NOBODY),
+    "mount": lambda results, _, operation, source, target, filesystem, flags: Mount(
+        operation, source, target, filesystem, flags, results, _NOBODY
+    ),
+}
+"""Make the row of a trace about one use, from the key of its row in a recording."""
 
 
 class _Uses(Recording):
-    """A recording that keeps no uses of files, sockets and the like, but collects them while ``uses`` is a list."""
+    """A recording that hands on each use and each check, and keeps neither."""
 
     def __init__(self, native: str) -> None:
         super().__init__(native)
-        self.uses: list[_Use] | None = None
-        self.checked: Callable[[CapabilityKey, str], None] | None = None
+        self.used: Callable[[Use, int], None] = lambda row, program: None
+        self.checked: Callable[[Capability, int], None] = lambda check, program: None
 
-    def _used(self, what: str, key: tuple[Any, ...], *_: Any, owner: Iterable[str] = ()) -> None:
-        if self.uses is not None and (what != "file" or key[0]):
-            self.uses.append((what, key, tuple(owner)))
+    def _used(
+        self, what: str, key: tuple[Any, ...], names: tuple[str | None, ...], result: str, program: int,
+        count: int, first: float | None, last: float | None, *, owner: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        if what == "file" and not key[0]:
+            self.losses["paths"] += count
+        else:
+            self.used(_ROWS[what]({result: count}, frozenset(owner), *key), program)
 
     def check(self, key: CapabilityKey, program: int, syscall: str, **_: Any) -> None:
-        if self.checked is not None:
-            self.checked(key, syscall)
+        self.checked(Capability(*key, 1, 0.0, 0.0, frozenset(), {syscall: 1}), program)
 
 
 class _Inference(Inference):
-    """Notes which thread's call a capability decided. root had the capabilities before they were dropped."""
+    """In a run without the policy's other capabilities, only root's calls are refused for want of them: root had them
+    before they were dropped."""
 
-    tid = 0
+    enforces = True
 
     def _everyday(self, credentials: Credentials) -> bool:
         return not credentials.effective and credentials.uids[1] != 0
 
     def leave(self, tid: int, call: Call, result: int, code: int, program: int) -> None:
-        self.tid = tid
-        super().leave(tid, call, result, code, program)
+        if not (self.enforces and code) or call.credentials.uids[1] == 0 or call.name in _RAISE:
+            super().leave(tid, call, result, code, program)
+
+
+_RAISE = frozenset({"execve", "execveat", "capset", "prctl"})
+"""Calls by which another user gets capabilities."""
 
 
 class _Confined(Run):
     def __init__(
         self, policy: Policy, workload: Workload, options: Options, recording: _Uses, profile: str | None
     ) -> None:
-        super().__init__(workload, base.Options(duration=options.duration, files=False), recording)
+        self.holds_files = options.files and policy.has_files and profile is None
+        super().__init__(workload, base.Options(duration=options.duration, files=self.holds_files), recording)
         self.policy = policy
-        self.mode = options.mode
-        self.uses = recording
-        self.held = Held(policy, options.failures)
-        self.as_apparmor = Held(policy, options.failures, coarse=True)
+        self.enforces = options.mode == "enforce"
+        self.held = Held(policy, options.refused)
         self.denials = Collection(DISTINCT_MAX)
         self.seen: dict[tuple[object, ...], Denial] = {}
         """A denied call, without arguments that no filter looks at, to its first denial."""
         self.inference: _Inference = _Inference(recording, self.threads)
-        recording.checked = self._checked
+        self.inference.enforces = self.enforces
+        self.tid = 0
+        """The thread of the call that has just ended."""
+        recording.used, recording.checked = self._used, self._checked
         self.profile = profile
         self.executed: dict[int, str] = {}
-        self.holds_files = options.files and policy.has_files and profile is None
-        if self.holds_files:
-            self.evidence = Evidence(recording, self.threads)
-        self.enforces = options.mode == "enforce"
         self.loader = Loader(traced(policy, refusing=self.enforces))
         self.privileged = has_capability("CAP_SYS_ADMIN")
 
@@ -151,14 +168,25 @@ class _Confined(Run):
                 "" if self.enforces else " in complain mode"
             )
         elif self.holds_files:
-            before = "refused by ptrace as by AppArmor, then " if self.enforces else ""
-            files = f"{before}compared with the policy"
+            files = "seen by ptrace and compared with the policy; not refused"
         else:
             files = "not checked" + ("" if self.policy.has_files else " (the policy has no rules for them)")
         return (
             f"syscalls: {refused} under the policy's filter, by ptrace",
             f"capabilities: {taken}",
             f"files, sockets, signals, mounts: {files}",
+        )
+
+    def unseen(self) -> tuple[str, ...]:
+        """See Outcome."""
+        return (
+            *(() if self.holds_files or self.profile is not None else (FILES_UNSEEN,)),
+            "capability checks that no call reports (netlink requests, ioctl(2), device drivers)",
+            *(
+                ()
+                if self.privileged or self.policy.no_new_privs
+                else ("what setuid programs gain (no_new_privs is set)",)
+            ),
         )
 
     def workload_holds(self) -> bool:
@@ -188,38 +216,28 @@ class _Confined(Run):
 
     # -- denials -------------------------------------------------------------------------------------------------------
 
-    def _deny(self, tid: int, denial: Denial, refused: bool) -> None:
-        """Note a denial and its process, which is read while the thread is stopped."""
+    def _deny(self, tid: int, denial: Denial, program: int) -> None:
+        """Note a denial and its process, which is read while the thread is stopped. After an execve the process has
+        another name than the program that made the call."""
         comm = exe = None
         with contextlib.suppress(OSError):
             with open(f"/proc/{tid}/comm", "rb") as file:
                 comm = os.fsdecode(file.read().rstrip(b"\n"))
             exe = os.readlink(f"/proc/{tid}/exe")
+        if program >= 0:
+            known = self.recording.programs[program]
+            made_by = known.interpreter or known.path
+            if exe != made_by:
+                comm, exe = comm_of(known.path), made_by
         now = time.time()
-        self.denials.add(
-            replace(denial, refused=refused, comm=comm, exe=exe, pid=self.threads.group(tid), first=now, last=now)
-        )
+        self.denials.add(replace(denial, comm=comm, exe=exe, pid=self.threads.group(tid), first=now, last=now))
 
     def _refuses(self, tid: int, tracee: Tracee, kind: Kind, info: tuple[int, ...]) -> int:
-        """Return the errno for a call that the filter marked or whose uses the policy does not allow, 0 to let it
-        pass."""
-        if info[9] == DENIED:
-            self._deny(tid, self._syscall(kind, info[2], info[3:9]), self.enforces)
-            return errno.EPERM if self.enforces else 0
-        if not self.enforces or kind.enter is None or not self.holds_files:
+        """Return the errno for a call that the filter marked, 0 to let it pass."""
+        if info[9] != DENIED:
             return 0
-        if kind.name in _EXECS and tracee.program < 0:
-            return 0  # profgen's own child, which becomes the workload
-        self.threads.stopped()
-        try:
-            leave = kind.enter(tid, info[3:9])
-        except OSError:
-            return 0  # it was killed while stopped
-        if leave is None:
-            return 0
-        # Before the call is made, only what would be recorded for a failed call can be known.
-        used = self._collected(lambda: leave(Exit(tid, -1, errno.EACCES, kind.program, kind.program)))
-        return errno.EACCES if self._compared(tid, used, self.as_apparmor, refused=True) else 0
+        self._deny(tid, self._syscall(kind, info[2], info[3:9]), kind.program)
+        return errno.EPERM if self.enforces else 0
 
     def _syscall(self, kind: Kind, raw: int, arguments: tuple[int, ...]) -> Denial:
         """Return the denial of a call: one for all that are equal in filtered arguments, with the registers of the
@@ -241,67 +259,18 @@ class _Confined(Run):
             )
         return denial
 
-    def _collected(self, act: Callable[[], None]) -> list[_Use]:
-        """Call ``act``, which records uses, and return them."""
-        found = self.uses.uses = []
-        try:
-            with contextlib.suppress(OSError):
-                act()
-        finally:
-            self.uses.uses = None
-        return found
+    def _finished(self, tid: int, tracee: Tracee, kind: Kind, result: int, code: int) -> None:
+        self.tid = tid
+        super()._finished(tid, tracee, kind, result, code)
 
-    def _compared(self, tid: int, used: Iterable[_Use], held: Held, refused: bool) -> bool:
-        """Note the uses that are denied; return whether there was one."""
-        files: dict[tuple[Any, ...], tuple[list[str], tuple[str, ...]]] = {}
-        found = []
-        for what, key, owner in used:
-            if what == "file":
-                path, access, *rest = key
-                files.setdefault((path, *rest), ([], owner))[0].append(access)
-            else:
-                ask: Callable[..., Denial | None] = getattr(held, what)
-                found.append(ask(*key))
-        for (path, kind, state, existing, whose), (accesses, owner) in files.items():
-            found.append(held.file(path, accesses, kind, owner, existing, whose, state))
-        denials = [denial for denial in found if denial is not None]
-        for denial in denials:
-            self._deny(tid, denial, refused)
-        return bool(denials)
+    def _used(self, row: Use, program: int) -> None:
+        for denial in self.held.use(row):
+            self._deny(self.tid, denial, program)
 
-    def _enter(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> bool:
-        wanted = super()._enter(tid, tracee, kind, args)
-        if tracee.leave is not None:
-            tracee.leave = self._listening(tracee.leave, kind.name in _EXECS, first=kind.program < 0)
-        return wanted
-
-    def _listening(self, leave: Leave, executes: bool, first: bool) -> Leave:
-        """Compare what a call did with the rules. What the kernel answered with an error is not a denial."""
-
-        def told(exit: Exit) -> None:
-            if exit.code:
-                leave(exit)
-                return
-            used = self._collected(lambda: leave(exit))
-            if executes and self.enforces:
-                # What starts the workload executes its first program, not a process under the policy; the program
-                # must still be readable and mapped.
-                used = [use for use in used if not (first and use[0] == "file" and use[1][1] == "execute")]
-                if self._compared(exit.tid, used, self.as_apparmor, refused=True):
-                    with contextlib.suppress(OSError):
-                        os.kill(exit.tid, signal.SIGKILL)
-                    return
-            self._compared(exit.tid, used, self.held, refused=False)
-
-        return told
-
-    def _checked(self, key: CapabilityKey, syscall: str) -> None:
-        capability, namespace, verdict, _, decisive, _ = key
-        if namespace != "initial" or not decisive or (verdict == "refused") is not self.enforces:
-            return
-        denial = self.held.capability(capability, "refused" if self.enforces else "needed")
-        if denial is not None:
-            self._deny(self.inference.tid, replace(denial, name=syscall), self.enforces)
+    def _checked(self, check: Capability, program: int) -> None:
+        if (check.verdict == "refused") is self.enforces:
+            for denial in self.held.capability(check):
+                self._deny(self.tid, denial, program)
 
 
 def label_next_exec(name: str) -> None:

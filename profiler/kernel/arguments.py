@@ -59,6 +59,13 @@ class ArgumentSpec:
     tables: tuple[str | None, ...] = ()
     not_on: frozenset[str] = frozenset()
 
+    def registers(self, value: Sequence[int]) -> tuple[int, ...]:
+        """Return six registers with a recorded value in its positions."""
+        registers = [0] * 6
+        for position, one in zip(self.positions, value, strict=True):
+            registers[position] = one
+        return tuple(registers)
+
 
 def _compared(field: dict[str, Any]) -> int:
     mask: int = field.get("mask", INT)

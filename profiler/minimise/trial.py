@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from profiler.denials.describe import described
 from profiler.enforce import background
 from profiler.enforce.base import Enforcer, Options, Outcome
 from profiler.enforce.direct import end
@@ -257,6 +258,9 @@ class Pool(Generic[Token]):
         if ended is not None:
             if trial.load is not None and not trial.stopping:
                 return False, ended.status, f"{_how(ended.status)} before the load ended"
+            passed = next((denial for denial in ended.denials if not denial.refused), None)
+            if passed is not None:
+                return False, ended.status, f"it used what nothing refused: {described(passed)}"
             well = ended.status == 0 if trial.load is None else ended.status in self.stops
             if not well or self._test.check is None:
                 return well, ended.status, _how(ended.status) + (" after SIGTERM" if trial.stopping else "")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from profiler.errors import InputError
 from profiler.kernel.syscalls import name_of, number_of
 from profiler.policy.model import strongest
-from profiler.policy.touched import touched
 from profiler.quoting.text import printable
 from profiler.trace.model import Capability, Syscall, Trace
 
@@ -51,10 +49,10 @@ def outcome_of(check: Capability) -> str:
 SEARCH, OVERRIDE = "CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE"
 
 
-def _override_would_do(check: Capability) -> bool:
-    """Whether CAP_DAC_OVERRIDE allows the same: fs/namei.c generic_permission asks for it next. open_by_handle_at(2)
-    does not."""
-    return not any(call.rpartition(":")[2] == "open_by_handle_at" for call in check.syscalls)
+def override_would_do(calls: Iterable[str]) -> bool:
+    """Return whether CAP_DAC_OVERRIDE allows these calls what CAP_DAC_READ_SEARCH does: fs/namei.c generic_permission
+    asks for it next. open_by_handle_at(2) does not."""
+    return not any(call.rpartition(":")[2] == "open_by_handle_at" for call in calls)
 
 
 def needed_at_a_check(trace: Trace) -> frozenset[str]:
@@ -72,7 +70,7 @@ def capability_outcomes(trace: Trace) -> Mapping[str, str]:
         found.setdefault(check.capability, set()).add(outcome_of(check))
     made = {name: strongest(found[name]) for name in sorted(found)}
     if {made.get(SEARCH), made.get(OVERRIDE)} == {"needed"} and all(
-        _override_would_do(check)
+        override_would_do(check.syscalls)
         for check in trace.capabilities
         if check.capability == SEARCH and outcome_of(check) == "needed"
     ):
@@ -85,17 +83,12 @@ def capabilities_with(trace: Trace, outcome: str) -> tuple[str, ...]:
     return tuple(name for name, found in capability_outcomes(trace).items() if found == outcome)
 
 
-@dataclass(frozen=True)
-class Failures:
-    """What already failed in a recording, without any policy. ``paths``: patterns of paths that were missing or
-    refused; ``capabilities``: those that were not needed."""
-
-    paths: tuple[str, ...] = ()
-    capabilities: frozenset[str] = frozenset()
-
-
-def failures(trace: Trace) -> Failures:
-    """Return what already failed in a recording."""
-    paths = tuple(row.base for row in touched(trace).values() if row.outcome != "needed") if trace.has_files else ()
-    outcomes = capability_outcomes(trace)
-    return Failures(paths, frozenset(name for name, outcome in outcomes.items() if outcome != "needed"))
+def refused_checks(trace: Trace) -> frozenset[tuple[str, str]]:
+    """Return which capabilities the kernel refused to which calls in a recording, without any policy: pairs of
+    capability and call."""
+    return frozenset(
+        (check.capability, call)
+        for check in trace.capabilities
+        if outcome_of(check) == "refused"
+        for call in check.syscalls
+    )

@@ -104,22 +104,26 @@ def _why(rows: Iterable[Syscall], trace: Trace) -> Reasons:
     return (named("observed", program_names(trace, (at for row in listed for at in row.programs))), named("in", names))
 
 
-def _makes_user_namespace(row: Syscall) -> bool:
-    """Whether a call may have asked for CLONE_NEWUSER. Too many values to list may hold any flag."""
-    return row.arguments is not None and (
-        row.arguments.overflow or any(value and value[0] & CLONE_NEWUSER for value in row.arguments.values)
-    )
+def makes_user_namespace(row: Syscall) -> bool:
+    """Whether a call may have made or joined a user namespace. Too many values to list may hold any flag."""
+    if name_for(row) not in NAMESPACE_CALLS or _failed(row) or row.arguments is None:
+        return False
+    return row.arguments.overflow or any(value and value[0] & CLONE_NEWUSER for value in row.arguments.values)
+
+
+def makes_ring(row: Syscall) -> bool:
+    """Whether a call made an io_uring."""
+    return name_for(row) == "io_uring_setup" and not _failed(row)
 
 
 def user_namespaces(trace: Trace) -> Reasons:
     """Return why user namespaces may be made or joined; empty when none was asked for."""
-    rows = (row for row in trace.syscalls if name_for(row) in NAMESPACE_CALLS and not _failed(row))
-    return _why(filter(_makes_user_namespace, rows), trace)
+    return _why(filter(makes_user_namespace, trace.syscalls), trace)
 
 
 def io_uring(trace: Trace) -> Reasons:
     """Return why io_uring may be used; empty when no ring was made."""
-    return _why((row for row in trace.syscalls if name_for(row) == "io_uring_setup" and not _failed(row)), trace)
+    return _why(filter(makes_ring, trace.syscalls), trace)
 
 
 def processes(policy: Policy, trace: Trace, options: Options) -> Policy:
