@@ -9,13 +9,14 @@ those of docker(1) and env(1)."""
 
 class ProfgenError(Exception):
     """A failure that the user can act on. ``str()`` is the one line printed after ``profgen: ``, and ``exit_code`` is
-    the status that profgen ends with."""
+    the status that profgen ends with. ``command``: a command line that helps, which is printed on a line of its own."""
 
     exit_code = FAILED
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, command: str = "") -> None:
         # A name in the message may be chosen by a stranger.
         super().__init__(printable(message))
+        self.command = printable(command)
 
 
 class InputError(ProfgenError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 UNKNOWN = "(unknown)"
 """Stands in traces and policies for a program whose file is not known."""
@@ -29,6 +30,12 @@ def shortened(items: Sequence[str], most: int) -> list[str]:
     if len(items) <= most + 1:
         return list(items)
     return [*items[:most], f"and {grouped(len(items) - most)} more"]
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean X?)``, or nothing when no known word is close."""
+    close = difflib.get_close_matches(word[:100], list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def listed(items: Sequence[str], most: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from profiler.cli.options import output_format, trace_file
+from profiler.cli.terminal import emit
 from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def coverage(traces: tuple[str, ...], form: str) -> None:
 
         print(as_json(_as_data(found, traces)))
         return
-    sys.stdout.flush()
-    sys.stdout.buffer.write("".join(f"{line}\n" for line in _text(found, traces)).encode("utf-8", "backslashreplace"))
-    sys.stdout.buffer.flush()
+    emit("".join(f"{line}\n" for line in _text(found, traces)))
 
 
 def _bar(part: float) -> str:

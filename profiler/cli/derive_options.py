@@ -10,6 +10,7 @@ import click
 from profiler.cli.options import grouped
 from profiler.errors import InputError
 from profiler.policy.model import GENERALISE_THRESHOLD, Options
+from profiler.wording import suggestion
 
 RUNTIMES = ("any", "none", "runc", "crun", "docker", "podman", "containerd")
 
@@ -39,7 +40,8 @@ class DeriveOptions:
     def parsed(self) -> Options:
         """Return what passes take. Raises InputError for options that do not go together."""
         if self.runtime is not None and self.runtime not in RUNTIMES:
-            raise InputError(f"unknown runtime {self.runtime!r}: one of {', '.join(RUNTIMES)}")
+            close = suggestion(self.runtime, RUNTIMES)
+            raise InputError(f"unknown runtime {self.runtime!r}{close}: one of {', '.join(RUNTIMES)}")
         if self.runtime_version is not None and self.runtime in (None, "any", "none"):
             raise InputError("--runtime-version needs --runtime: which runtime has that version?")
         if self.no_generalise and self.generalise_threshold is not None:

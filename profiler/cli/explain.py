@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from profiler.cli.options import input_file, output_format, source_file
+from profiler.cli.terminal import emit, say_outdated
 from profiler.errors import InputError
 from profiler.quoting.text import printable
 
@@ -74,9 +74,7 @@ def explain(file: str, items: tuple[str, ...], evidence: str | None, everything:
         )
     else:
         lines = _table(explainer.all()) if everything else _text(found, explainer)
-        sys.stdout.flush()
-        sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
-        sys.stdout.buffer.flush()
+        emit("".join(f"{line}\n" for line in lines))
     return 0 if all(any(row.allowed for row in rows) for _, rows in found) else 1
 
 
@@ -89,7 +87,9 @@ def _read(file: str, evidence: str | None) -> tuple[Policy, Trace | None]:
 
     data = read_limited(file)
     if not is_trace(data):
-        return document.loads(data, file), trace_near(file) if evidence is None else read_trace(evidence)
+        policy = document.loads(data, file)
+        say_outdated(file, data, policy)
+        return policy, trace_near(file) if evidence is None else read_trace(evidence)
     if evidence is not None:
         raise InputError(f"{file} is a trace itself: --trace is for a policy")
     trace = loads(data, file)

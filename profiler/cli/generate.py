@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +11,13 @@ import click
 from profiler.cli.derive_options import DeriveOptions, derive_options
 from profiler.cli.options import source_file
 from profiler.cli.target_options import GivenTargets, TargetHelp, TargetOptions, target_options
-from profiler.cli.terminal import emit, say
+from profiler.cli.terminal import emit, say, say_outdated
 from profiler.errors import InputError, OutputError, ProfgenError
 from profiler.files import make_directory, write_atomic
-from profiler.policy.directory import POLICY_FILE, TRACE_FILE
-from profiler.policy.model import Policy
+from profiler.policy.directory import POLICY_FILE, TRACE_FILE, is_directory
+from profiler.policy.model import Options, Policy
 from profiler.policy.reasons import sentences
+from profiler.quoting.shell import profgen
 from profiler.targets.base import File, Target
 from profiler.targets.rendering import Rendered, render
 from profiler.trace.model import Trace
@@ -49,6 +49,7 @@ def generate(
         raise InputError("several files to write: say where with -o DIR, or choose one target with -t")
     if targeting.targets is not None:
         targeting.chosen(None)  # a wrong option is said before a long trace is read
+    _warn_about_version(options)
     policy, trace = _policy(inputs, deriving)
     targets = targeting.chosen(policy.workload.launch.engine)
     _warn_about(policy, options.start_up, trace is None)
@@ -96,6 +97,7 @@ def _load(paths: tuple[str, ...]) -> tuple[Policy | None, list[Trace]]:
             policy = document.loads(data, path)
             if len(paths) > 1:
                 raise InputError(f"{path} is a policy: give one policy alone, or traces")
+            say_outdated(path, data, policy)
     return policy, traces
 
 
@@ -110,6 +112,24 @@ def _merged(traces: list[Trace], allow_loss: bool) -> Trace:
             raise ProfgenError(f"{text}; record again, or accept that with --allow-loss")
         say(text)
     return trace
+
+
+def _warn_about_version(options: Options) -> None:
+    """Print that a runtime's version is newer than any that was measured."""
+    from profiler.kernel.runtimes import newest_measured, version_key
+
+    if options.runtime_version is None:
+        return
+    newest = newest_measured(options.runtime)
+    try:
+        newer = version_key(options.runtime_version)[:2] > version_key(newest)[:2]
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if newer:
+        say(
+            f"warning: --runtime-version {options.runtime_version}: the newest that was measured is {newest}; "
+            "what it calls is allowed"
+        )
 
 
 def _warn_about(policy: Policy, start_up: bool, from_policy: bool) -> None:
@@ -171,12 +191,11 @@ def _deliver(
         _print([file for made in rendered.outputs.values() for file in made.files])
         return None
     path = Path(output)
-    single = len(rendered.files) == 1
-    if single and not output.endswith("/") and not path.is_dir() and (path.suffix or path.exists()):
+    if not is_directory(output, [file.name for file in rendered.files]):
+        if len(rendered.files) > 1:
+            raise OutputError(f"{path} is the name of a file: several files need a directory: -o {path}/")
         _write([dataclasses.replace(rendered.files[0], name=path.name)], path.parent)
         return path
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file: several files need a directory")
     # A policy.yaml that was given is the user's: nothing is written back over it.
     if evidence:
         _refuse_to_overwrite(path, inputs)
@@ -197,7 +216,6 @@ def _print(files: Sequence[File]) -> None:
 
 
 def _write(files: Sequence[File], directory: Path) -> None:
-
     for file in files:
         write_atomic(directory / file.name, file.data, executable=file.executable)
 
@@ -210,12 +228,12 @@ def _refuse_to_overwrite(directory: Path, inputs: Sequence[str]) -> None:
     path = directory / POLICY_FILE
     if not path.is_file() or not is_edited(read_limited(path)):
         return
-    if (directory / TRACE_FILE).is_file():
-        words = ["--base", str(directory / TRACE_FILE), str(path), *inputs, "-o", str(directory)]
-        what = f"to bring the new recording in: profgen merge {shlex.join(words)}"
-    else:
-        what = "write to another directory, or remove it first"
-    raise OutputError(f"{path} was edited and would be lost; {what}")
+    base = directory / TRACE_FILE
+    lost, discard = f"{path} was edited and would be lost", f"delete {path} to discard the edits"
+    if not base.is_file():
+        raise OutputError(f"{lost}; write to another directory, or {discard}")
+    command = profgen("merge", "--base", base, path, *map(Path, inputs), "-o", directory)
+    raise OutputError(f"{lost}; {discard}, or bring the new recording in:", command)
 
 
 def _tell_losses(rendered: Rendered, quiet: bool) -> None:

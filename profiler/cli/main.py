@@ -13,7 +13,7 @@ import click
 from profiler import __version__
 from profiler.errors import FAILED, UNUSABLE, ProfgenError
 from profiler.quoting.text import printable
-from profiler.wording import cause
+from profiler.wording import cause, suggestion
 
 COMMANDS = {
     "record": "Watch a command, a container or processes, and write a trace.",
@@ -49,6 +49,13 @@ class _Lazy(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"profiler.cli.{cmd_name}"), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"unknown command {args[0][:80]!a}{suggestion(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -91,7 +98,10 @@ def run(arguments: Sequence[str]) -> int:
     except ProfgenError as error:
         if debug:
             raise
-        return _fail(str(error), error.exit_code)
+        status = _fail(str(error), error.exit_code)
+        if error.command:
+            print(f"  {error.command}", file=sys.stderr)
+        return status
     except (_NoReader, BrokenPipeError):
         # Python flushes standard output at exit, and would fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

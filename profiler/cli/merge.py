@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from profiler.cli.options import source_file, trace_file
+from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
-from profiler.policy.directory import POLICY_FILE, TRACE_FILE
-from profiler.quoting.text import printable
+from profiler.policy.directory import POLICY_FILE, TRACE_FILE, is_directory
+from profiler.quoting.shell import profgen
+from profiler.wording import counted
 
 if TYPE_CHECKING:
     from profiler.policy.model import Policy
     from profiler.trace.model import Trace
-
-
-def _say(text: str) -> None:
-    print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
 @click.command("merge")
@@ -46,6 +41,8 @@ def merge(inputs: tuple[str, ...], output: str | None, intersect: bool, base: st
 
     Without --base every FILE counts the same: the result has what any of them has (or all, with --intersect). Where a
     policy is among them, traces are merged as the policies that generate makes of them.
+
+    A single policy is written anew, with its comments and a head that says what its entries say.
 
     With --base the first FILE is the reviewed policy, and the others are what is new. What a reviewer added, changed or
     took out since BASE stays, with all comments; what is new is added. Where both changed the same in two ways the
@@ -129,7 +126,7 @@ def _note_silent(read: Sequence[_Source], common: bool) -> None:
     silent = [source.name for source in read if not source.has_files]
     if silent and len(silent) < len(read):
         result = "the result takes what the others say" if common else "the result has no rules for files"
-        _say(f"note: {silent[0]} comes from a recording that did not watch files: {result}")
+        say(f"note: {silent[0]} comes from a recording that did not watch files: {result}")
 
 
 def _traces(read: Sequence[_Source], common: bool) -> str:
@@ -139,7 +136,7 @@ def _traces(read: Sequence[_Source], common: bool) -> str:
     traces = [source.trace for source in read if source.trace is not None]
     for source in read:
         if source.trace is not None and not source.trace.meta.complete:
-            _say(f"note: {source.name} is incomplete, and so is the merged trace")
+            say(f"note: {source.name} is incomplete, and so is the merged trace")
     return dumps((merging.intersect if common else merging.merge)(traces))
 
 
@@ -148,20 +145,34 @@ def _policies(read: Sequence[_Source], common: bool) -> tuple[dict[str, str], st
     from profiler.policy import merge as merging
     from profiler.policy.derive import derive
     from profiler.policy.document import dumps
-    from profiler.policy.editing import comments
+    from profiler.policy.editing import comments, with_comments
     from profiler.policy.model import Options
 
+    if len(read) == 1:
+        text = with_comments(read[0].rights, comments(read[0].text))
+        return _with_policy(text, {} if read[0].trace is None else {TRACE_FILE: _traces(read, common)})
     for source in read:
         if source.policy is not None and comments(source.text):
-            _say(f"note: {source.name} has comments, which only a merge with --base keeps")
+            say(f"note: {source.name} has comments, which only a merge with --base keeps")
     files = {TRACE_FILE: _traces(read, common)} if all(source.trace is not None for source in read) else {}
     if files and not common and all(source.is_plain() for source in read):
         # Nobody edited them: the passes see all the evidence together.
         policy = derive(_trace_of(files[TRACE_FILE]), Options())
     else:
         policy = (merging.intersect if common else merging.merge)([source.rights for source in read])
-    text = dumps(policy)
-    return {POLICY_FILE: text, **files}, text
+    return _with_policy(dumps(policy), files)
+
+
+def _with_policy(text: str, files: dict[str, str]) -> tuple[dict[str, str], str]:
+    """Return what a directory gets: the policy, with a digest where ``generate`` makes the same of the trace that goes
+    next to it, and that trace, if there is one. And the text of the policy."""
+    from profiler.policy.derive import derive
+    from profiler.policy.document import dumps
+    from profiler.policy.head import sealed
+    from profiler.policy.model import Options
+
+    made = sealed(text) if files and dumps(derive(_trace_of(files[TRACE_FILE]), Options())) == text else text
+    return {POLICY_FILE: made, **files}, text
 
 
 def _three_way(base: _Source, read: Sequence[_Source], output: str | None) -> int:
@@ -188,15 +199,14 @@ def _three_way(base: _Source, read: Sequence[_Source], output: str | None) -> in
     found = compare(of_policy(ours.policy, ours.name), of_policy(result.policy, output or "merged"))
     for row in found.changes:
         details = f" ({'; '.join(row.details)})" if row.details else ""
-        _say(f"{row.change} {row.subject} {row.name}{details}" + (f", {row.risk.level} risk" if row.risk else ""))
+        say(f"{row.change} {row.subject} {row.name}{details}" + (f", {row.risk.level} risk" if row.risk else ""))
     if not found.changes:
-        _say(f"what {ours.name} allows stays as it was")
+        say(f"what {ours.name} allows stays as it was")
     for conflict in result.conflicts:
-        _say(f"conflict: {conflict.where}: {conflict.what}")
-    _deliver({POLICY_FILE: text, **files}, text, output, len(read) + 1)
+        say(f"conflict: {conflict.where}: {conflict.what}")
+    _deliver(*_with_policy(text, files), output, len(read) + 1)
     if result.conflicts:
-        number = len(result.conflicts)
-        _say(f"{number} conflict{'' if number == 1 else 's'}: look at each place, then commit")
+        say(f"{counted(len(result.conflicts), 'conflict')}: look at each place, then commit")
     return 1 if result.conflicts else 0
 
 
@@ -209,17 +219,14 @@ def _trace_of(text: str) -> Trace:
 def _deliver(files: dict[str, str], text: str, output: str | None, number: int) -> None:
     """Print ``text``, write it to a file, or write all files into a directory."""
     if output is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode("utf-8"))
-        sys.stdout.buffer.flush()
+        emit(text)
         return
-    from profiler.files import write_atomic
+    from profiler.files import make_directory, write_atomic
 
-    into = output.endswith("/") or os.path.isdir(output)
-    for name, data in files.items() if into else [(output, text)]:
-        path = Path(output) / name if into else Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, data.encode("utf-8"))
-    _say(f"merged {number} files, wrote {', '.join(files) + ' to ' if into else ''}{output}")
+    into = is_directory(output, list(files))
+    directory = make_directory(Path(output) if into else Path(output).parent)
+    for name, data in files.items() if into else [(Path(output).name, text)]:
+        write_atomic(directory / name, data.encode("utf-8"))
+    say(f"merged {counted(number, 'file')}, wrote {', '.join(files) + ' to ' if into else ''}{output}")
     if into and POLICY_FILE in files:
-        _say(f"next: profgen generate {shlex.quote(output)} -o {shlex.quote(output)}")
+        say(f"next: {profgen('generate', Path(output), '-o', Path(output))}")

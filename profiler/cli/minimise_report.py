@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 from profiler.cli.terminal import redraws, say
 from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, OPEN, SPARE, VERDICTS
 from profiler.minimise.minimise import Progress, Report
+from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
 from profiler.wording import counted
 
@@ -104,7 +104,7 @@ def summary(report: Report, path: Path) -> Iterator[str]:
     if report.policy.entries("base"):
         yield "syscalls.base is unchanged: a run without a container cannot show what its runtime needs"
     yield f"wrote {path}"
-    yield f"next: profgen generate {shlex.quote(str(path))} -o DIR"
+    yield f"next: {profgen('generate', path, '-o', 'DIR')}"
 
 
 def as_data(report: Report) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import stat
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from profiler.cli.terminal import redraws, say
 from profiler.errors import FAILED
+from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
 from profiler.trace.model import Meta, Trace
 from profiler.tracers.recording import Recording
@@ -216,4 +216,4 @@ def wrote(path: Path, replaced: bool = False) -> None:
     """Print where the trace is, and the next command."""
     directory = f"{path.name.removesuffix('.json').removesuffix('.trace')}.profile"
     say(f"wrote {path}" + (", replacing an older trace; to keep several, name them with -o" if replaced else ""))
-    say(f"next: profgen generate {shlex.quote(str(path))} -o {shlex.quote(directory)}")
+    say(f"next: {profgen('generate', path, '-o', Path(directory))}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from profiler.cli.options import grouped, output_format, source_file
 from profiler.cli.proposals import about_proposal, addition_data
 from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
+from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable, quoted
 from profiler.wording import counted, listed
 
@@ -238,4 +238,4 @@ def _write(path: Path, text: str, form: str) -> None:
     write_atomic(path, text.encode("utf-8"))
     if form != "json":
         say(f"wrote {path}")
-        say(f"next: profgen generate {shlex.quote(str(path))} -o DIR, and load the profiles again")
+        say(f"next: {profgen('generate', path, '-o', 'DIR')}, and load the profiles again")

@@ -15,6 +15,7 @@ from profiler.targets import catalogue
 from profiler.targets.base import Existing, Target
 from profiler.targets.template import BUILT_IN, Templates
 from profiler.trace.store import read_limited
+from profiler.wording import suggestion
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _settings(words: Sequence[str]) -> dict[str, dict[str, object]]:
         known = {setting.name: setting for setting in target.settings}
         if name not in known:
             one_of = f"one of {', '.join(known)}" if known else "it has none"
-            close = catalogue.suggestion(name, list(known))
+            close = suggestion(name, known)
             raise InputError(f"-O {printable(key)}: {target.name} has no such option{close}: {one_of}")
         setting = known[name]
         if not equals and not isinstance(setting.default, bool):

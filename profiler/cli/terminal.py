@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from profiler.quoting.text import printable
+
+if TYPE_CHECKING:
+    from profiler.policy.model import Policy
 
 
 def say(text: str) -> None:
     """Print one line on standard error."""
     print(f"profgen: {printable(text)}", file=sys.stderr)
+
+
+def say_outdated(path: str, data: bytes, policy: Policy) -> None:
+    """Say that the head of a policy's file does not tell what its entries say, when that is so."""
+    from profiler.policy.document import head_is_outdated
+    from profiler.quoting.shell import profgen
+
+    if head_is_outdated(data, policy):
+        say(f"note: the head of {path} is out of date; renew it: {profgen('merge', Path(path), '-o', Path(path))}")
 
 
 def emit(data: bytes | str) -> None:

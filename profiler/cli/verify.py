@@ -25,6 +25,7 @@ from profiler.cli.options import (
     source_file,
     workload_options,
 )
+from profiler.cli.terminal import say
 from profiler.errors import FAILED, ProfgenError
 
 if TYPE_CHECKING:
@@ -118,11 +119,14 @@ def verify(
     # --duration asked it to end, and it has no handler for SIGTERM: it did not fail.
     asked = workload.duration is not None and ran.took >= workload.duration and outcome.status == 128 + signal.SIGTERM
     found = VerifyReport(held, outcome, enforce.under, enforce.mode, asked)
-    text = found.json() if form == "json" else "".join(f"{line}\n" for line in found.text(path, to))
+    lines = [found.json()] if form == "json" else list(found.text(path, to))
     if report is not None:
-        write_atomic(Path(report), text.encode("utf-8", "backslashreplace"))
+        write_atomic(Path(report), "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+    elif form == "json":
+        sys.stderr.write(f"{lines[0]}\n")
     else:
-        sys.stderr.write(text)
+        for line in lines:
+            say(line)
     if outcome.denials:
         return DENIED_STATUS
     return FAILED if outcome.losses else 0 if asked else outcome.status

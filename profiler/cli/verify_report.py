@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from profiler.enforce.base import Outcome
 from profiler.policy.document import lines_for
 from profiler.policy.model import Policy
 from profiler.quoting.json import as_json
+from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
 from profiler.wording import counted
 
@@ -38,8 +38,7 @@ class VerifyReport:
 
     def text(self, path: Path, to: OutputOptions) -> Iterator[str]:
         """Return the report for people. ``path``: the policy's."""
-        rows = [*self._denials(path), *self._end(path, to)]
-        return (f"profgen: {printable(line)}" for line in rows)
+        return map(printable, (*self._denials(path), *self._end(path, to)))
 
     def _denials(self, path: Path) -> Iterator[str]:
         refused = sum(denial.count for denial in self.outcome.denials if denial.refused)
@@ -81,7 +80,7 @@ class VerifyReport:
         if to.output is not None:
             yield f"wrote {to.output}"
             if outcome.denials:
-                yield f"next: profgen generate RECORDING {shlex.quote(to.output)} -o {shlex.quote(str(path.parent))}"
+                yield f"next: {profgen('generate', 'RECORDING', Path(to.output), '-o', path.parent)}"
 
     def json(self) -> str:
         """Return the report for programs."""
@@ -111,4 +110,4 @@ class VerifyReport:
             "losses": dict(outcome.losses),
             "unseen": list(outcome.unseen),
         }
-        return as_json(data) + "\n"
+        return as_json(data)

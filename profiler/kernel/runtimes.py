@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from profiler.kernel.arguments import parse, spec_for
 from profiler.kernel.data import load
@@ -24,6 +25,7 @@ class Base:
     versions: tuple[str | None, str | None]
     no_new_privs: bool | None
     measured: str
+    measured_versions: tuple[str, ...]
     syscalls: tuple[str, ...]
     arguments: Mapping[str, tuple[tuple[int, ...], ...]]
 
@@ -41,25 +43,27 @@ def _values(name: str, rows: list[list[str | int]]) -> tuple[tuple[int, ...], ..
     return tuple(tuples)
 
 
+def _base(row: Mapping[str, Any]) -> Base:
+    """Return one set of either file; those of startup.yaml are of no runtime."""
+    syscalls, measured = tuple(row["syscalls"]), row["measured"]
+    versions = tuple(map(str, measured["versions"]))
+    lowest, below = row.get("versions", (None, None))
+    return Base(
+        id=row["id"],
+        runtimes=tuple(row.get("runtimes", ())),
+        versions=(lowest, below),
+        no_new_privs=row.get("no_new_privs"),
+        measured=f"{', '.join(versions)} on {measured['arch']}, {measured['date']}",
+        measured_versions=versions,
+        syscalls=syscalls,
+        arguments={name: _values(name, rows) for name, rows in row["arguments"].items() if name in syscalls},
+    )
+
+
 @cache
 def bases() -> tuple[Base, ...]:
     """Return every set, in the order of the file."""
-    found = []
-    for row in load("runtimes.yaml")["sets"]:
-        measured = row["measured"]
-        syscalls = tuple(row["syscalls"])
-        found.append(
-            Base(
-                id=row["id"],
-                runtimes=tuple(row["runtimes"]),
-                versions=(row["versions"][0], row["versions"][1]),
-                no_new_privs=row["no_new_privs"],
-                measured=f"{', '.join(str(v) for v in measured['versions'])} on {measured['arch']}, {measured['date']}",
-                syscalls=syscalls,
-                arguments={name: _values(name, rows) for name, rows in row["arguments"].items() if name in syscalls},
-            )
-        )
-    return tuple(found)
+    return tuple(map(_base, load("runtimes.yaml")["sets"]))
 
 
 def runtime_names() -> tuple[str, ...]:
@@ -70,22 +74,7 @@ def runtime_names() -> tuple[str, ...]:
 @cache
 def starts() -> tuple[Base, ...]:
     """Return the sets that programs need to start, whatever they do later, in the order of startup.yaml."""
-    found = []
-    for row in load("startup.yaml")["sets"]:
-        syscalls = tuple(row["syscalls"])
-        measured = row["measured"]
-        found.append(
-            Base(
-                id=row["id"],
-                runtimes=(),
-                versions=(None, None),
-                no_new_privs=None,
-                measured=f"{', '.join(measured['versions'])} on {measured['arch']}, {measured['date']}",
-                syscalls=syscalls,
-                arguments={name: _values(name, rows) for name, rows in row["arguments"].items() if name in syscalls},
-            )
-        )
-    return tuple(found)
+    return tuple(map(_base, load("startup.yaml")["sets"]))
 
 
 _VERSION = re.compile(r"\d+(\.\d+)*")
@@ -97,6 +86,13 @@ def version_key(version: str) -> tuple[int, ...]:
     if match is None:
         raise ValueError(f"{version!r} is not a version: write it as 1.1.5")
     return tuple(int(part) for part in match.group().split("."))
+
+
+def newest_measured(runtime: str) -> str:
+    """Return the newest version of the OCI runtime that was measured for a runtime."""
+    return max(
+        (text for base in bases() if runtime in base.runtimes for text in base.measured_versions), key=version_key
+    )
 
 
 def base_for(runtime: str, version: str | None, no_new_privs: bool) -> list[Base]:

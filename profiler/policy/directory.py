@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
 
 POLICY_FILE = "policy.yaml"
 TRACE_FILE = "trace.json"
+
+
+def is_directory(output: str, names: Sequence[str]) -> bool:
+    """Return whether ``-o`` names a directory for files of these names: one that exists or ends with a slash, or a new
+    name without the suffix of a file. A single file may have any suffix."""
+    path = Path(output)
+    if output.endswith("/") or path.exists():
+        return output.endswith("/") or path.is_dir()
+    return path.suffix not in {Path(name).suffix for name in names} if len(names) > 1 else not path.suffix
 
 
 def policy_path(path: str) -> str:

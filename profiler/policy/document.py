@@ -15,7 +15,7 @@ from profiler.kernel.errno import FIRST_INTERNAL
 from profiler.kernel.errno import number_of as errno_number
 from profiler.kernel.syscalls import known_names, number_of
 from profiler.policy import launch
-from profiler.policy.head import head
+from profiler.policy.head import head, is_outdated
 from profiler.policy.layout import Items, Section, flow, lines
 from profiler.policy.model import (
     SCHEMA,
@@ -44,7 +44,7 @@ COMMENTS = {
     "refused": "Answered with an error of their own. All else that is not listed gets the profile's default.",
     "unknown": "Syscall numbers without a name: no profile can hold them.",
     "variables": "Where volumes and directories of the host are mounted. To move one, change its line.",
-    "files": "Paths, with classes in braces: {name} is any name of a directory, {tree} is all below one.",
+    "files": "Paths. Words in braces, such as {name}, {tree}, {version} and {home}, are classes: docs/policy.md#files.",
     "executions": "Which program executes which. start: the workload's first.",
     "network": "Sockets by family, type and protocol number.",
     "signals": "Signals sent, and to whom.",
@@ -148,6 +148,11 @@ def dumps(policy: Policy) -> str:
     policy = written(policy)
     sections = _data(policy).items()
     return head(policy) + "".join(f"{line}\n" for name, value in sections for line in _section(name, value))
+
+
+def head_is_outdated(data: bytes, policy: Policy) -> bool:
+    """Return whether the comments at the top of a policy's file say something else than its entries, ``policy``."""
+    return is_outdated(data.decode("utf-8", "replace"), head(written(policy)))
 
 
 def lines_for(old: Policy, new: Policy) -> list[str]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from profiler.policy.layout import WIDTH
-from profiler.policy.model import SECTIONS, Policy, SocketRule, capability_order
+from profiler.policy.model import Policy, SocketRule, capability_order
 from profiler.quoting.text import printable
 from profiler.quoting.yaml import yaml as quoted
 
@@ -68,14 +68,16 @@ def _files(policy: Policy) -> Iterator[str]:
 
 
 def _syscalls(policy: Policy) -> list[str]:
-    numbers = [len(policy.entries(section)) for section in SECTIONS]
+    seen = [any(reason.by == "recording" for reason in row.because) for row in policy.entries("observed")]
+    several = {
+        "seen": sum(seen),
+        "added": len(seen) - sum(seen),
+        "equivalents": len(policy.entries("equivalent")),
+        "for the container runtime": len(policy.entries("base")),
+    }
     filtered = sum(bool(row.rules) for row in policy.syscalls)
-    return [
-        f"{numbers[0]} that were seen",
-        f"{numbers[1]} equivalents",
-        f"{numbers[2]} for the container runtime",
-        f"{filtered} of them with argument filters",
-    ]
+    last = f"argument filters on {filtered} of these {len(policy.syscalls)}"
+    return [*(f"{number} {name}" for name, number in several.items() if number or name == "seen"), last]
 
 
 def _more(policy: Policy) -> list[str]:
@@ -112,6 +114,13 @@ def head(policy: Policy) -> str:
         *([_line("notes", notes, "; ")] if (notes := _notes(policy)) else []),
     ]
     return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def is_outdated(text: str, expected: str) -> bool:
+    """Return whether a policy's text has a head, but not the one that profgen writes for it, which is ``expected``."""
+    top = text[: text.index("\nschema:") + 1] if "\nschema:" in text else ""
+    found = [line for line in top.splitlines() if is_own(line) and not line.startswith(f"# {_DIGEST}:")]
+    return bool(found) and found != expected.splitlines()
 
 
 def is_own(line: str) -> bool:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from profiler.quoting.text import printable, quoted, word
+from profiler.wording import suggestion
 
 NAMED = 4
 """Names in one reason. A reason with more names has none: who used it is in the trace."""
+_UNLISTED = "unlisted"
+"""What policy.yaml has for the names of a reason without any. An empty list would read as if there were nobody."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,9 @@ def to_data(reasons: Sequence[Reason]) -> Any:
 def _to_data(reason: Reason) -> Any:
     if reason.kind == "user":
         return reason.text
-    return {reason.kind: reason.text if KINDS[reason.kind].holds == "text" else list(reason.names)}
+    if KINDS[reason.kind].holds == "text":
+        return {reason.kind: reason.text}
+    return {reason.kind: list(reason.names) or _UNLISTED}
 
 
 def from_data(value: Any, fail: Callable[[str], Any]) -> Reasons:
@@ -157,11 +162,14 @@ def _from_data(value: Any, fail: Callable[[str], Any]) -> Reason:
     ((kind, held),) = value.items()
     known = KINDS.get(kind) if isinstance(kind, str) and kind != "user" else None
     if known is None:
-        fail(f"unknown kind of reason {str(kind)[:40]!r}: one of {', '.join(word for word in KINDS if word != 'user')}")
+        kinds = [word for word in KINDS if word != "user"]
+        fail(f"unknown kind of reason {str(kind)[:40]!r}{suggestion(str(kind), kinds)}: one of {', '.join(kinds)}")
     elif known.holds == "text":
         if not isinstance(held, str):
             fail(f"{kind} must be text")
         return Reason(kind, text=held)
-    elif not isinstance(held, list) or not all(isinstance(name, str) for name in held):
-        fail(f"{kind} must be a list of names")
+    elif held == _UNLISTED:
+        return Reason(kind)
+    elif not isinstance(held, list) or not held or not all(isinstance(name, str) for name in held):
+        fail(f"{kind} must be a list of names, or {_UNLISTED}")
     return Reason(kind, tuple(held))

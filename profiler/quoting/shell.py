@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 _SHELL_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+\Z")
 
@@ -16,6 +17,16 @@ def shell(text: str) -> str:
     if _SHELL_PLAIN.match(text):
         return text
     return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def path(name: str) -> str:
+    """Return a path as one word of a shell, which no command takes for an option: ``-d`` becomes ``./-d``."""
+    return shell(f"./{name}" if name.startswith("-") else name)
+
+
+def profgen(*words: str | Path) -> str:
+    """Return a command line of profgen. A path is given as a Path, so that it is not taken for an option."""
+    return " ".join(["profgen", *(path(str(each)) if isinstance(each, Path) else shell(each) for each in words)])
 
 
 FILTERS = {"shell": shell}

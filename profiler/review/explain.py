@@ -143,6 +143,8 @@ class Explainer:
         self.policy, self.trace, self.source = policy, trace, source
         self.rights = of_policy(policy, source)
         self.native = policy.abis[0]
+        self._sockets = () if trace is None else trace.sockets
+        self._signals = () if trace is None else trace.signals
         self._written = names_of(policy)
         """Pattern to how policy.yaml has it, where that is with a variable."""
 
@@ -210,12 +212,16 @@ class Explainer:
     def _of_all(self, runs: int | None) -> str:
         return "" if not runs or self.trace is None else f"{runs} of {self.trace.meta.runs}"
 
-    def _reasons(self, because: Reasons, usual: str, *more: str, seen: bool = True) -> Facts:
-        """``seen``: the trace, where there is one, has evidence for the entry."""
+    def _reasons(self, because: Reasons, usual: str, *more: str, seen: bool | None) -> Facts:
+        """``seen``: the trace, where there is one, has evidence for the entry; None: it needs none."""
         facts: Facts = [("because", sentence(reason)) for reason in because]
         if because or (seen and self.trace is not None):
-            return [*facts, ("made by", made_by(usual, because or (Reason("observed"),), *more))]
-        return [("because", "no reason is given")]
+            facts.append(("made by", made_by(usual, because or (Reason("observed"),), *more)))
+        else:
+            facts.append(("because", "no reason is given"))
+        if seen is False and self.trace is not None:
+            facts.append(("evidence", "none in the trace: it was added by hand, by refine, or by a merge"))
+        return facts
 
     def _seen_in(self, runs: Iterable[int]) -> Facts:
         most = max(runs, default=0)
@@ -247,7 +253,8 @@ class Explainer:
         evidence = self._calls(abi, name)
         for entry in entries:
             more = ["arguments"] if entry.rules and entry.section != "base" else []
-            facts = self._reasons(entry.because, _PASS[entry.section], *more)
+            seen = bool(evidence) if entry.section == "observed" else None
+            facts = self._reasons(entry.because, _PASS[entry.section], *more, seen=seen)
             facts += self._entry(entry)
             if entry is entries[0]:
                 facts += evidence + self._holes(lambda key: key == (abi, name))
@@ -262,7 +269,7 @@ class Explainer:
             )
         refused = [row for row in self.policy.refused if row.name == name]
         for row in refused:
-            facts = [*self._reasons(row.because, "observed", seen=False), ("answer", row.errno)]
+            facts = [*self._reasons(row.because, "observed", seen=None), ("answer", row.errno)]
             yield Explanation("syscall", label, "refused", f"refused.{name}", (*facts, *evidence))
         if evidence and not entries and not refused:
             yield Explanation("syscall", label, "not allowed", "", tuple(evidence))
@@ -333,11 +340,12 @@ class Explainer:
         name = text.upper() if text.upper().startswith("CAP_") else f"CAP_{text.upper()}"
         facts: Facts = []
         rows = [row for row in self.policy.capabilities if row.name == name]
+        checks = list(self._checks(name))
         for row in rows:
-            facts += self._reasons(row.because, "capabilities")
+            facts += self._reasons(row.because, "capabilities", seen=bool(checks))
         if self.trace is not None and not rows and (outcome := capability_outcomes(self.trace).get(name)):
             facts.append(("outcome", f"{outcome}: not granted"))
-        facts += self._checks(name)
+        facts += checks
         if rows:
             facts += self._holes(lambda key: False, name)
         if facts:
@@ -424,12 +432,15 @@ class Explainer:
     def _exec(self, text: str) -> Iterator[Explanation]:
         facts: Facts = []
         where = []
+        trace = self.trace
+        executed = [] if trace is None else [trace.programs[one.program].path for one in trace.execs]
         for number, row in enumerate(self.policy.transitions):
             if row.program == text or patterns.matches(row.program, text):
                 where.append(f"executions[{number}]")
                 by = "the start of the workload" if row.by is None else word(row.by)
                 facts.append(("rule", f"{word(row.program)} by {by}"))
-                facts += self._reasons(row.because, "processes")
+                seen = any(patterns.matches(row.program, path) for path in executed)
+                facts += self._reasons(row.because, "processes", seen=seen)
         if self.trace is not None:
             for one in self.trace.execs:
                 program = self.trace.programs[one.program]
@@ -456,7 +467,9 @@ class Explainer:
             facts.append(("rule", f"{row.type} protocol {row.protocol}: {', '.join(row.operations)}"))
             facts += [("ports", f"{word} {', '.join(map(str, ports))}") for word, ports in row.ports]
             facts += [("addresses", f"{word} {', '.join(shortened(names, 4))}") for word, names in row.addresses]
-            facts += self._reasons(row.because, "network")
+            kind = (row.family, row.type, row.protocol)
+            seen = any((use.family, use.type, use.protocol) == kind for use in self._sockets)
+            facts += self._reasons(row.because, "network", seen=seen)
         domain = f"domain AF_{family.upper()}"
         for entry in self.policy.syscalls:
             texts = [in_words(entry.name, entry.abi, tests_of(rule)) for rule in entry.rules]
@@ -464,14 +477,11 @@ class Explainer:
                 if words.split(", ")[0] == domain:
                     where.append(f"syscalls.{entry.section}.{entry.name}")
                     facts.append(("syscall", f"{entry.name} with {words}"))
-        if self.trace is not None:
-            for use in self.trace.sockets:
-                if use.family == family:
-                    place = "" if use.port is None else f" port {use.port}"
-                    place += "" if use.address is None else f" {printable(use.address)}"
-                    facts.append(
-                        ("use", f"{use.operation}{place}: {_counted(use.results)}, {_when(use.first, use.last)}")
-                    )
+        for use in self._sockets:
+            if use.family == family:
+                place = "" if use.port is None else f" port {use.port}"
+                place += "" if use.address is None else f" {printable(use.address)}"
+                facts.append(("use", f"{use.operation}{place}: {_counted(use.results)}, {_when(use.first, use.last)}"))
         if facts:
             risk = self._risk(sockets=tuple(row for row in self.policy.sockets if row.family == family))
             verdict = "allowed" if where else "not allowed"
@@ -481,15 +491,13 @@ class Explainer:
         name = text.removeprefix("SIG")
         facts: Facts = []
         where = []
+        sent = [use for use in self._signals if use.signal == name]
         for number, row in enumerate(self.policy.signals):
             if row.signal == name:
                 where.append(f"signals[{number}]")
                 facts.append(("rule", f"SIG{name} to {row.whom}"))
-                facts += self._reasons(row.because, "processes")
-        if self.trace is not None:
-            for sent in self.trace.signals:
-                if sent.signal == name:
-                    facts.append(("sent", f"to {sent.whom}: {_counted(sent.results)}"))
+                facts += self._reasons(row.because, "processes", seen=bool(sent))
+        facts += [("sent", f"to {use.whom}: {_counted(use.results)}") for use in sent]
         if facts:
             risk = self._risk(signals=tuple(row for row in self.policy.signals if row.signal == name))
             yield Explanation(

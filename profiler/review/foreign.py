@@ -120,6 +120,8 @@ class Source:
     policy: Policy | None = None
     trace: Trace | None = None
     """The trace or the policy that was read."""
+    outdated: bool = False
+    """The head of the policy says something else than its entries."""
 
 
 @dataclass(frozen=True)

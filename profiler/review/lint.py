@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from errno import ENOSYS
 from functools import cached_property
+from pathlib import Path
 
 from profiler import wording
 from profiler.errors import InputError
@@ -29,6 +30,7 @@ from profiler.policy.model import FileRule, Policy, capability_order
 from profiler.policy.patterns import Literal, is_literal, parse
 from profiler.policy.reasons import sentences
 from profiler.policy.tiers import tier_of
+from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
 from profiler.review.cubes import REGISTER
 from profiler.review.foreign import Source
@@ -67,6 +69,8 @@ class Subject:
     written: Written | None
     policy: Policy | None = None
     library: Library | None = None
+    outdated: bool = False
+    """The head of the policy's file is."""
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -625,6 +629,13 @@ def _unknown_numbers(subject: Subject) -> Iterator[Finding]:
         yield Finding("unknown-number", "warning", "syscalls", what, "use a newer profgen, which may know them")
 
 
+def _outdated_head(subject: Subject) -> Iterator[Finding]:
+    if subject.outdated:
+        file = Path(subject.rights.source)
+        what = "the comments at the top were written for other entries: a reviewer would be misled"
+        yield Finding("outdated-head", "warning", "", what, f"renew them: {profgen('merge', file, '-o', file)}")
+
+
 RULES: Mapping[str, tuple[Rule, str]] = {
     "default-allows": (_default_allows, "what is not listed is allowed"),
     "kill-thread": (_kill_thread, "a refused call kills one thread and leaves the rest"),
@@ -653,6 +664,7 @@ RULES: Mapping[str, tuple[Rule, str]] = {
     "write-execute": (_write_execute, "a path that can be written and executed"),
     "incomplete": (_incomplete, "the policy comes from a recording that lost something"),
     "unknown-number": (_unknown_numbers, "syscalls without a name"),
+    "outdated-head": (_outdated_head, "the head of a policy does not say what its entries say"),
 }
 """Rule name to the function that finds it, and its one-line description."""
 
@@ -671,7 +683,7 @@ def lint(
     written = rights.written
     if source.policy is not None:
         written = _of_policy(source.policy, abi)
-    subject = Subject(rights, written, source.policy, library or installed())
+    subject = Subject(rights, written, source.policy, library or installed(), source.outdated)
     found = [finding for rule in dict.fromkeys(rule for rule, _ in RULES.values()) for finding in rule(subject)]
     return tuple(sorted(found, key=lambda finding: LEVELS.index(finding.level)))
 

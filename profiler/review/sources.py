@@ -32,7 +32,8 @@ def from_bytes(data: bytes, name: str) -> Source:
         return Source(name, "trace", trace.meta.arch, lambda abi, given: of_trace(trace, name), trace=trace)
     if not is_json and _POLICY.search(data):
         policy = policies.loads(data, name)
-        return Source(name, "policy", policy.abis[0], lambda abi, given: of_policy(policy, name), policy=policy)
+        outdated = policies.head_is_outdated(data, policy)
+        return Source(name, "policy", policy.abis[0], lambda _, __: of_policy(policy, name), policy, outdated=outdated)
     found = (foreign.from_json if is_json else foreign.from_yaml)(data, name)
     if found is None:
         raise InputError(f"{name} is not a file that profgen reads: {_EXPECTED}")

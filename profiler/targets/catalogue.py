@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from profiler.errors import InputError
 from profiler.quoting.text import printable
 from profiler.targets.apparmor.profile import AppArmor
@@ -12,6 +10,7 @@ from profiler.targets.capabilities import Capabilities
 from profiler.targets.docker import Docker
 from profiler.targets.oci import Oci
 from profiler.targets.seccomp import Seccomp
+from profiler.wording import suggestion
 
 TARGETS: tuple[Target, ...] = (
     Seccomp(),
@@ -28,12 +27,6 @@ def find(name: str) -> Target:
     if name in names:
         return TARGETS[names.index(name)]
     raise InputError(f"unknown target {printable(name)!r}{suggestion(name, names)}: one of {', '.join(names)}")
-
-
-def suggestion(word: str, known: list[str]) -> str:
-    """Return ``, did you mean X?``, or nothing when no known word is close."""
-    close = difflib.get_close_matches(word[:100], known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def default(engine: str | None) -> tuple[Target, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import Any
 
 from profiler.policy.launch import Written, listened, written
@@ -70,7 +69,7 @@ def _recorded(policy: Policy, read_only: str) -> dict[str, Any]:
     temporary = [(path, executed) for path, executed in temporary if ":" not in path]
     command = launch.command or (() if work.joined or UNKNOWN in work.argv else work.argv)
     return {
-        "argv": shlex.join(work.argv),
+        "argv": " ".join(map(shell, work.argv)),
         "uid": work.uid,
         "image": work.image,
         "plain_image": work.image if work.image and _IMAGE.fullmatch(work.image) else None,

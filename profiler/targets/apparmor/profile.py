@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass, replace
 
 from profiler.errors import InputError
@@ -277,7 +276,7 @@ class AppArmor(Target):
         profile = build(policy, chosen)
         steps = usage(policy, profile.name, chosen.attach)
         values = {
-            "command": shlex.join(policy.workload.argv),
+            "command": " ".join(map(shell, policy.workload.argv)),
             "profile": profile,
             "flags": f" flags=({', '.join(profile.flags)})" if profile.flags else "",
             "usage": [step.line({FILE: FILE}) for step in steps],

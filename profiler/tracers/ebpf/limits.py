@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from profiler.errors import InputError
 from profiler.tracers.ebpf.shared import constant
+from profiler.wording import suggestion
 
 DEFAULT_LIMITS: Mapping[str, int] = {
     "tasks": 32768,
@@ -56,7 +57,7 @@ def limits_with(given: Mapping[str, int], defaults: Mapping[str, int] = DEFAULT_
     limits = dict(defaults)
     for name, size in given.items():
         if name not in limits:
-            raise InputError(f"no limit is named {name!a}; there are: {', '.join(limits)}")
+            raise InputError(f"no limit is named {name!a}{suggestion(name, limits)}; there are: {', '.join(limits)}")
         if name in RINGS and size & (size - 1):
             raise InputError(f"the limit {name} is in pages and must be a power of two")
         # The first program numbers have a meaning of their own.

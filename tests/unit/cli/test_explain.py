@@ -41,6 +41,21 @@ def test_a_policy_with_its_trace(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "  calls      10, first 0.000 s, last 1.000 s after the start\n" in capsys.readouterr().out
 
 
+def test_what_was_added_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "trace.json")
+    text = dumps(derive(RECORDING, Options())).replace("  observed:\n", "  observed:\n    reboot:\n")
+    text = text.replace("\nfiles:\n", "\nfiles:\n  /etc/shadow: {access: [read]}\n")
+    (tmp_path / "policy.yaml").write_text(text.replace("capabilities: {}", "capabilities: {CAP_CHOWN: }"))
+    assert run(["explain", str(tmp_path), "reboot", "CAP_CHOWN", "/etc/shadow"]) == 0
+    out, error = capsys.readouterr()
+    assert out.count("none in the trace: it was added by hand, by refine, or by a merge") == 3
+    assert error.startswith(
+        f"profgen: note: the head of {tmp_path}/policy.yaml is out of date; renew it: profgen merge "
+    )
+    assert run(["explain", str(tmp_path), "read", "ptrace", "/etc/app.conf"]) == 0
+    assert "none in the trace" not in capsys.readouterr().out
+
+
 def test_all_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = written(tmp_path / "t.json")
     assert run(["explain", name, "--all"]) == 0

@@ -300,8 +300,46 @@ def test_a_new_recording_does_not_overwrite_what_people_did(
     assert old in text
     (out / "policy.yaml").write_text(text.replace(old, new, 1))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    fails(profgen(recording, "-o", out), 125, "was edited")
+    done = profgen(recording, "-o", out)
+    assert done.returncode == 125
+    said, command = done.stderr.splitlines()
+    assert said.startswith("profgen: ")
+    assert "was edited" in said
+    assert f"delete {out}/policy.yaml to discard the edits" in said
+    assert command.startswith("  profgen merge --base ")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_policy_with_a_head_of_other_entries(recording: Path, tmp_path: Path) -> None:
+    out = tmp_path / "-out"
+    assert profgen(recording, "-o", out).returncode == 0
+    policy = out / "policy.yaml"
+    policy.write_text(policy.read_text().replace("    read: {", "    reboot:  # asked\n    read: {"))
+    done = profgen("./-out/policy.yaml", "-q", "-t", "seccomp", cwd=tmp_path)
+    assert done.stderr == (
+        "profgen: note: the head of ./-out/policy.yaml is out of date; renew it: "
+        "profgen merge ./-out/policy.yaml -o ./-out/policy.yaml\n"
+    )
+    merged = running.profgen(*done.stderr.split("profgen ")[-1].split(), cwd=tmp_path)
+    assert merged.returncode == 0
+    assert "    reboot: {}  # asked\n" in policy.read_text()
+    assert "# syscalls:     3 seen, 1 added, " in policy.read_text()
+    assert profgen("./-out/policy.yaml", "-q", "-t", "seccomp", cwd=tmp_path).stderr == ""
+
+
+def test_a_runtime_version_that_nobody_measured(recording: Path) -> None:
+    done = profgen(recording, "-qt", "seccomp", "--runtime", "runc", "--runtime-version", "99")
+    assert done.returncode == 0
+    assert done.stderr == (
+        "profgen: warning: --runtime-version 99: the newest that was measured is 1.3.6; what it calls is allowed\n"
+    )
+    assert profgen(recording, "-qt", "seccomp", "--runtime", "runc", "--runtime-version", "1.3.9").stderr == ""
+
+
+def test_several_files_need_a_directory(recording: Path, tmp_path: Path) -> None:
+    fails(profgen(recording, "-t", "seccomp,capabilities", "-o", tmp_path / "x.json"), 125, "several files", "x.json/")
+    assert profgen(recording, "-t", "seccomp,capabilities", "-o", tmp_path / "app.profile").returncode == 0
+    assert (tmp_path / "app.profile" / "seccomp.json").is_file()
 
 
 # Files and the AppArmor profile.

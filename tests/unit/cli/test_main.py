@@ -214,6 +214,19 @@ def test_wrong_usage(arguments: list[str], tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_command_with_a_slip(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["recrod", "--", "true"]) == 2
+    assert capsys.readouterr().err == "profgen: unknown command 'recrod' (did you mean record?); see profgen --help\n"
+
+
+def test_a_command_that_helps_is_on_a_line_of_its_own(
+    failing: dict[str, BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing["error"] = errors.OutputError("it was edited; do:", "profgen merge 'a b'\n\x1b[2J")
+    assert run(["doctor"]) == 125
+    assert capsys.readouterr().err == "profgen: it was edited; do:\n  profgen merge 'a b'\\n\\x1b[2J\n"
+
+
 @pytest.mark.parametrize(
     ("error", "status", "says"),
     [

@@ -95,13 +95,13 @@ def test_conflicts_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     arguments = three(
         tmp_path, policy("read", runtime="any"), policy("read", runtime="runc"), policy("read", "bind", runtime="crun")
     )
-    assert run([*arguments, "-o", str(tmp_path / "out")]) == 1
+    assert run([*arguments, "-o", str(tmp_path / "out.yaml")]) == 1
     assert capsys.readouterr().err.splitlines()[1:] == [
         "profgen: conflict: runtime: any became runc in yours and crun in the new one; yours is kept",
-        f"profgen: merged 3 files, wrote {tmp_path / 'out'}",
+        f"profgen: merged 3 files, wrote {tmp_path / 'out.yaml'}",
         "profgen: 1 conflict: look at each place, then commit",
     ]
-    merged = read_policy(tmp_path / "out")
+    merged = read_policy(tmp_path / "out.yaml")
     assert merged.runtime == "runc"
     assert {row.name for row in merged.syscalls} == {"read", "bind"}
 
@@ -167,10 +167,10 @@ def test_directories_that_nobody_edited(tmp_path: Path) -> None:
         write_trace(recording, tmp_path / str(number) / "trace.json")
         (tmp_path / str(number) / "policy.yaml").write_text(sealed(dumps(derive(recording, Options()))))
     out = tmp_path / "out"
-    assert run(["merge", str(tmp_path / "0"), str(tmp_path / "1"), "-o", f"{out}/"]) == 0
+    assert run(["merge", str(tmp_path / "0"), str(tmp_path / "1"), "-o", str(out)]) == 0
     assert [rule.pattern for rule in read_policy(out / "policy.yaml").files] == ["/var/lib/app/{name}"]
     assert len(read_trace(out / "trace.json").files) == 36
-    assert is_edited((out / "policy.yaml").read_bytes()), "generate would not make it of one recording"
+    assert not is_edited((out / "policy.yaml").read_bytes()), "generate makes the same of the trace next to it"
 
 
 def test_directories_that_were_edited(tmp_path: Path) -> None:
@@ -178,6 +178,7 @@ def test_directories_that_were_edited(tmp_path: Path) -> None:
     two = generated(tmp_path / "two", "bind")
     assert run(["merge", one, two, "-o", f"{tmp_path}/out/"]) == 0
     assert names_in(tmp_path / "out") == {"read", "bind", "getpgid"}
+    assert is_edited((tmp_path / "out" / "policy.yaml").read_bytes())
     assert {row.name for row in read_trace(tmp_path / "out" / "trace.json").syscalls} == {"read", "bind"}
 
 
@@ -187,8 +188,7 @@ def test_a_new_recording_of_an_edited_policy(tmp_path: Path, capsys: pytest.Capt
     new = written(tmp_path / "new.json", trace(call("read"), call("bind")))
     assert run(["generate", new, "-o", out]) == 125
     error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    command = shlex.split(error[error.index("profgen merge") :])
+    command = shlex.split(error.splitlines()[-1])
     assert run(command[1:]) == 0
     assert names_in(Path(out)) == {"read", "bind", "getpgid"}
     text = (Path(out) / "policy.yaml").read_text()
@@ -196,6 +196,25 @@ def test_a_new_recording_of_an_edited_policy(tmp_path: Path, capsys: pytest.Capt
     assert {row.name for row in read_trace(Path(out) / "trace.json").syscalls} == {"read", "bind"}
     assert run(command[1:]) == 0, "once more, nothing changes: the base is the recording that was brought in"
     assert (Path(out) / "policy.yaml").read_text() == text
+
+
+def test_a_merge_that_leaves_no_edit_bears_a_digest(tmp_path: Path) -> None:
+    """The edit is in the new recording as well."""
+    out = generated(tmp_path / "app", "read", edit="    bind:\n")
+    new = written(tmp_path / "new.json", trace(call("read"), call("bind")))
+    assert run(["merge", "--base", f"{out}/trace.json", out, new, "-o", out]) == 0
+    assert not is_edited((Path(out) / "policy.yaml").read_bytes())
+    assert run(["generate", new, "-o", out]) == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "made"),
+    [("m", "m/trace.json"), ("m.json", "m.json"), ("m.json/", "m.json/trace.json"), ("a/b.x", "a/b.x")],
+)
+def test_a_name_without_a_suffix_is_a_directory(tmp_path: Path, output: str, made: str) -> None:
+    one = written(tmp_path / "one.json", trace(call("read")))
+    assert run(["merge", one, one, "-o", f"{tmp_path}/{output}"]) == 0
+    assert (tmp_path / made).is_file()
 
 
 def test_as_a_merge_driver_of_git(tmp_path: Path) -> None:

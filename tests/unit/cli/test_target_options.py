@@ -95,6 +95,7 @@ def test_how_a_recording_becomes_a_policy() -> None:
     ("options", "message"),
     [
         ({"runtime": "rkt"}, "unknown runtime 'rkt'"),
+        ({"runtime": "dokcer"}, r"unknown runtime 'dokcer' \(did you mean docker\?\): one of any, none, "),
         ({"runtime_version": "1"}, "--runtime-version needs --runtime"),
         ({"runtime_version": "1", "runtime": "any"}, "--runtime-version needs --runtime"),
         ({"no_generalise": True, "generalise_threshold": 3}, "no meaning with --no-generalise"),

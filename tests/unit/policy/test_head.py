@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from unit.policy.making import file, touching
 from unit.policy.test_document import example, whole
 
 from profiler.policy.derive import derive
-from profiler.policy.document import dumps
+from profiler.policy.document import dumps, loads
 from profiler.policy.head import is_edited, is_own, sealed
 from profiler.policy.model import Options, SocketRule, Workload
 
@@ -41,6 +42,18 @@ def test_says_at_once_what_matters() -> None:
     assert "# writes:       not known: the recording did not watch files, programs and sockets" in head_of(
         dumps(example())
     )
+
+
+def test_calls_that_were_added_are_not_seen() -> None:
+    text = dumps(example())
+    (line,) = (line for line in head_of(text) if line.startswith("# syscalls"))
+    total = sum(int(number) for number in re.findall(r"(\d+) (?:seen|added|equivalents|for)", line))
+    assert line.endswith(f" of these {total}")
+    assert " added" not in line
+    added = loads(
+        text.replace("  observed:\n", "  observed:\n    reboot:\n    sync: {because: {denied: [x]}}\n").encode(), "x"
+    )
+    assert " seen, 2 added, " in dumps(added)
 
 
 def test_long_lists_are_cut() -> None:

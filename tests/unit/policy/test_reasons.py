@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,10 +85,17 @@ def test_nothing_is_invented(base: list[Reason], ours: list[Reason], theirs: lis
     assert three_way(base, base, theirs) == tuple(theirs)
 
 
+def test_names_that_are_not_listed_do_not_look_like_nobody() -> None:
+    assert to_data([Reason("observed")]) == {"observed": "unlisted"}
+    assert from_data({"observed": "unlisted"}, no) == (Reason("observed"),)
+    with pytest.raises(ValueError, match=re.escape("unknown kind of reason 'obsreved' (did you mean observed?)")):
+        from_data({"obsreved": ["app"]}, no)
+
+
 @pytest.mark.parametrize(
     "data",
     [5, None, {}, {"observed": "x"}, {"observed": [5]}, {"widened": []}, {"user": "x"}, {"nothing": []}, {5: []}, [[]],
-     {"observed": [], "failed": []}],
+     {"observed": [], "failed": []}, {"observed": []}, {"widened": "unlisted", "in": "unlisted"}],
 )  # fmt: skip
 def test_others_are_refused(data: object) -> None:
     with pytest.raises(ValueError, match=r"must be|unknown kind"):

@@ -159,7 +159,7 @@ def test_a_rule_finds_its_fault_and_nothing_else_does(name: str) -> None:
     assert name not in found(good)
 
 
-POLICY_RULES = {"wide-capability", "wide-path", "write-execute", "incomplete", "unknown-number"}
+POLICY_RULES = {"wide-capability", "wide-path", "write-execute", "incomplete", "unknown-number", "outdated-head"}
 
 
 def test_every_rule_has_a_case() -> None:
@@ -354,6 +354,15 @@ def of(subject: Policy) -> dict[str, Finding]:
     library: Any = Anything()
     rows = lint(from_bytes(dumps(subject).encode(), "policy.yaml"), "x86_64", library=library)
     return {row.rule: row for row in reversed(rows)}
+
+
+def test_a_head_that_was_written_for_other_entries() -> None:
+    text = dumps(policy())
+    edited = text.replace("no_new_privs: true", "no_new_privs: false")
+    (row,) = (row for row in lint(from_bytes(edited.encode(), "-p.yaml"), "x86_64") if row.rule == "outdated-head")
+    assert row.fix == "renew them: profgen merge ./-p.yaml -o ./-p.yaml"
+    for fine in (text, edited[edited.index("schema:") :], text.replace("# writes", "# mine\n# writes")):
+        assert not [row for row in lint(from_bytes(fine.encode(), "p"), "x86_64") if row.rule == "outdated-head"]
 
 
 def with_files(*rules: FileRule) -> Policy:

@@ -30,5 +30,10 @@ def test_bad_limits(given_limits: dict[str, int]) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_a_limit_with_a_slip() -> None:
+    with pytest.raises(InputError, match=r"no limit is named 'taks' \(did you mean tasks\?\); there are: "):
+        limits_with({"taks": 1})
+
+
 def test_every_limit_has_a_store() -> None:
     assert {*RINGS, *STORES, *WATCH_LIMITS} == set(DEFAULT_LIMITS)
