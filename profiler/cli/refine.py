@@ -205,10 +205,10 @@ def _about_log(reading: Reading) -> Iterator[str]:
 
 def _about_proof(policy: str, number: int) -> str:
     """Return how to prove denials that only text logs hold."""
-    name = printable(shlex.quote(policy))
+    command = profgen("refine", Path(policy), "--from", "journal")
     return (
         f"{counted(number, 'entry', 'entries')} unproven: any local user can write such lines into a text log; on the "
-        f"machine that wrote it, read the records from the journal: profgen refine {name} --from journal "
+        f"machine that wrote it, read the records from the journal: {command} "
         "(or --from /var/log/audit/audit.log, or --from /dev/kmsg)"
     )
 
