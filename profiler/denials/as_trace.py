@@ -1,7 +1,8 @@
 """Write denials as a trace: merged with the recording that the policy came from, it gives a policy that allows them.
 
-Its rows are the refused uses, written as if they had succeeded: ``ok``, and capabilities ``granted``. Results of
-syscalls are left open. The feature ``denials:refused`` (``denials:logged``) marks such a trace.
+Its rows are the denied uses, written as if they had succeeded: ``ok``, and capabilities ``granted``. Results of
+syscalls are left open. It has no runs, and neither has any of its rows: an enforced run shows only what was missing.
+The feature ``denials:refused`` (``denials:logged``) marks such a trace.
 """
 
 from __future__ import annotations
@@ -41,19 +42,19 @@ def trace_of(denials: Sequence[Denial], meta: Meta, *, refused: bool, began: flo
     meta = replace(
         meta,
         features=tuple(sorted({*meta.features, FILES_FEATURE, "denials:refused" if refused else "denials:logged"})),
+        runs=0,
     )
     merged = merge([Trace(meta, (), ()), *(_single(denial, meta, began) for denial in denials)])
-    # One run, however many denials it is put together from.
     return replace(
         merged,
         meta=meta,
-        syscalls=tuple(replace(row, runs=1) for row in merged.syscalls),
-        capabilities=tuple(replace(row, runs=1) for row in merged.capabilities),
-        files=tuple(replace(row, runs=1) for row in merged.files),
-        sockets=tuple(replace(row, runs=1) for row in merged.sockets),
-        signals=tuple(replace(row, runs=1) for row in merged.signals),
-        inspections=tuple(replace(row, runs=1) for row in merged.inspections),
-        mounts=tuple(replace(row, runs=1) for row in merged.mounts),
+        syscalls=tuple(replace(row, runs=0) for row in merged.syscalls),
+        capabilities=tuple(replace(row, runs=0) for row in merged.capabilities),
+        files=tuple(replace(row, runs=0) for row in merged.files),
+        sockets=tuple(replace(row, runs=0) for row in merged.sockets),
+        signals=tuple(replace(row, runs=0) for row in merged.signals),
+        inspections=tuple(replace(row, runs=0) for row in merged.inspections),
+        mounts=tuple(replace(row, runs=0) for row in merged.mounts),
     )
 
 

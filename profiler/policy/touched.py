@@ -130,7 +130,8 @@ def touched(trace: Trace) -> dict[str, Touched]:
         if item is None:
             item = found[path] = Touched(path, base_pattern(path, row.state, row.whose))
         allowed = happened(row)
-        item.runs = max(item.runs, row.runs)
+        # A path that only denials have counts as one of every recording: nothing shows that its name changes.
+        item.runs = max(item.runs, row.runs or trace.meta.runs)
         if allowed:
             item.granted.add(row.access)
             item.kinds.add(row.kind)

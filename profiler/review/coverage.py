@@ -171,7 +171,8 @@ def average_curve(seen_in: Iterable[int], runs: int) -> tuple[tuple[int, float],
 
 
 def coverage(traces: Sequence[Trace]) -> Coverage:
-    """Return the figures of one or more traces of one workload. Raises InputError as merging does."""
+    """Return the figures of one or more traces of one workload, without denials. Raises InputError as merging does."""
+    traces = [trace for trace in traces if trace.meta.runs] or traces
     merged = merge(traces)
     runs = merged.meta.runs
     kinds = []

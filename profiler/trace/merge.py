@@ -278,26 +278,28 @@ def _merge_features(metas: Iterable[Meta]) -> tuple[str, ...]:
 
 
 def _merge_meta(metas: list[Meta]) -> Meta:
+    # Denials say nothing about the workload's start and identity.
+    runs = [meta for meta in metas if meta.runs] or metas
     # The key consists of all members that come from the first trace only, so a tie cannot reveal the order of the
     # arguments.
     first = min(
-        metas, key=lambda m: (m.start, m.argv, repr((m.kernel, m.tool, m.distribution, m.libc, m.cwd, m.gid, m.groups)))
+        runs, key=lambda m: (m.start, m.argv, repr((m.kernel, m.tool, m.distribution, m.libc, m.cwd, m.gid, m.groups)))
     )
     return dataclasses.replace(
         first,
-        tracer="+".join(sorted({name for meta in metas for name in meta.tracer.split("+")})),
+        tracer="+".join(sorted({name for meta in runs for name in meta.tracer.split("+")})),
         features=_merge_features(metas),
         # A policy must serve every run: where the identities differ, the most privileged one counts.
-        uid=min(meta.uid for meta in metas),
-        no_new_privs=all(meta.no_new_privs for meta in metas),
-        duration=round(sum(meta.duration for meta in metas), 3),
-        exit_status=max((meta.exit_status for meta in metas if meta.exit_status is not None), default=None),
+        uid=min(meta.uid for meta in runs),
+        no_new_privs=all(meta.no_new_privs for meta in runs),
+        duration=round(sum(meta.duration for meta in runs), 3),
+        exit_status=max((meta.exit_status for meta in runs if meta.exit_status is not None), default=None),
         complete=all(meta.complete for meta in metas),
         losses=_add(meta.losses for meta in metas),
-        last_new=max(meta.last_new for meta in metas),
+        last_new=max(meta.last_new for meta in runs),
         runs=sum(meta.runs for meta in metas),
-        container=reduce(_merge_container, (meta.container for meta in metas)),
-        watched=reduce(_same, (meta.watched for meta in metas)),
+        container=reduce(_merge_container, (meta.container for meta in runs)),
+        watched=reduce(_same, (meta.watched for meta in runs)),
     )
 
 

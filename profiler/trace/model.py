@@ -369,7 +369,8 @@ class Container:
 
 @dataclass(frozen=True)
 class Meta:
-    """Where and how the recording was made. ``runs`` is the number of recordings that are merged in this trace."""
+    """Where and how the recording was made. ``runs`` is the number of recordings that are merged in this trace. It is 0
+    for denials (denials/as_trace.py): they add rights, and say nothing about how often a run uses them."""
 
     tool: str
     tracer: str

@@ -70,7 +70,7 @@ def _used(trace: Trace, paths: Iterable[str]) -> dict[str, int]:
         inside = [path for path in found if row.path.startswith(path + "/")]
         if inside and row.state != "detached":
             place = max(inside, key=len)
-            found[place] = max(found[place], row.runs)
+            found[place] = max(found[place], row.runs or 1)
     return {path: runs for path, runs in found.items() if runs}
 
 

@@ -32,6 +32,7 @@ from profiler.policy.model import (
     SignalRule,
     SocketRule,
 )
+from profiler.review.coverage import coverage
 from profiler.trace.merge import merge
 from profiler.trace.model import (
     FILE_ACCESSES,
@@ -137,6 +138,20 @@ def test_what_the_kernel_refused_itself_is_not_a_denial() -> None:
 def test_only_what_is_missing() -> None:
     (denial,) = files_denied(Held(policy()), *uses("/etc/app.conf", "read write times"))
     assert denial.access == ("write", "times")
+
+
+def test_denials_are_not_a_run() -> None:
+    """What the denials do not mention stays as it is: nothing appears in fewer runs than before."""
+    names = [f"/srv/data/{name}" for name in ("alpha", "beta", "gamma", "delta", "omega")]
+    alone = touching(*uses(APP, "execute map read"), *(file(name) for name in names))
+    found = files_denied(Held(derive(alone, OPTIONS)), *uses("/etc/other", "read write"))
+    both = merge([alone, trace_of(found, alone.meta, refused=False, began=0.0)])
+    assert (both.meta.runs, both.meta.tracer) == (1, "ebpf")
+    assert {row.runs for row in both.files} == {0, 1}
+    before, after = derive(alone, OPTIONS).files, derive(both, OPTIONS).files
+    assert [rule for rule in after if rule.pattern != "/etc/other"] == list(before)
+    assert coverage([alone, both]).runs == 2
+    assert coverage([alone, trace_of(found, alone.meta, refused=False, began=0.0)]).runs == 1
 
 
 def test_lines() -> None:
