@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -86,9 +87,10 @@ class Go(_Server):
     def prepare(self) -> None:
         super().prepare()
         self._program = self.directory.parent / "bin"
-        caches = {name: str(self.directory.parent / name.lower()) for name in ("GOCACHE", "GOPATH")}
         build = ["go", "build", "-o", self._program / "server", SOURCES / "server.go"]
-        run(build, env={**caches, "CGO_ENABLED": "0", "GO111MODULE": "off"})
+        with tempfile.TemporaryDirectory() as cache:
+            caches = {name: f"{cache}/{name}" for name in ("GOCACHE", "GOPATH")}
+            run(build, env={**caches, "CGO_ENABLED": "0", "GO111MODULE": "off"})
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class Lighttpd(_Web):
         return ("/usr/sbin/lighttpd", "-D", "-f", str(self.directory / "conf"))
 
     def configuration(self) -> str:
-        return f"""server.modules = ("mod_cgi", "mod_alias", "mod_accesslog", "mod_deflate")
+        return f"""server.modules = ("mod_cgi", "mod_alias", "mod_accesslog")
 server.document-root = "{self.directory}/html"
 server.bind = "127.0.0.1"
 server.port = {self.port}
@@ -136,6 +136,7 @@ class Haproxy(Workload):
 
     name = "haproxy"
     needs = ("/usr/sbin/haproxy",)
+    stop = signal.SIGUSR1  # after SIGTERM its status is 143
 
     def prepare(self) -> None:
         self.port, self._behind = free_port(8400, 8500), free_port(8400, 8500)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -63,7 +62,7 @@ def drive(each: Drive) -> str | None:
             if process.poll() is not None:
                 raise LabError("it ended before it was ready")
             workload.load()
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(workload.stop)
         if not eventually(lambda: process.poll() is not None):
             raise LabError("it did not end")
         for reader in readers:

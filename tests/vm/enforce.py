@@ -152,10 +152,15 @@ def _outcomes(runs: Sequence[Run], result: Result, archive: Path) -> Mapping[str
 
 
 def driven(
-    guest: Guest, name: str, drives: Sequence[Drive], confinements: Sequence[Confinement], places: Sequence[Path]
+    guest: Guest,
+    name: str,
+    drives: Sequence[Drive],
+    confinements: Sequence[Confinement],
+    places: Sequence[Path],
+    seconds: float,
 ) -> Mapping[str, tuple[str | None, float, list[Denial]]]:
     """Load the profiles, bring these directories over as they are, and drive the workloads in turn (vm/drive.py), all
-    in one job.
+    in one job, which may take this long.
 
     What was wrong (None: nothing), seconds, and denials by each Drive's name. AssertionError when the job did not end
     well.
@@ -174,7 +179,7 @@ def driven(
         f"tar -C / --numeric-owner -xpf {archive}",
         python("-m", "vm.drive", shared / "spec"),
     ]
-    result = guest.run("\n".join(script))
+    result = guest.run("\n".join(script), seconds)
     assert result.status == 0, f"status {result.status}: {result.stdout[-2000:]} {result.stderr[-4000:]}"
     found: dict[str, tuple[str | None, float, list[Denial]]] = {}
     profiles = {each.name: confinement.name for each, confinement in zip(drives, confinements, strict=True)}

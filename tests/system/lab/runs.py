@@ -4,7 +4,6 @@ same."""
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ def confined(workload: Workload, runtime: Runtime, confinement: Confinement, sec
                 if not running.running:
                     raise LabError("it ended before it was ready")
                 workload.load()
-                running.signal("TERM")
+                running.signal(workload.stop.name.removeprefix("SIG"))
             status = running.wait(seconds)
             if status != 0:
                 raise LabError(f"it ended with status {status}")
@@ -90,7 +89,7 @@ def driven(
                 raise LabError("it ended before it was ready")
             for _ in range(loads):
                 workload.load()
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(workload.stop)
         return process.wait(HANG_SECONDS)
     finally:
         if process.poll() is None:

@@ -13,6 +13,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -52,7 +53,8 @@ class Workload(ABC):
     user = "root"
     batch = False
     """A batch ends by itself; its output is checked. Anything else is a service, driven by a load and ended by
-    SIGTERM."""
+    ``stop``."""
+    stop = signal.SIGTERM
     needs: tuple[str, ...] = (PYTHON,)
     """Programs without which it cannot run or be driven."""
     rounds = 3
