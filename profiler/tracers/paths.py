@@ -521,15 +521,15 @@ class _Walk:
             self._enter(fd)
             return None
         try:
-            target = os.readlink("", dir_fd=fd)
             if self.resolver.on_procfs(f"/proc/self/fd/{self.at}/.", status.st_dev):
                 self.personal = True
                 if part in ("self", "thread-self") and os.fstat(self.at).st_ino == _PROC_ROOT_INO:
-                    return self_text(self.view, part, status.st_dev) or target
+                    # To profgen, which has no number in another pid namespace, this link has no text.
+                    return self_text(self.view, part, status.st_dev) or os.readlink("", dir_fd=fd)
                 if _is_magic(f"/proc/self/fd/{self.at}", part, self.path()):
                     self._enter(os.open(part, _O_PATH, dir_fd=self.at))
                     return None
-            return target
+            return os.readlink("", dir_fd=fd)
         except OSError:
             self._leave(f"{self.path().rstrip('/')}/{part}")
             return None
@@ -620,8 +620,12 @@ def _in_view(view: View, link: str) -> bool:
     try:
         with open(f"{folder}info/{number}") as file:
             mount = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
-        with open("/proc/self/mountinfo" if view.top == "/" else f"/proc/{view.tid}/mountinfo", "rb") as file:
-            return any(line.split(b" ", 1)[0] == mount.encode() for line in file)
+        # A descriptor from before its process entered the namespace leads into another one, by a whole path.
+        for process in {"self", "self" if view.top == "/" else str(view.tid)}:
+            with open(f"/proc/{process}/mountinfo", "rb") as file:
+                if any(line.split(b" ", 1)[0] == mount.encode() for line in file):
+                    return True
+        return False
     except (OSError, StopIteration):
         return True
 

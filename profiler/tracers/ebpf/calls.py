@@ -27,7 +27,7 @@ from profiler.kernel.files import (
 from profiler.kernel.mounts import mount_calls, mount_use
 from profiler.kernel.processes import process_calls, signal_name, trace_requests
 from profiler.kernel.sockets import family_name, socket_calls, type_name, unix_address, with_default
-from profiler.tracers.ebpf.events import DESCRIPTOR, OTHERS, OWN, WHOSE, Event, call_of, parse, text_of
+from profiler.tracers.ebpf.events import DESCRIPTOR, NEW_MOUNTS, OTHERS, OWN, WHOSE, Event, call_of, parse, text_of
 from profiler.tracers.ebpf.execution import Executions
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.lookup import Lookup, joined
@@ -77,6 +77,9 @@ class Uses:
         """Work through at most so many events; whether there are more."""
         for _ in range(min(limit, len(self._raw))):
             event = parse(self._raw.popleft())
+            if event.abi == NEW_MOUNTS:
+                self._lookup.trees.made(event)
+                continue
             self._rows[event.key] = [_Row(event.program, write) for write in self._interpret(event)]
         return bool(self._raw)
 
@@ -174,7 +177,7 @@ class Uses:
         if path:
             self._recording.path_seen(path)
         if path and kind != "unknown":
-            self._lookup.remember(path, kind, event.fsuid if own else found.uid)
+            self._lookup.remember(event, path, kind, event.fsuid if own else found.uid)
 
         def write(recording: Recording, program: int, count: int, first: float, last: float) -> None:
             recording.file(
@@ -229,7 +232,7 @@ class Uses:
         if use.make is not None and done:
             kind = kind_of_made(use.make, event.mode) or ""
             if kind in ("directory", "symlink"):
-                lookup.memory.made(found.path, text_of(event.texts[1]) if kind == "symlink" else None)
+                lookup.made(event, found.path, kind, text_of(event.texts[1]) if kind == "symlink" else None)
             lookup.resolver.forget()
         elif use.access == "readlink" and done:
             kind = "symlink"
@@ -259,7 +262,7 @@ class Uses:
             yield self._file(event, "rename_to", new)
             return
         lookup.resolver.forget()
-        lookup.memory.renamed(old.path, new.path)
+        lookup.renamed(event, old.path, new.path)
         if event.flags & RENAME_EXCHANGE:
             for one, other in ((old, new), (new, old)):
                 yield self._file(event, "rename_from", replace(one, kind=other.kind, uid=other.uid))
@@ -268,7 +271,7 @@ class Uses:
         moved = new if new.exists or new.kind != "unknown" else lookup.before(old)
         if moved.kind != "unknown":
             for path in (old.path, new.path):
-                lookup.remember(path, moved.kind, moved.uid)
+                lookup.remember(event, path, moved.kind, moved.uid)
         yield self._file(event, "rename_from", replace(old, kind=moved.kind, uid=moved.uid))
         yield self._file(event, "rename_to", replace(new, kind=moved.kind, uid=moved.uid))
 
@@ -312,7 +315,10 @@ class Uses:
             target = self._place(event, 1, use.follows_target)
         if use.has_filesystem:
             filesystem = text_of(event.texts[2])
-        if result == "ok" and target is not None and use.operation != "umount":
+        tree = self._lookup.trees.of(event)
+        if result == "ok" and tree is not None and pivoted is None:
+            tree.mount(use, source, target, filesystem, event.fsuid)
+        elif result == "ok" and target is not None and use.operation != "umount":
             self._mounted.append(target)
 
         def write(recording: Recording, program: int, count: int, first: float, last: float) -> None:
@@ -328,6 +334,19 @@ class Uses:
         They have no name when the call is over. The new root is a mount point, and what was mounted last is that or is
         below it. None when no mount was seen.
         """
+        tree = self._lookup.trees.of(event)
+        if tree is not None:
+            texts = [text_of(event.texts[piece]) or "" for piece in (0, 1)]
+            new = self._place(event, 0, True) if texts[0].startswith("/") else tree.new_root()
+            put = (
+                self._place(event, 1, True)
+                if texts[1].startswith("/")
+                else joined(new or "/", joined(event.paths[1] or "/", texts[1]))
+            )
+            if new is None or put is None:
+                return None
+            tree.pivot(new, put)
+            return new, put
         last = self._mounted[-1] if self._mounted else "/"
         above = [path for path in self._mounted if path != "/" and (last == path or last.startswith(path + "/"))]
         if not above or event.paths[0] is None:

@@ -238,7 +238,7 @@ static __always_inline u64 process_pid_of(u64 task)
 #endif
 
 /* The number of a thread's process in profgen's pid namespace. */
-#ifdef WITH_WATCH
+#if defined(WITH_USES) || defined(WITH_WATCH)
 static __always_inline u32 number_of_process(u64 task)
 {
     return read32(upid_at(process_pid_of(task), profgen_level()));

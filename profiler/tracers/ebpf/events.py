@@ -19,6 +19,8 @@ DESCRIPTOR, SAME_TOP = constant("FACT_DESCRIPTOR"), constant("FACT_SAME_TOP")
 _TEXTS = constant("TEXTS")
 ROOT = constant("PIECES") - 1
 """The path that is the process's root, if that is not the workload's."""
+NEW_MOUNTS = constant("CALL_NEW_MOUNTS") >> constant("CALL_ABI_SHIFT")
+"""In place of an ABI: no call, but a new mount namespace."""
 _Event = structure("use_event")
 
 
@@ -38,6 +40,10 @@ class Event:
     flags: int
     detail: int
     root: int
+    mounts: int
+    """The mount namespace, by a number that is never used again."""
+    mounts_before: int
+    """For NEW_MOUNTS: the namespace that it is a copy of."""
     mode: int
     facts: int
     fsuid: int
@@ -81,6 +87,8 @@ def parse(data: bytes) -> Event:
         key.flags,
         key.detail,
         head.root,
+        head.mounts,
+        head.mounts_before,
         head.mode,
         head.facts,
         head.fsuid,

@@ -46,6 +46,8 @@
 #define HUGETLBFS_MAGIC 0x958458f6
 #define PROC_SUPER_MAGIC 0x9fa0
 
+#define CLONE_NEWNS 0x20000 /* include/uapi/linux/sched.h */
+
 /* include/uapi/linux/fcntl.h, include/uapi/asm-generic/fcntl.h */
 #define AT_FDCWD (-100)
 #define AT_SYMLINK_NOFOLLOW 0x100

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from profiler.tracers.ebpf.events import OTHER_MOUNTS, OTHER_ROOT, ROOT, SAME_TOP, Event, text_of
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import Reader
+from profiler.tracers.ebpf.trees import Node, Trees
 from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of, process_in, through_link
 
 _NOWHERE = "/proc/0"
@@ -18,6 +19,7 @@ _OWN_MOUNTS = "/proc/self/ns/mnt"
 _KNOWN_MAX = 1 << 16
 _RESOLVED = frozenset({"ok", "EEXIST", "EISDIR", "ENOTEMPTY", "EBUSY", "EXDEV", "ETXTBSY", "ENOEXEC"})
 """Results of calls whose path lookup passed every directory on the way."""
+_OWN_DESCRIPTOR = re.compile(r"/proc/(?:thread-)?self/fd/\d+(/.*|\Z)", re.DOTALL)
 _SELF = re.compile(r"/+proc/+(?:(thread-self)|self)(?=/|\Z)")
 
 
@@ -59,20 +61,45 @@ class Lookup:
         self.memory = Memory()
         self.resolver = Resolver(self.memory)
         self.roots = Roots()
+        self.trees = Trees(self._top)
         self._known: OrderedDict[str, tuple[str, int | None]] = OrderedDict()
         """What was last seen at a path: kind and owner."""
 
-    def remember(self, path: str, kind: str, uid: int | None) -> None:
+    def remember(self, event: Event, path: str, kind: str, uid: int | None) -> None:
         """Note what is at a path now."""
+        tree = self.trees.of(event)
+        if tree is not None and path.startswith("/"):
+            tree.note(path, Node(kind, uid))
         self._known[path] = kind, uid
         self._known.move_to_end(path)
         if len(self._known) > _KNOWN_MAX:
             self._known.popitem(last=False)
 
+    def made(self, event: Event, path: str, kind: str, target: str | None) -> None:
+        """Note a new directory, or with ``target`` a new symbolic link."""
+        tree = self.trees.of(event)
+        if tree is None:
+            self.memory.made(path, target)
+        else:
+            tree.note(path, Node(kind, event.fsuid, target))
+
+    def renamed(self, event: Event, old: str, new: str) -> None:
+        """Note that a file has another name."""
+        tree = self.trees.of(event)
+        if tree is None:
+            self.memory.renamed(old, new)
+        else:
+            tree.renamed(old, new)
+
     def before(self, found: Found) -> Found:
         """Return a file as it was before a call removed it: what is there now is another file."""
         kind, uid = self._known.get(found.path, ("unknown", None))
         return Found(found.path, kind, uid, sure=found.sure, state=found.state)
+
+    def _top(self) -> str | None:
+        """Return how profgen opens the root that the workload began with: a container's, or its own."""
+        held = self._reader.root
+        return None if held is None and self._reader.gone else held or ""
 
     def whose(self, event: Event, number: int) -> str:
         """Return one of WHOM (trace/model.py) for a process, by the number that the event's process has for it."""
@@ -94,14 +121,29 @@ class Lookup:
             return Found(
                 joined(base, text), state="linked" if state == "deleted" else state, sure=".." not in text.split("/")
             )
+        through = _OWN_DESCRIPTOR.match(text)
+        if through and event.paths[piece] is not None:
+            text = through[1]  # the kernel told where the descriptor leads
+            if not text.strip("/"):
+                return self.at(event, base, state)
+            text = text.lstrip("/")
+        tree = self.trees.of(event)
+        if tree is not None:
+            root = event.paths[ROOT] or "/"
+            found = tree.find(event, root, base, text, follow and not entry, event.result in _RESOLVED)
+            return self._checked(event, found, follow and not entry)
         own = _SELF.match(text)
         if own and event.facts & OTHER_MOUNTS and event.own_tgid != event.tgid:
             # /proc of another pid namespace numbers processes as that namespace does: /proc/self leads profgen nowhere.
             task = f"/task/{event.own_tid}" if own[1] else ""
             text = f"/proc/{event.own_tgid}{task}{text[own.end() :]}"
         found = self._resolved(event, self._view(event), base, text, follow, entry)
+        return self._checked(event, found, follow and not entry)
+
+    def _checked(self, event: Event, found: Found, follow: bool) -> Found:
+        """Return what was found, or what was there before it was gone."""
         there = found.sure and found.exists and found.state == "linked"
-        process = None if there or through_link(found.path, follow and not entry) else process_in(found.path)
+        process = None if there or through_link(found.path, follow) else process_in(found.path)
         if process is not None and self.whose(event, process) != "outside":
             # The directory of a process that has ended since: it was there, and belonged to the process (fs/proc/base.c
             # task_dump_owner).
@@ -121,6 +163,10 @@ class Lookup:
 
     def at(self, event: Event, path: str, state: str) -> Found:
         """Return the file at a path that the kernel resolved; ``state`` is one of FILE_STATES."""
+        tree = self.trees.of(event)
+        if tree is not None:
+            node = tree.look(path, event) if state == "linked" else None
+            return Found(path, state=state) if node is None else Found(path, node.kind, node.uid, True)
         look = self._view(event).reach(path)
         if look is not None and state == "linked":
             with contextlib.suppress(OSError):

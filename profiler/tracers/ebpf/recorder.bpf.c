@@ -258,6 +258,8 @@ int on_fork(u64 *ctx)
 #endif
 #ifdef WITH_USES
     note_member((u64)child, s->session, session->level);
+    if (mounts_of((u64)child) != mounts_of((u64)task))
+        tell_new_mounts(child, s->program, mounts_of((u64)task));
 #endif
     u32 tid = number_of_thread((u64)child), one = 1;
     if (live.update(&tid, &one))

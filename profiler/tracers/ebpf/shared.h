@@ -200,6 +200,7 @@ enum only {
     ONLY_OLD_MMAP,
     ONLY_SOCKETCALL,
     ONLY_MESSAGES,
+    ONLY_UNSHARE,
 };
 
 #define NO_ARGUMENT 7 /* in place of an argument's position */
@@ -219,7 +220,7 @@ struct spec {
     u8 mode;
     u8 optional; /* bit N: path N may be missing */
     u8 plain;    /* bit N: path N is a text, and does not lead to a file */
-    u16 follow;  /* bit 0: a link at the end of path 0 is followed; bit 1: it is with AT_SYMLINK_FOLLOW */
+    u16 follow;  /* bit N: a link at the end of path N is followed; bit N + 1: it is with AT_SYMLINK_FOLLOW */
     u8 at[PLACES];
     u8 path[PLACES];
 };
@@ -301,6 +302,7 @@ struct event {
 
 #define CALL_ABI_SHIFT 16 /* `call` of a key: the ABI above the number */
 #define CALL_NUMBER_MASK 0xffff
+#define CALL_NEW_MOUNTS 0xffffffffu /* in place of a call: the thread has a mount namespace of its own now */
 
 /* `detail` of a use_key */
 #define DETAIL_ERROR 0xfff      /* errno, 0 for success */
@@ -341,6 +343,8 @@ struct use_key {
 struct use_event {
     struct use_key key;
     u64 root;
+    u64 mounts;        /* the mount namespace, by a number that is never used again */
+    u64 mounts_before; /* of a call that made the namespace: the one that it is a copy of */
     u32 mode;
     u32 facts;
     u32 fsuid;

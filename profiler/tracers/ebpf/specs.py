@@ -41,7 +41,7 @@ class Spec:
     optional: int = 0
     plain: int = 0
     follow: int = 0
-    """Bit 0: a link at the end of the first text is followed; bit 1: with AT_SYMLINK_FOLLOW."""
+    """Bit N: a link at the end of text N is followed; bit N + 1: with AT_SYMLINK_FOLLOW."""
     at: tuple[int, ...] = ()
     path: tuple[int, ...] = ()
     flags_mask: int = 0
@@ -98,6 +98,8 @@ def _process_spec(call: ProcessCall) -> Spec:
 
 
 def _mount_spec(call: MountCall) -> Spec:
+    # The older calls, which take no descriptors, follow a link at the end of both texts.
+    follows = call.source_at is None and call.target_at is None
     return Spec(
         "text",
         only="mount",
@@ -105,6 +107,7 @@ def _mount_spec(call: MountCall) -> Spec:
         flags_mask=0xFFFFFFFF,
         optional=7,
         plain=4,
+        follow=3 if follows else 0,
         at=_positions(call.source_at, call.target_at, None),
         path=_positions(call.source, call.target, call.filesystem),
     )
@@ -118,6 +121,7 @@ def specs(abi: str) -> dict[str, Spec]:
     found |= {name: _process_spec(call) for name, call in process_calls().items()}
     found |= {name: _mount_spec(call) for name, call in mount_calls().items()}
     found["socketcall"] = Spec("socket", only="socketcall")
+    found["unshare"] = Spec("names", only="unshare")
     return {name: spec for name, spec in found.items() if number_of(abi, name) is not None}
 
 

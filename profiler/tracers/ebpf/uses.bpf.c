@@ -216,6 +216,27 @@ static __always_inline void read_mount(struct work *w, u64 mnt)
     asm volatile("" ::: "memory");
 }
 
+/* The number of a mount namespace, which is never used again (fs/namespace.c alloc_mnt_ns). */
+static __always_inline u64 number_of_mounts(u64 ns)
+{
+    return read64(ns + OFFSET_MNT_NS_ID);
+}
+
+/* Tell user space that a thread has a mount namespace of its own now, a copy of another one. */
+static __always_inline void tell_new_mounts(struct task_struct *task, u32 program, u64 before)
+{
+    struct self *own = profgen();
+    struct use_event e = {.key = {.program = program, .call = CALL_NEW_MOUNTS}};
+    if (!own)
+        return;
+    e.mounts = number_of_mounts(mounts_of((u64)task));
+    e.mounts_before = number_of_mounts(before);
+    e.facts = before == own->mounts ? 0 : FACT_OTHER_MOUNTS;
+    e.tgid = number_of_process((u64)task);
+    if (paths.ringbuf_output(&e, sizeof(e), 0))
+        count_loss(LOST_PATHS);
+}
+
 /* Whether a mount with nothing above it is on no tree of a mount namespace (fs/mount.h: is_mounted, is_anon_ns). `own`:
  * the thread's mount namespace. */
 static __always_inline bool on_no_tree(u64 own, u64 mnt)
@@ -223,7 +244,7 @@ static __always_inline bool on_no_tree(u64 own, u64 mnt)
     u64 ns = read64(mnt - OFFSET_MOUNT_MNT + OFFSET_MOUNT_NS);
     if (ns == own)
         return false;
-    return !ns || ns >= (u64)-MAX_ERRNO || !read64(ns + OFFSET_MNT_NS_ID);
+    return !ns || ns >= (u64)-MAX_ERRNO || !number_of_mounts(ns);
 }
 
 /* Fill in an event's members about the thread. Its root is the last path, unless the workload began with it. */
@@ -239,6 +260,7 @@ static __always_inline void describe(struct task_struct *task, struct work *w)
     u64 pid = pid_of((u64)task), group = process_pid_of((u64)task);
     w->e.tid = read32(upid_at(pid, own->level));
     w->e.tgid = read32(upid_at(group, own->level));
+    w->e.mounts = number_of_mounts(mounts_of((u64)task));
     u32 level = read32(pid + OFFSET_PID_LEVEL);
     w->e.own_tid = read32(upid_at(pid, level));
     w->e.own_tgid = read32(upid_at(group, level));
@@ -450,23 +472,33 @@ int on_descriptor(u64 *ctx)
 
 /* -- files of texts ------------------------------------------------------------------------------------------------ */
 
-/* "/proc/self/fd/" in memory order */
+/* "/proc/self/fd/" and "/proc/thread-self/fd/" in memory order */
 #define PROC_SE 0x65732f636f72702full
 #define LF_FD 0x2f64662f666cull
-#define LF_FD_MASK 0xffffffffffffull
 #define LF_FD_BITS 48
+#define PROC_TH 0x68742f636f72702full
+#define READ_SEL 0x6c65732d64616572ull
+#define F_FD 0x2f64662f66ull
+#define F_FD_BITS 40
+#define LF_EXE 0x6578652f666cull /* "lf/exe" and its NUL, of /proc/self/exe */
 #define DIGITS 8
-/* The number N of a text /proc/self/fd/N, which leads straight to the descriptor's file, and nowhere once the thread is
- * gone; -1 for another text. */
-static __always_inline int own_descriptor(u64 *text)
+#define LOW_BITS(bits) ((1ull << (bits)) - 1)
+/* The number N of a text /proc/self/fd/N or /proc/self/fd/N/..., which leads straight to the descriptor's file, and
+ * nowhere once the thread is gone; -1 for another text. `below`: the text goes on. */
+static __always_inline int own_descriptor(u64 *text, bool *below)
 {
-    if (text[0] != PROC_SE || (text[1] & LF_FD_MASK) != LF_FD)
+    u64 digits;
+    if (text[0] == PROC_SE && (text[1] & LOW_BITS(LF_FD_BITS)) == LF_FD)
+        digits = text[1] >> LF_FD_BITS | text[2] << (64 - LF_FD_BITS);
+    else if (text[0] == PROC_TH && text[1] == READ_SEL && (text[2] & LOW_BITS(F_FD_BITS)) == F_FD)
+        digits = text[2] >> F_FD_BITS | text[3] << (64 - F_FD_BITS);
+    else
         return -1;
-    u64 digits = text[1] >> LF_FD_BITS | text[2] << (64 - LF_FD_BITS);
     int number = 0;
     for (int i = 0; i < DIGITS; i++) {
         u32 digit = digits & 255;
-        if (!digit)
+        *below = digit == '/';
+        if (!digit || *below)
             return i ? number : -1;
         if (digit < '0' || digit > '9')
             return -1;
@@ -540,16 +572,23 @@ int on_text(u64 *ctx)
                 return 0;
         }
         int at = in.spec->at[i] == NO_ARGUMENT ? AT_FDCWD : (int)ARGUMENT(w, in.spec->at[i]);
+        bool own_program = false;
         if ((u8)w->text[i][0] == '/') {
-            if (!follows(in.spec, i, flags))
+            bool below = false;
+            own_program = w->text[i][0] == PROC_SE && w->text[i][1] == LF_EXE;
+            at = own_descriptor(w->text[i], &below);
+            if ((at < 0 && !own_program) || (!below && !follows(in.spec, i, flags)))
                 continue;
-            at = own_descriptor(w->text[i]);
-            if (at < 0)
-                continue;
-            w->text[i][0] = 0;
-            w->text_length[i] = 1;
+            if (!below) {
+                w->text[i][0] = 0;
+                w->text_length[i] = 1;
+            }
         }
-        u64 path = at == AT_FDCWD ? fs + OFFSET_FS_PWD_MNT : file_read(in.task, at) + OFFSET_FILE_MNT;
+        u64 path = fs + OFFSET_FS_PWD_MNT;
+        if (own_program)
+            path = read64(read64((u64)in.task + OFFSET_TASK_MM) + OFFSET_MM_EXE) + OFFSET_FILE_MNT;
+        else if (at != AT_FDCWD)
+            path = file_read(in.task, at) + OFFSET_FILE_MNT;
         u64 where[2] = {}; /* struct path: mnt, dentry */
         READ(where, path);
         if (!where[1])
@@ -741,6 +780,11 @@ int on_names(u64 *ctx)
     u32 only = in.spec->only;
     u64 one = 1;
     struct session *session = session_at(w->session);
+    if (only == ONLY_UNSHARE) {
+        if (w->a[0] & CLONE_NEWNS)
+            tell_new_mounts(in.task, w->e.key.program, mounts_of(read64((u64)in.task + OFFSET_TASK_PARENT)));
+        return 0;
+    }
     if (only == ONLY_MESSAGES && (s64)w->message < in.result) {
         tails.call(ctx, TAIL_SOCKET);
         count_loss(LOST_SOCKETS); /* no tail call is left */
@@ -1012,11 +1056,20 @@ static __always_inline void take_unix_address(struct use_in *in, struct socket_k
         ((char *)w->text[0])[size & ADDRESS_MASK] = 0;
         s64 text = bpf_probe_read_kernel_str(w->name, ADDRESS_MAX, w->text[0]);
         size = text > 0 ? text : 0;
+        u64 path = 0; /* that the text starts from: the working directory, or a descriptor's */
+        bool below = false;
         if ((u8)w->text[0][0] != '/') {
-            u64 fs = read64((u64)in->task + OFFSET_TASK_FS);
-            w->dentry[0] = read64(fs + OFFSET_FS_PWD_DENTRY);
-            w->mnt[0] = read64(fs + OFFSET_FS_PWD_MNT);
+            path = read64((u64)in->task + OFFSET_TASK_FS) + OFFSET_FS_PWD_MNT;
+        } else {
+            int fd = own_descriptor(w->text[0], &below);
+            if (fd >= 0 && below)
+                path = file_read(in->task, fd) + OFFSET_FILE_MNT;
         }
+        u64 where[2] = {}; /* struct path: mnt, dentry */
+        if (path)
+            READ(where, path);
+        w->mnt[0] = where[0];
+        w->dentry[0] = where[1];
     }
     w->text_length[0] = size;
 }

@@ -54,7 +54,8 @@ def test_proc_of_a_process_that_has_ended(state: str | None, monkeypatch: pytest
     reader = SimpleNamespace(recording=None, abis=("x86_64",), root=None, gone=False)
     seen = lookup.Lookup(cast(Any, None), cast(Any, reader))
     event = Event(
-        b"", 0, 0, 0, 0, 0, 0, 0, 0, fsuid=12, tgid=ended.pid, tid=ended.pid, own_tgid=ended.pid, own_tid=ended.pid,
+        b"", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, fsuid=12,
+        tgid=ended.pid, tid=ended.pid, own_tgid=ended.pid, own_tid=ended.pid,
         texts=(b"/proc/self/exe\0", None, None), paths=(None, None, None, None),
     )  # fmt: skip
     if state is not None:
