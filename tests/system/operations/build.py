@@ -6,6 +6,7 @@ with them, and ``ops32`` (x86-64 only) the static one for i386.
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -57,7 +58,9 @@ def operations(program: Path) -> tuple[Operation, ...]:
 def prepare(program: Path, name: str, directory: Path) -> None:
     """Make ``directory`` afresh, with what the operation finds there."""
     shutil.rmtree(directory, ignore_errors=True)
-    subprocess.run([program, "prepare", name, directory], check=True, timeout=120)
+    # A copy of the environment: threads call this, and pytest changes the environment itself at each test, so that
+    # execve(2) may find its strings gone (EFAULT).
+    subprocess.run([program, "prepare", name, directory], check=True, timeout=120, env=dict(os.environ))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from profiler.kernel.sockets import socket_calls
 from profiler.kernel.syscalls import number_of
 from profiler.tracers.ebpf.specs import name_in_specs, rows, specs
 from profiler.tracers.ptrace.calls import Evidence
-from profiler.tracers.ptrace.threads import Threads
+from profiler.tracers.ptrace.threads import CHANGES, Threads
 from profiler.tracers.recording import Recording
 
 CALLS = {*file_uses(), *socket_calls(), *process_calls(), *mount_calls(), "socketcall"}
@@ -24,9 +24,9 @@ CALLS = {*file_uses(), *socket_calls(), *process_calls(), *mount_calls(), "socke
 def test_every_call_is_looked_at(abi: str) -> None:
     evidence = Evidence(Recording(abi), Threads())
     for name in CALLS:
-        assert evidence.watches(name, abi, native=True) is not None, name
+        assert evidence.watches(name, abi) is not None, name
         assert (name in specs(abi)) == (number_of(abi, name) is not None), name
-    assert evidence.watches("getpid", abi, native=True) is None
+    assert evidence.watches("getpid", abi) is None
 
 
 def test_no_call_is_in_two_tables() -> None:
@@ -36,15 +36,14 @@ def test_no_call_is_in_two_tables() -> None:
 
 @pytest.mark.parametrize("abi", ABIS)
 def test_numbers_lead_back_to_names(abi: str) -> None:
-    assert {name_in_specs(abi, number) for number in rows(abi)} <= CALLS
+    assert {name_in_specs(abi, number) for number in rows(abi)} <= {*CALLS, "unshare"}
 
 
-def test_only_foreign_calls_are_followed_for_credentials() -> None:
-    """Native ones are followed where capabilities are inferred from them."""
-    evidence = Evidence(Recording("x86_64"), Threads())
-    assert evidence.watches("setuid32", "i386", native=False) is not None
-    assert evidence.watches("clone", "i386", native=False) is not None
-    assert evidence.watches("setuid", "x86_64", native=True) is None
+def test_what_a_call_may_change_is_read_again() -> None:
+    """A call of any ABI, and a native one too: what it did is asked of the kernel, not inferred."""
+    calls = ("setuid", "setuid32", "capset", "execve", "execveat", "clone", "clone3", "unshare", "setns", "chroot")
+    assert {*calls, "rename", "pivot_root", "mount"} <= CHANGES
+    assert "getpid" not in CHANGES
 
 
 def test_parents_and_pidfds() -> None:
