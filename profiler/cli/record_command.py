@@ -19,7 +19,7 @@ from profiler.trace.store import dumps
 from profiler.tracers.base import Options, Tracer
 from profiler.tracers.recording import Recording
 from profiler.tracers.select import first_that_works
-from profiler.tracers.supervisor import signals_held
+from profiler.tracers.supervisor import hold_signals
 from profiler.watch.finish import finish, origin_of
 from profiler.watch.outputs import default_output
 
@@ -32,7 +32,8 @@ def tracer_options(workload: WorkloadOptions, how: RecordOptions) -> Options:
 def record_command(workload: WorkloadOptions, how: RecordOptions, to: OutputOptions) -> int:
     """Record a command to its end, write the trace, and return the command's status, or FAILED for a loss."""
     path = to.path or default_output(workload.command[0])
-    with signals_held() as mask, PendingFile(path, reserve=RESERVE_BYTES) as file:
+    mask = hold_signals()
+    with PendingFile(path, reserve=RESERVE_BYTES) as file:
         started = workload_of(workload.command, workload.user, mask)
 
         def watch(chosen: Tracer, passed_over: Mapping[str, str]) -> tuple[Trace, list[str]]:

@@ -153,15 +153,13 @@ def _run(
     """Run the command under the policy, and write its denials as a trace. Raises ProfgenError."""
     from profiler.cli.workload import in_bundle, workload_of
     from profiler.files import RESERVE_BYTES, PendingFile
-    from profiler.tracers.supervisor import signals_held
+    from profiler.tracers.supervisor import hold_signals
 
     reason = enforcer.unavailable(policy, options)
     if reason is not None:
         raise ProfgenError(f"cannot verify under {enforce.under}: {reason}")
-    with (
-        nullcontext() if to.path is None else PendingFile(to.path, reserve=RESERVE_BYTES) as file,
-        signals_held() as mask,
-    ):
+    mask = hold_signals()
+    with nullcontext() if to.path is None else PendingFile(to.path, reserve=RESERVE_BYTES) as file:
         started = (
             in_bundle(workload.command, mask)
             if enforce.under in WITH_BUNDLE

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from profiler.errors import InputError
 from profiler.quoting import apparmor, json, shell, text, yaml
 from profiler.quoting.text import printable
+from profiler.targets.bounded import bounded, check
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -31,16 +32,21 @@ class Templates:
     def render(self, name: str, **values: object) -> bytes:
         """Return a template filled in. Text goes through the filters of profiler/quoting/ and nothing else.
 
-        Raises InputError when a user's template cannot be used.
+        Raises InputError when a user's template cannot be used, or its result cannot be parsed.
         """
         if self.directory is None:
             return _filled(_environment(None), name, values)
-        try:
-            return _filled(_environment(self.directory), name, values)
-        except InputError:
-            raise
-        except Exception as error:  # a user's template can fail in any way that an expression can
-            raise InputError(f"{self.directory}: the template {name} cannot be used: {_reason(error)}") from error
+        title = f"{self.directory}: the template {name} cannot be used"
+
+        def work() -> bytes:
+            try:
+                made = _filled(_environment(self.directory), name, values)
+                check(name.removesuffix(".j2"), made)
+            except Exception as error:  # a user's template can fail in any way that an expression can
+                raise InputError(f"{title}: {_reason(error)}") from error
+            return made
+
+        return bounded(work, title)
 
     def own(self) -> list[str]:
         """Return the names of the built-in templates that the directory replaces."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 from profiler.tracers.base import GRACE_SECONDS
 from profiler.tracers.launch import FORWARDED
@@ -35,21 +34,13 @@ def next_forwarded(seconds: float) -> tuple[int, int] | None:
     return information[0], information[2]
 
 
-@contextlib.contextmanager
-def signals_held() -> Iterator[frozenset[signal.Signals]]:
-    """Block the FORWARDED signals in this thread and those started from it; yields the previous mask.
+def hold_signals() -> frozenset[signal.Signals]:
+    """Block the FORWARDED signals in this thread and those started from it, and return the mask before that.
 
-    They stay blocked from before the output file is opened until the trace is written, so that no signal costs the
-    trace.
+    They stay blocked from before the output file is opened until profgen ends: no signal costs the trace, and one that
+    arrives after it was written, which was meant for the workload, does not change the exit status.
     """
-    before = frozenset(signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED))
-    try:
-        yield before
-    finally:
-        # Signals that are still pending were meant for the run that has ended.
-        while signal.sigtimedwait(FORWARDED, 0) is not None:
-            pass
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return frozenset(signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED))
 
 
 class Supervisor:

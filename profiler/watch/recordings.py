@@ -19,7 +19,7 @@ from profiler.run import foreground, shell_status
 from profiler.trace.model import Trace
 from profiler.tracers.base import Options
 from profiler.tracers.select import watcher, why_no_watcher
-from profiler.tracers.supervisor import signals_held
+from profiler.tracers.supervisor import hold_signals
 from profiler.tracers.watcher import Selection, Watcher
 from profiler.watch import notify
 from profiler.watch.identify import Identifier
@@ -102,7 +102,8 @@ def record(subject: Subject, request: Request, console: Console, attach: Attach 
         container=subject.container,
         first=subject.first,
     )
-    with signals_held() as mask, serving(request.metrics) as server, watcher() as opened:
+    mask = hold_signals()
+    with serving(request.metrics) as server, watcher() as opened:
         start = None if attach is None else partial(attach, mask)
         return _ended(_watched(opened, plan, subject.engines, console, server, start))
 
@@ -125,7 +126,8 @@ def record_made(
     check_writable(path)
     # Pulling the image may take minutes, and a signal ends that at once: signals are held only after it.
     identity = engine.create(run.options, run.image_and_command)
-    with signals_held() as mask, serving(request.metrics) as server:
+    mask = hold_signals()
+    with serving(request.metrics) as server:
         started = False
         try:
             known = engine.details([identity])
@@ -170,7 +172,8 @@ def record_group(group: Group, request: Request, console: Console) -> Ended:
     duration, wait = request.options.duration, request.wait
     until = None if duration is None else time.monotonic() + duration
     best: Watch | None = None
-    with signals_held(), serving(request.metrics) as server:
+    hold_signals()
+    with serving(request.metrics) as server:
         while True:
             found = group.where(wait)
             left = None if until is None else max(0.01, until - time.monotonic())

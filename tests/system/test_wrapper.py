@@ -226,6 +226,23 @@ def test_death_by_forwarded_signal(
     assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
 
 
+def test_a_second_signal_after_the_end(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    """Whenever it comes, the trace is whole and the status is the workload's."""
+    script = "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done"
+    process = profgen.start("record", "--tracer", tracer, "-o", "out.json", "--", "sh", "-c", script, cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    until = time.monotonic() + TIMEOUT
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.001)
+        assert time.monotonic() < until
+    _, stderr = finish(process)
+    assert process.returncode == 42, stderr
+    assert "wrote out.json" in stderr
+    assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
+
+
 def executable_of(pid: int) -> str | None:
     try:
         return os.readlink(f"/proc/{pid}/exe")

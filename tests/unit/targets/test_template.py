@@ -66,6 +66,12 @@ def test_a_users_template_is_in_front(tmp_path: Path) -> None:
         (b"{% include 'none' %}", "none"),
         (b"{{ '\xf0\x9f\x92\xa9' | nothing }}", "No filter named 'nothing'"),
         (b"#" * (TEMPLATE_MAX + 1), "larger than 1 MiB"),
+        (b'{"names": [{{ 1 }}, ]}', "seccomp.json would not be valid: "),
+        (b"[" * 100000, "seccomp.json would not be valid: "),
+        (
+            b"{% set x = namespace(a='x' * 10000) %}{% for _ in range(40) %}{% set x.a = x.a ~ x.a %}{% endfor %}",
+            "cannot be used: MemoryError",
+        ),
     ],
 )
 def test_a_template_that_cannot_be_used_is_one_line(tmp_path: Path, text: bytes, message: str) -> None:

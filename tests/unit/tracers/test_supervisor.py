@@ -13,7 +13,7 @@ from children import in_child
 from waiting import HANG_SECONDS
 
 from profiler.tracers.launch import FORWARDED
-from profiler.tracers.supervisor import Supervisor, signals_held
+from profiler.tracers.supervisor import Supervisor, hold_signals
 
 
 @pytest.fixture(autouse=True)
@@ -53,27 +53,27 @@ def ended(process: subprocess.Popen[bytes]) -> int:
 @pytest.mark.parametrize("number", sorted(FORWARDED), ids=lambda number: signal.Signals(number).name)
 def test_forwards(number: signal.Signals) -> None:
     def work() -> None:
-        with signals_held():
-            process = reporter(f"trap 'echo got' {int(number)}")
-            with Supervisor(lambda: [process.pid], None) as supervisor:
-                supervisor.start(process.pid)
-                os.kill(os.getpid(), number)
-                assert line(process) == "got"
-            os.killpg(process.pid, signal.SIGKILL)
-            ended(process)
+        hold_signals()
+        process = reporter(f"trap 'echo got' {int(number)}")
+        with Supervisor(lambda: [process.pid], None) as supervisor:
+            supervisor.start(process.pid)
+            os.kill(os.getpid(), number)
+            assert line(process) == "got"
+        os.killpg(process.pid, signal.SIGKILL)
+        ended(process)
 
     in_child(work)
 
 
 def test_after_the_main_process_a_signal_ends_the_rest() -> None:
     def work() -> None:
-        with signals_held():
-            rest = [reporter("trap 'exit 3' TERM"), reporter("trap 'exit 4' TERM")]
-            with Supervisor(lambda: [process.pid for process in rest], None) as supervisor:
-                supervisor.start(2**22)  # no such process
-                supervisor.main_ended()
-                os.kill(os.getpid(), signal.SIGHUP)
-                assert [ended(process) for process in rest] == [3, 4]
+        hold_signals()
+        rest = [reporter("trap 'exit 3' TERM"), reporter("trap 'exit 4' TERM")]
+        with Supervisor(lambda: [process.pid for process in rest], None) as supervisor:
+            supervisor.start(2**22)  # no such process
+            supervisor.main_ended()
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert [ended(process) for process in rest] == [3, 4]
 
     in_child(work)
 
@@ -82,25 +82,25 @@ def test_a_signal_just_after_the_main_process_is_gone() -> None:
     """No signal is lost between the end of the main process and the call that reports it."""
 
     def work() -> None:
-        with signals_held():
-            rest = reporter("trap 'exit 3' TERM")
-            gone = subprocess.Popen(["true"])
-            gone.wait()
-            with Supervisor(lambda: [rest.pid], None) as supervisor:
-                supervisor.start(gone.pid)
-                os.kill(os.getpid(), signal.SIGHUP)
-                assert ended(rest) == 3
+        hold_signals()
+        rest = reporter("trap 'exit 3' TERM")
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        with Supervisor(lambda: [rest.pid], None) as supervisor:
+            supervisor.start(gone.pid)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert ended(rest) == 3
 
     in_child(work)
 
 
 def test_duration() -> None:
     def work() -> None:
-        with signals_held():
-            process = reporter("trap 'exit 3' TERM")
-            with Supervisor(lambda: [process.pid], 0.01) as supervisor:
-                supervisor.start(process.pid)
-                assert ended(process) == 3
+        hold_signals()
+        process = reporter("trap 'exit 3' TERM")
+        with Supervisor(lambda: [process.pid], 0.01) as supervisor:
+            supervisor.start(process.pid)
+            assert ended(process) == 3
 
     in_child(work)
 
@@ -109,30 +109,28 @@ def test_stopped_and_continued() -> None:
     """A stop of profgen itself (Ctrl-Z) is not forwarded, and forwarding goes on after it."""
 
     def work() -> None:
-        with signals_held():
-            process = reporter("for s in HUP INT QUIT USR2 TERM; do trap \"echo $s\" $s; done; trap 'echo passed' USR1")
-            with Supervisor(lambda: [process.pid], None) as supervisor:
-                supervisor.start(process.pid)
-                for _ in range(2):
-                    subprocess.run(
-                        ["sh", "-c", "kill -STOP $PPID; sleep 0.4; kill -CONT $PPID"], check=True, timeout=120
-                    )
-                os.kill(os.getpid(), signal.SIGUSR1)
-                assert line(process) == "passed"
-            process.kill()
-            process.wait()
+        hold_signals()
+        process = reporter("for s in HUP INT QUIT USR2 TERM; do trap \"echo $s\" $s; done; trap 'echo passed' USR1")
+        with Supervisor(lambda: [process.pid], None) as supervisor:
+            supervisor.start(process.pid)
+            for _ in range(2):
+                subprocess.run(["sh", "-c", "kill -STOP $PPID; sleep 0.4; kill -CONT $PPID"], check=True, timeout=120)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert line(process) == "passed"
+        process.kill()
+        process.wait()
 
     in_child(work)
 
 
 def test_duration_wakes_what_is_stopped() -> None:
     def work() -> None:
-        with signals_held():
-            process = reporter("trap 'exit 3' TERM")
-            os.kill(process.pid, signal.SIGSTOP)
-            with Supervisor(lambda: [process.pid], 0.01) as supervisor:
-                supervisor.start(process.pid)
-                assert ended(process) == 3
+        hold_signals()
+        process = reporter("trap 'exit 3' TERM")
+        os.kill(process.pid, signal.SIGSTOP)
+        with Supervisor(lambda: [process.pid], 0.01) as supervisor:
+            supervisor.start(process.pid)
+            assert ended(process) == 3
 
     in_child(work)
 
@@ -140,59 +138,45 @@ def test_duration_wakes_what_is_stopped() -> None:
 def test_duration_then_kill(monkeypatch: pytest.MonkeyPatch) -> None:
     def work() -> None:
         monkeypatch.setattr("profiler.tracers.supervisor.GRACE_SECONDS", 0.1)
-        with signals_held():
-            process = reporter("trap '' TERM")
-            with Supervisor(lambda: [process.pid], 0.01) as supervisor:
-                supervisor.start(process.pid)
-                assert ended(process) == -signal.SIGKILL
+        hold_signals()
+        process = reporter("trap '' TERM")
+        with Supervisor(lambda: [process.pid], 0.01) as supervisor:
+            supervisor.start(process.pid)
+            assert ended(process) == -signal.SIGKILL
 
     in_child(work)
 
 
 def test_never_started() -> None:
     def work() -> None:
-        with signals_held(), Supervisor(list, None):
+        hold_signals()
+        with Supervisor(list, None):
             os.kill(os.getpid(), signal.SIGTERM)
 
     in_child(work)
 
 
-def test_held_and_given_back() -> None:
-    """Signals that arrived meanwhile have no effect afterwards, and the mask is restored."""
+def test_signals_are_held_to_the_end() -> None:
+    """One that arrives after the work is done has no effect; the mask before is what the workload gets."""
 
     def work() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGHUP})
-        with signals_held() as before:
-            assert before == {signal.SIGHUP}
-            assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) >= FORWARDED
-            for number in FORWARDED:
-                os.kill(os.getpid(), number)
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) == {signal.SIGHUP}
-        assert signal.sigpending() == set()
-
-    in_child(work)
-
-
-def test_held_and_given_back_after_an_error() -> None:
-    def work() -> None:
-        try:
-            with signals_held():
-                raise KeyError
-        except KeyError:
-            pass
-        assert not FORWARDED & signal.pthread_sigmask(signal.SIG_BLOCK, set())
+        assert hold_signals() == {signal.SIGHUP}
+        for number in FORWARDED:
+            os.kill(os.getpid(), number)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) >= FORWARDED
 
     in_child(work)
 
 
 def test_signal_for_a_process_that_is_gone() -> None:
     def work() -> None:
-        with signals_held():
-            other = reporter("trap 'echo got' USR1")
-            gone = subprocess.Popen(["true"])
-            gone.wait()
-            with Supervisor(lambda: [gone.pid, other.pid], 0.01) as supervisor:
-                supervisor.start(gone.pid)
-                assert ended(other) == -signal.SIGTERM
+        hold_signals()
+        other = reporter("trap 'echo got' USR1")
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        with Supervisor(lambda: [gone.pid, other.pid], 0.01) as supervisor:
+            supervisor.start(gone.pid)
+            assert ended(other) == -signal.SIGTERM
 
     in_child(work)

@@ -18,7 +18,7 @@ from profiler.trace.model import JOINED_FEATURE, Container, Trace
 from profiler.trace.store import read_trace
 from profiler.tracers.base import Options
 from profiler.tracers.recording import Recording, Row
-from profiler.tracers.supervisor import signals_held
+from profiler.tracers.supervisor import hold_signals
 from profiler.tracers.watcher import Refused, Selection, Session
 from profiler.watch import loop
 from profiler.watch.identify import Identifier
@@ -135,8 +135,8 @@ def run(
     plan.setdefault("outputs", Outputs(tmp_path / "a.trace.json", None, False))
     asked = Answers(known) if known is not None else Identifier(())
     watch = Watch(script, Plan(**{"selection": Selection(), "options": Options(), **plan}), asked, heard)
-    with signals_held():
-        watch.run()
+    hold_signals()
+    watch.run()
     assert script.stopped
     return script, heard, watch
 
