@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import time
 from dataclasses import replace
@@ -21,6 +22,9 @@ from system.lab.runtimes import Confinement, Job
 from system.lab.workloads import Pipeline, Workload
 
 from profiler.denials.dangers import of_syscall
+from profiler.denials.logs import sources
+from profiler.denials.logs.reading import Reader
+from profiler.denials.model import Denial
 from profiler.policy import model
 from profiler.policy.document import dumps, read_policy
 from profiler.trace.store import read_trace
@@ -143,11 +147,71 @@ shift
 "$@"
 """
 """A journal of its own in a mount namespace of its own, read while it is written."""
+IN_A_NAMESPACE = ["unshare", "--mount", "--propagation", "private", "bash", "-c"]
 
 
-def test_the_journal(profgen: Profgen, tmp_path: Path) -> None:
-    """systemd-journald reads the kernel's log; journalctl gives it as JSON: the same as from the kernel's log
-    itself."""
+def of_log(source: str) -> dict[Denial, int]:
+    """Return what a log contains, and how often."""
+    reader = Reader()
+    sources.read(reader, source)
+    reading = reader.reading
+    assert (reading.broken, reading.foreign) == (0, 0), reading.samples
+    return {row.key: row.count for row in reading.denials}
+
+
+def contains(found: dict[Denial, int], expected: dict[Denial, int]) -> bool:
+    """Return whether everything was found. Other programs may have been refused more in between."""
+    return all(found.get(key, 0) >= count for key, count in expected.items())
+
+
+DMESG = (
+    ["-r"], ["-T"], ["-x"], ["-t"], ["-d"], ["-e"], ["-J"], ["-xT"], ["-H", "--color=always"], ["-S"],
+    ["--time-format=iso"], ["--time-format=delta"],
+)  # fmt: skip
+
+
+def test_every_output_of_dmesg_and_the_kernels_own_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(kernel_log())
+    expected = of_log(str(log))
+    if not expected:
+        pytest.skip("the kernel's log has no record of seccomp; the other tests of this file make some")
+    assert contains(of_log("/dev/kmsg"), expected)
+    for options in DMESG:
+        log.write_bytes(subprocess.run(["dmesg", *options], capture_output=True, check=True, timeout=120).stdout)
+        assert contains(of_log(str(log)), expected), options
+    if shutil.which("busybox"):
+        log.write_bytes(subprocess.run(["busybox", "dmesg"], capture_output=True, check=True, timeout=120).stdout)
+        assert contains(of_log(str(log)), expected)
+
+
+OUTPUTS = """
+for form in short short-full short-iso short-iso-precise short-precise short-monotonic short-unix short-delta \\
+    with-unit verbose export json json-pretty json-sse json-seq cat; do
+    journalctl --quiet --no-pager --all -o $form _TRANSPORT=kernel >"$1/$form"
+done
+cp /run/log/journal/*/*.journal "$1/binary"
+"""
+
+
+def test_every_output_of_journalctl(tmp_path: Path) -> None:
+    needs_journald()
+    log = tmp_path / "log"
+    log.write_bytes(kernel_log())
+    expected = of_log(str(log))
+    records = re.findall(rb"type=1326 audit\(([0-9.:]+)\)", log.read_bytes())
+    if not expected or not records:
+        pytest.skip("the kernel's log has no record of seccomp; the other tests of this file make some")
+    folder = tmp_path / "forms"
+    folder.mkdir()
+    script = [*IN_A_NAMESPACE, JOURNAL, "sh", f"({records[-1].decode()})", "bash", "-c", OUTPUTS, "sh", str(folder)]
+    subprocess.run(script, check=True, timeout=300)
+    assert len(list(folder.iterdir())) == 17
+    for path in folder.iterdir():
+        assert contains(of_log(str(path)), expected), path.name
+
+
+def needs_journald() -> None:
     missing = [
         name
         for name in ("/lib/systemd/systemd-journald", "/usr/bin/journalctl", "/usr/bin/unshare")
@@ -155,6 +219,12 @@ def test_the_journal(profgen: Profgen, tmp_path: Path) -> None:
     ]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+def test_the_journal(profgen: Profgen, tmp_path: Path) -> None:
+    """systemd-journald reads the kernel's log; journalctl gives it as JSON: the same as from the kernel's log
+    itself."""
+    needs_journald()
     log = kernel_log()
     records = re.findall(rb"type=1326 audit\(([0-9.:]+)\)", log)
     if not records:
@@ -163,17 +233,7 @@ def test_the_journal(profgen: Profgen, tmp_path: Path) -> None:
     policy.write_text(dumps(model.Policy(model.Workload(("/usr/bin/true",), 0), ("x86_64",), True, "none")))
     options = ["refine", str(policy), "--format", "json", "--from"]
     direct = json.loads(profgen(*options, "-", cwd=tmp_path, stdin=log).stdout)
-    script = [
-        "unshare",
-        "--mount",
-        "--propagation",
-        "private",
-        "bash",
-        "-c",
-        JOURNAL,
-        "sh",
-        f"({records[-1].decode()})",
-    ]
+    script = [*IN_A_NAMESPACE, JOURNAL, "sh", f"({records[-1].decode()})"]
     through = Profgen(prefix=script)(*options, "journal", cwd=tmp_path)
     assert through.returncode == 1, through.stderr
     found = json.loads(through.stdout)

@@ -12,15 +12,21 @@ import re
 QUOTED = rb'"[^"\x00-\x1f\x7f]*"'
 """A value in quotation marks. The kernel writes a value with such a mark or a control character in hexadecimal."""
 
-_VALUE = QUOTED + rb'|[^\s"=]*'
-_BODY = re.compile(rb"(?:[A-Za-z_][\w-]*=(?:" + _VALUE + rb")(?: {1,2}|\Z))+")
-_FIELD = re.compile(rb"([A-Za-z_][\w-]*)=(" + _VALUE + rb")(?: |\Z)")
-
 _NAMED = rb"[A-Z]{2,8}=(?:" + QUOTED + rb'|[^\s"=]*)'
 ENRICHED = rb"(?:(?:\x1d|#035|\\x1d|\^\]| )?" + _NAMED + rb"(?: " + _NAMED + rb")*)?\s*\Z"
 """The names that auditd appends, and the end of the record. The byte 0x1d is before them, or what is left of it:
 rsyslog writes ``#035``, busybox ``^]``, and a terminal drops it."""
-_ENRICHED = re.compile(ENRICHED)
+
+_BARE = rb'[^\s"=\x00-\x1f]*'
+_BODY = re.compile(
+    rb"((?:[a-z_][\w-]*=(?:"
+    + QUOTED
+    + rb"|"
+    + _BARE
+    + rb"?)(?: {1,2}|(?<![A-Z])(?=[\x1d#\\^A-Z])|(?=\s*\Z)))+)"
+    + ENRICHED
+)
+_FIELD = re.compile(rb"([a-z_][\w-]*)=(" + QUOTED + rb"|" + _BARE + rb")(?: |\Z)")
 
 _PATHS = {"exe", "name", "path", "srcname", "target"}
 _NAMES = {"addr", "comm", "fstype", "info", "label", "namespace", "peer", "peer_addr", "profile", "tcontext"}
@@ -33,7 +39,7 @@ _KMSG_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 def values_of(body: bytes, kmsg: bool) -> dict[str, str]:
-    """Return the values of a record by their names, in lower case. ``kmsg``: the record is from /dev/kmsg.
+    """Return the values of a record by their names. ``kmsg``: the record is from /dev/kmsg.
 
     The whole text must be names and values: the kernel writes nothing else, and text after a record, such as the rest
     of a line that holds a file's name, shows that it was forged. Raises ValueError.
@@ -42,12 +48,12 @@ def values_of(body: bytes, kmsg: bool) -> dict[str, str]:
     if inner[1]:  # a program of user space, such as the D-Bus daemon: its own text is in apostrophes
         text, end, _ = inner[2].rpartition(b"'")
         body = text if end else inner[2]
-    body = _ENRICHED.sub(b"", body, count=1)
-    if not _BODY.fullmatch(body):
+    found = _BODY.fullmatch(body)
+    if not found:
         raise ValueError("text that is not a field")
     values: dict[str, str] = {}
-    for raw_name, raw in _FIELD.findall(body):
-        name = raw_name.decode("ascii").lower()
+    for raw_name, raw in _FIELD.findall(found[1]):
+        name = raw_name.decode("ascii")
         # The kernel writes each field once; another one after it was written by somebody else.
         values.setdefault(name, value_of(name, raw, kmsg))
     return values

@@ -21,15 +21,18 @@ from profiler.denials.logs.openers import Head
 from profiler.denials.logs.scan import CHUNK, Raw, Scanner
 from profiler.denials.model import EVENTS_MAX, Denial, merged
 
-MARKS = (b"type=1326", b"SECCOMP", b"apparmor=", b"-seccomp-controlled-", *statements.MARKS)
+MARKS = (b"type=1326", b"SECCOMP", b"apparmor=", *statements.MARKS)
 """Every line that matters contains one of these."""
 
-MARKS_JSON = (
-    *(",".join(map(str, mark)).encode() for mark in MARKS[:3]),
-    b'"apparmor":',
-    b'"MESSAGE":null',
-)
-"""Further marks in JSON. journalctl writes a message that is not plain text as a list of bytes."""
+_JSON_STARTS = (b"{", b"\x1e{", b"data: {", b"\n")
+_FURTHER_MARKS = {
+    # journalctl writes a message that is not plain text as a list of bytes.
+    _JSON_STARTS: (*(",".join(map(str, mark)).encode() for mark in MARKS[:3]), b'"apparmor":', b'"MESSAGE":null'),
+    aalog.MARKS: aalog.MARKS,
+    # ausearch --format=text and =csv
+    (b"At ", b"NODE,EVENT,"): (b"-seccomp-controlled-",),
+}
+"""By how a log starts: further marks of the lines that matter in it."""
 
 DISTINCT_MAX = 10_000
 """The number of different records that are kept; a hostile log could hold any number."""
@@ -103,7 +106,6 @@ _EVENT = re.compile(rb"(\d{1,11}(?:\.\d{1,9})?):(\d{1,20})\Z")
 _ENTRY_TIME = re.compile(rb"(\d{1,11}\.\d{3}):\Z")
 _PID = re.compile(rb"\bpid=(\d{1,10})\b")
 _AUDIT_STARTS = (b"type=", b"node=")
-_JSON_STARTS = (b"{", b"\x1e{", b"data: {", b"\n")
 
 
 class Reader:
@@ -134,14 +136,9 @@ class Reader:
 
     def _lines(self, plain: Head) -> None:
         start = text.plain(plain.head).lstrip(b" \r\n")
-        marks: tuple[bytes, ...] = MARKS
-        starts: tuple[bytes, ...] = ()
-        if start.startswith(_JSON_STARTS):
-            marks, starts = MARKS + MARKS_JSON, _JSON_STARTS
-        elif start.startswith(_AUDIT_STARTS):
-            starts = _AUDIT_STARTS
-        elif start.startswith(aalog.MARKS):
-            marks = MARKS + aalog.MARKS
+        further = (marks for starts, marks in _FURTHER_MARKS.items() if start.startswith(starts))
+        marks = (*MARKS, *(mark for several in further for mark in several))
+        starts = next((starts for starts in (_JSON_STARTS, _AUDIT_STARTS) if start.startswith(starts)), ())
         first = next((line for line in plain.head.split(b"\n") if line.strip() and not line.startswith(b"-- ")), b"")
         log = _Log(self._logs, bool(starts), text.shape(text.plain(first)))
         scanner = Scanner(plain, marks, starts=starts)

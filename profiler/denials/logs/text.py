@@ -37,16 +37,15 @@ _KMSG = re.compile(rb"(\d{1,3}),\d{1,20},\d{1,20},[^;]{0,64};\Z")
 _PRIORITY = re.compile(rb"<(\d{1,3})>(?:1 )?")
 _ISO = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]\d{1,9}(?:[+-]\d\d:?\d\d|Z)? \Z")
 """What dmesg --time-format=iso writes before the kernel's message, without a name."""
-_KERNEL = re.compile(
-    rb"(?:^|(?<= ))(?:kernel(?:\[\d+\])?:|kernel \S+ \S+(?: -)?|\[kernel\]|kern\.notice:|kern *: ?notice *:) *\Z"
-)
+_KERNEL = re.compile(rb"(?:^|(?<= ))(?:kernel:|kernel \S+ \S+(?: -)?|\[kernel\]|kern\.notice:|kern *: ?notice *:) *\Z")
 _AUDIT = re.compile(rb"(?:^|(?<= ))(?:audit|auditd|audispd|audisp-syslog)(?:(?:\[\d+\])?:|(?: \S+ \S+(?: -)?)) *\Z")
 _NODE = re.compile(rb"(?:node=\S+ )?\Z")
-_FACILITY = re.compile(rb"[a-z0-9]{2,8}\.(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug)\Z")
+_FACILITY = re.compile(rb"([a-z0-9]{2,8}\.(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug)):?\Z")
 _OTHER_PROGRAM = re.compile(rb"(?![0-9a-f.:]+\Z).*:|[^\[].*\[\d+\]", re.DOTALL)
 """A word that ends like the name of a program: ``app:``, ``app[17]``; not an address: ``172.20.0.2:``."""
 
-_HEAD_BYTES, _HEAD_WORDS = 200, 12
+_BEFORE_MAX, _HEAD_WORDS = 400, 12
+"""The longest text before a record, and the most words before the name of its source."""
 _KERN_NOTICE = 5
 """The priority of every record that the kernel prints: facility kern, severity notice (kauditd_printk_skb)."""
 
@@ -83,15 +82,14 @@ def find(line: bytes) -> Found | None:
     if kind is None:
         return None
     before = line[: kind.start()]
-    kmsg = bool(_KMSG.search(before.removesuffix(b"audit: ")))
     return Found(
         kind["type"] in _SECCOMP_TYPES,
         found["stamp"] if found else None,
         line[kind.end() :],
         kind.start(),
         kind["type"].isdigit(),
-        kmsg,
-        kernels(before) if found else audits(before),
+        bool(_KMSG.match(before.removesuffix(b"audit: "))),
+        len(before) <= _BEFORE_MAX and (kernels(before) if found else audits(before)),
     )
 
 
@@ -109,8 +107,7 @@ def kernels(before: bytes) -> bool:
     """Return whether the text before a record is what the kernel, or the audit daemon, has there."""
     if is_node(before):
         return True
-    before = before.removesuffix(b"audit: ")
-    rest = _BRACKETS.sub(b"", before)
+    rest = _BRACKETS.sub(b"", before.removesuffix(b"audit: "))
     if rest == b"" or _ISO.match(rest):
         return True
     if found := _KMSG.match(rest):
@@ -135,13 +132,11 @@ def _is_head(head: bytes, kernel: bool) -> bool:
         if kernel and int(found[1]) != _KERN_NOTICE:
             return False
         head = head[found.end() :]
-    if len(head) > _HEAD_BYTES:
-        return False
     words = head.split()
-    facilities = [word for word in words if _FACILITY.match(word)]
+    facilities = [found[1] for word in words if (found := _FACILITY.match(word))]
     return (
         len(words) <= _HEAD_WORDS
-        and not any(_OTHER_PROGRAM.fullmatch(word) for word in words)
+        and not any(_OTHER_PROGRAM.fullmatch(word) and not _FACILITY.match(word) for word in words)
         and (not kernel or all(word == b"kern.notice" for word in facilities))
         and (not words or any(48 <= byte <= 57 for byte in head))
     )

@@ -140,6 +140,68 @@ def test_json(place: Path) -> None:
     assert "+    getpgid:" in found["diff"]
 
 
+def test_what_only_a_text_log_holds_is_written_when_it_is_trusted(place: Path) -> None:
+    text = log(
+        place, "Nov 22 13:26:10 web1 kernel: audit: type=1326 audit(1795353970.253:1): " + GETPGID.partition(": ")[2]
+    )
+    shown = profgen("policy.yaml", "--from", text, cwd=place)
+    assert shown.returncode == 1, shown.stderr
+    assert "+    getpgid:" in shown.stdout
+    assert ", unproven\n" in shown.stderr
+    assert "1 entry unproven: " in shown.stderr
+    assert "profgen refine policy.yaml --from journal" in shown.stderr
+    for writes in (["--in-place"], ["-o", "new.yaml"]):
+        done = profgen("policy.yaml", "--from", text, *writes, cwd=place)
+        assert done.returncode == 2
+        assert "nothing is written" in done.stderr
+        assert "--trust-text" in done.stderr
+    assert (place / "policy.yaml").read_text() == dumps(policy())
+    assert not (place / "new.yaml").exists()
+    done = profgen("policy.yaml", "--from", text, "--in-place", "--trust-text", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "getpgid" in {entry.name for entry in read_policy(place / "policy.yaml").syscalls}
+
+
+def test_a_second_log_proves_what_a_text_log_holds(place: Path) -> None:
+    text = log(place, "[ 1.2] audit: type=1326 audit(1795353970.253:1): " + GETPGID.partition(": ")[2])
+    (place / "audit.log").write_text(GETPGID + "\n")
+    done = profgen("policy.yaml", "--from", text, "--from", "audit.log", "--in-place", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "unproven" not in done.stderr
+
+
+def test_json_tells_what_is_unproven(place: Path) -> None:
+    text = log(
+        place, "[ 1.2] audit: type=1326 audit(1795353970.253:1): " + GETPGID.partition(": ")[2], "x SECCOMP syscall=1"
+    )
+    done = profgen("policy.yaml", "--from", text, "--json", "--in-place", cwd=place)
+    assert done.returncode == 2
+    found = json.loads(done.stdout)
+    assert found["unproven"] == 1
+    assert found["added"][0]["denials"][0]["unproven"] is True
+    assert found["log"]["samples"] == [{"line": 2, "text": "x SECCOMP syscall=1"}]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x SECCOMP syscall=1",
+        '{"level": "warn", "msg": "apparmor=\\"DENIED\\" operation=\\"open\\""}',
+        "At 13:26:10 11/22/26 root, unsuccessfully called-seccomp-controlled-syscall uname using /usr/bin/sleep",
+        GETPGID[:150],
+    ],
+)
+def test_what_looks_like_a_denial_and_is_not_understood_is_said(line: str, place: Path) -> None:
+    done = profgen("policy.yaml", "--from", log(place, line), cwd=place)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "1 record ignored" in done.stderr
+    assert "not understood, line 1: " in done.stderr
+    assert "nothing to add" not in done.stderr
+    written = profgen("policy.yaml", "--from", log(place, line, GETPGID), "--in-place", "--trust-text", cwd=place)
+    assert written.returncode == 1
+    assert "wrote policy.yaml" in written.stderr
+
+
 def test_choosing_programs_and_profiles(place: Path) -> None:
     path = log(place, GETPGID, STRANGER, "type=AVC msg=" + AUDIT + AA)
 

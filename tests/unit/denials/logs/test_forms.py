@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import shutil
@@ -13,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from profiler.denials.logs import sources
+from profiler.denials.logs.openers import opened
 from profiler.denials.logs.reading import Reader, Reading
 
 
@@ -131,6 +135,7 @@ FORMS = {
     "RFC 3164, with a zone": f"Nov 22 13:26:10 CEST web1 kernel: {KERNEL}",
     "RFC 3164, with a year": f"Nov 22 2026 13:26:10 web1 kernel: {KERNEL}",
     "RFC 5424": f"<5>1 2026-11-22T13:26:10.253Z web1 kernel - - - [  285.294898] {KERNEL}",
+    "RFC 5424, rsyslog": f"<5>1 2026-11-22T13:26:10.253111+00:00 web1 kernel - - -  {KERNEL}",
     "RFC 5424, with data": f'<5>1 2026-11-22T13:26:10Z web1 kernel - - [meta sequenceId="3"] {KERNEL}',
     "rsyslog": f"2026-11-22T13:26:10.253111+00:00 web1 kernel: [  285.294898] {KERNEL}",
     "an address for a host": f"2026-11-22T13:26:10.253111+00:00 fe80::5054:ff:fe12 kernel: {KERNEL}",
@@ -138,6 +143,7 @@ FORMS = {
     "OpenWrt logread": f"Sun Nov 22 13:26:10 2026 kern.notice kernel: [  285.294898] {KERNEL}",
     "socklog": f"@400000006921b3021b4d3c4c kern.notice: [  285.294898] {KERNEL}",
     "socklog, svlogd -tt": f"2026-11-22_13:26:10.25311 kern.notice: [  285.294898] {KERNEL}",
+    "socklog, with klogd": f"kern.notice: Nov 22 13:26:10 kernel: [  285.294898] {KERNEL}",
     "metalog": f"Nov 22 13:26:10 [kernel] [  285.294898] {KERNEL}",
     "end of line of Windows": f"Nov 22 13:26:10 web1 kernel: {KERNEL}\r",
     # the journal (systemd 252)
@@ -287,3 +293,33 @@ def test_compressions_that_need_a_program(program: str, tmp_path: Path) -> None:
         [program, "-cq"], input=text.encode() + b"\n", stdout=subprocess.PIPE, check=True, timeout=60
     ).stdout
     check(read(tmp_path / "log", data), "dmesg", SECCOMP)
+
+
+TEXTS = [text for form in FORMS for record in (SECCOMP, APPARMOR) if (text := text_of(form, record)) is not None]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=4),
+    cuts=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 60), st.binary(max_size=12)), max_size=4),
+    encoding=st.sampled_from(["UTF-8 with a mark", "UTF-16, little", "UTF-16 without a mark", None]),
+    compression=st.sampled_from(["gzip", "xz", "bzip2", None, None, None]),
+)
+def test_any_change_of_a_log(
+    texts: list[str], cuts: list[tuple[int, int, bytes]], encoding: str | None, compression: str | None
+) -> None:
+    """test_openers.py damages what is compressed."""
+    data = "\n".join([*texts, ""]).encode()
+    data = data if encoding is None else WRAPPERS[encoding](data)
+    for at, length, more in cuts:
+        data = data[:at] + more + data[at + length :]
+    data = data if compression is None else WRAPPERS[compression](data)
+    reader = Reader()
+    with opened(io.BytesIO(data)) as plain:
+        reader.read(plain)
+    reading = reader.reading
+    assert reading.unread <= reading.broken + reading.foreign
+    assert len(reading.samples) == min(3, reading.unread)
+    for denial in reading.denials:
+        assert denial.count >= 1
+        assert denial.kind == "syscall" or denial.by == "apparmor"
