@@ -26,8 +26,9 @@ RET_ALLOW = 0x7FFF0000
 """Actions. Their lower 16 bits hold an errno, or a number for the tracer (include/uapi/linux/seccomp.h
 SECCOMP_RET_*)."""
 
-DENIED = 1
-"""The tracer's number for calls that the policy does not allow; that of allowed calls is 0."""
+DENIED, CLOSED = 1, 2
+"""The tracer's numbers for calls that the policy does not allow; that of allowed calls is 0. CLOSED is for multiplexers
+that must be refused by name (profiler.targets.seccomp.closed): libseccomp has no rules with the default action."""
 
 BUILD_SECONDS = 20.0
 """Time limit for libseccomp. It usually takes milliseconds, but 2.5.4 may loop forever when it joins rules that compare
@@ -40,7 +41,7 @@ _INSTRUCTION_BYTES = 8
 
 def enforcing(policy: Policy) -> bytes:
     """Return the filter that answers as the profile does: calls that it does not name fail with EPERM."""
-    return _built(policy, RET_ALLOW, RET_ERRNO | errno.EPERM, lambda number: RET_ERRNO | number)
+    return _built(policy, RET_ALLOW, RET_ERRNO | errno.EPERM, lambda name, number: RET_ERRNO | number)
 
 
 def traced(policy: Policy, *, refusing: bool) -> bytes:
@@ -48,10 +49,17 @@ def traced(policy: Policy, *, refusing: bool) -> bytes:
 
     Calls that the policy refuses by name get the errno that it gives; if ``refusing`` is False they are allowed.
     """
-    return _built(policy, RET_TRACE, RET_TRACE | DENIED, lambda number: RET_ERRNO | number if refusing else RET_TRACE)
+    named = {refusal.name for refusal in policy.refused}
+
+    def answer(name: str, number: int) -> int:
+        if name not in named:
+            return RET_TRACE | CLOSED
+        return RET_ERRNO | number if refusing else RET_TRACE
+
+    return _built(policy, RET_TRACE, RET_TRACE | DENIED, answer)
 
 
-def _built(policy: Policy, allowed: int, default: int, refused: Callable[[int], int]) -> bytes:
+def _built(policy: Policy, allowed: int, default: int, refused: Callable[[str, int], int]) -> bytes:
     """Build a filter in a process of its own (see BUILD_SECONDS). Raises ProfgenError when libseccomp is missing or
     cannot build it."""
     try:
@@ -92,7 +100,7 @@ def _built(policy: Policy, allowed: int, default: int, refused: Callable[[int], 
     )
 
 
-def _export(policy: Policy, allowed: int, default: int, refused: Callable[[int], int], file: Any) -> None:
+def _export(policy: Policy, allowed: int, default: int, refused: Callable[[str, int], int], file: Any) -> None:
     import pyseccomp
 
     native, *others = policy.abis
@@ -109,7 +117,7 @@ _ARCHES = {"i386": "X86", "x32": "X32", "arm": "ARM"}
 
 
 def _single(
-    policy: Policy, native: str, arch: int | None, allowed: int, default: int, refused: Callable[[int], int]
+    policy: Policy, native: str, arch: int | None, allowed: int, default: int, refused: Callable[[str, int], int]
 ) -> Any:
     """Return the filter for one ABI. ``arch``: of libseccomp, None for the machine's own ABI."""
     import pyseccomp
@@ -120,14 +128,14 @@ def _single(
         built.add_arch(arch)
         built.remove_arch(pyseccomp.Arch.NATIVE)
     for rule in profile(policy, "errno")["syscalls"]:
-        action = allowed if rule["action"] == "SCMP_ACT_ALLOW" else refused(rule["errnoRet"])
-        if action == default:
-            continue
         tests = [
             pyseccomp.Arg(test["index"], pyseccomp.MASKED_EQ, test["value"], test["valueTwo"])
             for test in rule.get("args", ())
         ]
         for name in rule["names"]:
+            action = allowed if rule["action"] == "SCMP_ACT_ALLOW" else refused(name, rule["errnoRet"])
+            if action == default:
+                continue
             number: int | None = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
             if number == _UNKNOWN:  # newer than this libseccomp
                 number = number_of(native, name) if arch is None else None

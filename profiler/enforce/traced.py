@@ -25,7 +25,7 @@ from profiler.denials.model import Collection, Denial
 from profiler.enforce import rights
 from profiler.enforce.base import FILES_UNSEEN, Options, Outcome
 from profiler.enforce.calls import filtered, head
-from profiler.enforce.filter import DENIED, Loader, confine, forbid_new_privileges, traced
+from profiler.enforce.filter import CLOSED, DENIED, Loader, confine, forbid_new_privileges, traced
 from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable
 from profiler.kernel.abi import native_abi
 from profiler.kernel.errno import name_of as error_name
@@ -234,7 +234,7 @@ class _Confined(Run):
 
     def _refuses(self, tid: int, tracee: Tracee, kind: Kind, info: tuple[int, ...]) -> int:
         """Return the errno for a call that the filter marked, 0 to let it pass."""
-        if info[9] != DENIED:
+        if info[9] not in (DENIED, CLOSED):
             return 0
         self._deny(tid, self._syscall(kind, info[2], info[3:9]), kind.program)
         return errno.EPERM if self.enforces else 0

@@ -8,9 +8,12 @@ wrote may have none. Evidence (counts, times, paths that were only looked for) s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
+from profiler.kernel.arguments import INT
 from profiler.kernel.capabilities import number_of
+from profiler.kernel.multiplexers import IMPLIED, IMPLIED_ABI, implied
 from profiler.policy.reasons import Reasons
 from profiler.trace.model import ContainerMount
 
@@ -297,7 +300,32 @@ class Policy:
 
     def permits(self, abi: str, name: str, arguments: Sequence[int]) -> bool:
         """Whether a call is allowed, as this ABI makes it, with these six registers."""
-        return any(entry.abi == abi and entry.name == name and entry.permits(arguments) for entry in self.syscalls)
+        entries = (*self.syscalls, *self.implied)
+        return any(entry.abi == abi and entry.name == name and entry.permits(arguments) for entry in entries)
+
+    @cached_property
+    def implied(self) -> tuple[Allowed, ...]:
+        """Entries for multiplexers that every profile of this policy allows, because libseccomp adds them
+        (profiler.kernel.multiplexers.implied): only where the multiplexer is in the policy, as profiles refuse it
+        otherwise."""
+        filtered = {entry.name for entry in self.syscalls if entry.abi == IMPLIED_ABI and entry.name in IMPLIED}
+        found = ((entry, implied(entry.name)) for entry in self.syscalls if filtered)
+        return tuple(
+            replace(entry, abi=IMPLIED_ABI, name=made[0], rules=_on_multiplexer(entry.rules, made[1]), stands_for=())
+            for entry, made in found
+            if made is not None and made[0] in filtered
+        )
+
+
+def _on_multiplexer(rules: tuple[Rule, ...], call: int) -> tuple[Rule, ...]:
+    """Return what libseccomp makes of rules for a multiplexer of a 32-bit ABI: the call's number comes first, and only
+    the lower halves of the other values are compared."""
+    first = Condition("call", 0, INT, call)
+    kept = (tuple(one for one in rule.conditions if one.position and one.mask & INT) for rule in rules or (Rule(()),))
+    return tuple(
+        Rule((first, *(replace(one, mask=one.mask & INT, value=one.value & INT) for one in conditions)))
+        for conditions in kept
+    )
 
 
 @dataclass(frozen=True)

@@ -37,32 +37,11 @@ import yaml
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS, SUB_ABIS
 from profiler.kernel.capabilities import number_of as capability_number
-from profiler.kernel.syscalls import known_names, number_of
 from profiler.policy.model import Policy
 from profiler.quoting.text import printable
-from profiler.review.cubes import (
-    ARGUMENTS,
-    EVERYTHING,
-    OPERATORS,
-    REGISTER,
-    Budget,
-    Cubes,
-    TooHard,
-    comparison,
-    crossed,
-    difference,
-)
-from profiler.review.rights import (
-    ANYTHING,
-    REFUSED,
-    Allowance,
-    Alternative,
-    Rights,
-    Row,
-    Test,
-    Written,
-    in_words,
-)
+from profiler.review.compiled import TREE_RULES, Stated, allowances
+from profiler.review.cubes import ARGUMENTS, OPERATORS, REGISTER, Cubes, TooHard, comparison, crossed
+from profiler.review.rights import Allowance, Rights, Row, Test, Written
 from profiler.trace.model import Trace
 
 LIMIT_BYTES = 16 << 20
@@ -71,9 +50,6 @@ DEPTH = 40
 EVENTS = 400_000
 CUBES_MAX = 200_000
 """The largest number of cubes of one file, over all its rules."""
-
-COMPLEMENT_STEPS = 300_000
-"""The steps to compute what is left when something is refused: many cubes, but only once for each name."""
 
 DOCKER_DEFAULT = frozenset(
     f"CAP_{name}"
@@ -182,6 +158,7 @@ class _Reader:
         self.conditional = conditional
         self.notes: list[str] = []
         self.cubes = 0
+        self.known: dict[tuple[Test, ...], Cubes | None] = {}
 
     def fail(self, where: str, what: str) -> NoReturn:
         raise InputError(f"{self.name}: {where}: {what}")
@@ -282,8 +259,13 @@ class _Reader:
             return tuple((test,) for test in found)
         return (tuple(found),)
 
-    def cubes_of(self, tests: Sequence[Test]) -> Cubes | None:
+    def cubes_of(self, tests: tuple[Test, ...]) -> Cubes | None:
         """Return the cubes of the tests, or None if there are too many."""
+        if tests not in self.known:
+            self.known[tests] = self._cubes(tests)
+        return self.known[tests]
+
+    def _cubes(self, tests: Sequence[Test]) -> Cubes | None:
         try:
             found = crossed([comparison(test.position, test.operator, test.value, test.value_two) for test in tests])
         except TooHard:
@@ -298,7 +280,7 @@ class _Reader:
         default = self.action(data, "defaultAction", where)
         default_errno = self.number(data, "defaultErrnoRet", where) or EPERM
         abis = self.abis(data, where)
-        rules: dict[str, _Rules] = {}
+        rules: dict[str, list[Stated]] = {}
         rows: list[Row] = []
         for index, rule in enumerate(self.typed(data, "syscalls", list, where, [])):
             at = f"{where}syscalls[{index}]"
@@ -323,56 +305,15 @@ class _Reader:
             )
             if not applies or (action == default and (action != "ERRNO" or errno == default_errno)):
                 continue
-            allows = action in _ALLOWING
-            alternatives = [(allows, part, self.cubes_of(part)) for part in tests]
-            for name in dict.fromkeys([*names, *([single] if single else [])]):
-                found = rules.setdefault(name, _Rules())
-                if tests == ((),):
-                    found.whole = allows if found.whole is None else found.whole
-                else:
-                    found.parts.extend(alternatives)
+            stated = [Stated(action in _ALLOWING, part) for part in tests]
+            for name in rows[-1].names:
+                rules.setdefault(name, []).extend(stated)
         word = {"ALLOW": "allow", "LOG": "log", "NOTIFY": "allow"}.get(default, "refuse")
-        known = known_names()
-        syscalls = {}
-        for name, found in rules.items():
-            for abi in abis:
-                if number_of(abi, name) is not None or (name not in known and abi == abis[0]):
-                    syscalls[abi, name] = found.allowance(name, abi, word)
+        small = sum(len(row.names) for row in rows if row.applies) <= TREE_RULES
+        syscalls = allowances(rules, abis, word, small, self.cubes_of)
         listed = tuple(self.texts(data, "architectures", where))
         written = Written(default, default_errno, listed, bool(data.get("archmap")), tuple(rows))
         return _Filter(word, abis, syscalls, self.notes, written)
-
-
-@dataclass
-class _Rules:
-    """All rules of one name. ``whole``: the action of the first one without conditions."""
-
-    whole: bool | None = None
-    parts: list[tuple[bool, tuple[Test, ...], Cubes | None]] = field(default_factory=list)
-
-    def allowance(self, name: str, abi: str, default: str) -> Allowance:
-        if self.whole is not None:
-            return ANYTHING if self.whole else REFUSED
-        allowing = [(tests, cubes) for allows, tests, cubes in self.parts if allows]
-        exact = all(cubes is not None for _, cubes in allowing)
-        alternatives = [
-            Alternative(cubes or (EVERYTHING,), in_words(name, abi, tests)) for tests, cubes in allowing if cubes != ()
-        ]
-        if default != "refuse":
-            refusing = [(tests, cubes) for allows, tests, cubes in self.parts if not allows]
-            if not refusing:
-                return ANYTHING
-            text = "anything but " + "; ".join(dict.fromkeys(in_words(name, abi, tests) for tests, _ in refusing))
-            try:
-                # What is refused but cannot be expressed is left out: then more counts as allowed than is.
-                rest = difference(
-                    [EVERYTHING], [cube for _, cubes in refusing for cube in cubes or ()], Budget(COMPLEMENT_STEPS)
-                )
-                exact = exact and all(cubes is not None for _, cubes in refusing)
-            except TooHard:
-                rest, exact = (EVERYTHING,), False
-            alternatives.append(Alternative(rest, text))
-        return Allowance(tuple(dict.fromkeys(alternatives)), exact)
 
 
 _KINDS: Mapping[type, str] = {str: "text", int: "a number", list: "a list", dict: "an object", bool: "true or false"}

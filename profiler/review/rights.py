@@ -280,7 +280,7 @@ def of_policy(policy: Policy, source: str, kind: str = "policy") -> Rights:
     """What a policy allows."""
     parts: dict[tuple[str, str], list[Allowance]] = {}
     because: dict[tuple[str, str], list[Reasons]] = {}
-    for entry in policy.syscalls:
+    for entry in (*policy.syscalls, *policy.implied):
         key = (entry.abi, entry.name)
         allowed = (
             Allowance(tuple(alternative_of(entry.name, entry.abi, rule) for rule in entry.rules))

@@ -9,11 +9,12 @@ because the first would make the second pointless.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from errno import EPERM
+from errno import ENOSYS, EPERM
 from typing import Any
 
 from profiler.kernel.abi import seccomp_name
 from profiler.kernel.errno import number_of as errno_number
+from profiler.kernel.multiplexers import IMPLIED, IMPLIED_ABI
 from profiler.kernel.syscalls import number_of
 from profiler.policy.model import SECTIONS, Policy, Rule
 from profiler.targets.base import File, Loss, Output, Request, Setting, Step, Target, one_of, written
@@ -43,6 +44,15 @@ def _arguments(rule: Rule) -> list[dict[str, int | str]]:
     ]
 
 
+def closed(policy: Policy) -> tuple[str, ...]:
+    """Return the multiplexers that a profile must refuse by name, or libseccomp allows them along with the calls whose
+    work they do."""
+    if IMPLIED_ABI not in policy.abis:
+        return ()
+    allowed = {entry.name for entry in policy.syscalls}
+    return tuple(name for name in IMPLIED if name not in allowed)
+
+
 def profile(policy: Policy, default_action: str) -> dict[str, Any]:
     """Return the profile as data. A name is allowed for all architectures, because OCI has no rules for one of them."""
     unconditional: dict[str, str] = {}
@@ -66,9 +76,11 @@ def profile(policy: Policy, default_action: str) -> dict[str, Any]:
     for rule, names in sorted(by_rule.items(), key=lambda item: (item[1], item[0])):
         syscalls.append({"names": names, "action": "SCMP_ACT_ALLOW", "args": _arguments(rule)})
     by_errno: dict[int, list[str]] = {}
-    for refusal in policy.refused:
-        if refusal.name not in unconditional and refusal.name not in rules:
-            by_errno.setdefault(errno_number(refusal.errno) or EPERM, []).append(refusal.name)
+    errors = {name: ENOSYS for name in closed(policy) if default_action != "log"}
+    errors |= {refusal.name: errno_number(refusal.errno) or EPERM for refusal in policy.refused}
+    for name, errno in errors.items():
+        if name not in unconditional and name not in rules:
+            by_errno.setdefault(errno, []).append(name)
     for errno, names in sorted(by_errno.items()):
         syscalls.append({"names": sorted(names), "action": "SCMP_ACT_ERRNO", "errnoRet": errno})
     head: dict[str, Any] = {"defaultAction": DEFAULT_ACTIONS[default_action]}

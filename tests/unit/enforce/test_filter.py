@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.policy.making import call, run, trace
+from simulation import run
+from unit.policy.making import call, trace
 
 from profiler.enforce import filter as filters
 from profiler.errors import ProfgenError
@@ -52,6 +53,14 @@ def test_enforcing() -> None:
     assert answer(program, "socket", (2, 1, 6, 0, 0, 0)) == ALLOW
     assert answer(program, "socket", (16, 3, 0, 0, 0, 0)) == ERRNO | EPERM
     assert answer(program, "read", arch=OTHER) == ERRNO | EPERM
+
+
+def test_multiplexers_are_closed() -> None:
+    """libseccomp would allow socketcall along with socket."""
+    assert answer(filters.enforcing(policy()), "socketcall", (1, 0, 0, 0, 0, 0), I386) == ERRNO | ENOSYS
+    for refusing in (True, False):
+        program = filters.traced(policy(), refusing=refusing)
+        assert answer(program, "socketcall", (1, 0, 0, 0, 0, 0), I386) == TRACE | filters.CLOSED
 
 
 @pytest.mark.parametrize("refusing", [True, False])

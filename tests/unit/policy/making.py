@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -254,55 +252,3 @@ def seccomp_filter(profile: Mapping[str, Any], only: Iterable[str] | None = None
                 if number is not None:
                     built.add_rule(action, number, *args)
     return built
-
-
-def program(built: pyseccomp.SyscallFilter) -> list[tuple[int, int, int, int]]:
-    with tempfile.TemporaryFile() as file:
-        built.export_bpf(file)
-        file.seek(0)
-        return list(struct.iter_unpack("<HBBI", file.read()))
-
-
-ALLOWED = 0x7FFF0000
-ERRNO = 0x00050000
-
-
-def run(
-    instructions: Sequence[tuple[int, int, int, int]], number: int, arguments: Sequence[int], arch: int = 0xC000003E
-) -> int:
-    """What the filter returns for a call (linux/filter.h, linux/seccomp.h struct seccomp_data)."""
-    data = struct.pack("<iIQ6Q", number, arch, 0, *arguments)
-    at, accumulator, index, memory = 0, 0, 0, [0] * 16
-    while True:
-        code, true, false, operand = instructions[at]
-        at += 1
-        kind, mode = code & 7, code & 0xF0
-        value = index if code & 8 else operand
-        if kind == 0:  # ld
-            assert code & 0xE0 in (0x20, 0x60)
-            accumulator = struct.unpack_from("<I", data, operand)[0] if code & 0xE0 == 0x20 else memory[operand]
-        elif kind == 2:  # st
-            memory[operand] = accumulator
-        elif kind == 4:  # alu
-            assert mode == 0x50, "only AND is used"
-            accumulator &= value
-        elif kind == 5:  # jmp
-            if mode == 0x00:
-                at += operand
-                continue
-            taken = {
-                0x10: accumulator == value,
-                0x20: accumulator > value,
-                0x30: accumulator >= value,
-                0x40: bool(accumulator & value),
-            }
-            at += true if taken[mode] else false
-        elif kind == 6:  # ret
-            return operand
-        elif kind == 7:  # misc
-            if code == 0x07:
-                index = accumulator
-            else:
-                accumulator = index
-        else:
-            raise AssertionError(f"instruction {code:#x}")

@@ -10,18 +10,8 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.policy.making import (
-    ALLOWED,
-    DEFAULT_ERRNO,
-    ERRNO,
-    call,
-    oci_verdict,
-    program,
-    rows,
-    run,
-    seccomp_filter,
-    trace,
-)
+from simulation import ALLOWED, ERRNO, program, run
+from unit.policy.making import DEFAULT_ERRNO, call, oci_verdict, rows, seccomp_filter, trace
 
 from profiler.kernel.arguments import recorded_names, spec_for
 from profiler.kernel.syscalls import number_of
