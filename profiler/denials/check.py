@@ -286,7 +286,7 @@ class Held:
                     arguments=registers,
                     count=row.calls,
                 )
-                yield from _by_program(denial, trace, programs)
+                yield from by_program(denial, trace, programs)
 
     def _not_permitted(self, row: Syscall, name: str) -> Iterator[tuple[tuple[int, ...] | None, tuple[int, ...]]]:
         entries = [entry for entry in self._policy.syscalls if (entry.abi, entry.name) == (row.abi, name)]
@@ -307,7 +307,7 @@ class Held:
         found: list[Denial] = []
         for check in trace.capabilities:
             for lacking in self.capability(check):
-                found += _by_program(lacking, trace, check.programs)
+                found += by_program(lacking, trace, check.programs)
         found += self.kernel_features(trace)
         if FILES_FEATURE in trace.meta.features:
             sections: tuple[Sequence[Use], ...] = (
@@ -315,7 +315,7 @@ class Held:
             )  # fmt: skip
             for row in (row for section in sections for row in section):
                 for denial in self.use(row):
-                    found += _by_program(denial, trace, row.programs)
+                    found += by_program(denial, trace, row.programs)
         return joined(found)
 
     def kernel_features(self, trace: Trace) -> list[Denial]:
@@ -331,7 +331,7 @@ class Held:
                     kind, BY, False, operation=kind, abi=row.abi, number=row.number, name=row.name, count=row.calls
                 )
                 if flag and self.left(denial) is not None:
-                    found += _by_program(denial, trace, row.programs)
+                    found += by_program(denial, trace, row.programs)
         return found
 
     def _permitted_part(self, row: Syscall) -> Syscall | None:
@@ -350,7 +350,7 @@ class Held:
         return replace(row, arguments=replace(row.arguments, values=values))
 
 
-def _by_program(denial: Denial, trace: Trace, programs: Iterable[int]) -> Iterator[Denial]:
+def by_program(denial: Denial, trace: Trace, programs: Iterable[int]) -> Iterator[Denial]:
     """Yield the denial for each program. How the uses are shared out among several is unknown."""
     listed = sorted(set(programs))
     for index in listed:

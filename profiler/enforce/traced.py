@@ -16,23 +16,24 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from profiler.denials.check import Held, Use, comm_of, joined
+from profiler.denials.check import Held, Use, by_program, comm_of, joined
 from profiler.denials.model import Collection, Denial
 from profiler.enforce import rights
 from profiler.enforce.base import FILES_UNSEEN, Options, Outcome
 from profiler.enforce.calls import filtered, head
 from profiler.enforce.filter import CLOSED, DENIED, Loader, confine, forbid_new_privileges, traced
-from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable
+from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable, TracerError
 from profiler.kernel.abi import native_abi
 from profiler.kernel.errno import name_of as error_name
 from profiler.policy.model import Policy
 from profiler.trace.model import Capability, File, Inspection, Mount, Signal, Socket
 from profiler.tracers import base
 from profiler.tracers.base import Workload
+from profiler.tracers.ebpf.capability_watch import CapabilityWatch
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, spawn
 from profiler.tracers.ptrace.capabilities import Call, Inference
@@ -60,19 +61,56 @@ def run_under(
 ) -> tuple[Outcome, Mapping[int, str]]:
     """Run a workload, and return its outcome and the file that each process executed last. ``profile``: an AppArmor
     profile that decides about files, sockets, signals and mounts."""
-    recording = _Uses(native_abi())
-    made = _Confined(policy, workload, options, recording, profile)
-    try:
-        status = made.run()
-    except CommandNotExecutable:
-        if not made.denials:
-            raise
-        status = NOT_EXECUTABLE
-    beyond = {"denials": made.denials.beyond} if made.denials.beyond else {}
-    losses = {name: count for name, count in recording.losses.items() if count}
-    features = made.held.kernel_features(recording.trace(head(recording))) if made.started else ()
-    denials = tuple(joined([*made.denials, *features]))
-    return Outcome(status, denials, made.means(), {**losses, **beyond}, made.unseen()), made.executed
+    recording, checks = _Uses(native_abi()), Recording(native_abi())
+    with contextlib.ExitStack() as stack:
+        try:
+            watch = CapabilityWatch(checks, confined=options.mode == "enforce") if options.denials else None
+        except TracerError:
+            watch = None  # capabilities are inferred, and the report says so
+        if watch is not None:
+            stack.enter_context(watch)
+        made = _Confined(policy, workload, options, recording, profile, watch)
+        try:
+            status = made.run()
+        except CommandNotExecutable:
+            if not made.denials:
+                raise
+            status = NOT_EXECUTABLE
+        losses = {name: count for name, count in recording.losses.items() if count}
+        if made.denials.beyond:
+            losses["denials"] = made.denials.beyond
+        denials = list(made.denials)
+        if made.started:
+            denials += made.held.kernel_features(recording.trace(head(recording)))
+            if watch is not None:
+                losses |= watch.collect()
+                denials = _with_checks(denials, made, checks)
+    denials = sorted(joined(denials), key=lambda denial: denial.first or float("inf"))
+    return Outcome(status, tuple(denials), made.means(), losses, made.unseen()), made.executed
+
+
+def _with_checks(denials: Sequence[Denial], made: _Confined, checks: Recording) -> list[Denial]:
+    """Return the denials with the capabilities that the kernel's own checks name. An inferred one stays, with its
+    process, where a check confirms it, and where the kernel makes no check."""
+    trace = checks.trace(head(checks))
+    began = time.time() - checks.elapsed()
+    seen = [
+        each
+        for check in trace.capabilities
+        if (check.verdict == "refused") is made.enforces
+        for denial in made.held.capability(check)
+        for each in by_program(
+            replace(denial, first=began + check.first, last=began + check.last), trace, check.programs
+        )
+    ]
+    confirmed = {(denial.capability, denial.name) for denial in seen}
+    kept = [
+        denial
+        for denial in denials
+        if denial.kind != "capability" or denial.name in _RAISE or (denial.capability, denial.name) in confirmed
+    ]
+    known = {(denial.capability, denial.name, denial.exe) for denial in kept}
+    return [*kept, *(each for each in seen if (each.capability, each.name, each.exe) not in known)]
 
 
 _NOBODY: frozenset[int] = frozenset()
@@ -114,16 +152,18 @@ class _Uses(Recording):
 
 
 class _Inference(Inference):
-    """In a run without the policy's other capabilities, only root's calls are refused for want of them: root had them
-    before they were dropped."""
+    """Tells refusals that the policy caused from the kernel's own. ``blames``: whether a refusal to another user than
+    root may be the policy's: root had the capabilities before they were dropped."""
 
     enforces = True
+    blames = False
 
     def _everyday(self, credentials: Credentials) -> bool:
         return not credentials.effective and credentials.uids[1] != 0
 
     def leave(self, tid: int, call: Call, result: int, code: int, program: int) -> None:
-        if not (self.enforces and code) or call.credentials.uids[1] == 0 or call.name in _RAISE:
+        by_policy = self.blames or call.credentials.uids[1] == 0 or call.name in _RAISE
+        if by_policy or not (self.enforces and code):
             super().leave(tid, call, result, code, program)
 
 
@@ -133,7 +173,13 @@ _RAISE = frozenset({"execve", "execveat", "capset", "prctl"})
 
 class _Confined(Run):
     def __init__(
-        self, policy: Policy, workload: Workload, options: Options, recording: _Uses, profile: str | None
+        self,
+        policy: Policy,
+        workload: Workload,
+        options: Options,
+        recording: _Uses,
+        profile: str | None,
+        watch: CapabilityWatch | None,
     ) -> None:
         self.holds_files = options.files and policy.has_files and profile is None
         super().__init__(workload, base.Options(duration=options.duration, files=self.holds_files), recording)
@@ -145,10 +191,12 @@ class _Confined(Run):
         """A denied call, without arguments that no filter looks at, to its first denial."""
         self.inference: _Inference = _Inference(recording, self.threads)
         self.inference.enforces = self.enforces
+        self.inference.blames = has_capability("CAP_SETPCAP") and (workload.user is not None and workload.user[0] != 0)
         self.tid = 0
         """The thread of the call that has just ended."""
         recording.used, recording.checked = self._used, self._checked
         self.profile = profile
+        self.watch = watch
         self.executed: dict[int, str] = {}
         self.loader = Loader(traced(policy, refusing=self.enforces))
         self.privileged = has_capability("CAP_SYS_ADMIN")
@@ -156,11 +204,9 @@ class _Confined(Run):
     def means(self) -> tuple[str, ...]:
         """See Outcome."""
         refused = "refused" if self.enforces else "let pass"
-        taken = (
-            "dropped; refusals recognised by the calls that failed"
-            if self.enforces
-            else "kept; uses recognised by the calls"
-        )
+        checks = "refused checks" if self.enforces else "checks"
+        seen = f"{checks} seen by eBPF" if self.watch is not None else f"{checks} inferred from the calls"
+        taken = f"{'dropped' if self.enforces else 'kept'}; {seen}"
         if not self.privileged and not self.workload_holds():
             taken = "the command has none"
         if self.profile is not None:
@@ -181,7 +227,11 @@ class _Confined(Run):
         """See Outcome."""
         return (
             *(() if self.holds_files or self.profile is not None else (FILES_UNSEEN,)),
-            "capability checks that no call reports (netlink requests, ioctl(2), device drivers)",
+            *(
+                ()
+                if self.watch is not None
+                else ("capability checks that no call reports (ioctl(2), device drivers): only eBPF sees them",)
+            ),
             *(
                 ()
                 if self.privileged or self.policy.no_new_privs
@@ -196,7 +246,12 @@ class _Confined(Run):
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def _spawn(self) -> Child:
-        return spawn(self.workload, self._begin, (lambda: confine(self.policy, self.loader)) if self.enforces else None)
+        child = spawn(
+            self.workload, self._begin, (lambda: confine(self.policy, self.loader)) if self.enforces else None
+        )
+        if self.watch is not None:
+            self.watch.arm(child.pid)
+        return child
 
     def _begin(self) -> None:
         if self.profile is not None:
@@ -212,6 +267,8 @@ class _Confined(Run):
     def _executed(self, tid: int, tracee: Tracee, former: int) -> Tracee:
         with contextlib.suppress(OSError):
             self.executed[self.threads.group(tid)] = os.readlink(f"/proc/{tid}/exe")
+        if self.watch is not None:
+            self.watch.executed()
         return super()._executed(tid, tracee, former)
 
     # -- denials -------------------------------------------------------------------------------------------------------

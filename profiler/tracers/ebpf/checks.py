@@ -27,8 +27,11 @@ def symbols_readable() -> bool:
 class Checks:
     """Reads keys of the map ``checks`` (``struct check_key``)."""
 
-    def __init__(self, programs: Programs) -> None:
+    def __init__(self, programs: Programs, confined: bool) -> None:
+        """``confined``: the run is under a policy. A refusal then counts if the policy is its cause: for want of what
+        root had without it."""
         self._programs = programs
+        self._confined = confined
         self._chains: dict[int, tuple[str, ...]] = {}
         self.named = symbols_readable()
         """Whether call chains have names."""
@@ -62,7 +65,8 @@ class Checks:
         """Whether the check's result matters to the call."""
         # access(2) swaps credentials to check the real ids. Any other swap checks somebody else's (overlayfs).
         foreign = bool(key.overridden) and label.rpartition(":")[2] not in _ACCESS_CALLS
-        return not (key.idle or foreign or is_advisory(_name(key.cap), self.chain(key.stack)))
+        by_itself = self._confined and key.refused and not key.taken
+        return not (key.idle or foreign or by_itself or is_advisory(_name(key.cap), self.chain(key.stack)))
 
 
 def _name(number: int) -> str:

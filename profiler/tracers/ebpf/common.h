@@ -268,11 +268,22 @@ static __always_inline void note_member(u64 task, u32 session, u32 start)
 }
 #endif
 
+/* Whether credentials are those of root in their user namespace: the first line of its map, which has root in general,
+ * tells who that is (user_namespaces(7)). */
+static __always_inline bool is_root(u64 cred)
+{
+    u64 extent = read64(cred + OFFSET_CRED_USER_NS) + OFFSET_NS_UID_EXTENT;
+    return read32(extent + EXTENT_FIRST) == 0 &&
+           read32(extent + EXTENT_LOWER) == read32(cred + OFFSET_CRED_UID + CRED_EFFECTIVE);
+}
+
 /* Note where a session begins: later threads are compared with it. */
 static __always_inline void note_start(struct session *session, u32 number, u64 task)
 {
+    u64 cred = read64(task + OFFSET_TASK_REAL_CRED);
     session->began = 1;
-    session->ns = read64(read64(task + OFFSET_TASK_REAL_CRED) + OFFSET_CRED_USER_NS);
+    session->root_user = is_root(cred);
+    session->ns = read64(cred + OFFSET_CRED_USER_NS);
     session->ns_level = read32(session->ns + OFFSET_NS_LEVEL);
     session->level = read32(pid_of(task) + OFFSET_PID_LEVEL);
     u64 fs = read64(task + OFFSET_TASK_FS);

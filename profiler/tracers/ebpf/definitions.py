@@ -27,7 +27,10 @@ _OFFSETS = {
     "CRED_USER_NS": ("cred", "user_ns"),
     "CRED_UID": ("cred", "uid"),
     "CRED_GID": ("cred", "gid"),
+    "CRED_BOUNDING_SET": ("cred", "cap_bset"),
+    "CRED_EFFECTIVE_SET": ("cred", "cap_effective"),
     "NS_LEVEL": ("user_namespace", "level"),
+    "NS_UID_EXTENT": ("user_namespace", "uid_map", "extent"),
     "TASK_CRED": ("task_struct", "cred"),
     "TASK_NSPROXY": ("task_struct", "nsproxy"),
     "CRED_FSUID": ("cred", "fsuid"),
@@ -129,7 +132,7 @@ _BLOCK_MAX = 160
 _CALLS = ("execve", "setuid", "setreuid", "setresuid", "setfsuid", "setgid", "setregid", "setresgid", "setfsgid")
 _CALLS_OF_SOME = ("chmod", "fchmod", "fchmodat", "fchmodat2")
 """Calls that not every architecture has."""
-_CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_FSETID")
+_CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_FSETID", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH")
 
 _TS_COMPAT = 2
 """arch/x86/include/asm/thread_info.h"""

@@ -29,6 +29,11 @@
 /* include/linux/cred.h: uid, gid, suid, sgid, euid, egid follow one another */
 #define CRED_SAVED 8
 #define CRED_EFFECTIVE 16
+
+/* include/linux/uidgid_types.h: struct uid_gid_extent */
+#define EXTENT_FIRST 0
+#define EXTENT_LOWER 4
+
 #define NO_ID 0xffffffffu /* -1: setreuid(2) and the like leave this id unchanged */
 
 /* include/uapi/linux/stat.h */

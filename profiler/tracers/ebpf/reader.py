@@ -74,10 +74,18 @@ class Reader:
     """Reads one session. Events bring the programs' paths; everything else is in the maps.
 
     ``recording`` is what is known while it runs: programs, losses, figures. ``shared``: the number of the programs
-    without room.
+    without room. ``confined``: the session is under a policy (Checks).
     """
 
-    def __init__(self, programs: Programs, recording: Recording, session: int = 0, shared: int = SHARED) -> None:
+    def __init__(
+        self,
+        programs: Programs,
+        recording: Recording,
+        session: int = 0,
+        shared: int = SHARED,
+        *,
+        confined: bool = False,
+    ) -> None:
         self.programs = programs
         self.recording = recording
         self.session = session
@@ -91,7 +99,7 @@ class Reader:
         """How profgen reaches the root that the session began with, if not as its own."""
         self.gone = False
         """Whether that root, and the process that had it, were gone before profgen could hold them."""
-        self._checks = Checks(programs)
+        self._checks = Checks(programs, confined)
         self._last_seen: dict[tuple[int, str, int], float] = {}
         self._last_counts: dict[int, bytes] = {}
         self._looked_at = self._lost = 0

@@ -370,6 +370,17 @@ static __always_inline bool sets_no_group_id(u32 number, u64 a1, u64 a2)
     return (number == NR_FCHMODAT || number == NR_FCHMODAT2) && !(a2 & S_ISGID);
 }
 
+/* Whether a refusal is the work of who set the bounding set: without that, root has every capability. A workload that
+ * does not begin as root may have been given some, but one that has none is refused files every day. */
+static __always_inline bool taken_away(struct session *session, u64 cred, u32 cap)
+{
+    if (read64(cred + OFFSET_CRED_BOUNDING_SET) >> cap & 1)
+        return false;
+    bool everyday =
+        !read64(cred + OFFSET_CRED_EFFECTIVE_SET) && (cap == CAP_DAC_OVERRIDE || cap == CAP_DAC_READ_SEARCH);
+    return is_root(cred) || !(session->root_user || everyday);
+}
+
 static __always_inline void note_check(struct task_struct *task, struct task_state *s, u64 cred, u64 ns, u32 cap,
                                        bool refused, u32 audited, u64 stack)
 {
@@ -388,6 +399,7 @@ static __always_inline void note_check(struct task_struct *task, struct task_sta
     /* What counts is the namespace that the workload began in, or one above it (user_namespaces(7)). */
     key.child = ns != session->ns && read32(ns + OFFSET_NS_LEVEL) > session->ns_level;
     key.overridden = cred != LOAD64(task, OFFSET_TASK_REAL_CRED);
+    key.taken = refused && taken_away(session, cred, cap);
     if (s->abi == ABI_NATIVE && (cap == CAP_SETGID || cap == CAP_SETUID || cap == CAP_FSETID)) {
         u64 regs = bpf_task_pt_regs(task);
         u64 a0 = read64(regs + OFFSET_ARGUMENT_0), a1 = read64(regs + OFFSET_ARGUMENT_1);

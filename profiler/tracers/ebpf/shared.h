@@ -101,6 +101,8 @@ struct session {
     u32 kind;     /* enum kind */
     u32 ended;    /* its last thread has ended (not for KIND_CGROUP) */
     u32 ns_level; /* of `ns`, which may be gone before the session is */
+    u32 root_user; /* it began as root */
+    u32 pad;
 };
 
 /* profgen itself: mounts and root as in a session, the level of its pid namespace, and the host's mount namespace. */
@@ -239,6 +241,8 @@ struct check_key {
     u32 audited;    /* enum audited */
     u32 overridden; /* with other credentials than the thread's own */
     u32 idle;       /* the call needs no capability for what it asks */
+    u32 taken;      /* refused for want of what the bounding set took away */
+    u32 pad;
     u64 stack;      /* a key of `stacks` */
 };
 

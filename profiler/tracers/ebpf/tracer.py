@@ -65,6 +65,33 @@ class EbpfTracer:
             programs.close()
 
 
+def prepare(programs: Programs, reader: Reader, *, files: bool) -> list[str]:
+    """Fill the maps of a single recording, attach the programs and open the ring of events; return the features of a
+    trace. Raises TracerError."""
+    fill_specs(programs, files=files)
+    programs.set_counter("NEXT_PROGRAM", constant("PROGRAM_FIRST"))
+    programs.table("sessions")[0] = structure("session")(shared=SHARED)
+    features = attach(programs, files=files)
+    programs.open_ring("events", lambda data, _size: reader.on_event(data))
+    return features
+
+
+def arm(programs: Programs, pid: int) -> None:
+    """Mark the waiting child that becomes the workload. Raises TracerError."""
+    pidfd = os.pidfd_open(pid)  # user space addresses a task storage by a pidfd (Linux 5.11)
+    state = structure("task_state")(state=constant("STATE_ARMED"), program=STARTING, last_number=constant("NO_NUMBER"))
+    try:
+        programs.table("tasks")[pidfd] = state
+    except OSError as error:
+        raise TracerError(f"the kernel refuses to mark the workload ({cause(error)})") from error
+    finally:
+        os.close(pidfd)
+    programs.table("live")[pid] = pid
+    session = programs.session(0)
+    session.stats[STAT_LIVE] = 1
+    programs.table("sessions")[0] = session
+
+
 class _Run:
     def __init__(self, programs: Programs, workload: Workload, options: Options, recording: Recording) -> None:
         self.programs = programs
@@ -81,7 +108,7 @@ class _Run:
         with Supervisor(self._live, self.options.duration) as supervisor, self._guard():
             child = spawn(self.workload)
             try:
-                self._arm(child)
+                arm(self.programs, child.pid)
                 if self.uses is not None:
                     self.recording.inherited = inherited_sockets(child.pid)
                 self.recording.begin()
@@ -102,31 +129,10 @@ class _Run:
 
     def _prepare(self) -> None:
         """Fill the maps, attach the programs, open the rings."""
-        fill_specs(self.programs, files=self.uses is not None)
-        self.programs.set_counter("NEXT_PROGRAM", constant("PROGRAM_FIRST"))
-        self.programs.table("sessions")[0] = structure("session")(shared=SHARED)
-        self.recording.features += attach(self.programs, files=self.uses is not None)
-        self.programs.open_ring("events", lambda data, _size: self.reader.on_event(data))
+        self.recording.features += prepare(self.programs, self.reader, files=self.uses is not None)
         if self.uses is not None:
             uses = self.uses
             self.programs.open_ring("paths", lambda data, size: uses.add(ctypes.string_at(data, size)))
-
-    def _arm(self, child: Child) -> None:
-        """Mark the waiting child. User space addresses a task storage by a pidfd (Linux 5.11)."""
-        pidfd = os.pidfd_open(child.pid)
-        state = structure("task_state")(
-            state=constant("STATE_ARMED"), program=STARTING, last_number=constant("NO_NUMBER")
-        )
-        try:
-            self.programs.table("tasks")[pidfd] = state
-        except OSError as error:
-            raise TracerError(f"the kernel refuses to mark the workload ({cause(error)})") from error
-        finally:
-            os.close(pidfd)
-        self.programs.table("live")[child.pid] = child.pid
-        session = self.programs.session(0)
-        session.stats[STAT_LIVE] = 1
-        self.programs.table("sessions")[0] = session
 
     def _collect(self) -> None:
         """Read everything once; nothing is counted after this."""

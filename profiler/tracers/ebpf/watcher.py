@@ -271,7 +271,13 @@ class EbpfWatcher:
     def _add(self, number: int, kind: str, subject: str, joined: bool, pid: int, began: float) -> _Live:
         recording = Recording(native_abi())
         recording.began = began
-        reader = Reader(self._programs, recording, number, self._programs.session(number).shared)
+        reader = Reader(
+            self._programs,
+            recording,
+            number,
+            self._programs.session(number).shared,
+            confined=self._options.denials,
+        )
         uses = Uses(self._programs, reader) if self._options.files else None
         self._given += 1
         session = Session(self._given, kind, subject, joined, pid, began)
