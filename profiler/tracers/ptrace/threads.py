@@ -81,11 +81,14 @@ def _field(path: str, key: str) -> int | None:
 
 
 def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list[str]:
-    """Return the capability that replaces mode bits which do not allow ``want`` (fs/namei.c generic_permission)."""
+    """Return the capability that replaces mode bits which do not allow ``want`` (fs/namei.c generic_permission). None
+    replaces the bit by which a file can be executed, if no one has it."""
     if not want or credentials.grants(status, want):
         return []
     if S_ISDIR(status.st_mode):
         return ["CAP_DAC_OVERRIDE" if want & WRITE else "CAP_DAC_READ_SEARCH"]
+    if want & EXECUTE and not status.st_mode & 0o111:
+        return []
     return ["CAP_DAC_READ_SEARCH" if want == READ else "CAP_DAC_OVERRIDE"]
 
 

@@ -15,7 +15,7 @@ from profiler.kernel.capabilities import number_of
 from profiler.kernel.syscalls import names_of
 from profiler.tracers.ptrace.capabilities import RULES, Call, Inference
 from profiler.tracers.ptrace.capabilities_rules import Stop, unique
-from profiler.tracers.ptrace.threads import Credentials, Threads
+from profiler.tracers.ptrace.threads import EXECUTE, Credentials, Threads, lacking
 from profiler.tracers.recording import Recording
 
 ME = os.getpid()
@@ -159,9 +159,9 @@ def test_pidfds() -> None:
         os.close(pidfd)
 
 
-def checked(credentials: Credentials, code: int) -> set[tuple[str, str]]:
+def checked(credentials: Credentials, code: int, *needs: str, name: str = "open") -> set[tuple[str, str]]:
     recording = Recording("x86_64")
-    call = Call("open", credentials, ("CAP_DAC_OVERRIDE",), ("CAP_DAC_READ_SEARCH",))
+    call = Call(name, credentials, needs or ("CAP_DAC_OVERRIDE",), ("CAP_DAC_READ_SEARCH",))
     Inference(recording, Threads()).leave(ME, call, -1 if code else 0, code, 0)
     return {(key[0], key[2]) for key in recording._checks}
 
@@ -174,6 +174,30 @@ def test_verdicts() -> None:
     assert checked(user(), errno.EACCES) == {("CAP_DAC_OVERRIDE", "refused")}
     assert checked(user(), 0) == set(), "something else allowed"
     assert checked(everything, errno.EIO) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "code", "helps"),
+    [
+        ("chroot", "CAP_SYS_CHROOT", errno.EPERM, True),
+        ("chroot", "CAP_SYS_CHROOT", errno.EACCES, False),  # the path
+        ("openat", "CAP_DAC_OVERRIDE", errno.EPERM, False),  # an immutable file
+        ("linkat", "CAP_DAC_OVERRIDE", errno.EPERM, True),  # fs.protected_hardlinks
+        ("bind", "CAP_NET_BIND_SERVICE", errno.EACCES, True),
+        ("bind", "CAP_NET_BIND_SERVICE", errno.EPERM, False),
+        ("setpriority", "CAP_SYS_NICE", errno.EACCES, True),
+        ("setpriority", "CAP_SYS_NICE", errno.EPERM, True),  # another user's process
+        ("unlink", "CAP_FOWNER", errno.EACCES, False),
+    ],
+)
+def test_a_capability_that_would_not_help_is_not_named(name: str, capability: str, code: int, helps: bool) -> None:
+    assert checked(user(), code, capability, name=name) == ({(capability, "refused")} if helps else set())
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o644, []), (0o744, ["CAP_DAC_OVERRIDE"]), (0o755, [])])
+def test_nothing_executes_a_file_without_the_bit(mode: int, expected: list[str], place: Path) -> None:
+    (place / "file").chmod(mode)
+    assert lacking(user(), (place / "file").stat(), EXECUTE) == expected
 
 
 def test_repeated_names() -> None:
