@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from profiler.kernel.apparmor import letters
 from profiler.kernel.fallbacks import fallbacks
 from profiler.kernel.untestable import untestable
 from profiler.policy.document import rule_text
@@ -36,8 +35,8 @@ _Row = TypeVar("_Row", bound=Row)
 @dataclass(frozen=True, order=True)
 class Entry:
     """One thing that a policy allows, as small as it can be taken away. ``section`` and ``item`` say where it is in
-    policy.yaml (``syscalls.observed``, ``socket``). ``part``: one of its argument rules, or accesses of a file that
-    only go together; empty: the whole.
+    policy.yaml (``syscalls.observed``, ``socket``). ``part``: one of its argument rules, or one access of a file;
+    empty: the whole.
     """
 
     section: str
@@ -77,7 +76,7 @@ def entries_of(policy: Policy, row: Row) -> list[Entry]:
     if isinstance(row, Capability):
         return [Entry("capabilities", row.name)]
     if isinstance(row, FileRule):
-        return [Entry("files", row.pattern, " ".join(words)) for words in _told_apart(row.access)]
+        return [Entry("files", row.pattern, word) for word in row.access]
     if isinstance(row, SocketRule):
         return [Entry("network", f"{row.family} {row.type} {row.protocol}")]
     if isinstance(row, SignalRule):
@@ -124,20 +123,6 @@ def _protected(policy: Policy, row: Row, entry: Entry, choice: Choice) -> str | 
     # One that nobody saw has no such claim.
     seen = row.section == "equivalent" or any(reason.by == "recording" for reason in row.because)
     return f"no test shows its want: {untestable()[row.name]}" if seen else None
-
-
-def _told_apart(access: Iterable[str]) -> list[list[str]]:
-    """Words of FILE_ACCESSES in groups that a security module can tell from each other: whoever may write may make and
-    remove as well. Those that no module looks at are in none."""
-    groups: list[tuple[set[str], list[str]]] = []
-    for word in access:
-        modes = set(letters([word]))
-        joined = [group for group in groups if group[0] & modes]
-        groups = [group for group in groups if not group[0] & modes]
-        if modes:
-            words = [each for group in joined for each in group[1]]
-            groups.append((modes.union(*(group[0] for group in joined)), [*words, word]))
-    return [words for _, words in groups]
 
 
 def candidates(policy: Policy, choice: Choice) -> list[list[Entry]]:
@@ -210,9 +195,8 @@ def _reduced_call(policy: Policy, row: Allowed, gone: frozenset[Entry]) -> Allow
 
 def _reduced_file(policy: Policy, row: FileRule, gone: frozenset[Entry]) -> FileRule | None:
     entries = entries_of(policy, row)
-    lost = {word for entry in entries if entry in gone for word in entry.part.split()}
-    access = tuple(word for word in row.access if word not in lost)
-    return None if lost and gone.issuperset(entries) else replace(row, access=access)
+    access = tuple(entry.part for entry in entries if entry not in gone)
+    return replace(row, access=access) if access else None
 
 
 def _without_orphans(policy: Policy, left: list[Allowed]) -> list[Allowed]:

@@ -186,17 +186,17 @@ def test_files_too(small: Policy, profgen: Profgen) -> None:
     )
     needed = entries(report, "needed")
     assert needed == {
-        Entry("files", made.pattern, "make remove"),
+        *(Entry("files", made.pattern, word) for word in ("make", "remove")),
         *(Entry("files", rmdir.pattern, word) for word in rmdir.access),
     }
     assert least.syscalls == wide.syscalls
     for policy, status in (
         (least, 0),
-        (without(least, frozenset({Entry("files", made.pattern, "make remove")}), Choice()), 1),
+        (without(least, frozenset({Entry("files", made.pattern, "make")}), Choice()), 1),
     ):
         (directory / "tried.yaml").write_text(dumps(policy))
         result = profgen("verify", "tried.yaml", "--", *MAKES_AND_REMOVES, cwd=directory, env={"PROFGEN_SLOT": "0"})
-        assert f"ended with status {status}" in result.stderr
+        assert result.returncode == status, result.stderr
 
 
 def test_interrupted_it_goes_on(small: Policy, profgen: Profgen, tmp_path: Path, until: Until) -> None:

@@ -14,7 +14,6 @@ from profiler.minimise.entries import (
     Choice,
     Entry,
     candidates,
-    entries_of,
     fingerprint,
     granting,
     kept_anyway,
@@ -79,7 +78,8 @@ def labels(policy: Policy, choice: Choice) -> list[list[str]]:
 
 def test_candidates_in_groups() -> None:
     observed, equivalent = "syscalls.observed", "syscalls.equivalent"
-    files = [["files /etc/app read", "files /etc/app write create"], ["network inet stream 6", "signals TERM to self"]]
+    accesses = [f"files /etc/app {word}" for word in ("read", "write", "create", "times")]
+    files = [accesses, ["network inet stream 6", "signals TERM to self"]]
     assert labels(POLICY, Choice()) == [
         ["capabilities CAP_CHOWN"],
         [f"{equivalent} newfstatat", f"{equivalent} time"],
@@ -144,28 +144,10 @@ def test_equivalents_that_are_kept_go_with_what_they_stand_for() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("access", "parts"),
-    [
-        (("read", "list", "map"), ["read list", "map"]),
-        (("read", "write"), ["read", "write"]),
-        (("read", "write", "rename_from"), ["read write rename_from"]),  # which asks for both
-        (("write", "make", "lock", "lock_exclusive"), ["write make lock lock_exclusive"]),
-        (("times", "readlink"), []),
-    ],
-)
-def test_accesses_that_no_module_tells_apart_go_together(access: tuple[str, ...], parts: list[str]) -> None:
-    rule = FileRule("/f", access)
-    assert [entry.part for entry in entries_of(POLICY, rule)] == parts
-    alone = replace(POLICY, files=(rule,))
-    assert without(alone, frozenset(entries_of(POLICY, rule)), Choice()).files == (() if parts else (rule,))
-
-
 def test_parts_of_a_file_rule() -> None:
-    left = without(POLICY, frozenset({Entry("files", "/etc/app", "write create")}), Choice())
-    assert [(row.pattern, row.access) for row in left.files] == [
-        ("/etc/app", ("read", "times")),
-    ]
+    """Each access may go alone, also where AppArmor cannot tell it from another one."""
+    left = without(POLICY, frozenset({Entry("files", "/etc/app", "write")}), Choice())
+    assert [(row.pattern, row.access) for row in left.files] == [("/etc/app", ("read", "create", "times"))]
     gone = frozenset(entry for group in candidates(POLICY, Choice(frozenset({"files"}))) for entry in group)
     empty = without(POLICY, gone, Choice())
     assert empty.files == ()
@@ -231,7 +213,7 @@ def test_the_conclusion_is_written_into_the_policy() -> None:
         Finding(unix, NEEDED, 3, 3),
         Finding(Entry("syscalls.observed", "statx"), SPARE),
         Finding(Entry("files", "/etc/app", "read"), NEEDED, 2, 2),
-        Finding(Entry("files", "/etc/app", "write create"), SPARE),
+        *(Finding(Entry("files", "/etc/app", word), SPARE) for word in ("write", "create", "times")),
         Finding(Entry("syscalls.observed", "getuid"), KEPT, why="no test shows its want"),
     ]
     left = concluded(granting(earlier, CHECKED), findings, Choice())
