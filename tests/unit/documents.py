@@ -23,15 +23,14 @@ def section(name: str, heading: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """Return the cells of every table row but the headings. A row whose first cell is empty continues the one above."""
+    """Return the cells of every table row but the headings."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    ruled = {index for index, line in enumerate(lines) if set(line) <= set("|- ")}
+    ruled = {index for index, line in enumerate(lines) if set(line) <= set("|- :")}
     kept = [line for index, line in enumerate(lines) if index not in ruled and index + 1 not in ruled]
-    made: list[list[str]] = []
-    for line in kept:
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if made and not cells[0]:
-            made[-1] = [" ".join(filter(None, pair)) for pair in zip(made[-1], cells, strict=True)]
-        else:
-            made.append(cells)
-    return made
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in kept]
+
+
+def items(text: str) -> list[str]:
+    """Return the items of every list, each on one line."""
+    found = re.findall(r"^- .*(?:\n  .*)*", text, re.MULTILINE)
+    return [" ".join(item[2:].split()) for item in found]
