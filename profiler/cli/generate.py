@@ -191,7 +191,7 @@ def _deliver(
         _print([file for made in rendered.outputs.values() for file in made.files])
         return None
     path = Path(output)
-    if not is_directory(output, [file.name for file in rendered.files]):
+    if not is_directory(output, len(rendered.files)):
         if len(rendered.files) > 1:
             raise OutputError(f"{path} is the name of a file: several files need a directory: -o {path}/")
         _write([dataclasses.replace(rendered.files[0], name=path.name)], path.parent)

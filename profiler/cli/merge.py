@@ -223,7 +223,7 @@ def _deliver(files: dict[str, str], text: str, output: str | None, number: int) 
         return
     from profiler.files import make_directory, write_atomic
 
-    into = is_directory(output, list(files))
+    into = is_directory(output, len(files))
     directory = make_directory(Path(output) if into else Path(output).parent)
     for name, data in files.items() if into else [(Path(output).name, text)]:
         write_atomic(directory / name, data.encode("utf-8"))

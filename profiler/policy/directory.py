@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +13,17 @@ if TYPE_CHECKING:
 
 POLICY_FILE = "policy.yaml"
 TRACE_FILE = "trace.json"
+_FILES = (".json", ".yaml", ".yml")
+"""Suffixes that no directory has: ``app.profile`` is one."""
 
 
-def is_directory(output: str, names: Sequence[str]) -> bool:
-    """Return whether ``-o`` names a directory for files of these names: one that exists or ends with a slash, or a new
-    name without the suffix of a file. A single file may have any suffix."""
+def is_directory(output: str, files: int) -> bool:
+    """Return whether ``-o`` names a directory for so many files: one that exists or ends with a slash, or a new name
+    without the suffix of a file. A single file may have any suffix."""
     path = Path(output)
     if output.endswith("/") or path.exists():
         return output.endswith("/") or path.is_dir()
-    return path.suffix not in {Path(name).suffix for name in names} if len(names) > 1 else not path.suffix
+    return path.suffix not in _FILES if files > 1 else not path.suffix
 
 
 def policy_path(path: str) -> str:
