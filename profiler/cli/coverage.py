@@ -125,13 +125,13 @@ def _kinds(found: Coverage) -> Iterator[str]:
         )
     if several:
         yield (
-            "next run: new things that one more run of the same sort would bring (Good-Turing); unseen: what "
-            "there is at least (Chao)."
+            "next run: estimate of the items that one more run would add (Good-Turing); unseen: a lower bound of the "
+            "items not seen yet (Chao)"
         )
     else:
         yield (
-            "next use is new: the chance of it (Good-Turing) if uses came by chance. They do not: record "
-            "several runs for better figures."
+            "next use is new: estimate of the chance, for uses in random order (Good-Turing); several recordings give "
+            "better figures"
         )
 
 

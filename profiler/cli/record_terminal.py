@@ -187,7 +187,7 @@ def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
     if meta.duration >= 1:
         advice = "; a longer load may show more" if quiet_for < meta.duration / 4 else ""
         say(f"the last new item came {quiet_for:.1f}s before the end{advice}")
-    wrote(path, replaced)
+    wrote(path, replaced, trace.meta.complete)
 
 
 def _only_inherited(trace: Trace) -> list[str]:
@@ -212,8 +212,9 @@ def _without_effect(trace: Trace) -> list[str]:
     return found
 
 
-def wrote(path: Path, replaced: bool = False) -> None:
-    """Print where the trace is, and the next command."""
+def wrote(path: Path, replaced: bool = False, complete: bool = True) -> None:
+    """Print where the trace is, and the next command: none for an incomplete trace, which ``generate`` refuses."""
     directory = f"{path.name.removesuffix('.json').removesuffix('.trace')}.profile"
     say(f"wrote {path}" + (", replacing an older trace; to keep several, name them with -o" if replaced else ""))
-    say(f"next: {profgen('generate', path, '-o', Path(directory))}")
+    if complete:
+        say(f"next: {profgen('generate', path, '-o', Path(directory))}")

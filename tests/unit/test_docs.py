@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import re
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from profiler import errors
 from profiler.cli.main import COMMANDS, cli
 from profiler.errors import FAILED
 from profiler.kernel.arguments import recorded_names
-from profiler.policy.model import RULE_BUDGET
-from profiler.trace.model import ARGUMENT_VALUES_MAX
+from profiler.policy.model import RULE_BUDGET, Launch
+from profiler.trace.model import ARGUMENT_VALUES_MAX, ContainerMount
 from profiler.tracers.base import GRACE_SECONDS
 from profiler.tracers.ebpf import attaching, reader
 from profiler.tracers.ebpf.limits import DEFAULT_LIMITS
@@ -212,6 +213,15 @@ def test_constants_of_the_tracers() -> None:
     assert {"socket", "clone", "ioctl", "prctl", "mmap"} <= recorded_names()
     assert f"More than {RULE_BUDGET} rules" in text_of("docs/limits.md")
     assert f"More than {ARGUMENT_VALUES_MAX} different values" in text_of("docs/limits.md")
+
+
+def test_members_of_launch() -> None:
+    (item,) = (
+        item for item in items(section("docs/policy.md", "Reading policy.yaml")) if item.startswith("`workload`")
+    )
+    named = set(re.findall(r"`(\w+)`", item.replace("`read_only: true`", "`read_only`")))
+    assert {field.name for field in dataclasses.fields(Launch)} <= named
+    assert {field.name for field in dataclasses.fields(ContainerMount)} <= named
 
 
 def test_files_and_names_in_code_style_exist() -> None:

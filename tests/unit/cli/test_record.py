@@ -184,6 +184,14 @@ def test_summary(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert lines[-1].endswith(f"profgen generate {tmp_path}/app.trace.json -o app.profile")
 
 
+def test_an_incomplete_trace_is_recorded_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """generate refuses it, so that is not the next command."""
+    summary(trace(complete=False, losses={"programs": 1}), tmp_path / "app.trace.json")
+    err = capsys.readouterr().err
+    assert "wrote" in err
+    assert "next:" not in err
+
+
 @pytest.mark.parametrize("name", ["a b.trace.json", "-x.trace.json", "'.json", "\x1b[2J", "\udcff", "a\nb"])
 def test_summary_of_a_hostile_name(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     summary(trace(), tmp_path / name)
