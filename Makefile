@@ -2,6 +2,7 @@
 # make test      install what is missing, then run all tests
 # make programs  install servers and tools of Debian, then run them under their profiles
 # make lint      ruff, mypy and clang-format
+# make filters   compare many random seccomp profiles with their compiled filters
 # make bench     measure the figures of docs/performance.md
 # All are safe to repeat. Root gets Debian packages installed; an ordinary user is told what is missing.
 
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_FLAGS ?=
 
-.PHONY: demo test programs lint bench clean
+.PHONY: demo test programs lint filters bench clean
 
 demo:
 	sh tests/packages.sh demo
@@ -33,6 +34,11 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $$(find profiler -name '*.[ch]')
+
+filters:
+	sh tests/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.ready
+	PROFGEN_RANDOM_PROFILES=10000 $(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/review/test_compiled.py
 
 bench:
 	sh tests/packages.sh test

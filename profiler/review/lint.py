@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from errno import ENOSYS
+from dataclasses import dataclass, replace
+from errno import ENOSYS, EPERM
 from functools import cached_property
 from pathlib import Path
 
 from profiler import wording
 from profiler.errors import InputError
-from profiler.kernel.abi import ABIS, SUB_ABIS, seccomp_name
+from profiler.kernel.abi import ABIS, SUB_ABIS, native_abi, seccomp_name
 from profiler.kernel.arguments import INT, NAMESPACE_FLAGS, spec_for
 from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.cves import Tests, user_namespace, ways
 from profiler.kernel.errno import name_of as errno_name
 from profiler.kernel.fallbacks import fallbacks
-from profiler.kernel.libseccomp import Library, installed
-from profiler.kernel.multiplexers import Multiplexer, multiplexers
+from profiler.kernel.libseccomp import ACTIONS, OPERATORS, Library, TriedRule, installed, tried
+from profiler.kernel.multiplexers import Multiplexer, implied, multiplexers
 from profiler.kernel.risks import CHANGES, capability_risk
 from profiler.kernel.syscalls import names_anywhere, names_of, number_of
 from profiler.policy.covering import covers
@@ -36,6 +36,7 @@ from profiler.review.cubes import REGISTER
 from profiler.review.foreign import Source
 from profiler.review.rights import Rights, Row, Test, Written
 from profiler.review.score import PermissionsOf
+from profiler.review.seccomp import by_argument
 
 LEVELS = ("error", "warning", "note")
 """A hole or something that breaks; something that is probably unintended; something to know."""
@@ -100,7 +101,7 @@ class Subject:
         assert self.written is not None
         for row in self.rows:
             if name in row.names and not row.allows and not row.tests:
-                errno = self.written.default_errno if row.errno is None else row.errno
+                errno = EPERM if row.errno is None else row.errno
                 return row.action, errno if row.action == "ERRNO" else 0
         return self.written.default, self.written.default_errno if self.written.default == "ERRNO" else 0
 
@@ -547,6 +548,58 @@ def _docker_only(subject: Subject) -> Iterator[Finding]:
     )
 
 
+def _problems(subject: Subject) -> Iterator[Finding]:
+    for row in subject.rights.problems:
+        yield Finding(row.rule, "error", row.where, row.what, row.fix)
+
+
+def _refused_rules(subject: Subject) -> Iterator[Finding]:
+    """Find rules that the installed libseccomp does not accept: runc does not start a container with them."""
+    written, native = subject.written, subject.native
+    if subject.library is None or written is None or not _is_native(native):
+        return
+    default = _number(written.default, written.default_errno)
+    listed_rules: list[tuple[Row, TriedRule]] = []
+    for row in subject.rows:
+        action = _number(row.action, EPERM if row.errno is None else row.errno)
+        for name in row.names if action != default else ():
+            for tests in by_argument(row.tests):
+                conditions = [(one.position, OPERATORS[one.operator], one.value, one.value_two) for one in tests]
+                listed_rules.append((row, (action, name, conditions)))
+    rules = [rule for _, rule in listed_rules]
+    if len({action for action, *_ in rules}) < 2 and not any("joined" in one.rule for one in subject.rights.problems):
+        return  # rules with one action are all accepted
+    arches = [ABIS[abi].audit_arch | (_X32 if abi == "x32" else 0) for abi in subject.rights.abis[1:]]
+    trial = tried(default, arches, rules)
+    if trial is not None and not trial.finished:
+        what = "libseccomp does not come to an end with these rules, so runc does not start a container"
+        yield Finding("refused-rule", "error", "syscalls", what, "use SCMP_CMP_EQ and SCMP_CMP_MASKED_EQ only")
+    refused: dict[str, list[str]] = {}
+    for position in trial.refused if trial is not None else ():
+        row, (_, name, _) = listed_rules[position]
+        refused.setdefault(row.where, []).append(name)
+    for where, names in refused.items():
+        what = f"{listed(names)}: contradicts an earlier rule with another action; runc does not start a container"
+        if subject.rights.abis[1:] and any(implied(name) for name in names):
+            what += " (for i386, rules of socket and IPC calls meet in socketcall and ipc)"
+        yield Finding("refused-rule", "error", where, what, "give the rules of a call one action, or other conditions")
+
+
+_X32 = 0x40000000
+"""What libseccomp's number for x32 has besides the audit architecture (seccomp.h, SCMP_ARCH_X32)."""
+
+
+def _is_native(abi: str) -> bool:
+    try:
+        return abi == native_abi()
+    except ValueError:
+        return False
+
+
+def _number(action: str, errno: int) -> int:
+    return ACTIONS[action] | (errno & 0xFFFF if action in ("ERRNO", "TRACE") else 0)
+
+
 # Capabilities, paths, evidence.
 
 
@@ -656,6 +709,10 @@ RULES: Mapping[str, tuple[Rule, str]] = {
     "swallowed": (_swallowed, "conditions on a call that another rule allows (or refuses) unconditionally"),
     "contradiction": (_contradicted, "a call is both allowed and refused"),
     "one-argument-twice": (_twice, "two conditions on one argument in one rule"),
+    "joined-wrongly": (_problems, "rules that libseccomp compiles to something else"),
+    "refused-rule": (_refused_rules, "a rule that libseccomp does not accept: runtimes do not start a container"),
+    "not-started": (_problems, "runtimes do not start a container with the file"),
+    "unknown-key": (_problems, "a key that runtimes ignore, such as arg for args"),
     "upper-half": (_unmasked, "a comparison of 64 bits that an int can pass with bits set in its upper half"),
     "unmasked": (_unmasked, "a comparison of 64 bits that refuses more than intended"),
     "docker-only": (_docker_only, "conditions that only Docker and Podman apply"),
@@ -680,19 +737,19 @@ def lint(
     if source.kind not in KINDS:
         raise InputError(f"{source.name} is a trace: generate a policy from it (profgen generate) and lint that")
     rights = source.rights(abi, capabilities)
-    written = rights.written
     if source.policy is not None:
-        written = _of_policy(source.policy, abi)
-    subject = Subject(rights, written, source.policy, library or installed(), source.outdated)
+        profile = _profile_of(source.policy, abi)
+        rights = replace(rights, written=profile.written, problems=profile.problems)
+    subject = Subject(rights, rights.written, source.policy, library or installed(), source.outdated)
     found = [finding for rule in dict.fromkeys(rule for rule, _ in RULES.values()) for finding in rule(subject)]
     return tuple(sorted(found, key=lambda finding: LEVELS.index(finding.level)))
 
 
-def _of_policy(policy: Policy, abi: str) -> Written | None:
+def _profile_of(policy: Policy, abi: str) -> Rights:
     from profiler.review.sources import from_bytes
     from profiler.targets.seccomp import profile
 
-    return from_bytes(json.dumps(profile(policy, "errno")).encode(), "seccomp.json").rights(abi, None).written
+    return from_bytes(json.dumps(profile(policy, "errno")).encode(), "seccomp.json").rights(abi, None)
 
 
 def counts(findings: Sequence[Finding]) -> dict[str, int]:

@@ -120,8 +120,8 @@ class Test:
 @dataclass(frozen=True)
 class Row:
     """One rule of a seccomp profile as it is written. ``action`` is without SCMP_ACT_ (KILL_THREAD for KILL); ``errno``
-    is None when it gives none. ``applies``: Docker's conditions let it count on this machine. ``conditional``: it has
-    such conditions."""
+    is None when it gives none, which means EPERM. ``applies``: Docker's conditions let it count on this machine.
+    ``conditional``: it has such conditions."""
 
     where: str
     names: tuple[str, ...]
@@ -135,6 +135,16 @@ class Row:
     def allows(self) -> bool:
         """Whether the call is let through."""
         return self.action in ("ALLOW", "LOG", "NOTIFY")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a reader of a profile noticed, for lint: a finding of ``rule`` (profiler/review/lint.py)."""
+
+    rule: str
+    where: str
+    what: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -187,6 +197,8 @@ class Rights:
     """What the reader of a comparison should know of this file."""
     written: Written | None = None
     """Of a seccomp profile: itself."""
+    problems: tuple[Problem, ...] = ()
+    """What lint should say of the file."""
 
     def allowance(self, abi: str, name: str) -> Allowance:
         """What is allowed of a call."""

@@ -249,6 +249,90 @@ def test_every_kind_is_told_apart(tmp_path: Path) -> None:
         assert rights.native == "x86_64"
 
 
+def test_keys_that_go_folds() -> None:
+    """encoding/json compares keys by Unicode's simple folding: a long s is an s, a Kelvin sign a k."""
+    text = json.dumps(profile(rule("mount"))).replace("syscalls", "\u017fyscall\u017f")
+    assert permits(read(text.encode()), "mount")
+    with pytest.raises(InputError, match="is given twice"):
+        read(text.replace("{", '{"syscalls": [], ', 1).encode())
+
+
+def test_errors_by_name() -> None:
+    """Podman's errno and defaultErrno come before the numbers, and hold a name or a number."""
+    rows = [rule("mount", action=ERRNO, errno="ENOSYS", errnoRet=1), rule("setns", action=ERRNO, errno="38")]
+    named = {"defaultErrno": "EACCES", "defaultErrnoRet": 1}
+    written = read(profile(*rows, rule("chroot", action=ERRNO), **named)).written
+    assert written is not None
+    assert written.default_errno == 13
+    assert [row.errno for row in written.rows] == [38, 38, None]
+    in_config = read({"ociVersion": "1.0", "linux": {"seccomp": profile(*rows, **named)}}).written
+    assert in_config is not None
+    assert [row.errno for row in in_config.rows] == [1, None], "runc knows numbers only"
+    assert in_config.default_errno == 1
+
+
+OBJECT = "apiVersion: a/v1\nkind: SeccompProfile\nmetadata: {{name: {name}}}\nspec: {{defaultAction: SCMP_ACT_ERRNO}}\n"
+
+
+def in_a_list(*names: str) -> bytes:
+    items = [yaml.safe_load(OBJECT.format(name=name)) for name in names]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": [{"kind": "ConfigMap"}, *items]}).encode()
+
+
+@pytest.mark.parametrize("one", [in_a_list("web"), OBJECT.format(name="web").encode()])
+@pytest.mark.parametrize(
+    "several", [in_a_list("web", "db"), "---\n".join(OBJECT.format(name=name) for name in ("web", "db")).encode()]
+)
+def test_one_of_several_documents_by_name(tmp_path: Path, one: bytes, several: bytes) -> None:
+    path = tmp_path / "all.yaml"
+    path.write_bytes(several)
+    with pytest.raises(InputError, match=r"holds 2 SeccompProfiles \(web, db\): choose one with FILE#NAME"):
+        open_source(path).rights("x86_64", None)
+    assert open_source(f"{path}#db").kind == "spo"
+    with pytest.raises(InputError, match="has no SeccompProfile 'cache': it has web, db"):
+        open_source(f"{path}#cache")
+    path.write_bytes(one)
+    assert open_source(path).kind == "spo"
+    hash_in_its_name = tmp_path / "a#b"
+    hash_in_its_name.write_bytes(one)
+    assert open_source(hash_in_its_name).kind == "spo"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "include <tunables/global>\nprofile app /bin/app {\n  /etc/passwd r,\n}\n",
+        "abi <abi/4.0>,\n/usr/bin/app flags=(complain) {\n  network inet,\n}\n",
+        "# a comment\nprofile docker-default flags=(attach_disconnected) {\n  deny @{PROC}/* w,\n}\n",
+    ],
+)
+def test_apparmor_text_is_named(text: str) -> None:
+    with pytest.raises(InputError, match=r"is an AppArmor profile.*use the policy\.yaml"):
+        read(text.encode())
+
+
+def test_other_encodings() -> None:
+    text = json.dumps(profile(rule("mount"), note="\u00e9"), ensure_ascii=False)
+    marked = read(b"\xef\xbb\xbf" + text.encode())
+    assert permits(marked, "mount")
+    assert "byte-order mark" in marked.notes[0]
+    assert permits(read(text.encode("latin-1")), "mount"), "Go replaces what is not UTF-8"
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        with pytest.raises(InputError, match="is UTF-16, which runtimes do not read"):
+            read(text.encode(encoding))
+    with pytest.raises(InputError, match="NaN is not JSON"):
+        read(b'{"defaultAction": "SCMP_ACT_ALLOW", "x": NaN}')
+
+
+def test_the_machines_own_of_several_native_architectures(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = profile(architectures=["SCMP_ARCH_AARCH64", "SCMP_ARCH_X86_64"])
+    for machine_name, abi in (("x86_64", "x86_64"), ("aarch64", "aarch64")):
+        monkeypatch.setattr("platform.machine", lambda found=machine_name: found)
+        assert from_bytes(json.dumps(both).encode(), "file").arch == abi
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert from_bytes(json.dumps(both).encode(), "file").arch == "aarch64"
+
+
 def test_keys_in_any_case() -> None:
     rights = read({"DefaultAction": ERRNO, "Syscalls": [{"Names": ["read"], "Action": ALLOW}]})
     assert permits(rights, "read")
@@ -290,7 +374,7 @@ def test_names_no_table_knows() -> None:
         (json.dumps({"defaultAction": ERRNO, "syscalls": {}}).encode(), "must be a list"),
         (json.dumps({"defaultAction": ERRNO, "syscalls": [1]}).encode(), "must be an object"),
         (json.dumps({"defaultAction": True}).encode(), "must be text"),
-        (b'{"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": NaN}', "must be a number"),
+        (b'{"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1.5}', "must be a number"),
         (json.dumps({"linux": [], "ociVersion": "1"}).encode(), "must be an object"),
         (json.dumps({"linux": {"seccomp": []}}).encode(), "must be an object"),
         (yaml.safe_dump_all([SPO, SPO]).encode(), "2 SeccompProfiles"),

@@ -126,6 +126,26 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         seccomp(rule("socket", args=[arg(0, 2**32 - 1, "MASKED_EQ", 2)]), rule("socket")),
         seccomp(rule("socket", args=[arg(0, 2**32 - 1, "MASKED_EQ", 2)]), rule("socketpair")),
     ),
+    "joined-wrongly": (
+        "error",
+        seccomp(rule("personality", args=[arg(0, 5, "LT")]), rule("personality", args=[arg(1, 9, "NE")])),
+        seccomp(rule("personality", args=[arg(0, 5, "LT")]), rule("personality", args=[arg(0, 9, "GT")])),
+    ),
+    "refused-rule": (
+        "error",
+        seccomp(rule("personality", args=[arg(0, 5)]), rule("personality", action="TRAP", args=[arg(0, 5)])),
+        seccomp(rule("personality", args=[arg(0, 5)]), rule("personality", action="TRAP", args=[arg(0, 6)])),
+    ),
+    "not-started": (
+        "error",
+        seccomp(rule("chmod", action="NOTIFY")),
+        seccomp(rule("chmod", action="NOTIFY"), listenerPath="/run/agent"),
+    ),
+    "unknown-key": (
+        "error",
+        seccomp(rule("personality", arg=[arg(0, 5)])),
+        seccomp(rule("personality", args=[arg(0, 5)], comment="a person's")),
+    ),
     "contradiction": (
         "warning",
         seccomp(rule("read", action="ERRNO", errnoRet=13)),
@@ -233,6 +253,57 @@ def test_a_deny_list_with_a_twin() -> None:
 
 def test_a_twin_in_an_allow_list_is_only_execveat() -> None:
     assert "twin-open" not in found(seccomp(rule("finit_module", "unlinkat", "fchmodat")))
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (seccomp(rule("write", action="NOTIFY"), listenerPath="/run/agent"), "for write"),
+        (seccomp(defaultAction="SCMP_ACT_NOTIFY", listenerPath="/run/agent"), "as the default action"),
+        (seccomp(rule("chmod", action="ERRNO", errnoRet=4096)), "go up to 4095; libseccomp refuses it"),
+        (seccomp(rule("chmod", action="ERRNO", errnoRet=65537)), "which leaves 1"),
+        (seccomp(defaultErrnoRet=5000), "go up to 4095"),
+        (seccomp(rule("chmod", action="ERRNO", errno="EWHAT")), "unknown errno 'EWHAT'"),
+        (seccomp(rule("chmod", name="chown")), "both name and names"),
+        (seccomp(architectures=[X86_64, "SCMP_ARCH_S390X"]), "another byte order"),
+        (seccomp(archMap=[{"architecture": X86_64}]), "architectures and archMap"),
+        (seccomp(rule("")), "an empty name"),
+    ],
+)
+def test_files_that_no_container_starts_with(document: dict[str, Any], words: str) -> None:
+    assert words in found(document)["not-started"].what
+
+
+def test_a_byte_order_mark() -> None:
+    data = json.dumps(seccomp()).encode()
+    for mark, expected in ((b"", False), (b"\xef\xbb\xbf", True)):
+        rules = {row.rule for row in lint(from_bytes(mark + data, "p.json"), "x86_64")}
+        assert ("not-started" in rules) == expected
+
+
+def test_rules_of_socket_calls_meet_in_socketcall() -> None:
+    """Each is accepted on x86-64, where the unconditional one wins."""
+    rules = [rule("socket"), rule("socket", action="ERRNO", errnoRet=97, args=[arg(0, 16)])]
+    assert "refused-rule" not in found(seccomp(*rules))
+    assert "socketcall" in found(seccomp(*rules, architectures=[X86_64, X86]))["refused-rule"].what
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (seccomp(rule("personality", args=[arg(0, 1 << 32)]), architectures=[X86_64, X86]), "i386 compares only"),
+        (
+            {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "architectures": [X86_64, X86],
+                "syscalls": [rule("accept", action="ERRNO")],
+            },
+            "leave out every rule for i386",
+        ),
+    ],
+)
+def test_what_libseccomp_compiles_to_something_else(document: dict[str, Any], words: str) -> None:
+    assert words in found(document)["joined-wrongly"].what
 
 
 @pytest.mark.parametrize(("names", "where"), [(["socketcall"], "socket"), (["ipc"], "shmget")])
