@@ -10,4 +10,4 @@ from profiler.kernel.data import load
 @cache
 def fallbacks() -> dict[str, str]:
     """Return, by syscall name, which program falls back and to what."""
-    return {str(name): str(text) for name, text in load("fallbacks.yaml").items()}
+    return {str(name): str(row["why"]) for name, row in load("fallbacks.yaml").items()}

@@ -30,6 +30,12 @@ def test_classes_do_not_overlap_and_have_reasons() -> None:
     assert all(row["reason"] for row in rows)
 
 
+def test_fallbacks_have_a_source() -> None:
+    for name, row in load("fallbacks.yaml").items():
+        assert set(row) == {"why", "source"}, name
+        assert all(isinstance(text, str) and len(text) > 10 for text in row.values()), name
+
+
 def test_dangerous_names_have_no_class() -> None:
     for name in ("execve", "execveat", "socket", "socketcall", "clone3", "unshare", "ptrace", "bpf", "openat2"):
         brought = stand_ins("x86_64", [name])
