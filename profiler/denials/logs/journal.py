@@ -148,14 +148,15 @@ def _export(stream: io.BufferedIOBase) -> Iterator[tuple[Mapping[str, Any] | Non
                 if key in _WANTED:
                     fields[key] = value.decode() if key != "MESSAGE" and value.isascii() else value
             else:
-                size = int.from_bytes(stream.read(8), "little")
+                sized = stream.read(8)
+                size = int.from_bytes(sized, "little")
                 if sign or not line.endswith(b"\n") or size > ENTRY_MAX:
                     fields = None
                     continue
-                data = stream.read(size + 1)[:-1]
-                number += data.count(b"\n") + 1
+                data = stream.read(size + 1)
+                number += (sized + data).count(b"\n")
                 if key in _WANTED:
-                    fields[key] = data
+                    fields[key] = data[:-1]
         number += 1
     if fields != {}:
         yield fields, first
