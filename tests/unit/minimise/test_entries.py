@@ -5,11 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, SPARE, Finding, concluded
 from profiler.minimise.entries import (
     Choice,
     Entry,
@@ -190,47 +188,3 @@ def test_fingerprints_tell_what_is_enforced() -> None:
     # The base allows statx too, and what one ABI may call all may.
     assert prints.count(fingerprint(POLICY)) == len(["statx", "read"])
     assert len(set(prints)) == len(prints) - 1
-
-
-def test_the_conclusion_is_written_into_the_policy() -> None:
-    chown, admin, read = (
-        Entry("capabilities", "CAP_CHOWN"),
-        Entry("capabilities", "CAP_SYS_ADMIN"),
-        Entry("syscalls.observed", "read"),
-    )
-    inet, unix = (entry for group in candidates(POLICY, Choice()) for entry in group if entry.item == "socket")
-    earlier = replace(
-        POLICY,
-        capabilities=tuple(
-            replace(row, because=(*row.because, said("minimise", "flaky"))) for row in POLICY.capabilities
-        ),
-    )
-    findings = [
-        Finding(chown, NEEDED, 3, 3),
-        Finding(admin, SPARE, 0, 3),
-        Finding(read, FLAKY, 1, 2),
-        Finding(inet, NEEDED, 3, 3),
-        Finding(unix, NEEDED, 3, 3),
-        Finding(Entry("syscalls.observed", "statx"), SPARE),
-        Finding(Entry("files", "/etc/app", "read"), NEEDED, 2, 2),
-        *(Finding(Entry("files", "/etc/app", word), SPARE) for word in ("write", "create", "times")),
-        Finding(Entry("syscalls.observed", "getuid"), KEPT, why="no test shows its want"),
-    ]
-    left = concluded(granting(earlier, CHECKED), findings, Choice())
-    because = {row.name: row.because for row in (*left.capabilities, *left.entries("observed"))} | {
-        row.pattern: row.because for row in left.files
-    }
-    assert because["CAP_CHOWN"] == (*SEEN, said("minimise", "needed"))
-    assert because["socket"] == (*SEEN, said("minimise", "2 argument rules needed"))
-    assert because["/etc/app"] == (said("minimise", "needed"),)
-    assert "CAP_SYS_ADMIN" not in because
-    assert because["getuid"] == SEEN
-    assert "statx" not in because
-    assert loads(dumps(left).encode(), "left") is not None
-
-
-@pytest.mark.parametrize("verdict", [NEEDED, SPARE])
-def test_a_checked_capability_is_granted_only_when_it_is_needed(verdict: str) -> None:
-    findings = [Finding(Entry("capabilities", "CAP_SYS_ADMIN"), verdict, 3, 3)]
-    left = concluded(granting(POLICY, CHECKED), findings, Choice())
-    assert left.needed() == (("CAP_CHOWN", "CAP_SYS_ADMIN") if verdict == NEEDED else ("CAP_CHOWN",))
