@@ -30,7 +30,7 @@ class Load {
         URI address = URI.create("http://127.0.0.1:" + server.getAddress().getPort() + "/");
         List<Future<String>> answers = new ArrayList<>();
         var threads = Executors.newFixedThreadPool(8);
-        for (int i = 0; i < 64; i++) {
+        for (int i = 0; i < 24; i++) {
             HttpRequest request = HttpRequest.newBuilder(address).build();
             answers.add(threads.submit(() -> client.send(request, HttpResponse.BodyHandlers.ofString()).body()));
         }
