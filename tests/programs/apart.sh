@@ -9,5 +9,8 @@ ip link set lo up
 for place in /var/spool/cron/crontabs /etc/cron.d; do
     [ ! -d "$place" ] || mount -t tmpfs -o mode=755 programs "$place"
 done
-[ ! -f /etc/crontab ] || mount --bind /dev/null /etc/crontab
+if [ -f /etc/crontab ] && [ -d /etc/cron.d ]; then
+    : >/etc/cron.d/.empty
+    mount --bind /etc/cron.d/.empty /etc/crontab
+fi
 exec "$@"
