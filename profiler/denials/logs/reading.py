@@ -41,7 +41,7 @@ REMEMBERED = 1 << 16
 """The number of events that are remembered to recognise duplicates: one journal can hold both the kernel's log and the
 audit transport."""
 
-SAMPLES, SAMPLE_BYTES = 3, 300
+SAMPLES, SAMPLE_BYTES = 3, 160
 """How many of the lines that were not understood are kept, and how much of each."""
 
 _LEFT_OUT = "messages left out: journalctl prints long ones only with --all"
@@ -316,7 +316,8 @@ class Reader:
         self._numbers[kind] += 1
         self._numbers["unread"] += 1
         if len(self._samples) < SAMPLES:
-            self._samples.append((number, line[:SAMPLE_BYTES].decode("utf-8", "surrogateescape")))
+            shown = line if len(line) <= SAMPLE_BYTES else line[:SAMPLE_BYTES] + b"..."
+            self._samples.append((number, shown.decode("utf-8", "surrogateescape")))
 
     @property
     def reading(self) -> Reading:
