@@ -116,8 +116,11 @@ class PendingFile:
     def __exit__(self, *_: object) -> None:
         self.discard()
 
-    def commit(self, data: bytes, *, executable: bool = False) -> None:
-        """Write ``data``, make it durable, and replace the old file with it. Raises OutputError."""
+    def commit(self, data: bytes, *, executable: bool = False, replace: bool = True) -> None:
+        """Write ``data``, make it durable, and replace the old file with it.
+
+        Raises OutputError; without ``replace`` FileExistsError when there is an old file.
+        """
         assert self._temporary is not None
         with as_invoking_user():
             try:
@@ -129,9 +132,14 @@ class PendingFile:
                 if executable:
                     os.fchmod(self._fd, os.fstat(self._fd).st_mode & 0o777 | 0o111)
                 os.fsync(self._fd)
-                os.rename(self._temporary, self.path.name, src_dir_fd=self._dirfd, dst_dir_fd=self._dirfd)
-                self._temporary = None
+                if replace:
+                    os.rename(self._temporary, self.path.name, src_dir_fd=self._dirfd, dst_dir_fd=self._dirfd)
+                    self._temporary = None
+                else:  # the temporary name is removed below
+                    os.link(self._temporary, self.path.name, src_dir_fd=self._dirfd, dst_dir_fd=self._dirfd)
             except OSError as error:
+                if isinstance(error, FileExistsError) and not replace:
+                    raise
                 raise OutputError(
                     f"cannot write {self.path}: {cause(error)}; the older file, if any, is unchanged"
                 ) from error
@@ -152,9 +160,12 @@ class PendingFile:
         self._temporary = None
 
 
-def write_atomic(path: str | Path, data: bytes, *, executable: bool = False) -> None:
-    """Replace the file ``path`` with ``data``, whole or not at all. Raises OutputError."""
-    PendingFile(path).commit(data, executable=executable)
+def write_atomic(path: str | Path, data: bytes, *, executable: bool = False, replace: bool = True) -> None:
+    """Replace the file ``path`` with ``data``, whole or not at all.
+
+    Raises OutputError; without ``replace`` FileExistsError when there is such a file.
+    """
+    PendingFile(path).commit(data, executable=executable, replace=replace)
 
 
 def check_writable(path: str | Path) -> None:

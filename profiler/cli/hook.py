@@ -12,6 +12,7 @@ import click
 
 from profiler.engines.hook import State
 from profiler.errors import FAILED, InputError, ProfgenError
+from profiler.quoting.text import quoted
 
 READY_SECONDS = 30.0
 """A container's start waits until the tracer is ready, at most this long."""
@@ -28,11 +29,12 @@ READY_SECONDS = 30.0
 )
 @click.option("--no-files", is_flag=True, help="Ignore files, sockets, signals and mounts.")
 def hook(output: str, no_files: bool) -> int:
-    """Record a container that carries the annotation io.profgen.record=FILE, from its entry point on.
+    """Record a container that carries the annotation io.profgen.record=NAME, from its entry point on.
 
     Engines call it as a createRuntime hook: it reads the container's state on standard input, starts a recording in
-    the background, which ends with the container, and returns. Containers without the annotation are ignored. A
-    container whose recording cannot be started fails to start.
+    the background, which ends with the container, and returns. The trace is NAME-ID.trace.json in DIRECTORY, with the
+    container's id; no file is replaced. Containers without the annotation are ignored. A container whose recording
+    cannot be started fails to start.
     """
     import syslog
 
@@ -54,16 +56,21 @@ def _start(output: str, no_files: bool) -> int:
     directory = Path(output)
     if not directory.is_absolute():
         raise InputError("-o needs an absolute path: the runtime determines a hook's working directory")
-    path = hooks.output(state.record, directory)
-    return _in_background(state, path, no_files)
+    name = hooks.chosen_name(state.record, directory)
+    if not os.path.exists(f"/proc/{state.pid or 'none'}"):
+        raise InputError(
+            f"the state of the container {quoted(state.identity[:64])} does not name a process that runs (pid), so "
+            "nothing can be recorded: call profgen as a createRuntime hook"
+        )
+    return _in_background(state, directory, name, no_files)
 
 
-def _in_background(state: State, path: Path, no_files: bool) -> int:
+def _in_background(state: State, directory: Path, name: str, no_files: bool) -> int:
     """Record in a new process; return once it is ready. Raises ProgramError when it is not."""
     read, write = os.pipe()
     if os.fork() == 0:
         _detach(read, write)
-        os._exit(_record(state, path, no_files, write))
+        os._exit(_record(state, directory, name, no_files, write))
     os.close(write)
     ready, _, _ = select.select([read], [], [], READY_SECONDS)
     told = os.read(read, 4096) if ready else b"the recording was not ready in time"
@@ -93,7 +100,7 @@ def _detach(read: int, write: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
-def _record(state: State, path: Path, no_files: bool, ready: int) -> int:
+def _record(state: State, directory: Path, name: str, no_files: bool, ready: int) -> int:
     """Record the container. A failure goes to the hook before it is ready, and to the system's log later."""
     import syslog
 
@@ -113,7 +120,7 @@ def _record(state: State, path: Path, no_files: bool, ready: int) -> int:
     syslog.openlog("profgen", syslog.LOG_PID, syslog.LOG_DAEMON)
     try:
         need_watcher("auto")
-        request = Request(Options(files=not no_files), path)
+        request = Request(Options(files=not no_files), directory, chosen=name)
         ended = record(subjects.starting(state), request, Console(quiet=True), tell)
     except BaseException as error:
         if not told:
@@ -121,8 +128,7 @@ def _record(state: State, path: Path, no_files: bool, ready: int) -> int:
         else:
             syslog.syslog(syslog.LOG_ERR, f"recording {state.identity[:64]}: {error}")
         return FAILED
-    for trace in ended.traces:
-        if not trace.meta.complete:
-            syslog.syslog(f"{path}: {incomplete(trace.meta)}")
-            return FAILED
+    if ended.last is not None and not ended.last[0].meta.complete:
+        syslog.syslog(f"{ended.last[1]}: {incomplete(ended.last[0].meta)}")
+        return FAILED
     return 0

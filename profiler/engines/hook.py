@@ -1,4 +1,4 @@
-"""The input of an OCI hook, and the file that the annotation names (runtime-spec, config.md and runtime.md)."""
+"""The input of an OCI hook, and the name in its annotation (runtime-spec, config.md and runtime.md)."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ def container(state: State) -> Container:
     return replace(inspect.containerd({"ID": state.identity, "Image": image, "Spec": spec}), engine=None)
 
 
-def output(wanted: str, directory: Path) -> Path:
-    """Return the file that the annotation names. Raises InputError.
+def chosen_name(wanted: str, directory: Path) -> str:
+    """Return the name that the annotation chooses for a trace, without ``.trace.json`` or ``.json``. Raises InputError.
 
     A user who may annotate a container may not write files as root, so the file must be directly in ``directory``; it
-    is named by its path or by its name.
+    is named by its path or by its name. The text is a stranger's: watch.outputs makes a file name of it.
     """
     name = wanted.removeprefix(f"{directory}/")
     if not name or "/" in name or name.startswith(".") or "\0" in name or len(os.fsencode(name)) > 200:
         raise InputError(
             f"{ANNOTATION} is {wanted[:200]!a}: it must name a file in {directory}, such as {directory}/web.trace.json"
         )
-    return directory / name
+    return name.removesuffix(".json").removesuffix(".trace")

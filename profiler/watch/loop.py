@@ -16,7 +16,6 @@ from typing import Protocol
 from profiler.engines import cgroups
 from profiler.engines.engine import Details
 from profiler.errors import InputError, OutputError
-from profiler.files import write_atomic
 from profiler.run import Client, shell_status
 from profiler.trace.merge import merge
 from profiler.trace.model import Container, Trace
@@ -350,7 +349,7 @@ class Watch:
             elif final:
                 del self._before[row.path]  # the next session reads the file
         try:
-            write_atomic(row.path, dumps(trace).encode("ascii"))
+            row.path = self.plan.outputs.write(row.path, dumps(trace).encode("ascii"))
         except OutputError as error:
             self.figures = replace(self.figures, failed=self.figures.failed + 1)
             if final and not self.plan.follow:

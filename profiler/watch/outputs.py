@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from profiler.files import write_atomic
+
 SUFFIX = ".trace.json"
 
 
@@ -34,12 +36,16 @@ class Outputs:
     With ``file``, the first session gets it, and each further one (a restart) gets a number. Otherwise a session gets
     ``NAME-SHORTID.trace.json`` in ``directory``, but not a file that exists, which may hold a start that this recording
     missed. With ``merge``, all runs of the same name share one file.
+
+    ``chosen``: a name that a stranger chose in place of the container's own. The whole id is then in the name of the
+    file, and no file is ever replaced.
     """
 
-    def __init__(self, file: Path | None, directory: Path | None, merge: bool) -> None:
+    def __init__(self, file: Path | None, directory: Path | None, merge: bool, chosen: str | None = None) -> None:
         self.file = file
         self.directory = directory
         self.merge = merge
+        self.chosen = chosen
         self._given: set[Path] = set()
 
     def claim(self, name: str | None, identity: str) -> Path:
@@ -49,12 +55,26 @@ class Outputs:
             base = self.file
         else:
             assert self.directory is not None
-            plain = plain_name(name or "")
-            short = plain_name(identity)[:12]
+            plain = plain_name(self.chosen if self.chosen is not None else name or "")
+            short = plain_name(identity)[: None if self.chosen is not None else 12]
             parts = [plain] if self.merge and plain else [part for part in (plain, short) if part]
             base = self.directory / f"{'-'.join(parts) or 'workload'}{SUFFIX}"
-        if self.merge:
-            return base
+        return base if self.merge else self._unused(base)
+
+    def write(self, path: Path, data: bytes) -> Path:
+        """Write a trace to the file of its session, and return the file. Raises OutputError."""
+        if self.chosen is None:
+            write_atomic(path, data)
+            return path
+        while True:
+            try:
+                write_atomic(path, data, replace=False)
+                return path
+            except FileExistsError:  # it was written after this session began
+                path = self._unused(path)
+
+    def _unused(self, base: Path) -> Path:
+        """Return the file, or the first of its numbered ones that does not exist and was not given to a session."""
         number = 1
         while (path := numbered(base, number)) in self._given or (self.directory is not None and os.path.lexists(path)):
             number += 1

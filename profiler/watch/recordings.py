@@ -31,9 +31,13 @@ from profiler.watch.subjects import Group, Subject
 
 @dataclass(frozen=True)
 class Request:
-    """How to record. ``output``: a file, or a directory for a subject with many traces; None for a default name.
-    ``snapshot``: seconds between writing; recording then goes on across restarts. ``merge``: one trace for all runs.
-    ``wait``: for the subject's start. ``metrics``: the address and port to serve figures on."""
+    """How to record.
+
+    ``output``: a file, or a directory for a subject with many traces; None for a default name. ``snapshot``: seconds
+    between writing; recording then goes on across restarts. ``merge``: one trace for all runs. ``wait``: for the
+    subject's start. ``metrics``: the address and port to serve figures on. ``chosen``: a stranger's name for the trace,
+    which goes into the directory ``output`` (see Outputs).
+    """
 
     options: Options
     output: Path | None = None
@@ -41,6 +45,7 @@ class Request:
     merge: bool = False
     wait: bool = False
     metrics: tuple[str, int] | None = None
+    chosen: str | None = None
 
     @property
     def follow(self) -> bool:
@@ -200,6 +205,9 @@ def _outputs(subject: Subject, request: Request) -> Outputs:
         default = Path(f"{plain_name(subject.name) or 'project'}.traces")
         return Outputs(None, make_directory(request.output or default), request.merge)
     path = request.output or default_output(subject.name)
+    if request.chosen is not None:
+        check_writable(path / default_output(subject.name))
+        return Outputs(None, path, False, request.chosen)
     check_writable(path)
     return Outputs(path, None, request.merge)
 

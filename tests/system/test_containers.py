@@ -386,8 +386,7 @@ def test_podman(podman: tuple[list[str], list[str]], profgen: Profgen, tmp_path:
         )
     assert refused.returncode not in (0, 1)
     assert run([*hooked, "--annotation", "io.profgen.record=b.json", "lab", *command], check=False).returncode == 0
-    until(lambda: (tmp_path / "traces/b.json").exists(), "the trace is written when the container has ended")
-    again = document(tmp_path / "traces/b.json")
+    again = document(hooked_trace(tmp_path, "b", until))
     assert calls(again) == calls(trace)
     assert starts(again) == ["/usr/bin/sleep"]
     assert again["meta"]["container"]["command"] == list(command)
@@ -401,6 +400,19 @@ def called_here(profgen: Profgen, directory: Path) -> dict[str, Any]:
         "path": str(profgen.program(directory / "profgen")),
         "args": ["profgen", "hook", "-o", str(directory / "traces")],
     }
+
+
+def hooked_trace(directory: Path, name: str, until: Until) -> Path:
+    """Return the trace that a hook writes for the annotation ``name.json``."""
+    found: list[Path] = []
+
+    def written() -> bool:
+        found[:] = (directory / "traces").glob(f"{name}-*.trace.json")
+        return bool(found)
+
+    until(written, "the trace is written when the container has ended")
+    assert len(found) == 1
+    return found[0]
 
 
 def test_containerd(docker: Docker, profgen: Profgen, tmp_path: Path, until: Until) -> None:
@@ -420,8 +432,9 @@ def test_containerd(docker: Docker, profgen: Profgen, tmp_path: Path, until: Unt
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     done = run([*ctr, "run", "--rm", "--config", str(tmp_path / "spec.json"), identity], check=False)
     assert done.returncode == 1, done.stderr
-    until(lambda: (tmp_path / "traces/a.json").exists(), "the trace is written when the container has ended")
-    trace = document(tmp_path / "traces/a.json")
+    path = hooked_trace(tmp_path, "a", until)
+    assert path.name == f"a-{identity}.trace.json"
+    trace = document(path)
     assert starts(trace) == ["/usr/bin/cat"]
     assert "/usr/nothing" in paths(trace)
     told = trace["meta"]["container"]

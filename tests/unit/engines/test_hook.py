@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.engines.hook import State, container, output, state
+from profiler.engines.hook import State, chosen_name, container, state
 from profiler.errors import InputError
 
 DIRECTORY = Path("/var/lib/profgen")
@@ -46,9 +46,9 @@ def test_no_state(text: bytes) -> None:
         state(text)
 
 
-@pytest.mark.parametrize("wanted", ["web.json", "/var/lib/profgen/web.json"])
-def test_output(wanted: str) -> None:
-    assert output(wanted, DIRECTORY) == DIRECTORY / "web.json"
+@pytest.mark.parametrize("wanted", ["web", "web.json", "web.trace.json", "/var/lib/profgen/web.trace.json"])
+def test_a_chosen_name(wanted: str) -> None:
+    assert chosen_name(wanted, DIRECTORY) == "web"
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,16 @@ def test_output(wanted: str) -> None:
         "a" * 300,
     ],
 )
-def test_no_output(wanted: str) -> None:
+def test_no_name(wanted: str) -> None:
     with pytest.raises(InputError, match=r"io\.profgen\.record"):
-        output(wanted, DIRECTORY)
+        chosen_name(wanted, DIRECTORY)
 
 
 @given(st.text())
 def test_any_annotation(wanted: str) -> None:
     try:
-        path = output(wanted, DIRECTORY)
+        name = chosen_name(wanted, DIRECTORY)
     except InputError:
         return
-    assert path.parent == DIRECTORY
-    assert path.name not in ("", ".", "..")
+    assert "/" not in name
+    assert "\0" not in name

@@ -48,6 +48,34 @@ def test_a_directory(tmp_path: Path) -> None:
     assert merged.claim(None, ID).name == "69f588c66af2.trace.json"
 
 
+def test_a_name_that_a_stranger_chose(tmp_path: Path) -> None:
+    (tmp_path / f"web-{ID}.trace.json").write_text("an administrator's")
+    for chosen in ("web", "policy.yaml", "-rf", "a\nb\x1b[1m", "../x", ""):
+        outputs = Outputs(None, tmp_path, merge=False, chosen=chosen)
+        path = outputs.claim("its own name", ID)
+        assert not path.exists()
+        assert path.parent == tmp_path
+        assert path.name[0] not in "-."
+        assert path.name.isprintable()
+        assert ID in path.name
+        assert path.name.endswith(".trace.json")
+        assert "own" not in path.name
+
+
+def test_no_file_that_appears_later_is_replaced(tmp_path: Path) -> None:
+    """A container of the same id may have been started again before the trace of its first run was written."""
+    first, second = (Outputs(None, tmp_path, merge=False, chosen="web") for _ in range(2))
+    path = first.claim(None, ID)
+    assert second.claim(None, ID) == path
+    assert first.write(path, b"one") == path
+    assert second.write(path, b"two") == tmp_path / f"web-{ID}.2.trace.json"
+    assert (path.read_bytes(), (tmp_path / f"web-{ID}.2.trace.json").read_bytes()) == (b"one", b"two")
+    assert len(list(tmp_path.iterdir())) == 2
+    other = Outputs(path, None, merge=False)
+    assert other.write(path, b"three") == path
+    assert path.read_bytes() == b"three"
+
+
 @given(st.lists(st.tuples(st.none() | st.text(max_size=300), st.text(max_size=80)), max_size=5))
 def test_any_names(names: list[tuple[str | None, str]]) -> None:
     outputs = Outputs(None, Path("/nonexistent"), merge=False)
