@@ -24,6 +24,7 @@ class DeriveOptions:
     runtime_version: str | None
     allow_new_privs: bool
     no_equivalents: bool
+    no_companions: bool
     no_arguments: bool
     start_up: bool
     drop_failing: bool
@@ -51,6 +52,7 @@ class DeriveOptions:
             runtime_version=self.runtime_version,
             no_new_privs=not self.allow_new_privs,
             equivalents=not self.no_equivalents,
+            companions=not self.no_companions,
             arguments=not self.no_arguments,
             drop_failing=self.drop_failing,
             start_up=self.start_up,
@@ -77,7 +79,10 @@ derive_options = grouped(
         is_flag=True,
         help="For containers without no_new_privs; they need more of the runtime's syscalls.",
     ),
-    click.option("--no-equivalents", is_flag=True, help="Leave out syscalls that stand in for those seen."),
+    click.option(
+        "--no-equivalents", is_flag=True, help="Leave out syscalls that stand in for those seen, and companions."
+    ),
+    click.option("--no-companions", is_flag=True, help="Leave out harmless syscalls that come by timing."),
     click.option("--no-arguments", is_flag=True, help="Write no argument filters."),
     click.option(
         "--start-up",

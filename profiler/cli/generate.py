@@ -16,7 +16,6 @@ from profiler.errors import InputError, OutputError, ProfgenError
 from profiler.files import make_directory, write_atomic
 from profiler.policy.directory import POLICY_FILE, TRACE_FILE, is_directory
 from profiler.policy.model import Options, Policy
-from profiler.policy.reasons import sentences
 from profiler.quoting.shell import profgen
 from profiler.targets.base import File, Target
 from profiler.targets.rendering import Rendered, render
@@ -52,7 +51,7 @@ def generate(
     _warn_about_version(options)
     policy, trace = _policy(inputs, deriving)
     targets = targeting.chosen(policy.workload.launch.engine)
-    _warn_about(policy, options.start_up, trace is None)
+    _warn_about(policy, trace)
     without = _without_files(policy, targets, targeting)
     targets = tuple(target for target in targets if target not in without)
 
@@ -132,34 +131,16 @@ def _warn_about_version(options: Options) -> None:
         )
 
 
-def _warn_about(policy: Policy, start_up: bool, from_policy: bool) -> None:
-    """Print what no profile of this policy can hold."""
-    if policy.workload.joined:
-        say(_start_unknown(policy.workload.joined, start_up, from_policy))
-    for row in policy.unknown:
-        say(
-            f"warning: syscall number {row.number} ({row.abi}) has no known name and is in no profile: "
-            f"{'; '.join(sentences(row.because))}"
-        )
-    for check in policy.capabilities:
-        if check.name not in policy.needed():
-            say(
-                f"warning: capability {check.name} has no known name and is in no profile: "
-                f"{'; '.join(sentences(check.because))}"
-            )
-    if policy.io_uring:
-        say(
-            "warning: io_uring is used: seccomp does not see its requests, and files used only through them "
-            "are in no policy"
-        )
+def _warn_about(policy: Policy, trace: Trace | None) -> None:
+    """Print what the policy cannot promise, and what its recording cannot show."""
+    from profiler.policy.caveats import caveats
+    from profiler.trace import caveats as recording
 
-
-def _start_unknown(programs: tuple[str, ...], start_up: bool, from_policy: bool) -> str:
-    """What the profile lacks of programs that a recording joined, and what to do."""
-    text = f"warning: start-up syscalls unknown: joined a running process ({', '.join(programs)})"
-    if start_up or from_policy:
-        return f"{text}; files and capabilities of its start are missing too: merge a recording of the start"
-    return f"{text}; merge a recording of the start, or add what every start needs with --start-up"
+    for caveat in caveats(policy):
+        if trace is None or caveat.rule != "incomplete":  # said with what was lost
+            say(f"warning: {caveat.what}; {caveat.fix}")
+    for text in () if trace is None else recording.circumstances(trace):
+        say(f"warning: {text}")
 
 
 def _without_files(policy: Policy, targets: Sequence[Target], targeting: TargetOptions) -> tuple[Target, ...]:

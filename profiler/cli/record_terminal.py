@@ -14,6 +14,7 @@ from profiler.cli.terminal import redraws, say
 from profiler.errors import FAILED
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
+from profiler.trace.caveats import caveats
 from profiler.trace.model import Meta, Trace
 from profiler.tracers.recording import Recording
 from profiler.watch.metrics import Figures
@@ -103,7 +104,7 @@ class Console:
         if final and self._many and not self._quiet:
             lost = "" if trace.meta.complete else f"; incomplete: lost {', '.join(trace.meta.losses)}"
             seen = f"{counted(len(trace.syscalls), 'syscall')}, {counted(len(trace.programs), 'program')}"
-            say(f"wrote {path}: {seen}{lost}")
+            say(f"wrote {path}: {seen}{lost}{'; ' + row if (row := '; '.join(caveats(trace))) else ''}")
 
     def failed(self, reason: str) -> None:
         """See watch.loop.Observer."""
@@ -165,6 +166,8 @@ def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
             f"joined while running: the start of {', '.join(trace.joined)} was not seen, and a profile from this trace "
             "alone will lack it"
         )
+    for caveat in caveats(trace):
+        say(caveat)
     if abis:
         say(f"the workload made calls of another ABI: {', '.join(abis)}")
     if unknown:

@@ -10,7 +10,9 @@ from profiler.policy.launch import launch_of
 from profiler.policy.model import Options, Policy, Workload
 from profiler.policy.passes.arguments import arguments
 from profiler.policy.passes.capabilities import capabilities
+from profiler.policy.passes.companions import companions
 from profiler.policy.passes.equivalents import equivalents
+from profiler.policy.passes.executable_reads import executable_reads
 from profiler.policy.passes.failed_probes import failed_probes
 from profiler.policy.passes.fallbacks import fallbacks
 from profiler.policy.passes.files import files
@@ -36,10 +38,12 @@ def passes(options: Options) -> list[Pass]:
         failed_probes,
         *([equivalents] if options.equivalents else []),
         *([arguments] if options.arguments else []),
+        *([companions] if options.equivalents and options.companions else []),
         runtime_base,
         fallbacks,
         capabilities,
         generalise if options.generalise else files,
+        executable_reads,
         owners,
         processes,
         network,
@@ -65,6 +69,7 @@ def _start(trace: Trace, options: Options) -> Policy:
             image=None if container is None or container.image is None else printable(container.image),
             digest=None if container is None or container.digest is None else printable(container.digest),
             joined=tuple(printable(path) for path in trace.joined),
+            denials_only=meta.runs == 0,
             launch=launch_of(meta),
         ),
         abis=(native, *(abi for abi in ABIS if abi in seen and abi != native)),

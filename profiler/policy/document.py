@@ -40,7 +40,7 @@ from profiler.trace.store import read_limited
 COMMENTS = {
     "workload": "What was recorded.",
     "runtime": "The container runtimes whose own syscalls are in syscalls.base.",
-    "syscalls": "observed: seen. equivalent: another libc or kernel uses it instead. base: the container runtime's.",
+    "syscalls": "observed: seen. equivalent: used instead elsewhere. companion: comes by timing. base: of the runtime.",
     "refused": "Answered with an error of their own. All else that is not listed gets the profile's default.",
     "unknown": "Syscall numbers without a name: no profile can hold them.",
     "variables": "Where volumes and directories of the host are mounted. To move one, change its line.",
@@ -107,8 +107,7 @@ def _allowed_data(entry: Allowed) -> dict[str, Any]:
 
 def _workload_data(work: Workload, variables: Sequence[Variable]) -> dict[str, Any]:
     data: dict[str, Any] = {"argv": list(work.argv), "uid": work.uid}
-    if work.incomplete:
-        data["incomplete"] = True
+    data |= {name: True for name in ("incomplete", "denials_only") if getattr(work, name)}
     data |= {name: value for name, value in (("image", work.image), ("digest", work.digest)) if value is not None}
     data |= {"joined": list(work.joined)} if work.joined else {}
     return data | ({"launch": started} if (started := launch.data(work.launch, variables)) else {})
@@ -257,7 +256,9 @@ class _Reader(Reader):
         return Allowed(section, abi, name, because_of(self, data, where), rules, stands_for)
 
     def workload(self, value: Any, variables: Sequence[Variable]) -> Workload:
-        data = self.keys(value, "workload", ("argv", "uid"), ("incomplete", "image", "digest", "joined", "launch"))
+        data = self.keys(
+            value, "workload", ("argv", "uid"), ("incomplete", "denials_only", "image", "digest", "joined", "launch")
+        )
         return Workload(
             argv=self.texts(data["argv"], "workload.argv"),
             uid=self.number(data["uid"], "workload.uid"),
@@ -265,6 +266,7 @@ class _Reader(Reader):
             image=self.typed(data["image"], str, "workload.image") if "image" in data else None,
             digest=self.typed(data["digest"], str, "workload.digest") if "digest" in data else None,
             joined=self.texts(data.get("joined", []), "workload.joined"),
+            denials_only=self.typed(data.get("denials_only", False), bool, "workload.denials_only"),
             launch=launch.read(self, data.get("launch", {}), "workload.launch", variables),
         )
 

@@ -72,7 +72,7 @@ def _syscalls(policy: Policy) -> list[str]:
     several = {
         "seen": sum(seen),
         "added": len(seen) - sum(seen),
-        "equivalents": len(policy.entries("equivalent")),
+        "equivalents and companions": len(policy.entries("equivalent")) + len(policy.entries("companion")),
         "for the container runtime": len(policy.entries("base")),
     }
     filtered = sum(bool(row.rules) for row in policy.syscalls)
@@ -93,6 +93,8 @@ def _more(policy: Policy) -> list[str]:
 
 def _notes(policy: Policy) -> list[str]:
     found = ["the recording is incomplete"] if policy.workload.incomplete else []
+    if policy.workload.denials_only:
+        found.append("made of denials alone")
     if policy.workload.joined:
         found.append(f"joined while it ran: {', '.join(map(_plain, policy.workload.joined))}"[:WIDTH])
     if policy.unknown:

@@ -152,6 +152,7 @@ def _workload(works: Sequence[Workload]) -> Workload:
         image=_same(work.image for work in works),
         digest=_same(work.digest for work in works),
         joined=tuple(sorted({path for work in works for path in work.joined})),
+        denials_only=all(work.denials_only for work in works),
         launch=launch.merged([work.launch for work in works]),
     )
 

@@ -19,8 +19,9 @@ from profiler.trace.model import ContainerMount
 
 SCHEMA = "profgen.policy/1"
 
-SECTIONS = ("observed", "equivalent", "base")
-"""Why a syscall is allowed: it was seen; it stands in for one that was; the container runtime needs it."""
+SECTIONS = ("observed", "equivalent", "companion", "base")
+"""Why a syscall is allowed: it was seen; it stands in for one that was; it is harmless and comes by timing; the
+container runtime needs it."""
 
 OUTCOMES = ("needed", "refused", "missing", "child_namespace", "checked")
 """What became of a capability or a path in a recording, the strongest first. ``needed``: it settled a call or was used,
@@ -236,7 +237,8 @@ class Launch:
 
 @dataclass(frozen=True)
 class Workload:
-    """What the policy was made from. ``incomplete``: a recording lost something. ``image`` names the container image
+    """What the policy was made from. ``incomplete``: a recording lost something. ``denials_only``: no recording is
+    behind it, only denials. ``image`` names the container image
     that it ran in, ``digest`` its content, where they are known. ``joined``: programs that ran already when the
     recording began.
     """
@@ -247,6 +249,7 @@ class Workload:
     image: str | None = None
     digest: str | None = None
     joined: tuple[str, ...] = ()
+    denials_only: bool = False
     launch: Launch = Launch()
 
 
@@ -340,6 +343,7 @@ class Options:
     runtime_version: str | None = None
     no_new_privs: bool = True
     equivalents: bool = True
+    companions: bool = True
     arguments: bool = True
     drop_failing: bool = False
     generalise: bool = True

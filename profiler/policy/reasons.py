@@ -39,6 +39,7 @@ KINDS: Mapping[str, Kind] = {
     "through": Kind("recording", "names", "through {}", "through many files"),
     "failed": Kind("recording", "errors", "never seen to succeed ({})", "never seen to succeed"),
     "equivalent": Kind("pass", "text", "equivalent: {}"),
+    "companion": Kind("pass", "text", "comes by timing: {}"),
     "base": Kind("pass", "names", "needed by {}", "needed by the container runtime"),
     "widened": Kind("pass", "text", "widened: {}"),
     "fallback": Kind("pass", "text", "not allowed: {}"),

@@ -208,7 +208,9 @@ class _Merge:
     def workload(self) -> Workload:
         """Theirs, but for what was changed by hand."""
         base, ours, theirs = self.base.workload, self.ours.workload, self.theirs.workload
-        names = [field.name for field in dataclasses.fields(Workload) if field.name != "incomplete"]
+        names = [
+            field.name for field in dataclasses.fields(Workload) if field.name not in ("incomplete", "denials_only")
+        ]
         changed = {name: getattr(ours, name) for name in names if getattr(ours, name) != getattr(base, name)}
         return replace(theirs, **changed)
 

@@ -505,4 +505,4 @@ class Explainer:
             )
 
 
-_PASS = {"observed": "observed", "equivalent": "equivalents", "base": "runtime_base"}
+_PASS = {"observed": "observed", "equivalent": "equivalents", "companion": "companions", "base": "runtime_base"}

@@ -25,6 +25,7 @@ from profiler.kernel.libseccomp import ACTIONS, OPERATORS, Library, TriedRule, i
 from profiler.kernel.multiplexers import Multiplexer, implied, multiplexers
 from profiler.kernel.risks import CHANGES, capability_risk
 from profiler.kernel.syscalls import names_anywhere, names_of, number_of
+from profiler.policy.caveats import caveats
 from profiler.policy.covering import covers
 from profiler.policy.model import FileRule, Policy, capability_order
 from profiler.policy.patterns import Literal, is_literal, parse
@@ -663,23 +664,9 @@ def _common(some: Sequence[str], others: Sequence[str]) -> Iterator[str]:
         yield from (pattern for pattern in a if pattern in names or any(covers(one, pattern) for one in wide))
 
 
-def _incomplete(subject: Subject) -> Iterator[Finding]:
-    if subject.policy is not None and subject.policy.workload.incomplete:
-        what = "the recording lost something: the workload will fail where the policy lacks what was lost"
-        yield Finding(
-            "incomplete",
-            "error",
-            "workload",
-            what,
-            "record again; profgen record says what was lost and how to prevent it",
-        )
-
-
-def _unknown_numbers(subject: Subject) -> Iterator[Finding]:
-    if subject.policy is not None and subject.policy.unknown:
-        numbers = [f"{row.number} ({row.abi})" for row in subject.policy.unknown]
-        what = f"profiles leave out syscalls without a name: {listed(numbers)}"
-        yield Finding("unknown-number", "warning", "syscalls", what, "use a newer profgen, which may know them")
+def _caveats(subject: Subject) -> Iterator[Finding]:
+    for caveat in caveats(subject.policy) if subject.policy is not None else ():
+        yield Finding(caveat.rule, caveat.level, caveat.where, printable(caveat.what), caveat.fix)
 
 
 def _outdated_head(subject: Subject) -> Iterator[Finding]:
@@ -719,8 +706,15 @@ RULES: Mapping[str, tuple[Rule, str]] = {
     "wide-capability": (_capabilities, "a capability that gives access to the host"),
     "wide-path": (_wide_paths, "a whole tree below / or below a directory that many programs share"),
     "write-execute": (_write_execute, "a path that can be written and executed"),
-    "incomplete": (_incomplete, "the policy comes from a recording that lost something"),
-    "unknown-number": (_unknown_numbers, "syscalls without a name"),
+    "incomplete": (_caveats, "the policy comes from a recording that lost something"),
+    "denials-only": (_caveats, "the policy comes from denials alone"),
+    "joined": (_caveats, "the policy comes from a recording that began while the workload ran"),
+    "idle": (_caveats, "the policy comes from a recording that joined something idle"),
+    "own-filter": (_caveats, "the workload has a seccomp filter of its own, so calls may be missing"),
+    "read-implies-exec": (_caveats, "the workload makes what it reads executable"),
+    "io-uring-files": (_caveats, "files used through io_uring are in no policy"),
+    "unknown-number": (_caveats, "syscalls without a name"),
+    "unknown-capability": (_caveats, "capabilities without a name"),
     "outdated-head": (_outdated_head, "the head of a policy does not say what its entries say"),
 }
 """Rule name to the function that finds it, and its one-line description."""

@@ -1,6 +1,6 @@
 """Rights: what a trace needs, or what a policy or a profile allows, in one shape for all of them.
 
-A trace is read as the policy it would give with nothing added: no equivalents, no runtime's own calls
+A trace is read as the policy it would give with nothing added: no equivalents or companions, no runtime's own calls
 (profiler/policy/derive.py). Its raw rows would not do: which values of an argument make a difference, what clone stands
 in for, which capability was needed rather than asked for, all that is settled by the passes, and two recordings of one
 application differ before them.

@@ -1,7 +1,8 @@
 """Score how much a profile leaves open: figures for each kind of right, and one number from 0 to 100.
 
 The number is a weighted sum of shares (:data:`WEIGHTS`), each the closed part of something. Removing a right can only
-close more, so it never lowers the number; adding one never raises it. It says how much is open, not whether the rest is
+close more, so it never lowers the number; adding one never raises it. Harmless calls that come by timing
+(profiler/kernel/companions.yaml) count neither as open nor as closed. It says how much is open, not whether the rest is
 safe.
 """
 
@@ -14,6 +15,7 @@ from functools import cache, cached_property
 from profiler.kernel.abi import SUB_ABIS
 from profiler.kernel.arguments import recorded_names, spec_for
 from profiler.kernel.capabilities import CAPABILITIES
+from profiler.kernel.companions import harmless
 from profiler.kernel.cves import Tests, Verdict, sources, verdicts
 from profiler.kernel.syscalls import names_of
 from profiler.policy.model import capability_order
@@ -158,7 +160,8 @@ def score(rights: Rights, assumed: frozenset[str]) -> Score:
     open_names = tuple(name for name, allowance in allowed.items() if not allowance.refused)
     filtered = tuple(name for name in open_names if restricts(allowed[name], native, name))
     unfiltered = tuple(name for name in open_names if name in filterable(native) and name not in filtered)
-    others = [(abi, name) for abi in SUB_ABIS.get(native, ()) for name in names_of(abi)]
+    counted = allowed.keys() - harmless()
+    others = [(abi, name) for abi in SUB_ABIS.get(native, ()) for name in names_of(abi) - harmless()]
     found = verdicts(PermissionsOf(rights, held))
     return Score(
         source=rights.source,
@@ -170,7 +173,7 @@ def score(rights: Rights, assumed: frozenset[str]) -> Score:
         capabilities=tuple(sorted(held, key=capability_order)),
         assumed=rights.capabilities is None,
         shares={
-            "syscalls": Share(len(allowed) - len(open_names), len(allowed)),
+            "syscalls": Share(sum(allowed[name].refused for name in counted), len(counted)),
             "other_abis": Share(sum(rights.allowance(abi, name).refused for abi, name in others), len(others)),
             "arguments": Share(len(filterable(native)) - len(unfiltered), len(filterable(native))),
             "capabilities": Share(len(CAPABILITIES) - len(held & frozenset(CAPABILITIES)), len(CAPABILITIES)),

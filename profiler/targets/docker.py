@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from profiler.policy.caveats import extent
 from profiler.policy.launch import Written, listened, written
 from profiler.policy.model import Launch, Policy
 from profiler.quoting.shell import shell
@@ -70,6 +71,7 @@ def _recorded(policy: Policy, read_only: str) -> dict[str, Any]:
     command = launch.command or (() if work.joined or UNKNOWN in work.argv else work.argv)
     return {
         "argv": " ".join(map(shell, work.argv)),
+        "extent": extent(work),
         "uid": work.uid,
         "image": work.image,
         "plain_image": work.image if work.image and _IMAGE.fullmatch(work.image) else None,

@@ -277,6 +277,10 @@ def _merge_features(metas: Iterable[Meta]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def _merge_standing(several: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted({word for one in several for word in one})) if all(several) else ()
+
+
 def _merge_meta(metas: list[Meta]) -> Meta:
     # Denials say nothing about the workload's start and identity.
     runs = [meta for meta in metas if meta.runs] or metas
@@ -300,6 +304,7 @@ def _merge_meta(metas: list[Meta]) -> Meta:
         runs=sum(meta.runs for meta in metas),
         container=reduce(_merge_container, (meta.container for meta in runs)),
         watched=reduce(_same, (meta.watched for meta in runs)),
+        standing=_merge_standing([meta.standing for meta in runs]),
     )
 
 

@@ -318,6 +318,10 @@ class Mount:
         return (self.operation, self.source, self.target, self.filesystem, self.flags)
 
 
+STREAM_KINDS = ("file", "pipe", "socket", "terminal", "null", "device", "closed")
+"""What a standard stream was; ``null`` is /dev/null."""
+
+
 def row_order(key: tuple[object, ...]) -> tuple[tuple[bool, object], ...]:
     """Return a sort key for the ``key`` of a row, in which None comes before any value."""
     return tuple((member is not None, member) for member in key)
@@ -404,6 +408,10 @@ class Meta:
     """None if no container was watched, or not in every merged recording."""
     watched: str | None = None
     """What profgen was told to watch, if it did not start the workload itself: ``pid 812``, ``unit redis.service``."""
+    standing: tuple[str, ...] = ()
+    """How a command that profgen started stood, in sorted words: ``group_leader``, ``session_leader``, ``pid_1`` and
+    ``terminal`` (a controlling one), or each with ``no_``; ``stdin_file``, ``stdout_pipe`` and so on, with
+    STREAM_KINDS. Merged: the words of all; empty if one recording has none."""
 
 
 @dataclass(frozen=True)

@@ -315,6 +315,7 @@ class _Reader:
             runs=runs,
             container=self.container(self.get(data, "container", (dict, type(None)), where)),
             watched=self.text(data, "watched", where),
+            standing=self.strings(data, "standing", where),
         )
 
     def container(self, data: object) -> Container | None:

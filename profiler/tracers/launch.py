@@ -14,6 +14,9 @@ from profiler.quoting.text import printable
 from profiler.tracers.base import Workload
 from profiler.wording import cause
 
+_NULL = os.makedev(1, 3)
+"""The device number of /dev/null (Documentation/admin-guide/devices.txt)."""
+
 FORWARDED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
 """The signals that profgen forwards to the workload. They are blocked in profgen while it runs (supervisor.py reads
 them)."""
@@ -151,6 +154,38 @@ def spawn(
     os.close(gate_read)
     os.close(failure_write)
     return Child(pid, gate_write, failure_read, workload.path)
+
+
+def standing() -> tuple[str, ...]:
+    """Return how a command stands that :func:`spawn` starts, as Meta.standing has it: in the session and the process
+    group of profgen, and with its streams."""
+    terminal = "terminal"
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        terminal = "no_terminal"
+    streams = (f"{name}_{_stream_kind(fd)}" for fd, name in enumerate(("stdin", "stdout", "stderr")))
+    return tuple(sorted(("no_group_leader", "no_session_leader", "no_pid_1", terminal, *streams)))
+
+
+def _stream_kind(fd: int) -> str:
+    """Return what a stream is: one of STREAM_KINDS (profiler/trace/model.py)."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return "closed"
+    mode = found.st_mode
+    if stat.S_ISCHR(mode):
+        return "null" if found.st_rdev == _NULL else "terminal" if os.isatty(fd) else "device"
+    return (
+        "file"
+        if stat.S_ISREG(mode)
+        else "pipe"
+        if stat.S_ISFIFO(mode)
+        else "socket"
+        if stat.S_ISSOCK(mode)
+        else "device"
+    )
 
 
 def shell_status(status: int) -> int:

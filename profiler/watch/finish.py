@@ -12,6 +12,7 @@ from profiler.files import as_invoking_user
 from profiler.trace.model import Container, Meta, Program, Trace
 from profiler.tracers.base import Workload
 from profiler.tracers.host import host, with_hashes
+from profiler.tracers.launch import standing
 from profiler.tracers.recording import Recording
 
 
@@ -28,12 +29,21 @@ class Origin:
     no_new_privs: bool = False
     container: Container | None = None
     watched: str | None = None
+    standing: tuple[str, ...] = ()
 
 
 def origin_of(workload: Workload, no_new_privs: bool = False) -> Origin:
     """Return the origin of a command that profgen starts. ``no_new_privs``: profgen sets it for the command."""
     uid, gid, groups = workload.user or (os.geteuid(), os.getegid(), tuple(sorted(os.getgroups())))
-    return Origin(workload.argv, workload.cwd, uid, gid, groups, no_new_privs=no_new_privs or _no_new_privs())
+    return Origin(
+        workload.argv,
+        workload.cwd,
+        uid,
+        gid,
+        groups,
+        no_new_privs=no_new_privs or _no_new_privs(),
+        standing=standing(),
+    )
 
 
 def _no_new_privs() -> bool:
@@ -80,6 +90,7 @@ def meta(
         last_new=round(min(last_new, duration), 3),
         container=origin.container,
         watched=origin.watched,
+        standing=origin.standing,
     )
 
 

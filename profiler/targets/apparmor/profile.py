@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from profiler.errors import InputError
+from profiler.policy.caveats import extent
 from profiler.policy.model import Policy
 from profiler.policy.variables import written as with_variables
 from profiler.quoting.apparmor import Glob, Inexpressible
@@ -277,6 +278,7 @@ class AppArmor(Target):
         steps = usage(policy, profile.name, chosen.attach)
         values = {
             "command": " ".join(map(shell, policy.workload.argv)),
+            "extent": extent(policy.workload),
             "profile": profile,
             "flags": f" flags=({', '.join(profile.flags)})" if profile.flags else "",
             "usage": [step.line({FILE: FILE}) for step in steps],

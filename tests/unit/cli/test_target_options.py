@@ -74,6 +74,7 @@ DERIVE = DeriveOptions(
     runtime_version=None,
     allow_new_privs=False,
     no_equivalents=False,
+    no_companions=False,
     no_arguments=False,
     start_up=False,
     drop_failing=False,

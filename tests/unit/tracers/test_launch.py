@@ -279,3 +279,30 @@ def test_death_by_signal(number: int) -> None:
 
 def test_core_dumped_is_the_same() -> None:
     assert shell_status(signal.SIGSEGV | 0x80) == 128 + signal.SIGSEGV
+
+
+# -- standing ----------------------------------------------------------------------------------------------------------
+
+SAY = "from profiler.tracers.launch import standing; import os; os.write(9, ' '.join(standing()).encode())"
+
+
+@pytest.mark.parametrize(
+    ("streams", "words"),
+    [
+        ("</dev/null >out 2>&1", {"stdin_null", "stdout_file", "stderr_file"}),
+        ("<out >/dev/zero 2>/dev/null", {"stdin_file", "stdout_device", "stderr_null"}),
+        ("<&- 2>&1 | cat", {"stdin_closed", "stdout_pipe", "stderr_pipe"}),
+    ],
+)
+def test_how_a_command_stands(streams: str, words: set[str], tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    subprocess.run(
+        ["sh", "-c", f'exec 9>said; "$0" -c "$1" {streams}', sys.executable, SAY],
+        cwd=tmp_path,
+        check=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        timeout=60,
+    )
+    said = set((tmp_path / "said").read_text().split())
+    assert said == words | {"no_group_leader", "no_session_leader", "no_pid_1", "no_terminal"}

@@ -34,7 +34,9 @@ def test_the_start_of_programs_on_request() -> None:
     that."""
     joined = derived(call("read"), call("mmap", [(3,)]), options=Options(runtime="none"))
     assert not permits(joined, "mmap", a2=5)
-    policy = derived(call("read"), call("mmap", [(3,)]), options=Options(runtime="none", start_up=True))
+    policy = derived(
+        call("read"), call("mmap", [(3,)]), options=Options(runtime="none", start_up=True, companions=False)
+    )
     for name in ("execve", "set_tid_address", "rseq", "prlimit64", "sched_getaffinity", "open"):
         assert entry(policy, name).section == "base"
     assert "start of glibc programs" in entry(policy, "mprotect").because[0].names

@@ -1,0 +1,27 @@
+"""Harmless calls that come by timing: another run of the same workload makes them, though this one did not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from profiler.kernel.companions import companions as known
+from profiler.policy.model import Allowed, Options, Policy
+from profiler.policy.reasons import said
+from profiler.trace.model import Trace
+
+
+def companions(policy: Policy, trace: Trace, options: Options) -> Policy:
+    """Add the companions of what was observed, per ABI. One that is refused (a dropped probe) stays refused."""
+    refused = {row.name for row in policy.refused}
+    added: list[Allowed] = []
+    for abi in policy.abis:
+        allowed = {row.name for row in policy.syscalls if row.abi == abi}
+        observed = {row.name for row in policy.syscalls if row.abi == abi and row.section == "observed"}
+        if "clone" in allowed:
+            observed.add("clone")  # clone3 may be refused by now (passes/arguments.py)
+        added += [
+            Allowed("companion", abi, name, (said("companion", why),))
+            for name, why in sorted(known(abi, observed).items())
+            if name not in allowed and name not in refused
+        ]
+    return replace(policy, syscalls=policy.syscalls + tuple(added))

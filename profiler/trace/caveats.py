@@ -1,0 +1,94 @@
+"""What a recording cannot show, and what to do about it: lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from profiler.trace.model import Program, Trace
+from profiler.wording import counted, listed
+
+FEW_SYSCALLS = 10
+"""A workload that works makes more different syscalls than these: starting a program takes more."""
+
+_STREAMS = {"stdin": "standard input", "stdout": "standard output", "stderr": "standard error"}
+_MAKES_PROCESSES = frozenset({"fork", "vfork", "clone", "clone3"})
+_TERMINAL = "/dev/tty"
+
+
+def idle(syscalls: int) -> str:
+    """Return what to say of a recording that joined a workload which made only so many different syscalls."""
+    return (
+        f"only {counted(syscalls, 'different syscall')} seen: the workload was idle, and its profile would allow "
+        "nearly nothing; record while it works"
+    )
+
+
+def is_idle(joined: bool, syscalls: int) -> bool:
+    """Return whether so few different syscalls of a running workload were seen that it must have been idle."""
+    return joined and syscalls < FEW_SYSCALLS
+
+
+def caveats(trace: Trace) -> tuple[str, ...]:
+    """Return what this recording cannot show: it was idle, or the workload stood otherwise than in a container."""
+    found = [idle(len(trace.syscalls))] if trace.meta.runs and is_idle(bool(trace.joined), len(trace.syscalls)) else []
+    return (*found, *circumstances(trace))
+
+
+def circumstances(trace: Trace) -> tuple[str, ...]:
+    """Return where the command stood otherwise than it will in a container, and its recording may differ for it."""
+    return (*_streams(trace), *_leaders(trace), *_terminal(trace))
+
+
+def _only(trace: Trace, word: str, other: str) -> bool:
+    """Return whether the command stood so in each recording."""
+    return word in trace.meta.standing and other not in trace.meta.standing
+
+
+def _streams(trace: Trace) -> Iterator[str]:
+    kinds: dict[str, set[str]] = {}
+    for word in trace.meta.standing:
+        stream, _, kind = word.partition("_")
+        if stream in _STREAMS:
+            kinds.setdefault(stream, set()).add(kind)
+    files = [name for stream, name in _STREAMS.items() if kinds.get(stream) == {"file"}]
+    if files:
+        yield (
+            f"{' and '.join(files)} {'was a file' if len(files) == 1 else 'were files'}: with a pipe or a terminal, as "
+            "in a container, programs make other calls; record with the streams of production (for a pipe: | cat)"
+        )
+
+
+def _leaders(trace: Trace) -> Iterator[str]:
+    """Find programs that began a session or a group in the process that they were started in."""
+    if not _only(trace, "no_group_leader", "group_leader"):
+        return
+    made: dict[int, set[str]] = {}
+    for row in trace.syscalls:
+        for program in row.programs:
+            made.setdefault(program, set()).add(row.label)
+    leaders = [
+        program for index, program in enumerate(trace.programs) if "setsid" in (calls := made.get(index, set()))
+        and not calls & _MAKES_PROCESSES and _began(trace, index)
+    ]  # fmt: skip
+    if leaders:
+        yield (
+            f"{_names(leaders)} made a session, which the first process of a container cannot (setsid(2): it leads "
+            "its group already); such programs then make a process first: record it in a container too (--image)"
+        )
+
+
+def _began(trace: Trace, program: int) -> bool:
+    """Return whether the workload started with this program."""
+    return any(row.program == program and row.by is None for row in trace.execs)
+
+
+def _names(programs: list[Program]) -> str:
+    return listed([program.name for program in programs], 4)
+
+
+def _terminal(trace: Trace) -> Iterator[str]:
+    results = {result for row in trace.files if row.path == _TERMINAL for result in row.results}
+    if "ok" in results and _only(trace, "terminal", "no_terminal"):
+        yield f"the workload used its terminal ({_TERMINAL}): start the container with one (-t), or record without"
+    elif "ENXIO" in results and "ok" not in results and _only(trace, "no_terminal", "terminal"):
+        yield f"the workload asked for a terminal ({_TERMINAL}) and had none: record with one if the container has one"
