@@ -13,6 +13,8 @@ FEW_SYSCALLS = 10
 _STREAMS = {"stdin": "standard input", "stdout": "standard output", "stderr": "standard error"}
 _MAKES_PROCESSES = frozenset({"fork", "vfork", "clone", "clone3"})
 _TERMINAL = "/dev/tty"
+_ALWAYS_ASKS = frozenset({"bash"})
+"""Programs that open the terminal whenever they start, whether they use it or not."""
 
 
 def idle(syscalls: int) -> str:
@@ -87,7 +89,9 @@ def _names(programs: list[Program]) -> str:
 
 
 def _terminal(trace: Trace) -> Iterator[str]:
-    results = {result for row in trace.files if row.path == _TERMINAL for result in row.results}
+    others = {index for index, program in enumerate(trace.programs) if program.name not in _ALWAYS_ASKS}
+    asked = (row for row in trace.files if row.path == _TERMINAL and row.programs & others)
+    results = {result for row in asked for result in row.results}
     if "ok" in results and _only(trace, "terminal", "no_terminal"):
         yield f"the workload used its terminal ({_TERMINAL}): start the container with one (-t), or record without"
     elif "ENXIO" in results and "ok" not in results and _only(trace, "no_terminal", "terminal"):

@@ -80,3 +80,5 @@ def test_a_terminal(result: dict[str, int], word: str, said: str) -> None:
     one = recorded(words=standing(word, without="no_terminal"), features=(FILES_FEATURE,))
     texts = caveats(replace(one, files=(replace(file("/dev/tty", kind="char"), results=result),)))
     assert [said in text for text in texts] == ([True] if said else [])
+    bash = replace(one.programs[0], path="/usr/bin/bash")
+    assert caveats(replace(one, programs=(bash,), files=(replace(file("/dev/tty"), results=result),))) == ()
