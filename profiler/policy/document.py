@@ -105,6 +105,16 @@ def _allowed_data(entry: Allowed) -> dict[str, Any]:
     return data | because_data(entry)
 
 
+def _entries_data(section: str, entries: Mapping[str, Any]) -> Section:
+    """Return the entries of one list of syscalls. Companions for one reason share a key, ``poll, select``."""
+    if section != "companion":
+        return Section(entries)
+    alike: dict[str, list[str]] = {}
+    for key, data in entries.items():
+        alike.setdefault(flow(data), []).append(key)
+    return Section({", ".join(keys): entries[keys[0]] for keys in alike.values()})
+
+
 def _workload_data(work: Workload, variables: Sequence[Variable]) -> dict[str, Any]:
     data: dict[str, Any] = {"argv": list(work.argv), "uid": work.uid}
     data |= {name: True for name in ("incomplete", "denials_only") if getattr(work, name)}
@@ -130,7 +140,7 @@ def _data(policy: Policy) -> dict[str, Any]:
         "capabilities": Section({row.name: because_data(row) for row in capabilities}),
         "syscalls": Section(
             {
-                section: Section({key(row.abi, row.name): _allowed_data(row) for row in rows})
+                section: _entries_data(section, {key(row.abi, row.name): _allowed_data(row) for row in rows})
                 for section in SECTIONS
                 if (rows := policy.entries(section))
             }
@@ -293,8 +303,11 @@ class _Reader(Reader):
         entries = tuple(
             self.allowed(section, key, item, abis[0])
             for section in SECTIONS
-            for key, item in self.mapping(sections.get(section) or {}, f"syscalls.{section}").items()
+            for keys, item in self.mapping(sections.get(section) or {}, f"syscalls.{section}").items()
+            for key in (keys.split(", ") if section == "companion" else [keys])
         )
+        if len({(entry.section, entry.abi, entry.name) for entry in entries}) < len(entries):
+            self.fail("syscalls.companion", "a name is there twice")
         for entry in entries:
             if entry.abi not in abis:
                 self.fail(f"syscalls.{entry.section}.{entry.abi}:{entry.name}", f"{entry.abi} is not among the abis")

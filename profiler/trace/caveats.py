@@ -19,15 +19,14 @@ _ALWAYS_ASKS = frozenset({"bash"})
 
 def idle(syscalls: int) -> str:
     """Return what to say of a recording that joined a workload which made only so many different syscalls."""
-    return (
-        f"only {counted(syscalls, 'different syscall')} seen: the workload was idle, and its profile would allow "
-        "nearly nothing; record while it works"
-    )
+    seen = f"only {counted(syscalls, 'different syscall')}" if syscalls else "no syscall"
+    return f"{seen} seen: the workload was idle, and its profile allows nearly nothing; record while it works"
 
 
 def is_idle(joined: bool, syscalls: int) -> bool:
-    """Return whether so few different syscalls of a running workload were seen that it must have been idle."""
-    return joined and syscalls < FEW_SYSCALLS
+    """Return whether so few different syscalls of a running workload were seen that it must have been idle. A program
+    that starts makes some: when there are none, it was running."""
+    return syscalls < FEW_SYSCALLS if joined else syscalls == 0
 
 
 def caveats(trace: Trace) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.policy.making import call, derived, entry, names, trace
 
+from profiler.errors import InputError
 from profiler.kernel.companions import harmless
 from profiler.kernel.syscalls import number_of
 from profiler.policy.derive import derive
@@ -97,3 +98,17 @@ def test_they_never_widen_what_was_seen(more: set[str]) -> None:
     with_them, without = (derive(trace(*seen), Options(runtime="none", companions=on)) for on in (True, False))
     assert set(without.syscalls) <= set(with_them.syscalls)
     assert {row.section for row in set(with_them.syscalls) - set(without.syscalls)} <= {"companion"}
+
+
+def test_one_line_for_each_reason() -> None:
+    policy = derived(call("execve"), call("socket", [(2, 1, 0)]), call("fork"), options=PLAIN)
+    text = dumps(policy)
+    (line,) = (line for line in text.splitlines() if line.startswith("    poll"))
+    assert line.startswith("    poll, ppoll, pselect6, select: {because: {companion: ")
+    assert len([line for line in text.splitlines() if "{companion:" in line]) < 9
+    edited = text.replace("    poll, ppoll, pselect6, select:", "    poll, select:")
+    assert names(loads(edited.encode(), "policy.yaml")) == names(policy) - {"ppoll", "pselect6"}
+    with pytest.raises(InputError, match="twice"):
+        loads(text.replace("    poll, ppoll,", "    poll, poll, ppoll,").encode(), "policy.yaml")
+    with pytest.raises(InputError, match="no syscall"):
+        loads(text.replace("    poll, ppoll,", "    poll,ppoll,").encode(), "policy.yaml")
