@@ -37,12 +37,12 @@ def caveats(policy: Policy) -> tuple[Caveat, ...]:
 
 
 def extent(workload: Workload) -> str:
-    """Return what a file made of the policy holds, in words that fit before the command: ``what was observed of``."""
+    """Return which rights a file made of the policy holds, in words before "rights of" a command: ``the observed``."""
     if workload.denials_only:
-        return "only what denials named, and nothing else that it needs, of"
+        return "what denials named, and not all the"
     parts = ["after its start"] if workload.joined else []
     parts += ["without what the recording lost"] if workload.incomplete else []
-    return f"what was observed, {' and '.join(parts)}, of" if parts else "what was observed of"
+    return f"what was observed {' and '.join(parts)}, and not all the" if parts else "the observed"
 
 
 def _of_the_recording(policy: Policy) -> Iterator[Caveat]:

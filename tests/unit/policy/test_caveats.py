@@ -58,6 +58,7 @@ def joined(*syscalls: Syscall) -> Trace:
 
 def test_nothing_to_say() -> None:
     assert found(derived(*MANY)) == []
+    assert extent(derived(*MANY).workload) == "the observed"
     assert found(derived(call("execve"), call("exit_group"))) == [], "few calls are no sign of idleness by themselves"
 
 
@@ -65,7 +66,6 @@ def test_nothing_to_say() -> None:
 def test_it_joined_something_idle(number: int) -> None:
     policy = derive(joined(*MANY[:number]), Options())
     assert found(policy) == ["joined", "idle"]
-    assert "was not seen" not in extent(policy.workload)
     assert "after its start" in extent(policy.workload)
 
 
@@ -79,7 +79,7 @@ def test_it_joined_something_that_worked() -> None:
 def test_made_of_denials_alone() -> None:
     policy = derive(trace(call("mkdir"), runs=0), Options())
     assert found(policy) == ["denials-only"]
-    assert "nothing else" in extent(policy.workload)
+    assert "denials" in extent(policy.workload)
     assert found(merge([policy, derived(*MANY)])) == []
 
 
