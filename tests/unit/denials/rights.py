@@ -11,7 +11,9 @@ from profiler.policy.covering import IMPLIED
 from profiler.policy.model import FileRule, Policy, SocketRule
 
 Right = tuple[str, str, str]
-"""Kind of the denial that must be named, what it is about, and the word."""
+"""Kind of the denial that must be named, what it is about, and the word of access or the condition."""
+
+CONDITIONS = ("states", "whose", "owned")
 
 
 def _others(rows: tuple[Any, ...], gone: object, kept: object | None = None) -> tuple[Any, ...]:
@@ -20,19 +22,23 @@ def _others(rows: tuple[Any, ...], gone: object, kept: object | None = None) -> 
 
 def _files(policy: Policy, rule: FileRule) -> Iterator[tuple[Right, Policy]]:
     def without(**change: Any) -> Policy:
-        return replace(policy, files=_others(policy.files, rule, replace(rule, **change)))
+        less = replace(rule, **change)
+        return replace(policy, files=_others(policy.files, rule, less if less.access else None))
 
     for word in rule.access:
         if IMPLIED.get(word) not in rule.access:
             yield ("file", rule.pattern, word), without(access=tuple(each for each in rule.access if each != word))
     for state in rule.states:
         states = tuple(each for each in rule.states if each != state)
-        yield ("file", rule.pattern, ""), without(states=states or (("linked",) if state != "linked" else ("deleted",)))
+        yield (
+            ("file", rule.pattern, "states"),
+            without(states=states or (("linked",) if state != "linked" else ("deleted",))),
+        )
     for whose in rule.whose:
         rest = tuple(each for each in rule.whose if each != whose)
-        yield ("file", rule.pattern, ""), without(whose=rest or (("self",) if whose != "self" else ("outside",)))
+        yield ("file", rule.pattern, "whose"), without(whose=rest or (("self",) if whose != "self" else ("outside",)))
     if not rule.owner and rule.access != ("execute", "map", "read"):
-        yield ("file", rule.pattern, ""), without(owner=True)
+        yield ("file", rule.pattern, "owned"), without(owner=True)
     if "make" in rule.access:
         yield ("file", rule.pattern, "make"), without(kinds=("block",))
     for place in rule.existing:
@@ -43,7 +49,8 @@ def _sockets(policy: Policy, rule: SocketRule) -> Iterator[tuple[Right, Policy]]
     name = f"{rule.family} {rule.type}"
 
     def without(**change: Any) -> Policy:
-        return replace(policy, sockets=_others(policy.sockets, rule, replace(rule, **change)))
+        less = replace(rule, **change)
+        return replace(policy, sockets=_others(policy.sockets, rule, less if less.operations else None))
 
     for word in rule.operations:
         if word != "inherit":
@@ -84,7 +91,7 @@ def without_one(policy: Policy) -> Iterator[tuple[Right, Policy]]:
 def is_named(right: Right, denial: Denial) -> bool:
     """Whether a denial is about a right."""
     kind, what, word = right
-    if denial.kind != kind or (word and word not in (*denial.access, *denial.operations)):
+    if denial.kind != kind or (word not in ("", *CONDITIONS) and word not in (*denial.access, *denial.operations)):
         return False
     names = {
         "capability": denial.capability,
