@@ -12,6 +12,7 @@ import click
 from profiler.cli.options import output_format, trace_file
 from profiler.cli.terminal import emit
 from profiler.quoting.text import printable
+from profiler.wording import counted
 
 if TYPE_CHECKING:
     from profiler.review.coverage import Coverage
@@ -50,15 +51,11 @@ def _bar(part: float) -> str:
     return "#" * round(part * BAR)
 
 
-def _runs(number: int) -> str:
-    return f"{number} run{'' if number == 1 else 's'}"
-
-
 def _text(found: Coverage, names: Sequence[str]) -> Iterator[str]:
     from profiler.review.coverage import FRACTIONS
 
     total = sum(kind.items for kind in found.kinds)
-    yield f"{total} different items in {_runs(found.runs)}, {found.seconds:.1f} s in all"
+    yield f"{total} different items in {counted(found.runs, 'run')}, {found.seconds:.1f} s in all"
     if found.saturation is not None:
         yield (
             f"saturation {found.saturation:.1%}: the share of the items of one more run of this kind that "

@@ -10,8 +10,9 @@ from dataclasses import asdict
 import click
 
 from profiler.cli.options import output_format, source_file
-from profiler.cli.terminal import colours
+from profiler.cli.terminal import colours, say
 from profiler.quoting.text import printable
+from profiler.wording import counted
 
 WIDTH = 110
 _INDENT = " " * 9
@@ -72,15 +73,10 @@ def lint(file: str, form: str) -> int:
                         text, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_long_words=False
                     )
                 )
-        words = ", ".join(
-            f"{number} {level}{'' if number == 1 else 's'}" for level, number in numbers.items() if number
-        )
+        words = ", ".join(counted(number, level) for level, number in numbers.items() if number)
         print(f"{printable(file)}: {words or 'nothing found'}")
         if library is None:
-            print(
-                "profgen: note: libseccomp is not installed: names are checked only against profgen's tables",
-                file=sys.stderr,
-            )
+            say("note: libseccomp is not installed: names are checked only against profgen's tables")
     return 1 if numbers["error"] or numbers["warning"] else 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from profiler.denials import dangers
 from profiler.denials.additions import ALLOWED_ALREADY, Addition, Case, Danger, State, because, grouped
@@ -291,32 +291,26 @@ def mounts(state: State, denials: Sequence[Denial]) -> None:
 
 
 def user_namespaces(state: State, denials: Sequence[Denial]) -> None:
-    if state.policy.user_namespaces:
-        state.leave("user namespaces", ALLOWED_ALREADY, denials)
-        return
-
-    def change(policy: Policy, reasons: Reasons) -> Policy:
-        return replace(policy, user_namespaces=(*policy.user_namespaces, *reasons))
-
-    found = tuple(Danger("user_namespaces", why) for why in dangers.of_user_namespaces())
-    addition = Addition(
-        "namespaces.user", "user_namespaces", "make user namespaces", because(denials), tuple(denials), dangers=found
-    )
-    state.cases.append(Case(addition, change))
+    _switch(state, denials, "user_namespaces", "namespaces.user", "make user namespaces", dangers.of_user_namespaces())
 
 
 def io_uring(state: State, denials: Sequence[Denial]) -> None:
-    if state.policy.io_uring:
-        state.leave("io_uring", ALLOWED_ALREADY, denials)
+    _switch(state, denials, "io_uring", "io_uring", "use io_uring", dangers.of_io_uring())
+
+
+def _switch(state: State, denials: Sequence[Denial], member: str, section: str, what: str, whys: Iterable[str]) -> None:
+    """Add a right that a policy has or does not have: ``member`` holds nothing but its reasons."""
+    known: Reasons = getattr(state.policy, member)
+    if known:
+        state.leave(member.replace("user_", "user "), ALLOWED_ALREADY, denials)
         return
 
     def change(policy: Policy, reasons: Reasons) -> Policy:
-        return replace(policy, io_uring=(*policy.io_uring, *reasons))
+        members: dict[str, Any] = {member: (*known, *reasons)}
+        return replace(policy, **members)
 
-    found = tuple(Danger("io_uring", why) for why in dangers.of_io_uring())
-    state.cases.append(
-        Case(Addition("io_uring", "io_uring", "use io_uring", because(denials), tuple(denials), dangers=found), change)
-    )
+    found = tuple(Danger(member, why) for why in whys)
+    state.cases.append(Case(Addition(section, member, what, because(denials), tuple(denials), dangers=found), change))
 
 
 def others(state: State, denials: Sequence[Denial]) -> None:

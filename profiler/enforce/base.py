@@ -20,13 +20,13 @@ ENFORCERS: Mapping[str, str] = {
     "docker": "profiler.enforce.containers:Docker",
 }
 
-MODES = ("enforce", "log")
-"""``enforce``: what the policy does not allow is refused. ``log``: nothing is refused, and everything is reported."""
-
 
 @dataclass(frozen=True)
 class Options:
     """How to run a workload.
+
+    ``mode``: with ``enforce``, what the policy does not allow is refused; with ``log`` nothing is refused, and
+    everything is reported.
 
     ``denials``: find out what is refused; without it only the status is known, and a run is much faster. ``files``:
     compare files, sockets, signals, inspections and mounts with the policy too, if it has rules for them. ``duration``:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from profiler.minimise.entries import Choice, Entry, Row, entries_of, without
 from profiler.policy.model import Policy
 from profiler.policy.reasons import joined, said
+from profiler.wording import counted
 
 _Row = TypeVar("_Row", bound=Row)
 NEEDED, SPARE, FLAKY, OPEN, KEPT = "needed", "not needed", "flaky", "not settled", "kept"
@@ -36,7 +37,7 @@ class Finding:
             return ""
         passed = self.runs - self.failed
         number, verb = (passed, "pass") if self.verdict == SPARE else (self.failed, "fail")
-        return f"{number} of {self.runs} run{'' if self.runs == 1 else 's'} {verb} without it"
+        return f"{number} of {counted(self.runs, 'run')} {verb} without it"
 
 
 def concluded(tried: Policy, findings: Iterable[Finding], choice: Choice) -> Policy:
@@ -79,9 +80,5 @@ def _texts(findings: list[Finding]) -> Iterator[str]:
         alike.setdefault(row.verdict, []).append(row.entry)
     for verdict, entries in alike.items():
         rules = entries[0].section.startswith("syscalls.")
-        what = (
-            f"{len(entries)} argument rule{'' if len(entries) == 1 else 's'}"
-            if rules
-            else " ".join(entry.part for entry in entries)
-        )
+        what = counted(len(entries), "argument rule") if rules else " ".join(entry.part for entry in entries)
         yield f"{what} {verdict}"

@@ -27,7 +27,7 @@ from profiler.review import paths
 from profiler.review.cubes import EVERYTHING, WIDTH, Cube, both
 from profiler.review.equivalence import Side
 from profiler.review.rights import ANYTHING_TEXT, KINDS, Allowance, Alternative, Reason, Rights, reason_of
-from profiler.wording import listed
+from profiler.wording import counted, listed
 
 SUBJECTS = (
     "default",
@@ -206,7 +206,7 @@ def _abis(first: Rights, second: Rights, words: Words) -> Iterator[Change]:
         if second.default != "refuse":
             yield Change("abi", words[0], abi, ("every syscall that is not named",), risk=risks.named("abi"))
         elif names:
-            details = (f"{len(names)} syscall{'' if len(names) == 1 else 's'}: {listed(names, 8)}",)
+            details = (f"{counted(len(names), 'syscall')}: {listed(names, 8)}",)
             reason = second.reason("syscall", abi, names[0])
             yield Change(
                 "abi", words[0], abi, details, reason=Reason(programs=reason.programs), risk=risks.named("abi")
