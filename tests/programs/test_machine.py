@@ -3,6 +3,8 @@ without a denial."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from programs.catalogue import IN_THE_MACHINE
 from programs.recordings import Programs
@@ -13,11 +15,16 @@ from vm.workloads import TRACERS, Workloads, check_clean, skip_unless_possible
 
 
 @pytest.fixture(scope="module")
-def made(machine: Guest, programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Workloads:
+def made(
+    request: pytest.FixtureRequest, machine: Guest, programs: Programs, tmp_path_factory: pytest.TempPathFactory
+) -> Workloads:
+    """The programs of the selected tests."""
     if reason := virtual.why_not():
         pytest.skip(reason)
     machine.start()
-    return Workloads(machine, programs, tmp_path_factory.mktemp("programs"), IN_THE_MACHINE, turns=2)
+    selected = {item.callspec.params["kind"] for item in request.session.items if item.path == Path(__file__)}
+    kinds = [kind for kind in IN_THE_MACHINE if kind in selected]
+    return Workloads(machine, programs, tmp_path_factory.mktemp("programs"), kinds, turns=2)
 
 
 @pytest.mark.parametrize("tracer", TRACERS)

@@ -51,6 +51,7 @@ class _Web(Workload):
 
 class Lighttpd(_Web):
     name = "lighttpd"
+    stop = signal.SIGINT  # after SIGTERM its status is 1 now and then
     needs = ("/usr/sbin/lighttpd",)
 
     @property
