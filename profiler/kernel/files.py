@@ -14,6 +14,7 @@ AT_REMOVEDIR = 0x200
 AT_SYMLINK_FOLLOW = 0x400
 AT_EMPTY_PATH = 0x1000
 """include/uapi/linux/fcntl.h"""
+UMODE_MASK = 0xFFFF  # umode_t (include/linux/types.h): the kernel drops the rest of an argument
 RENAME_EXCHANGE = 2  # include/uapi/linux/fs.h
 RESOLVE_IN_ROOT = 0x10  # include/uapi/linux/openat2.h
 PROT_EXEC, MAP_ANONYMOUS = 0x4, 0x20  # include/uapi/asm-generic/mman-common.h

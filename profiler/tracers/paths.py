@@ -18,6 +18,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+from profiler.kernel.files import UMODE_MASK
 from profiler.tracers.host import DELETED, is_memfd, shares_root
 
 LINKS_MAX = 40
@@ -43,7 +44,7 @@ _KINDS = {
 
 def kind_of(mode: int) -> str:
     """Return the word of FILE_KINDS (trace/model.py) for a file's mode."""
-    return _KINDS.get(stat.S_IFMT(mode), "unknown")
+    return _KINDS.get(stat.S_IFMT(mode & UMODE_MASK), "unknown")
 
 
 def kind_of_made(make: str | None, mode: int) -> str | None:

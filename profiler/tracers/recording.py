@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from profiler.kernel.arguments import spec_for
@@ -128,6 +130,17 @@ class Recording:
             "mount": self._mounts,
         }
         self._uses_bytes = 0
+
+    def failed(self, what: str, error: Exception) -> None:
+        """Count a loss: a fault of profgen's own kept it from interpreting ``what``. Only the first is described."""
+        if not self.losses["events"]:
+            place = traceback.extract_tb(error.__traceback__)[-1:]
+            where = "".join(f" in {Path(frame.filename).name}, line {frame.lineno}" for frame in place)
+            self.warnings.append(
+                f"{what} could not be interpreted ({type(error).__name__}{where}: {error}), so the trace lacks it; "
+                "please report this fault of profgen"
+            )
+        self.losses["events"] += 1
 
     def begin(self) -> None:
         """Start the clock: the workload is about to be released."""

@@ -77,11 +77,20 @@ class Uses:
         """Work through at most so many events; whether there are more."""
         for _ in range(min(limit, len(self._raw))):
             event = parse(self._raw.popleft())
-            if event.abi == NEW_MOUNTS:
-                self._lookup.trees.made(event)
-                continue
-            self._rows[event.key] = [_Row(event.program, write) for write in self._interpret(event)]
+            try:
+                self._resolve(event)
+            except Exception as error:
+                self._rows[event.key] = []
+                made = event.abi == NEW_MOUNTS
+                name = "" if made else self._name(event.abi, event.number)
+                self._recording.failed("a new mount namespace" if made else f"a call of {name}", error)
         return bool(self._raw)
+
+    def _resolve(self, event: Event) -> None:
+        if event.abi == NEW_MOUNTS:
+            self._lookup.trees.made(event)
+        else:
+            self._rows[event.key] = [_Row(event.program, write) for write in self._interpret(event)]
 
     # -- at the end, or at any time ------------------------------------------------------------------------------------
 

@@ -70,6 +70,8 @@ class Programs:
         self._kprobes: list[tuple[int, bytes]] = []
         self._rings: dict[str, Any] = {}
         self._callbacks: list[Any] = []
+        self.failures: list[tuple[str, Exception]] = []
+        """Events that a callback of a ring could not read, and why."""
         # bcc reads the kernel's symbols when it is first asked for one; another processor compiles meanwhile.
         self._ksym: Callable[[int], bytes] = bcc.BPF.ksym
         self._symbols = threading.Thread(target=self._ksym, args=(0,), daemon=True)
@@ -131,7 +133,10 @@ class Programs:
         """Have `consume` call ``callback`` (address, size) for each event of a ring. Raises TracerError."""
 
         def told(_context: Any, data: int, size: int) -> int:
-            callback(data, size)
+            try:
+                callback(data, size)
+            except Exception as error:  # ctypes would print it, and go on
+                self.failures.append((f"an event of the ring {name}", error))
             return 0
 
         function = libbcc().bpf_new_ringbuf.argtypes[1](told)

@@ -554,13 +554,12 @@ int on_text(u64 *ctx)
                 tails.call(ctx, TAIL_DESCRIPTOR);
             if (optional)
                 continue;
-            count_loss(LOST_PATHS);
+            if (!failed(in.result))
+                count_loss(LOST_PATHS); /* else the kernel did not come to read it, or could not */
             return 0;
         }
-        if (length >= TEXT) {
-            count_loss(LOST_PATHS); /* longer than PATH_MAX: the kernel refused it */
-            return 0;
-        }
+        if (length >= TEXT)
+            return 0; /* longer than PATH_MAX: ENAMETOOLONG, and no file is meant */
         w->text_length[i] = length;
         if (in.spec->plain >> i & 1)
             continue;
@@ -915,12 +914,16 @@ static __always_inline void count_contact(struct use_in *in, u32 number, u32 who
         noted_new();
 }
 
-/* The struct pid that a pidfd stands for. */
+/* The struct pid that a pidfd stands for, or a directory /proc/PID (fs/proc/base.c tgid_pidfd_to_pid). */
 static __always_inline u64 pid_of_pidfd(u64 file)
 {
+    u64 inode = read64(file + OFFSET_FILE_INODE);
+    u64 super = read64(inode + INODE_START + INODE_SUPER);
+    if (read64(super + SUPER_START + SUPER_MAGIC) == PROC_SUPER_MAGIC)
+        return read64(inode - OFFSET_PROC_VFS_INODE + OFFSET_PROC_PID);
     u64 pid = read64(file + OFFSET_FILE_PRIVATE);
     if (!pid) /* since Linux 6.9 (fs/pidfs.c) */
-        pid = read64(read64(file + OFFSET_FILE_INODE) + OFFSET_INODE_PRIVATE);
+        pid = read64(inode + OFFSET_INODE_PRIVATE);
     return pid;
 }
 

@@ -460,7 +460,9 @@ class EbpfWatcher:
         recording.began, recording.no_new_privs, recording.last_new = known.began, known.no_new_privs, known.last_new
         recording.features = [*self._features, *([JOINED_FEATURE] if session.joined else [])]
         recording.inherited = known.inherited
-        recording.losses = Counter(known.losses) + losses
+        recording.losses, recording.warnings = Counter(known.losses) + losses, list(known.warnings)
+        for what, error in self._programs.failures:
+            recording.failed(what, error)
         if live.uses is not None:
             while live.uses.resolve():
                 pass

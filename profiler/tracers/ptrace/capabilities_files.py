@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import replace
 
-from profiler.kernel.files import AT_EMPTY_PATH, FileUse
+from profiler.kernel.files import AT_EMPTY_PATH, UMODE_MASK, FileUse
 from profiler.tracers.host import read_memory, read_string
 from profiler.tracers.ptrace.capabilities_rules import KEEP, Rule, Stop, always, kernel, sysctl
 from profiler.tracers.ptrace.threads import EXECUTE, READ, U32, WRITE, lacking, signed
@@ -107,7 +107,7 @@ def _hard_link(stop: Stop) -> tuple[str, ...]:
 def _mknod(stop: Stop) -> tuple[str, ...]:
     use = stop.uses[0]
     assert use.mode is not None
-    kind = stat.S_IFMT(stop.args[use.mode])
+    kind = stat.S_IFMT(stop.args[use.mode] & UMODE_MASK)
     # A character device 0:0 is a whiteout, which anybody may make (fs/namei.c vfs_mknod).
     device = kind == stat.S_IFBLK or (kind == stat.S_IFCHR and stop.args[use.mode + 1] & U32 != 0)
     return (*_entry(stop), *(("CAP_MKNOD",) if device else ()))

@@ -54,8 +54,7 @@ def find(rows: Rows, tid: int, use: FileUse, args: Arguments, *, follow: bool | 
 
 def _resolve(rows: Rows, tid: int, use: FileUse, args: Arguments, text: str, follow: bool) -> Found | None:
     if len(text) > PATH_MAX // 4 and len(os.fsencode(text)) >= PATH_MAX:
-        rows.lost()
-        return None
+        return None  # ENAMETOOLONG: no file is meant
     at = None if use.at is None else args[use.at]
     return rows.threads.find(tid, at, text, follow=follow, entry=use.access in _ENTRIES)
 

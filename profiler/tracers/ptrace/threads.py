@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from stat import S_ISDIR
@@ -244,9 +245,13 @@ class Threads:
         return default
 
     def pidfd(self, tid: int, fd: int) -> int | None:
-        """Return the process of a pidfd, -1 when it has ended; None for another descriptor (proc_pid_fdinfo(5))."""
+        """Return the process of a pidfd, -1 when it has ended; None for another descriptor (proc_pid_fdinfo(5)).
+
+        A directory /proc/PID also stands for its process (fs/proc/base.c tgid_pidfd_to_pid).
+        """
         try:
-            return _field(f"/proc/{tid}/fdinfo/{signed(fd)}", "Pid:")
+            directory = _PROCESS_DIRECTORY.fullmatch(os.readlink(f"/proc/{tid}/fd/{signed(fd)}"))
+            return int(directory[1]) if directory else _field(f"/proc/{tid}/fdinfo/{signed(fd)}", "Pid:")
         except OSError:
             self.unread(tid, "processes")
             return None
@@ -351,6 +356,7 @@ class Threads:
         return found
 
 
+_PROCESS_DIRECTORY = re.compile(r"/proc/(\d+)(?:/task/\d+)?")
 _CLONES = frozenset({"clone", "clone3"})
 _CHANGES_ROOT = frozenset(mount_calls()) | {"chroot", "unshare", "setns"}
 """Calls after which a thread may see other files under the same paths."""

@@ -334,15 +334,17 @@ class Run:
         """Look at a call before it is made. Returns whether its result is of interest."""
         self.threads.stopped()
         name = kind.name or ""
-        if kind.changes:
-            self.threads.before(tid, name, args)
-        if kind.inferred:
-            tracee.call = self.inference.enter(tid, name, args)
-        if kind.enter is not None:
-            try:
+        try:
+            if kind.changes:
+                self.threads.before(tid, name, args)
+            if kind.inferred:
+                tracee.call = self.inference.enter(tid, name, args)
+            if kind.enter is not None:
                 tracee.leave = kind.enter(tid, args)
-            except OSError:  # killed in the stop
-                tracee.leave = None
+        except OSError:  # killed in the stop
+            tracee.leave = None
+        except Exception as error:
+            self.recording.failed(f"a call of {name}", error)
         return kind.changes or tracee.call is not None or tracee.leave is not None
 
     def _starts(self, arch: int, number: int) -> bool:
@@ -522,12 +524,16 @@ class Run:
         program = kind.program if kind.program >= 0 else tracee.program
         if kind.changes:
             self.threads.after(tid, kind.name or "")
-        if call is not None:
-            self.inference.leave(tid, call, result, code, program)
-        if leave is not None:
-            self.threads.stopped()
-            with contextlib.suppress(OSError):  # killed in the stop
+        try:
+            if call is not None:
+                self.inference.leave(tid, call, result, code, program)
+            if leave is not None:
+                self.threads.stopped()
                 leave(Exit(tid, result, code, program, tracee.program))
+        except OSError:
+            pass  # killed in the stop
+        except Exception as error:
+            self.recording.failed(f"a call of {kind.name}", error)
 
 
 def _event_message(tid: int) -> int:
