@@ -16,11 +16,12 @@ SOURCE = Path(__file__).parent / "torture/random_calls.c"
 LAST = 470
 REPEATS = 3
 BEYOND = (
-    "reboot kexec_load kexec_file_load init_module finit_module delete_module swapon swapoff settimeofday "
-    "clock_settime adjtimex clock_adjtime syslog acct iopl ioperm vhangup bpf perf_event_open fanotify_init quotactl "
-    "quotactl_fd ptrace setns userfaultfd io_uring_setup sync syncfs setrlimit prlimit64 sched_setscheduler sched_setattr kill "
-    "tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal exit exit_group fork vfork clone clone3 "
-    "rt_sigreturn setpriority ioprio_set nice mlockall"
+    "reboot kexec_load kexec_file_load init_module finit_module delete_module swapon swapoff "
+    "settimeofday clock_settime adjtimex clock_adjtime syslog acct iopl ioperm vhangup bpf "
+    "perf_event_open fanotify_init quotactl quotactl_fd ptrace setns userfaultfd io_uring_setup sync "
+    "syncfs setrlimit prlimit64 sched_setscheduler sched_setattr kill tkill tgkill rt_sigqueueinfo "
+    "rt_tgsigqueueinfo pidfd_send_signal exit exit_group fork vfork clone clone3 rt_sigreturn "
+    "setpriority ioprio_set nice mlockall"
 )
 """Calls that reach beyond the namespaces of the program, or beyond its child."""
 

@@ -95,12 +95,12 @@ struct session {
     u64 pids;       /* the pid namespace that was made for it, if any */
     u64 generation; /* grows when the same text may lead to another file than before */
     u64 stats[STATS];
-    u32 level;    /* of the pid namespace that it began in */
-    u32 shared;   /* the number of its programs that found no room */
-    u32 began;    /* a program was executed, or joined */
-    u32 kind;     /* enum kind */
-    u32 ended;    /* its last thread has ended (not for KIND_CGROUP) */
-    u32 ns_level; /* of `ns`, which may be gone before the session is */
+    u32 level;     /* of the pid namespace that it began in */
+    u32 shared;    /* the number of its programs that found no room */
+    u32 began;     /* a program was executed, or joined */
+    u32 kind;      /* enum kind */
+    u32 ended;     /* its last thread has ended (not for KIND_CGROUP) */
+    u32 ns_level;  /* of `ns`, which may be gone before the session is */
     u32 root_user; /* it began as root */
     u32 pad;
 };
@@ -243,7 +243,7 @@ struct check_key {
     u32 idle;       /* the call needs no capability for what it asks */
     u32 taken;      /* refused for want of what the bounding set took away */
     u32 pad;
-    u64 stack;      /* a key of `stacks` */
+    u64 stack; /* a key of `stacks` */
 };
 
 /* The kernel's own stack map loses one of two stacks that fall into one bucket; a hash map loses none before it is
