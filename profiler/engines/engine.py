@@ -41,7 +41,6 @@ class Details:
     container: Container
     pid: int
     status: int | None
-    restarts: bool
     labels: dict[str, str]
 
 
@@ -98,13 +97,10 @@ class Engine:
 
     def read(self, row: dict[str, Any], images: Mapping[str, dict[str, Any]]) -> Details:
         """Return the details in an object of ``container inspect``. ``images``: objects of ``image inspect`` by id."""
-        restart = row["HostConfig"].get("RestartPolicy") if isinstance(row.get("HostConfig"), dict) else None
-        name = restart.get("Name") if isinstance(restart, dict) else None
         return Details(
             inspect.container(self.name, row, images.get(str(row.get("Image", "")).removeprefix("sha256:"))),
             inspect.process(row),
             inspect.exit_status(row),
-            name not in (None, "", "no"),
             inspect.labels(row),
         )
 

@@ -1,11 +1,12 @@
 """The project's text is plain technical English, in lines of at most 120 columns.
 
-Messages, help texts, docstrings and comments of profiler/, templates and documents must not contain the expressions of
-IDIOMS. What stands in `backticks` or {braces} is code and is not looked at.
+Messages, help texts, docstrings and comments of profiler/, templates, documents and the docstrings of tests must not
+contain the expressions of IDIOMS. What stands in `backticks` or {braces} is code and is not looked at.
 """
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize
@@ -41,6 +42,8 @@ def below(*patterns: str) -> list[Path]:
 
 DOCUMENTS = ("README.md", "CHANGELOG.md", "docs/**/*.md", "sample_apps/**/*.md")
 TEXTS = below("profiler/**/*.py", "profiler/**/*.yaml", "profiler/**/*.[ch]", "templates/**/*", *DOCUMENTS)
+TESTS = frozenset(below("tests/**/*.py"))
+"""Only their docstrings are read: their other text imitates what strangers write."""
 SOURCES = below(*(f"{room}/**/*.{end}" for room in ("profiler", "tests", "sample_apps") for end in ("py", "[ch]")))
 
 
@@ -74,7 +77,7 @@ def _joined(parts: list[str]) -> str:
 
 
 def of_others(text: str) -> Iterator[tuple[int, str]]:
-    """Yield paragraphs; the marks of comments in front of lines are no part of them."""
+    """Yield paragraphs; the marks of comments in front of lines are not part of them."""
     begun, lines = 0, []
     for number, line in enumerate([*text.splitlines(), ""], 1):
         plain = re.sub(r"^\s*(?:#+|/\*+|\*+/?|//|\{#-?)?\s*", "", line)
@@ -86,11 +89,19 @@ def of_others(text: str) -> Iterator[tuple[int, str]]:
             begun, lines = 0, []
 
 
+def of_docstrings(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the docstrings of a module, its classes and functions."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (text := ast.get_docstring(node)):
+            yield node.body[0].lineno, text
+
+
 def idioms(path: Path) -> list[str]:
     """Return the idioms of a file, each with where it begins."""
     text = path.read_text(encoding="utf-8")
     found = []
-    for line, unit in of_python(text) if path.suffix == ".py" else of_others(text):
+    units = of_docstrings if path in TESTS else of_python if path.suffix == ".py" else of_others
+    for line, unit in units(text):
         plain = re.sub(r"(`+)[^`]+\1|\{[^{}]*\}", "``", " ".join(unit.split()))
         for what, pattern in IDIOMS.items():
             for match in re.finditer(pattern, plain, re.IGNORECASE):
@@ -114,7 +125,7 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(TOP))
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+@pytest.mark.parametrize("path", [*TEXTS, *sorted(TESTS)], ids=name_of)
 def test_plain_english(path: Path) -> None:
     found = idioms(path)
     assert not found, "\n".join(found)

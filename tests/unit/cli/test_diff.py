@@ -197,7 +197,7 @@ def public_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def releases(public_dir: Path) -> Releases:
-    """v1, v1 once more, and v2: recorded at the same place on the same port, with profiles beside."""
+    """v1, v1 once more, and v2: recorded at the same place on the same port, with profiles next to it."""
     directory = public_dir
     port = free_port(601, 1024) if os.geteuid() == 0 else free_port(8080, 8200)
     app = directory / "app"

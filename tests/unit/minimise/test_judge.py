@@ -137,7 +137,7 @@ def test_how_long_a_run_may_take(journal: Journal) -> None:
 
 
 def test_a_test_that_breaks_is_noticed(tmp_path: Path) -> None:
-    """From some run on all fail: what failed since the last pass is no verdict, and not in the journal."""
+    """From some run on all fail: what failed since the last pass does not give a verdict, and is not in the journal."""
     path = tmp_path / "journal"
     pool = InMemory(lambda kept, run: run < 4)
     with Journal(path, "d") as journal:

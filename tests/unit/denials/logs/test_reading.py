@@ -1,5 +1,5 @@
-"""Records as the kernel, auditd, syslog and the journal keep them: the same denial from each, nothing from what is
-none, never a crash."""
+"""Records as the kernel, auditd, syslog and the journal keep them: the same denial from each, nothing from
+other text, never a crash."""
 
 from __future__ import annotations
 

@@ -152,6 +152,6 @@ def test_bounded(folder: Path, compilations: list[str]) -> None:
 
 
 def test_maps_in_the_code() -> None:
-    """Loads of maps, and no other load, get the descriptors; their second half is no instruction."""
+    """Loads of maps, and no other load, get the descriptors; their second half is not an instruction."""
     assert RESULT.code("on_fork", [77]) == _ADD + load(77) + _ADD
     assert RESULT.code("on_exit", [77]) == load(0, source=0)
