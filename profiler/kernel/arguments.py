@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from profiler.kernel.data import load
+from profiler.kernel.data import load, load_section
 
 INT = 0xFFFFFFFF
 """The mask of an argument that the kernel takes as an int."""
@@ -112,7 +112,7 @@ class _Table:
 
 @cache
 def _table(name: str) -> _Table:
-    row = load("constants.yaml")[name]
+    row = load_section("constants.yaml", name)
     numbers: dict[str, int] = row["values"]
     return _Table(row["kind"] == "flags", numbers, {number: constant for constant, number in numbers.items()})
 

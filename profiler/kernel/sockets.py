@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from profiler.kernel.data import load
+from profiler.kernel.data import load, load_section
 
 AF_UNIX, AF_INET, AF_INET6, AF_PACKET = 1, 2, 10, 17  # include/linux/socket.h
 SOCK_STREAM, SOCK_DGRAM, SOCK_RAW = 1, 2, 3  # include/linux/net.h
@@ -42,13 +42,13 @@ def socket_calls() -> Mapping[str, SocketCall]:
 @cache
 def socketcalls() -> Mapping[int, str]:
     """Return the names of the calls that i386's socketcall(2) makes, by its first argument (SYS_*)."""
-    values: dict[str, int] = load("constants.yaml")["socketcall_call"]["values"]
+    values: dict[str, int] = load_section("constants.yaml", "socketcall_call")["values"]
     return {number: name.removeprefix("SYS_").lower() for name, number in values.items()}
 
 
 @cache
 def _names(table: str) -> Mapping[int, str]:
-    values: dict[str, int] = load("constants.yaml")[table]["values"]
+    values: dict[str, int] = load_section("constants.yaml", table)["values"]
     return {number: name.partition("_")[2].lower() for name, number in values.items()}
 
 
