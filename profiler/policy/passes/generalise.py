@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from profiler.policy.model import Options, Policy
-from profiler.policy.patterns import CLASSES, Class, Literal, Token, dumps, is_literal, literal, matches
+from profiler.policy.names import Seen, choose, readings
+from profiler.policy.patterns import CLASSES, Class, Literal, dumps, is_literal, literal, matches
 from profiler.policy.places import destinations
 from profiler.policy.tiers import BY_DIRECTORY, is_library_place, never_widened, prefixes, tier_of
 from profiler.policy.touched import MAKING, Touched, rules, touched
 from profiler.trace.model import Trace
-
-SIBLINGS = 3
-"""Names of one directory that differ in one part only, before that part becomes a class; two are enough below /proc and
-/sys."""
 
 LISTED = 3
 """Files read in a directory whose entries were listed, or used in some recordings only, before a rule for the directory
@@ -31,108 +28,41 @@ comes."""
 SUBDIRECTORIES = 3
 """Directories with like uses before one rule covers everything below the one that holds them."""
 
-EXTENSIONS = 2
-"""Extensions behind a random part (collect2 of gcc makes ccXXXXXX.cdtor.c)."""
-
-DIGITS = 4
-"""Digits in a row that are taken for a number of its own, without siblings."""
-
 # Names by class.
 
-_UUID = re.compile(rf"(?<![0-9A-Za-z]){CLASSES['uuid'].regex}(?![0-9A-Za-z])")
-_DATE = re.compile(rf"(?<![0-9]){CLASSES['date'].regex}(?![0-9])")
-_HEX = re.compile(rf"(?<![0-9A-Za-z]){CLASSES['hex'].regex}(?![0-9A-Za-z])")
-_NUMBER = re.compile("(?<![0-9])[0-9]{1,20}(?![0-9])")
 _LIBRARY = re.compile(rf"(?P<name>.+\.so\.){CLASSES['version'].regex}\Z", re.DOTALL)
 _READING = frozenset({"read", "map", "execute", "lock", "readlink"})
 
-_TOOL = re.compile(
-    r"(?P<before>tmp)(?P<random>[a-z0-9_]{8})(?P<after>(?:\..*)?)\Z|(?P<dot>tmp\.)(?P<ten>[A-Za-z0-9]{10})\Z", re.DOTALL
-)
-"""What Python's tempfile and mktemp(1) make when they are given no name."""
-_SEMAPHORE = re.compile(r"sem\.[A-Za-z0-9]{6}\Z")
-"""What sem_open(3) makes, links to the semaphore's own name and takes away again (glibc,
-sysdeps/pthread/sem_open.c)."""
-_RUN = re.compile(r"[A-Za-z0-9_]+\Z")
-_EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}\Z")
-_PYTHON = re.compile("[a-z0-9_]{8}")
-_COUNTED = re.compile("[0-9]+(?:_[a-z]+)?")
+_RANDOM = re.compile(r"\{(?:random|lower|upper|base64)\b")
+_FAN = re.compile("[0-9a-f]{1,3}|[0-9A-F]{1,3}")
+_KEY = re.compile("(?P<key>[0-9a-f]{16,}|[0-9A-F]{16,}|[0-9A-F]{8}|[0-9]{10})(?![0-9A-Za-z])")
+"""The start of a name by which a directory is split: a hash, or a number of fixed length (squid's files, nginx's
+temporary files)."""
+FAN_LEVELS = 3
+"""The number of directories by which caches and object stores spread their files."""
+_DIGESTS = frozenset({32, 40, 56, 64, 96, 128})
 
 
-def _looks_random(text: str) -> bool:
-    """Letters with digits, or capitals within: so do all but about 2 of 100 names of mkstemp(3); words do not."""
-    letters, digits = bool(re.search("[A-Za-z]", text)), bool(re.search("[0-9]", text))
-    return (letters and digits) or bool(re.search("[a-z]", text) and re.search("[A-Z]", text[1:]))
-
-
-def _random_length(run: str, passing: bool) -> int:
-    """Return the number of characters at the end of a name that may be random, or 0.
-
-    The name has letters, digits and underscores. Only Python's random names have underscores; they have no capitals.
-    A number is not random, nor is a number with a word behind it (PostgreSQL's 16384_fsm).
-    """
-    if _COUNTED.fullmatch(run):
+def _spread(names: Sequence[str]) -> int:
+    """Return how many of the directories right above a name spread files: they are the start or the end of the name
+    (nginx's cache), or complete it to a digest (git's objects). ``names``: the components of a path."""
+    found = _KEY.match(names[-1])
+    if not found:
         return 0
-    for length in (8, 10, 6):
-        part = run[-length:]
-        if len(run) < length or (len(run) > length and run[-length - 1] != "_") or ("_" in part and length != 8):
+    key = found["key"]
+    for levels in range(min(FAN_LEVELS, len(names) - 1), 0, -1):
+        above = names[-1 - levels : -1]
+        if not all(map(_FAN.fullmatch, above)):
             continue
-        if _looks_random(part) or (passing and _PYTHON.fullmatch(part)):
-            return length
-    # Nothing stands between: a digit or underscore before the last six can be no prefix's end when the last eight may
-    # be Python's.
-    if len(run) > 8 and _PYTHON.fullmatch(run[-8:]) and re.search("[0-9_]", run[-8:-6]):
-        return 8
-    return 6 if len(run) > 6 and "_" not in run[-6:] and _looks_random(run[-6:]) else 0
-
-
-def _random_part(name: str, passing: bool = False) -> tuple[str, str, str] | None:
-    """What stands before and after the part of a name that mkstemp(3), mkstemps(3) or the like may have made, and that
-    part.
-
-    ``passing``: the name was made and taken away again in a temporary directory, so that Python's eight lower-case
-    letters without a digit (6 of 100 of its names), and the C library's semaphores, are taken for what they are.
-    """
-    if passing and _SEMAPHORE.match(name):
-        return ("sem.", name[4:], "")
-    found = _TOOL.match(name)
-    if found:
-        return (found["before"] or found["dot"], found["random"] or found["ten"], found["after"] or "")
-    ends = [len(name)]
-    while len(ends) <= EXTENSIONS and (extension := _EXTENSION.search(name[: ends[-1]])):
-        ends.append(extension.start())
-    for end in ends:
-        run = _RUN.search(name[:end])
-        length = _random_length(run[0], passing) if run else 0
-        if length:
-            return (name[: end - length], name[end - length : end], name[end:])
-    return None
-
-
-def _split(
-    tokens: Iterable[Token], regex: re.Pattern[str], name: str, fits: Callable[[str], bool] = lambda text: True
-) -> list[Token]:
-    """The tokens with each match in a literal as a class of its own."""
-    made: list[Token] = []
-    for token in tokens:
-        if not isinstance(token, Literal):
-            made.append(token)
-            continue
-        at = 0
-        for found in regex.finditer(token.text):
-            if fits(found[0]):
-                made += [Literal(token.text[at : found.start()]), Class(name)]
-                at = found.end()
-        made.append(Literal(token.text[at:]))
-    return made
-
-
-def _is_hash(text: str) -> bool:
-    """Return whether hexadecimal text is a hash: in one case, with a letter and a digit, or with more digits than a
-    number has (PostgreSQL's log files)."""
-    if text.isdigit():
-        return len(text) > 20
-    return bool(re.search("[0-9]", text)) and (text == text.lower() or text == text.upper())
+        text = "".join(above)
+        if (
+            key.startswith(text)
+            or key.endswith("".join(reversed(above)))
+            or len(key) + len(text) in _DIGESTS
+            or (len(key) == 8 and [len(name) for name in above] == [2, 2])
+        ):
+            return levels
+    return 0
 
 
 @dataclass(frozen=True)
@@ -169,55 +99,43 @@ class _Names:
             made, gone = (found.made, found.gone) if found else (False, False)
             written = found is not None and not found.granted <= _READING
             self.nodes[path] = _Node(parent, name, made, gone, written, in_runs)
-        self.numbered: Counter[tuple[str, str]] = Counter()
-        self.shaped: dict[tuple[str, str, int, str], list[str]] = {}
-        for path, node in self.nodes.items():
-            if any(char.isdigit() for char in node.name):
-                self.numbered[node.parent, _NUMBER.sub("#", node.name)] += 1
-            part = _random_part(node.name)
-            if part:
-                self.shaped.setdefault((node.parent, part[0], len(part[1]), part[2]), []).append(path)
-
-    def _is_random(self, node: _Node, part: tuple[str, str, str], tier: str) -> bool:
-        if node.made and (node.gone or tier == "temporary"):
-            return True
-        siblings = self.shaped[node.parent, part[0], len(part[1]), part[2]]
-        differing = sum(self.nodes[path].runs < self.runs for path in siblings)
-        return tier in ("data", "temporary") and (
-            len(siblings) >= SIBLINGS or (node.runs < self.runs and differing > 1)
+        self.spreading = self._spreading()
+        self.chosen = choose(
+            {path: (node.parent, readings(node.name, self._seen(node))) for path, node in self.nodes.items()},
+            lambda path: self.nodes[path].runs < runs,
         )
+
+    def _seen(self, node: _Node) -> Seen:
+        return Seen(tier_of(node.parent)[0], node.made, node.gone)
+
+    def _spreading(self) -> frozenset[tuple[str, int]]:
+        """Return the directories that hold others to spread files, each with the length of the others' names."""
+        found = set()
+        for path in self.nodes:
+            names = path.split("/")
+            for level in range(_spread(names)):
+                directory = names[: -1 - level]
+                found.add(("/".join(directory[:-1]), len(directory[-1])))
+        return frozenset(found)
 
     def pattern(self, path: str) -> str:
         """The pattern of the last component of a path."""
         node = self.nodes[path]
         if path in self.fixed:
             return literal(node.name)
-        pattern = self._classed(node)
+        pattern = self._classed(path, node)
         return literal(node.name) if _opens(pattern, self.closed.get(node.parent, ())) else pattern
 
-    def _classed(self, node: _Node) -> str:
+    def _classed(self, path: str, node: _Node) -> str:
         tier, entry = tier_of(node.parent)
-        changing = node.made or tier in ("data", "temporary")
         if is_library_place(node.parent) and not node.written and (found := _LIBRARY.match(node.name)):
             return dumps([Literal(found["name"]), Class("version")])
-        tokens: list[Token] = [Literal(node.name)]
-        tokens = _split(tokens, _UUID, "uuid")
-        tokens = _split(tokens, _HEX, "hex", _is_hash)
-        if changing:
-            tokens = _split(tokens, _DATE, "date")
-        whole = len(tokens) == 1
-        part = _random_part(node.name, node.made and node.gone and tier == "temporary") if whole else None
-        if part and self._is_random(node, part, tier):
-            if entry and tier not in BY_DIRECTORY and not part[0]:
-                return literal(node.name)  # six letters are /etc/passwd and /etc/shadow as well
-            tokens = [Literal(part[0]), Class("random"), Literal(part[2])]
-            return dumps(tokens)
-        siblings = self.numbered[node.parent, _NUMBER.sub("#", node.name)]
-        if (changing and siblings >= SIBLINGS) or (node.made and node.gone) or (tier == "kernel" and siblings > 1):
-            tokens = _split(tokens, _NUMBER, "digits")
-        elif changing:
-            tokens = _split(tokens, _NUMBER, "digits", lambda text: len(text) >= DIGITS)
-        return dumps(tokens)
+        if (node.parent, len(node.name)) in self.spreading and _FAN.fullmatch(node.name):
+            return dumps([Class(f"hex:{len(node.name)}")])
+        pattern = self.chosen.get(path, literal(node.name))
+        if entry and tier not in BY_DIRECTORY and _RANDOM.match(pattern):
+            return literal(node.name)  # six letters are /etc/passwd and /etc/shadow as well
+        return pattern
 
 
 def _home(pattern: str, row: Touched) -> str:

@@ -354,7 +354,7 @@ def test_files_give_an_apparmor_profile(touched: Path, tmp_path: Path) -> None:
     assert f"apparmor_parser -r -W {tmp_path}/out/apparmor.profile " in told[0]
     assert "apparmor=profgen-app-" in (tmp_path / "out" / "docker-run.sh").read_text()
     policy = yaml.safe_load((tmp_path / "out" / "policy.yaml").read_text())
-    assert "/tmp/app.{random}" in policy["files"]
+    assert "/tmp/app.{random:6}" in policy["files"]
     again = profgen(tmp_path / "out" / "policy.yaml", "-q", "-o", tmp_path / "again")
     assert (again.returncode, again.stderr) == (0, "")
     for name in FILES - {"policy.yaml", "trace.json"} | {"apparmor.profile"}:
@@ -397,9 +397,9 @@ def needed(done: subprocess.CompletedProcess[str], directory: Path) -> set[str]:
 def test_options_of_generalising(touched: Path, tmp_path: Path) -> None:
     common = {"/usr/sbin/app", "/etc/app.conf"}
     letters = {f"/var/lib/app/{name}" for name in "abcde"}
-    assert needed(profgen(touched, "-o", tmp_path / "a"), tmp_path / "a") == common | letters | {"/tmp/app.{random}"}
+    assert needed(profgen(touched, "-o", tmp_path / "a"), tmp_path / "a") == common | letters | {"/tmp/app.{random:6}"}
     done = profgen(touched, "-o", tmp_path / "b", "--generalise-threshold", "5")
-    assert needed(done, tmp_path / "b") == common | {"/var/lib/app/{name}", "/tmp/app.{random}"}
+    assert needed(done, tmp_path / "b") == common | {"/var/lib/app/{name}", "/tmp/app.{random:6}"}
     done = profgen(touched, "-o", tmp_path / "c", "--no-generalise")
     assert needed(done, tmp_path / "c") == common | letters | {"/tmp/app.aB3dE9"}
 

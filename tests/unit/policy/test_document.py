@@ -168,7 +168,7 @@ def test_every_section_reads_back() -> None:
 
 def test_uses_read_well() -> None:
     text = document.dumps(whole())
-    assert '  "/tmp/x.{random}": {access: [write, create, remove], owner: true, programs: [app]}\n' in text
+    assert '  "/tmp/x.{random:6}": {access: [write, create, remove], owner: true, programs: [app]}\n' in text
     assert "  /etc/passwd: {access: [read], programs: [app]}\n" in text
     assert (
         "\nexecutions:\n  - {program: /bin/sh, by: /usr/sbin/app}\n  - {program: /usr/sbin/app, start: true}\n" in text

@@ -29,7 +29,7 @@ def test_says_at_once_what_matters() -> None:
     policy = replace(whole(), sockets=(web, log), workload=Workload(("app",), 0, incomplete=True, joined=("/bin/app",)))
     lines = head_of(sealed(dumps(policy)))
     assert len(lines) <= 11
-    assert "# writes:       /srv/b, /tmp/x.{random}" in lines
+    assert "# writes:       /srv/b, /tmp/x.{random:6}" in lines
     assert "# connects to:  inet stream 5432, unix dgram /run/log" in lines
     assert "# listens on:   inet stream 80, inet stream 443" in lines
     assert "# capabilities: nothing" in lines

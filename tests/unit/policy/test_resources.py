@@ -61,10 +61,10 @@ def test_programs_are_named_by_the_pattern_of_their_rule() -> None:
     )
     policy = derive(recording, NONE)
     assert [(row.program, row.by) for row in policy.transitions] == [
-        ("/tmp/build.{random}", "/usr/sbin/app"),
-        ("/usr/sbin/app", "/tmp/build.{random}"),
+        ("/tmp/build.{random:6}", "/usr/sbin/app"),
+        ("/usr/sbin/app", "/tmp/build.{random:6}"),
     ]
-    assert [rule.programs for rule in policy.files if rule.pattern == "/etc/x"] == [("/tmp/build.{random}",)]
+    assert [rule.programs for rule in policy.files if rule.pattern == "/etc/x"] == [("/tmp/build.{random:6}",)]
 
 
 def test_a_recording_that_watched_no_files_says_nothing_of_these() -> None:
@@ -165,7 +165,7 @@ def test_addresses_follow_the_files() -> None:
     rule = sockets(*rows, files=tuple(uses("/tmp/app.aB3dE9", "bind remove", own=True, kind="socket")))[
         "unix", "stream", 0
     ]
-    assert rule.addresses == (("bind", ("/tmp/app.{random}", "@a\\x00\\{b")), ("connect", ("/run/x.sock",)))
+    assert rule.addresses == (("bind", ("/tmp/app.{random:6}", "@a\\x00\\{b")), ("connect", ("/run/x.sock",)))
 
 
 # Mounts.
@@ -187,7 +187,7 @@ def test_mounts() -> None:
 def test_mounts_in_directories_of_changing_names() -> None:
     made = [file("/tmp/root.aB3dE9", word, kind="directory", own=True) for word in ("make", "remove")]
     policy = policy_of(*made, mounts=[Mount("mount", "none", "/tmp/root.aB3dE9", "tmpfs", (), OK, ZERO)])
-    assert [row.target for row in policy.mounts] == ["/tmp/root.{random}"]
+    assert [row.target for row in policy.mounts] == ["/tmp/root.{random:6}"]
 
 
 # What follows from syscalls.

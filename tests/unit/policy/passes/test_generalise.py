@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 import string
 from typing import Any
 
@@ -12,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.policy.making import file, touching, uses
 
+from profiler.policy.chance import CAMEL, looks_random
 from profiler.policy.derive import derive
 from profiler.policy.model import FileRule, Options
-from profiler.policy.passes.generalise import _looks_random
 from profiler.policy.patterns import is_literal, matches, opens
 from profiler.policy.reasons import said
 from profiler.policy.tiers import tier_of
@@ -126,7 +127,7 @@ def test_two_files_in_etc_stay_two_rules() -> None:
         ("/var/lib/app/20261301", "/var/lib/app/{digits}"),
         ("/var/lib/app/9c8e1eb20260131e" + "0a" * 12, "/var/lib/app/{hex}"),
         ("/var/lib/app/v2/x1", "/var/lib/app/v2/x1"),
-        ("/srv/repo/objects/ab/" + "c1" * 19, "/srv/repo/objects/ab/{hex}"),
+        ("/srv/repo/objects/ab/" + "c1" * 19, "/srv/repo/objects/{hex:2}/{hex}"),
         ("/var/lib/app/" + "1" * 30, "/var/lib/app/" + "1" * 30),
         # libraries
         ("/usr/lib/x86_64-linux-gnu/libz.so.1.2.13", "/usr/lib/x86_64-linux-gnu/libz.so.{version}"),
@@ -163,17 +164,17 @@ def test_names_the_workload_makes(path: str, pattern: str) -> None:
 @pytest.mark.parametrize(
     ("path", "pattern"),
     [
-        ("/etc/sedaB3dE9", "/etc/sed{random}"),
-        ("/etc/app/x.aB3dE9", "/etc/app/x.{random}"),
+        ("/etc/sedaB3dE9", "/etc/sed{random:6}"),
+        ("/etc/app/x.aB3dE9", "/etc/app/x.{random:6}"),
         ("/etc/aB3dE9", "/etc/aB3dE9"),  # or /etc/shadow
         ("/etc/aB3dE9.conf", "/etc/aB3dE9.conf"),  # or /etc/resolv.conf
         ("/root/aB3dE9", "{home}/aB3dE9"),
         ("/var/lib/aB3dE9", "/var/lib/aB3dE9"),  # or /var/lib/docker
-        ("/var/lib/app/aB3dE9", "/var/lib/app/{random}"),
+        ("/var/lib/app/aB3dE9", "/var/lib/app/{random:6}"),
         ("/var/lib/app/temp-17.rdb", "/var/lib/app/temp-{digits}.rdb"),
-        ("/srv/upload_qWeRtY.txt", "/srv/upload_{random}.txt"),
-        ("/srv/tmpabcdefgh", "/srv/tmp{random}"),
-        ("/srv/tmp.abcdefghij", "/srv/tmp.{random}"),
+        ("/srv/upload_qWeRtY.txt", "/srv/upload_{random:6}.txt"),
+        ("/srv/tmpabcdefgh", "/srv/tmp{random:8}"),
+        ("/srv/tmp.abcdefghij", "/srv/tmp.{random:10}"),
         ("/srv/settings.socket", "/srv/settings.socket"),
         ("/srv/README", "/srv/README"),
     ],
@@ -186,11 +187,11 @@ def test_names_made_and_taken_away(path: str, pattern: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("path", "pattern"),
     [
-        ("/tmp/php-aB3dE9", "/tmp/php-{random}"),
-        ("/tmp/phpaB3dE9", "/tmp/php{random}"),
-        ("/tmp/tmpab_defgh.sock", "/tmp/tmp{random}.sock"),
-        ("/tmp/tmp.aaaaaaaaaa", "/tmp/tmp.{random}"),
-        ("/dev/shm/sem.aB3dE9", "/dev/shm/sem.{random}"),
+        ("/tmp/php-aB3dE9", "/tmp/php-{random:6}"),
+        ("/tmp/phpaB3dE9", "/tmp/php{random:6}"),
+        ("/tmp/tmpab_defgh.sock", "/tmp/tmp{random:8}.sock"),
+        ("/tmp/tmp.aaaaaaaaaa", "/tmp/tmp.{random:10}"),
+        ("/dev/shm/sem.aB3dE9", "/dev/shm/sem.{random:6}"),
         ("/tmp/settings.socket", "/tmp/settings.socket"),
     ],
 )
@@ -204,25 +205,30 @@ def test_temporary_names_left_behind(path: str, pattern: str) -> None:
     ("name", "pattern"),
     [
         # eight of Python's, with a prefix that ends in any way, or none
-        ("foo_ab1_cdef", "foo_{random}"),
-        ("foo1x8slnl4", "foo{random}"),
-        ("1x8slnl4", "{random}"),
-        ("abcdefgh", "{random}"),
-        ("foo-abcdefgh.txt", "foo-{random}.txt"),
+        ("foo_ab1_cdef", "foo_{random:8}"),
+        ("foo1x8slnl4", "foo{random:8}"),
+        ("1x8slnl4", "{random:8}"),
+        ("fwzbxkqj", "{random:8}"),
+        ("foo-abcdefgh.txt", "foo-{random:8}.txt"),
         # six of mkstemp(3), ten of mktemp(1)
-        ("my_ab_Xy12Zq", "my_ab_{random}"),
-        ("sedXy12Zq", "sed{random}"),
-        ("x-Xy12ZqAAAA", "x-{random}"),
-        ("x.AbCdEf", "x.{random}"),
+        ("my_ab_Xy12Zq", "my_ab_{random:6}"),
+        ("sedXy12Zq", "sed{random:6}"),
+        ("x-Xy12ZqAAAA", "x-{random:10}"),
+        ("x.AbCdEf", "x.{random:6}"),
         # suffixes of mkstemps(3): collect2 of gcc
-        ("ccIXxISN.cdtor.c", "{random}.cdtor.c"),
-        ("x-Xy12Zq.tar.gz", "x-{random}.tar.gz"),
+        ("ccIXxISN.cdtor.c", "cc{random:6}.cdtor.c"),
+        ("x-Xy12Zq.tar.gz", "x-{random:6}.tar.gz"),
         # sem_open(3): one of 60 names is all capitals, or all lower case
-        ("sem.XVNIHQ", "sem.{random}"),
-        ("sem.abcdef", "sem.{random}"),
+        ("sem.XVNIHQ", "sem.{random:6}"),
+        ("sem.abcdef", "sem.{random:6}"),
         # none
+        ("x-Tnsckv", "x-{random:6}"),
+        ("work-Hrnxdg", "work-{random:6}"),
         ("sem.workers", "sem.workers"),
-        ("lockfile.d", "{random}.d"),
+        ("work-server", "work-server"),
+        ("work-Config", "work-Config"),
+        ("passwd", "passwd"),
+        ("lockfile.d", "lockfile.d"),
         ("lock", "lock"),
         ("server", "server"),
         ("Server", "Server"),
@@ -252,7 +258,7 @@ def test_a_directory_made_gives_its_class_to_all_below() -> None:
         *made("/tmp/tmp.aB3dE9xY12/data"),
         file("/tmp/tmp.aB3dE9xY12/nothing", "look", "ENOENT"),
     )
-    assert set(rules) == {"/tmp/tmp.{random}", "/tmp/tmp.{random}/data"}
+    assert set(rules) == {"/tmp/tmp.{random:10}", "/tmp/tmp.{random:10}/data"}
 
 
 def test_numbered_siblings() -> None:
@@ -269,10 +275,10 @@ def test_numbered_siblings() -> None:
 
 def test_random_siblings() -> None:
     names = ["aB3dE9", "xY7zQ2", "Pq8rS4"]
-    assert patterns(*[file(f"/var/cache/x/sess_{name}") for name in names]) == {"/var/cache/x/sess_{random}"}
+    assert patterns(*[file(f"/var/cache/x/sess_{name}") for name in names]) == {"/var/cache/x/sess_{random:6}"}
     assert len(patterns(*[file(f"/var/cache/x/sess_{name}") for name in names[:2]])) == 2
     assert patterns(*[file(f"/var/cache/x/sess_{name}", runs=1) for name in names[:2]], runs=2) == {
-        "/var/cache/x/sess_{random}"
+        "/var/cache/x/sess_{random:6}"
     }
     assert len(patterns(*[file(f"/var/cache/x/sess_{name}", runs=2) for name in names[:2]], runs=2)) == 2
     assert len(patterns(*[file(f"/etc/x/sess_{name}") for name in names])) == 3
@@ -302,14 +308,8 @@ def test_executables_and_links_follow() -> None:
         file("/tmp/build.aB3dE9", "make", kind="directory"),
     ]
     rules = rules_of(*files, file("/tmp/b", "link", existing="/tmp/build.aB3dE9/prog"))
-    assert set(rules) == {"/tmp/build.{random}/prog", "/tmp/build.{random}", "/tmp/b"}
-    assert rules["/tmp/b"].existing == ("/tmp/build.{random}/prog",)
-
-
-@given(st.text(string.ascii_letters + string.digits, min_size=6, max_size=6))
-def test_what_looks_random_is_no_word(text: str) -> None:
-    assert not _looks_random(text.lower()) or any(char.isdigit() for char in text)
-    assert not (text.isalpha() and _looks_random(text.capitalize()))
+    assert set(rules) == {"/tmp/build.{random:6}/prog", "/tmp/build.{random:6}", "/tmp/b"}
+    assert rules["/tmp/b"].existing == ("/tmp/build.{random:6}/prog",)
 
 
 # Directories.
@@ -475,10 +475,10 @@ def recording(seed: int) -> list[File]:
     chance = random.Random(seed)
 
     def name(length: int) -> str:
-        # as mkstemp(3) makes them, but for the few that look like a word
+        # as mkstemp(3) makes them, but for the few that look like a word, with a number or without
         while True:
             text = "".join(chance.choice(string.ascii_letters + string.digits) for _ in range(length))
-            if _looks_random(text):
+            if looks_random(text, CAMEL) and re.search("[A-Z]", text) and re.search("[0-9].*[a-z]", text):
                 return text
 
     pid, child = chance.randrange(2, 99), chance.randrange(100, 4_000_000)
