@@ -31,6 +31,6 @@ def _sections(name: str) -> dict[str, str]:
 
 @cache
 def load_section(name: str, key: str) -> Any:
-    """Return the value of one top-level key. A recording needs few of a large file, and parsing the rest takes longer
-    than a short command. Callers must not modify it."""
+    """Return the value of one top-level key of a file whose sections share no anchors. A recording needs few sections
+    of a large file, and parsing the rest takes longer than a short command. Callers must not modify it."""
     return yaml.load(_sections(name)[key], Loader=_Loader)[key]
