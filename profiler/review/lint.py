@@ -673,7 +673,7 @@ def _outdated_head(subject: Subject) -> Iterator[Finding]:
     if subject.outdated:
         file = Path(subject.rights.source)
         what = "the comments at the top were written for other entries: a reviewer would be misled"
-        yield Finding("outdated-head", "warning", "", what, f"renew them: {profgen('merge', file, '-o', file)}")
+        yield Finding("outdated-head", "note", "", what, f"renew them: {profgen('merge', file, '-o', file)}")
 
 
 RULES: Mapping[str, tuple[Rule, str]] = {
