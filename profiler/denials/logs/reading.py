@@ -21,13 +21,13 @@ from profiler.denials.logs.openers import Head
 from profiler.denials.logs.scan import CHUNK, Raw, Scanner
 from profiler.denials.model import EVENTS_MAX, Denial, merged
 
-MARKS = (b"type=1326", b"SECCOMP", b"apparmor=", *statements.MARKS)
-"""Every line that matters contains one of these."""
+MARKS = (b"type=1326", b"SECCOMP", b"apparmor", b'"seccomp"', *statements.MARKS)
+"""Every line that matters contains one of these. The fourth is in forms that are not read, and are counted."""
 
 _JSON_STARTS = (b"{", b"\x1e{", b"data: {", b"\n")
 _FURTHER_MARKS = {
     # journalctl writes a message that is not plain text as a list of bytes.
-    _JSON_STARTS: (*(",".join(map(str, mark)).encode() for mark in MARKS[:3]), b'"apparmor":', b'"MESSAGE":null'),
+    _JSON_STARTS: (*(",".join(map(str, mark)).encode() for mark in MARKS[:3]), b" compat=", b'"MESSAGE":null'),
     aalog.MARKS: aalog.MARKS,
     # ausearch --format=text and =csv
     (b"At ", b"NODE,EVENT,"): (b"-seccomp-controlled-",),
@@ -136,7 +136,9 @@ class Reader:
 
     def _lines(self, plain: Head) -> None:
         start = text.plain(plain.head).lstrip(b" \r\n")
-        further = (marks for starts, marks in _FURTHER_MARKS.items() if start.startswith(starts))
+        further = [marks for starts, marks in _FURTHER_MARKS.items() if start.startswith(starts)]
+        if b"\n{" in plain.head:  # JSON among other lines
+            further.append(_FURTHER_MARKS[_JSON_STARTS])
         marks = (*MARKS, *(mark for several in further for mark in several))
         starts = next((starts for starts in (_JSON_STARTS, _AUDIT_STARTS) if start.startswith(starts)), ())
         first = next((line for line in plain.head.split(b"\n") if line.strip() and not line.startswith(b"-- ")), b"")
@@ -177,17 +179,19 @@ class Reader:
             if b'"MESSAGE"' in line or text.suspect(line):
                 self._unread("broken", line, number)
             return
-        self._entry(fields, number, log)
+        self._entry(fields, number, log, line)
 
-    def _entry(self, fields: Mapping[str, Any], number: int | None, log: _Log) -> None:
-        """Read an entry of the journal, or any object that was written as JSON."""
+    def _entry(self, fields: Mapping[str, Any], number: int | None, log: _Log, whole: bytes = b"") -> None:
+        """Read an entry of the journal, or any object that was written as JSON: ``whole`` on one line."""
         entry = journal.entry(fields)
         if entry.transport is None:
             # What no journal marked is as good as a line of text.
-            for string in journal.strings(fields):
-                for line in string.encode("utf-8", "surrogatepass").split(b"\n"):
-                    if any(mark in line for mark in MARKS):
-                        self._text(line, number, _Log())
+            texts = (string.encode("utf-8", "surrogatepass").split(b"\n") for string in journal.strings(fields))
+            lines = [line for several in texts for line in several if any(mark in line for mark in MARKS)]
+            for line in lines:
+                self._text(line, number, _Log())
+            if not lines and text.suspect(whole):
+                self._unread("broken", whole, number)
             return
         message = entry.message
         if message is None:

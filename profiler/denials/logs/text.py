@@ -23,7 +23,8 @@ _JOURNAL_TEXT = re.compile(rb"(?P<type>SECCOMP|AVC|USER_AVC|APPARMOR(?:_\w+)?) (
 time."""
 
 _SUSPECT = re.compile(
-    rb"type=1326\b|\bSECCOMP\b|seccomp-controlled-syscall"
+    rb"type=(?:1326|SECCOMP)\b|type\W{1,4}seccomp\b|seccomp-controlled-syscall|\bcompat=[01] ip=0x"
+    rb"|(?:\A|[\s,'\"])SECCOMP(?:[,:'\"]| (?:msg|auid|uid|pid|comm|syscall)\b)"
     rb"|apparmor\W{1,6}(?:DENIED|ALLOWED|KILLED)"
 )
 """What only a line about a denial contains."""
@@ -35,11 +36,15 @@ _BRACKETS = re.compile(rb"(?:(?:^|(?<=[\s>;]))\[(?!kernel\])[^\[\]]{0,64}\]:? *)
 """The kernel's time, a caller (CONFIG_PRINTK_CALLER), structured data of RFC 5424."""
 _KMSG = re.compile(rb"(\d{1,3}),\d{1,20},\d{1,20},[^;]{0,64};\Z")
 _PRIORITY = re.compile(rb"<(\d{1,3})>(?:1 )?")
-_ISO = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]\d{1,9}(?:[+-]\d\d:?\d\d|Z)? \Z")
-"""What dmesg --time-format=iso writes before the kernel's message, without a name."""
+_TIMED = re.compile(
+    rb"(?:[^\s:]+ +){0,3}(?:\S*\d\d:\d\d:\d\d\S*|\d{9,10}\.\d+|@[0-9a-f]{24})(?: (?:[A-Z]{2,5}|[+-]\d\d:?\d\d))? "
+    rb"(?:std(?:out|err) [FP] )?\Z"
+)
+"""A time alone, before what the kernel wrote: dmesg --time-format=iso, ts(1), the logs of containers."""
 _KERNEL = re.compile(rb"(?:^|(?<= ))(?:kernel:|kernel \S+ \S+(?: -)?|\[kernel\]|kern\.notice:|kern *: ?notice *:) *\Z")
 _AUDIT = re.compile(rb"(?:^|(?<= ))(?:audit|auditd|audispd|audisp-syslog)(?:(?:\[\d+\])?:|(?: \S+ \S+(?: -)?)) *\Z")
 _NODE = re.compile(rb"(?:node=\S+ )?\Z")
+_NODE_AT_END = re.compile(rb"node=\S+ \Z")
 _FACILITY = re.compile(rb"([a-z0-9]{2,8}\.(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug)):?\Z")
 _OTHER_PROGRAM = re.compile(rb"(?![0-9a-f.:]+\Z).*:|[^\[].*\[\d+\]", re.DOTALL)
 """A word that ends like the name of a program: ``app:``, ``app[17]``; not an address: ``172.20.0.2:``."""
@@ -107,8 +112,8 @@ def kernels(before: bytes) -> bool:
     """Return whether the text before a record is what the kernel, or the audit daemon, has there."""
     if is_node(before):
         return True
-    rest = _BRACKETS.sub(b"", before.removesuffix(b"audit: "))
-    if rest == b"" or _ISO.match(rest):
+    rest = _BRACKETS.sub(b"", _NODE_AT_END.sub(b"", before).removesuffix(b"audit: "))
+    if not rest.strip() or _TIMED.match(rest):
         return True
     if found := _KMSG.match(rest):
         return int(found[1]) == _KERN_NOTICE
@@ -138,7 +143,7 @@ def _is_head(head: bytes, kernel: bool) -> bool:
         len(words) <= _HEAD_WORDS
         and not any(_OTHER_PROGRAM.fullmatch(word) and not _FACILITY.match(word) for word in words)
         and (not kernel or all(word == b"kern.notice" for word in facilities))
-        and (not words or any(48 <= byte <= 57 for byte in head))
+        and (len(words) < 2 or any(48 <= byte <= 57 for byte in head))
     )
 
 

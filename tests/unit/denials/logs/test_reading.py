@@ -461,3 +461,32 @@ def test_the_marks_are_in_every_line_that_matters() -> None:
     for name, line in FORMS.items():
         if "bytes" not in name:
             assert any(mark in line.encode() for mark in MARKS), name
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"ID":"1.2:3","SECCOMP":{"auid":0,"comm":"app","exe":"/bin/app","arch":"0xc000003e","syscall":272}}',
+        '{"ID":"1.2:3","AVC":{"apparmor":"DENIED","operation":"open","profile":"web","name":"/x"}}',
+        '{"sequence":7,"messages":[{"type":1326,"data":"' + BODY.replace('"', '\\"') + '"}]}',
+        'I0623 1 x.go:9] "audit" logger="log-enricher" type="seccomp" executable="/bin/app" syscallName="close"',
+        ",SECCOMP,11/22/26,13:26:10,17,dac-decision,unset,system,root,privileged-acct",
+        "type=SECCOMP msg=audit(1795353970.253:17): auid=0",
+        '[{"MESSAGE":"audit: type=1326 audit(1795353970.253:17): x"}]',
+    ],
+)
+def test_a_form_that_is_not_read_is_counted(line: str) -> None:
+    """As a line among others, and alone."""
+    for data in (line, f"{line}\n", f"{line}\nx\n", f"x\n{line}\n"):
+        reading = read_stream(data.encode())
+        assert (reading.denials, reading.unread) == ((), 1), data
+
+
+def test_what_is_no_record_is_not_counted() -> None:
+    for line in (
+        "Nov 22 13:26:10 web1 systemd[1]: systemd 252 running in system mode (+APPARMOR +IMA +SECCOMP +GCRYPT)",
+        '{"process":{"args":["a"]},"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ERRNO"}}}',
+        '[  1.2] audit: type=1400 audit(1.2:3): apparmor="STATUS" operation="profile_load" profile="x" name="y"',
+        "Command line: BOOT_IMAGE=/vmlinuz apparmor=1 security=apparmor",
+    ):
+        assert read_stream(line.encode() + b"\n").unread == 0, line

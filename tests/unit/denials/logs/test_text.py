@@ -72,6 +72,11 @@ def test_how_a_line_begins(line: bytes, shape: str | None) -> None:
         (b'apparmor="STATUS" operation="profile_load"', False),
         (b"Command line: apparmor=1 security=apparmor", False),
         (b"CONFIG_SECCOMP=y", False),
+        (b"systemd 252 running in system mode (+PAM +AUDIT +SELINUX +APPARMOR +SECCOMP +GCRYPT)", False),
+        (b"SECCOMP enabled", False),
+        (b'{"ID":"1.2:3","SECCOMP":{"auid":0}}', True),
+        (b'{"messages":[{"type":1326,"data":"auid=0 compat=0 ip=0x7f code=0x0"}]}', True),
+        (b'"audit" logger="log-enricher" type="seccomp" syscallID=3 syscallName="close"', True),
         (b"seccomp: ACCESS DENIED", False),
     ],
 )
