@@ -1,4 +1,5 @@
-"""Write results: whole or not at all, owned by the invoking user, and never through a planted link."""
+"""Write results: whole or not at all, owned by the invoking user, and never through a planted link. Read files of the
+kernel."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from profiler.errors import InputError, OutputError
 from profiler.wording import cause
@@ -32,6 +34,15 @@ def _id(variable: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text[:11]) >= (1 << 32) - 1:
         raise InputError(f"{variable} is {text!r}, which is not an id: unset it, or run profgen with sudo")
     return int(text)
+
+
+def kernel_text(path: str) -> TextIO:
+    """Open a file of procfs, sysfs or a cgroup as text.
+
+    Strangers choose the names in it, which are bytes: what is not UTF-8 becomes a lone surrogate (PEP 383), and a
+    carriage return does not end a line.
+    """
+    return open(path, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ class AppArmor:
         if not policy.has_files or not options.files:
             return "the policy has no rules for files: use --under direct, or record without --no-files"
         try:
-            enabled = Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
+            enabled = Path("/sys/module/apparmor/parameters/enabled").read_text(errors="surrogateescape").strip() == "Y"
         except OSError:
             enabled = False
         if not enabled:
@@ -129,7 +129,12 @@ def _confined(name: str) -> Iterator[int]:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError):
-                label = Path(f"/proc/{entry}/attr/current").read_text().strip("\0\n").partition(" (")[0]
+                label = (
+                    Path(f"/proc/{entry}/attr/current")
+                    .read_text(errors="surrogateescape")
+                    .strip("\0\n")
+                    .partition(" (")[0]
+                )
                 if label == name or label.startswith(f"{name}//"):
                     yield int(entry)
 

@@ -143,12 +143,12 @@ def _config(bundle: Path, policy: Policy, argv: Sequence[str], identity: str, mo
 
 def _last_capability() -> int:
     """Return the number of this kernel's highest capability (proc_sys_kernel(5))."""
-    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text(errors="surrogateescape"))
 
 
 def _every_capability() -> list[str]:
     """Return the capabilities that can be granted: those of the bounding set (proc_pid_status(5))."""
-    text = Path("/proc/self/status").read_text()
+    text = Path("/proc/self/status").read_text(errors="surrogateescape")
     bounding = next((int(line.split()[1], 16) for line in text.splitlines() if line.startswith("CapBnd:")), 0)
     return [name for number, name in enumerate(CAPABILITIES) if bounding >> number & 1]
 
@@ -182,7 +182,7 @@ class Docker:
 
         def clear() -> None:
             with contextlib.suppress(OSError, ProfgenError):
-                identity = cid.read_text().strip()
+                identity = cid.read_text(encoding="ascii").strip()
                 if identity:
                     engine.remove(identity)
             shutil.rmtree(directory, ignore_errors=True)

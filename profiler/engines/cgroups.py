@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from profiler import run
 from profiler.errors import InputError, ProfgenError, ProgramError
+from profiler.files import kernel_text
 
 SECONDS = 10.0
 """Time limit for a question to systemd."""
@@ -97,7 +98,7 @@ def paths(text: str) -> dict[str, str]:
 def path_of(pid: int) -> str | None:
     """Return the longest cgroup path of a process, which identifies its owner best. None when it has ended."""
     try:
-        with open(f"/proc/{pid}/cgroup", errors="surrogateescape") as file:
+        with kernel_text(f"/proc/{pid}/cgroup") as file:
             found = paths(file.read())
     except OSError:
         return None
@@ -106,7 +107,7 @@ def path_of(pid: int) -> str | None:
 
 def mounted() -> tuple[Hierarchy, ...]:
     """Return the hierarchies of this machine. Raises ProfgenError when there are none."""
-    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+    with kernel_text("/proc/self/mountinfo") as file:
         found = hierarchies(file.read())
     if not found:
         raise ProfgenError("no cgroup hierarchy is mounted here: mount one on /sys/fs/cgroup")
@@ -145,13 +146,13 @@ def first_process(groups: Iterable[str]) -> int:
     for group in groups:
         for directory, _, _ in os.walk(group):
             try:
-                with open(f"{directory}/cgroup.procs") as file:
+                with kernel_text(f"{directory}/cgroup.procs") as file:
                     listed = [int(line) for line in file if line.strip().isdigit()]
             except OSError:
                 continue
             for pid in listed:
                 try:
-                    with open(f"/proc/{pid}/stat", errors="replace") as stat:
+                    with kernel_text(f"/proc/{pid}/stat") as stat:
                         fields = stat.read().rpartition(")")[2].split()
                     found[pid] = int(fields[1]), int(fields[19])  # proc_pid_stat(5): parent, start time
                 except (OSError, IndexError, ValueError):
@@ -198,7 +199,7 @@ def running_containers() -> set[str]:
 
 def _occupied(directory: str) -> bool:
     try:
-        with open(f"{directory}/cgroup.procs") as file:
+        with kernel_text(f"{directory}/cgroup.procs") as file:
             return bool(file.read(1))
     except OSError:
         return False

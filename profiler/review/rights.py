@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from profiler.kernel.arguments import INT, NAMESPACE_FLAGS, render, spec_for
+from profiler.policy.caveats import caveats
 from profiler.policy.derive import derive
 from profiler.policy.evidence import needed_at_a_check
 from profiler.policy.model import (
@@ -305,7 +306,7 @@ def of_policy(policy: Policy, source: str, kind: str = "policy") -> Rights:
         ("syscall", *key): reason_of(joined(lists) if len(lists) > 1 else lists[0]) for key, lists in because.items()
     }
     reasons |= {("capability", row.name): reason_of(row.because) for row in policy.capabilities}
-    notes = []
+    notes = [f"{source}: {caveat.what}" for caveat in caveats(policy) if caveat.rule in ("denials-only", "idle")]
     if policy.workload.incomplete:
         notes.append(f"{source}: the recording behind it is incomplete")
     watched = policy.has_files

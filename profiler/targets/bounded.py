@@ -14,6 +14,7 @@ from typing import NoReturn
 import yaml
 
 from profiler.errors import InputError
+from profiler.files import kernel_text
 from profiler.run import ask
 
 CPU_SECONDS = 10
@@ -60,7 +61,7 @@ def _child(work: Callable[[], bytes], writer: int) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
-        with open("/proc/self/statm", encoding="ascii") as file:
+        with kernel_text("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
         try:

@@ -14,6 +14,7 @@ import re
 import struct
 from dataclasses import dataclass
 
+from profiler.files import kernel_text
 from profiler.kernel.capabilities import number_of
 from profiler.trace.model import Program
 
@@ -123,7 +124,7 @@ def has_capability(name: str) -> bool:
     """
     number = number_of(name)
     assert number is not None
-    with open("/proc/self/status") as status:
+    with kernel_text("/proc/self/status") as status:
         effective = next((int(line.split()[1], 16) for line in status if line.startswith("CapEff:")), 0)
     return bool(effective >> number & 1)
 

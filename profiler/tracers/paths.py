@@ -18,6 +18,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+from profiler.files import kernel_text
 from profiler.kernel.files import UMODE_MASK
 from profiler.tracers.host import DELETED, is_memfd, shares_root
 
@@ -563,7 +564,7 @@ def inner_ids(tid: int) -> tuple[int, int] | None:
     """Return (tgid, tid) of a thread in its own pid namespace (proc_pid_status(5)); None if it is gone."""
     ids = {}
     try:
-        with open(f"/proc/{tid}/status") as file:
+        with kernel_text(f"/proc/{tid}/status") as file:
             for line in file:
                 if line.startswith(("NStgid:", "NSpid:")):
                     ids[line[:4]] = int(line.split()[-1])
@@ -619,7 +620,7 @@ def _in_view(view: View, link: str) -> bool:
         return True  # mountinfo shows only mounts below its root
     folder, _, number = link.rpartition("/")
     try:
-        with open(f"{folder}info/{number}") as file:
+        with kernel_text(f"{folder}info/{number}") as file:
             mount = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
         # A descriptor from before its process entered the namespace leads into another one, by a whole path.
         for process in {"self", "self" if view.top == "/" else str(view.tid)}:

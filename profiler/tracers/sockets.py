@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable
 
+from profiler.files import kernel_text
 from profiler.kernel.files import O_CLOEXEC
 from profiler.kernel.sockets import (
     AF_INET,
@@ -93,13 +94,13 @@ def socket_in_tables(tid: int, link: str) -> Sort | None:
     The tables have all unix sockets, and the TCP and UDP sockets that are bound or connected. None for any other.
     """
     inode = link.removeprefix("socket:[").removesuffix("]")
-    with contextlib.suppress(OSError), open(f"/proc/{tid}/net/unix", encoding="ascii", errors="replace") as table:
+    with contextlib.suppress(OSError), kernel_text(f"/proc/{tid}/net/unix") as table:
         # Num RefCount Protocol Flags Type St Inode Path
         for words in map(str.split, table):
             if len(words) > 6 and words[6] == inode:
                 return AF_UNIX, int(words[4], 16), 0
     for name, sort in _TABLES:
-        with contextlib.suppress(OSError), open(f"/proc/{tid}/net/{name}", encoding="ascii", errors="replace") as table:
+        with contextlib.suppress(OSError), kernel_text(f"/proc/{tid}/net/{name}") as table:
             if any(len(words) > 9 and words[9] == inode for words in map(str.split, table)):
                 return sort
     return None
@@ -130,5 +131,5 @@ def inherited_sockets(pid: int, descriptors: Iterable[int] | None = None) -> set
 
 def _closes(pid: int, fd: int) -> bool:
     """Whether an execution closes the descriptor (O_CLOEXEC in the flags of proc_pid_fdinfo(5))."""
-    with open(f"/proc/{pid}/fdinfo/{fd}") as file:
+    with kernel_text(f"/proc/{pid}/fdinfo/{fd}") as file:
         return any(line.startswith("flags:") and int(line.split()[1], 8) & O_CLOEXEC for line in file)

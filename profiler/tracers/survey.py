@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from profiler import run
 from profiler.errors import ProfgenError, ProgramError
+from profiler.files import kernel_text
 from profiler.tracers.host import host
 from profiler.tracers.select import TRACERS, load
 
@@ -184,7 +185,7 @@ def _docker_daemon(path: str) -> str:
 
 def _security_modules() -> str:
     try:
-        with open("/sys/kernel/security/lsm") as file:
+        with kernel_text("/sys/kernel/security/lsm") as file:
             return file.read().strip()
     except OSError:
         return "not readable" if os.path.isdir("/sys/kernel/security") else "securityfs is not mounted"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from profiler import __version__
-from profiler.files import as_invoking_user
+from profiler.files import as_invoking_user, kernel_text
 from profiler.trace.model import Container, Meta, Program, Trace
 from profiler.tracers.base import Workload
 from profiler.tracers.host import host, with_hashes
@@ -47,7 +47,7 @@ def origin_of(workload: Workload, no_new_privs: bool = False) -> Origin:
 
 
 def _no_new_privs() -> bool:
-    with open("/proc/self/status") as file:
+    with kernel_text("/proc/self/status") as file:
         return any(line.startswith("NoNewPrivs:") and line.split()[1] == "1" for line in file)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from profiler.engines import inspect
 from profiler.engines.engine import CONTAINERS, IMAGES, Details, Engine, images_by_id, images_of
 from profiler.errors import ProgramError
+from profiler.files import kernel_text
 from profiler.run import Inquiry
 from profiler.trace.model import Container
 from profiler.watch.finish import Origin
@@ -33,7 +34,7 @@ class Process:
 def look(pid: int) -> Process | None:
     """Return the process as /proc shows it (proc_pid_status(5)); None when it has ended or cannot be seen."""
     try:
-        with open(f"/proc/{pid}/status", errors="surrogateescape") as file:
+        with kernel_text(f"/proc/{pid}/status") as file:
             status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
         with open(f"/proc/{pid}/cmdline", "rb") as raw:
             words = raw.read(_CMDLINE_BYTES).rstrip(b"\0").split(b"\0")

@@ -16,6 +16,7 @@ from typing import Protocol
 from profiler.engines import cgroups
 from profiler.engines.engine import Details
 from profiler.errors import InputError, OutputError
+from profiler.files import kernel_text
 from profiler.run import Client, shell_status
 from profiler.trace.merge import merge
 from profiler.trace.model import Container, Trace
@@ -427,5 +428,5 @@ def _figures(row: Kept, recording: Recording) -> SessionFigures:
 
 def resident_bytes() -> int:
     """Return the resident memory of this process (proc_pid_statm(5))."""
-    with open("/proc/self/statm") as file:
+    with kernel_text("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -11,6 +11,7 @@ from profiler.engines import cgroups, compose, hook
 from profiler.engines.commands import Compose
 from profiler.engines.engine import Details, Engine, installed
 from profiler.errors import InputError
+from profiler.files import kernel_text
 from profiler.trace.model import Container
 from profiler.tracers.launch import quoted
 from profiler.tracers.watcher import Selection, Session
@@ -105,7 +106,7 @@ def process(pid: int) -> Subject:
     if not os.path.exists(f"/proc/{pid}"):
         raise InputError(f"there is no process {pid}")
     name = ""
-    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/comm") as file:
+    with contextlib.suppress(OSError, ValueError), kernel_text(f"/proc/{pid}/comm") as file:
         name = file.read().strip()
     return Subject(name or f"pid-{pid}", Selection(pids=(pid,)), installed(), watched=f"pid {pid}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import os
 import shutil
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 from children import in_child
 
+import profiler
 from profiler.errors import InputError, OutputError
-from profiler.files import RESERVE_BYTES, PendingFile, as_invoking_user, invoking_user, write_atomic
+from profiler.files import RESERVE_BYTES, PendingFile, as_invoking_user, invoking_user, kernel_text, write_atomic
 
 NOBODY = 65534
 ROOT = os.geteuid() == 0
@@ -440,3 +442,37 @@ def test_the_machines_own_links_are_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="standard output"):
         PendingFile("-")
     PendingFile("/dev/shm/profgen-none").discard()
+
+
+# --- what the kernel tells
+
+
+def _readers(tree: ast.AST) -> Iterator[ast.Call]:
+    """Yield the calls that open a file as text to read it."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        mode = node.args[1].value if len(node.args) > 1 and isinstance(node.args[1], ast.Constant) else "r"
+        builtin = isinstance(node.func, ast.Name) and node.func.id == "open" and not set("wb+") & set(str(mode))
+        if builtin or (isinstance(node.func, ast.Attribute) and node.func.attr == "read_text"):
+            yield node
+
+
+@pytest.mark.parametrize("path", sorted(Path(profiler.__file__).parent.rglob("*.py")), ids=str)
+def test_what_the_kernel_tells_is_read_as_bytes_or_with_surrogates(path: Path) -> None:
+    """A process may have any bytes as its name, and files of procfs, mountinfo and cgroups show it. Text files of
+    profgen's own say their encoding; what says nothing may be a file of the kernel."""
+    text = path.read_text(encoding="utf-8")
+    for call in _readers(ast.parse(text)):
+        given = {keyword.arg for keyword in call.keywords}
+        source = ast.get_source_segment(text, call) or ""
+        kernel = any(place in source for place in ("/proc", "/sys", "cgroup"))
+        assert "errors" in given or ("encoding" in given and not kernel), f"{path}:{call.lineno}: use kernel_text"
+
+
+def test_a_name_may_hold_any_bytes(tmp_path: Path) -> None:
+    (tmp_path / "status").write_bytes(b"Name:\tx\xff\rUid:\t0\nUid:\t7\n")
+    with kernel_text(str(tmp_path / "status")) as file:
+        lines = list(file)
+    assert lines == ["Name:\tx\udcff\rUid:\t0\n", "Uid:\t7\n"]
+    assert os.fsencode(lines[0]) == b"Name:\tx\xff\rUid:\t0\n"

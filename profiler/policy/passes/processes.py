@@ -8,7 +8,7 @@ from dataclasses import replace
 from profiler.policy.evidence import name_for, program_names
 from profiler.policy.model import InspectionRule, Options, Policy, SignalRule, Transition
 from profiler.policy.places import pattern_for
-from profiler.policy.reasons import Reason, Reasons, joined, named
+from profiler.policy.reasons import Reason, Reasons, joined, named, said
 from profiler.trace.model import WHOM, File, Syscall, Trace
 
 CLONE_NEWUSER = 0x10000000
@@ -45,12 +45,17 @@ def transitions(policy: Policy, trace: Trace) -> tuple[Transition, ...]:
     return tuple(Transition(program, by) for program, by in pairs)
 
 
-def signals(trace: Trace) -> tuple[SignalRule, ...]:
-    """Return the signals that were delivered."""
+_ENDED = said("companion", "the process had ended already")
+
+
+def signals(trace: Trace, companions: bool = False) -> tuple[SignalRule, ...]:
+    """Return the signals that were delivered. ``companions``: also those to processes of the workload that had ended
+    already, which is a matter of timing."""
     rows = [
-        SignalRule(row.signal, row.whom, (named("observed", program_names(trace, row.programs)),))
+        SignalRule(row.signal, row.whom, (named("observed", program_names(trace, row.programs)), *late))
         for row in trace.signals
-        if row.results.get("ok")
+        for late in [() if row.results.get("ok") else (_ENDED,)]
+        if not late or (companions and row.whom == "workload" and "ESRCH" in row.results)
     ]
     return tuple(sorted(rows, key=lambda row: (_order(row.whom), row.whom, row.signal)))
 
@@ -132,5 +137,8 @@ def processes(policy: Policy, trace: Trace, options: Options) -> Policy:
     if not trace.has_files:
         return policy
     return replace(
-        policy, transitions=transitions(policy, trace), signals=signals(trace), inspections=inspections(trace)
+        policy,
+        transitions=transitions(policy, trace),
+        signals=signals(trace, options.equivalents and options.companions),
+        inspections=inspections(trace),
     )

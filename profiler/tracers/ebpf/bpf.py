@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from profiler.files import kernel_text
 from profiler.tracers.ebpf.shared import ctype
 
 MAP_CREATE, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM = 0, 1, 2, 3
@@ -191,7 +192,7 @@ class Map:
     @property
     def kernel_bytes(self) -> int:
         """Memory that the kernel holds for the map (proc_pid_fdinfo(5), ``memlock``)."""
-        with open(f"/proc/self/fdinfo/{self.fd}") as file:
+        with kernel_text(f"/proc/self/fdinfo/{self.fd}") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("memlock:"))
 
     def __len__(self) -> int:
@@ -276,6 +277,6 @@ def _storage_types(size: int) -> int:
 @cache
 def _possible_processors() -> int:
     """Return how many values a map with a value for each processor has."""
-    with open("/sys/devices/system/cpu/possible") as file:
+    with kernel_text("/sys/devices/system/cpu/possible") as file:
         last = file.read().strip().replace(",", "-").rpartition("-")[2]
     return int(last) + 1

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from profiler.errors import InputError
+from profiler.files import kernel_text
 from profiler.tracers.ebpf.shared import constant
 
 NAME_BYTES = constant("ID_TEXT")
@@ -34,12 +35,12 @@ def hierarchies() -> dict[str, int]:
     """Return the mount points of cgroup file systems with the numbers of their hierarchies: 0 for version 2, else as in
     /proc/PID/cgroup."""
     numbers = {}
-    with open("/proc/self/cgroup") as file:
+    with kernel_text("/proc/self/cgroup") as file:
         for line in file:
             number, controllers, _ = line.split(":", 2)
             numbers[frozenset(controllers.split(",")) - {""}] = int(number)
     found = {}
-    with open("/proc/self/mountinfo") as file:
+    with kernel_text("/proc/self/mountinfo") as file:
         for line in file:
             words = line.split()
             after = words.index("-")
@@ -104,7 +105,7 @@ def processes_in(directories: Iterable[str]) -> Iterator[int]:
     for directory in directories:
         for folder, _, _ in os.walk(directory):
             # The cgroup may be gone by now. One of type "threaded" cannot be read; the one above lists its processes.
-            with contextlib.suppress(OSError), open(os.path.join(folder, "cgroup.procs")) as file:
+            with contextlib.suppress(OSError), kernel_text(os.path.join(folder, "cgroup.procs")) as file:
                 yield from (pid for line in file if (pid := int(line)))
 
 

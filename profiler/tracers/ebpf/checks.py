@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from profiler.files import kernel_text
 from profiler.kernel.capabilities import is_advisory, is_audited
 from profiler.kernel.capabilities import name_of as capability_name
 from profiler.tracers.ebpf.loader import Programs
@@ -19,7 +20,7 @@ _AUDITED = {constant("AUDITED_NO"): False, constant("AUDITED_YES"): True}
 
 def symbols_readable() -> bool:
     """Whether /proc/kallsyms shows addresses to profgen (kernel.kptr_restrict, proc_sys_kernel(5))."""
-    with open("/proc/kallsyms") as file:
+    with kernel_text("/proc/kallsyms") as file:
         # Per-processor symbols may really be at 0, functions are not.
         return any(int(line[:16], 16) != 0 for line in file if line[17:18] in "tT")
 

@@ -17,6 +17,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from profiler.files import kernel_text
 from profiler.tracers.ebpf.cgroups import there
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.shared import structure
@@ -53,7 +54,7 @@ def hold(pid: int, seen: int) -> Held | None:
     try:
         opened.append(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
         opened.append(os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        with open(f"/proc/{pid}/status") as file:
+        with kernel_text(f"/proc/{pid}/status") as file:
             no_new_privs = any(line.split() == ["NoNewPrivs:", "1"] for line in file)
         if there(pid, seen):
             return Held(opened[0], opened[1], no_new_privs)

@@ -45,7 +45,7 @@ def source() -> str:
     """
 
     def read(name: str) -> str:
-        return _INCLUDE.sub(lambda line: read(line[1]), (HERE / name).read_text())
+        return _INCLUDE.sub(lambda line: read(line[1]), (HERE / name).read_text(encoding="utf-8"))
 
     return read("recorder.bpf.c")
 

@@ -86,7 +86,7 @@ def parse(text: str) -> Header:
 @cache
 def header() -> Header:
     """Return what shared.h declares."""
-    return parse(HEADER.read_text())
+    return parse(HEADER.read_text(encoding="utf-8"))
 
 
 def constant(name: str) -> int:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 
+from profiler.files import kernel_text
 from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.processes import process_calls
 from profiler.kernel.sockets import AF_INET, AF_INET6, AF_PACKET, SOCK_RAW
@@ -54,7 +55,7 @@ def _first_free_port(tid: int) -> int:
     try:
         if os.readlink(f"/proc/{tid}/ns/net") != os.readlink("/proc/self/ns/net"):
             return 1024
-        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as file:
+        with kernel_text("/proc/sys/net/ipv4/ip_unprivileged_port_start") as file:
             return int(file.read())
     except (OSError, ValueError):
         return 1024
@@ -106,7 +107,7 @@ def _uids_of(pid: int, tid: int) -> tuple[int, int, int, int] | None:
     try:
         if os.readlink(f"/proc/{tid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
             return None
-        with open(f"/proc/{pid}/status") as file:
+        with kernel_text(f"/proc/{pid}/status") as file:
             words = next(line.split()[1:5] for line in file if line.startswith("Uid:"))
     except OSError:
         return None
@@ -151,7 +152,7 @@ def _limits(tid: int, resource: int) -> tuple[int, int]:
     prlimit(2) would itself need a capability for another user's process.
     """
     # The order of the file is that of the numbers (fs/proc/base.c lnames).
-    with open(f"/proc/{tid}/limits") as file:
+    with kernel_text(f"/proc/{tid}/limits") as file:
         words = file.readlines()[1 + resource][26:].split()
     soft, hard = (_UNLIMITED if word == "unlimited" else int(word) for word in words[:2])
     return soft, hard
@@ -188,7 +189,7 @@ def _schedule(stop: Stop) -> tuple[str, ...]:
 def _lock(stop: Stop) -> tuple[str, ...]:
     """Locking more memory than RLIMIT_MEMLOCK (mm/mlock.c do_mlock). Pages locked already may be counted twice."""
     limit = _limits(stop.tid, _MEMLOCK)[0]
-    with open(f"/proc/{stop.tid}/status") as file:
+    with kernel_text(f"/proc/{stop.tid}/status") as file:
         locked = next((int(line.split()[1]) << 10 for line in file if line.startswith("VmLck:")), 0)
     page = os.sysconf("SC_PAGE_SIZE")
     wanted = -(-(stop.args[0] % page + stop.args[1]) // page) * page

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from profiler.files import kernel_text
 from profiler.kernel.files import AT_FDCWD, FileUse, file_uses
 from profiler.tracers.paths import Way
 from profiler.tracers.ptrace.threads import U32, Credentials, Threads, signed
@@ -91,7 +92,7 @@ def when(test: Callable[[tuple[int, ...]], bool], *capabilities: str) -> Rule:
 
 def sysctl(name: str) -> int:
     """Read a sysctl, named by its path below /proc/sys."""
-    with open(f"/proc/sys/{name}") as file:
+    with kernel_text(f"/proc/sys/{name}") as file:
         return int(file.read())
 
 

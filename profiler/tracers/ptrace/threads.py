@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from stat import S_ISDIR
 
+from profiler.files import kernel_text
 from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.capabilities import number_of
 from profiler.kernel.files import AT_FDCWD, file_uses
@@ -62,7 +63,7 @@ def read_credentials(tid: int) -> Credentials | None:
     """Read the credentials of a thread (proc_pid_status(5)); None when it is gone."""
     fields: dict[str, str] = {}
     try:
-        with open(f"/proc/{tid}/status") as file:
+        with kernel_text(f"/proc/{tid}/status") as file:
             for line in file:
                 key, _, value = line.partition(":")
                 fields[key] = value
@@ -77,7 +78,7 @@ def read_credentials(tid: int) -> Credentials | None:
 
 def _field(path: str, key: str) -> int | None:
     """Read the number behind a key in a file of procfs, None when the key is missing. Raises OSError."""
-    with open(path) as file:
+    with kernel_text(path) as file:
         return next((int(line.split()[1]) for line in file if line.startswith(key)), None)
 
 

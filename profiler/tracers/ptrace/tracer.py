@@ -23,6 +23,7 @@ from ptrace.binding import func as binding
 from ptrace.ctypes_libc import libc
 
 from profiler.errors import TracerError
+from profiler.files import kernel_text
 from profiler.kernel.abi import abi_of, native_abi
 from profiler.kernel.arguments import ArgumentSpec, spec_for
 from profiler.kernel.errno import is_restart
@@ -570,5 +571,5 @@ def made_by(parent: int, number: int) -> int:
 
 def _status(tid: str) -> dict[str, list[str]]:
     """Read proc_pid_status(5). Raises OSError when the thread is gone."""
-    with open(f"/proc/{tid}/status") as file:
+    with kernel_text(f"/proc/{tid}/status") as file:
         return {key: words.split() for key, _, words in (line.partition(":") for line in file)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.policy.making import call, derived, entry, names, trace
+from unit.policy.making import call, derived, entry, names, touching, trace
 
 from profiler.errors import InputError
 from profiler.kernel.companions import harmless
@@ -17,6 +17,7 @@ from profiler.policy.model import Options
 from profiler.policy.reasons import said, sentence
 from profiler.review.rights import of_policy
 from profiler.review.score import score
+from profiler.trace.model import Signal
 
 PLAIN = Options(runtime="none")
 
@@ -112,3 +113,20 @@ def test_one_line_for_each_reason() -> None:
         loads(text.replace('"poll, ppoll,', '"poll, poll, ppoll,').encode(), "policy.yaml")
     with pytest.raises(InputError, match="no syscall"):
         loads(text.replace('"poll, ppoll,', '"poll,ppoll,').encode(), "policy.yaml")
+
+
+@pytest.mark.parametrize(
+    ("whom", "results", "allowed"),
+    [
+        ("workload", {"ESRCH": 3}, True),
+        ("workload", {"ESRCH": 1, "ok": 1}, True),
+        ("outside", {"ESRCH": 1}, False),
+        ("group", {"ESRCH": 1}, False),
+        ("workload", {"EPERM": 1}, False),
+    ],
+)
+def test_a_process_that_had_ended_may_live_longer(whom: str, results: dict[str, int], allowed: bool) -> None:
+    recorded = touching(signals=[Signal("0", whom, results, frozenset({0}))])
+    assert bool(derive(recorded, PLAIN).signals) is allowed
+    alone = derive(recorded, Options(runtime="none", companions=False)).signals
+    assert bool(alone) is ("ok" in results)
