@@ -20,6 +20,7 @@ from profiler.trace.model import (
     SOCKET_OPERATIONS,
     Arguments,
     Capability,
+    Exec,
     File,
     Inspection,
     Meta,
@@ -50,6 +51,7 @@ def trace_of(denials: Sequence[Denial], meta: Meta, *, refused: bool, began: flo
         meta=meta,
         syscalls=tuple(replace(row, runs=0) for row in merged.syscalls),
         capabilities=tuple(replace(row, runs=0) for row in merged.capabilities),
+        execs=tuple(replace(row, runs=0) for row in merged.execs),
         files=tuple(replace(row, runs=0) for row in merged.files),
         sockets=tuple(replace(row, runs=0) for row in merged.sockets),
         signals=tuple(replace(row, runs=0) for row in merged.signals),
@@ -105,6 +107,12 @@ def _single(denial: Denial, meta: Meta, began: float) -> Trace:
             for word in denial.access
         )
         return replace(trace, files=files)
+    if denial.kind == "execution" and denial.path is not None and denial.source is not None:
+        programs = (
+            Program(denial.source, None, denial.comm),
+            Program(denial.path, None, None, executions=denial.count),
+        )
+        return replace(trace, programs=programs, execs=(Exec(1, 0, denial.count),))
     if denial.kind == "socket" and denial.family is not None and denial.type is not None:
         sockets = tuple(
             Socket(

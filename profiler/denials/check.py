@@ -156,7 +156,7 @@ class Held:
     @cached_property
     def _others(self) -> tuple[Resource, ...]:
         policy = self._policy
-        return (*policy.sockets, *policy.signals, *policy.inspections, *policy.mounts)
+        return (*policy.sockets, *policy.signals, *policy.inspections, *policy.mounts, *policy.transitions)
 
     @cached_property
     def _by_apparmor(self) -> tuple[FileRules, tuple[Resource, ...]]:
@@ -301,15 +301,16 @@ class Held:
             if not self._policy.permits(row.abi, name, registers):
                 yield registers, tuple(sorted(programs))
 
-    def uses(self, trace: Trace) -> list[Denial]:
+    def uses(self, trace: Trace, *, enforced: bool = False) -> list[Denial]:
         """Return what a recording did that the policy does not allow, by program. Syscalls are left out, and processes
-        are unknown. ``refused`` is True for refused capabilities only."""
+        are unknown. ``refused`` is True for refused capabilities only. ``enforced``: see kernel_features."""
         found: list[Denial] = []
         for check in trace.capabilities:
             for lacking in self.capability(check):
                 found += by_program(lacking, trace, check.programs)
-        found += self.kernel_features(trace)
+        found += self.kernel_features(trace, enforced=enforced)
         if FILES_FEATURE in trace.meta.features:
+            found += self.executions(trace)
             sections: tuple[Sequence[Use], ...] = (
                 trace.files, trace.sockets, trace.signals, trace.inspections, trace.mounts,
             )  # fmt: skip
@@ -318,11 +319,27 @@ class Held:
                     found += by_program(denial, trace, row.programs)
         return joined(found)
 
-    def kernel_features(self, trace: Trace) -> list[Denial]:
-        """Return the calls that made user namespaces or io_uring rings without a right to, although the policy permits
-        the calls themselves."""
+    def executions(self, trace: Trace) -> list[Denial]:
+        """Return which programs executed which without a right to. The workload's start is not its own act, and a
+        policy without executions says nothing of them."""
         found: list[Denial] = []
-        for row in filter(None, map(self._permitted_part, trace.syscalls)):
+        for row in trace.execs if self._policy.transitions else ():
+            program, by = trace.programs[row.program], None if row.by is None else trace.programs[row.by]
+            if by is None or not (program.path.startswith("/") and by.path.startswith("/")):
+                continue
+            denial = Denial(
+                "execution", BY, False, operation="exec", path=program.path, source=by.path, count=row.count
+            )
+            if self.left(denial) is not None and row.by is not None:
+                found += by_program(denial, trace, [row.by])
+        return found
+
+    def kernel_features(self, trace: Trace, *, enforced: bool) -> list[Denial]:
+        """Return the calls that made user namespaces or io_uring rings without a right to. ``enforced``: calls that the
+        policy does not permit failed, and made none."""
+        found: list[Denial] = []
+        rows = map(self._permitted_part, trace.syscalls) if enforced else trace.syscalls
+        for row in filter(None, rows):
             for kind, flag in (
                 ("user_namespace", processes.makes_user_namespace(row)),
                 ("io_uring", processes.makes_ring(row)),

@@ -52,6 +52,8 @@ def _what(denial: Denial) -> str:
         return f"signal {denial.signal} to {_peer(denial)}"
     if denial.kind == "inspection":
         return f"{', '.join(denial.operations)} of a process: {_peer(denial)}"
+    if denial.kind == "execution":
+        return f"execution of {word(denial.path or '?')}"
     if denial.kind == "mount":
         parts = (
             denial.operation,

@@ -18,6 +18,7 @@ KINDS = (
     "signal",
     "inspection",
     "mount",
+    "execution",
     "user_namespace",
     "io_uring",
     "other",
@@ -100,7 +101,7 @@ class Denial:
     whom: str | None = None
     """One of WHOM, if the other process itself is known and not only its profile."""
 
-    # mount
+    # mount; of an execution, ``source`` is the program that executed ``path``
     source: str | None = None
     target: str | None = None
     filesystem: str | None = None

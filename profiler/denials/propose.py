@@ -20,6 +20,7 @@ _HANDLERS: dict[str, Callable[[State, Sequence[Denial]], None]] = {
     "signal": uses.signals,
     "inspection": uses.inspections,
     "mount": uses.mounts,
+    "execution": uses.executions,
     "user_namespace": uses.user_namespaces,
     "io_uring": uses.io_uring,
     "other": uses.others,

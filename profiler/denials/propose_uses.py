@@ -14,7 +14,7 @@ from profiler.denials.model import Denial
 from profiler.denials.uses import use_of, whom_of
 from profiler.errors import InputError
 from profiler.policy import covering, patterns
-from profiler.policy.model import FileRule, InspectionRule, MountRule, Policy, SignalRule, SocketRule
+from profiler.policy.model import FileRule, InspectionRule, MountRule, Policy, SignalRule, SocketRule, Transition
 from profiler.policy.reasons import Reasons, joined
 from profiler.policy.tiers import owner_tells
 from profiler.policy.touched import base_pattern
@@ -288,6 +288,23 @@ def mounts(state: State, denials: Sequence[Denial]) -> None:
         item = ":".join([rule.operation, *(text for text in (rule.source, rule.target, ",".join(rule.flags)) if text)])
         found = tuple(Danger(item, why) for why in dangers.of_mount())
         state.cases.append(Case(Addition("mounts", item, what, because(rows), tuple(rows), dangers=found), change))
+
+
+def executions(state: State, denials: Sequence[Denial]) -> None:
+    held = Held(state.policy)
+    for rows in grouped(denials, lambda denial: (denial.path, denial.source)):
+        program, by = rows[0].path or "", rows[0].source or ""
+        what = f"execution of {printable(program)} by {printable(by)}"
+        rule = use_of(rows[0])
+        if held.left(rows[0]) is None or not isinstance(rule, Transition):
+            state.leave(what, ALLOWED_ALREADY, rows)
+            continue
+
+        def change(policy: Policy, reasons: Reasons, rule: Transition = rule) -> Policy:
+            return replace(policy, transitions=(*policy.transitions, replace(rule, because=reasons)))
+
+        item = f"{rule.program} by {rule.by}"
+        state.cases.append(Case(Addition("executions", item, what, because(rows), tuple(rows)), change))
 
 
 def user_namespaces(state: State, denials: Sequence[Denial]) -> None:

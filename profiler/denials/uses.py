@@ -8,7 +8,7 @@ from dataclasses import replace
 from profiler.denials.model import Denial
 from profiler.kernel.apparmor import coarse
 from profiler.policy.covering import Resource
-from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule
+from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, Transition
 from profiler.policy.patterns import literal
 from profiler.trace.model import SOCKET_OPERATIONS
 
@@ -17,7 +17,8 @@ ADDRESSED = ("bind", "connect", "send")
 
 
 def use_of(denial: Denial) -> Resource | None:
-    """Return the use that was denied; None for what is not a file, socket, signal, inspection or mount.
+    """Return the use that was denied; None for what is not a file, socket, signal, inspection, mount or
+    execution.
 
     Raises InputError for a path that no bytes give.
     """
@@ -48,6 +49,8 @@ def use_of(denial: Denial) -> Resource | None:
         return SignalRule(denial.signal or "", whom_of(denial), ())
     if denial.kind == "inspection":
         return InspectionRule(denial.operations[0] if denial.operations else "", whom_of(denial), ())
+    if denial.kind == "execution" and denial.path is not None and denial.source is not None:
+        return Transition(literal(denial.path), literal(denial.source))
     if denial.kind == "mount":
         source, target, filesystem = (
             None if text is None else literal(text) for text in (denial.source, denial.target, denial.filesystem)

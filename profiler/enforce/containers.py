@@ -293,7 +293,7 @@ def _denials(
         if options.mode == "enforce"
         else list(held.calls(trace))
     )
-    found += held.uses(trace)
+    found += held.uses(trace, enforced=options.mode == "enforce")
     losses = {name: count for name, count in recording.losses.items() if count}
     return [replace(denial, first=denial.first or began, last=denial.last or time.time()) for denial in found], losses
 

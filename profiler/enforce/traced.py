@@ -81,7 +81,9 @@ def run_under(
             losses["denials"] = made.denials.beyond
         denials = list(made.denials)
         if made.started:
-            denials += made.held.kernel_features(recording.trace(head(recording)))
+            trace = recording.trace(head(recording))
+            denials += made.held.kernel_features(trace, enforced=made.enforces)
+            denials += made.held.executions(trace) if made.holds_files else ()
             if watch is not None:
                 losses |= watch.collect()
                 denials = _with_checks(denials, made, checks)
@@ -267,6 +269,7 @@ class _Confined(Run):
     def _executed(self, tid: int, tracee: Tracee, former: int) -> Tracee:
         with contextlib.suppress(OSError):
             self.executed[self.threads.group(tid)] = os.readlink(f"/proc/{tid}/exe")
+        self.tid = tid
         if self.watch is not None:
             self.watch.executed()
         return super()._executed(tid, tracee, former)

@@ -82,6 +82,9 @@ def without_one(policy: Policy) -> Iterator[tuple[Right, Policy]]:
         yield ("inspection", f"{look.operation} {look.whom}", ""), replace(policy, inspections=rest)
     for mount in policy.mounts:
         yield ("mount", mount.operation, ""), replace(policy, mounts=_others(policy.mounts, mount))
+    for step in policy.transitions:
+        if step.by is not None:
+            yield ("execution", step.program, ""), replace(policy, transitions=_others(policy.transitions, step))
     if policy.user_namespaces:
         yield ("user_namespace", "", ""), replace(policy, user_namespaces=())
     if policy.io_uring:
@@ -101,5 +104,6 @@ def is_named(right: Right, denial: Denial) -> bool:
         "signal": f"{denial.signal} {denial.whom}",
         "inspection": f"{denial.operation} {denial.whom}",
         "mount": denial.operation,
+        "execution": denial.path,
     }
     return names.get(kind, what) == what

@@ -313,7 +313,7 @@ def everything() -> Trace:
     return replace(
         touching(
             *files,
-            execs=[Exec(0, None, 1)],
+            execs=[Exec(0, None, 1), Exec(1, 0, 2), Exec(1, 1, 1)],
             syscalls=[
                 call("read"),
                 call("socket", [(2, 1, 0), (1, 2, 0)]),
