@@ -73,10 +73,10 @@ def _syscalls(policy: Policy) -> list[str]:
         "seen": sum(seen),
         "added": len(seen) - sum(seen),
         "equivalents and companions": len(policy.entries("equivalent")) + len(policy.entries("companion")),
-        "for the container runtime": len(policy.entries("base")),
+        "for the runtime": len(policy.entries("base")),
     }
     filtered = sum(bool(row.rules) for row in policy.syscalls)
-    last = f"argument filters on {filtered} of these {len(policy.syscalls)}"
+    last = f"argument filters on {filtered} of {len(policy.syscalls)}"
     return [*(f"{number} {name}" for name, number in several.items() if number or name == "seen"), last]
 
 

@@ -13,7 +13,7 @@ from unit.policy.test_document import example, whole
 
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps, loads
-from profiler.policy.head import is_edited, is_own, sealed
+from profiler.policy.head import head, is_edited, is_own, sealed
 from profiler.policy.model import Options, SocketRule, Workload
 
 TEXT = sealed(dumps(whole()))
@@ -48,12 +48,22 @@ def test_calls_that_were_added_are_not_seen() -> None:
     text = dumps(example())
     (line,) = (line for line in head_of(text) if line.startswith("# syscalls"))
     total = sum(int(number) for number in re.findall(r"(\d+) (?:seen|added|equivalents|for)", line))
-    assert line.endswith(f" of these {total}")
+    assert line.endswith(f" of {total}")
     assert " added" not in line
     added = loads(
         text.replace("  observed:\n", "  observed:\n    reboot:\n    sync: {because: {denied: [x]}}\n").encode(), "x"
     )
     assert " seen, 2 added, " in dumps(added)
+
+
+def test_the_line_about_syscalls_is_whole_whatever_the_numbers() -> None:
+    entry = example().syscalls[0]
+    sections = {"observed": 999, "equivalent": 999, "base": 99}
+    rows = [replace(entry, section=section) for section, number in sections.items() for _ in range(number)]
+    added = [replace(entry, section="observed", because=()) for _ in range(99)]
+    (line,) = (line for line in head(replace(example(), syscalls=(*rows, *added))).splitlines() if "syscalls:" in line)
+    assert " more" not in line
+    assert line.endswith(" of 2196")
 
 
 def test_long_lists_are_cut() -> None:
