@@ -18,7 +18,8 @@ from profiler import errors
 from profiler.cli.main import COMMANDS, cli
 from profiler.errors import FAILED
 from profiler.kernel.arguments import recorded_names
-from profiler.policy.model import RULE_BUDGET, Launch
+from profiler.policy.model import RULE_BUDGET, Launch, Policy, Workload
+from profiler.targets.apparmor.naming import profile_name
 from profiler.trace.model import ARGUMENT_VALUES_MAX, ContainerMount
 from profiler.tracers.base import GRACE_SECONDS
 from profiler.tracers.ebpf import attaching, reader
@@ -213,6 +214,12 @@ def test_constants_of_the_tracers() -> None:
     assert {"socket", "clone", "ioctl", "prctl", "mmap"} <= recorded_names()
     assert f"More than {RULE_BUDGET} rules" in text_of("docs/limits.md")
     assert f"More than {ARGUMENT_VALUES_MAX} different values" in text_of("docs/limits.md")
+
+
+def test_the_name_of_a_profile() -> None:
+    """The digest is that of a policy without any right."""
+    empty = Policy(Workload(("nginx",), 0), ("x86_64",), no_new_privs=True, runtime="none")
+    assert f"`{profile_name(empty)}`" in section("docs/apparmor.md", "The name")
 
 
 def test_members_of_launch() -> None:
