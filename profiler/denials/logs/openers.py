@@ -6,6 +6,7 @@ import bz2
 import codecs
 import io
 import lzma
+import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -151,6 +152,8 @@ def _decompressed(stream: Head, layers: int) -> Iterator[Head]:
             return
     for magic, words in _PROGRAMS.items():
         if head.startswith(magic) and layers:
+            if shutil.which(words[0]) is None:
+                raise InputError(f"{words[0]} decompresses it and is not installed; fix: apt install {words[0]}")
             with (
                 reading(words, PROGRAM_SECONDS, data=_pieces(stream)) as output,
                 _decompressed(Head(output), layers - 1) as inner,

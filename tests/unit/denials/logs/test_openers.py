@@ -131,3 +131,9 @@ def test_xz_that_wants_much_memory() -> None:
     data = lzma.compress(b"x", filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 512 << 20}])
     with pytest.raises(InputError, match=r"damaged \(Memory usage limit"):
         plain(data)
+
+
+def test_a_program_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(InputError, match="fix: apt install zstd"):
+        plain(b"\x28\xb5\x2f\xfd and more")
