@@ -17,6 +17,7 @@ from pathlib import Path
 from profiler import run
 from profiler.denials.check import Held
 from profiler.denials.logs.reading import Reader
+from profiler.denials.logs.sources import kernel_records
 from profiler.denials.model import Denial, merged
 from profiler.enforce import traced
 from profiler.enforce.base import Options, Outcome
@@ -182,21 +183,16 @@ class KernelLog:
         return mine, self._lost + reading.beyond + sum(gap.lost or 1 for gap in reading.gaps)
 
     def _records(self, reader: Reader) -> int:
-        """Read the records so far, and return their number; each read(2) gives one
-        (Documentation/ABI/testing/dev-kmsg)."""
+        """Read the records so far, and return their number."""
         count = 0
-        while True:
-            try:
-                record = os.read(self._kmsg, 8192)
-            except BlockingIOError:
-                return count
-            except BrokenPipeError:  # overwritten before it was read
-                self._lost += 1
-                continue
-            except OSError:
-                return count
-            count += 1
-            reader.line(record.partition(b"\n")[0], provable=True)
+        with contextlib.suppress(OSError):
+            for record in kernel_records(self._kmsg):
+                if record is None:
+                    self._lost += 1
+                else:
+                    count += 1
+                    reader.line(record, provable=True)
+        return count
 
     def close(self) -> None:
         """Close the log."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
+from collections.abc import Iterator
 
 from profiler.denials.logs import journal
 from profiler.denials.logs.openers import opened
@@ -46,19 +46,27 @@ def read(reader: Reader, source: str) -> None:
         raise InputError(f"cannot read {name}: {error}") from error
 
 
+def kernel_records(device: int) -> Iterator[bytes | None]:
+    """Yield the records that the kernel's log has now, and None where records were overwritten before they were read.
+
+    ``device``: /dev/kmsg, not blocking. Each read(2) gives one record (Documentation/ABI/testing/dev-kmsg). Raises
+    OSError.
+    """
+    while True:
+        try:
+            record = os.read(device, KMSG_RECORD)
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            yield None
+        else:
+            yield record.partition(b"\n")[0]
+
+
 def _read_kmsg(reader: Reader, device: int) -> None:
-    """Read the records that the kernel has now; each read(2) gives one (Documentation/ABI/testing/dev-kmsg)."""
     os.set_blocking(device, False)
-    number = 0
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            number += 1
-            try:
-                record = os.read(device, KMSG_RECORD)
-            except BrokenPipeError:
-                reader.line(b"kmsg buffer overrun", number)
-                continue
-            reader.line(record.partition(b"\n")[0], number, provable=True)
+    for number, record in enumerate(kernel_records(device), start=1):
+        reader.line(b"kmsg buffer overrun" if record is None else record, number, provable=True)
 
 
 def _read_journal(reader: Reader, words: list[str]) -> None:

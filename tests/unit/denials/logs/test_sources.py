@@ -61,3 +61,43 @@ def test_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="cannot execute journalctl"):
         sources.read(Reader(), "journal")
+
+
+def test_records_that_the_kernel_overwrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/kmsg gives EPIPE once for them."""
+    answers: list[bytes | OSError] = [
+        b"6,1,2,-;one\n SUBSYSTEM=pci\n",
+        BrokenPipeError(),
+        b"6,9,2,-;two\n",
+        BlockingIOError(),
+    ]
+
+    def read(device: int, size: int) -> bytes:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(sources.os, "read", read)
+    assert list(sources.kernel_records(7)) == [b"6,1,2,-;one", None, b"6,9,2,-;two"]
+
+
+def test_a_file_of_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "system.journal").write_bytes(sources.JOURNAL_FILE + bytes(100))
+    entry = '{"_TRANSPORT":"kernel","MESSAGE":"audit: ' + RECORD.strip().replace('"', '\\"') + '"}'
+    entry = entry.replace("type=SECCOMP msg=", "type=1326 ")
+    write_program(tmp_path / "journalctl", f"#!/bin/sh\necho \"$@\" >{tmp_path}/words\ncat <<'E'\n{entry}\nE\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    reader = Reader()
+    sources.read(reader, str(tmp_path / "system.journal"))
+    assert [(row.name, row.unproven) for row in reader.reading.denials] == [("setgroups", False)]
+    assert "--file=/proc/" in (tmp_path / "words").read_text()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"), [(b"PK\x03\x04", "a zip archive; unpack it first"), (b"\x1f\x8b\x08", "end early")]
+)
+def test_a_file_that_is_not_a_log(data: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(data)
+    with pytest.raises(InputError, match=f"cannot read .*log: .*{reason}"):
+        sources.read(Reader(), str(tmp_path / "log"))
