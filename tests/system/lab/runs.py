@@ -35,7 +35,7 @@ def confined(workload: Workload, runtime: Runtime, confinement: Confinement, sec
             if status != 0:
                 raise LabError(f"it ended with status {status}")
             workload.check(running.stdout)
-        except LabError as error:
+        except (LabError, OSError) as error:
             raise LabError(f"{workload.name} under {runtime.name}: {error}\n{running.report()}") from None
 
 
@@ -48,7 +48,7 @@ def recorded(profgen: Profgen, workload: Workload, tracer: str, trace: Path) -> 
         if status != 0:
             raise LabError(f"it ended with status {status}")
         workload.check(output.read_text())
-    except (LabError, subprocess.TimeoutExpired) as error:
+    except (LabError, OSError, subprocess.TimeoutExpired) as error:
         said = output.with_suffix(".stderr").read_text(errors="replace")
         raise LabError(f"{workload.name} recorded with {tracer}: {error}\n{said}") from None
     return trace
