@@ -208,7 +208,7 @@ class Socket:
     ``family`` and ``type`` are the kernel's names in lower case without prefix (``inet``, ``stream``), or a number as
     text if there is no name. ``protocol`` is the number that the socket has (6 for TCP). ``port`` is the local port of
     ``bind`` (0: any), the peer's port of ``connect`` and ``send``, and None otherwise. ``address`` is the path of a
-    unix socket as given, or ``@name`` for the abstract namespace.
+    unix socket, resolved like File.path (as given where that is impossible), or ``@name`` for the abstract namespace.
     """
 
     family: str

@@ -287,24 +287,21 @@ class Uses:
     def _socket(self, event: Event, word: str) -> Iterator[Write]:
         """An operation with a unix address."""
         address = unix_address(event.texts[0] or b"")
-        kind, protocol, result = (
-            type_name(event.flags >> _UNIX_TYPE_SHIFT),
-            event.flags & _UNIX_PROTOCOL_MASK,
-            event.result,
-        )
+        bound, found = word == "bind", None
+        if not address.startswith("@"):
+            found = self._lookup.find(event, 0, follow=not bound, entry=bound)
+        kind, protocol = type_name(event.flags >> _UNIX_TYPE_SHIFT), event.flags & _UNIX_PROTOCOL_MASK
+        place = address if found is None else found.path
 
         def write(recording: Recording, program: int, count: int, first: float, last: float) -> None:
             recording.socket(
-                "unix", kind, protocol, word, result, program, address=address, count=count, first=first, last=last
+                "unix", kind, protocol, word, event.result, program, address=place, count=count, first=first, last=last
             )  # fmt: skip
 
         yield write
-        if not address.startswith("@"):
-            bound = word == "bind"
-            found = self._lookup.find(event, 0, follow=not bound, entry=bound)
-            if found is not None:
-                done = bound and result == "ok"
-                yield self._file(event, "bind" if bound else "connect", found, kind="socket" if done else "", own=done)
+        if found is not None:
+            done = bound and event.result == "ok"
+            yield self._file(event, "bind" if bound else "connect", found, kind="socket" if done else "", own=done)
 
     def _mount(self, event: Event, name: str) -> Iterator[Write]:
         use = mount_use(name, event.flags)

@@ -148,9 +148,10 @@ class Sockets:
         file: Found | None = None
         if address and not address.startswith("@"):
             file = self._threads.find(tid, None, address, follow=not binds, entry=binds)
+        place = address if file is None else file.path
 
         def leave(exit: Exit) -> None:
-            self._row(exit, sort, operation, port, address)
+            self._row(exit, sort, operation, port, place)
             if file is not None and exit.reached:
                 made = binds and not exit.code
                 self._rows.file(exit, "bind" if binds else "connect", file, own=made, kind="socket" if made else "")

@@ -346,7 +346,7 @@ EXPECTED: Mapping[str, Evidence] = {
     "proc_outside": files(Use("/proc/1/status", "read", whose="outside")),
     # sockets
     "unix_path": _sockets(
-        _stream(*_UNIX[::2], address="socket"), files=[uses("socket", "bind connect", kind="socket")]
+        _stream(*_UNIX[::2], address="{dir}/socket"), files=[uses("socket", "bind connect", kind="socket")]
     ),
     "unix_datagram": _sockets(
         Operation("unix", "dgram", 0, "create"),
@@ -360,7 +360,7 @@ EXPECTED: Mapping[str, Evidence] = {
         files=[Use("nowhere", "connect", result="ENOENT")],
     ),
     "unix_at_sign": _sockets(
-        _stream(*_UNIX[::2], address="./@socket"), files=[uses("@socket", "bind connect", kind="socket")]
+        _stream(*_UNIX[::2], address="{dir}/@socket"), files=[uses("@socket", "bind connect", kind="socket")]
     ),
     "socket_leader_gone": _sockets(_datagram(23457)),
     "socket_apart": _sockets(Operation("unix", "dgram", 0, "create"), _datagram(23458)),

@@ -9,6 +9,7 @@ from unit.policy.making import call, file, touching, trace, uses
 
 from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy, SocketRule
+from profiler.policy.patterns import literal, matches
 from profiler.policy.reasons import Reason
 from profiler.trace.model import Exec, Inspection, Mount, Signal, Socket
 
@@ -154,6 +155,42 @@ def test_sockets_that_were_not_to_be_had_are_left_out() -> None:
         socket("connect", {"ECONNREFUSED": 1}),
     )
     assert set(found) == {("inet", "stream", 6)}
+
+
+def bound(*addresses: str, operation: str = "bind", **fields: Any) -> set[str]:
+    """The patterns of addresses that were bound, or used otherwise."""
+    rows = [socket(operation, family="unix", protocol=0, address=address) for address in addresses]
+    (rule,) = derive(touching(sockets=rows, **fields), NONE).sockets
+    return set(dict(rule.addresses)[operation])
+
+
+@pytest.mark.parametrize(
+    ("address", "pattern"),
+    [
+        ("@app", "@app"),
+        ("@/tmp/.X11-unix/X0", "@/tmp/.X11-unix/X{digits}"),
+        ("@app-7", "@app-{digits}"),
+        ("@/tmp/dbus-aB3dE9xY1z", "@/tmp/dbus-{random:10}"),
+        ("@/containerd-shim/" + "0f" * 32 + ".sock", "@/containerd-shim/{hex}.sock"),
+        ("@00012", "@{hex:5}"),
+        ("@0a1f3", "@{hex:5}"),
+        ("@app-1234\0\0\0", "@app-{digits}\\x00\\x00\\x00"),
+        ("@\0app\0aB3dE9", "@\\x00app\\x00{random:6}"),
+        ("@app-\x03\udc93/\0\udca1", "@app-{tree}"),
+        ("@\x03\udc93/\0\udca1", "@{tree}"),
+        ("@", "@"),
+    ],
+)
+def test_abstract_names(address: str, pattern: str) -> None:
+    assert bound(address) == {pattern}
+    assert matches(pattern, address)
+
+
+def test_abstract_names_of_others() -> None:
+    peers = ("@/tmp/.X11-unix/X0", "@app", "@00012", "@/tmp/dbus-aB3dE9xY1z", "@\x03\udc93")
+    assert bound(*peers, operation="connect") == {
+        *("@/tmp/.X11-unix/X0", "@app", "@{hex:5}", "@/tmp/dbus-{random:10}", literal("@\x03\udc93"))
+    }
 
 
 def test_addresses_follow_the_files() -> None:
