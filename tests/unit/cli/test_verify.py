@@ -131,6 +131,20 @@ def test_what_is_told_alike_is_told_once(
     )
 
 
+def test_a_report_in_a_file_has_no_prefixes(
+    monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its lines can be pasted into the policy, and its commands into a shell."""
+    monkeypatch.chdir(place)
+    report = place / "r.txt"
+    assert verify(monkeypatch, place, Outcome(0, (SYSCALL, FILE)), "--report", str(report), "-o", "-d.json") == 1
+    assert capsys.readouterr().err == ""
+    lines = report.read_text().splitlines()
+    assert not [line for line in lines if "profgen: " in line]
+    assert "      files:" in lines
+    assert lines[-1].startswith("next: profgen generate RECORDING ./-d.json -o ")
+
+
 def test_json_and_trace(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report, trace = place / "r.json", place / "d.json"
     options = ("--format", "json", "--report", str(report), "-o", str(trace))
