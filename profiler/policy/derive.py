@@ -10,7 +10,7 @@ from profiler.policy.launch import launch_of
 from profiler.policy.model import Options, Policy, Workload
 from profiler.policy.passes.arguments import arguments
 from profiler.policy.passes.capabilities import capabilities
-from profiler.policy.passes.companions import companions
+from profiler.policy.passes.companions import companions, files_by_timing
 from profiler.policy.passes.equivalents import equivalents
 from profiler.policy.passes.executable_reads import executable_reads
 from profiler.policy.passes.failed_probes import failed_probes
@@ -45,6 +45,7 @@ def passes(options: Options) -> list[Pass]:
         generalise if options.generalise else files,
         executable_reads,
         owners,
+        *([files_by_timing] if options.equivalents and options.companions else []),
         processes,
         network,
         mounts,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from profiler.kernel.companions import companion_files
 from profiler.kernel.companions import companions as known
-from profiler.policy.model import Allowed, Options, Policy
+from profiler.policy.model import Allowed, FileRule, Options, Policy
 from profiler.policy.reasons import said
 from profiler.trace.model import Trace
 
@@ -25,3 +26,19 @@ def companions(policy: Policy, trace: Trace, options: Options) -> Policy:
             if name not in allowed and name not in refused
         ]
     return replace(policy, syscalls=policy.syscalls + tuple(added))
+
+
+def files_by_timing(policy: Policy, trace: Trace, options: Options) -> Policy:
+    """Add the files that go with what was observed, where the recording watched files."""
+    if not policy.has_files:
+        return policy
+    added = [
+        FileRule(path, ("read",), because=(said("companion", why),))
+        for path, why in companion_files(row.name for row in trace.syscalls if row.name).items()
+        if not any(rule.pattern == path for rule in policy.files)
+    ]
+    return (
+        replace(policy, files=tuple(sorted((*policy.files, *added), key=lambda rule: rule.pattern)))
+        if added
+        else policy
+    )

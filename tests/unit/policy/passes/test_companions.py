@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.policy.making import call, derived, entry, names, touching, trace
+from unit.policy.making import call, derived, entry, file, names, touching, trace
 
 from profiler.errors import InputError
 from profiler.kernel.companions import harmless
@@ -130,3 +132,18 @@ def test_a_process_that_had_ended_may_live_longer(whom: str, results: dict[str, 
     assert bool(derive(recorded, PLAIN).signals) is allowed
     alone = derive(recorded, Options(runtime="none", companions=False)).signals
     assert bool(alone) is ("ok" in results)
+
+
+def test_files_by_timing() -> None:
+    """Only of programs with threads, and only where files were watched."""
+    threads = [call("clone"), call("futex")]
+    path = "/proc/sys/vm/overcommit_memory"
+    policy = derive(replace(touching(file("/etc/passwd")), syscalls=tuple(threads)), PLAIN)
+    assert [(rule.pattern, rule.access) for rule in policy.files if rule.pattern == path] == [(path, ("read",))]
+    assert dumps(loads(dumps(policy).encode(), "policy.yaml")) == dumps(policy)
+    without = Options(runtime="none", companions=False)
+    assert path not in {
+        rule.pattern for rule in derive(replace(touching(file("/x")), syscalls=tuple(threads)), without).files
+    }
+    assert not derived(*threads, options=PLAIN).files
+    assert path not in {rule.pattern for rule in derive(touching(file("/etc/passwd")), PLAIN).files}
