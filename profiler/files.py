@@ -4,6 +4,7 @@ kernel."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from profiler.wording import cause
 
 RESERVE_BYTES = 1 << 20
 """Space reserved before a workload starts, so that a full disk is noticed then. A trace usually takes 50 to 200 KiB."""
+
+
+_CHUNK_BYTES = 1 << 24
 
 
 def invoking_user() -> tuple[int, int] | None:
@@ -67,6 +71,28 @@ def as_invoking_user() -> Iterator[None]:
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(groups)
+
+
+def read_start(path: str | Path, size: int) -> bytes:
+    """Return the first ``size`` bytes of a file that the user named. Raises OSError, for a FIFO without a writer too.
+
+    Opening a FIFO would wait for a writer. A pipe that has one, such as a shell's ``<(command)``, is read to its end.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with open(fd, "rb", buffering=0) as file:  # raises IsADirectoryError
+        first = b""
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            with contextlib.suppress(BlockingIOError):  # there is a writer
+                first = os.read(fd, size)
+                if not first:
+                    raise OSError(errno.ENXIO, "it is a FIFO that no program writes to")
+        os.set_blocking(fd, True)
+        parts = [first]
+        left = size - len(first)
+        while left > 0 and (part := file.read(min(left, _CHUNK_BYTES))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
 
 
 def _is_the_machines(directory: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Sequence
@@ -101,6 +102,10 @@ def _put(text: str, start: int, key: str, value: Any) -> str:
 
 def loads(data: bytes) -> tuple[str, dict[str, Any]]:
     """Return the text of a document and its value, an object. Raises Unreadable."""
+    if data.startswith(codecs.BOM_UTF8):
+        raise Unreadable(
+            "it begins with a byte-order mark, which runtimes do not read; save it as UTF-8 without the mark"
+        )
     try:
         text = data.decode("utf-8")
         document, end = _DECODER.raw_decode(text, _blank(text, 0))

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from profiler.errors import InputError
+from profiler.files import read_start
+from profiler.quoting.text import printable
 from profiler.trace.collection import no_collection
 from profiler.trace.model import (
     FILE_ACCESSES,
@@ -110,8 +112,7 @@ def is_trace(data: bytes) -> bool:
 def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES) -> bytes:
     """Return the bytes of a file that the user named. Raises InputError if it is unreadable or too large."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
+        data = read_start(path, limit + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {cause(error)}") from error
     if len(data) > limit:
@@ -123,7 +124,7 @@ def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES) -> bytes:
 def loads(data: bytes, name: str) -> Trace:
     """Parse the text of a trace; ``name`` is for messages. Raises InputError."""
     try:
-        document = json.loads(data, parse_constant=_no_constant)
+        document = json.loads(data, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"{name} is not a trace: not JSON ({reason[:120]})") from error
@@ -140,6 +141,15 @@ def from_dict(document: object, name: str = "trace") -> Trace:
             raise InputError(f"{name} has schema {schema[:40]!r}, but this profgen reads {SCHEMA}; use a newer profgen")
         raise InputError(f"{name} is not a trace: its schema is {schema[:40]!r}, not {SCHEMA}")
     return _Reader(name).trace(document)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise ValueError(f"key {printable(twice)[:40]!r} is given twice")
+    return found
 
 
 def _no_constant(word: str) -> NoReturn:

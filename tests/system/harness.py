@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import judging
 import pytest
 from executables import write_program
 from system import oracle
@@ -153,6 +155,10 @@ class Profgen:
             options["stdin"] = subprocess.PIPE
         process = self.start(*args, cwd=cwd, **options)
         stdout, stderr = finish(process, timeout, stdin)
+        if args and args[0] == "generate" and process.returncode == 0:
+            for option, value in itertools.pairwise(args):
+                if option == "-o" and os.uname().machine == "x86_64":
+                    judging.written(cwd / os.fsdecode(value))
         return subprocess.CompletedProcess(
             list(process.args), process.returncode, stdout.decode(errors="surrogateescape"), stderr
         )

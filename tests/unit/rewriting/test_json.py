@@ -55,6 +55,7 @@ def test_only_the_member_changes(
     [
         (b"\xff", "not UTF-8 (byte 0)"),
         (b"", "Expecting value"),
+        (b"\xef\xbb\xbf{}", "begins with a byte-order mark"),
         (b"[1]", "not a JSON object"),
         (b"{} {}", "something follows"),
         (b'{"a": 1, "a": 2}', "'a' is given twice"),

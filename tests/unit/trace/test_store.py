@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -271,6 +272,30 @@ def test_unreadable_files(tmp_path: Path) -> None:
         one_line(lambda path=path: read_trace(path))
     with pytest.raises(OutputError):
         write_trace(example_trace(), tmp_path / "none" / "t.json")
+
+
+def test_a_fifo_is_read_only_if_somebody_writes(tmp_path: Path) -> None:
+    fifo = tmp_path / "policy.yaml"
+    os.mkfifo(fifo)
+    assert "no program writes to" in one_line(lambda: read_limited(fifo))
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(fifo, os.O_WRONLY)
+    os.write(writer, b"1234")
+    writing = threading.Timer(0.2, lambda: (os.write(writer, b"5"), os.close(writer)))
+    writing.start()
+    try:
+        assert read_limited(fifo) == b"12345"
+    finally:
+        writing.join()
+        os.close(reader)
+    assert "is a directory" in one_line(lambda: read_limited(tmp_path))
+
+
+def test_a_key_that_comes_twice() -> None:
+    text = dumps(example_trace())
+    twice = text.replace('"calls"', '"calls": 1, "calls"', 1)
+    assert twice != text
+    assert "key 'calls' is given twice" in one_line(lambda: loads(twice.encode(), "t.json"))
 
 
 def test_too_large(tmp_path: Path) -> None:
