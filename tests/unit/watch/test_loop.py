@@ -124,7 +124,7 @@ def session(
 
 def details(name: str = "web", status: int | None = None) -> Details:
     return Details(
-        Container("docker", "runc", ID, name, "img", command=("/bin/app", "-x"), user="33:44"), 0, status, False, {}
+        Container("docker", "runc", ID, name, "img", command=("/bin/app", "-x"), user="33:44"), 0, status, {}
     )
 
 

@@ -48,7 +48,7 @@ def session(subject: str) -> Session:
 
 
 def details(name: str, labels: dict[str, str] | None = None) -> Details:
-    return Details(Container("docker", None, OTHER, name), 7, None, False, labels or {})
+    return Details(Container("docker", None, OTHER, name), 7, None, labels or {})
 
 
 def test_a_container_that_runs(machine: Path) -> None:
