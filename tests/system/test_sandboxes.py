@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import write_program
+from executables import write_program
 from system.harness import NOBODY, TIMEOUT, Profgen
 
 BWRAP = "bwrap --unshare-pid --unshare-user --unshare-ipc --die-with-parent --new-session"
@@ -101,3 +101,27 @@ def test_runc(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
     run = f"exec runc --root state run --bundle bundle profgen-nested-{os.getpid()}"
     script = write_program(tmp_path / "start.sh", f"#!/bin/sh\ncp -a {tmp_path}/bundle . && {run}\n")
     same(profgen, ebpf, [str(script)], tmp_path)
+
+
+def test_mounts_of_descriptors(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
+    """fsopen(2), fsmount(2), open_tree(2) and move_mount(2): a mount that no path leads to, until it is moved."""
+    code = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def call(number, *args):
+    result = libc.syscall(number, *[a if isinstance(a, int) else ctypes.c_char_p(a) for a in args])
+    assert result >= 0, (number, os.strerror(ctypes.get_errno()))
+    return result
+fs = call(430, b"tmpfs", 0)
+call(431, fs, 6, None, None, 0)
+mount = call(432, fs, 0, 0)
+call(429, mount, b"", -100, b"new", 4)
+os.mkdir("new/directory")
+os.mkdir("new/directory/deep")
+tree = call(428, -100, b"new", 1)
+call(429, tree, b"", -100, b"work", 4)
+open("work/directory/deep/file", "w").close()
+os.stat("work/directory")
+"""
+    command = ["unshare", "--mount", "/usr/bin/python3", "-ISc", code]
+    same(profgen, ebpf, command, tmp_path)

@@ -313,6 +313,8 @@ class Uses:
         pivoted = self._pivoted(event) if use.operation == "pivot_root" and result == "ok" else None
         if pivoted is not None:
             source, target = pivoted
+        elif use.operation == "move_mount" and result == "ok" and not text_of(event.texts[0]):
+            source = "/"  # a mount of open_tree(2) or fsmount(2): until it was moved, it was the root of its own tree
         elif use.source_is_path:
             source = self._place(event, 0, use.follows_source)
         elif use.has_source:

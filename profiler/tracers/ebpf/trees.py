@@ -162,8 +162,9 @@ class Tree:
             path = _join(at, part)
             node = self.look(path, event)
             through = bool(todo) or follow
-            if node is None and through and passed and not self.place(path)[0].complete:
-                sure = False  # it may be a link
+            system, inside = self.place(path)
+            if node is None and through and passed and not system.complete and inside != "/":
+                sure = False  # it may be a link, which the root of a mount is not
             if node is None and todo:
                 reached = False
             at = path
