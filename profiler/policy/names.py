@@ -358,6 +358,8 @@ def _pattern(fixed: Iterable[Token], parts: Mapping[int, list[_Part]], most: int
 
 def readings(name: str, seen: Seen) -> tuple[Reading, ...]:
     """Return the patterns that a name may have, the most general first. Without one it is literal."""
+    if not seen.changing and not _NUMBER.search(name):
+        return ()
     known = _of_maker(name, seen)
     if known is not None:
         return (known,)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import random
 import re
 import string
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -282,6 +284,56 @@ def test_random_siblings() -> None:
     }
     assert len(patterns(*[file(f"/var/cache/x/sess_{name}", runs=2) for name in names[:2]], runs=2)) == 2
     assert len(patterns(*[file(f"/etc/x/sess_{name}") for name in names])) == 3
+
+
+def digest(number: int, length: int) -> str:
+    return hashlib.sha512(str(number).encode()).hexdigest()[:length]
+
+
+SPREADING: dict[str, Callable[[int], str]] = {
+    "git": lambda n: f"/srv/r.git/objects/{digest(n, 2)}/{digest(n, 40)[2:]}",
+    "git, in /etc": lambda n: f"/etc/.git/objects/{digest(n, 2)}/{digest(n, 40)[2:]}",
+    "Go": lambda n: f"/root/.cache/go-build/{digest(n, 2)}/{digest(n, 64)}-a",
+    "npm": lambda n: f"/srv/_cacache/content/sha512/{digest(n, 2)}/{digest(n, 4)[2:]}/{digest(n, 128)[4:]}",
+    "nginx": lambda n: f"/var/cache/nginx/{digest(n, 32)[-1]}/{digest(n, 32)[-3:-1]}/{digest(n, 32)}",
+    "nginx, being written": lambda n: f"/var/cache/nginx/{digest(n, 32)[-1]}/{digest(n, 32)}.{n:010}",
+    "nginx, temporary": lambda n: f"/var/lib/nginx/proxy/{n % 10}/{n // 10 % 100:02}/{n:010}",
+    "squid": lambda n: f"/var/spool/squid/{n % 16:02X}/{n % 256:02X}/{n:08X}",
+}
+
+
+@pytest.mark.parametrize("maker", SPREADING)
+@pytest.mark.parametrize("count", [1, 5])
+def test_directories_that_spread_files(maker: str, count: int) -> None:
+    make = SPREADING[maker]
+    paths = [make(n) for n in range(700, 700 + count)]
+    files = [
+        row
+        for path in paths
+        for row in (*made(path), file(path.rpartition("/")[0], "make", kind="directory", own=True))
+    ]
+    found = patterns(*files)
+    for n in range(800, 840):
+        assert any(matches(pattern, make(n)) for pattern in found), make(n)
+        assert any(matches(pattern, make(n).rpartition("/")[0]) for pattern in found)
+    top = paths[0].split("/")[:4]
+    for alien in ("info/packs", "pack/x.pack", "zz/" + "0" * 38, "secret", "../etc/shadow"):
+        assert not any(matches(pattern, "/".join([*top, alien])) for pattern in found)
+
+
+def test_directories_that_only_look_so() -> None:
+    assert patterns(file("/srv/db/" + "0f" * 16)) == {"/srv/db/{hex}"}
+    assert patterns(file("/srv/ab/data")) == {"/srv/ab/data"}
+    assert patterns(file("/srv/add/" + "0f" * 20)) == {"/srv/add/{hex}"}
+
+
+def test_one_recording_or_five() -> None:
+    """Recordings of one application, apart and together, give the same rules."""
+    apart = derive(touching(*recording(1)), WIDE).files
+    rows = {row.key: row for seed in range(5) for row in recording(seed)}
+    differing = [dataclasses.replace(row, runs=5 if row.path == "/etc/app/conf" else 1) for row in rows.values()]
+    together = derive(touching(*differing, runs=5), WIDE).files
+    assert {rule.pattern for rule in together} == {rule.pattern for rule in apart}
 
 
 def test_home() -> None:
