@@ -57,13 +57,12 @@ def _child(work: Callable[[], bytes], writer: int) -> NoReturn:
     """Do the work under the limits, write its result, and end without any clean-up that is the parent's."""
     status = 1
     try:
-        # Core dumps would be written where the user works; the default action of SIGXCPU is one.
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
         with kernel_text("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
+        _limit(resource.RLIMIT_CORE, 0)  # the default action of SIGXCPU writes one
+        _limit(resource.RLIMIT_CPU, CPU_SECONDS)
+        _limit(resource.RLIMIT_AS, used + MEMORY_BYTES)
         try:
             made = _DONE + work()
         except InputError as error:
@@ -73,6 +72,12 @@ def _child(work: Callable[[], bytes], writer: int) -> NoReturn:
         status = 0
     finally:
         os._exit(status)
+
+
+def _limit(kind: int, most: int) -> None:
+    """Lower the soft limit, to ``most`` or to the hard limit that the user has."""
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def check(name: str, data: bytes) -> None:

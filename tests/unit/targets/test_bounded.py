@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from pathlib import Path
 
 import pytest
+from children import in_child
 from unit.policy.making import call, file, touching
 from unit.targets.test_template import seccomp
 
@@ -28,6 +30,15 @@ def test_the_result_and_the_error_come_back() -> None:
 
     with pytest.raises(InputError, match=r"no \\xff"):
         bounded(failing, "x")
+
+
+def test_a_users_own_limits_stay() -> None:
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (5, 5))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        assert bounded(lambda: str(resource.getrlimit(resource.RLIMIT_CPU)).encode(), "x") == b"(5, 5)"
+
+    in_child(work)
 
 
 def test_a_loop_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
