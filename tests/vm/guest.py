@@ -230,6 +230,7 @@ class Guest:
         subprocess.run(["cc", "-O1", "-static", "-o", self.shared / "agent", HERE / "agent.c"], check=True, timeout=60)
         shutil.copy(HERE / "setup.sh", self.shared)
         (self.shared / "visible").write_text("".join(f"{path}\n" for path in VISIBLE))
+        (self.shared / "hostname").write_text(os.uname().nodename)
         shutil.copy(kernel, self.shared / kernel.name)
         release = kernel.name.removeprefix("vmlinuz-")
         if not Path("/lib/modules", release, "modules.dep.bin").exists():

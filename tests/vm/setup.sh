@@ -45,6 +45,8 @@ cd /
 umount -l /run/old
 rmdir /run/old
 ip link set lo up || :
+# Programs make files with the host's name in theirs.
+cat "$lab/shared/hostname" >/proc/sys/kernel/hostname
 # Every line about a refusal is wanted: no limit to their rate, and none on the (slow, emulated) serial line.
 echo 0 >/proc/sys/kernel/printk_ratelimit
 echo 1 >/proc/sys/kernel/printk
