@@ -230,6 +230,9 @@ pm.min_spare_servers = 1
 pm.max_spare_servers = 3
 access.log = {self.directory}/access
 php_value[session.save_path] = {self.directory}/sessions
+; old sessions are removed by chance: each time
+php_value[session.gc_probability] = 1
+php_value[session.gc_divisor] = 1
 """
         )
 
