@@ -22,7 +22,7 @@ class DeriveOptions:
 
     runtime: str | None
     runtime_version: str | None
-    allow_new_privs: bool
+    new_privs: bool | None
     no_equivalents: bool
     no_companions: bool
     no_arguments: bool
@@ -35,8 +35,13 @@ class DeriveOptions:
     @property
     def given(self) -> tuple[str, ...]:
         """Return those that change the policy, as people write them."""
-        names = (field.name for field in dataclasses.fields(self) if field.name != "allow_loss")
-        return tuple(f"--{name.replace('_', '-')}" for name in names if getattr(self, name))
+        others = ("allow_loss", "new_privs")
+        names = [
+            field.name for field in dataclasses.fields(self) if field.name not in others and getattr(self, field.name)
+        ]
+        if self.new_privs is not None:
+            names.append("allow_new_privs" if self.new_privs else "no_new_privs")
+        return tuple(f"--{name.replace('_', '-')}" for name in names)
 
     def parsed(self) -> Options:
         """Return what passes take. Raises InputError for options that do not go together."""
@@ -50,7 +55,7 @@ class DeriveOptions:
         return Options(
             runtime=self.runtime or "any",
             runtime_version=self.runtime_version,
-            no_new_privs=not self.allow_new_privs,
+            no_new_privs=None if self.new_privs is None else not self.new_privs,
             equivalents=not self.no_equivalents,
             companions=not self.no_companions,
             arguments=not self.no_arguments,
@@ -75,9 +80,11 @@ derive_options = grouped(
         help="Version of that runtime's runc or crun. Default: every known one.",
     ),
     click.option(
-        "--allow-new-privs",
-        is_flag=True,
-        help="For containers without no_new_privs; they need more of the runtime's syscalls.",
+        "--allow-new-privs/--no-new-privs",
+        "new_privs",
+        default=None,
+        help="For containers without or with no_new_privs. Default: with it, unless a program gained privileges by its "
+        "file (set-user-ID, set-group-ID or capabilities).",
     ),
     click.option(
         "--no-equivalents", is_flag=True, help="Leave out syscalls that stand in for those seen, and companions."

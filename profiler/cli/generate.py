@@ -17,9 +17,11 @@ from profiler.files import make_directory, write_atomic
 from profiler.policy.directory import POLICY_FILE, TRACE_FILE, is_directory
 from profiler.policy.model import Options, Policy
 from profiler.quoting.shell import profgen
+from profiler.quoting.text import word
 from profiler.targets.base import File, Target
 from profiler.targets.rendering import Rendered, render
 from profiler.trace.model import Trace
+from profiler.wording import listed
 
 
 @click.command("generate", cls=TargetHelp)
@@ -52,6 +54,7 @@ def generate(
     policy, trace = _policy(inputs, deriving)
     targets = targeting.chosen(policy.workload.launch.engine)
     _warn_about(policy, trace)
+    _tell_privileges(policy, trace, quiet)
     without = _without_files(policy, targets, targeting)
     targets = tuple(target for target in targets if target not in without)
 
@@ -141,6 +144,27 @@ def _warn_about(policy: Policy, trace: Trace | None) -> None:
             say(f"warning: {caveat.what}; {caveat.fix}")
     for text in () if trace is None else recording.circumstances(trace):
         say(f"warning: {text}")
+
+
+def _tell_privileges(policy: Policy, trace: Trace | None, quiet: bool) -> None:
+    """Print which programs gain privileges by their file. Under no_new_privs they gain none, and may fail."""
+    from profiler.policy.evidence import gaining
+
+    if trace is not None:
+        found = {path: sorted(words) for path, words in gaining(trace).items()}
+    else:
+        reasons = [(row.program, reason) for row in policy.transitions for reason in row.because]
+        found = {program: list(reason.names) for program, reason in reasons if reason.kind == "gained"}
+    what = listed([f"{word(path)} ({', '.join(words)})" for path, words in sorted(found.items())], 3)
+    if found and policy.no_new_privs:
+        say(
+            f"warning: no_new_privs is on, and prevents what was recorded: {what} gained privileges by the file; "
+            "without them it may fail: generate with --allow-new-privs, or set no_new_privs: false"
+        )
+    elif found and not quiet:
+        say(
+            f"no_new_privs is off, because {what} gained privileges by the file; to set it nevertheless: --no-new-privs"
+        )
 
 
 def _without_files(policy: Policy, targets: Sequence[Target], targeting: TargetOptions) -> tuple[Target, ...]:

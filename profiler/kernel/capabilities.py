@@ -6,7 +6,7 @@ its helpers. The data, with its sources in the kernel, is in capabilities.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -37,6 +37,7 @@ class _Rule:
     unless_below: frozenset[str]
     syscalls: dict[str, int]
     bits: int
+    own: str
     reason: str
 
 
@@ -66,6 +67,7 @@ def _data() -> _Data:
             syscalls=row.get("argument", {}).get("syscalls", {}),
             # YAML 1.1 reads 0o2000 as text.
             bits=int(str(row.get("argument", {}).get("bits", 0)), 0),
+            own=row.get("own", ""),
             reason=row["reason"],
         )
         for row in raw["advisory"]
@@ -93,12 +95,17 @@ def plain(chain: Sequence[str]) -> tuple[str, ...]:
 
 
 def advisory_reason(
-    capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()
+    capability: str,
+    chain: Sequence[str],
+    syscall: str | None = None,
+    arguments: Sequence[int] = (),
+    own: Collection[str] = (),
 ) -> str | None:
     """Return why the check of ``capability`` with this chain cannot change what a program sees, or None if it can.
 
-    ``syscall`` and ``arguments`` (six registers) describe the call in progress. Some checks can be classified only with
-    them; without them such a check counts as one that matters.
+    ``syscall`` and ``arguments`` (six registers) describe the call in progress. ``own``: the ways in which the program
+    used none but its own files. Some checks can be classified only with them; without them such a check counts as one
+    that matters.
     """
     data = _data()
     names = plain(chain)
@@ -110,7 +117,7 @@ def advisory_reason(
     for rule in data.rules:
         if capability not in rule.capabilities or everything & rule.unless_below or (rule.silently and not silent):
             continue
-        if not (everything & rule.below or asked_by in rule.directly):
+        if not (everything & rule.below or asked_by in rule.directly) or (rule.own and rule.own not in own):
             continue
         if rule.syscalls:
             position = rule.syscalls.get(syscall or "")
@@ -127,10 +134,14 @@ def advisory_reason(
 
 
 def is_advisory(
-    capability: str, chain: Sequence[str], syscall: str | None = None, arguments: Sequence[int] = ()
+    capability: str,
+    chain: Sequence[str],
+    syscall: str | None = None,
+    arguments: Sequence[int] = (),
+    own: Collection[str] = (),
 ) -> bool:
     """Return whether :func:`advisory_reason` finds a reason."""
-    return advisory_reason(capability, chain, syscall, arguments) is not None
+    return advisory_reason(capability, chain, syscall, arguments, own) is not None
 
 
 def is_audited(chain: Sequence[str]) -> bool | None:

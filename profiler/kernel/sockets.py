@@ -9,7 +9,7 @@ from functools import cache
 
 from profiler.kernel.data import load, load_section
 
-AF_UNIX, AF_INET, AF_INET6, AF_PACKET = 1, 2, 10, 17  # include/linux/socket.h
+AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET = 1, 2, 10, 16, 17  # include/linux/socket.h
 SOCK_STREAM, SOCK_DGRAM, SOCK_RAW = 1, 2, 3  # include/linux/net.h
 SOCK_TYPE_MASK = 0xF  # include/linux/net.h: the bits of the argument that hold the type
 IPPROTO_TCP, IPPROTO_UDP = 6, 17  # include/uapi/linux/in.h

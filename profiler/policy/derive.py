@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
+from profiler.policy.evidence import gaining
 from profiler.policy.launch import launch_of
 from profiler.policy.model import Options, Policy, Workload
 from profiler.policy.passes.arguments import arguments
@@ -74,7 +75,7 @@ def _start(trace: Trace, options: Options) -> Policy:
             launch=launch_of(meta),
         ),
         abis=(native, *(abi for abi in ABIS if abi in seen and abi != native)),
-        no_new_privs=options.no_new_privs,
+        no_new_privs=not gaining(trace) if options.no_new_privs is None else options.no_new_privs,
         runtime=runtime,
     )
 

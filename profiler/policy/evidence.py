@@ -46,6 +46,16 @@ def outcome_of(check: Capability) -> str:
     return "needed" if check.verdict == "granted" else "refused"
 
 
+def gaining(trace: Trace) -> Mapping[str, frozenset[str]]:
+    """Return the programs that gained privileges by their file, by path, with the words of trace.model.GAINED."""
+    found: dict[str, frozenset[str]] = {}
+    for row in trace.execs:
+        if row.gained:
+            path = trace.programs[row.program].path
+            found[path] = found.get(path, frozenset()) | row.gained
+    return found
+
+
 SEARCH, OVERRIDE = "CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE"
 
 

@@ -336,12 +336,13 @@ class Options:
     """How a trace becomes a policy (the options of ``generate``). ``runtime``: any, none, or a name;
     ``runtime_version`` is that of the OCI runtime beneath it. ``generalise_threshold``: distinct names used alike in
     one directory before one rule stands for them. ``start_up``: what programs call before their own code runs is
-    allowed, for recordings that joined them later.
+    allowed, for recordings that joined them later. ``no_new_privs``: None sets it unless a program gained privileges by
+    its file while it was recorded.
     """
 
     runtime: str = "any"
     runtime_version: str | None = None
-    no_new_privs: bool = True
+    no_new_privs: bool | None = None
     equivalents: bool = True
     companions: bool = True
     arguments: bool = True

@@ -35,6 +35,7 @@ KINDS: Mapping[str, Kind] = {
     "observed": Kind("recording", "programs", "observed ({})", "observed"),
     "inherited": Kind("recording", "programs", "a descriptor that was passed to it ({})", "a descriptor passed to it"),
     "inferred": Kind("recording", "programs", "inferred from calls and their results ({})", "inferred from calls"),
+    "gained": Kind("recording", "names", "gains privileges by its file ({})", "gains privileges by its file"),
     "in": Kind("recording", "names", "in {}", "in many calls"),
     "through": Kind("recording", "names", "through {}", "through many files"),
     "failed": Kind("recording", "errors", "never seen to succeed ({})", "never seen to succeed"),

@@ -368,7 +368,8 @@ class Explainer:
             words += ["silent"] if check.audited is False else []
             yield "check", ", ".join(words)
             yield from (("chain", " < ".join(map(printable, chain))) for chain in check.chains[:SUGGESTED])
-            why = dict.fromkeys(reason for chain in check.chains if (reason := advisory_reason(name, chain)))
+            own = () if check.decisive else ("link",)
+            why = dict.fromkeys(reason for chain in check.chains if (reason := advisory_reason(name, chain, own=own)))
             yield from (("settles", f"nothing: {reason}") for reason in why)
         yield from self._seen_in(check.runs for check in trace.capabilities if check.capability == name)
 

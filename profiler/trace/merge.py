@@ -51,7 +51,7 @@ def merge(traces: Sequence[Trace]) -> Trace:
     programs, renumber = _merge_programs(traces)
     syscalls: dict[tuple[str, int], list[tuple[Syscall, list[int]]]] = {}
     capabilities: dict[tuple[object, ...], list[tuple[Capability, list[int]]]] = {}
-    execs: dict[tuple[int, int | None], tuple[int, int, int]] = {}
+    execs: dict[tuple[int, int | None], Exec] = {}
     for trace, indexes in zip(traces, renumber, strict=True):
         for row in trace.syscalls:
             syscalls.setdefault((row.abi, row.number), []).append((row, indexes))
@@ -59,8 +59,14 @@ def merge(traces: Sequence[Trace]) -> Trace:
             capabilities.setdefault(_check_key(check), []).append((check, indexes))
         for item in trace.execs:
             pair = (indexes[item.program], None if item.by is None else indexes[item.by])
-            count, runs, entered = execs.get(pair, (0, 0, 0))
-            execs[pair] = (count + item.count, runs + item.runs, entered + item.entered)
+            known = execs.get(pair, Exec(*pair, count=0, runs=0))
+            execs[pair] = Exec(
+                *pair,
+                count=known.count + item.count,
+                runs=known.runs + item.runs,
+                entered=known.entered + item.entered,
+                gained=known.gained | item.gained,
+            )
     return Trace(
         meta=_merge_meta([trace.meta for trace in traces]),
         programs=programs,
@@ -68,10 +74,7 @@ def merge(traces: Sequence[Trace]) -> Trace:
         capabilities=tuple(
             _merge_capability(rows) for _, rows in sorted(capabilities.items(), key=lambda item: str(item[0]))
         ),
-        execs=tuple(
-            Exec(program, by, *figures)
-            for (program, by), figures in sorted(execs.items(), key=lambda item: row_order(item[0]))
-        ),
+        execs=tuple(execs[pair] for pair in sorted(execs, key=row_order)),
         files=_merge_uses([trace.files for trace in traces], renumber),
         sockets=_merge_uses([trace.sockets for trace in traces], renumber),
         signals=_merge_uses([trace.signals for trace in traces], renumber),

@@ -115,12 +115,17 @@ class Capability:
     runs: int = 1
 
 
+GAINED = ("setuid", "setgid", "capabilities")
+"""Ways to gain privileges by the executed file: the set-user-ID bit, the set-group-ID bit, file capabilities."""
+
+
 @dataclass(frozen=True)
 class Exec:
     """``by`` executed ``program`` ``count`` times.
 
     ``by`` is None for the workload's start, by the tracer or a container runtime. ``entered``: how many of the
-    executions without ``by`` came into a running workload from outside (``docker exec``, a health check).
+    executions without ``by`` came into a running workload from outside (``docker exec``, a health check). ``gained``:
+    the privileges that came from the executed file, of GAINED; no_new_privs would have prevented it.
     """
 
     program: int
@@ -128,6 +133,7 @@ class Exec:
     count: int
     runs: int = 1
     entered: int = 0
+    gained: frozenset[str] = frozenset()
 
 
 FileKey = tuple[str, str, str, str, str | None, str | None]

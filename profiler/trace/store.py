@@ -18,6 +18,7 @@ from profiler.trace.model import (
     FILE_KINDS,
     FILE_OWNERS,
     FILE_STATES,
+    GAINED,
     INSPECTIONS,
     SCHEMA,
     SIGNAL_WHOM,
@@ -199,9 +200,6 @@ def _use_dict(row: Use) -> dict[str, Any]:
 
 def _capability_order(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(str(row[key]) for key in ("capability", "namespace", "verdict", "audited", "decisive", "inferred"))
-
-
-_OWNERS = frozenset(FILE_OWNERS)
 
 
 class _Reader:
@@ -435,6 +433,7 @@ class _Reader:
             count=self.count(data, "count", where),
             runs=self.count(data, "runs", where),
             entered=self.count(data, "entered", where),
+            gained=self.words(data, "gained", where, GAINED),
         )
 
     def uses(self, document: object, key: str, read: Callable[[object, str], AnyUse]) -> tuple[AnyUse, ...]:
@@ -448,6 +447,12 @@ class _Reader:
         if value not in known:
             self.fail(f"{where}.{key}", f"is an unknown word, {value[:20]!a}")
         return value
+
+    def words(self, data: object, key: str, where: str, known: Collection[str]) -> frozenset[str]:
+        values = frozenset(self.strings(data, key, where))
+        if not values <= frozenset(known):
+            self.fail(f"{where}.{key}", "has an unknown word")
+        return values
 
     def like(self, data: object, key: str, where: str, pattern: re.Pattern[str]) -> str:
         value = self.get(data, key, str, where)
@@ -488,9 +493,7 @@ class _Reader:
         path = self.path(data, "path", where)
         if path is None:
             self.fail(where, "has no path")
-        owner = frozenset(self.strings(data, "owner", where))
-        if not owner <= _OWNERS:
-            self.fail(f"{where}.owner", "has an unknown word")
+        owner = self.words(data, "owner", where, FILE_OWNERS)
         whose = self.text(data, "whose", where)
         if whose is not None and whose not in WHOM:
             self.fail(f"{where}.whose", "is an unknown word")

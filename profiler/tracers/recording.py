@@ -111,6 +111,7 @@ class Recording:
         self._executions: Counter[int] = Counter()
         self._execs: Counter[tuple[int, int | None]] = Counter()
         self._entered: Counter[tuple[int, int | None]] = Counter()
+        self._gained: dict[tuple[int, int | None], frozenset[str]] = {}
         self._values: dict[tuple[str, str], dict[tuple[int, ...], set[int]] | None] = {}
         self._checks: dict[CapabilityKey, _Check] = {}
         self._files: dict[FileKey, _Use] = {}
@@ -162,12 +163,15 @@ class Recording:
             self.foreign.add(index)
         return index
 
-    def executed(self, program: int, by: int | None, count: int = 1, *, entered: bool = False) -> None:
-        """Count an execution of ``program`` by ``by``. ``entered``: it came into a running workload from outside."""
+    def executed(
+        self, program: int, by: int | None, count: int = 1, *, entered: bool = False, gained: Iterable[str] = ()
+    ) -> None:
+        """Count an execution of ``program`` by ``by``; see trace.model.Exec."""
         self._executions[program] += count
         self._execs[program, by] += count
         if entered:
             self._entered[program, by] += count
+        self._gained[program, by] = self._gained.get((program, by), frozenset()).union(gained)
 
     def value(self, abi: str, name: str, value: tuple[int, ...], program: int) -> None:
         """Add an argument tuple, masked by the syscall's ArgumentSpec."""
@@ -214,6 +218,34 @@ class Recording:
         row.syscalls[syscall] += count
         if chain:
             row.chains.add(chain)
+
+    def needed(
+        self,
+        capability: str,
+        program: int,
+        syscall: str,
+        *,
+        child: bool = False,
+        refused: bool = False,
+        count: int = 1,
+        first: float | None = None,
+        last: float | None = None,
+    ) -> None:
+        """Add a capability that a call needs without a check of the kernel (profiler/tracers/unchecked.py).
+
+        ``child``: in a user namespace below the one that the workload began in. ``refused``: the call failed for want
+        of it. Times as in ``check``.
+        """
+        key = (capability, "child" if child else "initial", "refused" if refused else "granted", None, True, True)
+        self.check(key, program, syscall, count=count, first=first, last=last)
+
+    def own(self, program: int) -> frozenset[str]:
+        """Return the words of File.access for which a program used none but its own files."""
+        owners: dict[str, bool] = {}
+        for (_, access, *_rest), use in self._files.items():
+            if program in use.programs:
+                owners[access] = owners.get(access, True) and use.owner == {"self"}
+        return frozenset(access for access, only in owners.items() if only)
 
     @property
     def paths_seen(self) -> int:
@@ -387,7 +419,13 @@ class Recording:
             execs=tuple(
                 sorted(
                     (
-                        Exec(new[program], None if by is None else new[by], count, entered=self._entered[program, by])
+                        Exec(
+                            new[program],
+                            None if by is None else new[by],
+                            count,
+                            entered=self._entered[program, by],
+                            gained=self._gained[program, by],
+                        )
                         for (program, by), count in self._execs.items()
                     ),
                     key=lambda row: (row.program, -1 if row.by is None else row.by),

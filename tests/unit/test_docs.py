@@ -25,7 +25,13 @@ from profiler.tracers.base import GRACE_SECONDS
 from profiler.tracers.ebpf import attaching, reader
 from profiler.tracers.ebpf.limits import DEFAULT_LIMITS
 from profiler.tracers.launch import FORWARDED
-from profiler.tracers.ptrace import capabilities, capabilities_files, capabilities_processes, threads
+from profiler.tracers.ptrace import (
+    capabilities,
+    capabilities_files,
+    capabilities_processes,
+    capabilities_writes,
+    threads,
+)
 from profiler.tracers.select import TRACERS
 
 DOCUMENTS = sorted([TOP / "README.md", TOP / "CHANGELOG.md", *TOP.glob("docs/*.md"), *TOP.glob("sample_apps/**/*.md")])
@@ -85,7 +91,8 @@ def commands() -> dict[str, click.Command]:
 
 
 def options_of(command: click.Command) -> set[str]:
-    given = {word for parameter in command.params if isinstance(parameter, click.Option) for word in parameter.opts}
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    given = {word for option in options for word in (*option.opts, *option.secondary_opts)}
     return given | {"-h", "--help"}
 
 
@@ -184,7 +191,7 @@ def test_inferred_rules() -> None:
     source = ast.parse(
         "\n".join(
             Path(module.__file__).read_text().replace("from __future__ import annotations", "")
-            for module in (capabilities_files, capabilities_processes, threads)
+            for module in (capabilities_files, capabilities_processes, capabilities_writes, threads)
         )
     )
     # A capability that a rule can name stands alone in a string; those in prose do not.

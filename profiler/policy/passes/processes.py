@@ -36,13 +36,14 @@ def _order(whom: str) -> int:
 def transitions(policy: Policy, trace: Trace) -> tuple[Transition, ...]:
     """Return who executes which program; the same pair of patterns once."""
     known = range(len(trace.programs))
-    found = set()
+    found: dict[tuple[str, str | None], set[str]] = {}
     for row in trace.execs:
         if row.program in known and (row.by is None or row.by in known):
             by = None if row.by is None else pattern_for(policy, trace.programs[row.by].path, {"execute"})
-            found.add((pattern_for(policy, trace.programs[row.program].path, {"execute"}), by))
+            pair = (pattern_for(policy, trace.programs[row.program].path, {"execute"}), by)
+            found.setdefault(pair, set()).update(row.gained)
     pairs = sorted(found, key=lambda pair: (pair[0], pair[1] is not None, pair[1] or ""))
-    return tuple(Transition(program, by) for program, by in pairs)
+    return tuple(Transition(*pair, (named("gained", found[pair]),) if found[pair] else ()) for pair in pairs)
 
 
 _ENDED = said("companion", "the process had ended already")

@@ -38,7 +38,7 @@ def runtime_base(policy: Policy, trace: Trace, options: Options) -> Policy:
     A name that is refused with an error of its own is allowed again here: without it no container starts.
     """
     try:
-        bases = base_for(options.runtime, options.runtime_version, options.no_new_privs)
+        bases = base_for(options.runtime, options.runtime_version, policy.no_new_privs)
     except ValueError as error:
         raise InputError(str(error)) from error
     if options.start_up:

@@ -13,6 +13,7 @@ from profiler.kernel.syscalls import number_of
 from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import ABI_ORDER, NUMBERS
+from profiler.tracers.ebpf.shared import constant
 from profiler.tracers.ebpf.specs import TAILS, rows
 
 TRACEPOINTS: Mapping[str, str] = {
@@ -23,6 +24,9 @@ TRACEPOINTS: Mapping[str, str] = {
     "on_sys_exit": "sys_exit",
 }
 """Programs of recorder.bpf.c and where each is attached."""
+
+_SETS = {"capget": constant("SETS_LOOK"), "capset": constant("SETS_CHANGE"), "prctl": constant("SETS_PRCTL")}
+"""What calls do with the capability sets of their thread."""
 
 CAPABILITY_HOOKS = ("tracepoint", "kprobe", "lsm")
 """Ways to see capability checks, best first."""
@@ -77,7 +81,8 @@ def fill_specs(programs: Programs, *, files: bool) -> None:
             for name in recorded_names()
             if (number := number_of(abi, name)) is not None and (spec := spec_for(name, abi))
         }
-        for number in used.keys() | recorded.keys():
+        sets = {number: each for name, each in _SETS.items() if (number := number_of(abi, name)) is not None}
+        for number in used.keys() | recorded.keys() | sets.keys():
             if number >= NUMBERS:
                 continue
             row = table.Leaf()
@@ -88,7 +93,16 @@ def fill_specs(programs: Programs, *, files: bool) -> None:
                     row.position[position], row.mask[position] = argument, mask
             if number in used:
                 used[number].fill(row)
+            row.sets = sets.get(number, 0)
             table[index * NUMBERS + number] = row
+    _fill_algorithms(programs)
+
+
+def _fill_algorithms(programs: Programs) -> None:
+    """Tell the recorder which congestion controls anybody may choose (tcp(7)), by the first eight bytes."""
+    with contextlib.suppress(OSError), open("/proc/sys/net/ipv4/tcp_allowed_congestion_control", "rb") as file:
+        for index, name in enumerate(file.read().split()[: constant("ALGORITHMS")]):
+            programs.table("algorithms")[index] = int.from_bytes(name[:8], "little")
 
 
 class ResultHook:

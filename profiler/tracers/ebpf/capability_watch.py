@@ -52,5 +52,7 @@ class CapabilityWatch:
     def collect(self) -> dict[str, int]:
         """Fill the recording, after the run; return what was lost, by class."""
         self.executed()
-        self._reader.collect(self._recording, Maps(self._programs))
+        maps = Maps(self._programs)
+        self._reader.collect(self._recording, maps)
+        self._reader.collect_checks(self._recording, maps)
         return {name: count for name in _LOSSES if (count := self._recording.losses[name])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from profiler.files import kernel_text
@@ -37,14 +37,14 @@ class Checks:
         self.named = symbols_readable()
         """Whether call chains have names."""
 
-    def evidence(self, key: Any, label: str) -> tuple[str, str, str, bool | None, bool, bool]:
-        """Return what Recording.check takes of a key. ``label``: of the call."""
+    def evidence(self, key: Any, label: str, own: Collection[str]) -> tuple[str, str, str, bool | None, bool, bool]:
+        """Return what Recording.check takes of a key. ``label``: of the call. ``own``: as in advisory_reason."""
         return (
             _name(key.cap),
             "child" if key.child else "initial",
             "refused" if key.refused else "granted",
             _AUDITED[key.audited] if key.audited in _AUDITED else is_audited(self.chain(key.stack)),
-            self._decisive(key, label),
+            self._decisive(key, label, own),
             False,
         )
 
@@ -62,12 +62,12 @@ class Checks:
             self._chains[stack] = self._programs.chain(address for address in addresses if address)
         return self._chains[stack]
 
-    def _decisive(self, key: Any, label: str) -> bool:
+    def _decisive(self, key: Any, label: str, own: Collection[str] = ()) -> bool:
         """Whether the check's result matters to the call."""
         # access(2) swaps credentials to check the real ids. Any other swap checks somebody else's (overlayfs).
         foreign = bool(key.overridden) and label.rpartition(":")[2] not in _ACCESS_CALLS
         by_itself = self._confined and key.refused and not key.taken
-        return not (key.idle or foreign or by_itself or is_advisory(_name(key.cap), self.chain(key.stack)))
+        return not (key.idle or foreign or by_itself or is_advisory(_name(key.cap), self.chain(key.stack), own=own))
 
 
 def _name(number: int) -> str:

@@ -24,6 +24,8 @@ BPF_ARRAY(specs, struct spec, (ABIS * NUMBERS));
 BPF_TABLE("hash", struct argument_key, u8, arguments, LIMIT_ARGUMENTS);
 BPF_ARRAY(argument_counts, u32, (LIMIT_SESSIONS * ABIS * NUMBERS));
 BPF_TABLE("hash", struct check_key, struct tally, checks, LIMIT_CAPABILITIES);
+BPF_ARRAY(algorithms, u64, ALGORITHMS); /* congestion controls for everybody: the beginnings of their names */
+BPF_TABLE("hash", struct claim_key, struct tally, claims, CLAIMS);
 BPF_TABLE("hash", u64, struct stack, stacks, LIMIT_STACKS);
 BPF_PERCPU_ARRAY(stack_scratch, struct stack, 1);
 BPF_TABLE("hash", struct exec_key, u64, execs, LIMIT_EXECS);
@@ -275,6 +277,12 @@ static __always_inline bool is_root(u64 cred)
     u64 extent = read64(cred + OFFSET_CRED_USER_NS) + OFFSET_NS_UID_EXTENT;
     return read32(extent + EXTENT_FIRST) == 0 &&
            read32(extent + EXTENT_LOWER) == read32(cred + OFFSET_CRED_UID + CRED_EFFECTIVE);
+}
+
+/* Whether credentials belong to a user namespace below the one that a session began in (user_namespaces(7)). */
+static __always_inline bool below_start(struct session *session, u64 ns)
+{
+    return ns != session->ns && read32(ns + OFFSET_NS_LEVEL) > session->ns_level;
 }
 
 /* Note where a session begins: later threads are compared with it. */

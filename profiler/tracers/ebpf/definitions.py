@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from profiler.errors import TracerError
 from profiler.kernel.abi import X32_SYSCALL_BIT, native_abi
+from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.capabilities import number_of as capability_number
 from profiler.kernel.syscalls import number_of
 from profiler.tracers.ebpf import bpf
@@ -29,8 +30,13 @@ _OFFSETS = {
     "CRED_GID": ("cred", "gid"),
     "CRED_BOUNDING_SET": ("cred", "cap_bset"),
     "CRED_EFFECTIVE_SET": ("cred", "cap_effective"),
+    "CRED_PERMITTED_SET": ("cred", "cap_permitted"),
+    "CRED_INHERITABLE_SET": ("cred", "cap_inheritable"),
+    "CRED_AMBIENT_SET": ("cred", "cap_ambient"),
     "NS_LEVEL": ("user_namespace", "level"),
+    "NS_PARENT": ("user_namespace", "parent"),
     "NS_UID_EXTENT": ("user_namespace", "uid_map", "extent"),
+    "NS_UID_EXTENTS": ("user_namespace", "uid_map", "nr_extents"),
     "TASK_CRED": ("task_struct", "cred"),
     "TASK_NSPROXY": ("task_struct", "nsproxy"),
     "CRED_FSUID": ("cred", "fsuid"),
@@ -52,6 +58,8 @@ _OFFSETS = {
     "INODE_SB": ("inode", "i_sb"),
     "INODE_INO": ("inode", "i_ino"),
     "INODE_UID": ("inode", "i_uid"),
+    "INODE_GID": ("inode", "i_gid"),
+    "INODE_MODE": ("inode", "i_mode"),
     "SB_DEV": ("super_block", "s_dev"),
     "SB_FLAGS": ("super_block", "s_flags"),
     "FS_ROOT_DENTRY": ("fs_struct", "root", "dentry"),
@@ -129,10 +137,32 @@ end of the last."""
 _BLOCK_MAX = 160
 """A copied block lies on the stack of a program, which has 512 bytes."""
 
-_CALLS = ("execve", "setuid", "setreuid", "setresuid", "setfsuid", "setgid", "setregid", "setresgid", "setfsgid")
+_CALLS = (
+    "execve",
+    "setuid",
+    "setreuid",
+    "setresuid",
+    "setfsuid",
+    "setgid",
+    "setregid",
+    "setresgid",
+    "setfsgid",
+    "setsockopt",
+    "mq_open",
+)
 _CALLS_OF_SOME = ("chmod", "fchmod", "fchmodat", "fchmodat2")
 """Calls that not every architecture has."""
-_CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_FSETID", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH")
+_CAPABILITIES = (
+    "CAP_SETUID",
+    "CAP_SETGID",
+    "CAP_FSETID",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_SETFCAP",
+    "CAP_SYS_ADMIN",
+    "CAP_NET_ADMIN",
+    "CAP_SYS_RESOURCE",
+)
 
 _TS_COMPAT = 2
 """arch/x86/include/asm/thread_info.h"""
@@ -176,6 +206,7 @@ def definitions(
         number = capability_number(name)
         assert number is not None
         values[name] = number
+    values["CAP_LAST"] = len(CAPABILITIES) - 1
     values |= {f"LIMIT_{name.upper()}": limits[name] for name in DEFAULT_LIMITS if name not in RINGS}
     values |= {f"LIMIT_{name.upper().removesuffix('S')}_PAGES": limits[name] for name in RINGS}
     return values | _uses_definitions(types) if uses else values

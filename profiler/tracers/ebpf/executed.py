@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 from profiler.tracers.ebpf.shared import constant, structure
 from profiler.tracers.host import absolute
 from profiler.tracers.paths import View, below
+from profiler.tracers.unchecked import FileCapabilities, file_capabilities
 from profiler.wording import UNKNOWN
 
 Event = structure("event")
@@ -40,6 +42,8 @@ class Executed:
     does not tell."""
     generation: int = 0
     """Of the session at that time (Reader.generation)."""
+    capabilities: FileCapabilities | None = None
+    """Of the binary."""
 
 
 def executed_by(event: Any, held: str | None) -> Executed:
@@ -74,7 +78,20 @@ def executed_by(event: Any, held: str | None) -> Executed:
     if event.loader_known:
         loader = _path(event.loader, event.loader_length) or ""
         executed = replace(executed, loader=(loader, event.loader_uid == event.fsuid))
-    return executed
+    return replace(executed, capabilities=_capabilities(executed))
+
+
+def _capabilities(executed: Executed) -> FileCapabilities | None:
+    """Return the capabilities of a program's binary, through its process as long as that runs it."""
+    view = executed.view
+    if view is None or executed.state != "linked":
+        return None
+    link = f"/proc/{view.tgid}/exe"
+    with contextlib.suppress(OSError):
+        if os.readlink(link) == executed.binary:
+            return file_capabilities(link)
+    path = view.reach(executed.binary)
+    return None if path is None else file_capabilities(path)
 
 
 def _path(components: Any, length: int) -> str | None:

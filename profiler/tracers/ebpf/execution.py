@@ -76,7 +76,8 @@ class Executions:
     def collect(self, recording: Recording, maps: Maps) -> None:
         """Write what is known so far into a recording."""
         calls = _spans(recording)
-        for by, program, count in self._reader.execs(maps):
+        for row in self._reader.execs(maps):
+            by, program, count = row.by, row.program, row.count
             opened = self._opened.get(program)
             if opened is None:
                 continue

@@ -30,16 +30,35 @@
 #define CRED_SAVED 8
 #define CRED_EFFECTIVE 16
 
+/* include/uapi/linux/capability.h, include/uapi/linux/prctl.h */
+#define CAPABILITY_VERSION_1 0x19980330
+#define PR_CAP_AMBIENT 47
+#define PR_CAP_AMBIENT_RAISE 2
+
 /* include/linux/uidgid_types.h: struct uid_gid_extent */
 #define EXTENT_FIRST 0
 #define EXTENT_LOWER 4
+
+/* include/uapi/asm-generic/socket.h, include/uapi/linux/tcp.h */
+#define SOL_SOCKET 1
+#define SO_SNDBUFFORCE 32
+#define SO_RCVBUFFORCE 33
+#define SOL_TCP 6
+#define TCP_CONGESTION 13
+
+/* ipc/mqueue.c, include/linux/ipc_namespace.h: the default limits of a queue; struct mq_attr */
+#define MQ_FLAGS_AND_SIZES 3
+#define MQ_MAX 10
+#define MQ_SIZE_MAX 8192
 
 #define NO_ID 0xffffffffu /* -1: setreuid(2) and the like leave this id unchanged */
 
 /* include/uapi/linux/stat.h */
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
+#define S_ISUID 04000
 #define S_ISGID 02000
+#define S_IXGRP 00010
 
 /* include/linux/fs.h */
 #define SB_NOUSER (1ul << 31)

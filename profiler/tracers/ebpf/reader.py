@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass
 from typing import Any
 
 from profiler.kernel.abi import SUB_ABIS, native_abi
 from profiler.kernel.arguments import recorded_names, spec_for
 from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import number_of
+from profiler.trace.model import GAINED
 from profiler.tracers.ebpf.checks import SYMBOLS_FIX, SYMBOLS_HIDDEN, Checks
 from profiler.tracers.ebpf.executed import Event, Executed, executed_by
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.shared import constant, names
 from profiler.tracers.recording import Recording, Row
+from profiler.tracers.unchecked import Claim, Sets, claim_of_ambient, claim_of_capset, names_in
 from profiler.tracers.watcher import Refused
 from profiler.wording import UNKNOWN
 
@@ -32,9 +35,25 @@ _VALUES_MAX_IN_KERNEL = constant("ABI_VALUES_MAX")
 _REFUSED_OTHERS = constant("REFUSED_OTHERS")
 
 _KEYED_BY_PROGRAM = (
-    "others", "results", "arguments", "checks", "execs", "uses", "sockets", "contacts", "refused", "refused_sorts",
+    "others", "results", "arguments", "checks", "claims", "execs", "uses", "sockets", "contacts",
+    "refused", "refused_sorts",
 )  # fmt: skip
 _KEYED_BY_SESSION = ("files", "members")
+
+
+_GAINED = {word: constant(f"GAINED_{word.upper()}") for word in GAINED}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """``by`` executed ``program`` ``count`` times, by the programs' numbers. ``gained``: of GAINED (trace/model.py).
+    ``child``: in a user namespace below the one that the workload began in."""
+
+    by: int
+    program: int
+    count: int
+    gained: tuple[str, ...]
+    child: bool
 
 
 def session_of(data: int) -> int:
@@ -197,9 +216,18 @@ class Reader:
         rows = Maps(self.programs).rows("checks", self.numbers())
         return self._checks.needed((key, self._label(key)) for key, _ in rows)
 
-    def execs(self, maps: Maps) -> list[tuple[int, int, int]]:
-        """Return (who, executed whom, how often), by the programs' numbers."""
-        return [(key.by, key.program, count) for key, count in maps.rows("execs", self.numbers())]
+    def execs(self, maps: Maps) -> list[Execution]:
+        """Return who executed whom."""
+        return [
+            Execution(
+                key.by,
+                key.program,
+                count,
+                tuple(word for word, bit in _GAINED.items() if key.gained & bit),
+                bool(key.child),
+            )
+            for key, count in maps.rows("execs", self.numbers())
+        ]
 
     # -- everything ----------------------------------------------------------------------------------------------------
 
@@ -209,17 +237,16 @@ class Reader:
         last_new = recording.last_new
         stats = self.stats()
         executions = self.execs(maps)
-        self.first = next((program for by, program, _ in executions if by == STARTING), self.shared)
+        self.first = next((row.program for row in executions if row.by == STARTING), self.shared)
         self.read_calls(maps)
         for number, name in enumerate(STATS):
             if stats[number]:
                 recording.losses[name] += stats[number]
         self._collect_calls(recording, maps)
         self._collect_values(recording, maps)
-        self._collect_checks(recording, maps)
-        for caller, program, count in executions:
-            by = None if caller in (STARTING, BY_ENTERED) else self.index(caller, recording)
-            recording.executed(self.index(program, recording), by, count, entered=caller == BY_ENTERED)
+        self._collect_claims(recording, maps)
+        for row in executions:
+            self._collect_execution(recording, row)
         # Filling the recording counts as something new, which it is not.
         newest = stats[STAT_LAST_NEW]
         recording.last_new = max(last_new, self.seconds(newest)) if newest else last_new
@@ -277,22 +304,56 @@ class Reader:
             if number < NUMBERS and counts[place] >= _VALUES_MAX_IN_KERNEL:
                 recording.values_overflowed(self.abis[index], name)
 
-    def _collect_checks(self, recording: Recording, maps: Maps) -> None:
+    def collect_checks(self, recording: Recording, maps: Maps) -> None:
+        """Read the capability checks. Which of them mattered depends on the uses of files, which come first."""
         rows = list(maps.rows("checks", self.numbers()))
         if not self._checks.named and rows:
             recording.features.append("chains:none")
             recording.warnings.append(f"{SYMBOLS_HIDDEN}, so checks that settle nothing count as needed; {SYMBOLS_FIX}")
         for key, value in rows:
-            label = self._label(key)
+            label, program = self._label(key), self.index(key.program, recording)
             recording.check(
-                self._checks.evidence(key, label),
-                self.index(key.program, recording),
+                self._checks.evidence(key, label, recording.own(program)),
+                program,
                 label,
                 count=value.count,
                 first=self.seconds(value.first),
                 last=self.seconds(value.last),
                 chain=self._checks.chain(key.stack),
             )
+
+    def _collect_claims(self, recording: Recording, maps: Maps) -> None:
+        for key, value in maps.rows("claims", self.numbers()):
+            label = self._label(key)
+            asked = Sets(key.effective, key.permitted, key.inheritable)
+            had = Sets(key.had_effective, key.had_permitted, key.had_inheritable)
+            claim = Claim(asked.permitted)
+            if label.endswith("capset"):
+                claim = claim_of_capset(asked, had, key.bounding, looked=bool(key.looked))
+            elif label.endswith("prctl"):
+                claim = claim_of_ambient(asked.permitted, had, key.bounding)
+            fails = bool(asked.permitted & ~had.permitted)
+            program = self.index(key.program, recording)
+            for name in names_in(claim.missing if fails else claim.needed):
+                recording.needed(
+                    name,
+                    program,
+                    label,
+                    child=bool(key.child),
+                    refused=fails,
+                    count=value.count,
+                    first=self.seconds(value.first),
+                    last=self.seconds(value.last),
+                )
+
+    def _collect_execution(self, recording: Recording, row: Execution) -> None:
+        program = self.index(row.program, recording)
+        by = None if row.by in (STARTING, BY_ENTERED) else self.index(row.by, recording)
+        recording.executed(program, by, row.count, entered=row.by == BY_ENTERED, gained=row.gained)
+        known = self.executed.get(row.program)
+        if known is not None and known.capabilities is not None:
+            for name in names_in(known.capabilities.needed):
+                recording.needed(name, program, "execve", child=row.child, count=row.count)
 
     def _label(self, key: Any) -> str:
         return self.recording.label(self.abis[key.abi], int(key.number))

@@ -21,6 +21,126 @@
 #include "watch.bpf.c"
 #endif
 
+/* -- capability sets ------------------------------------------------------------------------------------------------ */
+
+static __always_inline void note_claim(struct claim_key *key)
+{
+    u64 now = bpf_ktime_get_ns();
+    struct tally *v = claims.lookup(key);
+    if (v) {
+        tally_again(v, now);
+        return;
+    }
+    struct tally fresh = {.count = 1, .first = now, .last = now};
+    if (claims.update(key, &fresh))
+        count_loss(LOST_CAPABILITIES);
+    else
+        noted_new();
+}
+
+/* A claim by the call in flight, with the sets that its thread has now. */
+static __always_inline struct claim_key claim_of(struct task_state *s, u64 cred)
+{
+    struct session *session = session_at(s->session);
+    return (struct claim_key){
+        .program = s->program,
+        .abi = s->abi,
+        .number = s->number,
+        .child = session && below_start(session, read64(cred + OFFSET_CRED_USER_NS)),
+        .looked = s->looked,
+        .had_effective = read64(cred + OFFSET_CRED_EFFECTIVE_SET),
+        .had_permitted = read64(cred + OFFSET_CRED_PERMITTED_SET),
+        .had_inheritable = read64(cred + OFFSET_CRED_INHERITABLE_SET),
+        .bounding = read64(cred + OFFSET_CRED_BOUNDING_SET),
+    };
+}
+
+/* capset(2): struct __user_cap_header_struct, and one or two of struct __user_cap_data_struct by its version. */
+static __always_inline void note_capset(struct task_state *s, u64 cred, u64 header, u64 data)
+{
+    u32 version = 0, words[6] = {};
+    if (read_user(&version, sizeof(version), (void *)header))
+        return;
+    u32 size = version == CAPABILITY_VERSION_1 ? sizeof(words) / 2 : sizeof(words);
+    if (read_user(words, size, (void *)data))
+        return;
+    struct claim_key key = claim_of(s, cred);
+    key.effective = words[0] | (u64)words[3] << 32;
+    key.permitted = words[1] | (u64)words[4] << 32;
+    key.inheritable = words[2] | (u64)words[5] << 32;
+    u64 known = (2ull << CAP_LAST) - 1;
+    key.effective &= known;
+    key.permitted &= known;
+    key.inheritable &= known;
+    if (!(key.effective & ~key.permitted)) /* else EPERM (security/commoncap.c cap_capset) */
+        note_claim(&key);
+}
+
+/* PR_CAP_AMBIENT_RAISE wants the capability in two sets (security/commoncap.c cap_task_prctl). */
+static __always_inline void note_ambient(struct task_state *s, u64 cred, u64 option, u64 operation, u64 cap)
+{
+    if ((u32)option != PR_CAP_AMBIENT || operation != PR_CAP_AMBIENT_RAISE || cap > CAP_LAST)
+        return;
+    struct claim_key key = claim_of(s, cred);
+    key.permitted = 1ull << cap;
+    if (key.had_inheritable & key.permitted)
+        note_claim(&key);
+}
+
+static __always_inline u64 extent_of(u64 ns, u32 member)
+{
+    return read32(ns + OFFSET_NS_UID_EXTENT + member);
+}
+
+/* After a write to a map of ids: a thread that maps its parent namespace's root into its own namespace must have had
+ * CAP_SETFCAP when it made that (kernel/user_namespace.c verify_root_map, Linux 5.12). Such a thread can map one id. */
+static __always_inline void note_map(struct task_state *s, u64 cred)
+{
+    u64 ns = s->mapped;
+    s->mapped = 0;
+    struct session *session = session_at(s->session);
+    if (!session || read64(cred + OFFSET_CRED_USER_NS) != ns || !read32(ns + OFFSET_NS_UID_EXTENTS))
+        return;
+    u64 parent = read64(ns + OFFSET_NS_PARENT);
+    if (extent_of(parent, EXTENT_FIRST) || extent_of(ns, EXTENT_LOWER) != extent_of(parent, EXTENT_LOWER))
+        return;
+    struct claim_key key = claim_of(s, cred);
+    key.child = below_start(session, parent);
+    key.permitted = 1ull << CAP_SETFCAP;
+    note_claim(&key);
+}
+
+static __always_inline void note_sets(struct task_struct *task, struct task_state *s, u32 sets, u64 *a)
+{
+    if (sets == SETS_LOOK) {
+        if (a[1])
+            s->looked = 1; /* without room for an answer it only asks for the version */
+        return;
+    }
+    u64 cred = LOAD64(task, OFFSET_TASK_CRED);
+    if (sets == SETS_CHANGE)
+        note_capset(s, cred, a[0], a[1]);
+    else
+        note_ambient(s, cred, a[0], a[1], a[2]);
+}
+
+/* What a program that has just been executed gained by its file: it runs with the file's ids, or a user other than root
+ * has capabilities that it did not keep as ambient ones. */
+static __always_inline u32 gained_by(u64 cred, u64 file)
+{
+    u64 inode = read64(file + OFFSET_FILE_INODE);
+    u32 mode = read32(inode + OFFSET_INODE_MODE), gained = 0;
+    u32 uid = read32(cred + OFFSET_CRED_UID + CRED_EFFECTIVE), gid = read32(cred + OFFSET_CRED_GID + CRED_EFFECTIVE);
+    if (mode & S_ISUID && uid == read32(inode + OFFSET_INODE_UID) && uid != read32(cred + OFFSET_CRED_UID))
+        gained |= GAINED_SETUID;
+    if (mode & S_ISGID && mode & S_IXGRP && gid == read32(inode + OFFSET_INODE_GID) &&
+        gid != read32(cred + OFFSET_CRED_GID))
+        gained |= GAINED_SETGID;
+    if (uid && read64(cred + OFFSET_CRED_PERMITTED_SET) & ~read64(cred + OFFSET_CRED_AMBIENT_SET))
+        gained |= GAINED_CAPABILITIES;
+    return gained;
+}
+
 /* -- calls, their arguments and results ---------------------------------------------------------------------------- */
 
 static __always_inline void note_values(struct task_state *s, u32 abi, u64 number, struct spec *spec, u64 *a)
@@ -129,6 +249,8 @@ int on_sys_enter(u64 *ctx)
 #ifdef WITH_DENIALS
     s->entered = 1;
 #endif
+    if (s->mapped)
+        note_map(s, LOAD64(task, OFFSET_TASK_CRED)); /* of the call before */
     s->caller = s->program;
     s->abi = abi;
     s->number = number;
@@ -143,11 +265,14 @@ int on_sys_enter(u64 *ctx)
     struct spec *spec = specs.lookup(&index);
     if (spec)
         s->route = spec->route;
-    if (spec && spec->count) {
+    if (spec && (spec->count || spec->sets)) {
         void *regs = (void *)CTX(0);
         u64 a[ARGUMENT_PLACES] = {};
         ARGUMENTS(a, regs, abi);
-        note_values(s, abi, number, spec, a);
+        if (spec->count)
+            note_values(s, abi, number, spec, a);
+        if (spec->sets)
+            note_sets(task, s, spec->sets, a);
     }
     return 0;
 }
@@ -243,6 +368,7 @@ int on_fork(u64 *ctx)
         .last_number = NO_NUMBER,
         .session = s->session,
         .mounts = s->mounts,
+        .looked = s->looked,
     };
     if (!tasks.task_storage_get(child, &copy, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
         count_loss(LOST_TASKS);
@@ -322,6 +448,14 @@ int on_exec(u64 *ctx)
     s->state = STATE_RECORDING;
     s->program = key.program;
     s->last_number = NO_NUMBER;
+    s->looked = 0;
+    s->mapped = 0;
+    u64 cred = LOAD64(task, OFFSET_TASK_CRED);
+    struct session *own = session_at(s->session);
+    key.child = own && below_start(own, read64(cred + OFFSET_CRED_USER_NS));
+    key.gained = gained_by(cred, file);
+    if (key.child)
+        key.gained &= ~GAINED_CAPABILITIES; /* its root need not be the user 0 */
     u64 *known = execs.lookup(&key), first = 1;
     if (known)
         __sync_fetch_and_add(known, 1);
@@ -381,6 +515,50 @@ static __always_inline bool taken_away(struct session *session, u64 cred, u32 ca
     return is_root(cred) || !(session->root_user || everyday);
 }
 
+/* Whether anybody may choose this congestion control; the check comes before the name is looked at (net/ipv4/tcp.c
+ * do_tcp_setsockopt, tcp(7)). */
+static __always_inline bool chosen_freely(u64 name, u64 length)
+{
+    u64 text = 0;
+    if (read_user(&text, length < sizeof(text) ? length & 7 : sizeof(text), (void *)name))
+        return false;
+    for (int i = 0; i < ALGORITHMS; i++) {
+        int index = i;
+        u64 *allowed = algorithms.lookup(&index);
+        if (allowed && *allowed && *allowed == text)
+            return true;
+    }
+    return false;
+}
+
+/* Whether a message queue is within the limits for everybody; the check comes first (ipc/mqueue.c mqueue_get_inode). */
+static __always_inline bool ordinary_queue(u64 attributes)
+{
+    s64 words[MQ_FLAGS_AND_SIZES] = {};
+    if (!attributes)
+        return true;
+    return !read_user(words, sizeof(words), (void *)attributes) && words[1] <= MQ_MAX && words[2] <= MQ_SIZE_MAX;
+}
+
+/* Whether a call ends in the same way for a program that has not the capability: the kernel asks before it looks what
+ * is wanted. A forced size of a socket's buffer has an unforced second way, up to net.core.wmem_max (socket(7)). */
+static __always_inline bool settles_nothing(u64 cred, u32 number, u32 cap, u64 regs)
+{
+    u64 a0 = read64(regs + OFFSET_ARGUMENT_0), a1 = read64(regs + OFFSET_ARGUMENT_1);
+    u64 a2 = read64(regs + OFFSET_ARGUMENT_2), a3 = read64(regs + OFFSET_ARGUMENT_3);
+    if (cap == CAP_FSETID)
+        return sets_no_group_id(number, a1, a2);
+    if (cap == CAP_SETUID || cap == CAP_SETGID)
+        return changes_nothing(cred, number, a0, a1, a2);
+    if (cap == CAP_NET_ADMIN && number == NR_SETSOCKOPT) {
+        u32 level = a1, option = a2;
+        if (level == SOL_TCP && option == TCP_CONGESTION)
+            return chosen_freely(a3, (u32)read64(regs + OFFSET_ARGUMENT_4));
+        return level == SOL_SOCKET && (option == SO_SNDBUFFORCE || option == SO_RCVBUFFORCE);
+    }
+    return cap == CAP_SYS_RESOURCE && number == NR_MQ_OPEN && ordinary_queue(a3);
+}
+
 static __always_inline void note_check(struct task_struct *task, struct task_state *s, u64 cred, u64 ns, u32 cap,
                                        bool refused, u32 audited, u64 stack)
 {
@@ -396,17 +574,14 @@ static __always_inline void note_check(struct task_struct *task, struct task_sta
         .audited = audited,
         .stack = stack,
     };
-    /* What counts is the namespace that the workload began in, or one above it (user_namespaces(7)). */
-    key.child = ns != session->ns && read32(ns + OFFSET_NS_LEVEL) > session->ns_level;
+    key.child = below_start(session, ns);
+    /* The first check of every write to a map of ids (kernel/user_namespace.c map_write). */
+    if (cap == CAP_SYS_ADMIN && key.child && !refused && ns == read64(cred + OFFSET_CRED_USER_NS) &&
+        !read32(ns + OFFSET_NS_UID_EXTENTS))
+        s->mapped = ns;
     key.overridden = cred != LOAD64(task, OFFSET_TASK_REAL_CRED);
     key.taken = refused && taken_away(session, cred, cap);
-    if (s->abi == ABI_NATIVE && (cap == CAP_SETGID || cap == CAP_SETUID || cap == CAP_FSETID)) {
-        u64 regs = bpf_task_pt_regs(task);
-        u64 a0 = read64(regs + OFFSET_ARGUMENT_0), a1 = read64(regs + OFFSET_ARGUMENT_1);
-        u64 a2 = read64(regs + OFFSET_ARGUMENT_2);
-        key.idle =
-            cap == CAP_FSETID ? sets_no_group_id(s->number, a1, a2) : changes_nothing(cred, s->number, a0, a1, a2);
-    }
+    key.idle = s->abi == ABI_NATIVE && settles_nothing(cred, s->number, cap, bpf_task_pt_regs(task));
     u64 now = bpf_ktime_get_ns();
     struct tally *v = checks.lookup(&key);
     if (v) {

@@ -85,6 +85,9 @@ struct task_state {
     u32 session; /* the recording it belongs to */
     u32 mounts;  /* WAITING: the mount namespace of the thread that brought it in */
     u32 entered; /* the call in flight has passed the seccomp filters */
+    u32 looked;  /* the program has read its capability sets (capget(2)) */
+    u32 pad;
+    u64 mapped; /* the user namespace for which the call in flight may write a map of ids */
 };
 
 /* One recording. Programs are numbered across all of them, so a row that is keyed by program belongs to one session. */
@@ -184,6 +187,9 @@ enum route {
 };
 #define ROUTE_FAILURES 0x100 /* added to a route: only calls that fail */
 
+/* What a call does with the capability sets of its thread. */
+enum sets { SETS_NONE, SETS_LOOK, SETS_CHANGE, SETS_PRCTL };
+
 /* What is special about a call. */
 enum only {
     ONLY_ALL,
@@ -223,6 +229,7 @@ struct spec {
     u8 optional; /* bit N: path N may be missing */
     u8 plain;    /* bit N: path N is a text, and does not lead to a file */
     u16 follow;  /* bit N: a link at the end of path N is followed; bit N + 1: it is with AT_SYMLINK_FOLLOW */
+    u16 sets;    /* enum sets */
     u8 at[PLACES];
     u8 path[PLACES];
 };
@@ -246,6 +253,27 @@ struct check_key {
     u64 stack; /* a key of `stacks` */
 };
 
+#define ALGORITHMS 8 /* congestion controls that anybody may choose */
+#define CLAIMS 1024 /* different claims */
+
+/* A call that needs capabilities in a set of its thread, which the kernel does not check with cap_capable: capset(2),
+ * PR_CAP_AMBIENT_RAISE, and a thread that maps root into its own user namespace. Sets as in struct cred, asked for and
+ * had before. */
+struct claim_key {
+    u32 program;
+    u32 abi;
+    u64 number;
+    u32 child; /* in a user namespace below the one that the workload began in */
+    u32 looked;
+    u64 effective;
+    u64 permitted;
+    u64 inheritable;
+    u64 had_effective;
+    u64 had_permitted;
+    u64 had_inheritable;
+    u64 bounding;
+};
+
 /* The kernel's own stack map loses one of two stacks that fall into one bucket; a hash map loses none before it is
  * full. */
 struct stack {
@@ -267,9 +295,16 @@ struct file_key {
     char script[SCRIPT_TEXT];
 };
 
+/* Privileges that came from the executed file. */
+#define GAINED_SETUID 1
+#define GAINED_SETGID 2
+#define GAINED_CAPABILITIES 4
+
 struct exec_key {
     u32 by;
     u32 program;
+    u32 gained; /* GAINED_* */
+    u32 child;  /* in a user namespace below the one that the workload began in */
 };
 
 /* A program that was executed for the first time, in the ring `events`. A path is of the mount namespace: components

@@ -144,6 +144,7 @@ class _Run:
         self.reader.collect(self.recording, maps)
         if self.uses is not None:
             self.uses.collect(self.recording, maps, over=True)
+        self.reader.collect_checks(self.recording, maps)
 
     def _lose(self, what: str, count: int) -> None:
         if count:

@@ -469,6 +469,7 @@ class EbpfWatcher:
         live.reader.collect(recording, maps)
         if live.uses is not None:
             live.uses.collect(recording, maps, over=session.ended or self._stopped)
+        live.reader.collect_checks(recording, maps)
         recording.last_new = max(known.last_new, live.reader.seconds(live.reader.stats()[STAT_LAST_NEW]))
         if session.ended:
             self._hashes.settle(_HASH_SECONDS)

@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from profiler.tracers.ptrace.capabilities_files import FILES, PATH_CALLS
 from profiler.tracers.ptrace.capabilities_processes import PROCESSES
 from profiler.tracers.ptrace.capabilities_rules import Stop, unique
+from profiler.tracers.ptrace.capabilities_writes import WRITES
+from profiler.tracers.ptrace.sockets import Sorts
 from profiler.tracers.ptrace.threads import Credentials, Threads
 from profiler.tracers.recording import Recording
+from profiler.tracers.unchecked import Claim, file_capabilities, gained_by_ids, names_in
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Call:
     needs: tuple[str, ...]
     searched: tuple[str, ...]
     """The needs of the directories on the way: used even when the file at the end is missing."""
+    claims: tuple[tuple[Claim, str | None], ...]
+    """See Stop."""
 
 
 class Inference:
@@ -39,10 +44,14 @@ class Inference:
         self._recording = recording
         self._threads = threads
         self._namespace = os.readlink("/proc/self/ns/user")
+        self._sorts = Sorts(threads, [])
+        self._wanted = RULES.keys() - LATER
+        self.widened = False
+        """Whether :meth:`wants` has other answers than before; its user clears this."""
 
     def wants(self, name: str) -> bool:
         """Whether a capability may be inferred from calls of this name, so that their result is needed."""
-        return name in RULES
+        return name in self._wanted
 
     def enter(self, tid: int, name: str, args: tuple[int, ...]) -> Call | None:
         """Look at a call before it is made; None when no capability can be inferred from its result."""
@@ -51,14 +60,38 @@ class Inference:
             return None
         if name in PATH_CALLS and self._everyday(credentials):
             return None
-        stop = Stop(self._threads, tid, name, args, credentials)
+        stop = Stop(self._threads, tid, name, args, credentials, self._sorts)
         try:
             own = RULES[name](stop)
             needs = unique([*stop.searched, *own])
         except (OSError, ValueError):
             needs = ()
-        searched = unique(stop.searched)
-        return Call(name, credentials, needs, searched) if needs or searched else None
+        if not stop.more <= self._wanted:
+            self._wanted |= stop.more
+            self.widened = True
+        searched, claims = unique(stop.searched), tuple(stop.claims)
+        return Call(name, credentials, needs, searched, claims) if needs or searched or claims else None
+
+    def executed(self, tid: int, program: int) -> list[str]:
+        """Note what a program that has just been executed needed for that; return the privileges that it gained."""
+        link, credentials = f"/proc/{tid}/exe", self._threads.credentials(tid)
+        try:
+            status = os.stat(link)
+        except OSError:
+            return []
+        if credentials is None:
+            return []
+        gained = gained_by_ids(status, credentials.uids, credentials.gids)
+        child = self._is_child(credentials.namespace)
+        if not child and credentials.uids[1] and credentials.sets.permitted & ~credentials.ambient:
+            gained.append("capabilities")
+        has = file_capabilities(link)
+        for name in names_in(has.needed if has is not None else 0):
+            self._recording.needed(name, program, "execve", child=child)
+        return gained
+
+    def _is_child(self, namespace: str) -> bool:
+        return namespace != self._namespace
 
     def _everyday(self, credentials: Credentials) -> bool:
         """Whether refusals by mode bits are normal for this caller: it has no capability at all."""
@@ -69,7 +102,12 @@ class Inference:
         refused = code in (errno.EPERM, errno.EACCES)
         if code and not refused and code not in _PAST_SEARCH:
             return
-        namespace = "initial" if call.credentials.namespace == self._namespace else "child"
+        own = call.credentials.namespace
+        namespace = "child" if self._is_child(own) else "initial"
+        for claim, where in call.claims:
+            for name in names_in(claim.needed if not code else claim.missing if code == errno.EPERM else 0):
+                child = self._is_child(where or own)
+                self._recording.needed(name, program, call.name, child=child, refused=refused)
         for capability in call.searched if code and not refused else call.needs:
             if call.credentials.has(capability) is refused:
                 continue  # it had the capability and something else refused, or it lacked it and something else allowed
@@ -110,7 +148,9 @@ _PAST_SEARCH = frozenset(
 """Errors of calls whose path lookup passed every directory on the way."""
 
 
-RULES = FILES | PROCESSES
+RULES = FILES | PROCESSES | WRITES
+LATER = WRITES.keys()
+"""Calls that programs repeat, and that matter only once the workload has made what they write to (Stop.more)."""
 
 
 def rules() -> Iterator[str]:

@@ -14,7 +14,9 @@ from dataclasses import replace
 from profiler.kernel.files import AT_EMPTY_PATH, UMODE_MASK, FileUse
 from profiler.tracers.host import read_memory, read_string
 from profiler.tracers.ptrace.capabilities_rules import KEEP, Rule, Stop, always, kernel, sysctl
+from profiler.tracers.ptrace.capabilities_writes import ID_MAPS, WRITES
 from profiler.tracers.ptrace.threads import EXECUTE, READ, U32, WRITE, lacking, signed
+from profiler.tracers.unchecked import Claim, file_capabilities
 
 _F_SETLEASE = 1024  # include/uapi/linux/fcntl.h
 _UTIME_NOW, _UTIME_OMIT = 0x3FFFFFFF, 0x3FFFFFFE  # include/linux/stat.h
@@ -31,6 +33,18 @@ def _lookup(stop: Stop, want: int = 0) -> tuple[str, ...]:
     """Calls that look a path up and want ``want`` (rwx as 4, 2, 1) on the file."""
     found = stop.walk(stop.uses[0])
     return tuple(lacking(stop.credentials, os.stat(found), want)) if found is not None and want else ()
+
+
+def _execute(stop: Stop) -> tuple[str, ...]:
+    """A file with capabilities is executed only if the bounding set holds them (Inference.executed notes that)."""
+    use = stop.uses[0]
+    found = stop.walk(use)
+    if found is None:
+        return ()
+    has = file_capabilities(found)
+    if has is not None:
+        stop.claims.append((Claim(0, has.needed & ~stop.credentials.bounding), None))
+    return tuple(lacking(stop.credentials, os.stat(found), EXECUTE))
 
 
 def _access(stop: Stop) -> tuple[str, ...]:
@@ -58,6 +72,8 @@ def _open(stop: Stop) -> tuple[str, ...]:
         if flags & os.O_CREAT:
             return tuple(lacking(stop.credentials, os.stat(os.path.dirname(found)), WRITE | EXECUTE))
         return ()
+    if flags & os.O_ACCMODE != os.O_RDONLY and found.endswith(ID_MAPS):
+        stop.more.update(WRITES)
     want = {os.O_RDONLY: READ, os.O_WRONLY: WRITE}.get(flags & os.O_ACCMODE, READ | WRITE)
     if flags & os.O_TRUNC:
         want |= WRITE
@@ -175,8 +191,9 @@ def _named(rules: Mapping[Rule, str]) -> dict[str, Rule]:
 _PATHS = _named(
     {
         _lookup: "creat lstat newfstatat readlink readlinkat stat statx",
+        _execute: "execve execveat",
         _access: "access faccessat faccessat2",
-        lambda stop: _lookup(stop, EXECUTE): "chdir execve",
+        lambda stop: _lookup(stop, EXECUTE): "chdir",
         lambda stop: _lookup(stop, WRITE): "truncate",
         _open: "open openat openat2",
         _entry: "mkdir mkdirat rename renameat renameat2 rmdir symlink symlinkat unlink unlinkat",

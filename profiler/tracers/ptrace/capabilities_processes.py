@@ -12,15 +12,16 @@ import signal
 from profiler.files import kernel_text
 from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.processes import process_calls
-from profiler.kernel.sockets import AF_INET, AF_INET6, AF_PACKET, SOCK_RAW
+from profiler.kernel.sockets import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, SOCK_RAW
 from profiler.tracers.host import read_memory
 from profiler.tracers.ptrace.capabilities_rules import KEEP, Rule, Stop, always, kernel, sysctl, when
-from profiler.tracers.ptrace.threads import U32, signed
+from profiler.tracers.ptrace.capabilities_writes import NETLINK_PROTOCOLS, WRITES
+from profiler.tracers.ptrace.threads import CLONE_NEWUSER, U32, signed
+from profiler.tracers.unchecked import ALL, Sets, claim_of_ambient, claim_of_capset
 
 _CLONE_NEWTIME = 0x80
 """For unshare(2) and clone3(2): clone(2) has the signal of the child's end in these bits."""
-_CLONE_NEWUSER = 0x10000000
-_CLONE_NAMESPACES = NAMESPACE_FLAGS & ~_CLONE_NEWUSER
+_CLONE_NAMESPACES = NAMESPACE_FLAGS & ~CLONE_NEWUSER
 """Namespaces that need CAP_SYS_ADMIN to make: mount, cgroup, UTS, IPC, PID, network (clone(2))."""
 
 
@@ -40,6 +41,48 @@ def _ids(which: str, capability: str, positions: tuple[int, ...], *, filesystem:
         return (capability,) if changes else ()
 
     return rule
+
+
+# -- capability sets -----------------------------------------------------------------------------------------------
+
+
+_VERSION_1 = 0x19980330  # include/uapi/linux/capability.h
+_PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 24, 28, 47, 2  # linux/prctl.h
+
+
+def _capget(stop: Stop) -> tuple[str, ...]:
+    if stop.args[1]:  # else it only asks for the version
+        stop.threads.looked.add(stop.tid)
+    return ()
+
+
+def _capset(stop: Stop) -> tuple[str, ...]:
+    """security/commoncap.c cap_capset; struct __user_cap_data_struct, once or twice."""
+    version = int.from_bytes(read_memory(stop.tid, stop.args[0], 4) or b"", "little")
+    size = 12 if version == _VERSION_1 else 24
+    data = read_memory(stop.tid, stop.args[1], size) or b""
+    if len(data) < size:
+        return ()
+    words = [*(int.from_bytes(data[at : at + 4], "little") for at in range(0, size, 4)), 0, 0, 0]
+    asked = Sets(*((words[at] | words[at + 3] << 32) & ALL for at in range(3)))
+    had = stop.credentials.sets
+    if not asked.effective & ~asked.permitted:
+        looked = stop.tid in stop.threads.looked
+        stop.claims.append((claim_of_capset(asked, had, stop.credentials.bounding, looked=looked), None))
+    return ()
+
+
+def _prctl(stop: Stop) -> tuple[str, ...]:
+    """security/commoncap.c cap_task_prctl."""
+    option, operation, number = stop.args[0] & U32, stop.args[1], stop.args[2]
+    if option == _PR_CAP_AMBIENT and operation == _PR_CAP_AMBIENT_RAISE and number < ALL.bit_length():
+        asked, had = 1 << number, stop.credentials.sets
+        if asked & had.inheritable:
+            stop.claims.append((claim_of_ambient(asked, had, stop.credentials.bounding), None))
+    return ("CAP_SETPCAP",) if option in (_PR_CAPBSET_DROP, _PR_SET_SECUREBITS) else ()
+
+
+# -- sockets -------------------------------------------------------------------------------------------------------
 
 
 def _bind(stop: Stop) -> tuple[str, ...]:
@@ -63,6 +106,8 @@ def _first_free_port(tid: int) -> int:
 
 def _socket(stop: Stop) -> tuple[str, ...]:
     family, kind = stop.args[0], stop.args[1] & 0xF
+    if family == AF_NETLINK and stop.args[2] & U32 in NETLINK_PROTOCOLS:
+        stop.more.update(WRITES)
     raw = family == AF_PACKET or (family in (AF_INET, AF_INET6) and kind == SOCK_RAW)
     return ("CAP_NET_RAW",) if raw else ()
 
@@ -122,7 +167,7 @@ def _memory(stop: Stop) -> tuple[str, ...]:
 
 def _namespaces(flags: int) -> tuple[str, ...]:
     # With CLONE_NEWUSER the new user namespace gives the right to make the others (user_namespaces(7)).
-    return ("CAP_SYS_ADMIN",) if flags & (_CLONE_NAMESPACES | _CLONE_NEWTIME) and not flags & _CLONE_NEWUSER else ()
+    return ("CAP_SYS_ADMIN",) if flags & (_CLONE_NAMESPACES | _CLONE_NEWTIME) and not flags & CLONE_NEWUSER else ()
 
 
 def _clone3(stop: Stop) -> tuple[str, ...]:
@@ -201,14 +246,41 @@ def _log(stop: Stop) -> tuple[str, ...]:
     return ("CAP_SYSLOG",) if stop.args[0] & U32 not in (3, 10) or sysctl("kernel/dmesg_restrict") else ()
 
 
+def _chosen_freely(stop: Stop) -> bool:
+    """Whether anybody may choose this congestion control (tcp(7))."""
+    name = (read_memory(stop.tid, stop.args[3], min(stop.args[4] & U32, 16)) or b"").partition(b"\0")[0]
+    with open("/proc/sys/net/ipv4/tcp_allowed_congestion_control", "rb") as file:
+        return name in file.read().split()
+
+
+def _queue(stop: Stop) -> tuple[str, ...]:
+    """A message queue above the limits (ipc/mqueue.c mqueue_get_inode)."""
+    data = read_memory(stop.tid, stop.args[3], 24) if stop.args[3] and stop.args[1] & os.O_CREAT else None
+    if data is None or len(data) < 24:
+        return ()
+    count, size = (int.from_bytes(data[at : at + 8], "little") for at in (8, 16))
+    above = count > sysctl("fs/mqueue/msg_max") or size > sysctl("fs/mqueue/msgsize_max")
+    return ("CAP_SYS_RESOURCE",) if above else ()
+
+
+def _clock(stop: Stop) -> tuple[str, ...]:
+    """kernel/time/ntp.c, kernel/time/timekeeping.c timekeeping_validate_timex."""
+    modes = int.from_bytes(read_memory(stop.tid, stop.args[stop.name == "clock_adjtime"], 4) or b"", "little")
+    reads = modes & 0xA000 == 0xA000 or not modes  # ADJ_ADJTIME with ADJ_OFFSET_READONLY
+    return () if reads else ("CAP_SYS_TIME",)
+
+
 def _setsockopt(stop: Stop) -> tuple[str, ...]:
-    """net/core/sock.c, net/ipv4/ip_sockglue.c, net/ipv6/ipv6_sockglue.c."""
+    """net/core/sock.c, net/ipv4/ip_sockglue.c, net/ipv6/ipv6_sockglue.c, net/ipv4/tcp.c.
+
+    A forced size of a buffer (SO_SNDBUFFORCE, SO_RCVBUFFORCE) needs nothing: an unforced one is the second way.
+    """
     level, option = stop.args[1] & U32, stop.args[2] & U32
     value = signed(int.from_bytes(read_memory(stop.tid, stop.args[3], 4) or b"", "little"))
-    if level == 1 and option in (32, 33):  # SOL_SOCKET: SO_SNDBUFFORCE, SO_RCVBUFFORCE
-        return ("CAP_NET_ADMIN",)
     if level == 1 and option == 1 and value:  # SO_DEBUG
         return ("CAP_NET_ADMIN",)
+    if (level, option) == (6, 13):  # TCP_CONGESTION
+        return () if _chosen_freely(stop) else ("CAP_NET_ADMIN",)
     # SO_MARK, SO_PRIORITY; IP_TRANSPARENT, IPV6_TRANSPARENT: either of two capabilities, checked in this order
     either = (level, option) == (1, 36) or ((level, option) == (1, 12) and not 0 <= value <= 6)
     either = either or ((level, option) in ((0, 19), (41, 75)) and value != 0)
@@ -230,7 +302,9 @@ PROCESSES: dict[str, Rule] = {
     "setregid": _ids("gid", "CAP_SETGID", (0, 1)),
     "setresgid": _ids("gid", "CAP_SETGID", (0, 1, 2)),
     "setgroups": always("CAP_SETGID"),
-    "prctl": when(lambda args: args[0] in (24, 28), "CAP_SETPCAP"),  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
+    "prctl": _prctl,
+    "capget": _capget,
+    "capset": _capset,
     # processes and namespaces
     **{name: _kill for name, call in process_calls().items() if call.operation == "signal"},
     "process_vm_readv": _memory,
@@ -258,6 +332,13 @@ PROCESSES: dict[str, Rule] = {
     "init_module": always("CAP_SYS_MODULE"),
     "finit_module": always("CAP_SYS_MODULE"),
     "delete_module": always("CAP_SYS_MODULE"),
+    "mq_open": _queue,
+    "adjtimex": _clock,
+    "clock_adjtime": _clock,
+    **dict.fromkeys(
+        ("timerfd_create", "timer_create", "clock_nanosleep"),
+        when(lambda args: args[0] & U32 in (8, 9), "CAP_WAKE_ALARM"),  # CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM
+    ),
     "settimeofday": always("CAP_SYS_TIME"),
     "clock_settime": always("CAP_SYS_TIME"),
     "iopl": always("CAP_SYS_RAWIO"),

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from profiler.files import kernel_text
 from profiler.kernel.files import AT_FDCWD, FileUse, file_uses
 from profiler.tracers.paths import Way
+from profiler.tracers.ptrace.sockets import Sorts
 from profiler.tracers.ptrace.threads import U32, Credentials, Threads, signed
+from profiler.tracers.unchecked import Claim
 
 KEEP = U32
 """The id -1, which leaves an id unchanged (chown(2), setresuid(2))."""
@@ -26,8 +28,14 @@ class Stop:
     name: str
     args: tuple[int, ...]
     credentials: Credentials
+    sorts: Sorts
     searched: list[str] = field(default_factory=list)
     """The capabilities that the directories on the way of its path arguments need; :meth:`walk` adds them."""
+    claims: list[tuple[Claim, str | None]] = field(default_factory=list)
+    """What the call needs in other sets than its thread's effective one, each with the user namespace that counts, None
+    for the thread's."""
+    more: set[str] = field(default_factory=set)
+    """Calls from which capabilities can be inferred once this one was made."""
 
     @property
     def uses(self) -> tuple[FileUse, ...]:

@@ -20,6 +20,7 @@ from profiler.kernel.mounts import mount_calls
 from profiler.kernel.processes import credential_calls
 from profiler.tracers.host import DELETED, hides_memory, read_memory, read_string
 from profiler.tracers.paths import Found, Resolver, View, Way, inner_ids
+from profiler.tracers.unchecked import Sets
 
 PATH_MAX = 4096
 """Bytes of a path text with its NUL (include/uapi/linux/limits.h)."""
@@ -36,14 +37,21 @@ def signed(value: int) -> int:
 
 @dataclass(frozen=True)
 class Credentials:
-    """The credentials of one thread: real, effective, saved and filesystem ids, groups, effective capabilities."""
+    """The credentials of one thread: real, effective, saved and filesystem ids, groups, capability sets as bits."""
 
     uids: tuple[int, int, int, int]
     gids: tuple[int, int, int, int]
     groups: frozenset[int]
-    effective: int
+    sets: Sets
+    ambient: int
+    bounding: int
     namespace: str
     """The user namespace's link text, ``user:[inode]``."""
+
+    @property
+    def effective(self) -> int:
+        """The effective set."""
+        return self.sets.effective
 
     def has(self, capability: str) -> bool:
         """Whether a capability is in the effective set."""
@@ -73,7 +81,11 @@ def read_credentials(tid: int) -> Credentials | None:
     uids = tuple(int(word) for word in fields["Uid"].split())
     gids = tuple(int(word) for word in fields["Gid"].split())
     groups = frozenset(int(word) for word in fields["Groups"].split())
-    return Credentials(uids, gids, groups, int(fields["CapEff"], 16), namespace)  # type: ignore[arg-type]
+    effective, permitted, inheritable, ambient, bounding = (
+        int(fields[f"Cap{name}"], 16) for name in ("Eff", "Prm", "Inh", "Amb", "Bnd")
+    )
+    sets = Sets(effective, permitted, inheritable)
+    return Credentials(uids, gids, groups, sets, ambient, bounding, namespace)  # type: ignore[arg-type]
 
 
 def _field(path: str, key: str) -> int | None:
@@ -110,6 +122,12 @@ class Threads:
         self._views: dict[int, View] = {}
         self._inherits: dict[int, bool] = {}
         """Whether the child of a clone in flight has its parent's namespaces."""
+        self._makers: dict[int, Credentials] = {}
+        """The credentials of threads that are about to make a user namespace."""
+        self.makers: dict[str, Credentials] = {}
+        """For each user namespace that the workload made, the credentials of its maker at that time."""
+        self.looked: set[int] = set()
+        """Threads of programs that have read their capability sets."""
         self._texts: dict[int, str | None] = {}
         self._found: dict[tuple[object, ...], tuple[Found | None, list[Way]]] = {}
         self._needs: dict[tuple[object, ...], tuple[Way, list[str]]] = {}
@@ -126,14 +144,22 @@ class Threads:
     def before(self, tid: int, name: str, args: tuple[int, ...]) -> None:
         """Note that a thread is about to make one of the calls CHANGES."""
         self.after(tid, name)
-        if name in _CLONES:
-            in_memory = name == "clone3"
-            flags = int.from_bytes(read_memory(tid, args[0], 8) or bytes([255] * 8), "little") if in_memory else args[0]
+        if name not in _NAMESPACES:
+            return
+        in_memory = name == "clone3"
+        flags = int.from_bytes(read_memory(tid, args[0], 8) or bytes([255] * 8), "little") if in_memory else args[0]
+        if name != "unshare":
             self._inherits[tid] = not flags & NAMESPACE_FLAGS
+        maker = self.credentials(tid) if flags & CLONE_NEWUSER else None
+        if maker is not None:
+            self._makers[tid] = maker
 
     def born(self, tid: int, parent: int) -> None:
         """Give a new thread what its parent has, unless it was made with new namespaces."""
         group = self.group(parent)
+        self._made(tid, parent)
+        if parent in self.looked:
+            self.looked.add(tid)
         self.groups[tid] = group if os.path.exists(f"/proc/{group}/task/{tid}") else tid
         self._lives.pop(tid, None)  # of a former process with this number
         if not self._inherits.pop(parent, True):
@@ -150,15 +176,29 @@ class Threads:
         self._lives.pop(tid, None)
         self._credentials.pop(tid, None)
         self._views.pop(tid, None)
+        self.looked.discard(tid)
 
     def gone(self, tid: int) -> None:
         """Forget a thread that has ended."""
         self._credentials.pop(tid, None)
         self._views.pop(tid, None)
         self._inherits.pop(tid, None)
+        self._makers.pop(tid, None)
+        self.looked.discard(tid)
+
+    def _made(self, tid: int, by: int) -> None:
+        """Note who made the user namespace of a thread, if ``by`` has just made one."""
+        maker = self._makers.pop(by, None)
+        if maker is None:
+            return
+        with contextlib.suppress(OSError):
+            namespace = os.readlink(f"/proc/{tid}/ns/user")
+            if namespace != maker.namespace:
+                self.makers[namespace] = maker
 
     def after(self, tid: int, name: str) -> None:
         """Forget what one of the calls CHANGES may have changed."""
+        self._made(tid, tid)
         if name in credential_calls():
             self._credentials.pop(tid, None)
         if name in _CHANGES_WAYS:
@@ -358,7 +398,9 @@ class Threads:
 
 
 _PROCESS_DIRECTORY = re.compile(r"/proc/(\d+)(?:/task/\d+)?")
+CLONE_NEWUSER = 0x10000000  # include/uapi/linux/sched.h
 _CLONES = frozenset({"clone", "clone3"})
+_NAMESPACES = _CLONES | {"unshare"}
 _CHANGES_ROOT = frozenset(mount_calls()) | {"chroot", "unshare", "setns"}
 """Calls after which a thread may see other files under the same paths."""
 

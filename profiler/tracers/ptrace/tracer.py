@@ -340,6 +340,9 @@ class Run:
                 self.threads.before(tid, name, args)
             if kind.inferred:
                 tracee.call = self.inference.enter(tid, name, args)
+                if self.inference.widened:
+                    self.inference.widened = False
+                    self.kinds.clear()
             if kind.enter is not None:
                 tracee.leave = kind.enter(tid, args)
         except OSError:  # killed in the stop
@@ -488,8 +491,8 @@ class Run:
             self._adopt_first(program)
             by = -1
         tracee.program = program
-        self.recording.executed(program, None if by < 0 else by)
         self.threads.executed(tid)
+        self.recording.executed(program, None if by < 0 else by, gained=self.inference.executed(tid, program))
         return tracee
 
     def _adopt_first(self, program: int) -> None:

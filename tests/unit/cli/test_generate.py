@@ -136,6 +136,33 @@ def test_several_traces_are_merged(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["syscalls"][0]["names"] == ["read", "write"]
 
 
+@pytest.mark.parametrize("files", [True, False])
+def test_a_program_that_gained_privileges(files: bool, tmp_path: Path) -> None:
+    def written(*options: str) -> tuple[bool, str]:
+        done = profgen(path, "-o", tmp_path / "made", *options)
+        assert done.returncode == 0, done.stderr
+        shown = [line for line in done.stderr.splitlines() if "no_new_privs" in line and "limit" not in line]
+        return json.loads((tmp_path / "made/capabilities.json").read_text())["no_new_privileges"], "\n".join(shown)
+
+    path = tmp_path / "su.trace.json"
+    gained = Exec(2, 1, 3, gained=frozenset({"setuid", "capabilities"}))
+    made = touching(*uses("/usr/bin/tool", "execute"), execs=[Exec(0, None, 1), gained], syscalls=[call("read")])
+    write_trace(made if files else dataclasses.replace(made, meta=dataclasses.replace(made.meta, features=())), path)
+    off, why = written()
+    assert not off
+    assert why.startswith(
+        "profgen: no_new_privs is off, because /usr/bin/tool (capabilities, setuid) gained privileges"
+    )
+    assert written("--quiet") == (False, "")
+    on, warning = written("--no-new-privs", "--quiet")
+    assert on
+    assert warning.startswith("profgen: warning: no_new_privs is on, and prevents what was recorded: /usr/bin/tool (")
+    if files:
+        reviewed = tmp_path / "made/policy.yaml"
+        assert "because: {gained: [capabilities, setuid]}" in reviewed.read_text()
+        assert warning in profgen(reviewed, "-t", "seccomp").stderr
+
+
 def test_drop_failing_and_allow_new_privs(recording: Path) -> None:
     done = profgen(
         recording,

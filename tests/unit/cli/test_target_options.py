@@ -72,7 +72,7 @@ def test_a_directory_without_templates_is_a_mistake(tmp_path: Path) -> None:
 DERIVE = DeriveOptions(
     runtime=None,
     runtime_version=None,
-    allow_new_privs=False,
+    new_privs=None,
     no_equivalents=False,
     no_companions=False,
     no_arguments=False,
@@ -87,9 +87,11 @@ DERIVE = DeriveOptions(
 def test_how_a_recording_becomes_a_policy() -> None:
     assert DERIVE.parsed() == Options()
     assert DERIVE.given == ()
-    chosen = replace(DERIVE, runtime="runc", runtime_version="1.1.5", allow_new_privs=True, no_generalise=True)
+    chosen = replace(DERIVE, runtime="runc", runtime_version="1.1.5", new_privs=True, no_generalise=True)
     assert chosen.parsed() == Options(runtime="runc", runtime_version="1.1.5", no_new_privs=False, generalise=False)
-    assert chosen.given == ("--runtime", "--runtime-version", "--allow-new-privs", "--no-generalise")
+    assert chosen.given == ("--runtime", "--runtime-version", "--no-generalise", "--allow-new-privs")
+    assert replace(DERIVE, new_privs=False).parsed() == Options(no_new_privs=True)
+    assert replace(DERIVE, new_privs=False).given == ("--no-new-privs",)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from profiler.trace.model import (
     FILE_OWNERS,
     FILE_STATES,
     FILES_FEATURE,
+    GAINED,
     INSPECTIONS,
     JOINED_FEATURE,
     SIGNAL_WHOM,
@@ -314,7 +315,13 @@ def traces(draw: st.DrawFn, arch: str = "x86_64") -> Trace:
         syscalls=tuple(draw(syscall(count, abi, number)) for abi, number in keys),
         capabilities=tuple(draw(capability(count, key)) for key in draw(st.lists(CHECK_KEYS, max_size=4, unique=True))),
         execs=tuple(
-            Exec(program, by, times, entered=draw(st.integers(0, times)) if by is None else 0)
+            Exec(
+                program,
+                by,
+                times,
+                entered=draw(st.integers(0, times)) if by is None else 0,
+                gained=draw(st.frozensets(st.sampled_from(GAINED))),
+            )
             for (program, by), times in pairs.items()
         ),
         files=section(file, FILE_KEYS),

@@ -15,8 +15,10 @@ from profiler.kernel.capabilities import number_of
 from profiler.kernel.syscalls import names_of
 from profiler.tracers.ptrace.capabilities import RULES, Call, Inference
 from profiler.tracers.ptrace.capabilities_rules import Stop, unique
+from profiler.tracers.ptrace.sockets import Sorts
 from profiler.tracers.ptrace.threads import EXECUTE, Credentials, Threads, lacking
 from profiler.tracers.recording import Recording
+from profiler.tracers.unchecked import ALL, Claim, Sets, bits_of
 
 ME = os.getpid()
 OTHER = os.geteuid() + 1
@@ -27,7 +29,8 @@ KEPT: list[object] = []
 
 def user(uid: int = OTHER, *capabilities: str) -> Credentials:
     effective = sum(1 << (number_of(name) or 0) for name in capabilities)
-    return Credentials((uid,) * 4, (uid,) * 4, frozenset(), effective, os.readlink("/proc/self/ns/user"))
+    sets = Sets(effective, effective, 0)
+    return Credentials((uid,) * 4, (uid,) * 4, frozenset(), sets, 0, ALL, os.readlink("/proc/self/ns/user"))
 
 
 def pointer(data: bytes | str | Path) -> int:
@@ -39,7 +42,8 @@ def pointer(data: bytes | str | Path) -> int:
 def needs(name: str, *args: int | bytes | str | Path, who: Credentials | None = None) -> set[str]:
     """What a call needs of a user who owns nothing here: for its directories, and besides."""
     words = [each if isinstance(each, int) else pointer(each) for each in args]
-    stop = Stop(Threads(), ME, name, (*words, *[0] * (6 - len(words))), who or user())
+    threads = Threads()
+    stop = Stop(threads, ME, name, (*words, *[0] * (6 - len(words))), who or user(), Sorts(threads, []))
     try:
         return {*RULES[name](stop), *stop.searched}
     except FileNotFoundError:
@@ -133,7 +137,16 @@ def test_flags_say_which_file_is_changed(name: str, flags: int, follows: bool, t
         ("bind", (3, struct.pack("=H", 2) + b"\0\x50" + bytes(12), 16), {"CAP_NET_BIND_SERVICE"}),
         ("bind", (3, struct.pack("=H", 2) + b"\xff\xff" + bytes(12), 16), set()),
         ("bind", (3, struct.pack("=H", 1) + b"path\0", 7), set()),
-        ("setsockopt", (3, 1, 32, struct.pack("i", 1), 4), {"CAP_NET_ADMIN"}),
+        ("setsockopt", (3, 1, 1, struct.pack("i", 1), 4), {"CAP_NET_ADMIN"}),
+        ("setsockopt", (3, 1, 32, struct.pack("i", 1), 4), set()),
+        ("setsockopt", (3, 6, 13, b"no such", 7), {"CAP_NET_ADMIN"}),
+        ("mq_open", (b"name", os.O_CREAT, 0o600, struct.pack("8q", 0, 1 << 20, 1, *[0] * 5)), {"CAP_SYS_RESOURCE"}),
+        ("mq_open", (b"name", os.O_CREAT, 0o600, struct.pack("8q", 0, 1, 1, *[0] * 5)), set()),
+        ("clock_adjtime", (0, struct.pack("I", 0x10)), {"CAP_SYS_TIME"}),
+        ("adjtimex", (struct.pack("I", 0xA001),), set()),
+        ("adjtimex", (struct.pack("I", 0x8001),), {"CAP_SYS_TIME"}),
+        ("unshare", (0x80,), {"CAP_SYS_ADMIN"}),
+        ("clone", (0x80,), set()),
         ("setsockopt", (3, 1, 2, struct.pack("i", 1), 4), set()),
         ("sched_setscheduler", (0, 6, struct.pack("i", 0)), {"CAP_SYS_NICE"}),
         ("setxattr", ("file", b"trusted.x"), {"CAP_SYS_ADMIN"}),
@@ -161,7 +174,7 @@ def test_pidfds() -> None:
 
 def checked(credentials: Credentials, code: int, *needs: str, name: str = "open") -> set[tuple[str, str]]:
     recording = Recording("x86_64")
-    call = Call(name, credentials, needs or ("CAP_DAC_OVERRIDE",), ("CAP_DAC_READ_SEARCH",))
+    call = Call(name, credentials, needs or ("CAP_DAC_OVERRIDE",), ("CAP_DAC_READ_SEARCH",), ())
     Inference(recording, Threads()).leave(ME, call, -1 if code else 0, code, 0)
     return {(key[0], key[2]) for key in recording._checks}
 
@@ -198,6 +211,21 @@ def test_a_capability_that_would_not_help_is_not_named(name: str, capability: st
 def test_nothing_executes_a_file_without_the_bit(mode: int, expected: list[str], place: Path) -> None:
     (place / "file").chmod(mode)
     assert lacking(user(), (place / "file").stat(), EXECUTE) == expected
+
+
+def test_claims() -> None:
+    """What a call needs in other sets than the effective one."""
+    for code, where, expected in (
+        (0, None, {("CAP_CHOWN", "initial", "granted")}),
+        (0, "user:[1]", {("CAP_CHOWN", "child", "granted")}),
+        (errno.EPERM, None, {("CAP_KILL", "initial", "refused")}),
+        (errno.EINVAL, None, set()),
+    ):
+        recording = Recording("x86_64")
+        claim = Claim(bits_of("CAP_CHOWN"), bits_of("CAP_KILL"))
+        call = Call("capset", user(), (), (), ((claim, where),))
+        Inference(recording, Threads()).leave(ME, call, -1 if code else 0, code, 0)
+        assert {key[:3] for key in recording._checks} == expected
 
 
 def test_repeated_names() -> None:
