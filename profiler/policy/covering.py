@@ -10,6 +10,8 @@ comparison then shows a change where there is none; it never misses one.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -275,16 +277,31 @@ def _whole(rule: Resource, use: Resource) -> bool:
             return False
 
 
+def _start(pattern: str) -> str:
+    """Return the text before the first class, with which all paths of a pattern begin. A pattern covers only patterns
+    that begin with its start."""
+    first = next(iter(parse(pattern)), None)
+    return first.text if isinstance(first, Literal) else ""
+
+
 class FileRules:
     """File rules with an index, for many questions about which of them are for a path."""
 
     def __init__(self, rules: Iterable[FileRule]) -> None:
         self.all = tuple(dict.fromkeys(rules))
-        self._patterns = [rule for rule in self.all if not is_literal(rule.pattern)]
         self._literal: dict[str, list[FileRule]] = {}
-        for rule in self.all:
+        patterns: dict[str, list[int]] = {}
+        starts: list[tuple[str, int]] = []
+        for index, rule in enumerate(self.all):
+            start = _start(rule.pattern)
+            starts.append((start, index))
             if is_literal(rule.pattern):
                 self._literal.setdefault(rule.pattern, []).append(rule)
+            else:
+                patterns.setdefault(start, []).append(index)
+        self._patterns = patterns
+        self._lengths = sorted({len(start) for start in patterns})
+        self._starts = sorted(starts)
 
     def of(self, pattern: str) -> Sequence[FileRule]:
         """Return the rules with this very pattern, if it is literal."""
@@ -293,12 +310,24 @@ class FileRules:
     def around(self, pattern: str) -> Iterator[FileRule]:
         """Return the rules whose paths include all of the pattern's."""
         yield from self.of(pattern)
-        yield from (rule for rule in self._patterns if covers(rule.pattern, pattern))
+        start = _start(pattern)
+        near = (self._patterns.get(start[:length], ()) for length in self._lengths if length <= len(start))
+        for index in sorted(index for several in near for index in several):
+            if covers(self.all[index].pattern, pattern):
+                yield self.all[index]
 
     def inside(self, pattern: str) -> Iterator[FileRule]:
         """Return the rules with paths that the pattern includes."""
-        if not is_literal(pattern):
-            yield from (rule for rule in self.all if covers(pattern, rule.pattern))
+        if is_literal(pattern):
+            return
+        start = _start(pattern)
+        near = itertools.takewhile(
+            lambda item: item[0].startswith(start),
+            itertools.islice(self._starts, bisect.bisect_left(self._starts, (start, 0)), None),
+        )
+        for index in sorted(index for _, index in near):
+            if covers(pattern, self.all[index].pattern):
+                yield self.all[index]
 
     def left(self, use: FileRule, exact: bool = False) -> FileRule | None:
         """Return what :func:`left` returns for these rules."""

@@ -13,7 +13,7 @@ from unit.policy.resources import FILES, RESOURCES, SORTS
 
 from profiler.policy.covering import EPHEMERAL, FileRules, Resource, covers, grants, left
 from profiler.policy.model import FileRule, InspectionRule, MountRule, SignalRule, SocketRule, Transition
-from profiler.policy.patterns import ALPHABETS, CLASSES, Class, Literal, Token, dumps, literal, matches
+from profiler.policy.patterns import ALPHABETS, CLASSES, Class, Literal, Token, dumps, is_literal, literal, matches
 from profiler.trace.model import FILE_ACCESSES, FILE_KINDS, FILE_STATES, SIGNAL_WHOM, SOCKET_OPERATIONS, WHOM
 
 TEXTS = {
@@ -300,6 +300,20 @@ def test_transitive(data: st.DataObject) -> None:
     one, two, three = (data.draw(sort) for _ in range(3))
     if grants(one, two) and grants(two, three):
         assert grants(one, three)
+
+
+@given(st.lists(patterns(), min_size=1, max_size=8), st.lists(st.booleans(), min_size=8, max_size=8))
+def test_an_index_finds_every_pattern(listed: list[list[Token]], wide: list[bool]) -> None:
+    """With pairs of a pattern and a wider one: unrelated patterns seldom cover one another."""
+    texts = [dumps(tokens) for tokens in listed]
+    texts += [dumps([*tokens[:1], Class("tree")]) for tokens, also in zip(listed, wide, strict=False) if also]
+    found = FileRules(rule("read", text) for text in texts)
+    for text in texts:
+        around = [one.pattern for one in found.all if covers(one.pattern, text)]
+        assert sorted(one.pattern for one in found.around(text)) == sorted(around)
+        if not is_literal(text):
+            inside = [one.pattern for one in found.all if covers(text, one.pattern)]
+            assert [one.pattern for one in found.inside(text)] == inside
 
 
 @settings(max_examples=150)
