@@ -109,5 +109,5 @@ class Rows:
             state=found.state,
             owner=owner,
             existing=existing,
-            whose=None if process is None else self.threads.whom(exit.tid, process),
+            whose=None if process is None else self.threads.whose(exit.tid, process),
         )

@@ -133,6 +133,7 @@ class Threads:
         self._needs: dict[tuple[object, ...], tuple[Way, list[str]]] = {}
         """What directories need that were searched before."""
         self._pid_namespace = os.readlink("/proc/self/ns/pid")
+        self._procfs = os.stat("/proc").st_dev
 
     # -- a thread's life -----------------------------------------------------------------------------------------------
 
@@ -256,6 +257,15 @@ class Threads:
         except OSError:
             pass
         return self.whom_outer(tid, number)
+
+    def whose(self, tid: int, number: int) -> str:
+        """Return the same for the process whose directory below /proc a path leads into. It has that number in the pid
+        namespace of the procfs, which need not be the thread's: unshare(2) leaves /proc as it is."""
+        with contextlib.suppress(OSError):
+            look = self.view(tid).reach("/proc")
+            if look is not None and os.stat(look).st_dev == self._procfs:
+                return self.whom_outer(tid, number)
+        return self.whom(tid, number)
 
     def whom_outer(self, tid: int, number: int) -> str:
         """Return the same, by the number that profgen has for it."""

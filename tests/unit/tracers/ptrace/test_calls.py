@@ -57,6 +57,15 @@ def place(tmp_path: Path) -> Path:
     return tmp_path.resolve()
 
 
+@root_only
+@pytest.mark.parametrize("mounts", [(), ("--mount-proc",)])
+def test_proc_of_another_pid_namespace(mounts: tuple[str, ...], place: Path) -> None:
+    """A process has the numbers of the /proc that it sees, whether that is of its own pid namespace or not."""
+    trace = recorded(place, "unshare", "--pid", "--fork", *mounts, "cat", "/proc/self/status")
+    (row,) = [row for row in trace.files if row.path.endswith("/status") and row.access == "read"]
+    assert row.whose == "self"
+
+
 def test_switched_off(place: Path) -> None:
     trace = recorded(place, "ls", "/", options=("--no-files",))
     assert FILES_FEATURE not in trace.meta.features
