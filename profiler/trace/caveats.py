@@ -12,6 +12,7 @@ FEW_SYSCALLS = 10
 
 _STREAMS = {"stdin": "standard input", "stdout": "standard output", "stderr": "standard error"}
 _MAKES_PROCESSES = frozenset({"fork", "vfork", "clone", "clone3"})
+_SETS = ("capget", "capset")
 _TERMINAL = "/dev/tty"
 _ALWAYS_ASKS = frozenset({"bash"})
 """Programs that open the terminal whenever they start, whether they use it or not."""
@@ -37,7 +38,7 @@ def caveats(trace: Trace) -> tuple[str, ...]:
 
 def circumstances(trace: Trace) -> tuple[str, ...]:
     """Return where the command stood otherwise than it will in a container, and its recording may differ for it."""
-    return (*_streams(trace), *_leaders(trace), *_terminal(trace))
+    return (*_streams(trace), *_leaders(trace), *_terminal(trace), *_looked(trace))
 
 
 def _only(trace: Trace, word: str, other: str) -> bool:
@@ -81,6 +82,19 @@ def _leaders(trace: Trace) -> Iterator[str]:
 def _began(trace: Trace, program: int) -> bool:
     """Return whether the workload started with this program."""
     return any(row.program == program and row.by is None for row in trace.execs)
+
+
+def _looked(trace: Trace) -> Iterator[str]:
+    """Find programs that read their capability sets, which were those of root, and changed none."""
+    calls = {
+        label: {index for row in trace.syscalls if row.label == label for index in row.programs} for label in _SETS
+    }
+    looked = [trace.programs[index] for index in sorted(calls["capget"] - calls["capset"])]
+    if looked and trace.meta.uid == 0:
+        yield (
+            f"{_names(looked)} read the capability sets (capget), which were those of root, and may give up without a "
+            "capability that no call shows: if it does under the profile, add the capability to policy.yaml"
+        )
 
 
 def _names(programs: list[Program]) -> str:

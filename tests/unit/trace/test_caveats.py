@@ -83,3 +83,11 @@ def test_a_terminal(result: dict[str, int], word: str, said: str) -> None:
     assert [said in text for text in texts] == ([True] if said else [])
     bash = replace(one.programs[0], path="/usr/bin/bash")
     assert caveats(replace(one, programs=(bash,), files=(replace(file("/dev/tty"), results=result),))) == ()
+
+
+def test_a_program_that_looks_at_its_capabilities() -> None:
+    one = recorded(call("capget"), uid=0)
+    (text,) = caveats(one)
+    assert text.startswith("app read the capability sets (capget)")
+    assert caveats(recorded(call("capget"), call("capset"), uid=0)) == (), "the claim of capset(2) tells"
+    assert caveats(recorded(call("capget"), uid=1000)) == ()
