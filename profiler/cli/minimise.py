@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from profiler.minimise.journal import Journal
     from profiler.minimise.minimise import Report
     from profiler.minimise.trial import Test
+    from profiler.policy.editing import Comment
     from profiler.policy.model import Policy
     from profiler.tracers.base import Workload
 
@@ -162,21 +163,18 @@ def minimise(
     from profiler.files import check_writable, write_atomic
     from profiler.minimise.digest import digest
     from profiler.minimise.journal import Journal
-    from profiler.policy.document import loads
-    from profiler.policy.editing import comments, decoded, with_comments
+    from profiler.policy.editing import with_comments
     from profiler.trace.store import read_limited
 
     if not workload.command:
         raise click.UsageError("no test to run; try: profgen minimise POLICY -- ./test.sh")
-    source = Path(policy)
     data = read_limited(policy)
-    old, notes = loads(data, policy), comments(decoded(data, policy))
+    old, notes = _parsed(data, policy)
     test = _test(workload, aside)
     enforcer, options, choice = _ways(old, search)
-    path = to.path or source.with_name(f"{source.name.removesuffix('.yaml')}.min.yaml")
-    record = path.with_name(f"{path.name}.journal")
+    path = to.path or Path(f"{policy.removesuffix('.yaml')}.min.yaml")
     check_writable(path)  # before hours of runs
-    _refuse_to_overwrite(path, record)
+    record = _journal_of(path)
     checked = _checked(policy)
     key = digest(data, test, choice, checked, search.repeat, search.timeout)
     live = Live(search.jobs, shown=not to.quiet)
@@ -249,14 +247,24 @@ def _interruptible(live: Live) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _refuse_to_overwrite(path: Path, journal: Path) -> None:
-    """Raise OutputError when the output is there, and no search that wrote it goes on: it may be the result of another
-    search, with another --only for example."""
+def _parsed(data: bytes, path: str) -> tuple[Policy, tuple[Comment, ...]]:
+    """Return a policy, and the comments that people wrote into it."""
+    from profiler.policy.document import loads
+    from profiler.policy.editing import comments, decoded
+
+    return loads(data, path), comments(decoded(data, path))
+
+
+def _journal_of(path: Path) -> Path:
+    """Return the place of the journal of an output. Raises OutputError when the output is there, and no search that
+    wrote it goes on: it may be the result of another search, with another --only for example."""
+    journal = path.with_name(f"{path.name}.journal")
     if path.is_file() and not journal.exists():
         raise OutputError(
             f"{path} exists, and may be the result of another search; minimise it further, remove it, or choose "
             "another place with -o"
         )
+    return journal
 
 
 def _checked(path: str) -> tuple[str, ...]:

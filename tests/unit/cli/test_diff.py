@@ -320,7 +320,8 @@ def test_a_second_release_in_every_output(releases: Releases, form: str) -> None
 
 
 def test_any_format_against_any(releases: Releases) -> None:
-    """The profiles of one policy are the same among each other; a trace differs from them by what the runtime needs."""
+    """The profiles of one policy are the same among each other; a trace differs from them by what the runtime needs,
+    and by companions."""
     forms = FORMATS[1:]
     for old in forms:
         for new in forms:
@@ -332,4 +333,5 @@ def test_any_format_against_any(releases: Releases) -> None:
         )
         assert {row["change"] for row in document["changes"]} <= {"added", "widened"}
         if form == "policy.yaml":
-            assert all(any(text.startswith("needed by ") for text in row["because"]) for row in document["changes"])
+            added = ("needed by ", "comes by timing: ")
+            assert all(any(text.startswith(added) for text in row["because"]) for row in document["changes"])
