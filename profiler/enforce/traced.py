@@ -37,6 +37,7 @@ from profiler.tracers.ebpf.capability_watch import CapabilityWatch
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, spawn
 from profiler.tracers.ptrace.capabilities import Call, Inference
+from profiler.tracers.ptrace.capabilities_writes import WRITES
 from profiler.tracers.ptrace.threads import Credentials
 from profiler.tracers.ptrace.tracer import Kind, PtraceTracer, Run, Tracee
 from profiler.tracers.recording import CapabilityKey, Recording
@@ -164,13 +165,16 @@ class _Inference(Inference):
         return not credentials.effective and credentials.uids[1] != 0
 
     def leave(self, tid: int, call: Call, result: int, code: int, program: int) -> None:
-        by_policy = self.blames or call.credentials.uids[1] == 0 or call.name in _RAISE
+        by_policy = self.blames or call.credentials.uids[1] == 0 or bool(call.claims)
+        if self.enforces and not code and call.name in WRITES:
+            # The kernel answers a request to a netlink socket in a message: the call succeeds without the capability.
+            code = errno.EPERM if not all(map(call.credentials.has, call.needs)) else 0
         if by_policy or not (self.enforces and code):
             super().leave(tid, call, result, code, program)
 
 
 _RAISE = frozenset({"execve", "execveat", "capset", "prctl"})
-"""Calls by which another user gets capabilities."""
+"""Calls that need capabilities without a check of the kernel."""
 
 
 class _Confined(Run):
