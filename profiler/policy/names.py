@@ -227,12 +227,12 @@ class _Reader:
         """Return the parts of a literal text that are new at each start, from the left, as far as it tells itself."""
         if not self.seen.changing:
             return self._numbers(text) if self.numbers else []
-        at = 0
-        while (before := _BEFORE.match(text, at)) and (before[1].isdigit() or _is_word(before[1])):
-            at = before.end()
-        found = _SEPARATED.match(text, at)
+        found = _separated(text)
         if found and _is_base64(found[0]):
-            return [*self._numbers(text[:at]), _part(found, f"base64:{_around(len(found[0]))}", EVIDENT)]
+            return [
+                *self._numbers(text[: found.start()]),
+                _part(found, f"base64:{_around(len(found[0]))}", EVIDENT),
+            ]
         found = _UNDERSCORES.match(text)
         if found and self.seen.made and "_" in found["part"] and self._looks_random(found["part"].replace("_", "")):
             return [_part(found, f"random:{len(found['part'])}", self.short, "part")]
@@ -279,8 +279,9 @@ class _Reader:
         if not found or not _MIXED.search(found["hex"]):
             return None
         word = found["word"] + found["letters"]
-        long = len(word) > 4 and _is_word(word)
-        if clear and not (long or (len(found["word"]) > 2 and len(found["hex"]) in (8, 16))):
+        long = len(word) > 4 and _is_word(word) and len(found["hex"]) not in (8, 16)
+        # Six random letters and digits are seldom hexadecimal digits only.
+        if clear and not (long or (len(found["word"]) > 2 and len(found["hex"]) >= 6)):
             return None
         start = token.start() + (found.end("letters") if long else found.start("hex"))
         return _Part(start, token.end(), NUMBER_16, self.short)
@@ -323,6 +324,14 @@ class _Reader:
 
 def _part(found: re.Match[str], name: str, needs: int, group: str | int = 0) -> _Part:
     return _Part(found.start(group), found.end(group), name, needs)
+
+
+def _separated(text: str) -> re.Match[str] | None:
+    """Return the part of a text, behind words and numbers, that may be an identifier with hyphens or underscores."""
+    at = 0
+    while (before := _BEFORE.match(text, at)) and (before[1].isdigit() or _is_word(before[1])):
+        at = before.end()
+    return _SEPARATED.match(text, at)
 
 
 def _is_word(text: str) -> bool:
@@ -380,15 +389,31 @@ def _weak(name: str, fixed: list[Token], seen: Seen) -> Iterator[str]:
     """Patterns that fit only because siblings have them: a random name may happen to be a word or a number."""
     if not seen.changing or len(fixed) != 1:
         return
+
+    def pattern(found: re.Match[str], sort: str, group: str | int = 0, skip: int = 0) -> str:
+        before, after = name[: found.start(group) + skip], name[found.end(group) :]
+        return dumps([Literal(before), Class(sort), Literal(after)])
+
     for found in _TOKEN.finditer(name):
-        before, text, after = name[: found.start()], found[0], name[found.end() :]
+        text = found[0]
         if _HEX.fullmatch(text):
-            yield dumps([Literal(before), Class(NUMBER_16), Literal(after)])
-        for length in (6, 8, 10):
-            if len(text) >= length:
-                yield dumps([Literal(before + text[:-length]), Class(f"random:{length}"), Literal(after)])
-        if 7 <= len(text) < LENGTH_MAX:
-            yield dumps([Literal(before), Class(_random_class(text)), Literal(after)])
+            yield pattern(found, NUMBER_16)
+        if behind := _HEX_AFTER_WORD.fullmatch(text):
+            yield pattern(found, NUMBER_16, skip=behind.start("hex"))
+        if not text.isdigit():
+            yield from (
+                pattern(found, f"random:{length}", skip=len(text) - length)
+                for length in (6, 8, 10)
+                if len(text) >= length
+            )
+            if 7 <= len(text) < LENGTH_MAX:
+                yield pattern(found, _random_class(text))
+    whole = _separated(name)
+    if whole and not whole[0].islower():
+        yield pattern(whole, f"base64:{_around(len(whole[0]))}")
+    underscored = _UNDERSCORES.match(name)
+    if underscored and "_" in underscored["part"]:
+        yield pattern(underscored, f"random:{len(underscored['part'])}", "part")
 
 
 Key = TypeVar("Key", bound=Hashable)
