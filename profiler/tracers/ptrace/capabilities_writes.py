@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from profiler.kernel.sockets import AF_NETLINK
 from profiler.tracers.host import read_memory
 from profiler.tracers.ptrace.capabilities_rules import Rule, Stop
-from profiler.tracers.ptrace.threads import signed
+from profiler.tracers.ptrace.threads import numbers, signed
 from profiler.tracers.unchecked import Claim, bits_of
 
 _ID_MAP = re.compile(r"/(\d+)/(?:task/\d+/)?([ug])id_map")
@@ -59,7 +59,7 @@ def _id_map(stop: Stop, process: int, which: str) -> tuple[str, ...]:
     rows = [[int(word) for word in line.split()] for line in _written(stop).decode("ascii").splitlines()]
     lower = [row[1] for row in rows if len(row) == 3]
     root = which == "u" and 0 in lower
-    if process in _numbers(stop.tid):
+    if process in numbers(stop.tid):
         maker = stop.threads.makers.get(own.namespace)
         if root and maker is not None:
             asked = bits_of("CAP_SETFCAP")
@@ -70,12 +70,6 @@ def _id_map(stop: Stop, process: int, which: str) -> tuple[str, ...]:
         with open(f"/proc/{process}/setgroups") as file:
             mine = file.read().strip() == "deny"
     return (*(["CAP_SETFCAP"] if root else []), *([] if mine else ["CAP_SETUID" if which == "u" else "CAP_SETGID"]))
-
-
-def _numbers(tid: int) -> frozenset[int]:
-    """Return the numbers of a thread's process in every pid namespace that it is in (proc_pid_status(5))."""
-    with open(f"/proc/{tid}/status") as file:
-        return frozenset(int(word) for line in file if line.startswith("NStgid:") for word in line.split()[1:])
 
 
 def _sent(stop: Stop) -> Iterator[str]:

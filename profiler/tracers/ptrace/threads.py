@@ -88,6 +88,13 @@ def read_credentials(tid: int) -> Credentials | None:
     return Credentials(uids, gids, groups, sets, ambient, bounding, namespace)  # type: ignore[arg-type]
 
 
+def numbers(tid: int) -> frozenset[int]:
+    """Return the numbers of a thread's process in every pid namespace that it is in (proc_pid_status(5))."""
+    with contextlib.suppress(OSError), kernel_text(f"/proc/{tid}/status") as file:
+        return frozenset(int(word) for line in file if line.startswith("NStgid:") for word in line.split()[1:])
+    return frozenset()
+
+
 def _field(path: str, key: str) -> int | None:
     """Read the number behind a key in a file of procfs, None when the key is missing. Raises OSError."""
     with kernel_text(path) as file:
@@ -259,13 +266,19 @@ class Threads:
         return self.whom_outer(tid, number)
 
     def whose(self, tid: int, number: int) -> str:
-        """Return the same for the process whose directory below /proc a path leads into. It has that number in the pid
-        namespace of the procfs, which need not be the thread's: unshare(2) leaves /proc as it is."""
+        """Return the same for the process whose directory below /proc a path leads into.
+
+        It has that number in the pid namespace of the procfs, which need not be the thread's: unshare(2) leaves /proc
+        as it is, and a descriptor may lead to a procfs that is mounted nowhere any more.
+        """
         with contextlib.suppress(OSError):
             look = self.view(tid).reach("/proc")
             if look is not None and os.stat(look).st_dev == self._procfs:
                 return self.whom_outer(tid, number)
-        return self.whom(tid, number)
+        if number in numbers(tid):
+            return "self"
+        found = self.whom(tid, number)
+        return self.whom_outer(tid, number) if found == "outside" else found
 
     def whom_outer(self, tid: int, number: int) -> str:
         """Return the same, by the number that profgen has for it."""
