@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from profiler.kernel.errno import number_of as errno_number
 from profiler.kernel.syscalls import known_names, number_of
 from profiler.policy import launch
 from profiler.policy.head import head, is_outdated
-from profiler.policy.layout import Items, Section, flow, lines
+from profiler.policy.layout import WIDTH, Items, Section, flow, lines
 from profiler.policy.model import (
     SCHEMA,
     SECTIONS,
@@ -112,7 +113,13 @@ def _entries_data(section: str, entries: Mapping[str, Any]) -> Section:
     alike: dict[str, list[str]] = {}
     for key, data in entries.items():
         alike.setdefault(flow(data), []).append(key)
-    return Section({", ".join(keys): entries[keys[0]] for keys in alike.values()})
+    return Section(
+        {
+            line.rstrip(","): entries[keys[0]]
+            for keys in alike.values()
+            for line in textwrap.wrap(", ".join(keys), WIDTH - 10, break_long_words=False, break_on_hyphens=False)
+        }
+    )
 
 
 def _workload_data(work: Workload, variables: Sequence[Variable]) -> dict[str, Any]:
