@@ -296,6 +296,14 @@ class _Reader(Reader):
                 self.fail("abis", f"unknown ABI {abi!r}: one of {', '.join(ABIS)}")
         return abis
 
+    def entries(self, section: str, value: object) -> list[tuple[str, Any]]:
+        """Return the entries of one list of syscalls; companions one by one, in the order of their names."""
+        found = self.mapping(value, f"syscalls.{section}")
+        if section != "companion":
+            return list(found.items())
+        single = [(key, item) for keys, item in found.items() for key in keys.split(", ")]
+        return sorted(single, key=lambda entry: (":" in entry[0], entry[0]))  # the native ABI's have no prefix
+
     def policy(self, value: Any) -> Policy:
         top = ("schema", "workload", "abis", "no_new_privs", "runtime", "capabilities", "syscalls", "refused")
         schema = value.get("schema") if isinstance(value, dict) else None
@@ -310,8 +318,7 @@ class _Reader(Reader):
         entries = tuple(
             self.allowed(section, key, item, abis[0])
             for section in SECTIONS
-            for keys, item in self.mapping(sections.get(section) or {}, f"syscalls.{section}").items()
-            for key in (keys.split(", ") if section == "companion" else [keys])
+            for key, item in self.entries(section, sections.get(section) or {})
         )
         if len({(entry.section, entry.abi, entry.name) for entry in entries}) < len(entries):
             self.fail("syscalls.companion", "a name is there twice")

@@ -192,9 +192,9 @@ def test_a_volume_at_two_places_in_two_recordings_is_one() -> None:
     assert sorted((row.change, row.subject, row.name) for row in diff.changes if row.subject == "path") == [
         ("added", "path", "/data/b"), ("narrowed", "path", "/data/a"), ("removed", "path", "/etc/x")
     ]  # fmt: skip
-    assert diff.notes == (
-        "volume_db is at /data in old and at /srv/data in new; what is below is compared as if it had not moved",
-    )
+    assert [note for note in diff.notes if "no syscall seen" not in note] == [
+        "volume_db is at /data in old and at /srv/data in new; what is below is compared as if it had not moved"
+    ]
     read = compare(rights.of_policy(made, "old"), rights.of_trace(traces.merge([one, other]), "new"))
     assert {row.subject for row in read.changes} == {"syscall"}  # of the runtime's own
 
