@@ -62,7 +62,8 @@ def run_under(
 ) -> tuple[Outcome, Mapping[int, str]]:
     """Run a workload, and return its outcome and the file that each process executed last. ``profile``: an AppArmor
     profile that decides about files, sockets, signals and mounts."""
-    recording, checks = _Uses(native_abi()), Recording(native_abi())
+    recording = _Uses(native_abi())
+    checks = _Checks(recording)
     with contextlib.ExitStack() as stack:
         try:
             watch = CapabilityWatch(checks, confined=options.mode == "enforce") if options.denials else None
@@ -140,11 +141,15 @@ class _Uses(Recording):
         super().__init__(native)
         self.used: Callable[[Use, int], None] = lambda row, program: None
         self.checked: Callable[[Capability, int], None] = lambda check, program: None
+        self._owners: dict[str, bool] = {}
+        """A word of File.access to whether every file that was used so was the user's own."""
 
     def _used(
         self, what: str, key: tuple[Any, ...], names: tuple[str | None, ...], result: str, program: int,
         count: int, first: float | None, last: float | None, *, owner: Iterable[str] = (),
     ) -> None:  # fmt: skip
+        if what == "file":
+            self._owners[key[1]] = self._owners.get(key[1], True) and set(owner) == {"self"}
         if what == "file" and not key[0]:
             self.losses["paths"] += count
         else:
@@ -152,6 +157,22 @@ class _Uses(Recording):
 
     def check(self, key: CapabilityKey, program: int, syscall: str, **_: Any) -> None:
         self.checked(Capability(*key, 1, 0.0, 0.0, frozenset(), {syscall: 1}), program)
+
+    def own(self, program: int) -> frozenset[str]:
+        """See Recording.own; of all programs of the run together."""
+        return frozenset(access for access, only in self._owners.items() if only)
+
+
+class _Checks(Recording):
+    """The kernel's capability checks. Whose files the workload used is known to the recording of its uses."""
+
+    def __init__(self, uses: _Uses) -> None:
+        super().__init__(uses.native)
+        self._of_uses = uses
+
+    def own(self, program: int) -> frozenset[str]:
+        """See Recording.own."""
+        return self._of_uses.own(program)
 
 
 class _Inference(Inference):
