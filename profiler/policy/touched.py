@@ -86,12 +86,15 @@ _TAKES_NUMBER = {"task": "{tid}", "fd": "{digits}", "fdinfo": "{digits}"}
 
 
 def _of_process(path: str, whose: str | None) -> str | None:
-    """The pattern of a path below /proc/PID, wherever /proc is mounted; None for any other."""
-    if whose is None and not path.startswith("/proc/"):
+    """The pattern of a path below /proc/PID, wherever /proc is mounted; None for any other.
+
+    A sandbox has the /proc of the outside, or mounts its own, below another directory.
+    """
+    if whose is None and "/proc/" not in path:
         return None
     parts = path.split("/")
     start = next((index for index, part in enumerate(parts) if part.isascii() and part.isdigit()), None)
-    if start is None or not (whose is not None or parts[:start] == ["", "proc"]):
+    if start is None or (whose is None and parts[start - 1] != "proc"):
         return None
     made = [literal(part) for part in parts]
     made[start] = "{pid}"

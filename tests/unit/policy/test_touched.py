@@ -6,7 +6,7 @@ import pytest
 from unit.policy.making import file, touching, uses
 
 from profiler.policy.model import OUTCOMES
-from profiler.policy.touched import touched
+from profiler.policy.touched import base_pattern, touched
 
 
 def outcome(*files: object) -> str:
@@ -41,3 +41,20 @@ def test_looks_that_failed() -> None:
     assert outcome(*uses("/srv/y", "look read", results="ENOENT")) == "missing"
     assert outcome(file("/srv/x", "look", "EACCES")) == "refused"
     assert outcome(file("/srv/x", "look")) == "checked"
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("/proc/5028/fd/5", "/proc/{pid}/fd/{digits}"),
+        ("/oldroot/proc/5028/fd/5", "/oldroot/proc/{pid}/fd/{digits}"),
+        ("/oldroot/proc/5028/task/5030/status", "/oldroot/proc/{pid}/task/{tid}/status"),
+        ("/oldroot/proc/sys/12", "/oldroot/proc/sys/12"),
+        ("/srv/proc/x/5028", "/srv/proc/x/5028"),
+        ("/srv/5028/proc/7", "/srv/5028/proc/7"),
+        ("/processes/5028", "/processes/5028"),
+    ],
+)
+def test_numbers_of_processes(path: str, pattern: str) -> None:
+    """Below every /proc: a sandbox sees that of the outside below a directory of its own."""
+    assert base_pattern(path) == pattern
