@@ -14,7 +14,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 from vm.drive import Drive
-from vm.guest import Denial, Guest, Result, python
+from vm.guest import JOB_SECONDS, Denial, Guest, Result, python
 
 from profiler.cli.main import cli
 from profiler.kernel.capabilities import number_of
@@ -157,7 +157,7 @@ def driven(
     drives: Sequence[Drive],
     confinements: Sequence[Confinement],
     places: Sequence[Path],
-    seconds: float,
+    seconds: float = JOB_SECONDS,
 ) -> Mapping[str, tuple[str | None, float, list[Denial]]]:
     """Load the profiles, bring these directories over as they are, and drive the workloads in turn (vm/drive.py), all
     in one job, which may take this long.
