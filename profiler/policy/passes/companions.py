@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from profiler.kernel.arguments import CLONE_THREAD
 from profiler.kernel.companions import companion_files
 from profiler.kernel.companions import companions as known
 from profiler.policy.model import Allowed, FileRule, Options, Policy
@@ -29,12 +30,12 @@ def companions(policy: Policy, trace: Trace, options: Options) -> Policy:
 
 
 def files_by_timing(policy: Policy, trace: Trace, options: Options) -> Policy:
-    """Add the files that go with what was observed, where the recording watched files."""
-    if not policy.has_files:
+    """Add the files that programs with threads read, where the recording watched files."""
+    if not policy.has_files or not _has_threads(trace):
         return policy
     added = [
         FileRule(path, ("read",), because=(said("companion", why),))
-        for path, why in companion_files(row.name for row in trace.syscalls if row.name).items()
+        for path, why in companion_files().items()
         if not any(rule.pattern == path for rule in policy.files)
     ]
     return (
@@ -42,3 +43,14 @@ def files_by_timing(policy: Policy, trace: Trace, options: Options) -> Policy:
         if added
         else policy
     )
+
+
+def _has_threads(trace: Trace) -> bool:
+    """Tell whether the workload had threads. A lock (futex) does not tell: a thread waits for it only by timing."""
+    clones = [row.arguments for row in trace.syscalls if row.name in ("clone", "clone3") and row.arguments]
+    if any(
+        seen.overflow or any(flags & CLONE_THREAD for value in seen.values for flags in value[:1]) for seen in clones
+    ):
+        return True
+    # The threads of a workload that was joined may be older than the recording.
+    return bool(trace.joined) and any(row.name in ("futex", "futex_time64") for row in trace.syscalls)

@@ -15,7 +15,7 @@ def test_every_name_is_known_once_and_has_a_reason() -> None:
     added = [name for row in rows for name in row["add"]]
     assert len(set(added)) == len(added)
     assert {*added, *(name for row in rows for name in row.get("seen", ()))} <= known_names()
-    assert all(row["reason"] and row["source"] for row in rows)
+    assert all(row["reason"] and row["source"] for row in (*rows, *data["files"]))
     assert data["date"]
 
 

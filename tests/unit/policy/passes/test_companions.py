@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +17,7 @@ from profiler.policy.model import Options
 from profiler.policy.reasons import said, sentence
 from profiler.review.rights import of_policy
 from profiler.review.score import score
-from profiler.trace.model import Signal
+from profiler.trace.model import FILES_FEATURE, JOINED_FEATURE, Signal, Syscall
 
 PLAIN = Options(runtime="none")
 
@@ -134,16 +132,32 @@ def test_a_process_that_had_ended_may_live_longer(whom: str, results: dict[str, 
     assert bool(alone) is ("ok" in results)
 
 
-def test_files_by_timing() -> None:
-    """Only of programs with threads, and only where files were watched."""
-    threads = [call("clone"), call("futex")]
+THREAD, FORK = 0x3D0F00, 0x1200011
+"""The flags of pthread_create(3) and fork(3)."""
+
+
+@pytest.mark.parametrize(
+    ("calls", "joined", "added"),
+    [
+        ([call("clone", [(THREAD,)])], False, True),
+        ([call("clone3", [(FORK,), (THREAD,)])], False, True),
+        ([call("clone", [(FORK,)]), call("futex")], False, False),
+        ([call("clone", overflow=True)], False, True),
+        ([call("clone")], False, False),
+        ([call("clone", [(FORK,)])], True, False),
+        ([call("futex")], True, True),
+        ([], False, False),
+    ],
+)
+def test_files_by_timing(calls: list[Syscall], joined: bool, added: bool) -> None:
+    """Only of programs with threads, whether or not a lock was waited for, and only where files were watched."""
     path = "/proc/sys/vm/overcommit_memory"
-    policy = derive(replace(touching(file("/etc/passwd")), syscalls=tuple(threads)), PLAIN)
-    assert [(rule.pattern, rule.access) for rule in policy.files if rule.pattern == path] == [(path, ("read",))]
+    features = (FILES_FEATURE, *([JOINED_FEATURE] if joined else ()))
+    recorded = touching(file("/etc/passwd"), syscalls=calls, features=features)
+    policy = derive(recorded, PLAIN)
+    found = [(rule.pattern, rule.access) for rule in policy.files if rule.pattern == path]
+    assert found == ([(path, ("read",))] if added else [])
     assert dumps(loads(dumps(policy).encode(), "policy.yaml")) == dumps(policy)
-    without = Options(runtime="none", companions=False)
-    assert path not in {
-        rule.pattern for rule in derive(replace(touching(file("/x")), syscalls=tuple(threads)), without).files
-    }
-    assert not derived(*threads, options=PLAIN).files
-    assert path not in {rule.pattern for rule in derive(touching(file("/etc/passwd")), PLAIN).files}
+    without = derive(recorded, Options(runtime="none", companions=False))
+    assert path not in {rule.pattern for rule in without.files}
+    assert not derived(call("execve"), *calls, options=PLAIN).files
