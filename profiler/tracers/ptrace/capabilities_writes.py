@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Iterator
 
+from profiler.files import kernel_text
 from profiler.kernel.sockets import AF_NETLINK
 from profiler.tracers.host import read_memory
 from profiler.tracers.ptrace.capabilities_rules import Rule, Stop
@@ -67,7 +68,7 @@ def _id_map(stop: Stop, process: int, which: str) -> tuple[str, ...]:
         return ()
     mine = len(rows) == 1 and rows[0][2:] == [1] and lower == [(own.uids if which == "u" else own.gids)[1]]
     if which == "g" and mine:
-        with open(f"/proc/{process}/setgroups") as file:
+        with kernel_text(f"/proc/{process}/setgroups") as file:
             mine = file.read().strip() == "deny"
     return (*(["CAP_SETFCAP"] if root else []), *([] if mine else ["CAP_SETUID" if which == "u" else "CAP_SETGID"]))
 
