@@ -171,7 +171,7 @@ class Engine:
         """Return a small file of a container, which need not run; empty when it does not exist."""
         try:
             asked = self.ask("cp", f"{identity}:{path}", "-")
-            with tarfile.open(fileobj=io.BytesIO(asked.output)) as archive:
+            with tarfile.open(fileobj=io.BytesIO(asked.output), mode="r:") as archive:
                 for member in archive:
                     if (
                         member.isfile()
@@ -179,7 +179,7 @@ class Engine:
                         and (file := archive.extractfile(member)) is not None
                     ):
                         return file.read().decode("utf-8", "surrogateescape")
-        except (OSError, ProgramError, tarfile.TarError, ValueError):
+        except (EOFError, OSError, ProgramError, tarfile.TarError, ValueError):
             pass
         return ""
 
