@@ -254,7 +254,7 @@ struct check_key {
 };
 
 #define ALGORITHMS 8 /* congestion controls that anybody may choose */
-#define CLAIMS 1024 /* different claims */
+#define CLAIMS 1024  /* different claims */
 
 /* A call that needs capabilities in a set of its thread, which the kernel does not check with cap_capable: capset(2),
  * PR_CAP_AMBIENT_RAISE, and a thread that maps root into its own user namespace. Sets as in struct cred, asked for and
