@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from profiler.denials.model import Denial
 from profiler.denials.uses import as_apparmor, use_of
@@ -50,14 +51,15 @@ def _let_happen(row: Use) -> bool:
 
 def _denial_of(row: Use) -> Denial:
     """Return the use as a denial."""
-    count = sum(row.results.values())
+
+    def denial(kind: str, operation: str, **details: Any) -> Denial:
+        return Denial(kind, BY, False, operation=operation, count=sum(row.results.values()), **details)
+
     match row:
         case File():
-            return Denial(
+            return denial(
                 "file",
-                BY,
-                False,
-                operation="symlink" if row.kind == "symlink" and row.access == "make" else row.access,
+                "symlink" if row.kind == "symlink" and row.access == "make" else row.access,
                 path=row.path,
                 directory=row.kind == "directory" and row.path != "/",
                 file_kind=None if row.kind == "unknown" else row.kind,
@@ -66,54 +68,30 @@ def _denial_of(row: Use) -> Denial:
                 whose=row.whose,
                 existing=row.existing,
                 state=row.state,
-                count=count,
             )
         case Socket():
-            return Denial(
+            return denial(
                 "socket",
-                BY,
-                False,
-                operation=row.operation,
+                row.operation,
+                operations=(row.operation,),
                 family=row.family,
                 type=row.type,
                 protocol=row.protocol,
-                operations=(row.operation,),
                 port=row.port,
                 address=row.address,
-                count=count,
             )
         case Signal():
-            return Denial(
-                "signal",
-                BY,
-                False,
-                operation="send",
-                operations=("send",),
-                signal=row.signal,
-                whom=row.whom,
-                count=count,
-            )
+            return denial("signal", "send", operations=("send",), signal=row.signal, whom=row.whom)
         case Inspection():
-            return Denial(
-                "inspection",
-                BY,
-                False,
-                operation=row.operation,
-                operations=(row.operation,),
-                whom=row.whom,
-                count=count,
-            )
+            return denial("inspection", row.operation, operations=(row.operation,), whom=row.whom)
         case Mount():
-            return Denial(
+            return denial(
                 "mount",
-                BY,
-                False,
-                operation=row.operation,
+                row.operation,
                 source=row.source,
                 target=row.target,
                 filesystem=row.filesystem,
                 flags=row.flags,
-                count=count,
             )
 
 

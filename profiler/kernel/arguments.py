@@ -118,6 +118,17 @@ def _table(name: str) -> _Table:
     return _Table(row["kind"] == "flags", numbers, {number: constant for constant, number in numbers.items()})
 
 
+def value_of(table: str, name: str) -> int:
+    """Return the number of a name in a table of constants.yaml. Raises KeyError."""
+    return _table(table).numbers[name]
+
+
+def implies_exec(persona: int) -> bool:
+    """Return whether personality(2) with this argument makes what is mapped for reading executable. 0xffffffff only
+    asks for the current value."""
+    return persona != INT and bool(persona & value_of("personality", "READ_IMPLIES_EXEC"))
+
+
 @cache
 def _all_numbers() -> dict[str, int]:
     merged: dict[str, int] = {}

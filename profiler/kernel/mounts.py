@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -80,6 +81,22 @@ def restricting_flags() -> frozenset[str]:
 def mount_calls() -> dict[str, MountCall]:
     """Return the positions of the arguments of each call, by syscall name."""
     return _data()[0]
+
+
+@dataclass(frozen=True)
+class FileSystems:
+    """``seen_at``: the type of a file system whose files the kernel makes, and where the same names can be seen.
+    ``empty``: types that hold only what was made in them."""
+
+    seen_at: Mapping[str, str]
+    empty: frozenset[str]
+
+
+@cache
+def file_systems() -> FileSystems:
+    """Return what is known of types of file systems."""
+    row = load("mounts.yaml")["file_systems"]
+    return FileSystems(row["seen_at"], frozenset(row["empty"]))
 
 
 def mount_use(call: str, flags: int) -> MountUse | None:

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from profiler.kernel.arguments import implies_exec, value_of
 from profiler.policy.model import Allowed, Policy, Workload
 from profiler.policy.reasons import sentences
-from profiler.trace.caveats import idle, is_idle
+from profiler.trace.caveats import IDLE_FIX, idle, is_idle
 from profiler.wording import listed
 
 _LISTED = 8
-_SET_MODE_FILTER, _NEW_LISTENER = 1, 8  # SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER (linux/seccomp.h)
-_PR_SET_SECCOMP = 22  # linux/prctl.h
-_READ_IMPLIES_EXEC, _QUERY = 0x400000, 0xFFFFFFFF  # linux/personality.h; personality(2): the second only asks
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,7 @@ def _of_the_recording(policy: Policy) -> Iterator[Caveat]:
         )
     observed = len(policy.entries("observed"))
     if not work.denials_only and is_idle(bool(work.joined), observed):
-        what, _, fix = idle(observed).partition("; ")
-        yield Caveat("idle", "warning", "workload", what, fix)
+        yield Caveat("idle", "warning", "workload", idle(observed), IDLE_FIX)
 
 
 def _named(row: Allowed) -> Iterator[str]:
@@ -85,8 +82,10 @@ def _named(row: Allowed) -> Iterator[str]:
 
 
 def _of_the_workload(policy: Policy) -> Iterator[Caveat]:
-    filters = [values.get("flags", 0) for values in _seen(policy, "seccomp") if values["operation"] == _SET_MODE_FILTER]
-    if any(flags & _NEW_LISTENER for flags in filters):
+    loads = value_of("seccomp_operation", "SECCOMP_SET_MODE_FILTER")
+    listens = value_of("seccomp_flags", "SECCOMP_FILTER_FLAG_NEW_LISTENER")
+    filters = [values.get("flags", 0) for values in _seen(policy, "seccomp") if values["operation"] == loads]
+    if any(flags & listens for flags in filters):
         yield Caveat(
             "own-filter",
             "warning",
@@ -95,7 +94,9 @@ def _of_the_workload(policy: Policy) -> Iterator[Caveat]:
             "is asked, and calls that it answers may be missing from the recording",
             "record the workload without its own sandbox as well, and merge",
         )
-    elif filters or any(values["option"] == _PR_SET_SECCOMP for values in _seen(policy, "prctl")):
+    elif filters or any(
+        values["option"] == value_of("prctl_option", "PR_SET_SECCOMP") for values in _seen(policy, "prctl")
+    ):
         yield Caveat(
             "own-filter",
             "note",
@@ -121,11 +122,6 @@ def _of_the_workload(policy: Policy) -> Iterator[Caveat]:
             "io_uring is used: seccomp does not see its requests, and files used only through them are in no policy",
             "configure the workload to do without io_uring, if possible",
         )
-
-
-def implies_exec(persona: int) -> bool:
-    """Return whether personality(2) with this argument makes what is mapped for reading executable."""
-    return persona != _QUERY and bool(persona & _READ_IMPLIES_EXEC)
 
 
 def _seen(policy: Policy, name: str) -> Iterator[Mapping[str, int]]:

@@ -18,10 +18,13 @@ _ALWAYS_ASKS = frozenset({"bash"})
 """Programs that open the terminal whenever they start, whether they use it or not."""
 
 
+IDLE_FIX = "record while it works"
+
+
 def idle(syscalls: int) -> str:
     """Return what to say of a recording that joined a workload which made only so many different syscalls."""
     seen = f"only {counted(syscalls, 'different syscall')}" if syscalls else "no syscall"
-    return f"{seen} seen: the workload was idle, and its profile allows nearly nothing; record while it works"
+    return f"{seen} seen: the workload was idle, and its profile allows nearly nothing"
 
 
 def is_idle(joined: bool, syscalls: int) -> bool:
@@ -32,7 +35,8 @@ def is_idle(joined: bool, syscalls: int) -> bool:
 
 def caveats(trace: Trace) -> tuple[str, ...]:
     """Return what this recording cannot show: it was idle, or the workload stood otherwise than in a container."""
-    found = [idle(len(trace.syscalls))] if trace.meta.runs and is_idle(bool(trace.joined), len(trace.syscalls)) else []
+    number = len(trace.syscalls)
+    found = [f"{idle(number)}; {IDLE_FIX}"] if trace.meta.runs and is_idle(bool(trace.joined), number) else []
     return (*found, *circumstances(trace))
 
 

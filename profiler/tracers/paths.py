@@ -413,7 +413,7 @@ class _Walk:
             self._reopen(start)
         else:
             self._enter(os.dup(self.root if start is None else start))
-        todo = _parts(text)
+        todo = parts_of(text)
         links = 0
         while todo:
             part = todo.pop()
@@ -437,7 +437,7 @@ class _Walk:
                 )
             if target.startswith("/"):
                 self._enter(os.dup(self.root))
-            todo += _parts(target)
+            todo += parts_of(target)
         if self.at < 0:
             return _Place(self.here, False, self.sure, "linked", self.personal, tuple(self.way))
         status = os.fstat(self.at)
@@ -456,7 +456,7 @@ class _Walk:
 
     def status(self, path: str) -> os.stat_result | None:
         """Return the status of a resolved path of any length."""
-        todo = _parts(path)
+        todo = parts_of(path)
         try:
             self._enter(os.open(self.view.top or "/", _O_PATH))
             while todo:
@@ -594,9 +594,14 @@ def through_link(path: str, follow: bool) -> bool:
     return len(parts) >= (1 if parts[0] in _PROC_LINKS else 2) + (not follow)
 
 
-def _parts(text: str) -> list[str]:
-    """Return the components, last first."""
+def parts_of(text: str) -> list[str]:
+    """Return the components, last first, without ``.`` and repeated slashes."""
     return [part for part in reversed(text.split("/")) if part not in ("", ".")]
+
+
+def joined(base: str, text: str) -> str:
+    """Append a path text to a directory, without ``.`` and repeated slashes."""
+    return "/".join([base.rstrip("/"), *reversed(parts_of(text))]) or "/"
 
 
 def _device(path: str) -> int:

@@ -132,7 +132,7 @@ class Recording:
         }
         self._uses_bytes = 0
 
-    def failed(self, what: str, error: Exception) -> None:
+    def failed(self, what: str, error: Exception, count: int = 1) -> None:
         """Count a loss: a fault of profgen's own kept it from interpreting ``what``. Only the first is described."""
         if not self.losses["events"]:
             place = traceback.extract_tb(error.__traceback__)[-1:]
@@ -141,7 +141,7 @@ class Recording:
                 f"{what} could not be interpreted ({type(error).__name__}{where}: {error}), so the trace lacks it; "
                 "please report this fault of profgen"
             )
-        self.losses["events"] += 1
+        self.losses["events"] += count
 
     def begin(self) -> None:
         """Start the clock: the workload is about to be released."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from profiler.policy.caveats import implies_exec
+from profiler.kernel.arguments import implies_exec
 from profiler.policy.evidence import name_for
 from profiler.policy.model import Options, Policy
 from profiler.policy.reasons import said

@@ -30,11 +30,12 @@ from profiler.kernel.sockets import family_name, socket_calls, type_name, unix_a
 from profiler.tracers.ebpf.events import DESCRIPTOR, NEW_MOUNTS, OTHERS, OWN, WHOSE, Event, call_of, parse, text_of
 from profiler.tracers.ebpf.execution import Executions
 from profiler.tracers.ebpf.loader import Programs
-from profiler.tracers.ebpf.lookup import Lookup, joined
+from profiler.tracers.ebpf.lookup import Lookup
 from profiler.tracers.ebpf.reader import Maps, Reader
 from profiler.tracers.ebpf.shared import constant, structure
 from profiler.tracers.ebpf.specs import name_in_specs
-from profiler.tracers.paths import Found, kind_of, kind_of_made, owner_of, process_in
+from profiler.tracers.ebpf.trees import new_root
+from profiler.tracers.paths import Found, joined, kind_of, kind_of_made, owner_of, process_in
 from profiler.tracers.recording import Recording
 
 Write = Callable[[Recording, int, int, float, float], None]
@@ -90,6 +91,7 @@ class Uses:
         if event.abi == NEW_MOUNTS:
             self._lookup.trees.made(event)
         else:
+            self._lookup.trees.saw(event)
             self._rows[event.key] = [_Row(event.program, write) for write in self._interpret(event)]
 
     # -- at the end, or at any time ------------------------------------------------------------------------------------
@@ -343,25 +345,22 @@ class Uses:
         below it. None when no mount was seen.
         """
         tree = self._lookup.trees.of(event)
-        if tree is not None:
-            texts = [text_of(event.texts[piece]) or "" for piece in (0, 1)]
-            new = self._place(event, 0, True) if texts[0].startswith("/") else tree.new_root()
-            put = (
-                self._place(event, 1, True)
-                if texts[1].startswith("/")
-                else joined(new or "/", joined(event.paths[1] or "/", texts[1]))
-            )
-            if new is None or put is None:
-                return None
-            tree.pivot(new, put)
-            return new, put
-        last = self._mounted[-1] if self._mounted else "/"
-        above = [path for path in self._mounted if path != "/" and (last == path or last.startswith(path + "/"))]
-        if not above or event.paths[0] is None:
+        points = self._mounted if tree is None else [one.point for one in tree.mounts]
+        source, target = (text_of(event.texts[piece]) or "" for piece in (0, 1))
+        new = self._place(event, 0, True) if tree is not None and source.startswith("/") else new_root(points)
+        if new is None or (event.paths[0] is None and tree is None):
             return None
-        place = min(above, key=len)
-        self._lookup.roots.pivoted[event.root] = place
-        return joined(place, text_of(event.texts[0]) or ""), joined(place, text_of(event.texts[1]) or "")
+        if tree is None:
+            self._lookup.roots.pivoted[event.root] = new
+            return joined(new, source), joined(new, target)
+        # A relative text begins at a directory that the kernel names below the new root.
+        put = (
+            self._place(event, 1, True) if target.startswith("/") else joined(new, f"{event.paths[1] or '/'}/{target}")
+        )
+        if put is None:
+            return None
+        tree.pivot(new, put)
+        return new, put
 
     def _place(self, event: Event, piece: int, follow: bool) -> str | None:
         found = self._lookup.find(event, piece, follow=follow)

@@ -70,8 +70,10 @@ class Programs:
         self._kprobes: list[tuple[int, bytes]] = []
         self._rings: dict[str, Any] = {}
         self._callbacks: list[Any] = []
-        self.failures: list[tuple[str, Exception]] = []
-        """Events that a callback of a ring could not read, and why."""
+        self.faults = 0
+        """The number of events that a callback of a ring could not read."""
+        self.first_fault: tuple[str, Exception] | None = None
+        """The first of them, and why."""
         # bcc reads the kernel's symbols when it is first asked for one; another processor compiles meanwhile.
         self._ksym: Callable[[int], bytes] = bcc.BPF.ksym
         self._symbols = threading.Thread(target=self._ksym, args=(0,), daemon=True)
@@ -136,7 +138,8 @@ class Programs:
             try:
                 callback(data, size)
             except Exception as error:  # ctypes would print it, and go on
-                self.failures.append((f"an event of the ring {name}", error))
+                self.faults += 1
+                self.first_fault = self.first_fault or (f"an event of the ring {name}", error)
             return 0
 
         function = libbcc().bpf_new_ringbuf.argtypes[1](told)

@@ -12,7 +12,7 @@ from profiler.tracers.ebpf.events import OTHER_MOUNTS, OTHER_ROOT, ROOT, SAME_TO
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import Reader
 from profiler.tracers.ebpf.trees import Node, Trees
-from profiler.tracers.paths import Found, Memory, Resolver, View, kind_of, process_in, through_link
+from profiler.tracers.paths import Found, Memory, Resolver, View, joined, kind_of, process_in, through_link
 
 _NOWHERE = "/proc/0"
 _OWN_MOUNTS = "/proc/self/ns/mnt"
@@ -196,9 +196,3 @@ class Lookup:
         if root is None:
             root = _NOWHERE  # no process that had it is left
         return View(event.tgid, event.tid, root, root_path, root if root_path == "/" else None)
-
-
-def joined(base: str, text: str) -> str:
-    """Append a path text to a directory, without ``.`` and repeated slashes."""
-    parts = [part for part in text.split("/") if part not in ("", ".")]
-    return "/".join([base.rstrip("/"), *parts]) or "/"

@@ -138,8 +138,8 @@ class _Run:
         """Read everything once; nothing is counted after this."""
         self._lose("missed", self.results.missed + self.programs.missed(*TRACEPOINTS, CAPABILITY_TRACEPOINT))
         self._lose("results", int(self.results.failed))
-        for what, error in self.programs.failures:
-            self.recording.failed(what, error)
+        if self.programs.first_fault is not None:
+            self.recording.failed(*self.programs.first_fault, self.programs.faults)
         maps = Maps(self.programs)
         self.reader.collect(self.recording, maps)
         if self.uses is not None:

@@ -11,30 +11,17 @@ import contextlib
 import os
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from profiler.kernel.mounts import MountUse
+from profiler.kernel.mounts import MountUse, file_systems
 from profiler.tracers.ebpf.events import OTHER_MOUNTS, Event
-from profiler.tracers.paths import LINKS_MAX, Found, below, kind_of
+from profiler.tracers.paths import LINKS_MAX, Found, below, joined, kind_of, parts_of, through_link
 
-_ELSEWHERE = {
-    "proc": "/proc",
-    "sysfs": "/sys",
-    "mqueue": "/dev/mqueue",
-    "devpts": "/dev/pts",
-    "cgroup2": "/sys/fs/cgroup",
-    "securityfs": "/sys/kernel/security",
-    "debugfs": "/sys/kernel/debug",
-    "tracefs": "/sys/kernel/tracing",
-}
-"""File systems whose files the kernel makes, and where profgen finds the same names."""
-
-_EMPTY = frozenset({"tmpfs", "ramfs"})
-"""File systems that hold only what was made in them."""
-
-_OF_PROCESS = re.compile(r"/(\d+)(/task/\d+)?(?:/(fd/\d+|map_files/[^/]+|ns/[^/]+|root|cwd|exe))?(?=/|\Z)")
-_FORGOTTEN = 1 << 16
+_OF_PROCESS = re.compile(r"/proc/(\d+)(/task/\d+)?(?=/|\Z)")
+_NAMESPACES_MAX = 1 << 10
+"""The number of namespaces that are followed: the oldest is forgotten for a new one."""
+_REMEMBERED = 1 << 16
 """The number of processes whose namespace is remembered, and of files in one file system."""
 
 
@@ -57,20 +44,20 @@ class FileSystem:
 
     def __init__(self, type: str = "", outside: str | None = None) -> None:
         self.type = type
-        self.outside = _ELSEWHERE.get(type) if outside is None else outside
+        self.outside = file_systems().seen_at.get(type) if outside is None else outside
         self._seen: dict[str, Node] = {}
 
     @property
     def complete(self) -> bool:
         """Whether a file that is not known here does not exist."""
-        return self.outside is not None or self.type in _EMPTY
+        return self.outside is not None or self.type in file_systems().empty
 
     def note(self, path: str, node: Node) -> None:
         """Note what is at a path now."""
         known = self._seen.get(path)
         if node.target is None and known is not None and known.kind == node.kind:
             node = replace(node, target=known.target)
-        if path in self._seen or len(self._seen) < _FORGOTTEN:
+        if path in self._seen or len(self._seen) < _REMEMBERED:
             self._seen[path] = node
 
     def renamed(self, old: str, new: str) -> None:
@@ -82,24 +69,25 @@ class FileSystem:
         """Return what is at a path; None if nothing is known to be there."""
         if self.outside is not None:
             with contextlib.suppress(OSError):
-                return self._outside(self.outside + path, event)
+                return self._outside(self.outside, path, event)
         return self._seen.get(path)
 
-    def _outside(self, path: str, event: Event) -> Node:
-        of_process = _OF_PROCESS.match(path.removeprefix("/proc")) if path.startswith("/proc/") else None
-        if path in ("/proc/self", "/proc/thread-self"):
+    def _outside(self, outside: str, path: str, event: Event) -> Node:
+        name, look = (outside if self.type else "") + path, outside + path
+        of_process = _OF_PROCESS.match(name)
+        if name in ("/proc/self", "/proc/thread-self"):
             tgid, tid = (event.own_tgid, event.own_tid) if self.type else (event.tgid, event.tid)
-            return Node("symlink", 0, f"{tgid}/task/{tid}" if path.endswith("thread-self") else str(tgid))
+            return Node("symlink", 0, f"{tgid}/task/{tid}" if name.endswith("thread-self") else str(tgid))
         if of_process is not None and self.type:
             # It numbers processes as their own namespace does. All have the same files.
             own = f"/proc/{os.getpid()}" + (f"/task/{os.getpid()}" if of_process[2] else "")
-            path = own + path.removeprefix(f"/proc/{of_process[1]}{of_process[2] or ''}")
-        status = os.lstat(path)
+            look = own + name[of_process.end() :]
+        status = os.lstat(look)
         kind, uid = kind_of(status.st_mode), status.st_uid
         if of_process is not None and int(of_process[1]) in (event.own_tgid, event.tgid):
             uid = event.fsuid  # fs/proc/base.c task_dump_owner
-        open_file = of_process is not None and of_process[3] and of_process.end() == len(path.removeprefix("/proc"))
-        return Node(kind, uid, os.readlink(path) if kind == "symlink" and not open_file else None)
+        to_open_file = of_process is not None and through_link(name, True)
+        return Node(kind, uid, os.readlink(look) if kind == "symlink" and not to_open_file else None)
 
 
 @dataclass(frozen=True)
@@ -128,7 +116,7 @@ class Tree:
     def place(self, path: str) -> tuple[FileSystem, str]:
         """Return the file system that a path leads into, and the path there."""
         mount = self.covering(path)
-        return mount.system, _join(mount.root, below(path, mount.point) or "/")
+        return mount.system, joined(mount.root, below(path, mount.point) or "/")
 
     def look(self, path: str, event: Event) -> Node | None:
         """Return what is at a path."""
@@ -152,14 +140,14 @@ class Tree:
         ``root``: the root directory of the process.
         """
         at, links, sure, reached = root if text.startswith("/") else base, 0, True, True
-        todo = _parts(text)
+        todo = parts_of(text)
         follow = follow or text.endswith("/")
         while todo:
             part = todo.pop()
             if part == "..":
                 at = at if at == root else posixpath.dirname(at)
                 continue
-            path = _join(at, part)
+            path = joined(at, part)
             node = self.look(path, event)
             through = bool(todo) or follow
             system, inside = self.place(path)
@@ -176,7 +164,7 @@ class Tree:
                 sure = False
                 continue
             at = root if target.startswith("/") else posixpath.dirname(path)
-            todo += _parts(target)
+            todo += parts_of(target)
         node = self.look(at, event)
         if node is None:
             return Found(at, sure=sure, reached=reached)
@@ -198,14 +186,14 @@ class Tree:
             system, inside = self.place(source)
             below_it = self._below(source) if use.operation == "rbind" else []
             self.mounts += [Mounted(target, system, inside)]
-            self.mounts += [replace(one, point=_join(target, below(one.point, source) or "/")) for one in below_it]
+            self.mounts += [replace(one, point=joined(target, below(one.point, source) or "/")) for one in below_it]
         elif use.operation in ("move", "move_mount"):
             moved = [] if source is None else [one for one in self.mounts if below(one.point, source) is not None]
             if not moved or source is None or source == "/":
                 self.mounts.append(Mounted(target, FileSystem("?")))  # of a descriptor
                 return
             self.mounts = [one for one in self.mounts if one not in moved]
-            self.mounts += [replace(one, point=_join(target, below(one.point, source) or "/")) for one in moved]
+            self.mounts += [replace(one, point=joined(target, below(one.point, source) or "/")) for one in moved]
         elif use.operation == "umount" and target != "/":
             for index in reversed(range(len(self.mounts))):
                 if self.mounts[index].point == target:
@@ -218,12 +206,6 @@ class Tree:
         inside = [one for one in self.mounts if one.point != path and below(one.point, path) is not None]
         return [one for one in inside if self.covering(one.point) is one]
 
-    def new_root(self) -> str:
-        """Return where the directory is that pivot_root(2) made the root, if its text does not say: it is a mount
-        point, and what was mounted last is that or is below it."""
-        points = [one.point for one in self.mounts if one.point != "/"]
-        return min((point for point in points if below(points[-1], point) is not None), key=len, default="/")
-
     def pivot(self, new: str, put: str) -> None:
         """Do what pivot_root(2) did."""
         if all(one.point != new for one in self.mounts):
@@ -232,7 +214,14 @@ class Tree:
         under = below(put, new)
         self.mounts = [replace(one, point=below(one.point, new) or "/") for one in self.mounts if one not in moved]
         if under not in (None, "/"):  # else nothing leads to the old root any more but an open directory
-            self.mounts += [replace(one, point=_join(under or "/", one.point)) for one in moved]
+            self.mounts += [replace(one, point=joined(under or "/", one.point)) for one in moved]
+
+
+def new_root(points: Sequence[str]) -> str | None:
+    """Return where the directory was that pivot_root(2) made the root, if its text does not say: it is a mount point,
+    and what was mounted last is that or is below it. ``points``: in their order. None when nothing was mounted."""
+    points = [point for point in points if point != "/"]
+    return min((point for point in points if below(points[-1], point) is not None), key=len, default=None)
 
 
 @dataclass
@@ -247,12 +236,15 @@ class Trees:
     _last: dict[int, int] = field(default_factory=dict)
     """Process to its namespace."""
 
-    def of(self, event: Event) -> Tree | None:
-        """Return the tree that an event's process sees; None if the workload did not make it."""
+    def saw(self, event: Event) -> None:
+        """Note in which namespace an event's process is."""
         self._first = self._first or event.mounts
-        if len(self._last) > _FORGOTTEN:
+        if len(self._last) >= _REMEMBERED:
             self._last.clear()
         self._last[event.tgid] = event.mounts
+
+    def of(self, event: Event) -> Tree | None:
+        """Return the tree that an event's process sees; None if the workload did not make it."""
         return self._trees.get(event.mounts)
 
     def made(self, event: Event) -> None:
@@ -261,27 +253,23 @@ class Trees:
         self._last[event.tgid] = event.mounts
         above, root = self._trees.get(before), self.root()
         if above is not None:
-            self._trees[event.mounts] = above.copy()
+            tree = above.copy()
         elif root is not None and (before == self._first or not event.facts & OTHER_MOUNTS):
-            self._trees[event.mounts] = Tree([Mounted("/", FileSystem(outside=root))])
+            tree = Tree([Mounted("/", FileSystem(outside=root))])
+        else:
+            return
+        while len(self._trees) >= _NAMESPACES_MAX:
+            del self._trees[next(iter(self._trees))]
+        self._trees[event.mounts] = tree
 
 
 def _open_file(path: str, event: Event) -> str | None:
     """Return what a link of procfs to an open file leads to, while its process lives."""
     found = _OF_PROCESS.search(path)
-    if found is None or found[3] is None or int(found[1]) not in (event.own_tgid, event.tgid):
+    if found is None or int(found[1]) not in (event.own_tgid, event.tgid):
         return None
     try:
-        target = os.readlink(f"/proc/{event.tgid}/{found[3]}")
+        target = os.readlink(f"/proc/{event.tgid}{path[found.end() :]}")
     except OSError:
         return None
     return target if target.startswith("/") else None
-
-
-def _join(above: str, name: str) -> str:
-    return "/" + posixpath.normpath(f"{above}/{name}").lstrip("/")
-
-
-def _parts(text: str) -> list[str]:
-    """Return the components, last first."""
-    return [part for part in reversed(text.split("/")) if part not in ("", ".")]

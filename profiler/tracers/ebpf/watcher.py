@@ -461,8 +461,8 @@ class EbpfWatcher:
         recording.features = [*self._features, *([JOINED_FEATURE] if session.joined else [])]
         recording.inherited = known.inherited
         recording.losses, recording.warnings = Counter(known.losses) + losses, list(known.warnings)
-        for what, error in self._programs.failures:
-            recording.failed(what, error)
+        if self._programs.first_fault is not None:
+            recording.failed(*self._programs.first_fault, self._programs.faults)
         if live.uses is not None:
             while live.uses.resolve():
                 pass

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from profiler.tracers.ebpf import calls
+from profiler.tracers.ebpf import calls, loader
 from profiler.tracers.ebpf.calls import Uses
 from profiler.tracers.ptrace.tracer import Kind, Run, Tracee
 from profiler.tracers.recording import Recording, Row
@@ -25,6 +25,28 @@ def test_the_first_fault_is_described_and_all_count() -> None:
     assert "a call of mknod" in warning
     assert "OverflowError in test_faults.py, line " in warning
     assert "mode 0" in warning
+
+
+def test_a_callback_of_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ctypes would print the exception and go on."""
+    callbacks: list[Any] = []
+
+    class NewRing:
+        argtypes = (None, staticmethod(lambda function: function))
+
+        def __call__(self, fd: int, function: Any, context: None) -> int:
+            callbacks.append(function)
+            return 1
+
+    monkeypatch.setattr(loader, "libbcc", lambda: SimpleNamespace(bpf_new_ringbuf=NewRing()))
+    programs = object.__new__(loader.Programs)
+    programs._callbacks, programs._rings, programs.faults, programs.first_fault = [], {}, 0, None
+    monkeypatch.setattr(programs, "map_fd", lambda name: 3)
+    programs.open_ring("events", fails)
+    assert [callbacks[0](None, 0, 0) for _ in range(3)] == [0, 0, 0]
+    assert programs.faults == 3
+    assert programs.first_fault is not None
+    assert "events" in programs.first_fault[0]
 
 
 @pytest.fixture

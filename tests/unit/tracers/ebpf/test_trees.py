@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from profiler.kernel.mounts import MountUse
 from profiler.tracers.ebpf.events import OTHER_MOUNTS, Event
-from profiler.tracers.ebpf.trees import FileSystem, Mounted, Node, Tree, Trees
+from profiler.tracers.ebpf.trees import FileSystem, Mounted, Node, Tree, Trees, new_root
 
 UID = 12
 
@@ -131,7 +131,7 @@ def test_pivot_root(tree: Tree) -> None:
     assert found(tree, "/old/absolute") == ("/etc/file", "unknown")
     mount(tree, "rbind", "/old", "/new")
     mount(tree, "mount", "tmpfs", "/new/mnt", "tmpfs")
-    assert tree.new_root() == "/new"
+    assert new_root([one.point for one in tree.mounts]) == "/new"
     tree.pivot("/new", "/new")
     assert found(tree, "/absolute") == ("/etc/file", "file")
     assert found(tree, "/old/etc/file") == ("/old/etc/file", "unknown")
@@ -154,6 +154,7 @@ def test_move(tree: Tree) -> None:
 
 def test_namespaces(outside: Path) -> None:
     trees = Trees(lambda: str(outside))
+    trees.saw(event(70, mounts=5))
     assert trees.of(event(70, mounts=5)) is None, "where the workload begins"
     trees.made(event(70, mounts=8))
     own = trees.of(event(70, mounts=8))
