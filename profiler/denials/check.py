@@ -29,13 +29,11 @@ from profiler.trace.model import (
     Socket,
     Syscall,
     Trace,
+    Use,
 )
 
 BY = "policy"
 """What reports the denials found here (Denial.by)."""
-
-Use = File | Socket | Signal | Inspection | Mount
-"""A row of a trace about something that was used."""
 
 _REMEMBERED = 1 << 16
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from profiler.denials.check import Held, Use, by_program, comm_of, joined
+from profiler.denials.check import Held, by_program, comm_of, joined
 from profiler.denials.model import Collection, Denial
 from profiler.enforce import rights
 from profiler.enforce.base import FILES_UNSEEN, Options, Outcome
@@ -30,7 +30,7 @@ from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable, TracerError
 from profiler.kernel.abi import native_abi
 from profiler.kernel.errno import name_of as error_name
 from profiler.policy.model import Policy
-from profiler.trace.model import Capability, File, Inspection, Mount, Signal, Socket
+from profiler.trace.model import Capability, Use
 from profiler.tracers import base
 from profiler.tracers.base import Workload
 from profiler.tracers.ebpf.capability_watch import CapabilityWatch
@@ -40,7 +40,7 @@ from profiler.tracers.ptrace.capabilities import Call, Inference
 from profiler.tracers.ptrace.capabilities_writes import WRITES
 from profiler.tracers.ptrace.threads import Credentials
 from profiler.tracers.ptrace.tracer import Kind, PtraceTracer, Run, Tracee
-from profiler.tracers.recording import CapabilityKey, Recording
+from profiler.tracers.recording import CapabilityKey, Recording, row_of
 
 DISTINCT_MAX = 100_000
 """Most different denials that are kept."""
@@ -117,23 +117,6 @@ def _with_checks(denials: Sequence[Denial], made: _Confined, checks: Recording) 
     return [*kept, *(each for each in seen if (each.capability, each.name, each.exe) not in known)]
 
 
-_NOBODY: frozenset[int] = frozenset()
-_ROWS: Mapping[str, Callable[..., Use]] = {
-    "file": lambda results, owner, path, access, kind, state, existing, whose: File(
-        path, access, kind, state, results, owner, _NOBODY, 0.0, 0.0, existing, whose
-    ),
-    "socket": lambda results, _, family, kind, protocol, operation, port, address: Socket(
-        family, kind, protocol, operation, port, address, results, _NOBODY, 0.0, 0.0
-    ),
-    "signal": lambda results, _, signal, whom: Signal(signal, whom, results, _NOBODY),
-    "inspection": lambda results, _, operation, whom: Inspection(operation, whom, results, _NOBODY),
-    "mount": lambda results, _, operation, source, target, filesystem, flags: Mount(
-        operation, source, target, filesystem, flags, results, _NOBODY
-    ),
-}
-"""Make the row of a trace about one use, from the key of its row in a recording."""
-
-
 class _Uses(Recording):
     """A recording that hands on each use and each check, and keeps neither."""
 
@@ -153,7 +136,7 @@ class _Uses(Recording):
         if what == "file" and not key[0]:
             self.losses["paths"] += count
         else:
-            self.used(_ROWS[what]({result: count}, frozenset(owner), *key), program)
+            self.used(row_of(what, key, {result: count}, owner=frozenset(owner)), program)
 
     def check(self, key: CapabilityKey, program: int, syscall: str, **_: Any) -> None:
         self.checked(Capability(*key, 1, 0.0, 0.0, frozenset(), {syscall: 1}), program)

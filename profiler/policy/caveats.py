@@ -84,6 +84,7 @@ def _named(row: Allowed) -> Iterator[str]:
 def _of_the_workload(policy: Policy) -> Iterator[Caveat]:
     loads = value_of("seccomp_operation", "SECCOMP_SET_MODE_FILTER")
     listens = value_of("seccomp_flags", "SECCOMP_FILTER_FLAG_NEW_LISTENER")
+    by_prctl = value_of("prctl_option", "PR_SET_SECCOMP")
     filters = [values.get("flags", 0) for values in _seen(policy, "seccomp") if values["operation"] == loads]
     if any(flags & listens for flags in filters):
         yield Caveat(
@@ -94,9 +95,7 @@ def _of_the_workload(policy: Policy) -> Iterator[Caveat]:
             "is asked, and calls that it answers may be missing from the recording",
             "record the workload without its own sandbox as well, and merge",
         )
-    elif filters or any(
-        values["option"] == value_of("prctl_option", "PR_SET_SECCOMP") for values in _seen(policy, "prctl")
-    ):
+    elif filters or any(values["option"] == by_prctl for values in _seen(policy, "prctl")):
         yield Caveat(
             "own-filter",
             "note",

@@ -324,6 +324,10 @@ class Mount:
         return (self.operation, self.source, self.target, self.filesystem, self.flags)
 
 
+Use = File | Socket | Signal | Inspection | Mount
+"""A row about something that was used."""
+
+
 STREAM_KINDS = ("file", "pipe", "socket", "terminal", "null", "device", "closed")
 """What a standard stream was; ``null`` is /dev/null."""
 

@@ -39,12 +39,12 @@ from profiler.trace.model import (
     Socket,
     Syscall,
     Trace,
+    Use,
     row_order,
 )
 from profiler.wording import cause
 
 T = TypeVar("T")
-Use = File | Socket | Signal | Inspection | Mount
 AnyUse = TypeVar("AnyUse", bound=Use)
 
 USES = ("files", "sockets", "signals", "inspections", "mounts")

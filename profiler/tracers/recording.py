@@ -33,6 +33,7 @@ from profiler.trace.model import (
     SocketKey,
     Syscall,
     Trace,
+    Use,
     row_order,
 )
 
@@ -85,6 +86,30 @@ _ROW_BYTES = 250
 """The size of a row in a trace without its names, rounded up."""
 
 _Key = TypeVar("_Key", bound=tuple[object, ...])
+
+
+def row_of(
+    what: str,
+    key: tuple[Any, ...],
+    results: Mapping[str, int],
+    programs: frozenset[int] = frozenset(),
+    *,
+    owner: frozenset[str] = frozenset(),
+    first: float = 0.0,
+    last: float = 0.0,
+) -> Use:
+    """Return a use as a row of a trace. ``what``: file, socket, signal, inspection or mount, which ``key`` is of."""
+    if what == "file":
+        path, access, kind, state, existing, whose = key
+        return File(path, access, kind, state, results, owner, programs, first, last, existing, whose)
+    if what == "socket":
+        family, sort, protocol, operation, port, address = key
+        return Socket(family, sort, protocol, operation, port, address, results, programs, first, last)
+    if what == "mount":
+        operation, source, target, filesystem, flags = key
+        return Mount(operation, source, target, filesystem, flags, results, programs)
+    about, whom = key
+    return (Signal if what == "signal" else Inspection)(about, whom, results, programs)
 
 
 class Recording:
@@ -431,44 +456,26 @@ class Recording:
                     key=lambda row: (row.program, -1 if row.by is None else row.by),
                 )
             ),
-            files=tuple(
-                File(
-                    path=path,
-                    access=access,
-                    kind=kind,
-                    state=state,
-                    results=_results(use),
-                    owner=frozenset(use.owner),
-                    programs=_programs(use, new),
-                    first=round(use.first, 3),
-                    last=round(use.last, 3),
-                    existing=existing,
-                    whose=whose,
-                )
-                for (path, access, kind, state, existing, whose), use in _ordered(self._files)
-            ),
-            sockets=tuple(
-                Socket(
-                    family=family,
-                    type=type,
-                    protocol=protocol,
-                    operation=operation,
-                    port=port,
-                    address=address,
-                    results=_results(use),
-                    programs=_programs(use, new),
-                    first=round(use.first, 3),
-                    last=round(use.last, 3),
-                )
-                for (family, type, protocol, operation, port, address), use in _ordered(
-                    self._sockets | self._inherited()
-                )
-            ),
-            signals=tuple(Signal(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._signals)),
-            inspections=tuple(
-                Inspection(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._inspections)
-            ),
-            mounts=tuple(Mount(*key, _results(use), _programs(use, new)) for key, use in _ordered(self._mounts)),
+            files=self._rows("file", new),
+            sockets=self._rows("socket", new),
+            signals=self._rows("signal", new),
+            inspections=self._rows("inspection", new),
+            mounts=self._rows("mount", new),
+        )
+
+    def _rows(self, what: str, new: dict[int, int]) -> tuple[Any, ...]:
+        uses = self._sockets | self._inherited() if what == "socket" else self._uses[what]
+        return tuple(
+            row_of(
+                what,
+                key,
+                _results(use),
+                _programs(use, new),
+                owner=frozenset(use.owner),
+                first=round(use.first, 3),
+                last=round(use.last, 3),
+            )
+            for key, use in _ordered(uses)
         )
 
     def _inherited(self) -> dict[SocketKey, _Use]:

@@ -206,14 +206,10 @@ cp /run/log/journal/*/*.journal "$1/binary"
 
 
 def test_every_output_of_journalctl(tmp_path: Path) -> None:
-    needs_journald()
-    log = kernel_log()
-    records = re.findall(rb"type=1326 audit\(([0-9.:]+)\)", log)
-    if not records:
-        pytest.skip("the kernel's log has no record of seccomp; the other tests of this file make some")
+    log, last = journalled()
     folder = tmp_path / "forms"
     folder.mkdir()
-    script = [*IN_A_NAMESPACE, JOURNAL, "sh", f"({records[-1].decode()})", "bash", "-c", OUTPUTS, "sh", str(folder)]
+    script = [*IN_A_NAMESPACE, JOURNAL, "sh", f"({last})", "bash", "-c", OUTPUTS, "sh", str(folder)]
     subprocess.run(script, check=True, timeout=300)
     assert len(list(folder.iterdir())) == 17
     expected = known_to((folder / "cat").read_bytes(), log, tmp_path / "known")
@@ -222,29 +218,28 @@ def test_every_output_of_journalctl(tmp_path: Path) -> None:
         assert contains(of_log(str(path)), expected), path.name
 
 
-def needs_journald() -> None:
-    missing = [
-        name
-        for name in ("/lib/systemd/systemd-journald", "/usr/bin/journalctl", "/usr/bin/unshare")
-        if not Path(name).exists()
-    ]
+def journalled() -> tuple[bytes, str]:
+    """Return the kernel's log, which journald can read here, and the number of its last record of seccomp."""
+    programs = ("/lib/systemd/systemd-journald", "/usr/bin/journalctl", "/usr/bin/unshare")
+    missing = [name for name in programs if not Path(name).exists()]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
+    log = kernel_log()
+    records = re.findall(rb"type=1326 audit\(([0-9.:]+)\)", log)
+    if not records:
+        pytest.skip("the kernel's log has no record of seccomp; the other tests of this file make some")
+    return log, records[-1].decode()
 
 
 def test_the_journal(profgen: Profgen, tmp_path: Path) -> None:
     """systemd-journald reads the kernel's log; journalctl gives it as JSON: the same as from the kernel's log
     itself."""
-    needs_journald()
-    log = kernel_log()
-    records = re.findall(rb"type=1326 audit\(([0-9.:]+)\)", log)
-    if not records:
-        pytest.skip("the kernel's log has no record of seccomp; the other tests of this file make some")
+    log, last = journalled()
     policy = tmp_path / "policy.yaml"
     policy.write_text(dumps(model.Policy(model.Workload(("/usr/bin/true",), 0), ("x86_64",), True, "none")))
     options = ["refine", str(policy), "--format", "json", "--from"]
     direct = json.loads(profgen(*options, "-", cwd=tmp_path, stdin=log).stdout)
-    script = [*IN_A_NAMESPACE, JOURNAL, "sh", f"({records[-1].decode()})"]
+    script = [*IN_A_NAMESPACE, JOURNAL, "sh", f"({last})"]
     through = Profgen(prefix=script)(*options, "journal", cwd=tmp_path)
     assert through.returncode == 1, through.stderr
     found = json.loads(through.stdout)

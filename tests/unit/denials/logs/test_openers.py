@@ -14,24 +14,12 @@ from collections.abc import Callable
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from unit.denials.logs.pieces import Pieces
 
 from profiler.denials.logs.openers import Head, opened
 from profiler.errors import InputError
 
 COMPRESSORS: list[Callable[[bytes], bytes]] = [gzip.compress, lzma.compress, bz2.compress]
-
-
-class Pieces(io.RawIOBase):
-    """A stream that returns the data in pieces, as a pipe does."""
-
-    def __init__(self, data: bytes, size: int) -> None:
-        self._data, self._size, self._at = data, size, 0
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        piece = self._data[self._at : self._at + min(self._size, len(buffer))]
-        buffer[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
 
 
 def plain(data: bytes, size: int = 1 << 16) -> bytes:

@@ -3,7 +3,6 @@ other text, never a crash."""
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from unit.denials.logs.lines import read_lines
+from unit.denials.logs.pieces import Pieces
 
 from profiler.denials.logs import scan
 from profiler.denials.logs.reading import MARKS, Reader, Reading
@@ -339,19 +339,6 @@ def test_different_records_have_a_limit() -> None:
 
 
 # --- the scanner
-
-
-class Pieces(io.RawIOBase):
-    """A stream that returns the data in pieces, as a pipe does."""
-
-    def __init__(self, data: bytes, size: int) -> None:
-        self._data, self._size, self._at = data, size, 0
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        piece = self._data[self._at : self._at + min(self._size, len(buffer))]
-        buffer[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
 
 
 def read_stream(data: bytes, size: int = 1 << 16) -> Reading:
