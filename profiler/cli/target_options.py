@@ -91,15 +91,43 @@ target_options = grouped(
 """Add the options; the command gets them as ``given``, a GivenTargets."""
 
 
+def setting_options() -> dict[str, tuple[str, bool]]:
+    """Return the options that stand for settings: for ``--apparmor-name``, ``apparmor.name`` and whether it is on or
+    off."""
+    return {
+        f"--{target.name}-{setting.name}": (f"{target.name}.{setting.name}", isinstance(setting.default, bool))
+        for target in catalogue.TARGETS
+        for setting in target.settings
+    }
+
+
 class TargetHelp(click.Command):
-    """A command whose help lists the targets and their settings."""
+    """A command that lists the targets and their settings in its help, and takes each setting as an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read ``--apparmor-name web`` as ``-O apparmor.name=web``, and so on for each setting; then parse as usual."""
+        known = setting_options()
+        read: list[str] = []
+        rest = iter(args)
+        for word in rest:
+            option, equals, value = word.partition("=")
+            if option in known:
+                key, on_or_off = known[option]
+                if not equals and not on_or_off and (following := next(rest, None)) is not None:
+                    equals, value = "=", following
+                read += ["-O", key + equals + value]
+            else:
+                read.append(word)
+            if word == "--":
+                break
+        return super().parse_args(ctx, [*read, *rest])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, then the targets."""
         super().format_options(ctx, formatter)
         with formatter.section("Targets (-t)"):
             formatter.write_dl([(target.name, target.summary) for target in catalogue.TARGETS])
-        with formatter.section("Options of targets (-O)"):
+        with formatter.section("Options of targets (-O apparmor.name=web, or --apparmor-name web)"):
             formatter.write_dl(
                 [
                     (f"{target.name}.{setting.name}={setting.metavar}", setting.help)

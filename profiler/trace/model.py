@@ -328,10 +328,6 @@ Use = File | Socket | Signal | Inspection | Mount
 """A row about something that was used."""
 
 
-STREAM_KINDS = ("file", "pipe", "socket", "terminal", "null", "device", "closed")
-"""What a standard stream was; ``null`` is /dev/null."""
-
-
 def row_order(key: tuple[object, ...]) -> tuple[tuple[bool, object], ...]:
     """Return a sort key for the ``key`` of a row, in which None comes before any value."""
     return tuple((member is not None, member) for member in key)
@@ -420,8 +416,9 @@ class Meta:
     """What profgen was told to watch, if it did not start the workload itself: ``pid 812``, ``unit redis.service``."""
     standing: tuple[str, ...] = ()
     """How a command that profgen started stood, in sorted words: ``group_leader``, ``session_leader``, ``pid_1`` and
-    ``terminal`` (a controlling one), or each with ``no_``; ``stdin_file``, ``stdout_pipe`` and so on, with
-    STREAM_KINDS. Merged: the words of all; empty if one recording has none."""
+    ``terminal`` (a controlling one), or each with ``no_``; ``stdin_file``, ``stdout_pipe`` and so on: each standard
+    stream with ``file``, ``pipe``, ``socket``, ``terminal``, ``null`` (/dev/null), ``device`` or ``closed``. Merged:
+    the words of all; empty if one recording has none."""
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def standing() -> tuple[str, ...]:
 
 
 def _stream_kind(fd: int) -> str:
-    """Return what a stream is: one of STREAM_KINDS (profiler/trace/model.py)."""
+    """Return what a stream is: a word of Meta.standing (profiler/trace/model.py)."""
     try:
         found = os.fstat(fd)
     except OSError:

@@ -16,7 +16,9 @@ from unit.targets import tables
 
 from profiler import errors
 from profiler.cli.main import COMMANDS, cli
+from profiler.cli.target_options import TargetHelp, setting_options
 from profiler.errors import FAILED
+from profiler.kernel import netlink
 from profiler.kernel.arguments import recorded_names
 from profiler.policy.model import RULE_BUDGET, Launch, Policy, Workload
 from profiler.targets.apparmor.naming import profile_name
@@ -93,7 +95,7 @@ def commands() -> dict[str, click.Command]:
 def options_of(command: click.Command) -> set[str]:
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     given = {word for option in options for word in (*option.opts, *option.secondary_opts)}
-    return given | {"-h", "--help"}
+    return given | {"-h", "--help"} | (set(setting_options()) if isinstance(command, TargetHelp) else set())
 
 
 def calls(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -191,7 +193,7 @@ def test_inferred_rules() -> None:
     source = ast.parse(
         "\n".join(
             Path(module.__file__).read_text().replace("from __future__ import annotations", "")
-            for module in (capabilities_files, capabilities_processes, capabilities_writes, threads)
+            for module in (capabilities_files, capabilities_processes, capabilities_writes, netlink, threads)
         )
     )
     # A capability that a rule can name stands alone in a string; those in prose do not.

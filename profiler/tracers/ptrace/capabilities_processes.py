@@ -10,12 +10,13 @@ import os
 import signal
 
 from profiler.files import kernel_text
+from profiler.kernel import netlink
 from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.processes import process_calls
 from profiler.kernel.sockets import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, SOCK_RAW
 from profiler.tracers.host import read_memory
 from profiler.tracers.ptrace.capabilities_rules import KEEP, Rule, Stop, always, kernel, sysctl, when
-from profiler.tracers.ptrace.capabilities_writes import NETLINK_PROTOCOLS, WRITES
+from profiler.tracers.ptrace.capabilities_writes import WRITES
 from profiler.tracers.ptrace.threads import CLONE_NEWUSER, U32, signed
 from profiler.tracers.unchecked import ALL, Sets, claim_of_ambient, claim_of_capset
 
@@ -106,7 +107,7 @@ def _first_free_port(tid: int) -> int:
 
 def _socket(stop: Stop) -> tuple[str, ...]:
     family, kind = stop.args[0], stop.args[1] & 0xF
-    if family == AF_NETLINK and stop.args[2] & U32 in NETLINK_PROTOCOLS:
+    if family == AF_NETLINK and stop.args[2] & U32 in netlink.PROTOCOLS:
         stop.more.update(WRITES)
     raw = family == AF_PACKET or (family in (AF_INET, AF_INET6) and kind == SOCK_RAW)
     return ("CAP_NET_RAW",) if raw else ()

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 
 from profiler.files import kernel_text
+from profiler.kernel import netlink
 from profiler.kernel.sockets import AF_NETLINK
 from profiler.tracers.host import read_memory
 from profiler.tracers.ptrace.capabilities_rules import Rule, Stop
@@ -20,15 +21,7 @@ from profiler.tracers.unchecked import Claim, bits_of
 _ID_MAP = re.compile(r"/(\d+)/(?:task/\d+/)?([ug])id_map")
 _READ_MAX = 4096  # a map is at most a page, and what is sent begins with its headers
 
-_ROUTE, _XFRM, _AUDIT, _NETFILTER = 0, 6, 9, 12  # include/uapi/linux/netlink.h
-_RTM_BASE, _RTM_KINDS, _RTM_GET = 16, 4, 2  # include/uapi/linux/rtnetlink.h, include/net/rtnetlink.h
-# include/uapi/linux/audit.h; kernel/audit.c audit_netlink_ok
-_AUDIT_USER, _AUDIT_RECORDS = 1005, (range(1100, 1200), range(2100, 3000))
-_AUDIT_CONTROL = frozenset({1000, 1001, *range(1010, 1020)})
-
 ID_MAPS = ("uid_map", "gid_map")
-NETLINK_PROTOCOLS = frozenset({_ROUTE, _XFRM, _AUDIT, _NETFILTER})
-"""Those of which it is known what each message needs."""
 
 
 def _written(stop: Stop) -> bytes:
@@ -76,27 +69,15 @@ def _id_map(stop: Stop, process: int, which: str) -> tuple[str, ...]:
 def _sent(stop: Stop) -> Iterator[str]:
     """The answer to a message that lacks a capability comes as another message: the call succeeds."""
     known = stop.sorts.of(stop.tid, stop.args[0])
-    if known is None or known[1][0] != AF_NETLINK or known[1][2] not in NETLINK_PROTOCOLS:
+    if known is None or known[1][0] != AF_NETLINK or known[1][2] not in netlink.PROTOCOLS:
         return
     protocol, data, at = known[1][2], _written(stop), 0
     while at + 16 <= len(data):  # struct nlmsghdr
         length, kind = struct.unpack_from("=IH", data, at)
-        need = _message(protocol, kind)
+        need = netlink.capability_for(protocol, kind)
         if need is not None:
             yield need
         at += max(16, length + 3 & ~3)
-
-
-def _message(protocol: int, kind: int) -> str | None:
-    """Return what a message of this kind needs (net/core/rtnetlink.c rtnetlink_rcv_msg, net/xfrm/xfrm_user.c
-    xfrm_user_rcv_msg, net/netfilter/nfnetlink.c nfnetlink_rcv)."""
-    if protocol == _AUDIT:
-        if kind == _AUDIT_USER or any(kind in each for each in _AUDIT_RECORDS):
-            return "CAP_AUDIT_WRITE"
-        return "CAP_AUDIT_CONTROL" if kind in _AUDIT_CONTROL else None
-    if protocol == _ROUTE and (kind < _RTM_BASE or (kind - _RTM_BASE) % _RTM_KINDS == _RTM_GET):
-        return None
-    return "CAP_NET_ADMIN"
 
 
 WRITES: dict[str, Rule] = dict.fromkeys(("write", "pwrite64", "writev", "sendto", "sendmsg"), _write)

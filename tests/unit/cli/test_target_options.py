@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from profiler.cli.derive_options import DeriveOptions
+from profiler.cli.generate import generate
 from profiler.cli.target_options import GivenTargets
 from profiler.errors import InputError
 from profiler.policy.model import Options
@@ -32,6 +33,21 @@ def test_a_launcher_brings_the_settings_of_what_it_requires() -> None:
 def test_settings_have_the_type_of_their_target() -> None:
     given = replace(NONE, settings=("apparmor.complain", "apparmor.children=no", "apparmor.name=a"))
     assert given.parsed().settings == {"apparmor": {"complain": True, "children": False, "name": "a"}}
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        (["--apparmor-name", "web", "x"], ("apparmor.name=web",)),
+        (["--apparmor-name=web", "--apparmor-complain", "x"], ("apparmor.name=web", "apparmor.complain")),
+        (["--apparmor-complain=no", "-O", "seccomp.action=log", "x"], ("apparmor.complain=no", "seccomp.action=log")),
+        (["--apparmor-name", "", "x"], ("apparmor.name=",)),
+        (["-t", "apparmor", "x", "--apparmor-abi"], ("apparmor.abi",)),
+        (["x", "--", "--apparmor-name", "y"], ()),
+    ],
+)
+def test_a_setting_is_an_option_of_its_own(words: list[str], settings: tuple[str, ...]) -> None:
+    assert generate.make_context("generate", words).params["settings"] == settings
 
 
 @pytest.mark.parametrize(
