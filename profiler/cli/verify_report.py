@@ -64,6 +64,7 @@ class VerifyReport:
         outcome = self.outcome
         if not outcome.denials and not to.quiet:
             yield f"nothing was {'refused' if self.mode == 'enforce' else 'outside the policy'}"
+        yield from (f"warning: {warning}" for warning in outcome.warnings)
         for name, count in outcome.losses.items():
             yield f"there may be more: lost {count} {name} (docs/tracers.md)"
         if outcome.status or not to.quiet:
@@ -109,5 +110,6 @@ class VerifyReport:
             "means": list(outcome.means),
             "losses": dict(outcome.losses),
             "unseen": list(outcome.unseen),
+            "warnings": list(outcome.warnings),
         }
         return as_json(data)

@@ -51,13 +51,14 @@ class Outcome:
     """The result of a run. ``status`` as a shell shows it. ``denials``: in the order of their first occurrence, equal
     ones joined; times in seconds since the epoch. ``means``: lines for people about how each sort of denial was refused
     and noticed. ``unseen``: what such a run cannot notice, in words. ``losses``: as of a trace; with any, there may be
-    more denials."""
+    more denials. ``warnings``: why something was lost, for people."""
 
     status: int
     denials: tuple[Denial, ...] = ()
     means: tuple[str, ...] = ()
     losses: Mapping[str, int] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Enforcer(Protocol):

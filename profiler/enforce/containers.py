@@ -15,7 +15,8 @@ import select
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -236,12 +237,14 @@ def _watched(policy: Policy, workload: Workload, options: Options, identity: str
         status = _run(watcher, replace(workload, user=None), options.duration)
         watcher.stop()
         denials: list[Denial] = []
-        losses: dict[str, int] = {}
+        losses: Counter[str] = Counter()
+        warnings: list[str] = []
         sessions = watcher.sessions()
         for session in sessions:
-            found, lost = _denials(policy, watcher, session, options)
-            denials += found
-            losses = {name: losses.get(name, 0) + lost.get(name, 0) for name in {**losses, **lost}}
+            recording = watcher.snapshot(session)
+            denials += _denials(policy, recording, watcher.refused(session), session, options)
+            losses.update(recording.losses)
+            warnings += recording.warnings
     enforced = options.mode == "enforce"
     means = [
         "syscalls: refused by the runtime's filter, seen by eBPF"
@@ -257,7 +260,7 @@ def _watched(policy: Policy, workload: Workload, options: Options, identity: str
     if not any(session.pid for session in sessions):
         means.append("the container did not execute its command")
     unseen = () if files else (FILES_UNSEEN,)
-    return Outcome(status, merged(denials), tuple(means), losses, unseen)
+    return Outcome(status, merged(denials), tuple(means), +losses, unseen, tuple(dict.fromkeys(warnings)))
 
 
 def _run(watcher: Watcher, workload: Workload, duration: float | None) -> int:
@@ -282,20 +285,14 @@ def _run(watcher: Watcher, workload: Workload, duration: float | None) -> int:
 
 
 def _denials(
-    policy: Policy, watcher: Watcher, session: Session, options: Options
-) -> tuple[list[Denial], Mapping[str, int]]:
-    recording = watcher.snapshot(session)
+    policy: Policy, recording: Recording, rows: Sequence[Refused], session: Session, options: Options
+) -> list[Denial]:
     trace = recording.trace(head(recording))
     held = Held(policy, options.refused)
     began = time.time() - (time.monotonic() - session.began)
-    found = (
-        list(_refused(policy, watcher.refused(session), recording))
-        if options.mode == "enforce"
-        else list(held.calls(trace))
-    )
+    found = list(_refused(policy, rows, recording)) if options.mode == "enforce" else list(held.calls(trace))
     found += held.uses(trace, enforced=options.mode == "enforce")
-    losses = {name: count for name, count in recording.losses.items() if count}
-    return [replace(denial, first=denial.first or began, last=denial.last or time.time()) for denial in found], losses
+    return [replace(denial, first=denial.first or began, last=denial.last or time.time()) for denial in found]
 
 
 def _refused(policy: Policy, rows: Sequence[Refused], recording: Recording) -> Iterator[Denial]:

@@ -90,7 +90,9 @@ def run_under(
                 losses |= watch.collect()
                 denials = _with_checks(denials, made, checks)
     denials = sorted(joined(denials), key=lambda denial: denial.first or float("inf"))
-    return Outcome(status, tuple(denials), made.means(), losses, made.unseen()), made.executed
+    return Outcome(
+        status, tuple(denials), made.means(), losses, made.unseen(), tuple(recording.warnings)
+    ), made.executed
 
 
 def _with_checks(denials: Sequence[Denial], made: _Confined, checks: Recording) -> list[Denial]:

@@ -97,6 +97,15 @@ def test_status(
     assert ("there may be more: lost 2 kernel log records" in said.err) is bool(outcome.losses)
 
 
+@pytest.mark.parametrize("options", [(), ("-q",)])
+def test_a_loss_is_explained(
+    options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = Outcome(0, losses={"events": 1}, warnings=("a call could not be read",))
+    assert verify(monkeypatch, place, outcome, *options) == 125
+    assert "profgen: warning: a call could not be read\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("duration", "status"), [("0.000001", 0), ("100", 143)])
 def test_a_service_that_duration_ends_did_not_fail(
     duration: str, status: int, monkeypatch: pytest.MonkeyPatch, place: Path
