@@ -13,12 +13,13 @@ import signal
 
 from profiler.enforce import rights, traced
 from profiler.enforce.base import Options, Outcome
-from profiler.enforce.filter import Loader, confine, enforcing, known_abis
+from profiler.enforce.filter import confine, enforcing, known_abis
 from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable, InputError
 from profiler.kernel.abi import native_abi
 from profiler.policy.model import Policy
 from profiler.tracers.base import Workload
 from profiler.tracers.launch import shell_status, spawn
+from profiler.tracers.seccomp import Loader
 from profiler.tracers.supervisor import Supervisor
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36

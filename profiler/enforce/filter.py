@@ -3,7 +3,6 @@ with it."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import select
@@ -19,12 +18,7 @@ from profiler.kernel.capabilities import number_of as number_of_capability
 from profiler.kernel.syscalls import number_of
 from profiler.policy.model import Policy
 from profiler.targets.seccomp import profile
-
-RET_ERRNO = 0x00050000
-RET_TRACE = 0x7FF00000
-RET_ALLOW = 0x7FFF0000
-"""Actions. Their lower 16 bits hold an errno, or a number for the tracer (include/uapi/linux/seccomp.h
-SECCOMP_RET_*)."""
+from profiler.tracers.seccomp import INSTRUCTION_BYTES, RET_ALLOW, RET_ERRNO, RET_TRACE, Loader, forbid_new_privileges
 
 DENIED, CLOSED = 1, 2
 """The tracer's numbers for calls that the policy does not allow; that of allowed calls is 0. CLOSED is for multiplexers
@@ -33,10 +27,6 @@ that must be refused by name (profiler.targets.seccomp.closed): libseccomp has n
 BUILD_SECONDS = 20.0
 """Time limit for libseccomp. It usually takes milliseconds, but 2.5.4 may loop forever when it joins rules that compare
 64 bits."""
-
-PR_SET_NO_NEW_PRIVS = 38
-PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
-_INSTRUCTION_BYTES = 8
 
 
 def enforcing(policy: Policy) -> bytes:
@@ -89,7 +79,7 @@ def _built(policy: Policy, allowed: int, default: int, refused: Callable[[str, i
             _, ended = os.waitpid(pid, 0)
         file.seek(0)
         data = file.read()
-    if ended == 0 and data and len(data) % _INSTRUCTION_BYTES == 0:
+    if ended == 0 and data and len(data) % INSTRUCTION_BYTES == 0:
         return data
     if os.WIFSIGNALED(ended):
         raise ProfgenError(
@@ -147,42 +137,6 @@ def _single(
 def known_abis(policy: Policy) -> bool:
     """Return whether the policy's ABIs belong to one machine."""
     return set(policy.abis[1:]) <= set(SUB_ABIS.get(policy.abis[0], ()))
-
-
-class _SockFprog(ctypes.Structure):
-    _fields_ = [("len", ctypes.c_uint16), ("filter", ctypes.c_void_p)]
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Loader:
-    """A filter that is ready to load: loading it makes only one system call, and allocates nothing."""
-
-    def __init__(self, program: bytes) -> None:
-        self._instructions = ctypes.create_string_buffer(program, len(program))
-        self._program = _SockFprog(len(program) // _INSTRUCTION_BYTES, ctypes.addressof(self._instructions))
-        self._address = ctypes.c_ulong(ctypes.addressof(self._program))
-
-    def load(self) -> None:
-        """Load it into the calling thread (seccomp(2)). Raises OSError: EACCES without no_new_privs and
-        CAP_SYS_ADMIN."""
-        if (
-            _libc.prctl(
-                PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), self._address, ctypes.c_ulong(0), ctypes.c_ulong(0)
-            )
-            != 0
-        ):
-            raise OSError(ctypes.get_errno(), "the kernel refused the filter")
-
-
-def forbid_new_privileges() -> None:
-    """Set no_new_privs (prctl(2)). Raises OSError."""
-    if (
-        _libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
-        != 0
-    ):
-        raise OSError(ctypes.get_errno(), "no_new_privs")
 
 
 def confine(policy: Policy, loader: Loader) -> None:

@@ -25,12 +25,12 @@ from profiler.denials.model import Collection, Denial
 from profiler.enforce import rights
 from profiler.enforce.base import FILES_UNSEEN, Options, Outcome
 from profiler.enforce.calls import filtered, head
-from profiler.enforce.filter import CLOSED, DENIED, Loader, confine, forbid_new_privileges, traced
+from profiler.enforce.filter import CLOSED, DENIED, confine, traced
 from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable, TracerError
 from profiler.kernel.abi import native_abi
 from profiler.kernel.errno import name_of as error_name
 from profiler.policy.model import Policy
-from profiler.trace.model import Capability, Use
+from profiler.trace.model import GUARDED_FEATURE, Capability, Use
 from profiler.tracers import base
 from profiler.tracers.base import Workload
 from profiler.tracers.ebpf.capability_watch import CapabilityWatch
@@ -41,6 +41,7 @@ from profiler.tracers.ptrace.capabilities_writes import WRITES
 from profiler.tracers.ptrace.threads import Credentials
 from profiler.tracers.ptrace.tracer import Kind, PtraceTracer, Run, Tracee
 from profiler.tracers.recording import CapabilityKey, Recording, row_of
+from profiler.tracers.seccomp import Loader, forbid_new_privileges
 
 DISTINCT_MAX = 100_000
 """Most different denials that are kept."""
@@ -243,6 +244,11 @@ class _Confined(Run):
                 ()
                 if self.watch is not None
                 else ("capability checks that no call reports (ioctl(2), device drivers): only eBPF sees them",)
+            ),
+            *(
+                ("text put into the terminal's input (ioctl TIOCSTI): profgen refuses it to another user's command",)
+                if GUARDED_FEATURE in self.recording.features
+                else ()
             ),
             *(
                 ()

@@ -461,3 +461,7 @@ have it."""
 
 JOINED_FEATURE = "joined"
 """In Meta.features if a recording began with programs that were already running: they have no executions."""
+
+GUARDED_FEATURE = "terminal:guarded"
+"""In Meta.features if profgen refused the workload to type into its terminal (tracers/launch.py): such calls are not in
+the trace."""

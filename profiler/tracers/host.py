@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -115,6 +116,14 @@ def hides_memory(tid: int) -> bool:
     except OSError as error:
         return error.errno in (errno.EACCES, errno.EPERM)
     return False
+
+
+def controlling_terminal(pid: int | None = None) -> int:
+    """Return the device number of the controlling terminal of a process, by default profgen itself; 0 when it has
+    none, or is gone (proc_pid_stat(5), tty_nr)."""
+    with contextlib.suppress(OSError), open(f"/proc/{'self' if pid is None else pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[4])
+    return 0
 
 
 def has_capability(name: str) -> bool:

@@ -10,8 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from profiler.errors import FAILED, CommandNotExecutable, CommandNotFound, ProfgenError
+from profiler.kernel.abi import native_abi
 from profiler.quoting.text import printable
+from profiler.trace.model import GUARDED_FEATURE
 from profiler.tracers.base import Workload
+from profiler.tracers.host import controlling_terminal, has_capability
+from profiler.tracers.seccomp import Loader, forbid_new_privileges, terminal_guard
 from profiler.wording import cause
 
 _NULL = os.makedev(1, 3)
@@ -65,9 +69,12 @@ class EndedEarly(ProfgenError):
 
 @dataclass
 class Child:
-    """A workload process that waits at its gate."""
+    """A workload process that waits at its gate. ``features``: those that starting it so adds to Meta.features.
+    ``no_new_privs``: that is set to start it so."""
 
     pid: int
+    features: tuple[str, ...]
+    no_new_privs: bool
     _gate: int
     _failure: int
     _path: str
@@ -103,17 +110,33 @@ class Child:
         self._gate = self._failure = -1
 
 
+def endangers_terminal(workload: Workload) -> bool:
+    """Return whether a workload could type into the shell that started profgen: it is given a terminal, and runs as
+    another user than profgen.
+
+    TERMINAL_INPUT works on the controlling terminal of the caller's session (drivers/tty/tty_io.c tiocsti). An open
+    terminal counts too: a process can make a session, and take a terminal that belongs to none.
+    """
+    if workload.user is None or workload.user[0] == os.geteuid():
+        return False
+    return controlling_terminal() != 0 or any(os.isatty(int(fd)) for fd in os.listdir("/proc/self/fd"))
+
+
 def spawn(
     workload: Workload, before_user: Callable[[], None] | None = None, before_exec: Callable[[], None] | None = None
 ) -> Child:
     """Fork a child that waits for release, then becomes the user, then executes.
 
+    If it endangers the terminal, a filter refuses TERMINAL_INPUT to it and its descendants, also after profgen's end.
+    Without CAP_SYS_ADMIN that takes no_new_privs (seccomp(2)).
     ``before_user`` runs in the child after the gate, still with all rights; ``before_exec`` runs last before the
     execution. File descriptors other than the standard ones are passed on if they are inheritable.
     """
     gate_read, gate_write = os.pipe()
     failure_read, failure_write = os.pipe()
     parent = os.getpid()
+    guard = Loader(terminal_guard(native_abi())) if endangers_terminal(workload) else None
+    no_new_privs = guard is not None and not has_capability("CAP_SYS_ADMIN")
     pid = os.fork()
     if pid == 0:
         step = "start"
@@ -124,6 +147,11 @@ def spawn(
             # Python ignores these two signals for its own purposes, and execve(2) would pass that on.
             for number in (signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(number, signal.SIG_DFL)
+            step = "guarding the terminal"
+            if no_new_privs:
+                forbid_new_privileges()
+            if guard is not None:
+                guard.load()
             step = "setting the filter"
             if before_user is not None:
                 before_user()
@@ -153,7 +181,8 @@ def spawn(
             os._exit(FAILED)
     os.close(gate_read)
     os.close(failure_write)
-    return Child(pid, gate_write, failure_read, workload.path)
+    features = () if guard is None else (GUARDED_FEATURE,)
+    return Child(pid, features, no_new_privs, gate_write, failure_read, workload.path)
 
 
 def standing() -> tuple[str, ...]:

@@ -107,6 +107,8 @@ class _Run:
         self._prepare()
         with Supervisor(self._live, self.options.duration) as supervisor, self._guard():
             child = spawn(self.workload)
+            self.recording.features += child.features
+            self.recording.no_new_privs = child.no_new_privs
             try:
                 arm(self.programs, child.pid)
                 if self.uses is not None:
@@ -195,8 +197,6 @@ class _Run:
             return
         with self.pace.turn():
             self.reader.read_calls()
-        self.recording.syscalls_seen = len({(abi, number) for _, abi, number in self.reader.calls})
-        self.recording.capabilities_seen = self.reader.needed()
 
     def _live(self) -> list[int]:
         return list(self.programs.table("live"))

@@ -39,6 +39,7 @@ from profiler.tracers.ptrace.registers import FIRST_ERROR, answer, call_result, 
 from profiler.tracers.ptrace.rows import Enter, Exit, Leave
 from profiler.tracers.ptrace.threads import CHANGES, Threads
 from profiler.tracers.recording import Recording, Row
+from profiler.tracers.seccomp import TRACE_ALL, Loader, forbid_new_privileges
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
 from profiler.wording import UNKNOWN, cause
@@ -70,11 +71,6 @@ OPTIONS = (
 _ENTRY = struct.Struct("=B3xI16xQ6QI")
 _EXIT = struct.Struct("=B3xI16xq?")
 _INFO_BYTES = 88
-
-PR_SET_NO_NEW_PRIVS = 38
-PR_SET_SECCOMP = 22
-SECCOMP_MODE_FILTER = 2
-SECCOMP_RET_TRACE = 0x7FF00000
 
 CLONE_UNTRACED = 0x00800000
 _MAKE_THREADS = frozenset({"fork", "vfork", "clone", "clone3"})
@@ -176,26 +172,6 @@ def _seize_refused() -> str | None:
         os.waitpid(pid, 0x40000000)
 
 
-class _SockFilter(ctypes.Structure):
-    _fields_ = [("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8), ("k", ctypes.c_uint32)]
-
-
-class _SockFprog(ctypes.Structure):
-    _fields_ = [("len", ctypes.c_uint16), ("filter", ctypes.POINTER(_SockFilter))]
-
-
-def _install_filter(no_new_privs: bool) -> None:
-    """Install the filter of one instruction, RET TRACE (seccomp(2)), in the calling process. Raises OSError."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
-    instruction = (_SockFilter * 1)(_SockFilter(0x06, 0, 0, SECCOMP_RET_TRACE))
-    program = _SockFprog(1, instruction)
-    if no_new_privs and prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "no_new_privs")
-    if prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program), 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "seccomp")
-
-
 class Run:
     """One run of a workload under ptrace. profiler/enforce/traced.py has a run that also refuses calls."""
 
@@ -227,6 +203,7 @@ class Run:
         with Supervisor(lambda: list(self.tracees), self.options.duration) as supervisor:
             child = self._spawn()
             self.main = child.pid
+            self.recording.features += child.features
             try:
                 if _ptrace(PTRACE_SEIZE, child.pid, 0, OPTIONS) == ctypes.c_ulong(-1).value:
                     raise TracerError(f"cannot trace: {cause(ctypes.get_errno())}; try: profgen doctor")
@@ -247,7 +224,12 @@ class Run:
             return shell_status(status)
 
     def _spawn(self) -> Child:
-        return spawn(self.workload, lambda: _install_filter(self.recording.no_new_privs))
+        return spawn(self.workload, self._load_filter)
+
+    def _load_filter(self) -> None:
+        if self.recording.no_new_privs:
+            forbid_new_privileges()
+        Loader(TRACE_ALL).load()
 
     def _refuses(self, tid: int, tracee: Tracee, kind: Kind, info: tuple[int, ...]) -> int:
         """Return the errno that a call fails with instead of being made, 0 to make it. A recording refuses nothing."""
@@ -363,7 +345,6 @@ class Run:
             now = self.recording.elapsed()
             row = self.recording.rows[program, abi, number_in_abi] = Row(first=now)
             self.recording.last_new = now
-            self.recording.syscalls_seen = len({key[1:] for key in self.recording.rows})
         inferred = abi == self.native and name is not None and self.inference.wants(name)
         enter = None if self.evidence is None or name is None else self.evidence.watches(name, abi)
         changes = name in CHANGES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.errors import CommandNotExecutable, CommandNotFound, ProfgenError
+from profiler.tracers import launch
 from profiler.tracers.base import Workload
 from profiler.tracers.launch import find_program, quoted, shell_status, spawn
 
@@ -254,6 +256,33 @@ def test_before_user_fails() -> None:
     child.release()
     assert shell_status(os.waitpid(child.pid, 0)[1]) == 125
     assert "setting the filter: operation not permitted" in str(child.exec_failure())
+
+
+@pytest.mark.parametrize(
+    ("user", "controlling", "stream", "expected"),
+    [
+        (None, 34816, True, False),
+        (os.geteuid(), 34816, True, False),
+        (os.geteuid() + 1, 34816, True, True),
+        (os.geteuid() + 1, 34816, False, True),
+        (os.geteuid() + 1, 0, True, True),
+        (os.geteuid() + 1, 0, False, False),
+    ],
+)
+def test_who_endangers_the_terminal(
+    user: int | None, controlling: int, stream: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user, with a controlling terminal or one that is open."""
+    monkeypatch.setattr(launch, "controlling_terminal", lambda: controlling)
+    fds = pty.openpty()
+    real = os.isatty
+    monkeypatch.setattr(os, "isatty", lambda fd: stream and fd in fds and real(fd))
+    try:
+        work = workload("/bin/true", user=None if user is None else (user, user, ()))
+        assert launch.endangers_terminal(work) is expected
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 # -- statuses ----------------------------------------------------------------------------------------------------------
