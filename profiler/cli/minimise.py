@@ -72,6 +72,7 @@ class SearchOptions:
 @output_options(
     "Write the least policy to a file.  [default: POLICY with .min.yaml at its end]",
     quiet="Print neither progress nor a summary.",
+    progress="Print no progress.",
 )
 @grouped(
     TestOptions,
@@ -177,7 +178,7 @@ def minimise(
     record = _journal_of(path)
     checked = _checked(policy)
     key = digest(data, test, choice, checked, search.repeat, search.timeout)
-    live = Live(search.jobs, shown=not to.quiet)
+    live = Live(search.jobs, shown=to.progress)
     with _interruptible(live), Journal(record, key) as journal:
         if journal.runs and not to.quiet:
             say(f"continuing with {len(journal.runs)} runs of {journal.path}")

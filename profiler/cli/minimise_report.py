@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from profiler.cli.live import SECONDS, LiveLine
 from profiler.cli.terminal import redraws, say
 from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, OPEN, SPARE, VERDICTS
 from profiler.minimise.minimise import Progress, Report
@@ -17,7 +17,6 @@ from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
 from profiler.wording import counted
 
-LIVE_SECONDS = 0.15
 QUIET_SECONDS = 30.0
 """Seconds between lines of progress when standard error is not a terminal."""
 
@@ -27,10 +26,9 @@ class Live:
 
     def __init__(self, width: int, shown: bool) -> None:
         self._width = width
-        self._terminal = shown and redraws(sys.stderr)
-        self._every = LIVE_SECONDS if self._terminal else QUIET_SECONDS if shown else math.inf
+        self._line = LiveLine() if shown and redraws(sys.stderr) else None
+        self._every = SECONDS if self._line is not None else QUIET_SECONDS if shown else math.inf
         self._next = time.monotonic() + self._every
-        self._drawn = False
         self._interrupted = False
 
     def interrupt(self, number: int, frame: object) -> None:
@@ -49,18 +47,15 @@ class Live:
         text = f"{counted(progress.runs, 'run')}, {gone} of {progress.entries} entries removed"
         if progress.left is not None and progress.runs:
             text += f", about {duration(progress.left * progress.seconds / progress.runs / self._width)} left"
-        if not self._terminal:
+        if self._line is None:
             say(text)
-        # A write to the terminal from the background could stop profgen (SIGTTOU).
-        elif os.tcgetpgrp(2) == os.getpgrp():
-            os.write(2, f"\r\x1b[Kprofgen: {text}\r".encode())
-            self._drawn = True
+        else:
+            self._line.draw(text)
 
     def end(self) -> None:
-        """Erase the line."""
-        if self._drawn:
-            os.write(2, b"\r\x1b[K")
-            self._drawn = False
+        """Erase the line for good."""
+        if self._line is not None:
+            self._line.close()
 
 
 def duration(seconds: float) -> str:

@@ -86,10 +86,16 @@ class WorkloadOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where the result goes, None for a default place; and whether only errors are printed."""
+    """Where the result goes, None for a default place; whether only errors are printed; and whether progress is not."""
 
     output: str | None
     quiet: bool
+    no_progress: bool = False
+
+    @property
+    def progress(self) -> bool:
+        """Whether progress is shown."""
+        return not (self.quiet or self.no_progress)
 
     @property
     def path(self) -> Path | None:
@@ -110,13 +116,17 @@ def workload_options(*options: Callable[[Any], Any]) -> Callable[[Command], Comm
     return grouped(WorkloadOptions, "workload", *options, COMMAND)
 
 
-def output_options(what: str, quiet: str = "Print only errors.") -> Callable[[Command], Command]:
-    """Add ``-o`` and ``-q`` as ``to``: OutputOptions. ``what``: help for ``-o``; ``quiet``: help for ``-q``."""
+def output_options(
+    what: str, quiet: str = "Print only errors.", progress: str | None = None
+) -> Callable[[Command], Command]:
+    """Add ``-o`` and ``-q`` as ``to``: OutputOptions. ``what``: help for ``-o``; ``quiet``: help for ``-q``;
+    ``progress``: help for ``--no-progress``, of a command that shows progress."""
     return grouped(
         OutputOptions,
         "to",
         click.option("-o", "--output", metavar="FILE", help=what),
         click.option("-q", "--quiet", is_flag=True, help=quiet),
+        *(() if progress is None else (click.option("--no-progress", is_flag=True, help=progress),)),
     )
 
 

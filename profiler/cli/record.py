@@ -59,7 +59,10 @@ def limits_from(ctx: click.Context | None, param: click.Parameter | None, pairs:
 
 
 @click.command(cls=_Record, context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
-@output_options("Trace file.  [default: NAME.trace.json]  With --all-containers a directory.")
+@output_options(
+    "Trace file.  [default: NAME.trace.json]  With --all-containers a directory.",
+    progress="Draw no line with figures on the terminal.",
+)
 @grouped(
     SubjectOptions,
     "subject",

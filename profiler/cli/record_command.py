@@ -1,15 +1,18 @@
-"""``profgen record -- COMMAND``: profgen starts the command itself, as a wrapper that changes nothing about it."""
+"""``profgen record -- COMMAND``: profgen starts the command itself, as a wrapper that changes nothing about it.
+
+It draws no live line. The command has the same terminal: it may read there, prompt, or draw, and profgen cannot know
+where the cursor then is.
+"""
 
 from __future__ import annotations
 
 import datetime
-import sys
 from collections.abc import Mapping
 
 from profiler.cli.options import OutputOptions, WorkloadOptions
 from profiler.cli.record_options import RecordOptions
-from profiler.cli.record_terminal import figures, live_line, status_with_losses, summary
-from profiler.cli.terminal import redraws, say
+from profiler.cli.record_terminal import status_with_losses, summary
+from profiler.cli.terminal import say
 from profiler.cli.workload import workload_of
 from profiler.errors import InputError
 from profiler.files import RESERVE_BYTES, PendingFile
@@ -44,8 +47,7 @@ def record_command(workload: WorkloadOptions, how: RecordOptions, to: OutputOpti
                 say(f"recording with {chosen.name} ({reasons})")
             recording = Recording(native_abi())
             start = datetime.datetime.now(datetime.UTC)
-            with live_line(lambda: figures(recording), shown=not to.quiet and redraws(sys.stderr)):
-                status = chosen.record(started, tracer_options(workload, how), recording)
+            status = chosen.record(started, tracer_options(workload, how), recording)
             return finish(recording, chosen.name, origin_of(started), start, status), recording.warnings
 
         trace, warnings = first_that_works(how.tracer, watch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 from pathlib import Path
@@ -11,9 +13,10 @@ from profiler.cli.record_command import tracer_options
 from profiler.cli.record_options import RecordOptions, SubjectOptions
 from profiler.cli.record_terminal import Console, status_with_losses, summary
 from profiler.cli.terminal import say
-from profiler.engines import commands
+from profiler.engines import commands, compose
 from profiler.engines.engine import Engine, find, help_of
 from profiler.errors import FAILED, InputError, TracerError
+from profiler.tracers.host import controlling_terminal
 from profiler.tracers.launch import quoted
 from profiler.watch import subjects
 from profiler.watch.loop import TRACER
@@ -102,7 +105,8 @@ def record_engine_command(workload: WorkloadOptions, how: RecordOptions, to: Out
         project = subjects.project(meant)
         if not to.quiet:
             say(f"recording the containers of the project {project.name}, not the {meant.engine} client")
-        ended = record_project(meant, project, request, Console(to.quiet, many=True))
+        live = to.progress and compose.detached(meant)
+        ended = record_project(meant, project, request, Console(to.quiet, many=True, live=live))
         return _status(ended, how, to, many=True)
     if not to.quiet:
         say(f"recording the container, not the {meant.engine} client")
@@ -121,7 +125,9 @@ def _made(
     *,
     remove: bool,
 ) -> int:
-    ended = record_made(engine, run, path, request, Console(to.quiet, terminal=not run.terminal), remove=remove)
+    # What an attached client shows is the container's.
+    console = Console(to.quiet, live=to.progress and run.detached)
+    ended = record_made(engine, run, path, request, console, remove=remove)
     if ended.last is None:
         say(f"nothing was recorded: the container did not start (status {ended.status})")
         return ended.status
@@ -132,7 +138,8 @@ def record_running(subject: SubjectOptions, workload: WorkloadOptions, how: Reco
     """Record what is started by others: ``--container``, ``--pid``, ``--cgroup``, ``--unit``, ``--all-containers``."""
     need_watcher(how.tracer)
     request = _request(workload, how, to)
-    console = Console(to.quiet, many=subject.all_containers, wait=how.wait)
+    live = to.progress and not (subject.pid is not None and _on_our_terminal(subject.pid))
+    console = Console(to.quiet, many=subject.all_containers, wait=how.wait, live=live)
     if subject.all_containers:
         if to.path is None:
             raise InputError("--all-containers writes a trace for each container: name a directory with -o")
@@ -163,6 +170,18 @@ def record_running(subject: SubjectOptions, workload: WorkloadOptions, how: Reco
     if ended.last is None and not to.quiet:
         say(f"nothing was recorded: {quoted(name)} did not run")
     return _status(ended, how, to)
+
+
+def _on_our_terminal(pid: int) -> bool:
+    """Return whether a process may read or write where profgen would draw: its session has the same terminal, or one
+    of its standard streams leads there."""
+    own = controlling_terminal()
+    if own and controlling_terminal(pid) == own:
+        return True
+    with contextlib.suppress(OSError):
+        name = os.ttyname(2)
+        return any(os.readlink(f"/proc/{pid}/fd/{stream}") == name for stream in range(3))
+    return False
 
 
 def _status(ended: Ended, how: RecordOptions, to: OutputOptions, many: bool = False) -> int:

@@ -1,4 +1,4 @@
-"""What ``profgen record`` prints: a live line on a terminal, lines about events, and a summary at the end."""
+"""What ``profgen record`` prints: a live line on a terminal that is profgen's alone, lines about events, a summary."""
 
 from __future__ import annotations
 
@@ -6,63 +6,20 @@ import contextlib
 import os
 import stat
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+from profiler.cli.live import live_line
 from profiler.cli.terminal import redraws, say
 from profiler.errors import FAILED
 from profiler.quoting.shell import profgen
-from profiler.quoting.text import printable
 from profiler.trace.caveats import caveats
 from profiler.trace.model import Meta, Trace
-from profiler.tracers.recording import Recording
 from profiler.watch.metrics import Figures
 from profiler.wording import counted
 
-LIVE_SECONDS = 0.2
 _IO_URING = ("io_uring_setup", "io_uring_enter")
 """Making a ring, and submitting to it. Either shows its use: a ring may be inherited, or be polled by the kernel."""
-
-
-def figures(recording: Recording) -> str:
-    """Return the live line of a command's recording."""
-    if not recording.programs and not recording.syscalls_seen:
-        return "starting"
-    elapsed = recording.elapsed()
-    paths = f"  {counted(recording.paths_seen, 'path')}" if recording.paths_seen else ""
-    return (
-        f"{elapsed:.0f}s  {counted(recording.syscalls_seen, 'syscall')}"
-        f"  {counted(recording.capabilities_seen, 'capability', 'capabilities')}"
-        f"  {counted(len(recording.programs), 'program')}{paths}  last new {elapsed - recording.last_new:.0f}s ago"
-    )
-
-
-@contextlib.contextmanager
-def live_line(text: Callable[[], str], shown: bool) -> Iterator[None]:
-    """Show one line on the terminal, redrawn while the block runs and erased at its end. ``text`` is called from
-    another thread."""
-    if not shown:
-        yield
-        return
-    finished = threading.Event()
-    terminal = os.dup(2)  # bcc redirects descriptor 2 while it compiles
-
-    def draw() -> None:
-        while not finished.wait(LIVE_SECONDS):
-            # A write to the terminal from the background could stop profgen (SIGTTOU, when tostop is set).
-            if os.tcgetpgrp(terminal) == os.getpgrp():
-                os.write(terminal, f"\r\x1b[Kprofgen: {printable(text())}\r".encode())
-
-    thread = threading.Thread(target=draw, name="live line", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        thread.join()
-        os.write(terminal, b"\r\x1b[K")
-        os.close(terminal)
 
 
 def incomplete(meta: Meta) -> str:
@@ -88,10 +45,11 @@ def status_with_losses(trace: Trace, status: int, allow_loss: bool) -> int:
 
 class Console:
     """Prints what a recording of others does. ``many``: of several subjects, each gets lines of its own. ``wait``: the
-    subject may not run yet. ``terminal``: it is not the subject's. See watch.recordings.Console."""
+    subject may not run yet. ``live``: with a live line, where the terminal can show one. See
+    watch.recordings.Console."""
 
-    def __init__(self, quiet: bool, *, many: bool = False, wait: bool = False, terminal: bool = True) -> None:
-        self.draws = terminal and not quiet and redraws(sys.stderr)
+    def __init__(self, quiet: bool, *, many: bool = False, wait: bool = False, live: bool = False) -> None:
+        self.draws = live and redraws(sys.stderr)
         self._quiet, self._many, self._wait = quiet, many, wait
 
     def began(self, name: str, joined: bool) -> None:
@@ -117,9 +75,9 @@ class Console:
         elif self._wait and waits and not (self._quiet or self.draws):
             say("waiting for its start, which will be recorded in full")
 
-    def shown(self, figures: Callable[[], Figures]) -> contextlib.AbstractContextManager[None]:
+    def shown(self, figures: Callable[[], Figures | None]) -> contextlib.AbstractContextManager[None]:
         """See watch.recordings.Console."""
-        return live_line(lambda: watched_line(figures()), self.draws)
+        return live_line(lambda: None if (now := figures()) is None else watched_line(now), self.draws)
 
 
 def watched_line(figures: Figures) -> str:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from profiler.cli.live import set_aside
 from profiler.quoting.text import printable
 
 if TYPE_CHECKING:
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """Print one line on standard error."""
-    print(f"profgen: {printable(text)}", file=sys.stderr)
+    """Print one line on standard error, above the live line."""
+    with set_aside():
+        print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
 def say_outdated(path: str, data: bytes, policy: Policy) -> None:

@@ -123,8 +123,6 @@ class Run:
     image_and_command: tuple[str, ...]
     detached: bool = False
     interactive: bool = False
-    terminal: bool = False
-    """The container has its own terminal, shown on profgen's."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +180,6 @@ def run(engine: str, client: Sequence[str], given: Sequence[Option], image_and_c
         tuple(image_and_command),
         detached=_last(given, "--detach"),
         interactive=_last(given, "--interactive"),
-        terminal=_last(given, "--tty"),
     )
 
 

@@ -125,7 +125,6 @@ class Recording:
         """Lines for the user, in addition to losses."""
         self.no_new_privs = False
         self.last_new = 0.0
-        self.syscalls_seen = 0
         self.capabilities_seen = 0
         self.programs: list[Program] = []
         self.foreign: set[int] = set()

@@ -119,7 +119,8 @@ def _send(pid: int, number: int) -> bool:
 
 
 def note_survivors(count: int) -> None:
-    """Say why profgen is still running after the command itself has ended."""
+    """Say on a terminal why profgen is still running after the command itself has ended."""
     if sys.stderr.isatty():
-        plural = "process outlives" if count == 1 else "processes outlive"
-        print(f"\r\x1b[Kprofgen: {count} {plural} the command and is still recorded; Ctrl-C ends it", file=sys.stderr)
+        one = ("1 process outlives the command and is", "it")
+        who, them = one if count == 1 else (f"{count} processes outlive the command and are", "them")
+        print(f"profgen: {who} still recorded; Ctrl-C ends {them}", file=sys.stderr)

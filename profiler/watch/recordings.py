@@ -62,8 +62,8 @@ class Console(Observer, Protocol):
     def watching(self, waits: bool) -> None:
         """Nothing that starts from now on is missed. ``waits``: the subject has not started yet."""
 
-    def shown(self, figures: Callable[[], Figures]) -> AbstractContextManager[None]:
-        """Entered for as long as recording goes on."""
+    def shown(self, figures: Callable[[], Figures | None]) -> AbstractContextManager[None]:
+        """Entered for as long as recording goes on. ``figures``: None while the client uses the terminal."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _watched(
         attach(watch)
     else:
         console.watching(waits=not opened.sessions())
-    with console.shown(lambda: watch.figures):
+    with console.shown(lambda: watch.figures if watch.client is None or watch.client.returncode is not None else None):
         watch.run()
     return watch
 

@@ -6,10 +6,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import pty
 import re
 import secrets
-import select
 import shlex
 import signal
 import stat
@@ -22,6 +20,7 @@ from typing import Any
 import pytest
 from executables import copy_program, write_program
 from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, environment, finish, with_argument
+from system.terminals import Terminal
 
 OLD = b"an older file\n"
 
@@ -284,54 +283,6 @@ def test_signal_ends_what_outlives_the_command(
     assert not with_argument(word)
 
 
-class Terminal:
-    """profgen on a pseudo-terminal of its own, as its controlling terminal."""
-
-    def __init__(self, profgen: Profgen, args: Sequence[str | bytes], cwd: Path) -> None:
-        self.master, slave = pty.openpty()
-        self.output = b""
-        self.process = subprocess.Popen(
-            ["setsid", "--ctty", *profgen.command, *args],
-            cwd=cwd,
-            env=environment(TERM="xterm"),
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-        )
-        os.close(slave)
-
-    def type(self, data: bytes) -> None:
-        os.write(self.master, data)
-
-    def read_until(self, text: bytes | None) -> bytes:
-        """All output so far, once ``text`` is in it; None means until the terminal is closed by its last user."""
-        end = time.monotonic() + TIMEOUT
-        while text is None or text not in self.output:
-            if not select.select([self.master], [], [], max(0, end - time.monotonic()))[0]:
-                self.close()
-                pytest.fail(f"{text!r} did not come; the terminal shows {self.output!r}")
-            try:
-                data = os.read(self.master, 65536)
-            except OSError:
-                data = b""
-            if not data:
-                if text is None:
-                    break
-                self.close()
-                pytest.fail(f"{text!r} did not come before the end; the terminal shows {self.output!r}")
-            self.output += data
-        return self.output
-
-    def status(self) -> int:
-        self.read_until(None)
-        return self.process.wait(timeout=TIMEOUT)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-
 def test_terminal_passes(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
     command = ["sh", "-c", 'test -t 0 -a -t 1 -a -t 2 && tty >/dev/null && read line && echo "got $line" && exit 9']
     terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", *command], tmp_path)
@@ -339,21 +290,6 @@ def test_terminal_passes(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
     assert terminal.status() == 9, terminal.output
     assert b"got some words" in terminal.output
     assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
-
-
-def test_live_line_on_a_terminal_only(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
-    command = ["sh", "-c", "read line"]
-    terminal = Terminal(profgen, ["record", "--tracer", tracer, "-o", "out.json", "--", *command], tmp_path)
-    terminal.read_until(b"s ago\r")
-    terminal.type(b"\n")
-    assert terminal.status() == 0, terminal.output
-    assert re.search(
-        rb"\x1b\[Kprofgen: \d+s  \d+ syscalls?  0 capabilities  1 program  \d+ paths?  last new \d+s ago\r",
-        terminal.output,
-    )
-    quiet = Terminal(profgen, ["record", "--tracer", tracer, "-q", "-o", "out.json", "--", "sleep", "0.5"], tmp_path)
-    assert quiet.status() == 0, quiet.output
-    assert quiet.output == b""
 
 
 @pytest.mark.parametrize(("key", "status"), [(b"\x03", 130), (b"\x1c", 131)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 from profiler.files import kernel_text
@@ -47,10 +47,6 @@ class Checks:
             self._decisive(key, label, own),
             False,
         )
-
-    def needed(self, keys: Iterable[tuple[Any, str]]) -> int:
-        """Return how many capabilities were needed; ``keys``: with the labels of the calls."""
-        return len({key.cap for key, label in keys if not key.refused and not key.child and self._decisive(key, label)})
 
     def chain(self, stack: int) -> tuple[str, ...]:
         """Return a kernel call chain by its key. Empty when names are hidden, or when it found no room (a loss)."""

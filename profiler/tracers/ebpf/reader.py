@@ -211,11 +211,6 @@ class Reader:
             self.calls[place] = calls
             self._last_seen[place] = now
 
-    def needed(self) -> int:
-        """Return how many capabilities were needed so far."""
-        rows = Maps(self.programs).rows("checks", self.numbers())
-        return self._checks.needed((key, self._label(key)) for key, _ in rows)
-
     def execs(self, maps: Maps) -> list[Execution]:
         """Return who executed whom."""
         return [

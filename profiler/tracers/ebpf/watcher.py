@@ -415,7 +415,6 @@ class EbpfWatcher:
                 live.recording.last_new = max(live.recording.last_new, live.reader.seconds(stats[STAT_LAST_NEW]))
             if not live.session.ended:
                 live.reader.read_calls(maps)
-                live.recording.syscalls_seen = len({(abi, number) for _, abi, number in live.reader.calls})
                 self._look_for_end(live, stats[STAT_LIVE])
         if self._results is not None:
             self._results.follow(newest)

@@ -77,11 +77,11 @@ def test_grammar() -> None:
         ("docker run --rm -d redis -d", Run("docker", ("docker",), ("--rm",), ("redis", "-d"), detached=True)),
         (
             "docker run -itd redis",
-            Run("docker", ("docker",), ("-i", "-t"), ("redis",), detached=True, interactive=True, terminal=True),
+            Run("docker", ("docker",), ("-i", "-t"), ("redis",), detached=True, interactive=True),
         ),
         (
             "docker run -itv /a:/b redis",
-            Run("docker", ("docker",), ("-i", "-t", "-v", "/a:/b"), ("redis",), False, True, True),
+            Run("docker", ("docker",), ("-i", "-t", "-v", "/a:/b"), ("redis",), False, True),
         ),
         ("docker run -d=false redis", Run("docker", ("docker",), (), ("redis",))),
         (
