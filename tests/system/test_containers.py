@@ -23,7 +23,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,26 +58,41 @@ def docker(lab: Runtimes) -> Docker:
     return found
 
 
+@dataclass
+class Recorder:
+    """A running ``profgen record``."""
+
+    process: Any
+    told: socket.socket
+
+    def began(self) -> None:
+        """Wait until it has told its service manager that the recording has begun (sd_notify(3))."""
+        assert self.told.recv(64) == b"READY=1"
+
+    def end(self, number: signal.Signals | None = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal, wait for the end, and return the status and what was said."""
+        if number is not None:
+            self.process.send_signal(number)
+        _, said = finish(self.process)
+        return self.process.returncode, said
+
+
 @contextlib.contextmanager
 def recording(
     profgen: Profgen, cwd: Path, *words: str | os.PathLike[str], env: Mapping[str, str] | None = None
-) -> Iterator[Any]:
+) -> Iterator[Recorder]:
     """Run ``profgen record WORDS`` during the block; kill it at the end."""
-    process = profgen.start("record", *words, cwd=cwd, env=env or {})
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
-
-
-def end(process: Any, number: signal.Signals | None = signal.SIGTERM) -> tuple[int, str]:
-    """Status, and what was said."""
-    if number is not None:
-        process.send_signal(number)
-    _, said = finish(process)
-    return process.returncode, said
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind("")  # an abstract name that the kernel chooses (unix(7))
+        receiver.settimeout(HANG_SECONDS)
+        address = "@" + receiver.getsockname()[1:].decode()
+        process = profgen.start("record", *words, cwd=cwd, env={**(env or {}), "NOTIFY_SOCKET": address})
+        try:
+            yield Recorder(process, receiver)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 def document(path: Path) -> dict[str, Any]:
@@ -114,14 +129,14 @@ def recorded(profgen: Profgen, workload: Workload, docker: Docker, directory: Pa
     job.mkdir()
     with recording(
         profgen, directory, "-o", trace, "--", *docker.command(identity, job, workload.job, UNCONFINED)
-    ) as process:
+    ) as recorder:
         try:
-            if not eventually(lambda: process.poll() is not None or workload.ready()):
+            if not eventually(lambda: recorder.process.poll() is not None or workload.ready()):
                 raise LabError("it never answered")
             for _ in range(workload.rounds):
                 workload.load()
             docker.signal(identity, "TERM")
-            status, said = end(process, None)
+            status, said = recorder.end(None)
         finally:
             docker.remove(identity, job)
     if status != 0:
@@ -260,9 +275,9 @@ def test_image(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
         "-c",
         "trap 'exit 9' TERM; echo 1 >>/srv/data/kept; echo on; while :; do sleep 0.05; done",
     )
-    with recording(profgen, tmp_path, *words, env=env) as process:
-        assert process.stdout.readline() == b"on\n"
-        assert end(process)[0] == 9
+    with recording(profgen, tmp_path, *words, env=env) as recorder:
+        assert recorder.process.stdout.readline() == b"on\n"
+        assert recorder.end()[0] == 9
     a_volume_that_moved(profgen, tmp_path)
     # Files of the container's programs were read through its root, while it was there; the lab's /usr is this
     # machine's.
@@ -447,18 +462,18 @@ def test_containerd(docker: Docker, profgen: Profgen, tmp_path: Path, until: Unt
 
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
-def test_awaited(runtime: str, lab: Runtimes, profgen: Profgen, tmp_path: Path, until: Until) -> None:
+def test_awaited(runtime: str, lab: Runtimes, profgen: Profgen, tmp_path: Path) -> None:
     """A container that only a runtime knows, by the name that it will have, and that lives for some milliseconds."""
     chosen = lab[runtime]
     for _ in range(10):
         identity = next_identity()
-        with recording(profgen, tmp_path, "--container", identity, "--wait", "-o", "a.json") as process:
-            until(lambda process=process: attached(process), "profgen waits for the container")
+        with recording(profgen, tmp_path, "--container", identity, "--wait", "-o", "a.json") as recorder:
+            recorder.began()
             with container(chosen, Job(("/usr/bin/true",)), Confinement.with_capabilities(None, [])) as running:
                 assert running.identity == identity
                 assert running.wait(HANG_SECONDS) == 0
                 # While the lab's container is open: closing it ends whatever has its name among its arguments.
-                status, said = end(process, None)
+                status, said = recorder.end(None)
         trace = document(tmp_path / "a.json")
         assert starts(trace) == ["/usr/bin/true"]
         assert not trace["mounts"]
@@ -472,19 +487,6 @@ def test_awaited(runtime: str, lab: Runtimes, profgen: Profgen, tmp_path: Path, 
     pytest.fail("never complete")
 
 
-def attached(process: Any) -> bool:
-    """Whether profgen has its programs in the kernel: anon inodes of attached programs (perf or BPF links) among its
-    descriptors."""
-    found = 0
-    with contextlib.suppress(OSError):
-        for name in os.listdir(f"/proc/{process.pid}/fd"):
-            with contextlib.suppress(OSError):
-                found += "bpf_link" in os.readlink(f"/proc/{process.pid}/fd/{name}") or "raw-tracepoint" in os.readlink(
-                    f"/proc/{process.pid}/fd/{name}"
-                )
-    return found >= 5
-
-
 # -- what runs already -------------------------------------------------------------------------------------------------
 
 
@@ -495,19 +497,21 @@ def test_joining(docker: Docker, lab: Runtimes, recordings: Recordings, profgen:
     workload.reset()
     with container(docker, workload.job, UNCONFINED) as running, contextlib.ExitStack() as stack:
         assert eventually(lambda: not running.running or workload.ready()), running.report()
+        workload.load()  # what redis makes once, such as threads of its allocator, is made before anybody looks
         identity = (running.directory / "cid").read_text()
         pid = run([*docker._tool("inspect", "--format", "{{.State.Pid}}"), identity]).stdout.strip()
         cgroup = next(
             line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if identity in line
         )
         ways = {"pid": ("--pid", pid), "container": ("--container", identity[:16]), "cgroup": ("--cgroup", cgroup)}
-        processes = {
+        recorders = {
             way: stack.enter_context(
                 recording(profgen, tmp_path, "-o", f"{way}.json", *words, env=docker.client_environment)
             )
             for way, words in ways.items()
         }
-        assert eventually(lambda: all(attached(process) for process in processes.values()))
+        for recorder in recorders.values():
+            recorder.began()
         strace = subprocess.Popen(
             [
                 "strace",
@@ -534,8 +538,8 @@ def test_joining(docker: Docker, lab: Runtimes, recordings: Recordings, profgen:
         finally:
             strace.terminate()
             strace.wait()
-        for process in processes.values():
-            status, said = end(process)
+        for recorder in recorders.values():
+            status, said = recorder.end()
             assert status == 0, said
             assert "joined while running" in said
         assert workload.ready(), "redis did not notice"
@@ -584,10 +588,10 @@ def test_a_node(docker: Docker, lab: Runtimes, profgen: Profgen, tmp_path: Path,
     )
     try:
         words = ("--all-containers", "-o", "traces", "--snapshot", "1h", "--metrics", "127.0.0.1:0", "--merge-restarts")
-        with recording(profgen, tmp_path, *words, env=env) as process:
-            assert eventually(lambda: attached(process))
+        with recording(profgen, tmp_path, *words, env=env) as recorder:
+            recorder.began()
             calm, rough = ids[:50], ids[50:]
-            for some, around in ((calm, contextlib.nullcontext()), (rough, stuttering(process))):
+            for some, around in ((calm, contextlib.nullcontext()), (rough, stuttering(recorder.process))):
                 with around, contextlib.ExitStack() as stack:
                     started = [
                         stack.enter_context(short_lived(lab, tmp_path / identity, identity)) for identity in some
@@ -606,8 +610,8 @@ def test_a_node(docker: Docker, lab: Runtimes, profgen: Profgen, tmp_path: Path,
             assert sum(traces[identity]["meta"]["complete"] for identity in calm) > len(calm) / 2
             port = next(
                 line.split()[1].rpartition(":")[2]
-                for line in Path(f"/proc/{process.pid}/net/tcp").read_text().splitlines()[1:]
-                if line.split()[3] == "0A" and line.split()[9] in sockets_of(process.pid)
+                for line in Path(f"/proc/{recorder.process.pid}/net/tcp").read_text().splitlines()[1:]
+                if line.split()[3] == "0A" and line.split()[9] in sockets_of(recorder.process.pid)
             )
 
             def figures() -> str:
@@ -628,10 +632,10 @@ def test_a_node(docker: Docker, lab: Runtimes, profgen: Profgen, tmp_path: Path,
             assert f'profgen_syscalls{{name="{longest}"' in figures()
             snapshot = tmp_path / "traces" / f"{longest}.trace.json"
             assert not snapshot.exists()
-            process.send_signal(signal.SIGUSR1)
+            recorder.process.send_signal(signal.SIGUSR1)
             until(snapshot.exists, "a snapshot when told")
-            process.kill()
-            process.communicate()
+            recorder.process.kill()
+            recorder.process.communicate()
         trace = document(snapshot)
         assert "joined" in trace["meta"]["features"]
         assert "/out/alive" in paths(trace)
@@ -710,9 +714,9 @@ def test_an_awaited_cgroup(profgen: Profgen, tmp_path: Path, until: Until) -> No
     name = f"profgen-{os.getpid()}"
     steps = [Path(top, name), Path(top, name, "a.slice"), Path(top, name, "a.slice", "b.service")]
     words = ("--cgroup", f"/{name}/a.slice/b.service", "--wait", "--snapshot", "60s", "-o", "a.json")
-    with recording(profgen, tmp_path, *words) as process:
+    with recording(profgen, tmp_path, *words) as recorder:
         for number, output in enumerate(("a.json", "a.2.json"), 1):
-            assert b"waiting for its start" in process.stderr.readline()
+            assert b"waiting for its start" in recorder.process.stderr.readline()
             for step in steps:
                 step.mkdir()
             try:
@@ -725,7 +729,7 @@ def test_an_awaited_cgroup(profgen: Profgen, tmp_path: Path, until: Until) -> No
             assert starts(trace) == ["/usr/bin/cat"]
             assert {path for path in paths(trace) if "nothing" in path} == {f"/etc/nothing-{number}"}
             assert "joined" not in trace["meta"]["features"]
-        assert end(process)[0] == 0
+        assert recorder.end()[0] == 0
 
 
 # -- systemd -----------------------------------------------------------------------------------------------------------
