@@ -27,6 +27,7 @@ from profiler.enforce.base import FILES_UNSEEN, Options, Outcome
 from profiler.enforce.calls import filtered, head
 from profiler.enforce.filter import CLOSED, DENIED, confine, traced
 from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable, TracerError
+from profiler.kernel import netlink
 from profiler.kernel.abi import native_abi
 from profiler.kernel.errno import name_of as error_name
 from profiler.policy.model import Policy
@@ -174,8 +175,8 @@ class _Inference(Inference):
     def leave(self, tid: int, call: Call, result: int, code: int, program: int) -> None:
         by_policy = self.blames or call.credentials.uids[1] == 0 or bool(call.claims)
         if self.enforces and not code and call.name in WRITES:
-            # The kernel answers a request to a netlink socket in a message: the call succeeds without the capability.
-            code = errno.EPERM if not all(map(call.credentials.has, call.needs)) else 0
+            asked = netlink.NEEDS.intersection(call.needs)
+            code = errno.EPERM if not all(map(call.credentials.has, asked)) else 0
         if by_policy or not (self.enforces and code):
             super().leave(tid, call, result, code, program)
 

@@ -14,6 +14,9 @@ _AUDIT_CONTROL = frozenset({1000, 1001, *range(1010, 1020)})
 PROTOCOLS = frozenset({ROUTE, XFRM, AUDIT, NETFILTER})
 """The protocols whose messages :func:`capability_for` knows."""
 
+NEEDS = frozenset({"CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_NET_ADMIN"})
+"""What it returns. The kernel refuses a message in another message: the call that sends it succeeds."""
+
 
 def capability_for(protocol: int, kind: int) -> str | None:
     """Return the capability that a message (nlmsg_type) to a socket of one of PROTOCOLS needs; None if it needs none.

@@ -23,7 +23,8 @@ def _query(name: str, kind: int) -> bytes:
 
 
 class Dnsmasq(Workload):
-    """Answers over UDP and TCP, gives addresses by DHCP, and asks a server that does not exist."""
+    """Answers over UDP and TCP, gives addresses by DHCP, and asks a server that does not exist. When it ends, it kills
+    the process of a connection over TCP that is still open."""
 
     name = "dnsmasq"
     needs = ("/usr/sbin/dnsmasq",)
@@ -72,10 +73,10 @@ log-facility={self.directory}/log
                     raise LabError(f"a wrong answer for {name}")
             client.send(_query("elsewhere.test", 1))  # goes on to a server that is not there
             client.send(_query("elsewhere.test", 16))
-        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
-            connection.sendall(struct.pack(">H", len(question)) + question)
-            if not connection.recv(512).endswith(socket.inet_aton("10.1.2.3")):
-                raise LabError("a wrong answer over TCP")
+        self._still_open = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        self._still_open.sendall(struct.pack(">H", len(question)) + question)
+        if not self._still_open.recv(512).endswith(socket.inet_aton("10.1.2.3")):
+            raise LabError("a wrong answer over TCP")
 
 
 class Rsyslog(Workload):

@@ -22,6 +22,8 @@ import pytest
 from executables import copy_program, write_program
 from system.harness import NOBODY, TIMEOUT, Profgen
 
+from profiler.tracers.host import has_capability
+
 PYTHON = "/usr/bin/python3"
 
 PRELUDE = """
@@ -46,6 +48,9 @@ FOWNER, SETUID, NET_ADMIN, NET_RAW = (1 << number for number in (3, 7, 12, 13))
 NEWUSER = 0x10000000
 def write(name, text):
     with open(name, "w") as file: file.write(text)
+def lower(name, value):
+    try: write(name, str(value))
+    except PermissionError: pass
 def child(act, flags=NEWUSER):
     ready, go = os.pipe(), os.pipe()
     pid = os.fork()
@@ -108,7 +113,16 @@ def _file(permitted: int, effective: bool) -> bytes:
 SPAWN = "os.posix_spawn('./{0}', ['{0}'], {{}}); assert not os.wait()[1]"
 PERFMON, NET_RAW, NET_ADMIN = 1 << 38, 1 << 13, 1 << 12
 RESTRICTED_LOG = bool(_sysctl("kernel/dmesg_restrict"))
+SYS_RESOURCE = has_capability("CAP_SYS_RESOURCE")
 PROTECTED_LINKS = bool(_sysctl("fs/protected_hardlinks"))
+
+
+def _lowers(name: str, code: str, *more: str) -> Case:
+    """A case that needs CAP_SYS_RESOURCE, which root may lack here."""
+    if SYS_RESOURCE:
+        return case(name, code, "SYS_RESOURCE", *more)
+    return case(name, code, *more, refused=("SYS_RESOURCE",))
+
 
 # Files of every case's directory, all of root's own: mine (0644), mine_dir (0755). All of nobody's: theirs (0600),
 # theirs_open (0666), theirs_dir (0700) with theirs_dir/inside (0644) and theirs_dir/sub (root's, 0755) with file,
@@ -407,6 +421,28 @@ ROOT = (
     case("map_range_of_child", "child(lambda pid: write(f'/proc/{pid}/uid_map', '0 0 10'))", "SETFCAP", "SETUID"),
     case("map_others_of_child", "child(lambda pid: write(f'/proc/{pid}/uid_map', '0 1000 10'))", "SETUID"),
     case("map_groups_of_child", "child(lambda pid: write(f'/proc/{pid}/gid_map', '0 0 1'))", "SETGID"),
+    # other writes below /proc/PID
+    _lowers("badness_lower", "lower('/proc/self/oom_score_adj', -5)"),
+    _lowers("badness_lower_thread", "lower(f'/proc/self/task/{os.getpid()}/oom_score_adj', '-0x5')"),
+    _lowers("badness_old", "write('/proc/self/oom_adj', '9'); lower('/proc/self/oom_adj', -9)"),
+    _lowers(
+        "badness_of_other",
+        "write(f'/proc/{other}/oom_score_adj', '900'); lower(f'/proc/{other}/oom_score_adj', -5)",
+        "DAC_OVERRIDE",
+    ),
+    case(  # a write with the capability makes its value the least
+        "badness_back",
+        "write('/proc/self/oom_score_adj', '900'); write('/proc/self/oom_score_adj', '800')",
+        *(("SYS_RESOURCE",) if SYS_RESOURCE else ()),
+    ),
+    case("badness_higher", "write('/proc/self/oom_score_adj', '900'); write('/proc/self/oom_score_adj', '900')"),
+    case(
+        "badness_wrong",
+        "try: write('/proc/self/oom_score_adj', '-1001')\nexcept OSError: pass\nelse: sys.exit('it was allowed')",
+    ),
+    case("login", "write('/proc/self/loginuid', '5'); write('/proc/self/loginuid', '6')", "AUDIT_CONTROL"),
+    case("slack", "write('/proc/self/timerslack_ns', '60000')"),
+    case("slack_of_other", "write(f'/proc/{other}/timerslack_ns', '60000')", "SYS_NICE"),
     case("map_other", "os.setresuid(65534, 65534, 0); call('unshare', NEWUSER)", "SETUID"),
     case("join", "call('setns', os.open('/proc/self/ns/uts', os.O_RDONLY), 0)", "SYS_ADMIN"),
     case("queue", "queue(10, 8192)"),
@@ -434,6 +470,8 @@ NOBODYS = (
     case("n_nothing", "pass"),
     case("n_capset", "capset(0, 0); refused(capset, NET_RAW, NET_RAW)"),
     case("n_map", "call('unshare', NEWUSER); write('/proc/self/uid_map', '0 65534 1')"),
+    case("n_badness", "refused(write, '/proc/self/oom_score_adj', '-1')", refused=("SYS_RESOURCE",)),
+    case("n_badness_between", "write('/proc/self/oom_score_adj', '900'); write('/proc/self/oom_score_adj', '800')"),
     case("n_link", "os.chmod('theirs', 0o600); os.link('theirs', 'theirs_dir/hard')"),
     case("n_bind", "refused(socket.socket().bind, ('127.0.0.99', 983))", refused=("NET_BIND_SERVICE",)),
     case("n_raw", "refused(socket.socket, socket.AF_INET, socket.SOCK_RAW, 1)", refused=("NET_RAW",)),

@@ -120,14 +120,14 @@ class Inference:
 def _answers(capability: str, name: str, code: int) -> bool:
     """Return whether a call fails with this error, EPERM or EACCES, for want of a capability."""
     if code == errno.EACCES:
-        return capability in _ACCESS
+        return capability in _ACCESS or (capability == "CAP_SYS_RESOURCE" and name in WRITES)
     return capability not in _ACCESS or capability == "CAP_SYS_NICE" or name in _NOT_PERMITTED
 
 
 _ACCESS = frozenset({"CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_LEASE", "CAP_NET_BIND_SERVICE", "CAP_SYS_NICE"})
 """Capabilities whose want is answered with EACCES: fs/namei.c generic_permission, fs/locks.c generic_setlease,
-net/ipv4/af_inet.c __inet_bind, kernel/sys.c set_one_prio, which has EPERM for another user's process. All others are
-answered with EPERM."""
+net/ipv4/af_inet.c __inet_bind, kernel/sys.c set_one_prio, which has EPERM for another user's process. So is
+CAP_SYS_RESOURCE for a write (fs/proc/base.c __set_oom_adj). All others are answered with EPERM."""
 _NOT_PERMITTED = frozenset({"link", "linkat", "open_by_handle_at"})
 """Calls that have EPERM for want of these: fs/namei.c may_linkat, fs/fhandle.c may_decode_fh."""
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from profiler.kernel.files import AT_EMPTY_PATH, UMODE_MASK, FileUse
 from profiler.tracers.host import read_memory, read_string
 from profiler.tracers.ptrace.capabilities_rules import KEEP, Rule, Stop, always, kernel, sysctl
-from profiler.tracers.ptrace.capabilities_writes import ID_MAPS, WRITES
+from profiler.tracers.ptrace.capabilities_writes import CHECKED_FILES, WRITES
 from profiler.tracers.ptrace.threads import EXECUTE, READ, U32, WRITE, lacking, signed
 from profiler.tracers.unchecked import Claim, file_capabilities
 
@@ -72,7 +72,7 @@ def _open(stop: Stop) -> tuple[str, ...]:
         if flags & os.O_CREAT:
             return tuple(lacking(stop.credentials, os.stat(os.path.dirname(found)), WRITE | EXECUTE))
         return ()
-    if flags & os.O_ACCMODE != os.O_RDONLY and found.endswith(ID_MAPS):
+    if flags & os.O_ACCMODE != os.O_RDONLY and found.endswith(CHECKED_FILES):
         stop.more.update(WRITES)
     want = {os.O_RDONLY: READ, os.O_WRONLY: WRITE}.get(flags & os.O_ACCMODE, READ | WRITE)
     if flags & os.O_TRUNC:

@@ -15,14 +15,16 @@ from profiler.tracers.recording import Recording
 from profiler.tracers.unchecked import ALL, Claim, Sets
 
 
-def refused(name: str, uid: int, code: int, *, has: bool = False, claims: tuple[Claim, ...] = ()) -> set[str]:
-    """The capabilities that are named for a call that needs CAP_AUDIT_WRITE."""
-    held = 1 << (number_of("CAP_AUDIT_WRITE") or 0) if has else 0
+def refused(
+    name: str, uid: int, code: int, *, has: bool = False, claims: tuple[Claim, ...] = (), need: str = "CAP_AUDIT_WRITE"
+) -> set[str]:
+    """The capabilities that are named for a call that needs one."""
+    held = 1 << (number_of(need) or 0) if has else 0
     credentials = Credentials(
         (uid,) * 4, (uid,) * 4, frozenset(), Sets(held, held, 0), 0, ALL, os.readlink("/proc/self/ns/user")
     )
     recording = Recording("x86_64")
-    call = Call(name, credentials, ("CAP_AUDIT_WRITE",), (), tuple((claim, None) for claim in claims))
+    call = Call(name, credentials, (need,), (), tuple((claim, None) for claim in claims))
     _Inference(recording, Threads()).leave(os.getpid(), call, 0, code, 0)
     return {key[0] for key in recording._checks if key[2] == "refused"}
 
@@ -41,6 +43,11 @@ def refused(name: str, uid: int, code: int, *, has: bool = False, claims: tuple[
 )
 def test_a_refusal_that_the_policy_caused(name: str, uid: int, code: int, has: bool, named: bool) -> None:
     assert refused(name, uid, code, has=has) == ({"CAP_AUDIT_WRITE"} if named else set())
+
+
+@pytest.mark.parametrize("code", [0, errno.EACCES])
+def test_a_write_that_is_refused_fails(code: int) -> None:
+    assert refused("write", 0, code, need="CAP_SYS_RESOURCE") == ({"CAP_SYS_RESOURCE"} if code else set())
 
 
 def test_another_user_raises_what_root_left_to_it() -> None:

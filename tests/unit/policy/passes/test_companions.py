@@ -25,7 +25,7 @@ PLAIN = Options(runtime="none")
 @pytest.mark.parametrize(
     ("seen", "added"),
     [
-        ("vfork", {"wait4", "rt_sigsuspend"}),
+        ("vfork", {"wait4", "rt_sigsuspend", "pause"}),
         ("connect", {"getsockopt", "poll", "shutdown"}),
         ("recvmsg", {"ppoll", "select"}),
         ("read", {"sysinfo", "sched_getparam", "munmap", "lseek"}),
