@@ -114,6 +114,7 @@ class _Format:
     always: bool
     gone: bool
     odd: bool
+    unlike: re.Pattern[str] | None
 
 
 _LITERAL = {"text": ".+", "rest": r"(?:\..*)?", "mail": r"[^,:]+(?:[,:].*)?"}
@@ -136,6 +137,7 @@ def _formats() -> tuple[_Format, ...]:
                 row.get("always", False),
                 row.get("gone", False),
                 row.get("odd", False),
+                re.compile(row["unlike"]) if "unlike" in row else None,
             )
         )
     return tuple(found)
@@ -150,6 +152,8 @@ def _of_maker(name: str, seen: Seen) -> Reading | None:
         tokens: list[Token] = []
         random = [text for text, sort in zip(found.groups(), row.tokens, strict=True) if sort.startswith("random")]
         if row.odd and not any(looks_random(text, LIKELY) for text in random):
+            continue
+        if row.unlike and any(map(row.unlike.fullmatch, random)):
             continue
         for text, sort in zip(found.groups(), row.tokens, strict=True):
             tokens += [Class(sort)] if sort else _fixed([Literal(text)], seen) if text else []

@@ -67,6 +67,7 @@ MAKERS: dict[str, Callable[[Chance], str]] = {
     "GLib": lambda c: f".goutputstream-{some(c, string.ascii_uppercase + DIGITS, 6)}",
     "PHP": lambda c: f"php{some(c, BASE62, 6)}",
     "gcc": lambda c: f"cc{some(c, BASE62, 6)}.cdtor.c",
+    "git": lambda c: f"t{some(c, BASE62, 6)}",
     "Vim": lambda c: f"v{some(c, BASE62, 6)}",
     "Rust": lambda c: f".tmp{some(c, BASE62, 6)}",
     "systemd-private": lambda c: f"systemd-private-{bits(c, 128):032x}-foo.service-{some(c, BASE62, 6)}",
@@ -116,7 +117,20 @@ MAKERS: dict[str, Callable[[Chance], str]] = {
     "Postfix": lambda c: f"{seconds(c)}.V{bits(c, 12):x}I{bits(c, 24):x}M{c.randrange(10**6)}.host",
     "kubelet": lambda c: f"..{moment(c)}.{bits(c, 32)}",
 }
-AMBIGUOUS = {"mkstemp", "musl", "Qt", "Python prefix", "Perl", "32 bits", "after letters", "Boost", "gcc", "PHP", "Vim"}
+AMBIGUOUS = {
+    "mkstemp",
+    "musl",
+    "Qt",
+    "Python prefix",
+    "Perl",
+    "32 bits",
+    "after letters",
+    "Boost",
+    "gcc",
+    "PHP",
+    "Vim",
+    "git",
+}
 AMBIGUOUS |= {"GLib", "mkstemp dot", "mkstemp underscore", "Rust", "systemd-private", "Math.random", "nanoid prefix"}
 AMBIGUOUS |= {"base 62", "nanoid", "container", "64 bits", "Java", "base32", "session of Java"}
 """Makers of which a few names in a hundred look like words or decimal numbers."""
@@ -212,6 +226,8 @@ def test_names_only_used_elsewhere_stay(name: str, tier: str) -> None:
         (["up2815723342"], LEFT, "up{digits}"),
         (["part1.db", "part2.db", "part3.db"], Seen("data"), "part{digits}.db"),
         (["cpu0", "cpu1"], Seen("kernel"), "cpu{digits}"),
+        (["tmp1234"], MADE, "tmp{digits}"),
+        (["tEsting"], MADE, "t{random:6}"),
         (["issue25008a"], MADE, "issue{hex:1-16}"),
     ],
 )
