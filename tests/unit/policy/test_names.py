@@ -117,20 +117,7 @@ MAKERS: dict[str, Callable[[Chance], str]] = {
     "Postfix": lambda c: f"{seconds(c)}.V{bits(c, 12):x}I{bits(c, 24):x}M{c.randrange(10**6)}.host",
     "kubelet": lambda c: f"..{moment(c)}.{bits(c, 32)}",
 }
-AMBIGUOUS = {
-    "mkstemp",
-    "musl",
-    "Qt",
-    "Python prefix",
-    "Perl",
-    "32 bits",
-    "after letters",
-    "Boost",
-    "gcc",
-    "PHP",
-    "Vim",
-    "git",
-}
+AMBIGUOUS = {"mkstemp", "musl", "Qt", "Python prefix", "Perl", "32 bits", "after letters", "Boost", "gcc", "PHP", "Vim"}
 AMBIGUOUS |= {"GLib", "mkstemp dot", "mkstemp underscore", "Rust", "systemd-private", "Math.random", "nanoid prefix"}
 AMBIGUOUS |= {"base 62", "nanoid", "container", "64 bits", "Java", "base32", "session of Java"}
 """Makers of which a few names in a hundred look like words or decimal numbers."""
@@ -155,6 +142,8 @@ def chosen(names: list[str], seen: Seen, runs: int) -> dict[str, str]:
 def test_the_next_forty_are_allowed(maker: str, runs: int, seen: Seen) -> None:
     if maker == "semaphore" and seen != MADE:
         pytest.skip("a semaphore's temporary name is always removed, and always in /dev/shm")
+    if maker == "git" and not seen.gone:
+        pytest.skip("git always removes the name")
     make, wrong, rounds = MAKERS[maker], 0, 30
     for seed in range(rounds):
         chance = random.Random(f"{maker} {seed}")
