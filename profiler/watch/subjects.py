@@ -14,6 +14,7 @@ from profiler.errors import InputError
 from profiler.files import kernel_text
 from profiler.trace.model import Container
 from profiler.tracers.launch import quoted
+from profiler.tracers.living import why_not_watchable
 from profiler.tracers.watcher import Selection, Session
 from profiler.watch.identify import first_known
 
@@ -102,9 +103,9 @@ def starting(state: hook.State) -> Subject:
 
 
 def process(pid: int) -> Subject:
-    """Return a process with its threads and descendants. Raises InputError when it does not exist."""
-    if not os.path.exists(f"/proc/{pid}"):
-        raise InputError(f"there is no process {pid}")
+    """Return a process with its threads and descendants. Raises InputError when there is nothing to watch."""
+    if reason := why_not_watchable(pid):
+        raise InputError(reason)
     name = ""
     with contextlib.suppress(OSError, ValueError), kernel_text(f"/proc/{pid}/comm") as file:
         name = file.read().strip()

@@ -389,6 +389,8 @@ int on_join(u64 *ctx)
     own->root = own->top ^ read64(fs + OFFSET_FS_ROOT_MNT);
     if (!read64((u64)task + OFFSET_TASK_MM) || tasks.task_storage_get(task, 0, 0))
         return 0;
+    if (read32((u64)task + OFFSET_TASK_FLAGS) & PF_EXITING)
+        return 0; /* sched_process_exit may be over: it would count as living for ever */
     u32 tgid = number_of_process((u64)task);
     u32 *found = joining.lookup(&tgid);
     if (!found)

@@ -33,6 +33,7 @@ from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import STAT_LAST_NEW, STAT_LIVE, Maps, Reader, session_of
 from profiler.tracers.ebpf.shared import constant, names, structure
 from profiler.tracers.ebpf.tracer import EbpfTracer
+from profiler.tracers.living import living_thread, thread_lives, why_not_watchable
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.watcher import Refused, Selection, Session
@@ -159,8 +160,8 @@ class EbpfWatcher:
         if reason is not None:
             raise TracerError(f"only the ebpf tracer watches what others started, and it does not work here: {reason}")
         for pid in selection.pids:
-            if not os.path.exists(f"/proc/{pid}"):
-                raise InputError(f"there is no process {pid}")
+            if reason := why_not_watchable(pid):
+                raise InputError(reason)
         self._options = options
         limits = limits_with(options.limits, {**DEFAULT_LIMITS, **WATCH_LIMITS})
         limits["sessions"] += 1  # a Watcher does not use number 0, the session of a command
@@ -187,6 +188,9 @@ class EbpfWatcher:
         self._join_arrivals()
         self._join(scans)
         self._work()
+        for live in self._live.values():
+            if live.session.kind == "pid" and not self._programs.session(live.number).began:
+                raise InputError(f"the process {live.session.subject} ended before profgen could join it")
 
     def _select(self, selection: Selection) -> list[_Scan]:
         """Make the sessions of what runs, and name what may start. Returns how the processes of each are found."""
@@ -256,8 +260,8 @@ class EbpfWatcher:
             for scan in scans:
                 for pid in scan.find():
                     if not (scan.starting or scan.threads) and not self._live[scan.number].session.pid:
-                        now = time.monotonic_ns()
-                        self._hold(self._live[scan.number], pid, now, hold(pid, now))
+                        now, thread = time.monotonic_ns(), living_thread(pid) or pid
+                        self._hold(self._live[scan.number], thread, now, hold(thread, now))
                     joining[pid] = scan.value
             self._programs.iterate(_JOIN)
             before, marked = marked, self._programs.counter("MARKED")
@@ -423,12 +427,21 @@ class EbpfWatcher:
         gone = live.directories and live.began and not any(map(os.path.isdir, live.directories))
         if live.session.kind == "cgroup" and gone and not threads:
             self._end(live)
-        elif live.reader.ended():
+        elif live.reader.ended() or (live.session.kind == "pid" and self._all_gone(live)):
             # The news may be behind what another processor is still writing into the ring. If it is not there at the
             # next look, it found no room.
             if live.overdue:
                 self._end(live)
             live.overdue = True
+
+    def _all_gone(self, live: _Live) -> bool:
+        """Whether a process has ended, and no watched thread lives. A thread that ended while it was joined is counted
+        as living for ever."""
+        if living_thread(int(live.session.subject)) is not None:
+            return False
+        listed = set(self._programs.table("live"))
+        # Read twice, because each thread of a chain may start the next one and end.
+        return not any(map(thread_lives, listed)) and set(self._programs.table("live")) == listed
 
     # -- what was seen -------------------------------------------------------------------------------------------------
 
