@@ -3,6 +3,7 @@
 # make programs  install servers and tools of Debian, then run them under their profiles
 # make lint      ruff, mypy and clang-format
 # make filters   compare many random seccomp profiles with their compiled filters
+# make campaigns kill profgen 200 times at random moments, and record 500 races of fork, exec and kill
 # make bench     measure the figures of docs/performance.md
 # All are safe to repeat. Root gets Debian packages installed; an ordinary user is told what is missing.
 
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_FLAGS ?=
 
-.PHONY: demo test programs lint filters bench clean
+.PHONY: demo test programs lint filters campaigns bench clean
 
 demo:
 	sh tests/packages.sh demo
@@ -39,6 +40,12 @@ filters:
 	sh tests/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.ready
 	PROFGEN_RANDOM_PROFILES=10000 $(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/review/test_compiled.py
+
+campaigns:
+	sh tests/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.ready
+	PROFGEN_KILLS=100 PROFGEN_RACES=500 $(BIN)/python -m pytest -q -p no:cacheprovider -n 2 \
+		tests/system/test_campaigns.py $(PYTEST_FLAGS)
 
 bench:
 	sh tests/packages.sh test

@@ -205,6 +205,7 @@ class _Confined(Run):
         """A denied call, without arguments that no filter looks at, to its first denial."""
         self.inference: _Inference = _Inference(recording, self.threads)
         self.inference.enforces = self.enforces
+        self.filters.marks = True
         self.inference.blames = has_capability("CAP_SETPCAP") and (workload.user is not None and workload.user[0] != 0)
         self.tid = 0
         """The thread of the call that has just ended."""

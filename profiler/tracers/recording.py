@@ -167,6 +167,11 @@ class Recording:
             )
         self.losses["events"] += count
 
+    def warn(self, line: str) -> None:
+        """Add a line for the user, once."""
+        if line not in self.warnings:
+            self.warnings.append(line)
+
     def begin(self) -> None:
         """Start the clock: the workload is about to be released."""
         self.began = time.monotonic()

@@ -108,7 +108,9 @@ class Supervisor:
 
 
 def _send(pid: int, number: int) -> bool:
-    """Send a signal, and return whether the process exists."""
+    """Send a signal to one process, and return whether it exists."""
+    if pid <= 0:  # kill(2) would take it for a group
+        return False
     try:
         os.kill(pid, number)
     except ProcessLookupError:

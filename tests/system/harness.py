@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.util
 import itertools
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -259,3 +262,40 @@ def state_of(pid: int) -> str | None:
         return _status(pid)[0]
     except (OSError, IndexError):
         return None
+
+
+def of_session(session: int) -> dict[int, str]:
+    """Return the processes of a session (setsid(2)), to their state: what a run of profgen has started and left."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                fields = _status(int(entry))
+                if int(fields[3]) == session:
+                    found[int(entry)] = fields[0]
+    return found
+
+
+_BPF_ID = re.compile(r"^(prog|map)_id:\t(\d+)$", re.MULTILINE)
+_BPF_NEXT = {"prog": 11, "map": 12}
+"""BPF_PROG_GET_NEXT_ID and BPF_MAP_GET_NEXT_ID of bpf(2)."""
+
+
+def bpf_objects(pid: int) -> set[tuple[str, int]]:
+    """Return kind and id of the BPF programs and maps that a process holds (fdinfo of bpf(2) files)."""
+    found: set[tuple[str, int]] = set()
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/fdinfo/{fd}") as file:
+                found |= {(kind, int(number)) for kind, number in _BPF_ID.findall(file.read())}
+    return found
+
+
+def bpf_exists(kind: str, number: int) -> bool:
+    """Whether the kernel still has a BPF program or map: the one after the id before it."""
+    attributes = (ctypes.c_uint32 * 32)(number - 1)
+    call = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+    done = ctypes.CDLL(None, use_errno=True).syscall(
+        call, _BPF_NEXT[kind], ctypes.byref(attributes), ctypes.sizeof(attributes)
+    )
+    return done == 0 and attributes[1] == number

@@ -13,13 +13,24 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from executables import copy_program, write_program
-from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, environment, finish, with_argument
+from system.harness import (
+    NOBODY,
+    TIMEOUT,
+    Profgen,
+    Until,
+    bpf_exists,
+    bpf_objects,
+    descendants,
+    environment,
+    finish,
+    with_argument,
+)
 from system.terminals import Terminal
 
 OLD = b"an older file\n"
@@ -724,28 +735,6 @@ def test_hostile_output_name(name: str, profgen: Profgen, tmp_path: Path) -> Non
 # profgen is killed
 
 
-def bpf_programs(pid: int) -> Iterator[int]:
-    """Ids of the BPF programs that the process holds (fdinfo of bpf(2) files)."""
-    try:
-        for fd in os.listdir(f"/proc/{pid}/fdinfo"):
-            with open(f"/proc/{pid}/fdinfo/{fd}") as file:
-                if match := re.search(r"^prog_id:\t(\d+)$", file.read(), re.MULTILINE):
-                    yield int(match[1])
-    except OSError:
-        return
-
-
-def bpf_exists(program: int) -> bool:
-    """Whether the kernel still has the program: bpf(BPF_PROG_GET_NEXT_ID) from the id before it."""
-    import ctypes
-    import platform
-
-    number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
-    attributes = (ctypes.c_uint32 * 32)(program - 1)
-    done = ctypes.CDLL(None, use_errno=True).syscall(number, 11, ctypes.byref(attributes), ctypes.sizeof(attributes))
-    return done == 0 and attributes[1] == program
-
-
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: signal.Signals(number).name
 )
@@ -754,7 +743,7 @@ def test_profgen_killed_at_any_moment(
 ) -> None:
     """Whenever it comes: no workload process is left stopped or waiting for ever, no BPF program is left, no older file
     is broken."""
-    seen_programs: set[int] = set()
+    seen: set[tuple[str, int]] = set()
     for step in range(9) if number != signal.SIGINT else (2, 4, 6, 8):
         word = f"w{secrets.token_hex(8)}"
         (tmp_path / "out.json").write_bytes(OLD)
@@ -765,7 +754,7 @@ def test_profgen_killed_at_any_moment(
         else:  # certainly while the workload runs
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
-        seen_programs.update(bpf_programs(process.pid))
+        seen |= bpf_objects(process.pid)
         process.send_signal(number)
         _, stderr = finish(process)
         until(
@@ -780,8 +769,8 @@ def test_profgen_killed_at_any_moment(
             assert number == signal.SIGKILL, f"{path.name} was left behind"
             path.unlink()
     if tracer == "ebpf":
-        assert seen_programs, "the eBPF tracer was never seen with a program"
-    until(lambda: not any(bpf_exists(program) for program in seen_programs), "BPF programs are gone")
+        assert seen, "the eBPF tracer was never seen with a program"
+    until(lambda: not any(bpf_exists(*each) for each in seen), "BPF programs and maps are gone")
 
 
 def test_a_killed_tracer_takes_the_workload_with_it(

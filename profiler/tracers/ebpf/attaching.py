@@ -25,8 +25,13 @@ TRACEPOINTS: Mapping[str, str] = {
 }
 """Programs of recorder.bpf.c and where each is attached."""
 
-_SETS = {"capget": constant("SETS_LOOK"), "capset": constant("SETS_CHANGE"), "prctl": constant("SETS_PRCTL")}
-"""What calls do with the capability sets of their thread."""
+_SETS = {
+    "capget": constant("SETS_LOOK"),
+    "capset": constant("SETS_CHANGE"),
+    "prctl": constant("SETS_PRCTL"),
+    "seccomp": constant("SETS_FILTER"),
+}
+"""What calls do with the capability sets or the seccomp filters of their thread."""
 
 CAPABILITY_HOOKS = ("tracepoint", "kprobe", "lsm")
 """Ways to see capability checks, best first."""

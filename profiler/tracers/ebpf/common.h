@@ -285,6 +285,22 @@ static __always_inline bool below_start(struct session *session, u64 ns)
     return ns != session->ns && read32(ns + OFFSET_NS_LEVEL) > session->ns_level;
 }
 
+/* Whether a thread has a seccomp filter with a listener: its supervisor answers calls, which never begin. */
+#define FILTERS_MAX 64
+static __always_inline bool supervised(u64 task)
+{
+#ifdef OFFSET_FILTER_NOTIF
+    u64 filter = read64(task + OFFSET_TASK_FILTER);
+#pragma clang loop unroll(disable)
+    for (int i = 0; i < FILTERS_MAX && filter; i++) {
+        if (read64(filter + OFFSET_FILTER_NOTIF))
+            return true;
+        filter = read64(filter + OFFSET_FILTER_ABOVE);
+    }
+#endif
+    return false;
+}
+
 /* Note where a session begins: later threads are compared with it. */
 static __always_inline void note_start(struct session *session, u32 number, u64 task)
 {
@@ -297,6 +313,8 @@ static __always_inline void note_start(struct session *session, u32 number, u64 
     u64 fs = read64(task + OFFSET_TASK_FS);
     session->top = read64(fs + OFFSET_FS_ROOT_DENTRY);
     session->root = session->top ^ read64(fs + OFFSET_FS_ROOT_MNT);
+    if (supervised(task))
+        session->stats[LOST_HIDDEN]++;
 #ifdef WITH_USES
     note_member(task, number, session->level);
 #endif

@@ -195,6 +195,13 @@ def definitions(
     offsets = _OFFSETS | (_WATCH_OFFSETS if watch else {}) | (_USES_OFFSETS if uses else {})
     values = {f"OFFSET_{name}": types.offset(*path) for name, path in offsets.items()}
     values |= _registers(types, native)
+    with contextlib.suppress(TracerError):  # a kernel without seccomp filters, or older than 5.0
+        filters = {
+            "TASK_FILTER": ("task_struct", "seccomp", "filter"),
+            "FILTER_ABOVE": ("seccomp_filter", "prev"),
+            "FILTER_NOTIF": ("seccomp_filter", "notif"),
+        }
+        values |= {f"OFFSET_{name}": types.offset(*path) for name, path in filters.items()}
     for name in _CALLS:
         number = number_of(native, name)
         assert number is not None

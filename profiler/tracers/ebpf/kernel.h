@@ -15,7 +15,11 @@
 #define ERESTARTNOHAND 514
 #define ERESTART_RESTARTBLOCK 516
 
-#define PF_FORKNOEXEC 0x40         /* include/linux/sched.h */
+#define SECCOMP_SET_MODE_FILTER 1 /* include/uapi/linux/seccomp.h */
+#define SECCOMP_FILTER_FLAG_NEW_LISTENER 8
+
+#define PF_EXITING 0x4             /* include/linux/sched.h */
+#define PF_FORKNOEXEC 0x40
 #define CAP_OPT_NOAUDIT 2          /* include/linux/security.h */
 #define CALL_NUMBER_OF_ORIG 0xffff /* the part of orig_ax that can be the number of a call */
 #define X32_NUMBERS_END 0x80000000 /* a greater number is negative: it stands for no call */

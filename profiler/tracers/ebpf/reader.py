@@ -30,9 +30,15 @@ ABIS, NUMBERS = constant("ABIS"), constant("NUMBERS")
 STARTING, SHARED = constant("PROGRAM_STARTING"), constant("PROGRAM_SHARED")
 BY_ENTERED = constant("BY_ENTERED")
 
-_LOST_EVENTS = constant("LOST_EVENTS")
+_LOST_EVENTS, _LOST_HIDDEN = constant("LOST_EVENTS"), constant("LOST_HIDDEN")
 _VALUES_MAX_IN_KERNEL = constant("ABI_VALUES_MAX")
 _REFUSED_OTHERS = constant("REFUSED_OTHERS")
+
+SUPERVISED = (
+    "a seccomp filter of the workload gives calls to a supervisor (SECCOMP_RET_USER_NOTIF): those that the supervisor "
+    "lets continue are in the trace, those that it answers itself are not; add these to the policy by hand"
+)
+"""The warning, given once."""
 
 _KEYED_BY_PROGRAM = (
     "others", "results", "arguments", "checks", "claims", "execs", "uses", "sockets", "contacts",
@@ -237,6 +243,8 @@ class Reader:
         for number, name in enumerate(STATS):
             if stats[number]:
                 recording.losses[name] += stats[number]
+        if stats[_LOST_HIDDEN]:
+            recording.warn(SUPERVISED)
         self._collect_calls(recording, maps)
         self._collect_values(recording, maps)
         self._collect_claims(recording, maps)

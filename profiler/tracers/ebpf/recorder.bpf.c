@@ -110,11 +110,23 @@ static __always_inline void note_map(struct task_state *s, u64 cred)
     note_claim(&key);
 }
 
+/* seccomp(2) with a listener: what the filter's supervisor answers never begins for sys_enter. A question whether the
+ * kernel knows the flag has no filter. */
+static __always_inline void note_filter(u64 operation, u64 flags, u64 filter)
+{
+    if ((u32)operation == SECCOMP_SET_MODE_FILTER && flags & SECCOMP_FILTER_FLAG_NEW_LISTENER && filter)
+        count_loss(LOST_HIDDEN);
+}
+
 static __always_inline void note_sets(struct task_struct *task, struct task_state *s, u32 sets, u64 *a)
 {
     if (sets == SETS_LOOK) {
         if (a[1])
             s->looked = 1; /* without room for an answer it only asks for the version */
+        return;
+    }
+    if (sets == SETS_FILTER) {
+        note_filter(a[0], a[1], a[2]);
         return;
     }
     u64 cred = LOAD64(task, OFFSET_TASK_CRED);

@@ -45,6 +45,7 @@ enum stat {
     LOST_SOCKETS,
     LOST_PROCESSES,
     LOST_DENIALS,
+    LOST_HIDDEN,
     STAT_LIVE,     /* threads that live */
     STAT_LAST_NEW, /* when something was seen for the first time, in ns of the monotonic clock */
     STATS,
@@ -188,7 +189,7 @@ enum route {
 #define ROUTE_FAILURES 0x100 /* added to a route: only calls that fail */
 
 /* What a call does with the capability sets of its thread. */
-enum sets { SETS_NONE, SETS_LOOK, SETS_CHANGE, SETS_PRCTL };
+enum sets { SETS_NONE, SETS_LOOK, SETS_CHANGE, SETS_PRCTL, SETS_FILTER };
 
 /* What is special about a call. */
 enum only {

@@ -297,6 +297,10 @@ class Threads:
                 continue
         return -1
 
+    def process(self, tid: int) -> int:
+        """Return the process of a thread that may be new; -1 when it is gone."""
+        return self._status(tid, "Tgid:", -1)
+
     def parent(self, tid: int) -> int:
         """Return the parent of a thread's process; -1 when it is gone."""
         return self._status(tid, "PPid:", -1)

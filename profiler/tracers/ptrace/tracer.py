@@ -6,6 +6,9 @@ at the exit, is requested only where the result matters: until the call has succ
 calls from which capabilities are inferred. A thread that is killed before its exit stop is served stops once more as it
 ends (PTRACE_EVENT_EXIT), and its registers then hold the result. PTRACE_O_EXITKILL kills the workload if profgen is
 killed: without a tracer, the filter would make every call fail with ENOSYS.
+
+All threads that have stopped are taken from the kernel before any of them goes on: waitpid(2) tells of the newest
+tracee first, so busy new ones would leave an old one stopped for ever.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import os
 import platform
 import signal
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ptrace.binding import func as binding
@@ -33,8 +37,10 @@ from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.host import has_capability, identify_process, shares_root
 from profiler.tracers.launch import Child, EndedEarly, shell_status, spawn
+from profiler.tracers.ptrace.births import Births
 from profiler.tracers.ptrace.calls import Evidence
 from profiler.tracers.ptrace.capabilities import Call, Inference
+from profiler.tracers.ptrace.filters import Filters
 from profiler.tracers.ptrace.registers import FIRST_ERROR, answer, call_result, set_first_argument
 from profiler.tracers.ptrace.rows import Enter, Exit, Leave
 from profiler.tracers.ptrace.threads import CHANGES, Threads
@@ -42,7 +48,10 @@ from profiler.tracers.recording import Recording, Row
 from profiler.tracers.seccomp import TRACE_ALL, Loader, forbid_new_privileges
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
-from profiler.wording import UNKNOWN, cause
+from profiler.wording import UNKNOWN, cause, counted
+
+WALL = 0x40000000
+"""__WALL of include/uapi/linux/wait.h: children whose end sends another signal than SIGCHLD too."""
 
 # include/uapi/linux/ptrace.h
 PTRACE_SEIZE = 0x4206
@@ -82,6 +91,11 @@ KEPT_OUT = (
     "record as root, or with CAP_SYS_PTRACE"
 )
 """The warning, given once."""
+
+UNTRACED = (
+    "a process was made without its tracer (CLONE_UNTRACED was put into memory during clone3): what it did before "
+    "profgen attached to it is lost; record with --tracer ebpf"
+)
 
 _ptrace = libc.ptrace  # the raw call, as the loop runs at every syscall; argtypes are set by ptrace.binding
 
@@ -169,7 +183,7 @@ def _seize_refused() -> str | None:
     finally:
         os.close(read)
         os.close(write)
-        os.waitpid(pid, 0x40000000)
+        os.waitpid(pid, WALL)
 
 
 class Run:
@@ -181,15 +195,15 @@ class Run:
         self.recording = recording
         self.native = native_abi()
         self.tracees: dict[int, Tracee] = {}
-        self.early: dict[int, int] = {}
-        """The wait status of stopped children whose parent's event has not come yet."""
-        self.expected: dict[int, int] = {}
-        """The program of children that were announced and have not stopped yet."""
         self.kinds: dict[tuple[int, int, int], Kind] = {}
         self.started = False
+        self.adopted = 0
+        """Threads that nobody announced."""
         self.buffer = ctypes.create_string_buffer(_INFO_BYTES)
         self.address = ctypes.addressof(self.buffer)
         self.threads = Threads(self._kept_out)
+        self.births = Births(self.threads)
+        self.filters = Filters(recording, self.threads)
         self.inference = Inference(recording, self.threads)
         self.evidence = Evidence(recording, self.threads) if options.files else None
 
@@ -200,7 +214,7 @@ class Run:
         self.recording.features += ["capabilities:inferred", "results:until-first-success"]
         if self.evidence is not None:
             self.recording.features.append(FILES_FEATURE)
-        with Supervisor(lambda: list(self.tracees), self.options.duration) as supervisor:
+        with Supervisor(self._held, self.options.duration) as supervisor:
             child = self._spawn()
             self.main = child.pid
             self.recording.features += child.features
@@ -215,6 +229,11 @@ class Run:
                 child.release()
                 supervisor.start(child.pid)
                 status = self._loop(supervisor)
+                if self.adopted:
+                    self.recording.warn(
+                        f"{counted(self.adopted, 'thread')} came without an announcement, as the maker was killed in "
+                        "the call; nothing of what they did is lost"
+                    )
             except BaseException:
                 self._kill_all()
                 raise
@@ -237,22 +256,51 @@ class Run:
 
     def _kept_out(self, loss: str) -> None:
         self.recording.losses[loss] += 1
-        if KEPT_OUT not in self.recording.warnings:
-            self.recording.warnings.append(KEPT_OUT)
+        self.recording.warn(KEPT_OUT)
+
+    def _held(self) -> list[int]:
+        """Return every thread that profgen has to let go or to end, for signals."""
+        return [*self.tracees, *self.births.held()]
 
     def _kill_all(self) -> None:
-        for pid in [*self.tracees, *self.early]:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        for pid in self._held():
+            _kill(pid)
         with contextlib.suppress(ChildProcessError):
             while True:
-                tid, status = os.waitpid(-1, 0x40000000)
-                if os.WIFSTOPPED(status):  # as it ends
+                tid, status = os.waitpid(-1, WALL)
+                if os.WIFSTOPPED(status):  # as it ends, or a child that was not known yet
+                    _kill(tid)
                     _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+
+    def _stops(self) -> Iterator[tuple[int, int]]:
+        """Yield each stop and end of a thread, with its wait status, until no tracee is left.
+
+        What has stopped when the first one is taken is served before anything that stops later.
+        """
+        waitpid, tracees = os.waitpid, self.tracees
+        again: tuple[int, int] | None = None
+        while True:
+            try:
+                tid, status = again or waitpid(-1, WALL)
+            except ChildProcessError:
+                return
+            again = None
+            if len(tracees) < 2:
+                yield tid, status
+                continue
+            batch = {tid: status}
+            with contextlib.suppress(ChildProcessError):
+                while (found := waitpid(-1, WALL | os.WNOHANG))[0]:
+                    tid, status = found
+                    if tid in batch and not os.WIFSTOPPED(batch[tid]):
+                        again = found  # a new thread with the number of one that has ended
+                        break
+                    batch[tid] = status  # a thread that stops again was killed in its first stop
+            yield from batch.items()
 
     def _loop(self, supervisor: Supervisor) -> int:
         """Serve stops until no tracee is left. Returns the main process's wait status."""
-        waitpid, wall, tracees, kinds = os.waitpid, 0x40000000, self.tracees, self.kinds
+        tracees, kinds = self.tracees, self.kinds
         buffer, address, unpack, failed = self.buffer, self.address, _ENTRY.unpack_from, ctypes.c_ulong(-1).value
         recording = self.recording
         elapsed = recording.elapsed
@@ -260,11 +308,7 @@ class Run:
         seccomp_stop = signal.SIGTRAP | PTRACE_EVENT_SECCOMP << 8
         exit_stop = signal.SIGTRAP | 0x80
         main_status = 0
-        while True:
-            try:
-                tid, status = waitpid(-1, wall)
-            except ChildProcessError:
-                return main_status
+        for tid, status in self._stops():
             if status >> 8 == seccomp_stop:  # a syscall is about to start
                 tracee = tracees[tid]
                 if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, address) == failed:
@@ -303,15 +347,13 @@ class Run:
             elif status & 0x7F == 0x7F:
                 self._other_stop(tid, status)
             else:
-                tracees.pop(tid, None)
-                self.early.pop(tid, None)
-                self.expected.pop(tid, None)
-                self.threads.gone(tid)
+                self._gone(tid)
                 if tid == self.main:
                     main_status = status
                     supervisor.main_ended()
                     if tracees:
                         note_survivors(len(tracees))
+        return main_status
 
     def _enter(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> bool:
         """Look at a call before it is made. Returns whether its result is of interest."""
@@ -331,7 +373,7 @@ class Run:
             tracee.leave = None
         except Exception as error:
             self.recording.failed(f"a call of {name}", error)
-        return kind.changes or tracee.call is not None or tracee.leave is not None
+        return kind.changes or kind.makes or tracee.call is not None or tracee.leave is not None
 
     def _starts(self, arch: int, number: int) -> bool:
         """Whether this is the child's own execve, with which the recording begins."""
@@ -346,23 +388,27 @@ class Run:
             row = self.recording.rows[program, abi, number_in_abi] = Row(first=now)
             self.recording.last_new = now
         inferred = abi == self.native and name is not None and self.inference.wants(name)
-        enter = None if self.evidence is None or name is None else self.evidence.watches(name, abi)
-        changes = name in CHANGES
+        enter = None if name is None else self._watches(name, abi)
+        changes, makes = name in CHANGES, name in _MAKE_THREADS
         kind = Kind(
             row=row,
             abi=abi,
             name=name,
             spec=spec_for(name, abi) if name is not None else None,
-            looked_at=inferred or changes or enter is not None,
+            looked_at=inferred or changes or makes or enter is not None,
             inferred=inferred,
             enter=enter,
             changes=changes,
             clone=name in ("clone", "clone3"),
-            makes=name in _MAKE_THREADS,
+            makes=makes,
             program=program,
         )
         self.kinds[program, arch, number] = kind
         return kind
+
+    def _watches(self, name: str, abi: str) -> Enter | None:
+        enter = self.filters.watches(name, abi)
+        return enter if enter is not None or self.evidence is None else self.evidence.watches(name, abi)
 
     def _arguments(self, tid: int, kind: Kind, info: tuple[int, ...]) -> None:
         spec, name = kind.spec, kind.name
@@ -394,12 +440,11 @@ class Run:
         number, event = (status >> 8) & 0xFF, status >> 16
         tracee = self.tracees.get(tid)
         if tracee is None:
-            if tid in self.expected:
-                self.tracees[tid] = Tracee(self.expected.pop(tid))
-            else:
-                self.early[tid] = status  # held until its parent's event says what it is
+            program = self.births.stopped(tid, status)
+            if program is None:
+                self._adopt()  # most often it stays stopped until its maker's event says what it is
                 return
-            tracee = self.tracees[tid]
+            tracee = self.tracees[tid] = Tracee(program)
         deliver = 0
         if event in _BIRTHS or event == binding.PTRACE_EVENT_EXEC:
             message = _event_message(tid)
@@ -410,7 +455,7 @@ class Run:
                 return  # killed: it stops once more
             if now == binding.PTRACE_EVENT_EXIT:  # there already, and the message may be that stop's
                 self._ends(tid, tracee)
-            elif event in _BIRTHS:
+            elif event in _BIRTHS and message > 0:
                 self._announced(message, tid, tracee)
         elif event == binding.PTRACE_EVENT_EXIT:
             self._ends(tid, tracee)
@@ -427,11 +472,56 @@ class Run:
         """Note a thread that ``parent`` has made."""
         tracee.makes = None
         self.threads.born(tid, parent)
-        if tid in self.early:
+        if tid in self.tracees:
+            return
+        status = self.births.announced(tid, tracee.program)
+        if status is not None:
             self.tracees[tid] = Tracee(tracee.program)
-            self._other_stop(tid, self.early.pop(tid))
-        elif tid not in self.tracees:
-            self.expected[tid] = tracee.program
+            self._other_stop(tid, status)
+
+    def _adopt(self) -> None:
+        """Let children go on that nobody will announce: their makers were killed in the call."""
+        if not self.births.early:
+            return
+        makers = [tid for tid, tracee in self.tracees.items() if tracee.makes is not None]
+        for tid, status in self.births.orphans(makers).items():
+            self.tracees[tid] = Tracee(self._identified(tid))
+            self.adopted += 1
+            self._other_stop(tid, status)
+
+    def _unannounced(self, tid: int, tracee: Tracee, number: int, *, killed: bool = False) -> None:
+        """Serve a call that has made a thread without an event. ``number``: what ``tid`` calls the new thread.
+
+        ``killed``: the maker was killed, most often in the event's stop. Else another thread put CLONE_UNTRACED back
+        into the memory of a clone3 call: the new thread has the filter and no tracer, so its calls fail with ENOSYS.
+        """
+        tracee.makes = None
+        child, traced = made_by(tid, number)
+        if traced:
+            self._announced(child, tid, tracee)
+            return
+        if child < 0 and killed:
+            return  # it has ended too
+        self.recording.losses["tasks"] += 1
+        self.recording.warn(UNTRACED)
+        if child >= 0 and _ptrace(PTRACE_SEIZE, child, 0, OPTIONS) != ctypes.c_ulong(-1).value:
+            self.threads.born(child, tid)
+            self.tracees[child] = Tracee(tracee.program)
+
+    def _not_made(self, tid: int, tracee: Tracee, result: int) -> None:
+        """Serve the end of a call that should have made a thread, and was not announced."""
+        if result > 0:
+            self._unannounced(tid, tracee, result)
+        else:
+            tracee.makes = None
+            self._adopt()
+
+    def _gone(self, tid: int) -> None:
+        """Forget a thread that has ended."""
+        if self.tracees.pop(tid, None) is None:
+            self.births.ended(tid)
+        self.threads.gone(tid)
+        self._adopt()
 
     def _ends(self, tid: int, tracee: Tracee) -> None:
         """Serve the last stop of a thread. If it was killed in a call, its registers still hold the result."""
@@ -445,9 +535,7 @@ class Run:
                 self.recording.losses["results"] += 1
             return
         if tracee.makes is not None and result is not None and result > 0:
-            child = made_by(tid, result)
-            if child >= 0 and child not in self.tracees:
-                self._announced(child, tid, tracee)
+            self._unannounced(tid, tracee, result, killed=True)
         if tracee.awaiting is None:
             return
         if result is None:
@@ -460,13 +548,8 @@ class Run:
             # A thread other than the leader executed: it goes on under the leader's id (ptrace(2), "execve(2) under
             # ptrace").
             tracee = self.tracees[tid] = self.tracees.pop(former)
-        by = tracee.program
-        identity = identify_process(tid)
-        if identity is None:
-            self.recording.losses["programs"] += 1
-            program = self.recording.program(UNKNOWN, None, None)
-        else:
-            program = self.recording.program(*identity, local=shares_root(tid))
+            self._adopt()  # what the former leader was making
+        by, program = tracee.program, self._identified(tid)
         if not self.started:
             self.started = True
             self._adopt_first(program)
@@ -475,6 +558,14 @@ class Run:
         self.threads.executed(tid)
         self.recording.executed(program, None if by < 0 else by, gained=self.inference.executed(tid, program))
         return tracee
+
+    def _identified(self, tid: int) -> int:
+        """Return the program that a stopped thread runs. If that cannot be read, a loss is counted."""
+        identity = identify_process(tid)
+        if identity is None:
+            self.recording.losses["programs"] += 1
+            return self.recording.program(UNKNOWN, None, None)
+        return self.recording.program(*identity, local=shares_root(tid))
 
     def _adopt_first(self, program: int) -> None:
         """Give the execve that started the workload its program, which was not known when the call was counted."""
@@ -489,6 +580,8 @@ class Run:
         op, _, result, is_error = _EXIT.unpack_from(self.buffer)
         assert tracee.awaiting is not None
         if op == SYSCALL_INFO_EXIT:
+            if tracee.makes is not None:
+                self._not_made(tid, tracee, result)
             self._finished(tid, tracee, tracee.awaiting, result, -result if is_error else 0)
         else:  # it has stopped there already
             self._ends(tid, tracee)
@@ -521,6 +614,11 @@ class Run:
             self.recording.failed(f"a call of {kind.name}", error)
 
 
+def _kill(tid: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(tid, signal.SIGKILL)
+
+
 def _event_message(tid: int) -> int:
     try:
         return int(binding.ptrace_geteventmsg(tid))
@@ -539,18 +637,27 @@ def _event_now(tid: int) -> int | None:
         return None
 
 
-def made_by(parent: int, number: int) -> int:
-    """Return profgen's number for its tracee that ``parent`` knows by ``number``; -1 when there is none."""
+def made_by(maker: int, number: int) -> tuple[int, bool]:
+    """Return profgen's number for the thread that ``maker`` knows by ``number``, and whether profgen traces it.
+
+    The number is -1 when there is none.
+    """
     try:
-        depth = len(_status(str(parent))["NSpid"])
+        parent = _status(str(maker))
+        depth = len(parent["NSpid"])
+        among = [str(number)]
+        if depth > 1:
+            among = [*filter(str.isdigit, os.listdir("/proc")), *os.listdir(f"/proc/{parent['Tgid'][0]}/task")]
     except OSError:
-        return -1
-    for entry in [str(number)] if depth == 1 else filter(str.isdigit, os.listdir("/proc")):
+        return -1, False
+    for entry in among:
         with contextlib.suppress(OSError):
             status = _status(entry)
-            if status["TracerPid"] == [str(os.getpid())] and status["NSpid"][depth - 1 : depth] == [str(number)]:
-                return int(entry)
-    return -1
+            traced = status["TracerPid"] == [str(os.getpid())]
+            kin = {*status["Tgid"], *status["PPid"]} & {*parent["Tgid"], *parent["PPid"]}
+            if status["NSpid"][depth - 1 : depth] == [str(number)] and (traced or kin):
+                return int(entry), traced
+    return -1, False
 
 
 def _status(tid: str) -> dict[str, list[str]]:
