@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from profiler.tracers.living import thread_lives
 from profiler.tracers.ptrace.threads import Threads
 
 
@@ -61,7 +60,7 @@ class Births:
         return {child: self.early.pop(child) for child in list(self.early) if self._is_orphan(child, makers)}
 
     def _is_orphan(self, child: int, makers: Collection[int]) -> bool:
-        if not thread_lives(child):
+        kin = self._threads.kin(child)
+        if kin is None:
             return False
-        kin = {self._threads.process(child), self._threads.parent(child)}
-        return all(kin.isdisjoint((self._threads.group(maker), self._threads.parent(maker))) for maker in makers)
+        return not any(self._threads.group(maker) in kin or self._threads.parent(maker) in kin for maker in makers)

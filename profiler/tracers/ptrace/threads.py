@@ -297,9 +297,15 @@ class Threads:
                 continue
         return -1
 
-    def process(self, tid: int) -> int:
-        """Return the process of a thread that may be new; -1 when it is gone."""
-        return self._status(tid, "Tgid:", -1)
+    @staticmethod
+    def kin(tid: int) -> tuple[int, int] | None:
+        """Return the process of a thread that may be new, and the parent of that; None when the thread has ended."""
+        try:
+            with kernel_text(f"/proc/{tid}/status") as file:
+                fields = dict(line.split(":", 1) for line in file)
+        except OSError:
+            return None
+        return None if fields["State"].split()[0] in "ZX" else (int(fields["Tgid"]), int(fields["PPid"]))
 
     def parent(self, tid: int) -> int:
         """Return the parent of a thread's process; -1 when it is gone."""

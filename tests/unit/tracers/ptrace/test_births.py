@@ -8,33 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.tracers.ptrace import births
 from profiler.tracers.ptrace.births import Births
 
 STOP = 0x80057F
 
 
 class Family:
-    """Stands for Threads: the process and the parent of each thread."""
+    """Stands for Threads: the process of each thread that lives, and the parent of that."""
 
     def __init__(self, kin: dict[int, tuple[int, int]]) -> None:
-        self.kin = kin
+        self.known = kin
 
-    def process(self, tid: int) -> int:
-        return self.kin.get(tid, (-1, -1))[0]
+    def kin(self, tid: int) -> tuple[int, int] | None:
+        return self.known.get(tid)
 
-    group = process
+    def group(self, tid: int) -> int:
+        return self.known[tid][0]
 
     def parent(self, tid: int) -> int:
-        return self.kin.get(tid, (-1, -1))[1]
-
-
-@pytest.fixture(autouse=True)
-def living(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """The threads that have ended and were not reported yet."""
-    ended: set[int] = set()
-    monkeypatch.setattr(births, "thread_lives", lambda tid: tid not in ended)
-    return ended
+        return self.known[tid][1]
 
 
 def made(**kin: tuple[int, int]) -> Births:
@@ -75,11 +67,10 @@ def test_orphan(child: tuple[int, int], maker: tuple[int, int]) -> None:
     assert known.held() == []
 
 
-def test_killed_while_it_waits(living: set[int]) -> None:
+def test_killed_while_it_waits() -> None:
     """Its end is about to be reported."""
     known = made()
     known.stopped(11, STOP)
-    living.add(11)
     assert known.orphans([]) == {}
     known.ended(11)
     assert known.held() == []
@@ -108,7 +99,7 @@ def test_announced_and_ended_at_once() -> None:
 @given(st.lists(st.sampled_from(["announced", "stopped", "ended", "adopted"]), max_size=12))
 def test_a_child_is_held_or_known(events: list[str]) -> None:
     """In any order of reports, a stopped child goes on when it is announced or adopted, and is held until then."""
-    known = Births(cast(Any, Family({})))
+    known = made(t11=(11, 10))
     waits = False
     for event in events:
         if event == "announced":
