@@ -53,6 +53,9 @@ from profiler.wording import UNKNOWN, cause, counted
 WALL = 0x40000000
 """__WALL of include/uapi/linux/wait.h: children whose end sends another signal than SIGCHLD too."""
 
+LOOK_STOPS = 16
+"""After so many stops of one thread others are looked for at the latest: an empty look costs a tenth of a stop."""
+
 # include/uapi/linux/ptrace.h
 PTRACE_SEIZE = 0x4206
 PTRACE_LISTEN = 0x4208
@@ -275,17 +278,20 @@ class Run:
     def _stops(self) -> Iterator[tuple[int, int]]:
         """Yield each stop and end of a thread, with its wait status, until no tracee is left.
 
-        What has stopped when the first one is taken is served before anything that stops later.
+        What has stopped when the first one is taken is served before anything that stops later. While only one thread
+        is busy, others are looked for less and less often.
         """
         waitpid, tracees = os.waitpid, self.tracees
         again: tuple[int, int] | None = None
+        pause = left = 0
         while True:
             try:
                 tid, status = again or waitpid(-1, WALL)
             except ChildProcessError:
                 return
             again = None
-            if len(tracees) < 2:
+            left -= 1
+            if left >= 0 or len(tracees) < 2:
                 yield tid, status
                 continue
             batch = {tid: status}
@@ -296,6 +302,7 @@ class Run:
                         again = found  # a new thread with the number of one that has ended
                         break
                     batch[tid] = status  # a thread that stops again was killed in its first stop
+            left = pause = min(2 * pause + 1, LOOK_STOPS) if len(batch) == 1 else 0
             yield from batch.items()
 
     def _loop(self, supervisor: Supervisor) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from profiler.tracers.ptrace.tracer import Run, Tracee
+from profiler.tracers.ptrace.tracer import LOOK_STOPS, Run, Tracee
 
 STOP, END = 0x57F, 0
 
@@ -76,6 +76,29 @@ def test_one_thread_needs_no_further_call(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(kernel, "waitpid", lambda pid, options: (asked.append(options), waitpid(pid, options))[1])
     assert next(served(kernel, monkeypatch, 1)) == (1, STOP)
     assert len(asked) == 1
+
+
+def test_a_thread_that_is_busy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are looked for now and then, and one that wakes is served soon."""
+    kernel = Kernel((2, STOP))
+    kernel.alive = {1, 2}
+    looks = []
+    waitpid = kernel.waitpid
+    monkeypatch.setattr(
+        kernel, "waitpid", lambda pid, options: (looks.append(options & os.WNOHANG), waitpid(pid, options))[1]
+    )
+    stops = served(kernel, monkeypatch, 1, 2)
+    for _ in range(100):
+        assert next(stops) == (2, STOP)
+        kernel.pending.append((2, STOP))
+    assert 0 < sum(map(bool, looks)) <= 100 // LOOK_STOPS + 4
+    kernel.pending.append((1, STOP))
+    soon = []
+    for _ in range(LOOK_STOPS + 2):
+        soon.append(next(stops)[0])
+        kernel.pending.append((soon[-1], STOP))
+    assert 1 in soon
+    assert soon[-2:] in ([1, 2], [2, 1]), "from then on they take turns"
 
 
 def test_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
