@@ -18,7 +18,7 @@
 #define SECCOMP_SET_MODE_FILTER 1 /* include/uapi/linux/seccomp.h */
 #define SECCOMP_FILTER_FLAG_NEW_LISTENER 8
 
-#define PF_EXITING 0x4             /* include/linux/sched.h */
+#define PF_EXITING 0x4 /* include/linux/sched.h */
 #define PF_FORKNOEXEC 0x40
 #define CAP_OPT_NOAUDIT 2          /* include/linux/security.h */
 #define CALL_NUMBER_OF_ORIG 0xffff /* the part of orig_ax that can be the number of a call */
