@@ -15,15 +15,13 @@ from profiler.kernel.abi import ABIS
 from profiler.tracers.ptrace.rows import Enter, Exit, Leave
 from profiler.tracers.ptrace.threads import U32, Threads
 from profiler.tracers.recording import Recording
+from profiler.tracers.seccomp import INSTRUCTION_BYTES, PR_SET_SECCOMP, RET_TRACE, SECCOMP_MODE_FILTER
 
-# include/uapi/linux/prctl.h, seccomp.h, bpf_common.h
-PR_SET_SECCOMP = 22
+# include/uapi/linux/seccomp.h, bpf_common.h
 SECCOMP_MODE_STRICT = 1
-SECCOMP_MODE_FILTER = 2
 SECCOMP_SET_MODE_STRICT = 0
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
-SECCOMP_RET_TRACE = 0x7FF00000
 SECCOMP_RET_ACTION_FULL = 0xFFFF0000
 BPF_RET = 0x06
 
@@ -46,9 +44,9 @@ STRICT = (
 
 def traces(instructions: bytes) -> bool:
     """Whether a filter, as bytes of ``struct sock_filter``, has an instruction that returns SECCOMP_RET_TRACE."""
-    whole = instructions[: len(instructions) // _INSTRUCTION.size * _INSTRUCTION.size]
+    whole = instructions[: len(instructions) // INSTRUCTION_BYTES * INSTRUCTION_BYTES]
     return any(
-        code == BPF_RET and value & SECCOMP_RET_ACTION_FULL == SECCOMP_RET_TRACE
+        code == BPF_RET and value & SECCOMP_RET_ACTION_FULL == RET_TRACE
         for code, value in _INSTRUCTION.iter_unpack(whole)
     )
 
@@ -107,4 +105,4 @@ class Filters:
         if head is None:
             return b""
         length, place = int.from_bytes(head[:2], "little"), int.from_bytes(head[width:], "little")
-        return self._threads.memory(tid, place, length * _INSTRUCTION.size, "hidden") or b""
+        return self._threads.memory(tid, place, length * INSTRUCTION_BYTES, "hidden") or b""

@@ -27,9 +27,8 @@ CONSTANTS = """
 #define SHOW(name) printf("%s %llu\\n", #name, (unsigned long long)(name))
 int main(void)
 {
-    SHOW(PR_SET_SECCOMP); SHOW(SECCOMP_MODE_STRICT); SHOW(SECCOMP_MODE_FILTER); SHOW(SECCOMP_SET_MODE_STRICT);
-    SHOW(SECCOMP_SET_MODE_FILTER); SHOW(SECCOMP_FILTER_FLAG_NEW_LISTENER); SHOW(SECCOMP_RET_TRACE);
-    SHOW(SECCOMP_RET_ACTION_FULL); SHOW(BPF_RET);
+    SHOW(SECCOMP_MODE_STRICT); SHOW(SECCOMP_SET_MODE_STRICT); SHOW(SECCOMP_SET_MODE_FILTER);
+    SHOW(SECCOMP_FILTER_FLAG_NEW_LISTENER); SHOW(SECCOMP_RET_ACTION_FULL); SHOW(BPF_RET);
     printf("filter %zu\\nk %zu\\n", sizeof(struct sock_filter), offsetof(struct sock_filter, k));
     printf("filters %zu\\n", offsetof(struct sock_fprog, filter));
     return 0;
