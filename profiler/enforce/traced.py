@@ -40,7 +40,7 @@ from profiler.tracers.launch import Child, spawn
 from profiler.tracers.ptrace.capabilities import Call, Inference
 from profiler.tracers.ptrace.capabilities_writes import WRITES
 from profiler.tracers.ptrace.threads import Credentials
-from profiler.tracers.ptrace.tracer import Kind, PtraceTracer, Run, Tracee
+from profiler.tracers.ptrace.tracer import ExecutedFile, Kind, PtraceTracer, Run, Tracee
 from profiler.tracers.recording import CapabilityKey, Recording, row_of
 from profiler.tracers.seccomp import Loader, forbid_new_privileges
 
@@ -207,8 +207,6 @@ class _Confined(Run):
         self.inference.enforces = self.enforces
         self.filters.marks = True
         self.inference.blames = has_capability("CAP_SETPCAP") and (workload.user is not None and workload.user[0] != 0)
-        self.tid = 0
-        """The thread of the call that has just ended."""
         recording.used, recording.checked = self._used, self._checked
         self.profile = profile
         self.watch = watch
@@ -284,13 +282,12 @@ class _Confined(Run):
             forbid_new_privileges()
         self.loader.load()
 
-    def _executed(self, tid: int, tracee: Tracee, former: int) -> Tracee:
+    def _executed(self, tid: int, tracee: Tracee, former: int, file: ExecutedFile) -> Tracee:
         with contextlib.suppress(OSError):
             self.executed[self.threads.group(tid)] = os.readlink(f"/proc/{tid}/exe")
-        self.tid = tid
         if self.watch is not None:
             self.watch.executed()
-        return super()._executed(tid, tracee, former)
+        return super()._executed(tid, tracee, former, file)
 
     # -- denials -------------------------------------------------------------------------------------------------------
 
@@ -337,18 +334,14 @@ class _Confined(Run):
             )
         return denial
 
-    def _finished(self, tid: int, tracee: Tracee, kind: Kind, result: int, code: int) -> None:
-        self.tid = tid
-        super()._finished(tid, tracee, kind, result, code)
-
     def _used(self, row: Use, program: int) -> None:
         for denial in self.held.use(row):
-            self._deny(self.tid, denial, program)
+            self._deny(self.errands.tid, denial, program)
 
     def _checked(self, check: Capability, program: int) -> None:
         if (check.verdict == "refused") is self.enforces:
             for denial in self.held.capability(check):
-                self._deny(self.tid, denial, program)
+                self._deny(self.errands.tid, denial, program)
 
 
 def label_next_exec(name: str) -> None:

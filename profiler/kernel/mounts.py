@@ -86,17 +86,20 @@ def mount_calls() -> dict[str, MountCall]:
 @dataclass(frozen=True)
 class FileSystems:
     """``seen_at``: the type of a file system whose files the kernel makes, and where the same names can be seen.
-    ``empty``: types that hold only what was made in them."""
+    ``empty``: types that hold only what was made in them. ``local``: types without a server. ``still``: types with a
+    server that need not be asked for what the kernel has cached; a subtype such as fuse.sshfs counts as its type."""
 
     seen_at: Mapping[str, str]
     empty: frozenset[str]
+    local: frozenset[str]
+    still: frozenset[str]
 
 
 @cache
 def file_systems() -> FileSystems:
     """Return what is known of types of file systems."""
     row = load("mounts.yaml")["file_systems"]
-    return FileSystems(row["seen_at"], frozenset(row["empty"]))
+    return FileSystems(row["seen_at"], *(frozenset(row[name]) for name in ("empty", "local", "still")))
 
 
 def mount_use(call: str, flags: int) -> MountUse | None:

@@ -13,11 +13,13 @@ import platform
 import posixpath
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from profiler.files import kernel_text
 from profiler.kernel.capabilities import number_of
 from profiler.trace.model import Program
+from profiler.tracers.served import same_file, status_of
 
 _AT_EXECFN = 31  # include/uapi/linux/auxvec.h
 DELETED = " (deleted)"
@@ -55,10 +57,10 @@ class Iovec(ctypes.Structure):
     _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
 
 
-_PAGE_BYTES = 4096
+PAGE_BYTES = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.process_vm_readv.restype = ctypes.c_ssize_t
-_local = ctypes.create_string_buffer(_PAGE_BYTES)
+_local = ctypes.create_string_buffer(PAGE_BYTES)
 _iov_local = Iovec(ctypes.addressof(_local), 0)
 _iov_remote = Iovec(0, 0)
 _local_ref, _remote_ref = ctypes.byref(_iov_local), ctypes.byref(_iov_remote)
@@ -91,6 +93,21 @@ def _read_page_by_file(tid: int, address: int, size: int) -> bytes | None:
         os.close(fd)
 
 
+def page_is_present(tid: int, address: int) -> bool:
+    """Return whether a page of memory can be read without being brought in first (proc_pid_pagemap(5)).
+
+    Raises OSError.
+    """
+    fd = os.open(f"/proc/{tid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        entry = os.pread(fd, 8, address // PAGE_BYTES * 8)
+    except OverflowError:
+        return True  # no user memory
+    finally:
+        os.close(fd)
+    return len(entry) < 8 or bool(entry[7] & 0xC0)  # present, or swapped
+
+
 def read_memory(tid: int, address: int, size: int) -> bytes | None:
     """Return ``size`` bytes of a tracee's memory, fewer at the end of a mapping, None if it is unreadable.
 
@@ -99,10 +116,22 @@ def read_memory(tid: int, address: int, size: int) -> bytes | None:
     data = b""
     while len(data) < size and 0 <= address + len(data) < 1 << 64:
         here = address + len(data)
-        chunk = _read_page(tid, here, min(_PAGE_BYTES - here % _PAGE_BYTES, size - len(data)))
+        chunk = _read_page(tid, here, min(PAGE_BYTES - here % PAGE_BYTES, size - len(data)))
         if chunk is None:
             break
         data += chunk
+    return data or None
+
+
+def read_memory_file(fd: int, address: int, size: int, *, string: bool) -> bytes | None:
+    """Read memory as `read_memory` does, or as `read_string` does, from an open /proc/TID/mem."""
+    try:
+        data = os.pread(fd, size, address)
+    except (OSError, OverflowError):
+        return None
+    text, nul, _ = data.partition(b"\0")
+    if string:
+        return text if nul or len(data) == size else None
     return data or None
 
 
@@ -145,7 +174,7 @@ def read_string(tid: int, address: int, limit: int = 4096) -> bytes | None:
         here = address + len(text)
         # Most names are short: reading a few bytes first is faster than reading a page.
         chunk = _read_page(
-            tid, here, min(_PAGE_BYTES - here % _PAGE_BYTES, limit - len(text), 128 if not text else _PAGE_BYTES)
+            tid, here, min(PAGE_BYTES - here % PAGE_BYTES, limit - len(text), 128 if not text else PAGE_BYTES)
         )
         if chunk is None:
             return None
@@ -159,22 +188,25 @@ def read_string(tid: int, address: int, limit: int = 4096) -> bytes | None:
 def shares_root(pid: int) -> bool:
     """Return whether a process has profgen's root and mount namespace, and so the same files under the same paths."""
     try:
-        return os.path.samefile(f"/proc/{pid}/root", "/") and os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(
+        return same_file(f"/proc/{pid}/root", "/") and os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(
             "/proc/self/ns/mnt"
         )
     except OSError:
         return False
 
 
-def identify_process(pid: int) -> tuple[str, str | None, str | None] | None:
+def identify_process(
+    pid: int, find: Callable[[str], os.stat_result | None] | None = None
+) -> tuple[str, str | None, str | None] | None:
     """Return (path, interpreter, argv[0]) of the program that a stopped process has just started to execute.
 
     The path is relative to the process's own root. For a script it is the script's path (execve(2) gives its name in
-    AT_EXECFN, getauxval(3)); relative names start at the working directory. None if the process is gone.
+    AT_EXECFN, getauxval(3)); relative names start at the working directory. None if the process is gone. ``find``:
+    returns the status of the file that a name means to the process; without it, the name is looked up here.
     """
     try:
         link = os.readlink(f"/proc/{pid}/exe")
-        executable = os.stat(f"/proc/{pid}/exe")
+        executable = status_of(f"/proc/{pid}/exe")
         root = os.readlink(f"/proc/{pid}/root")
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             argv0 = os.fsdecode(file.read(4096).split(b"\0", 1)[0])
@@ -186,7 +218,7 @@ def identify_process(pid: int) -> tuple[str, str | None, str | None] | None:
     name = _executed_name(pid)
     if name is None:
         return path, None, argv0
-    script = _script(pid, name, (executable.st_dev, executable.st_ino), root)
+    script = _script(pid, name, executable, root, find)
     return (path, None, argv0) if script is None else (script, path, argv0)
 
 
@@ -196,7 +228,7 @@ def is_memfd(link: str, status: os.stat_result) -> bool:
     Its link in procfs is ``/memfd:NAME (deleted)``, on a tmpfs that is not mounted anywhere (mm/memfd.c).
     """
     named = link.startswith("/memfd:") and link.endswith(DELETED)
-    return named and status.st_nlink == 0 and status.st_dev != os.stat("/").st_dev
+    return named and status.st_nlink == 0 and status.st_dev != status_of("/").st_dev
 
 
 def _inside(path: str, root: str) -> str:
@@ -221,20 +253,26 @@ def _executed_name(pid: int) -> str | None:
     return None
 
 
-def _script(pid: int, name: str, executable: tuple[int, int], root: str) -> str | None:
+def _script(
+    pid: int, name: str, executable: os.stat_result, root: str, find: Callable[[str], os.stat_result | None] | None
+) -> str | None:
     """Return the script's absolute path if ``name`` is not the executable itself, else None."""
     if name.startswith("/dev/fd/"):
         return None  # execveat(2) of a descriptor, or from one: it has no name for other processes
     try:
         script = absolute(_inside(os.readlink(f"/proc/{pid}/cwd"), root), name)
-        look = f"/proc/{pid}/root{name}" if name.startswith("/") else f"/proc/{pid}/cwd/{name}"
-        for own, its in (("/proc/self/", f"/proc/{pid}/"), ("/proc/thread-self/", f"/proc/{pid}/task/{pid}/")):
-            if script.startswith(own):  # in procfs, where it would mean profgen itself
-                look = its + script.removeprefix(own)
-        status = os.stat(look)
+        status = _status_of_name(pid, name, script) if find is None else find(name)
     except OSError:
         return None
-    return None if (status.st_dev, status.st_ino) == executable else script
+    return None if status is None or os.path.samestat(status, executable) else script
+
+
+def _status_of_name(pid: int, name: str, path: str) -> os.stat_result:
+    look = f"/proc/{pid}/root{name}" if name.startswith("/") else f"/proc/{pid}/cwd/{name}"
+    for own, its in (("/proc/self/", f"/proc/{pid}/"), ("/proc/thread-self/", f"/proc/{pid}/task/{pid}/")):
+        if path.startswith(own):  # in procfs, where it would mean profgen itself
+            look = its + path.removeprefix(own)
+    return os.stat(look)
 
 
 def absolute(directory: str, name: str) -> str:

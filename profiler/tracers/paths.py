@@ -2,7 +2,7 @@
 
 Both tracers name files as the user's mount namespace shows them (path_resolution(7), d_absolute_path in fs/d_path.c).
 Nothing is really opened: every descriptor here is O_PATH (open(2)), so no FIFO blocks, no device acts and no file is
-read.
+read. Nothing here waits for the server of a file system (served.py): another process asks it (errands.py).
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ import re
 import stat
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from profiler.files import kernel_text
 from profiler.kernel.files import UMODE_MASK
+from profiler.tracers.errands import Errands, GaveUp, Patient, Task
 from profiler.tracers.host import DELETED, is_memfd, shares_root
+from profiler.tracers.served import Mounts, Served, Table, WouldAsk, status_of
 
 LINKS_MAX = 40
 """The number of symbolic links followed for one path (MAXSYMLINKS, include/linux/namei.h)."""
 
+OWN_MOUNTS = "/proc/self/mountinfo"
 _O_PATH = os.O_PATH | os.O_CLOEXEC
 _PROC_SUPER_MAGIC = 0x9FA0  # include/uapi/linux/magic.h
 _PROC_ROOT_INO = 1  # include/linux/proc_ns.h
@@ -73,6 +78,8 @@ class Found:
     look: str | None = None
     """How profgen opens the file, if it can. A symbolic link at the end is one of procfs, to be followed, or the file
     itself."""
+    status: os.stat_result | None = field(default=None, compare=False)
+    """The file's status, if profgen read it."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,8 @@ class View:
     root: str = "/"
     root_path: str = "/"
     top: str | None = "/"
+    mounts: str = OWN_MOUNTS
+    """Where profgen reads the mounts that the process sees (proc_pid_mountinfo(5))."""
 
     @classmethod
     def of(cls, tgid: int, tid: int) -> View:
@@ -99,7 +108,7 @@ class View:
         path = os.readlink(root)
         if os.readlink(f"/proc/{tid}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):
             return cls(tgid, tid, root, path, "/")
-        return cls(tgid, tid, root, path, root if path == "/" else None)
+        return cls(tgid, tid, root, path, root if path == "/" else None, f"/proc/{tid}/mountinfo")
 
     def reach(self, path: str) -> str | None:
         """Return how profgen opens a resolved path of this mount namespace."""
@@ -156,6 +165,11 @@ class Memory:
 
 
 Way = tuple[os.stat_result, ...]
+_T = TypeVar("_T")
+_NO_MOUNTS = Table()
+_UNKNOWN_MOUNTS = Table((Served("", "unknown"),))
+_TABLES_MAX = 32
+"""The number of tables of mounts that are kept open."""
 
 
 @dataclass(frozen=True)
@@ -174,18 +188,48 @@ class _Place:
 class Resolver:
     """Resolves path texts. It caches directories for a second, or until :meth:`forget`."""
 
-    def __init__(self, memory: Memory | None = None) -> None:
+    def __init__(self, memory: Memory | None = None, errands: Errands | None = None) -> None:
         self.memory = memory
+        self._errands = errands or Patient()
+        self._waits = False
+        """Whether look-ups may wait for a server: in a process that does an errand."""
+        self.cautious = False
+        """Whether a mount is being made now, by a call that has not ended: any path may lead to a server."""
         self._own = f"/{os.getpid()}/"
         self._places: dict[tuple[object, ...], _Place] = {}
         self._places_end = 0.0
         self._proc: dict[int, bool] = {}
         """Device number to whether it is a procfs."""
         self._true_names: set[tuple[str, int, int]] = set()
+        self._mounts: dict[tuple[str, str], Mounts] = {}
+        self._mounts_end = 0.0
 
     def forget(self) -> None:
         """Drop the cache: the workload may have changed where directories lead."""
         self._places.clear()
+
+    def forget_mounts(self) -> None:
+        """Read the mounts of other namespaces again: a process may be in another one, or have another root."""
+        self._mounts = {key: mounts for key, mounts in self._mounts.items() if key[0] == OWN_MOUNTS}
+
+    def mounts(self, view: View) -> Table:
+        """Return the mounts that a process sees; an empty table if profgen cannot read them."""
+        root = "/" if view.mounts == OWN_MOUNTS else view.root_path
+        key = view.mounts, root
+        now = time.monotonic()
+        if now > self._mounts_end:
+            self.forget_mounts()
+            self._mounts_end = now + 1
+        try:
+            mounts = self._mounts.get(key)
+            if mounts is None:
+                if len(self._mounts) >= _TABLES_MAX:
+                    self.forget_mounts()
+                mounts = self._mounts[key] = Mounts(view.mounts, root)
+            return mounts.now()
+        except OSError:
+            self._mounts.pop(key, None)
+            return _NO_MOUNTS
 
     def resolve(
         self,
@@ -197,7 +241,6 @@ class Resolver:
         entry: bool = False,
         passed: bool = False,
         ways: list[Way] | None = None,
-        _links: int = 0,
     ) -> Found:
         """Return the file that ``text`` means to a process.
 
@@ -206,8 +249,59 @@ class Resolver:
         ``entry``: the call acts on the name itself (creates, renames or removes it), which is never followed.
         ``passed``: the call is known to have passed every directory on its way, so one that is missing now has vanished
         since. ``ways`` receives the status of every directory that was searched, one tuple for each text (the path's
-        own, that of a link at its end). Raises nothing.
+        own, that of a link at its end). Raises nothing but what the errands raise.
         """
+        arguments = text, follow, entry, passed
+        searched: list[Way] = []
+        try:
+            found = self._resolve(view, base, *arguments, None if ways is None else searched)
+        except WouldAsk as mount:
+            start = _text_of(base) if isinstance(base, int) else base
+            kept = (base,) if isinstance(base, int) else ()
+
+            def work() -> tuple[Found, list[Way]]:
+                searched: list[Way] = []
+                return self._resolve(view, base, *arguments, searched), searched
+
+            try:
+                found, searched = self.ask(view, ("path", start, *arguments), str(mount), work, *kept)
+            except (GaveUp, OSError):
+                start = view.root_path if text.startswith("/") else start
+                return Found(posixpath.normpath(joined(start, text)), sure=False)
+        if ways is not None:
+            ways += searched
+        return found
+
+    def ask(self, view: View, key: tuple[object, ...], subject: str, work: Callable[[], Any], *kept: int) -> Any:
+        """Do work that may wait for the server of a mount in another process. Raises what the errands raise.
+
+        ``kept``: descriptors that it needs, in addition to the view's own.
+        """
+
+        def elsewhere() -> Any:
+            self._waits = True
+            self._own = f"/{os.getpid()}/"
+            return work()
+
+        own = [int(path.split("/")[4]) for path in (view.root, view.top or "") if path.startswith("/proc/self/fd/")]
+        return self._errands.ask(Task((view.root, *key), subject, elsewhere, (*own, *kept)))
+
+    def avoided(self, view: View) -> Table:
+        """Return the mounts whose servers must not be asked in this process."""
+        return _NO_MOUNTS if self._waits else _UNKNOWN_MOUNTS if self.cautious else self.mounts(view)
+
+    def _resolve(
+        self,
+        view: View,
+        base: str | int,
+        text: str,
+        follow: bool,
+        entry: bool,
+        passed: bool,
+        ways: list[Way] | None,
+        links: int = 0,
+    ) -> Found:
+        """Return what `resolve` does. Raises WouldAsk."""
         stripped = text.rstrip("/")
         follow = (follow or len(stripped) < len(text)) and not entry
         directory, _, leaf = stripped.rpartition("/")
@@ -222,43 +316,124 @@ class Resolver:
         path = f"{place.path}/{leaf}" if place.path != "/" else f"/{leaf}"
         look = view.reach(path)
         try:
-            status = None if look is None or not place.exists or place.state != "linked" else os.lstat(look)
+            nowhere = look is None or not place.exists or place.state != "linked"
+            status = None if nowhere else self._status(view, path)
         except OSError as error:
             status = None
             if error.errno == errno.ENAMETOOLONG:
                 return self._long(view, path, place)
         if status is None:
             target = None if self.memory is None or not follow else self.memory.link(path)
-            if target is not None and _links < LINKS_MAX:
-                found = self.resolve(view, place.path, target, passed=passed, ways=ways, _links=_links + 1)
+            if target is not None and links < LINKS_MAX:
+                found = self._resolve(view, place.path, target, True, False, passed, ways, links + 1)
                 return found if place.sure else replace(found, sure=False)
             known = self.memory is not None and self.memory.directory(path)
             kind = "directory" if known else "unknown"
             return Found(path, kind, None, False, place.state, place.sure, place.exists, look)
-        if not stat.S_ISLNK(status.st_mode) or not follow or _links >= LINKS_MAX:
-            return Found(path, kind_of(status.st_mode), status.st_uid, True, "linked", place.sure, True, look)
+        if not stat.S_ISLNK(status.st_mode) or not follow or links >= LINKS_MAX:
+            return Found(path, kind_of(status.st_mode), status.st_uid, True, "linked", place.sure, True, look, status)
         assert look is not None
+        if (mount := self.avoided(view).over(path)) is not None:
+            raise WouldAsk(mount.point)
         try:
             target = self._target(view, look, leaf, status)
             if target is None:
                 return self._magic(view, look)
         except OSError:
-            return Found(path, "symlink", status.st_uid, True, "linked", place.sure, True, look)
-        found = self.resolve(view, place.path, target, passed=passed, ways=ways, _links=_links + 1)
+            return Found(path, "symlink", status.st_uid, True, "linked", place.sure, True, look, status)
+        found = self._resolve(view, place.path, target, True, False, passed, ways, links + 1)
         return found if place.sure else replace(found, sure=False)
 
     def descriptor(self, view: View, link: str) -> Found | None:
         """Return the file behind a descriptor, given by its procfs link (``/proc/TID/fd/N``); None if it is closed."""
         try:
-            status = os.stat(link)
+            status = status_of(link)
         except OSError:
             return None
         try:
             text = os.readlink(link)
         except OSError:  # longer than a page
-            return Found("", kind_of(status.st_mode), status.st_uid, True, sure=False)
+            return Found("", kind_of(status.st_mode), status.st_uid, True, sure=False, status=status)
         path, state = self.named(view, text, status, link)
-        return Found(path, kind_of(status.st_mode), status.st_uid, True, state, look=link)
+        return Found(path, kind_of(status.st_mode), status.st_uid, True, state, look=link, status=status)
+
+    def at(self, view: View, path: str) -> Found | None:
+        """Return the file at a resolved path, a symbolic link itself; None if there is none, or it cannot be known."""
+        look = view.reach(path)
+        if look is None:
+            return None
+        try:
+            try:
+                status = self._status(view, path)
+            except WouldAsk as mount:
+                status = self.ask(view, ("at", path), str(mount), lambda: os.lstat(look))
+        except (OSError, GaveUp):
+            return None
+        return Found(path, kind_of(status.st_mode), status.st_uid, True, look=look, status=status)
+
+    def text_of(self, view: View, path: str) -> str:
+        """Return the text of the symbolic link at a resolved path. Raises OSError."""
+        look = view.reach(path)
+        if look is None:
+            raise FileNotFoundError
+        mount = self.avoided(view).over(path)
+        if mount is None:
+            return os.readlink(look)
+        try:
+            return str(self.ask(view, ("text", path), mount.point, lambda: os.readlink(look)))
+        except GaveUp:
+            raise TimeoutError from None
+
+    def read(self, view: View, found: Found, what: str, work: Callable[[str], _T]) -> _T:
+        """Return what a function makes of a file's content or attributes, given how profgen opens it.
+
+        ``what`` tells this question from others about the file. Raises OSError.
+        """
+        look = found.look
+        if look is None:
+            raise FileNotFoundError
+        mount = None if self._waits else self._server(view, found, look)
+        if mount is None:
+            return work(look)
+        try:
+            answer: _T = self.ask(view, (what, look), mount, lambda: work(look))
+            return answer
+        except GaveUp:
+            raise TimeoutError from None
+
+    def _server(self, view: View, found: Found, look: str) -> str | None:
+        """Return the mount of a file if it may have a server. Raises OSError."""
+        table = self.mounts(view)
+        mount = table.over(found.path) if found.state == "linked" else None
+        if mount is not None:
+            return mount.point
+        fd = os.open(look, _O_PATH)
+        try:  # the file may be on a mount that its process does not see
+            known = _mount_id(fd) in table.local | self.mounts(_OWN).local
+        finally:
+            os.close(fd)
+        return None if known or not table.local else found.path
+
+    def _status(self, view: View, path: str) -> os.stat_result:
+        """Return the status of the file at a resolved path. Raises OSError, and WouldAsk."""
+        look = view.reach(path)
+        assert look is not None
+        table = self.avoided(view)
+        mount = table.over(path)
+        if mount is None:
+            return os.lstat(look)
+        inside = below(path, view.root_path)
+        if not mount.still or inside is None:
+            raise WouldAsk(mount.point)
+        fd = _openat2(view.root, inside, directory=False, flags=os.O_NOFOLLOW, resolve=_RESOLVE_CACHED)
+        if fd < 0:
+            if ctypes.get_errno() == errno.ENOENT:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            raise WouldAsk(mount.point)
+        try:
+            return status_of(fd)
+        finally:
+            os.close(fd)
 
     def named(self, view: View, text: str, status: os.stat_result, link: str | None = None) -> tuple[str, str]:
         """Return (path, state) of an open file with this text in its procfs link ``link``, of a live thread."""
@@ -268,7 +443,7 @@ class Resolver:
         if identity in self._true_names:
             return text, "linked"
         look = view.reach(text)
-        if look is not None:
+        if look is not None and self.avoided(view).over(text) is None:
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.lstat(look), status):
                     if len(self._true_names) >= 1 << 14:
@@ -304,12 +479,22 @@ class Resolver:
 
     def _open(self, view: View, start: str | None, text: str) -> _Place | None:
         """Let the kernel walk, which is fast. None where it would not walk as it does for the process itself."""
+        table, resolve = self.avoided(view), 0
+        if table.served:
+            # The kernel must not ask a server either: it stops at links, which may lead to one, or uses its cache.
+            there = joined(view.root_path if start is None else start, text)
+            sure = ".." not in text.split("/") and table.over(there) is None
+            resolve = _RESOLVE_NO_SYMLINKS if sure else _RESOLVE_CACHED
         if start is not None:
             inside = below(start, view.root_path)
             if inside is None:
                 return None
             text = f"{inside}/{text}"
-        fd = _openat2(view.root, text)
+        if resolve == _RESOLVE_CACHED and not table.still:
+            return None
+        fd = _openat2(view.root, text, resolve=resolve)
+        if fd < 0 and resolve == _RESOLVE_NO_SYMLINKS and ctypes.get_errno() == errno.ELOOP and table.still:
+            fd = _openat2(view.root, text, resolve=_RESOLVE_CACHED)
         if fd < 0:
             return None
         try:
@@ -331,19 +516,23 @@ class Resolver:
         look = view.reach(place.path)
         if look is not None and place.exists and place.state == "linked":
             with contextlib.suppress(OSError):
-                status = os.lstat(look)
-                return Found(place.path, kind_of(status.st_mode), status.st_uid, True, sure=place.sure, look=look)
+                status = self._status(view, place.path)
+                return Found(
+                    place.path, kind_of(status.st_mode), status.st_uid, True, sure=place.sure, look=look, status=status
+                )
         if place.exists and place.state != "linked":
             return Found(place.path, "directory", None, True, place.state, place.sure)
         return Found(place.path, sure=place.sure, reached=place.exists)
 
     def _long(self, view: View, path: str, place: _Place) -> Found:
         """Open a path that is longer than one call accepts (PATH_MAX)."""
+        if (mount := self.avoided(view).over(path)) is not None:
+            raise WouldAsk(mount.point)
         with _Walk(self, view, False) as walk:
             status = walk.status(path)
         if status is None:
             return Found(path, sure=place.sure)
-        return Found(path, kind_of(status.st_mode), status.st_uid, True, sure=place.sure)
+        return Found(path, kind_of(status.st_mode), status.st_uid, True, sure=place.sure, status=status)
 
     # -- links ---------------------------------------------------------------------------------------------------------
 
@@ -361,9 +550,9 @@ class Resolver:
     def _magic(self, view: View, look: str) -> Found:
         fd = os.open(look, _O_PATH)
         try:
-            status = os.fstat(fd)
+            status = status_of(fd)
             path, state = self.named(view, os.readlink(f"/proc/self/fd/{fd}"), status)
-            return Found(path, kind_of(status.st_mode), status.st_uid, True, state, look=look)
+            return Found(path, kind_of(status.st_mode), status.st_uid, True, state, look=look, status=status)
         finally:
             os.close(fd)
 
@@ -384,6 +573,7 @@ class _Walk:
         self.resolver = resolver
         self.view = view
         self.passed = passed
+        self.mounts = resolver.avoided(view)
         self.root = self.at = -1
         self.here = "/"
         """The place, if ``at`` is not open."""
@@ -412,13 +602,15 @@ class _Walk:
         if isinstance(start, str):
             self._reopen(start)
         else:
+            if start is not None and self.mounts.local:
+                self._check(start)
             self._enter(os.dup(self.root if start is None else start))
         todo = parts_of(text)
         links = 0
         while todo:
             part = todo.pop()
             if self.at >= 0:
-                self.way.append(os.fstat(self.at))
+                self.way.append(status_of(self.at))
             if part == "..":
                 self._up()
                 continue
@@ -440,7 +632,7 @@ class _Walk:
             todo += parts_of(target)
         if self.at < 0:
             return _Place(self.here, False, self.sure, "linked", self.personal, tuple(self.way))
-        status = os.fstat(self.at)
+        status = status_of(self.at)
         path, state = self.resolver.named(view, self.path(), status, f"/proc/self/fd/{self.at}")
         return _Place(path, not self.lost, self.sure, state, self.personal, (*self.way, status))
 
@@ -461,9 +653,14 @@ class _Walk:
             self._enter(os.open(self.view.top or "/", _O_PATH))
             while todo:
                 self._enter(os.open(todo.pop(), _O_PATH | os.O_NOFOLLOW, dir_fd=self.at))
-            return os.fstat(self.at)
+            return status_of(self.at)
         except OSError:
             return None
+
+    def _check(self, start: int) -> None:
+        """Raise WouldAsk for a directory on a mount that may have a server."""
+        if _mount_id(start) not in self.mounts.local | self.resolver.avoided(_OWN).local:
+            raise WouldAsk(_text_of(start))
 
     def _enter(self, fd: int) -> None:
         if self.at >= 0:
@@ -480,6 +677,8 @@ class _Walk:
         try:
             if look is None:
                 raise FileNotFoundError
+            if (mount := self.mounts.over(path)) is not None:
+                raise WouldAsk(mount.point)
             self._enter(os.open(look, _O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW))
         except OSError:
             self._leave(path)
@@ -499,7 +698,7 @@ class _Walk:
             if self.here != self.view.root_path:
                 self._reopen(posixpath.dirname(self.here))
             return
-        here, root = os.fstat(self.at), os.fstat(self.root)
+        here, root = status_of(self.at), status_of(self.root)
         if os.path.samestat(here, root) and self.path() == self.view.root_path:
             return
         try:
@@ -509,6 +708,11 @@ class _Walk:
 
     def _step(self, part: str) -> str | None:
         """Enter a directory, or return the text of a symbolic link that must be followed first."""
+        if self.mounts.served:
+            path = f"{self.path().rstrip('/')}/{part}"
+            mount = self.mounts.over(path)
+            if mount is not None and not (mount.still and mount.mappable and path == mount.point):
+                raise WouldAsk(mount.point)
         try:
             fd = os.open(part, _O_PATH | os.O_NOFOLLOW, dir_fd=self.at)
         except OSError:
@@ -518,14 +722,14 @@ class _Walk:
                 self._leave(path)
                 self._missing(path)
             return target
-        status = os.fstat(fd)
+        status = status_of(fd)
         if not stat.S_ISLNK(status.st_mode):
             self._enter(fd)
             return None
         try:
             if self.resolver.on_procfs(f"/proc/self/fd/{self.at}/.", status.st_dev):
                 self.personal = True
-                if part in ("self", "thread-self") and os.fstat(self.at).st_ino == _PROC_ROOT_INO:
+                if part in ("self", "thread-self") and status_of(self.at).st_ino == _PROC_ROOT_INO:
                     # To profgen, which has no number in another pid namespace, this link has no text.
                     return self_text(self.view, part, status.st_dev) or os.readlink("", dir_fd=fd)
                 if _is_magic(f"/proc/self/fd/{self.at}", part, self.path()):
@@ -547,6 +751,10 @@ class _Walk:
             self.here = path
             self._missing(path)
         return target
+
+
+_OWN = View(0, 0)
+"""Profgen's own."""
 
 
 def self_text(view: View, name: str, device: int) -> str | None:
@@ -619,6 +827,20 @@ def _is_magic(folder: str, name: str, folder_path: str | None = None) -> bool:
     return name in _PROC_LINKS or posixpath.basename(folder_path or folder) in _PROC_LINK_FOLDERS
 
 
+def _text_of(fd: int) -> str:
+    """Return the path of one of profgen's descriptors; "" if it is longer than the kernel tells."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
+
+
+def _mount_id(fd: int) -> int:
+    """Return the mount of one of profgen's descriptors; -1 if the kernel does not tell (proc_pid_fdinfo(5))."""
+    with kernel_text(f"/proc/self/fdinfo/{fd}") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith("mnt_id:")), -1)
+
+
 def _in_view(view: View, link: str) -> bool:
     """Return whether its process sees a descriptor's mount: proc_pid_fdinfo(5), proc_pid_mountinfo(5)."""
     if view.top != "/" and view.root_path != "/":
@@ -644,29 +866,32 @@ class _OpenHow(ctypes.Structure):
 
 
 _OPENAT2 = 437  # the same on every architecture (include/uapi/asm-generic/unistd.h)
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT, _RESOLVE_CACHED = 0x02, 0x04, 0x10, 0x20
 _AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 
 
-def _openat2(root: str, text: str, *, directory: bool = True, in_root: bool = True) -> int:
+def _openat2(
+    root: str, text: str, *, directory: bool = True, in_root: bool = True, flags: int = 0, resolve: int = 0
+) -> int:
     """Open a file below ``root`` without following magic links; returns a descriptor and 0, or -1 and errno.
 
-    Kernels before 5.6 lack this call.
+    ``flags``, ``resolve``: more of these. Kernels before 5.6 lack this call, and RESOLVE_CACHED before 5.12.
     """
-    flags = _O_PATH | (os.O_DIRECTORY if directory else 0)
+    flags |= _O_PATH | (os.O_DIRECTORY if directory else 0)
+    resolve |= _RESOLVE_NO_MAGICLINKS
     name = os.fsencode(text)
     if root == "/" and in_root:
-        return int(_syscall(_OPENAT2, _AT_FDCWD, name, ctypes.byref(_OpenHow(flags, 0, _RESOLVE_NO_MAGICLINKS)), 24))
+        return int(_syscall(_OPENAT2, _AT_FDCWD, name, ctypes.byref(_OpenHow(flags, 0, resolve)), 24))
     try:
         fd = os.open(root, _O_PATH | os.O_DIRECTORY)
     except OSError as error:
         ctypes.set_errno(error.errno or 0)
         return -1
     try:
-        how = _OpenHow(flags, 0, _RESOLVE_NO_MAGICLINKS | (_RESOLVE_IN_ROOT if in_root else 0))
+        how = _OpenHow(flags, 0, resolve | (_RESOLVE_IN_ROOT if in_root else 0))
         result = int(_syscall(_OPENAT2, fd, name, ctypes.byref(how), 24))
         code = ctypes.get_errno()
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 
 from profiler.tracers.ebpf.shared import constant, structure
 from profiler.tracers.host import absolute
-from profiler.tracers.paths import View, below
+from profiler.tracers.paths import OWN_MOUNTS, Found, Resolver, View, below
 from profiler.tracers.unchecked import FileCapabilities, file_capabilities
 from profiler.wording import UNKNOWN
 
@@ -46,8 +46,11 @@ class Executed:
     """Of the binary."""
 
 
-def executed_by(event: Any, held: str | None) -> Executed:
-    """Return the program of an event. ``held``: how profgen reaches the session's root, if not as its own."""
+def executed_by(event: Any, held: str | None, mounts: str, resolver: Resolver) -> Executed:
+    """Return the program of an event.
+
+    ``held``: how profgen reaches the session's root, if not as its own; ``mounts``: where it reads the mounts there.
+    """
     root = _path(event.root, event.root_length) or "/"
     exe = _path(event.exe, event.exe_length) or UNKNOWN
     if event.pseudo and event.exe_length:
@@ -55,9 +58,10 @@ def executed_by(event: Any, held: str | None) -> Executed:
     name = os.fsdecode(event.name)
     inside = below(exe, root) or exe
     top: str | None = "/"
-    reach = root
+    reach, seen = root, OWN_MOUNTS
     if event.other_mounts:
-        reach = held if held is not None and not event.foreign else f"/proc/{event.tgid}/root"
+        ours = held is not None and not event.foreign
+        reach, seen = (held or "", mounts) if ours else (f"/proc/{event.tgid}/root", f"/proc/{event.tgid}/mountinfo")
         top = reach if root == "/" else None
     executed = Executed(
         inside,
@@ -67,7 +71,7 @@ def executed_by(event: Any, held: str | None) -> Executed:
         "detached" if event.pseudo else "deleted" if event.deleted else "linked",
         event.uid == event.fsuid,
         event.fsuid,
-        view=View(event.tgid, event.tid, reach, root, top),
+        view=View(event.tgid, event.tid, reach, root, top, seen),
         local=not event.foreign and not event.other_mounts,
         generation=event.generation,
     )
@@ -78,20 +82,21 @@ def executed_by(event: Any, held: str | None) -> Executed:
     if event.loader_known:
         loader = _path(event.loader, event.loader_length) or ""
         executed = replace(executed, loader=(loader, event.loader_uid == event.fsuid))
-    return replace(executed, capabilities=_capabilities(executed))
+    return replace(executed, capabilities=_capabilities(executed, resolver))
 
 
-def _capabilities(executed: Executed) -> FileCapabilities | None:
+def _capabilities(executed: Executed, resolver: Resolver) -> FileCapabilities | None:
     """Return the capabilities of a program's binary, through its process as long as that runs it."""
     view = executed.view
     if view is None or executed.state != "linked":
         return None
-    link = f"/proc/{view.tgid}/exe"
+    look = view.reach(executed.binary)
     with contextlib.suppress(OSError):
-        if os.readlink(link) == executed.binary:
-            return file_capabilities(link)
-    path = view.reach(executed.binary)
-    return None if path is None else file_capabilities(path)
+        link = f"/proc/{view.tgid}/exe"
+        look = link if os.readlink(link) == executed.binary else look
+    with contextlib.suppress(OSError):
+        return resolver.read(view, Found(executed.binary, look=look), "capabilities", file_capabilities)
+    return None
 
 
 def _path(components: Any, length: int) -> str | None:

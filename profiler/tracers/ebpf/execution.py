@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from profiler.tracers.ebpf.executed import Executed
 from profiler.tracers.ebpf.reader import BY_ENTERED, Maps, Reader
@@ -52,7 +55,7 @@ class Executions:
             return
         # Linux before 6.1
         image = f"/proc/{view.tgid}/exe" if executed.state != "linked" else view.reach(executed.binary)
-        name = None if image is None else loader_of(image)
+        name = self._read(executed, Found(executed.binary, look=image, state=executed.state), "loader", loader_of)
         if name is None:
             self._reader.recording.losses["paths"] += 1
         elif name:
@@ -70,8 +73,15 @@ class Executions:
             if found.path == executed.binary:
                 break
             scripts.append(found)
-            name = interpreter_of(found)
+            name = self._read(executed, found, "interpreter", partial(_interpreter, found))
         return scripts
+
+    def _read(self, executed: Executed, found: Found, what: str, work: Callable[[str], str | None]) -> str | None:
+        """Return what a function makes of a file's content; None if it cannot be read."""
+        assert executed.view is not None
+        with contextlib.suppress(OSError):
+            return self._resolver.read(executed.view, found, what, work)
+        return None
 
     def collect(self, recording: Recording, maps: Maps) -> None:
         """Write what is known so far into a recording."""
@@ -98,6 +108,10 @@ class Executions:
                     recording.file(
                         path, access, kind, "ok", user, state=state, owner=owner, count=count, first=first, last=last
                     )
+
+
+def _interpreter(found: Found, _look: str) -> str | None:
+    return interpreter_of(found)
 
 
 def _row(found: Found, executed: Executed) -> tuple[str, str, str, tuple[str, ...]]:

@@ -36,16 +36,22 @@ _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 @dataclass(frozen=True)
 class Held:
-    """Descriptors of the mount namespace and the root directory of a process, and whether it has no_new_privs."""
+    """Descriptors of a process's mount namespace, root directory and mountinfo, and whether it has no_new_privs."""
 
     mounts: int
     root: int
+    mountinfo: int
     no_new_privs: bool
+
+    @property
+    def descriptors(self) -> list[int]:
+        """All of them."""
+        return [self.mounts, self.root, self.mountinfo]
 
     def let_go(self) -> None:
         """Close them."""
-        os.close(self.mounts)
-        os.close(self.root)
+        for descriptor in self.descriptors:
+            os.close(descriptor)
 
 
 def hold(pid: int, seen: int) -> Held | None:
@@ -54,10 +60,11 @@ def hold(pid: int, seen: int) -> Held | None:
     try:
         opened.append(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
         opened.append(os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        opened.append(os.open(f"/proc/{pid}/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
         with kernel_text(f"/proc/{pid}/status") as file:
             no_new_privs = any(line.split() == ["NoNewPrivs:", "1"] for line in file)
         if there(pid, seen):
-            return Held(opened[0], opened[1], no_new_privs)
+            return Held(opened[0], opened[1], opened[2], no_new_privs)
     except OSError:
         pass
     for descriptor in opened:
@@ -128,12 +135,12 @@ class Holder:
         """Receive what was sent. Returns whether more may come."""
         while select.select([self._socket], [], [], timeout)[0]:
             timeout = 0.0
-            data, descriptors, _, _ = socket.recv_fds(self._socket, ctypes.sizeof(_Start), 2, socket.MSG_CMSG_CLOEXEC)
+            data, descriptors, _, _ = socket.recv_fds(self._socket, ctypes.sizeof(_Start), 3, socket.MSG_CMSG_CLOEXEC)
             if len(data) != ctypes.sizeof(_Start):
                 return False  # it was killed: profgen goes on alone
             start = _Start.from_buffer_copy(data)
             session, pid, flags = start.session, start.tgid, start.time
-            held = Held(descriptors[0], descriptors[1], bool(flags)) if len(descriptors) == 2 else None
+            held = Held(descriptors[0], descriptors[1], descriptors[2], bool(flags)) if len(descriptors) == 3 else None
             for descriptor in descriptors if held is None else ():  # profgen may have reached its limit
                 os.close(descriptor)
             if not session:
@@ -168,7 +175,7 @@ def _serve(programs: Programs, to: socket.socket) -> None:
             if held is None:
                 to.send(bytes(start))
             else:
-                socket.send_fds(to, [bytes(start)], [held.mounts, held.root])
+                socket.send_fds(to, [bytes(start)], held.descriptors)
                 held.let_go()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
@@ -11,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from profiler.tracers.ebpf.events import OTHER_MOUNTS, OTHER_ROOT, ROOT, SAME_TOP, Event, text_of
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import Reader
-from profiler.tracers.ebpf.trees import Node, Trees
-from profiler.tracers.paths import Found, Memory, Resolver, View, joined, kind_of, process_in, through_link
+from profiler.tracers.ebpf.trees import Node, Outside, Trees
+from profiler.tracers.paths import OWN_MOUNTS, Found, Memory, View, joined, process_in, through_link
+from profiler.tracers.served import same_file
 
 _NOWHERE = "/proc/0"
-_OWN_MOUNTS = "/proc/self/ns/mnt"
+_OWN_NAMESPACE = "/proc/self/ns/mnt"
 _KNOWN_MAX = 1 << 16
 _RESOLVED = frozenset({"ok", "EEXIST", "EISDIR", "ENOTEMPTY", "EBUSY", "EXDEV", "ETXTBSY", "ENOEXEC"})
 """Results of calls whose path lookup passed every directory on the way."""
@@ -45,9 +45,9 @@ class Roots:
         for pid in reversed(known):
             path = f"/proc/{pid}/root/."
             with contextlib.suppress(OSError):
-                if top is None and not os.path.samefile(f"/proc/{pid}/ns/mnt", _OWN_MOUNTS):
+                if top is None and not same_file(f"/proc/{pid}/ns/mnt", _OWN_NAMESPACE):
                     return path
-                if top is not None and os.path.samefile(path, top) == same:
+                if top is not None and same_file(path, top) == same:
                     return path
         return self.pivoted.get(root)
 
@@ -58,10 +58,9 @@ class Lookup:
     def __init__(self, programs: Programs, reader: Reader) -> None:
         self._programs = programs
         self._reader = reader
-        self.memory = Memory()
-        self.resolver = Resolver(self.memory)
+        self.resolver = reader.resolver
         self.roots = Roots()
-        self.trees = Trees(self._top)
+        self.trees = Trees(self._outside)
         self._known: OrderedDict[str, tuple[str, int | None]] = OrderedDict()
         """What was last seen at a path: kind and owner."""
 
@@ -79,7 +78,7 @@ class Lookup:
         """Note a new directory, or with ``target`` a new symbolic link."""
         tree = self.trees.of(event)
         if tree is None:
-            self.memory.made(path, target)
+            self._memory.made(path, target)
         else:
             tree.note(path, Node(kind, event.fsuid, target))
 
@@ -87,7 +86,7 @@ class Lookup:
         """Note that a file has another name."""
         tree = self.trees.of(event)
         if tree is None:
-            self.memory.renamed(old, new)
+            self._memory.renamed(old, new)
         else:
             tree.renamed(old, new)
 
@@ -96,10 +95,18 @@ class Lookup:
         kind, uid = self._known.get(found.path, ("unknown", None))
         return Found(found.path, kind, uid, sure=found.sure, state=found.state)
 
-    def _top(self) -> str | None:
-        """Return how profgen opens the root that the workload began with: a container's, or its own."""
+    @property
+    def _memory(self) -> Memory:
+        assert self.resolver.memory is not None
+        return self.resolver.memory
+
+    def _outside(self) -> Outside | None:
+        """Return the files below the root that the workload began with, a container's or profgen's; None if profgen
+        cannot open it."""
         held = self._reader.root
-        return None if held is None and self._reader.gone else held or ""
+        if held is None:
+            return None if self._reader.gone else Outside(self.resolver, View(0, 0))
+        return Outside(self.resolver, View(0, 0, held, "/", held, self._reader.mounts))
 
     def whose(self, event: Event, number: int) -> str:
         """Return one of WHOM (trace/model.py) for a process, by the number that the event's process has for it."""
@@ -167,11 +174,9 @@ class Lookup:
         if tree is not None:
             node = tree.look(path, event) if state == "linked" else None
             return Found(path, state=state) if node is None else Found(path, node.kind, node.uid, True)
-        look = self._view(event).reach(path)
-        if look is not None and state == "linked":
-            with contextlib.suppress(OSError):
-                status = os.lstat(look)
-                return Found(path, kind_of(status.st_mode), status.st_uid, True)
+        found = self.resolver.at(self._view(event), path) if state == "linked" else None
+        if found is not None:
+            return replace(found, look=None)
         return self._recall(Found(path, state=state, exists=path in self._known))
 
     def _recall(self, found: Found) -> Found:
@@ -185,14 +190,17 @@ class Lookup:
         root_path = event.paths[ROOT] or "/"
         held = self._reader.root
         if held is not None and not event.facts & OTHER_ROOT:
-            return View(event.tgid, event.tid, held, "/", held)
+            return View(event.tgid, event.tid, held, "/", held, self._reader.mounts)
         if not event.facts & OTHER_MOUNTS:
             return View(event.tgid, event.tid, root_path, root_path, "/")
         held = None if self._reader.gone else held or "/"
         root = self.roots.find(event.root, event.tgid, held, bool(event.facts & SAME_TOP))
         if root is None and event.facts & SAME_TOP and held is not None:
             # A copy of the first namespace that no process is left in.
-            return View(event.tgid, event.tid, held, "/", held)
+            return View(
+                event.tgid, event.tid, held, "/", held, self._reader.mounts if self._reader.root else OWN_MOUNTS
+            )
         if root is None:
             root = _NOWHERE  # no process that had it is left
-        return View(event.tgid, event.tid, root, root_path, root if root_path == "/" else None)
+        mounts = f"{root.removesuffix('/root/.')}/mountinfo" if root.endswith("/root/.") else OWN_MOUNTS
+        return View(event.tgid, event.tid, root, root_path, root if root_path == "/" else None, mounts)

@@ -16,6 +16,9 @@ from profiler.tracers.ebpf.checks import SYMBOLS_FIX, SYMBOLS_HIDDEN, Checks
 from profiler.tracers.ebpf.executed import Event, Executed, executed_by
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.shared import constant, names
+from profiler.tracers.errands import Patient
+from profiler.tracers.launch import quoted
+from profiler.tracers.paths import OWN_MOUNTS, Memory, Resolver
 from profiler.tracers.recording import Recording, Row
 from profiler.tracers.unchecked import Claim, Sets, claim_of_ambient, claim_of_capset, names_in
 from profiler.tracers.watcher import Refused
@@ -122,6 +125,9 @@ class Reader:
         self.first = shared
         self.root: str | None = None
         """How profgen reaches the root that the session began with, if not as its own."""
+        self.mounts = OWN_MOUNTS
+        """Where profgen reads the mounts below that root."""
+        self.resolver = Resolver(Memory(), Patient(self._gave_up))
         self.gone = False
         """Whether that root, and the process that had it, were gone before profgen could hold them."""
         self._checks = Checks(programs, confined)
@@ -135,13 +141,27 @@ class Reader:
     def on_event(self, data: int) -> Executed:
         """Take a program that was executed for the first time, or joined: a ``struct event`` at an address."""
         event = Event.from_address(data)
-        executed = executed_by(event, self.root)
+        executed = executed_by(event, self.root, self.mounts, self.resolver)
         self.executed[event.program] = executed
         self._numbers.add(event.program)
         self.recording.program(*self._identity(event.program), local=executed.local)
         if self.on_executed is not None:
             self.on_executed(event.program, executed)
         return executed
+
+    def is_served(self, executed: Executed) -> bool:
+        """Return whether a program's file is on a file system with a server, which is not asked for a hash."""
+        view = executed.view
+        return view is not None and self.resolver.mounts(view).over(executed.binary) is not None
+
+    def _gave_up(self, mount: str) -> None:
+        """Say that a server does not answer; what could not be named counts as lost."""
+        line = (
+            f"the server of the file system at {quoted(mount)} does not answer: names below it that need an answer are "
+            "lost; record again while it works"
+        )
+        if line not in self.recording.warnings:
+            self.recording.warnings.append(line)
 
     def _identity(self, program: int) -> tuple[str, str | None, str | None]:
         known = self.executed.get(program)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from profiler.kernel.mounts import MountUse, file_systems
 from profiler.tracers.ebpf.events import OTHER_MOUNTS, Event
-from profiler.tracers.paths import LINKS_MAX, Found, below, joined, kind_of, parts_of, through_link
+from profiler.tracers.paths import LINKS_MAX, Found, Resolver, View, below, joined, parts_of, through_link
 
 _OF_PROCESS = re.compile(r"/proc/(\d+)(/task/\d+)?(?=/|\Z)")
 _NAMESPACES_MAX = 1 << 10
@@ -35,6 +35,15 @@ class Node:
     target: str | None = None
 
 
+@dataclass(frozen=True)
+class Outside:
+    """Files that profgen can look at: how it resolves them, as whom, and below which directory there."""
+
+    resolver: Resolver
+    view: View
+    below: str = ""
+
+
 class FileSystem:
     """What is known of the files of one file system. Paths begin at its root.
 
@@ -42,9 +51,10 @@ class FileSystem:
     did not mount.
     """
 
-    def __init__(self, type: str = "", outside: str | None = None) -> None:
+    def __init__(self, type: str = "", outside: Outside | None = None) -> None:
         self.type = type
-        self.outside = file_systems().seen_at.get(type) if outside is None else outside
+        place = file_systems().seen_at.get(type)
+        self.outside = outside if place is None else Outside(Resolver(), View(0, 0), place)
         self._seen: dict[str, Node] = {}
 
     @property
@@ -72,8 +82,9 @@ class FileSystem:
                 return self._outside(self.outside, path, event)
         return self._seen.get(path)
 
-    def _outside(self, outside: str, path: str, event: Event) -> Node:
-        name, look = (outside if self.type else "") + path, outside + path
+    def _outside(self, outside: Outside, path: str, event: Event) -> Node:
+        """Return what is at a path. Raises OSError."""
+        name = look = outside.below + path
         of_process = _OF_PROCESS.match(name)
         if name in ("/proc/self", "/proc/thread-self"):
             tgid, tid = (event.own_tgid, event.own_tid) if self.type else (event.tgid, event.tid)
@@ -82,12 +93,15 @@ class FileSystem:
             # It numbers processes as their own namespace does. All have the same files.
             own = f"/proc/{os.getpid()}" + (f"/task/{os.getpid()}" if of_process[2] else "")
             look = own + name[of_process.end() :]
-        status = os.lstat(look)
-        kind, uid = kind_of(status.st_mode), status.st_uid
+        found = outside.resolver.at(outside.view, look)
+        if found is None:
+            raise FileNotFoundError
+        kind, uid = found.kind, found.uid
         if of_process is not None and int(of_process[1]) in (event.own_tgid, event.tgid):
             uid = event.fsuid  # fs/proc/base.c task_dump_owner
         to_open_file = of_process is not None and through_link(name, True)
-        return Node(kind, uid, os.readlink(look) if kind == "symlink" and not to_open_file else None)
+        link = kind == "symlink" and not to_open_file
+        return Node(kind, uid, outside.resolver.text_of(outside.view, look) if link else None)
 
 
 @dataclass(frozen=True)
@@ -226,10 +240,10 @@ def new_root(points: Sequence[str]) -> str | None:
 
 @dataclass
 class Trees:
-    """The trees of one recording. ``root``: how profgen opens the root that the workload began with; None if it cannot
-    any more."""
+    """The trees of one recording. ``root``: the files below the root that the workload began with; None if profgen
+    cannot open it any more."""
 
-    root: Callable[[], str | None]
+    root: Callable[[], Outside | None]
     _first: int = 0
     """The namespace that the workload began in."""
     _trees: dict[int, Tree] = field(default_factory=dict)

@@ -34,6 +34,7 @@ from profiler.tracers.ebpf.reader import STAT_LAST_NEW, STAT_LIVE, Maps, Reader,
 from profiler.tracers.ebpf.shared import constant, names, structure
 from profiler.tracers.ebpf.tracer import EbpfTracer
 from profiler.tracers.living import living_thread, thread_lives, why_not_watchable
+from profiler.tracers.paths import OWN_MOUNTS
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.watcher import Refused, Selection, Session
@@ -86,6 +87,7 @@ class _Live:
             self.held.let_go()
         self.held = None
         self.reader.root = None
+        self.reader.mounts = OWN_MOUNTS
 
 
 @dataclass(frozen=True)
@@ -303,6 +305,7 @@ class EbpfWatcher:
         live.held = held
         if not os.path.samestat(os.fstat(held.mounts), os.stat("/proc/self/ns/mnt")):
             live.reader.root = f"/proc/self/fd/{held.root}"
+            live.reader.mounts = f"/proc/self/fd/{held.mountinfo}"
         if live.uses is not None and not live.session.gone:
             live.recording.inherited = inherited_sockets(pid, (0, 1, 2))  # others may be its own
 
@@ -313,7 +316,7 @@ class EbpfWatcher:
         live = self._live.get(session_of(data))
         if live is not None:
             executed = live.reader.on_event(data)
-            if not executed.local:
+            if not executed.local and not live.reader.is_served(executed):
                 self._hashes.want(live.session.number, executed)
 
     def _on_news(self, news: Any) -> None:

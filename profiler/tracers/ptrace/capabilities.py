@@ -21,7 +21,7 @@ from profiler.tracers.ptrace.capabilities_writes import WRITES
 from profiler.tracers.ptrace.sockets import Sorts
 from profiler.tracers.ptrace.threads import Credentials, Threads
 from profiler.tracers.recording import Recording
-from profiler.tracers.unchecked import Claim, file_capabilities, gained_by_ids, names_in
+from profiler.tracers.unchecked import Claim, FileCapabilities, file_capabilities, gained_by_ids, names_in
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,31 @@ class Inference:
         searched, claims = unique(stop.searched), tuple(stop.claims)
         return Call(name, credentials, needs, searched, claims) if needs or searched or claims else None
 
-    def executed(self, tid: int, program: int) -> list[str]:
-        """Note what a program that has just been executed needed for that; return the privileges that it gained."""
-        link, credentials = f"/proc/{tid}/exe", self._threads.credentials(tid)
+    def file_of(self, tid: int) -> tuple[os.stat_result, FileCapabilities | None] | None:
+        """Return the status and the capabilities of the program that a thread has just executed; None if it is gone."""
         try:
-            status = os.stat(link)
+            found = self._threads.paths.descriptor(self._threads.view(tid), f"/proc/{tid}/exe")
+            if found is None or found.status is None:
+                return None
+            return found.status, self._threads.read(tid, found, "capabilities", file_capabilities)
         except OSError:
+            return None
+
+    def executed(
+        self, tid: int, program: int, file: tuple[os.stat_result, FileCapabilities | None] | None
+    ) -> list[str]:
+        """Note what a program that has just been executed needed for that; return the privileges that it gained.
+
+        ``file``: what :meth:`file_of` returned.
+        """
+        credentials = self._threads.credentials(tid)
+        if credentials is None or file is None:
             return []
-        if credentials is None:
-            return []
+        status, has = file
         gained = gained_by_ids(status, credentials.uids, credentials.gids)
         child = self._is_child(credentials.namespace)
         if not child and credentials.uids[1] and credentials.sets.permitted & ~credentials.ambient:
             gained.append("capabilities")
-        has = file_capabilities(link)
         for name in names_in(has.needed if has is not None else 0):
             self._recording.needed(name, program, "execve", child=child)
         return gained

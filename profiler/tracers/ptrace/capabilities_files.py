@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from profiler.kernel.files import AT_EMPTY_PATH, UMODE_MASK, FileUse
-from profiler.tracers.host import read_memory, read_string
+from profiler.tracers.host import read_memory
 from profiler.tracers.ptrace.capabilities_rules import KEEP, Rule, Stop, always, kernel, sysctl
 from profiler.tracers.ptrace.capabilities_writes import CHECKED_FILES, WRITES
-from profiler.tracers.ptrace.threads import EXECUTE, READ, U32, WRITE, lacking, signed
+from profiler.tracers.ptrace.threads import EXECUTE, READ, U32, WRITE, lacking
 from profiler.tracers.unchecked import Claim, file_capabilities
 
 _F_SETLEASE = 1024  # include/uapi/linux/fcntl.h
@@ -31,20 +31,20 @@ def _after(use: FileUse) -> int:
 
 def _lookup(stop: Stop, want: int = 0) -> tuple[str, ...]:
     """Calls that look a path up and want ``want`` (rwx as 4, 2, 1) on the file."""
-    found = stop.walk(stop.uses[0])
-    return tuple(lacking(stop.credentials, os.stat(found), want)) if found is not None and want else ()
+    walked = stop.walk(stop.uses[0])
+    return tuple(lacking(stop.credentials, walked.status, want)) if walked is not None and want else ()
 
 
 def _execute(stop: Stop) -> tuple[str, ...]:
     """A file with capabilities is executed only if the bounding set holds them (Inference.executed notes that)."""
     use = stop.uses[0]
-    found = stop.walk(use)
-    if found is None:
+    walked = stop.walk(use)
+    if walked is None:
         return ()
-    has = file_capabilities(found)
+    has = stop.threads.read(stop.tid, walked.found, "capabilities", file_capabilities)
     if has is not None:
         stop.claims.append((Claim(0, has.needed & ~stop.credentials.bounding), None))
-    return tuple(lacking(stop.credentials, os.stat(found), EXECUTE))
+    return tuple(lacking(stop.credentials, walked.status, EXECUTE))
 
 
 def _access(stop: Stop) -> tuple[str, ...]:
@@ -63,16 +63,15 @@ def _open(stop: Stop) -> tuple[str, ...]:
         if how is None:
             return ()
         flags = int.from_bytes(how, "little")
-    found = stop.walk(use, follow=not flags & os.O_NOFOLLOW)
-    if found is None or flags & os.O_PATH:
+    walked = stop.walk(use, follow=not flags & os.O_NOFOLLOW)
+    if walked is None or flags & os.O_PATH:
         return ()
-    try:
-        status = os.stat(found)
-    except FileNotFoundError:
-        if flags & os.O_CREAT:
-            return tuple(lacking(stop.credentials, os.stat(os.path.dirname(found)), WRITE | EXECUTE))
+    found, status = walked.found, walked.found.status
+    if status is None:
+        if flags & os.O_CREAT and walked.directory is not None:
+            return tuple(lacking(stop.credentials, walked.directory, WRITE | EXECUTE))
         return ()
-    if flags & os.O_ACCMODE != os.O_RDONLY and found.endswith(CHECKED_FILES):
+    if flags & os.O_ACCMODE != os.O_RDONLY and (found.look or "").endswith(CHECKED_FILES):
         stop.more.update(WRITES)
     want = {os.O_RDONLY: READ, os.O_WRONLY: WRITE}.get(flags & os.O_ACCMODE, READ | WRITE)
     if flags & os.O_TRUNC:
@@ -85,15 +84,17 @@ def _entry(stop: Stop, uses: tuple[FileUse, ...] | None = None) -> tuple[str, ..
     """Calls that make, rename or remove directory entries (fs/namei.c may_create, may_delete)."""
     needs: list[str] = []
     for use in uses or stop.uses:
-        found = stop.walk(use, follow=False)
-        if found is None:
+        walked = stop.walk(use, follow=False)
+        if walked is None:
             continue
-        directory = os.stat(os.path.dirname(found))
+        directory, status = walked.directory, walked.found.status
+        if directory is None:
+            raise FileNotFoundError
         needs += lacking(stop.credentials, directory, WRITE | EXECUTE)
         removes = use.access in ("remove", "rename_from", "rename_to")
-        if removes and directory.st_mode & stat.S_ISVTX and os.path.lexists(found):
+        if removes and directory.st_mode & stat.S_ISVTX and status is not None:
             # fs/namei.c __check_sticky
-            owners = {directory.st_uid, os.lstat(found).st_uid}
+            owners = {directory.st_uid, status.st_uid}
             needs += [] if stop.credentials.uids[3] in owners else ["CAP_FOWNER"]
     return tuple(needs)
 
@@ -102,18 +103,16 @@ def _hard_link(stop: Stop) -> tuple[str, ...]:
     """link(2), with the protection of files that the caller could not write (fs/namei.c may_linkat, proc_sys_fs(5))."""
     old, new = stop.uses
     needs = list(_entry(stop, (new,)))
-    found = stop.walk(old)
-    if found is None:
+    walked = stop.walk(old)
+    if walked is None:
         return tuple(needs)
-    follow = old.follows(old.flags_of(stop.args))
-    if old.flags_of(stop.args) & AT_EMPTY_PATH and found.startswith(f"/proc/{stop.tid}/fd/"):
-        follow = True
+    if old.flags_of(stop.args) & AT_EMPTY_PATH and (walked.found.look or "").startswith(f"/proc/{stop.tid}/fd/"):
         # Since Linux 6.10 the process that opened the descriptor needs nothing (fs/namei.c path_init). Which process
         # opened it cannot be seen here.
         needs += ["CAP_DAC_READ_SEARCH"] if kernel() < (6, 10) else []
     if not sysctl("fs/protected_hardlinks"):
         return tuple(needs)
-    status = os.stat(found, follow_symlinks=follow)
+    status = walked.status
     special = not stat.S_ISREG(status.st_mode) or status.st_mode & stat.S_ISUID or status.st_mode & 0o2010 == 0o2010
     if status.st_uid != stop.credentials.uids[3]:
         needs += ["CAP_FOWNER"] if special else lacking(stop.credentials, status, READ | WRITE)
@@ -170,17 +169,17 @@ def _utimensat(stop: Stop) -> tuple[str, ...]:
 
 
 def _xattr(stop: Stop) -> tuple[str, ...]:
-    name = read_string(stop.tid, stop.args[_after(stop.uses[0])], 256) or b""
-    if name == b"security.capability":
+    name = stop.threads.text(stop.tid, stop.args[_after(stop.uses[0])]) or ""
+    if name == "security.capability":
         return ("CAP_SETFCAP",)
-    return ("CAP_SYS_ADMIN",) if name.startswith((b"security.", b"trusted.")) else ()
+    return ("CAP_SYS_ADMIN",) if name.startswith(("security.", "trusted.")) else ()
 
 
 def _lease(stop: Stop) -> tuple[str, ...]:
     """fs/locks.c generic_setlease."""
     if stop.args[1] & U32 != _F_SETLEASE:
         return ()
-    owner = os.stat(f"/proc/{stop.tid}/fd/{signed(stop.args[0])}").st_uid
+    owner = stop.status_of(stop.args[0]).st_uid
     return () if owner == stop.credentials.uids[3] else ("CAP_LEASE",)
 
 

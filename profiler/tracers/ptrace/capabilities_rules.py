@@ -10,13 +10,29 @@ from dataclasses import dataclass, field
 
 from profiler.files import kernel_text
 from profiler.kernel.files import AT_FDCWD, FileUse, file_uses
-from profiler.tracers.paths import Way
+from profiler.tracers.paths import Found, Way
 from profiler.tracers.ptrace.sockets import Sorts
 from profiler.tracers.ptrace.threads import U32, Credentials, Threads, signed
+from profiler.tracers.served import status_of
 from profiler.tracers.unchecked import Claim
 
 KEEP = U32
 """The id -1, which leaves an id unchanged (chown(2), setresuid(2))."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """The end of a path, and the status of the directory that contains it, None when it is not known."""
+
+    found: Found
+    directory: os.stat_result | None
+
+    @property
+    def status(self) -> os.stat_result:
+        """The file's status. Raises FileNotFoundError."""
+        if self.found.status is None:
+            raise FileNotFoundError
+        return self.found.status
 
 
 @dataclass(frozen=True)
@@ -42,12 +58,12 @@ class Stop:
         """The files that the call uses."""
         return file_uses()[self.name]
 
-    def walk(self, use: FileUse, *, follow: bool | None = None) -> str | None:
+    def walk(self, use: FileUse, *, follow: bool | None = None) -> Walked | None:
         """Resolve a path argument as the kernel does (path_resolution(7)) and note what its directories need.
 
-        Gives the end of the path, as this process can open it; the end need not exist. ``follow``: whether a symbolic
-        link there is followed; by default what the call's flags say. None for an argument that cannot be read. Raises
-        FileNotFoundError when a directory on the way does not exist.
+        The end of the path need not exist. ``follow``: whether a symbolic link there is followed; by default what the
+        call's flags say. None for an argument that cannot be read. Raises FileNotFoundError when a directory on the way
+        does not exist.
         """
         assert use.path is not None
         address = self.args[use.path]
@@ -56,8 +72,10 @@ class Stop:
             return None
         dirfd = None if use.at is None else self.args[use.at]
         if not text:
-            at_cwd = dirfd is None or signed(dirfd) == AT_FDCWD
-            return f"/proc/{self.tid}/cwd" if at_cwd else f"/proc/{self.tid}/fd/{signed(dirfd or 0)}"
+            found = self.threads.descriptor(self.tid, AT_FDCWD if dirfd is None else dirfd)
+            if found is None:
+                raise FileNotFoundError
+            return Walked(found, None)
         if follow is None:
             follow = use.follows(use.flags_of(self.args))
         ways: list[Way] = []
@@ -66,16 +84,19 @@ class Stop:
             self.searched.extend(self.threads.needs(self.credentials, way))
         if found is None or not found.reached or found.look is None:
             raise FileNotFoundError
-        return found.look
+        return Walked(found, ways[-1][-1] if ways and ways[-1] else None)
 
     def status(self, use: FileUse) -> os.stat_result | None:
         """The status of the file that a call works on, by descriptor or by path. None for an unreadable path."""
         if use.path is None or (use.fd is not None and not self.args[use.path]):
             assert use.fd is not None
-            return os.stat(f"/proc/{self.tid}/fd/{signed(self.args[use.fd])}")
-        found = self.walk(use)
-        # A link of procfs leads straight to a file. No other link is at the end of a path that was followed.
-        return None if found is None else os.stat(found, follow_symlinks=use.follows(use.flags_of(self.args)))
+            return self.status_of(self.args[use.fd])
+        walked = self.walk(use)
+        return None if walked is None else walked.status
+
+    def status_of(self, fd: int) -> os.stat_result:
+        """The status of the file behind a descriptor. Raises OSError."""
+        return status_of(f"/proc/{self.tid}/fd/{signed(fd)}")
 
 
 Rule = Callable[[Stop], tuple[str, ...]]

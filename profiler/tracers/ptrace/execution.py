@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 from profiler.kernel.files import FileUse, file_uses
@@ -39,12 +40,12 @@ class Executions:
             binary = self._threads.paths.descriptor(self._threads.view(exit.tid), f"/proc/{exit.tid}/exe")
             if binary is None:
                 return
+            loader = self._loader(exit.tid, binary)
             before = [each for each in scripts if each.path != binary.path]
             if not before and found.path != binary.path:
                 before = [found]  # run by another way than #! (binfmt_misc)
             for each in (*before, binary):
                 self._rows.file(exit, "execute", each, fsuid=fsuid)
-            loader = self._loader(exit.tid)
             for mapped in (binary, *(() if loader is None else (loader,))):
                 self._rows.file(exit, "map", mapped, program=exit.now)
                 self._rows.file(exit, "read", mapped, program=exit.now)
@@ -55,14 +56,21 @@ class Executions:
         """Return ``found`` if it is a script, and each of its interpreters that is one."""
         scripts: list[Found] = []
         each: Found | None = found
-        while each is not None and len(scripts) < SCRIPTS_MAX and (name := interpreter_of(each)) is not None:
+        while each is not None and len(scripts) < SCRIPTS_MAX and (name := self._interpreter(tid, each)) is not None:
             scripts.append(each)
             each = self._threads.find(tid, None, name) if name else None
         return scripts
 
-    def _loader(self, tid: int) -> Found | None:
+    def _interpreter(self, tid: int, found: Found) -> str | None:
+        with contextlib.suppress(OSError):
+            return self._threads.read(tid, found, "interpreter", lambda _look: interpreter_of(found))
+        return None
+
+    def _loader(self, tid: int, binary: Found) -> Found | None:
         """Return the ELF interpreter of the program that the thread runs; None for a static program."""
-        name = loader_of(f"/proc/{tid}/exe")
+        name = None
+        with contextlib.suppress(OSError):
+            name = self._threads.read(tid, binary, "loader", loader_of)
         if name is None:
             self._threads.unread(tid)
         return self._threads.find(tid, None, name) if name else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -25,7 +24,7 @@ from profiler.kernel.files import (
     open_follows,
 )
 from profiler.tracers.host import DELETED
-from profiler.tracers.paths import Found, Way, kind_of, kind_of_made
+from profiler.tracers.paths import Found, Way, kind_of_made
 from profiler.tracers.ptrace.rows import Arguments, Enter, Exit, Leave, Rows
 from profiler.tracers.ptrace.threads import PATH_MAX, U32, signed
 
@@ -285,11 +284,9 @@ class Files:
 
     def _unopened(self, tid: int, text: str, inode: int) -> Found:
         """Identify a mapped file by the text of its link alone."""
-        look = self._threads.view(tid).reach(text)
-        with contextlib.suppress(OSError):
-            status = None if look is None else os.lstat(look)
-            if status is not None and status.st_ino == inode:
-                return Found(text, kind_of(status.st_mode), status.st_uid, True)
+        found = self._threads.paths.at(self._threads.view(tid), text)
+        if found is not None and found.status is not None and found.status.st_ino == inode:
+            return found
         if text.startswith("/memfd:") and text.endswith(DELETED):
             return Found(text.removesuffix(DELETED)[1:], "file", None, True, "detached")
         return Found(text.removesuffix(DELETED), "file", None, True, "deleted" if text.endswith(DELETED) else "linked")

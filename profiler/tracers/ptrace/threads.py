@@ -10,7 +10,9 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from stat import S_ISDIR
+from typing import TypeVar
 
 from profiler.files import kernel_text
 from profiler.kernel.arguments import NAMESPACE_FLAGS
@@ -18,8 +20,18 @@ from profiler.kernel.capabilities import number_of
 from profiler.kernel.files import AT_FDCWD, file_uses
 from profiler.kernel.mounts import mount_calls
 from profiler.kernel.processes import credential_calls
-from profiler.tracers.host import DELETED, hides_memory, read_memory, read_string
+from profiler.tracers.errands import Errands, GaveUp
+from profiler.tracers.host import (
+    DELETED,
+    PAGE_BYTES,
+    hides_memory,
+    page_is_present,
+    read_memory,
+    read_memory_file,
+    read_string,
+)
 from profiler.tracers.paths import Found, Resolver, View, Way, inner_ids
+from profiler.tracers.served import status_of
 from profiler.tracers.unchecked import Sets
 
 PATH_MAX = 4096
@@ -116,10 +128,13 @@ def lacking(credentials: Credentials, status: os.stat_result, want: int) -> list
 class Threads:
     """All threads of the workload, and what is known of each until a call changes it."""
 
-    def __init__(self, kept_out: Callable[[str], None] = lambda loss: None) -> None:
-        """``kept_out``: called with a class of losses when a thread keeps profgen from reading it."""
+    def __init__(self, kept_out: Callable[[str], None] = lambda loss: None, errands: Errands | None = None) -> None:
+        """``kept_out``: called with a class of losses when a thread keeps profgen from reading it. ``errands``: do what
+        may wait for the server of a file system."""
         self._kept_out = kept_out
-        self.paths = Resolver()
+        self.paths = Resolver(errands=errands)
+        self._mounting: set[int] = set()
+        """Threads in a call that may make a mount."""
         self.groups: dict[int, int] = {}
         """The thread group of every thread that is or was in the workload."""
         self._lives: dict[int, int] = {}
@@ -152,6 +167,8 @@ class Threads:
     def before(self, tid: int, name: str, args: tuple[int, ...]) -> None:
         """Note that a thread is about to make one of the calls CHANGES."""
         self.after(tid, name)
+        if name in mount_calls():
+            self._mounting.add(tid)
         if name not in _NAMESPACES:
             return
         in_memory = name == "clone3"
@@ -188,6 +205,7 @@ class Threads:
 
     def gone(self, tid: int) -> None:
         """Forget a thread that has ended."""
+        self._mounting.discard(tid)
         self._credentials.pop(tid, None)
         self._views.pop(tid, None)
         self._inherits.pop(tid, None)
@@ -207,12 +225,14 @@ class Threads:
     def after(self, tid: int, name: str) -> None:
         """Forget what one of the calls CHANGES may have changed."""
         self._made(tid, tid)
+        self._mounting.discard(tid)
         if name in credential_calls():
             self._credentials.pop(tid, None)
         if name in _CHANGES_WAYS:
             self.paths.forget()
         if name in _CHANGES_ROOT:
             self._views.clear()
+            self.paths.forget_mounts()
 
     # -- what a thread is ----------------------------------------------------------------------------------------------
 
@@ -250,6 +270,7 @@ class Threads:
         if view is None:
             try:
                 view = self._views[tid] = View.of(self.group(tid), tid)
+                self.paths.forget_mounts()  # of a former thread with this number
             except PermissionError:
                 self.unread(tid)
                 raise
@@ -272,8 +293,8 @@ class Threads:
         as it is, and a descriptor may lead to a procfs that is mounted nowhere any more.
         """
         with contextlib.suppress(OSError):
-            look = self.view(tid).reach("/proc")
-            if look is not None and os.stat(look).st_dev == self._procfs:
+            procfs = self.paths.at(self.view(tid), "/proc")
+            if procfs is not None and procfs.status is not None and procfs.status.st_dev == self._procfs:
                 return self.whom_outer(tid, number)
         if number in numbers(tid):
             return "self"
@@ -339,7 +360,7 @@ class Threads:
 
     def memory(self, tid: int, address: int, size: int, loss: str = "paths") -> bytes | None:
         """Read memory as host.read_memory does. ``loss``: the class to count if that is refused."""
-        data = read_memory(tid, address, size)
+        data = self._read(tid, address, size)
         if data is None:
             self.unread(tid, loss)
         return data
@@ -347,11 +368,57 @@ class Threads:
     def text(self, tid: int, address: int) -> str | None:
         """Read a NUL-terminated text in memory, at most PATH_MAX bytes of it; None when it cannot be read."""
         if address not in self._texts:
-            data = read_string(tid, address, PATH_MAX) if address else None
+            data = self._read(tid, address, PATH_MAX, string=True) if address else None
             if address and data is None:
                 self.unread(tid)
             self._texts[address] = None if data is None else os.fsdecode(data)
         return self._texts[address]
+
+    def _read(self, tid: int, address: int, size: int, *, string: bool = False) -> bytes | None:
+        """Read memory, in another process if a page is of a file whose server would have to bring it."""
+        if not self._faults(tid, address) and not (
+            address % PAGE_BYTES > PAGE_BYTES - 256 and self._faults(tid, address + 256)
+        ):
+            return read_string(tid, address, size) if string else read_memory(tid, address, size)
+        try:
+            memory = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        view, key = self.view(tid), ("memory", address, size)
+        try:
+            work = partial(read_memory_file, memory, address, size, string=string)
+            data: bytes | None = self.paths.ask(view, key, "", work, memory)
+            return data
+        except (OSError, GaveUp):
+            return None
+        finally:
+            os.close(memory)
+
+    def _faults(self, tid: int, address: int) -> bool:
+        """Return whether reading memory may wait for a server (proc_pid_pagemap(5), proc_pid_maps(5))."""
+        try:
+            table = self.paths.mounts(self.view(tid))
+            if not any(each.mappable for each in table.served) or page_is_present(tid, address):
+                return False
+            with open(f"/proc/{tid}/maps", "rb") as file:
+                for line in file:
+                    low, _, high = line.split(b" ", 1)[0].partition(b"-")
+                    if int(low, 16) <= address < int(high, 16):
+                        words = line.split(None, 5)
+                        major, minor = (int(word, 16) for word in words[3].split(b":"))
+                        return words[4] != b"0" and (major, minor) not in table.devices
+        except OSError:
+            pass
+        return False
+
+    def read(self, tid: int, found: Found, what: str, work: Callable[[str], _T]) -> _T:
+        """Return what a function makes of a file's content or attributes (Resolver.read). Raises OSError."""
+        return self.paths.read(self.view(tid), found, what, work)
+
+    def named(self, tid: int, name: str) -> os.stat_result | None:
+        """Return the status of the file that a name means to a thread; None if there is none."""
+        found = self.find(tid, None, name)
+        return None if found is None else found.status
 
     def find(
         self,
@@ -396,6 +463,7 @@ class Threads:
         self, tid: int, dirfd: int | None, text: str, follow: bool, entry: bool, ways: list[Way] | None
     ) -> Found | None:
         view = self.view(tid)
+        self.paths.cautious = bool(self._mounting - {tid})
         if text.startswith("/"):
             return self.paths.resolve(view, "/", text, follow=follow, entry=entry, ways=ways)
         start = AT_FDCWD if dirfd is None else signed(dirfd)
@@ -406,7 +474,7 @@ class Threads:
                 return None
             plain = not base.endswith(DELETED) and len(base) + len(text) < PATH_MAX - 1 and view.reach(base) is not None
             if plain and start != AT_FDCWD:
-                plain = self.paths.named(view, base, os.stat(link), link)[1] == "linked"
+                plain = self.paths.named(view, base, status_of(link), link)[1] == "linked"
         except OSError:
             plain = False
         if plain:
@@ -430,6 +498,7 @@ class Threads:
         return found
 
 
+_T = TypeVar("_T")
 _PROCESS_DIRECTORY = re.compile(r"/proc/(\d+)(?:/task/\d+)?")
 CLONE_NEWUSER = 0x10000000  # include/uapi/linux/sched.h
 _CLONES = frozenset({"clone", "clone3"})

@@ -20,8 +20,10 @@ import os
 import platform
 import signal
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from ptrace.binding import func as binding
 from ptrace.ctypes_libc import libc
@@ -34,7 +36,8 @@ from profiler.kernel.errno import is_restart
 from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import name_of
 from profiler.trace.model import FILES_FEATURE
-from profiler.tracers.base import Options, Workload
+from profiler.tracers.base import GRACE_SECONDS, Options, Workload
+from profiler.tracers.errands import Parking, Waiting
 from profiler.tracers.host import has_capability, identify_process, shares_root
 from profiler.tracers.launch import Child, EndedEarly, shell_status, spawn
 from profiler.tracers.ptrace.births import Births
@@ -48,6 +51,7 @@ from profiler.tracers.recording import Recording, Row
 from profiler.tracers.seccomp import TRACE_ALL, Loader, forbid_new_privileges
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
+from profiler.tracers.unchecked import FileCapabilities
 from profiler.wording import UNKNOWN, cause, counted
 
 WALL = 0x40000000
@@ -89,6 +93,7 @@ _MAKE_THREADS = frozenset({"fork", "vfork", "clone", "clone3"})
 _BIRTHS = (binding.PTRACE_EVENT_FORK, binding.PTRACE_EVENT_VFORK, binding.PTRACE_EVENT_CLONE)
 _GROUP_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
+_KILL_SECONDS = 0.005
 KEPT_OUT = (
     "a process keeps profgen from reading its memory (PR_SET_DUMPABLE): what its calls name is lost; "
     "record as root, or with CAP_SYS_PTRACE"
@@ -123,6 +128,16 @@ class Kind:
     makes: bool
     """Whether it makes a process or a thread."""
     program: int
+
+
+@dataclass(frozen=True)
+class ExecutedFile:
+    """What the file tells that a thread has just executed."""
+
+    identity: tuple[str, str | None, str | None] | None
+    """See identify_process."""
+    privileges: tuple[os.stat_result, FileCapabilities | None] | None
+    """See Inference.file_of."""
 
 
 @dataclass(slots=True)
@@ -204,7 +219,8 @@ class Run:
         """Threads that nobody announced."""
         self.buffer = ctypes.create_string_buffer(_INFO_BYTES)
         self.address = ctypes.addressof(self.buffer)
-        self.threads = Threads(self._kept_out)
+        self.errands = Parking()
+        self.threads = Threads(self._kept_out, self.errands)
         self.births = Births(self.threads)
         self.filters = Filters(recording, self.threads)
         self.inference = Inference(recording, self.threads)
@@ -266,12 +282,16 @@ class Run:
         return [*self.tracees, *self.births.held()]
 
     def _kill_all(self) -> None:
+        self.errands.end()
         for pid in self._held():
             _kill(pid)
+        until = time.monotonic() + GRACE_SECONDS
         with contextlib.suppress(ChildProcessError):
-            while True:
-                tid, status = os.waitpid(-1, WALL)
-                if os.WIFSTOPPED(status):  # as it ends, or a child that was not known yet
+            while time.monotonic() < until:  # a process that waits for a server cannot always be killed
+                tid, status = os.waitpid(-1, WALL | os.WNOHANG)
+                if tid == 0:
+                    time.sleep(_KILL_SECONDS)
+                elif os.WIFSTOPPED(status):  # as it ends, or a child that was not known yet
                     _kill(tid)
                     _ptrace(binding.PTRACE_CONT, tid, 0, 0)
 
@@ -341,7 +361,10 @@ class Run:
                     answer(tid, kind.abi, error)
                     _ptrace(binding.PTRACE_CONT, tid, 0, 0)
                     continue
-                if (kind.looked_at and self._enter(tid, tracee, kind, info[3:9])) or not row.ok:
+                if kind.looked_at:
+                    self._look(tid, tracee, kind, info[3:9])
+                    continue
+                if not row.ok:
                     tracee.awaiting = kind
                     _ptrace(binding.PTRACE_SYSCALL, tid, 0, 0)
                     continue
@@ -353,17 +376,35 @@ class Run:
                 _ptrace(binding.PTRACE_CONT, tid, 0, 0)
             elif status & 0x7F == 0x7F:
                 self._other_stop(tid, status)
-            else:
+            elif not self.errands.done(tid):
                 self._gone(tid)
                 if tid == self.main:
                     main_status = status
                     supervisor.main_ended()
                     if tracees:
                         note_survivors(len(tracees))
+                if self.errands.busy and not self._held():
+                    self.errands.end()
+                    break
         return main_status
 
+    def _look(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> None:
+        """Look at a call before it is made, and let its thread go on, unless an answer must come first."""
+        self.errands.tid = tid
+        try:
+            wanted = self._enter(tid, tracee, kind, args)
+        except Waiting as waiting:
+            self.errands.park(tid, waiting, lambda: self._look(tid, tracee, kind, args))
+            return
+        self.errands.served(tid)
+        if wanted or not kind.row.ok:
+            tracee.awaiting = kind
+            _ptrace(binding.PTRACE_SYSCALL, tid, 0, 0)
+            return
+        _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+
     def _enter(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> bool:
-        """Look at a call before it is made. Returns whether its result is of interest."""
+        """Note what a call that is about to be made uses. Returns whether its result is of interest. Raises Waiting."""
         self.threads.stopped()
         name = kind.name or ""
         try:
@@ -378,6 +419,8 @@ class Run:
                 tracee.leave = kind.enter(tid, args)
         except OSError:  # killed in the stop
             tracee.leave = None
+        except Waiting:
+            raise
         except Exception as error:
             self.recording.failed(f"a call of {name}", error)
         return kind.changes or kind.makes or tracee.call is not None or tracee.leave is not None
@@ -422,7 +465,13 @@ class Run:
         assert spec is not None
         assert name is not None
         if spec.pointer:
-            word = self.threads.memory(tid, info[3], 8, "arguments")
+            self.errands.tid = tid
+            try:
+                word = self.threads.memory(tid, info[3], 8, "arguments")
+            except Waiting as waiting:
+                self.errands.drop(waiting)
+                self.recording.losses["arguments"] += 1
+                return
             if word is None:
                 return
             value: tuple[int, ...] = (int.from_bytes(word, "little") & spec.masks[0],)
@@ -456,16 +505,25 @@ class Run:
         if event in _BIRTHS or event == binding.PTRACE_EVENT_EXEC:
             message = _event_message(tid)
             if event == binding.PTRACE_EVENT_EXEC:
-                tracee = self._executed(tid, tracee, message)
+                self.errands.tid = tid
+                try:
+                    file = self._file_of(tid)
+                except Waiting as waiting:
+                    self.errands.park(tid, waiting, lambda: self._other_stop(tid, status))
+                    return
+                self.errands.served(tid)
+                tracee = self._executed(tid, tracee, message, file)
             now = _event_now(tid)
             if now is None:
                 return  # killed: it stops once more
             if now == binding.PTRACE_EVENT_EXIT:  # there already, and the message may be that stop's
-                self._ends(tid, tracee)
+                if not self._ends(tid, tracee):
+                    return
             elif event in _BIRTHS and message > 0:
                 self._announced(message, tid, tracee)
         elif event == binding.PTRACE_EVENT_EXIT:
-            self._ends(tid, tracee)
+            if not self._ends(tid, tracee):
+                return
         elif event == PTRACE_EVENT_STOP:
             if number in _GROUP_STOPS:
                 _ptrace(PTRACE_LISTEN, tid, 0, 0)  # stays stopped, as the job control of its shell expects
@@ -492,9 +550,18 @@ class Run:
             return
         makers = [tid for tid, tracee in self.tracees.items() if tracee.makes is not None]
         for tid, status in self.births.orphans(makers).items():
-            self.tracees[tid] = Tracee(self._identified(tid))
+            self.tracees[tid] = Tracee(self._program_of(tid, self._unasked(tid)))
             self.adopted += 1
             self._other_stop(tid, status)
+
+    def _unasked(self, tid: int) -> tuple[str, str | None, str | None] | None:
+        """Identify the program of a thread. If only a server could tell whether that is a script, it counts as none."""
+        self.errands.tid = tid
+        try:
+            return identify_process(tid, partial(self.threads.named, tid))
+        except Waiting as waiting:
+            self.errands.drop(waiting)
+            return identify_process(tid, lambda name: None)
 
     def _unannounced(self, tid: int, tracee: Tracee, number: int, *, killed: bool = False) -> None:
         """Serve a call that has made a thread without an event. ``number``: what ``tid`` calls the new thread.
@@ -525,50 +592,59 @@ class Run:
 
     def _gone(self, tid: int) -> None:
         """Forget a thread that has ended."""
+        self.errands.served(tid)
         if self.tracees.pop(tid, None) is None:
             self.births.ended(tid)
         self.threads.gone(tid)
         self._adopt()
 
-    def _ends(self, tid: int, tracee: Tracee) -> None:
-        """Serve the last stop of a thread. If it was killed in a call, its registers still hold the result."""
+    def _ends(self, tid: int, tracee: Tracee) -> bool:
+        """Serve the last stop of a thread. If it was killed in a call, its registers still hold the result.
+
+        Returns False if an answer must come before it goes on.
+        """
         kind = tracee.makes or tracee.awaiting
         if kind is None:
-            return
+            return True
         try:
             result = call_result(tid, kind.abi, tracee.first)
         except OSError:  # killed again
             if tracee.call is not None or tracee.leave is not None:
                 self.recording.losses["results"] += 1
-            return
+            return True
         if tracee.makes is not None and result is not None and result > 0:
             self._unannounced(tid, tracee, result, killed=True)
         if tracee.awaiting is None:
-            return
+            return True
         if result is None:
             tracee.awaiting = tracee.call = tracee.leave = None
-        else:
-            self._finished(tid, tracee, tracee.awaiting, result, -result if FIRST_ERROR <= result < 0 else 0)
+            return True
+        return self._finished(tid, tracee, tracee.awaiting, result, -result if FIRST_ERROR <= result < 0 else 0)
 
-    def _executed(self, tid: int, tracee: Tracee, former: int) -> Tracee:
+    def _file_of(self, tid: int) -> ExecutedFile:
+        """Return what the file tells that a thread has just executed. Raises Waiting."""
+        self.threads.stopped()
+        self.threads.executed(tid)
+        return ExecutedFile(identify_process(tid, partial(self.threads.named, tid)), self.inference.file_of(tid))
+
+    def _executed(self, tid: int, tracee: Tracee, former: int, file: ExecutedFile) -> Tracee:
         if former != tid and former in self.tracees:
             # A thread other than the leader executed: it goes on under the leader's id (ptrace(2), "execve(2) under
             # ptrace").
             tracee = self.tracees[tid] = self.tracees.pop(former)
             self._adopt()  # what the former leader was making
-        by, program = tracee.program, self._identified(tid)
+        by, program = tracee.program, self._program_of(tid, file.identity)
         if not self.started:
             self.started = True
             self._adopt_first(program)
             by = -1
         tracee.program = program
-        self.threads.executed(tid)
-        self.recording.executed(program, None if by < 0 else by, gained=self.inference.executed(tid, program))
+        gained = self.inference.executed(tid, program, file.privileges)
+        self.recording.executed(program, None if by < 0 else by, gained=gained)
         return tracee
 
-    def _identified(self, tid: int) -> int:
-        """Return the program that a stopped thread runs. If that cannot be read, a loss is counted."""
-        identity = identify_process(tid)
+    def _program_of(self, tid: int, identity: tuple[str, str | None, str | None] | None) -> int:
+        """Return the number of a stopped thread's program. If its identity could not be read, a loss is counted."""
         if identity is None:
             self.recording.losses["programs"] += 1
             return self.recording.program(UNKNOWN, None, None)
@@ -581,7 +657,8 @@ class Run:
         self.kinds.clear()
 
     def _exit_stop(self, tid: int, tracee: Tracee) -> bool:
-        """Serve an exit stop. Returns False for a thread that was killed since: it stops once more."""
+        """Serve an exit stop. Returns False for a thread that does not go on yet: it was killed since, and stops once
+        more, or an answer must come first."""
         if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, self.address) == ctypes.c_ulong(-1).value:
             return False
         op, _, result, is_error = _EXIT.unpack_from(self.buffer)
@@ -589,17 +666,19 @@ class Run:
         if op == SYSCALL_INFO_EXIT:
             if tracee.makes is not None:
                 self._not_made(tid, tracee, result)
-            self._finished(tid, tracee, tracee.awaiting, result, -result if is_error else 0)
-        else:  # it has stopped there already
-            self._ends(tid, tracee)
-        return True
+            return self._finished(tid, tracee, tracee.awaiting, result, -result if is_error else 0)
+        return self._ends(tid, tracee)  # it has stopped there already
 
-    def _finished(self, tid: int, tracee: Tracee, kind: Kind, result: int, code: int) -> None:
-        """Note that a call has ended with ``result``, and with errno ``code`` if that is an error."""
+    def _finished(self, tid: int, tracee: Tracee, kind: Kind, result: int, code: int) -> bool:
+        """Note that a call has ended with ``result``, and with errno ``code`` if that is an error.
+
+        Returns False if an answer must come before its thread goes on.
+        """
+        self.errands.tid = tid
         call, leave = tracee.call, tracee.leave
         tracee.awaiting = tracee.call = tracee.leave = None
         if is_restart(code):  # not a result: the call is made again, or its result comes later
-            return
+            return True
         if not kind.row.ok:
             if code:
                 kind.row.errors[error_name(code)] += 1
@@ -609,16 +688,33 @@ class Run:
         program = kind.program if kind.program >= 0 else tracee.program
         if kind.changes:
             self.threads.after(tid, kind.name or "")
-        try:
-            if call is not None:
+        if call is not None:
+            try:
                 self.inference.leave(tid, call, result, code, program)
-            if leave is not None:
-                self.threads.stopped()
-                leave(Exit(tid, result, code, program, tracee.program))
+            except OSError:
+                pass  # killed in the stop
+            except Exception as error:
+                self.recording.failed(f"a call of {kind.name}", error)
+        return leave is None or self._leave(kind, leave, Exit(tid, result, code, program, tracee.program))
+
+    def _leave(self, kind: Kind, leave: Leave, exit: Exit) -> bool:
+        """Note what a call that has ended used. Returns False if an answer must come before its thread goes on."""
+        self.threads.stopped()
+        try:
+            leave(exit)
         except OSError:
             pass  # killed in the stop
+        except Waiting as waiting:
+            self.errands.park(exit.tid, waiting, lambda: self._leave_again(kind, leave, exit))
+            return False
         except Exception as error:
             self.recording.failed(f"a call of {kind.name}", error)
+        self.errands.served(exit.tid)
+        return True
+
+    def _leave_again(self, kind: Kind, leave: Leave, exit: Exit) -> None:
+        if self._leave(kind, leave, exit):
+            _ptrace(binding.PTRACE_CONT, exit.tid, 0, 0)
 
 
 def _kill(tid: int) -> None:

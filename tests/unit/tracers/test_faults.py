@@ -9,6 +9,8 @@ import pytest
 
 from profiler.tracers.ebpf import calls, loader
 from profiler.tracers.ebpf.calls import Uses
+from profiler.tracers.errands import Parking
+from profiler.tracers.paths import Memory, Resolver
 from profiler.tracers.ptrace.tracer import Kind, Run, Tracee
 from profiler.tracers.recording import Recording, Row
 
@@ -53,6 +55,7 @@ def test_a_callback_of_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
 def run() -> Run:
     made = object.__new__(Run)
     made.recording = Recording("x86_64")
+    made.errands = Parking()
     made.threads = cast(Any, SimpleNamespace(stopped=lambda: None, before=lambda *_: None, after=lambda *_: None))
     return made
 
@@ -83,7 +86,12 @@ def test_after_a_call(run: Run) -> None:
 
 
 def test_an_event_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = cast(Any, SimpleNamespace(recording=Recording("x86_64"), abis=("x86_64",), root=None, gone=False))
+    reader = cast(
+        Any,
+        SimpleNamespace(
+            recording=Recording("x86_64"), abis=("x86_64",), root=None, gone=False, resolver=Resolver(Memory())
+        ),
+    )
     uses = Uses(cast(Any, None), reader)
     event = SimpleNamespace(abi=0, number=257, key=b"key", program=3)
     monkeypatch.setattr(calls, "parse", lambda data: event)

@@ -8,15 +8,20 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from profiler.trace.model import FILE_KINDS, FILE_STATES
-from profiler.tracers import paths
+from profiler.tracers import errands, paths
+from profiler.tracers.errands import Patient, Task
 from profiler.tracers.paths import (
     Found,
     Memory,
@@ -29,6 +34,7 @@ from profiler.tracers.paths import (
     process_in,
     through_link,
 )
+from profiler.tracers.served import Served, Table
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -620,3 +626,123 @@ def test_owners() -> None:
 )
 def test_kinds_that_are_made(make: str | None, mode: int, kind: str | None) -> None:
     assert kind_of_made(make, mode) == kind
+
+
+# -- file systems with a server ----------------------------------------------------------------------------------------
+
+
+class Asked:
+    """Errands that note what was asked."""
+
+    def __init__(self) -> None:
+        self.subjects: list[str] = []
+
+    def ask(self, task: Task) -> Any:
+        self.subjects.append(task.subject)
+        return Patient().ask(task)
+
+
+def served(tree: Path, *names: str, type: str = "nfs") -> tuple[Resolver, Asked]:
+    """Return a resolver to which these directories are mounts with a server, and what it asks."""
+    asked = Asked()
+    resolver = Resolver(errands=asked)
+    rows = tuple(Served(f"{tree}/{name}" if name else str(tree), type) for name in names)
+    table = Table(rows, resolver.mounts(View(0, 0)).local)
+    resolver.mounts = lambda view: table  # type: ignore[method-assign]
+    return resolver, asked
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Path:
+    """A tree with links into and out of each of its directories."""
+    for name in ("local/deep", "mnt/sub/deep"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").touch()
+    (tmp_path / "into").symlink_to("mnt/sub")
+    (tmp_path / "mnt/out").symlink_to("../local")
+    (tmp_path / "mnt/sub/absolute").symlink_to(f"{tmp_path}/local/deep/file")
+    (tmp_path / "local/dangling").symlink_to("../mnt/nothing")
+    return tmp_path
+
+
+TEXTS = st.lists(
+    st.sampled_from(["local", "deep", "file", "mnt", "sub", "into", "out", "absolute", "dangling", "none", "..", "."]),
+    min_size=1,
+    max_size=5,
+)
+
+
+@pytest.mark.parametrize("type", ["nfs", "fuse"])
+def test_servers_are_asked_elsewhere(type: str, linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers are those of a look-up here, and nothing is looked up here below a mount with a server."""
+    plain = os.lstat
+
+    def watched(path: str) -> os.stat_result:
+        assert not asked.subjects or os.getpid() != me or f"{linked}/mnt" not in path
+        return plain(path)
+
+    me = os.getpid()
+    resolver, asked = served(linked, "mnt", type=type)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(TEXTS, st.booleans(), st.booleans())
+    def holds(parts: list[str], follow: bool, entry: bool) -> None:
+        view, text = View(me, me), "/".join(parts)
+        ways: list[paths.Way] = []
+        others: list[paths.Way] = []
+        here = Resolver().resolve(view, str(linked), text, follow=follow, entry=entry, ways=ways)
+        there = resolver.resolve(view, str(linked), text, follow=follow, entry=entry, ways=others)
+        assert there == here
+        assert [[(each.st_dev, each.st_ino) for each in way] for way in others] == [
+            [(each.st_dev, each.st_ino) for each in way] for way in ways
+        ]
+        assert resolver.resolve(view, str(linked), text, follow=follow, entry=entry) == here
+
+    holds()
+    assert set(asked.subjects) == {f"{linked}/mnt"}
+
+
+def test_local_paths_are_not_asked_for(linked: Path) -> None:
+    resolver, asked = served(linked, "mnt")
+    view = View(os.getpid(), os.getpid())
+    for text in ("local/deep/file", "local/./deep/none", "none/x", "mnt", "local/dangling"):
+        resolver.resolve(view, str(linked), text, follow=False)
+    assert asked.subjects == [f"{linked}/mnt"], "only the mount point itself"
+
+
+def test_a_server_that_does_not_answer(linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errands, "PATIENCE_SECONDS", 0.05)
+    resolver, _ = served(linked, "mnt")
+    monkeypatch.setattr(resolver, "_resolve", slow(resolver._resolve))
+    view = View(os.getpid(), os.getpid())
+    found = resolver.resolve(view, str(linked), "mnt/./sub/none")
+    assert (found.path, found.sure, found.exists) == (f"{linked}/mnt/sub/none", False, False)
+
+
+def slow(resolve: Callable[..., Found]) -> Callable[..., Found]:
+    """Return a function that takes long in another process."""
+    me = os.getpid()
+
+    def resolved(*arguments: Any) -> Found:
+        if os.getpid() != me:
+            time.sleep(600)
+        return resolve(*arguments)
+
+    return resolved
+
+
+def test_contents_and_links(linked: Path) -> None:
+    resolver, asked = served(linked, "mnt")
+    view, path = View(os.getpid(), os.getpid()), f"{linked}/mnt/sub/deep/file"
+    Path(path).write_text("text")
+    found = resolver.at(view, path)
+    assert found is not None
+    assert found.kind == "file"
+    assert resolver.read(view, found, "text", lambda look: Path(look).read_text()) == "text"
+    assert resolver.text_of(view, f"{linked}/mnt/out") == "../local"
+    assert resolver.at(view, f"{linked}/mnt/none") is None
+    assert len(asked.subjects) == 4
+    here = Found(f"{linked}/local/deep/file", look=f"{linked}/local/deep/file")
+    assert resolver.read(view, here, "text", lambda look: Path(look).read_text()) == ""
+    assert resolver.text_of(view, f"{linked}/into") == "mnt/sub"
+    assert len(asked.subjects) == 4

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.tracers.ebpf.executed import executed_by, path_of
+from profiler.tracers.ebpf.executed import Executed, executed_by, path_of
 from profiler.tracers.ebpf.shared import structure
+from profiler.tracers.paths import OWN_MOUNTS, Resolver
 from profiler.wording import UNKNOWN
 
 
@@ -27,8 +28,12 @@ def told(**members: Any) -> Any:
     return event
 
 
+def executed(event: Any) -> Executed:
+    return executed_by(event, None, OWN_MOUNTS, Resolver())
+
+
 def test_a_program() -> None:
-    found = executed_by(told(exe=b"/usr/bin/ls", name=b"ls", argv0=b"ls\xff", uid=5, fsuid=5, generation=3), None)
+    found = executed(told(exe=b"/usr/bin/ls", name=b"ls", argv0=b"ls\xff", uid=5, fsuid=5, generation=3))
     assert (found.path, found.interpreter, found.argv0, found.binary) == (
         "/usr/bin/ls",
         None,
@@ -40,23 +45,23 @@ def test_a_program() -> None:
 
 def test_a_script() -> None:
     event = told(exe=b"/bin/dash", name=b"./run", argv0=b"sh", script=1, cwd=b"/srv/x", root=b"/srv", foreign=1)
-    found = executed_by(event, None)
+    found = executed(event)
     assert (found.path, found.interpreter, found.name, found.cwd) == ("/x/run", "/bin/dash", "./run", "/srv/x")
     assert not found.local
-    assert executed_by(told(exe=b"/bin/sh", name=b"/dev/fd/3", script=1), None).path == "/bin/sh"
+    assert executed(told(exe=b"/bin/sh", name=b"/dev/fd/3", script=1)).path == "/bin/sh"
 
 
 def test_loaders() -> None:
     loader = {"loader_known": 1, "loader": b"/lib/ld.so", "loader_uid": 7}
-    assert executed_by(told(exe=b"/a", **loader, fsuid=7), None).loader == ("/lib/ld.so", True)
-    assert executed_by(told(exe=b"/a", **loader), None).loader == ("/lib/ld.so", False)
-    assert executed_by(told(exe=b"/a", loader_known=1), None).loader == ("", True), "a static program"
+    assert executed(told(exe=b"/a", **loader, fsuid=7)).loader == ("/lib/ld.so", True)
+    assert executed(told(exe=b"/a", **loader)).loader == ("/lib/ld.so", False)
+    assert executed(told(exe=b"/a", loader_known=1)).loader == ("", True), "a static program"
 
 
 def test_without_a_path() -> None:
-    found = executed_by(told(name=b"x"), None)
+    found = executed(told(name=b"x"))
     assert (found.path, found.binary) == (UNKNOWN, UNKNOWN)
-    found = executed_by(told(exe=b"memfd:x", name=b"x", pseudo=1), None)
+    found = executed(told(exe=b"memfd:x", name=b"x", pseudo=1))
     assert (found.path, found.state) == ("memfd:x", "detached")
 
 
@@ -72,7 +77,7 @@ def test_without_a_path() -> None:
 )
 def test_views(members: dict[str, Any], held: str | None, reach: tuple[str, str, str | None]) -> None:
     """How profgen reaches the root of a program: as its own, through the process, or by what is held of the session."""
-    view = executed_by(told(exe=b"/a", name=b"a", **members), held).view
+    view = executed_by(told(exe=b"/a", name=b"a", **members), held, OWN_MOUNTS, Resolver()).view
     assert view is not None
     assert (view.root, view.root_path, view.top) == reach
 

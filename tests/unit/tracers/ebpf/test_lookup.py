@@ -11,7 +11,7 @@ import pytest
 
 from profiler.tracers.ebpf import lookup
 from profiler.tracers.ebpf.events import Event
-from profiler.tracers.paths import Found
+from profiler.tracers.paths import Found, Memory, Resolver
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_proc_of_a_process_that_has_ended(state: str | None, monkeypatch: pytest
     """
     ended = subprocess.Popen(["true"])
     ended.wait()
-    reader = SimpleNamespace(recording=None, abis=("x86_64",), root=None, gone=False)
+    reader = SimpleNamespace(recording=None, abis=("x86_64",), root=None, gone=False, resolver=Resolver(Memory()))
     seen = lookup.Lookup(cast(Any, None), cast(Any, reader))
     event = Event(
         b"", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, fsuid=12,

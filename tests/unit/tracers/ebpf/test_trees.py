@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from profiler.kernel.mounts import MountUse
 from profiler.tracers.ebpf.events import OTHER_MOUNTS, Event
-from profiler.tracers.ebpf.trees import FileSystem, Mounted, Node, Tree, Trees, new_root
+from profiler.tracers.ebpf.trees import FileSystem, Mounted, Node, Outside, Tree, Trees, new_root
+from profiler.tracers.paths import Resolver, View
 
 UID = 12
 
@@ -35,9 +36,13 @@ def outside(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def seen(outside: Path) -> Outside:
+    return Outside(Resolver(), View(0, 0, str(outside), "/", str(outside)))
+
+
 @pytest.fixture
 def tree(outside: Path) -> Tree:
-    return Tree([Mounted("/", FileSystem(outside=str(outside)))])
+    return Tree([Mounted("/", FileSystem(outside=seen(outside)))])
 
 
 def mount(tree: Tree, operation: str, source: str | None, target: str, filesystem: str | None = None) -> None:
@@ -153,7 +158,7 @@ def test_move(tree: Tree) -> None:
 
 
 def test_namespaces(outside: Path) -> None:
-    trees = Trees(lambda: str(outside))
+    trees = Trees(lambda: seen(outside))
     trees.saw(event(70, mounts=5))
     assert trees.of(event(70, mounts=5)) is None, "where the workload begins"
     trees.made(event(70, mounts=8))
