@@ -11,9 +11,10 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -174,6 +175,43 @@ class Profgen:
         return Recording(
             result.returncode, result.stdout.encode(errors="surrogateescape"), result.stderr, cwd / "out.json"
         )
+
+
+@dataclass
+class Recorder:
+    """A running ``profgen record``."""
+
+    process: Any
+    told: socket.socket
+
+    def began(self) -> None:
+        """Wait until it has told its service manager that the recording has begun (sd_notify(3))."""
+        assert self.told.recv(64) == b"READY=1"
+
+    def end(self, number: signal.Signals | None = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal, wait for the end, and return the status and what was said."""
+        if number is not None:
+            self.process.send_signal(number)
+        _, said = finish(self.process)
+        return self.process.returncode, said
+
+
+@contextlib.contextmanager
+def recording(
+    profgen: Profgen, cwd: Path, *words: str | os.PathLike[str], env: Mapping[str, str] | None = None
+) -> Iterator[Recorder]:
+    """Run ``profgen record WORDS`` during the block; kill it at the end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind("")  # an abstract name that the kernel chooses (unix(7))
+        receiver.settimeout(HANG_SECONDS)
+        address = "@" + receiver.getsockname()[1:].decode()
+        process = profgen.start("record", *words, cwd=cwd, env={**(env or {}), "NOTIFY_SOCKET": address})
+        try:
+            yield Recorder(process, receiver)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 class Observed:

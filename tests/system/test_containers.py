@@ -23,13 +23,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from system import oracle
-from system.harness import CHECKOUT, Profgen, Until, finish, why_no_ebpf
+from system.harness import CHECKOUT, Profgen, Until, recording, why_no_ebpf
 from system.lab import runs
 from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F401
 from system.lab.processes import ENVIRONMENT, LabError, run
@@ -56,43 +56,6 @@ def docker(lab: Runtimes) -> Docker:
     found = lab["docker"]
     assert isinstance(found, Docker)
     return found
-
-
-@dataclass
-class Recorder:
-    """A running ``profgen record``."""
-
-    process: Any
-    told: socket.socket
-
-    def began(self) -> None:
-        """Wait until it has told its service manager that the recording has begun (sd_notify(3))."""
-        assert self.told.recv(64) == b"READY=1"
-
-    def end(self, number: signal.Signals | None = signal.SIGTERM) -> tuple[int, str]:
-        """Send a signal, wait for the end, and return the status and what was said."""
-        if number is not None:
-            self.process.send_signal(number)
-        _, said = finish(self.process)
-        return self.process.returncode, said
-
-
-@contextlib.contextmanager
-def recording(
-    profgen: Profgen, cwd: Path, *words: str | os.PathLike[str], env: Mapping[str, str] | None = None
-) -> Iterator[Recorder]:
-    """Run ``profgen record WORDS`` during the block; kill it at the end."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind("")  # an abstract name that the kernel chooses (unix(7))
-        receiver.settimeout(HANG_SECONDS)
-        address = "@" + receiver.getsockname()[1:].decode()
-        process = profgen.start("record", *words, cwd=cwd, env={**(env or {}), "NOTIFY_SOCKET": address})
-        try:
-            yield Recorder(process, receiver)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
 
 
 def document(path: Path) -> dict[str, Any]:
