@@ -185,6 +185,9 @@ _RAISE = frozenset({"execve", "execveat", "capset", "prctl"})
 """Calls that need capabilities without a check of the kernel."""
 
 
+_TERMINAL = "text put into the input of profgen's terminal (ioctl with TIOCSTI or TIOCLINUX): another user's is refused"
+
+
 class _Confined(Run):
     def __init__(
         self,
@@ -234,6 +237,7 @@ class _Confined(Run):
             f"syscalls: {refused} under the policy's filter, by ptrace",
             f"capabilities: {taken}",
             f"files, sockets, signals, mounts: {files}",
+            *(("terminal: ioctl with TIOCSTI or TIOCLINUX fails, and is not seen",) if self.guarded else ()),
         )
 
     def unseen(self) -> tuple[str, ...]:
@@ -245,17 +249,18 @@ class _Confined(Run):
                 if self.watch is not None
                 else ("capability checks that no call reports (ioctl(2), device drivers): only eBPF sees them",)
             ),
-            *(
-                ("text put into the terminal's input (ioctl TIOCSTI): profgen refuses it to another user's command",)
-                if GUARDED_FEATURE in self.recording.features
-                else ()
-            ),
+            *((_TERMINAL,) if self.guarded else ()),
             *(
                 ()
                 if self.privileged or self.policy.no_new_privs
                 else ("what setuid programs gain (no_new_privs is set)",)
             ),
         )
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the workload is kept from typing into profgen's terminal (tracers/launch.py)."""
+        return GUARDED_FEATURE in self.recording.features
 
     def workload_holds(self) -> bool:
         """Return whether profgen has capabilities to pass on."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from system.harness import NOBODY, Profgen, Until
+from system.harness import NOBODY, TIMEOUT, Profgen, Until, environment
 from system.terminals import Terminal
 
 ESCAPES = re.compile(rb"\x1b|\r(?!\n)")
@@ -112,7 +113,9 @@ def test_verify(mode: str, profgen: Profgen, push: Path, policy: Path, public_di
     terminal = Terminal(profgen, [*args, "--", str(push), "plain", "high"], public_dir)
     terminal.status()
     assert outcomes(terminal.output) == {"plain": EPERM, "high": EPERM}
-    assert any("TIOCSTI" in row for row in json.loads(report.read_bytes())["unseen"])
+    found = json.loads(report.read_bytes())
+    assert any("TIOCSTI" in row for row in found["unseen"])
+    assert any("TIOCSTI" in row for row in found["means"])
 
 
 @pytest.mark.usefixtures("as_root")
@@ -251,6 +254,34 @@ def test_resizing(ebpf: str, watched: int, profgen: Profgen, tmp_path: Path) -> 
         terminal.read_until(lambda output, seen=seen: len(rows(output[seen:])) >= 2)
         assert len(rows(terminal.output[seen:])[-1]) < columns
     ended(terminal)
+
+
+def test_rows_that_a_resize_wrapped(ebpf: str, watched: int, profgen: Profgen, public_dir: Path, until: Until) -> None:
+    """tmux wraps what is on its screen when that is made narrower. Nothing stays of the line, and all that was above
+    it does."""
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed")
+    tmux = ["tmux", "-f", "/dev/null", "-S", str(public_dir / "tmux")]
+
+    def screen() -> list[str]:
+        """The rows from the oldest on, without empty ones."""
+        shown = subprocess.run([*tmux, "capture-pane", "-p", "-S-"], capture_output=True, text=True, timeout=TIMEOUT)
+        return [row for row in shown.stdout.splitlines() if row]
+
+    def drawn() -> bool:
+        return screen()[-1:] != [] and screen()[-1].startswith("profgen: ") and len(screen()) == 4
+
+    line = shlex.join([*profgen.command, *watch(watched)])
+    script = f"seq 3; exec {line}"
+    words = ["new-session", "-d", "-x100", "-y12", "-c", str(public_dir), "exec sh -c " + shlex.quote(script)]
+    subprocess.run([*tmux, *words], env=environment(TERM="xterm"), check=True, timeout=TIMEOUT)
+    try:
+        for columns in (100, 60, 35, 20, 50, 100):
+            subprocess.run([*tmux, "resize-window", f"-x{columns}"], check=True, timeout=TIMEOUT)
+            until(lambda columns=columns: drawn() and len(screen()[-1]) < columns, "the line fits, and is alone")
+            assert screen()[:3] == ["1", "2", "3"]
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=False, timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize(
