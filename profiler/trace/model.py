@@ -463,5 +463,5 @@ JOINED_FEATURE = "joined"
 """In Meta.features if a recording began with programs that were already running: they have no executions."""
 
 GUARDED_FEATURE = "terminal:guarded"
-"""In Meta.features if profgen refused the workload to type into its terminal (tracers/launch.py): such calls are not in
-the trace."""
+"""In Meta.features if profgen refused the workload to type into its terminal (tracers/launch.py): the trace may lack
+such calls."""

@@ -13,7 +13,7 @@ from children import in_child
 from waiting import HANG_SECONDS
 
 from profiler.tracers.launch import FORWARDED
-from profiler.tracers.supervisor import Supervisor, hold_signals
+from profiler.tracers.supervisor import Supervisor, hold_signals, note_survivors
 
 
 @pytest.fixture(autouse=True)
@@ -180,3 +180,19 @@ def test_signal_for_a_process_that_is_gone() -> None:
             assert ended(other) == -signal.SIGTERM
 
     in_child(work)
+
+
+@pytest.mark.parametrize(
+    ("count", "says"),
+    [
+        (1, "1 process outlives the command and is still recorded; Ctrl-C ends it"),
+        (3, "3 processes outlive the command and are still recorded; Ctrl-C ends them"),
+    ],
+)
+def test_survivors(count: int, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, and only on a terminal; it erases nothing of what they wrote there."""
+    note_survivors(count)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    note_survivors(count)
+    assert capsys.readouterr().err == f"profgen: {says}\n"
