@@ -112,3 +112,21 @@ def test_a_signal_ends_races(
     assert process.returncode == 128 + number, stderr
     assert (tmp_path / "out.json").exists()
     assert not with_argument(str(torture / "races"))
+
+
+def test_duration_ends_races(tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    """What is born while the time is up ends too."""
+    command = [str(torture / "races"), "exit_fork", "6", "100000"]
+    recording = profgen.record(tracer, command, cwd=tmp_path, options=["--duration", "4", "--allow-loss"])
+    assert recording.status == 143, recording.stderr
+    assert not with_argument(command[0])
+
+
+def test_verify_ends(profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+    """An enforced run has the same loop."""
+    command = [str(torture / "races"), "exec_fork", "7", "8"]
+    assert profgen.record("ptrace", command, cwd=tmp_path, options=["--allow-loss"]).status == 0
+    assert profgen("generate", "--allow-loss", "out.json", "-o", "made", cwd=tmp_path).returncode == 0
+    result = profgen("verify", "--under", "direct", "made/policy.yaml", "--", *command, cwd=tmp_path)
+    assert "internal error" not in result.stderr
+    assert result.returncode in (0, 1, 125), result.stderr

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 from system.harness import Profgen, finish
+from system.torture.build import X86
 
 
+@pytest.mark.parametrize("program", ["filters", *(["filters32"] if X86 else [])])
 @pytest.mark.parametrize(("test", "status"), [("emulated", 7), ("continued", 8)])
-def test_supervised(test: str, status: int, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
+def test_supervised(
+    test: str, status: int, program: str, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path
+) -> None:
     """A supervisor answers the call, or lets it continue: ptrace sees neither, eBPF the second."""
-    recording = profgen.record(tracer, [str(torture / "filters"), test], cwd=tmp_path)
+    recording = profgen.record(tracer, [str(torture / program), test], cwd=tmp_path)
     assert recording.status == 125
     assert recording.meta["exit_status"] == status, recording.stderr
     assert recording.meta["losses"] == {"hidden": 1}

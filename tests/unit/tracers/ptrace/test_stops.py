@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
+from profiler.tracers.ptrace.births import Births
 from profiler.tracers.ptrace.tracer import LOOK_STOPS, Run, Tracee
 
 STOP, END = 0x57F, 0
@@ -104,3 +106,13 @@ def test_a_thread_that_is_busy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel((1, END), (2, END))
     assert list(served(kernel, monkeypatch, 1, 2)) == [(2, END), (1, END)]
+
+
+def test_signals_reach_every_thread() -> None:
+    """A child that is stopped until its maker announces it, and one that was announced and has not stopped yet, too."""
+    run = object.__new__(Run)
+    run.tracees = {1: Tracee(0)}
+    run.births = Births(cast(Any, None))
+    run.births.stopped(2, STOP)
+    run.births.announced(3, 0)
+    assert run._held() == [1, 2, 3]
