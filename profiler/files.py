@@ -101,17 +101,38 @@ def _is_the_machines(directory: Path) -> bool:
     return where == "/dev" or (where + "/").startswith("/proc/")
 
 
+_NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
+"""Errors of O_TMPFILE where the file system or the kernel does not have it (open(2))."""
+
+
+def open_nameless(directory: int) -> int:
+    """Open a new file without a name in an open directory, to write; -1 where that cannot get a name later.
+
+    Raises OSError when no file can be made there.
+    """
+    if not os.path.exists("/proc/self/fd"):
+        return -1  # linkat(2) takes the file from there
+    try:
+        return os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o666, dir_fd=directory)
+    except OSError as error:
+        if error.errno in _NO_NAMELESS:
+            return -1
+        raise
+
+
 class PendingFile:
-    """A new file that is opened now, next to its destination, and renamed into place by :meth:`commit`.
+    """A new file that is opened now, in the directory of its destination, and gets its name by :meth:`commit`.
 
     A directory that is missing, read-only or full is noticed when it is opened. Until ``commit`` the old file is
-    unchanged. Use as a context manager: leaving it discards what was not committed. Raises OutputError.
+    unchanged, and the new one has no name where the file system allows that: nothing is left if profgen is killed. Use
+    as a context manager: leaving it discards what was not committed. Raises OutputError.
     """
 
     def __init__(self, path: str | Path, *, reserve: int = 0) -> None:
         self.path = Path(path)
         self._directory = self.path.parent
         self._temporary: str | None = None
+        """The name that the new file has for now, if it has one."""
         self._fd = self._dirfd = -1
         if str(path) == "-":
             raise OutputError("cannot write to standard output here: give a file name with -o")
@@ -134,13 +155,13 @@ class PendingFile:
                     f"cannot write {self.path}: {cause(error)}: {self._directory}; choose another place with -o"
                 ) from error
             try:
-                # O_EXCL with a random name: a planted link is never followed (open(2)).
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                # A name may have 255 bytes, and this one gets a prefix and a suffix.
-                start = os.fsdecode(os.fsencode(self.path.name)[:64])
-                temporary = f".{start}.{os.urandom(8).hex()}.tmp"
-                self._fd = os.open(temporary, flags, 0o666, dir_fd=self._dirfd)
-                self._temporary = temporary
+                self._fd = open_nameless(self._dirfd)
+                if self._fd < 0:
+                    name = self._random_name()
+                    # O_EXCL with a random name: a planted link is never followed (open(2)).
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                    self._fd = os.open(name, flags, 0o666, dir_fd=self._dirfd)
+                    self._temporary = name
                 if reserve:
                     os.posix_fallocate(self._fd, 0, reserve)
             except OSError as error:
@@ -158,7 +179,7 @@ class PendingFile:
 
         Raises OutputError; without ``replace`` FileExistsError when there is an old file.
         """
-        assert self._temporary is not None
+        assert self._fd >= 0
         with as_invoking_user():
             try:
                 os.ftruncate(self._fd, 0)
@@ -169,11 +190,7 @@ class PendingFile:
                 if executable:
                     os.fchmod(self._fd, os.fstat(self._fd).st_mode & 0o777 | 0o111)
                 os.fsync(self._fd)
-                if replace:
-                    os.rename(self._temporary, self.path.name, src_dir_fd=self._dirfd, dst_dir_fd=self._dirfd)
-                    self._temporary = None
-                else:  # the temporary name is removed below
-                    os.link(self._temporary, self.path.name, src_dir_fd=self._dirfd, dst_dir_fd=self._dirfd)
+                self._publish(replace)
             except OSError as error:
                 if isinstance(error, FileExistsError) and not replace:
                     raise
@@ -182,6 +199,35 @@ class PendingFile:
                 ) from error
             finally:
                 self.discard()
+
+    def _publish(self, replace: bool) -> None:
+        """Give the new file its name. Raises OSError."""
+        name, directory = self.path.name, self._dirfd
+        if self._temporary is None:
+            try:
+                self._link(name)
+                return
+            except FileExistsError:
+                if not replace:
+                    raise
+            # Only rename(2) replaces a file, and it needs a name to rename.
+            temporary = self._random_name()
+            self._link(temporary)
+            self._temporary = temporary
+        if replace:
+            os.rename(self._temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            self._temporary = None
+        else:  # discard() removes the temporary name
+            os.link(self._temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+    def _link(self, name: str) -> None:
+        """Give the nameless file a name that does not exist yet. linkat(2) follows the link in procfs."""
+        os.link(f"/proc/self/fd/{self._fd}", name, dst_dir_fd=self._dirfd, follow_symlinks=True)
+
+    def _random_name(self) -> str:
+        # A name may have 255 bytes, and this one gets a prefix and a suffix.
+        start = os.fsdecode(os.fsencode(self.path.name)[:64])
+        return f".{start}.{os.urandom(8).hex()}.tmp"
 
     def discard(self) -> None:
         """Remove the temporary file. Safe to call twice."""

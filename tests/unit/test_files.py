@@ -6,6 +6,7 @@ import ast
 import ctypes
 import os
 import shutil
+import signal
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from children import in_child
 
 import profiler
+from profiler import files
 from profiler.errors import InputError, OutputError
 from profiler.files import RESERVE_BYTES, PendingFile, as_invoking_user, invoking_user, kernel_text, write_atomic
 
@@ -34,6 +36,17 @@ def folder() -> Iterator[Path]:
         os.chown(path / "nobodys", NOBODY, NOBODY)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(params=["nameless", "named"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether the file system can make files without a name (O_TMPFILE), or not (vfat, NFS)."""
+    if request.param == "named":
+        monkeypatch.setattr(files, "open_nameless", lambda directory: -1)
+    return str(request.param)
+
+
+both_ways = pytest.mark.usefixtures("way")
 
 
 def left(directory: Path) -> list[str]:
@@ -58,6 +71,7 @@ def fails(call: Callable[[], object], *words: str) -> str:
 # -- replacing ---------------------------------------------------------------------------------------------------------
 
 
+@both_ways
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 5000])
 def test_new_and_replaced(data: bytes, tmp_path: Path) -> None:
     write_atomic(tmp_path / "f", data)
@@ -67,14 +81,38 @@ def test_new_and_replaced(data: bytes, tmp_path: Path) -> None:
     assert left(tmp_path) == ["f"]
 
 
+@both_ways
 def test_reserved_space_is_not_in_the_file(tmp_path: Path) -> None:
+    before = open_descriptors()
     pending = PendingFile(tmp_path / "f", reserve=RESERVE_BYTES)
-    (temporary,) = left(tmp_path)
-    assert (tmp_path / temporary).stat().st_blocks * 512 >= RESERVE_BYTES
+    assert max(os.fstat(fd).st_blocks for fd in open_descriptors() - before) * 512 >= RESERVE_BYTES
     pending.commit(b"abc")
     assert (tmp_path / "f").read_bytes() == b"abc"
 
 
+@both_ways
+def test_existing_files_that_must_not_be_replaced(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "f", b"old", replace=False)
+    with pytest.raises(FileExistsError):
+        write_atomic(tmp_path / "f", b"new", replace=False)
+    assert (tmp_path / "f").read_bytes() == b"old"
+    assert left(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_nothing_is_left_by_a_killed_process(existing: bool, tmp_path: Path) -> None:
+    if existing:
+        (tmp_path / "f").write_text("old")
+    before = left(tmp_path)
+    child = os.fork()
+    if not child:
+        PendingFile(tmp_path / "f", reserve=RESERVE_BYTES)
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert left(tmp_path) == before
+
+
+@both_ways
 def test_old_file_until_commit(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("old")
     pending = PendingFile(tmp_path / "f")
@@ -94,6 +132,7 @@ def test_readers_keep_the_old_file(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == b"new"
 
 
+@both_ways
 def test_descriptors_are_closed(tmp_path: Path) -> None:
     before = open_descriptors()
     write_atomic(tmp_path / "f", b"x")
@@ -102,6 +141,7 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
     assert open_descriptors() == before
 
 
+@both_ways
 def test_pending_descriptors_do_not_pass_to_programs(tmp_path: Path) -> None:
     before = open_descriptors()
     pending = PendingFile(tmp_path / "f")
@@ -111,6 +151,7 @@ def test_pending_descriptors_do_not_pass_to_programs(tmp_path: Path) -> None:
     pending.discard()
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("mask", "executable", "mode"),
     [(0o022, False, 0o644), (0o077, False, 0o600), (0o022, True, 0o755), (0o002, False, 0o664)],
@@ -161,6 +202,7 @@ def test_special_file(kind: str, tmp_path: Path) -> None:
     assert os.lstat(path) == before
 
 
+@both_ways
 def test_planted_link_at_the_destination(tmp_path: Path) -> None:
     """The link is replaced; what it points to is not touched, whether it exists or not."""
     (tmp_path / "victim").write_text("precious")
@@ -174,16 +216,19 @@ def test_planted_link_at_the_destination(tmp_path: Path) -> None:
         assert not (tmp_path / "absent").exists()
 
 
+@both_ways
 def test_planted_link_at_the_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even who guesses the random name gets nothing written through a link."""
     monkeypatch.setattr("os.urandom", lambda size: bytes(size))
+    (tmp_path / "f").write_text("old")
     (tmp_path / "victim").write_text("precious")
     (tmp_path / ".f.0000000000000000.tmp").symlink_to("victim")
     fails(lambda: write_atomic(tmp_path / "f", b"new"), "file exists")
     assert (tmp_path / "victim").read_text() == "precious"
-    assert left(tmp_path) == [".f.0000000000000000.tmp", "victim"]
+    assert left(tmp_path) == [".f.0000000000000000.tmp", "f", "victim"]
 
 
+@both_ways
 def test_directory_exchanged_meanwhile(tmp_path: Path) -> None:
     """The file goes to the directory that was checked, not to one put in its place."""
     (tmp_path / "d").mkdir()
@@ -196,6 +241,7 @@ def test_directory_exchanged_meanwhile(tmp_path: Path) -> None:
     assert left(tmp_path / "moved") == ["f"]
 
 
+@both_ways
 def test_destination_that_became_a_directory(tmp_path: Path) -> None:
     pending = PendingFile(tmp_path / "f")
     (tmp_path / "f").mkdir()
@@ -203,6 +249,7 @@ def test_destination_that_became_a_directory(tmp_path: Path) -> None:
     assert left(tmp_path) == ["f"]
 
 
+@both_ways
 @pytest.mark.parametrize(
     "name",
     ["a" * 255, "\u00e4" * 127, "\U0001f600" * 63, "\udcff" * 255, "\n\x1b[2J", " ", "-", "a\\b"],
@@ -290,6 +337,7 @@ def test_ids_are_back_afterwards() -> None:
     in_child(work)
 
 
+@both_ways
 @needs_root
 def test_owned_by_the_invoking_user(folder: Path) -> None:
     def work() -> None:
@@ -303,6 +351,7 @@ def test_owned_by_the_invoking_user(folder: Path) -> None:
     assert left(folder / "nobodys") == ["f"]
 
 
+@both_ways
 @needs_root
 def test_not_where_the_invoking_user_could_not_write(folder: Path) -> None:
     (folder / "f").write_text("root's own")
@@ -321,6 +370,7 @@ def test_not_where_the_invoking_user_could_not_write(folder: Path) -> None:
     assert left(folder / "closed") == ["f"]
 
 
+@both_ways
 @needs_root
 def test_sticky_directory(folder: Path) -> None:
     """In /tmp, the user's own file may be replaced, root's may not."""
@@ -352,6 +402,7 @@ def mounted(directory: Path, options: str, read_only: bool = False) -> None:
     )
 
 
+@both_ways
 @needs_root
 def test_full_disk_is_noticed_at_once(tmp_path: Path) -> None:
     def work() -> None:
@@ -364,6 +415,7 @@ def test_full_disk_is_noticed_at_once(tmp_path: Path) -> None:
     in_child(work)
 
 
+@both_ways
 @needs_root
 def test_disk_that_fills_up_meanwhile(tmp_path: Path) -> None:
     def work() -> None:
@@ -377,6 +429,7 @@ def test_disk_that_fills_up_meanwhile(tmp_path: Path) -> None:
     in_child(work)
 
 
+@both_ways
 @needs_root
 def test_no_inode_left(tmp_path: Path) -> None:
     def work() -> None:
@@ -388,6 +441,7 @@ def test_no_inode_left(tmp_path: Path) -> None:
     in_child(work)
 
 
+@both_ways
 @needs_root
 def test_read_only_disk(tmp_path: Path) -> None:
     def work() -> None:
@@ -397,6 +451,7 @@ def test_read_only_disk(tmp_path: Path) -> None:
     in_child(work)
 
 
+@both_ways
 def test_file_size_limit(tmp_path: Path) -> None:
     """RLIMIT_FSIZE stands for a quota: an error, not a signal that kills (Python ignores SIGXFSZ)."""
 
