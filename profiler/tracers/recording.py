@@ -158,14 +158,14 @@ class Recording:
 
     def failed(self, what: str, error: Exception, count: int = 1) -> None:
         """Count a loss: a fault of profgen's own kept it from interpreting ``what``. Only the first is described."""
-        if not self.losses["events"]:
+        if not self.losses["faults"]:
             place = traceback.extract_tb(error.__traceback__)[-1:]
             where = "".join(f" in {Path(frame.filename).name}, line {frame.lineno}" for frame in place)
             self.warnings.append(
                 f"{what} could not be interpreted ({type(error).__name__}{where}: {error}), so the trace lacks it; "
                 "please report this fault of profgen"
             )
-        self.losses["events"] += count
+        self.losses["faults"] += count
 
     def warn(self, line: str) -> None:
         """Add a line for the user, once."""
@@ -191,6 +191,11 @@ class Recording:
         if not local:
             self.foreign.add(index)
         return index
+
+    def first_program(self) -> str | None:
+        """Return the first word of the command line that the workload began with, None if its start was not seen."""
+        began = next((self.programs[program] for program, by in self._execs if by is None), None)
+        return None if began is None else began.argv0 or began.path
 
     def executed(
         self, program: int, by: int | None, count: int = 1, *, entered: bool = False, gained: Iterable[str] = ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from profiler.tracers.base import Options
+from profiler.tracers.process import Process
 from profiler.tracers.recording import Recording
 
 
@@ -43,7 +44,8 @@ class Session:
     or any process of a joined one. It is 0 for a container that has not executed its entry point (listed only with
     ``Options.denials``), and for a cgroup that existed but is still empty. ``began``: time.monotonic(). ``ended``: its
     last task is gone; for a cgroup, the cgroup itself. ``gone``: its first process was already gone when it was looked
-    for; another process may have its number now.
+    for; another process may have its number now. ``process``: what that process was when it began, or when it was
+    joined; None if it was gone too soon.
     """
 
     number: int
@@ -54,6 +56,7 @@ class Session:
     began: float
     ended: bool = False
     gone: bool = False
+    process: Process | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Identify a session: by its first process in /proc, and by what engines know of its container."""
+"""Identify a session: by its first process, and by what engines know of its container."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,45 +9,11 @@ from typing import Any
 from profiler.engines import inspect
 from profiler.engines.engine import CONTAINERS, IMAGES, Details, Engine, images_by_id, images_of
 from profiler.errors import ProgramError
-from profiler.files import kernel_text
 from profiler.run import Inquiry
 from profiler.trace.model import Container
+from profiler.tracers.process import Process
 from profiler.watch.finish import Origin
 from profiler.wording import UNKNOWN
-
-_CMDLINE_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process when it was looked at. Ids as in profgen's user namespace."""
-
-    argv: tuple[str, ...]
-    cwd: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    no_new_privs: bool
-
-
-def look(pid: int) -> Process | None:
-    """Return the process as /proc shows it (proc_pid_status(5)); None when it has ended or cannot be seen."""
-    try:
-        with kernel_text(f"/proc/{pid}/status") as file:
-            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-        with open(f"/proc/{pid}/cmdline", "rb") as raw:
-            words = raw.read(_CMDLINE_BYTES).rstrip(b"\0").split(b"\0")
-        cwd = os.readlink(f"/proc/{pid}/cwd")
-        return Process(
-            argv=tuple(os.fsdecode(word) for word in words),
-            cwd=cwd,
-            uid=int(status["Uid"].split()[0]),
-            gid=int(status["Gid"].split()[0]),
-            groups=tuple(sorted({int(word) for word in status.get("Groups", "").split()})),
-            no_new_privs=status.get("NoNewPrivs", "0").strip() == "1",
-        )
-    except (OSError, KeyError, ValueError, IndexError):
-        return None
 
 
 def origin(
@@ -57,15 +22,17 @@ def origin(
     watched: str | None,
     user: tuple[int, int] | None = None,
     whole: bool = True,
+    program: str | None = None,
 ) -> Origin:
     """Return the origin of a recording. ``user``: ids of the container's user, if they were looked up before it ran.
-    ``whole``: all of the container is recorded, not only a process or a part of it."""
+    ``whole``: all of the container is recorded, not only a process or a part of it. ``program``: the first word of the
+    command line, if the process ended before it could be looked at."""
     if user is None and process is None and container is not None:
         user = _ids(container.user)
     uid, gid = (process.uid, process.gid) if process is not None else user or (0, 0)
     started = (*container.entrypoint, *container.command) if container is not None and whole else ()
     return Origin(
-        argv=started or (process.argv if process is not None else ()) or (UNKNOWN,),
+        argv=started or (process.argv if process is not None else ()) or (program or UNKNOWN,),
         cwd=process.cwd if process is not None else "/",
         uid=uid,
         gid=gid,

@@ -23,10 +23,11 @@ from profiler.trace.model import Container, Trace
 from profiler.trace.store import dumps, read_trace
 from profiler.tracers.base import Options
 from profiler.tracers.launch import FORWARDED
+from profiler.tracers.process import Process, look
 from profiler.tracers.recording import Recording
 from profiler.tracers.watcher import Selection, Session, Watcher
 from profiler.watch.finish import finish
-from profiler.watch.identify import Identifier, Process, look, origin, unknown_container
+from profiler.watch.identify import Identifier, origin, unknown_container
 from profiler.watch.metrics import Figures, SessionFigures
 from profiler.watch.outputs import Outputs
 
@@ -233,7 +234,8 @@ class Watch:
     def _look(self, session: Session) -> Process | None:
         if session.kind == "pid":
             return look(int(session.subject))
-        return look(self._first(session))
+        main = look(self.plan.process) if self.plan.process else None
+        return main or session.process or look(self._first(session))
 
     def _first(self, session: Session) -> int:
         return self.plan.process or (0 if session.gone else session.pid)
@@ -320,9 +322,8 @@ class Watch:
         ):
             status = shell_status(self.client.returncode)
         whole = row.session.kind == "container"
-        return finish(
-            recording, TRACER, origin(row.process, container, watched, self.plan.user, whole), row.start, status
-        )
+        known = origin(row.process, container, watched, self.plan.user, whole, recording.first_program())
+        return finish(recording, TRACER, known, row.start, status)
 
     def _write_due(self) -> None:
         """Write at most one snapshot: the kernel's rings must be emptied in between."""

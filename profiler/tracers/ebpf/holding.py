@@ -1,31 +1,32 @@
 """Holding the first process of a session before it is gone: a short container lives for a few milliseconds.
 
-Its mount namespace and its root tell where its paths lead. A separate process opens them and sends them to profgen,
-which may be busy for longer than the container lives.
+Its mount namespace and its root tell where its paths lead, and its command line and ids what was recorded. A separate
+process takes them and sends them to profgen, which may be busy for longer than the container lives.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import select
 import signal
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
-from profiler.files import kernel_text
 from profiler.tracers.ebpf.cgroups import there
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.shared import structure
 from profiler.tracers.launch import detach_helper
+from profiler.tracers.process import Process, look
 
 RING = "starts"
 _Start = structure("start")
-"""Also the message to profgen, with ``time`` 1 for a process that has no_new_privs, else 0."""
+"""Also the message to profgen; with a process that is held come four descriptors."""
 _WAIT_SECONDS = 0.1
 """How long profgen waits for the other process, when it cannot open a process itself. The kernel tells both at the same
 time."""
@@ -36,12 +37,12 @@ _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 @dataclass(frozen=True)
 class Held:
-    """Descriptors of a process's mount namespace, root directory and mountinfo, and whether it has no_new_privs."""
+    """Descriptors of a process's mount namespace, root directory and mountinfo, and what the process was."""
 
     mounts: int
     root: int
     mountinfo: int
-    no_new_privs: bool
+    process: Process
 
     @property
     def descriptors(self) -> list[int]:
@@ -61,10 +62,9 @@ def hold(pid: int, seen: int) -> Held | None:
         opened.append(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
         opened.append(os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         opened.append(os.open(f"/proc/{pid}/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
-        with kernel_text(f"/proc/{pid}/status") as file:
-            no_new_privs = any(line.split() == ["NoNewPrivs:", "1"] for line in file)
-        if there(pid, seen):
-            return Held(opened[0], opened[1], opened[2], no_new_privs)
+        process = look(pid)
+        if process is not None and there(pid, seen):
+            return Held(opened[0], opened[1], opened[2], process)
     except OSError:
         pass
     for descriptor in opened:
@@ -135,12 +135,14 @@ class Holder:
         """Receive what was sent. Returns whether more may come."""
         while select.select([self._socket], [], [], timeout)[0]:
             timeout = 0.0
-            data, descriptors, _, _ = socket.recv_fds(self._socket, ctypes.sizeof(_Start), 3, socket.MSG_CMSG_CLOEXEC)
+            data, descriptors, _, _ = socket.recv_fds(self._socket, ctypes.sizeof(_Start), 4, socket.MSG_CMSG_CLOEXEC)
             if len(data) != ctypes.sizeof(_Start):
                 return False  # it was killed: profgen goes on alone
             start = _Start.from_buffer_copy(data)
-            session, pid, flags = start.session, start.tgid, start.time
-            held = Held(descriptors[0], descriptors[1], descriptors[2], bool(flags)) if len(descriptors) == 3 else None
+            session, pid = start.session, start.tgid
+            held = None
+            if len(descriptors) == 4:
+                held = Held(descriptors[0], descriptors[1], descriptors[2], _unpacked(descriptors.pop()))
             for descriptor in descriptors if held is None else ():  # profgen may have reached its limit
                 os.close(descriptor)
             if not session:
@@ -171,12 +173,28 @@ def _serve(programs: Programs, to: socket.socket) -> None:
         while starts:
             start = starts.popleft()
             held = hold(start.tgid, start.time)
-            start.time = held is not None and held.no_new_privs
             if held is None:
                 to.send(bytes(start))
             else:
-                socket.send_fds(to, [bytes(start)], held.descriptors)
+                packed = _packed(held.process)
+                socket.send_fds(to, [bytes(start)], [*held.descriptors, packed])
+                os.close(packed)
                 held.let_go()
+
+
+def _packed(process: Process) -> int:
+    """Return a descriptor of a file in memory with this process: it may be too long for a message."""
+    file = os.memfd_create("process")
+    os.write(file, json.dumps(astuple(process)).encode("ascii"))
+    return file
+
+
+def _unpacked(descriptor: int) -> Process:
+    """Read a process from such a file, and close it."""
+    with open(descriptor, "rb") as file:
+        file.seek(0)
+        argv, cwd, uid, gid, groups, no_new_privs = json.load(file)
+    return Process(tuple(argv), cwd, uid, gid, tuple(groups), no_new_privs)
 
 
 def _go_first() -> None:

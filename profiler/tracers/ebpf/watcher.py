@@ -301,7 +301,8 @@ class EbpfWatcher:
             own, session = self._programs.table("self")[0], self._programs.session(live.number)
             live.reader.gone = own.top != session.top  # else it has a copy of profgen's mounts
             return
-        live.recording.no_new_privs = held.no_new_privs
+        live.session = replace(live.session, process=held.process)
+        live.recording.no_new_privs = held.process.no_new_privs
         live.held = held
         if not os.path.samestat(os.fstat(held.mounts), os.stat("/proc/self/ns/mnt")):
             live.reader.root = f"/proc/self/fd/{held.root}"

@@ -22,7 +22,7 @@ def test_the_first_fault_is_described_and_all_count() -> None:
             raise OverflowError(f"mode {number}")
         except OverflowError as error:
             recording.failed("a call of mknod", error)
-    assert recording.losses == {"events": 3}
+    assert recording.losses == {"faults": 3}
     (warning,) = recording.warnings
     assert "a call of mknod" in warning
     assert "OverflowError in test_faults.py, line " in warning
@@ -74,14 +74,14 @@ def kind(**more: Any) -> Kind:
 
 def test_before_a_call(run: Run) -> None:
     run._enter(1, Tracee(0), kind(enter=fails), (0,) * 6)
-    assert run.recording.losses == {"events": 1}
+    assert run.recording.losses == {"faults": 1}
 
 
 def test_after_a_call(run: Run) -> None:
     tracee = Tracee(0)
     tracee.leave = fails
     run._finished(1, tracee, kind(), 0, 0)
-    assert run.recording.losses == {"events": 1}
+    assert run.recording.losses == {"faults": 1}
     assert tracee.leave is None
 
 
@@ -99,4 +99,4 @@ def test_an_event_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     uses.add(b"")
     assert not uses.resolve()
     assert uses._rows == {b"key": []}
-    assert reader.recording.losses == {"events": 1}
+    assert reader.recording.losses == {"faults": 1}

@@ -14,7 +14,8 @@ from waiting import until
 from profiler import run
 from profiler.engines.engine import Details, Engine
 from profiler.trace.model import Container
-from profiler.watch.identify import Identifier, look, origin
+from profiler.tracers.process import look
+from profiler.watch.identify import Identifier, origin
 
 KNOWN, OTHER, NOBODYS = "aa" * 32, "bb" * 32, "cc" * 32
 
@@ -82,14 +83,6 @@ def test_an_engine_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert names(answers(identifier, [KNOWN])) == {"aa": None}
 
 
-def test_look() -> None:
-    found = look(os.getpid())
-    assert found is not None
-    assert (found.uid, found.gid, found.cwd) == (os.getuid(), os.getgid(), os.getcwd())
-    assert found.groups == tuple(sorted(set(os.getgroups())))
-    assert look(1 << 22 | 1) is None
-
-
 def test_origin() -> None:
     process = look(os.getpid())
     assert process is not None
@@ -103,3 +96,4 @@ def test_origin() -> None:
     assert origin(None, container, None, user=(7, 8)).uid == 7
     assert origin(process, container, "pid 1", whole=False).argv == process.argv
     assert origin(None, None, "pid 1").argv == ("(unknown)",)
+    assert origin(None, None, "unit x.service", program="/usr/bin/x").argv == ("/usr/bin/x",)

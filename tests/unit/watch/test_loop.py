@@ -262,7 +262,7 @@ def test_a_container_nobody_knows(tmp_path: Path) -> None:
     meta = read_trace(tmp_path / "a.trace.json").meta
     assert meta.container is not None
     assert (meta.container.id, meta.container.name, meta.container.engine) == (ID, None, None)
-    assert meta.argv == ("(unknown)",)
+    assert meta.argv == ("app",), "the program that was executed first"
 
 
 def test_a_directory_that_is_gone_ends_no_recording(tmp_path: Path) -> None:
