@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import signal
 import subprocess
@@ -20,6 +21,8 @@ ASK_SECONDS = 30.0
 """Time limit for a question to another program."""
 
 _REASON_BYTES = 4096
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,18 @@ class Ended:
 
 
 def ask(
-    words: Sequence[str], *, seconds: float | None = ASK_SECONDS, data: bytes = b"", show_errors: bool = False
+    words: Sequence[str],
+    *,
+    seconds: float | None = ASK_SECONDS,
+    data: bytes = b"",
+    show_errors: bool = False,
+    ends_with_us: bool = False,
 ) -> Ended:
     """Run a program to its end, with ``data`` on its standard input, and return what it printed.
 
     ``seconds``: None for work that the user waits for and can interrupt. ``show_errors``: its standard error goes to
-    the user instead. Raises ProgramError when it cannot be executed or does not end in time.
+    the user instead. ``ends_with_us``: it is killed when profgen is. Raises ProgramError when it cannot be executed or
+    does not end in time.
     """
     try:
         done = subprocess.run(
@@ -57,12 +66,17 @@ def ask(
             stdout=subprocess.PIPE,
             stderr=None if show_errors else subprocess.PIPE,
             timeout=seconds,
+            preexec_fn=_end_with_us if ends_with_us else None,
         )
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"{_title(words)} did not end within {seconds:.0f} s") from error
     except OSError as error:
         raise _not_executed(words, error) from error
     return Ended(shell_status(done.returncode), done.stdout, done.stderr or b"")
+
+
+def _end_with_us() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
 
 
 class Inquiry:

@@ -22,11 +22,11 @@ from profiler.denials.model import Denial, merged
 from profiler.enforce import traced
 from profiler.enforce.base import Options, Outcome
 from profiler.enforce.direct import wrong_machine
-from profiler.enforce.guard import guarded
 from profiler.errors import InputError, ProfgenError
 from profiler.policy.model import Policy
 from profiler.targets.rendering import render_one
 from profiler.tracers.base import Workload
+from profiler.tracers.guard import guarded
 from profiler.tracers.host import has_capability
 
 SECURITYFS = Path("/sys/kernel/security/apparmor")

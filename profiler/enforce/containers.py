@@ -26,9 +26,8 @@ from profiler.denials.model import Denial, merged
 from profiler.enforce.base import FILES_UNSEEN, Options, Outcome
 from profiler.enforce.calls import filtered, head
 from profiler.enforce.direct import wrong_machine
-from profiler.enforce.guard import guarded
 from profiler.engines.commands import Option, Run, grammar, options, recognise
-from profiler.engines.engine import Engine, help_of
+from profiler.engines.engine import Creation, Engine, help_of
 from profiler.errors import InputError, ProfgenError, ProgramError
 from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.errno import number_of as errno_number
@@ -39,6 +38,7 @@ from profiler.targets.rendering import render_one
 from profiler.targets.seccomp import profile
 from profiler.tracers import base
 from profiler.tracers.base import Workload
+from profiler.tracers.guard import guarded
 from profiler.tracers.launch import find_program, shell_status, spawn
 from profiler.tracers.recording import Recording
 from profiler.tracers.supervisor import Supervisor
@@ -179,17 +179,15 @@ class Docker:
         made = list(_without_confinement(wanted)) + confinement(policy, directory, options.mode)
         if not any(word == "--name" or word.startswith("--name=") for word in made):
             made += ["--name", name]
-        cid = directory / "cid"
+        creation = Creation(engine)
 
         def clear() -> None:
             with contextlib.suppress(OSError, ProfgenError):
-                identity = cid.read_text(encoding="ascii").strip()
-                if identity:
-                    engine.remove(identity)
+                creation.undo()
             shutil.rmtree(directory, ignore_errors=True)
 
         with guarded(clear):
-            identity = engine.create([*made, "--cidfile", str(cid)], wanted.image_and_command)
+            identity = creation.make(made, wanted.image_and_command)
             command = engine.start(identity, attached=True, interactive=wanted.interactive)
             return _watched(
                 policy,

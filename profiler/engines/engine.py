@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,9 @@ from profiler.trace.model import Container
 
 STOP_SECONDS = 10
 """Seconds between asking a container to end and killing it: the engines' default, stated explicitly."""
+
+_MAKING_SECONDS = 1.0
+"""How long an engine may go on making a container after its client was interrupted."""
 
 _PASSWD_LIMIT_BYTES = 1 << 20
 
@@ -109,14 +113,6 @@ class Engine:
         asked = self.ask("ps", "--quiet", "--no-trunc")
         return [] if asked.status else asked.text.split()
 
-    def create(self, options: Sequence[str], image_and_command: Sequence[str]) -> str:
-        """Make a container and return its id; the engine's messages go to standard error. Raises ProgramError."""
-        made = run.ask([*self.words, "create", *options, *image_and_command], seconds=None, show_errors=True)
-        identity = made.text.split()[-1] if made.text.split() else ""
-        if made.status or not identity:
-            raise ProgramError(f"{self.name} made no container (status {made.status}); see the reason above")
-        return identity
-
     def start(self, identity: str, attached: bool, interactive: bool) -> list[str]:
         """Return the command that starts a container; attached, it forwards output, signals and status as ``run``
         does."""
@@ -182,6 +178,38 @@ class Engine:
         except (EOFError, OSError, ProgramError, tarfile.TarError, ValueError):
             pass
         return ""
+
+
+class Creation:
+    """A container that profgen makes, and can remove even if it was interrupted before it knew the id."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._label = f"profgen.made={os.urandom(8).hex()}"
+        self._under_way = True
+
+    def make(self, options: Sequence[str], image_and_command: Sequence[str]) -> str:
+        """Make the container and return its id; the engine's messages go to standard error. Raises ProgramError."""
+        engine = self._engine
+        words = [*engine.words, "create", "--label", self._label, *options, *image_and_command]
+        made = run.ask(words, seconds=None, show_errors=True, ends_with_us=True)
+        self._under_way = False
+        identity = made.text.split()[-1] if made.text.split() else ""
+        if made.status or not identity:
+            raise ProgramError(f"{engine.name} made no container (status {made.status}); see the reason above")
+        return identity
+
+    def undo(self, *, started: bool = True) -> None:
+        """Remove the container, if there is one; without ``started`` only if it was never started. Raises
+        ProgramError."""
+        words = ["ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={self._label}"]
+        words += [] if started else ["--filter", "status=created"]
+        found = self._engine.ask(*words).text.split()
+        if not found and self._under_way:
+            time.sleep(_MAKING_SECONDS)
+            found = self._engine.ask(*words).text.split()
+        for identity in found:
+            self._engine.remove(identity)
 
 
 def _number(text: str) -> int | None:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Protocol
 
 from profiler.engines import cgroups, commands, compose
-from profiler.engines.engine import Engine, installed
+from profiler.engines.engine import Creation, Engine, installed
 from profiler.errors import FAILED, InputError, ProgramError, TracerError
 from profiler.files import check_writable, make_directory
 from profiler.run import foreground, shell_status
 from profiler.trace.model import Trace
 from profiler.tracers.base import Options
+from profiler.tracers.guard import guarded
 from profiler.tracers.select import watcher, why_no_watcher
 from profiler.tracers.supervisor import hold_signals
 from profiler.tracers.watcher import Selection, Watcher
@@ -126,15 +127,15 @@ def record_project(command: commands.Compose, subject: Subject, request: Request
 def record_made(
     engine: Engine, run: commands.Run, path: Path, request: Request, console: Console, *, remove: bool
 ) -> Ended:
-    """Make a container, record it from its entry point to its end, and with ``remove`` remove it. Raises
-    ProfgenError."""
+    """Make a container, record it from its entry point to its end, and remove it with ``remove``, or if it was not
+    started, also when profgen is interrupted or killed. Raises ProfgenError."""
     check_writable(path)
-    # Pulling the image may take minutes, and a signal ends that at once: signals are held only after it.
-    identity = engine.create(run.options, run.image_and_command)
-    mask = hold_signals()
-    with serving(request.metrics) as server:
-        started = False
-        try:
+    creation = Creation(engine)
+    with guarded(lambda: creation.undo(started=remove)):
+        # Pulling the image may take minutes, and a signal ends that at once: signals are held only after it.
+        identity = creation.make(run.options, run.image_and_command)
+        mask = hold_signals()
+        with serving(request.metrics) as server:
             known = engine.details([identity])
             if not known:
                 raise ProgramError(f"{engine.name} made a container that it does not know: {identity[:80]}")
@@ -150,11 +151,9 @@ def record_made(
             )
 
             def start(watch: Watch) -> None:
-                nonlocal started
                 watch.attached = not run.detached
                 watch.client = foreground(engine.start(identity, not run.detached, run.interactive), mask)
                 watch.stop_client = lambda: engine.stop_later(identity)
-                started = True
 
             with watcher() as opened:
                 watch = _watched(opened, plan, (engine,), console, server, start)
@@ -163,9 +162,6 @@ def record_made(
                 told = next((row.status for row in engine.details([identity]) if row.status), None)
                 return replace(ended, status=told or ended.status or FAILED)
             return replace(ended, status=ended.last[0].meta.exit_status or 0) if run.detached else ended
-        finally:
-            if remove or not started:
-                engine.remove(identity)
 
 
 def record_group(group: Group, request: Request, console: Console) -> Ended:

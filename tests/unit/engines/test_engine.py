@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+import signal
 import tarfile
 from pathlib import Path
 
@@ -11,9 +14,10 @@ import pytest
 from executables import write_program
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import until
 
 from profiler.engines import engine as engines
-from profiler.engines.engine import Engine, find, help_of, images_by_id, images_of, installed
+from profiler.engines.engine import Creation, Engine, find, help_of, images_by_id, images_of, installed
 from profiler.errors import InputError, ProgramError
 
 ID, IMAGE = "ab" * 32, "cd" * 32
@@ -49,14 +53,53 @@ def test_details_take_one_question_for_containers_and_one_for_images(tmp_path: P
 
 def test_a_container_is_made_from_its_last_word(tmp_path: Path) -> None:
     made = client(tmp_path, f"echo pulling >&2; echo WARNING; echo {ID}")
-    assert made.create(["--rm"], ["image", "true"]) == ID
-    assert asked(tmp_path) == ["--context x create --rm image true"]
+    assert Creation(made).make(["--rm"], ["image", "true"]) == ID
+    (words,) = asked(tmp_path)
+    assert re.fullmatch("--context x create --label profgen.made=[0-9a-f]{16} --rm image true", words)
 
 
 @pytest.mark.parametrize("script", ["exit 1", f"echo {ID}; exit 3", "exit 0"])
 def test_a_container_that_is_not_made(script: str, tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match="docker made no container"):
-        client(tmp_path, script).create([], ["image"])
+        Creation(client(tmp_path, script)).make([], ["image"])
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_container_is_found_by_its_label(started: bool, tmp_path: Path) -> None:
+    creation = Creation(client(tmp_path, f'[ "$3" = rm ] || echo {ID}'))
+    creation.make([], ["image"])
+    creation.undo(started=started)
+    label = asked(tmp_path)[0].split()[4]
+    state = "" if started else " --filter status=created"
+    assert asked(tmp_path)[1:] == [
+        f"--context x ps --all --quiet --no-trunc --filter label={label}{state}",
+        f"--context x rm --force --volumes {ID}",
+    ]
+
+
+def test_a_container_that_appears_after_the_interruption(tmp_path: Path) -> None:
+    made = client(tmp_path, f"case $3 in ps) [ -e {tmp_path}/there ] && echo {ID}; touch {tmp_path}/there;; esac")
+    Creation(made).undo()
+    assert [words.split()[2] for words in asked(tmp_path)] == ["ps", "ps", "rm"]
+
+
+def test_a_client_ends_with_profgen(tmp_path: Path) -> None:
+    """Its engine must not make the container minutes later, when the image is there."""
+    made = client(tmp_path, f"echo $$ >{tmp_path}/pid; exec sleep 60")
+    child = os.fork()
+    if not child:
+        try:
+            Creation(made).make([], ["image"])
+        finally:
+            os._exit(1)
+    until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the client runs")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    pid = int((tmp_path / "pid").read_text())
+    until(
+        lambda: not os.path.exists(f"/proc/{pid}") or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text(),
+        "its end",
+    )
 
 
 def test_why_an_engine_cannot_be_used(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from waiting import until
 
-from profiler.enforce.guard import guarded
+from profiler.tracers.guard import guarded
 
 
 def test_the_end_of_the_block(tmp_path: Path) -> None:
