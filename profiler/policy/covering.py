@@ -32,6 +32,7 @@ from profiler.policy.patterns import (
     parse,
     path_of,
     sort_of,
+    start_of,
 )
 from profiler.trace.model import FILE_KINDS
 
@@ -277,13 +278,6 @@ def _whole(rule: Resource, use: Resource) -> bool:
             return False
 
 
-def _start(pattern: str) -> str:
-    """Return the text before the first class, with which all paths of a pattern begin. A pattern covers only patterns
-    that begin with its start."""
-    first = next(iter(parse(pattern)), None)
-    return first.text if isinstance(first, Literal) else ""
-
-
 class FileRules:
     """File rules with an index, for many questions about which of them are for a path."""
 
@@ -293,7 +287,7 @@ class FileRules:
         patterns: dict[str, list[int]] = {}
         starts: list[tuple[str, int]] = []
         for index, rule in enumerate(self.all):
-            start = _start(rule.pattern)
+            start = start_of(rule.pattern)
             starts.append((start, index))
             if is_literal(rule.pattern):
                 self._literal.setdefault(rule.pattern, []).append(rule)
@@ -310,7 +304,7 @@ class FileRules:
     def around(self, pattern: str) -> Iterator[FileRule]:
         """Return the rules whose paths include all of the pattern's."""
         yield from self.of(pattern)
-        start = _start(pattern)
+        start = start_of(pattern)
         near = (self._patterns.get(start[:length], ()) for length in self._lengths if length <= len(start))
         for index in sorted(index for several in near for index in several):
             if covers(self.all[index].pattern, pattern):
@@ -320,7 +314,7 @@ class FileRules:
         """Return the rules with paths that the pattern includes."""
         if is_literal(pattern):
             return
-        start = _start(pattern)
+        start = start_of(pattern)
         near = itertools.takewhile(
             lambda item: item[0].startswith(start),
             itertools.islice(self._starts, bisect.bisect_left(self._starts, (start, 0)), None),

@@ -196,7 +196,7 @@ def written(policy: Policy) -> Written | None:
             continue
         place = _place(rule)
         if place is None or place == "/" or place.split("/")[1] in _SYSTEM:
-            if not within(_start(rule.pattern), mounted):
+            if not within(patterns.start_of(rule.pattern), mounted):
                 elsewhere.add(rule.pattern)
         elif not within(place, mounted):
             places.add(place)
@@ -221,15 +221,9 @@ def _changes(rule: FileRule) -> bool:
     return "linked" in rule.states and bool(changes) and (bool(files) or not changes <= _OPENS)
 
 
-def _start(pattern: str) -> str:
-    """Return the literal text at the start of a pattern, empty when there is none."""
-    first = next(iter(patterns.parse(pattern)), None)
-    return first.text if isinstance(first, patterns.Literal) else ""
-
-
 def _place(rule: FileRule) -> str | None:
     """Return the directory that must be writable, None when it is not known."""
-    start = _start(rule.pattern)
+    start = patterns.start_of(rule.pattern)
     if not start.startswith("/"):
         return None
     if rule.kinds == ("directory",) and set(rule.access) & _CHANGES <= _ATTRIBUTES and start == rule.pattern:
@@ -238,7 +232,7 @@ def _place(rule: FileRule) -> str | None:
 
 
 def _below(rule: FileRule, place: str) -> bool:
-    return _start(rule.pattern).startswith(place + "/")
+    return patterns.start_of(rule.pattern).startswith(place + "/")
 
 
 def _filled(policy: Policy, place: str) -> bool:

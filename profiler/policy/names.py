@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
@@ -109,8 +109,10 @@ def _is_hash(text: str) -> bool:
 @dataclass(frozen=True)
 class _Format:
     regex: re.Pattern[str]
+    plain: str
+    """The regular expression without its groups."""
     tokens: tuple[str, ...]
-    """Classes and literal texts in the order of the regular expression's groups; ``text`` stands for what it found."""
+    """Classes and literal texts in the order of the groups; ``text`` stands for what a group found."""
     always: bool
     gone: bool
     odd: bool
@@ -125,14 +127,14 @@ def _formats() -> tuple[_Format, ...]:
     found = []
     for row in load("names.yaml", __file__)["formats"]:
         tokens = re.findall(r"\{[^}]+\}|[^{]+", row["format"])
-        regex = ""
+        bodies = []
         for token in tokens:
             sort = sort_of(token[1:-1]) if token[0] == "{" else None
-            body = re.escape(token) if token[0] != "{" else sort.regex if sort else _LITERAL[token[1:-1]]
-            regex += f"({body})"
+            bodies.append(re.escape(token) if token[0] != "{" else sort.regex if sort else _LITERAL[token[1:-1]])
         found.append(
             _Format(
-                re.compile(regex, re.DOTALL),
+                re.compile("".join(f"({body})" for body in bodies), re.DOTALL),
+                "".join(bodies),
                 tuple(token[1:-1] if token[0] == "{" and sort_of(token[1:-1]) else "" for token in tokens),
                 row.get("always", False),
                 row.get("gone", False),
@@ -143,7 +145,15 @@ def _formats() -> tuple[_Format, ...]:
     return tuple(found)
 
 
+@cache
+def _any_format() -> re.Pattern[str]:
+    """Return one expression for all formats: few names have any."""
+    return re.compile("|".join(f"(?:{row.plain})" for row in _formats()), re.DOTALL)
+
+
 def _of_maker(name: str, seen: Seen) -> Reading | None:
+    if not _any_format().fullmatch(name):
+        return None
     for row in _formats():
         if not (row.always or (seen.passing if row.gone else seen.changing)) or not (
             found := row.regex.fullmatch(name)
@@ -371,6 +381,12 @@ def _pattern(fixed: Iterable[Token], parts: Mapping[int, list[_Part]], most: int
 
 def readings(name: str, seen: Seen) -> tuple[Reading, ...]:
     """Return the patterns that a name may have, the most general first. Without one it is literal."""
+    clear = clear_readings(name, seen)
+    return (*clear, *weak_readings(name, seen, clear))
+
+
+def clear_readings(name: str, seen: Seen) -> tuple[Reading, ...]:
+    """Return the patterns that the name itself tells, the most general first."""
     if not seen.changing and not _NUMBER.search(name):
         return ()
     known = _of_maker(name, seen)
@@ -384,16 +400,19 @@ def readings(name: str, seen: Seen) -> tuple[Reading, ...]:
         made.setdefault(_pattern(fixed, parts, most), most)
     if len(parts) < len(fixed):
         made.setdefault(_pattern(fixed, {}, 0), EVIDENT)
-    for pattern in _weak(name, fixed, seen):
-        made.setdefault(pattern, 0)
     return tuple(Reading(pattern, needs) for pattern, needs in made.items())
 
 
-def _weak(name: str, fixed: list[Token], seen: Seen) -> Iterator[str]:
-    """Patterns that fit only because siblings have them: a random name may happen to be a word or a number."""
-    if not seen.changing or len(fixed) != 1:
-        return
+def weak_readings(name: str, seen: Seen, clear: Sequence[Reading]) -> tuple[Reading, ...]:
+    """Return patterns that a name has only where siblings have them clearly: a random name may happen to be a word or a
+    number. ``clear``: what the name itself tells."""
+    if not seen.changing or _of_maker(name, seen) is not None or len(_fixed([Literal(name)], seen)) != 1:
+        return ()
+    patterns = dict.fromkeys(_weak(name))
+    return tuple(Reading(pattern, 0) for pattern in patterns if all(pattern != known.pattern for known in clear))
 
+
+def _weak(name: str) -> Iterator[str]:
     def pattern(found: re.Match[str], sort: str, group: str | int = 0, skip: int = 0) -> str:
         before, after = name[: found.start(group) + skip], name[found.end(group) :]
         return dumps([Literal(before), Class(sort), Literal(after)])
@@ -434,10 +453,11 @@ def choose(found: Mapping[Key, tuple[Hashable, Iterable[Reading]]], in_some: Cal
     differing: Counter[tuple[Hashable, str]] = Counter()
     needs: dict[tuple[Hashable, str], int] = {}
     for key, (place, several) in found.items():
+        some = in_some(key)
         for reading in several:
             vote = (place, reading.pattern)
             votes[vote] += 1
-            differing[vote] += in_some(key)
+            differing[vote] += some
             if reading.needs:
                 strong[vote] += 1
                 needs[vote] = min(needs.get(vote, reading.needs), reading.needs)

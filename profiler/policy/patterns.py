@@ -148,6 +148,8 @@ variables."""
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|([\\{}]))")
 _CLASS = re.compile(r"\{([a-z][a-z0-9:-]*)\}")
 _PLAIN = re.compile(r"[^\\{}]+")
+_ORDINARY = re.compile(r"[ -\[\]-z|~]*")
+"""Printable ASCII that stands for itself."""
 _CHOICE = f"one of {', '.join(CLASSES)}; with a length up to {LENGTH_MAX} ({{hex:8}}) one of {', '.join(ALPHABETS)}"
 
 
@@ -170,6 +172,8 @@ def _escaped(char: str) -> str:
 
 def literal(path: str) -> str:
     """Return the pattern that matches only ``path``. Raises InputError for a text that does not represent bytes."""
+    if path.isascii() and _ORDINARY.fullmatch(path):
+        return path
     path = _bytes(path).decode("utf-8", "surrogateescape")
     if path.isprintable() and not re.search(r"[\\{}]", path):
         return path
@@ -240,7 +244,15 @@ def parse(text: str) -> tuple[Token, ...]:
 
 def is_literal(text: str) -> bool:
     """Return whether the pattern has no class. Raises InputError."""
-    return not any(isinstance(token, Class) for token in parse(text))
+    return _ORDINARY.fullmatch(text) is not None or not any(isinstance(token, Class) for token in parse(text))
+
+
+def start_of(text: str) -> str:
+    """Return the text before the first class, with which all paths of the pattern begin. Raises InputError."""
+    if _ORDINARY.fullmatch(text):
+        return text
+    first = next(iter(parse(text)), None)
+    return first.text if isinstance(first, Literal) else ""
 
 
 def path_of(text: str) -> str | None:

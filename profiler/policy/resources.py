@@ -52,6 +52,7 @@ SECTIONS_OF_USES = (
 _ACCESSES = tuple(word for word in FILE_ACCESSES if word != "look")
 _KINDS, _STATES = ("file",), ("linked",)
 _WORD = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_FLAG = re.compile(rf"{_WORD.pattern}|0x[0-9a-f]{{1,8}}", re.ASCII)
 _SOCKET_NAME = re.compile(r"[a-z][a-z0-9_]*|-?[0-9]{1,10}", re.ASCII)
 _SIGNAL = re.compile(r"[A-Z][A-Z0-9]*(\+[0-9]{1,2})?|-?[0-9]{1,10}", re.ASCII)
 """Names and numbers as in a trace (profiler/trace/store.py)."""
@@ -327,7 +328,7 @@ class _Uses:
             )
 
         flags = tuple(
-            self.like(flag, f"{where}.flags", _WORD)
+            self.like(flag, f"{where}.flags", _FLAG)
             for flag in self.reader.typed(data.get("flags", []), list, f"{where}.flags")
         )
         operation = self.like(data["operation"], f"{where}.operation", _WORD)

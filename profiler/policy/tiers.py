@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from profiler.policy.patterns import is_literal
 TIERS = ("guarded", "kernel", "installed", "data", "temporary")
 BY_DIRECTORY = frozenset({"installed", "data", "temporary"})
 """Tiers in which directory rules may come."""
+
+_REMEMBERED = 1 << 14
+"""Directories of which the tier is kept: many paths are in one."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -40,6 +43,7 @@ def prefixes(path: str) -> list[str]:
     return found
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def tier_of(path: str) -> tuple[str, str]:
     """Return the tier of a path or pattern, and the entry that says so, or an empty text. A class is not a name."""
     entries = _entries()
@@ -65,6 +69,7 @@ def never_widened() -> frozenset[str]:
     return frozenset(path for path, tier in _entries().items() if tier not in BY_DIRECTORY)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def is_library_place(path: str) -> bool:
     """Whether a path lies where shared libraries are."""
     return not _libraries().isdisjoint(prefixes(path))

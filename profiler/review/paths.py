@@ -6,15 +6,9 @@ import re
 from collections.abc import Iterable
 
 from profiler.kernel.risks import PathRisk, Risk, path_risks
-from profiler.policy.patterns import Literal, is_literal, matches, parse
+from profiler.policy.patterns import is_literal, matches, start_of
 
 _HOME = re.compile(r"(?:/root|/home/(?!\{tree\})[^/]+)(?=/|\Z)")
-
-
-def _start(pattern: str) -> str:
-    """Return the text before the first class."""
-    tokens = parse(pattern)
-    return tokens[0].text if tokens and isinstance(tokens[0], Literal) else ""
 
 
 def _meets(row: PathRisk, pattern: str) -> bool:
@@ -27,7 +21,7 @@ def _meets(row: PathRisk, pattern: str) -> bool:
         if home or pattern.startswith("{home}"):
             return _meets_below(row, path.removeprefix("{home}"), pattern[home.end() if home else len("{home}") :])
         # A class starts before the home directory's name ends: only a pattern that continues below can lead there.
-        start = _start(pattern)
+        start = start_of(pattern)
         return "{tree}" in pattern and ("/root".startswith(start) or "/home/".startswith(start))
     if pattern.startswith("{home}"):
         return any(_meets_below(row, path, home + pattern.removeprefix("{home}")) for home in ("/root", "/home/{name}"))
@@ -43,10 +37,12 @@ def _meets_below(row: PathRisk, path: str, pattern: str) -> bool:
         part = parts[index]
         last = row.prefix and index == len(names) - 1
         if "{tree}" in part:
-            return name.startswith(_start(part)) or (last and _start(part).startswith(name))
+            return name.startswith(start_of(part)) or (last and start_of(part).startswith(name))
         if not (
             matches(part, name)
-            or (last and (_start(part).startswith(name) or (not is_literal(part) and name.startswith(_start(part)))))
+            or (
+                last and (start_of(part).startswith(name) or (not is_literal(part) and name.startswith(start_of(part))))
+            )
         ):
             return False
     return not row.exactly or len(names) == len(parts)

@@ -9,13 +9,13 @@ differ in it.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from profiler.policy.model import Options, Policy
-from profiler.policy.names import Seen, choose, readings
-from profiler.policy.patterns import CLASSES, Class, Literal, dumps, is_literal, literal, matches
+from profiler.policy.names import Reading, Seen, choose, clear_readings, weak_readings
+from profiler.policy.patterns import CLASSES, Class, Literal, dumps, is_literal, literal, matches, start_of
 from profiler.policy.places import destinations
 from profiler.policy.tiers import BY_DIRECTORY, is_library_place, never_widened, prefixes, tier_of
 from profiler.policy.touched import MAKING, Touched, rules, touched
@@ -65,77 +65,80 @@ def _spread(names: Sequence[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class _Node:
-    """A name in a directory, with what was seen of it."""
-
-    parent: str
-    name: str
-    made: bool
-    gone: bool
-    written: bool
-    runs: int
-
-
 class _Names:
     """Classes for the components of all paths."""
 
     def __init__(self, paths: Mapping[str, Touched], runs: int, places: Collection[str]) -> None:
-        self.runs = runs
+        self._paths = paths
         self.fixed = frozenset(prefix for place in places for prefix in prefixes(place))
         """Names that variables stand for (profiler/policy/passes/variables.py)."""
         self.closed: dict[str, list[str]] = {}
         """By directory, the names in it that no class may fit."""
         for parent, _, name in (path.rpartition("/") for path in never_widened()):
             self.closed.setdefault(parent, []).append(name)
-        self.nodes: dict[str, _Node] = {}
-        seen: Counter[str] = Counter()
-        for path, row in paths.items():
-            for prefix in prefixes(path):
-                seen[prefix] = max(seen[prefix], row.runs)
-        for path, in_runs in seen.items():
+        seen = _in_runs(paths)
+        self.spreading = frozenset(place for path in seen for place in _spreading(path))
+        clear: dict[str, tuple[str, tuple[Reading, ...]]] = {}
+        for path in seen:
             parent, _, name = path.rpartition("/")
-            found = paths.get(path)
-            made, gone = (found.made, found.gone) if found else (False, False)
-            written = found is not None and not found.granted <= _READING
-            self.nodes[path] = _Node(parent, name, made, gone, written, in_runs)
-        self.spreading = self._spreading()
-        self.chosen = choose(
-            {path: (node.parent, readings(node.name, self._seen(node))) for path, node in self.nodes.items()},
-            lambda path: self.nodes[path].runs < runs,
-        )
+            clear[path] = parent, clear_readings(name, self._seen(path, parent))
+        # What nothing in a directory tells clearly cannot decide there.
+        decided = {parent for parent, several in clear.values() if several}
+        found = {}
+        for path, (parent, several) in clear.items():
+            if parent in decided:
+                weak = weak_readings(path.rpartition("/")[2], self._seen(path, parent), several)
+                found[path] = parent, (*several, *weak)
+        self.chosen = choose(found, lambda path: seen[path] < runs)
 
-    def _seen(self, node: _Node) -> Seen:
-        return Seen(tier_of(node.parent)[0], node.made, node.gone)
-
-    def _spreading(self) -> frozenset[tuple[str, int]]:
-        """Return the directories that hold others to spread files, each with the length of the others' names."""
-        found = set()
-        for path in self.nodes:
-            names = path.split("/")
-            for level in range(_spread(names)):
-                directory = names[: -1 - level]
-                found.add(("/".join(directory[:-1]), len(directory[-1])))
-        return frozenset(found)
+    def _seen(self, path: str, parent: str) -> Seen:
+        row = self._paths.get(path)
+        made, gone = (row.made, row.gone) if row else (False, False)
+        return Seen(tier_of(parent)[0], made, gone)
 
     def pattern(self, path: str) -> str:
-        """The pattern of the last component of a path."""
-        node = self.nodes[path]
+        """Return the pattern of the last component of a path."""
+        parent, _, name = path.rpartition("/")
         if path in self.fixed:
-            return literal(node.name)
-        pattern = self._classed(path, node)
-        return literal(node.name) if _opens(pattern, self.closed.get(node.parent, ())) else pattern
+            return literal(name)
+        pattern = self._classed(path, parent, name)
+        return literal(name) if _opens(pattern, self.closed.get(parent, ())) else pattern
 
-    def _classed(self, path: str, node: _Node) -> str:
-        tier, entry = tier_of(node.parent)
-        if is_library_place(node.parent) and not node.written and (found := _LIBRARY.match(node.name)):
+    def _classed(self, path: str, parent: str, name: str) -> str:
+        if is_library_place(parent) and not self._written(path) and (found := _LIBRARY.match(name)):
             return dumps([Literal(found["name"]), Class("version")])
-        if (node.parent, len(node.name)) in self.spreading and _FAN.fullmatch(node.name):
-            return dumps([Class(f"hex:{len(node.name)}")])
-        pattern = self.chosen.get(path, literal(node.name))
+        if (parent, len(name)) in self.spreading and _FAN.fullmatch(name):
+            return dumps([Class(f"hex:{len(name)}")])
+        pattern = self.chosen.get(path)
+        if pattern is None:
+            return literal(name)
+        tier, entry = tier_of(parent)
         if entry and tier not in BY_DIRECTORY and _RANDOM.match(pattern):
-            return literal(node.name)  # six letters are /etc/passwd and /etc/shadow as well
+            return literal(name)  # six letters are /etc/passwd and /etc/shadow as well
         return pattern
+
+    def _written(self, path: str) -> bool:
+        row = self._paths.get(path)
+        return row is not None and not row.granted <= _READING
+
+
+def _in_runs(paths: Mapping[str, Touched]) -> dict[str, int]:
+    """Return in how many of the merged recordings each path, and each directory above one, was used."""
+    found: dict[str, int] = {}
+    for path, row in paths.items():
+        # A directory was used at least as often as what is below it.
+        while path.strip("/") and found.get(path, -1) < row.runs:
+            found[path] = row.runs
+            path = path.rpartition("/")[0]
+    return found
+
+
+def _spreading(path: str) -> Iterator[tuple[str, int]]:
+    """Yield the directories that hold others to spread this file and its like, each with the length of their names."""
+    names = path.split("/")
+    for level in range(_spread(names)):
+        directory = names[: -1 - level]
+        yield "/".join(directory[:-1]), len(directory[-1])
 
 
 def _home(pattern: str, row: Touched) -> str:
@@ -147,22 +150,45 @@ def _home(pattern: str, row: Touched) -> str:
 
 
 def _named(paths: Mapping[str, Touched], runs: int, places: Collection[str]) -> dict[str, str]:
-    """Path to pattern, with classes for parts of names."""
+    """Return the pattern of each path, with classes for parts of names."""
     names = _Names(paths, runs, places)
     parts: dict[str, str] = {}
+    directories: dict[str, str] = {"": ""}
     made = {}
+
+    def part(path: str) -> str:
+        found = parts.get(path)
+        if found is None:
+            found = parts[path] = names.pattern(path)
+        return found
+
+    def whole(path: str) -> str:
+        """Join the patterns of all components; those of directories are kept."""
+        new, at = [path], path.rpartition("/")[0]
+        while at not in directories:
+            new.append(at)
+            at = at.rpartition("/")[0]
+        pattern = directories[at]
+        while new:
+            directories[at] = pattern
+            at = new.pop()
+            pattern = f"{pattern}/{part(at)}"
+        return pattern
+
     for path, row in paths.items():
         if not path.startswith("/"):
             made[path] = row.base
             continue
-        above = prefixes(path)[::-1]
-        for prefix in above:
-            if prefix not in parts:
-                parts[prefix] = names.pattern(prefix)
-        base = row.base.split("/")[1:]
-        whole = [own if not is_literal(own) else parts[prefix] for own, prefix in zip(base, above, strict=False)]
-        pattern = "/" + "/".join(whole)
-        made[path] = pattern if any(prefix in places for prefix in above) else _home(pattern, row)
+        if not path.strip("/"):
+            pattern = "/"
+        elif is_literal(row.base):
+            pattern = whole(path)
+        else:
+            above, base = prefixes(path)[::-1], row.base.split("/")[1:]
+            pattern = "/" + "/".join(
+                own if not is_literal(own) else part(prefix) for own, prefix in zip(base, above, strict=False)
+            )
+        made[path] = pattern if places and any(prefix in places for prefix in prefixes(path)) else _home(pattern, row)
     return made
 
 
@@ -274,7 +300,7 @@ class _Widening:
     def __init__(
         self, leaves: dict[str, _Leaf], listed: set[str], threshold: int, places: Collection[str], code: Collection[str]
     ) -> None:
-        self.code = code
+        self.code = sorted(code)
         """Programs and libraries that the workload did not write: no rule that writes takes them in."""
         self.threshold, self.listed, self.roots = threshold, listed, frozenset(map(literal, places))
         """``roots``: of mounts; no rule for what is above one stands for what is below it."""
@@ -314,7 +340,14 @@ class _Widening:
         self.directories[pattern.rpartition("/")[0]].leaves[pattern] = _merged(group, leaves)
 
     def _writes_code(self, pattern: str, access: frozenset[str]) -> bool:
-        return not access <= _LOOKING and _opens(pattern, self.code)
+        if access <= _LOOKING:
+            return False
+        starts = ("/root", "/home/") if pattern.startswith("{home}") else (start_of(pattern),)
+        return any(_opens(pattern, self.code[bisect_left(self.code, start) : self._end(start)]) for start in starts)
+
+    def _end(self, start: str) -> int:
+        """Return where the programs and libraries end whose paths begin so."""
+        return bisect_right(self.code, start, key=lambda path: path[: len(start)])
 
     def _why(self, name: str, access: frozenset[str], leaves: Sequence[_Leaf]) -> str | None:
         """Why a rule may stand for these names of one directory; None when it may not."""
