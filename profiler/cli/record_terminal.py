@@ -23,15 +23,15 @@ _IO_URING = ("io_uring_setup", "io_uring_enter")
 
 
 def incomplete(meta: Meta) -> str:
-    """Return what was lost and what to do about it. Only some stores of the eBPF tracer have a size that --limit
-    sets."""
+    """Return what was lost and what to do about it. Only the eBPF tracer has stores that can be full."""
     lost = ", ".join(f"{number} {name}" for name, number in meta.losses.items())
     advice = "docs/tracers.md says what to do about each"
     if meta.tracer == "ebpf":
-        from profiler.tracers.ebpf.limits import DEFAULT_LIMITS  # imported late: slow, and loaded already
+        from profiler.tracers.ebpf.limits import limit_for  # imported late: slow, and loaded already
 
-        if meta.losses.keys() & DEFAULT_LIMITS.keys():
-            advice = "record again with a larger --limit (docs/tracers.md)"
+        if full := [limit for name in meta.losses if (limit := limit_for(name))]:
+            options = " ".join(f"--limit {limit}=N" for limit in full)
+            advice = f"record again with larger stores: {options} ({advice})"
     return f"the trace is incomplete: lost {lost}; {advice}"
 
 

@@ -103,11 +103,13 @@ def file_systems() -> FileSystems:
 
 
 def mount_use(call: str, flags: int) -> MountUse | None:
-    """Return what a call with these flags does; None when it changes no mount.
+    """Return what a call with these flags does; None when it changes no mount. Flags without a name are one
+    hexadecimal number among the names.
 
     The order of the checks is path_mount's (fs/namespace.c).
     """
     row = mount_calls()[call]
+    flags &= 0xFFFFFFFF  # an int; of the long of mount(2), the kernel looks at no more
     words = _data()[1].get(row.words, {})
     if call != "mount":
         if call == "open_tree" and not flags & words["clone"]:

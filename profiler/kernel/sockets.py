@@ -12,7 +12,8 @@ from profiler.kernel.data import load, load_section
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET = 1, 2, 10, 16, 17  # include/linux/socket.h
 SOCK_STREAM, SOCK_DGRAM, SOCK_RAW = 1, 2, 3  # include/linux/net.h
 SOCK_TYPE_MASK = 0xF  # include/linux/net.h: the bits of the argument that hold the type
-IPPROTO_TCP, IPPROTO_UDP = 6, 17  # include/uapi/linux/in.h
+IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6 = 6, 17, 41  # include/uapi/linux/in.h
+IPV6_ADDRFORM = 1  # include/uapi/linux/in6.h: the option that makes an IPv4 socket of an IPv6 one (ipv6(7))
 ADDRESS_MAX = 128  # sizeof(struct sockaddr_storage), include/uapi/linux/socket.h
 MESSAGES_MAX = 1024  # UIO_MAXIOV, include/uapi/linux/uio.h: sendmmsg(2) sends at most so many
 

@@ -51,6 +51,7 @@ USES = ("files", "sockets", "signals", "inspections", "mounts")
 """Sections that can have many rows: each row is one line of the file."""
 
 _WORD = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_FLAG = re.compile(rf"{_WORD.pattern}|0x[0-9a-f]{{1,8}}", re.ASCII)
 _SOCKET_NAME = re.compile(r"[a-z][a-z0-9_]*|-?[0-9]{1,10}", re.ASCII)
 _SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9]*(\+[0-9]{1,2})?|-?[0-9]{1,10}", re.ASCII)
 _RESULT = re.compile(r"ok|E[A-Z0-9_]+", re.ASCII)
@@ -553,8 +554,8 @@ class _Reader:
 
     def mount(self, data: object, where: str) -> Mount:
         flags = self.strings(data, "flags", where)
-        if not all(_WORD.fullmatch(flag) for flag in flags) or list(flags) != sorted(set(flags)):
-            self.fail(f"{where}.flags", "must hold names in lower case, sorted")
+        if not all(_FLAG.fullmatch(flag) for flag in flags) or list(flags) != sorted(set(flags)):
+            self.fail(f"{where}.flags", "must hold names in lower case, or a hexadecimal number, sorted")
         return Mount(
             operation=self.like(data, "operation", where, _WORD),
             source=self.fs_text(data, "source", where),

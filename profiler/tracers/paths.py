@@ -34,6 +34,7 @@ _O_PATH = os.O_PATH | os.O_CLOEXEC
 _PROC_SUPER_MAGIC = 0x9FA0  # include/uapi/linux/magic.h
 _PROC_ROOT_INO = 1  # include/linux/proc_ns.h
 _PROCESS = re.compile(r"/proc/(\d+)(?:/|$)")
+_NAMESPACE = re.compile(r"[a-z_]+:\[[0-9]+\]")
 _PROC_LINKS = frozenset({"cwd", "root", "exe"})
 _PROC_LINK_FOLDERS = frozenset({"fd", "ns", "map_files"})
 
@@ -286,6 +287,19 @@ class Resolver:
         own = [int(path.split("/")[4]) for path in (view.root, view.top or "") if path.startswith("/proc/self/fd/")]
         return self._errands.ask(Task((view.root, *key), subject, elsewhere, (*own, *kept)))
 
+    def resolve_inside(
+        self, view: View, look: str, root: str, text: str, *, follow: bool, passed: bool = False
+    ) -> Found:
+        """Return the file that ``text`` means with a directory as the root (RESOLVE_IN_ROOT of openat2(2)).
+
+        ``look`` is how profgen opens that directory, ``root`` its path in the mount namespace of the process.
+        """
+        before, self.cautious = self.cautious, True  # the table of mounts is that of another root
+        try:
+            return self.resolve(replace(view, root=look, root_path=root), "/", "/" + text, follow=follow, passed=passed)
+        finally:
+            self.cautious = before
+
     def avoided(self, view: View) -> Table:
         """Return the mounts whose servers must not be asked in this process."""
         return _NO_MOUNTS if self._waits else _UNKNOWN_MOUNTS if self.cautious else self.mounts(view)
@@ -337,8 +351,10 @@ class Resolver:
             raise WouldAsk(mount.point)
         try:
             target = self._target(view, look, leaf, status)
+            if target is None and is_namespace_link(path):
+                return Found(path, "file", status.st_uid, True, "linked", place.sure, True, look)
             if target is None:
-                return self._magic(view, look)
+                return self._magic(view, look, path)
         except OSError:
             return Found(path, "symlink", status.st_uid, True, "linked", place.sure, True, look, status)
         found = self._resolve(view, place.path, target, True, False, passed, ways, links + 1)
@@ -547,12 +563,14 @@ class Resolver:
             return None
         return os.readlink(look)
 
-    def _magic(self, view: View, look: str) -> Found:
+    def _magic(self, view: View, look: str, link: str) -> Found:
         fd = os.open(look, _O_PATH)
         try:
             status = status_of(fd)
             path, state = self.named(view, os.readlink(f"/proc/self/fd/{fd}"), status)
-            return Found(path, kind_of(status.st_mode), status.st_uid, True, state, look=look, status=status)
+            found = Found(path, kind_of(status.st_mode), status.st_uid, True, state, look=look, status=status)
+            # A namespace has no path. What the kernel checks is who may look into the process (fs/proc/namespaces.c).
+            return replace(found, path=link, state="linked") if is_namespace(found) else found
         finally:
             os.close(fd)
 
@@ -577,6 +595,8 @@ class _Walk:
         self.root = self.at = -1
         self.here = "/"
         """The place, if ``at`` is not open."""
+        self.state = "linked"
+        """That of the last open directory, if ``at`` is not open."""
         self.sure = True
         self.lost = False
         """Whether the kernel would not have come this far: something on the way is missing."""
@@ -631,20 +651,32 @@ class _Walk:
                 self._enter(os.dup(self.root))
             todo += parts_of(target)
         if self.at < 0:
-            return _Place(self.here, False, self.sure, "linked", self.personal, tuple(self.way))
+            return _Place(self.here, False, self.sure, self.state, self.personal, tuple(self.way))
         status = status_of(self.at)
-        path, state = self.resolver.named(view, self.path(), status, f"/proc/self/fd/{self.at}")
+        path, state = self._named(self._text() or self.here, status)
         return _Place(path, not self.lost, self.sure, state, self.personal, (*self.way, status))
 
     def path(self) -> str:
-        """Return the text of the place."""
-        if self.at < 0:
-            return self.here
+        """Return the path of the place: without what the kernel appends to that of a removed directory."""
+        return self._where()[0]
+
+    def _where(self) -> tuple[str, str]:
+        """Return (path, state) of the place."""
+        text = self._text() if self.at >= 0 else None
+        if text is None:
+            return self.here, self.state
+        return self._named(text, os.fstat(self.at)) if text.endswith(DELETED) else (text, "linked")
+
+    def _text(self) -> str | None:
+        """Return the text of the link of the open directory; None if it is longer than a page."""
         try:
             return os.readlink(f"/proc/self/fd/{self.at}")
-        except OSError:  # longer than a page
+        except OSError:
             self.sure = False
-            return self.here
+            return None
+
+    def _named(self, text: str, status: os.stat_result) -> tuple[str, str]:
+        return self.resolver.named(self.view, text, status, f"/proc/self/fd/{self.at}")
 
     def status(self, path: str) -> os.stat_result | None:
         """Return the status of a resolved path of any length."""
@@ -667,10 +699,10 @@ class _Walk:
             os.close(self.at)
         self.at = fd
 
-    def _leave(self, here: str) -> None:
-        """Continue with text alone."""
+    def _leave(self, here: str, state: str = "linked") -> None:
+        """Continue with text alone: a path below a directory with this state."""
         self._enter(-1)
-        self.here = here
+        self.here, self.state = here, state
 
     def _reopen(self, path: str) -> None:
         look = self.view.reach(path)
@@ -716,10 +748,11 @@ class _Walk:
         try:
             fd = os.open(part, _O_PATH | os.O_NOFOLLOW, dir_fd=self.at)
         except OSError:
-            memory, path = self.resolver.memory, f"{self.path().rstrip('/')}/{part}"
+            above, state = self._where()
+            memory, path = self.resolver.memory, f"{above.rstrip('/')}/{part}"
             target = None if memory is None else memory.link(path)
             if target is None:
-                self._leave(path)
+                self._leave(path, state)
                 self._missing(path)
             return target
         status = status_of(fd)
@@ -792,14 +825,29 @@ def owner_of(uid: int | None, fsuid: int | None) -> tuple[str, ...]:
     return () if uid is None or fsuid is None else ("self",) if uid == fsuid else ("other",)
 
 
+def _in_process(path: str) -> list[str]:
+    """Return the components behind /proc/PID or /proc/PID/task/TID."""
+    parts = path.split("/")[3:]
+    return parts[2:] if parts[:1] == ["task"] else parts
+
+
 def through_link(path: str, follow: bool) -> bool:
     """Return whether a name below /proc/PID passes a link to an open file. ``follow``: also one at the end."""
-    parts = path.split("/")[3:]  # of /proc/NUMBER/...
-    if parts[:1] == ["task"]:
-        parts = parts[2:]
-    if not parts or parts[0] not in _PROC_LINKS | _PROC_LINK_FOLDERS:
+    parts = _in_process(path)
+    if not parts or is_namespace_link(path) or parts[0] not in _PROC_LINKS | _PROC_LINK_FOLDERS:
         return False
     return len(parts) >= (1 if parts[0] in _PROC_LINKS else 2) + (not follow)
+
+
+def is_namespace_link(path: str) -> bool:
+    """Return whether a name below /proc/PID is that of a namespace, as which the namespace itself is recorded."""
+    parts = _in_process(path)
+    return len(parts) == 2 and parts[0] == "ns"
+
+
+def is_namespace(found: Found) -> bool:
+    """Return whether a file was found that is a namespace (fs/nsfs.c), by the text of a link to it."""
+    return found.kind == "file" and _NAMESPACE.fullmatch(found.path) is not None
 
 
 def parts_of(text: str) -> list[str]:

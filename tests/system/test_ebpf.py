@@ -19,7 +19,7 @@ from executables import write_program
 from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish, with_argument
 
 from profiler.tracers.ebpf import compiled, definitions
-from profiler.tracers.ebpf.attaching import TRACEPOINTS
+from profiler.tracers.ebpf.attaching import OPTIONAL_TRACEPOINTS, TRACEPOINTS
 from profiler.tracers.ebpf.btf import KIND_FUNC, KernelTypes
 from profiler.tracers.ebpf.limits import DEFAULT_LIMITS
 from profiler.tracers.ebpf.loader import Programs
@@ -107,7 +107,8 @@ def test_programs_load_on_older_kernels(cast: bool, ebpf: str, monkeypatch: pyte
     )
     programs = Programs(DEFAULT_LIMITS, uses=True)
     try:
-        functions = [*TRACEPOINTS, *dict(TAILS), "on_cap_tracepoint", "on_cap_entry", "on_cap_return", "on_cap_lsm"]
+        functions = [*TRACEPOINTS, *OPTIONAL_TRACEPOINTS, *dict(TAILS)]
+        functions += ["on_cap_tracepoint", "on_cap_entry", "on_cap_return", "on_cap_lsm"]
         assert {name: edges for name in functions if (edges := falls_into_loop(programs.code(name)))} == {}
     finally:
         programs.close()

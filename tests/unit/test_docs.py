@@ -212,7 +212,7 @@ def test_constants_of_the_tracers() -> None:
     assert list(TRACERS) == ["ebpf", "ptrace"], "the order in which auto tries them is described"
     hooks = [plain(re.findall(r"`(\w+)`", row[0])[0]) for row in rows(section("docs/tracers.md", "eBPF"))]
     assert hooks == list(attaching.CAPABILITY_HOOKS)
-    for tracepoint in attaching.TRACEPOINTS.values():
+    for tracepoint in (*attaching.TRACEPOINTS.values(), *attaching.OPTIONAL_TRACEPOINTS.values()):
         assert f"`{tracepoint}`" in text
     signals = re.search(r"\*\*Signals\.\*\* (.*?) sent to profgen", text)
     assert signals

@@ -25,6 +25,9 @@ TRACEPOINTS: Mapping[str, str] = {
 }
 """Programs of recorder.bpf.c and where each is attached."""
 
+OPTIONAL_TRACEPOINTS: Mapping[str, str] = {"on_vsyscall": "emulate_vsyscall"}
+"""The same for what only some kernels have: the legacy page of x86-64."""
+
 _SETS = {
     "capget": constant("SETS_LOOK"),
     "capset": constant("SETS_CHANGE"),
@@ -59,7 +62,8 @@ def attach(programs: Programs, *, files: bool, extra: Mapping[str, str] | None =
     ``extra``: more functions and their tracepoints, attached first. Raises TracerError.
     """
     tails = TAILS if files else ()
-    tracepoints = {**(extra or {}), **TRACEPOINTS}
+    found = {function: name for function, name in OPTIONAL_TRACEPOINTS.items() if programs.has_tracepoint(name)}
+    tracepoints = {**(extra or {}), **found, **TRACEPOINTS}
     programs.load_tracepoints({**tracepoints, **{function: "sys_exit" for function, _ in tails}})
     for function, index in tails:
         programs.add_tail(function, index)

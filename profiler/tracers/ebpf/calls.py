@@ -18,6 +18,7 @@ from profiler.kernel.files import (
     CREAT_FLAGS,
     NO_USE,
     RENAME_EXCHANGE,
+    RESOLVE_IN_ROOT,
     FileUse,
     allowed,
     file_uses,
@@ -221,10 +222,12 @@ class Uses:
         if use.path is None:
             return
         flags = CREAT_FLAGS if use.flags is None else event.flags
-        found = self._lookup.find(event, 0, follow=open_follows(flags, self._abis[event.abi]))
+        inside = use.only == "how" and bool(event.mode & RESOLVE_IN_ROOT)
+        found = self._lookup.find(event, 0, follow=open_follows(flags, self._abis[event.abi]), inside=inside)
+        kind = "file" if event.result == "ok" else ""  # a namespace, which is named by its link
         if found is not None:
             for word in open_accesses(flags) or ("look",):
-                yield self._file(event, word, found)
+                yield self._file(event, word, found, kind=kind)
 
     def _text(self, event: Event, use: FileUse) -> Iterator[Write]:
         lookup, result = self._lookup, event.result

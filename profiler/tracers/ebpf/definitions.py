@@ -150,7 +150,7 @@ _CALLS = (
     "setsockopt",
     "mq_open",
 )
-_CALLS_OF_SOME = ("chmod", "fchmod", "fchmodat", "fchmodat2")
+_CALLS_OF_SOME = ("chmod", "fchmod", "fchmodat", "fchmodat2", "gettimeofday", "time", "getcpu")
 """Calls that not every architecture has."""
 _CAPABILITIES = (
     "CAP_SETUID",

@@ -73,6 +73,7 @@
 #define TMPFS_MAGIC 0x01021994
 #define HUGETLBFS_MAGIC 0x958458f6
 #define PROC_SUPER_MAGIC 0x9fa0
+#define NSFS_MAGIC 0x6e736673
 
 #define CLONE_NEWNS 0x20000 /* include/uapi/linux/sched.h */
 
@@ -81,6 +82,7 @@
 #define AT_SYMLINK_NOFOLLOW 0x100
 #define AT_SYMLINK_FOLLOW 0x400
 #define AT_EMPTY_PATH 0x1000
+#define RESOLVE_IN_ROOT 0x10 /* include/uapi/linux/openat2.h */
 #define LOCK_SH 1
 #define LOCK_EX 2
 #define LOCK_NB 4
@@ -101,6 +103,8 @@
 #define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
+#define IPPROTO_IPV6 41   /* include/uapi/linux/in.h */
+#define IPV6_ADDRFORM 1   /* include/uapi/linux/in6.h */
 #define FAMILY_SIZE 2     /* sa_family_t, before the address */
 #define PORT_END 4        /* of struct sockaddr_in and sockaddr_in6: the port is in the same place */
 #define ADDRESS_MAX 128   /* struct sockaddr_storage */

@@ -49,6 +49,16 @@ STORES: Mapping[str, str] = {
 """Limits that are the sizes of hash maps, and the maps."""
 
 
+def limit_for(loss: str) -> str | None:
+    """Return the limit of the store that was full, by a class of losses; None for a loss of another kind.
+
+    A path is also lost if it cannot be known, whatever the size of its ring: those that found no room are ``names``.
+    """
+    if loss == "paths" or loss not in DEFAULT_LIMITS:
+        return "paths" if loss == "names" else None
+    return loss
+
+
 def limits_with(given: Mapping[str, int], defaults: Mapping[str, int] = DEFAULT_LIMITS) -> dict[str, int]:
     """Return the default limits, changed by those given.
 

@@ -180,6 +180,10 @@ class Programs:
         if failures:
             raise failures[0]
 
+    def has_tracepoint(self, name: str) -> bool:
+        """Return whether this kernel has a BTF tracepoint of this name."""
+        return self.types.find(f"btf_trace_{name}", KIND_TYPEDEF) is not None
+
     def attach_tracepoint(self, function: str, tracepoint: str) -> None:
         """Attach ``function`` to a BTF tracepoint, and load it first unless it is loaded. Raises TracerError."""
         self._open(function, bpf.PROG_TYPE_TRACING, bpf.ATTACH_TRACE_RAW_TP, self._tracepoint(tracepoint), tracepoint)

@@ -114,8 +114,13 @@ class Lookup:
             return "self"
         return "workload" if number in self._programs.members(self._reader.session) else "outside"
 
-    def find(self, event: Event, piece: int, *, follow: bool, entry: bool = False) -> Found | None:
-        """Return the file that one of an event's texts means; None for an event without it."""
+    def find(
+        self, event: Event, piece: int, *, follow: bool, entry: bool = False, inside: bool = False
+    ) -> Found | None:
+        """Return the file that one of an event's texts means; None for an event without it.
+
+        ``inside``: the directory that the text starts from is the root (RESOLVE_IN_ROOT of openat2(2)).
+        """
         text, base = text_of(event.texts[piece]), event.paths[piece]
         if text is None:
             return None
@@ -123,6 +128,8 @@ class Lookup:
         state = event.state(piece)
         if not text:
             return self.at(event, base, state)
+        if inside:
+            return self._checked(event, self._inside(event, base, "/" + text, follow), follow)
         if not text.startswith("/") and state != "linked":
             # A directory that is not in any mount namespace: nobody can look into it any more.
             return Found(
@@ -146,6 +153,17 @@ class Lookup:
             text = f"/proc/{event.own_tgid}{task}{text[own.end() :]}"
         found = self._resolved(event, self._view(event), base, text, follow, entry)
         return self._checked(event, found, follow and not entry)
+
+    def _inside(self, event: Event, root: str, text: str, follow: bool) -> Found:
+        tree = self.trees.of(event)
+        if tree is not None:
+            return tree.find(event, root, root, text, follow, event.result in _RESOLVED)
+        view = self._view(event)
+        look = view.reach(root)
+        if look is None:
+            return Found(joined(root, text), sure=False)
+        passed = event.result in _RESOLVED
+        return self.resolver.resolve_inside(view, look, root, text, follow=follow, passed=passed)
 
     def _checked(self, event: Event, found: Found, follow: bool) -> Found:
         """Return what was found, or what was there before it was gone."""

@@ -232,6 +232,13 @@ static __always_inline int count_call(int program, u32 abi, u64 number)
     return !v->ok;
 }
 
+static __always_inline void note_success(int program, u32 number)
+{
+    struct program_state *p = programs.lookup(&program);
+    if (p)
+        __sync_fetch_and_or(&p->ok[WORD_OF(number)], BIT_OF(number));
+}
+
 /* sys_enter(regs, id) */
 int on_sys_enter(u64 *ctx)
 {
@@ -294,9 +301,7 @@ static __always_inline void note_result(struct task_state *s, s64 result)
     int program = s->caller;
     if (!failed(result)) {
         if (s->abi == ABI_NATIVE && s->number < NUMBERS) {
-            struct program_state *p = programs.lookup(&program);
-            if (p)
-                __sync_fetch_and_or(&p->ok[WORD_OF(s->number)], BIT_OF(s->number));
+            note_success(program, s->number);
         } else {
             struct syscall_key key = {.program = program, .abi = s->abi, .number = s->number};
             struct syscall_value *v = others.lookup(&key);
@@ -355,6 +360,21 @@ int on_sys_exit(u64 *ctx)
         route = failed(result) ? TAIL_TEXT : TAIL_DESCRIPTOR;
     go_on(ctx, s, route, result);
 #endif
+    return 0;
+}
+
+/* emulate_vsyscall(which): x86-64's legacy page stands for three calls. The kernel emulates them without entering a
+ * call, but asks filters about them (arch/x86/entry/vsyscall/vsyscall_64.c). */
+int on_vsyscall(u64 *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct task_state *s = recorded(task);
+    if (!s)
+        return 0;
+    u64 which = CTX(0);
+    u64 number = which == 0 ? NR_GETTIMEOFDAY : which == 1 ? NR_TIME : NR_GETCPU;
+    if (number < NUMBERS && count_call(s->program, ABI_NATIVE, number) > 0)
+        note_success(s->program, number);
     return 0;
 }
 

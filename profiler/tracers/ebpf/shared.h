@@ -41,6 +41,7 @@ enum stat {
     LOST_EVENTS,
     LOST_EXECS,
     LOST_PATHS,
+    LOST_NAMES, /* no room in the ring `paths` */
     LOST_FILES,
     LOST_SOCKETS,
     LOST_PROCESSES,
@@ -210,6 +211,7 @@ enum only {
     ONLY_SOCKETCALL,
     ONLY_MESSAGES,
     ONLY_UNSHARE,
+    ONLY_OPTION,
 };
 
 #define NO_ARGUMENT 7 /* in place of an argument's position */

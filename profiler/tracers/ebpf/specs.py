@@ -87,6 +87,8 @@ def _file_spec(abi: str, uses: tuple[FileUse, ...]) -> Spec:
 
 def _socket_spec(call: SocketCall) -> Spec:
     only = "pair" if call.pair is not None else "messages" if call.count is not None else "all"
+    if call.operation == "setoption":
+        only = "option"
     (fd,), at, path = _positions(call.fd), _positions(call.message), _positions(call.address, call.length)
     return Spec("socket", only=only, fd=fd, at=at, path=path)
 

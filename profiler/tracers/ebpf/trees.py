@@ -16,7 +16,17 @@ from dataclasses import dataclass, field, replace
 
 from profiler.kernel.mounts import MountUse, file_systems
 from profiler.tracers.ebpf.events import OTHER_MOUNTS, Event
-from profiler.tracers.paths import LINKS_MAX, Found, Resolver, View, below, joined, parts_of, through_link
+from profiler.tracers.paths import (
+    LINKS_MAX,
+    Found,
+    Resolver,
+    View,
+    below,
+    is_namespace_link,
+    joined,
+    parts_of,
+    through_link,
+)
 
 _OF_PROCESS = re.compile(r"/proc/(\d+)(/task/\d+)?(?=/|\Z)")
 _NAMESPACES_MAX = 1 << 10
@@ -99,6 +109,8 @@ class FileSystem:
         kind, uid = found.kind, found.uid
         if of_process is not None and int(of_process[1]) in (event.own_tgid, event.tgid):
             uid = event.fsuid  # fs/proc/base.c task_dump_owner
+        if of_process is not None and is_namespace_link(name):
+            return Node("file", uid)
         to_open_file = of_process is not None and through_link(name, True)
         link = kind == "symlink" and not to_open_file
         return Node(kind, uid, outside.resolver.text_of(outside.view, look) if link else None)

@@ -234,7 +234,7 @@ static __always_inline void tell_new_mounts(struct task_struct *task, u32 progra
     e.facts = before == own->mounts ? 0 : FACT_OTHER_MOUNTS;
     e.tgid = number_of_process((u64)task);
     if (paths.ringbuf_output(&e, sizeof(e), 0))
-        count_loss(LOST_PATHS);
+        count_loss(LOST_NAMES);
 }
 
 /* Whether a mount with nothing above it is on no tree of a mount namespace (fs/mount.h: is_mounted, is_anon_ns). `own`:
@@ -450,6 +450,11 @@ int on_descriptor(u64 *ctx)
     BLOCK(of_super, SUPER, PART64(of_inode, INODE, SUPER));
     u64 magic = PART64(of_super, SUPER, MAGIC);
     u32 detail = PART16(of_inode, INODE, MODE) & DETAIL_KIND;
+    if (magic == NSFS_MAGIC) { /* a namespace has no path but that of its link below /proc */
+        if (in.spec->route == ROUTE_OPEN)
+            tails.call(ctx, TAIL_TEXT);
+        return 0;
+    }
     if (PART64(of_super, SUPER, FLAGS) & SB_NOUSER) { /* pipes, sockets, memfd */
         if (magic != TMPFS_MAGIC && magic != HUGETLBFS_MAGIC)
             return 0;
@@ -522,13 +527,17 @@ int on_text(u64 *ctx)
     if (!use_in(&in))
         return 0;
     struct work *w = in.w;
-    u64 flags = 0;
-    if (in.spec->only == ONLY_HOW)
-        read_user(&flags, sizeof(flags), (void *)w->a[2]);
-    else if (in.spec->flags != NO_ARGUMENT)
-        flags = ARGUMENT(w, in.spec->flags);
-    w->e.key.flags = flags & in.spec->flags_mask;
+    u64 flags = 0, in_root = 0;
     w->e.mode = in.spec->mode == NO_ARGUMENT ? 0 : ARGUMENT(w, in.spec->mode) & S_IFMT;
+    if (in.spec->only == ONLY_HOW) {
+        u64 how[3] = {}; /* struct open_how: flags, mode, resolve */
+        read_user(how, sizeof(how), (void *)w->a[2]);
+        flags = how[0];
+        w->e.mode = in_root = how[2] & RESOLVE_IN_ROOT;
+    } else if (in.spec->flags != NO_ARGUMENT) {
+        flags = ARGUMENT(w, in.spec->flags);
+    }
+    w->e.key.flags = flags & in.spec->flags_mask;
     only_first(w);
     w->dentry[0] = 0;
     u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
@@ -572,7 +581,7 @@ int on_text(u64 *ctx)
         }
         int at = in.spec->at[i] == NO_ARGUMENT ? AT_FDCWD : (int)ARGUMENT(w, in.spec->at[i]);
         bool own_program = false;
-        if ((u8)w->text[i][0] == '/') {
+        if ((u8)w->text[i][0] == '/' && !in_root) {
             bool below = false;
             own_program = w->text[i][0] == PROC_SE && w->text[i][1] == LF_EXE;
             at = own_descriptor(w->text[i], &below);
@@ -828,7 +837,7 @@ int on_walk(u64 *ctx)
             if (paths.ringbuf_output(&w->e, sizeof(struct use_event) + size, 0)) {
                 struct use_key key = w->e.key;
                 uses.delete(&key); /* the next one is the first again */
-                count_loss(LOST_PATHS);
+                count_loss(LOST_NAMES);
             }
             if (!(w->e.facts & FACT_DESCRIPTOR)) {
                 tails.call(ctx, TAIL_NAMES);
@@ -1008,6 +1017,10 @@ static __always_inline bool kind_of_socket(struct use_in *in, struct socket_key 
     key->family = PART16(of_sock, SOCK, FAMILY);
     key->type = PART16(of_kind, KIND, TYPE);
     key->protocol = PART16(of_kind, KIND, PROTOCOL);
+    /* This option makes an IPv4 socket of an IPv6 one: that is what the call was about (ipv6(7)). */
+    if (in->spec->only == ONLY_OPTION && !failed(in->result) && (u32)w->a[1] == IPPROTO_IPV6 &&
+        (u32)w->a[2] == IPV6_ADDRFORM)
+        key->family = AF_INET6;
     return true;
 }
 

@@ -24,7 +24,7 @@ from profiler.kernel.files import (
     open_follows,
 )
 from profiler.tracers.host import DELETED
-from profiler.tracers.paths import Found, Way, kind_of_made
+from profiler.tracers.paths import Found, Way, is_namespace, kind_of_made
 from profiler.tracers.ptrace.rows import Arguments, Enter, Exit, Leave, Rows
 from profiler.tracers.ptrace.threads import PATH_MAX, U32, signed
 
@@ -51,10 +51,14 @@ def find(rows: Rows, tid: int, use: FileUse, args: Arguments, *, follow: bool | 
     return _resolve(rows, tid, use, args, text, follow)
 
 
-def _resolve(rows: Rows, tid: int, use: FileUse, args: Arguments, text: str, follow: bool) -> Found | None:
+def _resolve(
+    rows: Rows, tid: int, use: FileUse, args: Arguments, text: str, follow: bool, in_root: bool = False
+) -> Found | None:
     if len(text) > PATH_MAX // 4 and len(os.fsencode(text)) >= PATH_MAX:
         return None  # ENAMETOOLONG: no file is meant
     at = None if use.at is None else args[use.at]
+    if in_root and at is not None:
+        return rows.threads.find_inside(tid, at, text, follow=follow)
     return rows.threads.find(tid, at, text, follow=follow, entry=use.access in _ENTRIES)
 
 
@@ -117,15 +121,13 @@ class Files:
         text = None if use.path is None else threads.text(tid, args[use.path])
         if text is None and use.only != "handle":
             return None
-        if in_root and text is not None:
-            text = text.lstrip("/") or "."
 
         def leave(exit: Exit) -> None:
             if not exit.reached or (not exit.code and not words):
                 return
             found = None if exit.code else threads.descriptor(exit.tid, exit.result)
-            if found is None and text:
-                found = _resolve(self._rows, exit.tid, use, args, text, open_follows(flags, abi))
+            if text and (found is None or is_namespace(found)):
+                found = _resolve(self._rows, exit.tid, use, args, text, open_follows(flags, abi), in_root)
             if found is not None:
                 for word in words or ("look",):
                     self._rows.file(exit, word, found)

@@ -47,8 +47,7 @@ class Processes:
         """Return one of SIGNAL_WHOM (trace/model.py), None when the descriptor is not a pidfd."""
         threads = self._threads
         if call.pidfd is not None:
-            pid = threads.pidfd(tid, args[call.pidfd])
-            return None if pid is None else threads.whom_outer(tid, pid)
+            return threads.whom_of_pidfd(tid, args[call.pidfd])
         if word == "traceme":
             return threads.whom_outer(tid, threads.parent(tid))
         pids = [signed(args[position]) for position in call.process]

@@ -8,6 +8,8 @@ from functools import partial
 from profiler.kernel.abi import ABIS
 from profiler.kernel.sockets import (
     ADDRESS_MAX,
+    IPPROTO_IPV6,
+    IPV6_ADDRFORM,
     MESSAGES_MAX,
     SOCK_TYPE_MASK,
     SocketCall,
@@ -73,6 +75,13 @@ class Sorts:
         known = self._known[link]
         return None if known is None else (link, known)
 
+    def forget(self, tid: int, fd: int) -> None:
+        """Read the sort of this socket again when it is next used."""
+        try:
+            self._known.pop(os.readlink(f"/proc/{tid}/fd/{signed(fd)}"), None)
+        except OSError:
+            self._threads.unread(tid, "sockets")
+
 
 class Sockets:
     """Adds socket operations to a recording, and the files of unix sockets."""
@@ -103,7 +112,16 @@ class Sockets:
         peer = None
         if call.address is not None and call.length is not None:
             peer = self._peer(tid, args[call.address], args[call.length] & U32)
-        return self._operate(call.operation, tid, args[call.fd], peer)
+        leave = self._operate(call.operation, tid, args[call.fd], peer)
+        if call.operation == "setoption" and (args[1] & U32, args[2] & U32) == (IPPROTO_IPV6, IPV6_ADDRFORM):
+            return partial(self._converted, leave, args[call.fd])
+        return leave
+
+    def _converted(self, leave: Leave | None, fd: int, exit: Exit) -> None:
+        """Note that a socket may have another family now."""
+        if leave is not None:
+            leave(exit)
+        self._sorts.forget(exit.tid, fd)
 
     def _row(self, exit: Exit, sort: Sort, operation: str, port: int | None = None, address: str | None = None) -> None:
         family, kind, protocol = sort
@@ -139,7 +157,7 @@ class Sockets:
             return None
         link, sort = known
         port, address = parse_address(sort[0], data) if data else (None, None)
-        key = (operation, self._threads.life(tid), link, port, address)
+        key = (operation, self._threads.life(tid), link, sort, port, address)
         repeated = operation in _REPEATED
         if repeated and self._rows.seen(key):
             return None

@@ -286,15 +286,18 @@ class Threads:
             pass
         return self.whom_outer(tid, number)
 
-    def whose(self, tid: int, number: int) -> str:
-        """Return the same for the process whose directory below /proc a path leads into.
+    def whose(self, tid: int, number: int, procfs: int | None = None) -> str:
+        """Return the same for the process that a directory of a procfs is about.
 
         It has that number in the pid namespace of the procfs, which need not be the thread's: unshare(2) leaves /proc
-        as it is, and a descriptor may lead to a procfs that is mounted nowhere any more.
+        as it is, and a descriptor may lead to a procfs that is mounted nowhere any more. ``procfs``: its device number,
+        None for the one at /proc.
         """
         with contextlib.suppress(OSError):
-            procfs = self.paths.at(self.view(tid), "/proc")
-            if procfs is not None and procfs.status is not None and procfs.status.st_dev == self._procfs:
+            if procfs is None:
+                mounted = self.paths.at(self.view(tid), "/proc")
+                procfs = None if mounted is None or mounted.status is None else mounted.status.st_dev
+            if procfs == self._procfs:
                 return self.whom_outer(tid, number)
         if number in numbers(tid):
             return "self"
@@ -342,11 +345,33 @@ class Threads:
     def pidfd(self, tid: int, fd: int) -> int | None:
         """Return the process of a pidfd, -1 when it has ended; None for another descriptor (proc_pid_fdinfo(5)).
 
-        A directory /proc/PID also stands for its process (fs/proc/base.c tgid_pidfd_to_pid).
+        A directory /proc/PID also stands for its process (fs/proc/base.c tgid_pidfd_to_pid): the number is the one that
+        its procfs has for it.
         """
+        found = self._process_of(tid, fd)
+        return None if found is None else found[0]
+
+    def whom_of_pidfd(self, tid: int, fd: int) -> str | None:
+        """Return one of WHOM for the process of such a descriptor; None for another descriptor."""
+        found = self._process_of(tid, fd)
+        if found is None:
+            return None
+        number, procfs = found
+        return self.whom_outer(tid, number) if procfs is None else self.whose(tid, number, procfs)
+
+    def _process_of(self, tid: int, fd: int) -> tuple[int, int | None] | None:
+        """Return the process of such a descriptor, and the device of the procfs that numbers it: None for profgen's."""
+        link = f"/proc/{tid}/fd/{signed(fd)}"
         try:
-            directory = _PROCESS_DIRECTORY.fullmatch(os.readlink(f"/proc/{tid}/fd/{signed(fd)}"))
-            return int(directory[1]) if directory else _field(f"/proc/{tid}/fdinfo/{signed(fd)}", "Pid:")
+            text = os.readlink(link)
+            directory = _PROCESS_DIRECTORY.fullmatch(text)
+            if directory:
+                if self.paths.avoided(self.view(tid)).over(text) is not None:
+                    return None
+                device = status_of(link).st_dev
+                return (int(directory[1]), device) if self.paths.on_procfs(f"{link}/.", device) else None
+            number = _field(f"/proc/{tid}/fdinfo/{signed(fd)}", "Pid:")
+            return None if number is None else (number, None)
         except OSError:
             self.unread(tid, "processes")
             return None
@@ -444,6 +469,16 @@ class Threads:
             ways += known[1]
         return known[0]
 
+    def find_inside(self, tid: int, dirfd: int, text: str, *, follow: bool) -> Found | None:
+        """Resolve a path text with the directory ``dirfd`` as the root (RESOLVE_IN_ROOT of openat2(2)).
+
+        None when that is not a directory. Raises OSError when the thread is gone.
+        """
+        top = self.descriptor(tid, dirfd)
+        if top is None or top.look is None:
+            return None
+        return self.paths.resolve_inside(self.view(tid), top.look, top.path, text, follow=follow)
+
     def needs(self, credentials: Credentials, way: Way) -> list[str]:
         """Return the capabilities that searching these directories needs.
 
@@ -499,7 +534,8 @@ class Threads:
 
 
 _T = TypeVar("_T")
-_PROCESS_DIRECTORY = re.compile(r"/proc/(\d+)(?:/task/\d+)?")
+_PROCESS_DIRECTORY = re.compile(r"(?:.*/)?([0-9]+)(?: \(deleted\))?", re.DOTALL)
+"""The text of a link to a directory of a procfs, wherever that is mounted; once its process has ended it is deleted."""
 CLONE_NEWUSER = 0x10000000  # include/uapi/linux/sched.h
 _CLONES = frozenset({"clone", "clone3"})
 _NAMESPACES = _CLONES | {"unshare"}

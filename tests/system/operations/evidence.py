@@ -26,7 +26,9 @@ def seen(trace: Trace, places: Places) -> Evidence:
         signals=frozenset((row.signal, row.whom, result) for row in trace.signals for result in row.results),
         inspections=frozenset((row.operation, row.whom, result) for row in trace.inspections for result in row.results),
         mounts=frozenset(
-            Mounted(row.operation, row.source, row.target, row.filesystem, row.flags, result)
+            Mounted(
+                row.operation, row.source and places.general(row.source), row.target, row.filesystem, row.flags, result
+            )
             for row in trace.mounts
             for result in row.results
         ),

@@ -73,6 +73,28 @@ static void open_beneath(void)
 		errno == ENOSYS ? not_here("openat2") : die("openat2");
 }
 
+static void open_in_root(void)
+{
+	struct open_how how = {.flags = O_RDONLY, .resolve = RESOLVE_IN_ROOT};
+	int at = CHECK(open(in("sub"), O_PATH | O_DIRECTORY));
+	if (syscall(SYS_openat2, at, "/file", &how, sizeof how) < 0)
+		errno == ENOSYS ? not_here("openat2") : die("openat2");
+	CHECK(syscall(SYS_openat2, at, "../../file", &how, sizeof how));
+	CHECK(syscall(SYS_openat2, at, "to-file", &how, sizeof how));
+	FAILS(syscall(SYS_openat2, at, "/etc/passwd", &how, sizeof how), ENOENT);
+	FAILS(syscall(SYS_openat2, at, "../up", &how, sizeof how), ENOENT);
+	FAILS(syscall(SYS_openat2, at, "to-nowhere", &how, sizeof how), ENOENT);
+	CHECK(chdir(in("sub")));
+	FAILS(syscall(SYS_openat2, AT_FDCWD, "/here", &how, sizeof how), ENOENT);
+}
+static void links_to_root(void)
+{
+	make_dir("sub");
+	make("sub/file");
+	CHECK(symlink("/file", in("sub/to-file")));
+	CHECK(symlink("/../nowhere", in("sub/to-nowhere")));
+}
+
 static void replace_file(void)
 {
 	int fd = CHECK(open(in("file.new"), O_WRONLY | O_CREAT | O_EXCL, 0644));
@@ -625,8 +647,29 @@ static void open_long(void)
 static void deleted_directory(void)
 {
 	CHECK(chdir(in("sub")));
+	int at = CHECK(open(in("sub"), O_PATH | O_DIRECTORY));
 	CHECK(rmdir(in("sub")));
 	FAILS(open("file", O_WRONLY | O_CREAT, 0644), ENOENT);
+	FAILS(open("some/file", O_RDONLY), ENOENT);
+	FAILS(openat(at, "other/file", O_RDONLY), ENOENT);
+	FAILS(mkdir("new/below", 0755), ENOENT);
+}
+
+/* Their name ends in what the kernel appends to the paths of removed files. */
+static void named_deleted(void)
+{
+	int at = CHECK(open(in("gone (deleted)"), O_PATH | O_DIRECTORY));
+	CHECK(openat(at, "file (deleted)", O_RDONLY));
+	CHECK(chdir(in("gone (deleted)")));
+	FAILS(open("some/file", O_RDONLY), ENOENT);
+	int fd = CHECK(open("file (deleted)", O_RDWR));
+	CHECK(unlink("file (deleted)"));
+	CHECK(fchmod(fd, 0600));
+}
+static void directory_named_deleted(void)
+{
+	make_dir("gone (deleted)");
+	make("gone (deleted)/file (deleted)");
 }
 
 static void deleted_file(void)
@@ -664,6 +707,56 @@ static void bad_pointers(void)
 	FAILS(syscall(SYS_openat, AT_FDCWD, (char *)1, O_RDONLY), EFAULT);
 	FAILS(open("", O_RDONLY), ENOENT);
 	FAILS(unlink(""), ENOENT);
+}
+
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+/* Calls that fail before they read their path: for a flag, a descriptor, a size or a limit. */
+static void unread_pointers(void)
+{
+	char *const bad = (char *)1;
+	const long all = 0x7fffffff;
+	static char path[5000];
+	struct stat seen;
+	int tcp = CHECK(socket(AF_UNIX, SOCK_STREAM, 0));
+	for (unsigned i = 0; i < sizeof path - 1; i++)
+		path[i] = i % 2 ? 'a' : '/';
+	FAILS(stat(path, &seen), ENAMETOOLONG);
+	FAILS(open(path, O_RDONLY), ENAMETOOLONG);
+	FAILS(unlink(path), ENAMETOOLONG);
+	FAILS(rename(path, path), ENAMETOOLONG);
+	FAILS(symlink("to", path), ENAMETOOLONG);
+	FAILS(syscall(SYS_execve, path, NULL, NULL), ENAMETOOLONG);
+	syscall(SYS_openat2, -1, NULL, NULL, 0);
+	syscall(SYS_openat2, -1, bad, bad, all);
+	syscall(SYS_unlinkat, -1, NULL, ~0);
+	syscall(SYS_unlinkat, -1, bad, ~0);
+	syscall(SYS_linkat, -1, bad, -1, bad, ~0);
+	syscall(SYS_renameat2, -1, bad, -1, bad, ~0);
+	syscall(SYS_fchownat, -1, bad, 0, 0, ~0);
+	syscall(SYS_fchmodat2, -1, bad, 0, ~0);
+	syscall(SYS_utimensat, -1, bad, NULL, ~0);
+	syscall(SYS_utimensat, -1, bad, bad, 0);
+	syscall(SYS_faccessat, -1, bad, ~0);
+	fstatat(-1, bad, &seen, ~0);
+	syscall(SYS_statx, -1, bad, ~0, ~0, &seen);
+	syscall(SYS_execveat, -1, bad, NULL, NULL, ~0);
+	syscall(SYS_readlinkat, -1, bad, &seen, 0);
+	syscall(SYS_readlinkat, -1, bad, &seen, -1);
+	syscall(SYS_mknodat, -1, bad, ~0, 0);
+	syscall(SYS_truncate, bad, -1);
+	syscall(SYS_name_to_handle_at, -1, bad, bad, bad, ~0);
+	syscall(SYS_inotify_add_watch, -1, bad, 0);
+	syscall(SYS_umount2, bad, ~0);
+	syscall(SYS_pivot_root, bad, bad);
+	syscall(SYS_setxattr, bad, bad, bad, 0, ~0);
+	syscall(SYS_open_by_handle_at, -1, bad, ~0);
+	syscall(SYS_getdents64, -1, bad, 0);
+	syscall(SYS_connect, -1, bad, 16);
+	syscall(SYS_sendto, -1, bad, 1, 0, bad, 16);
+	syscall(SYS_sendmsg, tcp, bad, 0);
+	syscall(SYS_sendmmsg, tcp, bad, 5, 0);
 }
 
 static void name_too_long(void)
@@ -907,6 +1000,19 @@ static void signal_pidfd(void)
 	reap(child.pid, -SIGKILL);
 }
 
+/* A directory of a procfs stands for its process, like a pidfd, also in the numbers of another namespace. */
+static void signal_directory(void)
+{
+	char path[64];
+	struct sleeper child = sleeper_start();
+	int own = CHECK(open("/proc/self", O_RDONLY | O_DIRECTORY));
+	snprintf(path, sizeof path, "/proc/%d", child.pid);
+	int fd = CHECK(open(path, O_RDONLY | O_DIRECTORY));
+	CHECK(syscall(SYS_pidfd_send_signal, own, 0, NULL, 0));
+	CHECK(syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0));
+	reap(child.pid, -SIGKILL);
+}
+
 static void trace_me(void)
 {
 	pid_t pid = CHECK(fork());
@@ -950,6 +1056,17 @@ static void proc_child(void)
 	snprintf(path, sizeof path, "/proc/%d/environ", child.pid);
 	CHECK(open(path, O_RDONLY));
 	sleeper_end(child);
+}
+
+static void namespace_files(void)
+{
+	char text[64];
+	int at = CHECK(open("/proc/self/ns", O_PATH | O_DIRECTORY));
+	CHECK(open("/proc/self/ns/uts", O_RDONLY));
+	CHECK(openat(at, "mnt", O_RDONLY));
+	CHECK(readlink("/proc/self/ns/net", text, sizeof text));
+	FAILS(open("/proc/self/ns/none", O_RDONLY), ENOENT);
+	FAILS(open("/proc/self/ns/uts", O_RDWR), EPERM);
 }
 
 static void proc_outside(void) { CHECK(open("/proc/1/status", O_RDONLY)); }
@@ -1177,6 +1294,20 @@ static void tcp6(void)
 	converse(server, (struct sockaddr *)&address, sizeof address);
 }
 
+/* An IPv6 socket with a mapped peer becomes an IPv4 one. */
+static void address_form(void)
+{
+	int family = AF_INET, one = 1, client = socket(AF_INET6, SOCK_DGRAM, 0);
+	struct sockaddr_in6 mapped = {.sin6_family = AF_INET6, .sin6_port = htons(23460)};
+	if (client < 0)
+		errno == EAFNOSUPPORT ? not_here("IPv6") : die("socket");
+	DEMAND(inet_pton(AF_INET6, "::ffff:127.0.0.1", &mapped.sin6_addr) == 1);
+	CHECK(connect(client, (struct sockaddr *)&mapped, sizeof mapped));
+	CHECK(setsockopt(client, IPPROTO_IPV6, IPV6_ADDRFORM, &family, sizeof family));
+	CHECK(setsockopt(client, SOL_SOCKET, SO_BROADCAST, &one, sizeof one));
+	CHECK(send(client, "x", 1, 0));
+}
+
 static void netlink(void)
 {
 	struct sockaddr_nl address = {.nl_family = AF_NETLINK};
@@ -1216,6 +1347,14 @@ static void own_mounts(void)
 {
 	CHECK(unshare(CLONE_NEWNS));
 	CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+}
+
+static void namespace_bound(void)
+{
+	own_mounts();
+	CHECK(mount("/proc/self/ns/uts", in("file"), NULL, MS_BIND, NULL));
+	CHECK(setns(CHECK(open(in("file"), O_RDONLY)), CLONE_NEWUTS));
+	CHECK(umount2(in("file"), MNT_DETACH));
 }
 
 static void bind_mount(void)
@@ -1311,6 +1450,24 @@ static void pid_namespace(void)
 	reap(pid, 0);
 }
 
+static void signal_inner_directory(void)
+{
+	CHECK(unshare(CLONE_NEWPID));
+	pid_t pid = CHECK(fork());
+	if (!pid) {
+		own_mounts();
+		CHECK(mount("proc", "/proc", "proc", 0, NULL));
+		struct sleeper child = sleeper_start();
+		int own = CHECK(open("/proc/1", O_RDONLY | O_DIRECTORY));
+		int other = CHECK(open("/proc/2", O_RDONLY | O_DIRECTORY));
+		CHECK(syscall(SYS_pidfd_send_signal, own, 0, NULL, 0));
+		CHECK(syscall(SYS_pidfd_send_signal, other, SIGKILL, NULL, 0));
+		reap(child.pid, -SIGKILL);
+		_exit(0);
+	}
+	reap(pid, 0);
+}
+
 static void pivot(void)
 {
 	own_mounts();
@@ -1363,6 +1520,7 @@ static const struct {
 	{"ftruncate", "user", ftruncate_file, file},
 	{"path_only", "user", path_only, file},
 	{"open_beneath", "user", open_beneath, file},
+	{"open_in_root", "user", open_in_root, links_to_root},
 	{"replace_file", "user", replace_file, file},
 	{"temporary_file", "user", temporary_file},
 	{"unnamed_file", "user", unnamed_file},
@@ -1435,6 +1593,7 @@ static const struct {
 	{"long_path_at", "user", open_long_at, long_directories},
 	{"too_long_path", "user", open_longer_at, longer_directories},
 	{"deleted_directory", "user", deleted_directory, directory},
+	{"named_deleted", "user", named_deleted, directory_named_deleted},
 	{"deleted_file", "user", deleted_file, file},
 	{"moved_file", "user", moved_file, file},
 	{"made_and_gone", "user", made_and_gone},
@@ -1442,6 +1601,7 @@ static const struct {
 	{"missing_directory", "user", missing_directory},
 	{"not_directory", "user", not_directory, file},
 	{"bad_pointers", "user", bad_pointers},
+	{"unread_pointers", "user", unread_pointers},
 	{"name_too_long", "user", name_too_long},
 	{"symlink_loop", "user", symlink_loop, loop},
 	{"failed_names", "user", failed_names, directory_file},
@@ -1464,12 +1624,14 @@ static const struct {
 	{"signal_outside", "root", signal_outside},
 	{"signal_group", "user", signal_group},
 	{"signal_pidfd", "user", signal_pidfd},
+	{"signal_directory", "user", signal_directory},
 	{"trace_me", "user traces", trace_me},
 	{"trace_child", "user traces", trace_child},
 	{"read_memory", "user", read_memory},
 	{"proc_self", "user", proc_self},
 	{"proc_child", "user", proc_child},
 	{"proc_outside", "user", proc_outside},
+	{"namespace_files", "user", namespace_files},
 	{"unix_path", "user", unix_path},
 	{"unix_datagram", "user", unix_datagram},
 	{"unix_missing", "user", unix_missing},
@@ -1482,6 +1644,7 @@ static const struct {
 	{"tcp_refused", "user", tcp_refused},
 	{"tcp_waiting", "user", tcp_waiting},
 	{"tcp6", "user", tcp6},
+	{"address_form", "user", address_form},
 	{"udp", "user", udp},
 	{"udp_messages", "user", udp_messages},
 	{"many_messages", "user", many_messages},
@@ -1490,6 +1653,7 @@ static const struct {
 	{"packet_socket", "root", packet_socket},
 	{"socketcall", "user", socket_call},
 	{"unknown_family", "user", unknown_family},
+	{"namespace_bound", "root", namespace_bound, file},
 	{"bind_mount", "root", bind_mount, directories_file},
 	{"new_mount", "root", new_mount, directories},
 	{"detached_mount", "root", detached_mount, directories},
@@ -1499,6 +1663,7 @@ static const struct {
 	{"chroot_execute", "root", change_root_execute, program},
 	{"pivot_root", "root", pivot, pivot_tree},
 	{"pid_namespace", "root", pid_namespace},
+	{"signal_inner_directory", "root", signal_inner_directory},
 	{"user_namespace", "user", user_namespace},
 	{"io_uring", "user", io_uring},
 };

@@ -212,6 +212,10 @@ EXPECTED: Mapping[str, Evidence] = {
     "ftruncate": files(uses("file", "read write truncate")),
     "path_only": files(),
     "open_beneath": files(Use("file", "read")),
+    "open_in_root": files(
+        Use("sub/file", "read"),
+        *(Use(f"sub/{name}", "read", result="ENOENT") for name in ("etc/passwd", "up", "nowhere", "here")),
+    ),
     "replace_file": files(uses("file.new", "write create rename_from"), Use("file", "rename_to")),
     "temporary_file": files(uses("work-{random}", "read write create remove")),
     "unnamed_file": files(uses(_UNNAMED, "read write", state="deleted")),
@@ -289,7 +293,17 @@ EXPECTED: Mapping[str, Evidence] = {
     "long_path": files(uses(LONG, "write create")),
     "long_path_at": files(uses(LONG, "write create")),
     "too_long_path": Evidence(losses=frozenset({"paths"})),
-    "deleted_directory": files(Use("sub", "remove", "directory"), uses("sub/file", "write create", result="ENOENT")),
+    "deleted_directory": files(
+        Use("sub", "remove", "directory"),
+        uses("sub/file", "write create", result="ENOENT"),
+        *(Use(f"sub/{name}/file", "read", result="ENOENT") for name in ("some", "other")),
+        Use("sub/new/below", "make", result="ENOENT"),
+    ),
+    "named_deleted": files(
+        uses("gone (deleted)/file (deleted)", "read write remove"),
+        Use("gone (deleted)/some/file", "read", result="ENOENT"),
+        Use("gone (deleted)/file (deleted)", "mode", state="deleted"),
+    ),
     "deleted_file": files(uses("file", "read write remove"), Use("file", "write", state="deleted")),
     "moved_file": files(uses("file", "read write rename_from"), uses("moved", "rename_to mode")),
     "made_and_gone": files(uses("new", "make remove", kind="directory"), uses("new/file", "write create remove")),
@@ -298,6 +312,12 @@ EXPECTED: Mapping[str, Evidence] = {
     "missing_directory": files(uses("nowhere/file", "write create", result="ENOENT")),
     "not_directory": files(Use("file/below", "read", result="ENOTDIR")),
     "bad_pointers": files(),
+    "unread_pointers": Evidence(
+        sockets=frozenset({Operation(*_UNIX, "create")}),
+        mounts=frozenset(
+            {Mounted("umount", None, None, None, ("0xfffffff0", "detach", "expire", "force", "nofollow"), "EINVAL")}
+        ),
+    ),
     "name_too_long": files(Use("n" * 300, "read", result="ENAMETOOLONG")),
     "symlink_loop": files(Use("loop", "read", result="ELOOP")),
     "failed_names": files(
@@ -336,6 +356,20 @@ EXPECTED: Mapping[str, Evidence] = {
     "signal_outside": _signals(("0", "outside")),
     "signal_group": _signals(("USR1", "group")),
     "signal_pidfd": _signals(("KILL", "workload")),
+    "signal_directory": replace(
+        _signals(("0", "self"), ("KILL", "workload")),
+        files=_set([[Use("/proc/{pid}", "read", "directory", whose=whose) for whose in ("self", "workload")]]),
+    ),
+    "signal_inner_directory": replace(
+        _mounts(Mounted("mount", "proc", "/proc", "proc")),
+        signals=frozenset({("0", "self", "ok"), ("KILL", "workload", "ok")}),
+        files=_set(
+            [
+                Use("/proc/{pid}", "read", "directory", whose="self"),
+                Use("/proc/{pid}", "read", "directory", whose="workload"),
+            ]
+        ),
+    ),
     "trace_me": _looks(("traceme", "workload"), refused=("traceme", "workload", "EPERM")),
     "trace_child": _looks(("trace", "workload"), refused=("trace", "workload", "EPERM")),
     "read_memory": _looks(("read", "workload")),
@@ -344,6 +378,12 @@ EXPECTED: Mapping[str, Evidence] = {
     ),
     "proc_child": files(Use("/proc/{pid}/environ", "read", whose="workload")),
     "proc_outside": files(Use("/proc/1/status", "read", whose="outside")),
+    "namespace_files": files(
+        *(Use(f"/proc/{{pid}}/ns/{name}", "read", whose="self") for name in ("uts", "mnt")),
+        Use("/proc/{pid}/ns/net", "readlink", "symlink", whose="self"),
+        Use("/proc/{pid}/ns/none", "read", result="ENOENT", whose="self"),
+        uses("/proc/{pid}/ns/uts", "read write", result="EPERM", whose="self"),
+    ),
     # sockets
     "unix_path": _sockets(
         _stream(*_UNIX[::2], address="{dir}/socket"), files=[uses("socket", "bind connect", kind="socket")]
@@ -374,6 +414,11 @@ EXPECTED: Mapping[str, Evidence] = {
         Operation(*_INET, "connect", 23454, result="EINPROGRESS"),
     ),
     "tcp6": _sockets(_stream("inet6", 6, 23453), Operation("inet6", "stream", 6, "setoption")),
+    "address_form": _sockets(
+        *(Operation("inet6", "dgram", 17, name) for name in ("create", "setoption")),
+        Operation("inet6", "dgram", 17, "connect", 23460),
+        *(Operation(*_UDP, name) for name in ("setoption", "send")),
+    ),
     "udp": _sockets(
         *(Operation(*_UDP, name) for name in ("create", "setoption", "receive")),
         *(Operation(*_UDP, name, 23452) for name in ("bind", "send")),
@@ -399,6 +444,11 @@ EXPECTED: Mapping[str, Evidence] = {
     "socketcall": _sockets(Operation(*_UDP, "create"), Operation(*_UDP, "connect", 23456)),
     "unknown_family": _sockets(Operation("appletalk", "dgram", 0, "create", result="EAFNOSUPPORT")),
     # namespaces and mounts
+    "namespace_bound": _mounts(
+        Mounted("bind", "/proc/{pid}/ns/uts", "file", flags=("bind",)),
+        Mounted("umount", None, "file", flags=("detach",)),
+        files=[Use("file", "read")],
+    ),
     "bind_mount": _mounts(
         Mounted("bind", "sub", "target", flags=("bind",)),
         Mounted("remount", None, "target", flags=("bind", "rdonly", "remount")),

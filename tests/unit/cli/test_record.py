@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pwd
+import re
 import shlex
 import subprocess
 import sys
@@ -288,17 +289,20 @@ def test_summary_warns_of_io_uring(calls: list[Syscall], warned: bool, capsys: p
 @pytest.mark.parametrize(
     ("tracer", "losses", "larger"),
     [
-        ("ebpf", {"programs": 3}, True),
-        ("ebpf", {"missed": 1, "programs": 3}, True),
-        ("ebpf", {"missed": 1, "uses": 7}, False),
-        ("ptrace", {"programs": 3}, False),
-        ("ptrace", {"uses": 1}, False),
+        ("ebpf", {"programs": 3}, ["programs"]),
+        ("ebpf", {"missed": 1, "programs": 3, "files": 2}, ["programs", "files"]),
+        ("ebpf", {"names": 7}, ["paths"]),
+        ("ebpf", {"missed": 1, "uses": 7}, []),
+        ("ebpf", {"paths": 7}, []),
+        ("ebpf", {"faults": 1}, []),
+        ("ptrace", {"programs": 3}, []),
+        ("ptrace", {"uses": 1}, []),
     ],
 )
-def test_incomplete_advises_what_can_be_done(tracer: str, losses: dict[str, int], larger: bool) -> None:
-    """--limit only where there is one for what was lost."""
+def test_incomplete_advises_what_can_be_done(tracer: str, losses: dict[str, int], larger: list[str]) -> None:
+    """--limit only where a store was full."""
     text = record_terminal.incomplete(trace(tracer=tracer, losses=losses).meta)
-    assert ("--limit" in text) is larger
+    assert re.findall("--limit ([a-z]+)=N", text) == larger
     assert "docs/tracers.md" in text
     for name, count in losses.items():
         assert f"{count} {name}" in text

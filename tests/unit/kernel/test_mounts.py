@@ -45,6 +45,7 @@ NOSUID, NODEV, RDONLY, REMOUNT, BIND, MOVE, REC, SILENT, PRIVATE, SHARED = (
         ("mount", MOVE | PRIVATE, ("propagation", ("move", "private"))),
         ("mount", 1 << 27, ("mount", ("0x8000000",))),
         ("umount2", 2, ("umount", ("detach",))),
+        ("umount2", 0xFFFFFFFFFFFFFFF0, ("umount", ("0xfffffff0",))),
         ("umount", 0, ("umount", ())),
         ("pivot_root", 0, ("pivot_root", ())),
         ("open_tree", 1 | 0x80000, ("open_tree", ("cloexec", "clone"))),

@@ -173,7 +173,7 @@ MOUNT_KEYS = st.tuples(
     st.none() | st.just("") | PATHS,
     st.none() | PATHS,
     st.none() | st.sampled_from(["proc", "fuse.x"]) | NAMES,
-    st.sets(st.sampled_from(["rdonly", "nosuid", "x40000000"])).map(lambda flags: tuple(sorted(flags))),
+    st.sets(st.sampled_from(["rdonly", "nosuid", "0x40000000"])).map(lambda flags: tuple(sorted(flags))),
 )
 RESULTS = st.dictionaries(st.sampled_from(["ok", "ENOENT", "EACCES", "ERRNO_522"]), COUNTS, min_size=1, max_size=3)
 

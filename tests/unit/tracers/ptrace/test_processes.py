@@ -26,8 +26,8 @@ class Known(Threads):
     def parent(self, tid: int) -> int:
         return PARENT
 
-    def pidfd(self, tid: int, fd: int) -> int | None:
-        return PIDFDS.get(fd)
+    def whom_of_pidfd(self, tid: int, fd: int) -> str | None:
+        return self.whom_outer(tid, PIDFDS[fd]) if fd in PIDFDS else None
 
 
 class Told(Recording):
