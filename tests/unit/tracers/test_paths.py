@@ -194,7 +194,7 @@ def test_as_the_kernel(text: str, waiting: Process, tree: Path) -> None:
         assert (status.st_dev, status.st_ino) == answer
         assert found.kind == kind_of(status.st_mode)
         assert found.uid == status.st_uid
-        if found.path.startswith("/"):
+        if found.path.startswith("/") and not paths.is_namespace_link(found.path):
             assert os.path.samestat(os.lstat(found.path), status)
             assert found.path == os.path.realpath(found.path)
     else:
