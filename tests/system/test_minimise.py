@@ -98,6 +98,13 @@ def test_a_sample_returns_to_its_minimum(recordings: Recordings, profgen: Profge
     another loader."""
     workload = recordings.workload(Pipeline)
     policy = policy_of(profgen, recordings.trace(Pipeline, "ptrace"), tmp_path / "profile")
+    # Without sysinfo(2), sort(1) takes what lies on its stack for the free memory (glibc, __get_avphys_pages): whether
+    # it works is up to chance. So the call is a reviewer's, and stays.
+    known = (said("user", "known"),)
+    policy = replace(
+        policy,
+        syscalls=tuple(replace(row, because=known) if row.name == "sysinfo" else row for row in policy.syscalls),
+    )
     calls = spare_calls(policy, 10)
     capabilities = random.Random(2).sample(sorted(set(CAPABILITIES) - {row.name for row in policy.capabilities}), 4)
     before = f"rm -rf {workload.directory}/*"
@@ -153,10 +160,7 @@ def test_a_sample_returns_to_its_minimum(recordings: Recordings, profgen: Profge
     assert len(needed) > 15
     assert passes(least)
     for entry in sorted(needed):
-        # sort(1) looks at the free memory: without sysinfo(2) it breaks only where it then takes less.
-        assert not all(passes(without(least, frozenset({entry}), Choice())) for _ in range(3)), (
-            f"{entry.label} is called needed"
-        )
+        assert not passes(without(least, frozenset({entry}), Choice())), f"{entry.label} is called needed"
     because = [reason for row in least.syscalls for reason in row.because]
     assert said("minimise", "needed") in because
 
