@@ -113,7 +113,7 @@ def row_of(
 
 
 class Recording:
-    """What one tracer saw in one run. ``native`` is the machine's ABI. Only the progress figures are thread-safe."""
+    """What one tracer saw in one run. ``native`` is the machine's ABI."""
 
     def __init__(self, native: str) -> None:
         self.native = native
