@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +14,6 @@ from profiler.cli.terminal import say
 from profiler.engines import commands, compose
 from profiler.engines.engine import Engine, find, help_of
 from profiler.errors import FAILED, InputError, TracerError
-from profiler.tracers.host import controlling_terminal
 from profiler.tracers.launch import quoted
 from profiler.watch import subjects
 from profiler.watch.loop import TRACER
@@ -138,8 +135,7 @@ def record_running(subject: SubjectOptions, workload: WorkloadOptions, how: Reco
     """Record what is started by others: ``--container``, ``--pid``, ``--cgroup``, ``--unit``, ``--all-containers``."""
     need_watcher(how.tracer)
     request = _request(workload, how, to)
-    live = to.progress and not (subject.pid is not None and _on_our_terminal(subject.pid))
-    console = Console(to.quiet, many=subject.all_containers, wait=how.wait, live=live)
+    console = Console(to.quiet, many=subject.all_containers, wait=how.wait, live=to.progress)
     if subject.all_containers:
         if to.path is None:
             raise InputError("--all-containers writes a trace for each container: name a directory with -o")
@@ -170,18 +166,6 @@ def record_running(subject: SubjectOptions, workload: WorkloadOptions, how: Reco
     if ended.last is None and not to.quiet:
         say(f"nothing was recorded: {quoted(name)} did not run")
     return _status(ended, how, to)
-
-
-def _on_our_terminal(pid: int) -> bool:
-    """Return whether a process may read or write where profgen would draw: its session has the same terminal, or one
-    of its standard streams leads there."""
-    own = controlling_terminal()
-    if own and controlling_terminal(pid) == own:
-        return True
-    with contextlib.suppress(OSError):
-        name = os.ttyname(2)
-        return any(os.readlink(f"/proc/{pid}/fd/{stream}") == name for stream in range(3))
-    return False
 
 
 def _status(ended: Ended, how: RecordOptions, to: OutputOptions, many: bool = False) -> int:

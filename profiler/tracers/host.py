@@ -155,6 +155,18 @@ def controlling_terminal(pid: int | None = None) -> int:
     return 0
 
 
+def uses_terminal(pid: int, fd: int) -> bool:
+    """Return whether a process may read or write on the terminal that ``fd`` is open on: it is the controlling terminal
+    of both profgen and the process, or one of the process's standard streams leads there."""
+    own = controlling_terminal()
+    if own and controlling_terminal(pid) == own:
+        return True
+    with contextlib.suppress(OSError):
+        name = os.ttyname(fd)
+        return any(os.readlink(f"/proc/{pid}/fd/{stream}") == name for stream in range(3))
+    return False
+
+
 def has_capability(name: str) -> bool:
     """Return whether profgen itself has a capability in its effective set.
 

@@ -19,6 +19,7 @@ from profiler.run import foreground, shell_status
 from profiler.trace.model import Trace
 from profiler.tracers.base import Options
 from profiler.tracers.guard import guarded
+from profiler.tracers.host import uses_terminal
 from profiler.tracers.select import watcher, why_no_watcher
 from profiler.tracers.supervisor import hold_signals
 from profiler.tracers.watcher import Selection, Watcher
@@ -64,7 +65,8 @@ class Console(Observer, Protocol):
         """Nothing that starts from now on is missed. ``waits``: the subject has not started yet."""
 
     def shown(self, figures: Callable[[], Figures | None]) -> AbstractContextManager[None]:
-        """Entered for as long as recording goes on. ``figures``: None while the client uses the terminal."""
+        """Entered for as long as recording goes on. ``figures``: None while the client or the subject uses the
+        terminal."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,13 @@ def _watched(
         attach(watch)
     else:
         console.watching(waits=not opened.sessions())
-    with console.shown(lambda: watch.figures if watch.client is None or watch.client.returncode is not None else None):
+
+    def figures() -> Figures | None:
+        client = watch.client is not None and watch.client.returncode is None
+        subject = any(uses_terminal(pid, 2) for pid in (*plan.selection.pids, plan.process) if pid)
+        return None if client or subject else watch.figures
+
+    with console.shown(figures):
         watch.run()
     return watch
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
 import os
 import platform
+import pty
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from executables import copy_program, write_program
+from waiting import until
 
 from profiler.trace.model import Program
 from profiler.tracers import host as host_module
@@ -298,3 +301,44 @@ def test_this_host() -> None:
     assert here.kernel == platform.release()
     assert here.distribution is None or here.distribution in Path("/etc/os-release").read_text()
     assert here.libc is None or here.libc.split()[0] in ("glibc", "musl")
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_who_uses_a_terminal(stream: str) -> None:
+    """A process with a stream there, in whatever session; not one without, and not one that is gone."""
+    master, slave = pty.openpty()
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with contextlib.ExitStack() as stack:
+        for fd in (master, slave):
+            stack.callback(os.close, fd)
+        for given, expected in (({**streams, stream: slave}, True), (streams, False)):
+            process = subprocess.Popen(["sleep", "600"], start_new_session=True, **given)
+            try:
+                assert host_module.uses_terminal(process.pid, slave) is expected
+            finally:
+                process.kill()
+                process.wait()
+            assert not host_module.uses_terminal(process.pid, slave)
+
+
+def test_a_process_of_the_same_session_uses_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "controlling_terminal", lambda pid=None: 34816 if pid in (None, 7) else 0)
+    assert host_module.uses_terminal(7, 2)
+    assert not host_module.uses_terminal(0, 2)
+
+
+def test_controlling_terminal() -> None:
+    """That of a shell on a terminal is the terminal's device number (proc_pid_stat(5))."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(["setsid", "--ctty", "cat"], stdin=slave, stdout=slave, stderr=slave)
+    number = os.fstat(slave).st_rdev
+    try:
+        until(lambda: host_module.controlling_terminal(process.pid), "the process has a terminal")
+        found = host_module.controlling_terminal(process.pid)
+        assert (found >> 8 & 0xFFF, found & 0xFF | found >> 12 & 0xFFF00) == (os.major(number), os.minor(number))
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+        os.close(slave)
+    assert host_module.controlling_terminal(process.pid) == 0
