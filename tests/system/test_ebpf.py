@@ -18,7 +18,7 @@ import pytest
 from executables import write_program
 from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish, with_argument
 
-from profiler.tracers.ebpf import compiled, definitions
+from profiler.tracers.ebpf import compiled, definitions, kept
 from profiler.tracers.ebpf.attaching import OPTIONAL_TRACEPOINTS, TRACEPOINTS
 from profiler.tracers.ebpf.btf import KIND_FUNC, KernelTypes
 from profiler.tracers.ebpf.limits import DEFAULT_LIMITS
@@ -132,7 +132,7 @@ def test_cast_is_tried(ebpf: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_compiled_once(ebpf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second time it comes from what was kept, and is the same; with other sizes of stores it is compiled anew."""
-    monkeypatch.setattr(compiled, "folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr(kept, "folder", lambda: tmp_path / "kept")
 
     def compile_() -> compiled.Compiled:
         programs = Programs(DEFAULT_LIMITS, uses=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import platform
 import struct
@@ -37,6 +38,10 @@ OF_MAP, KERNEL_FUNCTION = 1, 2
 """In place of the source register: BPF_PSEUDO_MAP_FD of a LOAD_WORD, BPF_PSEUDO_KFUNC_CALL of a CALL."""
 
 _NUMBER = {"x86_64": 321, "aarch64": 280}
+_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+_EVENT_BYTES, _EVENT_CLOEXEC, _EVENT_SET_BPF, _EVENT_ENABLE = 72, 8, 0x40042408, 0x2400
+_KPROBES = "/sys/bus/event_source/devices/kprobe"
+"""include/uapi/linux/perf_event.h; Documentation/ABI/testing/sysfs-bus-event_source-devices-format"""
 _ATTRIBUTE_BYTES = 128
 _NAME_BYTES = 15
 _LICENSE = b"Dual MIT/GPL"
@@ -104,6 +109,34 @@ def load(code: bytes, kind: int, attach: int, target: int, name: str, log: Any =
         with contextlib.suppress(BlockingIOError):
             return bpf(PROG_LOAD, attribute)
     return bpf(PROG_LOAD, attribute)
+
+
+def open_kprobe(program: int, symbol: str, *, back: bool) -> int:
+    """Run a program at the beginning of a kernel function, or at its end (``back``), until the returned descriptor is
+    closed (perf_event_open(2), the PMU ``kprobe`` of Linux 4.17). Raises OSError."""
+    with kernel_text(f"{_KPROBES}/type") as file:
+        kind = int(file.read())
+    with kernel_text(f"{_KPROBES}/format/retprobe") as file:
+        at_end = int(file.read().partition(":")[2])
+    name = ctypes.create_string_buffer(symbol.encode())
+    # struct perf_event_attr up to PERF_ATTR_SIZE_VER1: type, size, config, sample_period, sample_type, read_format,
+    # flags, wakeup_events, bp_type, kprobe_func, probe_offset
+    attribute = struct.pack(
+        "=IIQQQQQIIQQ", kind, _EVENT_BYTES, int(back) << at_end, 0, 0, 0, 0, 0, 0, ctypes.addressof(name), 0
+    )
+    # attr, pid, cpu, group_fd, flags
+    places = (ctypes.c_long(place) for place in (-1, 0, -1, _EVENT_CLOEXEC))
+    number = ctypes.c_long(_EVENT_OPEN[platform.machine()])
+    event: int = _libc().syscall(number, ctypes.create_string_buffer(attribute), *places)
+    if event < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    try:
+        fcntl.ioctl(event, _EVENT_SET_BPF, program)
+        fcntl.ioctl(event, _EVENT_ENABLE, 0)
+    except OSError:
+        os.close(event)
+        raise
+    return event
 
 
 @dataclass(frozen=True)

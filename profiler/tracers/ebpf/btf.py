@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Callable
+from typing import Any
 
 from profiler.errors import TracerError
+from profiler.tracers.ebpf.libbpf import is_error, libbpf
 
 # include/uapi/linux/btf.h
 KIND_STRUCT, KIND_FUNC, KIND_TYPEDEF = 4, 12, 8
@@ -19,43 +22,48 @@ _MEMBER = struct.Struct("=III")
 _KIND_SHIFT, _KIND_MASK, _COUNT_MASK, _BITFIELDS = 24, 0x1F, 0xFFFF, 1 << 31
 """Of info. With _BITFIELDS, the upper byte of a member's offset is the width of its bit field."""
 _OFFSET_MASK = 0xFFFFFF
-
-_MAX_ERRNO = 4095
-"""libbpf before 1.0 returns an error as a pointer."""
+_NONE = -1
 
 
 class KernelTypes:
-    """The kernel's BTF. Raises TracerError when the kernel has none, or libbpf is missing."""
+    """The kernel's BTF, which is loaded at the first question that ``known`` does not answer."""
 
-    def __init__(self) -> None:
-        for name in ("libbpf.so.1", "libbpf.so.0"):
-            try:
-                self._lib = ctypes.CDLL(name, use_errno=True)
-                break
-            except OSError:
-                continue
-        else:
-            raise TracerError("libbpf is missing; install it: apt install libbpf1")
-        for function, result, arguments in (
-            ("btf__load_vmlinux_btf", ctypes.c_void_p, []),
-            ("btf__find_by_name_kind", ctypes.c_int, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32]),
-            ("btf__type_by_id", ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_uint32]),
-            ("btf__name_by_offset", ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_uint32]),
-            ("btf__free", None, [ctypes.c_void_p]),
-        ):
-            getattr(self._lib, function).restype = result
-            getattr(self._lib, function).argtypes = arguments
-        self._btf = self._lib.btf__load_vmlinux_btf()
-        if not self._btf or (self._btf >> 63 and (1 << 64) - self._btf <= _MAX_ERRNO):
-            raise TracerError("this kernel has no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF); use --tracer ptrace")
+    def __init__(self, known: dict[str, int] | None = None) -> None:
+        """``known``: answers for the same kernel, to which new ones are added."""
+        self._answers = {} if known is None else known
+        """By question; _NONE for a type or a member that the kernel does not have."""
+        self._loaded: Any = None
+
+    @property
+    def _btf(self) -> Any:
+        """The loaded types. Raises TracerError when the kernel has none, or libbpf is missing."""
+        if self._loaded is None:
+            loaded = libbpf().btf__load_vmlinux_btf()
+            if is_error(loaded):
+                raise TracerError(
+                    "this kernel has no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF); use --tracer ptrace"
+                )
+            self._loaded = loaded
+        return self._loaded
 
     def close(self) -> None:
         """Free the type data."""
-        self._lib.btf__free(self._btf)
+        if self._loaded is not None:
+            libbpf().btf__free(self._loaded)
+            self._loaded = None
+
+    def _answer(self, question: str, find: Callable[[], int | None]) -> int | None:
+        if question not in self._answers:
+            found = find()
+            self._answers[question] = _NONE if found is None else found
+        return None if self._answers[question] == _NONE else self._answers[question]
 
     def find(self, name: str, kind: int) -> int | None:
-        """Return the id of a type, None when the kernel has none of this name and kind."""
-        number: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind)
+        """Return the id of a type, None when the kernel has none of this name and kind. Raises TracerError."""
+        return self._answer(f"{kind} {name}", lambda: self._find(name, kind))
+
+    def _find(self, name: str, kind: int) -> int | None:
+        number: int = libbpf().btf__find_by_name_kind(self._btf, name.encode(), kind)
         return number if number > 0 else None
 
     def offset(self, structure: str, *path: str) -> int:
@@ -63,12 +71,18 @@ class KernelTypes:
 
         Raises TracerError when this kernel's structure has no such member.
         """
+        found = self._answer(" ".join((structure, *path)), lambda: self._offset(structure, path))
+        if found is None:
+            raise TracerError(f"this kernel's struct {structure} has no {'.'.join(path)}; use --tracer ptrace")
+        return found
+
+    def _offset(self, structure: str, path: tuple[str, ...]) -> int | None:
         number = self.find(structure, KIND_STRUCT)
         total = 0
         for member in path:
             found = None if number is None else self._member(number, member)
             if found is None:
-                raise TracerError(f"this kernel's struct {structure} has no {'.'.join(path)}; use --tracer ptrace")
+                return None
             number, offset = found
             total += offset
         return total
@@ -81,7 +95,7 @@ class KernelTypes:
         members = ctypes.string_at(address + _TYPE.size, (info & _COUNT_MASK) * _MEMBER.size)
         for name, kind_of_member, offset in _MEMBER.iter_unpack(members):
             offset = (offset & _OFFSET_MASK if info & _BITFIELDS else offset) // 8
-            text = self._lib.btf__name_by_offset(self._btf, name).decode()
+            text = libbpf().btf__name_by_offset(self._btf, name).decode()
             if text == wanted:
                 return kind_of_member, offset
             if not text and (inner := self._member(kind_of_member, wanted)) is not None:
@@ -98,6 +112,6 @@ class KernelTypes:
 
     def _type(self, number: int) -> tuple[int, int, int, int]:
         """Return (address, kind, info, size or type) of a ``struct btf_type``."""
-        address = self._lib.btf__type_by_id(self._btf, number)
+        address = libbpf().btf__type_by_id(self._btf, number)
         _, info, target = _TYPE.unpack(ctypes.string_at(address, _TYPE.size))
         return address, info >> _KIND_SHIFT & _KIND_MASK, info, target

@@ -170,7 +170,7 @@ static __always_inline struct session *session_at(u32 number)
 /* The session that the running thread belongs to. */
 static __always_inline struct session *this_session(void)
 {
-    struct task_state *s = watched((void *)bpf_get_current_task_btf());
+    struct task_state *s = tasks.task_storage_get((void *)bpf_get_current_task_btf(), 0, 0);
     return session_at(s ? s->session : 0);
 }
 
@@ -183,6 +183,25 @@ static __always_inline struct self *profgen(void)
 static __always_inline u64 *counter_at(int index)
 {
     return counters.lookup(&index);
+}
+
+/* The number of the present attachment of on_sys_enter; 0 while it is not attached. */
+static __always_inline u32 entries(void)
+{
+    u64 *number = counter_at(ENTRIES);
+    return number ? *number : 0;
+}
+
+/* Keep on_sys_enter attached once there is a thread that on_sys_exit alone does not understand. The end of a call looks
+ * the same whether or not a seccomp filter, or a tracer within the workload, answered it. Calls of other ABIs share
+ * numbers that sigreturn(2) hides. */
+static __always_inline void note_unusual(struct task_struct *task, u32 abi)
+{
+    if (abi == ABI_NATIVE && !(LOAD64(task, OFFSET_SYSCALL_WORK) & SYSCALL_WORK_OTHERS))
+        return;
+    u64 *known = counter_at(UNUSUAL);
+    if (known && !*known)
+        *known = 1;
 }
 
 static __always_inline void count_loss(int stat)

@@ -1,8 +1,8 @@
 """recorder.bpf.c as bytecode: compiled by bcc, and kept for the next recording on the same kernel.
 
 Compiling takes several times as long as everything else at the start of a recording. The result depends only on the
-text, on the flags (which have all that differs between kernels) and on bcc, so it is kept under a hash of these. The
-folder is one that only the user who records can write to, because what is loaded from it sees the kernel's memory.
+text, on the flags (which have all that differs between kernels) and on bcc, so it is kept (kept.py) under a hash of
+these.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import stat
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,14 +20,11 @@ from types import ModuleType
 from typing import Any
 
 from profiler.errors import TracerError
-from profiler.tracers.ebpf import bpf
-from profiler.tracers.ebpf.bcc import quiet_stderr
+from profiler.tracers.ebpf import bpf, kept
+from profiler.tracers.ebpf.bcc import bcc_version, import_bcc, quiet_stderr
 from profiler.tracers.ebpf.bpf import Shape
 
 HERE = Path(__file__).parent
-KEPT = 16
-"""Results in the folder at most: for several kernels, with and without files, with other sizes of stores."""
-
 HELPERS = 1000
 """Above all numbers of helpers, below the ids of kernel functions."""
 
@@ -45,24 +41,18 @@ class Compiled:
         return _with_maps(self.programs[function], dict(enumerate(descriptors)))
 
 
-def compiled(bcc: ModuleType, source: str, flags: Sequence[str]) -> Compiled:
-    """Return the text compiled with these flags, now or by an earlier recording.
+def compiled(source: str, flags: Sequence[str]) -> Compiled:
+    """Return the text compiled with these flags, now or by an earlier recording. Compiling imports bcc.
 
-    Raises TracerError with the compiler's first complaint.
+    Raises TracerError: bcc is missing, or the compiler's first complaint.
     """
-    identity = json.dumps([source, list(flags), str(bcc.__version__), os.uname().machine])
+    identity = json.dumps([source, list(flags), bcc_version(), os.uname().machine])
     name = f"{hashlib.sha256(identity.encode()).hexdigest()[:40]}.json"
-    directory = _directory()
-    if directory is None:
-        return _compile(bcc, source, flags)
-    try:
-        found = _read(directory, name)
-        if found is None:
-            found = _compile(bcc, source, flags)
-            _keep(directory, name, found)
-        return found
-    finally:
-        os.close(directory)
+    found = _of_document(kept.read(name))
+    if found is None:
+        found = _compile(import_bcc(), source, flags)
+        kept.keep(name, _document(found))
+    return found
 
 
 def _compile(bcc: ModuleType, source: str, flags: Sequence[str]) -> Compiled:
@@ -120,71 +110,23 @@ def _with_maps(code: bytes, numbers: Mapping[int, int]) -> bytes:
     return bytes(changed)
 
 
-# -- what is kept ------------------------------------------------------------------------------------------------------
+# -- as a document -----------------------------------------------------------------------------------------------------
 
 
-def folder() -> Path:
-    """Return where results are kept: the system's cache for root, else the user's."""
-    if os.geteuid() == 0:
-        return Path("/var/cache/profgen")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "profgen")
+def _document(result: Compiled) -> dict[str, Any]:
+    programs = {function: base64.b64encode(code).decode() for function, code in result.programs.items()}
+    return {"maps": [asdict(shape) for shape in result.maps], "programs": programs}
 
 
-def _directory() -> int | None:
-    """Open the folder, and make it if it is missing. None when it cannot be opened or others can write to it."""
-    path = folder()
+def _of_document(document: Any) -> Compiled | None:
+    """Return what a document holds, None when it is damaged."""
     try:
-        if not path.exists():
-            path.mkdir(mode=0o700)
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    if _own(os.fstat(directory)):
-        return directory
-    os.close(directory)
-    return None
-
-
-def _own(status: os.stat_result) -> bool:
-    return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _read(directory: int, name: str) -> Compiled | None:
-    """Read a result. None when it is missing, belongs to others or is damaged."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-        with open(fd, "rb") as file:
-            status = os.fstat(fd)
-            if not (_own(status) and stat.S_ISREG(status.st_mode)):
-                return None
-            os.utime(fd)  # it is in use
-            document = json.load(file)
         maps = tuple(Shape(**shape) for shape in document["maps"])
         return Compiled(
             maps, {function: base64.b64decode(code, validate=True) for function, code in document["programs"].items()}
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-
-
-def _keep(directory: int, name: str, result: Compiled) -> None:
-    """Keep a result, and delete the oldest beyond KEPT. A folder that cannot be written to is not an error."""
-    programs = {function: base64.b64encode(code).decode() for function, code in result.programs.items()}
-    document = {"maps": [asdict(shape) for shape in result.maps], "programs": programs}
-    draft = f".{os.getpid()}.draft"
-    with contextlib.suppress(OSError):
-        fd = os.open(
-            draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
-        )
-        try:
-            with open(fd, "w") as file:
-                json.dump(document, file)
-            os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError:
-            os.unlink(draft, dir_fd=directory)
-        used = {each: os.stat(each, dir_fd=directory, follow_symlinks=False).st_mtime for each in os.listdir(directory)}
-        for each in sorted(used, key=lambda each: used[each])[:-KEPT]:
-            os.unlink(each, dir_fd=directory)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 
 from profiler.errors import TracerError
-from profiler.kernel.abi import X32_SYSCALL_BIT, native_abi
+from profiler.kernel.abi import SUB_ABIS, X32_SYSCALL_BIT, native_abi
 from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.capabilities import number_of as capability_number
 from profiler.kernel.syscalls import number_of
@@ -22,6 +22,7 @@ _OFFSETS = {
     "TASK_FS": ("task_struct", "fs"),
     "TASK_MM": ("task_struct", "mm"),
     "TASK_THREAD_PID": ("task_struct", "thread_pid"),
+    "TASK_FLAGS": ("task_struct", "flags"),
     "PID_LEVEL": ("pid", "level"),
     "PID_NUMBERS": ("pid", "numbers"),
     "MM_ARG_START": ("mm_struct", "arg_start"),
@@ -69,7 +70,6 @@ _OFFSETS = {
 }
 
 _WATCH_OFFSETS = {
-    "TASK_FLAGS": ("task_struct", "flags"),
     "TASK_LEADER": ("task_struct", "group_leader"),
     "TASK_SIGNAL": ("task_struct", "signal"),
     "TASK_CGROUPS": ("task_struct", "cgroups"),
@@ -166,8 +166,11 @@ _CAPABILITIES = (
 
 _TS_COMPAT = 2
 """arch/x86/include/asm/thread_info.h"""
+_WORK_OTHERS = 1 << 0 | 1 << 2 | 1 << 3
+"""SECCOMP, SYSCALL_TRACE, SYSCALL_EMU: include/linux/thread_info.h"""
 _TIF_32BIT = 1 << 22
-"""arch/arm64/include/asm/thread_info.h"""
+_TIF_OTHERS = 1 << 8 | 1 << 11 | 1 << 12
+"""TIF_SYSCALL_TRACE, TIF_SECCOMP, TIF_SYSCALL_EMU: arch/arm64/include/asm/thread_info.h"""
 
 
 def flags(types: KernelTypes, limits: Mapping[str, int], *, uses: bool, watch: bool, denials: bool) -> list[str]:
@@ -194,6 +197,8 @@ def definitions(
     native = native_abi()
     offsets = _OFFSETS | (_WATCH_OFFSETS if watch else {}) | (_USES_OFFSETS if uses else {})
     values = {f"OFFSET_{name}": types.offset(*path) for name, path in offsets.items()}
+    if watch:
+        values["OFFSET_TASK_STATE"] = _either(types, ("task_struct", "__state"), ("task_struct", "state"))
     values |= _registers(types, native)
     with contextlib.suppress(TracerError):  # a kernel without seccomp filters, or older than 5.0
         filters = {
@@ -225,6 +230,8 @@ def _registers(types: KernelTypes, native: str) -> dict[str, int]:
     if native == "x86_64":
         values["OFFSET_CALL_NUMBER"] = types.offset("pt_regs", "orig_ax")
         values["OFFSET_COMPAT_STATUS"] = types.offset("task_struct", "thread_info", "status")
+        values["OFFSET_SYSCALL_WORK"] = types.offset("task_struct", "thread_info", "syscall_work")
+        values["SYSCALL_WORK_OTHERS"] = _WORK_OTHERS
         values["COMPAT_BIT"] = _TS_COMPAT
         values["X32_BIT"] = X32_SYSCALL_BIT
         plain = [types.offset("pt_regs", name) for name in ("di", "si", "dx", "r10", "r8", "r9")]
@@ -232,9 +239,19 @@ def _registers(types: KernelTypes, native: str) -> dict[str, int]:
     else:
         values["OFFSET_CALL_NUMBER"] = types.offset("pt_regs", "syscallno")
         values["OFFSET_COMPAT_STATUS"] = types.offset("task_struct", "thread_info", "flags")
+        values["OFFSET_SYSCALL_WORK"] = values["OFFSET_COMPAT_STATUS"]
+        values["SYSCALL_WORK_OTHERS"] = _TIF_OTHERS
         values["COMPAT_BIT"] = _TIF_32BIT
         registers = types.offset("pt_regs", "regs")
         plain = compat = [types.offset("pt_regs", "orig_x0"), *(registers + 8 * number for number in range(1, 6))]
+    narrow = SUB_ABIS[native][0]
+    for name, abi in (("RT_SIGRETURN", native), ("X32_RT_SIGRETURN", "x32"), ("COMPAT_RT_SIGRETURN", narrow)):
+        number = number_of(abi, "rt_sigreturn")
+        assert number is not None
+        values[f"NR_{name}"] = number
+    values["NR_COMPAT_SIGRETURN"] = number_of(narrow, "sigreturn") or 0
+    # A new thread comes to on_sys_exit at the end of the call that made it (arch/x86/entry: ret_from_fork).
+    values["BORN_IN_CALL"] = int(native == "x86_64")
     values |= {f"OFFSET_ARGUMENT_{position}": offset for position, offset in enumerate(plain)}
     return values | {f"OFFSET_COMPAT_ARGUMENT_{position}": offset for position, offset in enumerate(compat)}
 
@@ -271,7 +288,9 @@ def _uses_definitions(types: KernelTypes) -> dict[str, int]:
     values["PROCESSORS"] = os.sysconf("SC_NPROCESSORS_CONF")
     cast = _cast(types)
     if cast is not None:
-        values["CAST"] = cast
+        task = types.find("task_struct", KIND_STRUCT)
+        assert task is not None
+        values["CAST"], values["TASK_TYPE"] = cast, task
     for block, members in _BLOCKS.items():
         values |= _block(types, block, members, values["OFFSET_DENTRY_INLINE"], cast is not None)
     return values

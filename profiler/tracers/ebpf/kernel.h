@@ -76,6 +76,8 @@
 #define NSFS_MAGIC 0x6e736673
 
 #define CLONE_NEWNS 0x20000 /* include/uapi/linux/sched.h */
+#define PF_SIGNALED 0x400   /* include/linux/sched.h */
+#define NO_CALL 0xffffffffu /* the number after sigreturn(2), which restores all registers */
 
 /* include/uapi/linux/fcntl.h, include/uapi/asm-generic/fcntl.h */
 #define AT_FDCWD (-100)

@@ -2,7 +2,8 @@
 
 bcc compiles, without kernel headers (compiled.py): it asks for a kernel source tree, and the folder ``include`` here
 has all of it that is needed. Maps are made and programs loaded by bpf(2) itself: bcc 0.26 cannot load a program for a
-BTF tracepoint, and what was compiled before needs no compiler.
+BTF tracepoint, and what was compiled before needs no compiler. Where structures of the kernel have their members is
+kept as well, by the kernel's build.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ import os
 import re
 import struct
 import sys
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from profiler.errors import TracerError
-from profiler.tracers.ebpf import bpf
-from profiler.tracers.ebpf.bcc import import_bcc, libbcc, quiet_stderr
+from profiler.tracers.ebpf import bpf, kept
 from profiler.tracers.ebpf.bpf import Map
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_TYPEDEF, KernelTypes
 from profiler.tracers.ebpf.compiled import HERE, compiled
 from profiler.tracers.ebpf.definitions import flags
+from profiler.tracers.ebpf.libbpf import RING_CALLBACK, is_error, libbpf
 from profiler.tracers.ebpf.shared import constant
+from profiler.tracers.ebpf.symbols import UNKNOWN, Symbols
 from profiler.wording import cause
 
 _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
@@ -34,6 +35,7 @@ _LOADERS = 4
 _RECURSION_MISSES = 208
 """Offset of the member in struct bpf_prog_info (Linux 5.12)."""
 _PROG_INFO_BYTES = 256
+_CHECKS = ("cap_capable", "security_capable")
 _OWN_FUNCTIONS = ("bpf_", "__bpf_", "trace_")
 """Beginnings of the names of functions between a capability check and the recorder."""
 
@@ -61,26 +63,22 @@ class Programs:
         ``uses``, ``watch``: with uses.bpf.c, watch.bpf.c. ``denials``: calls that filters refuse are noted. Raises
         TracerError.
         """
-        bcc = import_bcc()
-        self.types = KernelTypes()
+        # Notes have the build's id (ld(1), --build-id). Where functions are changes with every boot.
+        self._answers = kept.Answers("/sys/kernel/notes", int), kept.Answers("/proc/sys/kernel/random/boot_id", str)
+        self.types, self._symbols = KernelTypes(self._answers[0].known), Symbols(self._answers[1].known)
         self._closed = False
         self._maps: dict[str, Map] = {}
         self._fds: dict[str, list[int]] = {}
         self._loaded: dict[str, int] = {}
-        self._kprobes: list[tuple[int, bytes]] = []
         self._rings: dict[str, Any] = {}
         self._callbacks: list[Any] = []
         self.faults = 0
         """The number of events that a callback of a ring could not read."""
         self.first_fault: tuple[str, Exception] | None = None
         """The first of them, and why."""
-        # bcc reads the kernel's symbols when it is first asked for one; another processor compiles meanwhile.
-        self._ksym: Callable[[int], bytes] = bcc.BPF.ksym
-        self._symbols = threading.Thread(target=self._ksym, args=(0,), daemon=True)
-        self._symbols.start()
         try:
             given = flags(self.types, limits, uses=uses, watch=watch, denials=denials)
-            self.compiled = compiled(bcc, source(), given)
+            self.compiled = compiled(source(), given)
             self._make_maps()
         except BaseException:
             self.close()
@@ -142,10 +140,10 @@ class Programs:
                 self.first_fault = self.first_fault or (f"an event of the ring {name}", error)
             return 0
 
-        function = libbcc().bpf_new_ringbuf.argtypes[1](told)
+        function = RING_CALLBACK(told)
         self._callbacks.append(function)  # the library keeps no reference
-        ring = libbcc().bpf_new_ringbuf(self.map_fd(name), function, None)
-        if not ring:
+        ring = libbpf().ring_buffer__new(self.map_fd(name), function, None, None)
+        if is_error(ring):
             raise TracerError(f"the kernel refuses the ring {name} of the eBPF recorder")
         self._rings[name] = ring
 
@@ -153,7 +151,7 @@ class Programs:
         """Empty these rings, in this order; a ring that is not open is skipped."""
         for name in names:
             if name in self._rings:
-                libbcc().bpf_consume_ringbuf(self._rings[name])
+                libbpf().ring_buffer__consume(self._rings[name])
 
     # -- programs ------------------------------------------------------------------------------------------------------
 
@@ -161,24 +159,25 @@ class Programs:
         """Return a program's instructions as they are loaded."""
         return self.compiled.code(function, [self.map_fd(shape.name) for shape in self.compiled.maps])
 
-    def load_tracepoints(self, functions: Mapping[str, str]) -> None:
-        """Load functions for their BTF tracepoints, several at a time: the kernel's check takes longest.
+    @contextlib.contextmanager
+    def loading(self, functions: Mapping[str, str]) -> Iterator[None]:
+        """Load functions for their BTF tracepoints while the caller does something else: the kernel's check of them
+        takes longest of all.
 
-        No thread is left when this returns, because a fork follows. Raises TracerError.
+        They are loaded, and no thread is left (a fork follows), when this ends. Raises TracerError.
         """
         targets = {function: self._tracepoint(tracepoint) for function, tracepoint in functions.items()}
-        with ThreadPoolExecutor(min(_LOADERS, os.cpu_count() or 1)) as workers:
-            loads = {
-                function: workers.submit(
-                    self._load, function, bpf.PROG_TYPE_TRACING, bpf.ATTACH_TRACE_RAW_TP, targets[function], tracepoint
-                )
-                for function, tracepoint in functions.items()
-            }
-        failures = [error for load in loads.values() if (error := load.exception()) is not None]
-        self._loaded |= {function: load.result() for function, load in loads.items() if load.exception() is None}
-        self._symbols.join()
-        if failures:
-            raise failures[0]
+        loads: dict[str, Future[int]] = {}
+        try:
+            with ThreadPoolExecutor(min(_LOADERS, os.cpu_count() or 1)) as workers:
+                for function, tracepoint in functions.items():
+                    given = function, bpf.PROG_TYPE_TRACING, bpf.ATTACH_TRACE_RAW_TP, targets[function], tracepoint
+                    loads[function] = workers.submit(self._load, *given)
+                yield
+        finally:
+            self._loaded |= {name: load.result() for name, load in loads.items() if load.exception() is None}
+        for load in loads.values():
+            load.result()
 
     def has_tracepoint(self, name: str) -> bool:
         """Return whether this kernel has a BTF tracepoint of this name."""
@@ -214,20 +213,17 @@ class Programs:
         finally:
             os.close(reader)
 
-    def attach_kprobe(self, entry: str, back: str, symbol: str) -> None:
-        """Load and attach a kprobe and a kretprobe. Raises TracerError."""
-        # The kretprobe first: a kprobe without it would leave a check half noted.
-        for function, back_again in ((back, True), (entry, False)):
-            program = self._load(function, bpf.PROG_TYPE_KPROBE, 0, 0, symbol)
-            event = f"{'r' if back_again else 'p'}_{symbol}".encode()
-            try:
-                with quiet_stderr():
-                    probe = libbcc().bpf_attach_kprobe(program, int(back_again), event, symbol.encode(), 0, 0)
-            finally:
-                os.close(program)  # the probe holds it
-            if probe < 0:
-                raise TracerError(f"kprobes do not work here: the kernel refuses one on {symbol}")
-            self._kprobes.append((probe, event))
+    def attach_kprobe(self, function: str, symbol: str, *, back: bool = False) -> None:
+        """Load ``function`` and attach it to the beginning of a kernel function, or to its end (``back``). Raises
+        TracerError."""
+        program = self._load(function, bpf.PROG_TYPE_KPROBE, 0, 0, symbol)
+        try:
+            self._fds[function] = [program, bpf.open_kprobe(program, symbol, back=back)]
+        except OSError as error:
+            os.close(program)
+            raise TracerError(
+                f"kprobes do not work here: the kernel refuses one on {symbol} ({cause(error)})"
+            ) from error
 
     def attached(self, function: str) -> bool:
         """Whether a program is attached now."""
@@ -242,10 +238,6 @@ class Programs:
         """Detach everything; the maps stay."""
         for function in list(self._fds):
             self.detach(function)
-        for probe, event in self._kprobes:
-            libbcc().bpf_close_perf_event_fd(probe)
-            libbcc().bpf_detach_kprobe(event)
-        self._kprobes.clear()
 
     def missed(self, *functions: str) -> int:
         """Return how many runs of attached programs the kernel skipped because they were running on that processor."""
@@ -307,11 +299,16 @@ class Programs:
 
         Empty where the kernel hides addresses (kptr_restrict).
         """
-        names = [self._ksym(address).decode("ascii", "replace") for address in addresses]
-        for position, name in enumerate(names):
-            if name.startswith(("cap_capable", "security_capable")):
-                return tuple(names[position:])
-        return tuple(name for name in names if name != "[unknown]" and not name.startswith(_OWN_FUNCTIONS))
+        names: list[str] = []
+        for address in reversed(tuple(addresses)):
+            name = self._symbols.name(address)
+            if names and names[-1].startswith(_CHECKS) and not name.startswith(_CHECKS):
+                break  # what follows is the recorder
+            names.append(name)
+        names.reverse()
+        if names and names[0].startswith(_CHECKS):
+            return tuple(names)
+        return tuple(name for name in names if name != UNKNOWN and not name.startswith(_OWN_FUNCTIONS))
 
     def close(self) -> None:
         """Detach everything and free the maps. Safe to call twice."""
@@ -321,9 +318,10 @@ class Programs:
         self.detach_all()
         for program in self._loaded.values():
             os.close(program)
-        self._symbols.join()
         for ring in self._rings.values():
-            libbcc().bpf_free_ringbuf(ring)
+            libbpf().ring_buffer__free(ring)
         for each in self._maps.values():
             os.close(each.fd)
+        for answers in self._answers:
+            answers.keep()
         self.types.close()

@@ -153,7 +153,7 @@ static __always_inline u64 names_of(struct scratch *local, u64 dentry, u64 mnt)
         __builtin_memset(words, 0, NAME_SIZE);
         bpf_probe_read_kernel_str(words, NAME_SIZE, (void *)read64(dentry + OFFSET_DENTRY_NAME));
         u64 hash = local->hash;
-#pragma clang loop unroll(disable)
+#pragma unroll
         for (int i = 0; i < NAME_SIZE / 8; i++)
             hash = mix(hash, words[i]);
         local->hash = hash;
@@ -175,6 +175,11 @@ static __always_inline void identify(struct scratch *local, u32 session, u64 fil
     key->inode = read64(inode + OFFSET_INODE_INO);
     key->mount = read64(file + OFFSET_FILE_MNT);
     key->names = names_of(local, dentry, key->mount);
+}
+
+static __always_inline bool is_relative(struct event *e)
+{
+    return e->script && e->name[0] != '/';
 }
 
 /* Send a program to user space. */
@@ -210,8 +215,10 @@ static __always_inline void tell_program(struct session *session, u32 number, u3
     e->name[0] = 0;
     if (name)
         bpf_probe_read_kernel_str(e->name, TEXT, (void *)name);
-    bool relative = script && e->name[0] != '/';
-    if (relative)
+    /* From here on conditions are read from the event, where the verifier does not know them: what it knows it follows
+     * to the end, each combination on its own. */
+    asm volatile("" ::: "memory");
+    if (is_relative(e))
         e->cwd_length = walk(local, e->cwd, read64(fs + OFFSET_FS_PWD_DENTRY), read64(fs + OFFSET_FS_PWD_MNT));
     if (e->foreign)
         e->root_length = walk(local, e->root, root_dentry, root_mnt);
@@ -225,7 +232,8 @@ static __always_inline void tell_program(struct session *session, u32 number, u3
         e->loader_length = walk(local, e->loader, at.dentry, at.mnt);
     }
 #endif
-    if (!e->exe_length || (relative && !e->cwd_length) || (e->foreign && !e->root_length)) {
+    asm volatile("" ::: "memory");
+    if (!e->exe_length || (is_relative(e) && !e->cwd_length) || (e->foreign && !e->root_length)) {
         e->truncated = 1;
         __sync_fetch_and_add(&session->stats[LOST_PATHS], 1);
     }

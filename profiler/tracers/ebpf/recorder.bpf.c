@@ -129,7 +129,7 @@ static __always_inline void note_sets(struct task_struct *task, struct task_stat
         note_filter(a[0], a[1], a[2]);
         return;
     }
-    u64 cred = LOAD64(task, OFFSET_TASK_CRED);
+    u64 cred = read64((u64)task + OFFSET_TASK_CRED);
     if (sets == SETS_CHANGE)
         note_capset(s, cred, a[0], a[1]);
     else
@@ -239,6 +239,93 @@ static __always_inline void note_success(int program, u32 number)
         __sync_fetch_and_or(&p->ok[WORD_OF(number)], BIT_OF(number));
 }
 
+/* Commands of fcntl(2) that lock. Numbers 13 and 14 do so under 32-bit ABIs only. */
+#define LOCK_COMMANDS                                                                                                  \
+    (1ull << F_SETLK | 1ull << F_SETLKW | 1ull << F_SETLK64 | 1ull << F_SETLKW64 | 1ull << F_OFD_SETLK |               \
+     1ull << F_OFD_SETLKW)
+
+/* Whether a call's arguments say that it uses something: most calls of some sorts do not. */
+static __always_inline bool may_use(u32 only, u64 *a)
+{
+    if (only == ONLY_FCNTL_LOCK) {
+        u32 command = a[1];
+        return command <= F_OFD_SETLKW && LOCK_COMMANDS >> command & 1;
+    }
+    if (only == ONLY_EXECUTABLE)
+        return a[2] & PROT_EXEC && !(a[3] & MAP_ANONYMOUS);
+    return only != ONLY_PROTECTED || a[2] & PROT_EXEC;
+}
+
+/* The number of a call whose end restored all registers. It was one of two under a 32-bit ABI: both are counted. */
+static __always_inline u64 number_of_sigreturn(struct task_struct *task, struct task_state *s)
+{
+    if (LOAD32(task, OFFSET_COMPAT_STATUS) & COMPAT_BIT) {
+        count_call(s->program, ABI_COMPAT, NR_COMPAT_SIGRETURN);
+        return NR_COMPAT_RT_SIGRETURN;
+    }
+#ifdef X32_BIT
+    if (s->abi == ABI_X32)
+        return X32_BIT | NR_X32_RT_SIGRETURN;
+#endif
+    return NR_RT_SIGRETURN;
+}
+
+/* Count a call with its arguments, and note what its end is looked at for. At its beginning, or later where
+ * on_sys_enter did not see that. `own`: the thread is the running one, and its memory can be read. */
+static __always_inline void begin(struct task_struct *task, struct task_state *s, void *regs, u64 number, bool own)
+{
+    u32 abi = abi_of(task, &number);
+    note_unusual(task, abi);
+    s->entered = 1;
+    if (s->state < STATE_STARTING) {
+        /* The workload may begin with this call. */
+        s->abi = abi;
+        s->number = number;
+        /* Between fork and exec the child is still profgen; the workload begins with its execve. */
+        if (s->state != STATE_ARMED || number != NR_EXECVE || abi != ABI_NATIVE)
+            return;
+        struct session *session = session_at(s->session);
+        struct self *tracer = profgen();
+        if (!session || !tracer)
+            return;
+        s->state = STATE_STARTING;
+        note_start(session, s->session, (u64)task);
+        tracer->level = session->level;
+        tracer->mounts = mounts_of((u64)task);
+    }
+    if (s->mapped)
+        note_map(s, read64((u64)task + OFFSET_TASK_CRED));
+    s->caller = s->program;
+    s->abi = abi;
+    s->number = number;
+    int wanted = count_call(s->program, abi, number);
+    if (wanted < 0)
+        return;
+    s->wanted = wanted;
+    s->route = ROUTE_NONE;
+    if (number >= NUMBERS)
+        return;
+    int index = abi * NUMBERS + number;
+    struct spec *spec = specs.lookup(&index);
+    if (!spec)
+        return;
+    s->route = spec->route;
+    if (!spec->reads)
+        return;
+    if (spec->pointer && !own) {
+        s->entered = 0; /* its end counts it once more, with its arguments */
+        return;
+    }
+    u64 a[ARGUMENT_PLACES] = {};
+    ARGUMENTS(a, regs, abi);
+    if (spec->count)
+        note_values(s, abi, number, spec, a);
+    if (spec->sets)
+        note_sets(task, s, spec->sets, a);
+    if (!may_use(spec->only, a))
+        s->route = ROUTE_NONE;
+}
+
 /* sys_enter(regs, id) */
 int on_sys_enter(u64 *ctx)
 {
@@ -246,53 +333,8 @@ int on_sys_enter(u64 *ctx)
     struct task_state *s = watched(task);
     if (!s)
         return 0;
-    u64 number = CTX(1);
-    u64 abi = abi_of(task, &number);
-    if (s->state < STATE_STARTING) {
-        /* The workload may begin with this call. */
-        s->abi = abi;
-        s->number = number;
-        s->entered = 1;
-        /* Between fork and exec the child is still profgen; the workload begins with its execve. */
-        if (s->state != STATE_ARMED || number != NR_EXECVE || abi != ABI_NATIVE)
-            return 0;
-        struct session *session = session_at(s->session);
-        struct self *own = profgen();
-        if (!session || !own)
-            return 0;
-        s->state = STATE_STARTING;
-        note_start(session, s->session, (u64)task);
-        own->level = session->level;
-        own->mounts = mounts_of((u64)task);
-    }
-#ifdef WITH_DENIALS
-    s->entered = 1;
-#endif
-    if (s->mapped)
-        note_map(s, LOAD64(task, OFFSET_TASK_CRED)); /* of the call before */
-    s->caller = s->program;
-    s->abi = abi;
-    s->number = number;
-    int wanted = count_call(s->program, abi, number);
-    if (wanted < 0)
-        return 0;
-    s->wanted = wanted;
-    s->route = ROUTE_NONE;
-    if (number >= NUMBERS)
-        return 0;
-    int index = abi * NUMBERS + number;
-    struct spec *spec = specs.lookup(&index);
-    if (spec)
-        s->route = spec->route;
-    if (spec && (spec->count || spec->sets)) {
-        void *regs = (void *)CTX(0);
-        u64 a[ARGUMENT_PLACES] = {};
-        ARGUMENTS(a, regs, abi);
-        if (spec->count)
-            note_values(s, abi, number, spec, a);
-        if (spec->sets)
-            note_sets(task, s, spec->sets, a);
-    }
+    s->guarded = entries();
+    begin(task, s, (void *)CTX(0), CTX(1), true);
     return 0;
 }
 
@@ -325,6 +367,14 @@ static __always_inline bool restarts(s64 result)
            result == -ERESTART_RESTARTBLOCK;
 }
 
+/* Whether a call that was not counted by now was answered before it began: by a seccomp filter, which runs before
+ * on_sys_enter. */
+static __always_inline bool never_began(struct task_state *s)
+{
+    u32 number = entries();
+    return number && s->guarded == number;
+}
+
 /* sys_exit(regs, result) */
 int on_sys_exit(u64 *ctx)
 {
@@ -332,13 +382,20 @@ int on_sys_exit(u64 *ctx)
     struct task_state *s = watched(task);
     if (!s)
         return 0;
-#ifdef WITH_DENIALS
     if (!s->entered) {
-        note_refused(ctx, task, s);
-        return 0;
+        if (never_began(s)) {
+#ifdef WITH_DENIALS
+            note_refused(ctx, task, s);
+#endif
+            return 0;
+        }
+        void *regs = (void *)CTX(0);
+        u64 number = LOAD64(regs, OFFSET_CALL_NUMBER);
+        if ((u32)number == NO_CALL && (s64)CTX(1) != -ENOSYS && s->state >= STATE_STARTING)
+            number = number_of_sigreturn(task, s);
+        begin(task, s, regs, number, true);
     }
     s->entered = 0;
-#endif
     if (s->state < STATE_STARTING)
         return 0;
     u32 wanted = s->wanted, route = s->route;
@@ -378,6 +435,37 @@ int on_vsyscall(u64 *ctx)
     return 0;
 }
 
+/* sched_prepare_exec(task, bprm), or a kprobe on begin_new_exec: the registers of a call that executes a program hold
+ * its number and arguments for the last time. */
+int on_exec_prepared(void *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task_btf();
+    struct task_state *s = watched(task);
+    if (!s || s->entered)
+        return 0;
+    void *regs = (void *)bpf_task_pt_regs(task);
+    begin(task, s, regs, LOAD64(regs, OFFSET_CALL_NUMBER), true);
+    return 0;
+}
+
+#ifdef WITH_WATCH
+/* iter/task(meta, task): count the calls in which threads wait, whose ends may come after the recording's. */
+int on_in_flight(u64 *ctx)
+{
+    struct task_struct *task = (void *)CTX(1);
+    if (!task)
+        return 0;
+    struct task_state *s = tasks.task_storage_get(task, 0, 0);
+    if (!s || s->state != STATE_RECORDING || s->entered || never_began(s) || !LOAD32(task, OFFSET_TASK_STATE))
+        return 0;
+    void *regs = (void *)bpf_task_pt_regs(task);
+    u64 number = LOAD64(regs, OFFSET_CALL_NUMBER);
+    if ((u32)number != NO_CALL)
+        begin(task, s, regs, number, false);
+    return 0;
+}
+#endif
+
 /* -- threads and programs ------------------------------------------------------------------------------------------ */
 
 /* sched_process_fork(parent, child): for threads too, and before the child runs. */
@@ -401,6 +489,8 @@ int on_fork(u64 *ctx)
         .session = s->session,
         .mounts = s->mounts,
         .looked = s->looked,
+        .entered = BORN_IN_CALL,
+        .guarded = s->guarded,
     };
     if (!tasks.task_storage_get(child, &copy, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
         count_loss(LOST_TASKS);
@@ -432,6 +522,14 @@ int on_exit(u64 *ctx)
     struct task_state *s = watched(task);
     if (!s)
         return 0;
+    /* Only exit(2) and exit_group(2) end a thread without a signal, and they never come to on_sys_exit. */
+    if (s->state >= STATE_STARTING && !s->entered && !never_began(s) &&
+        !(LOAD32(task, OFFSET_TASK_FLAGS) & PF_SIGNALED)) {
+        void *regs = (void *)bpf_task_pt_regs(task);
+        u64 number = LOAD64(regs, OFFSET_CALL_NUMBER);
+        u32 abi = abi_of(task, &number);
+        count_call(s->program, abi, number);
+    }
     u32 tid = number_of_thread((u64)task);
     live.delete(&tid);
     struct session *session = session_at(s->session);
@@ -482,7 +580,7 @@ int on_exec(u64 *ctx)
     s->last_number = NO_NUMBER;
     s->looked = 0;
     s->mapped = 0;
-    u64 cred = LOAD64(task, OFFSET_TASK_CRED);
+    u64 cred = read64((u64)task + OFFSET_TASK_CRED);
     struct session *own = session_at(s->session);
     key.child = own && below_start(own, read64(cred + OFFSET_CRED_USER_NS));
     key.gained = gained_by(cred, file);
@@ -597,6 +695,10 @@ static __always_inline void note_check(struct task_struct *task, struct task_sta
     struct session *session = session_at(s->session);
     if (!session)
         return;
+    void *regs = (void *)bpf_task_pt_regs(task);
+    u64 call = LOAD64(regs, OFFSET_CALL_NUMBER);
+    if (!s->entered && (u32)call != NO_CALL)
+        begin(task, s, regs, call, true); /* capset(2) changes what its arguments are compared with */
     struct check_key key = {
         .program = s->program,
         .abi = s->abi,
@@ -611,9 +713,9 @@ static __always_inline void note_check(struct task_struct *task, struct task_sta
     if (cap == CAP_SYS_ADMIN && key.child && !refused && ns == read64(cred + OFFSET_CRED_USER_NS) &&
         !read32(ns + OFFSET_NS_UID_EXTENTS))
         s->mapped = ns;
-    key.overridden = cred != LOAD64(task, OFFSET_TASK_REAL_CRED);
+    key.overridden = cred != read64((u64)task + OFFSET_TASK_REAL_CRED);
     key.taken = refused && taken_away(session, cred, cap);
-    key.idle = s->abi == ABI_NATIVE && settles_nothing(cred, s->number, cap, bpf_task_pt_regs(task));
+    key.idle = s->abi == ABI_NATIVE && settles_nothing(cred, s->number, cap, (u64)regs);
     u64 now = bpf_ktime_get_ns();
     struct tally *v = checks.lookup(&key);
     if (v) {

@@ -52,8 +52,9 @@ enum stat {
     STATS,
 };
 
-/* Indexes of `counters`. */
-enum counter { NEXT_PROGRAM, NEXT_SESSION, LOST_SESSIONS, MARKED, COUNTERS };
+/* Indexes of `counters`. ENTRIES numbers the times that on_sys_enter was attached, and is 0 while it is not. UNUSUAL:
+ * it must stay, because a thread was seen that on_sys_exit alone does not understand (note_unusual in common.h). */
+enum counter { NEXT_PROGRAM, NEXT_SESSION, LOST_SESSIONS, MARKED, ENTRIES, UNUSUAL, COUNTERS };
 
 /* Program numbers of session 0: before the first exec, and for programs that found no room of their own. */
 enum program_number { PROGRAM_STARTING, PROGRAM_SHARED, PROGRAM_FIRST };
@@ -86,10 +87,10 @@ struct task_state {
     u32 route;   /* the program that looks at what the call in flight used */
     u32 session; /* the recording it belongs to */
     u32 mounts;  /* WAITING: the mount namespace of the thread that brought it in */
-    u32 entered; /* the call in flight has passed the seccomp filters */
+    u32 entered; /* the call in flight is counted already */
     u32 looked;  /* the program has read its capability sets (capget(2)) */
-    u32 pad;
-    u64 mapped; /* the user namespace for which the call in flight may write a map of ids */
+    u32 guarded; /* the value of ENTRIES at the thread's last call that on_sys_enter saw */
+    u64 mapped;  /* the user namespace for which the call in flight may write a map of ids */
 };
 
 /* One recording. Programs are numbered across all of them, so a row that is keyed by program belongs to one session. */
@@ -232,7 +233,8 @@ struct spec {
     u8 optional; /* bit N: path N may be missing */
     u8 plain;    /* bit N: path N is a text, and does not lead to a file */
     u16 follow;  /* bit N: a link at the end of path N is followed; bit N + 1: it is with AT_SYMLINK_FOLLOW */
-    u16 sets;    /* enum sets */
+    u8 sets;     /* enum sets */
+    u8 reads;    /* its arguments are looked at when it begins */
     u8 at[PLACES];
     u8 path[PLACES];
 };

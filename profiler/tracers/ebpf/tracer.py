@@ -17,7 +17,7 @@ from typing import Any
 
 from profiler.errors import TracerError
 from profiler.tracers.base import Options, Workload
-from profiler.tracers.ebpf.attaching import CAPABILITY_TRACEPOINT, TRACEPOINTS, Pace, ResultHook, attach, fill_specs
+from profiler.tracers.ebpf.attaching import CAPABILITY_TRACEPOINT, TRACEPOINTS, Pace, Spare, attach
 from profiler.tracers.ebpf.bcc import find_bcc
 from profiler.tracers.ebpf.calls import Uses
 from profiler.tracers.ebpf.limits import RINGS, limits_with
@@ -68,7 +68,6 @@ class EbpfTracer:
 def prepare(programs: Programs, reader: Reader, *, files: bool) -> list[str]:
     """Fill the maps of a single recording, attach the programs and open the ring of events; return the features of a
     trace. Raises TracerError."""
-    fill_specs(programs, files=files)
     programs.set_counter("NEXT_PROGRAM", constant("PROGRAM_FIRST"))
     programs.table("sessions")[0] = structure("session")(shared=SHARED)
     features = attach(programs, files=files)
@@ -100,7 +99,7 @@ class _Run:
         self.recording = recording
         self.reader = Reader(programs, recording)
         self.uses = Uses(programs, self.reader) if options.files else None
-        self.results = ResultHook(programs, always=options.files)
+        self.spare = Spare(programs, files=options.files)
         self.pace = Pace(_READ_SECONDS)
 
     def run(self) -> int:
@@ -138,8 +137,8 @@ class _Run:
 
     def _collect(self) -> None:
         """Read everything once; nothing is counted after this."""
-        self._lose("missed", self.results.missed + self.programs.missed(*TRACEPOINTS, CAPABILITY_TRACEPOINT))
-        self._lose("results", int(self.results.failed))
+        self._lose("missed", self.spare.missed + self.programs.missed(*TRACEPOINTS, CAPABILITY_TRACEPOINT))
+        self._lose("results", int(self.spare.failed))
         if self.programs.first_fault is not None:
             self.recording.failed(*self.programs.first_fault, self.programs.faults)
         maps = Maps(self.programs)
@@ -192,7 +191,7 @@ class _Run:
         if last:
             quiet = (time.monotonic_ns() - last) / 1e9
             self.recording.last_new = max(0.0, self.recording.elapsed() - quiet)
-            self.results.follow(last)
+            self.spare.follow(last)
         if not self.pace.due():
             return
         with self.pace.turn():

@@ -66,7 +66,9 @@ BPF_ARRAY(works, struct work, PROCESSORS); /* larger than the kernel's own per-p
 
 /*
  * Parts of kernel structures. BLOCK opens one; PART64, PART32 and PART16 are its members. Where the kernel has
- * bpf_rdonly_cast (Linux 6.2) each is a load that the kernel makes safe; otherwise they are copied together.
+ * bpf_rdonly_cast (Linux 6.2) each is a load that the kernel makes safe; otherwise they are copied together. TASK is a
+ * thread whose members are loaded so: to check the load of a pointer through a pointer that it trusts, the kernel looks
+ * for types by name, one after the other, which takes a millisecond (kernel/bpf/verifier.c type_is_rcu).
  */
 #define OF64(block, part) (*(u64 *)((block) + (part)))
 #define OF32(block, part) (*(u32 *)((block) + (part)))
@@ -75,11 +77,13 @@ BPF_ARRAY(works, struct work, PROCESSORS); /* larger than the kernel's own per-p
 #ifdef CAST
 /* loader.py makes it a call of the kernel function. */
 static void *(*cast)(const void *address, u32 type) = (void *)CAST;
+#define TASK(task) cast(task, TASK_TYPE)
 #define BLOCK(name, TYPE, address) void *name = cast((void *)(address), TYPE##_TYPE)
 #define PART64(name, TYPE, member) LOAD64(name, TYPE##_AT_##member)
 #define PART32(name, TYPE, member) LOAD32(name, TYPE##_AT_##member)
 #define PART16(name, TYPE, member) LOAD16(name, TYPE##_AT_##member)
 #else
+#define TASK(task) (task)
 #define BLOCK(name, TYPE, address)                                                                                     \
     char name[TYPE##_SPAN] __attribute__((aligned(8)));                                                                \
     READ(name, (address) + TYPE##_START)
@@ -184,16 +188,14 @@ static __always_inline void arguments_in_memory(struct work *w, u64 place)
 
 static __always_inline u64 file_of(struct task_struct *task, u32 fd)
 {
-    u64 table = LOAD64(LOAD64(task, OFFSET_TASK_FILES), OFFSET_FILES_TABLE);
+    u64 table = LOAD64(LOAD64(TASK(task), OFFSET_TASK_FILES), OFFSET_FILES_TABLE);
     if (fd >= LOAD32(table, OFFSET_TABLE_MAX))
         return 0;
     BLOCK(slot, SLOT, LOAD64(table, OFFSET_TABLE_FD) + 8 * (u64)fd);
     return PART64(slot, SLOT, FIRST);
 }
 
-/* The same where it is rare, or where a loop repeats it. The kernel takes milliseconds to check each LOAD of a thread's
- * members (it looks for types by name, one after the other: btf_find_by_name_kind), so programs use LOAD only where
- * speed matters. */
+/* The same where it is rare, or where a loop repeats it. */
 static __always_inline u64 file_read(struct task_struct *task, u32 fd)
 {
     u64 table = read64(read64((u64)task + OFFSET_TASK_FILES) + OFFSET_FILES_TABLE);
@@ -204,7 +206,7 @@ static __always_inline u64 file_read(struct task_struct *task, u32 fd)
 
 static __always_inline u32 fsuid_of(struct task_struct *task)
 {
-    return LOAD32(LOAD64(task, OFFSET_TASK_CRED), OFFSET_CRED_FSUID);
+    return LOAD32(LOAD64(TASK(task), OFFSET_TASK_CRED), OFFSET_CRED_FSUID);
 }
 
 static __always_inline void read_mount(struct work *w, u64 mnt)
@@ -354,7 +356,7 @@ static __always_inline u64 tag_of(struct work *w, u64 tag)
 static __always_inline bool count_known(struct task_struct *task, struct work *w)
 {
     struct use_key key = w->e.key;
-    w->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
+    w->mounts = LOAD64(LOAD64(TASK(task), OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
     asm volatile("" ::: "memory");
     u64 tag = seeded(w->mounts);
     tag = mix(tag, (u64)key.program << 32 | key.call);
@@ -540,7 +542,7 @@ int on_text(u64 *ctx)
     w->e.key.flags = flags & in.spec->flags_mask;
     only_first(w);
     w->dentry[0] = 0;
-    u64 fs = LOAD64(in.task, OFFSET_TASK_FS);
+    u64 fs = read64((u64)in.task + OFFSET_TASK_FS);
     if (in.spec->only == ONLY_CHROOT && !failed(in.result)) {
         w->dentry[0] = read64(fs + OFFSET_FS_ROOT_DENTRY);
         w->mnt[0] = read64(fs + OFFSET_FS_ROOT_MNT);
@@ -684,7 +686,7 @@ int on_count(u64 *ctx)
     u64 hash = w->e.key.hash;
     if (!w->goes_on) {
         w->length = w->piece = w->at_dentry = 0;
-        w->mounts = LOAD64(LOAD64(task, OFFSET_TASK_NSPROXY), OFFSET_NSPROXY_MNT_NS);
+        w->mounts = mounts_of((u64)task);
         hash = seeded(w->e.mode);
     }
     if (!w->goes_on && !(w->e.facts & FACT_DESCRIPTOR))

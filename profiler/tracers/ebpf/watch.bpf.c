@@ -256,8 +256,9 @@ static __always_inline u32 program_that_runs(u32 number, struct task_struct *tas
     return program_of(number, file, 0, false, (u64)task);
 }
 
-/* Mark a thread that is not marked yet. `runs`: it is the workload already, and does not wait for it. */
-static __always_inline bool mark(struct task_struct *task, struct task_state *state, bool runs)
+/* Mark a thread that is not marked yet. `runs`: it is the workload already, and does not wait for it. `born`: it is
+ * new, and begins at the end of a call. */
+static __always_inline bool mark(struct task_struct *task, struct task_state *state, bool runs, bool born)
 {
     struct session *session = session_at(state->session);
     if (!session || tasks.task_storage_get(task, 0, 0))
@@ -274,10 +275,13 @@ static __always_inline bool mark(struct task_struct *task, struct task_state *st
             tell(NEWS_JOINED, state->session, number_of_thread((u64)task), 0);
         }
         state->program = state->caller = program_that_runs(state->session, task);
-        /* A call may be in flight. Its end is not recorded, but a capability may be checked before that. */
+        /* A call may be in flight. Its end is not recorded while on_sys_enter is attached, but a capability may be
+         * checked before that. */
         state->number = read32(bpf_task_pt_regs(task) + OFFSET_CALL_NUMBER) & CALL_NUMBER_OF_ORIG;
     }
-    state->entered = 1;
+    state->guarded = entries();
+    state->entered = born || state->guarded;
+    note_unusual(task, ABI_NATIVE);
     if (!tasks.task_storage_get(task, state, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
         __sync_fetch_and_add(&session->stats[LOST_TASKS], 1);
         return false;
@@ -292,7 +296,7 @@ static __always_inline bool mark(struct task_struct *task, struct task_state *st
 }
 
 /* A thread came into a cgroup, brought by the running thread. */
-static __always_inline void came(struct task_struct *task, u64 cgroup, bool by_itself)
+static __always_inline void came(struct task_struct *task, u64 cgroup, bool by_itself, bool born)
 {
     u32 number = session_of_cgroup(cgroup);
     struct session *session = number ? session_at(number) : 0;
@@ -305,10 +309,10 @@ static __always_inline void came(struct task_struct *task, u64 cgroup, bool by_i
     if (!state)
         return;
     state->mounts = mounts_number((void *)bpf_get_current_task_btf());
-    if (!mark(task, state, at_once))
+    if (!mark(task, state, at_once, born))
         return;
     note_pids(session, task);
-    if (read32(LOAD64(task, OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_THREADS) > 1)
+    if (read32(read64((u64)task + OFFSET_TASK_SIGNAL) + OFFSET_SIGNAL_THREADS) > 1)
         tell(NEWS_THREADS, number, number_of_process((u64)task), 0);
 }
 
@@ -319,7 +323,7 @@ int on_attach(u64 *ctx)
     if (tasks.task_storage_get(task, 0, 0))
         return 0; /* it belongs to a session: a container within a container stays with the outer one */
     struct task_struct *by = (void *)bpf_get_current_task_btf();
-    came(task, CTX(0), LOAD64(task, OFFSET_TASK_SIGNAL) == LOAD64(by, OFFSET_TASK_SIGNAL));
+    came(task, CTX(0), read64((u64)task + OFFSET_TASK_SIGNAL) == read64((u64)by + OFFSET_TASK_SIGNAL), false);
     return 0;
 }
 
@@ -333,10 +337,10 @@ static __always_inline struct task_state *state_of_first(struct task_struct *tas
 /* clone3(2) with CLONE_INTO_CGROUP, which only version 2 has. */
 static __always_inline void on_other_fork(struct task_struct *parent, struct task_struct *child)
 {
-    u64 set = LOAD64(child, OFFSET_TASK_CGROUPS);
-    if (set == LOAD64(parent, OFFSET_TASK_CGROUPS))
+    u64 set = read64((u64)child + OFFSET_TASK_CGROUPS);
+    if (set == read64((u64)parent + OFFSET_TASK_CGROUPS))
         return;
-    came(child, read64(set + OFFSET_CSS_SET_DEFAULT), true);
+    came(child, read64(set + OFFSET_CSS_SET_DEFAULT), true, true);
 }
 
 /* cgroup_mkdir(cgroup, path), before anything can come into it. The cgroup is found by its name and the cgroup above,
@@ -407,7 +411,7 @@ int on_join(u64 *ctx)
     struct task_state *state = new_state(starting ? STATE_WAITING : STATE_RECORDING, number);
     if (state)
         state->mounts = mounts;
-    if (!state || !mark(task, state, !starting))
+    if (!state || !mark(task, state, !starting, false))
         return 0;
     struct session *session = session_at(number);
     if (starting && session)

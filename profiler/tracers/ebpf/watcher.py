@@ -21,7 +21,7 @@ from typing import Any
 from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
 from profiler.tracers.base import Options
-from profiler.tracers.ebpf.attaching import CAPABILITY_TRACEPOINT, TRACEPOINTS, Pace, ResultHook, attach, fill_specs
+from profiler.tracers.ebpf.attaching import CAPABILITY_TRACEPOINT, TRACEPOINTS, Pace, Spare, attach
 from profiler.tracers.ebpf.awaited import Awaited
 from profiler.tracers.ebpf.calls import Uses
 from profiler.tracers.ebpf.cgroups import container_name, descendants, directories_of, key_of, processes_in, there
@@ -134,7 +134,7 @@ class EbpfWatcher:
         """Containers that were made and ended without a program."""
         self._holder: Holder | None = None
         self._awaited: Awaited | None = None
-        self._results: ResultHook | None = None
+        self._spare: Spare | None = None
 
     @property
     def _programs(self) -> Programs:
@@ -169,8 +169,9 @@ class EbpfWatcher:
         limits["sessions"] += 1  # a Watcher does not use number 0, the session of a command
         programs = self._loaded = Programs(limits, uses=options.files, watch=True, denials=options.denials)
         self._awaited = Awaited(programs)
-        self._results = ResultHook(programs, always=options.files or options.denials)
-        fill_specs(programs, files=options.files)
+        # Containers run under seccomp filters, and then it stays in any case: from the first call on.
+        contained = bool(selection.all_containers or selection.containers or selection.starting)
+        self._spare = Spare(programs, files=options.files, always=options.denials or (options.files and contained))
         programs.set_counter("NEXT_PROGRAM", constant("PROGRAM_FIRST"))
         programs.set_counter("NEXT_SESSION", 1)
         programs.open_ring("events", self._on_event)
@@ -424,8 +425,8 @@ class EbpfWatcher:
             if not live.session.ended:
                 live.reader.read_calls(maps)
                 self._look_for_end(live, stats[STAT_LIVE])
-        if self._results is not None:
-            self._results.follow(newest)
+        if self._spare is not None:
+            self._spare.follow(newest)
 
     def _look_for_end(self, live: _Live, threads: int) -> None:
         gone = live.directories and live.began and not any(map(os.path.isdir, live.directories))
@@ -456,15 +457,17 @@ class EbpfWatcher:
     def snapshots(self, sessions: Sequence[Session]) -> list[Recording]:
         """See Watcher.snapshots. The kernel's maps are read once for all."""
         self._work()
+        if self._spare is not None:
+            self._spare.count_in_flight()
         maps, losses = Maps(self._programs), self._common_losses()
         return [self._snapshot(self._of(session), maps, losses) for session in sessions]
 
     def _common_losses(self) -> Counter[str]:
         """Return what counts as lost in every session: a skipped run may have belonged to any of them."""
         losses: Counter[str] = Counter()
-        if self._results is not None:
-            losses["missed"] += self._results.missed
-            losses["results"] += self._results.failed
+        if self._spare is not None:
+            losses["missed"] += self._spare.missed
+            losses["results"] += self._spare.failed
         losses["missed"] += self._programs.missed(
             *TRACEPOINTS, *_WATCH_TRACEPOINTS, *_WAIT_TRACEPOINTS, CAPABILITY_TRACEPOINT
         )
@@ -574,6 +577,8 @@ class EbpfWatcher:
             if self._awaited is not None:
                 self._awaited.clear()
             self._work()
+            if self._spare is not None:
+                self._spare.count_in_flight()
             self._loaded.detach_all()
             self._work()
             self._stopped = True

@@ -33,14 +33,11 @@ def test_a_callback_of_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     """ctypes would print the exception and go on."""
     callbacks: list[Any] = []
 
-    class NewRing:
-        argtypes = (None, staticmethod(lambda function: function))
+    def new_ring(fd: int, function: Any, context: None, options: None) -> int:
+        callbacks.append(function)
+        return 1
 
-        def __call__(self, fd: int, function: Any, context: None) -> int:
-            callbacks.append(function)
-            return 1
-
-    monkeypatch.setattr(loader, "libbcc", lambda: SimpleNamespace(bpf_new_ringbuf=NewRing()))
+    monkeypatch.setattr(loader, "libbpf", lambda: SimpleNamespace(ring_buffer__new=new_ring))
     programs = object.__new__(loader.Programs)
     programs._callbacks, programs._rings, programs.faults, programs.first_fault = [], {}, 0, None
     monkeypatch.setattr(programs, "map_fd", lambda name: 3)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from profiler.errors import TracerError
+from profiler.tracers.ebpf import btf
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF, KernelTypes
 
 needs_btf = pytest.mark.skipif(not os.path.exists("/sys/kernel/btf/vmlinux"), reason="this kernel has no type data")
@@ -106,3 +107,19 @@ def test_find(types: KernelTypes) -> None:
     }
     assert None not in numbers
     assert len(numbers) == 3
+
+
+@needs_btf
+def test_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one object found, another one of the same kernel answers without the types; also that there is nothing."""
+    known: dict[str, int] = {}
+    first = KernelTypes(known)
+    offset, number = first.offset("task_struct", "pid"), first.find("task_struct", KIND_STRUCT)
+    assert first.find("no_such_type", KIND_STRUCT) is None
+    first.close()
+    again = KernelTypes(known)
+    monkeypatch.setattr(btf, "libbpf", lambda: pytest.fail("the types were loaded"))
+    assert again.offset("task_struct", "pid") == offset
+    assert again.find("task_struct", KIND_STRUCT) == number
+    assert again.find("no_such_type", KIND_STRUCT) is None
+    again.close()

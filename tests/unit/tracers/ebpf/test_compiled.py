@@ -12,8 +12,10 @@ from types import ModuleType
 import pytest
 
 from profiler.tracers.ebpf import compiled as module
+from profiler.tracers.ebpf import kept
 from profiler.tracers.ebpf.bpf import Shape
-from profiler.tracers.ebpf.compiled import KEPT, Compiled, compiled
+from profiler.tracers.ebpf.compiled import Compiled, compiled
+from profiler.tracers.ebpf.kept import KEPT
 
 _ADD = struct.pack("=BBhi", 0x07, 1, 0, 5)
 
@@ -32,7 +34,7 @@ RESULT = Compiled(
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "kept"
-    monkeypatch.setattr(module, "folder", lambda: folder)
+    monkeypatch.setattr(kept, "folder", lambda: folder)
     return folder
 
 
@@ -46,34 +48,28 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return RESULT
 
     monkeypatch.setattr(module, "_compile", compile_)
+    monkeypatch.setattr(module, "import_bcc", lambda: ModuleType("bcc"))
     return seen
-
-
-def bcc() -> ModuleType:
-    found = ModuleType("bcc")
-    found.__version__ = "1"  # type: ignore[attr-defined]
-    return found
 
 
 def test_compiled_once(folder: Path, compilations: list[str]) -> None:
     for _ in range(3):
-        assert compiled(bcc(), "text", ["-DA=1"]) == RESULT
+        assert compiled("text", ["-DA=1"]) == RESULT
     assert compilations == ["text"]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
-def test_another_text_flag_or_compiler(folder: Path, compilations: list[str]) -> None:
-    other = bcc()
-    other.__version__ = "2"  # type: ignore[attr-defined]
-    for which, text, flags in (
-        (bcc(), "a", ["x"]),
-        (bcc(), "b", ["x"]),
-        (bcc(), "a", ["y"]),
-        (bcc(), "a", ["x", "y"]),
-        (other, "a", ["x"]),
+def test_another_text_flag_or_compiler(folder: Path, compilations: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for version, text, flags in (
+        ("1", "a", ["x"]),
+        ("1", "b", ["x"]),
+        ("1", "a", ["y"]),
+        ("1", "a", ["x", "y"]),
+        ("2", "a", ["x"]),
     ):
-        compiled(which, text, flags)
+        monkeypatch.setattr(module, "bcc_version", lambda version=version: version)
+        compiled(text, flags)
     assert len(compilations) == 5
 
 
@@ -91,7 +87,7 @@ def test_calls_of_kernel_functions() -> None:
 @pytest.mark.parametrize("damage", ["empty", "short", "nonsense", "other", "deep", "fifo", "link", "writable"])
 def test_not_believed(damage: str, folder: Path, compilations: list[str], tmp_path: Path) -> None:
     """A file that is not whole, not a file of ours, or that others may write: compiled again, and kept anew."""
-    compiled(bcc(), "text", [])
+    compiled("text", [])
     (path,) = folder.iterdir()
     content = path.read_bytes()
     texts = {
@@ -110,9 +106,9 @@ def test_not_believed(damage: str, folder: Path, compilations: list[str], tmp_pa
         elsewhere = tmp_path / "elsewhere"
         elsewhere.write_bytes(content)
         os.mkfifo(path) if damage == "fifo" else path.symlink_to(elsewhere)
-    assert compiled(bcc(), "text", []) == RESULT
+    assert compiled("text", []) == RESULT
     assert compilations == ["text", "text"]
-    assert compiled(bcc(), "text", []) == RESULT
+    assert compiled("text", []) == RESULT
     assert compilations == ["text", "text"]
     assert path.read_bytes() == content
     assert not path.is_symlink()
@@ -132,9 +128,9 @@ def test_folder_of_others(
     elif place == "file":
         folder.touch()
     else:
-        monkeypatch.setattr(module, "folder", lambda: tmp_path / "no" / "such")
+        monkeypatch.setattr(kept, "folder", lambda: tmp_path / "no" / "such")
     for _ in range(2):
-        assert compiled(bcc(), "text", []) == RESULT
+        assert compiled("text", []) == RESULT
     assert compilations == ["text", "text"]
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path != folder]
 
@@ -142,11 +138,11 @@ def test_folder_of_others(
 def test_bounded(folder: Path, compilations: list[str]) -> None:
     """What was used last stays."""
     for number in range(KEPT + 5):
-        compiled(bcc(), f"text {number}", [])
+        compiled(f"text {number}", [])
         for path in folder.iterdir():  # an hour goes by
             used = path.stat().st_mtime
             os.utime(path, (used - 3600, used - 3600))
-        compiled(bcc(), "text 0", [])
+        compiled("text 0", [])
     assert len(list(folder.iterdir())) == KEPT
     assert compilations == [f"text {number}" for number in range(KEPT + 5)]
 
