@@ -25,7 +25,8 @@ class Selection:
 
     ``pids``: processes with all their threads and descendants. ``all_containers``: every container that starts from now
     on (the caller names the running ones in ``containers``). ``starting``: containers of which the runtime is about to
-    start the first program: what is in their cgroup now is the runtime's own (an OCI hook knows that).
+    start the first program: what is in their cgroup now is the runtime's own (an OCI hook knows that). ``running``: all
+    of these run already, and nothing is waited for.
     """
 
     containers: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class Selection:
     cgroups: tuple[tuple[str, tuple[str, ...]], ...] = ()
     pids: tuple[int, ...] = ()
     all_containers: bool = False
+    running: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Watcher(Protocol):
     def start(self, selection: Selection, options: Options) -> None:
         """Start watching. What starts after this returns is not missed; what is running is joined.
 
-        ``options.duration`` is not used. Raises TracerError, or InputError (no such process or cgroup).
+        ``options.duration`` is not used. Raises TracerError, or InputError: there is no such process or cgroup, or what
+        should be running has ended.
         """
 
     def sessions(self) -> tuple[Session, ...]:

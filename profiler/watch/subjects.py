@@ -73,7 +73,9 @@ def container(name: str, *, wait: bool, follow: bool) -> Subject:
 
     # runc and crun name the cgroup as their user names the container. A container that is made again keeps its name and
     # gets another id.
-    selection = Selection(containers=(identity if identity is not None else name,), all_containers=wait or follow)
+    later = wait or follow
+    chosen = (identity if identity is not None else name,)
+    selection = Selection(containers=chosen, all_containers=later, running=not later)
     return Subject(name, selection, engines, accept=wanted)
 
 
@@ -109,7 +111,7 @@ def process(pid: int) -> Subject:
     name = ""
     with contextlib.suppress(OSError, ValueError), kernel_text(f"/proc/{pid}/comm") as file:
         name = file.read().strip()
-    return Subject(name or f"pid-{pid}", Selection(pids=(pid,)), installed(), watched=f"pid {pid}")
+    return Subject(name or f"pid-{pid}", Selection(pids=(pid,), running=True), installed(), watched=f"pid {pid}")
 
 
 def cgroup(path: str) -> Group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from system.harness import Profgen, Until, finish, recording, with_argument
+from system.harness import Profgen, finish, recording, with_argument
+from waiting import until
 
 RACES = ("exec_fork", "exec_fork_leader", "exec_vfork", "exec_threads", "exit_fork", "siblings", "pid_namespace")
 
@@ -60,7 +62,7 @@ def test_pid_of_a_zombie(options: list[str], ebpf: str, profgen: Profgen, tmp_pa
     process.wait()
 
 
-def test_pid_of_a_process_without_its_first_thread(ebpf: str, profgen: Profgen, tmp_path: Path, until: Until) -> None:
+def test_pid_of_a_process_without_its_first_thread(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
     """A process whose first thread has ended lives, and is recorded to its end."""
     code = (
         "import ctypes, os, threading, time\n"
@@ -94,10 +96,33 @@ def test_pid_that_ends_while_it_is_joined(ebpf: str, profgen: Profgen, tmp_path:
         process.wait()
 
 
+def test_container_that_ends_while_it_is_joined(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
+    """The same for a container, which its cgroup tells."""
+    for step in range(6):
+        name = secrets.token_hex(32)
+        group = cgroup_mount() / name
+        group.mkdir()
+        try:
+            wait = 0.6 + step * 0.15
+            process = subprocess.Popen(["sh", "-c", f"echo $$ >{group}/cgroup.procs; exec sleep {wait}"])
+            until(lambda group=group: (group / "cgroup.procs").read_text(), "the process is in its cgroup")
+            words = ["record", "--tracer", ebpf, "--container", name, "-o", f"{step}.json"]
+            result = profgen(*words, cwd=tmp_path)
+            assert result.returncode in (0, 2), result.stderr
+            assert (result.returncode == 0) is (tmp_path / f"{step}.json").exists()
+            process.wait()
+        finally:
+            group.rmdir()
+
+
+def cgroup_mount() -> Path:
+    """Return where a hierarchy of control groups is mounted."""
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return next(Path(row[1]) for row in rows if row[2] in ("cgroup2", "cgroup") and "cpuset" not in row[3])
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_races(
-    number: int, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path, until: Until
-) -> None:
+def test_a_signal_ends_races(number: int, tracer: str, profgen: Profgen, torture: Path, tmp_path: Path) -> None:
     """The workload forks and executes at the moment of the signal: all of it ends, and profgen writes the trace."""
     command = [str(torture / "races"), "exec_fork", "5", "100000"]
     process = profgen.start(

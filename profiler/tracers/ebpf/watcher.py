@@ -20,6 +20,7 @@ from typing import Any
 
 from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
+from profiler.quoting.text import printable
 from profiler.tracers.base import Options
 from profiler.tracers.ebpf.attaching import CAPABILITY_TRACEPOINT, TRACEPOINTS, Pace, Spare, attach
 from profiler.tracers.ebpf.awaited import Awaited
@@ -191,9 +192,18 @@ class EbpfWatcher:
         self._join_arrivals()
         self._join(scans)
         self._work()
-        for live in self._live.values():
-            if live.session.kind == "pid" and not self._programs.session(live.number).began:
-                raise InputError(f"the process {live.session.subject} ended before profgen could join it")
+        for live in [live for live in self._live.values() if self._ended_at_once(live)]:
+            self._free(live)
+        if selection.running and not self._live:
+            what = "process" if selection.pids else "container"
+            name = printable(", ".join(map(str, (*selection.containers, *selection.pids))))
+            raise InputError(f"the {what} {name} ended before profgen could join it")
+
+    def _ended_at_once(self, live: _Live) -> bool:
+        """Whether what ran when its session was made had ended before any thread of it was joined: no event comes."""
+        session = self._programs.session(live.number)
+        joined = live.session.joined and live.session.kind != "cgroup"
+        return joined and not session.began and not session.stats[STAT_LIVE]
 
     def _select(self, selection: Selection) -> list[_Scan]:
         """Make the sessions of what runs, and name what may start. Returns how the processes of each are found."""
