@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from profiler.kernel.data import load
+from profiler.kernel.errno import number_of as errno_number
 
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
@@ -62,9 +63,14 @@ class FileUse:
         return (self.follow and not flags & AT_SYMLINK_NOFOLLOW) or bool(flags & AT_SYMLINK_FOLLOW)
 
     @property
+    def is_of_name(self) -> bool:
+        """Whether it is of the name itself: a symbolic link at the end is never followed, even before a slash."""
+        return self.access in _NAMES
+
+    @property
     def moves_directories(self) -> bool:
-        """Whether a path may lead elsewhere after the call, or its directories let other users through."""
-        return self.access in _MOVES or self.make in ("directory", "symlink")
+        """Whether a path that exists may lead elsewhere after the call, or its directories let other users through."""
+        return self.access in _MOVES
 
 
 @cache
@@ -74,7 +80,8 @@ def file_uses() -> Mapping[str, tuple[FileUse, ...]]:
     return {name: tuple(FileUse(**row) for row in uses) for name, uses in rows.items()}  # type: ignore[arg-type]
 
 
-_MOVES = frozenset({"mode", "owner", "xattr", "rename_from", "remove", "chroot"})
+_NAMES = frozenset({"make", "remove", "rename_from", "rename_to", "link"})
+_MOVES = frozenset({"mode", "owner", "xattr", "rename_from", "remove"})
 
 # include/uapi/asm-generic/fcntl.h; these flags are the same on x86 and Arm
 O_ACCMODE, O_WRONLY, O_RDWR = 3, 1, 2
@@ -140,6 +147,12 @@ _ALLOWED_ERRORS = {
 
 NO_USE = frozenset({"EFAULT", "ENOSYS", "EBADF"})
 """Errors of calls that did not reach a file, socket or process: they leave no row."""
+
+
+@cache
+def looked() -> frozenset[int]:
+    """Return the errno of the calls that only look for a file and leave no row, with 0 for success."""
+    return frozenset({0} | {errno_number(name) or 0 for name in NO_USE | _ALLOWED_ERRORS["look"]})
 
 
 def allowed(word: str, errno_name: str) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import functools
 import hashlib
 import io
@@ -19,6 +17,7 @@ from dataclasses import dataclass
 from profiler.files import kernel_text
 from profiler.kernel.capabilities import number_of
 from profiler.trace.model import Program
+from profiler.tracers.memory import forget_memory, read_string
 from profiler.tracers.served import same_file, status_of
 
 _AT_EXECFN = 31  # include/uapi/linux/auxvec.h
@@ -49,102 +48,6 @@ def host() -> Host:
     except (ValueError, OSError):
         libc = None
     return Host(platform.release(), distribution, libc)
-
-
-class Iovec(ctypes.Structure):
-    """struct iovec of readv(2)."""
-
-    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
-
-
-PAGE_BYTES = 4096
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.process_vm_readv.restype = ctypes.c_ssize_t
-_local = ctypes.create_string_buffer(PAGE_BYTES)
-_iov_local = Iovec(ctypes.addressof(_local), 0)
-_iov_remote = Iovec(0, 0)
-_local_ref, _remote_ref = ctypes.byref(_iov_local), ctypes.byref(_iov_remote)
-_ONE, _NO_FLAGS = ctypes.c_ulong(1), ctypes.c_ulong(0)
-
-
-def _read_page(tid: int, address: int, size: int) -> bytes | None:
-    """Read up to ``size`` bytes within one page with process_vm_readv(2): one call, where /proc/PID/mem takes three.
-
-    Some seccomp profiles refuse that call but allow ptrace, as Docker 20.10's does; then /proc/PID/mem is read.
-    """
-    _iov_remote.base = address
-    _iov_local.len = _iov_remote.len = size
-    got = _libc.process_vm_readv(ctypes.c_int(tid), _local_ref, _ONE, _remote_ref, _ONE, _NO_FLAGS)
-    if got < 0 and ctypes.get_errno() in (errno.EPERM, errno.ENOSYS):
-        return _read_page_by_file(tid, address, size)
-    return _local.raw[:got] if got > 0 else None
-
-
-def _read_page_by_file(tid: int, address: int, size: int) -> bytes | None:
-    try:
-        fd = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return os.pread(fd, size, address) or None
-    except (OSError, OverflowError):  # file offsets are signed, and user memory lies below
-        return None
-    finally:
-        os.close(fd)
-
-
-def page_is_present(tid: int, address: int) -> bool:
-    """Return whether a page of memory can be read without being brought in first (proc_pid_pagemap(5)).
-
-    Raises OSError.
-    """
-    fd = os.open(f"/proc/{tid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        entry = os.pread(fd, 8, address // PAGE_BYTES * 8)
-    except OverflowError:
-        return True  # no user memory
-    finally:
-        os.close(fd)
-    return len(entry) < 8 or bool(entry[7] & 0xC0)  # present, or swapped
-
-
-def read_memory(tid: int, address: int, size: int) -> bytes | None:
-    """Return ``size`` bytes of a tracee's memory, fewer at the end of a mapping, None if it is unreadable.
-
-    Only the tracing thread may call this.
-    """
-    data = b""
-    while len(data) < size and 0 <= address + len(data) < 1 << 64:
-        here = address + len(data)
-        chunk = _read_page(tid, here, min(PAGE_BYTES - here % PAGE_BYTES, size - len(data)))
-        if chunk is None:
-            break
-        data += chunk
-    return data or None
-
-
-def read_memory_file(fd: int, address: int, size: int, *, string: bool) -> bytes | None:
-    """Read memory as `read_memory` does, or as `read_string` does, from an open /proc/TID/mem."""
-    try:
-        data = os.pread(fd, size, address)
-    except (OSError, OverflowError):
-        return None
-    text, nul, _ = data.partition(b"\0")
-    if string:
-        return text if nul or len(data) == size else None
-    return data or None
-
-
-def hides_memory(tid: int) -> bool:
-    """Return whether a tracee hides its memory and its /proc links from profgen.
-
-    It does if it is not dumpable (PR_SET_DUMPABLE of prctl(2)) and profgen lacks CAP_SYS_PTRACE.
-    """
-    try:
-        os.close(os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        return error.errno in (errno.EACCES, errno.EPERM)
-    return False
 
 
 def controlling_terminal(pid: int | None = None) -> int:
@@ -179,24 +82,6 @@ def has_capability(name: str) -> bool:
     return bool(effective >> number & 1)
 
 
-def read_string(tid: int, address: int, limit: int = 4096) -> bytes | None:
-    """Return a NUL-terminated string of a tracee's memory, without the NUL; None if it is unreadable."""
-    text = b""
-    while len(text) < limit and 0 <= address + len(text) < 1 << 64:
-        here = address + len(text)
-        # Most names are short: reading a few bytes first is faster than reading a page.
-        chunk = _read_page(
-            tid, here, min(PAGE_BYTES - here % PAGE_BYTES, limit - len(text), 128 if not text else PAGE_BYTES)
-        )
-        if chunk is None:
-            return None
-        head, nul, _ = chunk.partition(b"\0")
-        text += head
-        if nul:
-            return text
-    return text
-
-
 def shares_root(pid: int) -> bool:
     """Return whether a process has profgen's root and mount namespace, and so the same files under the same paths."""
     try:
@@ -216,6 +101,7 @@ def identify_process(
     AT_EXECFN, getauxval(3)); relative names start at the working directory. None if the process is gone. ``find``:
     returns the status of the file that a name means to the process; without it, the name is looked up here.
     """
+    forget_memory(pid)  # that of the program before
     try:
         link = os.readlink(f"/proc/{pid}/exe")
         executable = status_of(f"/proc/{pid}/exe")
@@ -261,6 +147,7 @@ def _executed_name(pid: int) -> str | None:
     for kind, value in entry.iter_unpack(auxv[: len(auxv) // entry.size * entry.size]):
         if kind == _AT_EXECFN:
             text = read_string(pid, value)
+            forget_memory(pid)  # most of the processes are not read again
             return None if text is None else os.fsdecode(text)
     return None
 

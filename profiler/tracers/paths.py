@@ -185,6 +185,11 @@ class _Place:
     way: Way | None = None
     """The status of each directory in which a component was looked up, then its own; None if not requested."""
 
+    @property
+    def directory(self) -> bool:
+        """Whether it is a directory that exists."""
+        return self.exists and (not self.way or stat.S_ISDIR(self.way[-1].st_mode))
+
 
 class Resolver:
     """Resolves path texts. It caches directories for a second, or until :meth:`forget`."""
@@ -198,25 +203,58 @@ class Resolver:
         """Whether a mount is being made now, by a call that has not ended: any path may lead to a server."""
         self._own = f"/{os.getpid()}/"
         self._places: dict[tuple[object, ...], _Place] = {}
+        """Directories by root, start, text and whether the call passed them. Without a memory they exist: one that is
+        missing may appear by calls that are not known to change ways."""
         self._places_end = 0.0
+        self._epoch = 0
         self._proc: dict[int, bool] = {}
         """Device number to whether it is a procfs."""
         self._true_names: set[tuple[str, int, int]] = set()
         self._mounts: dict[tuple[str, str], Mounts] = {}
         self._mounts_end = 0.0
+        self._tables: dict[tuple[str, str], Table] | None = None
+        """The mounts that were read in this moment; None if they are read at each look-up."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it has directories in its cache."""
+        return bool(self._places)
 
     def forget(self) -> None:
         """Drop the cache: the workload may have changed where directories lead."""
         self._places.clear()
+        self._epoch += 1
+
+    def epoch(self) -> int:
+        """Return a number that is another one after the cache was dropped."""
+        now = time.monotonic()
+        if now > self._places_end:
+            self.forget()
+            self._places_end = now + 1
+        return self._epoch
+
+    def moment(self) -> None:
+        """Begin a moment in which the mounts that a process sees are read only once."""
+        self._tables = {}
 
     def forget_mounts(self) -> None:
         """Read the mounts of other namespaces again: a process may be in another one, or have another root."""
         self._mounts = {key: mounts for key, mounts in self._mounts.items() if key[0] == OWN_MOUNTS}
+        if self._tables is not None:
+            self._tables.clear()
 
     def mounts(self, view: View) -> Table:
         """Return the mounts that a process sees; an empty table if profgen cannot read them."""
         root = "/" if view.mounts == OWN_MOUNTS else view.root_path
         key = view.mounts, root
+        if self._tables is None:
+            return self._read_mounts(key)
+        table = self._tables.get(key)
+        if table is None:
+            table = self._tables[key] = self._read_mounts(key)
+        return table
+
+    def _read_mounts(self, key: tuple[str, str]) -> Table:
         now = time.monotonic()
         if now > self._mounts_end:
             self.forget_mounts()
@@ -226,7 +264,7 @@ class Resolver:
             if mounts is None:
                 if len(self._mounts) >= _TABLES_MAX:
                     self.forget_mounts()
-                mounts = self._mounts[key] = Mounts(view.mounts, root)
+                mounts = self._mounts[key] = Mounts(*key)
             return mounts.now()
         except OSError:
             self._mounts.pop(key, None)
@@ -250,7 +288,8 @@ class Resolver:
         ``entry``: the call acts on the name itself (creates, renames or removes it), which is never followed.
         ``passed``: the call is known to have passed every directory on its way, so one that is missing now has vanished
         since. ``ways`` receives the status of every directory that was searched, one tuple for each text (the path's
-        own, that of a link at its end). Raises nothing but what the errands raise.
+        own, that of a link at its end). A resolver without a memory always keeps them. Raises nothing but what the
+        errands raise.
         """
         arguments = text, follow, entry, passed
         searched: list[Way] = []
@@ -322,7 +361,7 @@ class Resolver:
         if leaf in ("", ".", ".."):
             directory, leaf = stripped, ""
         start = None if text.startswith("/") else base
-        place = self._directory(view, start, directory, passed, ways is not None)
+        place = self._directory(view, start, directory, passed, ways is not None or self.memory is None)
         if ways is not None and place.way is not None:
             ways.append(place.way if leaf else place.way[:-1])
         if not leaf:
@@ -481,17 +520,44 @@ class Resolver:
             return _Place(
                 view.root_path if start is None else start
             )  # the file is in the root or the working directory itself
-        now = time.monotonic()
-        if now > self._places_end:
-            self._places.clear()
-            self._places_end = now + 1
+        self.epoch()
         key = (view.root, start, text, passed)
         place = self._places.get(key)
         if place is None or (way and place.way is None):
-            place = (None if way else self._open(view, start, text)) or self._walk(view, start, text, passed)
-            if not place.personal:
+            place = self._below(view, start, text, passed) if way else self._open(view, start, text)
+            if place is None:
+                place = self._walk(view, start, text, passed)
+            if not place.personal and not self.cautious and (self.memory is not None or place.directory):
                 self._places[key] = place
         return place
+
+    def _below(self, view: View, start: str | None, text: str, passed: bool) -> _Place | None:
+        """Step from the directory above into one that is not behind a link; None if the walk needs more than that.
+
+        Raises WouldAsk.
+        """
+        above, _, name = text.rpartition("/")
+        try:
+            if not text:
+                path = view.root_path if start is None else start
+                if view.reach(path) is None:
+                    return None
+                status = status_of(view.root) if start is None else self._status(view, path)
+                return _Place(path, way=(status,)) if stat.S_ISDIR(status.st_mode) else None
+            if name in ("", ".", "..") or text.count("/") > LINKS_MAX:
+                return None
+            place = self._directory(view, start, above, passed, True)
+            if place.personal or place.state != "linked" or not place.directory or place.way is None:
+                return None
+            path = f"{place.path}/{name}" if place.path != "/" else f"/{name}"
+            if view.reach(path) is None:
+                return None
+            status = self._status(view, path)
+        except FileNotFoundError:
+            return _Place(path, False, way=place.way) if text and self.memory is None else None
+        except OSError:
+            return None
+        return _Place(path, way=(*place.way, status)) if stat.S_ISDIR(status.st_mode) else None
 
     def _open(self, view: View, start: str | None, text: str) -> _Place | None:
         """Let the kernel walk, which is fast. None where it would not walk as it does for the process itself."""
@@ -816,7 +882,7 @@ def inner_ids(tid: int) -> tuple[int, int] | None:
 
 def process_in(path: str) -> int | None:
     """Return the process or thread whose directory below /proc a path leads into, by its number there."""
-    found = _PROCESS.match(path)
+    found = _PROCESS.match(path) if path.startswith("/proc/") else None
     return int(found[1]) if found else None
 
 

@@ -9,12 +9,14 @@ subtleties (docs/limits.md). Rows are marked ``inferred``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from profiler.tracers.ptrace.capabilities_files import FILES, PATH_CALLS
+from profiler.kernel.files import file_uses
+from profiler.tracers.ptrace.capabilities_files import FILES, LOOKS, PATH_CALLS
 from profiler.tracers.ptrace.capabilities_processes import PROCESSES
 from profiler.tracers.ptrace.capabilities_rules import Stop, unique
 from profiler.tracers.ptrace.capabilities_writes import WRITES
@@ -60,17 +62,26 @@ class Inference:
             return None
         if name in PATH_CALLS and self._everyday(credentials):
             return None
+        if name in LOOKS and self._sees(tid, name, args):
+            return None
         stop = Stop(self._threads, tid, name, args, credentials, self._sorts)
         try:
             own = RULES[name](stop)
             needs = unique([*stop.searched, *own])
         except (OSError, ValueError):
             needs = ()
+        if not (needs or stop.searched or stop.claims or stop.more):
+            return None
         if not stop.more <= self._wanted:
             self._wanted |= stop.more
             self.widened = True
         searched, claims = unique(stop.searched), tuple(stop.claims)
         return Call(name, credentials, needs, searched, claims) if needs or searched or claims else None
+
+    def _sees(self, tid: int, name: str, args: tuple[int, ...]) -> bool:
+        with contextlib.suppress(OSError):
+            return self._threads.sees(tid, file_uses()[name][0], args)
+        return False
 
     def file_of(self, tid: int) -> tuple[os.stat_result, FileCapabilities | None] | None:
         """Return the status and the capabilities of the program that a thread has just executed; None if it is gone."""

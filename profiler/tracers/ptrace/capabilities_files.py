@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from profiler.kernel.files import AT_EMPTY_PATH, UMODE_MASK, FileUse
-from profiler.tracers.host import read_memory
+from profiler.tracers.memory import read_memory
 from profiler.tracers.ptrace.capabilities_rules import KEEP, Rule, Stop, always, kernel, sysctl
 from profiler.tracers.ptrace.capabilities_writes import CHECKED_FILES, WRITES
 from profiler.tracers.ptrace.threads import EXECUTE, READ, U32, WRITE, lacking
@@ -50,8 +50,10 @@ def _execute(stop: Stop) -> tuple[str, ...]:
 def _access(stop: Stop) -> tuple[str, ...]:
     """access(2) uses the real ids in place of the filesystem ids."""
     own = stop.credentials
-    real = replace(own, uids=(*own.uids[:3], own.uids[0]), gids=(*own.gids[:3], own.gids[0]))
-    return _lookup(replace(stop, credentials=real), stop.args[_after(stop.uses[0])] & 7)
+    if (own.uids[0], own.gids[0]) != (own.uids[3], own.gids[3]):
+        real = replace(own, uids=(*own.uids[:3], own.uids[0]), gids=(*own.gids[:3], own.gids[0]))
+        stop = replace(stop, credentials=real)
+    return _lookup(stop, stop.args[_after(stop.uses[0])] & 7)
 
 
 def _open(stop: Stop) -> tuple[str, ...]:
@@ -201,6 +203,9 @@ _PATHS = _named(
 
 PATH_CALLS = frozenset(_PATHS)
 """Calls that need nothing but access to the directories of a path and to the file at its end."""
+
+LOOKS = frozenset(name for name, rule in _PATHS.items() if rule is _lookup)
+"""Those that need nothing of the file at its end."""
 
 FILES: dict[str, Rule] = _PATHS | _named(
     {

@@ -14,7 +14,7 @@ from profiler.kernel import netlink
 from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.processes import process_calls
 from profiler.kernel.sockets import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, SOCK_RAW
-from profiler.tracers.host import read_memory
+from profiler.tracers.memory import read_memory
 from profiler.tracers.ptrace.capabilities_rules import KEEP, Rule, Stop, always, kernel, sysctl, when
 from profiler.tracers.ptrace.capabilities_writes import WRITES
 from profiler.tracers.ptrace.threads import CLONE_NEWUSER, U32, signed

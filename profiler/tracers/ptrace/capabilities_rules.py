@@ -35,7 +35,7 @@ class Walked:
         return self.found.status
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Stop:
     """A thread that is about to make a call."""
 

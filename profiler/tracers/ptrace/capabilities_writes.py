@@ -14,7 +14,7 @@ from functools import partial
 from profiler.files import kernel_text
 from profiler.kernel import netlink
 from profiler.kernel.sockets import AF_NETLINK
-from profiler.tracers.host import read_memory
+from profiler.tracers.memory import read_memory
 from profiler.tracers.ptrace.capabilities_rules import Rule, Stop
 from profiler.tracers.ptrace.threads import numbers, signed
 from profiler.tracers.unchecked import Claim, bits_of

@@ -8,8 +8,8 @@ from functools import partial
 from profiler.kernel.files import FileUse, file_uses
 from profiler.tracers.paths import Found
 from profiler.tracers.programs import SCRIPTS_MAX, interpreter_of, loader_of
-from profiler.tracers.ptrace.files import find
-from profiler.tracers.ptrace.rows import Arguments, Enter, Exit, Leave, Rows
+from profiler.tracers.ptrace.rows import Enter, Exit, Leave, Rows
+from profiler.tracers.ptrace.threads import Arguments
 
 
 class Executions:
@@ -25,7 +25,7 @@ class Executions:
         return None if use is None or use.access != "execute" else partial(self._enter, use)
 
     def _enter(self, use: FileUse, tid: int, args: Arguments) -> Leave | None:
-        found = find(self._rows, tid, use, args)
+        found = self._threads.file(tid, use, args)
         if found is None:
             return None
         scripts = self._scripts(tid, found)

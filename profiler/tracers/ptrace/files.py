@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 from profiler.kernel.files import (
-    AT_EMPTY_PATH,
     CREAT_FLAGS,
     F_WRLCK,
     LOCK_COMMANDS,
@@ -17,49 +16,18 @@ from profiler.kernel.files import (
     RENAME_EXCHANGE,
     RESOLVE_IN_ROOT,
     FileUse,
-    allowed,
     file_uses,
     flock_access,
+    looked,
     open_accesses,
     open_follows,
 )
 from profiler.tracers.host import DELETED
-from profiler.tracers.paths import Found, Way, is_namespace, kind_of_made
-from profiler.tracers.ptrace.rows import Arguments, Enter, Exit, Leave, Rows
-from profiler.tracers.ptrace.threads import PATH_MAX, U32, signed
+from profiler.tracers.paths import Found, is_namespace, kind_of_made
+from profiler.tracers.ptrace.rows import Enter, Exit, Leave, Rows
+from profiler.tracers.ptrace.threads import U32, Arguments, signed
 
-_ENTRIES = frozenset({"make", "remove", "rename_from", "rename_to", "link"})
-"""Uses of a name itself: a symbolic link at the end is never followed, even before a slash."""
-
-
-def find(rows: Rows, tid: int, use: FileUse, args: Arguments, *, follow: bool | None = None) -> Found | None:
-    """Resolve the path of a use; None for an unreadable path, or an empty one that means nothing.
-
-    ``follow``: whether a symbolic link at the end is followed; by default what the call's AT_* flags say.
-    """
-    assert use.path is not None
-    text = rows.threads.text(tid, args[use.path])
-    flags = use.flags_of(args)
-    if not text:
-        if use.fd is None or (text is None and args[use.path]):
-            return None
-        if text is not None and use.flags is not None and not flags & AT_EMPTY_PATH:
-            return None
-        return rows.threads.descriptor(tid, args[use.fd])
-    if follow is None:
-        follow = use.follows(flags)
-    return _resolve(rows, tid, use, args, text, follow)
-
-
-def _resolve(
-    rows: Rows, tid: int, use: FileUse, args: Arguments, text: str, follow: bool, in_root: bool = False
-) -> Found | None:
-    if len(text) > PATH_MAX // 4 and len(os.fsencode(text)) >= PATH_MAX:
-        return None  # ENAMETOOLONG: no file is meant
-    at = None if use.at is None else args[use.at]
-    if in_root and at is not None:
-        return rows.threads.find_inside(tid, at, text, follow=follow)
-    return rows.threads.find(tid, at, text, follow=follow, entry=use.access in _ENTRIES)
+_LOOKED = looked()
 
 
 class Files:
@@ -127,7 +95,7 @@ class Files:
                 return
             found = None if exit.code else threads.descriptor(exit.tid, exit.result)
             if text and (found is None or is_namespace(found)):
-                found = _resolve(self._rows, exit.tid, use, args, text, open_follows(flags, abi), in_root)
+                found = threads.meant(exit.tid, use, args, text, open_follows(flags, abi), in_root)
             if found is not None:
                 for word in words or ("look",):
                     self._rows.file(exit, word, found)
@@ -135,30 +103,20 @@ class Files:
         return leave
 
     def _look(self, use: FileUse, tid: int, args: Arguments) -> Leave | None:
-        if use.only == "found" and not (use.mode is not None and args[use.mode] & U32) and self._finds(use, tid, args):
-            return None
+        threads = self._threads
+        found: Found | None = None
+        if use.only == "found" and not (use.mode is not None and args[use.mode] & U32):
+            if threads.sees(tid, use, args):
+                return None  # it is sure to succeed, and needs no second stop
+            found = threads.file(tid, use, args)
 
         def leave(exit: Exit) -> None:
-            if exit.code and exit.reached and not allowed("look", exit.outcome):
-                found = find(self._rows, exit.tid, use, args)
-                if found is not None:
-                    self._rows.file(exit, "look", found)
+            if exit.code not in _LOOKED:
+                where = found or threads.file(exit.tid, use, args)
+                if where is not None:
+                    self._rows.file(exit, "look", where)
 
         return leave
-
-    def _finds(self, use: FileUse, tid: int, args: Arguments) -> bool:
-        """Whether a call that only looks for a file is sure to find it, so that it needs no second stop."""
-        assert use.path is not None
-        text = self._threads.text(tid, args[use.path])
-        credentials = self._threads.credentials(tid)
-        if not text or credentials is None:
-            return True  # a descriptor: there is no path to resolve
-        follow = use.follows(use.flags_of(args))
-        ways: list[Way] = []
-        found = self._threads.find(tid, None if use.at is None else args[use.at], text, follow=follow, ways=ways)
-        if found is None or not found.exists or (follow and found.kind == "symlink") or text.endswith(("/", "/.")):
-            return False
-        return not any(self._threads.needs(credentials, way) for way in ways)
 
     def _list(self, use: FileUse, tid: int, args: Arguments) -> Leave | None:
         assert use.fd is not None
@@ -185,7 +143,7 @@ class Files:
     # -- names ---------------------------------------------------------------------------------------------------------
 
     def _path(self, use: FileUse, tid: int, args: Arguments) -> Leave | None:
-        found = find(self._rows, tid, use, args)
+        found = self._threads.file(tid, use, args)
         if found is None:
             return None
         made = kind_of_made(use.make, 0 if use.mode is None else args[use.mode])
@@ -200,7 +158,7 @@ class Files:
     def _two(self, uses: tuple[FileUse, ...], tid: int, args: Arguments) -> Leave | None:
         """link and rename."""
         first = uses[0]
-        old, new = (find(self._rows, tid, use, args) for use in uses)
+        old, new = (self._threads.file(tid, use, args) for use in uses)
         if old is None or new is None:
             return None
         links = first.access == "existing"

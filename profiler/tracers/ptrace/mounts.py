@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from profiler.kernel.mounts import MountCall, mount_calls, mount_use
-from profiler.tracers.ptrace.rows import Arguments, Enter, Exit, Leave, Rows
-from profiler.tracers.ptrace.threads import U32
+from profiler.tracers.ptrace.rows import Enter, Exit, Leave, Rows
+from profiler.tracers.ptrace.threads import U32, Arguments
 
 
 class Mounts:

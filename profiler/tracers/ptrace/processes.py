@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from profiler.kernel.processes import ProcessCall, process_calls, signal_name, trace_requests
-from profiler.tracers.ptrace.rows import Arguments, Enter, Exit, Leave, Rows
-from profiler.tracers.ptrace.threads import U32, signed
+from profiler.tracers.ptrace.rows import Enter, Exit, Leave, Rows
+from profiler.tracers.ptrace.threads import U32, Arguments, signed
 
 
 class Processes:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from ptrace.ctypes_libc import libc
 
 from profiler.kernel.abi import native_abi
-from profiler.tracers.host import Iovec
 
 # include/uapi/linux/ptrace.h, include/uapi/linux/elf.h
 PTRACE_GETREGSET = 0x4204
@@ -26,6 +25,12 @@ _WIDE_BYTES = 100  # struct user_regs_struct32 is shorter, struct user_regs_stru
 
 Place = tuple[int, int]
 """Offset and width of a register in the set of the thread's machine."""
+
+
+class Iovec(ctypes.Structure):
+    """struct iovec of readv(2)."""
+
+    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
 
 
 @dataclass(frozen=True)

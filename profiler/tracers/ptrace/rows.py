@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from profiler.kernel.errno import result_of
 from profiler.kernel.files import NO_USE
 from profiler.tracers.paths import Found, owner_of, process_in
-from profiler.tracers.ptrace.threads import Threads
+from profiler.tracers.ptrace.threads import Arguments, Threads
 from profiler.tracers.recording import Recording
-
-Arguments = tuple[int, ...]
 
 _REMEMBERED = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(NamedTuple):
     """A call that has ended: ``result``, or the errno ``code``, which is 0 for a call that succeeded.
 
     ``program`` made the call, ``now`` is the program that the thread runs after it.

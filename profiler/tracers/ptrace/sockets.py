@@ -22,8 +22,8 @@ from profiler.kernel.sockets import (
     with_default,
 )
 from profiler.tracers.paths import Found
-from profiler.tracers.ptrace.rows import Arguments, Enter, Exit, Leave, Rows
-from profiler.tracers.ptrace.threads import U32, Threads, signed
+from profiler.tracers.ptrace.rows import Enter, Exit, Leave, Rows
+from profiler.tracers.ptrace.threads import U32, Arguments, Threads, signed
 from profiler.tracers.sockets import is_socket, socket_in_tables, socket_sort
 
 _REMEMBERED = 1 << 16

@@ -8,22 +8,24 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISLNK
 from typing import TypeVar
 
 from profiler.files import kernel_text
 from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.capabilities import number_of
-from profiler.kernel.files import AT_FDCWD, file_uses
+from profiler.kernel.files import AT_EMPTY_PATH, AT_FDCWD, FileUse, file_uses
 from profiler.kernel.mounts import mount_calls
 from profiler.kernel.processes import credential_calls
 from profiler.tracers.errands import Errands, GaveUp
-from profiler.tracers.host import (
-    DELETED,
+from profiler.tracers.host import DELETED
+from profiler.tracers.memory import (
     PAGE_BYTES,
+    forget_memory,
     hides_memory,
     page_is_present,
     read_memory,
@@ -38,7 +40,11 @@ PATH_MAX = 4096
 """Bytes of a path text with its NUL (include/uapi/linux/limits.h)."""
 
 U32 = 0xFFFFFFFF
+_ENCODING = sys.getfilesystemencoding()
 READ, WRITE, EXECUTE = 4, 2, 1
+
+Arguments = tuple[int, ...]
+"""A call's six arguments."""
 
 
 def signed(value: int) -> int:
@@ -152,6 +158,14 @@ class Threads:
         """Threads of programs that have read their capability sets."""
         self._texts: dict[int, str | None] = {}
         self._found: dict[tuple[object, ...], tuple[Found | None, list[Way]]] = {}
+        self._asking: bool | None = None
+        """The answer of :meth:`_asks` for this stop."""
+        self._seen: bool | None = None
+        """The answer of :meth:`sees` for this stop."""
+        self._starts: dict[tuple[int, str], str] = {}
+        """How profgen begins the paths of files in directories that threads may search, by thread and the directory's
+        text."""
+        self._starts_epoch = 0
         self._needs: dict[tuple[object, ...], tuple[Way, list[str]]] = {}
         """What directories need that were searched before."""
         self._pid_namespace = os.readlink("/proc/self/ns/pid")
@@ -163,14 +177,32 @@ class Threads:
         """Forget what holds for one stop: another thread stopped, or the same thread again."""
         self._texts.clear()
         self._found.clear()
+        self._seen = self._asking = None
+        self.paths.moment()
 
-    def before(self, tid: int, name: str, args: tuple[int, ...]) -> None:
-        """Note that a thread is about to make one of the calls CHANGES."""
+    def before(self, tid: int, name: str, args: Arguments) -> bool:
+        """Note that a thread is about to make one of the calls CHANGES. Returns whether to call :meth:`after` then."""
+        uses = _CHANGES_WAYS.get(name)
+        if uses is not None:
+            return any(self._changes_ways(tid, use, args) for use in uses)
         self.after(tid, name)
         if name in mount_calls():
             self._mounting.add(tid)
-        if name not in _NAMESPACES:
-            return
+        if name in _NAMESPACES:
+            self._before_namespaces(tid, name, args)
+        return True
+
+    def _changes_ways(self, tid: int, use: FileUse, args: Arguments) -> bool:
+        """Whether paths may lead elsewhere after a use, or a directory may let other users through.
+
+        A file that is neither a directory nor a link is not on the way of any path.
+        """
+        if not self.paths.remembers:
+            return True
+        found = self.file(tid, use, args)
+        return found is None or not found.sure or found.kind in ("directory", "symlink")
+
+    def _before_namespaces(self, tid: int, name: str, args: Arguments) -> None:
         in_memory = name == "clone3"
         flags = int.from_bytes(read_memory(tid, args[0], 8) or bytes([255] * 8), "little") if in_memory else args[0]
         if name != "unshare":
@@ -205,6 +237,7 @@ class Threads:
 
     def gone(self, tid: int) -> None:
         """Forget a thread that has ended."""
+        forget_memory(tid)
         self._mounting.discard(tid)
         self._credentials.pop(tid, None)
         self._views.pop(tid, None)
@@ -228,7 +261,7 @@ class Threads:
         self._mounting.discard(tid)
         if name in credential_calls():
             self._credentials.pop(tid, None)
-        if name in _CHANGES_WAYS:
+        if name in _CHANGES_WAYS or name in _CHANGES_ROOT:
             self.paths.forget()
         if name in _CHANGES_ROOT:
             self._views.clear()
@@ -384,7 +417,7 @@ class Threads:
             self._kept_out(loss)
 
     def memory(self, tid: int, address: int, size: int, loss: str = "paths") -> bytes | None:
-        """Read memory as host.read_memory does. ``loss``: the class to count if that is refused."""
+        """Read memory as read_memory does. ``loss``: the class to count if that is refused."""
         data = self._read(tid, address, size)
         if data is None:
             self.unread(tid, loss)
@@ -396,13 +429,14 @@ class Threads:
             data = self._read(tid, address, PATH_MAX, string=True) if address else None
             if address and data is None:
                 self.unread(tid)
-            self._texts[address] = None if data is None else os.fsdecode(data)
+            self._texts[address] = None if data is None else data.decode(_ENCODING, "surrogateescape")
         return self._texts[address]
 
     def _read(self, tid: int, address: int, size: int, *, string: bool = False) -> bytes | None:
         """Read memory, in another process if a page is of a file whose server would have to bring it."""
-        if not self._faults(tid, address) and not (
-            address % PAGE_BYTES > PAGE_BYTES - 256 and self._faults(tid, address + 256)
+        if not self._asks(tid) or (
+            not self._faults(tid, address)
+            and not (address % PAGE_BYTES > PAGE_BYTES - 256 and self._faults(tid, address + 256))
         ):
             return read_string(tid, address, size) if string else read_memory(tid, address, size)
         try:
@@ -418,6 +452,15 @@ class Threads:
             return None
         finally:
             os.close(memory)
+
+    def _asks(self, tid: int) -> bool:
+        """Return whether a mount that a thread sees has a server."""
+        if self._asking is None:
+            try:
+                self._asking = bool(self.paths.mounts(self.view(tid)).served)
+            except OSError:
+                return False
+        return self._asking
 
     def _faults(self, tid: int, address: int) -> bool:
         """Return whether reading memory may wait for a server (proc_pid_pagemap(5), proc_pid_maps(5))."""
@@ -445,6 +488,72 @@ class Threads:
         found = self.find(tid, None, name)
         return None if found is None else found.status
 
+    def file(self, tid: int, use: FileUse, args: Arguments) -> Found | None:
+        """Resolve the path of a use; None for an unreadable path, or an empty one that means nothing.
+
+        Raises OSError when the thread is gone.
+        """
+        text = None if use.path is None else self.text(tid, args[use.path])
+        flags = use.flags_of(args)
+        if not text:
+            if use.fd is None or (use.path is not None and text is None and args[use.path]):
+                return None
+            if text is not None and use.flags is not None and not flags & AT_EMPTY_PATH:
+                return None
+            return self.descriptor(tid, args[use.fd])
+        return self.meant(tid, use, args, text, use.follows(flags))
+
+    def meant(
+        self, tid: int, use: FileUse, args: Arguments, text: str, follow: bool, in_root: bool = False
+    ) -> Found | None:
+        """Resolve the path of a use that has this text. ``follow``: also a symbolic link at its end. ``in_root``: the
+        directory that it starts from is its root."""
+        if len(text) > PATH_MAX // 4 and len(os.fsencode(text)) >= PATH_MAX:
+            return None  # ENAMETOOLONG: no file is meant
+        at = None if use.at is None else args[use.at]
+        if in_root and at is not None:
+            return self.find_inside(tid, at, text, follow=follow)
+        return self.find(tid, at, text, follow=follow, entry=use.is_of_name)
+
+    def sees(self, tid: int, use: FileUse, args: Arguments) -> bool:
+        """Whether the path of a use leads to a file through directories that anybody in the thread's place may search.
+
+        Also for a path that cannot be read, and an empty one, which means a descriptor. Raises OSError when the thread
+        is gone.
+        """
+        if self._seen is None:
+            self._seen = self._sees(tid, use, args)
+        return self._seen
+
+    def _sees(self, tid: int, use: FileUse, args: Arguments) -> bool:
+        text = None if use.path is None else self.text(tid, args[use.path])
+        credentials = self.credentials(tid)
+        if not text or credentials is None:
+            return True
+        follow = use.follows(use.flags_of(args))
+        directory, _, name = text.rpartition("/")
+        plain = text[0] == "/" and name not in ("", ".", "..") and not self._mounting
+        if plain and (start := self._start(tid, directory)) is not None:
+            with contextlib.suppress(OSError):
+                return not (follow and S_ISLNK(os.lstat(start + name).st_mode))
+        ways: list[Way] = []
+        found = self.find(tid, None if use.at is None else args[use.at], text, follow=follow, ways=ways)
+        if found is None or any(self.needs(credentials, way) for way in ways):
+            return False
+        if plain and len(ways) == 1 and found.reached and found.look is not None:
+            self._starts[tid, directory] = found.look[: -len(name)]
+        return found.exists and not (follow and found.kind == "symlink") and not text.endswith(("/", "/."))
+
+    def _start(self, tid: int, directory: str) -> str | None:
+        """Return how profgen begins the paths of files in a directory that the thread may search; None if it is not
+        known, and when a file there may be on a mount with a server."""
+        epoch = self.paths.epoch()
+        if self._starts_epoch != epoch:
+            self._starts_epoch = epoch
+            self._starts.clear()
+        start = self._starts.get((tid, directory))
+        return None if start is None or self._asks(tid) else start
+
     def find(
         self,
         tid: int,
@@ -460,11 +569,12 @@ class Threads:
         ``dirfd``: the descriptor that it starts from; AT_FDCWD or None for the working directory. Raises OSError when
         the thread is gone.
         """
-        key = (dirfd, text, follow, entry, ways is not None)
+        follow = (follow or text.endswith("/")) and not entry
+        key = (dirfd, text, follow)
         known = self._found.get(key)
         if known is None:
-            searched: list[Way] | None = None if ways is None else []
-            known = self._found[key] = self._resolve(tid, dirfd, text, follow, entry, searched), searched or []
+            searched: list[Way] = []
+            known = self._found[key] = self._resolve(tid, dirfd, text, follow, searched), searched
         if ways is not None:
             ways += known[1]
         return known[0]
@@ -494,10 +604,8 @@ class Threads:
             known = self._needs[key] = way, found
         return known[1]
 
-    def _resolve(
-        self, tid: int, dirfd: int | None, text: str, follow: bool, entry: bool, ways: list[Way] | None
-    ) -> Found | None:
-        view = self.view(tid)
+    def _resolve(self, tid: int, dirfd: int | None, text: str, follow: bool, ways: list[Way]) -> Found | None:
+        view, entry = self.view(tid), not follow
         self.paths.cautious = bool(self._mounting - {tid})
         if text.startswith("/"):
             return self.paths.resolve(view, "/", text, follow=follow, entry=entry, ways=ways)
@@ -542,11 +650,9 @@ _NAMESPACES = _CLONES | {"unshare"}
 _CHANGES_ROOT = frozenset(mount_calls()) | {"chroot", "unshare", "setns"}
 """Calls after which a thread may see other files under the same paths."""
 
-_CHANGES_WAYS = frozenset(mount_calls()) | {
-    name for name, uses in file_uses().items() if any(use.moves_directories for use in uses)
-}
+_CHANGES_WAYS = {name: uses for name, uses in file_uses().items() if any(use.moves_directories for use in uses)}
 """Calls after which a path may lead elsewhere, or a directory may let other users through."""
 
-CHANGES = credential_calls() | _CHANGES_ROOT | _CHANGES_WAYS | _CLONES
+CHANGES = credential_calls() | _CHANGES_ROOT | _CHANGES_WAYS.keys() | _CLONES
 """Calls, of any ABI, after which something known of their thread may no longer hold; clones decide what a new thread
 has."""

@@ -105,7 +105,14 @@ UNTRACED = (
     "profgen attached to it is lost; record with --tracer ebpf"
 )
 
-_ptrace = libc.ptrace  # the raw call, as the loop runs at every syscall; argtypes are set by ptrace.binding
+_ptrace = libc.ptrace  # argtypes are set by ptrace.binding
+
+# The requests of every stop, which end at once. A call takes a third of the time when its arguments need no conversion
+# and it does not give up the interpreter's lock; errno is not kept.
+_request = ctypes.PyDLL(None).ptrace
+_CONT, _SYSCALL = ctypes.c_int(binding.PTRACE_CONT), ctypes.c_int(binding.PTRACE_SYSCALL)
+_INFO, _SIZE = ctypes.c_int(PTRACE_GET_SYSCALL_INFO), ctypes.c_ulong(_INFO_BYTES)
+_NONE = ctypes.c_ulong(0)
 
 
 @dataclass(slots=True)
@@ -123,7 +130,7 @@ class Kind:
     enter: Enter | None
     """What to do before the call to learn what it uses."""
     changes: bool
-    """Whether it may change what is known of its thread, or where paths lead."""
+    """Whether it is one of CHANGES."""
     clone: bool
     makes: bool
     """Whether it makes a process or a thread."""
@@ -155,6 +162,8 @@ class Tracee:
     """What the inference of capabilities needs at the exit."""
     leave: Leave | None = None
     """What to do with the call's result."""
+    changes: bool = False
+    """Whether the call may change what is known of the thread, or where paths lead."""
 
 
 class PtraceTracer:
@@ -218,7 +227,7 @@ class Run:
         self.adopted = 0
         """Threads that nobody announced."""
         self.buffer = ctypes.create_string_buffer(_INFO_BYTES)
-        self.address = ctypes.addressof(self.buffer)
+        self.address = ctypes.c_ulong(ctypes.addressof(self.buffer))
         self.errands = Parking()
         self.threads = Threads(self._kept_out, self.errands)
         self.births = Births(self.threads)
@@ -328,7 +337,7 @@ class Run:
     def _loop(self, supervisor: Supervisor) -> int:
         """Serve stops until no tracee is left. Returns the main process's wait status."""
         tracees, kinds = self.tracees, self.kinds
-        buffer, address, unpack, failed = self.buffer, self.address, _ENTRY.unpack_from, ctypes.c_ulong(-1).value
+        buffer, address, unpack = self.buffer, self.address, _ENTRY.unpack_from
         recording = self.recording
         elapsed = recording.elapsed
         refuses = self._refuses if type(self)._refuses is not Run._refuses else None
@@ -338,16 +347,16 @@ class Run:
         for tid, status in self._stops():
             if status >> 8 == seccomp_stop:  # a syscall is about to start
                 tracee = tracees[tid]
-                if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, address) == failed:
+                if _request(_INFO, tid, _SIZE, address) < 0:
                     continue  # killed in the stop: the call does not happen
                 info = unpack(buffer)
                 if info[0] != SYSCALL_INFO_SECCOMP:  # killed, and stopped at its end already: neither does this one
-                    _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+                    _request(_CONT, tid, _NONE, _NONE)
                     continue
                 kind = kinds.get((tracee.program, info[1], info[2]))
                 if kind is None:
                     if not self.started and not self._starts(info[1], info[2]):
-                        _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+                        _request(_CONT, tid, _NONE, _NONE)
                         continue
                     kind = self._new_kind(tracee.program, info[1], info[2])
                 tracee.makes = kind if kind.makes else None
@@ -359,21 +368,21 @@ class Run:
                     self._arguments(tid, kind, info)
                 if refuses is not None and (error := refuses(tid, tracee, kind, info)):
                     answer(tid, kind.abi, error)
-                    _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+                    _request(_CONT, tid, _NONE, _NONE)
                     continue
                 if kind.looked_at:
                     self._look(tid, tracee, kind, info[3:9])
                     continue
                 if not row.ok:
                     tracee.awaiting = kind
-                    _ptrace(binding.PTRACE_SYSCALL, tid, 0, 0)
+                    _request(_SYSCALL, tid, _NONE, _NONE)
                     continue
-                _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+                _request(_CONT, tid, _NONE, _NONE)
             elif status >> 8 == exit_stop:
                 tracee = tracees[tid]
                 if tracee.awaiting is not None and not self._exit_stop(tid, tracee):
                     continue
-                _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+                _request(_CONT, tid, _NONE, _NONE)
             elif status & 0x7F == 0x7F:
                 self._other_stop(tid, status)
             elif not self.errands.done(tid):
@@ -399,17 +408,18 @@ class Run:
         self.errands.served(tid)
         if wanted or not kind.row.ok:
             tracee.awaiting = kind
-            _ptrace(binding.PTRACE_SYSCALL, tid, 0, 0)
+            _request(_SYSCALL, tid, _NONE, _NONE)
             return
-        _ptrace(binding.PTRACE_CONT, tid, 0, 0)
+        _request(_CONT, tid, _NONE, _NONE)
 
     def _enter(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> bool:
         """Note what a call that is about to be made uses. Returns whether its result is of interest. Raises Waiting."""
         self.threads.stopped()
         name = kind.name or ""
+        tracee.changes = kind.changes
         try:
             if kind.changes:
-                self.threads.before(tid, name, args)
+                tracee.changes = self.threads.before(tid, name, args)
             if kind.inferred:
                 tracee.call = self.inference.enter(tid, name, args)
                 if self.inference.widened:
@@ -423,7 +433,7 @@ class Run:
             raise
         except Exception as error:
             self.recording.failed(f"a call of {name}", error)
-        return kind.changes or kind.makes or tracee.call is not None or tracee.leave is not None
+        return tracee.changes or kind.makes or tracee.call is not None or tracee.leave is not None
 
     def _starts(self, arch: int, number: int) -> bool:
         """Whether this is the child's own execve, with which the recording begins."""
@@ -659,7 +669,7 @@ class Run:
     def _exit_stop(self, tid: int, tracee: Tracee) -> bool:
         """Serve an exit stop. Returns False for a thread that does not go on yet: it was killed since, and stops once
         more, or an answer must come first."""
-        if _ptrace(PTRACE_GET_SYSCALL_INFO, tid, _INFO_BYTES, self.address) == ctypes.c_ulong(-1).value:
+        if _request(_INFO, tid, _SIZE, self.address) < 0:
             return False
         op, _, result, is_error = _EXIT.unpack_from(self.buffer)
         assert tracee.awaiting is not None
@@ -686,7 +696,8 @@ class Run:
                 kind.row.ok += 1
         # After an execve the thread runs another program than the one that made the call.
         program = kind.program if kind.program >= 0 else tracee.program
-        if kind.changes:
+        if tracee.changes:
+            tracee.changes = False
             self.threads.after(tid, kind.name or "")
         if call is not None:
             try:

@@ -1,10 +1,8 @@
-"""Facts read from /proc and from files: programs, scripts, memory, hashes."""
+"""Facts read from /proc and from files: programs, scripts, hashes."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import hashlib
 import os
 import platform
@@ -22,7 +20,7 @@ from waiting import until
 
 from profiler.trace.model import Program
 from profiler.tracers import host as host_module
-from profiler.tracers.host import absolute, host, identify_process, read_memory, read_string, with_hashes
+from profiler.tracers.host import absolute, host, identify_process, with_hashes
 
 REAL_SH = os.path.realpath("/bin/sh")
 ANSWER = "read x; echo; read x"
@@ -176,61 +174,6 @@ def test_gone() -> None:
 )
 def test_absolute(directory: str, name: str, result: str) -> None:
     assert absolute(directory, name) == result
-
-
-# -- memory ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=[0, errno.EPERM, errno.ENOSYS], ids=["allowed", "refused", "unknown"])
-def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """process_vm_readv(2) as it is, and as seccomp profiles that allow only ptrace answer it (Docker 20.10's)."""
-    if request.param:
-
-        class Refusing:
-            @staticmethod
-            def process_vm_readv(*_arguments: object) -> int:
-                ctypes.set_errno(request.param)
-                return -1
-
-        monkeypatch.setattr(host_module, "_libc", Refusing)
-
-
-@pytest.mark.usefixtures("reading")
-def test_own_memory() -> None:
-    buffer = ctypes.create_string_buffer(b"x" * 5000 + b"\0after", 6000)
-    address = ctypes.addressof(buffer)
-    assert read_memory(os.getpid(), address, 3) == b"xxx"
-    assert read_string(os.getpid(), address + 4000) == b"x" * 1000
-    assert read_string(os.getpid(), address, 6000) == b"x" * 5000
-    assert read_string(os.getpid(), address, 100) == b"x" * 100
-    assert read_string(os.getpid(), address + 5000) == b""
-
-
-@pytest.mark.usefixtures("reading")
-@pytest.mark.parametrize("address", [0, 1, 1 << 47, 1 << 63, (1 << 64) - 1])
-def test_unreadable_memory(address: int) -> None:
-    assert not read_memory(os.getpid(), address, 8)
-    assert read_string(os.getpid(), address) is None
-
-
-@pytest.mark.usefixtures("reading")
-def test_string_at_the_end_of_a_mapping() -> None:
-    """A string that ends with its page is read; one that runs past it is not."""
-    libc = ctypes.CDLL(None)
-    libc.mmap.restype = ctypes.c_void_p
-    size = os.sysconf("SC_PAGE_SIZE")
-    base = libc.mmap(None, ctypes.c_size_t(2 * size), 3, 0x22, -1, ctypes.c_long(0))
-    assert libc.munmap(ctypes.c_void_p(base + size), ctypes.c_size_t(size)) == 0
-    ctypes.memset(base, ord("y"), size)
-    assert read_string(os.getpid(), base + size - 10) is None
-    ctypes.memset(base + size - 1, 0, 1)
-    assert read_string(os.getpid(), base + size - 10) == b"y" * 9
-    assert read_memory(os.getpid(), base + size - 10, 100) == b"y" * 9 + b"\0"
-
-
-def test_memory_of_nobody() -> None:
-    assert read_memory(2**22, 4096, 8) is None
-    assert read_string(2**22, 4096) is None
 
 
 # -- hashes ------------------------------------------------------------------------------------------------------------

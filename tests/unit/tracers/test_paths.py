@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from profiler.trace.model import FILE_KINDS, FILE_STATES
@@ -686,6 +686,7 @@ def test_servers_are_asked_elsewhere(type: str, linked: Path, monkeypatch: pytes
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(TEXTS, st.booleans(), st.booleans())
+    @example(["mnt", "out", "deep", "file"], True, False)
     def holds(parts: list[str], follow: bool, entry: bool) -> None:
         view, text = View(me, me), "/".join(parts)
         ways: list[paths.Way] = []

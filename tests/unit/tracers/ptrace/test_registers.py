@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from profiler.kernel.abi import ABIS
-from profiler.tracers.host import Iovec
 from profiler.tracers.ptrace import registers
-from profiler.tracers.ptrace.registers import LAYOUTS, set_first_argument
+from profiler.tracers.ptrace.registers import LAYOUTS, Iovec, set_first_argument
 
 x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="registers of x86-64")
 
