@@ -25,7 +25,9 @@ _REST_SECONDS = 30.0
 """How long a server that gave no answer is not asked again."""
 _ABANDONED_MAX = 8
 """Processes that may still wait for a server after profgen gave up: with so many, nothing is asked."""
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_SECUREBITS = 1, 28  # include/uapi/linux/prctl.h
+_SECBIT_NO_SETUID_FIXUP = 1 << 2  # include/uapi/linux/securebits.h
+_CLONE_NEWUSER = 0x10000000  # include/uapi/linux/sched.h
 
 _T = TypeVar("_T")
 
@@ -88,6 +90,24 @@ class _Process:
         finally:
             os.close(self.result)
         return found
+
+
+def become(tid: int, owner: tuple[int, int] | None) -> None:
+    """Make this process one that the server of a thread's file system answers, as far as profgen may.
+
+    A FUSE server answers processes in the user namespace of its mount or below that; without allow_other, only those of
+    its user, and not even root (fs/fuse/dir.c fuse_allow_current_process).
+    """
+    libc = ctypes.CDLL(None)
+    with contextlib.suppress(OSError):
+        own, its = (os.open(f"/proc/{each}/ns/user", os.O_RDONLY | os.O_CLOEXEC) for each in ("self", tid))
+        if not os.path.sameopenfile(own, its):
+            libc.setns(its, _CLONE_NEWUSER)
+    if owner is not None:
+        libc.prctl(_PR_SET_SECUREBITS, ctypes.c_ulong(_SECBIT_NO_SETUID_FIXUP))  # its capabilities stay
+        with contextlib.suppress(OSError):
+            os.setresgid(owner[1], owner[1], owner[1])
+            os.setresuid(owner[0], owner[0], owner[0])
 
 
 def _result(answer: tuple[bool, Any] | None) -> Any:

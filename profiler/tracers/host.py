@@ -93,18 +93,21 @@ def shares_root(pid: int) -> bool:
 
 
 def identify_process(
-    pid: int, find: Callable[[str], os.stat_result | None] | None = None
+    pid: int,
+    find: Callable[[str], os.stat_result | None] | None = None,
+    executable: os.stat_result | None = None,
 ) -> tuple[str, str | None, str | None] | None:
     """Return (path, interpreter, argv[0]) of the program that a stopped process has just started to execute.
 
     The path is relative to the process's own root. For a script it is the script's path (execve(2) gives its name in
     AT_EXECFN, getauxval(3)); relative names start at the working directory. None if the process is gone. ``find``:
     returns the status of the file that a name means to the process; without it, the name is looked up here.
+    ``executable``: the status of the file that runs, if it is known.
     """
     forget_memory(pid)  # that of the program before
     try:
         link = os.readlink(f"/proc/{pid}/exe")
-        executable = status_of(f"/proc/{pid}/exe")
+        executable = executable or status_of(f"/proc/{pid}/exe")
         root = os.readlink(f"/proc/{pid}/root")
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             argv0 = os.fsdecode(file.read(4096).split(b"\0", 1)[0])

@@ -16,13 +16,13 @@ import re
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from profiler.files import kernel_text
 from profiler.kernel.files import UMODE_MASK
-from profiler.tracers.errands import Errands, GaveUp, Patient, Task
+from profiler.tracers.errands import Errands, GaveUp, Patient, Task, become
 from profiler.tracers.host import DELETED, is_memfd, shares_root
 from profiler.tracers.served import Mounts, Served, Table, WouldAsk, status_of
 
@@ -121,6 +121,12 @@ class View:
         return None if inside is None else self.root + inside
 
 
+def above(path: str, top: str) -> Iterator[str]:
+    """Iterate over the directories that lead to a path, the nearest first, as far as they are below ``top``."""
+    while len(path := posixpath.dirname(path)) > max(len(top), 1):
+        yield path
+
+
 def below(path: str, root: str) -> str | None:
     """Return the path as a process with this root names it; None if it is not below the root."""
     if root == "/":
@@ -131,7 +137,8 @@ def below(path: str, root: str) -> str | None:
 
 
 class Memory:
-    """The directories and symbolic links that the workload created, in the order of events.
+    """The directories and symbolic links that the workload created, or used below a mount with a server, in the order
+    of events.
 
     It serves paths that are resolved after those are gone. An entry stays when its file is removed; the newest
     ``limit`` are kept.
@@ -143,7 +150,7 @@ class Memory:
         """Path to the text of the link; None for a directory."""
 
     def made(self, path: str, target: str | None = None) -> None:
-        """Note a new directory, or with ``target`` a new symbolic link."""
+        """Note a directory, or with ``target`` a symbolic link."""
         self._made[path] = target
         self._made.move_to_end(path)
         if len(self._made) > self._limit:
@@ -197,6 +204,8 @@ class Resolver:
     def __init__(self, memory: Memory | None = None, errands: Errands | None = None) -> None:
         self.memory = memory
         self._errands = errands or Patient()
+        self._followed: list[tuple[str, str]] | None = None
+        """The symbolic links that a look-up in such a process followed, with their texts."""
         self._waits = False
         """Whether look-ups may wait for a server: in a process that does an errand."""
         self.cautious = False
@@ -299,15 +308,19 @@ class Resolver:
             start = _text_of(base) if isinstance(base, int) else base
             kept = (base,) if isinstance(base, int) else ()
 
-            def work() -> tuple[Found, list[Way]]:
+            def work() -> tuple[Found, list[Way], list[tuple[str, str]]]:
                 searched: list[Way] = []
-                return self._resolve(view, base, *arguments, searched), searched
+                self._followed = []
+                return self._resolve(view, base, *arguments, searched), searched, self._followed
 
             try:
-                found, searched = self.ask(view, ("path", start, *arguments), str(mount), work, *kept)
+                found, searched, followed = self.ask(view, ("path", start, *arguments), str(mount), work, *kept)
             except (GaveUp, OSError):
                 start = view.root_path if text.startswith("/") else start
                 return Found(posixpath.normpath(joined(start, text)), sure=False)
+            if self.memory is not None:
+                for link in followed:
+                    self.memory.made(*link)
         if ways is not None:
             ways += searched
         return found
@@ -319,10 +332,13 @@ class Resolver:
         """
 
         def elsewhere() -> Any:
+            process = view.mounts.split("/")[2]
+            become(int(process) if process.isdigit() else view.tid, owner)
             self._waits = True
             self._own = f"/{os.getpid()}/"
             return work()
 
+        owner = next((each.owner for each in self.mounts(view).served if each.point == subject), None)
         own = [int(path.split("/")[4]) for path in (view.root, view.top or "") if path.startswith("/proc/self/fd/")]
         return self._errands.ask(Task((view.root, *key), subject, elsewhere, (*own, *kept)))
 
@@ -396,13 +412,19 @@ class Resolver:
                 return self._magic(view, look, path)
         except OSError:
             return Found(path, "symlink", status.st_uid, True, "linked", place.sure, True, look, status)
+        self.follows(path, target)
         found = self._resolve(view, place.path, target, True, False, passed, ways, links + 1)
         return found if place.sure else replace(found, sure=False)
+
+    def follows(self, path: str, target: str) -> None:
+        """Note a symbolic link that is followed."""
+        if self._followed is not None:
+            self._followed.append((path, target))
 
     def descriptor(self, view: View, link: str) -> Found | None:
         """Return the file behind a descriptor, given by its procfs link (``/proc/TID/fd/N``); None if it is closed."""
         try:
-            status = status_of(link)
+            status = self._status_behind(view, link)
         except OSError:
             return None
         try:
@@ -411,6 +433,20 @@ class Resolver:
             return Found("", kind_of(status.st_mode), status.st_uid, True, sure=False, status=status)
         path, state = self.named(view, text, status, link)
         return Found(path, kind_of(status.st_mode), status.st_uid, True, state, look=link, status=status)
+
+    def _status_behind(self, view: View, link: str) -> os.stat_result:
+        """Return the status of the file behind a descriptor. Raises OSError."""
+        try:
+            return status_of(link)
+        except PermissionError:  # the server answers its user alone
+            mount = self.avoided(view).over(os.readlink(link))
+            if mount is None:
+                raise
+        try:
+            status: os.stat_result = self.ask(view, ("behind", link), mount.point, lambda: status_of(link))
+            return status
+        except GaveUp:
+            raise TimeoutError from None
 
     def at(self, view: View, path: str) -> Found | None:
         """Return the file at a resolved path, a symbolic link itself; None if there is none, or it cannot be known."""
@@ -560,7 +596,10 @@ class Resolver:
         return _Place(path, way=(*place.way, status)) if stat.S_ISDIR(status.st_mode) else None
 
     def _open(self, view: View, start: str | None, text: str) -> _Place | None:
-        """Let the kernel walk, which is fast. None where it would not walk as it does for the process itself."""
+        """Let the kernel walk, which is fast. None where it would not walk as it does for the process itself, and where
+        links are to be noted."""
+        if self._followed is not None and self.memory is not None:
+            return None
         table, resolve = self.avoided(view), 0
         if table.served:
             # The kernel must not ask a server either: it stops at links, which may lead to one, or uses its cache.
@@ -696,7 +735,7 @@ class _Walk:
         while todo:
             part = todo.pop()
             if self.at >= 0:
-                self.way.append(status_of(self.at))
+                self.way.append(self._status())
             if part == "..":
                 self._up()
                 continue
@@ -718,7 +757,7 @@ class _Walk:
             todo += parts_of(target)
         if self.at < 0:
             return _Place(self.here, False, self.sure, self.state, self.personal, tuple(self.way))
-        status = status_of(self.at)
+        status = self._status()
         path, state = self._named(self._text() or self.here, status)
         return _Place(path, not self.lost, self.sure, state, self.personal, (*self.way, status))
 
@@ -731,7 +770,7 @@ class _Walk:
         text = self._text() if self.at >= 0 else None
         if text is None:
             return self.here, self.state
-        return self._named(text, os.fstat(self.at)) if text.endswith(DELETED) else (text, "linked")
+        return self._named(text, status_of(self.at)) if text.endswith(DELETED) else (text, "linked")
 
     def _text(self) -> str | None:
         """Return the text of the link of the open directory; None if it is longer than a page."""
@@ -754,6 +793,16 @@ class _Walk:
             return status_of(self.at)
         except OSError:
             return None
+
+    def _status(self) -> os.stat_result:
+        """Return the status of the place. Raises WouldAsk where the server does not answer this process."""
+        try:
+            return status_of(self.at)
+        except PermissionError:
+            mount = self.mounts.over(self.path())
+            if mount is None:
+                raise
+            raise WouldAsk(mount.point) from None
 
     def _check(self, start: int) -> None:
         """Raise WouldAsk for a directory on a mount that may have a server."""
@@ -796,7 +845,7 @@ class _Walk:
             if self.here != self.view.root_path:
                 self._reopen(posixpath.dirname(self.here))
             return
-        here, root = status_of(self.at), status_of(self.root)
+        here, root = self._status(), status_of(self.root)
         if os.path.samestat(here, root) and self.path() == self.view.root_path:
             return
         try:
@@ -821,8 +870,11 @@ class _Walk:
                 self._leave(path, state)
                 self._missing(path)
             return target
-        status = status_of(fd)
-        if not stat.S_ISLNK(status.st_mode):
+        try:
+            status = status_of(fd)
+        except PermissionError:  # of a server that answers others
+            status = None
+        if status is None or not stat.S_ISLNK(status.st_mode):
             self._enter(fd)
             return None
         try:
@@ -834,7 +886,9 @@ class _Walk:
                 if _is_magic(f"/proc/self/fd/{self.at}", part, self.path()):
                     self._enter(os.open(part, _O_PATH, dir_fd=self.at))
                     return None
-            return os.readlink("", dir_fd=fd)
+            target = os.readlink("", dir_fd=fd)
+            self.resolver.follows(f"{self.path().rstrip('/')}/{part}", target)
+            return target
         except OSError:
             self._leave(f"{self.path().rstrip('/')}/{part}")
             return None

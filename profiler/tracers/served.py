@@ -12,13 +12,14 @@ import os
 import re
 import select
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from profiler.kernel.mounts import file_systems
 
 _SERVED_DEVICES = (b"/dev/nbd", b"/dev/ublk")
 """Beginnings of block devices that a process or another machine serves."""
 _OCTAL = re.compile(rb"\\([0-7]{3})")
+_OWNER = re.compile(rb"\buser_id=(\d+),group_id=(\d+)\b")
 _LAYERS = re.compile(rb"(?:^|,)(?:lowerdir|upperdir)\+?=((?:[^,\\]|\\.)*)")
 
 _AT_FDCWD, _AT_SYMLINK_NOFOLLOW, _AT_NO_AUTOMOUNT, _AT_EMPTY_PATH = -100, 0x100, 0x800, 0x1000
@@ -63,6 +64,8 @@ class Served:
     point: str
     type: str
     nosuid: bool = False
+    owner: tuple[int, int] | None = None
+    """The uid and gid that a process must have for the server to answer it (fuse(4)); None if any will do."""
 
     @property
     def still(self) -> bool:
@@ -108,7 +111,7 @@ def table_of(mountinfo: bytes, root: str = "/") -> Table:
         if root != "/":
             point = root if point == "/" else root + point
         nosuid = b"nosuid" in words[5].split(b",")
-        row = Served(point, os.fsdecode(kind), nosuid)
+        row = Served(point, os.fsdecode(kind), nosuid, _owner(b",".join(options)))
         if kind == b"overlay":
             overlays.append((row, int(words[0]), device, b" ".join(options)))
         elif _is_local(row.type, source, b" ".join(options)):
@@ -125,8 +128,13 @@ def table_of(mountinfo: bytes, root: str = "/") -> Table:
             local.add(number)
             devices.add((device[0], device[1]))
     # "" stands for a server of the root itself: every path leads through it.
-    rows = tuple(Served("", each.type, each.nosuid) if each.point == "/" else each for each in served.values())
+    rows = tuple(replace(each, point="") if each.point == "/" else each for each in served.values())
     return Table(rows, frozenset(local), frozenset(devices))
+
+
+def _owner(options: bytes) -> tuple[int, int] | None:
+    found = _OWNER.search(options)
+    return None if found is None or b"allow_other" in options.split(b",") else (int(found[1]), int(found[2]))
 
 
 def _is_local(kind: str, source: bytes, options: bytes) -> bool:

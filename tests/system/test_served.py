@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from executables import write_program
-from system.harness import Profgen, Recording, with_argument
+from system.harness import NOBODY, Profgen, Recording, with_argument
 
 HANGS_SECONDS = 180
 
@@ -30,9 +30,7 @@ def place(public_dir: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
         (source / name).write_text("text\n")
     (source / "link").symlink_to("sub")
     (source / "sub/up").symlink_to("../file")
-    write_program(
-        source / "script", "#!/bin/sh\nread x <sub/deep/file; test -e none\ncat up none 2>/dev/null; exit 3\n"
-    )
+    write_program(source / "script", "#!/bin/sh\nread x <sub/deep/file; test -e none\ncat up none; sleep 1\n")
     shutil.copy(os.path.realpath("/bin/cat"), source / "cat")
     path.chmod(0o777)
     yield path
@@ -47,7 +45,7 @@ def reads(place: Path) -> str:
         (
             f"cat {mnt}/file {mnt}/link/file {mnt}/link/up {mnt}/none {mnt}/link/none {mnt}/link/none/x",
             f"ls -l {mnt}/link/; readlink {mnt}/link; test -e {mnt}/sub/deep/none",
-            f"cd {mnt}/link && cat deep/file deep/none; ../cat up; ../script; ../script; exit 0",
+            f"cd {mnt}/link && cat deep/file deep/none; ../cat up; ../script; ../script; sleep 1",
         )
     )
 
@@ -79,12 +77,11 @@ def started(torture: Path, place: Path, how: str = "answers", late: int = 0) -> 
 @pytest.mark.parametrize("late", [0, 15])
 @pytest.mark.parametrize("namespace", ["same", "own"])
 def test_names_below_a_mount(
-    late: int, namespace: str, as_root: None, profgen: Profgen, torture: Path, place: Path
+    tracer: str, late: int, namespace: str, as_root: None, profgen: Profgen, torture: Path, place: Path
 ) -> None:
     """All that is read through the server has the names that it would have without one."""
     own = ["unshare", "--mount"] if namespace == "own" else []
     command = [*own, *started(torture, place, late=late), "sh", "-c", reads(place)]
-    tracer = "ptrace"
     found = profgen.record(tracer, command, cwd=place, timeout=HANGS_SECONDS)
     complete(found)
     assert found.status == 0
@@ -97,7 +94,7 @@ def test_names_below_a_mount(
 
 
 @pytest.mark.skipif(shutil.which("bindfs") is None, reason="bindfs is not installed")
-def test_bindfs(as_root: None, profgen: Profgen, place: Path) -> None:
+def test_bindfs(tracer: str, as_root: None, profgen: Profgen, place: Path) -> None:
     """Names are made, moved and removed through a server that caches nothing."""
     mnt = place / "mnt"
     script = (
@@ -106,7 +103,7 @@ def test_bindfs(as_root: None, profgen: Profgen, place: Path) -> None:
         "ln -s sub/moved name; ln sub/moved other; chmod 600 name; rm name sub/moved; rmdir new/dir; ./script; cd /;"
         "kill $server; wait $server; exit 0"
     )
-    found = profgen.record("ptrace", ["sh", "-c", script], cwd=place, timeout=HANGS_SECONDS)
+    found = profgen.record(tracer, ["sh", "-c", script], cwd=place, timeout=HANGS_SECONDS)
     complete(found)
     done = {(path, access) for path, access, _, _, results in rows(found, mnt) if "ok" in results}
     assert done >= {
@@ -171,3 +168,31 @@ def test_an_image_that_is_its_own_file_system(tracer: str, as_root: None, profge
         ("/sub/none", "read", "", "linked", ("ENOENT",)),
         ("/script", "execute", "file", "linked", ("ok",)),
     }
+
+
+USERS = (
+    ("root", ("unshare", "-Urm")),
+    ("ordinary", ("unshare", "-Urm")),
+    ("root", ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=+sys_admin",
+     "--ambient-caps=+sys_admin")),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("who", "become"), USERS, ids=["root-user_namespace", "ordinary-user_namespace", "root-user"])
+def test_a_server_that_answers_its_user_alone(
+    who: str, become: tuple[str, ...], profgen: Profgen, ordinary: Profgen, torture: Path, place: Path,
+    nobodys_dir: Path, as_root: None,
+) -> None:  # fmt: skip
+    """A user's own mount, which others, and root too, cannot look into."""
+    runner = profgen if who == "root" else ordinary
+    if become[0] == "unshare" and subprocess.run([*become, "true"], capture_output=True, timeout=60).returncode:
+        pytest.skip("no user namespaces here")
+    shutil.rmtree(place / "mnt")
+    (place / "mnt").mkdir()
+    os.chown(place / "mnt", NOBODY, NOBODY)
+    command = [*become, *started(torture, place, "private"), "sh", "-c", reads(place)]
+    found = runner.record("ptrace", command, cwd=nobodys_dir, timeout=HANGS_SECONDS)
+    complete(found)
+    subprocess.run(["mount", "--bind", place / "source", place / "mnt"], check=True, timeout=60)
+    plain = profgen.record("ptrace", ["sh", "-c", reads(place)], cwd=place, timeout=HANGS_SECONDS)
+    assert rows(found, place / "mnt") == rows(plain, place / "mnt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from profiler.tracers.ebpf.events import OTHER_MOUNTS, OTHER_ROOT, ROOT, SAME_TO
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import Reader
 from profiler.tracers.ebpf.trees import Node, Outside, Trees
-from profiler.tracers.paths import OWN_MOUNTS, Found, Memory, View, joined, process_in, through_link
+from profiler.tracers.paths import OWN_MOUNTS, Found, Memory, View, above, joined, process_in, through_link
 from profiler.tracers.served import same_file
 
 _NOWHERE = "/proc/0"
@@ -65,10 +66,17 @@ class Lookup:
         """What was last seen at a path: kind and owner."""
 
     def remember(self, event: Event, path: str, kind: str, uid: int | None) -> None:
-        """Note what is at a path now."""
+        """Note what is at a path now, and the directories above it where only a server knows them."""
         tree = self.trees.of(event)
         if tree is not None and path.startswith("/"):
             tree.note(path, Node(kind, uid))
+            tree.note_directories(path)
+        elif path.startswith("/"):
+            mount = self.resolver.mounts(self._view(event)).over(path)
+            for directory in above(path, path if mount is None else mount.point):
+                if self._memory.directory(directory):
+                    break
+                self._memory.made(directory)
         self._known[path] = kind, uid
         self._known.move_to_end(path)
         if len(self._known) > _KNOWN_MAX:
@@ -145,6 +153,9 @@ class Lookup:
         if tree is not None:
             root = event.paths[ROOT] or "/"
             found = tree.find(event, root, base, text, follow and not entry, event.result in _RESOLVED)
+            view = None if found.sure else self._living(event)
+            if view is not None:
+                found = self._resolved(event, view, base, text, follow, entry)
             return self._checked(event, found, follow and not entry)
         own = _SELF.match(text)
         if own and event.facts & OTHER_MOUNTS and event.own_tgid != event.tgid:
@@ -164,6 +175,19 @@ class Lookup:
             return Found(joined(root, text), sure=False)
         passed = event.result in _RESOLVED
         return self.resolver.resolve_inside(view, look, root, text, follow=follow, passed=passed)
+
+    def _living(self, event: Event) -> View | None:
+        """Return the view of a process that is still in an event's mount namespace, with the same root; None without
+        one."""
+        top = event.paths[ROOT] or "/"
+        for pid in self.trees.processes(event):
+            root = f"/proc/{pid}/root"
+            with contextlib.suppress(OSError):
+                # A process of profgen's own namespace has the number of one that has ended.
+                if os.readlink(root) == top and not same_file(f"/proc/{pid}/ns/mnt", _OWN_NAMESPACE):
+                    reach = root if top == "/" else None
+                    return View(event.tgid, event.tid, root, top, reach, f"/proc/{pid}/mountinfo")
+        return None
 
     def _checked(self, event: Event, found: Found, follow: bool) -> Found:
         """Return what was found, or what was there before it was gone."""

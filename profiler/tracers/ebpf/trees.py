@@ -21,6 +21,7 @@ from profiler.tracers.paths import (
     Found,
     Resolver,
     View,
+    above,
     below,
     is_namespace_link,
     joined,
@@ -31,6 +32,8 @@ from profiler.tracers.paths import (
 _OF_PROCESS = re.compile(r"/proc/(\d+)(/task/\d+)?(?=/|\Z)")
 _NAMESPACES_MAX = 1 << 10
 """The number of namespaces that are followed: the oldest is forgotten for a new one."""
+_LOOKED_AT = 16
+"""The number of processes that are tried, to look into their namespace."""
 _REMEMBERED = 1 << 16
 """The number of processes whose namespace is remembered, and of files in one file system."""
 
@@ -79,6 +82,13 @@ class FileSystem:
             node = replace(node, target=known.target)
         if path in self._seen or len(self._seen) < _REMEMBERED:
             self._seen[path] = node
+
+    def note_new(self, path: str, node: Node) -> bool:
+        """Note what is at a path, unless something is known to be there. Returns whether nothing was."""
+        new = path not in self._seen
+        if new:
+            self.note(path, node)
+        return new
 
     def renamed(self, old: str, new: str) -> None:
         """Copy what is known at and below ``old`` to ``new``."""
@@ -153,6 +163,14 @@ class Tree:
         """Note what is at a path now."""
         system, inside = self.place(path)
         system.note(inside, node)
+
+    def note_directories(self, path: str) -> None:
+        """Note that what leads to a path are directories, in a file system that profgen cannot look into."""
+        mount = self.covering(path)
+        for directory in above(path, mount.point):
+            inside = joined(mount.root, below(directory, mount.point) or "/")
+            if mount.system.outside is not None or not mount.system.note_new(inside, Node("directory", None)):
+                break
 
     def renamed(self, old: str, new: str) -> None:
         """Note that a file has another name."""
@@ -267,7 +285,12 @@ class Trees:
         self._first = self._first or event.mounts
         if len(self._last) >= _REMEMBERED:
             self._last.clear()
+        self._last.pop(event.tgid, None)  # it is the newest
         self._last[event.tgid] = event.mounts
+
+    def processes(self, event: Event) -> list[int]:
+        """Return some processes that were last seen in an event's mount namespace, the newest first."""
+        return [tgid for tgid, mounts in self._last.items() if mounts == event.mounts][: -_LOOKED_AT - 1 : -1]
 
     def of(self, event: Event) -> Tree | None:
         """Return the tree that an event's process sees; None if the workload did not make it."""

@@ -635,7 +635,9 @@ class Run:
         """Return what the file tells that a thread has just executed. Raises Waiting."""
         self.threads.stopped()
         self.threads.executed(tid)
-        return ExecutedFile(identify_process(tid, partial(self.threads.named, tid)), self.inference.file_of(tid))
+        file = self.inference.file_of(tid)
+        status = None if file is None else file[0]
+        return ExecutedFile(identify_process(tid, partial(self.threads.named, tid), status), file)
 
     def _executed(self, tid: int, tracee: Tracee, former: int, file: ExecutedFile) -> Tracee:
         if former != tid and former in self.tracees:

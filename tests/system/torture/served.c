@@ -1,8 +1,8 @@
 /* A file system and its server, below one program: served SOURCE POINT HOW MILLISECONDS COMMAND...
  *
  * The server answers the kernel's FUSE requests (fuse(4)) with what SOURCE holds, which must be small; nothing can be
- * written. It keeps no name and no attribute cached, so each look-up asks it. HOW is "answers", or "stops": the server
- * then stops itself (SIGSTOP) when it is asked for the name "stop", and never goes on. Each answer comes MILLISECONDS
+ * written. It keeps no name and no attribute cached, so each look-up asks it. HOW is "answers", "private": it answers
+ * processes of its user alone; or "stops": it stops itself (SIGSTOP) when it is asked for the name "stop", for good. Each answer comes MILLISECONDS
  * late. COMMAND runs in a child; when that ends, the mount is taken away, and the status is COMMAND's. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -177,8 +177,8 @@ int main(int argc, char **argv)
     paths[ROOT] = argv[1];
     device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
     check(device < 0, "/dev/fuse");
-    snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%d,group_id=%d,allow_other", device, getuid(),
-        getgid());
+    snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%d,group_id=%d%s", device, getuid(), getgid(),
+        strcmp(argv[3], "private") ? ",allow_other" : "");
     check(mount("served", argv[2], "fuse", MS_NOSUID | MS_NODEV, options) != 0, "mount");
     server = fork();
     check(server < 0, "fork");

@@ -22,7 +22,7 @@ LINES = rb"""22 27 0:21 / /proc rw,relatime shared:5 - proc proc rw
 35 27 0:35 / /srv/plain rw - overlay overlay rw,lowerdir=/usr,upperdir=/mnt/a,workdir=/w
 36 27 0:36 / /host rw - 9p share rw,trans=virtio
 37 27 0:37 / /peer rw - 9p share rw,trans=fd,rfdno=3
-38 27 8:1 / /win rw - fuseblk /dev/sda1 rw
+38 27 8:1 / /win rw - fuseblk /dev/sda1 rw,user_id=0,group_id=7,allow_other,blksize=4096
 """
 
 
@@ -55,6 +55,7 @@ def test_what_is_known_of_a_mount() -> None:
     rows = {row.point: row for row in table.served}
     assert rows["/mnt/a b"].nosuid
     assert not rows["/home"].nosuid
+    assert (rows["/mnt/a b"].owner, rows["/win"].owner, rows["/home"].owner) == ((0, 0), None, None)
     assert {row.point for row in table.served if row.still} == {"/mnt/a b", "/net", "/win"}
     assert {row.point for row in table.served if not row.mappable} == {"/net"}
     assert not table.still
