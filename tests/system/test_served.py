@@ -38,14 +38,15 @@ def place(public_dir: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def reads(place: Path) -> str:
-    """Return a shell command that reads below the mount in several ways."""
+def reads(place: Path, last: int = 1) -> str:
+    """Return a shell command that reads below the mount in several ways. It ends ``last`` seconds after that: with
+    eBPF, names are looked up when the events are read."""
     mnt = place / "mnt"
     return "; ".join(
         (
             f"cat {mnt}/file {mnt}/link/file {mnt}/link/up {mnt}/none {mnt}/link/none {mnt}/link/none/x",
             f"ls -l {mnt}/link/; readlink {mnt}/link; test -e {mnt}/sub/deep/none",
-            f"cd {mnt}/link && cat deep/file deep/none; ../cat up; ../script; ../script; sleep 1",
+            f"cd {mnt}/link && cat deep/file deep/none; ../cat up; ../script; ../script; sleep {last}",
         )
     )
 
@@ -81,7 +82,7 @@ def test_names_below_a_mount(
 ) -> None:
     """All that is read through the server has the names that it would have without one."""
     own = ["unshare", "--mount"] if namespace == "own" else []
-    command = [*own, *started(torture, place, late=late), "sh", "-c", reads(place)]
+    command = [*own, *started(torture, place, late=late), "sh", "-c", reads(place, 1 + late // 3)]
     found = profgen.record(tracer, command, cwd=place, timeout=HANGS_SECONDS)
     complete(found)
     assert found.status == 0
@@ -132,7 +133,7 @@ def test_a_server_that_stops(
     command = [*started(torture, place, "stops"), "sh", "-c", work, mark]
     if tool == "record":
         found = profgen.record(tracer, command, cwd=place, options=["--duration", "3"], timeout=HANGS_SECONDS)
-        assert found.status in (125, 143), found.stderr
+        assert found.status in (98, 125, 143), found.stderr
         assert {path for path, *_ in rows(found, place / "mnt")} >= {"/file"}
     elif tracer == "ebpf":
         pytest.skip("verify does not choose a tracer")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from profiler.tracers.ebpf.events import OTHER_MOUNTS, OTHER_ROOT, ROOT, SAME_TOP, Event, text_of
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.reader import Reader
-from profiler.tracers.ebpf.trees import Node, Outside, Trees
+from profiler.tracers.ebpf.trees import Node, Outside, Tree, Trees
 from profiler.tracers.paths import OWN_MOUNTS, Found, Memory, View, above, joined, process_in, through_link
 from profiler.tracers.served import same_file
 
@@ -152,10 +152,14 @@ class Lookup:
         tree = self.trees.of(event)
         if tree is not None:
             root = event.paths[ROOT] or "/"
-            found = tree.find(event, root, base, text, follow and not entry, event.result in _RESOLVED)
-            view = None if found.sure else self._living(event)
-            if view is not None:
-                found = self._resolved(event, view, base, text, follow, entry)
+            found = tree.find(event, root, base, text, follow and not entry, True)
+            if not found.sure:
+                view, passed = self._living(event, tree), event.result in _RESOLVED
+                found = (
+                    tree.find(event, root, base, text, follow and not entry, passed)
+                    if view is None
+                    else self._resolved(event, view, base, text, follow, entry)
+                )
             return self._checked(event, found, follow and not entry)
         own = _SELF.match(text)
         if own and event.facts & OTHER_MOUNTS and event.own_tgid != event.tgid:
@@ -176,17 +180,21 @@ class Lookup:
         passed = event.result in _RESOLVED
         return self.resolver.resolve_inside(view, look, root, text, follow=follow, passed=passed)
 
-    def _living(self, event: Event) -> View | None:
-        """Return the view of a process that is still in an event's mount namespace, with the same root; None without
-        one."""
-        top = event.paths[ROOT] or "/"
+    def _living(self, event: Event, tree: Tree) -> View | None:
+        """Return the view of a process that is still in an event's mount namespace, and sees the mounts with a server
+        that the event's process saw; None without one."""
+        top, points = event.paths[ROOT] or "/", tree.served()
+        if not points:
+            return None
         for pid in self.trees.processes(event):
             root = f"/proc/{pid}/root"
             with contextlib.suppress(OSError):
                 # A process of profgen's own namespace has the number of one that has ended.
                 if os.readlink(root) == top and not same_file(f"/proc/{pid}/ns/mnt", _OWN_NAMESPACE):
                     reach = root if top == "/" else None
-                    return View(event.tgid, event.tid, root, top, reach, f"/proc/{pid}/mountinfo")
+                    view = View(event.tgid, event.tid, root, top, reach, f"/proc/{pid}/mountinfo")
+                    if points <= {each.point for each in self.resolver.mounts(view).served}:
+                        return view
         return None
 
     def _checked(self, event: Event, found: Found, follow: bool) -> Found:

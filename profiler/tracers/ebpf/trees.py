@@ -164,6 +164,11 @@ class Tree:
         system, inside = self.place(path)
         system.note(inside, node)
 
+    def served(self) -> set[str]:
+        """Return where the file systems with a server are that the workload mounted."""
+        local = file_systems().local | {"", "?", "overlay"}
+        return {one.point for one in self.mounts if one.system.type not in local}
+
     def note_directories(self, path: str) -> None:
         """Note that what leads to a path are directories, in a file system that profgen cannot look into."""
         mount = self.covering(path)
