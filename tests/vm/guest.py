@@ -217,6 +217,8 @@ class Guest:
         """The program of tests/vm/agent.c, in the machine."""
         self.console = self.directory / "console"
         self._numbers = itertools.count(1)
+        self._limits: dict[str, float] = {}
+        """The jobs that have not ended, each with the seconds that it may take."""
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = threading.Event()
 
@@ -303,6 +305,7 @@ class Guest:
     def begin(self, script: str, seconds: float = JOB_SECONDS) -> str:
         """Hand over a job, and return its name for `result`. Jobs run one after the other."""
         name = f"{next(self._numbers):05}"
+        self._limits[name] = seconds
         draft = self._jobs / f"{name}.draft"
         draft.write_text(script, errors="surrogateescape")
         draft.rename(self._jobs / f"{name}.{seconds:.0f}.job")
@@ -313,7 +316,8 @@ class Guest:
         if not self._ready.is_set():
             self._wait(self._jobs / "ready", JOB_SECONDS, "it had started")
             self._ready.set()
-        self._wait(self._jobs / f"{name}.status", 2 * JOB_SECONDS, f"job {name} had ended")
+        self._wait(self._jobs / f"{name}.status", sum(self._limits.values()) + HANG_SECONDS, f"job {name} had ended")
+        del self._limits[name]
         text = {
             kind: (self._jobs / f"{name}.{kind}").read_text(errors="surrogateescape")
             for kind in ("status", "out", "err", "kernel")

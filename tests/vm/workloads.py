@@ -14,7 +14,8 @@ from system.lab.fixtures import Recordings
 from system.lab.workloads import Workload, why_not
 from vm.drive import Drive
 from vm.enforce import Confinement, driven, generate, same
-from vm.guest import JOB_SECONDS, Denial, Guest
+from vm.guest import Denial, Guest
+from waiting import HANG_SECONDS
 
 TRACERS = ("ebpf", "ptrace")
 
@@ -89,7 +90,7 @@ class Workloads:
         places = [workload.directory.parent for workload in workloads]
         runs = [replace(each, name=f"{each.name}.{turn}") for each in drives.values() for turn in range(self._turns)]
         confinements = [self.confinements[key] for key in drives for _ in range(self._turns)]
-        done = driven(self._guest, self._directory.name, runs, confinements, places, self._turns * JOB_SECONDS)
+        done = driven(self._guest, self._directory.name, runs, confinements, places, len(runs) * HANG_SECONDS)
         for key, each in drives.items():
             errors, seconds, denials = zip(*(done[f"{each.name}.{turn}"] for turn in range(self._turns)), strict=True)
             error = next((error for error in errors if error is not None), None)
