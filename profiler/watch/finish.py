@@ -13,6 +13,7 @@ from profiler.trace.model import Container, Meta, Program, Trace
 from profiler.tracers.base import Workload
 from profiler.tracers.host import host, with_hashes
 from profiler.tracers.launch import standing
+from profiler.tracers.paths import Found, Resolver, View
 from profiler.tracers.recording import Recording
 
 
@@ -107,12 +108,24 @@ def finish(recording: Recording, tracer: str, origin: Origin, start: datetime.da
         losses=recording.losses,
         last_new=recording.last_new,
     )
+    resolver = Resolver()
     with as_invoking_user():
         programs = [
-            _as_read(program, recording.hashes.get(index)) if index in recording.foreign else with_hashes(program)
+            _as_read(program, recording.hashes.get(index)) if index in recording.foreign else _hashed(resolver, program)
             for index, program in enumerate(recording.programs)
         ]
     return recording.trace(head, programs)
+
+
+def _hashed(resolver: Resolver, program: Program) -> Program:
+    """Return a program with the hash of its file, if the file can be read, and a server does not keep it back."""
+    if not program.path.startswith("/"):
+        return program  # it has no name
+    file = Found(program.path, look=program.path)
+    try:
+        return resolver.read(View(0, 0), file, "hashes", lambda _look: with_hashes(program))
+    except (OSError, ValueError):
+        return program
 
 
 def _as_read(program: Program, hashes: tuple[str | None, str | None] | None) -> Program:

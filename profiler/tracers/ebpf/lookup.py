@@ -158,7 +158,7 @@ class Lookup:
                 found = (
                     tree.find(event, root, base, text, follow and not entry, passed)
                     if view is None
-                    else self._resolved(event, view, base, text, follow, entry)
+                    else self.resolver.resolve(view, base, text, follow=follow, entry=entry, passed=passed)
                 )
             return self._checked(event, found, follow and not entry)
         own = _SELF.match(text)

@@ -1,9 +1,10 @@
 /* A file system and its server, below one program: served SOURCE POINT HOW MILLISECONDS COMMAND...
  *
  * The server answers the kernel's FUSE requests (fuse(4)) with what SOURCE holds, which must be small; nothing can be
- * written. It keeps no name and no attribute cached, so each look-up asks it. HOW is "answers", "private": it answers
- * processes of its user alone; or "stops": it stops itself (SIGSTOP) when it is asked for the name "stop", for good. Each answer comes MILLISECONDS
- * late. COMMAND runs in a child; when that ends, the mount is taken away, and the status is COMMAND's. */
+ * written. It lets the kernel cache no name and no attribute, so each look-up asks it. HOW is "answers"; "private": it
+ * answers processes of its user alone; or "stops": it stops itself (SIGSTOP) when it is asked for the name "stop".
+ * Each answer comes MILLISECONDS late. COMMAND runs in a child. When that ends, the mount is taken away, and the status
+ * is that of COMMAND. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
