@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import TypeVar
+from functools import cache, lru_cache
+from typing import NamedTuple, TypeVar
 
 from profiler.kernel.data import load
 from profiler.policy.chance import CAMEL, CERTAIN, LIKELY, RANDOM, looks_random, oddness
-from profiler.policy.patterns import CLASSES, LENGTH_MAX, Class, Literal, Token, dumps, sort_of
+from profiler.policy.patterns import CLASSES, LENGTH_MAX, Class, Literal, Token, dumps, parse, sort_of
 
 SIBLINGS = 3
 """Names of one directory that differ in one part only, before that part becomes a class without other evidence; two are
@@ -59,8 +59,7 @@ class Seen:
         return self.made and self.gone
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """A pattern for a name. ``needs``: how many names of the directory have to share it; 0: it is chosen only where it
     is another name's reading that is not 0."""
 
@@ -68,8 +67,7 @@ class Reading:
     needs: int
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """A class for a part of a literal text, and how many names have to share it."""
 
     start: int
@@ -81,6 +79,8 @@ class _Part:
 _UUID = re.compile(rf"(?<![0-9A-Za-z]){CLASSES['uuid'].regex}(?![0-9A-Za-z])")
 _DATE = re.compile(rf"(?<![0-9]){CLASSES['date'].regex}(?![0-9])")
 _HASH = re.compile(rf"(?<![0-9A-Za-z]){CLASSES['hex'].regex}(?![0-9A-Za-z])")
+_FORMED = re.compile("[0-9A-Fa-f]{16}|[0-9A-Fa-f]{8}-|(?:19|20)[0-9][0-9]")
+"""What hashes, UUIDs and dates have; few names do."""
 _TOKEN = re.compile("[A-Za-z0-9]+")
 _NUMBER = re.compile("[0-9]+")
 _HEX = re.compile("[0-9a-f]{1,16}|[0-9A-F]{1,16}")
@@ -202,6 +202,8 @@ def _split(
 
 def _fixed(tokens: list[Token], seen: Seen) -> list[Token]:
     """Make classes of what has one form everywhere."""
+    if not any(_FORMED.search(token.text) for token in tokens if isinstance(token, Literal)):
+        return tokens
     tokens = _split(tokens, _UUID, "uuid")
     # 16 digits may be a number of 64 bits, which may have fewer.
     tokens = _split(tokens, _HASH, "hex", lambda text: _is_hash(text) and not (seen.changing and len(text) == 16))
@@ -225,8 +227,11 @@ def _random_class(text: str) -> str:
     return SHORT
 
 
+_TOKENS_MAX = 1 << 14
+
+
 class _Reader:
-    """Reads the literal parts of one name."""
+    """Reads the literal parts of names of which the same is known."""
 
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
@@ -236,19 +241,21 @@ class _Reader:
         )
         """How many names have to share a short number; 0: numbers are never classes."""
         self.short = EVIDENT if seen.made else SIBLINGS
+        self._known: dict[tuple[str, bool, bool], tuple[_Part, ...]] = {}
+        """What tokens are, each by its text, whether it begins the text and whether it is all of it; from its start."""
 
     def parts(self, text: str) -> list[_Part]:
         """Return the parts of a literal text that are new at each start, from the left, as far as it tells itself."""
         if not self.seen.changing:
             return self._numbers(text) if self.numbers else []
-        found = _separated(text)
+        found = _separated(text) if "-" in text or "_" in text else None
         if found and _is_base64(found[0]):
             return [
                 *self._numbers(text[: found.start()]),
                 _part(found, f"base64:{_around(len(found[0]))}", EVIDENT),
             ]
-        found = _UNDERSCORES.match(text)
-        if found and self.seen.made and "_" in found["part"] and self._looks_random(found["part"].replace("_", "")):
+        found = _UNDERSCORES.match(text) if self.seen.made and "_" in text else None
+        if found and "_" in found["part"] and self._looks_random(found["part"].replace("_", "")):
             return [_part(found, f"random:{len(found['part'])}", self.short, "part")]
         parts = [part for token in _TOKEN.finditer(text) for part in self._token(token)]
         lengths = {part.end - part.start for part in parts if part.name == NUMBER_16}
@@ -271,10 +278,23 @@ class _Reader:
                 parts += self._token(token)
         return parts
 
-    def _token(self, token: re.Match[str]) -> list[_Part]:
-        text = token[0]
+    def _token(self, token: re.Match[str]) -> Iterable[_Part]:
+        text, start = token[0], token.start()
         if text.isdigit():
-            return self._numbers(text, token.start())
+            return self._numbers(text, start)
+        # Words come again and again.
+        key = text, not start, text == token.string
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _TOKENS_MAX:
+                self._known.clear()
+            known = self._known[key] = tuple(
+                part._replace(start=part.start - start, end=part.end - start) for part in self._read(token)
+            )
+        return [part._replace(start=part.start + start, end=part.end + start) for part in known] if start else known
+
+    def _read(self, token: re.Match[str]) -> list[_Part]:
+        text = token[0]
         if (found := _AFTER_WORD.fullmatch(text)) and _is_hash(found["hash"]):
             return [_Part(token.start() + found.start("hash"), token.end(), "hex", EVIDENT)]
         if _HEX.fullmatch(text) and (_MIXED.search(text) or re.fullmatch("[A-Fa-f]{1,3}[0-9]{5,7}", text)):
@@ -336,6 +356,11 @@ class _Reader:
         return None
 
 
+@cache
+def _reader(seen: Seen) -> _Reader:
+    return _Reader(seen)
+
+
 def _part(found: re.Match[str], name: str, needs: int, group: str | int = 0) -> _Part:
     return _Part(found.start(group), found.end(group), name, needs)
 
@@ -348,6 +373,7 @@ def _separated(text: str) -> re.Match[str] | None:
     return _SEPARATED.match(text, at)
 
 
+@lru_cache(maxsize=_TOKENS_MAX)
 def _is_word(text: str) -> bool:
     return re.fullmatch("[A-Z]?[a-z]+", text) is not None and not oddness(text)
 
@@ -381,62 +407,84 @@ def _pattern(fixed: Iterable[Token], parts: Mapping[int, list[_Part]], most: int
 
 def readings(name: str, seen: Seen) -> tuple[Reading, ...]:
     """Return the patterns that a name may have, the most general first. Without one it is literal."""
-    clear = clear_readings(name, seen)
-    return (*clear, *weak_readings(name, seen, clear))
+    clear, vague = clear_readings(name, seen)
+    return (*clear, *weak_readings(name, clear)) if vague else clear
 
 
-def clear_readings(name: str, seen: Seen) -> tuple[Reading, ...]:
-    """Return the patterns that the name itself tells, the most general first."""
+def clear_readings(name: str, seen: Seen) -> tuple[tuple[Reading, ...], bool]:
+    """Return the patterns that the name itself tells, the most general first, and whether its siblings may tell more
+    (:func:`weak_readings`)."""
     if not seen.changing and not _NUMBER.search(name):
-        return ()
+        return (), False
     known = _of_maker(name, seen)
     if known is not None:
-        return (known,)
-    reader = _Reader(seen)
+        return (known,), False
     fixed = _fixed([Literal(name)], seen)
+    vague = seen.changing and len(fixed) == 1
+    reader = _reader(seen)
     parts = {index: reader.parts(token.text) for index, token in enumerate(fixed) if isinstance(token, Literal)}
     made: dict[str, int] = {}
     for most in sorted({part.needs for several in parts.values() for part in several} - {0}, reverse=True):
         made.setdefault(_pattern(fixed, parts, most), most)
     if len(parts) < len(fixed):
         made.setdefault(_pattern(fixed, {}, 0), EVIDENT)
-    return tuple(Reading(pattern, needs) for pattern, needs in made.items())
+    return tuple(Reading(pattern, needs) for pattern, needs in made.items()), vague
 
 
-def weak_readings(name: str, seen: Seen, clear: Sequence[Reading]) -> tuple[Reading, ...]:
+Around = tuple[str, str, str]
+"""A pattern with one class: the text before it, its name, the text behind it."""
+
+
+def around(pattern: str) -> Around | None:
+    """Return the parts of a pattern with one class; None for any other."""
+    before = after = sort = ""
+    for token in parse(pattern):
+        if isinstance(token, Class) and not sort:
+            sort = token.name
+        elif not isinstance(token, Literal):
+            return None
+        elif sort:
+            after = token.text
+        else:
+            before = token.text
+    return (before, sort, after) if sort else None
+
+
+def weak_readings(
+    name: str, clear: Iterable[Reading], siblings: Collection[Around] | None = None
+) -> tuple[Reading, ...]:
     """Return patterns that a name has only where siblings have them clearly: a random name may happen to be a word or a
-    number. ``clear``: what the name itself tells."""
-    if not seen.changing or _of_maker(name, seen) is not None or len(_fixed([Literal(name)], seen)) != 1:
-        return ()
-    patterns = dict.fromkeys(_weak(name))
-    return tuple(Reading(pattern, 0) for pattern in patterns if all(pattern != known.pattern for known in clear))
+    number. ``clear``: what the name itself tells. ``siblings``: what others tell clearly, None for anything."""
+    wanted = [parts for parts in dict.fromkeys(_weak(name)) if siblings is None or parts in siblings]
+    known = {reading.pattern for reading in clear}
+    patterns = [dumps([Literal(before), Class(sort), Literal(after)]) for before, sort, after in wanted]
+    return tuple(Reading(pattern, 0) for pattern in patterns if pattern not in known)
 
 
-def _weak(name: str) -> Iterator[str]:
-    def pattern(found: re.Match[str], sort: str, group: str | int = 0, skip: int = 0) -> str:
-        before, after = name[: found.start(group) + skip], name[found.end(group) :]
-        return dumps([Literal(before), Class(sort), Literal(after)])
+def _weak(name: str) -> Iterator[Around]:
+    def parts(found: re.Match[str], sort: str, group: str | int = 0, skip: int = 0) -> Around:
+        return name[: found.start(group) + skip], sort, name[found.end(group) :]
 
     for found in _TOKEN.finditer(name):
         text = found[0]
         if _HEX.fullmatch(text):
-            yield pattern(found, NUMBER_16)
+            yield parts(found, NUMBER_16)
         if behind := _HEX_AFTER_WORD.fullmatch(text):
-            yield pattern(found, NUMBER_16, skip=behind.start("hex"))
+            yield parts(found, NUMBER_16, skip=behind.start("hex"))
         if not text.isdigit():
             yield from (
-                pattern(found, f"random:{length}", skip=len(text) - length)
+                parts(found, f"random:{length}", skip=len(text) - length)
                 for length in (6, 8, 10)
                 if len(text) >= length
             )
             if 7 <= len(text) < LENGTH_MAX:
-                yield pattern(found, _random_class(text))
+                yield parts(found, _random_class(text))
     whole = _separated(name)
     if whole and not whole[0].islower():
-        yield pattern(whole, f"base64:{_around(len(whole[0]))}")
-    underscored = _UNDERSCORES.match(name)
+        yield parts(whole, f"base64:{_around(len(whole[0]))}")
+    underscored = _UNDERSCORES.match(name) if "_" in name else None
     if underscored and "_" in underscored["part"]:
-        yield pattern(underscored, f"random:{len(underscored['part'])}", "part")
+        yield parts(underscored, f"random:{len(underscored['part'])}", "part")
 
 
 Key = TypeVar("Key", bound=Hashable)

@@ -12,9 +12,10 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from profiler.policy.model import Options, Policy
-from profiler.policy.names import Reading, Seen, choose, clear_readings, weak_readings
+from profiler.policy.names import Reading, Seen, around, choose, clear_readings, weak_readings
 from profiler.policy.patterns import CLASSES, Class, Literal, dumps, is_literal, literal, matches, start_of
 from profiler.policy.places import destinations
 from profiler.policy.tiers import BY_DIRECTORY, is_library_place, never_widened, prefixes, tier_of
@@ -65,6 +66,9 @@ def _spread(names: Sequence[str]) -> int:
     return 0
 
 
+_seen = cache(Seen)
+
+
 class _Names:
     """Classes for the components of all paths."""
 
@@ -78,23 +82,27 @@ class _Names:
             self.closed.setdefault(parent, []).append(name)
         seen = _in_runs(paths)
         self.spreading = frozenset(place for path in seen for place in _spreading(path))
-        clear: dict[str, tuple[str, tuple[Reading, ...]]] = {}
+        clear: dict[str, tuple[str, tuple[Reading, ...], bool]] = {}
+        told: dict[str, set[str]] = {}
         for path in seen:
             parent, _, name = path.rpartition("/")
-            clear[path] = parent, clear_readings(name, self._seen(path, parent))
-        # What nothing in a directory tells clearly cannot decide there.
-        decided = {parent for parent, several in clear.values() if several}
+            several, vague = clear_readings(name, self._seen(path, parent))
+            if several or vague:
+                clear[path] = parent, several, vague
+            if several:
+                told.setdefault(parent, set()).update(reading.pattern for reading in several)
+        # What no name of a directory tells clearly cannot decide there.
+        siblings = {parent: frozenset(filter(None, map(around, patterns))) for parent, patterns in told.items()}
         found = {}
-        for path, (parent, several) in clear.items():
-            if parent in decided:
-                weak = weak_readings(path.rpartition("/")[2], self._seen(path, parent), several)
+        for path, (parent, several, vague) in clear.items():
+            if parent in siblings:
+                weak = weak_readings(path.rpartition("/")[2], several, siblings[parent]) if vague else ()
                 found[path] = parent, (*several, *weak)
         self.chosen = choose(found, lambda path: seen[path] < runs)
 
     def _seen(self, path: str, parent: str) -> Seen:
         row = self._paths.get(path)
-        made, gone = (row.made, row.gone) if row else (False, False)
-        return Seen(tier_of(parent)[0], made, gone)
+        return _seen(tier_of(parent)[0], row is not None and row.made, row is not None and row.gone)
 
     def pattern(self, path: str) -> str:
         """Return the pattern of the last component of a path."""
