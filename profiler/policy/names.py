@@ -227,7 +227,8 @@ def _random_class(text: str) -> str:
     return SHORT
 
 
-_TOKENS_MAX = 1 << 14
+_TOKENS_MAX = _NAMES_MAX = 1 << 14
+"""How many are remembered: words and names come again and again."""
 
 
 class _Reader:
@@ -282,7 +283,6 @@ class _Reader:
         text, start = token[0], token.start()
         if text.isdigit():
             return self._numbers(text, start)
-        # Words come again and again.
         key = text, not start, text == token.string
         known = self._known.get(key)
         if known is None:
@@ -411,6 +411,7 @@ def readings(name: str, seen: Seen) -> tuple[Reading, ...]:
     return (*clear, *weak_readings(name, clear)) if vague else clear
 
 
+@lru_cache(maxsize=_NAMES_MAX)
 def clear_readings(name: str, seen: Seen) -> tuple[tuple[Reading, ...], bool]:
     """Return the patterns that the name itself tells, the most general first, and whether its siblings may tell more
     (:func:`weak_readings`)."""
@@ -455,13 +456,20 @@ def weak_readings(
 ) -> tuple[Reading, ...]:
     """Return patterns that a name has only where siblings have them clearly: a random name may happen to be a word or a
     number. ``clear``: what the name itself tells. ``siblings``: what others tell clearly, None for anything."""
-    wanted = [parts for parts in dict.fromkeys(_weak(name)) if siblings is None or parts in siblings]
+    wanted = [parts for parts in _weak(name) if siblings is None or parts in siblings]
+    if not wanted:
+        return ()
     known = {reading.pattern for reading in clear}
     patterns = [dumps([Literal(before), Class(sort), Literal(after)]) for before, sort, after in wanted]
     return tuple(Reading(pattern, 0) for pattern in patterns if pattern not in known)
 
 
-def _weak(name: str) -> Iterator[Around]:
+@lru_cache(maxsize=_NAMES_MAX)
+def _weak(name: str) -> tuple[Around, ...]:
+    return tuple(dict.fromkeys(_vague(name)))
+
+
+def _vague(name: str) -> Iterator[Around]:
     def parts(found: re.Match[str], sort: str, group: str | int = 0, skip: int = 0) -> Around:
         return name[: found.start(group) + skip], sort, name[found.end(group) :]
 

@@ -43,9 +43,23 @@ def prefixes(path: str) -> list[str]:
     return found
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def tier_of(path: str) -> tuple[str, str]:
     """Return the tier of a path or pattern, and the entry that says so, or an empty text. A class is not a name."""
+    return _tier_of(_top(path))
+
+
+@cache
+def _deepest() -> int:
+    return max(path.count("/") for path in (*_entries(), *_libraries())) + 1
+
+
+def _top(path: str) -> str:
+    """Return the beginning of a path that the tiers can tell from others."""
+    return "/".join(path.split("/", _deepest())[: _deepest()])
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _tier_of(path: str) -> tuple[str, str]:
     entries = _entries()
     for prefix in prefixes(path):
         if prefix in entries:
@@ -69,9 +83,13 @@ def never_widened() -> frozenset[str]:
     return frozenset(path for path, tier in _entries().items() if tier not in BY_DIRECTORY)
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def is_library_place(path: str) -> bool:
     """Whether a path lies where shared libraries are."""
+    return _holds_libraries(_top(path))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _holds_libraries(path: str) -> bool:
     return not _libraries().isdisjoint(prefixes(path))
 
 

@@ -113,7 +113,7 @@ class _Names:
         return literal(name) if _opens(pattern, self.closed.get(parent, ())) else pattern
 
     def _classed(self, path: str, parent: str, name: str) -> str:
-        if is_library_place(parent) and not self._written(path) and (found := _LIBRARY.match(name)):
+        if (found := _LIBRARY.match(name)) and is_library_place(parent) and not self._written(path):
             return dumps([Literal(found["name"]), Class("version")])
         if (parent, len(name)) in self.spreading and _FAN.fullmatch(name):
             return dumps([Class(f"hex:{len(name)}")])
@@ -202,7 +202,10 @@ def _named(paths: Mapping[str, Touched], runs: int, places: Collection[str]) -> 
 
 def _opens(pattern: str, names: Collection[str]) -> bool:
     """Whether a pattern with classes fits one of these names or paths."""
-    return bool(names) and not is_literal(pattern) and any(matches(pattern, name) for name in names)
+    if not names or is_literal(pattern):
+        return False
+    start = start_of(pattern)
+    return any(name.startswith(start) and matches(pattern, name) for name in names)
 
 
 # Directories.
