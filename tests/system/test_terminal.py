@@ -176,7 +176,10 @@ class _Bare(Profgen):
             ["python3", "-I", "-q", "-i"],
             [(b">>> ", b"6 * 7\n"), (b"42", b"pri"), (b"pri", b"nt('a')\n"), (b"\na", b"exit()\n")],
         ),
-        (["bash", "-c", "stty raw -echo; head -c 3; stty sane"], [(b"", b"a"), (b"a", b"b"), (b"ab", b"c")]),
+        (
+            ["sh", "-c", "stty raw -echo; printf :; dd bs=1 count=3 status=none; stty sane"],
+            [(b":", b"a"), (b":a", b"b"), (b":ab", b"c")],
+        ),
         (["less", "/etc/services"], [(b"/etc/services", b" "), (b":", b"q")]),
         (["sh", "-c", "printf half >&2; read x </dev/tty"], [(b"half", b"\n")]),
     ],
