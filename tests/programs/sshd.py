@@ -22,6 +22,7 @@ class Sshd(Workload):
     def prepare(self) -> None:
         self.port = free_port(2200, 2300)
         self._keys = self.directory.parent / "keys"
+        # Also the home of logins: what bash reads in root's differs between machines, and from one minute to the next.
         self._keys.mkdir()
         for name in ("host", "user"):
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._keys / name])
@@ -35,6 +36,7 @@ StrictModes no
 PermitRootLogin prohibit-password
 UsePAM yes
 PidFile {self.directory}/pid
+SetEnv HOME={self._keys}
 Subsystem sftp /usr/lib/openssh/sftp-server
 Match User nobody
     ForceCommand internal-sftp
