@@ -37,6 +37,21 @@ OPERATIONS = (
     "protect_mapping",
 )
 
+ENDS = "ends"
+"""eBPF at the ends of calls only, which else begins after two quiet seconds."""
+LEARNS_NOTHING = """
+import sys
+from profiler.tracers.ebpf import attaching
+from profiler.__main__ import main
+told, suffices = sys.argv.pop(1), attaching._end_suffices
+def tell(programs):
+    answer = suffices(programs)
+    open(told, "w").write(str(answer))
+    return answer
+attaching.LEARNING_SECONDS, attaching._end_suffices = -1.0, tell
+sys.exit(main())
+"""
+
 
 @dataclass(frozen=True)
 class Both:
@@ -68,6 +83,9 @@ def recorded(
     for tracer in tracers:
         words = ["record", "-q", "--tracer", tracer, "-o", str(shared / f"{tracer}.json"), "--", *command]
         script += [prepared, f"{python('-m', 'profiler', *words)} || exit 8"]
+    if "ebpf" in tracers:
+        words = ["record", "-q", "--tracer", "ebpf", "-o", str(shared / f"{ENDS}.json"), "--", *command]
+        script += [prepared, f"{python('-c', LEARNS_NOTHING, str(shared / 'suffices'), *words)} || exit 7"]
     job = guest.begin("\n".join(script))
     here: dict[str, Trace] = {}
     for tracer in tracers:
@@ -80,10 +98,14 @@ def recorded(
     result = guest.result(job)
     assert result.status == 0, f"status {result.status}: {result.stdout} {result.stderr}"
     places = Places(str(place), str(program))
-    return {tracer: Both(here[tracer], read_trace(shared / f"{tracer}.json"), places) for tracer in tracers}
+    both = {tracer: Both(here[tracer], read_trace(shared / f"{tracer}.json"), places) for tracer in tracers}
+    if "ebpf" in tracers:
+        assert (shared / "suffices").read_text() == "True", "a kprobe sees what is executed"
+        both[ENDS] = Both(here["ebpf"], read_trace(shared / f"{ENDS}.json"), places)
+    return both
 
 
-@pytest.mark.parametrize("tracer", ["ptrace", "ebpf"])
+@pytest.mark.parametrize("tracer", ["ptrace", "ebpf", ENDS])
 def test_same_evidence(tracer: str, recorded: Mapping[str, Both]) -> None:
     """Files, sockets, signals, inspections, mounts and executions of all of them under a shell are the same; there it
     is on overlayfs."""
