@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 PROFGEN = [sys.executable, "-m", "profiler"]
 ROUNDS = 7
 SKIP_SECONDS, MEASURE_SECONDS = 2.8, 0.7
-"""The eBPF tracer takes its result hook off 2 s after the last new item; steady state begins there."""
+"""The eBPF tracer detaches one of its two programs 2 s after the last new item; steady state begins there."""
 
 
 def run(command: Sequence[str], **options: object) -> str:
