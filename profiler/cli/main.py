@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import resource
 import sys
 from collections.abc import Sequence
 
@@ -109,6 +110,8 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:  # a limit of the host: open files, processes, memory
         if debug:
             raise
+        if _lacks_memory(error):
+            return _fail(_memory(), FAILED)
         advice = "; raise the limit: ulimit -n" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
         return _fail(f"cannot continue: {cause(error)}{advice} (profgen --debug shows where)", FAILED)
     except Exception as error:
@@ -116,6 +119,8 @@ def run(arguments: Sequence[str]) -> int:
             raise
         if _interrupted(error):
             return _fail("interrupted", 130)
+        if _lacks_memory(error):
+            return _fail(_memory(), FAILED)
         return _fail(f"internal error: {type(error).__name__}: {error} (profgen --debug shows where)", FAILED)
 
 
@@ -138,6 +143,30 @@ def _interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+_NO_MEMORY = ("failed to map segment", "cannot allocate memory", "can't start new thread")
+"""What the loader, the C library and Python say when memory is short, each in an exception of its own."""
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Return whether an error comes from a lack of memory. Where it strikes is chance, and so is its type."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        if isinstance(error, SystemError) and resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+            return True  # Python could not even make the exception
+        if any(words in str(error).lower() for words in _NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _memory() -> str:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return "cannot continue: not enough memory (profgen --debug shows where)"
+    return f"cannot continue: its memory is limited to {limit >> 20} MiB; raise the limit (ulimit -v)"
 
 
 def _open_standard_files() -> None:

@@ -427,6 +427,19 @@ def test_few_file_descriptors(files: int, tracer: str, profgen: Profgen, tmp_pat
 # Users
 
 
+@pytest.mark.parametrize("kilobytes", range(20_000, 80_000, 7_000))
+def test_little_memory(kilobytes: int, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    """With RLIMIT_AS low it works, or says in one line that memory is short. The workload has the limit too."""
+    low = Profgen(prefix=["sh", "-c", f'ulimit -v {kilobytes}; exec "$@"', "sh"])
+    result = low("record", "-q", "--tracer", tracer, "-o", "out.json", "--", "/bin/true", cwd=tmp_path)
+    if result.returncode:
+        assert result.returncode == 125, result.stderr
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith("profgen: ")
+        assert "internal error" not in result.stderr
+        assert "Traceback" not in result.stderr
+
+
 @pytest.mark.usefixtures("as_root")
 class TestUsers:
     command = ("sh", "-c", "id -u; id -ru; id -g; id -G")

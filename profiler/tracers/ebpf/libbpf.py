@@ -24,14 +24,19 @@ _FUNCTIONS: tuple[tuple[str, Any, list[Any]], ...] = (
 )
 
 
+_MISSING = "cannot open shared object file"  # dlopen(3)
+
+
 @cache
 def libbpf() -> Any:
     """Return the library. Raises TracerError when it is missing."""
     for name in ("libbpf.so.1", "libbpf.so.0"):
         try:
             library = ctypes.CDLL(name, use_errno=True)
-        except OSError:
-            continue
+        except OSError as error:
+            if _MISSING in str(error):
+                continue
+            raise TracerError(f"libbpf cannot be loaded: {error}") from error  # too little memory, for example
         for function, result, arguments in _FUNCTIONS:
             getattr(library, function).restype = result
             getattr(library, function).argtypes = arguments
