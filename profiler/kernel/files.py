@@ -150,6 +150,14 @@ NO_USE = frozenset({"EFAULT", "ENOSYS", "EBADF"})
 
 
 @cache
+def late_looks() -> frozenset[str]:
+    """Return the calls of which only a failure leaves a row, and whose success nothing tells in advance."""
+    return frozenset(
+        name for name, (use, *more) in file_uses().items() if not more and use.access == "look" and use.only is None
+    )
+
+
+@cache
 def looked() -> frozenset[int]:
     """Return the errno of the calls that only look for a file and leave no row, with 0 for success."""
     return frozenset({0} | {errno_number(name) or 0 for name in NO_USE | _ALLOWED_ERRORS["look"]})

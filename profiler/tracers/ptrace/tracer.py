@@ -34,7 +34,9 @@ from profiler.kernel.abi import abi_of, native_abi
 from profiler.kernel.arguments import ArgumentSpec, spec_for
 from profiler.kernel.errno import is_restart
 from profiler.kernel.errno import name_of as error_name
+from profiler.kernel.files import late_looks, looked
 from profiler.kernel.syscalls import name_of
+from profiler.trace.collection import rare_collection
 from profiler.trace.model import FILES_FEATURE
 from profiler.tracers.base import GRACE_SECONDS, Options, Workload
 from profiler.tracers.errands import Parking, Waiting
@@ -135,6 +137,9 @@ class Kind:
     makes: bool
     """Whether it makes a process or a thread."""
     program: int
+    quiet: frozenset[int]
+    """The results with which it leaves no evidence, 0 for success; with another one ``enter`` is called after the call.
+    Empty if that must be called before it."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,8 @@ class Tracee:
     """Its last call, if that makes a process or a thread that has not been announced yet."""
     first: int = 0
     """The first argument of its last call."""
+    args: tuple[int, ...] = ()
+    """The arguments of its last call that is looked at only if it fails (Kind.quiet)."""
     awaiting: Kind | None = None
     """The call whose exit stop was requested."""
     call: Call | None = None
@@ -256,7 +263,8 @@ class Run:
                 self.recording.begin()
                 child.release()
                 supervisor.start(child.pid)
-                status = self._loop(supervisor)
+                with rare_collection():
+                    status = self._loop(supervisor)
                 if self.adopted:
                     self.recording.warn(
                         f"{counted(self.adopted, 'thread')} came without an announcement, as the maker was killed in "
@@ -339,7 +347,7 @@ class Run:
         tracees, kinds = self.tracees, self.kinds
         buffer, address, unpack = self.buffer, self.address, _ENTRY.unpack_from
         recording = self.recording
-        elapsed = recording.elapsed
+        clock, began = time.monotonic, recording.began
         refuses = self._refuses if type(self)._refuses is not Run._refuses else None
         seccomp_stop = signal.SIGTRAP | PTRACE_EVENT_SECCOMP << 8
         exit_stop = signal.SIGTRAP | 0x80
@@ -363,7 +371,7 @@ class Run:
                 tracee.first = info[3]
                 row = kind.row
                 row.calls += 1
-                row.last = elapsed()
+                row.last = clock() - began
                 if kind.spec is not None:
                     self._arguments(tid, kind, info)
                 if refuses is not None and (error := refuses(tid, tracee, kind, info)):
@@ -373,7 +381,9 @@ class Run:
                 if kind.looked_at:
                     self._look(tid, tracee, kind, info[3:9])
                     continue
-                if not row.ok:
+                if kind.quiet:
+                    tracee.args = info[3:9]
+                if kind.quiet or not row.ok:
                     tracee.awaiting = kind
                     _request(_SYSCALL, tid, _NONE, _NONE)
                     continue
@@ -450,18 +460,20 @@ class Run:
         inferred = abi == self.native and name is not None and self.inference.wants(name)
         enter = None if name is None else self._watches(name, abi)
         changes, makes = name in CHANGES, name in _MAKE_THREADS
+        late = enter is not None and not inferred and not changes and name in late_looks()
         kind = Kind(
             row=row,
             abi=abi,
             name=name,
             spec=spec_for(name, abi) if name is not None else None,
-            looked_at=inferred or changes or makes or enter is not None,
+            looked_at=inferred or changes or makes or (enter is not None and not late),
             inferred=inferred,
             enter=enter,
             changes=changes,
             clone=name in ("clone", "clone3"),
             makes=makes,
             program=program,
+            quiet=looked() if late else frozenset(),
         )
         self.kinds[program, arch, number] = kind
         return kind
@@ -696,6 +708,11 @@ class Run:
                 kind.row.errors[error_name(code)] += 1
             else:
                 kind.row.ok += 1
+        if kind.quiet:
+            if code in kind.quiet:
+                return True
+            assert kind.enter is not None
+            leave = kind.enter(tid, tracee.args)
         # After an execve the thread runs another program than the one that made the call.
         program = kind.program if kind.program >= 0 else tracee.program
         if tracee.changes:

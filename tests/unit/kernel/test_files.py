@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -18,6 +19,8 @@ from profiler.kernel.files import (
     allowed,
     file_uses,
     flock_access,
+    late_looks,
+    looked,
     open_accesses,
     open_follows,
 )
@@ -127,3 +130,10 @@ def test_words_of_allowed_exist() -> None:
     assert set(_ALLOWED_ERRORS) <= {*FILE_ACCESSES, *SOCKET_OPERATIONS}
     assert all(number_of(name) for names in _ALLOWED_ERRORS.values() for name in names)
     assert all(number_of(name) for name in NO_USE)
+
+
+def test_looks_that_are_noted_after_the_call() -> None:
+    assert {"getxattr", "lgetxattr", "chdir", "statfs"} <= late_looks()
+    assert late_looks().isdisjoint({"stat", "statx", "access", "open", "unlink", "rename"})
+    assert {0, errno.ENODATA, errno.EFAULT} <= looked()
+    assert looked().isdisjoint({errno.ENOENT, errno.EACCES, errno.ENOTDIR})

@@ -64,7 +64,7 @@ def fails(*_: Any) -> Any:
 def kind(**more: Any) -> Kind:
     told: dict[str, Any] = {
         "row": Row(first=0.0), "abi": "x86_64", "name": "openat", "spec": None, "looked_at": True, "inferred": False,
-        "enter": None, "changes": False, "clone": False, "makes": False, "program": 0, **more,
+        "enter": None, "changes": False, "clone": False, "makes": False, "program": 0, "quiet": frozenset(), **more,
     }  # fmt: skip
     return Kind(**told)
 
