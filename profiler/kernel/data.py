@@ -42,7 +42,10 @@ class _Compiler(SourceFileLoader):
         """See importlib.abc.ResourceLoader."""
         if path != self.path:
             return super().get_data(path)  # the compiled file
-        return self._path.read_bytes() if self._section is None else _sections(self._path)[self._section].encode()
+        if self._section is None:
+            return self._path.read_bytes()
+        # As long as the file: Python compares this size with that of path_stats.
+        return _sections(self._path)[self._section].encode().ljust(self._path.stat().st_size, b"\n")
 
     def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:  # type: ignore[override]
         """See importlib.abc.InspectLoader."""

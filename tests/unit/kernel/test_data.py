@@ -50,8 +50,9 @@ def test_compiled_files_hold_what_the_text_says(path: Path, tmp_path: Path, monk
 @pytest.mark.usefixtures("compiling")
 def test_a_changed_file_is_parsed_again(tmp_path: Path) -> None:
     path = tmp_path / "some.yaml"
-    for text, value in (("a: 1\n", {"a": 1}), ("a: 22\n", {"a": 22}), ("[x]\n", ["x"])):
+    for number, (text, value) in enumerate((("a: 1\n", {"a": 1}), ("a: 22\n", {"a": 22}), ("[x]\n", ["x"]))):
         path.write_text(text)
+        os.utime(path, (number, number))
         assert read(path) == value == read(path)
     (compiled,) = (tmp_path / "__pycache__").iterdir()
     compiled.write_bytes(b"damaged")
@@ -68,6 +69,15 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
 
 
-def test_sections_are_compiled_apart() -> None:
+@pytest.mark.usefixtures("compiling")
+def test_sections_are_compiled_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text("a: 1\nb: [2]\n")
+    assert [data._Compiler(path, key).value() for key in "ab"] == [{"a": 1}, {"b": [2]}]
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert [data._Compiler(path, key).value() for key in "ab"] == [{"a": 1}, {"b": [2]}], "without a parser"
+
+
+def test_sections_have_names_of_their_own() -> None:
     one = data._Compiler(Path("/x/some.yaml"), "a").path
     assert one not in (data._Compiler(Path("/x/some.yaml")).path, data._Compiler(Path("/x/some.yaml"), "b").path)
