@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from system.harness import Profgen, Recording
-from system.torture.build import PROGRAMS, Program
+from system.harness import TIMEOUT, Profgen, Recording
+from system.torture.build import NATIVE, PROGRAMS, Program
+
+from profiler.kernel.syscalls import number_of
+from profiler.tracers.base import Options
+from profiler.tracers.ebpf import attaching
+from profiler.tracers.ebpf.watcher import EbpfWatcher
+from profiler.tracers.watcher import Selection
 
 LEARNS = (
     "import sys; from profiler.tracers.ebpf import attaching; attaching.LEARNING_SECONDS = {seconds}; "
@@ -91,3 +100,36 @@ def test_the_ends_of_calls_suffice(
         if found.get(key) != expected.get(key)
     }
     assert differences == {}
+
+
+@pytest.mark.skipif(NATIVE != "x86_64", reason="on other machines the beginnings are always seen")
+def test_calls_in_which_threads_wait(ebpf: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot has a call that began when only ends were seen, and that has not ended; it is counted once."""
+    monkeypatch.setattr(attaching, "LEARNING_SECONDS", -1.0)
+    waits = "import signal, sys; signal.signal(signal.SIGUSR1, lambda *_: None); sys.stdin.readline(); signal.pause()"
+    pause = number_of("x86_64", "pause")
+    with (
+        subprocess.Popen(["/usr/bin/python3", "-IS", "-c", waits], stdin=subprocess.PIPE) as process,
+        EbpfWatcher() as watcher,
+    ):
+        assert process.stdin is not None
+        watcher.start(Selection(pids=(process.pid,)), Options())
+        (session,) = watcher.sessions()
+
+        def paused() -> int:
+            rows = watcher.snapshot(session).rows.items()
+            return sum(row.calls for (_, _, number), row in rows if number == pause)
+
+        until = time.monotonic() + TIMEOUT
+        while watcher._programs.attached("on_sys_enter"):
+            assert time.monotonic() < until
+            watcher.wait(0.1)
+        assert paused() == 0
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        while paused() == 0:
+            assert time.monotonic() < until
+        process.send_signal(signal.SIGUSR1)
+        process.wait(TIMEOUT)
+        watcher.wait(0.1)
+        assert paused() == 1
