@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from profiler.tracers.ebpf.events import OTHER_MOUNTS, OTHER_ROOT, ROOT, SAME_TOP, Event, text_of
@@ -153,13 +154,13 @@ class Lookup:
         if tree is not None:
             root = event.paths[ROOT] or "/"
             found = tree.find(event, root, base, text, follow and not entry, True)
+            passed = event.result in _RESOLVED
+            for view in () if found.sure else self._living(event, tree):
+                found = self.resolver.resolve(view, base, text, follow=follow, entry=entry, passed=passed)
+                if found.sure:
+                    break  # else its process may have ended meanwhile
             if not found.sure:
-                view, passed = self._living(event, tree), event.result in _RESOLVED
-                found = (
-                    tree.find(event, root, base, text, follow and not entry, passed)
-                    if view is None
-                    else self.resolver.resolve(view, base, text, follow=follow, entry=entry, passed=passed)
-                )
+                found = tree.find(event, root, base, text, follow and not entry, passed)
             return self._checked(event, found, follow and not entry)
         own = _SELF.match(text)
         if own and event.facts & OTHER_MOUNTS and event.own_tgid != event.tgid:
@@ -180,13 +181,11 @@ class Lookup:
         passed = event.result in _RESOLVED
         return self.resolver.resolve_inside(view, look, root, text, follow=follow, passed=passed)
 
-    def _living(self, event: Event, tree: Tree) -> View | None:
-        """Return the view of a process that is still in an event's mount namespace, and sees the mounts with a server
-        that the event's process saw; None without one."""
+    def _living(self, event: Event, tree: Tree) -> Iterator[View]:
+        """Iterate over the views of processes that are still in an event's mount namespace, and see the mounts with a
+        server that the event's process saw."""
         top, points = event.paths[ROOT] or "/", tree.served()
-        if not points:
-            return None
-        for pid in self.trees.processes(event):
+        for pid in self.trees.processes(event) if points else ():
             root = f"/proc/{pid}/root"
             with contextlib.suppress(OSError):
                 # A process of profgen's own namespace has the number of one that has ended.
@@ -194,8 +193,7 @@ class Lookup:
                     reach = root if top == "/" else None
                     view = View(event.tgid, event.tid, root, top, reach, f"/proc/{pid}/mountinfo")
                     if points <= {each.point for each in self.resolver.mounts(view).served}:
-                        return view
-        return None
+                        yield view
 
     def _checked(self, event: Event, found: Found, follow: bool) -> Found:
         """Return what was found, or what was there before it was gone."""

@@ -8,6 +8,7 @@ which path, and what was made in file systems that are new.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import posixpath
 import re
@@ -294,8 +295,10 @@ class Trees:
         self._last[event.tgid] = event.mounts
 
     def processes(self, event: Event) -> list[int]:
-        """Return some processes that were last seen in an event's mount namespace, the newest first."""
-        return [tgid for tgid, mounts in self._last.items() if mounts == event.mounts][: -_LOOKED_AT - 1 : -1]
+        """Return some living processes that were last seen in an event's mount namespace, those that were seen longest
+        ago first: they are likely to live on."""
+        known = (tgid for tgid, mounts in self._last.items() if mounts == event.mounts)
+        return list(itertools.islice((tgid for tgid in known if os.path.exists(f"/proc/{tgid}")), _LOOKED_AT))
 
     def of(self, event: Event) -> Tree | None:
         """Return the tree that an event's process sees; None if the workload did not make it."""
