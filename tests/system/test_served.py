@@ -16,6 +16,9 @@ HANGS_SECONDS = 180
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 
+PRIVATE = ("unshare", "--mount", "--propagation", "private")
+"""Words that start a command in a mount namespace of its own: other tests look at the machine's mounts."""
+
 Row = tuple[str, str, str, str, tuple[str, ...]]
 
 
@@ -34,7 +37,6 @@ def place(public_dir: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     shutil.copy(os.path.realpath("/bin/cat"), source / "cat")
     path.chmod(0o777)
     yield path
-    subprocess.run(["umount", "-l", path / "mnt"], capture_output=True, timeout=60)
     shutil.rmtree(path)
 
 
@@ -66,6 +68,12 @@ def rows(recording: Recording, below: Path) -> set[Row]:
     }
 
 
+def bound(place: Path) -> Profgen:
+    """Return a profgen to which the source is at the mount point without a server."""
+    script = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    return Profgen(prefix=[*PRIVATE, "sh", "-c", script, str(place / "source"), str(place / "mnt")])
+
+
 def complete(recording: Recording) -> None:
     assert recording.meta["complete"], (recording.meta["losses"], recording.stderr)
 
@@ -77,17 +85,14 @@ def started(torture: Path, place: Path, how: str = "answers", late: int = 0) -> 
 
 @pytest.mark.parametrize("late", [0, 15])
 @pytest.mark.parametrize("namespace", ["same", "own"])
-def test_names_below_a_mount(
-    tracer: str, late: int, namespace: str, as_root: None, profgen: Profgen, torture: Path, place: Path
-) -> None:
+def test_names_below_a_mount(tracer: str, late: int, namespace: str, as_root: None, torture: Path, place: Path) -> None:
     """All that is read through the server has the names that it would have without one."""
     own = ["unshare", "--mount"] if namespace == "own" else []
     command = [*own, *started(torture, place, late=late), "sh", "-c", reads(place, 1 + late // 3)]
-    found = profgen.record(tracer, command, cwd=place, timeout=HANGS_SECONDS)
+    found = Profgen(prefix=PRIVATE).record(tracer, command, cwd=place, timeout=HANGS_SECONDS)
     complete(found)
     assert found.status == 0
-    subprocess.run(["mount", "--bind", place / "source", place / "mnt"], check=True, timeout=60)
-    plain = profgen.record(tracer, ["sh", "-c", reads(place)], cwd=place, timeout=HANGS_SECONDS)
+    plain = bound(place).record(tracer, ["sh", "-c", reads(place)], cwd=place, timeout=HANGS_SECONDS)
     complete(plain)
     assert rows(found, place / "mnt") == rows(plain, place / "mnt")
     script = f"{place}/mnt/script"
@@ -95,7 +100,7 @@ def test_names_below_a_mount(
 
 
 @pytest.mark.skipif(shutil.which("bindfs") is None, reason="bindfs is not installed")
-def test_bindfs(tracer: str, as_root: None, profgen: Profgen, place: Path) -> None:
+def test_bindfs(tracer: str, as_root: None, place: Path) -> None:
     """Names are made, moved and removed through a server that caches nothing."""
     mnt = place / "mnt"
     script = (
@@ -104,7 +109,7 @@ def test_bindfs(tracer: str, as_root: None, profgen: Profgen, place: Path) -> No
         "ln -s sub/moved name; ln sub/moved other; chmod 600 name; rm name sub/moved; rmdir new/dir; ./script; cd /;"
         "kill $server; wait $server; exit 0"
     )
-    found = profgen.record(tracer, ["sh", "-c", script], cwd=place, timeout=HANGS_SECONDS)
+    found = Profgen(prefix=PRIVATE).record(tracer, ["sh", "-c", script], cwd=place, timeout=HANGS_SECONDS)
     complete(found)
     done = {(path, access) for path, access, _, _, results in rows(found, mnt) if "ok" in results}
     assert done >= {
@@ -132,7 +137,9 @@ def test_a_server_that_stops(
     work = f"cat {place}/mnt/file; sh -c 'cat {place}/mnt/stop' {mark} & cat {place}/mnt/link/file; wait"
     command = [*started(torture, place, "stops"), "sh", "-c", work, mark]
     if tool == "record":
-        found = profgen.record(tracer, command, cwd=place, options=["--duration", "3"], timeout=HANGS_SECONDS)
+        found = Profgen(prefix=PRIVATE).record(
+            tracer, command, cwd=place, options=["--duration", "3"], timeout=HANGS_SECONDS
+        )
         assert found.status in (98, 125, 143), found.stderr
         assert {path for path, *_ in rows(found, place / "mnt")} >= {"/file"}
     elif tracer == "ebpf":
@@ -142,14 +149,14 @@ def test_a_server_that_stops(
         assert first.status == 0
         assert profgen("generate", "out.json", "-o", "out", cwd=place).returncode == 0
         args = ("verify", "out/policy.yaml", "--duration", "3", "--mode", "observe")
-        profgen(*args, "--", *command, cwd=place, timeout=HANGS_SECONDS)
+        Profgen(prefix=PRIVATE)(*args, "--", *command, cwd=place, timeout=HANGS_SECONDS)
     assert not with_argument(mark)
 
 
 @pytest.mark.skipif(
     shutil.which("squashfuse") is None or shutil.which("mksquashfs") is None, reason="squashfuse is not installed"
 )
-def test_an_image_that_is_its_own_file_system(tracer: str, as_root: None, profgen: Profgen, place: Path) -> None:
+def test_an_image_that_is_its_own_file_system(tracer: str, as_root: None, place: Path) -> None:
     """As an AppImage does: mount, execute from there, unmount."""
     mnt = place / "mnt"
     subprocess.run(
@@ -160,7 +167,7 @@ def test_an_image_that_is_its_own_file_system(tracer: str, as_root: None, profge
         f"squashfuse {place}/image {mnt} && cd {mnt}/link && ../cat up deep/file none; ../script; cd /;"
         f"umount {mnt}; exit 0"
     )
-    found = profgen.record(tracer, ["sh", "-c", script], cwd=place, timeout=HANGS_SECONDS)
+    found = Profgen(prefix=PRIVATE).record(tracer, ["sh", "-c", script], cwd=place, timeout=HANGS_SECONDS)
     complete(found)
     assert rows(found, mnt) >= {
         ("/cat", "execute", "file", "linked", ("ok",)),
@@ -181,11 +188,11 @@ USERS = (
 
 @pytest.mark.parametrize(("who", "become"), USERS, ids=["root-user_namespace", "ordinary-user_namespace", "root-user"])
 def test_a_server_that_answers_its_user_alone(
-    who: str, become: tuple[str, ...], profgen: Profgen, ordinary: Profgen, torture: Path, place: Path,
+    who: str, become: tuple[str, ...], ordinary: Profgen, torture: Path, place: Path,
     nobodys_dir: Path, as_root: None,
 ) -> None:  # fmt: skip
     """A user's own mount, which others, and root too, cannot look into."""
-    runner = profgen if who == "root" else ordinary
+    runner = Profgen(prefix=PRIVATE) if who == "root" else ordinary
     if become[0] == "unshare" and subprocess.run([*become, "true"], capture_output=True, timeout=60).returncode:
         pytest.skip("no user namespaces here")
     shutil.rmtree(place / "mnt")
@@ -194,6 +201,5 @@ def test_a_server_that_answers_its_user_alone(
     command = [*become, *started(torture, place, "private"), "sh", "-c", reads(place)]
     found = runner.record("ptrace", command, cwd=nobodys_dir, timeout=HANGS_SECONDS)
     complete(found)
-    subprocess.run(["mount", "--bind", place / "source", place / "mnt"], check=True, timeout=60)
-    plain = profgen.record("ptrace", ["sh", "-c", reads(place)], cwd=place, timeout=HANGS_SECONDS)
+    plain = bound(place).record("ptrace", ["sh", "-c", reads(place)], cwd=place, timeout=HANGS_SECONDS)
     assert rows(found, place / "mnt") == rows(plain, place / "mnt")
