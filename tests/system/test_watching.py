@@ -553,6 +553,22 @@ def test_whoever_moves_into_a_cgroup(ebpf: str) -> None:
     assert not recording.losses
 
 
+def test_a_process_is_known_that_ended_before_profgen_had_time(ebpf: str) -> None:
+    """Its command line is taken when its program starts, not when profgen comes to it."""
+    with (
+        cgroup(f"profgen-watch-{os.getpid()}") as top,
+        watching(Selection(cgroups=(("mine", (str(top),)),))) as watcher,
+    ):
+        line = f"echo 0 >{top}/cgroup.procs; exec /usr/bin/sleep 1"
+        subprocess.run(["/bin/sh", "-c", line], check=True, timeout=TIMEOUT)
+        wait_for(watcher, lambda: watcher.sessions()[0].pid, "it began")
+        (session,) = watcher.sessions()
+        assert session.gone
+        assert session.process is not None
+        assert (session.process.argv, session.process.uid) == (("/usr/bin/sleep", "1"), os.getuid())
+        assert watcher.snapshot(session).first_program() == "/usr/bin/sleep"
+
+
 def contained(number: int, script: str) -> subprocess.Popen[bytes]:
     """As a container in all that the watcher looks at, but without a runtime: a cgroup with an id for its name, and
     namespaces."""
