@@ -26,6 +26,7 @@ from profiler.policy.patterns import (
     Class,
     Literal,
     Place,
+    end_of,
     is_literal,
     lengths,
     matches,
@@ -286,6 +287,7 @@ class FileRules:
         self._literal: dict[str, list[FileRule]] = {}
         patterns: dict[str, list[int]] = {}
         starts: list[tuple[str, int]] = []
+        self._ends = tuple(end_of(rule.pattern) for rule in self.all)
         for index, rule in enumerate(self.all):
             start = start_of(rule.pattern)
             starts.append((start, index))
@@ -304,9 +306,10 @@ class FileRules:
     def around(self, pattern: str) -> Iterator[FileRule]:
         """Return the rules whose paths include all of the pattern's."""
         yield from self.of(pattern)
-        start = start_of(pattern)
+        start, end = start_of(pattern), end_of(pattern)
         near = (self._patterns.get(start[:length], ()) for length in self._lengths if length <= len(start))
-        for index in sorted(index for several in near for index in several):
+        # A pattern covers only patterns that end with its end.
+        for index in sorted(index for several in near for index in several if end.endswith(self._ends[index])):
             if covers(self.all[index].pattern, pattern):
                 yield self.all[index]
 
@@ -314,12 +317,12 @@ class FileRules:
         """Return the rules with paths that the pattern includes."""
         if is_literal(pattern):
             return
-        start = start_of(pattern)
+        start, end = start_of(pattern), end_of(pattern)
         near = itertools.takewhile(
             lambda item: item[0].startswith(start),
             itertools.islice(self._starts, bisect.bisect_left(self._starts, (start, 0)), None),
         )
-        for index in sorted(index for _, index in near):
+        for index in sorted(index for _, index in near if self._ends[index].endswith(end)):
             if covers(pattern, self.all[index].pattern):
                 yield self.all[index]
 

@@ -255,6 +255,14 @@ def start_of(text: str) -> str:
     return first.text if isinstance(first, Literal) else ""
 
 
+def end_of(text: str) -> str:
+    """Return the text behind the last class, with which all paths of the pattern end. Raises InputError."""
+    if _ORDINARY.fullmatch(text):
+        return text
+    last = next(reversed(parse(text)), None)
+    return last.text if isinstance(last, Literal) else ""
+
+
 def path_of(text: str) -> str | None:
     """Return the one path that a literal pattern matches; None for any other. Raises InputError."""
     tokens = parse(text)
@@ -278,6 +286,10 @@ def _regex(token: Token) -> str:
 
 def matches(text: str, path: str) -> bool:
     """Return whether the pattern matches ``path``. Raises InputError."""
+    if text == path and _ORDINARY.fullmatch(text):
+        return True
+    if not path.startswith(start_of(text)):
+        return False
     return _compiled(text).fullmatch(_bytes(path).decode("utf-8", "surrogateescape")) is not None
 
 
