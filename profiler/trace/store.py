@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -130,11 +130,11 @@ def loads(data: bytes, name: str) -> Trace:
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"{name} is not a trace: not JSON ({reason[:120]})") from error
-    return from_dict(document, name)
+    return from_dict(document, name, uses_up=True)
 
 
-def from_dict(document: object, name: str = "trace") -> Trace:
-    """Return the Trace in JSON data. Raises InputError."""
+def from_dict(document: object, name: str = "trace", *, uses_up: bool = False) -> Trace:
+    """Return the Trace in JSON data, of which nothing is left with ``uses_up``. Raises InputError."""
     if not isinstance(document, dict) or not isinstance(schema := document.get("schema"), str):
         raise InputError(f"{name} is not a trace: no schema; record one with: profgen record -- COMMAND")
     if schema != SCHEMA:
@@ -142,7 +142,7 @@ def from_dict(document: object, name: str = "trace") -> Trace:
         if kind == SCHEMA.partition("/")[0]:
             raise InputError(f"{name} has schema {schema[:40]!r}, but this profgen reads {SCHEMA}; use a newer profgen")
         raise InputError(f"{name} is not a trace: its schema is {schema[:40]!r}, not {SCHEMA}")
-    return _Reader(name).trace(document)
+    return _Reader(name, uses_up).trace(document)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -206,8 +206,10 @@ def _capability_order(row: dict[str, Any]) -> tuple[Any, ...]:
 class _Reader:
     """Convert JSON data to the model; the first error raises InputError with one line that says where it is."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, uses_up: bool = False) -> None:
+        """``uses_up``: the data is not used again, and each row is freed once it is read: there may be 100 000."""
         self.name = name
+        self.uses_up = uses_up
         self.programs = 0
         self.sets: dict[frozenset[Any], frozenset[Any]] = {}
         self.results_known: set[str] = set()
@@ -267,8 +269,12 @@ class _Reader:
         table = self.get(data, key, dict, where)
         return {name: self.count(table, name, f"{where}.{key}") for name in table}
 
-    def rows(self, document: object, key: str) -> list[tuple[object, str]]:
-        return [(row, f"{key}[{number}]") for number, row in enumerate(self.get(document, key, list, "the file"))]
+    def rows(self, document: object, key: str) -> Iterator[tuple[object, str]]:
+        found = self.get(document, key, list, "the file")
+        for number, row in enumerate(found):
+            if self.uses_up:
+                found[number] = None
+            yield row, f"{key}[{number}]"
 
     def trace(self, document: object) -> Trace:
         programs = tuple(self.program(row, where) for row, where in self.rows(document, "programs"))
