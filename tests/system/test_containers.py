@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from executables import write_program
 from system import oracle
 from system.harness import CHECKOUT, Profgen, Until, recording, why_no_ebpf
 from system.lab import runs
@@ -259,6 +260,34 @@ def test_image(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert "before --image" in wrong.stderr
     assert run(["/usr/bin/docker", "ps", "--all", "--quiet", "--filter", f"name={options[-1]}"], env=env).stdout == ""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_image_interrupted_while_its_container_is_made(
+    ending: signal.Signals, docker: Docker, profgen: Profgen, tmp_path: Path, until: Until
+) -> None:
+    """The client is slow: the container is there, and profgen does not know it yet. It is removed all the same."""
+    slow = f'#!/bin/sh\n/usr/bin/docker "$@"\n[ "$1" != create ] || {{ touch {tmp_path}/made; sleep 60; }}\n'
+    (tmp_path / "bin").mkdir()
+    env = {**docker.client_environment, "PROFGEN_ENGINE": str(write_program(tmp_path / "bin" / "docker", slow))}
+
+    def made() -> str:
+        words = ["/usr/bin/docker", "ps", "--all", "--quiet", "--filter", "label=profgen.made"]
+        return str(run(words, env=docker.client_environment).stdout)
+
+    process = profgen.start(
+        "record", "-q", "-o", "a.json", "--image", docker.image, "--network=none", "--", "/bin/true",
+        cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until((tmp_path / "made").exists, "the container is made")
+        assert made()
+        process.send_signal(ending)
+        assert process.wait(HANG_SECONDS) in (130, -ending)
+        until(lambda: not made(), "the container is removed")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_compose(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
