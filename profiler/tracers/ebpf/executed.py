@@ -90,13 +90,23 @@ def _capabilities(executed: Executed, resolver: Resolver) -> FileCapabilities | 
     view = executed.view
     if view is None or executed.state != "linked":
         return None
-    look = view.reach(executed.binary)
-    with contextlib.suppress(OSError):
-        link = f"/proc/{view.tgid}/exe"
-        look = link if os.readlink(link) == executed.binary else look
-    with contextlib.suppress(OSError):
-        return resolver.read(view, Found(executed.binary, look=look), "capabilities", file_capabilities)
-    return None
+    link = f"/proc/{view.tgid}/exe"
+
+    def read(look: str | None) -> FileCapabilities | None:
+        with contextlib.suppress(OSError):
+            return resolver.read(view, Found(executed.binary, look=look), "capabilities", file_capabilities)
+        return None
+
+    def runs_it() -> bool:
+        with contextlib.suppress(OSError):
+            return os.readlink(link) == executed.binary
+        return False
+
+    if runs_it():
+        found = read(link)
+        if found is not None or runs_it():  # else it ended meanwhile
+            return found
+    return read(view.reach(executed.binary))
 
 
 def _path(components: Any, length: int) -> str | None:

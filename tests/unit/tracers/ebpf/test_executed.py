@@ -107,3 +107,21 @@ def test_path_of(components: bytes, path: str) -> None:
 def test_any_path(names: list[bytes]) -> None:
     written = b"".join(name + b"\0" for name in reversed(names))
     assert os.fsencode(path_of(written)) == b"/" + b"/".join(names)
+
+
+def test_a_process_that_ends_while_its_file_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What /proc/PID/exe does not tell any more is read from the path."""
+    links = ["/usr/bin/ping"]
+
+    def readlink(path: str) -> str:
+        if not links:
+            raise FileNotFoundError
+        return links.pop()
+
+    class Ended(Resolver):
+        def read(self, view: Any, found: Any, what: str, work: Any) -> Any:
+            return None if found.look.startswith("/proc/") else found.look
+
+    monkeypatch.setattr("os.readlink", readlink)
+    found = executed_by(told(exe=b"/usr/bin/ping", name=b"ping"), None, OWN_MOUNTS, Ended())
+    assert found.capabilities == "/usr/bin/ping"  # type: ignore[comparison-overlap]
