@@ -535,7 +535,8 @@ class Threads:
         plain = text[0] == "/" and name not in ("", ".", "..") and not self._mounting
         if plain and (start := self._start(tid, directory)) is not None:
             with contextlib.suppress(OSError):
-                return not (follow and S_ISLNK(os.lstat(start + name).st_mode))
+                mode = os.lstat(start + name).st_mode  # also if the link is not followed: it may not be there
+                return not (follow and S_ISLNK(mode))
         ways: list[Way] = []
         found = self.find(tid, None if use.at is None else args[use.at], text, follow=follow, ways=ways)
         if found is None or any(self.needs(credentials, way) for way in ways):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from wandering import CALLS, MOUNTS, NAMES, Step, wander
 
 from profiler.kernel.files import file_uses
-from profiler.tracers.ptrace.threads import CHANGES
+from profiler.tracers.ptrace.threads import CHANGES, Threads
 
 TESTS = Path(__file__).parents[3]
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -55,6 +56,23 @@ def test_changes_of_mounts(taken: list[Step]) -> None:
             command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(("call", "link"), [("stat", False), ("lstat", True)])
+def test_a_look_is_sure_only_of_what_is_there(call: str, link: bool, tmp_path: Path) -> None:
+    """Also in a directory that was looked at before, whose beginning is then known."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    (use,) = file_uses()[call]
+    threads = Threads(lambda loss: None)
+
+    def sees(name: str) -> bool:
+        text = ctypes.create_string_buffer(os.fsencode(tmp_path / name))
+        threads.stopped()
+        return threads.sees(os.getpid(), use, (ctypes.addressof(text), 0, 0, 0, 0, 0))
+
+    names = ("file", "nothing", "link", "file", "nothing")
+    assert [sees(name) for name in names] == [True, False, link, True, False]
 
 
 def test_calls_that_make_something_change_no_way() -> None:
