@@ -9,10 +9,17 @@ from profiler.policy.model import MountRule, Options, Policy
 from profiler.policy.patterns import literal
 from profiler.policy.places import pattern_for
 from profiler.policy.reasons import named
+from profiler.policy.touched import base_pattern
 from profiler.trace.model import Trace
 
 _TARGET_WORDS = ("make", "list", "read")
 """Accesses by which a mount point may stand in the file rules."""
+
+
+def _place(policy: Policy, path: str) -> str:
+    """Return the pattern of a file rule that fits a path, or else the path's own with {pid} for a process."""
+    found = pattern_for(policy, path, _TARGET_WORDS)
+    return base_pattern(path) if found == literal(path) else found
 
 
 def mounts(policy: Policy, trace: Trace, options: Options) -> Policy:
@@ -23,13 +30,10 @@ def mounts(policy: Policy, trace: Trace, options: Options) -> Policy:
     for row in trace.mounts:
         if not row.results.get("ok"):
             continue
-        target = None if row.target is None else pattern_for(policy, row.target, _TARGET_WORDS)
-        if row.source is None:
-            source = None
-        else:
-            source = (
-                pattern_for(policy, row.source, _TARGET_WORDS) if row.source.startswith("/") else literal(row.source)
-            )
+        target = None if row.target is None else _place(policy, row.target)
+        source = row.source
+        if source is not None:
+            source = _place(policy, source) if source.startswith("/") else literal(source)
         filesystem = None if row.filesystem is None else literal(row.filesystem)
         key = (row.operation, source, target, filesystem, tuple(sorted(set(row.flags))))
         found.setdefault(key, set()).update(row.programs)

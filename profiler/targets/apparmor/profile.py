@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from profiler.errors import InputError
@@ -33,7 +32,6 @@ from profiler.targets.base import (
 
 FILE = "apparmor.profile"
 
-_NAMESPACES = re.compile(r"/proc/\{pid\}/(?:task/\{tid\}/)?ns(?:/|$)")
 ABIS = ("3.0", "4.0")
 """The AppArmor that a profile is written for: the features of the kernel, and the words of the parser."""
 RUNTIME_PROFILES = ("runc", "crun", "podman")
@@ -149,7 +147,7 @@ def _flags(policy: Policy, complain: bool) -> tuple[str, ...]:
     """
     container = _container(policy)
     detached = any(
-        _NAMESPACES.match(rule.pattern)
+        rules.is_namespace(rule.pattern)
         or ("detached" in rule.states and rules.detached(rule.pattern, "execute" in rule.access))
         for rule in policy.files
     )

@@ -133,6 +133,8 @@ class Files:
             if modes.strip("x"):
                 for form in rules.forms(parts, rule.kinds):
                     lines.add(form, modes.replace("x", ""), owner=rule.owner)
+                    if rules.is_namespace(pattern):
+                        lines.add(("/",), modes.replace("x", ""))
                     if "append" in rule.access:
                         # The kernel checks each write, perhaps under another user id by then (nginx's workers).
                         lines.add(form, letters(["append"]))

@@ -136,6 +136,15 @@ def detached(pattern: str, executed: bool) -> str | None:
     return "/" + bare
 
 
+_NAMESPACES = re.compile(r"/proc/\{pid\}/(?:task/\{tid\}/)?ns(?:/|$)")
+
+
+def is_namespace(pattern: str) -> bool:
+    """Return whether a path leads to a namespace. The link is a file of procfs. What it leads to is on the
+    internal mount nsfs: with attach_disconnected, AppArmor sees it as ``/`` (d_namespace_path in path.c)."""
+    return _NAMESPACES.match(pattern) is not None
+
+
 def shared_memory(policy: Policy) -> bool:
     """Return whether System V shared memory is attached.
 
@@ -632,7 +641,7 @@ def mount_rules(rule: MountRule) -> tuple[str, ...]:
         if kind is None:
             raise Inexpressible("its kind of propagation is not known")
         return (f"mount options=({'r' if 'rec' in rule.flags else ''}{kind}) -> {_place(target)}",)
-    source = "" if rule.source is None else _source(rule.source) + " "
+    source = "" if rule.source is None else _source("/" if is_namespace(rule.source) else rule.source) + " "
     if operation in ("bind", "rbind", "move", "move_mount"):
         return (f"mount options=({operation.removesuffix('_mount')}) {source}-> {_place(target)}",)
     if operation != "mount":

@@ -227,6 +227,11 @@ def test_mounts_in_directories_of_changing_names() -> None:
     assert [row.target for row in policy.mounts] == ["/tmp/root.{random:6}"]
 
 
+def test_mounts_of_processes() -> None:
+    policy = policy_of(mounts=[Mount("bind", "/proc/812/ns/uts", "/proc/812/mem", None, ("bind",), OK, ZERO)])
+    assert [(row.source, row.target) for row in policy.mounts] == [("/proc/{pid}/ns/uts", "/proc/{pid}/mem")]
+
+
 # What follows from syscalls.
 
 

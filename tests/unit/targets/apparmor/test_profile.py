@@ -289,6 +289,7 @@ def test_ptrace() -> None:
         ),
         (("mount", "none", "/m", "proc", ()), 'mount fstype=(proc) options=(rw) "none" -> "/m{,/}",'),
         (("bind", "/a", "/m", None, ("bind",)), 'mount options=(bind) "/a{,/}" -> "/m{,/}",'),
+        (("bind", "/proc/{pid}/ns/uts", "/m", None, ("bind",)), 'mount options=(bind) "/" -> "/m{,/}",'),
         (("rbind", "/a", "/m", None, ("bind", "rec")), 'mount options=(rbind) "/a{,/}" -> "/m{,/}",'),
         (("move", "/a", "/m", None, ("move",)), 'mount options=(move) "/a{,/}" -> "/m{,/}",'),
         (
@@ -365,6 +366,8 @@ def test_name_attachment_and_flags() -> None:
     assert files(file("memfd:x", "map", states=("detached",))) == []
     assert files(file("memfd:x", "execute", "map", states=("detached",))) == ['"/" ix,']
     assert files(file("mq", "read", states=("detached",))) == ['"/mq" r,']
+    assert files(file("/proc/{pid}/ns/mnt", "readlink")) == []
+    assert files(file("/proc/{pid}/ns/mnt", "read")) == ['"/" r,', '"@{PROC}/@{pid}/ns/mnt" r,']
 
 
 def test_wrong_options() -> None:
