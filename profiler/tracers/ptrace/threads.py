@@ -576,6 +576,8 @@ class Threads:
         if known is None:
             searched: list[Way] = []
             known = self._found[key] = self._resolve(tid, dirfd, text, follow, searched), searched
+            if known[0] is None:
+                self.unread(tid)
         if ways is not None:
             ways += known[1]
         return known[0]
