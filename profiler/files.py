@@ -49,6 +49,15 @@ def kernel_text(path: str) -> TextIO:
     return open(path, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
+def process_stat(thread: int | str) -> list[bytes]:
+    """Return the fields of proc_pid_stat(5) from the state on. The name before them may hold spaces and brackets.
+
+    ``thread``: a number, or PID/task/TID. Raises OSError when the thread is gone.
+    """
+    with open(f"/proc/{thread}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
+
+
 @contextlib.contextmanager
 def as_invoking_user() -> Iterator[None]:
     """Work on files with the invoking user's rights.

@@ -66,7 +66,7 @@ def ask(
             stdout=subprocess.PIPE,
             stderr=None if show_errors else subprocess.PIPE,
             timeout=seconds,
-            preexec_fn=_end_with_us if ends_with_us else None,
+            preexec_fn=end_with_parent if ends_with_us else None,
         )
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"{_title(words)} did not end within {seconds:.0f} s") from error
@@ -75,7 +75,8 @@ def ask(
     return Ended(shell_status(done.returncode), done.stdout, done.stderr or b"")
 
 
-def _end_with_us() -> None:
+def end_with_parent() -> None:
+    """Have the kernel kill the calling process when the thread that forked it ends (PR_SET_PDEATHSIG of prctl(2))."""
     _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
 
 

@@ -10,7 +10,7 @@ import click
 
 from profiler.cli.derive_options import DeriveOptions, derive_options
 from profiler.cli.options import source_file
-from profiler.cli.target_options import GivenTargets, TargetHelp, TargetOptions, target_options
+from profiler.cli.target_options import GivenTargets, TargetCommand, TargetOptions, target_options
 from profiler.cli.terminal import emit, say, say_outdated
 from profiler.errors import InputError, OutputError, ProfgenError
 from profiler.files import make_directory, write_atomic
@@ -24,7 +24,7 @@ from profiler.trace.model import Trace
 from profiler.wording import listed
 
 
-@click.command("generate", cls=TargetHelp)
+@click.command("generate", cls=TargetCommand)
 @click.argument("inputs", nargs=-1, required=True, type=source_file, metavar="TRACE|policy.yaml...")
 @target_options
 @click.option("-o", "--output", metavar="DIR|FILE", help="Directory for all files, or the file for a single target.")

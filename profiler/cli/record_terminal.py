@@ -64,6 +64,11 @@ class Console:
             seen = f"{counted(len(trace.syscalls), 'syscall')}, {counted(len(trace.programs), 'program')}"
             say(f"wrote {path}: {seen}{lost}{'; ' + row if (row := '; '.join(caveats(trace))) else ''}")
 
+    def warned(self, name: str, warning: str) -> None:
+        """See watch.loop.Observer."""
+        if not self._quiet:
+            say(f"{name}: {warning}" if self._many else warning)
+
     def failed(self, reason: str) -> None:
         """See watch.loop.Observer."""
         say(reason)

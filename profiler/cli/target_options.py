@@ -101,7 +101,7 @@ def setting_options() -> dict[str, tuple[str, bool]]:
     }
 
 
-class TargetHelp(click.Command):
+class TargetCommand(click.Command):
     """A command that lists the targets and their settings in its help, and takes each setting as an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -15,14 +15,16 @@ from profiler.enforce import rights, traced
 from profiler.enforce.base import Options, Outcome
 from profiler.enforce.filter import confine, enforcing, known_abis
 from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable, InputError
+from profiler.files import process_stat
 from profiler.kernel.abi import native_abi
 from profiler.policy.model import Policy
+from profiler.run import end_with_parent
 from profiler.tracers.base import Workload
 from profiler.tracers.launch import shell_status, spawn
 from profiler.tracers.seccomp import Loader
 from profiler.tracers.supervisor import Supervisor
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -68,7 +70,7 @@ def run_plain(policy: Policy, workload: Workload, options: Options) -> Outcome:
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
 
     def before_exec() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))  # a change of user clears it
+        end_with_parent()  # a change of user clears it
         confine(policy, loader)
 
     with Supervisor(lambda: descendants(os.getpid()), options.duration) as supervisor:
@@ -105,8 +107,8 @@ def _states_below(pid: int) -> dict[int, bytes]:
     states: dict[int, bytes] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:
-                state, parent = file.read().rpartition(b")")[2].split()[:2]
+            with contextlib.suppress(OSError):
+                state, parent = process_stat(entry)[:2]
                 below.setdefault(int(parent), []).append(int(entry))
                 states[int(entry)] = state
     found: dict[int, bytes] = {}

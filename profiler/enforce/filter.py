@@ -18,7 +18,7 @@ from profiler.kernel.capabilities import number_of as number_of_capability
 from profiler.kernel.syscalls import number_of
 from profiler.policy.model import Policy
 from profiler.targets.seccomp import profile
-from profiler.tracers.seccomp import INSTRUCTION_BYTES, RET_ALLOW, RET_ERRNO, RET_TRACE, Loader, forbid_new_privileges
+from profiler.tracers.seccomp import INSTRUCTION, RET_ALLOW, RET_ERRNO, RET_TRACE, Loader, forbid_new_privileges
 
 DENIED, CLOSED = 1, 2
 """The tracer's numbers for calls that the policy does not allow; that of allowed calls is 0. CLOSED is for multiplexers
@@ -79,7 +79,7 @@ def _built(policy: Policy, allowed: int, default: int, refused: Callable[[str, i
             _, ended = os.waitpid(pid, 0)
         file.seek(0)
         data = file.read()
-    if ended == 0 and data and len(data) % INSTRUCTION_BYTES == 0:
+    if ended == 0 and data and len(data) % INSTRUCTION.size == 0:
         return data
     if os.WIFSIGNALED(ended):
         raise ProfgenError(

@@ -92,9 +92,8 @@ def run_under(
                 losses |= watch.collect()
                 denials = _with_checks(denials, made, checks)
     denials = sorted(joined(denials), key=lambda denial: denial.first or float("inf"))
-    return Outcome(
-        status, tuple(denials), made.means(), losses, made.unseen(), tuple(recording.warnings)
-    ), made.executed
+    outcome = Outcome(status, tuple(denials), made.means(), losses, made.unseen(), tuple(recording.warnings))
+    return outcome, made.executed
 
 
 def _with_checks(denials: Sequence[Denial], made: _Confined, checks: Recording) -> list[Denial]:

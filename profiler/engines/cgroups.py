@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from profiler import run
 from profiler.errors import InputError, ProfgenError, ProgramError
-from profiler.files import kernel_text
+from profiler.files import kernel_text, process_stat
 
 SECONDS = 10.0
 """Time limit for a question to systemd."""
@@ -152,8 +152,7 @@ def first_process(groups: Iterable[str]) -> int:
                 continue
             for pid in listed:
                 try:
-                    with kernel_text(f"/proc/{pid}/stat") as stat:
-                        fields = stat.read().rpartition(")")[2].split()
+                    fields = process_stat(pid)
                     found[pid] = int(fields[1]), int(fields[19])  # proc_pid_stat(5): parent, start time
                 except (OSError, IndexError, ValueError):
                     continue

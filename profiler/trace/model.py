@@ -306,8 +306,8 @@ class Mount:
     ``operation``: mount, bind, rbind, move, remount, propagation, umount, pivot_root, or the name of a call of the
     descriptor-based interface (``move_mount``, ``open_tree``, ``fsmount``...). ``target`` is resolved like File.path.
     ``source`` is resolved for bind, move and pivot_root (there the source is the new root, the target the place of the
-    old one), else as given. ``flags``: names in lower case without MS_ or MNT_, and
-    flags without a name as a hexadecimal number, sorted.
+    old one), else as given. ``flags``: names in lower case without MS_ or MNT_, and those
+    without a name as one hexadecimal number, sorted.
     """
 
     operation: str

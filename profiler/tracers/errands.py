@@ -17,6 +17,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from profiler.run import end_with_parent
 from profiler.tracers.launch import detach_helper
 
 PATIENCE_SECONDS = 2.0
@@ -25,7 +26,7 @@ _REST_SECONDS = 30.0
 """How long a server that gave no answer is not asked again."""
 _ABANDONED_MAX = 8
 """Processes that may still wait for a server after profgen gave up: with so many, nothing is asked."""
-_PR_SET_PDEATHSIG, _PR_SET_SECUREBITS = 1, 28  # include/uapi/linux/prctl.h
+_PR_SET_SECUREBITS = 28  # include/uapi/linux/prctl.h
 _SECBIT_NO_SETUID_FIXUP = 1 << 2  # include/uapi/linux/securebits.h
 _CLONE_NEWUSER = 0x10000000  # include/uapi/linux/sched.h
 
@@ -68,7 +69,7 @@ class _Process:
         pid = os.fork()
         if pid == 0:
             try:
-                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+                end_with_parent()
                 if os.getppid() == parent:
                     detach_helper(result, *task.kept)
                     try:

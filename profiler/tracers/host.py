@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from profiler.files import kernel_text
+from profiler.files import kernel_text, process_stat
 from profiler.kernel.capabilities import number_of
 from profiler.trace.model import Program
 from profiler.tracers.memory import forget_memory, read_string
@@ -53,8 +53,8 @@ def host() -> Host:
 def controlling_terminal(pid: int | None = None) -> int:
     """Return the device number of the controlling terminal of a process, by default profgen itself; 0 when it has
     none, or is gone (proc_pid_stat(5), tty_nr)."""
-    with contextlib.suppress(OSError), open(f"/proc/{'self' if pid is None else pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[4])
+    with contextlib.suppress(OSError):
+        return int(process_stat("self" if pid is None else pid)[4])
     return 0
 
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 
+from profiler.files import process_stat
+
 _ENDED = b"ZX"
 """States of proc_pid_stat(5): a zombie, which has ended and whose status was not collected; dead."""
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
 
-def _stat(thread: str) -> list[bytes]:
-    """Return the fields of proc_pid_stat(5) from the state on. Raises OSError when the thread is gone."""
-    with open(f"/proc/{thread}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()
-
-
 def thread_lives(thread: int | str) -> bool:
     """Whether a thread has not ended. ``thread``: its number, or PID/task/TID."""
     try:
-        return _stat(str(thread))[0] not in _ENDED
+        return process_stat(thread)[0] not in _ENDED
     except OSError:
         return False
 
@@ -43,7 +39,7 @@ def why_not_watchable(pid: int) -> str | None:
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             process = next((int(line.split()[1]) for line in file if line.startswith(b"Tgid:")), pid)
-        flags = int(_stat(str(pid))[6])
+        flags = int(process_stat(pid)[6])
     except OSError:
         return f"there is no process {pid}"
     if process != pid:

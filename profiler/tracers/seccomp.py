@@ -19,14 +19,13 @@ RET_ALLOW = 0x7FFF0000
 """Actions. Their lower 16 bits hold an errno, or a number for the tracer (include/uapi/linux/seccomp.h
 SECCOMP_RET_*)."""
 
-_LOAD, _AND, _EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
+_LOAD, _AND, _EQUAL, RETURN = 0x20, 0x54, 0x15, 0x06
 """BPF_LD|BPF_W|BPF_ABS, BPF_ALU|BPF_AND|BPF_K, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K (include/uapi/linux/filter.h)."""
 _NUMBER, _ARCH, _SECOND = 0, 4, 24
 """Places in struct seccomp_data: the number, the architecture, and the lower half of the second argument."""
 
-_INSTRUCTION = struct.Struct("=HBBI")
+INSTRUCTION = struct.Struct("=HBBI")
 """struct sock_filter: code, instructions to skip if true, and if false, operand."""
-INSTRUCTION_BYTES = _INSTRUCTION.size
 
 TERMINAL_INPUT = ("TIOCSTI", "TIOCLINUX")
 """The requests of ioctl(2) that put text into a terminal's input: TIOCSTI (ioctl_tty(2)), and TIOCLINUX, which pastes a
@@ -34,10 +33,10 @@ selection on a virtual console (ioctl_console(2))."""
 
 
 def _program(*instructions: tuple[int, int, int, int]) -> bytes:
-    return b"".join(_INSTRUCTION.pack(*each) for each in instructions)
+    return b"".join(INSTRUCTION.pack(*each) for each in instructions)
 
 
-TRACE_ALL = _program((_RETURN, 0, 0, RET_TRACE))
+TRACE_ALL = _program((RETURN, 0, 0, RET_TRACE))
 """Leaves every call to a tracer."""
 
 
@@ -65,12 +64,12 @@ def terminal_guard(native: str) -> bytes:
     one, other = (value_of("ioctl_command", name) for name in TERMINAL_INPUT)
     return _program(
         *body,
-        (_RETURN, 0, 0, RET_ALLOW),
+        (RETURN, 0, 0, RET_ALLOW),
         (_LOAD, 0, 0, _SECOND),
         (_EQUAL, 2, 0, one),
         (_EQUAL, 1, 0, other),
-        (_RETURN, 0, 0, RET_ALLOW),
-        (_RETURN, 0, 0, RET_ERRNO | errno.EPERM),
+        (RETURN, 0, 0, RET_ALLOW),
+        (RETURN, 0, 0, RET_ERRNO | errno.EPERM),
     )
 
 
@@ -86,7 +85,7 @@ class Loader:
 
     def __init__(self, program: bytes) -> None:
         self._instructions = ctypes.create_string_buffer(program, len(program))
-        self._program = _SockFprog(len(program) // INSTRUCTION_BYTES, ctypes.addressof(self._instructions))
+        self._program = _SockFprog(len(program) // INSTRUCTION.size, ctypes.addressof(self._instructions))
         self._address = ctypes.c_ulong(ctypes.addressof(self._program))
 
     def load(self) -> None:

@@ -82,6 +82,9 @@ class Observer(Protocol):
     def wrote(self, path: Path, trace: Trace, final: bool) -> None:
         """A trace is on disk."""
 
+    def warned(self, name: str, warning: str) -> None:
+        """A recording that is over says why something was lost, for example."""
+
     def failed(self, reason: str) -> None:
         """A trace could not be written; recording goes on."""
 
@@ -365,6 +368,8 @@ class Watch:
             self._losses.update(made.meta.losses)
         self.last = (trace, row.path)
         self.observer.wrote(row.path, trace, final)
+        for warning in row.last.warnings if final and row.last is not None else ():
+            self.observer.warned(row.name, warning)
 
     def _close(self, row: Kept) -> None:
         """Write a session for the last time and release it."""

@@ -16,7 +16,7 @@ from unit.targets import tables
 
 from profiler import errors
 from profiler.cli.main import COMMANDS, cli
-from profiler.cli.target_options import TargetHelp, setting_options
+from profiler.cli.target_options import TargetCommand, setting_options
 from profiler.errors import FAILED
 from profiler.kernel import netlink
 from profiler.kernel.arguments import recorded_names
@@ -95,7 +95,7 @@ def commands() -> dict[str, click.Command]:
 def options_of(command: click.Command) -> set[str]:
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     given = {word for option in options for word in (*option.opts, *option.secondary_opts)}
-    return given | {"-h", "--help"} | (set(setting_options()) if isinstance(command, TargetHelp) else set())
+    return given | {"-h", "--help"} | (set(setting_options()) if isinstance(command, TargetCommand) else set())
 
 
 def calls(text: str) -> Iterator[tuple[str, list[str]]]:

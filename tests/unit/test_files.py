@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,15 @@ from children import in_child
 import profiler
 from profiler import files
 from profiler.errors import InputError, OutputError
-from profiler.files import RESERVE_BYTES, PendingFile, as_invoking_user, invoking_user, kernel_text, write_atomic
+from profiler.files import (
+    RESERVE_BYTES,
+    PendingFile,
+    as_invoking_user,
+    invoking_user,
+    kernel_text,
+    process_stat,
+    write_atomic,
+)
 
 NOBODY = 65534
 ROOT = os.geteuid() == 0
@@ -531,3 +541,21 @@ def test_a_name_may_hold_any_bytes(tmp_path: Path) -> None:
         lines = list(file)
     assert lines == ["Name:\tx\udcff\rUid:\t0\n", "Uid:\t7\n"]
     assert os.fsencode(lines[0]) == b"Name:\tx\xff\rUid:\t0\n"
+
+
+def test_a_process_chooses_its_name() -> None:
+    """It may look like the fields behind it."""
+    with subprocess.Popen(
+        [sys.executable, "-ISc", "open('/proc/self/comm', 'w').write('a) Z 1 (b) S'); print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        state, parent, *_ = process_stat(process.pid)
+        process.stdin.close()
+    assert state in (b"S", b"R")
+    assert int(parent) == os.getpid()
+    with pytest.raises(OSError, match=str(process.pid)):
+        process_stat(process.pid)

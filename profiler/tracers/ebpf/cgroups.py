@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from profiler.errors import InputError
-from profiler.files import kernel_text
+from profiler.files import kernel_text, process_stat
 from profiler.tracers.ebpf.shared import constant
 
 NAME_BYTES = constant("ID_TEXT")
@@ -116,8 +116,7 @@ def there(pid: int, when: int) -> bool:
     (proc_pid_stat(5), starttime).
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            ticks = int(file.read().rpartition(b")")[2].split()[19])
+        ticks = int(process_stat(pid)[19])
     except OSError:
         return False
     suspended = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
@@ -129,9 +128,8 @@ def descendants(pids: Iterable[int]) -> set[int]:
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            with contextlib.suppress(OSError, IndexError), open(f"/proc/{entry}/stat", "rb") as file:
-                parent = int(file.read().rpartition(b")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry))
+            with contextlib.suppress(OSError, IndexError):
+                children.setdefault(int(process_stat(entry)[1]), []).append(int(entry))
     found: set[int] = set()
     todo = list(pids)
     while todo:

@@ -18,6 +18,7 @@ from collections import deque
 from dataclasses import astuple, dataclass
 from typing import Any
 
+from profiler.run import end_with_parent
 from profiler.tracers.ebpf.cgroups import there
 from profiler.tracers.ebpf.loader import Programs
 from profiler.tracers.ebpf.shared import structure
@@ -32,7 +33,6 @@ _WAIT_SECONDS = 0.1
 time."""
 _READY_SECONDS = 10.0
 _BUFFER_BYTES = 1 << 20
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Holder:
 
 def _serve(programs: Programs, to: socket.socket) -> None:
     """Run the other process until it is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    end_with_parent()
     ring = programs.map_fd(RING)
     detach_helper(ring, to.fileno())
     _go_first()

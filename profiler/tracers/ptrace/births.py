@@ -7,9 +7,11 @@ without a stop.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Collection
 
-from profiler.tracers.ptrace.threads import Threads
+from profiler.tracers.ptrace.threads import Threads, status_words
 
 
 class Births:
@@ -64,3 +66,26 @@ class Births:
         if kin is None:
             return False
         return not any(self._threads.group(maker) in kin or self._threads.parent(maker) in kin for maker in makers)
+
+
+def made_by(maker: int, number: int) -> tuple[int, bool]:
+    """Return profgen's number for the thread that ``maker`` knows by ``number``, and whether profgen traces it.
+
+    The number is -1 when there is none.
+    """
+    try:
+        parent = status_words(str(maker))
+        depth = len(parent["NSpid"])
+        among = [str(number)]
+        if depth > 1:
+            among = [*filter(str.isdigit, os.listdir("/proc")), *os.listdir(f"/proc/{parent['Tgid'][0]}/task")]
+    except OSError:
+        return -1, False
+    for entry in among:
+        with contextlib.suppress(OSError):
+            status = status_words(entry)
+            traced = status["TracerPid"] == [str(os.getpid())]
+            kin = {*status["Tgid"], *status["PPid"]} & {*parent["Tgid"], *parent["PPid"]}
+            if status["NSpid"][depth - 1 : depth] == [str(number)] and (traced or kin):
+                return int(entry), traced
+    return -1, False

@@ -9,24 +9,19 @@ call that another filter refuses is not made, so nothing is missed. A call that 
 from __future__ import annotations
 
 import errno
-import struct
 
 from profiler.kernel.abi import ABIS
 from profiler.tracers.ptrace.rows import Enter, Exit, Leave
 from profiler.tracers.ptrace.threads import U32, Threads
 from profiler.tracers.recording import Recording
-from profiler.tracers.seccomp import INSTRUCTION_BYTES, PR_SET_SECCOMP, RET_TRACE, SECCOMP_MODE_FILTER
+from profiler.tracers.seccomp import INSTRUCTION, PR_SET_SECCOMP, RET_TRACE, RETURN, SECCOMP_MODE_FILTER
 
-# include/uapi/linux/seccomp.h, bpf_common.h
+# include/uapi/linux/seccomp.h
 SECCOMP_MODE_STRICT = 1
 SECCOMP_SET_MODE_STRICT = 0
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 SECCOMP_RET_ACTION_FULL = 0xFFFF0000
-BPF_RET = 0x06
-
-_INSTRUCTION = struct.Struct("=H2xI")
-"""The code and the constant of a ``struct sock_filter``, without its jumps (include/uapi/linux/filter.h)."""
 
 SUPERVISED = (
     "a seccomp filter of the workload gives calls to a supervisor (SECCOMP_RET_USER_NOTIF), which hides them from "
@@ -44,10 +39,10 @@ STRICT = (
 
 def traces(instructions: bytes) -> bool:
     """Whether a filter, as bytes of ``struct sock_filter``, has an instruction that returns SECCOMP_RET_TRACE."""
-    whole = instructions[: len(instructions) // INSTRUCTION_BYTES * INSTRUCTION_BYTES]
+    whole = instructions[: len(instructions) // INSTRUCTION.size * INSTRUCTION.size]
     return any(
-        code == BPF_RET and value & SECCOMP_RET_ACTION_FULL == RET_TRACE
-        for code, value in _INSTRUCTION.iter_unpack(whole)
+        code == RETURN and value & SECCOMP_RET_ACTION_FULL == RET_TRACE
+        for code, _, _, value in INSTRUCTION.iter_unpack(whole)
     )
 
 
@@ -105,4 +100,4 @@ class Filters:
         if head is None:
             return b""
         length, place = int.from_bytes(head[:2], "little"), int.from_bytes(head[width:], "little")
-        return self._threads.memory(tid, place, length * INSTRUCTION_BYTES, "hidden") or b""
+        return self._threads.memory(tid, place, length * INSTRUCTION.size, "hidden") or b""

@@ -85,22 +85,24 @@ class Credentials:
         return mode & want == want
 
 
+def status_words(tid: int | str) -> dict[str, list[str]]:
+    """Read proc_pid_status(5). Raises OSError when the thread is gone."""
+    with kernel_text(f"/proc/{tid}/status") as file:
+        return {key: words.split() for key, _, words in (line.partition(":") for line in file)}
+
+
 def read_credentials(tid: int) -> Credentials | None:
     """Read the credentials of a thread (proc_pid_status(5)); None when it is gone."""
-    fields: dict[str, str] = {}
     try:
-        with kernel_text(f"/proc/{tid}/status") as file:
-            for line in file:
-                key, _, value = line.partition(":")
-                fields[key] = value
+        fields = status_words(tid)
         namespace = os.readlink(f"/proc/{tid}/ns/user")
     except OSError:
         return None
-    uids = tuple(int(word) for word in fields["Uid"].split())
-    gids = tuple(int(word) for word in fields["Gid"].split())
-    groups = frozenset(int(word) for word in fields["Groups"].split())
+    uids = tuple(int(word) for word in fields["Uid"])
+    gids = tuple(int(word) for word in fields["Gid"])
+    groups = frozenset(int(word) for word in fields["Groups"])
     effective, permitted, inheritable, ambient, bounding = (
-        int(fields[f"Cap{name}"], 16) for name in ("Eff", "Prm", "Inh", "Amb", "Bnd")
+        int(fields[f"Cap{name}"][0], 16) for name in ("Eff", "Prm", "Inh", "Amb", "Bnd")
     )
     sets = Sets(effective, permitted, inheritable)
     return Credentials(uids, gids, groups, sets, ambient, bounding, namespace)  # type: ignore[arg-type]
@@ -358,11 +360,10 @@ class Threads:
     def kin(tid: int) -> tuple[int, int] | None:
         """Return the process of a thread that may be new, and the parent of that; None when the thread has ended."""
         try:
-            with kernel_text(f"/proc/{tid}/status") as file:
-                fields = dict(line.split(":", 1) for line in file)
+            fields = status_words(tid)
         except OSError:
             return None
-        return None if fields["State"].split()[0] in "ZX" else (int(fields["Tgid"]), int(fields["PPid"]))
+        return None if fields["State"][0] in "ZX" else (int(fields["Tgid"][0]), int(fields["PPid"][0]))
 
     def parent(self, tid: int) -> int:
         """Return the parent of a thread's process; -1 when it is gone."""

@@ -29,7 +29,6 @@ from ptrace.binding import func as binding
 from ptrace.ctypes_libc import libc
 
 from profiler.errors import TracerError
-from profiler.files import kernel_text
 from profiler.kernel.abi import abi_of, native_abi
 from profiler.kernel.arguments import ArgumentSpec, spec_for
 from profiler.kernel.errno import is_restart
@@ -42,7 +41,7 @@ from profiler.tracers.base import GRACE_SECONDS, Options, Workload
 from profiler.tracers.errands import Parking, Waiting
 from profiler.tracers.host import has_capability, identify_process, shares_root
 from profiler.tracers.launch import Child, EndedEarly, shell_status, spawn
-from profiler.tracers.ptrace.births import Births
+from profiler.tracers.ptrace.births import Births, made_by
 from profiler.tracers.ptrace.calls import Evidence
 from profiler.tracers.ptrace.capabilities import Call, Inference
 from profiler.tracers.ptrace.filters import Filters
@@ -768,32 +767,3 @@ def _event_now(tid: int) -> int | None:
         return int(binding.ptrace_getsiginfo(tid).si_code) >> 8
     except Exception:
         return None
-
-
-def made_by(maker: int, number: int) -> tuple[int, bool]:
-    """Return profgen's number for the thread that ``maker`` knows by ``number``, and whether profgen traces it.
-
-    The number is -1 when there is none.
-    """
-    try:
-        parent = _status(str(maker))
-        depth = len(parent["NSpid"])
-        among = [str(number)]
-        if depth > 1:
-            among = [*filter(str.isdigit, os.listdir("/proc")), *os.listdir(f"/proc/{parent['Tgid'][0]}/task")]
-    except OSError:
-        return -1, False
-    for entry in among:
-        with contextlib.suppress(OSError):
-            status = _status(entry)
-            traced = status["TracerPid"] == [str(os.getpid())]
-            kin = {*status["Tgid"], *status["PPid"]} & {*parent["Tgid"], *parent["PPid"]}
-            if status["NSpid"][depth - 1 : depth] == [str(number)] and (traced or kin):
-                return int(entry), traced
-    return -1, False
-
-
-def _status(tid: str) -> dict[str, list[str]]:
-    """Read proc_pid_status(5). Raises OSError when the thread is gone."""
-    with kernel_text(f"/proc/{tid}/status") as file:
-        return {key: words.split() for key, _, words in (line.partition(":") for line in file)}

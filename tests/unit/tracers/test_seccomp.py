@@ -31,11 +31,11 @@ int main(void) {
     SHOW(PR_SET_NO_NEW_PRIVS); SHOW(PR_SET_SECCOMP); SHOW(SECCOMP_MODE_FILTER);
     printf("RET_ERRNO %lu\\nRET_TRACE %lu\\nRET_ALLOW %lu\\n", (unsigned long)SECCOMP_RET_ERRNO,
            (unsigned long)SECCOMP_RET_TRACE, (unsigned long)SECCOMP_RET_ALLOW);
-    printf("_LOAD %d\\n_AND %d\\n_EQUAL %d\\n_RETURN %d\\n", BPF_LD | BPF_W | BPF_ABS, BPF_ALU | BPF_AND | BPF_K,
+    printf("_LOAD %d\\n_AND %d\\n_EQUAL %d\\nRETURN %d\\n", BPF_LD | BPF_W | BPF_ABS, BPF_ALU | BPF_AND | BPF_K,
            BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K);
     printf("_NUMBER %zu\\n_ARCH %zu\\n_SECOND %zu\\n", offsetof(struct seccomp_data, nr),
            offsetof(struct seccomp_data, arch), offsetof(struct seccomp_data, args[1]));
-    printf("INSTRUCTION_BYTES %zu\\n", sizeof(struct sock_filter));
+    printf("instruction %zu\\n", sizeof(struct sock_filter));
     SHOW(TIOCSTI); SHOW(TIOCLINUX); SHOW(sizeof(struct sock_fprog));
     return 0;
 }
@@ -49,8 +49,9 @@ def test_words_of_the_headers(tmp_path: Path) -> None:
     kernel = {name: int(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines())}
     assert kernel.pop("sizeof(struct sock_fprog)") == ctypes.sizeof(seccomp._SockFprog)
     assert (kernel.pop("TIOCSTI"), kernel.pop("TIOCLINUX")) == REQUESTS
+    assert kernel.pop("instruction") == seccomp.INSTRUCTION.size
     assert {name: getattr(seccomp, name) for name in kernel} == kernel
-    assert struct.pack("=HBBI", kernel["_RETURN"], 0, 0, kernel["RET_TRACE"]) == TRACE_ALL
+    assert struct.pack("=HBBI", kernel["RETURN"], 0, 0, kernel["RET_TRACE"]) == TRACE_ALL
 
 
 REQUESTS = (0x5412, 0x541C)

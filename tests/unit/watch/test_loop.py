@@ -59,6 +59,7 @@ class Script:
     def snapshot(self, session: Session) -> Recording:
         self.calls += 1
         recording = Recording("x86_64")
+        recording.warn("a server does not answer")
         program = recording.program("/bin/app", None, "app")
         if session.joined:
             recording.features.append(JOINED_FEATURE)
@@ -105,12 +106,16 @@ class Heard:
     names: list[str] = field(default_factory=list)
     files: list[tuple[str, bool]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
 
     def began(self, name: str, joined: bool) -> None:
         self.names.append(name)
 
     def wrote(self, path: Path, trace: Trace, final: bool) -> None:
         self.files.append((path.name, final))
+
+    def warned(self, name: str, warning: str) -> None:
+        self.warnings.append((name, warning))
 
     def failed(self, reason: str) -> None:
         self.failures.append(reason)
@@ -156,6 +161,7 @@ def test_one_session_to_its_end(tmp_path: Path) -> None:
     script, heard, watch = run(tmp_path, [[], [session()], [session(ended=True)]], {ID: details(status=7)})
     assert heard.names == ["web"]
     assert heard.files == [("a.trace.json", True)]
+    assert heard.warnings == [("web", "a server does not answer")]
     assert script.forgotten == [1]
     meta = read_trace(tmp_path / "a.trace.json").meta
     assert (meta.exit_status, meta.argv, meta.uid, meta.gid, meta.groups) == (7, ("/bin/app", "-x"), 33, 44, (44,))

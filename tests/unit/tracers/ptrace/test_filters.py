@@ -28,8 +28,7 @@ CONSTANTS = """
 int main(void)
 {
     SHOW(SECCOMP_MODE_STRICT); SHOW(SECCOMP_SET_MODE_STRICT); SHOW(SECCOMP_SET_MODE_FILTER);
-    SHOW(SECCOMP_FILTER_FLAG_NEW_LISTENER); SHOW(SECCOMP_RET_ACTION_FULL); SHOW(BPF_RET);
-    printf("filter %zu\\nk %zu\\n", sizeof(struct sock_filter), offsetof(struct sock_filter, k));
+    SHOW(SECCOMP_FILTER_FLAG_NEW_LISTENER); SHOW(SECCOMP_RET_ACTION_FULL);
     printf("filters %zu\\n", offsetof(struct sock_fprog, filter));
     return 0;
 }
@@ -41,9 +40,7 @@ def test_constants(tmp_path: Path) -> None:
     subprocess.run(["gcc", "-o", tmp_path / "x", tmp_path / "x.c"], check=True, timeout=60)
     text = subprocess.run([tmp_path / "x"], capture_output=True, text=True, timeout=120, check=True).stdout
     kernel = {name: int(value) for name, value in (line.split() for line in text.splitlines())}
-    assert filters._INSTRUCTION.size == kernel.pop("filter")
-    assert filters._INSTRUCTION.unpack(struct.pack("=HBBI", 6, 1, 2, 3)) == (6, 3)
-    assert (kernel.pop("k"), kernel.pop("filters")) == (4, 8)
+    assert kernel.pop("filters") == 8
     assert {name: getattr(filters, name) for name in kernel} == kernel
 
 
