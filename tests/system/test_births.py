@@ -67,7 +67,8 @@ def test_pid_of_a_process_without_its_first_thread(ebpf: str, profgen: Profgen, 
     code = (
         "import ctypes, os, threading, time\n"
         "def work():\n"
-        "    while not os.path.exists('stop'): os.getppid(); time.sleep(0.01)\n"
+        "    while not os.path.exists('stop'): time.sleep(0.01)\n"
+        "    os.getppid()\n"
         "threading.Thread(target=work).start()\n"
         "ctypes.CDLL(None).syscall({'x86_64': 60, 'aarch64': 93}[os.uname().machine], 0)"
     )
