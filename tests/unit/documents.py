@@ -6,6 +6,17 @@ import re
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
+_FENCE = re.compile(r"^( *)```\w*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def outside_fences(text: str) -> str:
+    """Return the text without its code blocks."""
+    return _FENCE.sub("", text)
+
+
+def in_fences(text: str) -> list[str]:
+    """Return the lines of the code blocks."""
+    return [line for block in _FENCE.finditer(text) for line in block[2].splitlines()]
 
 
 def text_of(name: str) -> str:
@@ -14,7 +25,7 @@ def text_of(name: str) -> str:
 
 def section(name: str, heading: str) -> str:
     """The text under a heading, up to the next one of the same or a higher level."""
-    text = text_of(name)
+    text = _FENCE.sub(lambda block: block[0].replace("\n#", "\n "), text_of(name))  # a root's prompt is not a heading
     found = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
     assert found, f"{name} has no heading {heading!r}"
     rest = text[found.end() :]

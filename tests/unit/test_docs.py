@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
-from unit.documents import TOP, items, rows, section, text_of
+from unit.documents import TOP, in_fences, items, outside_fences, rows, section, text_of
 from unit.targets import tables
 
 from profiler import errors
@@ -58,19 +58,15 @@ def plain(cell: str) -> str:
     return cell.strip("`").replace(" ", "")
 
 
-def outside_code(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
-
-
 def anchors(text: str) -> set[str]:
     """Headings as GitHub turns them into anchors."""
-    heads = re.findall(r"^#+ (.+)$", outside_code(text), re.MULTILINE)
+    heads = re.findall(r"^#+ (.+)$", outside_fences(text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", outside_code(document.read_text(encoding="utf-8"))):
+    for target in re.findall(r"\]\(([^)]+)\)", outside_fences(document.read_text(encoding="utf-8"))):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
@@ -100,7 +96,7 @@ def options_of(command: click.Command) -> set[str]:
 
 def calls(text: str) -> Iterator[tuple[str, list[str]]]:
     """Every ``profgen COMMAND ...`` in code, with the words before the workload's."""
-    code = re.findall(r"`([^`\n]+)`", text) + [line for line in text.splitlines() if line.startswith("    ")]
+    code = re.findall(r"`([^`\n]+)`", text) + in_fences(text)
     for line in code:
         for found in re.finditer(r"(?:^|[\s/])profgen ([a-z][^#&|]*)", line):
             words = found[1].split()
