@@ -92,7 +92,8 @@ def why_no_ebpf() -> str | None:
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of every run, strace's as well as profgen's, so that both see the same workload."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SUDO_", "PYTHON", "COLUMNS"))}
+    left_out = ("SUDO_", "PYTHON", "COLUMNS", "PYTEST_")  # pytest changes PYTEST_CURRENT_TEST while threads call this
+    kept = {name: os.environ[name] for name in list(os.environ) if not name.startswith(left_out)}
     return {**kept, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 

@@ -54,5 +54,5 @@ def test_random_calls(seed: int, user: int, tracer: str, program: Path, profgen:
         cwd=work, env={**environment(), **profgen.env}, capture_output=True, text=True, timeout=TIMEOUT, check=False,
     )  # fmt: skip
     assert done.returncode == 7, done.stderr
-    assert "could not be interpreted" not in done.stderr
+    assert "could not be interpreted" not in done.stderr, done.stderr
     assert "events" not in done.stderr

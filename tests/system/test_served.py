@@ -107,7 +107,7 @@ def test_bindfs(tracer: str, as_root: None, place: Path) -> None:
         f"bindfs -f {place}/source {mnt} & server=$!; while ! mountpoint -q {mnt}; do sleep 0.1; done; cd {mnt};"
         "cat file link/up; ls -R . >/dev/null; mkdir -p new/dir; echo x >new/dir/file; mv new/dir/file link/moved;"
         "ln -s sub/moved name; ln sub/moved other; chmod 600 name; rm name sub/moved; rmdir new/dir; ./script; cd /;"
-        "kill $server; wait $server; exit 0"
+        "sleep 3; kill $server; wait $server; exit 0"  # later questions have no answer, and profgen may be late
     )
     found = Profgen(prefix=PRIVATE).record(tracer, ["sh", "-c", script], cwd=place, timeout=HANGS_SECONDS)
     complete(found)
@@ -140,7 +140,8 @@ def test_a_server_that_stops(
         found = Profgen(prefix=PRIVATE).record(
             tracer, command, cwd=place, options=["--duration", "3"], timeout=HANGS_SECONDS
         )
-        assert found.status in (98, 125, 143), found.stderr
+        # 0: the server ended first, and so did all that waited for it; then the shell.
+        assert found.status in (0, 98, 125, 143), found.stderr
         assert {path for path, *_ in rows(found, place / "mnt")} >= {"/file"}
     elif tracer == "ebpf":
         pytest.skip("verify does not choose a tracer")

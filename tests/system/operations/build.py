@@ -6,12 +6,13 @@ with them, and ``ops32`` (x86-64 only) the static one for i386.
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from system.harness import environment
 
 SOURCE = Path(__file__).parent / "ops.c"
 X86 = platform.machine() == "x86_64"
@@ -58,12 +59,5 @@ def operations(program: Path) -> tuple[Operation, ...]:
 def prepare(program: Path, name: str, directory: Path) -> None:
     """Make ``directory`` afresh, with what the operation finds there."""
     shutil.rmtree(directory, ignore_errors=True)
-    # A copy of the environment: threads call this, and pytest changes the environment itself at each test, so that
-    # execve(2) may find its strings gone (EFAULT).
-    subprocess.run([program, "prepare", name, directory], check=True, timeout=120, env=dict(os.environ))
-
-
-if __name__ == "__main__":
-    import sys
-
-    build(Path(sys.argv[1]))
+    # With an environment of its own: pytest changes its process's at each test, while threads call this.
+    subprocess.run([program, "prepare", name, directory], check=True, timeout=120, env=environment())
