@@ -14,6 +14,7 @@ from typing import Any
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
 from profiler.policy import reasons
+from profiler.policy.changes import EVIDENCE, KEYS, rights_of
 from profiler.policy.covering import FileRules
 from profiler.policy.merge import as_written, at_places, together
 from profiler.policy.model import SECTIONS, FileRule, Policy, Variable, Workload
@@ -41,15 +42,6 @@ class _Clash(Exception):
     """Both changed one thing in two ways; ``str()`` says what."""
 
 
-_EVIDENCE: dict[str, Any] = {
-    "because": (),
-    "section": "",
-    "stands_for": (),
-    "programs": (),
-    "kinds": (),
-}
-"""Members that say nothing of what is allowed."""
-
 _ORDERS: dict[str, Sequence[str]] = {
     "access": FILE_ACCESSES,
     "kinds": FILE_KINDS,
@@ -63,11 +55,6 @@ _MUST_HOLD = frozenset({"access", "operations", "states", "kinds"})
 _TABLES = frozenset({"ports", "addresses"})
 _NEWER = frozenset({"stands_for", "kinds", "programs"})
 """Evidence that is taken over as a whole, unless a reviewer changed it."""
-
-
-def _rights(row: Any) -> Any:
-    names = {field.name for field in dataclasses.fields(row)}
-    return replace(row, **{name: value for name, value in _EVIDENCE.items() if name in names})
 
 
 def _set(base: Iterable[Any], ours: Iterable[Any], theirs: Iterable[Any]) -> set[Any]:
@@ -136,13 +123,12 @@ class _Merge:
         """Of an entry that came into both: what either has."""
         if name == "rules" and not (ours and theirs):
             return ()
-        empty: Any = () if isinstance(ours, tuple) else theirs if name in _EVIDENCE else None
+        empty: Any = () if isinstance(ours, tuple) else theirs if name in EVIDENCE else None
         return self.value(name, empty, ours, theirs, f"{where}.{name}")
 
-    def rows(
-        self, section: str, key: Callable[[Any], tuple[object, ...]], label: Callable[[Any], str]
-    ) -> tuple[Any, ...]:
+    def rows(self, section: str, label: Callable[[Any], str]) -> tuple[Any, ...]:
         """The entries of one section, those of ours first."""
+        key = KEYS[section]
         b, o, t = (
             {key(row): row for row in getattr(policy, section)} for policy in (self.base, self.ours, self.theirs)
         )
@@ -159,13 +145,13 @@ class _Merge:
         if ours is not None and theirs is not None:
             return self.row(base, ours, theirs, where)
         if ours is None:
-            if base is not None and _rights(base) != _rights(theirs):
+            if base is not None and rights_of(base) != rights_of(theirs):
                 self.clash(where, "you took it out, and the new one allows it otherwise than before; it stays out")
             return theirs if base is None else None
         if base is None:
             return ours
         own = {reason.key for reason in ours.because} - {reason.key for reason in base.because}
-        if _rights(base) == _rights(ours) and not own:
+        if rights_of(base) == rights_of(ours) and not own:
             return None
         if not own:
             self.clash(where, "you changed it, and the new one does not have it; yours is kept")
@@ -178,15 +164,11 @@ class _Merge:
         def call(row: Any) -> str:
             return row.name if row.abi == abi else f"{row.abi}:{row.name}"
 
-        syscalls = self.rows(
-            "syscalls",
-            lambda row: (row.abi, row.name, row.section == "base"),
-            lambda row: f"syscalls.{row.section}.{call(row)}",
-        )
-        refused = self.rows("refused", lambda row: (row.name,), lambda row: f"refused.{row.name}")
+        syscalls = self.rows("syscalls", lambda row: f"syscalls.{row.section}.{call(row)}")
+        refused = self.rows("refused", lambda row: f"refused.{row.name}")
         syscalls, refused = self.settled(syscalls, refused)
-        unknown = self.rows("unknown", lambda row: (row.abi, row.number), lambda row: f"unknown.{row.abi}:{row.number}")
-        capabilities = self.rows("capabilities", lambda row: (row.name,), lambda row: f"capabilities.{row.name}")
+        unknown = self.rows("unknown", lambda row: f"unknown.{row.abi}:{row.number}")
+        capabilities = self.rows("capabilities", lambda row: f"capabilities.{row.name}")
         seen = {row.abi for row in (*syscalls, *unknown)} | _set(base.abis, ours.abis, theirs.abis)
         merged = replace(
             ours,
@@ -246,25 +228,25 @@ class _Merge:
                 self.clash("files", "the new policy says nothing of files; yours are kept")
             kept: dict[str, Any] = {name: getattr(source, name) for name in names}
             return replace(merged, has_files=source.has_files, **kept) if source.has_files else merged
-        files = self.rows("files", lambda row: (row.pattern,), lambda row: f"files.{row.pattern}")
+        files = self.rows("files", lambda row: f"files.{row.pattern}")
         return replace(
             merged,
             has_files=True,
             files=self.without_granted(files),
-            transitions=self.sorted("transitions", "executions", lambda row: (row.program, row.by)),
-            sockets=self.sorted("sockets", "network", lambda row: (row.family, row.type, row.protocol)),
-            signals=self.sorted("signals", "signals", lambda row: (row.whom, row.signal)),
-            inspections=self.sorted("inspections", "inspections", lambda row: (row.operation, row.whom)),
-            mounts=self.sorted(
-                "mounts", "mounts", lambda row: (row.operation, row.target, row.source, row.filesystem, row.flags)
-            ),
+            transitions=self.sorted("transitions", "executions"),
+            sockets=self.sorted("sockets", "network"),
+            signals=self.sorted("signals", "signals"),
+            inspections=self.sorted("inspections", "inspections"),
+            mounts=self.sorted("mounts", "mounts"),
         )
 
-    def sorted(self, section: str, title: str, key: Callable[[Any], tuple[object, ...]]) -> tuple[Any, ...]:
+    def sorted(self, section: str, title: str) -> tuple[Any, ...]:
+        key = KEYS[section]
+
         def label(row: Any) -> str:
             return f"{title} ({' '.join(str(word) for word in key(row) if word)})"
 
-        return tuple(sorted(self.rows(section, key, label), key=lambda row: row_order(key(row))))
+        return tuple(sorted(self.rows(section, label), key=lambda row: row_order(key(row))))
 
     def without_granted(self, files: Sequence[FileRule]) -> tuple[FileRule, ...]:
         """Without new rules for paths that a pattern of the reviewer's grants already."""

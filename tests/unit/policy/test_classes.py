@@ -1,0 +1,110 @@
+"""The classes of an entry: from the narrowest to the widest, and each next one includes the last."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.policy.making import call, file, touching
+
+from profiler.kernel.arguments import spec_for
+from profiler.policy.argument_rules import rules_for
+from profiler.policy.changes import Edit
+from profiler.policy.classes import Classes, classes
+from profiler.policy.covering import left
+from profiler.policy.model import Allowed, Capability, FileRule, SocketRule
+from profiler.policy.patterns import literal
+from profiler.trace.model import FILE_ACCESSES
+
+
+def of(section: str, after: object, before: object = None, trace: object = None) -> Classes:
+    return classes(Edit(section, () if before is None else (before,), (after,)), trace)  # type: ignore[arg-type]
+
+
+def words(found: Classes) -> list[str]:
+    return [level.words for level in found.levels]
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20)
+ACCESSES = st.lists(st.sampled_from(FILE_ACCESSES[:-1]), min_size=1, max_size=5, unique=True)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=4), ACCESSES, st.sets(st.sampled_from(FILE_ACCESSES[:-1]), max_size=2))
+def test_each_class_of_a_file_includes_the_one_before(names: list[str], access: list[str], held: set[str]) -> None:
+    ordered = tuple(word for word in FILE_ACCESSES if word in {*access, *held})
+    row = FileRule(literal("/" + "/".join(names)), ordered)
+    before = FileRule(row.pattern, tuple(word for word in FILE_ACCESSES if word in held)) if held else None
+    found = of("files", row, before)
+    assert found.levels[found.proposed].rows == (row,)
+    for narrow, wide in zip(found.levels, found.levels[1:], strict=False):
+        assert all(left(wide.rows, rule, exact=True) is None for rule in narrow.rows)
+        assert not all(left(narrow.rows, rule, exact=True) is None for rule in wide.rows)
+    if before is not None:
+        assert all(left(level.rows, before) is None for level in found.levels)
+
+
+def test_a_file_is_widened_by_name_and_directory() -> None:
+    found = of("files", FileRule("/var/lib/app/4567.json", ("read", "write")))
+    assert words(found) == [
+        "without write",
+        "",
+        "for /var/lib/app/{digits}.json",
+        "for /var/lib/app/{name}",
+        "for /var/lib/app/{tree}",
+    ]
+
+
+def test_the_root_directory_is_never_opened() -> None:
+    assert words(of("files", FileRule("/secret", ("read",)))) == [""]
+    assert "for /etc/{tree}" in words(of("files", FileRule("/etc/x", ("read",))))
+
+
+def test_a_pattern_is_narrowed_to_what_was_seen() -> None:
+    trace = touching(
+        file("/srv/a.1"), file("/srv/a.2", "write"), file("/srv/b", "read"), file("/srv/a.3", "read", "ENOENT")
+    )
+    found = of("files", FileRule("/srv/a.{digits}", ("read", "write")), trace=trace)
+    assert words(found)[0] == "only 2 paths that the recording has"
+    assert [(row.pattern, row.access) for row in found.levels[0].rows] == [
+        ("/srv/a.1", ("read",)),
+        ("/srv/a.2", ("write",)),
+    ]
+
+
+def test_arguments() -> None:
+    spec = spec_for("socket")
+    assert spec is not None
+    row = Allowed("observed", "x86_64", "socket", rules=rules_for(spec, [(2, 1, 6), (10, 1, 6)]))
+    found = of("syscalls", row)
+    assert words(found)[found.proposed :] == [
+        "",
+        "comparing only domain, type",
+        "comparing only domain",
+        "with any arguments",
+    ]
+    assert len(found.levels[0].rows[0].rules) == 1
+    for narrow, wide in zip(found.levels, found.levels[1:], strict=False):
+        for registers in ([2, 1, 6], [10, 1, 6], [2, 2, 17], [16, 3, 0]):
+            arguments = [*registers, 0, 0, 0]
+            assert wide.rows[0].permits(arguments) or not narrow.rows[0].permits(arguments)
+
+
+def test_arguments_that_were_seen() -> None:
+    trace = touching(syscalls=[call("socket", [(2, 1, 6)])])
+    found = of("syscalls", Allowed("observed", "x86_64", "socket"), trace=trace)
+    assert words(found) == ["only the arguments that the recording has", ""]
+    assert not found.levels[0].rows[0].permits([16, 3, 0, 0, 0, 0])
+
+
+def test_sockets() -> None:
+    row = SocketRule("inet", "stream", 6, ("create", "connect"), ports=(("connect", (443,)),))
+    found = of("sockets", row)
+    assert words(found) == ["without connect", ""]
+    assert found.levels[0].rows == (SocketRule("inet", "stream", 6, ("create",)),)
+
+
+@pytest.mark.parametrize(
+    "edit", [Edit("capabilities", (), (Capability("CAP_KILL"),)), Edit("files", (FileRule("/a/b", ("read",)),), ())]
+)
+def test_nothing_to_choose(edit: Edit) -> None:
+    assert words(classes(edit)) == [""]
