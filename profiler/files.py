@@ -58,6 +58,12 @@ def process_stat(thread: int | str) -> list[bytes]:
         return file.read().rpartition(b")")[2].split()
 
 
+def process_status(thread: int | str) -> dict[str, list[str]]:
+    """Return the words behind each key of proc_pid_status(5). Raises OSError when the thread is gone."""
+    with kernel_text(f"/proc/{thread}/status") as file:
+        return {key: words.split() for key, _, words in (line.partition(":") for line in file)}
+
+
 @contextlib.contextmanager
 def as_invoking_user() -> Iterator[None]:
     """Work on files with the invoking user's rights.

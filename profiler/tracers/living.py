@@ -9,7 +9,7 @@ from profiler.files import process_stat
 
 _ENDED = b"ZX"
 """States of proc_pid_stat(5): a zombie, which has ended and whose status was not collected; dead."""
-_PF_KTHREAD = 0x00200000  # include/linux/sched.h
+_PF_EXITING, _PF_KTHREAD = 0x00000004, 0x00200000  # include/linux/sched.h
 
 
 def thread_lives(thread: int | str) -> bool:
@@ -32,6 +32,15 @@ def living_thread(pid: int) -> int | None:
             if thread_lives(f"{pid}/task/{tid}"):
                 return int(tid)
     return None
+
+
+def takes_signals(pid: int) -> bool:
+    """Return whether a process can still take a signal. One that is ending cannot, although kill(2) succeeds."""
+    thread = living_thread(pid)
+    try:
+        return thread is not None and not int(process_stat(f"{pid}/task/{thread}")[6]) & _PF_EXITING
+    except OSError:
+        return False
 
 
 def why_not_watchable(pid: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -10,8 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
+from profiler.files import process_status
 from profiler.tracers.base import GRACE_SECONDS
 from profiler.tracers.launch import FORWARDED
+from profiler.tracers.living import takes_signals
 
 _TICK_SECONDS = 0.25
 
@@ -47,7 +50,8 @@ class Supervisor:
     """While entered, forward the FORWARDED signals that profgen receives, and that must be blocked, to the workload.
 
     A signal from the terminal (si_code > 0, sigaction(2)) has already reached the whole foreground process group and is
-    not sent twice. When the workload's main process has ended and only descendants remain, a signal ends those.
+    not sent twice. When the workload's main process has ended and only descendants remain, a signal ends those. So does
+    one that the main process could not take any more, because it was ending.
     """
 
     def __init__(self, live: Callable[[], Collection[int]], duration: float | None) -> None:
@@ -55,6 +59,9 @@ class Supervisor:
         self._duration = duration
         self._main: int | None = None
         self._main_ended = False
+        self.passed: set[int] = set()
+        """The signals that the main process was sent. A tracer that sees it take one removes it here."""
+        self._untaken = False
         self._finished = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -74,8 +81,10 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
 
-    def main_ended(self) -> None:
-        """Note that the main process is gone (its pid may be reused)."""
+    def main_ended(self, *, untaken: bool = False) -> None:
+        """Note that the main process is gone (its pid may be reused). ``untaken``: it did not take each signal."""
+        if untaken:
+            self._untaken = True
         self._main_ended = True
 
     def _run(self) -> None:
@@ -86,7 +95,12 @@ class Supervisor:
             if self._finished.is_set():
                 return
             now = time.monotonic()
-            if received is not None and not self._main_takes(*received) and kill_at is None:
+            if received is None:
+                self._forget_taken()
+            elif not self._main_takes(*received):
+                self._untaken = True
+            if self._untaken and kill_at is None:
+                self._untaken = False
                 deadline = now
             if deadline is not None and now >= deadline and kill_at is None:
                 kill_at = now + GRACE_SECONDS
@@ -98,13 +112,27 @@ class Supervisor:
                     _send(pid, signal.SIGKILL)
 
     def _main_takes(self, number: int, code: int) -> bool:
-        """Pass a signal on, and return whether the main process is there to take it.
+        """Pass a signal on, and return whether the main process takes it.
 
-        It may be gone a moment before main_ended() is called.
+        It may end, or be gone, a moment before main_ended() is called.
         """
         if self._main_ended or self._main is None:
             return False
-        return code > 0 or _send(self._main, number)
+        if code > 0:
+            return True
+        self.passed.add(number)
+        return takes_signals(self._main) and _send(self._main, number)
+
+    def _forget_taken(self) -> None:
+        """Forget the signals that the main process has read instead of handling them (sigwait(3), signalfd(2))."""
+        if self._main_ended or not self.passed:
+            return
+        with contextlib.suppress(OSError):
+            status = process_status(str(self._main))
+            pending = int(status["ShdPnd"][0], 16)
+            # One that is ending drops what it is sent (kernel/signal.c prepare_signal). It does not sleep before that.
+            if status["State"][0] in ("S", "D") and takes_signals(self._main or 0):
+                self.passed -= {number for number in self.passed if not pending >> number - 1 & 1}
 
 
 def _send(pid: int, number: int) -> bool:

@@ -19,18 +19,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import judging
 import pytest
 from executables import write_program
-from system import oracle
+from system import hangs, oracle
 from system.torture.build import Program
 from waiting import HANG_SECONDS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 TIMEOUT = HANG_SECONDS
+_ABORT_SECONDS = 10.0
 
 Until = Callable[[Callable[[], Any], str], Any]
 
@@ -102,10 +103,21 @@ def finish(process: subprocess.Popen[bytes], timeout: float = TIMEOUT, stdin: by
     try:
         stdout, stderr = process.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        stdout, stderr = process.communicate()
-        pytest.fail(f"{process.args} took longer than {timeout} s; stderr: {(stderr or b'').decode(errors='replace')}")
+        fail_stuck(process, f"{process.args} took longer than {timeout} s")
     return stdout or b"", (stderr or b"").decode(errors="surrogateescape")
+
+
+def fail_stuck(process: subprocess.Popen[bytes], reason: str) -> NoReturn:
+    """Kill the group of a process that hangs, and fail with what its threads and descendants do, and where in Python
+    profgen is: SIGABRT prints that to its standard error (faulthandler)."""
+    seen = hangs.told([process.pid, *descendants(process.pid)])
+    process.send_signal(signal.SIGABRT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_ABORT_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    _, stderr = process.communicate()
+    pytest.fail(f"{reason}; stderr: {(stderr or b'').decode(errors='replace')}\n{seen}")
 
 
 def own_network() -> list[str]:
@@ -122,8 +134,9 @@ class Profgen:
     def __init__(
         self, python: str = sys.executable, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None
     ) -> None:
-        self._without_prefix = [python, "-m", "profiler"]
-        self.command = [*prefix, *self._without_prefix]
+        self._without_prefix = [python, "-X", "faulthandler", "-m", "profiler"]
+        self.prefix = list(prefix)
+        self.command = [*self.prefix, *self._without_prefix]
         self.env = dict(env or {})
 
     def program(self, path: Path) -> Path:
@@ -187,7 +200,10 @@ class Recorder:
 
     def began(self) -> None:
         """Wait until it has told its service manager that the recording has begun (sd_notify(3))."""
-        assert self.told.recv(64) == b"READY=1"
+        try:
+            assert self.told.recv(64) == b"READY=1"
+        except TimeoutError:
+            fail_stuck(self.process, "the recording did not begin")
 
     def end(self, number: signal.Signals | None = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal, wait for the end, and return the status and what was said."""

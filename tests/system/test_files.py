@@ -187,7 +187,7 @@ def test_i386(operation: str, variant: str, tracer: str, runs: Runs) -> None:
 def test_ordinary_user(operation: str, runs: Runs, ordinary: Profgen, nobodys_dir: Path) -> None:
     """ptrace without any right: the same evidence."""
     program, directory = runs.programs / "ops", nobodys_dir / "work"
-    subprocess.run([*ordinary.command[:-3], program, "prepare", operation, directory], check=True, timeout=TIMEOUT)
+    subprocess.run([*ordinary.prefix, program, "prepare", operation, directory], check=True, timeout=TIMEOUT)
     recording = ordinary.record("ptrace", [str(program), operation, str(directory)], cwd=nobodys_dir, options=["-q"])
     places = Places(str(directory), str(program))
     assert recording.status == 0, recording.stderr

@@ -95,7 +95,7 @@ def test_tour(user: str, ordinary: Profgen, profgen: Profgen, samples: Path, nob
     if user == "root" and os.geteuid() != 0:
         pytest.skip("needs root")
     chosen = profgen if user == "root" else ordinary
-    prefix = chosen.command[: chosen.command.index("-m") - 1]
+    prefix = chosen.prefix
     script = chosen.program(nobodys_dir / "profgen")
     result = run(
         [*prefix, "sh", samples / "demo.sh"], seconds=200, env={"PROFGEN": str(script), "HOME": str(nobodys_dir)}

@@ -29,9 +29,13 @@ from system.harness import (
     descendants,
     environment,
     finish,
+    state_of,
     with_argument,
 )
 from system.terminals import Terminal
+
+from profiler.kernel.abi import native_abi
+from profiler.kernel.syscalls import number_of
 
 OLD = b"an older file\n"
 
@@ -280,9 +284,9 @@ def test_signal_ends_what_outlives_the_command(
 
     def only_the_daemon() -> bool:
         """Whether the command has ended and profgen has reaped it."""
-        # A process that is ending has no command line any more, and later it is a zombie.
-        ending = [pid for pid in descendants(process.pid) if not command_line_of(pid)]
         workload = [pid for pid in with_argument(word) if executable_of(pid) == command[0]]
+        # A process that is ending has no command line any more, and later it is a zombie: it is looked for afterwards.
+        ending = [pid for pid in descendants(process.pid) if not command_line_of(pid)]
         return len(workload) == 1 and not ending
 
     until(only_the_daemon, "the command itself ends")
@@ -292,6 +296,38 @@ def test_signal_ends_what_outlives_the_command(
     assert process.returncode == 5, stderr
     assert trace_in(tmp_path / "out.json")["meta"]["exit_status"] == 5
     assert not with_argument(word)
+
+
+@pytest.mark.usefixtures("as_root")
+def test_signal_while_the_command_is_ending(tracer: str, profgen: Profgen, tmp_path: Path, until: Until) -> None:
+    """The command cannot take it any more, so it ends the rest. profgen is stopped until the command is ending."""
+    script = "sleep 600 & echo ready; read first; echo $$; read second; exit 5"
+    process = profgen.start(
+        "record", "--tracer", tracer, "-o", "out.json", "--", "sh", "-c", script, cwd=tmp_path, stdin=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    main = int(process.stdout.readline())
+    until(lambda: in_call(main, "read"), "the command reads again")
+    process.send_signal(signal.SIGSTOP)
+    until(lambda: state_of(process.pid) == "T", "profgen stops")
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    until(lambda: state_of(main) == "Z" or in_call(main, "exit_group"), "the command is ending")
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    _, stderr = finish(process)
+    assert process.returncode == 5, stderr
+    assert trace_in(tmp_path / "out.json")["meta"]["complete"] is True
+
+
+def in_call(pid: int, name: str) -> bool:
+    """Whether a process is in this call (proc_pid_syscall(5)), waiting in it or stopped."""
+    text = Path(f"/proc/{pid}/syscall").read_text()
+    return text.split()[0] == str(number_of(native_abi(), name))
 
 
 def test_terminal_passes(tracer: str, profgen: Profgen, tmp_path: Path) -> None:

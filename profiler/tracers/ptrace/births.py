@@ -11,7 +11,8 @@ import contextlib
 import os
 from collections.abc import Collection
 
-from profiler.tracers.ptrace.threads import Threads, status_words
+from profiler.files import process_status
+from profiler.tracers.ptrace.threads import Threads
 
 
 class Births:
@@ -74,7 +75,7 @@ def made_by(maker: int, number: int) -> tuple[int, bool]:
     The number is -1 when there is none.
     """
     try:
-        parent = status_words(str(maker))
+        parent = process_status(str(maker))
         depth = len(parent["NSpid"])
         among = [str(number)]
         if depth > 1:
@@ -83,7 +84,7 @@ def made_by(maker: int, number: int) -> tuple[int, bool]:
         return -1, False
     for entry in among:
         with contextlib.suppress(OSError):
-            status = status_words(entry)
+            status = process_status(entry)
             traced = status["TracerPid"] == [str(os.getpid())]
             kin = {*status["Tgid"], *status["PPid"]} & {*parent["Tgid"], *parent["PPid"]}
             if status["NSpid"][depth - 1 : depth] == [str(number)] and (traced or kin):

@@ -15,7 +15,7 @@ from functools import partial
 from stat import S_ISDIR, S_ISLNK
 from typing import TypeVar
 
-from profiler.files import kernel_text
+from profiler.files import kernel_text, process_status
 from profiler.kernel.arguments import NAMESPACE_FLAGS
 from profiler.kernel.capabilities import number_of
 from profiler.kernel.files import AT_EMPTY_PATH, AT_FDCWD, FileUse, file_uses
@@ -85,16 +85,10 @@ class Credentials:
         return mode & want == want
 
 
-def status_words(tid: int | str) -> dict[str, list[str]]:
-    """Read proc_pid_status(5). Raises OSError when the thread is gone."""
-    with kernel_text(f"/proc/{tid}/status") as file:
-        return {key: words.split() for key, _, words in (line.partition(":") for line in file)}
-
-
 def read_credentials(tid: int) -> Credentials | None:
     """Read the credentials of a thread (proc_pid_status(5)); None when it is gone."""
     try:
-        fields = status_words(tid)
+        fields = process_status(tid)
         namespace = os.readlink(f"/proc/{tid}/ns/user")
     except OSError:
         return None
@@ -360,7 +354,7 @@ class Threads:
     def kin(tid: int) -> tuple[int, int] | None:
         """Return the process of a thread that may be new, and the parent of that; None when the thread has ended."""
         try:
-            fields = status_words(tid)
+            fields = process_status(tid)
         except OSError:
             return None
         return None if fields["State"][0] in "ZX" else (int(fields["Tgid"][0]), int(fields["PPid"][0]))

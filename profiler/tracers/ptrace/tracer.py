@@ -230,6 +230,7 @@ class Run:
         self.tracees: dict[int, Tracee] = {}
         self.kinds: dict[tuple[int, int, int], Kind] = {}
         self.started = False
+        self.supervisor = Supervisor(self._held, options.duration)
         self.adopted = 0
         """Threads that nobody announced."""
         self.buffer = ctypes.create_string_buffer(_INFO_BYTES)
@@ -248,7 +249,7 @@ class Run:
         self.recording.features += ["capabilities:inferred", "results:until-first-success"]
         if self.evidence is not None:
             self.recording.features.append(FILES_FEATURE)
-        with Supervisor(self._held, self.options.duration) as supervisor:
+        with self.supervisor as supervisor:
             child = self._spawn()
             self.main = child.pid
             self.recording.features += child.features
@@ -263,7 +264,7 @@ class Run:
                 child.release()
                 supervisor.start(child.pid)
                 with rare_collection():
-                    status = self._loop(supervisor)
+                    status = self._loop()
                 if self.adopted:
                     self.recording.warn(
                         f"{counted(self.adopted, 'thread')} came without an announcement, as the maker was killed in "
@@ -341,7 +342,7 @@ class Run:
             left = pause = min(2 * pause + 1, LOOK_STOPS) if len(batch) == 1 else 0
             yield from batch.items()
 
-    def _loop(self, supervisor: Supervisor) -> int:
+    def _loop(self) -> int:
         """Serve stops until no tracee is left. Returns the main process's wait status."""
         tracees, kinds = self.tracees, self.kinds
         buffer, address, unpack = self.buffer, self.address, _ENTRY.unpack_from
@@ -398,7 +399,7 @@ class Run:
                 self._gone(tid)
                 if tid == self.main:
                     main_status = status
-                    supervisor.main_ended()
+                    self.supervisor.main_ended(untaken=bool(self.supervisor.passed))
                     if tracees:
                         note_survivors(len(tracees))
                 if self.errands.busy and not self._held():
@@ -551,6 +552,8 @@ class Run:
                 return
         elif event == 0:
             deliver = number
+            if number in self.supervisor.passed and self.threads.group(tid) == self.main:
+                self.supervisor.passed.discard(number)
         # An exit stop that was asked for must be asked for again after any stop in between.
         _ptrace(binding.PTRACE_SYSCALL if tracee.awaiting is not None else binding.PTRACE_CONT, tid, 0, deliver)
 

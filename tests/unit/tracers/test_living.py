@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from waiting import until
 
-from profiler.tracers.living import living_thread, thread_lives, why_not_watchable
+from profiler.tracers.living import living_thread, takes_signals, thread_lives, why_not_watchable
 
 LEADER_ENDS = """
 import ctypes, threading, time
@@ -33,18 +33,21 @@ def zombie() -> Iterator[int]:
 
 def test_zombie(zombie: int) -> None:
     assert living_thread(zombie) is None
+    assert not takes_signals(zombie)
     assert "has ended already" in (why_not_watchable(zombie) or "")
 
 
 def test_gone() -> None:
     assert not thread_lives(2**22 + 1)
     assert living_thread(2**22 + 1) is None
+    assert not takes_signals(2**22 + 1)
     assert "no process" in (why_not_watchable(2**22 + 1) or "")
 
 
 def test_itself() -> None:
     assert thread_lives(os.getpid())
     assert living_thread(os.getpid()) == os.getpid()
+    assert takes_signals(os.getpid())
     assert why_not_watchable(os.getpid()) is None
 
 
@@ -55,6 +58,7 @@ def test_first_thread_has_ended() -> None:
         until(lambda: not thread_lives(process.pid), "its first thread ends")
         thread = living_thread(process.pid)
         assert thread not in (None, process.pid)
+        assert takes_signals(process.pid)
         assert why_not_watchable(process.pid) is None
     finally:
         process.kill()

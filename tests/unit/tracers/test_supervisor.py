@@ -7,13 +7,23 @@ import os
 import select
 import signal
 import subprocess
+import sys
 
 import pytest
 from children import in_child
-from waiting import HANG_SECONDS
+from waiting import HANG_SECONDS, until
 
 from profiler.tracers.launch import FORWARDED
 from profiler.tracers.supervisor import Supervisor, hold_signals, note_survivors
+
+WAITS_FOR_SIGNAL = """
+import signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+print("ready", flush=True)
+signal.sigwait({signal.SIGHUP})
+print("got", flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -78,17 +88,42 @@ def test_after_the_main_process_a_signal_ends_the_rest() -> None:
     in_child(work)
 
 
-def test_a_signal_just_after_the_main_process_is_gone() -> None:
+@pytest.mark.parametrize("reaped", [True, False])
+def test_a_signal_just_after_the_main_process_has_ended(reaped: bool) -> None:
     """No signal is lost between the end of the main process and the call that reports it."""
 
     def work() -> None:
         hold_signals()
         rest = reporter("trap 'exit 3' TERM")
         gone = subprocess.Popen(["true"])
-        gone.wait()
+        os.waitid(os.P_PID, gone.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
         with Supervisor(lambda: [rest.pid], None) as supervisor:
             supervisor.start(gone.pid)
             os.kill(os.getpid(), signal.SIGHUP)
+            assert ended(rest) == 3
+
+    in_child(work)
+
+
+def test_a_signal_that_the_main_process_does_not_take() -> None:
+    """A tracer that saw it take none says so when it has ended. What it reads with sigwait(3) counts as taken."""
+
+    def work() -> None:
+        hold_signals()
+        rest = reporter("trap 'exit 3' TERM")
+        main = subprocess.Popen([sys.executable, "-ISc", WAITS_FOR_SIGNAL], stdout=subprocess.PIPE)
+        assert line(main) == "ready"
+        with Supervisor(lambda: [rest.pid], None) as supervisor:
+            supervisor.start(main.pid)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert line(main) == "got"
+            until(lambda: not supervisor.passed, "it is forgotten")
+            os.kill(os.getpid(), signal.SIGUSR1)  # which it blocks
+            until(lambda: supervisor.passed, "it is passed on")
+            assert rest.poll() is None
+            main.kill()
+            ended(main)
+            supervisor.main_ended(untaken=bool(supervisor.passed))
             assert ended(rest) == 3
 
     in_child(work)
