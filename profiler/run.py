@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from profiler.errors import ProgramError
-from profiler.wording import cause
+from profiler.wording import cause, duration
 
 ASK_SECONDS = 30.0
 """Time limit for a question to another program."""
@@ -69,7 +69,7 @@ def ask(
             preexec_fn=end_with_parent if ends_with_us else None,
         )
     except subprocess.TimeoutExpired as error:
-        raise ProgramError(f"{_title(words)} did not end within {seconds:.0f} s") from error
+        raise ProgramError(f"{_title(words)} did not end within {duration(seconds or 0)}") from error
     except OSError as error:
         raise _not_executed(words, error) from error
     return Ended(shell_status(done.returncode), done.stdout, done.stderr or b"")
@@ -144,7 +144,7 @@ def reading(words: Sequence[str], seconds: float, data: Iterable[bytes] | None =
             process.kill()
             process.wait()
         if late.passed:
-            raise ProgramError(f"{_title(words)} did not end within {seconds:.0f} s")
+            raise ProgramError(f"{_title(words)} did not end within {duration(seconds)}")
         if status != 0:
             errors.seek(0)
             first = errors.read(_REASON_BYTES).decode("utf-8", "replace").strip().splitlines()

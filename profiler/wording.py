@@ -1,4 +1,4 @@
-"""Words that many messages share: why a system call failed, counts, and lists that are cut short."""
+"""Words that many messages share: why a system call failed, counts, times, and lists that are cut short."""
 
 from __future__ import annotations
 
@@ -23,6 +23,24 @@ def grouped(number: int) -> str:
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return ``1 call``, ``1 204 calls``. ``plural``: when it is not the noun with an s."""
     return f"{grouped(number)} {noun if number == 1 else plural or noun + 's'}"
+
+
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: ``72ms``, ``0.1s``, ``12.3s``, ``2m 5s``, ``1h 4m``. Options take it back."""
+    if 0 < seconds < 0.1:
+        return f"{max(1, round(seconds * 1000))}ms"
+    if (tenths := round(seconds, 1)) < 60:
+        return f"{tenths:g}s"
+    left = round(seconds)
+    parts = []
+    for unit, size in _UNITS:
+        number, left = divmod(left, size)
+        if number or parts:
+            parts.append(f"{number}{unit}")
+    return " ".join(part for part in parts[:2] if part[:-1] != "0")
 
 
 def shortened(items: Sequence[str], most: int) -> list[str]:

@@ -12,7 +12,7 @@ import click
 from profiler.cli.options import output_format, trace_file
 from profiler.cli.terminal import emit
 from profiler.quoting.text import printable
-from profiler.wording import counted
+from profiler.wording import counted, duration, grouped
 
 if TYPE_CHECKING:
     from profiler.review.coverage import Coverage
@@ -55,7 +55,7 @@ def _text(found: Coverage, names: Sequence[str]) -> Iterator[str]:
     from profiler.review.coverage import FRACTIONS
 
     total = sum(kind.items for kind in found.kinds)
-    yield f"{total} different items in {counted(found.runs, 'run')}, {found.seconds:.1f} s in all"
+    yield f"{grouped(total)} different items in {counted(found.runs, 'run')}, {duration(found.seconds)} in all"
     if found.saturation is not None:
         yield (
             f"saturation {found.saturation:.1%}: the share of the items of one more run of this kind that "
@@ -67,7 +67,7 @@ def _text(found: Coverage, names: Sequence[str]) -> Iterator[str]:
         for fraction, part in zip(FRACTIONS, found.over_time, strict=True):
             yield f"  {fraction:>5.0%}  {_bar(part):<{BAR}}  {part:.0%}"
     for name, (last, seconds) in zip(names, found.last_new, strict=True):
-        yield f"  {printable(Path(name).name)}: last new item after {last:.1f} of {seconds:.1f} s"
+        yield f"  {printable(Path(name).name)}: last new item after {duration(last)} of {duration(seconds)}"
     if found.runs > 1:
         yield ""
         yield "over runs (items after so many runs, averaged over all orders):"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from profiler.cli.options import output_format, source_file
-from profiler.cli.terminal import colours, emit
+from profiler.cli.options import coloured, output_format, source_file
+from profiler.cli.terminal import emit
+from profiler.style import Style
 
 FORMATS = ("text", "json", "markdown", "sarif")
 
@@ -24,15 +23,8 @@ FORMATS = ("text", "json", "markdown", "sarif")
     help="Exit with status 1 for: any difference, more rights in NEW, or more rights of high or critical risk.",
 )
 @click.option("--exact", is_flag=True, help="Treat equivalent syscalls and values as different.")
-@click.option(
-    "--color",
-    "colour",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Colour the text.",
-)
-def diff(old: str, new: str, form: str, fail_on: str, exact: bool, colour: str) -> int:
+@coloured()
+def diff(old: str, new: str, form: str, fail_on: str, exact: bool, style: Style) -> int:
     """Show which rights NEW has and OLD lacks, and the reverse.
 
     Each may be a trace, a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. The
@@ -61,6 +53,6 @@ def diff(old: str, new: str, form: str, fail_on: str, exact: bool, colour: str) 
 
         out = render.sarif(found, b"" if new in YARDSTICKS else read_limited(new))
     else:
-        out = render.text(found, colour == "always" or (colour == "auto" and colours(sys.stdout)))
+        out = render.text(found, style)
     emit(out)
     return 1 if fails(found, fail_on) else 0

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
-import textwrap
 from dataclasses import asdict
 
 import click
 
-from profiler.cli.options import output_format, source_file
-from profiler.cli.terminal import colours, say
+from profiler.cli.options import coloured, output_format, source_file
+from profiler.cli.terminal import say
 from profiler.quoting.text import printable
+from profiler.style import Style
 from profiler.wording import counted
 
-WIDTH = 110
 _INDENT = " " * 9
-_COLOURS = {"error": "31", "warning": "33", "note": "36"}
 
 
 @click.command("lint")
@@ -30,7 +27,8 @@ _COLOURS = {"error": "31", "warning": "33", "note": "36"}
     help="List the rules and exit.",
 )
 @output_format()
-def lint(file: str, form: str) -> int:
+@coloured()
+def lint(file: str, form: str, style: Style) -> int:
     """Find known holes and traps in FILE, each with a fix.
 
     FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. An error is a
@@ -61,18 +59,11 @@ def lint(file: str, form: str) -> int:
             )
         )
     else:
-        colour = colours(sys.stdout)
         for finding in found:
-            level = f"{finding.level:<7}"
-            shown = f"\x1b[{_COLOURS[finding.level]}m{level}\x1b[0m" if colour else level
             where = f"{finding.where}: " if finding.where else ""
-            print(f"{shown}  {finding.rule}")
+            print(f"{style(finding.level, f'{finding.level:<7}')}  {finding.rule}")
             for text in (f"{where}{finding.what}", f"fix: {finding.fix}"):
-                print(
-                    textwrap.fill(
-                        text, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_long_words=False
-                    )
-                )
+                print(style.wrapped(text, _INDENT))
         words = ", ".join(counted(number, level) for level, number in numbers.items() if number)
         print(f"{printable(file)}: {words or 'nothing found'}")
         if library is None:

@@ -15,7 +15,7 @@ from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, OPEN, SPARE, VERDI
 from profiler.minimise.minimise import Progress, Report
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
-from profiler.wording import counted
+from profiler.wording import counted, duration
 
 QUIET_SECONDS = 30.0
 """Seconds between lines of progress when standard error is not a terminal."""
@@ -46,7 +46,7 @@ class Live:
         gone = progress.entries - progress.kept
         text = f"{counted(progress.runs, 'run')}, {gone} of {progress.entries} entries removed"
         if progress.left is not None and progress.runs:
-            text += f", about {duration(progress.left * progress.seconds / progress.runs / self._width)} left"
+            text += f", about {duration(round(progress.left * progress.seconds / progress.runs / self._width))} left"
         if self._line is None:
             say(text)
         else:
@@ -56,11 +56,6 @@ class Live:
         """Erase the line for good."""
         if self._line is not None:
             self._line.close()
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: in seconds, or in minutes."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def table(report: Report) -> Iterator[str]:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
+from profiler.cli.terminal import style_for
 from profiler.policy.directory import policy_path, trace_path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _JSON = "profgen.json"
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_TIME = re.compile(" ?".join(f"(?:{_NUMBER}{unit})?" for unit in _UNITS), re.ASCII)
+_SECONDS = re.compile(_NUMBER, re.ASCII)
 
 
 def input_file(path: str) -> str:
@@ -43,16 +48,22 @@ def whole(text: str) -> int | None:
 
 
 class Duration(click.ParamType[float]):
-    """A time above zero, with or without a unit: ``90``, ``90s``, ``5m``, ``0.5h``. Converted to seconds."""
+    """A time above zero, with units or without: ``90``, ``90s``, ``5m``, ``0.5h``, ``2m 5s``. Converted to seconds."""
 
     name = "TIME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See click.ParamType."""
-        found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|[smhd]?)", str(value), re.ASCII)
-        seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+        text = str(value)
+        seconds = 0.0
+        if _SECONDS.fullmatch(text):
+            seconds = float(text)
+        elif text == text.strip(" ") and (found := _TIME.fullmatch(text)):
+            seconds = sum(
+                float(number) * size for number, size in zip(found.groups(), _UNITS.values(), strict=True) if number
+            )
         if seconds <= 0:
-            self.fail(f"{str(value)[:80]!a} is not a time above 0, such as 90, 90s or 5m", param, ctx)
+            self.fail(f"{text[:80]!a} is not a time above 0, such as 90, 90s or 5m", param, ctx)
         return seconds
 
 
@@ -105,9 +116,14 @@ class OutputOptions:
 
 COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED)
 USER = click.option(
-    "--user", metavar="USER", help="Run the command as this user (name or uid). Under sudo the default is the caller."
+    "-u",
+    "--user",
+    metavar="USER",
+    help="Run the command as this user (name or uid). Under sudo the default is the caller.",
 )
-DURATION = click.option("--duration", type=Duration(), help="Ask the command to end after this time (90, 90s, 5m).")
+DURATION = click.option(
+    "-d", "--duration", type=Duration(), help="Ask the command to end after this time (90, 90s, 5m)."
+)
 NO_FILES = click.option("--no-files", is_flag=True, help="Ignore files, sockets, signals and mounts.")
 
 
@@ -131,7 +147,8 @@ def output_options(
 
 
 def output_format(*forms: str, help: str = "Output format.") -> Callable[[Command], Command]:
-    """Add ``--format``, which the command gets as ``form``, one of ``forms``, and ``--json`` for ``--format json``."""
+    """Add ``-f``/``--format``, which the command gets as ``form``, one of ``forms``, and ``--json`` for ``--format
+    json``."""
 
     def note(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.meta[_JSON] = wanted
@@ -146,7 +163,20 @@ def output_format(*forms: str, help: str = "Output format.") -> Callable[[Comman
         )(command)
         choice = click.Choice(forms or ("text", "json"))
         return click.option(
-            "--format", "form", type=choice, default="text", show_default=True, callback=chosen, help=help
+            "-f", "--format", "form", type=choice, default="text", show_default=True, callback=chosen, help=help
         )(command)
 
     return add
+
+
+def coloured(stream: Literal["stdout", "stderr"] = "stdout") -> Callable[[Command], Command]:
+    """Add ``--color``, which the command gets as ``style``, the Style of a report that goes to ``stream``."""
+    return click.option(
+        "--color",
+        "style",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        show_default=True,
+        callback=lambda _, __, wanted: style_for(getattr(sys, stream), wanted),
+        help="Colour the report.",
+    )

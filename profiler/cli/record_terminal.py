@@ -16,7 +16,7 @@ from profiler.quoting.shell import profgen
 from profiler.trace.caveats import caveats
 from profiler.trace.model import Meta, Trace
 from profiler.watch.metrics import Figures
-from profiler.wording import counted
+from profiler.wording import counted, duration
 
 _IO_URING = ("io_uring_setup", "io_uring_enter")
 """Making a ring, and submitting to it. Either shows its use: a ring may be inherited, or be polled by the kernel."""
@@ -92,10 +92,10 @@ def watched_line(figures: Figures) -> str:
     if len(figures.sessions) == 1:
         row = figures.sessions[0]
         return (
-            f"{row.seconds:.0f}s  {counted(row.syscalls, 'syscall')}  "
+            f"{duration(round(row.seconds))}  {counted(row.syscalls, 'syscall')}  "
             f"{counted(row.capabilities, 'capability', 'capabilities')}"
             f"  {counted(row.programs, 'program')}  {counted(row.paths, 'path')}"
-            f"  last new {max(0.0, row.seconds - row.last_new):.0f}s ago  {tail}"
+            f"  last new {duration(round(max(0.0, row.seconds - row.last_new)))} ago  {tail}"
         )
     if not figures.begun:
         return f"waiting  {tail}"
@@ -122,7 +122,7 @@ def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
     say(
         f"{counted(len(trace.syscalls), 'syscall')} in {counted(sum(row.calls for row in trace.syscalls), 'call')},"
         f" {counted(len(trace.programs), 'program')},{paths} {capabilities}"
-        f" ({meta.tracer}, {meta.duration:.1f}s, {end})"
+        f" ({meta.tracer}, {duration(meta.duration)}, {end})"
     )
     if trace.joined:
         say(

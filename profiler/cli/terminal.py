@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, TextIO
 
 from profiler.cli.live import set_aside
 from profiler.quoting.text import printable
+from profiler.style import Style
 
 if TYPE_CHECKING:
     from profiler.policy.model import Policy
+
+WIDEST = 110
+"""Longer lines are hard to read."""
+NARROWEST = 40
+UNKNOWN_WIDTH = 80
 
 
 def say(text: str) -> None:
@@ -41,6 +47,17 @@ def redraws(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def colours(stream: TextIO) -> bool:
-    """Return whether to write in colour: on such a terminal, unless NO_COLOR is set (https://no-color.org)."""
-    return redraws(stream) and not os.environ.get("NO_COLOR")
+def style_for(stream: TextIO, wanted: str = "auto") -> Style:
+    """Return the style of a report. ``wanted``: ``always``, ``never``, or ``auto`` for colours on a terminal that can
+    show them, unless NO_COLOR is set (https://no-color.org)."""
+    colours = wanted == "always" or (wanted == "auto" and redraws(stream) and not os.environ.get("NO_COLOR"))
+    return Style(colours, columns(stream))
+
+
+def columns(stream: TextIO) -> int:
+    """Return the width of a report: that of the terminal, 80 when the stream is none, and at most WIDEST."""
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        width = 0
+    return max(NARROWEST, min(width or UNKNOWN_WIDTH, WIDEST))

@@ -19,6 +19,7 @@ from profiler.kernel.syscalls import number_of
 from profiler.policy.model import Policy
 from profiler.targets.seccomp import profile
 from profiler.tracers.seccomp import INSTRUCTION, RET_ALLOW, RET_ERRNO, RET_TRACE, Loader, forbid_new_privileges
+from profiler.wording import duration
 
 DENIED, CLOSED = 1, 2
 """The tracer's numbers for calls that the policy does not allow; that of allowed calls is 0. CLOSED is for multiplexers
@@ -83,7 +84,7 @@ def _built(policy: Policy, allowed: int, default: int, refused: Callable[[str, i
         return data
     if os.WIFSIGNALED(ended):
         raise ProfgenError(
-            f"libseccomp did not finish the filter within {BUILD_SECONDS:.0f} s; try another version of libseccomp"
+            f"libseccomp did not finish the filter within {duration(BUILD_SECONDS)}; try another version of libseccomp"
         )
     raise ProfgenError(
         f"libseccomp cannot make a filter of the policy: {data[:300].decode('utf-8', 'replace') or 'no reason given'}"

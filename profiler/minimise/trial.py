@@ -21,6 +21,7 @@ from profiler.errors import InputError, ProfgenError
 from profiler.policy.model import Policy
 from profiler.tracers.base import GRACE_SECONDS, Workload
 from profiler.tracers.launch import shell_status, spawn
+from profiler.wording import duration
 
 Token = TypeVar("Token", bound=Hashable)
 
@@ -224,8 +225,9 @@ class Pool(Generic[Token]):
             verdict = (False, None, str(error))
         if verdict is None and time.monotonic() >= trial.deadline:
             if trial.command is None:
-                raise TestError(f"the command of --before did not end within {BEFORE_SECONDS:.3g} s", _text(trial.said))
-            verdict = (False, None, f"it did not end within {self.seconds:.3g} s")
+                late = f"the command of --before did not end within {duration(BEFORE_SECONDS)}"
+                raise TestError(late, _text(trial.said))
+            verdict = (False, None, f"it did not end within {duration(self.seconds)}")
         if verdict is None:
             return None
         seconds = time.monotonic() - trial.begun

@@ -33,7 +33,7 @@ from profiler.kernel.data import load
 from profiler.quoting.text import printable
 from profiler.trace.merge import merge
 from profiler.trace.model import Trace
-from profiler.wording import counted, shortened
+from profiler.wording import counted, duration, shortened
 
 FRACTIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 """The fractions of a recording's time at which the curve is read."""
@@ -326,7 +326,7 @@ def _calls(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> I
 
 def _seconds(test: Mapping[str, Any], merged: Trace, traces: Sequence[Trace]) -> Iterator[str]:
     if merged.meta.duration >= test["seconds"]:
-        yield f"recorded for {merged.meta.duration:.0f} s"
+        yield f"recorded for {duration(merged.meta.duration)}"
 
 
 _TESTS: Mapping[str, Callable[[Mapping[str, Any], Trace, Sequence[Trace]], Iterator[str]]] = {

@@ -30,7 +30,7 @@ from profiler.review.diff import Change, compare
 from profiler.review.rights import Rights, in_words, of_policy, tests_of
 from profiler.review.score import PermissionsOf
 from profiler.trace.model import Syscall, Trace
-from profiler.wording import counted, grouped, shortened
+from profiler.wording import counted, duration, grouped, shortened
 
 KINDS = ("syscall", "capability", "path", "exec", "socket", "signal")
 
@@ -93,7 +93,7 @@ def nothing(rights: Rights) -> Rights:
 
 
 def _when(first: float, last: float) -> str:
-    return f"first {first:.3f} s, last {last:.3f} s after the start"
+    return f"first {duration(first)}, last {duration(last)} after the start"
 
 
 def _counted(results: Mapping[str, int]) -> str:

@@ -18,6 +18,7 @@ from profiler.quoting.json import as_json
 from profiler.quoting.text import printable, word
 from profiler.review.diff import CHANGES, SUBJECTS, Change, Diff
 from profiler.review.rights import KINDS, Rights
+from profiler.style import PLAIN, Style
 from profiler.wording import shortened
 
 SCHEMA = "profgen.diff/1"
@@ -62,35 +63,27 @@ def _kinds(diff: Diff) -> str:
 
 # Text.
 
-_COLOURS = {"low": "32", "medium": "33", "high": "31", "critical": "1;31"}
-_LESS = "36"
-_FAINT = "2"
-
 
 def _by(programs: Sequence[str]) -> str:
     """Return the programs of a reason in words."""
     return "by " + ", ".join(shortened([word(program) for program in programs], REASONS_SHOWN))
 
 
-def text(diff: Diff, colour: bool = False) -> str:
-    """Return lines for a terminal. ``colour``: with ANSI colours."""
-
-    def paint(words: str, code: str) -> str:
-        return f"\x1b[{code}m{words}\x1b[0m" if colour and words else words
-
+def text(diff: Diff, style: Style = PLAIN) -> str:
+    """Return lines for a terminal."""
     lines = [f"{printable(diff.old.source)} -> {printable(diff.new.source)} ({_kinds(diff)}, {diff.new.native})", ""]
     width = min(max((len(printable(row.name)) for row in diff.changes), default=0), 40)
     indent = " " * 21
     for row in diff.changes:
-        code = _COLOURS[row.risk.level] if row.risk else _LESS
-        head = f"{paint(f'{row.change:<8}', code)} {_TITLES[row.subject]:<11} {printable(row.name):<{width}}"
+        weight = row.risk.level if row.risk else "removed"
+        head = f"{style(weight, f'{row.change:<8}')} {_TITLES[row.subject]:<11} {printable(row.name):<{width}}"
         if row.risk:
-            head += f"  {paint(row.risk.level, code)}"
+            head += f"  {style(weight, row.risk.level)}"
         lines.append(head.rstrip())
         if row.risk and row.risk.rank:
             lines.append(indent + row.risk.why)
         sign = "+" if row.gains else "-"
-        lines += [f"{indent}{paint(sign, code)} {printable(item)}" for item in shortened(row.details, DETAILS_SHOWN)]
+        lines += [f"{indent}{style(weight, sign)} {printable(item)}" for item in shortened(row.details, DETAILS_SHOWN)]
         if row.rest:
             lines.append(
                 f"{indent}{'was' if row.gains else 'now'} {printable('; '.join(shortened(row.rest, REST_SHOWN)))}"
@@ -98,8 +91,8 @@ def text(diff: Diff, colour: bool = False) -> str:
         if row.equivalents:
             lines.append(f"{indent}with its equivalents {', '.join(row.equivalents)}")
         if row.subject == "path" and not row.reason.because and row.reason.programs:
-            lines.append(f"{indent}{paint(_by(row.reason.programs), _FAINT)}")
-        lines += [f"{indent}{paint(printable(item), _FAINT)}" for item in shortened(row.reason.because, REASONS_SHOWN)]
+            lines.append(f"{indent}{style('faint', _by(row.reason.programs))}")
+        lines += [f"{indent}{style('faint', printable(item))}" for item in shortened(row.reason.because, REASONS_SHOWN)]
     if diff.changes:
         lines.append("")
     lines.append(summary(diff))

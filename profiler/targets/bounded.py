@@ -16,6 +16,7 @@ import yaml
 from profiler.errors import InputError
 from profiler.files import kernel_text
 from profiler.run import ask
+from profiler.wording import duration
 
 CPU_SECONDS = 10
 MEMORY_BYTES = 1 << 30
@@ -45,7 +46,7 @@ def bounded(work: Callable[[], bytes], name: str) -> bytes:
     if len(made) > RESULT_MAX:
         raise InputError(f"{name}: its result is larger than {RESULT_MAX >> 20} MiB")
     if os.waitstatus_to_exitcode(status) == -signal.SIGXCPU:
-        raise InputError(f"{name}: it did not end within {CPU_SECONDS} s: look for a loop in it")
+        raise InputError(f"{name}: it did not end within {duration(CPU_SECONDS)}: look for a loop in it")
     if made[:1] == _FAILED:
         raise InputError(made[1:].decode("utf-8", "backslashreplace"))
     if made[:1] != _DONE or status:

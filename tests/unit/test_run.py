@@ -46,10 +46,10 @@ def test_a_program_that_is_missing_is_one_clear_error() -> None:
 
 
 def test_a_program_that_hangs_is_ended() -> None:
-    with pytest.raises(ProgramError, match=r"^sleep 600 did not end within 0 s$"):
+    with pytest.raises(ProgramError, match=r"^sleep 600 did not end within 0s$"):
         ask(["sleep", "600"], seconds=0.1)
     with (
-        pytest.raises(ProgramError, match=r"^sleep 600 did not end within 0 s$"),
+        pytest.raises(ProgramError, match=r"^sleep 600 did not end within 0s$"),
         reading(["sleep", "600"], 0.1) as file,
     ):
         assert file.read() == b""

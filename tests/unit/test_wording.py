@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.wording import cause, counted, grouped, listed, shortened
+from profiler.wording import cause, counted, duration, grouped, listed, shortened
 
 
 def test_a_cause_is_what_the_system_says_in_lower_case() -> None:
@@ -35,6 +35,26 @@ def test_digits_stay_what_they_are(number: int) -> None:
     text = grouped(number)
     assert int(text.replace(" ", "")) == number
     assert all(len(group) == 3 for group in text.split(" ")[1:])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0s"),
+        (0.0004, "1ms"),
+        (0.072, "72ms"),
+        (0.1, "0.1s"),
+        (1.0, "1s"),
+        (12.34, "12.3s"),
+        (59.96, "1m"),
+        (125, "2m 5s"),
+        (3600, "1h"),
+        (3859.7, "1h 4m"),
+        (90061, "1d 1h"),
+    ],
+)
+def test_times(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
 
 
 def test_lists_are_cut_short() -> None:

@@ -38,7 +38,7 @@ def test_a_policy_with_its_trace(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run(["explain", str(tmp_path / "policy.yaml"), "ptrace"]) == 0
     assert "  calls " not in capsys.readouterr().out
     assert run(["explain", str(tmp_path / "policy.yaml"), "ptrace", "--trace", written(tmp_path / "t.json")]) == 0
-    assert "  calls      10, first 0.000 s, last 1.000 s after the start\n" in capsys.readouterr().out
+    assert "  calls      10, first 0s, last 1s after the start\n" in capsys.readouterr().out
 
 
 def test_what_was_added_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +101,7 @@ def test_coverage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = written(tmp_path / "two.json", trace(call("read"), call("bind")))
     assert run(["coverage", one, two]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("3 different items in 2 runs, 2.0 s in all\nsaturation ")
+    assert out.startswith("3 different items in 2 runs, 2s in all\nsaturation ")
     assert "      1  #################################                   2.0\n" in out
     assert f"      2  {'#' * 50}  3.0  (+1.0)\n" in out
     assert "  one.json: 1 that only it has\n" in out
@@ -124,7 +124,7 @@ def test_a_policy_next_to_its_trace(tmp_path: Path, capsys: pytest.CaptureFixtur
     written(tmp_path / "trace.json")
     for name in (tmp_path, tmp_path / "policy.yaml"):
         assert run(["explain", str(name), "ptrace"]) == 0
-        assert "  calls      10, first 0.000 s" in capsys.readouterr().out
+        assert "  calls      10, first 0s" in capsys.readouterr().out
         assert run(["coverage", str(name)]) == 0
         assert "different items in 1 run" in capsys.readouterr().out
     (tmp_path / "trace.json").write_text("{")

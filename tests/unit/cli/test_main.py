@@ -21,7 +21,7 @@ from profiler import __main__ as start
 from profiler import __version__, errors
 from profiler.cli import main
 from profiler.cli.main import COMMANDS, cli, run
-from profiler.cli.terminal import colours, redraws
+from profiler.cli.terminal import redraws, style_for
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps
 from profiler.policy.model import Options
@@ -180,7 +180,7 @@ def test_what_a_terminal_can_show(
         monkeypatch.setenv(name, value)
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: terminal)
-    assert (redraws(stream), colours(stream)) == expected
+    assert (redraws(stream), style_for(stream).on) == expected
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from profiler.cli.main import run
-from profiler.cli.minimise_report import Live, duration, table
+from profiler.cli.minimise_report import Live, table
 from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, SPARE, Finding
 from profiler.minimise.entries import Entry
 from profiler.minimise.minimise import Progress, Report
@@ -89,11 +89,7 @@ def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeyp
         live.show(Progress(runs=10 + second, seconds=float(10 + second), entries=40, kept=30, left=300.0))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert "10 of 40 entries removed, about 2 min left" in lines[0]
+    assert "10 of 40 entries removed, about 2m 30s left" in lines[0]
     live.interrupt(2, None)
     with pytest.raises(KeyboardInterrupt):
         live.show(Progress(1, 1.0, 1, 1, None))
-
-
-def test_durations() -> None:
-    assert [duration(seconds) for seconds in (0.4, 99, 100, 3600)] == ["0 s", "99 s", "2 min", "60 min"]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from profiler.cli import options
 from profiler.cli.options import Duration, OutputOptions, WorkloadOptions, grouped, output_options, workload_options
+from profiler.wording import duration
 
 LONGEST = 60
 """Lines of a function of the command line, with its docstring."""
@@ -35,7 +36,17 @@ def test_the_command_line_is_thin() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("5m", 300), ("0.5h", 1800), ("1d", 86400), ("250ms", 0.25), ("0.000001", 0.000001)],
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("5m", 300),
+        ("0.5h", 1800),
+        ("1d", 86400),
+        ("250ms", 0.25),
+        ("0.000001", 0.000001),
+        ("2m 5s", 125),
+        ("1h30m", 5400),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert Duration().convert(text, None, None) == pytest.approx(seconds)
@@ -52,6 +63,9 @@ def test_durations(text: str, seconds: float) -> None:
 @example("\u0661")
 @example("5 m")
 @example("5M")
+@example("5s 2m")
+@example("2m ")
+@example("2m  5s")
 @example("9" * 5000)
 def test_a_duration_is_above_zero_or_refused(text: str) -> None:
     said = ""
@@ -61,6 +75,11 @@ def test_a_duration_is_above_zero_or_refused(text: str) -> None:
         said = error.format_message()
         assert "such as 90, 90s or 5m" in said
         assert len(said) < 600
+
+
+@given(st.floats(0.0005, 1e7))
+def test_what_is_printed_can_be_typed(seconds: float) -> None:
+    assert Duration().convert(duration(seconds), None, None) == pytest.approx(seconds, rel=0.05, abs=0.051)
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def test_summary(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert all(line.startswith("profgen: ") for line in lines)
     assert "no capability" in lines[0]
     assert "exit status 3" in lines[0]
-    assert any("1.0s before the end; a longer load may show more" in line for line in lines)
+    assert any("1s before the end; a longer load may show more" in line for line in lines)
     assert lines[-1].endswith(f"profgen generate {tmp_path}/app.trace.json -o app.profile")
 
 

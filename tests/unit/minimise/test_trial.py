@@ -14,6 +14,7 @@ from profiler.enforce.base import Enforcer, Options, Outcome
 from profiler.enforce.direct import Direct
 from profiler.errors import ProfgenError
 from profiler.minimise.trial import SLOT, Pool, Result, Test, TestError
+from profiler.wording import duration
 
 POLICY = everything_but()
 
@@ -59,7 +60,7 @@ def test_a_command_that_does_not_end() -> None:
         assert (found.passed, found.status) == (False, None)
         if found.said:
             break
-    assert found.why == f"it did not end within {seconds:g} s: waits"
+    assert found.why == f"it did not end within {duration(seconds)}: waits"
 
 
 def test_what_is_kept_of_the_output() -> None:

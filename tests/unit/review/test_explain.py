@@ -64,7 +64,7 @@ def test_syscall() -> None:
     assert (found.verdict, found.where) == ("allowed", "syscalls.observed.openat")
     assert fact(found, "because") == ["observed (app)"]
     assert fact(found, "made by") == ["observed"]
-    assert fact(found, "calls") == ["10, first 0.000 s, last 1.000 s after the start"]
+    assert fact(found, "calls") == ["10, first 0s, last 1s after the start"]
     assert fact(found, "programs") == ["app: 10 calls"]
     assert fact(found, "results") == ["ok 1, ENOENT 2 (watched until the first success of each program)"]
     assert found.risk is not None
@@ -114,7 +114,7 @@ def test_capability() -> None:
 def test_path() -> None:
     found = one("/etc/passwd")
     assert found.where == "files./etc/passwd"
-    assert fact(found, "use") == ["read: ok 1, by app, first 0.000 s, last 1.000 s after the start, owner other"]
+    assert fact(found, "use") == ["read: ok 1, by app, first 0s, last 1s after the start, owner other"]
     found = one("/var/lib/app/3x")
     assert found.where == "files./var/lib/app/{digits}x"
     assert fact(found, "made by") == ["generalise"]
@@ -133,7 +133,7 @@ def test_program_socket_signal() -> None:
         found = one(word)
         assert found.where == "network[0], syscalls.observed.socket"
         assert fact(found, "ports") == ["bind 80"]
-        assert fact(found, "use") == ["bind port 80: ok 1, first 0.500 s, last 0.750 s after the start"]
+        assert fact(found, "use") == ["bind port 80: ok 1, first 0.5s, last 0.8s after the start"]
     for word in ("SIGTERM", "TERM"):
         assert fact(one(word), "sent") == ["to workload: ok 2"]
 

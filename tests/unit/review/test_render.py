@@ -21,6 +21,7 @@ from profiler.policy.model import SignalRule
 from profiler.review import render
 from profiler.review.diff import CHANGES, SUBJECTS, Change, Diff, compare
 from profiler.review.rights import KINDS, Reason
+from profiler.style import Style
 
 HOSTILE = st.text(max_size=30) | st.sampled_from(
     [
@@ -108,7 +109,7 @@ removed  syscall     getpid
 
 
 def test_colour_changes_nothing_else() -> None:
-    coloured = render.text(example(), colour=True)
+    coloured = render.text(example(), Style(on=True))
     assert "\x1b[1;31m" in coloured
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == render.text(example())
 

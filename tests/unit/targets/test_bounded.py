@@ -46,7 +46,7 @@ def test_a_loop_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CPU_SECONDS", 1)
     loops = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
     (tmp_path / "seccomp.json.j2").write_text(loops)
-    with pytest.raises(InputError, match=r"json\.j2 cannot be used: it did not end within 1 s: look for a loop"):
+    with pytest.raises(InputError, match=r"json\.j2 cannot be used: it did not end within 1s: look for a loop"):
         seccomp(tmp_path)
 
 

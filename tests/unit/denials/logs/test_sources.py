@@ -53,7 +53,7 @@ def test_a_journal_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.Monke
     write_program(tmp_path / "journalctl", "#!/bin/sh\nexec sleep 600\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(sources, "JOURNAL_SECONDS", 0.1)
-    with pytest.raises(InputError, match=r"journalctl did not end within 0 s; give the log"):
+    with pytest.raises(InputError, match=r"journalctl did not end within 0s; give the log"):
         sources.read(Reader(), "journal")
 
 
