@@ -7,9 +7,10 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from profiler.errors import InputError, OutputError
 from profiler.wording import cause
@@ -18,7 +19,12 @@ RESERVE_BYTES = 1 << 20
 """Space reserved before a workload starts, so that a full disk is noticed then. A trace usually takes 50 to 200 KiB."""
 
 
+STANDARD_OUTPUT = Path("-")
+"""The place of a result that goes to standard output."""
+
 _CHUNK_BYTES = 1 << 24
+_output: BinaryIO | None = None
+"""Where results for standard output go when that is not descriptor 1."""
 
 
 def invoking_user() -> tuple[int, int] | None:
@@ -140,7 +146,8 @@ class PendingFile:
 
     A directory that is missing, read-only or full is noticed when it is opened. Until ``commit`` the old file is
     unchanged, and the new one has no name where the file system allows that: nothing is left if profgen is killed. Use
-    as a context manager: leaving it discards what was not committed. Raises OutputError.
+    as a context manager: leaving it discards what was not committed. STANDARD_OUTPUT stands for standard output.
+    Raises OutputError.
     """
 
     def __init__(self, path: str | Path, *, reserve: int = 0) -> None:
@@ -149,8 +156,8 @@ class PendingFile:
         self._temporary: str | None = None
         """The name that the new file has for now, if it has one."""
         self._fd = self._dirfd = -1
-        if str(path) == "-":
-            raise OutputError("cannot write to standard output here: give a file name with -o")
+        if self.path == STANDARD_OUTPUT:
+            return
         with as_invoking_user():
             try:
                 kind = stat.S_IFMT(os.stat(self.path).st_mode)
@@ -194,6 +201,9 @@ class PendingFile:
 
         Raises OutputError; without ``replace`` FileExistsError when there is an old file.
         """
+        if self.path == STANDARD_OUTPUT:
+            print_result(data)
+            return
         assert self._fd >= 0
         with as_invoking_user():
             try:
@@ -256,6 +266,28 @@ class PendingFile:
             os.close(self._dirfd)
             self._dirfd = -1
         self._temporary = None
+
+
+def keep_standard_output() -> None:
+    """Keep standard output for results: what anything else writes there, such as a workload, goes to standard error."""
+    global _output
+    _output = open(os.dup(1), "wb", buffering=0)  # noqa: SIM115 - until profgen ends; no workload inherits it
+    os.dup2(2, 1)
+
+
+def print_result(data: bytes) -> None:
+    """Write a result to standard output. Raises OutputError, and BrokenPipeError when its reader has gone."""
+    sys.stdout.flush()
+    stream: BinaryIO = _output or sys.stdout.buffer
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[stream.write(view) :]
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {cause(error)}") from error
 
 
 def write_atomic(path: str | Path, data: bytes, *, executable: bool = False, replace: bool = True) -> None:

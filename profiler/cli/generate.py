@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from profiler.cli.derive_options import DeriveOptions, derive_options
-from profiler.cli.options import source_file
+from profiler.cli.options import STANDARD_INPUT, output_file, source_file
 from profiler.cli.target_options import GivenTargets, TargetCommand, TargetOptions, target_options
 from profiler.cli.terminal import emit, say, say_outdated
 from profiler.errors import InputError, OutputError, ProfgenError
-from profiler.files import make_directory, write_atomic
-from profiler.policy.directory import POLICY_FILE, TRACE_FILE, is_directory
+from profiler.files import STANDARD_OUTPUT, make_directory, write_atomic
+from profiler.policy.directory import POLICY_FILE, TRACE_FILE, default_directory, is_directory
 from profiler.policy.model import Options, Policy
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import word
@@ -27,27 +27,32 @@ from profiler.wording import listed
 @click.command("generate", cls=TargetCommand)
 @click.argument("inputs", nargs=-1, required=True, type=source_file, metavar="TRACE|policy.yaml...")
 @target_options
-@click.option("-o", "--output", metavar="DIR|FILE", help="Directory for all files, or the file for a single target.")
+@click.option(
+    "-o",
+    "--output",
+    type=output_file,
+    metavar="DIR|FILE",
+    help="Directory for all files, or the file for a single target; - for standard output.  [default: NAME.profile; a "
+    "single target is printed]",
+)
 @derive_options
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors.")
 def generate(
     inputs: tuple[str, ...], given: GivenTargets, output: str | None, deriving: DeriveOptions, quiet: bool
 ) -> None:
     """Write policy.yaml and profiles from traces, or profiles from a policy.yaml.
 
-    Several traces are merged. A policy.yaml is rendered as it stands. With one target and no -o it goes to standard
-    output.
+    Several traces are merged. A policy.yaml is rendered as it stands. Without -o, app.trace.json gives the directory
+    app.profile, and a directory that generate wrote is written again; with one target it goes to standard output.
 
     \b
-      profgen generate app.trace.json -o profiles/
+      profgen generate app.trace.json
       profgen generate app.trace.json -t seccomp > seccomp.json
-      profgen generate app.trace.json -o profiles/ -O apparmor.complain
+      profgen generate app.trace.json -O apparmor.complain
       profgen generate policy.yaml -t oci --into config.json -o config.json
     """
     targeting, options = given.parsed(), deriving.parsed()
-    output = None if output == "-" else output
-    if output is None and (targeting.targets is None or len(targeting.targets) > 1):
-        raise InputError("several files to write: say where with -o DIR, or choose one target with -t")
+    output = _place(output, inputs, one=targeting.targets is not None and len(targeting.targets) == 1)
     if targeting.targets is not None:
         targeting.chosen(None)  # a wrong option is said before a long trace is read
     _warn_about_version(options)
@@ -67,6 +72,17 @@ def generate(
     _tell_losses(rendered, quiet)
     if where is not None and not quiet:
         _tell_usage(targets, rendered, where)
+
+
+def _place(output: str | None, inputs: Sequence[str], one: bool) -> str | None:
+    """Return where the files go, None for standard output. ``one``: the files of one target. Raises InputError."""
+    if output == str(STANDARD_OUTPUT) or (output is None and one):
+        if one:
+            return None
+        raise InputError("several files cannot go to standard output: name a directory with -o, or one target with -t")
+    if output is None and inputs[0] == STANDARD_INPUT:
+        raise InputError("standard input has no name to derive one from: name a directory with -o")
+    return str(default_directory(inputs[0])) if output is None else output
 
 
 def _policy(inputs: tuple[str, ...], deriving: DeriveOptions) -> tuple[Policy, Trace | None]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from profiler.cli.options import source_file, trace_file
+from profiler.cli.options import output_file, source_file, trace_file
 from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
+from profiler.files import STANDARD_OUTPUT
 from profiler.policy.directory import POLICY_FILE, TRACE_FILE, is_directory
 from profiler.quoting.shell import profgen
 from profiler.wording import counted
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
+    type=output_file,
+    default=str(STANDARD_OUTPUT),
     metavar="FILE|DIR",
-    help="Where to write; a directory gets policy.yaml and trace.json. Default: standard output (-).",
+    help="Where to write; a directory gets policy.yaml and trace.json.  [default: standard output]",
 )
 @click.option("--intersect", is_flag=True, help="What all of them have, instead of what any has.")
 @click.option(
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="The trace or policy that the reviewed policy was made from: merge what changed since then.",
 )
-def merge(inputs: tuple[str, ...], output: str | None, intersect: bool, base: str | None) -> int:
+def merge(inputs: tuple[str, ...], output: str, intersect: bool, base: str | None) -> int:
     """Merge traces into a trace, or policies into a policy.
 
     Without --base every FILE counts the same: the result has what any of them has (or all, with --intersect). Where a
@@ -53,7 +56,6 @@ def merge(inputs: tuple[str, ...], output: str | None, intersect: bool, base: st
       profgen merge staging/ production/ -o merged/
       profgen merge --base app/trace.json app/ new.trace.json -o app/
     """
-    output = None if output == "-" else output
     if base is not None and (len(inputs) < 2 or intersect):
         raise InputError(
             "--base takes the reviewed policy and at least one new trace or policy"
@@ -175,7 +177,7 @@ def _with_policy(text: str, files: dict[str, str]) -> tuple[dict[str, str], str]
     return {POLICY_FILE: made, **files}, text
 
 
-def _three_way(base: _Source, read: Sequence[_Source], output: str | None) -> int:
+def _three_way(base: _Source, read: Sequence[_Source], output: str) -> int:
     from profiler.policy.derive import derive
     from profiler.policy.editing import comments, merged, with_comments
     from profiler.policy.merge import merge as union
@@ -196,7 +198,7 @@ def _three_way(base: _Source, read: Sequence[_Source], output: str | None) -> in
     notes = [comments(source.text) if source.policy is not None else () for source in (base, ours)]
     notes.append(tuple(note for source in new if source.policy is not None for note in comments(source.text)))
     text = with_comments(result.policy, merged(*notes))
-    found = compare(of_policy(ours.policy, ours.name), of_policy(result.policy, output or "merged"))
+    found = compare(of_policy(ours.policy, ours.name), of_policy(result.policy, "merged"))
     for row in found.changes:
         details = f" ({'; '.join(row.details)})" if row.details else ""
         say(f"{row.change} {row.subject} {row.name}{details}" + (f", {row.risk.level} risk" if row.risk else ""))
@@ -216,9 +218,9 @@ def _trace_of(text: str) -> Trace:
     return loads(text.encode("utf-8"), "the merged trace")
 
 
-def _deliver(files: dict[str, str], text: str, output: str | None, number: int) -> None:
+def _deliver(files: dict[str, str], text: str, output: str, number: int) -> None:
     """Print ``text``, write it to a file, or write all files into a directory."""
-    if output is None:
+    if output == str(STANDARD_OUTPUT):
         emit(text)
         return
     from profiler.files import make_directory, write_atomic

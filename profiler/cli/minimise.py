@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from profiler.cli.options import (
     source_file,
     workload_options,
 )
-from profiler.cli.terminal import say
+from profiler.cli.terminal import emit, say
 from profiler.errors import OutputError, ProfgenError
 
 if TYPE_CHECKING:
@@ -165,17 +164,21 @@ def minimise(
     from profiler.minimise.digest import digest
     from profiler.minimise.journal import Journal
     from profiler.policy.editing import with_comments
+    from profiler.quoting.json import as_json
     from profiler.trace.store import read_limited
 
     if not workload.command:
         raise click.UsageError("no test to run; try: profgen minimise POLICY -- ./test.sh")
+    if form == "json" and to.printed:
+        raise click.UsageError("--json and -o - both print on standard output; give a file with -o")
     data = read_limited(policy)
     old, notes = _parsed(data, policy)
     test = _test(workload, aside)
     enforcer, options, choice = _ways(old, search)
-    path = to.path or Path(f"{policy.removesuffix('.yaml')}.min.yaml")
+    default = Path(f"{policy.removesuffix('.yaml')}.min.yaml")
+    path = to.path or default
     check_writable(path)  # before hours of runs
-    record = _journal_of(path)
+    record = _journal_of(default if to.printed else path)
     checked = _checked(policy)
     key = digest(data, test, choice, checked, search.repeat, search.timeout)
     live = Live(search.jobs, shown=to.progress)
@@ -186,13 +189,8 @@ def minimise(
         write_atomic(path, with_comments(report.policy, notes).encode("utf-8"))
         if report.finished:
             journal.remove()
-    if form == "json":
-        from profiler.quoting.json import as_json
-
-        print(as_json(as_data(report)))
-    else:
-        print("".join(f"{line}\n" for line in table(report)), end="")
-    sys.stdout.flush()
+    if not to.printed:
+        emit(as_json(as_data(report)) + "\n" if form == "json" else "".join(f"{line}\n" for line in table(report)))
     if not to.quiet:
         for line in summary(report, path):
             say(line)

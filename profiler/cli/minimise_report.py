@@ -11,8 +11,10 @@ from typing import Any
 
 from profiler.cli.live import SECONDS, LiveLine
 from profiler.cli.terminal import redraws, say
+from profiler.files import STANDARD_OUTPUT
 from profiler.minimise.conclusion import FLAKY, KEPT, NEEDED, OPEN, SPARE, VERDICTS
 from profiler.minimise.minimise import Progress, Report
+from profiler.policy.directory import default_directory
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
 from profiler.wording import counted, duration
@@ -93,8 +95,9 @@ def summary(report: Report, path: Path) -> Iterator[str]:
         )
     if report.policy.entries("base"):
         yield "syscalls.base is unchanged: a run without a container cannot show what its runtime needs"
-    yield f"wrote {path}"
-    yield f"next: {profgen('generate', path, '-o', 'DIR')}"
+    if path != STANDARD_OUTPUT:
+        yield f"wrote {path}"
+        yield f"next: {profgen('generate', path, '-o', default_directory(path))}"
 
 
 def as_data(report: Report) -> dict[str, Any]:

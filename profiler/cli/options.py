@@ -14,10 +14,12 @@ from typing import Any, Literal, TypeVar
 import click
 
 from profiler.cli.terminal import style_for
+from profiler.files import STANDARD_OUTPUT
 from profiler.policy.directory import policy_path, trace_path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+STANDARD_INPUT = "/dev/stdin"
 _JSON = "profgen.json"
 _NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -27,7 +29,12 @@ _SECONDS = re.compile(_NUMBER, re.ASCII)
 
 def input_file(path: str) -> str:
     """Convert an argument that names a file to read, or ``-`` for standard input."""
-    return "/dev/stdin" if path == "-" else path
+    return STANDARD_INPUT if path == "-" else path
+
+
+def output_file(path: str) -> str:
+    """Convert an argument that names a file to write; ``-`` and /dev/stdout are STANDARD_OUTPUT."""
+    return str(STANDARD_OUTPUT) if path == "/dev/stdout" else path
 
 
 def source_file(path: str) -> str:
@@ -110,8 +117,13 @@ class OutputOptions:
 
     @property
     def path(self) -> Path | None:
-        """The output as a path."""
+        """The output as a path; STANDARD_OUTPUT for standard output."""
         return None if self.output is None else Path(self.output)
+
+    @property
+    def printed(self) -> bool:
+        """Whether the result goes to standard output."""
+        return self.path == STANDARD_OUTPUT
 
 
 COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -140,7 +152,7 @@ def output_options(
     return grouped(
         OutputOptions,
         "to",
-        click.option("-o", "--output", metavar="FILE", help=what),
+        click.option("-o", "--output", metavar="FILE", type=output_file, help=what),
         click.option("-q", "--quiet", is_flag=True, help=quiet),
         *(() if progress is None else (click.option("--no-progress", is_flag=True, help=progress),)),
     )

@@ -21,6 +21,7 @@ from profiler.cli.options import (
 from profiler.cli.record_options import RecordOptions, SubjectOptions
 from profiler.engines.commands import is_client
 from profiler.errors import InputError
+from profiler.files import keep_standard_output
 from profiler.tracers.launch import quoted
 from profiler.tracers.select import TRACERS
 
@@ -60,7 +61,7 @@ def limits_from(ctx: click.Context | None, param: click.Parameter | None, pairs:
 
 @click.command(cls=_Record, context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @output_options(
-    "Trace file.  [default: NAME.trace.json]  With --all-containers a directory.",
+    "Trace file, - for standard output; with --all-containers a directory.  [default: NAME.trace.json]",
     progress="Draw no line with figures on the terminal.",
 )
 @grouped(
@@ -73,11 +74,12 @@ def limits_from(ctx: click.Context | None, param: click.Parameter | None, pairs:
     ),
     click.option("--container", metavar="NAME", help="Watch a container, by name or id."),
     click.option(
-        "--pid", type=click.IntRange(1), metavar="PID", help="Watch a process with its threads and descendants."
+        "-p", "--pid", type=click.IntRange(1), metavar="PID", help="Watch a process with its threads and descendants."
     ),
     click.option("--cgroup", metavar="PATH", help="Watch all processes of a cgroup."),
     click.option("--unit", metavar="UNIT", help="Watch a systemd unit."),
     click.option(
+        "-a",
         "--all-containers",
         is_flag=True,
         help="Watch every container of this machine and write a trace for each to the directory -o.",
@@ -118,7 +120,8 @@ def record(
 ) -> int:
     """Watch COMMAND under normal load and write a trace of the rights that it used.
 
-    The command keeps its input, output, terminal, signals and exit status. Recording ends with its last descendant.
+    The command keeps its input, output, terminal, signals and exit status; with -o - its output goes to standard error.
+    Recording ends with its last descendant.
 
     With --image the command runs in a new container. With --container, --pid, --cgroup, --unit and --all-containers
     nothing is started, stopped or changed: recording ends when the watched processes end, or with Ctrl-C.
@@ -129,7 +132,9 @@ def record(
       profgen record --container web
       profgen record --all-containers -o traces/ --snapshot 60s
     """
-    _check(subject, how, workload)
+    _check(subject, how, workload, to)
+    if to.printed:
+        keep_standard_output()
 
     if subject.given or is_client(workload.command):
         from profiler.cli import record_containers as containers  # slow to load, and of no use to other commands
@@ -148,7 +153,7 @@ def record(
     return record_command(workload, how, to)
 
 
-def _check(subject: SubjectOptions, how: RecordOptions, workload: WorkloadOptions) -> None:
+def _check(subject: SubjectOptions, how: RecordOptions, workload: WorkloadOptions, to: OutputOptions) -> None:
     """Raise UsageError for options that do not fit together."""
     given = subject.given
     if len(given) > 1:
@@ -159,6 +164,8 @@ def _check(subject: SubjectOptions, how: RecordOptions, workload: WorkloadOption
         raise click.UsageError(f"{given[0]} watches running processes: it takes no command")
     if given and workload.user is not None:
         raise click.UsageError("--user is for a command that profgen starts; behind --image it is the engine's option")
+    if to.printed and (how.snapshot is not None or how.merge_restarts or subject.all_containers):
+        raise click.UsageError("-o -: standard output takes one trace, and these are several; give a file with -o")
     running: dict[str, Any] = {
         "--wait": how.wait,
         "--snapshot": how.snapshot is not None,

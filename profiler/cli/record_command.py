@@ -15,7 +15,7 @@ from profiler.cli.record_terminal import status_with_losses, summary
 from profiler.cli.terminal import say
 from profiler.cli.workload import workload_of
 from profiler.errors import InputError
-from profiler.files import RESERVE_BYTES, PendingFile
+from profiler.files import RESERVE_BYTES, STANDARD_OUTPUT, PendingFile
 from profiler.kernel.abi import native_abi
 from profiler.trace.model import Trace
 from profiler.trace.store import dumps
@@ -51,7 +51,7 @@ def record_command(workload: WorkloadOptions, how: RecordOptions, to: OutputOpti
             return finish(recording, chosen.name, origin_of(started), start, status), recording.warnings
 
         trace, warnings = first_that_works(how.tracer, watch)
-        replaced = path.exists()
+        replaced = path != STANDARD_OUTPUT and path.exists()
         file.commit(dumps(trace).encode("ascii"))
     if not to.quiet:
         summary(trace, path, replaced)

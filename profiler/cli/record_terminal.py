@@ -12,6 +12,8 @@ from pathlib import Path
 from profiler.cli.live import live_line
 from profiler.cli.terminal import redraws, say
 from profiler.errors import FAILED
+from profiler.files import STANDARD_OUTPUT
+from profiler.policy.directory import default_directory
 from profiler.quoting.shell import profgen
 from profiler.trace.caveats import caveats
 from profiler.trace.model import Meta, Trace
@@ -180,7 +182,8 @@ def _without_effect(trace: Trace) -> list[str]:
 
 def wrote(path: Path, replaced: bool = False, complete: bool = True) -> None:
     """Print where the trace is, and the next command: none for an incomplete trace, which ``generate`` refuses."""
-    directory = f"{path.name.removesuffix('.json').removesuffix('.trace')}.profile"
+    if path == STANDARD_OUTPUT:
+        return
     say(f"wrote {path}" + (", replacing an older trace; to keep several, name them with -o" if replaced else ""))
     if complete:
-        say(f"next: {profgen('generate', path, '-o', Path(directory))}")
+        say(f"next: {profgen('generate', path, '-o', default_directory(path))}")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler.cli.options import grouped, output_format, source_file
+from profiler.cli.options import grouped, output_file, output_format, source_file
 from profiler.cli.proposals import about_proposal, addition_data
 from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
+from profiler.files import STANDARD_OUTPUT
+from profiler.policy.directory import default_directory
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable, quoted
 from profiler.wording import counted, listed
@@ -83,8 +85,14 @@ class _Change:
         "--trust-text", is_flag=True, help="Write what only text logs hold, into which any local user can write."
     ),
 )
-@click.option("-o", "--output", metavar="FILE", help="Write the changed policy to a file.")
-@click.option("--in-place", is_flag=True, help="Write the changed policy over POLICY.")
+@click.option(
+    "-o",
+    "--output",
+    type=output_file,
+    metavar="FILE",
+    help="Write the changed policy to a file; - for standard output.",
+)
+@click.option("-i", "--in-place", is_flag=True, help="Write the changed policy over POLICY.")
 @click.option(
     "--allow-dangerous",
     multiple=True,
@@ -114,6 +122,8 @@ def refine(
     """
     if in_place and output is not None:
         raise InputError("--in-place and -o name two places: give one of them")
+    if form == "json" and output == str(STANDARD_OUTPUT):
+        raise click.UsageError("--json and -o - both print on standard output; give a file with -o")
     if logs.sources.count("-") > 1 or len(set(logs.sources)) != len(logs.sources):
         raise InputError("--from names the same log twice")
     found = _change(policy, logs, allow_dangerous)
@@ -236,6 +246,6 @@ def _write(path: Path, text: str, form: str) -> None:
     from profiler.files import write_atomic
 
     write_atomic(path, text.encode("utf-8"))
-    if form != "json":
+    if form != "json" and path != STANDARD_OUTPUT:
         say(f"wrote {path}")
-        say(f"next: {profgen('generate', path, '-o', 'DIR')}, and load the profiles again")
+        say(f"next: {profgen('generate', path, '-o', default_directory(path))}, and load the profiles again")

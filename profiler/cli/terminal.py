@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from profiler.cli.live import set_aside
+from profiler.files import print_result
 from profiler.quoting.text import printable
 from profiler.style import Style
 
@@ -37,9 +38,7 @@ def say_outdated(path: str, data: bytes, policy: Policy) -> None:
 
 def emit(data: bytes | str) -> None:
     """Write a result to standard output; text as UTF-8, with lone surrogates as escapes."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace"))
-    sys.stdout.buffer.flush()
+    print_result(data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace"))
 
 
 def redraws(stream: TextIO) -> bool:

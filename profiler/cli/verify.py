@@ -20,6 +20,7 @@ from profiler.cli.options import (
     OutputOptions,
     WorkloadOptions,
     grouped,
+    output_file,
     output_format,
     output_options,
     source_file,
@@ -27,6 +28,7 @@ from profiler.cli.options import (
 )
 from profiler.cli.terminal import say
 from profiler.errors import FAILED, ProfgenError
+from profiler.files import STANDARD_OUTPUT, keep_standard_output
 
 if TYPE_CHECKING:
     from profiler.enforce.base import Enforcer, Options, Outcome
@@ -74,7 +76,9 @@ class _Run:
     click.option("--bundle", metavar="DIR", help="OCI bundle for runc and crun. COMMAND replaces its own command."),
 )
 @output_options("Write the denials as a trace, for generate.", quiet="Print only denials and errors.")
-@click.option("--report", metavar="FILE", help="Write the report to a file.  [default: standard error]")
+@click.option(
+    "--report", type=output_file, metavar="FILE", help="Write the report to a file.  [default: standard error]"
+)
 @output_format(help="Format of the report.")
 @workload_options(USER, DURATION, NO_FILES)
 def verify(
@@ -103,6 +107,8 @@ def verify(
     from profiler.policy.evidence import refused_checks
 
     _check(enforce, workload)
+    if to.printed or report == str(STANDARD_OUTPUT):
+        keep_standard_output()
     path = Path(policy)
     held = read_policy(path)
     bundle = None if enforce.bundle is None else Path(enforce.bundle)

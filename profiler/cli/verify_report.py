@@ -78,7 +78,7 @@ class VerifyReport:
         yield from (f"{self.under}: {means}" for means in outcome.means)
         if self.mode == "enforce" and any(denial.refused for denial in outcome.denials):
             yield "--mode log refuses nothing: one run then names every denial"
-        if to.output is not None:
+        if to.output is not None and not to.printed:
             yield f"wrote {to.output}"
             if outcome.denials:
                 yield f"next: {profgen('generate', 'RECORDING', Path(to.output), '-o', path.parent)}"

@@ -26,6 +26,16 @@ def is_directory(output: str, files: int) -> bool:
     return path.suffix not in _FILES if files > 1 else not path.suffix
 
 
+def default_directory(path: str | Path) -> Path:
+    """Return the directory that ``generate`` writes when none is given: ``app.profile`` in the working directory for
+    ``app.trace.json``; for a file of a directory that it wrote, given with that directory, the directory."""
+    found = Path(path)
+    if found.name in (POLICY_FILE, TRACE_FILE) and os.path.dirname(path):
+        return found.parent
+    stem = found.stem if found.suffix in _FILES else found.name
+    return Path(f"{stem.removesuffix('.trace') or 'workload'}.profile")
+
+
 def policy_path(path: str) -> str:
     """Return the path of the policy, given it or its directory."""
     return os.path.join(path, POLICY_FILE) if os.path.isdir(path) else path

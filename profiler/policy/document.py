@@ -308,7 +308,7 @@ class _Reader(Reader):
         top = ("schema", "workload", "abis", "no_new_privs", "runtime", "capabilities", "syscalls", "refused")
         schema = value.get("schema") if isinstance(value, dict) else None
         if isinstance(schema, str) and schema.startswith("profgen.trace/"):
-            raise InputError(f"{self.name} is a trace: make a policy of it first: profgen generate {self.name} -o DIR")
+            raise InputError(f"{self.name} is a trace: make a policy of it first: profgen generate {self.name}")
         if schema != SCHEMA:
             found = f"it says {schema!r}" if isinstance(schema, str) and len(schema) < 80 else "it has no schema"
             raise InputError(f"{self.name} is not a policy that this profgen can read: {found}, expected {SCHEMA!r}")

@@ -16,7 +16,7 @@ from typing import Protocol
 from profiler.engines import cgroups
 from profiler.engines.engine import Details
 from profiler.errors import InputError, OutputError
-from profiler.files import kernel_text
+from profiler.files import STANDARD_OUTPUT, kernel_text
 from profiler.run import Client, shell_status
 from profiler.trace.merge import merge
 from profiler.trace.model import Container, Trace
@@ -336,7 +336,7 @@ class Watch:
             key=lambda row: row.due,
             default=None,
         )
-        if row is None or row.due > now:
+        if row is None or row.due > now or row.path == STANDARD_OUTPUT:
             return
         row.due = now + self.plan.snapshot if self.plan.snapshot is not None else float("inf")
         self._write(row, final=False)

@@ -14,7 +14,7 @@ from typing import Protocol
 from profiler.engines import cgroups, commands, compose
 from profiler.engines.engine import Creation, Engine, installed
 from profiler.errors import FAILED, InputError, ProgramError, TracerError
-from profiler.files import check_writable, make_directory
+from profiler.files import STANDARD_OUTPUT, check_writable, make_directory
 from profiler.run import foreground, shell_status
 from profiler.trace.model import Trace
 from profiler.tracers.base import Options
@@ -200,6 +200,8 @@ def record_group(group: Group, request: Request, console: Console) -> Ended:
 def _outputs(subject: Subject, request: Request) -> Outputs:
     """Return where the subject's traces go, after trying that they can be written."""
     if subject.many:
+        if request.output == STANDARD_OUTPUT:
+            raise InputError("standard output takes one trace, and these are several: name a directory with -o")
         default = Path(f"{plain_name(subject.name) or 'project'}.traces")
         return Outputs(None, make_directory(request.output or default), request.merge)
     path = request.output or default_output(subject.name)

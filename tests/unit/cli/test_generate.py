@@ -15,6 +15,7 @@ from unit.cli import running
 from unit.policy.making import call, check, file, touching, trace, unknown, uses
 from unit.trace.written import write_trace
 
+from profiler.policy.directory import default_directory
 from profiler.trace.model import JOINED_FEATURE, Exec, Program, Trace
 
 
@@ -300,10 +301,46 @@ def test_unwritable_output(recording: Path, tmp_path: Path) -> None:
     fails(profgen(recording, "-o", tmp_path / "file"), 125, "file")
     fails(profgen(recording, "-o", tmp_path / "file" / "below"), 125, "below")
     fails(profgen(recording, "-o", "/proc/nothing/here"), 125, "/proc/nothing")
-    fails(profgen(recording, "-t", "seccomp", "-o", "/dev/stdout"), 125, "special file")
     assert (tmp_path / "file").read_text() == "mine"
     assert profgen(recording, "-t", "seccomp", "-o", tmp_path / "file").returncode == 0, "one target, one file"
     assert (tmp_path / "file").read_text() == profgen(recording, "-t", "seccomp", "-o", "-").stdout
+
+
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_standard_output(recording: Path, tmp_path: Path, output: str) -> None:
+    done = profgen(recording, "-t", "seccomp", "-o", output, cwd=tmp_path)
+    assert json.loads(done.stdout)["defaultAction"]
+    fails(profgen(recording, "-o", output, cwd=tmp_path), 2, "several files", "-t")
+    assert [path.name for path in tmp_path.iterdir()] == [recording.name]
+
+
+def test_the_default_directory(recording: Path, tmp_path: Path) -> None:
+    done = profgen("app.trace.json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "to app.profile" in done.stderr
+    assert {path.name for path in (tmp_path / "app.profile").iterdir()} == FILES
+    (tmp_path / "app.profile" / "seccomp.json").unlink()
+    assert profgen("app.profile", cwd=tmp_path).returncode == 0
+    assert {path.name for path in (tmp_path / "app.profile").iterdir()} == FILES
+    fails(profgen("-", input=recording.read_text()), 2, "standard input", "-o")
+
+
+@pytest.mark.parametrize(
+    ("source", "directory"),
+    [
+        ("app.trace.json", "app.profile"),
+        ("traces/app.2.trace.json", "app.2.profile"),
+        ("app-1.27", "app-1.27.profile"),
+        ("new.yaml", "new.profile"),
+        ("policy.yaml", "policy.profile"),
+        ("x/policy.yaml", "x"),
+        ("x/trace.json", "x"),
+        ("./policy.yaml", "."),
+        (".trace.json", "workload.profile"),
+    ],
+)
+def test_names_of_default_directories(source: str, directory: str) -> None:
+    assert default_directory(source) == Path(directory)
 
 
 @pytest.mark.parametrize(

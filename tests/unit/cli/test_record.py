@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
+from unit.cli import running
 from unit.policy.making import call, trace
 
 from profiler.cli import record, record_command, record_terminal
@@ -25,7 +26,7 @@ from profiler.cli.record_terminal import summary
 from profiler.cli.workload import workload_of
 from profiler.errors import InputError
 from profiler.trace.model import FILES_FEATURE, File, Syscall, Trace
-from profiler.trace.store import read_trace
+from profiler.trace.store import loads, read_trace
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.recording import Recording
 from profiler.watch.outputs import default_output
@@ -75,6 +76,24 @@ def test_default_output_is_a_plain_name_here(command: str) -> None:
     assert shlex.quote(name) == name, "it can be typed as it stands"
     assert not name.startswith((".", "-"))
     assert len(name) <= 255
+
+
+def test_the_trace_on_standard_output(tmp_path: Path) -> None:
+    """The command's output then goes to standard error."""
+    for output in ("-", "/dev/stdout"):
+        done = running.profgen("record", "--tracer", "ptrace", "-o", output, "--", "echo", "hello", cwd=tmp_path)
+        assert done.returncode == 0
+        assert loads(done.stdout.encode(), "trace").programs
+        assert "hello\n" in done.stderr
+        assert "wrote" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [["--snapshot", "5s", "--pid", "1"], ["--all-containers"]])
+def test_several_traces_do_not_go_to_standard_output(options: list[str]) -> None:
+    done = CliRunner().invoke(record.record, ["-o", "-", *options])
+    assert done.exit_code == 2
+    assert "standard output takes one trace" in done.output
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------
