@@ -115,7 +115,8 @@ def _load(paths: tuple[str, ...]) -> tuple[Policy | None, list[Trace]]:
             policy = document.loads(data, path)
             if len(paths) > 1:
                 raise InputError(f"{path} is a policy: give one policy alone, or traces")
-            say_outdated(path, data, policy)
+            if document.head_is_outdated(data, policy):
+                say_outdated(path)
     return policy, traces
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from profiler.cli.live import set_aside
 from profiler.files import print_result
+from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
 from profiler.style import Style
-
-if TYPE_CHECKING:
-    from profiler.policy.model import Policy
 
 WIDEST = 110
 """Longer lines are hard to read."""
@@ -27,13 +25,9 @@ def say(text: str) -> None:
         print(f"profgen: {printable(text)}", file=sys.stderr)
 
 
-def say_outdated(path: str, data: bytes, policy: Policy) -> None:
-    """Say that the head of a policy's file does not tell what its entries say, when that is so."""
-    from profiler.policy.document import head_is_outdated
-    from profiler.quoting.shell import profgen
-
-    if head_is_outdated(data, policy):
-        say(f"note: the head of {path} is out of date; renew it: {profgen('merge', Path(path), '-o', Path(path))}")
+def say_outdated(path: str) -> None:
+    """Say that the head of a policy's file does not tell what its entries say."""
+    say(f"note: the head of {path} is out of date; renew it: {profgen('merge', Path(path), '-o', Path(path))}")
 
 
 def emit(data: bytes | str) -> None:

@@ -27,10 +27,10 @@ from profiler.policy.touched import touched
 from profiler.policy.variables import Places, names_of
 from profiler.quoting.text import printable, word
 from profiler.review.diff import Change, compare
-from profiler.review.rights import Rights, in_words, of_policy, tests_of
+from profiler.review.rights import REFUSED, Rights, in_words, of_policy, tests_of
 from profiler.review.score import PermissionsOf
 from profiler.trace.model import Syscall, Trace
-from profiler.wording import counted, duration, grouped, shortened
+from profiler.wording import counted, duration, grouped, listed, shortened
 
 KINDS = ("syscall", "capability", "path", "exec", "socket", "signal")
 
@@ -134,6 +134,19 @@ def _programs(trace: Trace, calls: Mapping[int, int]) -> str:
 
 def _who(trace: Trace, programs: Iterable[int]) -> str:
     return ", ".join(shortened(list(map(word, program_names(trace, programs))), 3)) or "unknown program"
+
+
+def holes(rights: Rights, calls: Iterable[tuple[str, str]], capability: str = "") -> Facts:
+    """Return which published holes these syscalls (ABI, name), or a capability, alone open."""
+    held = rights.capabilities or frozenset()
+    without = replace(rights, syscalls={**rights.syscalls, **dict.fromkeys(calls, REFUSED)})
+    before = {row.cve.identifier for row in verdicts(PermissionsOf(rights, held)) if not row.blocked}
+    after = {row.cve.identifier for row in verdicts(PermissionsOf(without, held - {capability})) if not row.blocked}
+    opened = sorted(before - after, key=lambda cve: tuple(int(part) for part in cve.split("-")[1:]))
+    if not opened:
+        return [("holes", "none of the listed holes needs only this")]
+    named = listed(opened, 6)
+    return [("holes", f"{grouped(len(opened))} of the listed ones could not be reached without it: {named}")]
 
 
 class Explainer:
@@ -257,7 +270,7 @@ class Explainer:
             facts = self._reasons(entry.because, _PASS[entry.section], *more, seen=seen)
             facts += self._entry(entry)
             if entry is entries[0]:
-                facts += evidence + self._holes(lambda key: key == (abi, name))
+                facts += evidence + holes(self.rights, [(abi, name)])
             where = f"syscalls.{entry.section}.{label}"
             yield Explanation(
                 "syscall",
@@ -316,24 +329,6 @@ class Explainer:
             texts.append(f"{words} ({', '.join(shortened(names, 3))})")
         yield from (("arguments", text) for text in shortened(texts, SHOWN))
 
-    def _holes(self, gone: Callable[[tuple[str, str]], bool], capability: str = "") -> Facts:
-        """Which published holes this right alone opens."""
-        held = self.rights.capabilities or frozenset()
-        without = replace(
-            self.rights, syscalls={key: allowed for key, allowed in self.rights.syscalls.items() if not gone(key)}
-        )
-        before = {row.cve.identifier for row in verdicts(PermissionsOf(self.rights, held)) if not row.blocked}
-        after = {row.cve.identifier for row in verdicts(PermissionsOf(without, held - {capability})) if not row.blocked}
-        opened = sorted(before - after, key=lambda cve: tuple(int(part) for part in cve.split("-")[1:]))
-        if not opened:
-            return [("holes", "none of the listed holes needs only this")]
-        return [
-            (
-                "holes",
-                f"{len(opened)} of the listed ones could not be reached without it: {', '.join(shortened(opened, 6))}",
-            )
-        ]
-
     # Capabilities.
 
     def _capability(self, text: str) -> Iterator[Explanation]:
@@ -347,7 +342,7 @@ class Explainer:
             facts.append(("outcome", f"{outcome}: not granted"))
         facts += checks
         if rows:
-            facts += self._holes(lambda key: False, name)
+            facts += holes(self.rights, (), name)
         if facts:
             where = f"capabilities.{name}" if rows else ""
             risk = self._risk(capabilities=frozenset({name})) if rows else None
