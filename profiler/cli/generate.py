@@ -25,7 +25,7 @@ from profiler.wording import listed
 
 
 @click.command("generate", cls=TargetCommand)
-@click.argument("inputs", nargs=-1, required=True, type=source_file, metavar="TRACE|policy.yaml...")
+@click.argument("inputs", nargs=-1, required=True, type=source_file, metavar="TRACE|POLICY|DIR...")
 @target_options
 @click.option(
     "-o",

@@ -72,7 +72,7 @@ def limits_from(ctx: click.Context | None, param: click.Parameter | None, pairs:
         metavar="IMAGE [OPTION...]",
         help="Run an image in a new container. What follows, up to --, are options of docker run.",
     ),
-    click.option("--container", metavar="NAME", help="Watch a container, by name or id."),
+    click.option("--container", metavar="CONTAINER", help="Watch a container, by name or id."),
     click.option(
         "-p", "--pid", type=click.IntRange(1), metavar="PID", help="Watch a process with its threads and descendants."
     ),

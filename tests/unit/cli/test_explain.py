@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,33 @@ def test_a_policy_with_its_trace(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "  calls " not in capsys.readouterr().out
     assert run(["explain", str(tmp_path / "policy.yaml"), "ptrace", "--trace", written(tmp_path / "t.json")]) == 0
     assert "  calls      10, first 0s, last 1s after the start\n" in capsys.readouterr().out
+
+
+def test_profiles_from_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "docker-default", "ptrace", "reboot", "CAP_SYS_ADMIN"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("ptrace: allowed (syscalls[1])\n  rule     syscalls[1]: ALLOW\n")
+    assert "\nreboot: not allowed\n  because  no rule names it, and the default action is ERRNO\n" in out
+    (tmp_path / "config.json").write_text('{"ociVersion": "1.0", "linux": {}}')
+    assert run(["explain", str(tmp_path / "config.json"), "reboot", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"][0]["found"][0]["verdict"] == "allowed"
+    assert run(["explain", "docker-default", "/etc/passwd"]) == 2
+    assert "says nothing of /etc/passwd" in capsys.readouterr().err
+    assert run(["explain", "docker-default", "ptrace", "--trace", "x"]) == 2
+    assert run(["explain", "unconfined", "--all"]) == 0
+    assert "CAP_SYS_ADMIN" in capsys.readouterr().out
+
+
+def test_colour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = written(tmp_path / "t.json")
+    shown = []
+    for colour in ("never", "always"):
+        for words in (["ptrace"], ["--all"]):
+            assert run(["explain", name, *words, "--color", colour]) == 0
+        shown.append(capsys.readouterr().out)
+    assert "\x1b[31mhigh\x1b[0m" in shown[1]
+    assert re.sub(r"\x1b\[[0-9;]*m", "", shown[1]) == shown[0]
+    assert max(map(len, shown[0].splitlines())) <= 80
 
 
 def test_what_was_added_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
