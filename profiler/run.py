@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from profiler.errors import ProgramError
+from profiler.progress import busy
 from profiler.wording import cause, duration
 
 ASK_SECONDS = 30.0
@@ -51,23 +52,25 @@ def ask(
     data: bytes = b"",
     show_errors: bool = False,
     ends_with_us: bool = False,
+    doing: str | None = None,
 ) -> Ended:
     """Run a program to its end, with ``data`` on its standard input, and return what it printed.
 
     ``seconds``: None for work that the user waits for and can interrupt. ``show_errors``: its standard error goes to
-    the user instead. ``ends_with_us``: it is killed when profgen is. Raises ProgramError when it cannot be executed or
-    does not end in time.
+    the user instead. ``ends_with_us``: it is killed when profgen is. ``doing``: what it does, for a user who waits.
+    Raises ProgramError when it cannot be executed or does not end in time.
     """
     try:
-        done = subprocess.run(
-            words,
-            stdin=None if data else subprocess.DEVNULL,
-            input=data or None,
-            stdout=subprocess.PIPE,
-            stderr=None if show_errors else subprocess.PIPE,
-            timeout=seconds,
-            preexec_fn=end_with_parent if ends_with_us else None,
-        )
+        with busy(doing or f"waiting for {_title(words)}"):
+            done = subprocess.run(
+                words,
+                stdin=None if data else subprocess.DEVNULL,
+                input=data or None,
+                stdout=subprocess.PIPE,
+                stderr=None if show_errors else subprocess.PIPE,
+                timeout=seconds,
+                preexec_fn=end_with_parent if ends_with_us else None,
+            )
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"{_title(words)} did not end within {duration(seconds or 0)}") from error
     except OSError as error:

@@ -12,7 +12,7 @@ import click
 
 from profiler.engines.hook import State
 from profiler.errors import FAILED, InputError, ProfgenError
-from profiler.quoting.text import quoted
+from profiler.quoting.text import printable, quoted
 
 READY_SECONDS = 30.0
 """A container's start waits until the tracer is ready, at most this long."""
@@ -104,7 +104,7 @@ def _record(state: State, directory: Path, name: str, no_files: bool, ready: int
     """Record the container. A failure goes to the hook before it is ready, and to the system's log later."""
     import syslog
 
-    from profiler.cli.record_terminal import Console, incomplete
+    from profiler.cli.record_terminal import Console, incomplete, summary
     from profiler.tracers.base import Options
     from profiler.watch import subjects
     from profiler.watch.recordings import Request, need_watcher, record
@@ -128,7 +128,12 @@ def _record(state: State, directory: Path, name: str, no_files: bool, ready: int
         else:
             syslog.syslog(syslog.LOG_ERR, f"recording {state.identity[:64]}: {error}")
         return FAILED
-    if ended.last is not None and not ended.last[0].meta.complete:
-        syslog.syslog(f"{ended.last[1]}: {incomplete(ended.last[0].meta)}")
-        return FAILED
-    return 0
+    if ended.last is None:
+        return 0
+    trace, path = ended.last
+    for line in summary(trace, path):
+        syslog.syslog(syslog.LOG_INFO, f"{name}: {printable(line)}")
+    if trace.meta.complete:
+        return 0
+    syslog.syslog(f"{path}: {incomplete(trace.meta)}")
+    return FAILED

@@ -19,6 +19,7 @@ from profiler.cli.options import (
     workload_options,
 )
 from profiler.cli.record_options import RecordOptions, SubjectOptions
+from profiler.cli.terminal import say_what_takes_long
 from profiler.engines.commands import is_client
 from profiler.errors import InputError
 from profiler.files import keep_standard_output
@@ -135,6 +136,8 @@ def record(
     _check(subject, how, workload, to)
     if to.printed:
         keep_standard_output()
+    if not to.quiet:
+        say_what_takes_long()
 
     if subject.given or is_client(workload.command):
         from profiler.cli import record_containers as containers  # slow to load, and of no use to other commands

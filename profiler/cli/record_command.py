@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from profiler.cli.options import OutputOptions, WorkloadOptions
 from profiler.cli.record_options import RecordOptions
-from profiler.cli.record_terminal import status_with_losses, summary
+from profiler.cli.record_terminal import status_with_losses, tell
 from profiler.cli.terminal import say
 from profiler.cli.workload import workload_of
 from profiler.errors import InputError
@@ -54,7 +54,7 @@ def record_command(workload: WorkloadOptions, how: RecordOptions, to: OutputOpti
         replaced = path != STANDARD_OUTPUT and path.exists()
         file.commit(dumps(trace).encode("ascii"))
     if not to.quiet:
-        summary(trace, path, replaced)
+        tell(trace, path, replaced)
         for warning in warnings:
             say(warning)
     assert trace.meta.exit_status is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 from profiler.cli.options import OutputOptions, WorkloadOptions
 from profiler.cli.record_command import tracer_options
 from profiler.cli.record_options import RecordOptions, SubjectOptions
-from profiler.cli.record_terminal import Console, status_with_losses, summary
+from profiler.cli.record_terminal import Console, status_with_losses, tell
 from profiler.cli.terminal import say
 from profiler.engines import commands, compose
 from profiler.engines.engine import Engine, find, help_of
@@ -176,7 +176,7 @@ def _status(ended: Ended, how: RecordOptions, to: OutputOptions, many: bool = Fa
         if many:
             say(f"{counted(ended.figures.ended, 'trace')} written")
         else:
-            summary(*ended.last)
+            tell(*ended.last, ended.replaced)
     if lost := ended.figures.losses.get("sessions"):
         say(f"there was no room for {counted(lost, 'container')}: raise --limit sessions=N (docs/tracers.md)")
         if not how.allow_loss:

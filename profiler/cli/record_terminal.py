@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from profiler.cli.live import live_line
@@ -18,6 +18,7 @@ from profiler.quoting.shell import profgen
 from profiler.trace.caveats import caveats
 from profiler.trace.model import Meta, Trace
 from profiler.watch.metrics import Figures
+from profiler.watch.outputs import SUFFIX, plain_name
 from profiler.wording import counted, duration
 
 _IO_URING = ("io_uring_setup", "io_uring_enter")
@@ -62,9 +63,9 @@ class Console:
     def wrote(self, path: Path, trace: Trace, final: bool) -> None:
         """See watch.loop.Observer."""
         if final and self._many and not self._quiet:
-            lost = "" if trace.meta.complete else f"; incomplete: lost {', '.join(trace.meta.losses)}"
-            seen = f"{counted(len(trace.syscalls), 'syscall')}, {counted(len(trace.programs), 'program')}"
-            say(f"wrote {path}: {seen}{lost}{'; ' + row if (row := '; '.join(caveats(trace))) else ''}")
+            tell(trace, path, name=plain_name(path.name.removesuffix(SUFFIX)))
+            if not trace.meta.complete:
+                say(incomplete(trace.meta))
 
     def warned(self, name: str, warning: str) -> None:
         """See watch.loop.Observer."""
@@ -77,10 +78,13 @@ class Console:
 
     def watching(self, waits: bool) -> None:
         """See watch.recordings.Console."""
-        if self._many and not self._quiet:
-            say("watching; SIGUSR1 writes the traces, Ctrl-C or SIGTERM ends recording")
-        elif self._wait and waits and not (self._quiet or self.draws):
-            say("waiting for its start, which will be recorded in full")
+        if self._quiet:
+            return
+        if self._wait and waits:
+            say("waiting for its start, which will be recorded in full; Ctrl-C ends recording")
+        else:
+            traces = "traces" if self._many else "trace"
+            say(f"recording; SIGUSR1 writes the {traces}, Ctrl-C or SIGTERM ends recording")
 
     def shown(self, figures: Callable[[], Figures | None]) -> contextlib.AbstractContextManager[None]:
         """See watch.recordings.Console."""
@@ -104,11 +108,16 @@ def watched_line(figures: Figures) -> str:
     return f"{counted(figures.begun - figures.ended, 'recording')} running, {figures.ended} ended  {tail}"
 
 
-def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
-    """Print what was seen, what to know about it, where it was written, and the next command. ``replaced``: an older
+def tell(trace: Trace, path: Path, replaced: bool = False, name: str = "") -> None:
+    """Print the summary of a recording. ``name``: precedes each line, where several things are recorded."""
+    for line in summary(trace, path, replaced):
+        say(f"{name}: {line}" if name else line)
+
+
+def summary(trace: Trace, path: Path, replaced: bool = False) -> Iterator[str]:
+    """Yield what was seen, what to know about it, where it was written, and the next command. ``replaced``: an older
     file was replaced."""
     meta = trace.meta
-    quiet_for = meta.duration - meta.last_new
     needed = sorted(
         {
             row.capability
@@ -117,45 +126,62 @@ def summary(trace: Trace, path: Path, replaced: bool = False) -> None:
         }
     )
     capabilities = "no capability" if not needed else ", ".join(needed)
-    unknown = [row.label for row in trace.syscalls if row.name is None]
     paths = f" {counted(len({row.path for row in trace.files}), 'path')}," if trace.has_files else ""
-    abis = sorted({row.abi for row in trace.syscalls} - {meta.arch})
     end = "still running" if meta.exit_status is None else f"exit status {meta.exit_status}"
-    say(
+    yield (
         f"{counted(len(trace.syscalls), 'syscall')} in {counted(sum(row.calls for row in trace.syscalls), 'call')},"
         f" {counted(len(trace.programs), 'program')},{paths} {capabilities}"
         f" ({meta.tracer}, {duration(meta.duration)}, {end})"
     )
     if trace.joined:
-        say(
+        yield (
             f"joined while running: the start of {', '.join(trace.joined)} was not seen, and a profile from this trace "
             "alone will lack it"
         )
-    for caveat in caveats(trace):
-        say(caveat)
+    yield from caveats(trace)
+    yield from _notes(trace)
+    yield from _growth(trace, path)
+    if path != STANDARD_OUTPUT:
+        yield f"wrote {path}" + (", replacing an older trace; to keep several, name them with -o" if replaced else "")
+        if meta.complete:  # generate refuses an incomplete trace
+            yield f"next: {profgen('generate', path, '-o', default_directory(path))}"
+
+
+def _notes(trace: Trace) -> Iterator[str]:
+    """Yield what a reviewer must know of the calls and sockets."""
+    abis = sorted({row.abi for row in trace.syscalls} - {trace.meta.arch})
+    unknown = [row.label for row in trace.syscalls if row.name is None]
     if abis:
-        say(f"the workload made calls of another ABI: {', '.join(abis)}")
+        yield f"the workload made calls of another ABI: {', '.join(abis)}"
     if unknown:
-        say(f"calls that profgen has no name for: {', '.join(unknown)}")
+        yield f"calls that profgen has no name for: {', '.join(unknown)}"
     if any(row.name in _IO_URING and (row.results.ok or not row.results.errors) for row in trace.syscalls):
-        say(
+        yield (
             "the workload used io_uring: seccomp filters do not see its operations, and files used that way are not in "
             "the trace"
         )
     if started_with := _only_inherited(trace):
-        say(
+        yield (
             f"the workload inherited {', '.join(started_with)}, which its profile will allow: record it with the "
             "descriptors that it has in production"
         )
     if setuid := _without_effect(trace):
-        say(
+        yield (
             f"{', '.join(setuid)} gained no rights: setuid has no effect in an unprivileged recording; record "
             "with sudo profgen and --user"
         )
-    if meta.duration >= 1:
-        advice = "; a longer load may show more" if quiet_for < meta.duration / 4 else ""
-        say(f"the last new item came {quiet_for:.1f}s before the end{advice}")
-    wrote(path, replaced, trace.meta.complete)
+
+
+def _growth(trace: Trace, path: Path) -> Iterator[str]:
+    """Yield that a longer recording would probably show more, when new things still came late."""
+    from profiler.review.coverage import still_growing  # imported late: record starts without it
+
+    if late := still_growing(trace):
+        where = "profgen coverage" if path == STANDARD_OUTPUT else profgen("coverage", path)
+        yield (
+            f"{counted(late, 'item was', 'items were')} new in the second half; a recording twice as long may show "
+            f"about as many more (see: {where})"
+        )
 
 
 def _only_inherited(trace: Trace) -> list[str]:
@@ -178,12 +204,3 @@ def _without_effect(trace: Trace) -> list[str]:
             if os.stat(program.path).st_mode & (stat.S_ISUID | stat.S_ISGID):
                 found.append(program.path)
     return found
-
-
-def wrote(path: Path, replaced: bool = False, complete: bool = True) -> None:
-    """Print where the trace is, and the next command: none for an incomplete trace, which ``generate`` refuses."""
-    if path == STANDARD_OUTPUT:
-        return
-    say(f"wrote {path}" + (", replacing an older trace; to keep several, name them with -o" if replaced else ""))
-    if complete:
-        say(f"next: {profgen('generate', path, '-o', default_directory(path))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TextIO
 
 from profiler.cli.live import set_aside
 from profiler.files import print_result
+from profiler.progress import tell_with
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
 from profiler.style import Style
@@ -23,6 +25,17 @@ def say(text: str) -> None:
     """Print one line on standard error, above the live line."""
     with set_aside():
         print(f"profgen: {printable(text)}", file=sys.stderr)
+
+
+def say_what_takes_long() -> None:
+    """Have waits of more than two seconds explained on standard error, which bcc redirects while it compiles."""
+    fd = os.dup(2)
+
+    def tell(what: str) -> None:
+        with set_aside(), contextlib.suppress(OSError):
+            os.write(fd, f"profgen: {printable(what)} ...\n".encode())
+
+    tell_with(tell)
 
 
 def say_outdated(path: str) -> None:

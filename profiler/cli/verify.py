@@ -26,7 +26,7 @@ from profiler.cli.options import (
     source_file,
     workload_options,
 )
-from profiler.cli.terminal import say
+from profiler.cli.terminal import say, say_what_takes_long
 from profiler.errors import FAILED, ProfgenError
 from profiler.files import STANDARD_OUTPUT, keep_standard_output
 
@@ -109,6 +109,8 @@ def verify(
     _check(enforce, workload)
     if to.printed or report == str(STANDARD_OUTPUT):
         keep_standard_output()
+    if not to.quiet:
+        say_what_takes_long()
     path = Path(policy)
     held = read_policy(path)
     bundle = None if enforce.bundle is None else Path(enforce.bundle)

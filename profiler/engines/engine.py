@@ -192,7 +192,8 @@ class Creation:
         """Make the container and return its id; the engine's messages go to standard error. Raises ProgramError."""
         engine = self._engine
         words = [*engine.words, "create", "--label", self._label, *options, *image_and_command]
-        made = run.ask(words, seconds=None, show_errors=True, ends_with_us=True)
+        doing = f"{engine.name} is creating the container"
+        made = run.ask(words, seconds=None, show_errors=True, ends_with_us=True, doing=doing)
         self._under_way = False
         identity = made.text.split()[-1] if made.text.split() else ""
         if made.status or not identity:

@@ -213,6 +213,24 @@ def _saturation(seen_in: Sequence[int], runs: int) -> float | None:
     return 1 - once / total * _good_turing(once, twice, runs) if runs > 1 and total else None
 
 
+_END_PART, _END_SECONDS = 0.05, 0.2
+"""The part of a recording, and the least time, in which a workload that ended did what it does only at its end."""
+
+
+def still_growing(trace: Trace) -> int:
+    """Return how many items were new in the second half of a recording, apart from those of the workload's end; 0 for
+    less than a second.
+
+    While new items come as the logarithm of time (Gleason, On the relation between species and area, Ecology 3, 1922),
+    twice the time brings as many again.
+    """
+    whole = trace.meta.duration
+    if whole < 1 or trace.meta.runs != 1:
+        return 0
+    end = whole if trace.meta.exit_status is None else whole - max(whole * _END_PART, _END_SECONDS)
+    return sum(first is not None and whole / 2 < first <= end for _, items in _sections(trace) for *_, first in items)
+
+
 def _over_time(traces: Sequence[Trace]) -> tuple[float, ...]:
     """Return the average over the traces of a single recording: the times of merged traces say little."""
     curves = []

@@ -17,6 +17,7 @@ from profiler.engines import cgroups
 from profiler.engines.engine import Details
 from profiler.errors import InputError, OutputError
 from profiler.files import STANDARD_OUTPUT, kernel_text
+from profiler.progress import busy
 from profiler.run import Client, shell_status
 from profiler.trace.merge import merge
 from profiler.trace.model import Container, Trace
@@ -140,6 +141,8 @@ class Watch:
     """Numbers of sessions that the plan does not accept, until they end."""
     told: bool = False
     """Whether a signal asked for the end."""
+    replaced: bool = False
+    """Whether a trace replaces a file that existed, with nothing of it kept."""
     _before: dict[Path, Trace | None] = field(default_factory=dict)
     """When runs are merged, what a file holds apart from the runs in ``kept``: two runs of one container may be there
     when it restarts at once."""
@@ -162,9 +165,10 @@ class Watch:
         self.watcher.stop()
         self._sessions()
         until = time.monotonic() + ANSWER_SECONDS
-        while any(not self._settled(row) for row in self.kept.values()) and time.monotonic() < until:
-            time.sleep(0.02)
-            self._identify()
+        with busy("waiting for the engine to describe the container"):
+            while any(not self._settled(row) for row in self.kept.values()) and time.monotonic() < until:
+                time.sleep(0.02)
+                self._identify()
         for row in list(self.kept.values()):
             self._close(row)
         self.identifier.close()
@@ -285,6 +289,7 @@ class Watch:
             self.unwanted.add(row.session.number)
             return
         row.path = self.plan.outputs.claim(details.container.name if details else None, row.session.subject)
+        self.replaced |= row.path != STANDARD_OUTPUT and not self.plan.outputs.merge and row.path.exists()
         if self.plan.outputs.merge and row.path not in self._before:
             self._before[row.path] = None
             if row.path.exists():

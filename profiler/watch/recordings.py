@@ -15,6 +15,7 @@ from profiler.engines import cgroups, commands, compose
 from profiler.engines.engine import Creation, Engine, installed
 from profiler.errors import FAILED, InputError, ProgramError, TracerError
 from profiler.files import STANDARD_OUTPUT, check_writable, make_directory
+from profiler.progress import busy
 from profiler.run import foreground, shell_status
 from profiler.trace.model import Trace
 from profiler.tracers.base import Options
@@ -78,6 +79,8 @@ class Ended:
     traces: tuple[Trace, ...]
     figures: Figures
     status: int = 0
+    replaced: bool = False
+    """Whether a file that existed was replaced."""
 
 
 Attach = Callable[[frozenset[signal.Signals], Watch], None]
@@ -224,7 +227,8 @@ def _watched(
     watch = Watch(opened, replace(plan, looks=console.draws or server is not None), Identifier(engines), console)
     if server is not None:
         watch.publish = lambda figures: setattr(server, "figures", figures)
-    opened.start(plan.selection, plan.options)
+    with busy("loading the eBPF programs"):
+        opened.start(plan.selection, plan.options)
     notify.ready()
     if attach is not None:
         attach(watch)
@@ -243,4 +247,4 @@ def _watched(
 
 def _ended(watch: Watch) -> Ended:
     code = watch.client.returncode if watch.client is not None else 0
-    return Ended(watch.last, tuple(watch.traces), watch.figures, shell_status(code or 0))
+    return Ended(watch.last, tuple(watch.traces), watch.figures, shell_status(code or 0), watch.replaced)

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from profiler.errors import TracerError
+from profiler.progress import busy
 from profiler.tracers.ebpf import bpf, kept
 from profiler.tracers.ebpf.bcc import bcc_version, import_bcc, quiet_stderr
 from profiler.tracers.ebpf.bpf import Shape
@@ -56,7 +57,11 @@ def compiled(source: str, flags: Sequence[str]) -> Compiled:
 
 
 def _compile(bcc: ModuleType, source: str, flags: Sequence[str]) -> Compiled:
-    with _environment("BCC_KERNEL_SOURCE", str(HERE)), quiet_stderr() as said:
+    with (
+        busy("compiling the eBPF programs, which later recordings take over"),
+        _environment("BCC_KERNEL_SOURCE", str(HERE)),
+        quiet_stderr() as said,
+    ):
         try:
             module = bcc.BPF(text=source.encode(), cflags=[*flags, f"-I{HERE / 'include'}"])
         except Exception as error:

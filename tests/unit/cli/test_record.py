@@ -22,9 +22,10 @@ from unit.policy.making import call, trace
 
 from profiler.cli import record, record_command, record_terminal
 from profiler.cli.record import limits_from
-from profiler.cli.record_terminal import summary
+from profiler.cli.record_terminal import Console, tell
 from profiler.cli.workload import workload_of
 from profiler.errors import InputError
+from profiler.review.coverage import still_growing
 from profiler.trace.model import FILES_FEATURE, File, Syscall, Trace
 from profiler.trace.store import loads, read_trace
 from profiler.tracers.base import Options, Workload
@@ -193,28 +194,51 @@ def test_under_sudo_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_summary(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    summary(trace(duration=10.0, last_new=9.0, exit_status=3), tmp_path / "app.trace.json")
+    tell(trace(duration=10.0, last_new=9.0, exit_status=3), tmp_path / "app.trace.json")
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
     assert all(line.startswith("profgen: ") for line in lines)
     assert "no capability" in lines[0]
     assert "exit status 3" in lines[0]
-    assert any("1s before the end; a longer load may show more" in line for line in lines)
     assert lines[-1].endswith(f"profgen generate {tmp_path}/app.trace.json -o app.profile")
 
 
 def test_an_incomplete_trace_is_recorded_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """generate refuses it, so that is not the next command."""
-    summary(trace(complete=False, losses={"programs": 1}), tmp_path / "app.trace.json")
+    tell(trace(complete=False, losses={"programs": 1}), tmp_path / "app.trace.json")
     err = capsys.readouterr().err
     assert "wrote" in err
     assert "next:" not in err
 
 
+def test_the_summary_is_the_same_for_one_of_many(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("web-0123.trace.json")
+    tell(trace(), path)
+    alone = capsys.readouterr().err
+    Console(quiet=False, many=True).wrote(path, trace(), final=True)
+    assert capsys.readouterr().err.replace("profgen: web-0123: ", "profgen: ") == alone
+    Console(quiet=True, many=True).wrote(path, trace(), final=True)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "late"),
+    [(1.0, 0, 0), (7.0, 0, 1), (9.9, 0, 0), (9.9, None, 1), (5.0, 0, 0)],
+)
+def test_growth_is_told_when_it_is_news(first: float, status: int | None, late: int) -> None:
+    """What a workload does at its very end is new in every recording of it."""
+    rows = [dataclasses.replace(call("read"), first=0.0), dataclasses.replace(call("write"), first=first)]
+    shown = trace(*rows, duration=10.0, exit_status=status)
+    assert still_growing(shown) == late
+    told = [line for line in record_terminal.summary(shown, Path("a.json")) if "a recording twice as long" in line]
+    assert len(told) == late
+    assert all(line.endswith("may show about as many more (see: profgen coverage a.json)") for line in told)
+
+
 @pytest.mark.parametrize("name", ["a b.trace.json", "-x.trace.json", "'.json", "\x1b[2J", "\udcff", "a\nb"])
 def test_summary_of_a_hostile_name(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    summary(trace(), tmp_path / name)
+    tell(trace(), tmp_path / name)
     lines = capsys.readouterr().err.splitlines()
     assert all(line.isprintable() for line in lines)
     if name.isprintable():
@@ -224,7 +248,7 @@ def test_summary_of_a_hostile_name(name: str, capsys: pytest.CaptureFixture[str]
 
 
 def said(shown: Trace, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    summary(shown, Path("app.trace.json"))
+    tell(shown, Path("app.trace.json"))
     return capsys.readouterr().err.splitlines()
 
 
