@@ -52,8 +52,13 @@ def shortened(items: Sequence[str], most: int) -> list[str]:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean X?)``, or nothing when no known word is close."""
-    close = difflib.get_close_matches(word[:100], list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return alternatives(difflib.get_close_matches(word[:100], list(known), n=1))
+
+
+def alternatives(names: Sequence[str]) -> str:
+    """Return `` (did you mean A, B or C?)``, or nothing without names."""
+    *others, last = names or ("",)
+    return f" (did you mean {', '.join(others)}{' or ' if others else ''}{last}?)" if last else ""
 
 
 def listed(items: Sequence[str], most: int) -> str:

@@ -13,6 +13,7 @@ from profiler.cli.terminal import emit, say_outdated
 from profiler.errors import InputError
 from profiler.quoting.text import printable
 from profiler.style import Style
+from profiler.wording import alternatives
 
 if TYPE_CHECKING:
     from profiler.review.explain import Explainer, Explanation, Line
@@ -110,8 +111,7 @@ def _text(
     first = True
     for item, rows in found:
         if not rows:
-            near = explainer.suggestions(item)
-            hint = f"; near: {', '.join(printable(name) for name in near)}" if near else ""
+            hint = alternatives([printable(name) for name in explainer.suggestions(item)])
             yield from ([] if first else [""])
             yield (
                 f"{printable(item)}: not allowed: {printable(Path(explainer.source).name)} has nothing of "

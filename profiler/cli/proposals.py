@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from profiler.quoting.text import printable
-from profiler.wording import counted
+from profiler.wording import counted, suggestion
 
 if TYPE_CHECKING:
     from profiler.denials.additions import Addition, Proposal
@@ -40,7 +40,8 @@ def about_proposal(proposal: Proposal, label: str) -> Iterator[str]:
     for row in proposal.unanswered:
         yield f"nothing to add for {row.what} ({counted(row.count, 'time')}): {row.why}"
     for item in proposal.unused:
-        yield f"--allow-dangerous {item}: no denial needs it"
+        dangers = [danger.item for addition in proposal.refused for danger in addition.dangers]
+        yield f"--allow-dangerous {item}: no denial needs it{suggestion(item, dangers)}"
 
 
 def _word(text: str) -> str:

@@ -19,7 +19,7 @@ from profiler.cli.options import (
     workload_options,
 )
 from profiler.cli.record_options import RecordOptions, SubjectOptions
-from profiler.cli.terminal import say_what_takes_long
+from profiler.cli.terminal import say, say_what_takes_long
 from profiler.engines.commands import is_client
 from profiler.errors import InputError
 from profiler.files import keep_standard_output
@@ -27,6 +27,8 @@ from profiler.tracers.launch import quoted
 from profiler.tracers.select import TRACERS
 
 _ENGINE_WORDS = "profiler.cli.record.engine_words"
+_DASHES = "profiler.cli.record.dashes"
+"""Keys of click's context: options of an engine; whether -- ends profgen's own options."""
 
 
 class _Record(click.Command):
@@ -38,6 +40,7 @@ class _Record(click.Command):
             (index for index, word in enumerate(args[:end]) if word == "--image" or word.startswith("--image=")), None
         )
         if at is None:
+            ctx.meta[_DASHES] = "--" in args
             return super().parse_args(ctx, args)
         word, rest = args[at], args[at + 1 : end]
         if word == "--image":
@@ -138,6 +141,7 @@ def record(
         keep_standard_output()
     if not to.quiet:
         say_what_takes_long()
+        _note_misplaced(ctx, workload.command)
 
     if subject.given or is_client(workload.command):
         from profiler.cli import record_containers as containers  # slow to load, and of no use to other commands
@@ -154,6 +158,17 @@ def record(
     from profiler.cli.record_command import record_command
 
     return record_command(workload, how, to)
+
+
+def _note_misplaced(ctx: click.Context, command: tuple[str, ...]) -> None:
+    """Say that an option of profgen stands behind the command, and so belongs to the command."""
+    own = {option for each in ctx.command.params for option in each.opts if option.startswith("--")}
+    found = next((word for word in command[1:] if word.partition("=")[0] in own), None)
+    if found is not None and not ctx.meta.get(_DASHES, True) and not is_client(command):
+        say(
+            f"note: {quoted(found)} is given to {quoted(command[0])}: options of profgen come before the command "
+            "(write -- before the command if that is meant)"
+        )
 
 
 def _check(subject: SubjectOptions, how: RecordOptions, workload: WorkloadOptions, to: OutputOptions) -> None:

@@ -57,7 +57,7 @@ class _Change:
 
 
 @click.command("refine")
-@click.argument("policy", type=source_file, metavar="POLICY")
+@click.argument("policy", type=source_file, metavar="POLICY|DIR")
 @grouped(
     LogOptions,
     "logs",
@@ -65,9 +65,9 @@ class _Change:
         "--from",
         "sources",
         multiple=True,
-        required=True,
         metavar="FILE|-|journal",
-        help="Log to read, in any form, compressed or not; /dev/kmsg is the kernel's own. Can be repeated.",
+        help="Log to read, in any form, compressed or not; /dev/kmsg is the kernel's own. Can be repeated.  [default: "
+        "/var/log/audit/audit.log, the journal and /dev/kmsg, as far as they can be read]",
     ),
     click.option(
         "--profile",
@@ -116,9 +116,9 @@ def refine(
     a line looks like a denial and was not understood; 2 in trouble.
 
     \b
-      profgen refine policy.yaml --from /var/log/audit/audit.log
-      profgen refine policy.yaml --from /dev/kmsg --in-place
-      profgen refine policy.yaml --from journal --allow-dangerous CAP_NET_ADMIN -o new.yaml
+      profgen refine app.profile
+      profgen refine app.profile --from /var/log/audit/audit.log --in-place
+      profgen refine app.profile --allow-dangerous CAP_NET_ADMIN -o new.yaml
     """
     if in_place and output is not None:
         raise InputError("--in-place and -o name two places: give one of them")
@@ -170,6 +170,10 @@ def _change(path: str, logs: LogOptions, allow_dangerous: tuple[str, ...]) -> _C
     reader = Reader()
     for source in logs.sources:
         sources.read(reader, source)
+    if not logs.sources:
+        read, unread = sources.read_usual(reader)
+        reasons = "".join(f"; not {sources.title(source)}: {reason}" for source, reason in unread.items())
+        say(f"read {' and '.join(map(sources.title, read))}{reasons}")
     wanted = Wanted(logs.profiles, logs.comms, logs.exes, logs.any_program)
     kept, skipped = split(old, reader.reading.denials, wanted, profile_name(old))
     allowed = tuple(item.upper() if item.upper().startswith("CAP_") else item for item in allow_dangerous)

@@ -14,7 +14,7 @@ from profiler.cli.options import output_format, source_file
 from profiler.cli.terminal import say
 from profiler.errors import InputError
 from profiler.quoting.text import printable
-from profiler.wording import shortened
+from profiler.wording import shortened, suggestion
 
 if TYPE_CHECKING:
     from profiler.review.rights import Rights
@@ -39,8 +39,9 @@ def _assumed(text: str) -> frozenset[str]:
     names = [word if word.startswith("CAP_") else f"CAP_{word}" for word in words]
     for name in names:
         if number_of(name) is None:
+            near = suggestion(name, CAPABILITIES)
             raise InputError(
-                f"--capabilities: unknown capability {printable(name)}: give docker, all, none, or names joined "
+                f"--capabilities: unknown capability {printable(name)}{near}: give docker, all, none, or names joined "
                 "by commas"
             )
     return frozenset(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,12 @@ class TargetCommand(click.Command):
                 read.append(word)
             if word == "--":
                 break
-        return super().parse_args(ctx, [*read, *rest])
+        try:
+            return super().parse_args(ctx, [*read, *rest])
+        except click.NoSuchOption as error:
+            near = difflib.get_close_matches(error.option_name, known, n=1)
+            error.possibilities = error.possibilities or near
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, then the targets."""

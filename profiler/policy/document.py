@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from errno import errorcode
 from pathlib import Path
 from typing import Any
 
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
 from profiler.kernel.arguments import ArgumentSpec, parse, render, spec_for
+from profiler.kernel.capabilities import CAPABILITIES
 from profiler.kernel.capabilities import number_of as capability_number
 from profiler.kernel.errno import FIRST_INTERNAL
 from profiler.kernel.errno import number_of as errno_number
-from profiler.kernel.syscalls import known_names, number_of
+from profiler.kernel.syscalls import known_names, names_of, number_of
 from profiler.policy import launch
 from profiler.policy.head import head, is_outdated
 from profiler.policy.layout import WIDTH, Items, Section, flow, lines
@@ -37,6 +39,7 @@ from profiler.policy.strict import Reader, load
 from profiler.policy.variables import written
 from profiler.trace.collection import no_collection
 from profiler.trace.store import read_limited
+from profiler.wording import suggestion
 
 COMMENTS = {
     "workload": "What was recorded.",
@@ -199,7 +202,7 @@ class _Reader(Reader):
         if not separator:
             return native, key
         if abi not in ABIS:
-            self.fail(where, f"unknown ABI {abi!r}")
+            self.fail(where, f"unknown ABI {abi!r}{suggestion(abi, ABIS)}: one of {', '.join(ABIS)}")
         return abi, name
 
     def condition(self, name: str, abi: str, field: str, value: Any, context: list[int], where: str) -> Condition:
@@ -260,8 +263,8 @@ class _Reader(Reader):
         where = f"syscalls.{section}.{key}"
         abi, name = self.subject(key, native, where)
         if number_of(abi, name) is None:
-            hint = "known, but not to this ABI" if name in known_names() else "check the spelling"
-            self.fail(where, f"{abi} has no syscall {name!r} ({hint})")
+            hint = " (known, but not to this ABI)" if name in known_names() else suggestion(name, names_of(abi))
+            self.fail(where, f"{abi} has no syscall {name!r}{hint}")
         data = self.keys({} if value is None else value, where, (), ("stands_for", "arguments", "because"))
         rules: tuple[Rule, ...] = ()
         if "arguments" in data:
@@ -293,7 +296,7 @@ class _Reader(Reader):
             self.fail("abis", "must name at least one ABI, each once")
         for abi in abis:
             if abi not in ABIS:
-                self.fail("abis", f"unknown ABI {abi!r}: one of {', '.join(ABIS)}")
+                self.fail("abis", f"unknown ABI {abi!r}{suggestion(abi, ABIS)}: one of {', '.join(ABIS)}")
         return abis
 
     def entries(self, section: str, value: object) -> list[tuple[str, Any]]:
@@ -344,13 +347,13 @@ class _Reader(Reader):
         for name, item in self.mapping(value or {}, "refused").items():
             where = f"refused.{name}"
             if name not in known_names():
-                self.fail(where, f"no syscall {name!r} (check the spelling)")
+                self.fail(where, f"no syscall {name!r}{suggestion(name, known_names())}")
             if name in allowed:
                 self.fail(where, "is allowed as well: remove one of the two")
             data = self.keys(item, where, ("errno",), ("because",))
             errno = self.typed(data["errno"], str, f"{where}.errno")
             if not 0 < (errno_number(errno) or 0) < FIRST_INTERNAL:
-                self.fail(f"{where}.errno", f"unknown error {errno!r}")
+                self.fail(f"{where}.errno", f"unknown error {errno!r}{suggestion(errno, errorcode.values())}")
             rows.append(Refused(name, errno, because_of(self, data, where)))
         return tuple(rows)
 
@@ -370,7 +373,7 @@ class _Reader(Reader):
         for name, item in self.mapping(value, "capabilities").items():
             where = f"capabilities.{name}"
             if capability_number(name) is None and not _UNNAMED.match(name):
-                self.fail(where, f"unknown capability {name!r}")
+                self.fail(where, f"unknown capability {name!r}{suggestion(name.upper(), CAPABILITIES)}")
             data = self.keys({} if item is None else item, where, (), ("because",))
             rows.append(Capability(name, because_of(self, data, where)))
         return tuple(rows)

@@ -9,6 +9,7 @@ import yaml
 
 from profiler.errors import InputError
 from profiler.quoting.text import printable
+from profiler.wording import suggestion
 
 T = TypeVar("T")
 
@@ -106,7 +107,7 @@ class Reader:
                 self.fail(where, f"{key!r} is missing")
         for key in data:
             if key not in required and key not in optional:
-                self.fail(where, f"unknown key {key!r}")
+                self.fail(where, f"unknown key {key!r}{suggestion(key, (*required, *optional))}")
         return data
 
     def typed(self, value: Any, kind: type[T], where: str) -> T:
@@ -131,7 +132,7 @@ class Reader:
         """Return one of these words."""
         text = self.typed(value, str, where)
         if text not in known:
-            self.fail(where, f"unknown word {text[:40]!r}: one of {', '.join(known)}")
+            self.fail(where, f"unknown word {text[:40]!r}{suggestion(text, known)}: one of {', '.join(known)}")
         return text
 
     def words(self, value: Any, where: str, known: Sequence[str]) -> tuple[str, ...]:

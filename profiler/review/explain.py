@@ -16,9 +16,10 @@ from typing import Any
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
 from profiler.kernel.arguments import render, spec_for
-from profiler.kernel.capabilities import advisory_reason
+from profiler.kernel.capabilities import CAPABILITIES, advisory_reason
 from profiler.kernel.cves import verdicts
 from profiler.kernel.risks import Risk
+from profiler.kernel.syscalls import known_names
 from profiler.policy import patterns
 from profiler.policy.evidence import capability_outcomes, name_for, outcome_of, program_names
 from profiler.policy.model import Allowed, FileRule, Policy
@@ -149,6 +150,21 @@ def holes(rights: Rights, calls: Iterable[tuple[str, str]], capability: str = ""
     return [("holes", f"{grouped(len(opened))} of the listed ones could not be reached without it: {named}")]
 
 
+def _plain(name: str) -> str:
+    return name.lower().removeprefix("cap_")
+
+
+def is_name(word: str, names: Iterable[str]) -> bool:
+    """Return whether a word is one of these names of syscalls and capabilities, in whatever case."""
+    return _plain(word) in map(_plain, names)
+
+
+def alike(word: str, names: Iterable[str]) -> list[str]:
+    """Return the names that look like a word, in whatever case."""
+    known = {_plain(name): name for name in names}
+    return [known[name] for name in difflib.get_close_matches(_plain(word)[:100], sorted(known), SUGGESTED)]
+
+
 class Explainer:
     """Answers for one policy, with the evidence of its trace where that is given."""
 
@@ -188,10 +204,8 @@ class Explainer:
             return [f"{rule.pattern} ({', '.join(rule.access)})" for rule in self._nearest(word)]
         names = [row.name for row in self.policy.syscalls] + [row.name for row in self.policy.capabilities]
         names += [f"SIG{row.signal}" for row in self.policy.signals] + [row.family for row in self.policy.sockets]
-        # Compared without regard to case, given as they are.
-        known = {name.lower().removeprefix("cap_"): name for name in names}
-        found = difflib.get_close_matches(word.lower().removeprefix("cap_"), sorted(known), SUGGESTED)
-        return [known[name] for name in found]
+        every = [*CAPABILITIES, *known_names()]
+        return [] if is_name(word, every) else alike(word, names) or alike(word, every)
 
     def all(self) -> list[Line]:
         """Return everything that is allowed."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from profiler.errors import InputError
 from profiler.kernel.abi import ABIS
 from profiler.kernel.capabilities import CAPABILITIES
-from profiler.kernel.syscalls import names_of
+from profiler.kernel.syscalls import known_names, names_of
 from profiler.quoting.text import printable
 from profiler.review.diff import compare
-from profiler.review.explain import SHOWN, SUGGESTED, Explanation, Line, holes, nothing
+from profiler.review.explain import SHOWN, Explanation, Line, alike, holes, nothing
 from profiler.review.rights import KINDS, Rights, Row
 from profiler.wording import shortened
 
@@ -44,10 +43,7 @@ class ProfileExplainer:
 
     def suggestions(self, text: str) -> list[str]:
         """Return syscalls and capabilities that look alike."""
-        word = text.rpartition(":")[2].lower().removeprefix("cap_")
-        known = {name.lower().removeprefix("cap_"): name for name in CAPABILITIES}
-        known |= {name: name for abi in self.rights.abis for name in names_of(abi)}
-        return [known[name] for name in difflib.get_close_matches(word, sorted(known), SUGGESTED)]
+        return alike(text.rpartition(":")[2], [*CAPABILITIES, *known_names()])
 
     def all(self) -> list[Line]:
         """Return everything that is allowed."""

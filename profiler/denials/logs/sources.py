@@ -24,26 +24,57 @@ KMSG_RECORD = 8192
 """No record of /dev/kmsg is longer (PRINTK_MESSAGE_MAX, 2048, before Linux 6.3 8192)."""
 
 
+USUAL = ("/var/log/audit/audit.log", "journal", "/dev/kmsg")
+"""Where Linux systems keep the records: auditd's log, systemd's journal, the kernel's own log (dmesg(1))."""
+
+
 def read(reader: Reader, source: str) -> None:
     """Read the log ``source``: a file, ``-`` for standard input, ``journal`` for systemd's. Raises InputError."""
-    if source == "journal":
-        _read_journal(reader, ["_TRANSPORT=audit", "+", "_TRANSPORT=kernel"])
-        return
-    name = "standard input" if source == "-" else source
+    if reason := _why_not(reader, source):
+        advice = "; give the log with --from FILE" if source == "journal" else ""
+        raise InputError(f"cannot read {title(source)}: {reason}{advice}")
+
+
+def read_usual(reader: Reader) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Read each of USUAL that can be read; a record that is in several counts once. Return which were read, and why the
+    others were not. Raises InputError when none can be read."""
+    reasons = {source: _why_not(reader, source) for source in USUAL}
+    unread = {source: reason for source, reason in reasons.items() if reason is not None}
+    if len(unread) == len(USUAL):
+        told = "; ".join(f"{title(source)}: {reason}" for source, reason in unread.items())
+        raise InputError(f"no log can be read here ({told}); run as root, or give a log with --from FILE")
+    return tuple(source for source in USUAL if source not in unread), unread
+
+
+def title(source: str) -> str:
+    """Return a log's name for people."""
+    return {"-": "standard input", "journal": "the journal"}.get(source, source)
+
+
+def _why_not(reader: Reader, source: str) -> str | None:
+    """Read a log. Return why it cannot be read, None when it was."""
     try:
-        with open(0 if source == "-" else source, "rb", buffering=0, closefd=source != "-") as stream:
-            status = os.fstat(stream.fileno())
-            if stat.S_ISCHR(status.st_mode) and status.st_rdev == KMSG:
-                _read_kmsg(reader, stream.fileno())
-            elif stat.S_ISREG(status.st_mode) and os.pread(stream.fileno(), len(JOURNAL_FILE), 0) == JOURNAL_FILE:
-                _read_journal(reader, [f"--file=/proc/{os.getpid()}/fd/{stream.fileno()}"])
-            else:
-                with opened(stream) as plain:
-                    reader.read(plain)
+        if source == "journal":
+            _read_journal(reader, ["_TRANSPORT=audit", "+", "_TRANSPORT=kernel"])
+        else:
+            _read_file(reader, source)
     except OSError as error:
-        raise InputError(f"cannot read {name}: {cause(error)}") from error
+        return cause(error)
     except (InputError, ProgramError) as error:
-        raise InputError(f"cannot read {name}: {error}") from error
+        return str(error)
+    return None
+
+
+def _read_file(reader: Reader, source: str) -> None:
+    with open(0 if source == "-" else source, "rb", buffering=0, closefd=source != "-") as stream:
+        status = os.fstat(stream.fileno())
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == KMSG:
+            _read_kmsg(reader, stream.fileno())
+        elif stat.S_ISREG(status.st_mode) and os.pread(stream.fileno(), len(JOURNAL_FILE), 0) == JOURNAL_FILE:
+            _read_journal(reader, [f"--file=/proc/{os.getpid()}/fd/{stream.fileno()}"])
+        else:
+            with opened(stream) as plain:
+                reader.read(plain)
 
 
 def kernel_records(device: int) -> Iterator[bytes | None]:
@@ -72,13 +103,9 @@ def _read_kmsg(reader: Reader, device: int) -> None:
 def _read_journal(reader: Reader, words: list[str]) -> None:
     # --all: journalctl leaves out long messages otherwise.
     command = ["journalctl", "--output=json", f"--output-fields={','.join(journal.FIELDS)}", "--all", "--no-pager"]
-    try:
-        with reading([*command, "--quiet", *words], JOURNAL_SECONDS) as stream:
-            reader.read(stream)
-    except ProgramError as error:
-        raise InputError(f"{error}; give the log with --from FILE") from error
-    if not reader.reading.bytes:
+    before = reader.reading.bytes
+    with reading([*command, "--quiet", *words], JOURNAL_SECONDS) as stream:
+        reader.read(stream)
+    if reader.reading.bytes == before:
         # The kernel's messages at boot at least are in the journal.
-        raise InputError(
-            "the journal shows no kernel messages to this user: run as root, or give the log with --from FILE"
-        )
+        raise InputError("it shows no kernel messages to this user; run as root")

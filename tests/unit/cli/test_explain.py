@@ -31,7 +31,7 @@ def test_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert first.splitlines()[:2] == ["read: allowed (syscalls.observed.read)", "  because   observed (app)"]
     assert second.startswith("/etc/app.conf: allowed (files./etc/app.conf)\n  rule      /etc/app.conf: read\n")
     assert run(["explain", name, "reed", "read"]) == 1
-    assert capsys.readouterr().out.startswith("reed: not allowed: t.json has nothing of that name; near: read")
+    assert capsys.readouterr().out.startswith("reed: not allowed: t.json has nothing of that name (did you mean read")
 
 
 def test_a_policy_with_its_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

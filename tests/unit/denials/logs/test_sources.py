@@ -53,7 +53,7 @@ def test_a_journal_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.Monke
     write_program(tmp_path / "journalctl", "#!/bin/sh\nexec sleep 600\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(sources, "JOURNAL_SECONDS", 0.1)
-    with pytest.raises(InputError, match=r"journalctl did not end within 0s; give the log"):
+    with pytest.raises(InputError, match=r"journalctl did not end within 0.1s; give the log"):
         sources.read(Reader(), "journal")
 
 
@@ -101,3 +101,24 @@ def test_a_file_that_is_not_a_log(data: bytes, reason: str, tmp_path: Path) -> N
     (tmp_path / "log").write_bytes(data)
     with pytest.raises(InputError, match=f"cannot read .*log: .*{reason}"):
         sources.read(Reader(), str(tmp_path / "log"))
+
+
+def test_the_usual_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each that can be read; a record in two of them counts once."""
+    (tmp_path / "audit.log").write_text(RECORD)
+    entry = '{"_TRANSPORT":"audit","_AUDIT_TYPE":"1326","MESSAGE":"' + RECORD.strip().replace('"', '\\"') + '"}'
+    write_program(tmp_path / "journalctl", f"#!/bin/sh\ncat <<'E'\n{entry}\nE\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(sources, "USUAL", (str(tmp_path / "audit.log"), "journal", str(tmp_path / "kmsg")))
+    reader = Reader()
+    read, unread = sources.read_usual(reader)
+    assert [sources.title(source) for source in read] == [str(tmp_path / "audit.log"), "the journal"]
+    assert unread == {str(tmp_path / "kmsg"): "no such file or directory"}
+    assert [(row.name, row.count) for row in reader.reading.denials] == [("setgroups", 1)]
+
+
+def test_no_log_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sources, "USUAL", (str(tmp_path / "audit.log"), "journal"))
+    with pytest.raises(InputError, match=r"audit\.log: no such file .*; the journal: cannot execute .*--from FILE"):
+        sources.read_usual(Reader())
