@@ -20,6 +20,14 @@ def grouped(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
 
+def size(number: int) -> str:
+    """Return a number of bytes: ``830 B``, ``12.3 kB``, ``1.2 MB``."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= factor:
+            return f"{number / factor:.1f} {unit}"
+    return f"{number} B"
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return ``1 call``, ``1 204 calls``. ``plural``: when it is not the noun with an s."""
     return f"{grouped(number)} {noun if number == 1 else plural or noun + 's'}"

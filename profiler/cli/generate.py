@@ -121,12 +121,12 @@ def _load(paths: tuple[str, ...]) -> tuple[Policy | None, list[Trace]]:
 
 
 def _merged(traces: list[Trace], allow_loss: bool) -> Trace:
+    from profiler.trace.caveats import lost
     from profiler.trace.merge import merge
 
     trace = merge(traces) if len(traces) > 1 else traces[0]
     if not trace.meta.complete:
-        losses = ", ".join(f"{name}: {number}" for name, number in sorted(trace.meta.losses.items())) or "not said what"
-        text = f"the recording is incomplete ({losses}): a profile from it may break the workload"
+        text = f"the recording is incomplete ({lost(trace.meta.losses)}): a profile from it may break the workload"
         if not allow_loss:
             raise ProfgenError(f"{text}; record again, or accept that with --allow-loss")
         say(text)

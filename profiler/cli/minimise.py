@@ -25,6 +25,7 @@ from profiler.cli.options import (
 )
 from profiler.cli.terminal import emit, say
 from profiler.errors import OutputError, ProfgenError
+from profiler.wording import counted
 
 if TYPE_CHECKING:
     from profiler.cli.minimise_report import Live
@@ -184,7 +185,7 @@ def minimise(
     live = Live(search.jobs, shown=to.progress)
     with _interruptible(live), Journal(record, key) as journal:
         if journal.runs and not to.quiet:
-            say(f"continuing with {len(journal.runs)} runs of {journal.path}")
+            say(f"continuing with {counted(len(journal.runs), 'run')} of {journal.path}")
         report = _search(old, choice, enforcer, options, test, journal, search, checked, live)
         write_atomic(path, with_comments(report.policy, notes).encode("utf-8"))
         if report.finished:

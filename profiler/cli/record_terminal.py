@@ -15,7 +15,7 @@ from profiler.errors import FAILED
 from profiler.files import STANDARD_OUTPUT
 from profiler.policy.directory import default_directory
 from profiler.quoting.shell import profgen
-from profiler.trace.caveats import caveats
+from profiler.trace.caveats import caveats, lost
 from profiler.trace.model import Meta, Trace
 from profiler.watch.metrics import Figures
 from profiler.watch.outputs import SUFFIX, plain_name
@@ -27,7 +27,6 @@ _IO_URING = ("io_uring_setup", "io_uring_enter")
 
 def incomplete(meta: Meta) -> str:
     """Return what was lost and what to do about it. Only the eBPF tracer has stores that can be full."""
-    lost = ", ".join(f"{number} {name}" for name, number in meta.losses.items())
     advice = "docs/tracers.md says what to do about each"
     if meta.tracer == "ebpf":
         from profiler.tracers.ebpf.limits import limit_for  # imported late: slow, and loaded already
@@ -35,7 +34,7 @@ def incomplete(meta: Meta) -> str:
         if full := [limit for name in meta.losses if (limit := limit_for(name))]:
             options = " ".join(f"--limit {limit}=N" for limit in full)
             advice = f"record again with larger stores: {options} ({advice})"
-    return f"the trace is incomplete: lost {lost}; {advice}"
+    return f"the trace is incomplete: {lost(meta.losses)}; {advice}"
 
 
 def status_with_losses(trace: Trace, status: int, allow_loss: bool) -> int:

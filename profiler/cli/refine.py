@@ -17,7 +17,8 @@ from profiler.files import STANDARD_OUTPUT
 from profiler.policy.directory import default_directory
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable, quoted
-from profiler.wording import counted, listed
+from profiler.wording import counted, listed, size
+from profiler.wording import grouped as digits
 
 if TYPE_CHECKING:
     from profiler.denials.additions import Proposal
@@ -187,10 +188,10 @@ def _notes(found: _Change, writes: bool) -> Iterator[str]:
     """Return lines about the log, what was skipped, and what is proposed."""
     reading = found.reading
     kinds = f"{counted(reading.records, 'denial')} of {counted(len(reading.denials), 'kind')}"
-    yield f"read {kinds}, {reading.bytes / 1e6:.1f} MB of log"
+    yield f"read {kinds}, {size(reading.bytes)} of log"
     yield from _about_log(reading)
     for row in found.skipped:
-        names = listed([f"{name} ({number})" for name, number in row.whose], NAMED)
+        names = listed([f"{name} ({digits(number)})" for name, number in row.whose], NAMED)
         how = f" (to include them: {' or '.join(row.options)})" if row.options else ""
         yield f"skipped {counted(row.count, 'denial')} {row.why}: {names}{how}"
     yield from about_proposal(found.proposal, "added" if writes else "to add:")

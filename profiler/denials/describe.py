@@ -9,6 +9,7 @@ from profiler.denials.model import Denial
 from profiler.kernel.abi import native_abi
 from profiler.kernel.arguments import render, spec_for
 from profiler.quoting.text import word
+from profiler.wording import counted
 
 
 def alike(denials: Iterable[Denial]) -> list[Denial]:
@@ -32,7 +33,7 @@ def described(denial: Denial) -> str:
         who += f" ({word(denial.exe)})"
     if denial.pid is not None:
         who += f", pid {denial.pid}"
-    often = "" if denial.count == 1 else f", {denial.count} times"
+    often = "" if denial.count == 1 else f", {counted(denial.count, 'time')}"
     return f"{' '.join(words)}{often}: {who}"
 
 

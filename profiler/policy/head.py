@@ -10,6 +10,7 @@ from profiler.policy.layout import WIDTH
 from profiler.policy.model import Policy, SocketRule, capability_order
 from profiler.quoting.text import printable
 from profiler.quoting.yaml import yaml as quoted
+from profiler.wording import grouped
 
 TITLE = "# What this workload may do, and why. Review it, edit it, commit it. docs/policy.md describes the form."
 _LABELS = ("writes", "executes", "connects to", "listens on", "capabilities", "syscalls", "also allows", "notes")
@@ -36,10 +37,10 @@ def _line(label: str, items: Sequence[str], separator: str = ", ") -> str:
     start = f"# {label + ':':<{_LABEL_WIDTH}}"
     for shown in range(len(items), 0, -1):
         rest = len(items) - shown
-        line = start + separator.join(items[:shown]) + (f" and {rest} more" if rest else "")
+        line = start + separator.join(items[:shown]) + (f" and {grouped(rest)} more" if rest else "")
         if len(line) <= WIDTH:
             return line
-    return start + (f"{len(items)}" if items else "nothing")
+    return start + (grouped(len(items)) if items else "nothing")
 
 
 def _ends(row: SocketRule, *operations: str) -> Iterator[str]:

@@ -32,8 +32,8 @@ from profiler.policy.model import (
 from profiler.policy.passes.files import files as literal_files
 from profiler.policy.passes.variables import variables
 from profiler.policy.reasons import Reasons, joined, programs_of, sentences
-from profiler.quoting.text import printable
 from profiler.review.cubes import EVERYTHING, REGISTER, Cubes, crossed, masked
+from profiler.trace.caveats import lost
 from profiler.trace.model import Trace
 
 KINDS: Mapping[str, str] = {
@@ -349,11 +349,7 @@ def of_trace(trace: Trace, source: str) -> Rights:
         reasons["syscall", *key] = reason_of(row.because)
     notes = []
     if not trace.meta.complete:
-        losses = (
-            ", ".join(f"{printable(name)}: {number}" for name, number in sorted(trace.meta.losses.items()))
-            or "not said what"
-        )
-        notes.append(f"{source}: the recording is incomplete ({losses})")
+        notes.append(f"{source}: the recording is incomplete ({lost(trace.meta.losses)})")
     needs = None
     if policy.has_files:
         needs = variables(literal_files(policy, trace, NEEDED), trace, NEEDED).files

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from profiler.quoting.text import printable
 from profiler.trace.model import Program, Trace
-from profiler.wording import counted, listed
+from profiler.wording import counted, grouped, listed
 
 FEW_SYSCALLS = 10
 """A workload that works makes more different syscalls than these: starting a program takes more."""
@@ -31,6 +32,12 @@ def is_idle(joined: bool, syscalls: int) -> bool:
     """Return whether so few different syscalls of a running workload were seen that it must have been idle. A program
     that starts makes some: when there are none, it was running."""
     return syscalls < FEW_SYSCALLS if joined else syscalls == 0
+
+
+def lost(losses: Mapping[str, int]) -> str:
+    """Return what a recording lost: ``lost 3 programs, 1 204 paths``."""
+    named = [f"{grouped(losses[name])} {printable(name)}" for name in sorted(losses)]
+    return f"lost {', '.join(named) or 'unknown items'}"
 
 
 def caveats(trace: Trace) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.wording import cause, counted, duration, grouped, listed, shortened
+from profiler.wording import alternatives, cause, counted, duration, grouped, listed, shortened, size, suggestion
 
 
 def test_a_cause_is_what_the_system_says_in_lower_case() -> None:
@@ -35,6 +35,20 @@ def test_digits_stay_what_they_are(number: int) -> None:
     text = grouped(number)
     assert int(text.replace(" ", "")) == number
     assert all(len(group) == 3 for group in text.split(" ")[1:])
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(0, "0 B"), (830, "830 B"), (12345, "12.3 kB"), (1234567, "1.2 MB"), (5 * 10**9, "5.0 GB")]
+)
+def test_sizes(number: int, expected: str) -> None:
+    assert size(number) == expected
+
+
+def test_what_was_meant() -> None:
+    assert suggestion("opnat", ["openat", "read"]) == " (did you mean openat?)"
+    assert suggestion("xyzzy", ["openat", "read"]) == ""
+    assert alternatives(["a", "b", "c"]) == " (did you mean a, b or c?)"
+    assert alternatives([]) == ""
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,7 @@ class Reader:
 
         ``provable``: only the kernel and the audit daemon write where the line is from.
         """
+        self._numbers["bytes"] += len(line) + 1
         self._line(line, number, _Log(provable=provable))
 
     def _line(self, line: bytes, number: int | None, log: _Log) -> None:

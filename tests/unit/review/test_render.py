@@ -128,7 +128,7 @@ def test_what_is_not_compared_is_said() -> None:
     found = compare(rights(trace(call("read"), complete=False, losses={"tasks": 3})), read(profile(rule("read"))))
     for text in (render.text(found), render.markdown(found), render.json(found)):
         assert "capabilities: file (seccomp profile) says nothing of them" in text
-        assert "incomplete (tasks: 3)" in text
+        assert "incomplete (lost 3 tasks)" in text
 
 
 def test_long_lists_are_cut_in_text_only() -> None:
