@@ -35,8 +35,9 @@ def doctor(form: str, style: Style) -> int:
             print(style("title", subject))
         mark = _MARKS[finding.status]
         shown = style(_MEANINGS[finding.status], mark) if finding.status in _MEANINGS else mark
-        print(f"  {shown} {finding.name:<14} {finding.detail}")
+        indent = " " * 20
+        print(style.wrapped(finding.detail, indent, f"  {mark} {finding.name:<14} ").replace(mark, shown, 1))
         if finding.fix:
-            print(f"     {'':<14} fix: {finding.fix}")
+            print(f"{indent}fix: {finding.fix}")
     print("ready to record" if ready else "no tracer works here")
     return 0 if ready else 1

@@ -17,6 +17,7 @@ from profiler.cli.options import (
     Duration,
     OutputOptions,
     WorkloadOptions,
+    coloured,
     grouped,
     output_format,
     output_options,
@@ -25,6 +26,7 @@ from profiler.cli.options import (
 )
 from profiler.cli.terminal import emit, say
 from profiler.errors import OutputError, ProfgenError
+from profiler.style import Style
 from profiler.wording import counted
 
 if TYPE_CHECKING:
@@ -136,6 +138,7 @@ class SearchOptions:
     ),
 )
 @output_format()
+@coloured()
 @workload_options(USER)
 def minimise(
     policy: str,
@@ -143,6 +146,7 @@ def minimise(
     aside: TestOptions,
     search: SearchOptions,
     form: str,
+    style: Style,
     workload: WorkloadOptions,
 ) -> int:
     """Run COMMAND, a test, again and again under ever less of POLICY, and keep only what it needs.
@@ -160,12 +164,11 @@ def minimise(
       profgen minimise policy.yaml -- ./test.sh
       profgen minimise policy.yaml --load ./load.sh -- nginx -g 'daemon off;'
     """
-    from profiler.cli.minimise_report import Live, as_data, summary, table
+    from profiler.cli.minimise_report import Live, summary
     from profiler.files import check_writable, write_atomic
     from profiler.minimise.digest import digest
     from profiler.minimise.journal import Journal
     from profiler.policy.editing import with_comments
-    from profiler.quoting.json import as_json
     from profiler.trace.store import read_limited
 
     if not workload.command:
@@ -191,11 +194,21 @@ def minimise(
         if report.finished:
             journal.remove()
     if not to.printed:
-        emit(as_json(as_data(report)) + "\n" if form == "json" else "".join(f"{line}\n" for line in table(report)))
+        emit(
+            as_json(as_data(report)) + "\n" if form == "json" else "".join(f"{line}\n" for line in table(report, style))
+        )
     if not to.quiet:
         for line in summary(report, path):
             say(line)
     return 0 if report.finished and report.sure else 1
+
+
+def _shown(report: Report, form: str, style: Style) -> str:
+    """Return what goes to standard output."""
+    from profiler.cli.minimise_report import as_data, table
+    from profiler.quoting.json import as_json
+
+    return as_json(as_data(report)) + "\n" if form == "json" else "".join(f"{line}\n" for line in table(report, style))
 
 
 def _test(workload: WorkloadOptions, aside: TestOptions) -> Test:

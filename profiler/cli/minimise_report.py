@@ -17,6 +17,7 @@ from profiler.minimise.minimise import Progress, Report
 from profiler.policy.directory import default_directory
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
+from profiler.style import PLAIN, Style
 from profiler.wording import counted, duration
 
 QUIET_SECONDS = 30.0
@@ -60,15 +61,18 @@ class Live:
             self._line.close()
 
 
-def table(report: Report) -> Iterator[str]:
+_MEANINGS = {NEEDED: "warning", FLAKY: "error", OPEN: "error", SPARE: "good"}
+
+
+def table(report: Report, style: Style = PLAIN) -> Iterator[str]:
     """Return a line for each entry: its verdict, its place, and the evidence."""
     rows = sorted(report.findings, key=lambda row: VERDICTS.index(row.verdict))
     wide = max((len(row.entry.section) for row in rows), default=0)
     for row in rows:
         note = "; ".join(text for text in (row.evidence, row.why) if text)
-        yield printable(
-            f"{row.verdict:<10}  {row.entry.section:<{wide}}  {row.entry.label}" + (f"  ({note})" if note else "")
-        )
+        text = f"{row.entry.section:<{wide}}  {row.entry.label}" + (f"  ({note})" if note else "")
+        verdict = f"{row.verdict:<10}"
+        yield f"{style(_MEANINGS[row.verdict], verdict) if row.verdict in _MEANINGS else verdict}  {printable(text)}"
 
 
 def summary(report: Report, path: Path) -> Iterator[str]:

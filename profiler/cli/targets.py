@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import click
 
+from profiler.cli.options import coloured
+from profiler.style import Style
 from profiler.targets import catalogue
 from profiler.targets.base import SECTIONS, Target
 
@@ -16,7 +18,8 @@ SCHEMA = "profgen.targets/1"
 @click.command("targets")
 @click.argument("name", required=False, metavar="[TARGET]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def targets(name: str | None, as_json: bool) -> None:
+@coloured()
+def targets(name: str | None, as_json: bool, style: Style) -> None:
     """List the targets of generate, or describe one.
 
     \b
@@ -29,9 +32,10 @@ def targets(name: str | None, as_json: bool) -> None:
     elif name is None:
         width = max(len(target.name) for target in chosen)
         for target in chosen:
-            print(f"{target.name:<{width}}  {_sort(target)}  {target.summary}")
+            head = f"{target.name:<{width}}  {_sort(target)}  "
+            print(style.wrapped(target.summary, " " * len(head), head))
     else:
-        print("\n".join(_description(chosen[0])))
+        print("\n".join(_description(chosen[0], style)))
 
 
 def _sort(target: Target) -> str:
@@ -42,19 +46,22 @@ def _in_order(sections: frozenset[str]) -> list[str]:
     return [section for section in SECTIONS if section in sections]
 
 
-def _description(target: Target) -> Iterator[str]:
-    yield f"{target.name} ({_sort(target)})"
-    yield f"  {target.summary}"
-    yield f"expresses:         {', '.join(_in_order(target.says))}"
-    yield f"does not express:  {', '.join(_in_order(frozenset(SECTIONS) - target.says)) or 'nothing'}"
+def _description(target: Target, style: Style) -> Iterator[str]:
+    def row(label: str, words: str) -> str:
+        return style.wrapped(words, " " * 19, f"{label:<19}")
+
+    yield f"{style('title', target.name)} ({_sort(target)})"
+    yield style.wrapped(target.summary, "  ")
+    yield row("expresses:", ", ".join(_in_order(target.says)))
+    yield row("does not express:", ", ".join(_in_order(frozenset(SECTIONS) - target.says)) or "nothing")
     if target.launches:
-        yield f"names:             {', '.join(sorted(target.launches.names))}"
-        yield f"replaces:          {', '.join(sorted(target.launches.engines))}"
+        yield row("names:", ", ".join(sorted(target.launches.names)))
+        yield row("replaces:", ", ".join(sorted(target.launches.engines)))
     if target.rewrites:
-        yield f"rewrites (--into): {target.rewrites}"
+        yield row("rewrites (--into):", target.rewrites)
     for setting in target.settings:
         yield f"  -O {target.name}.{setting.name}={setting.metavar}"
-        yield f"      {setting.help}"
+        yield style.wrapped(setting.help, "      ")
 
 
 def _data(target: Target) -> dict[str, object]:
