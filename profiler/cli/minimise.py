@@ -194,9 +194,7 @@ def minimise(
         if report.finished:
             journal.remove()
     if not to.printed:
-        emit(
-            as_json(as_data(report)) + "\n" if form == "json" else "".join(f"{line}\n" for line in table(report, style))
-        )
+        emit(_shown(report, form, style))
     if not to.quiet:
         for line in summary(report, path):
             say(line)
