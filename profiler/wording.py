@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
     if (tenths := round(seconds, 1)) < 60:
         return f"{tenths:g}s"
     left = round(seconds)
-    parts = []
+    parts: list[str] = []
     for unit, size in _UNITS:
         number, left = divmod(left, size)
         if number or parts:

@@ -84,7 +84,7 @@ derive_options = grouped(
         "new_privs",
         default=None,
         help="For containers without or with no_new_privs. Default: with it, unless a program gained privileges by its "
-        "file (set-user-ID, set-group-ID or capabilities).",
+        "file (setuid, setgid or capabilities).",
     ),
     click.option(
         "--no-equivalents", is_flag=True, help="Leave out syscalls that stand in for those seen, and companions."

@@ -10,11 +10,15 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click._textwrap import TextWrapper
 
 from profiler import __version__
 from profiler.errors import FAILED, UNUSABLE, ProfgenError
 from profiler.quoting.text import printable
 from profiler.wording import cause, suggestion
+
+# Help texts are broken at spaces only: --all-containers stays whole.
+TextWrapper.wordsep_re = TextWrapper.wordsep_simple_re
 
 COMMANDS = {
     "record": "Watch a command, a container or processes, and write a trace.",

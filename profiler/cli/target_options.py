@@ -124,9 +124,8 @@ class TargetCommand(click.Command):
         try:
             return super().parse_args(ctx, [*read, *rest])
         except click.NoSuchOption as error:
-            near = difflib.get_close_matches(error.option_name, known, n=1)
-            error.possibilities = error.possibilities or near
-            raise
+            near = error.possibilities or difflib.get_close_matches(error.option_name, known, n=1)
+            raise click.NoSuchOption(error.option_name, possibilities=near, ctx=error.ctx) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, then the targets."""
