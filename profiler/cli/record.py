@@ -65,7 +65,7 @@ def limits_from(ctx: click.Context | None, param: click.Parameter | None, pairs:
 
 @click.command(cls=_Record, context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @output_options(
-    "Trace file, - for standard output; with --all-containers a directory.  [default: NAME.trace.json]",
+    "Trace file, or directory for NAME.trace.json; - for standard output.  [default: NAME.trace.json]",
     progress="Draw no line with figures on the terminal.",
 )
 @grouped(

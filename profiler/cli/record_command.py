@@ -24,7 +24,7 @@ from profiler.tracers.recording import Recording
 from profiler.tracers.select import first_that_works
 from profiler.tracers.supervisor import hold_signals
 from profiler.watch.finish import finish, origin_of
-from profiler.watch.outputs import default_output
+from profiler.watch.outputs import output_for
 
 
 def tracer_options(workload: WorkloadOptions, how: RecordOptions) -> Options:
@@ -34,7 +34,7 @@ def tracer_options(workload: WorkloadOptions, how: RecordOptions) -> Options:
 
 def record_command(workload: WorkloadOptions, how: RecordOptions, to: OutputOptions) -> int:
     """Record a command to its end, write the trace, and return the command's status, or FAILED for a loss."""
-    path = to.path or default_output(workload.command[0])
+    path = output_for(workload.command[0], to.path)
     mask = hold_signals()
     with PendingFile(path, reserve=RESERVE_BYTES) as file:
         started = workload_of(workload.command, workload.user, mask)

@@ -18,7 +18,7 @@ from profiler.tracers.launch import quoted
 from profiler.watch import subjects
 from profiler.watch.loop import TRACER
 from profiler.watch.metrics import address
-from profiler.watch.outputs import default_output, plain_name
+from profiler.watch.outputs import output_for, plain_name
 from profiler.watch.recordings import Ended, Request, need_watcher, record, record_group, record_made, record_project
 from profiler.wording import counted
 
@@ -50,9 +50,9 @@ def _request(workload: WorkloadOptions, how: RecordOptions, to: OutputOptions) -
     )
 
 
-def _image_output(image: str) -> Path:
-    """Return the default trace file for an image: named after it, without registry, tag and digest."""
-    return default_output(plain_name(re.sub(r"[@:].*", "", image.rsplit("/", 1)[-1])))
+def _image_output(image: str, output: Path | None) -> Path:
+    """Return the trace file for an image; its default name is the image's, without registry, tag and digest."""
+    return output_for(plain_name(re.sub(r"[@:].*", "", image.rsplit("/", 1)[-1])), output)
 
 
 def record_image(
@@ -67,7 +67,7 @@ def record_image(
         if option.name in _PROFGEN_OPTIONS and option.name not in known.valued | known.flags:
             raise InputError(f"{option.name} is an option of profgen: put it before --image")
     run = commands.run(engine.name, engine.words, given, (image, *rest, *workload.command))
-    return _made(engine, run, to.path or _image_output(image), _request(workload, how, to), how, to, remove=True)
+    return _made(engine, run, _image_output(image, to.path), _request(workload, how, to), how, to, remove=True)
 
 
 def record_engine_command(workload: WorkloadOptions, how: RecordOptions, to: OutputOptions) -> int | None:
@@ -109,7 +109,7 @@ def record_engine_command(workload: WorkloadOptions, how: RecordOptions, to: Out
         say(f"recording the container, not the {meant.engine} client")
     image = next(iter(meant.image_and_command), "")
     engine = Engine(meant.engine, meant.client)
-    return _made(engine, meant, to.path or _image_output(image), request, how, to, remove=False)
+    return _made(engine, meant, _image_output(image, to.path), request, how, to, remove=False)
 
 
 def _made(

@@ -22,6 +22,13 @@ def default_output(command: str) -> Path:
     return Path(f"{plain_name(command) or 'workload'}{SUFFIX}")
 
 
+def output_for(name: str, output: Path | None) -> Path:
+    """Return the file of a trace: ``output``, or the default name in a directory that ``output`` names, or here."""
+    if output is not None and not output.is_dir():
+        return output
+    return (output or Path()) / default_output(name)
+
+
 def numbered(path: Path, number: int) -> Path:
     """Return ``app.2.trace.json`` for the second run of ``app.trace.json``."""
     if number == 1:

@@ -28,7 +28,7 @@ from profiler.watch import notify
 from profiler.watch.identify import Identifier
 from profiler.watch.loop import TRACER, Observer, Plan, Watch
 from profiler.watch.metrics import Figures, Server, serving
-from profiler.watch.outputs import Outputs, default_output, plain_name
+from profiler.watch.outputs import Outputs, default_output, output_for, plain_name
 from profiler.watch.subjects import Group, Subject
 
 
@@ -172,7 +172,7 @@ def record_made(
 def record_group(group: Group, request: Request, console: Console) -> Ended:
     """Record a cgroup, which may not exist yet and may be made again at each start of its unit. Raises
     ProfgenError."""
-    path = request.output or default_output(group.name)
+    path = output_for(group.name, request.output)
     check_writable(path)
     outputs = Outputs(path, None, request.merge)
     duration, wait = request.options.duration, request.wait
@@ -207,10 +207,11 @@ def _outputs(subject: Subject, request: Request) -> Outputs:
             raise InputError("standard output takes one trace, and these are several: name a directory with -o")
         default = Path(f"{plain_name(subject.name) or 'project'}.traces")
         return Outputs(None, make_directory(request.output or default), request.merge)
-    path = request.output or default_output(subject.name)
     if request.chosen is not None:
-        check_writable(path / default_output(subject.name))
-        return Outputs(None, path, False, request.chosen)
+        assert request.output is not None
+        check_writable(request.output / default_output(subject.name))
+        return Outputs(None, request.output, False, request.chosen)
+    path = output_for(subject.name, request.output)
     check_writable(path)
     return Outputs(path, None, request.merge)
 

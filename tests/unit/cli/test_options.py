@@ -11,8 +11,11 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
+from unit.policy.making import call, check, trace
+from unit.trace.written import write_trace
 
 from profiler.cli import options
+from profiler.cli.main import run
 from profiler.cli.options import Duration, OutputOptions, WorkloadOptions, grouped, output_options, workload_options
 from profiler.wording import duration
 
@@ -108,3 +111,25 @@ def test_a_group_of_options_is_one_object() -> None:
     ]
     shown = CliRunner().invoke(command, ["--help"]).output
     assert shown.index("--front") < shown.index("--back") < shown.index("--output") < shown.index("--user")
+
+
+def test_a_directory_that_generate_wrote_serves_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_trace(trace(call("read"), capabilities=[check("CAP_CHOWN")]), tmp_path / "app.trace.json")
+    assert run(["generate", "app.trace.json"]) == 0
+    (tmp_path / "audit.log").write_text("")
+    for line in (
+        "generate app.profile",
+        "diff app.profile app.profile",
+        "explain app.profile read",
+        "explain app.profile/policy.yaml --trace app.profile read",
+        "coverage app.profile",
+        "merge app.profile app.profile",
+        "merge --base app.profile app.profile app.trace.json",
+        "lint app.profile",
+        "score app.profile --compare app.profile",
+        "refine app.profile --from audit.log",
+    ):
+        assert run(line.split()) in (0, 1), (line, capfd.readouterr().err)

@@ -90,6 +90,12 @@ def test_the_trace_on_standard_output(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_directory_gets_the_default_name(tmp_path: Path) -> None:
+    done = running.profgen("record", "--tracer", "ptrace", "-o", tmp_path, "--", "true")
+    assert done.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["true.trace.json"]
+
+
 @pytest.mark.parametrize("options", [["--snapshot", "5s", "--pid", "1"], ["--all-containers"]])
 def test_several_traces_do_not_go_to_standard_output(options: list[str]) -> None:
     done = CliRunner().invoke(record.record, ["-o", "-", *options])
