@@ -221,11 +221,11 @@ def test_rewrites_a_given_config(recording: Path, tmp_path: Path) -> None:
 def test_an_incomplete_recording_is_refused_unless_accepted(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     write_trace(example(complete=False, losses={"map full": 3}), path)
-    fails(profgen(path, "-o", tmp_path / "out"), 125, "map full: 3", "--allow-loss")
+    fails(profgen(path, "-o", tmp_path / "out"), 125, "lost 3 map full", "--allow-loss")
     assert not (tmp_path / "out").exists()
     done = profgen(path, "-t", "seccomp", "--allow-loss")
     assert done.returncode == 0
-    assert "map full: 3" in done.stderr
+    assert "lost 3 map full" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,6 @@ def test_wrong_use(recording: Path, tmp_path: Path) -> None:
     fails(profgen(recording, "--runtime", "runc", "--runtime-version", "new", "-o", tmp_path / "out"), 2, "new")
     fails(profgen(recording, "--runtime-version", "1.2", "-o", tmp_path / "out"), 2, "--runtime")
     fails(profgen(recording, "-O", "seccomp.action=allow", "-o", tmp_path / "out"), 2, "allow")
-    fails(profgen(recording), 2, "-o")
     fails(profgen("-o", tmp_path / "out"), 2)
     fails(profgen(recording, "-t", "seccomp", "--into", recording), 2, "-t", "oci")
     fails(profgen(recording, "-t", "oci", "--into", tmp_path / "none"), 2, "none")
