@@ -31,7 +31,7 @@ USUAL = ("/var/log/audit/audit.log", "journal", "/dev/kmsg")
 def read(reader: Reader, source: str) -> None:
     """Read the log ``source``: a file, ``-`` for standard input, ``journal`` for systemd's. Raises InputError."""
     if reason := _why_not(reader, source):
-        advice = "; give the log with --from FILE" if source == "journal" else ""
+        advice = "; run as root, or give the log with --from FILE" if source == "journal" else ""
         raise InputError(f"cannot read {title(source)}: {reason}{advice}")
 
 
@@ -108,4 +108,4 @@ def _read_journal(reader: Reader, words: list[str]) -> None:
         reader.read(stream)
     if reader.reading.bytes == before:
         # The kernel's messages at boot at least are in the journal.
-        raise InputError("it shows no kernel messages to this user; run as root")
+        raise InputError("it shows no kernel messages to this user")

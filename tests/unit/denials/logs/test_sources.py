@@ -36,7 +36,7 @@ def test_a_file_that_cannot_be_read(name: str, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("echo broken >&2; exit 1", r"journalctl failed: broken; give the log with --from FILE"),
+        ("echo broken >&2; exit 1", r"journalctl failed: broken; run as root, or give the log with --from FILE"),
         ("exit 0", "shows no kernel messages to this user"),
     ],
 )
@@ -53,7 +53,7 @@ def test_a_journal_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.Monke
     write_program(tmp_path / "journalctl", "#!/bin/sh\nexec sleep 600\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(sources, "JOURNAL_SECONDS", 0.1)
-    with pytest.raises(InputError, match=r"journalctl did not end within 0.1s; give the log"):
+    with pytest.raises(InputError, match=r"journalctl did not end within 0.1s; run as root"):
         sources.read(Reader(), "journal")
 
 
