@@ -61,7 +61,7 @@ def style_for(stream: TextIO, wanted: str = "auto") -> Style:
 
 
 def columns(stream: TextIO) -> int:
-    """Return the width of a report: that of the terminal, 80 when the stream is none, and at most WIDEST."""
+    """Return the width of a report: that of the terminal, 80 without one, and at most WIDEST."""
     try:
         width = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
