@@ -46,10 +46,10 @@ def test_a_program_that_is_missing_is_one_clear_error() -> None:
 
 
 def test_a_program_that_hangs_is_ended() -> None:
-    with pytest.raises(ProgramError, match=r"^sleep 600 did not end within 0.1s$"):
+    with pytest.raises(ProgramError, match=r"^sleep 600 did not end within 0\.1s$"):
         ask(["sleep", "600"], seconds=0.1)
     with (
-        pytest.raises(ProgramError, match=r"^sleep 600 did not end within 0.1s$"),
+        pytest.raises(ProgramError, match=r"^sleep 600 did not end within 0\.1s$"),
         reading(["sleep", "600"], 0.1) as file,
     ):
         assert file.read() == b""
