@@ -1,8 +1,11 @@
 """What tests of several rooms share, and how they are spread over processes.
 
-Recordings of the operations serve the tests of the evidence and, in the virtual machine, those of the profiles. So
-these run in one process; all other tests of the real kernel in another, as they share a docker daemon and recordings of
-the workloads; unit tests by file; the suite of real programs by program.
+What shares something expensive, or would see the other, runs in one process: recordings of the operations serve the
+tests of the evidence and, in the virtual machine, those of the profiles; tests of containers share a docker daemon and
+recordings of the workloads, and some watch every container of the machine; two files share recordings of the torture
+programs. All other files of tests are a group each; the suite of real programs is grouped by program.
+
+The longest groups come first, and unit tests last, so that the processes end at about the same time.
 """
 
 from __future__ import annotations
@@ -24,7 +27,28 @@ from vm.guest import Guest
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-WITH_THE_MACHINE = ("system/test_files.py", "vm/", "programs/test_machine.py")
+_SHARED = {
+    "machine": ("system/test_files.py", "vm/", "programs/test_machine.py"),
+    "containers": tuple(
+        f"system/test_{name}.py"
+        for name in (
+            "argument_filters",
+            "births",
+            "containers",
+            "images",
+            "minimal",
+            "minimise",
+            "refine",
+            "review",
+            "score",
+            "sufficient",
+            "verify",
+            "watching",
+        )
+    ),
+    "torture": ("system/test_complete.py", "system/test_tracers_agree.py"),
+}
+"""Groups of more than one file, the longest first, with the beginnings of the files' names."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,13 +67,26 @@ def _group(test: str) -> str:
     place = test.partition("::")[0].removeprefix("tests/")
     if place.startswith("programs/test_programs.py"):
         return test.rpartition("-")[2]
-    return "machine" if place.startswith(WITH_THE_MACHINE) else "system" if place.startswith("system/") else place
+    return next((name for name, files in _SHARED.items() if place.startswith(files)), place)
+
+
+def _order(test: str) -> int:
+    group = _group(test)
+    return [*_SHARED].index(group) if group in _SHARED else len(_SHARED) + group.startswith("unit/")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest groups."""
+    items.sort(key=lambda item: _order(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """For pytest-xdist, whose own groups (3.8) are without effect under pytest 9.2."""
     from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False  # it counts tests, which says little of their time
 
     class Groups(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
