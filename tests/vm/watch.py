@@ -20,7 +20,11 @@ from profiler.tracers.base import Options
 from profiler.tracers.ebpf.watcher import EbpfWatcher
 from profiler.tracers.watcher import Selection
 
+OPTIONS = Options(files=False, denials=True)
+
 plain, storm = sys.argv[1:]
+with EbpfWatcher() as first:  # compiles the recorder, for which the storm would leave little of the processors
+    first.start(Selection(all_containers=True), OPTIONS)
 place = Path("/run/profgen-cgroup")
 place.mkdir(exist_ok=True)
 subprocess.run(["mount", "-t", "cgroup2", "none", str(place)], check=True)
@@ -30,7 +34,7 @@ joined = subprocess.Popen([storm], stdout=subprocess.PIPE, text=True)
 assert joined.stdout is not None
 joined.stdout.readline()
 with EbpfWatcher() as watcher:
-    watcher.start(Selection(all_containers=True, pids=(joined.pid,)), Options(files=False, denials=True))
+    watcher.start(Selection(all_containers=True, pids=(joined.pid,)), OPTIONS)
     joined.send_signal(signal.SIGUSR1)
     joined.stdout.readline()
     script = f"echo $$ > {group}/cgroup.procs; exec unshare --mount --pid --fork {plain} 3 2"
