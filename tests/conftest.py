@@ -40,6 +40,7 @@ _SHARED = {
             "minimise",
             "refine",
             "review",
+            "sandboxes",
             "score",
             "sufficient",
             "verify",
