@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from profiler.cli.options import coloured, output_format, trace_file
+from profiler.cli.results import print_json
 from profiler.cli.terminal import emit
 from profiler.quoting.text import printable
 from profiler.style import Style
@@ -18,7 +19,6 @@ from profiler.wording import counted, duration, grouped
 if TYPE_CHECKING:
     from profiler.review.coverage import Coverage, Point
 
-SCHEMA = "profgen.coverage/1"
 BAR, BESIDE_BAR = 50, 26
 """Columns of a full bar, and those of the figures around it."""
 
@@ -42,9 +42,7 @@ def coverage(traces: tuple[str, ...], form: str, style: Style) -> None:
 
     found = coverage_of([read_trace(path) for path in traces])
     if form == "json":
-        from profiler.quoting.json import as_json
-
-        print(as_json(_as_data(found, traces)))
+        print_json("coverage", _as_data(found, traces))
         return
     emit("".join(f"{line}\n" for line in _text(found, traces, style)))
 
@@ -139,7 +137,6 @@ def _as_data(found: Coverage, names: Sequence[str]) -> dict[str, Any]:
     from profiler.review.coverage import FRACTIONS
 
     return {
-        "schema": SCHEMA,
         "runs": found.runs,
         "seconds": found.seconds,
         "saturation": found.saturation,

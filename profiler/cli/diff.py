@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 
 from profiler.cli.options import coloured, output_format, source_file
+from profiler.cli.results import FORMATS, formatted, json_text, summarise
 from profiler.cli.terminal import emit
 from profiler.style import Style
-
-FORMATS = ("text", "json", "markdown", "sarif")
 
 
 @click.command("diff")
@@ -38,21 +37,18 @@ def diff(old: str, new: str, form: str, fail_on: str, exact: bool, style: Style)
     from profiler.review import render
     from profiler.review.diff import compare, fails
     from profiler.review.sources import machine
-    from profiler.review.yardsticks import YARDSTICKS, named
+    from profiler.review.yardsticks import named
 
     sources = (named(old), named(new))
     abi = machine(*sources)
     first, second = (source.rights(source.arch or abi, None) for source in sources)
     found = compare(first, second, exact)
-    if form == "json":
-        out = render.json(found)
-    elif form == "markdown":
-        out = render.markdown(found)
-    elif form == "sarif":
-        from profiler.trace.store import read_limited
-
-        out = render.sarif(found, b"" if new in YARDSTICKS else read_limited(new))
-    else:
-        out = render.text(found, style)
-    emit(out)
+    own = {
+        "text": lambda: render.text(found, style),
+        "json": lambda: json_text("diff", render.data(found)),
+        "markdown": lambda: render.markdown(found),
+    }
+    report = render.report(found, sources[1].content, fail_on)
+    emit(own[form]() if form in own else formatted(report, form))
+    summarise(report, form, render.markdown(found))
     return 1 if fails(found, fail_on) else 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import click
 
 from profiler.cli.options import coloured, output_format
+from profiler.cli.results import print_json
 from profiler.style import Style
 from profiler.tracers.survey import survey, works
 
@@ -26,7 +26,7 @@ def doctor(form: str, style: Style) -> int:
     findings = list(survey())
     ready = works(findings)
     if form == "json":
-        print(json.dumps({"ready": ready, "findings": [dataclasses.asdict(finding) for finding in findings]}, indent=1))
+        print_json("doctor", {"ready": ready, "findings": [dataclasses.asdict(finding) for finding in findings]})
         return 0 if ready else 1
     subject = ""
     for finding in findings:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from profiler.cli.options import coloured, output_format, source_file, trace_file
+from profiler.cli.results import print_json
 from profiler.cli.terminal import emit, say_outdated
 from profiler.errors import InputError
 from profiler.quoting.text import printable
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from profiler.review.explain import Explainer, Explanation, Line
     from profiler.review.explain_profile import ProfileExplainer
 
-SCHEMA = "profgen.explain/1"
 NAME_WIDTH, REASON_WIDTH = 44, 26
 """Columns that a name gets at most in the table, and a reason at least; a longer name takes more."""
 _LEFT = 22
@@ -63,18 +63,9 @@ def explain(file: str, items: tuple[str, ...], evidence: str | None, everything:
     explainer = _explainer(file, evidence)
     found = [(item, explainer.explain(item)) for item in items]
     if form == "json":
-        from profiler.quoting.json import as_json
-
         rows = [_as_data(item, rows, explainer) for item, rows in found]
-        print(
-            as_json(
-                {
-                    "schema": SCHEMA,
-                    "source": file,
-                    **({"all": _all_data(explainer.all())} if everything else {"items": rows}),
-                }
-            )
-        )
+        shown = {"all": _all_data(explainer.all())} if everything else {"items": rows}
+        print_json("explain", {"source": file, **shown})
     else:
         lines = _table(explainer.all(), style) if everything else _text(found, explainer, style)
         emit("".join(f"{line}\n" for line in lines))

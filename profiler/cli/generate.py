@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from profiler.cli.derive_options import DeriveOptions, derive_options
 from profiler.cli.options import STANDARD_INPUT, output_file, source_file
+from profiler.cli.results import JSON, print_json
 from profiler.cli.target_options import GivenTargets, TargetCommand, TargetOptions, target_options
 from profiler.cli.terminal import emit, say, say_outdated
 from profiler.errors import InputError, OutputError, ProfgenError
@@ -37,8 +39,14 @@ from profiler.wording import listed
 )
 @derive_options
 @click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors.")
+@JSON
 def generate(
-    inputs: tuple[str, ...], given: GivenTargets, output: str | None, deriving: DeriveOptions, quiet: bool
+    inputs: tuple[str, ...],
+    given: GivenTargets,
+    output: str | None,
+    deriving: DeriveOptions,
+    quiet: bool,
+    form: str | None,
 ) -> None:
     """Write policy.yaml and profiles from traces, or profiles from a policy.yaml.
 
@@ -53,6 +61,8 @@ def generate(
     """
     targeting, options = given.parsed(), deriving.parsed()
     output = _place(output, inputs, one=targeting.targets is not None and len(targeting.targets) == 1)
+    if form == "json" and output is None:
+        raise click.UsageError("--json prints on standard output, where the file goes too: name a file with -o")
     if targeting.targets is not None:
         targeting.chosen(None)  # a wrong option is said before a long trace is read
     _warn_about_version(options)
@@ -72,6 +82,22 @@ def generate(
     _tell_losses(rendered, quiet)
     if where is not None and not quiet:
         _tell_usage(targets, rendered, where)
+    if form == "json" and where is not None:
+        print_json("generate", _as_data(where, [*evidence, *rendered.files], rendered, without))
+
+
+def _as_data(where: Path, files: Sequence[File], rendered: Rendered, without: Sequence[Target]) -> dict[str, Any]:
+    """Return what was written, and what it does not express, for programs."""
+    is_directory = where.is_dir()
+    return {
+        "output": str(where),
+        "files": [str(where / file.name if is_directory else where) for file in files],
+        "losses": [
+            {"target": name, **{member: getattr(loss, member) for member in ("section", "item", "why", "effect")}}
+            for name, loss in rendered.losses
+        ],
+        "left_out": [target.name for target in without],
+    }
 
 
 def _place(output: str | None, inputs: Sequence[str], one: bool) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from profiler.cli.results import JSON, print_json
 from profiler.engines.hook import State
 from profiler.errors import FAILED, InputError, ProfgenError
 from profiler.quoting.text import printable, quoted
@@ -28,7 +29,8 @@ READY_SECONDS = 30.0
     help="Directory for traces.",
 )
 @click.option("--no-files", is_flag=True, help="Ignore files, sockets, signals and mounts.")
-def hook(output: str, no_files: bool) -> int:
+@JSON
+def hook(output: str, no_files: bool, form: str | None) -> int:
     """Record a container that carries the annotation io.profgen.record=NAME, from its entry point on.
 
     Engines call it as a createRuntime hook: it reads the container's state on standard input, starts a recording in
@@ -39,20 +41,24 @@ def hook(output: str, no_files: bool) -> int:
     import syslog
 
     try:
-        return _start(output, no_files)
+        state, name = _start(output, no_files)
     except ProfgenError as error:
         # runc shows the output of a failing hook, crun only its status.
         syslog.openlog("profgen", syslog.LOG_PID, syslog.LOG_DAEMON)
         syslog.syslog(syslog.LOG_ERR, f"hook: {error}")
         raise
+    if form == "json":
+        print_json("hook", {"container": state.identity, "recorded": name is not None, "name": name, "output": output})
+    return 0
 
 
-def _start(output: str, no_files: bool) -> int:
+def _start(output: str, no_files: bool) -> tuple[State, str | None]:
+    """Start the recording; return the container, and the name for its trace, None when it has no annotation."""
     from profiler.engines import hook as hooks
 
     state = hooks.state(sys.stdin.buffer.read(hooks.STATE_LIMIT_BYTES))
     if state.record is None:
-        return 0
+        return state, None
     directory = Path(output)
     if not directory.is_absolute():
         raise InputError("-o needs an absolute path: the runtime determines a hook's working directory")
@@ -62,10 +68,11 @@ def _start(output: str, no_files: bool) -> int:
             f"the state of the container {quoted(state.identity[:64])} does not name a process that runs (pid), so "
             "nothing can be recorded: call profgen as a createRuntime hook"
         )
-    return _in_background(state, directory, name, no_files)
+    _in_background(state, directory, name, no_files)
+    return state, name
 
 
-def _in_background(state: State, directory: Path, name: str, no_files: bool) -> int:
+def _in_background(state: State, directory: Path, name: str, no_files: bool) -> None:
     """Record in a new process; return once it is ready. Raises ProgramError when it is not."""
     read, write = os.pipe()
     if os.fork() == 0:
@@ -75,7 +82,7 @@ def _in_background(state: State, directory: Path, name: str, no_files: bool) -> 
     ready, _, _ = select.select([read], [], [], READY_SECONDS)
     told = os.read(read, 4096) if ready else b"the recording was not ready in time"
     if told == b"ready":
-        return 0
+        return
     raise ProfgenError(f"the container cannot be recorded: {told.decode('utf-8', 'replace') or 'the recording ended'}")
 
 

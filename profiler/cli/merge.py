@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from profiler.cli.options import output_file, source_file, trace_file
+from profiler.cli.results import JSON, print_json
 from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
 from profiler.files import STANDARD_OUTPUT
@@ -19,6 +20,8 @@ from profiler.wording import counted
 
 if TYPE_CHECKING:
     from profiler.policy.model import Policy
+    from profiler.policy.threeway import Conflict
+    from profiler.review.diff import Change
     from profiler.trace.model import Trace
 
 
@@ -39,7 +42,8 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="The trace or policy that the reviewed policy was made from: merge what changed since then.",
 )
-def merge(inputs: tuple[str, ...], output: str, intersect: bool, base: str | None) -> int:
+@JSON
+def merge(inputs: tuple[str, ...], output: str, intersect: bool, base: str | None, form: str | None) -> int:
     """Merge traces into a trace, or policies into a policy.
 
     Without --base every FILE counts the same: the result has what any of them has (or all, with --intersect). Where a
@@ -61,16 +65,43 @@ def merge(inputs: tuple[str, ...], output: str, intersect: bool, base: str | Non
             "--base takes the reviewed policy and at least one new trace or policy"
             + (", and no --intersect" if intersect else "")
         )
+    if form == "json" and output == str(STANDARD_OUTPUT):
+        raise click.UsageError("--json prints on standard output, where the result goes too: name a file with -o")
     read = [_read(path) for path in inputs]
-    if base is not None:
-        return _three_way(_read(base), read, output)
-    _note_silent(read, intersect)
+    result = _three_way(_read(base), read) if base is not None else _merged(read, intersect)
+    written = _deliver(result, output, len(inputs) + (base is not None))
+    if result.conflicts:
+        say(f"{counted(len(result.conflicts), 'conflict')}: look at each place, then commit")
+    if form == "json":
+        print_json("merge", {"inputs": list(inputs), "base": base, "files": written, **_as_data(result)})
+    return 1 if result.conflicts else 0
+
+
+@dataclass(frozen=True)
+class _Result:
+    """``files``: what a directory gets; ``text``: what a file gets. ``changes``: of the reviewed policy."""
+
+    files: dict[str, str]
+    text: str
+    changes: tuple[Change, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+
+
+def _merged(read: Sequence[_Source], common: bool) -> _Result:
+    _note_silent(read, common)
     if all(source.policy is None for source in read):
-        text = _traces(read, intersect)
-        _deliver({TRACE_FILE: text}, text, output, len(inputs))
-        return 0
-    _deliver(*_policies(read, intersect), output, len(inputs))
-    return 0
+        text = _traces(read, common)
+        return _Result({TRACE_FILE: text}, text)
+    return _Result(*_policies(read, common))
+
+
+def _as_data(result: _Result) -> dict[str, Any]:
+    from profiler.review.render import change_data
+
+    return {
+        "changes": [change_data(row) for row in result.changes],
+        "conflicts": [asdict(row) for row in result.conflicts],
+    }
 
 
 @dataclass(frozen=True)
@@ -177,7 +208,7 @@ def _with_policy(text: str, files: dict[str, str]) -> tuple[dict[str, str], str]
     return {POLICY_FILE: made, **files}, text
 
 
-def _three_way(base: _Source, read: Sequence[_Source], output: str) -> int:
+def _three_way(base: _Source, read: Sequence[_Source]) -> _Result:
     from profiler.policy.derive import derive
     from profiler.policy.editing import comments, merged, with_comments
     from profiler.policy.merge import merge as union
@@ -206,10 +237,7 @@ def _three_way(base: _Source, read: Sequence[_Source], output: str) -> int:
         say(f"what {ours.name} allows stays as it was")
     for conflict in result.conflicts:
         say(f"conflict: {conflict.where}: {conflict.what}")
-    _deliver(*_with_policy(text, files), output, len(read) + 1)
-    if result.conflicts:
-        say(f"{counted(len(result.conflicts), 'conflict')}: look at each place, then commit")
-    return 1 if result.conflicts else 0
+    return _Result(*_with_policy(text, files), found.changes, result.conflicts)
 
 
 def _trace_of(text: str) -> Trace:
@@ -218,17 +246,20 @@ def _trace_of(text: str) -> Trace:
     return loads(text.encode("utf-8"), "the merged trace")
 
 
-def _deliver(files: dict[str, str], text: str, output: str, number: int) -> None:
-    """Print ``text``, write it to a file, or write all files into a directory."""
+def _deliver(result: _Result, output: str, number: int) -> list[str]:
+    """Print the text, write it to a file, or write all files into a directory. Return the paths that were written."""
+    files = result.files
     if output == str(STANDARD_OUTPUT):
-        emit(text)
-        return
+        emit(result.text)
+        return []
     from profiler.files import make_directory, write_atomic
 
     into = is_directory(output, len(files))
     directory = make_directory(Path(output) if into else Path(output).parent)
-    for name, data in files.items() if into else [(Path(output).name, text)]:
-        write_atomic(directory / name, data.encode("utf-8"))
+    written = {directory / name: data for name, data in files.items()} if into else {Path(output): result.text}
+    for path, data in written.items():
+        write_atomic(path, data.encode("utf-8"))
     say(f"merged {counted(number, 'file')}, wrote {', '.join(files) + ' to ' if into else ''}{output}")
     if into and POLICY_FILE in files:
         say(f"next: {profgen('generate', Path(output), '-o', Path(output))}")
+    return list(map(str, written))

@@ -24,6 +24,7 @@ from profiler.cli.options import (
     source_file,
     workload_options,
 )
+from profiler.cli.results import json_text
 from profiler.cli.terminal import emit, say
 from profiler.errors import OutputError, ProfgenError
 from profiler.style import Style
@@ -204,9 +205,10 @@ def minimise(
 def _shown(report: Report, form: str, style: Style) -> str:
     """Return what goes to standard output."""
     from profiler.cli.minimise_report import as_data, table
-    from profiler.quoting.json import as_json
 
-    return as_json(as_data(report)) + "\n" if form == "json" else "".join(f"{line}\n" for line in table(report, style))
+    if form == "json":
+        return json_text("minimise", as_data(report))
+    return "".join(f"{line}\n" for line in table(report, style))
 
 
 def _test(workload: WorkloadOptions, aside: TestOptions) -> Test:

@@ -18,7 +18,9 @@ from profiler.cli.options import (
     whole,
     workload_options,
 )
+from profiler.cli.record_data import print_at_end
 from profiler.cli.record_options import RecordOptions, SubjectOptions
+from profiler.cli.results import JSON
 from profiler.cli.terminal import say, say_what_takes_long
 from profiler.engines.commands import is_client
 from profiler.errors import InputError
@@ -117,15 +119,21 @@ def limits_from(ctx: click.Context | None, param: click.Parameter | None, pairs:
         help="Size of one of the eBPF tracer's stores (docs/tracers.md).",
     ),
 )
+@JSON
 @workload_options(USER, DURATION, NO_FILES)
 @click.pass_context
 def record(
-    ctx: click.Context, to: OutputOptions, subject: SubjectOptions, how: RecordOptions, workload: WorkloadOptions
+    ctx: click.Context,
+    to: OutputOptions,
+    subject: SubjectOptions,
+    how: RecordOptions,
+    workload: WorkloadOptions,
+    form: str | None,
 ) -> int:
     """Watch COMMAND under normal load and write a trace of the rights that it used.
 
-    The command keeps its input, output, terminal, signals and exit status; with -o - its output goes to standard error.
-    Recording ends with its last descendant.
+    The command keeps its input, output, terminal, signals and exit status; with -o - or --json its output goes to
+    standard error. Recording ends with its last descendant.
 
     With --image the command runs in a new container. With --container, --pid, --cgroup, --unit and --all-containers
     nothing is started, stopped or changed: recording ends when the watched processes end, or with Ctrl-C.
@@ -137,7 +145,11 @@ def record(
       profgen record --all-containers -o traces/ --snapshot 60s
     """
     _check(subject, how, workload, to)
-    if to.printed:
+    if form == "json":
+        if to.printed:
+            raise click.UsageError("--json and -o - both print on standard output; give a file with -o")
+        print_at_end(ctx)
+    if to.printed or form == "json":
         keep_standard_output()
     if not to.quiet:
         say_what_takes_long()

@@ -10,6 +10,7 @@ import datetime
 from collections.abc import Mapping
 
 from profiler.cli.options import OutputOptions, WorkloadOptions
+from profiler.cli.record_data import written
 from profiler.cli.record_options import RecordOptions
 from profiler.cli.record_terminal import status_with_losses, tell
 from profiler.cli.terminal import say
@@ -53,6 +54,7 @@ def record_command(workload: WorkloadOptions, how: RecordOptions, to: OutputOpti
         trace, warnings = first_that_works(how.tracer, watch)
         replaced = path != STANDARD_OUTPUT and path.exists()
         file.commit(dumps(trace).encode("ascii"))
+    written(trace, path)
     if not to.quiet:
         tell(trace, path, replaced)
         for warning in warnings:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from profiler.cli.live import live_line
+from profiler.cli.record_data import written
 from profiler.cli.terminal import redraws, say
 from profiler.errors import FAILED
 from profiler.files import STANDARD_OUTPUT
@@ -61,6 +62,8 @@ class Console:
 
     def wrote(self, path: Path, trace: Trace, final: bool) -> None:
         """See watch.loop.Observer."""
+        if final:
+            written(trace, path)
         if final and self._many and not self._quiet:
             tell(trace, path, name=plain_name(path.name.removesuffix(SUFFIX)))
             if not trace.meta.complete:

@@ -11,6 +11,7 @@ import click
 
 from profiler.cli.options import grouped, output_file, output_format, source_file
 from profiler.cli.proposals import about_proposal, addition_data
+from profiler.cli.results import FORMATS, show
 from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
 from profiler.files import STANDARD_OUTPUT
@@ -50,6 +51,8 @@ class _Change:
     proposal: Proposal
     new: str
     diff: str
+    content: bytes
+    """The policy's file as it was read."""
 
     @property
     def unproven(self) -> int:
@@ -100,7 +103,7 @@ class _Change:
     metavar="ITEM",
     help="Add a dangerous item, by the name under which it is listed. Can be repeated.",
 )
-@output_format()
+@output_format(*FORMATS)
 def refine(
     policy: str, logs: LogOptions, output: str | None, in_place: bool, allow_dangerous: tuple[str, ...], form: str
 ) -> int:
@@ -123,20 +126,21 @@ def refine(
     """
     if in_place and output is not None:
         raise InputError("--in-place and -o name two places: give one of them")
-    if form == "json" and output == str(STANDARD_OUTPUT):
-        raise click.UsageError("--json and -o - both print on standard output; give a file with -o")
+    if form != "text" and output == str(STANDARD_OUTPUT):
+        raise click.UsageError(f"--format {form} and -o - both print on standard output; give a file with -o")
     if logs.sources.count("-") > 1 or len(set(logs.sources)) != len(logs.sources):
         raise InputError("--from names the same log twice")
     found = _change(policy, logs, allow_dangerous)
     writes = in_place or output is not None
     distrusted = 0 if logs.trust_text else found.unproven
-    if form == "json":
-        from profiler.quoting.json import as_json
+    if form != "text":
+        from profiler.cli.refine_report import report
 
-        emit(as_json(_as_data(found)) + "\n")
-    elif not writes:
-        emit(found.diff)
-    if form != "json":
+        written = writes and not distrusted
+        show(report(policy, found.content, found.proposal, found.reading, written, _as_data(found)), form)
+    else:
+        if not writes:
+            emit(found.diff)
         for note in _notes(found, writes and not distrusted):
             say(note)
         if found.unproven:
@@ -181,7 +185,7 @@ def _change(path: str, logs: LogOptions, allow_dangerous: tuple[str, ...]) -> _C
     proposal = propose(old, kept, allowed)
     text = decoded(data, path)
     new = with_comments(proposal.policy, comments(text)) if proposal.added else text
-    return _Change(reader.reading, skipped, proposal, new, unified(printable(path), text, new))
+    return _Change(reader.reading, skipped, proposal, new, unified(printable(path), text, new), data)
 
 
 def _notes(found: _Change, writes: bool) -> Iterator[str]:
@@ -251,6 +255,6 @@ def _write(path: Path, text: str, form: str) -> None:
     from profiler.files import write_atomic
 
     write_atomic(path, text.encode("utf-8"))
-    if form != "json" and path != STANDARD_OUTPUT:
+    if form == "text" and path != STANDARD_OUTPUT:
         say(f"wrote {path}")
         say(f"next: {profgen('generate', path, '-o', default_directory(path))}, and load the profiles again")

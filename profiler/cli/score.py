@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from profiler.cli.options import output_format, source_file
-from profiler.cli.terminal import say
+from profiler.cli.options import output_format, source_file, whole
+from profiler.cli.results import FORMATS, IgnoreOptions, formatted, ignore_options, summarise, with_ignored
+from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
 from profiler.quoting.text import printable
-from profiler.wording import shortened, suggestion
+from profiler.wording import counted, shortened, suggestion
 
 if TYPE_CHECKING:
+    from profiler.review.findings import Report
     from profiler.review.rights import Rights
-    from profiler.review.score import Excess, Score, Share
+    from profiler.review.score import Excess, Score
 
 WIDTH = 100
 NAMED = 12
@@ -47,6 +48,16 @@ def _assumed(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def _bound(text: str) -> int | str:
+    """Convert the value of --not-below: a score, or a file to compare with."""
+    number = whole(text)
+    if number is None:
+        return source_file(text)
+    if number > 100:
+        raise InputError(f"--not-below {text}: a score is at most 100; for a file of this name: ./{text}")
+    return number
+
+
 def _other(name: str, abi: str, assumed: frozenset[str]) -> Rights:
     from profiler.review.yardsticks import named
 
@@ -62,30 +73,10 @@ def _short(path: str, names: Sequence[str]) -> str:
 
 
 def _rows(scores: Sequence[Score]) -> Iterator[tuple[str, list[str]]]:
-    from profiler.kernel.abi import SUB_ABIS
-    from profiler.kernel.cves import sources
-    from profiler.review.score import WEIGHTS
+    from profiler.review.score_findings import figures
 
-    native = scores[0].native
-    others = ", ".join(SUB_ABIS.get(native, ()))
-    labels = {
-        "syscalls": f"syscalls open, {native}",
-        "other_abis": f"syscalls open, {others}",
-        "arguments": "calls with unfiltered arguments",
-        "capabilities": "capabilities held",
-    }
-    yield "score", [str(one.points) for one in scores]
-    for key, label in labels.items():
-        if scores[0].shares[key].total:
-            yield label, [f"{one.shares[key].open} of {one.shares[key].total}" for one in scores]
-
-    def blocked(shares: list[Share]) -> list[str]:
-        return [f"{share.closed} of {share.total}" for share in shares]
-
-    yield "CVEs blocked", blocked([one.shares["cves"] for one in scores])
-    for source in sources():
-        yield f"  {source}", blocked([one.of_source(source) for one in scores])
-    assert set(labels) | {"cves"} == set(WEIGHTS)
+    for rows in zip(*map(figures, scores), strict=True):
+        yield rows[0][0], [value.removesuffix(" of 100") for _, value in rows]
 
 
 def _wrapped(first: str, words: Sequence[str]) -> Iterator[str]:
@@ -167,7 +158,20 @@ def _text(scores: Sequence[Score], compared: Sequence[tuple[str, Excess]], verbo
     metavar="NAME|FILE",
     help="Compare with docker-default, unconfined, or another file. Can be repeated.",
 )
-@click.option("--min-score", type=click.IntRange(0, 100), metavar="N", help="Exit with status 1 below score N.")
+@click.option(
+    "--not-below",
+    "bound",
+    type=_bound,
+    metavar="N|FILE",
+    help="Exit with status 1 for a score below N, or when FILE leaves less open in any of the figures.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "note", "never"]),
+    default="error",
+    show_default=True,
+    help="The least level of a finding that makes the exit status 1: --not-below gives errors, what is open is a note.",
+)
 @click.option(
     "--capabilities",
     default="docker",
@@ -176,9 +180,17 @@ def _text(scores: Sequence[Score], compared: Sequence[tuple[str, Excess]], verbo
     help="Capabilities of a file that does not list them: docker, all, none, or names joined by commas.",
 )
 @click.option("--verbose", "-v", is_flag=True, help="List every CVE, open syscall and filter.")
-@output_format(help="Output format; json has every CVE with the reason.")
+@ignore_options()
+@output_format(*FORMATS, "badge", help="Output format; json has every CVE with the reason, badge is for shields.io.")
 def score(
-    file: str, compare: tuple[str, ...], min_score: int | None, capabilities: str, verbose: bool, form: str
+    file: str,
+    compare: tuple[str, ...],
+    bound: int | str | None,
+    fail_on: str,
+    capabilities: str,
+    verbose: bool,
+    ignore: IgnoreOptions,
+    form: str,
 ) -> int:
     """Measure how much FILE leaves open.
 
@@ -189,15 +201,19 @@ def score(
     are filtered or refused + 20 x the share of the capabilities that are not held + 25 x the share of the listed CVEs
     that cannot be reached; rounded down. Taking a right away never lowers it.
 
-    The exit status is 0, or 1 when the score is below --min-score, or 2 in trouble.
+    The exit status is 0, or 1 when the score is below --not-below, or 2 in trouble.
 
     \b
       profgen score policy.yaml
       profgen score seccomp.json --compare docker-default
-      profgen score policy.yaml --min-score 80 --json
+      profgen score policy.yaml --not-below 80 --json
+      profgen score policy.yaml --not-below main/policy.yaml
     """
+    from profiler.review.findings import at_least
+    from profiler.review.formats import badge
     from profiler.review.score import as_data, excess_of
     from profiler.review.score import score as score_of
+    from profiler.review.score_findings import report
     from profiler.review.sources import machine
     from profiler.review.yardsticks import named
 
@@ -211,17 +227,38 @@ def score(
     for one in (found, *scores):
         for note in one.notes:
             say(f"note: {note}")
-    if form == "json":
-        data = as_data(found)
-        if compared:
-            data["compared"] = [
-                {**as_data(one), "name": name, "open_here_only": asdict(extra)}
-                for (name, extra), one in zip(compared, scores, strict=True)
-            ]
-        print(json.dumps(data, indent=1))
+    least = _least(bound, found, assumed)
+    result = with_ignored(report(found, source.content, least, at_least(fail_on)), ignore)
+    rows = [
+        {**as_data(one), "name": name, "open_here_only": asdict(extra)}
+        for (name, extra), one in zip(compared, scores, strict=True)
+    ]
+    result = replace(result, data={**result.data, "compared": rows} if rows else result.data)
+    if form == "text":
+        emit("".join(f"{line}\n" for line in _text([found, *scores], compared, verbose)))
+        _tell(result)
     else:
-        print("\n".join(_text([found, *scores], compared, verbose)))
-    if min_score is not None and found.points < min_score:
-        say(f"the score is {found.points}, below {min_score}")
-        return 1
-    return 0
+        emit(badge.render(found.points) if form == "badge" else formatted(result, form))
+    summarise(result, form)
+    return 1 if result.failures else 0
+
+
+def _least(bound: int | str | None, found: Score, assumed: frozenset[str]) -> int | Score | None:
+    """Return what --not-below asks for. Raises InputError for a file of another machine."""
+    from profiler.review.score import score as score_of
+
+    if not isinstance(bound, str):
+        return bound
+    least = score_of(_other(bound, found.native, assumed), assumed)
+    if least.native != found.native:
+        raise InputError(f"--not-below {bound}: it is for {least.native}, and {found.source} for {found.native}")
+    return least
+
+
+def _tell(result: Report) -> None:
+    """Print the findings that the figures do not show."""
+    for finding in result.findings:
+        if finding.level != "note" or finding.file:
+            say(finding.what if not finding.file else f"{finding.file}: {finding.what}; {finding.fix}")
+    if result.accepted:
+        say(f"{counted(len(result.accepted), 'finding')} accepted by .profgen.yaml")

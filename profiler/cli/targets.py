@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import click
 
-from profiler.cli.options import coloured
+from profiler.cli.options import coloured, output_format
+from profiler.cli.results import print_json
 from profiler.style import Style
 from profiler.targets import catalogue
 from profiler.targets.base import SECTIONS, Target
 
-SCHEMA = "profgen.targets/1"
-
 
 @click.command("targets")
 @click.argument("name", required=False, metavar="[TARGET]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@output_format()
 @coloured()
-def targets(name: str | None, as_json: bool, style: Style) -> None:
+def targets(name: str | None, form: str, style: Style) -> None:
     """List the targets of generate, or describe one.
 
     \b
@@ -27,8 +25,8 @@ def targets(name: str | None, as_json: bool, style: Style) -> None:
       profgen targets apparmor
     """
     chosen = catalogue.TARGETS if name is None else (catalogue.find(name),)
-    if as_json:
-        print(json.dumps({"schema": SCHEMA, "targets": [_data(target) for target in chosen]}, indent=2))
+    if form == "json":
+        print_json("targets", {"targets": [_data(target) for target in chosen]})
     elif name is None:
         width = max(len(target.name) for target in chosen)
         for target in chosen:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import signal
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from profiler.cli.options import (
     source_file,
     workload_options,
 )
+from profiler.cli.results import FORMATS, formatted, summarise
 from profiler.cli.terminal import say, say_what_takes_long
 from profiler.errors import FAILED, ProfgenError
 from profiler.files import STANDARD_OUTPUT, keep_standard_output
@@ -77,9 +77,12 @@ class _Run:
 )
 @output_options("Write the denials as a trace, for generate.", quiet="Print only denials and errors.")
 @click.option(
-    "--report", type=output_file, metavar="FILE", help="Write the report to a file.  [default: standard error]"
+    "--report",
+    type=output_file,
+    metavar="FILE",
+    help="Write the report to a file.  [default: standard error for text, else standard output]",
 )
-@output_format(help="Format of the report.")
+@output_format(*FORMATS, help="Format of the report.")
 @workload_options(USER, DURATION, NO_FILES)
 def verify(
     policy: str, enforce: EnforceOptions, to: OutputOptions, report: str | None, form: str, workload: WorkloadOptions
@@ -103,16 +106,20 @@ def verify(
     from profiler.enforce.base import Options, load
     from profiler.files import write_atomic
     from profiler.policy.directory import evidence
-    from profiler.policy.document import read_policy
+    from profiler.policy.document import loads
     from profiler.policy.evidence import refused_checks
+    from profiler.trace.store import read_limited
 
     _check(enforce, workload)
-    if to.printed or report == str(STANDARD_OUTPUT):
+    if to.printed and form != "text" and report is None:
+        raise click.UsageError(f"--format {form} and -o - both print on standard output; give one of them a file")
+    if to.printed or report == str(STANDARD_OUTPUT) or (form != "text" and report is None):
         keep_standard_output()
     if not to.quiet:
         say_what_takes_long()
     path = Path(policy)
-    held = read_policy(path)
+    content = read_limited(path)
+    held = loads(content, str(path))
     bundle = None if enforce.bundle is None else Path(enforce.bundle)
     trace = evidence(policy)
     options = Options(
@@ -126,15 +133,14 @@ def verify(
     outcome = ran.outcome
     # --duration asked it to end, and it has no handler for SIGTERM: it did not fail.
     asked = workload.duration is not None and ran.took >= workload.duration and outcome.status == 128 + signal.SIGTERM
-    found = VerifyReport(held, outcome, enforce.under, enforce.mode, asked)
-    lines = [found.json()] if form == "json" else list(found.text(path, to))
-    if report is not None:
-        write_atomic(Path(report), "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
-    elif form == "json":
-        sys.stderr.write(f"{lines[0]}\n")
-    else:
-        for line in lines:
+    found = VerifyReport(held, outcome, enforce.under, enforce.mode, path, content, asked)
+    if form == "text" and report is None:
+        for line in found.text(to):
             say(line)
+    else:
+        out = "".join(f"{line}\n" for line in found.text(to)) if form == "text" else formatted(found.report, form)
+        write_atomic(STANDARD_OUTPUT if report is None else Path(report), out.encode("utf-8", "backslashreplace"))
+        summarise(found.report, form)
     if outcome.denials:
         return DENIED_STATUS
     return FAILED if outcome.losses else 0 if asked else outcome.status

@@ -45,6 +45,8 @@ class Source:
     """The trace or the policy that was read."""
     outdated: bool = False
     """The head of the policy says something else than its entries."""
+    content: bytes = b""
+    """The file as it was read, to find lines in; empty for what is not a file of the user."""
 
 
 def _rights(kind: str, reader: Reader, found: Filter, **members: Any) -> Rights:

@@ -1,7 +1,7 @@
 """Find known holes and traps in a seccomp profile or a policy.
 
 They allow something unintentionally, or break programs. A policy is judged by the seccomp profile that it produces.
-Each rule is a function that yields findings; RULES lists them all.
+Each rule has a function that yields its findings; CHECKS lists them all.
 """
 
 from __future__ import annotations
@@ -34,33 +34,18 @@ from profiler.policy.tiers import tier_of
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
 from profiler.review.cubes import REGISTER
+from profiler.review.findings import Finding, Report, Rule, at_least, by_level, located
 from profiler.review.foreign import Source
 from profiler.review.rights import Rights, Row, Test, Written
 from profiler.review.score import PermissionsOf
 from profiler.review.seccomp import by_argument
-
-LEVELS = ("error", "warning", "note")
-"""A hole or something that breaks; something that is probably unintended; something to know."""
+from profiler.review.sources import from_bytes, machine
 
 KINDS = ("policy", "seccomp", "oci", "spo")
 _LISTED = 8
 _WRITES = frozenset({"write", "append", "create", "rename_to"})
 """Accesses that put content where it may be executed."""
 _RUNS = frozenset({"execute", "map"})
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One finding. ``rule`` is a key of RULES, ``level`` one of LEVELS.
-
-    ``where`` names a part of the file, or is empty. ``fix`` says what to do.
-    """
-
-    rule: str
-    level: str
-    where: str
-    what: str
-    fix: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +92,7 @@ class Subject:
         return self.written.default, self.written.default_errno if self.written.default == "ERRNO" else 0
 
 
-Rule = Callable[[Subject], Iterator[Finding]]
+Check = Callable[[Subject], Iterator[Finding]]
 
 
 def listed(names: Iterable[str], most: int = _LISTED) -> str:
@@ -162,7 +147,7 @@ def _kill_thread(subject: Subject) -> Iterator[Finding]:
         yield Finding("kill-thread", "warning", "defaultAction", what, fix)
     for row in subject.rows:
         if row.action == "KILL_THREAD" and subject.written.default != "KILL_THREAD":
-            yield Finding("kill-thread", "warning", row.where, f"{listed(row.names)}: {what}", fix)
+            yield Finding("kill-thread", "warning", row.where, f"{listed(row.names)}: {what}", fix, tuple(row.names))
 
 
 def _errno_trap(subject: Subject) -> Iterator[Finding]:
@@ -186,6 +171,7 @@ def _errno_trap(subject: Subject) -> Iterator[Finding]:
             "",
             f"{listed(names)} {what}, {then}",
             f'{{"names": [...], "action": "SCMP_ACT_ERRNO", "errnoRet": {ENOSYS}}} for {_they(len(names))}',
+            tuple(names),
         )
 
 
@@ -205,14 +191,15 @@ def _errno_zero(subject: Subject) -> Iterator[Finding]:
     for row in subject.rows:
         if row.action == "ERRNO" and row.errno == 0:
             what = f"{listed(row.names)}: does nothing, and the program is told that it succeeded"
-            yield Finding("errno-zero", "error", row.where, what, "set an errno that is an error, such as 1 (EPERM)")
+            fix = "set an errno that is an error, such as 1 (EPERM)"
+            yield Finding("errno-zero", "error", row.where, what, fix, tuple(row.names))
 
 
 def _errno_misplaced(subject: Subject) -> Iterator[Finding]:
     for row in subject.written.rows if subject.written else ():
         if row.errno is not None and row.action not in ("ERRNO", "TRACE"):
             what = f"errnoRet together with SCMP_ACT_{row.action}: crun does not start a container with it"
-            yield Finding("errno-misplaced", "error", row.where, what, "remove errnoRet")
+            yield Finding("errno-misplaced", "error", row.where, what, "remove errnoRet", tuple(row.names))
 
 
 # Architectures.
@@ -250,6 +237,7 @@ def _architectures(subject: Subject) -> Iterator[Finding]:
             "architectures",
             f"runtimes reject {listed(strange)}",
             f"use names such as {native} (seccomp_arch_add(3))",
+            tuple(strange),
         )
 
 
@@ -266,6 +254,7 @@ def _more_abis(subject: Subject) -> Iterator[Finding]:
             if number
             else f"{abi} is listed, but nothing is allowed",
             f"remove {seccomp_name(abi)}, unless the workload runs programs of that ABI",
+            (abi,),
         )
 
 
@@ -299,7 +288,8 @@ def _overlooked(subject: Subject) -> Iterator[Finding]:
         # Allow-lists often contain only the newer of two calls; execveat alone is unusual.
         if found and (denies or name == "execve"):
             what = f"{name} is refused, {listed(found)} {'is' if len(found) == 1 else 'are'} not, and can do the same"
-            yield Finding("twin-open", "warning", "", what, f"refuse {listed(found)} too, or allow {name}")
+            fix = f"refuse {listed(found)} too, or allow {name}"
+            yield Finding("twin-open", "warning", "", what, fix, tuple(found))
 
 
 def _alternatives(tests: Tests) -> list[Tests]:
@@ -339,7 +329,8 @@ def _multiplexers(subject: Subject) -> Iterator[Finding]:
                 else f", or remove {seccomp_name(abi)} from the architectures"
             )
             rule = "io-uring" if io_uring else "multiplexer"
-            yield Finding(rule, "warning", "", f"{label} bypasses {' and '.join(parts)}: {one.why}", fix)
+            what = f"{label} bypasses {' and '.join(parts)}: {one.why}"
+            yield Finding(rule, "warning", "", what, fix, (one.name,), (abi, one.name))
             if io_uring:
                 break
 
@@ -365,6 +356,7 @@ def _clone3(subject: Subject) -> Iterator[Finding]:
                 "",
                 "clone cannot create namespaces, but clone3 can: its flags are behind a pointer",
                 f"refuse it: {enosys}",
+                ("clone3",),
             )
     elif subject.allowed(subject.native, "clone") and (answer := subject.answer("clone3")) != ("ERRNO", ENOSYS):
         what = f"answered with {errno_name(answer[1])}" if answer[1] else f"answered with SCMP_ACT_{answer[0]}"
@@ -374,6 +366,7 @@ def _clone3(subject: Subject) -> Iterator[Finding]:
             "",
             f"clone3 is {what}: with glibc 2.34 and later, programs cannot start threads or processes",
             enosys,
+            ("clone3",),
         )
 
 
@@ -393,6 +386,7 @@ def _user_namespace(subject: Subject) -> Iterator[Finding]:
                 "user_namespaces",
                 what,
                 "run that part outside the container, if possible",
+                key=("user_namespaces",),
             )
     elif found:
         yield Finding(
@@ -436,11 +430,12 @@ def _unknown_names(subject: Subject) -> Iterator[Finding]:
         where = next(iter(names.values()))
         if names is unknown:
             fix = "correct the name, or remove it"
-            yield Finding("unknown-name", "error" if denies else "warning", where, f"{what}: {effect}", fix)
+            level = "error" if denies else "warning"
+            yield Finding("unknown-name", level, where, f"{what}: {effect}", fix, tuple(names))
         else:
             fix = "list what is allowed instead" if denies else "install a newer libseccomp where it is needed"
             what = f"the libseccomp installed here does not know {what}: {effect}"
-            yield Finding("unknown-name", "error" if denies else "note", where, what, fix)
+            yield Finding("unknown-name", "error" if denies else "note", where, what, fix, tuple(names))
 
 
 def _swallowed(subject: Subject) -> Iterator[Finding]:
@@ -450,7 +445,8 @@ def _swallowed(subject: Subject) -> Iterator[Finding]:
         if names:
             place = whole[names[0], row.allows]
             what = f"the conditions on {listed(names)} have no effect: {place} has the same action without conditions"
-            yield Finding("swallowed", "warning", row.where, what, f"remove the name from {place}, or remove this rule")
+            fix = f"remove the name from {place}, or remove this rule"
+            yield Finding("swallowed", "warning", row.where, what, fix, tuple(names))
 
 
 def _contradicted(subject: Subject) -> Iterator[Finding]:
@@ -461,7 +457,7 @@ def _contradicted(subject: Subject) -> Iterator[Finding]:
             if before.allows != row.allows:
                 here = "allowed" if row.allows else "refused"
                 what = f"{printable(name)} is {here} here, but not in {before.where}, which comes first and applies"
-                yield Finding("contradiction", "warning", row.where, what, "remove one of the two")
+                yield Finding("contradiction", "warning", row.where, what, "remove one of the two", (name,))
 
 
 def _twice(subject: Subject) -> Iterator[Finding]:
@@ -476,6 +472,7 @@ def _twice(subject: Subject) -> Iterator[Finding]:
                 f"{listed(row.names)}: two conditions on argument {again}; runtimes treat them as alternatives, "
                 "and do not require both",
                 "use one condition for each argument: SCMP_CMP_MASKED_EQ, or a rule for each value",
+                tuple(row.names),
             )
 
 
@@ -518,6 +515,7 @@ def _unmasked(subject: Subject) -> Iterator[Finding]:
                     row.where,
                     f"{what}: every value passes if a bit in the upper half is set",
                     "use SCMP_CMP_MASKED_EQ with the mask 0xffffffff, one rule for each allowed value",
+                    tuple(names),
                 )
             elif names and test.operator != "MASKED_EQ" and row.allows:
                 narrow += [name for name in names if name not in narrow]
@@ -528,6 +526,7 @@ def _unmasked(subject: Subject) -> Iterator[Finding]:
             "",
             f"{listed(narrow)}: 64 bits of an int are compared; a program that sets bits in the upper half is refused",
             "use SCMP_CMP_MASKED_EQ with the mask 0xffffffff",
+            tuple(narrow),
         )
 
 
@@ -551,7 +550,7 @@ def _docker_only(subject: Subject) -> Iterator[Finding]:
 
 def _problems(subject: Subject) -> Iterator[Finding]:
     for row in subject.rights.problems:
-        yield Finding(row.rule, "error", row.where, row.what, row.fix)
+        yield Finding(row.rule, "error", row.where, row.what, row.fix, key=(row.what,))
 
 
 def _refused_rules(subject: Subject) -> Iterator[Finding]:
@@ -583,7 +582,8 @@ def _refused_rules(subject: Subject) -> Iterator[Finding]:
         what = f"{listed(names)}: contradicts an earlier rule with another action; runc does not start a container"
         if subject.rights.abis[1:] and any(implied(name) for name in names):
             what += " (for i386, rules of socket and IPC calls meet in socketcall and ipc)"
-        yield Finding("refused-rule", "error", where, what, "give the rules of a call one action, or other conditions")
+        fix = "give the rules of a call one action, or other conditions"
+        yield Finding("refused-rule", "error", where, what, fix, tuple(names))
 
 
 _X32 = 0x40000000
@@ -609,9 +609,8 @@ def _capabilities(subject: Subject) -> Iterator[Finding]:
         risk = capability_risk(name)
         if risk.level in ("critical", "high") and name in CAPABILITIES:
             level = "warning" if risk.level == "critical" else "note"
-            yield Finding(
-                "wide-capability", level, "capabilities", f"{name}: {risk.why}", "check whether it works without"
-            )
+            fix = "check whether it works without"
+            yield Finding("wide-capability", level, "capabilities", f"{name}: {risk.why}", fix, (name,))
 
 
 def _base(rule: FileRule) -> tuple[str, str]:
@@ -642,7 +641,8 @@ def _wide_paths(subject: Subject) -> Iterator[Finding]:
             f"{printable(rule.pattern)} ({', '.join(rule.access)}): everything below {printable(directory)}, "
             "existing and future"
         )
-        yield Finding("wide-path", level, "files", what, "name the paths, or a directory of the application itself")
+        fix = "name the paths, or a directory of the application itself"
+        yield Finding("wide-path", level, "files", what, fix, (rule.pattern,))
 
 
 def _write_execute(subject: Subject) -> Iterator[Finding]:
@@ -653,7 +653,8 @@ def _write_execute(subject: Subject) -> Iterator[Finding]:
     for pattern in dict.fromkeys(_common([rule.pattern for rule in runs], [rule.pattern for rule in writes])):
         done = "executed" if any(covers(one, pattern) for one in executed) else "mapped as code"
         what = f"{printable(pattern)} can be written and {done}: whoever can write a file there can run it"
-        yield Finding("write-execute", "warning", "files", what, "keep code where the application cannot write")
+        fix = "keep code where the application cannot write"
+        yield Finding("write-execute", "warning", "files", what, fix, (pattern,))
 
 
 def _common(some: Sequence[str], others: Sequence[str]) -> Iterator[str]:
@@ -676,48 +677,58 @@ def _outdated_head(subject: Subject) -> Iterator[Finding]:
         yield Finding("outdated-head", "note", "", what, f"renew them: {profgen('merge', file, '-o', file)}")
 
 
-RULES: Mapping[str, tuple[Rule, str]] = {
-    "default-allows": (_default_allows, "what is not listed is allowed"),
-    "kill-thread": (_kill_thread, "a refused call kills one thread and leaves the rest"),
-    "errno-trap": (_errno_trap, "calls with a fallback get an answer other than ENOSYS"),
-    "enosys-for-all": (_enosys_for_all, "ENOSYS for everything that is refused"),
-    "errno-zero": (_errno_zero, "a refused call seems to succeed"),
-    "errno-misplaced": (_errno_misplaced, "errnoRet with an action that does not use it"),
-    "no-architectures": (_architectures, "the machine's own architecture is not listed"),
-    "unknown-architecture": (_architectures, "an unknown architecture"),
-    "more-abis": (_more_abis, "x32 or 32-bit calls are allowed as well"),
-    "twin-open": (_overlooked, "a call is refused, but another that does the same is not, such as execve and execveat"),
-    "multiplexer": (_multiplexers, "socketcall or ipc bypasses rules for the calls whose work it does"),
-    "io-uring": (_multiplexers, "io_uring bypasses rules for the calls whose work it does"),
-    "clone3-open": (_clone3, "clone cannot create namespaces, but clone3 can"),
-    "clone3-errno": (_clone3, "clone3 is refused with an answer other than ENOSYS"),
-    "user-namespace": (_user_namespace, "a program can create a user namespace"),
-    "unknown-name": (_unknown_names, "a name that profgen or the installed libseccomp does not know"),
-    "swallowed": (_swallowed, "conditions on a call that another rule allows (or refuses) unconditionally"),
-    "contradiction": (_contradicted, "a call is both allowed and refused"),
-    "one-argument-twice": (_twice, "two conditions on one argument in one rule"),
-    "joined-wrongly": (_problems, "rules that libseccomp compiles to something else"),
-    "refused-rule": (_refused_rules, "a rule that libseccomp does not accept: runtimes do not start a container"),
-    "not-started": (_problems, "runtimes do not start a container with the file"),
-    "unknown-key": (_problems, "a key that runtimes ignore, such as arg for args"),
-    "upper-half": (_unmasked, "a comparison of 64 bits that an int can pass with bits set in its upper half"),
-    "unmasked": (_unmasked, "a comparison of 64 bits that refuses more than intended"),
-    "docker-only": (_docker_only, "conditions that only Docker and Podman apply"),
-    "wide-capability": (_capabilities, "a capability that gives access to the host"),
-    "wide-path": (_wide_paths, "a whole tree below / or below a directory that many programs share"),
-    "write-execute": (_write_execute, "a path that can be written and executed"),
-    "incomplete": (_caveats, "the policy comes from a recording that lost something"),
-    "denials-only": (_caveats, "the policy comes from denials alone"),
-    "joined": (_caveats, "the policy comes from a recording that began while the workload ran"),
-    "idle": (_caveats, "the policy comes from a recording that joined something idle"),
-    "own-filter": (_caveats, "the workload has a seccomp filter of its own, so calls may be missing"),
-    "read-implies-exec": (_caveats, "the workload makes what it reads executable"),
-    "io-uring-files": (_caveats, "files used through io_uring are in no policy"),
-    "unknown-number": (_caveats, "syscalls without a name"),
-    "unknown-capability": (_caveats, "capabilities without a name"),
-    "outdated-head": (_outdated_head, "the head of a policy does not say what its entries say"),
+CHECKS: Mapping[str, tuple[Check, str, str]] = {
+    "default-allows": (_default_allows, "error", "what is not listed is allowed"),
+    "kill-thread": (_kill_thread, "warning", "a refused call kills one thread and leaves the rest"),
+    "errno-trap": (_errno_trap, "warning", "calls with a fallback get an answer other than ENOSYS"),
+    "enosys-for-all": (_enosys_for_all, "note", "ENOSYS for everything that is refused"),
+    "errno-zero": (_errno_zero, "error", "a refused call seems to succeed"),
+    "errno-misplaced": (_errno_misplaced, "error", "errnoRet with an action that does not use it"),
+    "no-architectures": (_architectures, "warning", "the machine's own architecture is not listed"),
+    "unknown-architecture": (_architectures, "error", "an unknown architecture"),
+    "more-abis": (_more_abis, "warning", "x32 or 32-bit calls are allowed as well"),
+    "twin-open": (
+        _overlooked,
+        "warning",
+        "a call is refused, but another that does the same is not, such as execveat",
+    ),
+    "multiplexer": (_multiplexers, "warning", "socketcall or ipc bypasses rules for the calls whose work it does"),
+    "io-uring": (_multiplexers, "warning", "io_uring bypasses rules for the calls whose work it does"),
+    "clone3-open": (_clone3, "error", "clone cannot create namespaces, but clone3 can"),
+    "clone3-errno": (_clone3, "error", "clone3 is refused with an answer other than ENOSYS"),
+    "user-namespace": (_user_namespace, "warning", "a program can create a user namespace"),
+    "unknown-name": (_unknown_names, "warning", "a name that profgen or the installed libseccomp does not know"),
+    "swallowed": (_swallowed, "warning", "conditions on a call that another rule allows (or refuses) unconditionally"),
+    "contradiction": (_contradicted, "warning", "a call is both allowed and refused"),
+    "one-argument-twice": (_twice, "error", "two conditions on one argument in one rule"),
+    "joined-wrongly": (_problems, "error", "rules that libseccomp compiles to something else"),
+    "refused-rule": (
+        _refused_rules,
+        "error",
+        "a rule that libseccomp refuses: runtimes do not start a container",
+    ),
+    "not-started": (_problems, "error", "runtimes do not start a container with the file"),
+    "unknown-key": (_problems, "error", "a key that runtimes ignore, such as arg for args"),
+    "upper-half": (_unmasked, "error", "a comparison of 64 bits that an int can pass with bits set in its upper half"),
+    "unmasked": (_unmasked, "note", "a comparison of 64 bits that refuses more than intended"),
+    "docker-only": (_docker_only, "note", "conditions that only Docker and Podman apply"),
+    "wide-capability": (_capabilities, "warning", "a capability that gives access to the host"),
+    "wide-path": (_wide_paths, "warning", "a whole tree below / or below a directory that many programs share"),
+    "write-execute": (_write_execute, "warning", "a path that can be written and executed"),
+    "incomplete": (_caveats, "error", "the policy comes from a recording that lost something"),
+    "denials-only": (_caveats, "warning", "the policy comes from denials alone"),
+    "joined": (_caveats, "warning", "the policy comes from a recording that began while the workload ran"),
+    "idle": (_caveats, "warning", "the policy comes from a recording that joined something idle"),
+    "own-filter": (_caveats, "warning", "the workload has a seccomp filter of its own, so calls may be missing"),
+    "read-implies-exec": (_caveats, "warning", "the workload makes what it reads executable"),
+    "io-uring-files": (_caveats, "warning", "files used through io_uring are in no policy"),
+    "unknown-number": (_caveats, "warning", "syscalls without a name"),
+    "unknown-capability": (_caveats, "warning", "capabilities without a name"),
+    "outdated-head": (_outdated_head, "note", "the head of a policy does not say what its entries say"),
 }
-"""Rule name to the function that finds it, and its one-line description."""
+"""Rule name to the function that finds it, its usual level, and its one-line description."""
+
+RULES: Mapping[str, Rule] = {name: Rule(level, text) for name, (_, level, text) in CHECKS.items()}
 
 
 def lint(
@@ -735,17 +746,21 @@ def lint(
         profile = _profile_of(source.policy, abi)
         rights = replace(rights, written=profile.written, problems=profile.problems)
     subject = Subject(rights, rights.written, source.policy, library or installed(), source.outdated)
-    found = [finding for rule in dict.fromkeys(rule for rule, _ in RULES.values()) for finding in rule(subject)]
-    return tuple(sorted(found, key=lambda finding: LEVELS.index(finding.level)))
+    checks = dict.fromkeys(check for check, *_ in CHECKS.values())
+    return by_level(finding for check in checks for finding in check(subject))
+
+
+def report(source: Source, fail_on: str = "warning") -> Report:
+    """Return the findings on a file as a report. ``fail_on``: the least level that makes the command fail, or
+    ``never``. Raises InputError as ``lint`` does."""
+    library = installed()
+    found = lint(source, machine(source), library=library)
+    version = library.version if library else None
+    findings = located(found, source.content)
+    return Report("lint", source.name, RULES, findings, failing=at_least(fail_on), data={"libseccomp": version})
 
 
 def _profile_of(policy: Policy, abi: str) -> Rights:
-    from profiler.review.sources import from_bytes
     from profiler.targets.seccomp import profile
 
     return from_bytes(json.dumps(profile(policy, "errno")).encode(), "seccomp.json").rights(abi, None)
-
-
-def counts(findings: Sequence[Finding]) -> dict[str, int]:
-    """Return the number of findings of each level."""
-    return {level: sum(finding.level == level for finding in findings) for level in LEVELS}

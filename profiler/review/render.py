@@ -1,30 +1,24 @@
-"""Render a comparison as text, JSON, Markdown for a pull request, and SARIF for code scanning.
+"""Render a comparison as text, as data for JSON, as Markdown for a pull request, and what is newly allowed as a Report.
 
 Names in it may come from strangers: each format has its own escaping, and everything passes through it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
-from profiler import __version__
 from profiler.kernel.risks import LEVELS, Risk
-from profiler.quoting.json import as_json
+from profiler.quoting.markdown import code
 from profiler.quoting.text import printable, word
 from profiler.review.diff import CHANGES, SUBJECTS, Change, Diff
+from profiler.review.findings import Finding, Report, Rule, at_least, located
 from profiler.review.rights import KINDS, Rights
 from profiler.style import PLAIN, Style
 from profiler.wording import shortened
 
-SCHEMA = "profgen.diff/1"
-
 DETAILS_SHOWN = 12
-"""The details of one change in text and Markdown; JSON and SARIF have all."""
+"""The details of one change in text, Markdown and findings; JSON has all."""
 REST_SHOWN = 3
 REASONS_SHOWN = 3
 
@@ -108,7 +102,8 @@ def _side(rights: Rights) -> dict[str, Any]:
     return {"source": rights.source, "kind": rights.kind, "abis": list(rights.abis), "default": rights.default}
 
 
-def _change(row: Change) -> dict[str, Any]:
+def change_data(row: Change) -> dict[str, Any]:
+    """Return a change as plain data."""
     found: dict[str, Any] = {
         "subject": row.subject,
         "change": row.change,
@@ -126,10 +121,9 @@ def _change(row: Change) -> dict[str, Any]:
 
 
 def data(diff: Diff) -> dict[str, Any]:
-    """Return the comparison as plain data, ``profgen.diff/1`` (docs/diff.md)."""
+    """Return the comparison as plain data (docs/json.md)."""
     highest = diff.highest
     return {
-        "schema": SCHEMA,
         "old": _side(diff.old),
         "new": _side(diff.new),
         "exact": diff.exact,
@@ -138,35 +132,21 @@ def data(diff: Diff) -> dict[str, Any]:
             **{change: diff.count(change) for change in CHANGES},
             "highest_risk": highest.level if highest else None,
         },
-        "changes": [_change(row) for row in diff.changes],
+        "changes": [change_data(row) for row in diff.changes],
         "not_compared": list(diff.uncompared),
         "notes": list(diff.notes),
     }
 
 
-def json(diff: Diff) -> str:
-    """Return :func:`data` as JSON text."""
-    return as_json(data(diff)) + "\n"
-
-
 # Markdown.
 
 
-def _code(words: str) -> str:
-    """Return a code span that its content cannot end, also in a table cell (GitHub Flavored Markdown, 4.10 and 6.1)."""
-    words = printable(words).replace("|", "\\|")
-    fence = "`" * (max((len(run) for run in re.findall("`+", words)), default=0) + 1)
-    # Markdown strips one space at each end; without it a backtick there would join the fence.
-    pad = " " if words[:1] in ("`", " ") or words[-1:] in ("`", " ") else ""
-    return f"{fence}{pad}{words}{pad}{fence}" if words else ""
-
-
 def _codes(items: Iterable[str]) -> str:
-    return "<br>".join(_code(item) for item in items)
+    return "<br>".join(code(item) for item in items)
 
 
 def _row(row: Change) -> str:
-    right = f"{_TITLES[row.subject]} {_code(row.name)}" + (
+    right = f"{_TITLES[row.subject]} {code(row.name)}" + (
         f" with {_codes([', '.join(row.equivalents)])}" if row.equivalents else ""
     )
     cells = [row.change, right, _codes(shortened(row.details, DETAILS_SHOWN))]
@@ -183,116 +163,93 @@ def _level(risk: Risk | None) -> str:
 
 def markdown(diff: Diff) -> str:
     """Return Markdown for a pull request: the gains in a table, everything else folded."""
-    lines = [f"### {_code(diff.old.source)} → {_code(diff.new.source)}", "", f"{summary(diff)}.".capitalize(), ""]
+    lines = [f"### {code(diff.old.source)} → {code(diff.new.source)}", "", f"{summary(diff)}.".capitalize(), ""]
     gains = [row for row in diff.changes if row.gains]
     losses = [row for row in diff.changes if not row.gains]
     if gains:
         lines += ["| change | right | what is new | risk |", "|---|---|---|---|", *map(_row, gains), ""]
     details = []
     for row in gains:
-        said = [f"{row.risk.level} risk: {_code(row.risk.why)}"] if row.risk and row.risk.rank else []
-        said += [_code(item) for item in shortened(row.reason.because, REASONS_SHOWN)]
-        said += [_code(_by(row.reason.programs))] if row.subject == "path" and row.reason.programs else []
-        said += ["was " + _code("; ".join(shortened(row.rest, REST_SHOWN)))] if row.rest else []
+        said = [f"{row.risk.level} risk: {code(row.risk.why)}"] if row.risk and row.risk.rank else []
+        said += [code(item) for item in shortened(row.reason.because, REASONS_SHOWN)]
+        said += [code(_by(row.reason.programs))] if row.subject == "path" and row.reason.programs else []
+        said += ["was " + code("; ".join(shortened(row.rest, REST_SHOWN)))] if row.rest else []
         if said:
-            details.append(f"- {_TITLES[row.subject]} {_code(row.name)}: " + "; ".join(said))
+            details.append(f"- {_TITLES[row.subject]} {code(row.name)}: " + "; ".join(said))
     if details:
         lines += ["<details><summary>Reasons and risks</summary>", "", *details, "", "</details>", ""]
     if losses:
         table = ["| change | right | what is gone |", "|---|---|---|", *map(_row, losses)]
         lines += [f"<details><summary>No longer allowed: {len(losses)}</summary>", "", *table, "", "</details>", ""]
-    lines += [f"Not compared: {_code(item)}." for item in diff.uncompared]
-    lines += [f"Note: {_code(item)}." for item in diff.notes]
+    lines += [f"Not compared: {code(item)}." for item in diff.uncompared]
+    lines += [f"Note: {code(item)}." for item in diff.notes]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-# SARIF.
+# Findings.
 
-SARIF_VERSION = "2.1.0"
-SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_LEVELS = {"low": "note", "medium": "warning", "high": "error", "critical": "error"}
+_SEVERITY = {"low": 2.0, "medium": 5.0, "high": 8.0, "critical": 9.5}
+"""GitHub's `security-severity`, from the middle of its ranges."""
+_SECTIONS = {
+    "default": "defaultAction",
+    "abi": "abis",
+    "privileges": "no_new_privs",
+    "capability": "capabilities",
+    "syscall": "syscalls",
+    "path": "files",
+    "execution": "executions",
+    "signal": "signals",
+    "inspection": "inspections",
+    "mount": "mounts",
+}
+"""Where a policy has rights of a subject."""
 
-_SARIF_LEVELS = {"low": "note", "medium": "warning", "high": "error", "critical": "error"}
-_SEVERITY = {"low": "2.0", "medium": "5.0", "high": "8.0", "critical": "9.5"}
-"""GitHub's properties.security-severity, from the middle of its ranges."""
-
-
-def _message(words: str) -> str:
-    """Return the plain text of a SARIF message: brackets would become links (SARIF 2.1.0, 3.11.6)."""
-    return re.sub(r"([\\\[\]])", r"\\\1", printable(words))
-
-
-def _rule(subject: str, level: str) -> dict[str, Any]:
-    words = _TITLES[subject]
-    return {
-        "id": f"{subject}/{level}",
-        "name": f"{subject.capitalize()}{level.capitalize()}",
-        "shortDescription": {"text": f"New right: {words}, {level} risk"},
-        "help": {
-            "text": "Compare what the change needs with what it gains; profgen diff shows the reasons. Levels: "
-            "docs/diff.md."
-        },
-        "defaultConfiguration": {"level": _SARIF_LEVELS[level]},
-        "properties": {"tags": ["security"], "security-severity": _SEVERITY[level]},
-    }
-
-
-def _line(lines: Sequence[str], row: Change) -> int:
-    """Return the first line of the new file that names the row; 1 if none does."""
-    name = row.name.rpartition(":")[2] if row.subject == "syscall" else row.name
-    quoted = as_json(name, indent=None)[1:-1]
-    for pattern in (
-        rf'^\s*"?{re.escape(name)}"?:',
-        rf'"{re.escape(name.removeprefix("CAP_") if row.subject == "capability" else name)}"',
-        rf'"{re.escape(quoted)}"',
-    ):
-        found = re.compile(pattern)
-        for number, line in enumerate(lines, 1):
-            if found.search(line):
-                return number
-    return 1
+RULES: Mapping[str, Rule] = {
+    f"{subject}/{level}": Rule(
+        _LEVELS[level],
+        f"New right: {_TITLES[subject]}, {level} risk",
+        "Compare what the change needs with what it gains; profgen diff shows the reasons. Levels: docs/diff.md.",
+        _SEVERITY[level],
+    )
+    for subject in SUBJECTS
+    for level in LEVELS
+}
+"""A rule for each subject and risk."""
 
 
-def _uri(path: str) -> str:
-    """Return a URI (RFC 3986): relative as given, absolute with its scheme."""
-    text = quote(os.fsencode(path))
-    return f"file://{text}" if text.startswith("/") else text
-
-
-def sarif(diff: Diff, content: bytes = b"") -> str:
-    """Return a SARIF log of what is newly allowed. ``content`` is the new file, for line numbers.
+def report(diff: Diff, content: bytes = b"", fail_on: str = "any") -> Report:
+    """Return a report with a finding for each right that was added or widened. ``content`` is the new file, for lines.
 
     What is no longer allowed is not a finding.
     """
-    gains = [row for row in diff.changes if row.gains and row.risk is not None]
-    keys = sorted(
-        {(row.subject, row.risk.level) for row in gains if row.risk},
-        key=lambda key: (SUBJECTS.index(key[0]), LEVELS.index(key[1])),
+    found = located([_finding(row, row.risk) for row in diff.changes if row.gains and row.risk is not None], content)
+    failing = at_least("error" if fail_on == "risky" else "note")
+    return Report("diff", diff.new.source, RULES, found, summary(diff), failing=failing)
+
+
+def _finding(row: Change, risk: Risk) -> Finding:
+    said = f"{row.change}: {_TITLES[row.subject]} {row.name}"
+    said += f" ({'; '.join(shortened(row.details, DETAILS_SHOWN))})" if row.details else ""
+    said += f". Risk {risk.level}: {risk.why}."
+    said += f" Reason: {'; '.join(shortened(row.reason.because, REASONS_SHOWN))}." if row.reason.because else ""
+    # A policy names the family of a socket, and a capability is CAP_X there and X in some profiles.
+    names = (row.name, row.name.removeprefix("CAP_").removeprefix("SIG").partition(" ")[0])
+    rule = f"{row.subject}/{risk.level}"
+    key = (row.subject, row.change, row.name, *row.details)
+    return Finding(
+        rule,
+        _LEVELS[risk.level],
+        _section(row),
+        said,
+        about=(row.name,),
+        key=key,
+        names=names,
+        details=change_data(row),
     )
-    lines = content.decode("utf-8", "replace").split("\n") if len(content) < 4 << 20 else []
-    results = []
-    for row in gains:
-        assert row.risk is not None
-        said = f"{row.change}: {_TITLES[row.subject]} {row.name}"
-        said += f" ({'; '.join(shortened(row.details, DETAILS_SHOWN))})" if row.details else ""
-        said += f". Risk {row.risk.level}: {row.risk.why}."
-        said += f" Reason: {'; '.join(shortened(row.reason.because, REASONS_SHOWN))}." if row.reason.because else ""
-        place = {"artifactLocation": {"uri": _uri(diff.new.source)}, "region": {"startLine": _line(lines, row)}}
-        identity = "\0".join((row.subject, row.change, row.name, *row.details))
-        results.append(
-            {
-                "ruleId": f"{row.subject}/{row.risk.level}",
-                "ruleIndex": keys.index((row.subject, row.risk.level)),
-                "level": _SARIF_LEVELS[row.risk.level],
-                "message": {"text": _message(said)},
-                "locations": [{"physicalLocation": place}],
-                "partialFingerprints": {"profgenRight/v1": hashlib.sha256(os.fsencode(identity)).hexdigest()},
-                "properties": _change(row),
-            }
-        )
-    driver = {"name": "profgen", "semanticVersion": __version__, "rules": [_rule(*key) for key in keys]}
-    log = {
-        "$schema": SARIF_SCHEMA,
-        "version": SARIF_VERSION,
-        "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
-    }
-    return as_json(log) + "\n"
+
+
+def _section(row: Change) -> str:
+    if row.subject == "feature":
+        return "io_uring" if row.name == "io_uring" else "namespaces"
+    return _SECTIONS.get(row.subject, "network")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from profiler.errors import InputError
@@ -43,7 +44,8 @@ def open_source(path: str | Path) -> Source:
     """Read a trace, policy.yaml, seccomp JSON of Docker or OCI, OCI config.json or SeccompProfile. FILE#NAME means the
     SeccompProfile of this name, where a file holds several. Raises InputError for anything else."""
     file, chosen = parts(str(path))
-    return from_bytes(traces.read_limited(file), str(path), chosen)
+    data = traces.read_limited(file)
+    return replace(from_bytes(data, str(path), chosen), content=data)
 
 
 def from_bytes(data: bytes, name: str, chosen: str | None = None) -> Source:

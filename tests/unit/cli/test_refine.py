@@ -13,6 +13,7 @@ from executables import write_program
 from unit.cli import running
 from unit.denials.logs.test_reading import AA, AUDIT, BODY
 from unit.denials.test_propose import APP, policy
+from unit.review.sarif import check_sarif
 
 from profiler.policy.document import dumps, read_policy
 from profiler.targets.apparmor.naming import profile_name
@@ -138,6 +139,25 @@ def test_json(place: Path) -> None:
     )
     assert found["log"]["records"] == 3
     assert "+    getpgid:" in found["diff"]
+
+
+def test_formats(place: Path) -> None:
+    """Counts agree, and what is written is not a failure."""
+    words = ("policy.yaml", "--from", log(place, GETPGID, PTRACE, GETPGID[:80]))
+    found = json.loads(profgen(*words, "--json", cwd=place).stdout)
+    assert found["counts"] == {"error": 1, "warning": 2, "note": 0}
+    assert [row["rule"] for row in found["findings"]] == ["log-unread", "denied-syscall", "denied-syscall"]
+    done = profgen(*words, "-f", "sarif", cwd=place)
+    assert done.returncode == 1
+    results = check_sarif(done.stdout)["runs"][0]["results"]
+    assert [row["level"] for row in results] == ["error", "warning", "warning"]
+    assert "--allow-dangerous ptrace" in results[2]["message"]["text"]
+    done = profgen(
+        "policy.yaml", "--from", log(place, GETPGID), "-f", "github", "--in-place", "--trust-text", cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("::notice file=policy.yaml,line=")
+    assert done.stdout.endswith("\nprofgen refine: 1 note\n")
 
 
 def test_what_only_a_text_log_holds_is_written_when_it_is_trusted(place: Path) -> None:

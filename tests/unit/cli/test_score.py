@@ -104,10 +104,26 @@ def test_json(files: Path) -> None:
 def test_a_least_score(files: Path, least: str, status: int) -> None:
     own = points(files / "policy.yaml")
     wanted = {"same": own, "more": own + 1}.get(least, least)
-    done = profgen(files / "policy.yaml", "--min-score", str(wanted))
+    done = profgen(files / "policy.yaml", "--not-below", str(wanted))
     assert done.returncode == status
     assert done.stdout.startswith(str(files))
     assert done.stderr == ("" if status == 0 else f"profgen: the score is {own}, below {wanted}\n")
+
+
+def test_not_below_another_file(files: Path) -> None:
+    names, policy = files / "names" / "policy.yaml", files / "policy.yaml"
+    assert profgen(policy, "--not-below", names).returncode == 0
+    assert profgen(policy, "--not-below", files).returncode == 0, "the directory of a policy stands for it"
+    done = profgen(names, "--not-below", policy)
+    assert done.returncode == 1
+    assert "profgen: calls with unfiltered arguments: " in done.stderr
+    assert profgen(names, "--not-below", policy, "--fail-on", "never").returncode == 0
+    assert profgen(policy, "--fail-on", "note").returncode == 1
+
+
+def test_badge(files: Path) -> None:
+    found = json.loads(profgen(files / "policy.yaml", "-f", "badge").stdout)
+    assert found["message"] == f"{points(files / 'policy.yaml')} of 100"
 
 
 def test_capabilities_for_a_file_that_says_nothing_of_them(files: Path) -> None:
@@ -130,7 +146,8 @@ def test_trouble(files: Path, tmp_path: Path) -> None:
         [tmp_path / "none.json"],
         [tmp_path / "not.json"],
         [files / "policy.yaml", "--compare", tmp_path / "none.json"],
-        [files / "policy.yaml", "--min-score", "101"],
+        [files / "policy.yaml", "--not-below", "101"],
+        [files / "policy.yaml", "--not-below", tmp_path / "none.json"],
         [files / "seccomp.json", "--capabilities", "CAP_NOSUCH"],
         [],
     ):

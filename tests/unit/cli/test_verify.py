@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.policy.making import call, check, touching, uses
+from unit.review.sarif import check_sarif
 
 from profiler.cli import main
 from profiler.cli.options import OutputOptions
+from profiler.cli.results import FORMATS, formatted
 from profiler.cli.verify_report import VerifyReport
 from profiler.denials.describe import described
 from profiler.denials.model import KINDS, Denial
@@ -232,7 +233,54 @@ TEXTS = st.text(st.characters(exclude_categories=()), max_size=12) | st.none()
 def test_hostile_names(denial: Denial) -> None:
     """Whatever a program is called and touches: one line each on the terminal, JSON for programs, a trace."""
     assert isinstance(described(denial), str)
-    report: Any = VerifyReport(policy(), Outcome(0, (denial,)), "direct", "enforce")
-    for line in report.text(Path("policy.yaml"), OutputOptions(None, False)):
+    report = VerifyReport(policy(), Outcome(0, (denial,)), "direct", "enforce", Path("policy.yaml"))
+    for line in report.text(OutputOptions(None, False)):
         assert line.isprintable(), line
-    assert json.loads(report.json())["denials"][0]["kind"] == denial.kind
+    for form in FORMATS:
+        written = formatted(report.report, form)
+        assert all(char.isprintable() or char == "\n" for char in written), form
+    assert json.loads(formatted(report.report, "json"))["denials"][0]["kind"] == denial.kind
+    check_sarif(formatted(report.report, "sarif"))
+    assert len(report.report.failures) == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from([0, 7, 143]),
+    st.sampled_from([(), (SYSCALL,), (SYSCALL, FILE)]),
+    st.sampled_from([{}, {"events": 1}]),
+    st.booleans(),
+)
+def test_what_fails_has_an_error(status: int, denials: tuple[Denial, ...], losses: dict[str, int], asked: bool) -> None:
+    outcome = Outcome(status, denials, losses=losses, warnings=("x",))
+    found = VerifyReport(policy(), outcome, "direct", "enforce", Path("p.yaml"), asked=asked).report
+    assert bool(found.failures) is bool(denials or losses or (status and not asked))
+    assert [row.level for row in found.findings if row.rule == "run-warning"] == ["warning"]
+
+
+def test_a_denial_is_found_at_its_entry(place: Path) -> None:
+    path = place / "made" / "policy.yaml"
+    found = VerifyReport(policy(), Outcome(0, (SYSCALL, FILE)), "direct", "enforce", path, path.read_bytes()).report
+    lines = path.read_text().splitlines()
+    rows = {row.rule: row for row in found.findings}
+    assert lines[rows["denied-syscall"].line - 1].strip().startswith("socket:")
+    assert lines[rows["denied-file"].line - 1] == "files:"
+    assert "/srv/x: {access: [read]" in rows["denied-file"].fix
+    other = VerifyReport(policy(), Outcome(0, (replace(FILE, pid=9, count=4),)), "direct", "log", path).report
+    assert other.fingerprints[0] in found.fingerprints, "the process and the count are of one run"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_goes_to_a_report(form: str, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary.md"))
+    report = place / "report"
+    assert verify(monkeypatch, place, Outcome(0, (SYSCALL,)), "-f", form, "--report", str(report)) == 1
+    assert "socket" in report.read_text()
+    assert (place / "summary.md").exists() is (form == "github")
+
+
+def test_a_trace_and_a_report_cannot_both_be_printed(
+    monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(monkeypatch, place, Outcome(0), "--json", "-o", "-") == 2
+    assert "give one of them a file" in capsys.readouterr().err

@@ -22,7 +22,8 @@ from profiler.kernel.libseccomp import Library
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps
 from profiler.policy.model import FileRule, Options, Policy, Unknown
-from profiler.review.lint import LEVELS, RULES, Finding, counts, lint
+from profiler.review.findings import LEVELS, Finding, Report
+from profiler.review.lint import RULES, lint
 from profiler.review.score import score
 from profiler.review.sources import from_bytes
 from profiler.targets.seccomp import profile
@@ -525,7 +526,7 @@ def test_counts_and_order() -> None:
     rows = lint(from_bytes(json.dumps(load("docker_default.yaml")["profile"]).encode(), "docker.json"), "x86_64")
     levels = [LEVELS.index(row.level) for row in rows]
     assert levels == sorted(levels)
-    assert sum(counts(rows).values()) == len(rows)
+    assert sum(Report("lint", "p.json", RULES, rows).counts.values()) == len(rows)
 
 
 def test_a_library_is_what_lint_takes_it_for() -> None:

@@ -6,13 +6,12 @@ import html
 import json
 import re
 from dataclasses import replace
-from typing import Any
 
-import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.policy.making import call, check, trace
+from unit.review.sarif import check_sarif
 from unit.review.test_diff import file, policy, rights
 from unit.review.test_foreign import profile, read, rule
 
@@ -20,6 +19,7 @@ from profiler.kernel.risks import LEVELS, Risk
 from profiler.policy.model import SignalRule
 from profiler.review import render
 from profiler.review.diff import CHANGES, SUBJECTS, Change, Diff, compare
+from profiler.review.formats import sarif
 from profiler.review.rights import KINDS, Reason
 from profiler.style import Style
 
@@ -119,14 +119,14 @@ def test_nothing_to_say() -> None:
     assert render.text(compare(same, same)).endswith("\nno difference apart from equivalents\n")
     assert render.text(compare(same, same, exact=True)).endswith("\nno difference\n")
     assert "No difference" in render.markdown(compare(same, same))
-    document = json.loads(render.json(compare(same, same)))
+    document = render.data(compare(same, same))
     assert (document["same"], document["changes"], document["summary"]["highest_risk"]) == (True, [], None)
-    assert json.loads(render.sarif(compare(same, same)))["runs"][0]["results"] == []
+    assert json.loads(sarif.render(render.report(compare(same, same))))["runs"][0]["results"] == []
 
 
 def test_what_is_not_compared_is_said() -> None:
     found = compare(rights(trace(call("read"), complete=False, losses={"tasks": 3})), read(profile(rule("read"))))
-    for text in (render.text(found), render.markdown(found), render.json(found)):
+    for text in (render.text(found), render.markdown(found), json.dumps(render.data(found))):
         assert "capabilities: file (seccomp profile) says nothing of them" in text
         assert "incomplete (lost 3 tasks)" in text
 
@@ -135,12 +135,11 @@ def test_long_lists_are_cut_in_text_only() -> None:
     few, many = ([(2, 1, 0)], [(family, 1, 0) for family in range(3, 60)])
     found = compare(rights(trace(call("socket", few))), rights(trace(call("socket", [*few, *many]))))
     assert re.search(r"\+ and \d+ more\n", render.text(found))
-    assert len(json.loads(render.json(found))["changes"][0]["details"]) > 50
+    assert len(render.data(found)["changes"][0]["details"]) > 50
 
 
 def test_json() -> None:
-    document = json.loads(render.json(example()))
-    assert document["schema"] == "profgen.diff/1"
+    document = render.data(example())
     assert document["summary"] == {"added": 2, "widened": 1, "narrowed": 0, "removed": 2, "highest_risk": "critical"}
     assert document["old"]["kind"] in KINDS
     first = document["changes"][0]
@@ -165,13 +164,13 @@ def test_names_stay_in_their_place(name: str) -> None:
     assert all(char.isprintable() or char == "\n" for char in text)
     marked = render.markdown(diff)
     assert marked.count("\n") == render.markdown(plain).count("\n")
-    assert _outside_code(marked) == _outside_code(render.markdown(plain))
-    for document in (render.json(diff), render.sarif(diff)):
-        assert document.isascii()
-        json.loads(document)
+    assert outside_code(marked) == outside_code(render.markdown(plain))
+    document = sarif.render(render.report(diff))
+    assert document.isascii()
+    json.loads(document)
 
 
-def _outside_code(text: str) -> str:
+def outside_code(text: str) -> str:
     """Return Markdown without its code spans, as CommonMark 6.1 delimits them; in tables only ``\\|`` does not end a
     cell."""
     lines = []
@@ -205,150 +204,8 @@ def test_markdown() -> None:
     assert html.escape(text, quote=False) != text
 
 
-# SARIF: what profgen writes, from the tables of the OASIS standard "Static Analysis Results Interchange Format (SARIF)
-# Version 2.1.0" (27 March 2020), sections 3.4 to 3.50: required members, types and allowed values; no other member than
-# those profgen means to write.
-
-TEXT = {"type": "string", "minLength": 1}
-MESSAGE = {"type": "object", "properties": {"text": TEXT}, "required": ["text"], "additionalProperties": False}
-LEVEL = {"enum": ["none", "note", "warning", "error"]}
-SARIF: dict[str, Any] = {
-    "type": "object",
-    "required": ["$schema", "version", "runs"],
-    "additionalProperties": False,
-    "properties": {
-        "$schema": {"type": "string", "format": "uri"},
-        "version": {"const": "2.1.0"},
-        "runs": {
-            "type": "array",
-            "minItems": 1,
-            "maxItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["tool", "results", "columnKind"],
-                "additionalProperties": False,
-                "properties": {
-                    "columnKind": {"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
-                    "tool": {
-                        "type": "object",
-                        "required": ["driver"],
-                        "additionalProperties": False,
-                        "properties": {
-                            "driver": {
-                                "type": "object",
-                                "required": ["name", "rules"],
-                                "additionalProperties": False,
-                                "properties": {
-                                    "name": TEXT,
-                                    "semanticVersion": {"type": "string", "pattern": r"^\d+\.\d+\.\d+"},
-                                    "rules": {
-                                        "type": "array",
-                                        "uniqueItems": True,
-                                        "items": {
-                                            "type": "object",
-                                            "required": ["id"],
-                                            "additionalProperties": False,
-                                            "properties": {
-                                                "id": {"type": "string", "pattern": "^[a-z]+/[a-z]+$"},
-                                                "name": {"type": "string", "pattern": "^([A-Z][a-z]+)+$"},
-                                                "shortDescription": MESSAGE,
-                                                "help": MESSAGE,
-                                                "defaultConfiguration": {
-                                                    "type": "object",
-                                                    "properties": {"level": LEVEL},
-                                                    "additionalProperties": False,
-                                                },
-                                                "properties": {
-                                                    "type": "object",
-                                                    "properties": {
-                                                        "tags": {"type": "array", "items": TEXT, "uniqueItems": True},
-                                                        "security-severity": {
-                                                            "type": "string",
-                                                            "pattern": r"^(10|\d)\.\d$",
-                                                        },
-                                                    },
-                                                },
-                                            },
-                                        },
-                                    },
-                                },
-                            }
-                        },
-                    },
-                    "results": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["message", "ruleId", "ruleIndex", "level", "locations", "partialFingerprints"],
-                            "additionalProperties": False,
-                            "properties": {
-                                "ruleId": TEXT,
-                                "ruleIndex": {"type": "integer", "minimum": 0},
-                                "level": LEVEL,
-                                "message": MESSAGE,
-                                "locations": {
-                                    "type": "array",
-                                    "minItems": 1,
-                                    "items": {
-                                        "type": "object",
-                                        "required": ["physicalLocation"],
-                                        "additionalProperties": False,
-                                        "properties": {
-                                            "physicalLocation": {
-                                                "type": "object",
-                                                "required": ["artifactLocation"],
-                                                "additionalProperties": False,
-                                                "properties": {
-                                                    "artifactLocation": {
-                                                        "type": "object",
-                                                        "required": ["uri"],
-                                                        "additionalProperties": False,
-                                                        "properties": {
-                                                            "uri": {
-                                                                "type": "string",
-                                                                "pattern": r"^[A-Za-z0-9._~:/%!$&'()*+,;=@-]*$",
-                                                            }
-                                                        },
-                                                    },
-                                                    "region": {
-                                                        "type": "object",
-                                                        "required": ["startLine"],
-                                                        "additionalProperties": False,
-                                                        "properties": {"startLine": {"type": "integer", "minimum": 1}},
-                                                    },
-                                                },
-                                            }
-                                        },
-                                    },
-                                },
-                                "partialFingerprints": {"type": "object", "additionalProperties": TEXT},
-                                "properties": {"type": "object"},
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
-
-
-def check_sarif(text: str) -> dict[str, Any]:
-    log: dict[str, Any] = json.loads(text)
-    jsonschema.Draft202012Validator.check_schema(SARIF)
-    jsonschema.validate(log, SARIF)
-    (run,) = log["runs"]
-    rules = run["tool"]["driver"]["rules"]
-    assert len({row["id"] for row in rules}) == len(rules)
-    for row in run["results"]:
-        assert rules[row["ruleIndex"]]["id"] == row["ruleId"]
-        assert rules[row["ruleIndex"]]["defaultConfiguration"]["level"] == row["level"]
-    assert len({json.dumps(row["partialFingerprints"]) for row in run["results"]}) == len(run["results"])
-    return log
-
-
 def test_sarif() -> None:
-    log = check_sarif(render.sarif(example()))
+    log = check_sarif(sarif.render(render.report(example())))
     results = log["runs"][0]["results"]
     assert [(row["ruleId"], row["level"]) for row in results] == [
         ("syscall/critical", "error"),
@@ -363,23 +220,23 @@ def test_sarif() -> None:
 @given(HOSTILE)
 def test_sarif_with_any_name(name: str) -> None:
     diff = with_name(name)
-    check_sarif(render.sarif(replace(diff, new=replace(diff.new, source=name))))
+    check_sarif(sarif.render(render.report(replace(diff, new=replace(diff.new, source=name)))))
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize("level", LEVELS)
 def test_sarif_of_every_sort(subject: str, level: str) -> None:
     change = Change(subject, "added", "x", risk=Risk(level, "why"))
-    check_sarif(render.sarif(replace(example(), changes=(change,))))
+    check_sarif(sarif.render(render.report(replace(example(), changes=(change,)))))
     assert change.change in CHANGES
 
 
 def test_sarif_points_at_the_line() -> None:
     text = b'{\n "syscalls": [\n  {"names": ["read"]},\n  {"names": ["mount"]}\n ]\n}\n'
-    row = json.loads(render.sarif(example(), text))["runs"][0]["results"][0]
+    row = json.loads(sarif.render(render.report(example(), text)))["runs"][0]["results"][0]
     assert row["locations"][0]["physicalLocation"]["region"] == {"startLine": 4}
     text = b"syscalls:\n  observed:\n    mount:\n      because: []\n"
-    row = json.loads(render.sarif(example(), text))["runs"][0]["results"][0]
+    row = json.loads(sarif.render(render.report(example(), text)))["runs"][0]["results"][0]
     assert row["locations"][0]["physicalLocation"]["region"] == {"startLine": 3}
 
 
@@ -387,6 +244,15 @@ def test_every_subject_in_every_format() -> None:
     old = policy()
     new = policy(files=(file("/etc/x", "write"),), signals=(SignalRule("TERM", "outside", ()),))
     found = compare(old, new)
-    for text in (render.text(found), render.markdown(found), render.sarif(found)):
+    for text in (render.text(found), render.markdown(found), sarif.render(render.report(found))):
         assert "/etc/x" in text
         assert "SIGTERM to processes outside of the workload" in text
+
+
+def test_each_gain_is_a_finding() -> None:
+    found = example()
+    report = render.report(found)
+    assert len(report.findings) == found.count("added") + found.count("widened")
+    assert report.summary == render.summary(found)
+    assert len(report.failures) == 3
+    assert [row.rule for row in render.report(found, fail_on="risky").failures] == ["syscall/critical"]
