@@ -65,9 +65,10 @@ class Console:
         if final:
             written(trace, path)
         if final and self._many and not self._quiet:
-            tell(trace, path, name=plain_name(path.name.removesuffix(SUFFIX)))
+            name = plain_name(path.name.removesuffix(SUFFIX))
+            tell(trace, path, name=name)
             if not trace.meta.complete:
-                say(incomplete(trace.meta))
+                say(f"{name}: {incomplete(trace.meta)}")
 
     def warned(self, name: str, warning: str) -> None:
         """See watch.loop.Observer."""
