@@ -13,11 +13,12 @@ from profiler.cli.derive_options import DeriveOptions, derive_options
 from profiler.cli.options import STANDARD_INPUT, output_file, source_file
 from profiler.cli.results import JSON, print_json
 from profiler.cli.target_options import GivenTargets, TargetCommand, TargetOptions, target_options
-from profiler.cli.terminal import emit, say, say_outdated
+from profiler.cli.terminal import emit, say, say_outdated, say_what_takes_long
 from profiler.errors import InputError, OutputError, ProfgenError
 from profiler.files import STANDARD_OUTPUT, make_directory, write_atomic
 from profiler.policy.directory import POLICY_FILE, TRACE_FILE, default_directory, is_directory
 from profiler.policy.model import Options, Policy
+from profiler.progress import busy
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import word
 from profiler.targets.base import File, Target
@@ -66,7 +67,10 @@ def generate(
     if targeting.targets is not None:
         targeting.chosen(None)  # a wrong option is said before a long trace is read
     _warn_about_version(options)
-    policy, trace = _policy(inputs, deriving)
+    if not quiet:
+        say_what_takes_long()
+    with busy("deriving the policy"):
+        policy, trace = _policy(inputs, deriving)
     targets = targeting.chosen(policy.workload.launch.engine)
     _warn_about(policy, trace)
     _tell_privileges(policy, trace, quiet)
@@ -74,7 +78,8 @@ def generate(
     targets = tuple(target for target in targets if target not in without)
 
     # Everything is rendered before anything is written: a failure leaves every old file as it was.
-    rendered = render(policy, targets, targeting.settings, targeting.existing, targeting.templates)
+    with busy("writing the profiles"):
+        rendered = render(policy, targets, targeting.settings, targeting.existing, targeting.templates)
     evidence = [] if trace is None else _evidence(policy, trace)
     where = _deliver(rendered, evidence, inputs, output, quiet)
     for target in without:

@@ -12,6 +12,7 @@ from profiler.errors import InputError
 from profiler.files import invoking_user
 from profiler.tracers.base import Workload
 from profiler.tracers.launch import find_program, quoted
+from profiler.wording import suggestion
 
 
 def _directory() -> str:
@@ -40,7 +41,8 @@ def workload_of(command: tuple[str, ...], user: str | None, mask: frozenset[sign
             entry = pwd.getpwnam(user) if uid is None else pwd.getpwuid(uid)
         except KeyError:
             if uid is None:
-                raise InputError(f"there is no user {quoted(user)}") from None
+                near = suggestion(user, (row.pw_name for row in pwd.getpwall()))
+                raise InputError(f"there is no user {quoted(user)}{near}") from None
             identity = (uid, uid, (uid,))
     elif (caller := invoking_user()) is not None:
         identity = (*caller, (caller[1],))

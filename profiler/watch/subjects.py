@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from profiler.engines import cgroups, compose, hook
 from profiler.engines.commands import Compose
 from profiler.engines.engine import Details, Engine, installed
-from profiler.errors import InputError
+from profiler.errors import InputError, ProgramError
 from profiler.files import kernel_text
 from profiler.trace.model import Container
 from profiler.tracers.launch import quoted
 from profiler.tracers.living import why_not_watchable
 from profiler.tracers.watcher import Selection, Session
 from profiler.watch.identify import first_known
+from profiler.wording import suggestion
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def container(name: str, *, wait: bool, follow: bool) -> Subject:
             raise InputError(f"the container {quoted(name)} does not run: start it, or wait for that with --wait")
         asked = "; ".join(f"{engine.name}: {engine.why_not() or 'does not know it'}" for engine in engines)
         raise InputError(
-            f"no container {quoted(name)} here ({asked or 'no engine is installed'}), and no cgroup of that name: wait "
-            "for it with --wait"
+            f"no container {quoted(name)} here{suggestion(name, _running(engines))} "
+            f"({asked or 'no engine is installed'}), and no cgroup of that name: wait for it with --wait"
         )
 
     def wanted(session: Session, details: Details | None) -> bool:
@@ -77,6 +78,13 @@ def container(name: str, *, wait: bool, follow: bool) -> Subject:
     chosen = (identity if identity is not None else name,)
     selection = Selection(containers=chosen, all_containers=later, running=not later)
     return Subject(name, selection, engines, accept=wanted)
+
+
+def _running(engines: tuple[Engine, ...]) -> Iterator[str]:
+    """Yield the names of the containers that run."""
+    for engine in engines:
+        with contextlib.suppress(ProgramError):
+            yield from (row.container.name for row in engine.details(engine.running()) if row.container.name)
 
 
 def all_containers() -> Subject:

@@ -35,8 +35,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tool.parent.mkdir()
     write_program(
         tool,
-        f'#!/bin/sh\n[ "$3" = web ] || exit 1\nif [ -e {tmp_path}/down ]; then cat {tmp_path}/down.json\n'
-        f"else cat {tmp_path}/up.json; fi\n",
+        f'#!/bin/sh\n[ "$1" != ps ] || exec echo {KNOWN}\n[ "$3" = web -o "$3" = {KNOWN} ] || exit 1\n'
+        f"if [ -e {tmp_path}/down ]; then cat {tmp_path}/down.json\nelse cat {tmp_path}/up.json; fi\n",
     )
     monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
     monkeypatch.setenv("PROFGEN_ENGINE", str(tool))
@@ -70,8 +70,10 @@ def test_a_container_that_does_not_run(machine: Path) -> None:
 
 
 def test_a_container_that_nobody_knows(machine: Path) -> None:
-    with pytest.raises(InputError, match="no container 'db' here"):
+    with pytest.raises(InputError, match=r"no container 'db' here \(docker: "):
         subjects.container("db", wait=False, follow=False)
+    with pytest.raises(InputError, match=r"no container 'wbe' here \(did you mean web\?\) \("):
+        subjects.container("wbe", wait=False, follow=False)
     (machine / "cgroup" / "db").mkdir()
     assert subjects.container("db", wait=False, follow=False).selection.containers == ("db",), "a runtime's own name"
 
