@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from profiler import wording
 from profiler.wording import alternatives, cause, counted, duration, grouped, listed, shortened, size, suggestion
 
 
@@ -69,6 +72,12 @@ def test_what_was_meant() -> None:
 )
 def test_times(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
+
+
+def test_every_time_is_printed_by_one_function() -> None:
+    own = re.compile(r"""\.\d[fg]\}\s?(?:ms|s|min)\b|\b(?:seconds|SECONDS)(?::[^}]*)?\} ?s\b""")
+    sources = Path(wording.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if own.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_lists_are_cut_short() -> None:

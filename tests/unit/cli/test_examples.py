@@ -86,3 +86,16 @@ def test_no_line_of_help_is_broken(name: str, width: int, monkeypatch: pytest.Mo
         lines = shown.get_help(context).splitlines()
     assert max(map(len, lines)) <= min(width, WIDEST)
     assert not [line for line in lines if re.search(r"\w-$", line)], "words with hyphens are kept together"
+
+
+def test_a_letter_means_the_same_everywhere() -> None:
+    meanings: dict[str, set[str]] = {}
+    for shown in (cli, *map(command, COMMANDS)):
+        for option in shown.params:
+            for short in (word for word in option.opts if re.fullmatch(r"-\w", word)):
+                # -a is --all, and --all-containers
+                meanings.setdefault(short, set()).update(
+                    word[2:].split("-")[0] for word in option.opts if word != short
+                )
+    assert {short: words for short, words in meanings.items() if len(words) > 1} == {}
+    assert {"-o", "-q", "-f", "-u", "-d", "-p", "-t", "-O", "-a", "-j", "-v", "-V", "-i"} <= set(meanings)
