@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -51,9 +52,12 @@ def test_details_take_one_question_for_containers_and_one_for_images(tmp_path: P
     assert len(asked(tmp_path)) == 2, "nothing is asked about nothing"
 
 
-def test_a_container_is_made_from_its_last_word(tmp_path: Path) -> None:
+def test_a_container_is_made_from_its_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = client(tmp_path, f"echo pulling >&2; echo WARNING; echo {ID}")
+    waits: list[str] = []
+    monkeypatch.setattr("profiler.run.busy", lambda what: waits.append(what) or contextlib.nullcontext())
     assert Creation(made).make(["--rm"], ["image", "true"]) == ID
+    assert waits == ["docker is creating the container"]
     (words,) = asked(tmp_path)
     assert re.fullmatch("--context x create --label profgen.made=[0-9a-f]{16} --rm image true", words)
 
