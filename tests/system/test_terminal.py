@@ -344,6 +344,7 @@ def test_minimise_draws_within_the_width(columns: int, profgen: Profgen, tmp_pat
     assert profgen("record", "--tracer", "ptrace", "-q", "-o", "t.json", "--", *command, cwd=tmp_path).returncode == 0
     assert profgen("generate", "t.json", "--runtime", "none", "-o", "p", cwd=tmp_path).returncode == 0
     args = ["minimise", "p/policy.yaml", "-o", "least.yaml", "--max-runs", "30", "--only", "syscalls"]
+    args += ["--color", "never"]
     terminal = Terminal(profgen, [*args, "--", *command], tmp_path, columns=columns)
     terminal.status()
     assert rows(terminal.output)
