@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -21,10 +22,19 @@ NARROWEST = 40
 UNKNOWN_WIDTH = 80
 
 
-def say(text: str) -> None:
-    """Print one line on standard error, above the live line."""
+_LABELS = {"warning": "warning", "note": "note", "danger": "error", "conflict": "error"}
+"""How a line may begin, to what that means."""
+_LABEL = re.compile(rf"( *)({'|'.join(_LABELS)})(?=:)")
+
+
+def say(text: str, style: Style | None = None) -> None:
+    """Print one line on standard error, above the live line. ``style``: of its label, by default as for a report."""
+    style = style or style_for(sys.stderr)
+    shown = printable(text)
+    if found := _LABEL.match(shown):
+        shown = found[1] + style(_LABELS[found[2]], found[2]) + shown[found.end() :]
     with set_aside():
-        print(f"profgen: {printable(text)}", file=sys.stderr)
+        print(f"profgen: {shown}", file=sys.stderr)
 
 
 def say_what_takes_long() -> None:

@@ -21,10 +21,11 @@ from profiler import __main__ as start
 from profiler import __version__, errors
 from profiler.cli import main
 from profiler.cli.main import COMMANDS, cli, run
-from profiler.cli.terminal import redraws, style_for
+from profiler.cli.terminal import redraws, say, style_for
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps
 from profiler.policy.model import Options
+from profiler.style import Style
 
 
 @pytest.fixture
@@ -181,6 +182,17 @@ def test_what_a_terminal_can_show(
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: terminal)
     assert (redraws(stream), style_for(stream).on) == expected
+
+
+def test_labels_are_coloured(capsys: pytest.CaptureFixture[str]) -> None:
+    say("  danger: it opens \x1b[31m the note: door", Style(on=True))
+    say("a note: of that", Style(on=True))
+    say("warning: no terminal here")
+    assert capsys.readouterr().err.splitlines() == [
+        "profgen:   \x1b[31mdanger\x1b[0m: it opens \\x1b[31m the note: door",
+        "profgen: a note: of that",
+        "profgen: warning: no terminal here",
+    ]
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------
