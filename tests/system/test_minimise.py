@@ -234,7 +234,7 @@ def test_interrupted_it_goes_on(small: Policy, profgen: Profgen, tmp_path: Path,
     assert "another policy, test or options" in other.stderr
     result = profgen(*words, cwd=tmp_path, timeout=SECONDS)
     assert result.returncode == 0, result.stderr
-    assert f"continuing with {made} runs" in result.stderr
+    assert f"continuing with {made} run" in result.stderr
     assert not journal.exists()
 
     fresh = tmp_path / "fresh"
