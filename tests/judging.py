@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from profiler.review.sources import from_bytes
 
 
 def written(directory: Path) -> None:
-    """Check the seccomp.json in a directory that ``generate`` wrote, with the policy next to it if there is one."""
+    """Check the seccomp.json in a directory that ``generate`` wrote, with the policy next to it if there is one, on an
+    x86-64 machine."""
     profile, policy = (directory / name for name in ("seccomp.json", "policy.yaml"))
-    if profile.is_file():
+    if os.uname().machine == "x86_64" and profile.is_file():
         _written(profile.read_bytes(), policy.read_bytes() if policy.is_file() else None)
 
 

@@ -9,7 +9,6 @@ import platform
 from pathlib import Path
 
 import pytest
-from system.harness import Profgen
 from system.lab import runs
 from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F401
 from system.lab.processes import run
@@ -66,10 +65,9 @@ def test_probe_is_refused(
     probe: Path,
     recordings: Recordings,
     lab: Runtimes,
-    profgen: Profgen,
     tmp_path: Path,
 ) -> None:
-    confinement = runs.generated(profgen, recordings.trace(SERVICE, tracer), tmp_path / "profile", runtime, True)
+    confinement = runs.generated(recordings.trace(SERVICE, tracer), tmp_path / "profile", runtime, True)
     runs.confined(recordings.workload(SERVICE), lab[runtime], confinement)
 
     got = results(probe, runtime, confinement.seccomp, lab)
@@ -87,11 +85,10 @@ def test_another_abi_is_refused(
     probe: Path,
     recordings: Recordings,
     lab: Runtimes,
-    profgen: Profgen,
     tmp_path: Path,
 ) -> None:
     """A call of the 32-bit ABI, which the service never used, does not get around the filter."""
-    confinement = runs.generated(profgen, recordings.trace(SERVICE, "ptrace"), tmp_path / "profile", "runc", True)
+    confinement = runs.generated(recordings.trace(SERVICE, "ptrace"), tmp_path / "profile", "runc", True)
     with container(lab["runc"], Job((str(probe), "int80"), readable=(probe.parent,)), confinement) as running:
         assert running.wait(30) == 128 + SIGSYS, running.report()
     with container(lab["runc"], Job((str(probe), "int80"), readable=(probe.parent,)), Confinement(None)) as running:

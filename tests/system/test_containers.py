@@ -174,7 +174,7 @@ def test_from_the_entry_point_on(
     assert (meta["uid"], meta["gid"], meta["exit_status"], meta["complete"]) == (workload.uid, workload.gid, 0, True)
     assert {mount["destination"] for mount in meta["container"]["mounts"]} >= {"/usr", "/etc", str(workload.directory)}
     for no_new_privs, read_only in ((True, True), (False, False)):
-        confinement = runs.generated(profgen, path, directory / f"profile-{no_new_privs}", "docker", no_new_privs)
+        confinement = runs.generated(path, directory / f"profile-{no_new_privs}", "docker", no_new_privs)
         runs.confined(workload, docker, replace(confinement, read_only=read_only))
 
 
@@ -761,7 +761,7 @@ cp /var/lib/profgen/{short}.trace.json node.json
 """What runs in the booted system. A loop writes NAME.turn when it has looked for its file."""
 
 
-def test_unit(profgen: Profgen, tmp_path: Path) -> None:
+def test_unit(tmp_path: Path) -> None:
     """Units of a systemd that was booted for it (systemd-nspawn, on this machine's own files)."""
     if shutil.which("systemd-nspawn") is None:
         pytest.skip("systemd-nspawn is not installed (package systemd-container)")

@@ -293,7 +293,7 @@ def refused(watcher: EbpfWatcher, containers: Sequence[str], profiles: Sequence[
 
 @UNDER_EACH
 @EVERY
-def test_runs_clean(kind: type[Workload], runtime: str, built: Images, profgen: Profgen, tmp_path: Path) -> None:
+def test_runs_clean(kind: type[Workload], runtime: str, built: Images, tmp_path: Path) -> None:
     """Under the docker-run.sh from the recording nothing is refused: with and without no_new_privs, the root
     read-only."""
     image, recorded = built[kind], built.recorded(kind, runtime)
@@ -304,7 +304,7 @@ def test_runs_clean(kind: type[Workload], runtime: str, built: Images, profgen: 
         for no_new_privs in (True, False):
             directory = tmp_path / f"profile-{no_new_privs}"
             confinement = runs.generated(
-                profgen, recorded.path, directory, runtime, no_new_privs, ["-t", "docker", "-t", "capabilities"]
+                recorded.path, directory, runtime, no_new_privs, ["-t", "docker", "-t", "capabilities"]
             )
             assert set(confinement.capabilities["bounding"]) == NEEDED[kind.name]
             script = directory / "docker-run.sh"
@@ -318,11 +318,11 @@ def test_runs_clean(kind: type[Workload], runtime: str, built: Images, profgen: 
 
 
 @EVERY
-def test_starts_as_recorded(kind: type[Workload], built: Images, profgen: Profgen, tmp_path: Path) -> None:
+def test_starts_as_recorded(kind: type[Workload], built: Images, tmp_path: Path) -> None:
     """docker-run.sh --as-recorded needs no other words: network, volumes, user, directory and arguments are in it. With
     a root that cannot be written, the places that the workload writes to are memory or volumes."""
     runtime = one_of(kind)
-    runs.generated(profgen, built.recorded(kind, runtime).path, tmp_path / "profile", runtime, True)
+    runs.generated(built.recorded(kind, runtime).path, tmp_path / "profile", runtime, True)
     script = tmp_path / "profile" / "docker-run.sh"
     for read_only in (False, True):
         started = ImageRun(built.engine, built[kind], runtime, script, as_recorded=True)
@@ -342,19 +342,19 @@ class ServiceRun(ImageRun):
 
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
 @EVERY
-def test_the_service_starts_as_recorded(kind: type[Workload], built: Images, profgen: Profgen, tmp_path: Path) -> None:
+def test_the_service_starts_as_recorded(kind: type[Workload], built: Images, tmp_path: Path) -> None:
     """As docker-run.sh does, without another word."""
     directory = tmp_path / "profile"
-    runs.generated(profgen, built.recorded(kind, "runc").path, directory, "runc", True)
+    runs.generated(built.recorded(kind, "runc").path, directory, "runc", True)
     started = ServiceRun(built.engine, built[kind], "runc", directory / "compose.yaml")
     runs.confined(built[kind].workload, started, Confinement(None, no_new_privs=True))
 
 
 @EVERY
-def test_no_capability_is_spare(kind: type[Workload], built: Images, profgen: Profgen, tmp_path: Path) -> None:
+def test_no_capability_is_spare(kind: type[Workload], built: Images, tmp_path: Path) -> None:
     """strace does not tell of capabilities: each is tried without. That all together suffice is `test_runs_clean`."""
     runtime = one_of(kind)
-    full = runs.generated(profgen, built.recorded(kind, runtime).path, tmp_path / "profile", runtime, True)
+    full = runs.generated(built.recorded(kind, runtime).path, tmp_path / "profile", runtime, True)
     needed = full.capabilities["bounding"]
     spare = []
     for dropped in needed:

@@ -37,10 +37,9 @@ def test_needed_capabilities(
     kind: type[Workload],
     tracer: str,
     recordings: Recordings,
-    profgen: Profgen,
     tmp_path: Path,
 ) -> None:
-    confinement = runs.generated(profgen, recordings.trace(kind, tracer), tmp_path / "profile", "runc", True)
+    confinement = runs.generated(recordings.trace(kind, tracer), tmp_path / "profile", "runc", True)
     sets = {name: set(names) for name, names in confinement.capabilities.items()}
     assert sets["bounding"] == sets["effective"] == sets["permitted"] == NEEDED[kind.name]
     assert sets["inheritable"] == sets["ambient"] == set()
@@ -67,12 +66,11 @@ def test_every_capability_is_needed(
     tracer: str,
     recordings: Recordings,
     lab: Runtimes,
-    profgen: Profgen,
     tmp_path: Path,
 ) -> None:
     """With all of them the load runs clean; with any one of them less it does not."""
     workload = recordings.workload(kind)
-    full = runs.generated(profgen, recordings.trace(kind, tracer), tmp_path / "profile", "runc", True)
+    full = runs.generated(recordings.trace(kind, tracer), tmp_path / "profile", "runc", True)
     begun = time.monotonic()
     runs.confined(workload, lab["runc"], full)
     # Without what it needs, a workload may hang. The whole run tells how quick this machine is now.
@@ -111,17 +109,16 @@ def test_every_syscall_was_seen(
     kind: type[Workload],
     tracer: str,
     recordings: Recordings,
-    profgen: Profgen,
     tmp_path: Path,
 ) -> None:
     trace = recordings.trace(kind, tracer)
 
     # Without equivalents and base: exactly what was seen.
-    runs.generated(profgen, trace, tmp_path / "bare", "none", True, ["--no-equivalents"])
+    runs.generated(trace, tmp_path / "bare", "none", True, ["--no-equivalents"])
     assert allowed(tmp_path / "bare") == seen(trace)
 
     # With them: what was seen, and what policy.yaml tells as equivalent, companion or base.
-    runs.generated(profgen, trace, tmp_path / "full", "runc", False)
+    runs.generated(trace, tmp_path / "full", "runc", False)
     policy = yaml.safe_load((tmp_path / "full" / "policy.yaml").read_text())
     told = {
         name
@@ -138,7 +135,7 @@ def test_every_syscall_was_seen(
 def test_ls_as_root_needs_no_capability(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
     recording = profgen.record(tracer, ["ls", "/"], cwd=tmp_path)
     assert recording.status == 0, recording.stderr
-    confinement = runs.generated(profgen, recording.path, tmp_path / "profile", "runc", True)
+    confinement = runs.generated(recording.path, tmp_path / "profile", "runc", True)
     assert all(not names for names in confinement.capabilities.values())
 
 
@@ -147,7 +144,6 @@ def test_an_ordinary_user_needs_no_capability(
     kind: type[Workload],
     tracer: str,
     recordings: Recordings,
-    profgen: Profgen,
     tmp_path: Path,
 ) -> None:
     """Not even at the recording: who has none cannot be granted any."""

@@ -90,7 +90,7 @@ def test_exactly_what_was_taken(
     kind: type[Workload], recordings: Recordings, lab: Runtimes, profgen: Profgen, tmp_path: Path
 ) -> None:
     trace = recordings.trace(kind, "ptrace")
-    full = runs.generated(profgen, trace, tmp_path / "full", "runc", True)
+    full = runs.generated(trace, tmp_path / "full", "runc", True)
     path = tmp_path / "full" / "policy.yaml"
     taken = ["getpgid", "sysinfo", "times"] if kind is Rights else rarest(trace, path)
     policy = read_policy(path)

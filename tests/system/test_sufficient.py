@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from system.harness import Profgen
 from system.lab import runs, runtimes
 from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F401
 from system.lab.processes import run
@@ -31,11 +30,10 @@ def test_recorded_with_ebpf(
     no_new_privs: bool,
     recordings: Recordings,
     lab: Runtimes,
-    profgen: Profgen,
     tmp_path: Path,
 ) -> None:
     trace = recordings.trace(kind, "ebpf")
-    confinement = runs.generated(profgen, trace, tmp_path / "profile", runtime, no_new_privs)
+    confinement = runs.generated(trace, tmp_path / "profile", runtime, no_new_privs)
     runs.confined(recordings.workload(kind), lab[runtime], confinement)
 
 
@@ -46,11 +44,10 @@ def test_recorded_with_ptrace(
     no_new_privs: bool,
     recordings: Recordings,
     lab: Runtimes,
-    profgen: Profgen,
     tmp_path: Path,
 ) -> None:
     trace = recordings.trace(kind, "ptrace")
-    confinement = runs.generated(profgen, trace, tmp_path / "profile", "runc", no_new_privs)
+    confinement = runs.generated(trace, tmp_path / "profile", "runc", no_new_privs)
     runs.confined(recordings.workload(kind), lab["runc"], confinement)
 
 
@@ -59,12 +56,11 @@ def test_any_runtime(
     runtime: str,
     recordings: Recordings,
     lab: Runtimes,
-    profgen: Profgen,
     tmp_path: Path,
 ) -> None:
     """The default of ``generate``: one profile for every runtime."""
     kind = WORKLOADS[0]
-    confinement = runs.generated(profgen, recordings.trace(kind, "ptrace"), tmp_path / "profile", "any", True)
+    confinement = runs.generated(recordings.trace(kind, "ptrace"), tmp_path / "profile", "any", True)
     runs.confined(recordings.workload(kind), lab[runtime], confinement)
 
 

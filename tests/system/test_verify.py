@@ -173,7 +173,7 @@ def test_direct(kind: type[Workload], recordings: Recordings, profgen: Profgen, 
     workload = recordings.workload(kind)
     recorded = recordings.trace(kind, "ebpf")
     trace = read_trace(recorded)
-    runs.generated(profgen, recorded, tmp_path / "profile", "none", True)
+    runs.generated(recorded, tmp_path / "profile", "none", True)
     untouched = tmp_path / "profile" / "policy.yaml"
     policy = read_policy(untouched)
     report = verified(profgen, workload, untouched, tmp_path)
@@ -192,7 +192,7 @@ def test_direct(kind: type[Workload], recordings: Recordings, profgen: Profgen, 
     assert all(row["pid"] > 0 for row in report["denials"])
 
     # The recording and the denials together give the policy again.
-    runs.generated(profgen, recorded, tmp_path / "again", "none", True, [str(denials)])
+    runs.generated(recorded, tmp_path / "again", "none", True, [str(denials)])
     again = read_policy(tmp_path / "again" / "policy.yaml")
     assert not without_reasons(policy) ^ without_reasons(again)
 
@@ -235,7 +235,7 @@ def test_container(
     workload, runtime = recordings.workload(kind), lab[name]
     recorded = recordings.trace(kind, "ebpf")
     trace = read_trace(recorded)
-    runs.generated(profgen, recorded, tmp_path / "profile", name, True)
+    runs.generated(recorded, tmp_path / "profile", name, True)
     untouched = tmp_path / "profile" / "policy.yaml"
     policy = read_policy(untouched)
     options, command = contained(runtime, workload.job, tmp_path)

@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from click.testing import CliRunner
+from system.harness import run_here
 from vm.drive import Drive
 from vm.guest import JOB_SECONDS, Denial, Guest, Result, python
 
-from profiler.cli.main import cli
 from profiler.kernel.capabilities import number_of
 
 ALL_CAPABILITIES = (1 << 64) - 1
@@ -41,8 +40,7 @@ def same(one: Confinement, other: Confinement) -> bool:
 
 
 def generate(trace: Path, name: str, directory: Path, options: Sequence[str] = ()) -> Confinement:
-    """The confinement for a trace. In this process: starting Python takes longer than generating. AssertionError when
-    it fails."""
+    """The confinement for a trace. AssertionError when it fails."""
     words = [
         "generate",
         str(trace),
@@ -56,8 +54,7 @@ def generate(trace: Path, name: str, directory: Path, options: Sequence[str] = (
         f"apparmor.name={name}",
         *options,
     ]
-    result = CliRunner().invoke(cli, words)
-    assert result.exit_code == 0, f"profgen {shlex.join(words)}: {result.output} {result.exception}"
+    run_here(*words)
     document = json.loads((directory / "capabilities.json").read_text())
     numbers = [number_of(capability) for capability in document["oci"]["bounding"]]
     return Confinement(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from system.harness import Profgen
+import judging
+from system.harness import Profgen, run_here
 from system.lab.processes import ENVIRONMENT, LabError
 from system.lab.runtimes import Confinement, Runtime, container
 from system.lab.workloads import Workload
@@ -100,15 +101,12 @@ def driven(
 
 
 def generated(
-    profgen: Profgen, trace: Path, directory: Path, runtime: str, no_new_privs: bool, options: Sequence[str] = ()
+    trace: Path, directory: Path, runtime: str, no_new_privs: bool, options: Sequence[str] = ()
 ) -> Confinement:
-    """The confinement that `profgen generate` makes for this runtime. LabError when it fails."""
+    """The confinement that `profgen generate` makes for this runtime. AssertionError when it fails."""
     privileges = () if no_new_privs else ("--allow-new-privs",)
-    result = profgen(
-        "generate", str(trace), "-o", str(directory), "--runtime", runtime, *privileges, *options, cwd=Path("/")
-    )
-    if result.returncode != 0:
-        raise LabError(f"profgen generate ended with status {result.returncode}: {result.stderr}")
+    run_here("generate", str(trace), "-o", str(directory), "--runtime", runtime, *privileges, *options)
+    judging.written(directory)
     return Confinement(directory / "seccomp.json", capability_sets(directory), no_new_privs)
 
 
