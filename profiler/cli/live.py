@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import unicodedata
 from collections.abc import Callable, Iterator
 
-from profiler.quoting.text import printable
+from profiler.quoting.text import fitted, printable
 
 SECONDS = 0.2
 """The time between two draws."""
@@ -26,23 +25,6 @@ _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 _lock = threading.RLock()
 _lines: list[LiveLine] = []
 """The lines that are shown; at most one."""
-
-
-def fitted(text: str, columns: int) -> str:
-    """Return as much of a text as a terminal of this width shows in one row, with the last column free."""
-    used = 0
-    for index, letter in enumerate(text):
-        used += _width(letter)
-        if used >= columns:
-            return text[:index]
-    return text
-
-
-def _width(letter: str) -> int:
-    """Return how many columns a printable character takes (Unicode Standard Annex 11)."""
-    if unicodedata.category(letter) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 class LiveLine:

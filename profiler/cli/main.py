@@ -22,6 +22,7 @@ TextWrapper.wordsep_re = TextWrapper.wordsep_simple_re
 
 COMMANDS = {
     "record": "Watch a command, a container or processes, and write a trace.",
+    "watch": "Show what running containers, a unit or processes do, as a full-screen view.",
     "generate": "Write policy.yaml and profiles from traces, or profiles from a policy.yaml.",
     "targets": "List the files that generate can write, their options, and what they cannot express.",
     "verify": "Run a command under its policy and name everything that is refused.",

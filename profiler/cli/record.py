@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -65,6 +66,31 @@ def limits_from(ctx: click.Context | None, param: click.Parameter | None, pairs:
     return limits
 
 
+PID = click.option(
+    "-p", "--pid", type=click.IntRange(1), metavar="PID", help="Watch a process with its threads and descendants."
+)
+CGROUP = click.option("--cgroup", metavar="PATH", help="Watch all processes of a cgroup.")
+UNIT = click.option("--unit", metavar="UNIT", help="Watch a systemd unit.")
+ALL_CONTAINERS = click.option(
+    "-a",
+    "--all-containers",
+    is_flag=True,
+    help="Watch every container of this machine and write a trace for each to the directory -o.",
+)
+WAIT = click.option("--wait", is_flag=True, help="Wait until it starts, if it does not run yet.")
+ALLOW_LOSS = click.option(
+    "--allow-loss", is_flag=True, help="Keep the command's exit status when the trace is incomplete."
+)
+LIMIT = click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=N",
+    callback=limits_from,
+    help="Size of one of the eBPF tracer's stores (docs/tracers.md).",
+)
+
+
 @click.command(cls=_Record, context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @output_options(
     "Trace file, or directory for NAME.trace.json; - for standard output.  [default: NAME.trace.json]",
@@ -78,23 +104,22 @@ def limits_from(ctx: click.Context | None, param: click.Parameter | None, pairs:
         metavar="IMAGE [OPTION...]",
         help="Run an image in a new container. What follows, up to --, are options of docker run.",
     ),
-    click.option("--container", metavar="CONTAINER", help="Watch a container, by name or id."),
     click.option(
-        "-p", "--pid", type=click.IntRange(1), metavar="PID", help="Watch a process with its threads and descendants."
+        "--container",
+        metavar="CONTAINER",
+        multiple=True,
+        help="Watch a container, by name or id; repeat it for several.",
     ),
-    click.option("--cgroup", metavar="PATH", help="Watch all processes of a cgroup."),
-    click.option("--unit", metavar="UNIT", help="Watch a systemd unit."),
-    click.option(
-        "-a",
-        "--all-containers",
-        is_flag=True,
-        help="Watch every container of this machine and write a trace for each to the directory -o.",
-    ),
+    PID,
+    CGROUP,
+    UNIT,
+    ALL_CONTAINERS,
 )
 @grouped(
     RecordOptions,
     "how",
-    click.option("--wait", is_flag=True, help="Wait until it starts, if it does not run yet."),
+    click.option("--live", is_flag=True, help="Show a full-screen view of what is seen (docs/live.md)."),
+    WAIT,
     click.option(
         "--snapshot",
         type=Duration(),
@@ -109,15 +134,8 @@ def limits_from(ctx: click.Context | None, param: click.Parameter | None, pairs:
     click.option(
         "--tracer", type=click.Choice(["auto", *TRACERS]), default="auto", show_default=True, help="Tracer to use."
     ),
-    click.option("--allow-loss", is_flag=True, help="Keep the command's exit status when the trace is incomplete."),
-    click.option(
-        "--limit",
-        "limits",
-        multiple=True,
-        metavar="NAME=N",
-        callback=limits_from,
-        help="Size of one of the eBPF tracer's stores (docs/tracers.md).",
-    ),
+    ALLOW_LOSS,
+    LIMIT,
 )
 @JSON
 @workload_options(USER, DURATION, NO_FILES)
@@ -145,9 +163,19 @@ def record(
       profgen record --all-containers -o traces/ --snapshot 60s
     """
     _check(subject, how, workload, to)
+    if form == "json" and to.printed:
+        raise click.UsageError("--json and -o - both print on standard output; give a file with -o")
+    if how.live and (form == "json" or to.printed) and sys.stdout.isatty():
+        raise click.UsageError("the live view has the terminal, and the result needs it too; redirect standard output")
+    feed = None
+    if how.live:
+        from profiler.cli.record_live import split
+
+        split_off = split(subject, workload, to)
+        if isinstance(split_off, int):
+            return split_off
+        feed = split_off
     if form == "json":
-        if to.printed:
-            raise click.UsageError("--json and -o - both print on standard output; give a file with -o")
         print_at_end(ctx)
     if to.printed or form == "json":
         keep_standard_output()
@@ -159,17 +187,17 @@ def record(
         from profiler.cli import record_containers as containers  # slow to load, and of no use to other commands
 
         if subject.image is not None:
-            return containers.record_image(subject.image, tuple(ctx.meta[_ENGINE_WORDS]), workload, how, to)
+            return containers.record_image(subject.image, tuple(ctx.meta[_ENGINE_WORDS]), workload, how, to, feed)
         if subject.given:
-            return containers.record_running(subject, workload, how, to)
-        if (status := containers.record_engine_command(workload, how, to)) is not None:
+            return containers.record_running(subject, workload, how, to, feed)
+        if (status := containers.record_engine_command(workload, how, to, feed)) is not None:
             return status
     if how.metrics is not None:
         raise click.UsageError("--metrics needs a container, a unit, a cgroup or a process to watch")
 
     from profiler.cli.record_command import record_command
 
-    return record_command(workload, how, to)
+    return record_command(workload, how, to, feed)
 
 
 def _note_misplaced(ctx: click.Context, command: tuple[str, ...]) -> None:

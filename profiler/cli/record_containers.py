@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from profiler.cli.options import OutputOptions, WorkloadOptions
 from profiler.cli.record_command import tracer_options
@@ -18,9 +19,13 @@ from profiler.tracers.launch import quoted
 from profiler.watch import subjects
 from profiler.watch.loop import TRACER
 from profiler.watch.metrics import address
-from profiler.watch.outputs import output_for, plain_name
+from profiler.watch.outputs import image_output
 from profiler.watch.recordings import Ended, Request, need_watcher, record, record_group, record_made, record_project
+from profiler.watch.subjects import Group, Subject
 from profiler.wording import counted
+
+if TYPE_CHECKING:
+    from profiler.live.feed import Feed
 
 _PROFGEN_OPTIONS = frozenset(
     {
@@ -50,13 +55,13 @@ def _request(workload: WorkloadOptions, how: RecordOptions, to: OutputOptions) -
     )
 
 
-def _image_output(image: str, output: Path | None) -> Path:
-    """Return the trace file for an image; its default name is the image's, without registry, tag and digest."""
-    return output_for(plain_name(re.sub(r"[@:].*", "", image.rsplit("/", 1)[-1])), output)
-
-
 def record_image(
-    image: str, words: tuple[str, ...], workload: WorkloadOptions, how: RecordOptions, to: OutputOptions
+    image: str,
+    words: tuple[str, ...],
+    workload: WorkloadOptions,
+    how: RecordOptions,
+    to: OutputOptions,
+    feed: Feed | None,
 ) -> int:
     """Record a new container of an image (``--image``), and remove it. ``words``: the engine's options."""
     need_watcher(how.tracer)
@@ -67,10 +72,12 @@ def record_image(
         if option.name in _PROFGEN_OPTIONS and option.name not in known.valued | known.flags:
             raise InputError(f"{option.name} is an option of profgen: put it before --image")
     run = commands.run(engine.name, engine.words, given, (image, *rest, *workload.command))
-    return _made(engine, run, _image_output(image, to.path), _request(workload, how, to), how, to, remove=True)
+    return _made(engine, run, image_output(image, to.path), _request(workload, how, to), how, to, feed, remove=True)
 
 
-def record_engine_command(workload: WorkloadOptions, how: RecordOptions, to: OutputOptions) -> int | None:
+def record_engine_command(
+    workload: WorkloadOptions, how: RecordOptions, to: OutputOptions, feed: Feed | None
+) -> int | None:
     """Record the container that ``-- docker run ...`` starts, or the containers of ``docker compose up``.
 
     Returns None when the command does not start containers, or is to be recorded as any other.
@@ -102,14 +109,14 @@ def record_engine_command(workload: WorkloadOptions, how: RecordOptions, to: Out
         project = subjects.project(meant)
         if not to.quiet:
             say(f"recording the containers of the project {project.name}, not the {meant.engine} client")
-        live = to.progress and compose.detached(meant)
-        ended = record_project(meant, project, request, Console(to.quiet, many=True, live=live))
+        line = to.progress and compose.detached(meant)
+        ended = record_project(meant, project, request, Console(to.quiet, many=True, line=line, feed=feed))
         return _status(ended, how, to, many=True)
     if not to.quiet:
         say(f"recording the container, not the {meant.engine} client")
     image = next(iter(meant.image_and_command), "")
     engine = Engine(meant.engine, meant.client)
-    return _made(engine, meant, _image_output(image, to.path), request, how, to, remove=False)
+    return _made(engine, meant, image_output(image, to.path), request, how, to, feed, remove=False)
 
 
 def _made(
@@ -119,11 +126,12 @@ def _made(
     request: Request,
     how: RecordOptions,
     to: OutputOptions,
+    feed: Feed | None,
     *,
     remove: bool,
 ) -> int:
     # What an attached client shows is the container's.
-    console = Console(to.quiet, live=to.progress and run.detached)
+    console = Console(to.quiet, line=to.progress and run.detached, feed=feed)
     ended = record_made(engine, run, path, request, console, remove=remove)
     if ended.last is None:
         say(f"nothing was recorded: the container did not start (status {ended.status})")
@@ -131,52 +139,60 @@ def _made(
     return _status(ended, how, to)
 
 
-def record_running(subject: SubjectOptions, workload: WorkloadOptions, how: RecordOptions, to: OutputOptions) -> int:
-    """Record what is started by others: ``--container``, ``--pid``, ``--cgroup``, ``--unit``, ``--all-containers``."""
+def record_running(
+    subject: SubjectOptions,
+    workload: WorkloadOptions,
+    how: RecordOptions,
+    to: OutputOptions,
+    feed: Feed | None,
+    *,
+    keep: bool = True,
+) -> int:
+    """Record what is started by others: ``--container``, ``--pid``, ``--cgroup``, ``--unit``, ``--all-containers``.
+
+    ``keep``: whether a trace is written.
+    """
     need_watcher(how.tracer)
-    request = _request(workload, how, to)
-    console = Console(to.quiet, many=subject.all_containers, wait=how.wait, live=to.progress)
+    request = replace(_request(workload, how, to), keep=keep)
+    found = _subject(subject, how, to, request)
+    many = isinstance(found, Subject) and found.many
+    console = Console(to.quiet, many=many, wait=how.wait, line=to.progress, keep=keep, feed=feed)
+    ended = record_group(found, request, console) if isinstance(found, Group) else record(found, request, console)
+    if ended.last is None and not to.quiet:
+        say("no container ran" if many else f"nothing was recorded: {quoted(found.name)} did not run")
+    return _status(ended, how, to, many=many, keep=keep)
+
+
+def _subject(subject: SubjectOptions, how: RecordOptions, to: OutputOptions, request: Request) -> Subject | Group:
+    """Return what the options name. Raises InputError."""
     if subject.all_containers:
-        if to.path is None:
+        if to.path is None and request.keep:
             raise InputError("--all-containers writes a trace for each container: name a directory with -o")
         if how.wait:
             raise InputError("--all-containers always waits for containers: remove --wait")
-        ended = record(subjects.all_containers(), request, console)
-        if ended.last is None and not to.quiet:
-            say("no container ran")
-        return _status(ended, how, to, many=True)
-    group = (
-        subjects.cgroup(subject.cgroup)
-        if subject.cgroup is not None
-        else subjects.unit(subject.unit)
-        if subject.unit is not None
-        else None
-    )
-    if group is not None:
-        name, ended = group.name, record_group(group, request, console)
-    elif subject.pid is not None:
+        return subjects.all_containers()
+    if subject.cgroup is not None:
+        return subjects.cgroup(subject.cgroup)
+    if subject.unit is not None:
+        return subjects.unit(subject.unit)
+    if subject.pid is not None:
         if how.wait:
             raise InputError("--wait cannot be used with --pid: the id of a future process is not known")
-        found = subjects.process(subject.pid)
-        name, ended = found.name, record(found, request, console)
-    else:
-        assert subject.container is not None
-        found = subjects.container(subject.container, wait=how.wait, follow=request.follow)
-        name, ended = found.name, record(found, request, console)
-    if ended.last is None and not to.quiet:
-        say(f"nothing was recorded: {quoted(name)} did not run")
-    return _status(ended, how, to)
+        return subjects.process(subject.pid)
+    return subjects.containers(subject.container, wait=how.wait, follow=request.follow)
 
 
-def _status(ended: Ended, how: RecordOptions, to: OutputOptions, many: bool = False) -> int:
+def _status(ended: Ended, how: RecordOptions, to: OutputOptions, many: bool = False, keep: bool = True) -> int:
     """Print how the recording ended, and return its exit status: FAILED for a loss that is not allowed."""
     if ended.last is None:
         return ended.status
     if not to.quiet:
-        if many:
-            say(f"{counted(ended.figures.ended, 'trace')} written")
-        else:
+        if not many:
             tell(*ended.last, ended.replaced)
+        elif keep:
+            say(f"{counted(ended.figures.ended, 'trace')} written")
+        if not keep:
+            say("no trace was written: to write one, give a file or a directory with -o")
     if lost := ended.figures.losses.get("sessions"):
         say(f"there was no room for {counted(lost, 'container')}: raise --limit sessions=N (docs/tracers.md)")
         if not how.allow_loss:

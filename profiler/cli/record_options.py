@@ -16,14 +16,15 @@ class RecordOptions:
     snapshot: float | None
     merge_restarts: bool
     metrics: str | None
+    live: bool
 
 
 @dataclass(frozen=True)
 class SubjectOptions:
-    """What to watch instead of a command; at most one of these is given."""
+    """What to watch instead of a command; at most one of these is given, but any number of containers."""
 
     image: str | None
-    container: str | None
+    container: tuple[str, ...]
     pid: int | None
     cgroup: str | None
     unit: str | None
@@ -32,4 +33,4 @@ class SubjectOptions:
     @property
     def given(self) -> list[str]:
         """The options that are given, as they are typed."""
-        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value not in (None, False)]
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value not in (None, False, ())]

@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from profiler.cli.live import live_line
 from profiler.cli.record_data import written
@@ -21,6 +22,12 @@ from profiler.trace.model import Meta, Trace
 from profiler.watch.metrics import Figures
 from profiler.watch.outputs import SUFFIX, plain_name
 from profiler.wording import counted, duration
+
+if TYPE_CHECKING:
+    from profiler.live.feed import Feed
+
+_LINE_SECONDS = 1.0
+"""The time between two looks at the figures of the live line."""
 
 _IO_URING = ("io_uring_setup", "io_uring_enter")
 """Making a ring, and submitting to it. Either shows its use: a ring may be inherited, or be polled by the kernel."""
@@ -48,12 +55,23 @@ def status_with_losses(trace: Trace, status: int, allow_loss: bool) -> int:
 
 class Console:
     """Prints what a recording of others does. ``many``: of several subjects, each gets lines of its own. ``wait``: the
-    subject may not run yet. ``live``: with a live line, where the terminal can show one. See
-    watch.recordings.Console."""
+    subject may not run yet. ``line``: with a live line, where the terminal can show one. ``keep``: traces are written.
+    ``feed``: tells a live view instead. See watch.recordings.Console."""
 
-    def __init__(self, quiet: bool, *, many: bool = False, wait: bool = False, live: bool = False) -> None:
-        self.draws = live and redraws(sys.stderr)
-        self._quiet, self._many, self._wait = quiet, many, wait
+    def __init__(
+        self,
+        quiet: bool,
+        *,
+        many: bool = False,
+        wait: bool = False,
+        line: bool = False,
+        keep: bool = True,
+        feed: Feed | None = None,
+    ) -> None:
+        self._line = line and redraws(sys.stderr) and feed is None
+        self._quiet, self._many, self._wait, self._keep, self._feed = quiet, many, wait, keep, feed
+        self.looks = _LINE_SECONDS if self._line else None if feed is None else feed.seconds
+        self.stop = None if feed is None else feed.stop
 
     def began(self, name: str, joined: bool) -> None:
         """See watch.loop.Observer."""
@@ -62,9 +80,9 @@ class Console:
 
     def wrote(self, path: Path, trace: Trace, final: bool) -> None:
         """See watch.loop.Observer."""
-        if final:
+        if final and self._keep:
             written(trace, path)
-        if final and self._many and not self._quiet:
+        if final and self._many and self._keep and not self._quiet:
             name = plain_name(path.name.removesuffix(SUFFIX))
             tell(trace, path, name=name)
             if not trace.meta.complete:
@@ -81,7 +99,7 @@ class Console:
 
     def watching(self, waits: bool) -> None:
         """See watch.recordings.Console."""
-        if self._quiet:
+        if self._quiet or not self._keep:
             return
         if self._wait and waits:
             say("waiting for its start, which will be recorded in full; Ctrl-C ends recording")
@@ -89,9 +107,13 @@ class Console:
             traces = "traces" if self._many else "trace"
             say(f"recording; SIGUSR1 writes the {traces}, Ctrl-C or SIGTERM ends recording")
 
-    def shown(self, figures: Callable[[], Figures | None]) -> contextlib.AbstractContextManager[None]:
+    def shown(
+        self, figures: Callable[[], Figures], occupied: Callable[[], bool]
+    ) -> contextlib.AbstractContextManager[None]:
         """See watch.recordings.Console."""
-        return live_line(lambda: None if (now := figures()) is None else watched_line(now), self.draws)
+        if self._feed is not None:
+            return self._feed.showing(figures)
+        return live_line(lambda: None if occupied() else watched_line(figures()), self._line)
 
 
 def watched_line(figures: Figures) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./@%+=~{}\\-]+", re.ASCII)
 
@@ -35,6 +36,35 @@ def word(text: str) -> str:
 def comment(text: str) -> str:
     """Return ``text`` for the rest of a ``#`` comment in YAML or shell, where no character in it ends the line."""
     return printable(text)
+
+
+def fitted(text: str, columns: int) -> str:
+    """Return as much of a text as a terminal of this width shows in one row, with the last column free."""
+    used = 0
+    for index, letter in enumerate(text):
+        used += width(letter)
+        if used >= columns:
+            return text[:index]
+    return text
+
+
+def cut(text: str, columns: int) -> str:
+    """Return a printable text that takes at most so many columns: what is too long ends with ``…``."""
+    shown = fitted(text, columns + 1)
+    return text if len(shown) == len(text) else fitted(text, columns) + "…"[:columns]
+
+
+def padded(text: str, columns: int) -> str:
+    """Return a printable text that takes exactly so many columns."""
+    shown = cut(text, columns)
+    return shown + " " * (columns - sum(map(width, shown)))
+
+
+def width(letter: str) -> int:
+    """Return how many columns a printable character takes (Unicode Standard Annex 11)."""
+    if unicodedata.category(letter) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 FILTERS = {"comment": comment}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -35,13 +36,16 @@ class Options:
 
     ``duration``: seconds after which the workload is asked to end. ``limits``: sizes of bounded stores, by name.
     ``files``: whether files, sockets, signals, inspections and mounts are watched too. ``denials``: whether a Watcher
-    notes calls that a seccomp filter refuses.
+    notes calls that a seccomp filter refuses. ``looks``: seconds between two looks at what was seen so far, None if
+    nobody looks before the end. ``stop``: set by another thread when the workload has to end before its time.
     """
 
     duration: float | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
     files: bool = True
     denials: bool = False
+    looks: float | None = None
+    stop: threading.Event | None = None
 
 
 class Tracer(Protocol):

@@ -6,10 +6,10 @@ import json
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from profiler.kernel.arguments import spec_for
 from profiler.kernel.syscalls import name_of
@@ -112,6 +112,21 @@ def row_of(
     return (Signal if what == "signal" else Inspection)(about, whom, results, programs)
 
 
+class Seen(NamedTuple):
+    """Something that a recording has seen.
+
+    ``kind``: program, syscall, capability, file, socket, signal, inspection or mount. ``key``: the path and interpreter
+    of a program, the ABI and number of a syscall, a CapabilityKey, or the key of a use. ``first``: seconds from the
+    start. ``programs``: indexes of the programs that did it. ``uses``: how often.
+    """
+
+    kind: str
+    key: tuple[Any, ...]
+    first: float
+    programs: Collection[int]
+    uses: int
+
+
 class Recording:
     """What one tracer saw in one run. ``native`` is the machine's ABI."""
 
@@ -155,6 +170,29 @@ class Recording:
             "mount": self._mounts,
         }
         self._uses_bytes = 0
+        self.so_far: Recording | None = None
+        """What was seen so far, if this recording gets its rows only at the end and Options.looks asks for it."""
+
+    def seen(self) -> Iterator[Seen]:
+        """Yield what was seen so far; a call by several programs comes once for each.
+
+        Another thread may add to the recording meanwhile: each table is copied in one step, which the interpreter does
+        not interrupt.
+        """
+        rows = list(self.rows.items())
+        began: dict[int, float] = {}
+        for (index, _, _), row in rows:
+            began[index] = min(row.first, began.get(index, row.first))
+        for index, program in enumerate(list(self.programs)):
+            first = began.get(index, self.last_new)
+            yield Seen("program", (program.path, program.interpreter), first, (index,), self._executions[index])
+        for (index, abi, number), row in rows:
+            yield Seen("syscall", (abi, number), row.first, (index,), row.calls)
+        for key, check in list(self._checks.items()):
+            yield Seen("capability", key, check.first, check.programs, check.count)
+        for what, uses in self._uses.items():
+            for name, use in list(uses.items()):
+                yield Seen(what, name, use.first, use.programs, sum(list(use.results.values())))
 
     def failed(self, what: str, error: Exception, count: int = 1) -> None:
         """Count a loss: a fault of profgen's own kept it from interpreting ``what``. Only the first is described."""

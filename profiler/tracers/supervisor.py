@@ -52,11 +52,17 @@ class Supervisor:
     A signal from the terminal (si_code > 0, sigaction(2)) has already reached the whole foreground process group and is
     not sent twice. When the workload's main process has ended and only descendants remain, a signal ends those. So does
     one that the main process could not take any more, because it was ending.
+
+    ``live``: returns all processes of the workload. They are asked to end after ``duration`` seconds, or as soon as
+    another thread sets ``stop``.
     """
 
-    def __init__(self, live: Callable[[], Collection[int]], duration: float | None) -> None:
+    def __init__(
+        self, live: Callable[[], Collection[int]], duration: float | None, stop: threading.Event | None = None
+    ) -> None:
         self._live = live
         self._duration = duration
+        self._stop = stop or threading.Event()
         self._main: int | None = None
         self._main_ended = False
         self.passed: set[int] = set()
@@ -101,6 +107,8 @@ class Supervisor:
                 self._untaken = True
             if self._untaken and kill_at is None:
                 self._untaken = False
+                deadline = now
+            if self._stop.is_set() and (deadline is None or deadline > now):
                 deadline = now
             if deadline is not None and now >= deadline and kill_at is None:
                 kill_at = now + GRACE_SECONDS

@@ -16,7 +16,7 @@ from typing import Protocol
 from profiler.engines import cgroups
 from profiler.engines.engine import Details
 from profiler.errors import InputError, OutputError
-from profiler.files import STANDARD_OUTPUT, kernel_text
+from profiler.files import STANDARD_OUTPUT
 from profiler.progress import busy
 from profiler.run import Client, shell_status
 from profiler.trace.merge import merge
@@ -24,12 +24,13 @@ from profiler.trace.model import Container, Trace
 from profiler.trace.store import dumps, read_trace
 from profiler.tracers.base import Options
 from profiler.tracers.launch import FORWARDED
+from profiler.tracers.pace import Pace
 from profiler.tracers.process import Process, look
 from profiler.tracers.recording import Recording
 from profiler.tracers.watcher import Selection, Session, Watcher
 from profiler.watch.finish import finish
 from profiler.watch.identify import Identifier, origin, unknown_container
-from profiler.watch.metrics import Figures, SessionFigures
+from profiler.watch.metrics import Figures, figures_of, resident_bytes
 from profiler.watch.outputs import Outputs
 
 TICK_SECONDS = 0.2
@@ -38,10 +39,6 @@ ANSWER_SECONDS = 10.0
 
 CLIENT_SECONDS = 5.0
 """Seconds that a session may go on after the client that waited for its container has ended."""
-
-_PEEK_SECONDS = 1.0
-_PEEK_SHARE = 20
-"""Reading figures while recording takes at most one part in this many of a processor's time."""
 
 TRACER = "ebpf"
 """The tracer that can watch what it did not start."""
@@ -54,7 +51,6 @@ class Plan:
     ``watched``: Meta.watched, None to name each container. ``accept``: whether a session is wanted, by its engine's
     details, which are None for a container that no engine knows; None accepts all. ``snapshot``: seconds between
     writing. ``follow``: go on when sessions end. ``user``: ids of the container's user, if they are known already.
-    ``looks``: the figures are shown or served meanwhile.
     """
 
     selection: Selection
@@ -65,7 +61,6 @@ class Plan:
     snapshot: float | None = None
     follow: bool = False
     user: tuple[int, int] | None = None
-    looks: bool = False
     process: int = 0
     """Of a cgroup: the process whose command line and ids the trace has; 0 for any."""
     container: Container | None = None
@@ -137,17 +132,19 @@ class Watch:
     last: tuple[Trace, Path] | None = None
     """The newest trace on disk, and its file."""
     _deadline: float | None = None
+    _asked: bool = False
+    """Whether Options.stop was seen to be set."""
     unwanted: set[int] = field(default_factory=set)
     """Numbers of sessions that the plan does not accept, until they end."""
     told: bool = False
-    """Whether a signal asked for the end."""
+    """Whether a signal or Options.stop asked for the end."""
     replaced: bool = False
     """Whether a trace replaces a file that existed, with nothing of it kept."""
     _before: dict[Path, Trace | None] = field(default_factory=dict)
     """When runs are merged, what a file holds apart from the runs in ``kept``: two runs of one container may be there
     when it restarts at once."""
     _client_ended: float | None = None
-    _peek_at: float = 0.0
+    _pace: Pace = field(default_factory=lambda: Pace(0.0))
     _gone: int = 0
     _losses: Counter[str] = field(default_factory=Counter)
 
@@ -192,8 +189,12 @@ class Watch:
         now = time.monotonic()
         if self.told:
             return True
+        stop = self.plan.options.stop
+        if stop is not None and stop.is_set() and not self._asked:
+            self._asked, self._deadline = True, now
         if self._deadline is not None and now >= self._deadline:
             if self.client is None or self.client.poll() is not None or self.stop_client is None:
+                self.told = self._asked
                 return True
             self.stop_client()
             self._deadline = None
@@ -391,17 +392,16 @@ class Watch:
 
     def _peek(self) -> None:
         """Refresh the figures of one session, in turn, if they are shown."""
-        now = time.monotonic()
-        if not self.plan.looks or now < self._peek_at:
+        looks = self.plan.options.looks
+        if looks is None or not self._pace.due():
             return
         rows = sorted((row for row in self.kept.values() if row.ended_at is None), key=lambda row: row.peeked_at)
-        if rows:
-            rows[0].peeked_at = now
-            rows[0].last = self.watcher.snapshot(rows[0].session)
-        self._publish()
-        self._peek_at = time.monotonic() + max(
-            _PEEK_SECONDS / max(1, len(rows)), _PEEK_SHARE * (time.monotonic() - now)
-        )
+        self._pace.least = looks / max(1, len(rows))
+        with self._pace.turn():
+            if rows:
+                rows[0].peeked_at = time.monotonic()
+                rows[0].last = self.watcher.snapshot(rows[0].session)
+            self._publish()
 
     def _publish(self) -> None:
         losses = Counter(self._losses)
@@ -411,7 +411,7 @@ class Watch:
         for row in self.kept.values():
             if row.last is not None:
                 losses.update(row.last.losses)
-                shown.append(_figures(row, row.last))
+                shown.append(figures_of(row.name, row.session.subject, row.last))
         self.figures = replace(
             self.figures,
             sessions=tuple(shown),
@@ -421,23 +421,3 @@ class Watch:
         )
         if self.publish is not None:
             self.publish(self.figures)
-
-
-def _figures(row: Kept, recording: Recording) -> SessionFigures:
-    return SessionFigures(
-        name=row.name,
-        identity=row.session.subject,
-        syscalls=len({(abi, number) for _, abi, number in recording.rows}),
-        calls=sum(seen.calls for seen in recording.rows.values()),
-        capabilities=recording.capabilities_seen,
-        programs=len(recording.programs),
-        paths=recording.paths_seen,
-        seconds=recording.elapsed(),
-        last_new=recording.last_new,
-    )
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process (proc_pid_statm(5))."""
-    with kernel_text("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

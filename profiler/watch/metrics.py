@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from profiler.errors import InputError, OutputError
+from profiler.files import kernel_text
 from profiler.quoting.text import printable
+from profiler.tracers.recording import Recording
 from profiler.wording import cause
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,6 +30,31 @@ class SessionFigures:
     paths: int
     seconds: float
     last_new: float
+    recording: Recording
+    """What they were taken from."""
+
+
+def figures_of(name: str, identity: str, recording: Recording) -> SessionFigures:
+    """Return the figures of a recording. Another thread may add to it meanwhile."""
+    rows = list(recording.rows.items())
+    return SessionFigures(
+        name=name,
+        identity=identity,
+        syscalls=len({(abi, number) for (_, abi, number), _ in rows}),
+        calls=sum(row.calls for _, row in rows),
+        capabilities=recording.capabilities_seen,
+        programs=len(recording.programs),
+        paths=recording.paths_seen,
+        seconds=recording.elapsed(),
+        last_new=recording.last_new,
+        recording=recording,
+    )
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process (proc_pid_statm(5))."""
+    with kernel_text("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)

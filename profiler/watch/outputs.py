@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from profiler.files import write_atomic
+from profiler.files import STANDARD_OUTPUT, write_atomic
 
 SUFFIX = ".trace.json"
 
@@ -27,6 +27,11 @@ def output_for(name: str, output: Path | None) -> Path:
     if output is not None and not output.is_dir():
         return output
     return (output or Path()) / default_output(name)
+
+
+def image_output(image: str, output: Path | None) -> Path:
+    """Return the trace file for an image; its default name is the image's, without registry, tag and digest."""
+    return output_for(plain_name(re.sub(r"[@:].*", "", image.rsplit("/", 1)[-1])), output)
 
 
 def numbered(path: Path, number: int) -> Path:
@@ -86,4 +91,15 @@ class Outputs:
         while (path := numbered(base, number)) in self._given or (self.directory is not None and os.path.lexists(path)):
             number += 1
         self._given.add(path)
+        return path
+
+
+class Nowhere(Outputs):
+    """For recordings that are only looked at: writes nothing. The name of the file is that of standard output."""
+
+    def __init__(self) -> None:
+        super().__init__(STANDARD_OUTPUT, None, merge=False)
+
+    def write(self, path: Path, data: bytes) -> Path:
+        """See Outputs."""
         return path

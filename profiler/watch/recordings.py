@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -28,7 +29,7 @@ from profiler.watch import notify
 from profiler.watch.identify import Identifier
 from profiler.watch.loop import TRACER, Observer, Plan, Watch
 from profiler.watch.metrics import Figures, Server, serving
-from profiler.watch.outputs import Outputs, default_output, output_for, plain_name
+from profiler.watch.outputs import Nowhere, Outputs, default_output, output_for, plain_name
 from profiler.watch.subjects import Group, Subject
 
 
@@ -49,6 +50,8 @@ class Request:
     wait: bool = False
     metrics: tuple[str, int] | None = None
     chosen: str | None = None
+    keep: bool = True
+    """Whether traces are written."""
 
     @property
     def follow(self) -> bool:
@@ -59,15 +62,16 @@ class Request:
 class Console(Observer, Protocol):
     """Receives events, and may show the figures while recording goes on."""
 
-    draws: bool
-    """Whether it shows figures while recording goes on."""
+    looks: float | None
+    """Seconds between two looks at the figures, None if it does not show them."""
+    stop: threading.Event | None
+    """Set when its user wants the recording to end."""
 
     def watching(self, waits: bool) -> None:
         """Nothing that starts from now on is missed. ``waits``: the subject has not started yet."""
 
-    def shown(self, figures: Callable[[], Figures | None]) -> AbstractContextManager[None]:
-        """Entered for as long as recording goes on. ``figures``: None while the client or the subject uses the
-        terminal."""
+    def shown(self, figures: Callable[[], Figures], occupied: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Entered while recording goes on. ``occupied``: whether the client or the subject uses the terminal."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,9 @@ class Ended:
     replaced: bool = False
     """Whether a file that existed was replaced."""
 
+
+_METRICS_SECONDS = 1.0
+"""Seconds between two looks at the figures that are served."""
 
 Attach = Callable[[frozenset[signal.Signals], Watch], None]
 """Starts the subject once it is watched; gets the signal mask that profgen was started with."""
@@ -100,7 +107,7 @@ def need_watcher(tracer: str) -> None:
 def record(subject: Subject, request: Request, console: Console, attach: Attach | None = None) -> Ended:
     """Record a subject to its end, or until a signal ends profgen. Raises ProfgenError."""
     outputs = _outputs(subject, request)
-    everything = subject.many and attach is None
+    everything = subject.many and subject.selection.all_containers and attach is None
     plan = Plan(
         subject.selection,
         request.options,
@@ -172,9 +179,7 @@ def record_made(
 def record_group(group: Group, request: Request, console: Console) -> Ended:
     """Record a cgroup, which may not exist yet and may be made again at each start of its unit. Raises
     ProfgenError."""
-    path = output_for(group.name, request.output)
-    check_writable(path)
-    outputs = Outputs(path, None, request.merge)
+    outputs = _outputs(group, request)
     duration, wait = request.options.duration, request.wait
     until = None if duration is None else time.monotonic() + duration
     best: Watch | None = None
@@ -200,9 +205,11 @@ def record_group(group: Group, request: Request, console: Console) -> Ended:
             wait = True
 
 
-def _outputs(subject: Subject, request: Request) -> Outputs:
+def _outputs(subject: Subject | Group, request: Request) -> Outputs:
     """Return where the subject's traces go, after trying that they can be written."""
-    if subject.many:
+    if not request.keep:
+        return Nowhere()
+    if isinstance(subject, Subject) and subject.many:
         if request.output == STANDARD_OUTPUT:
             raise InputError("standard output takes one trace, and these are several: name a directory with -o")
         default = Path(f"{plain_name(subject.name) or 'project'}.traces")
@@ -225,7 +232,9 @@ def _watched(
     attach: Callable[[Watch], None] | None = None,
 ) -> Watch:
     """Start the watcher, then the subject (``attach``), and loop to the end."""
-    watch = Watch(opened, replace(plan, looks=console.draws or server is not None), Identifier(engines), console)
+    looks = _METRICS_SECONDS if console.looks is None and server is not None else console.looks
+    plan = replace(plan, options=replace(plan.options, looks=looks, stop=console.stop))
+    watch = Watch(opened, plan, Identifier(engines), console)
     if server is not None:
         watch.publish = lambda figures: setattr(server, "figures", figures)
     with busy("loading the eBPF programs"):
@@ -236,12 +245,11 @@ def _watched(
     else:
         console.watching(waits=not opened.sessions())
 
-    def figures() -> Figures | None:
+    def occupied() -> bool:
         client = watch.client is not None and watch.client.returncode is None
-        subject = any(uses_terminal(pid, 2) for pid in (*plan.selection.pids, plan.process) if pid)
-        return None if client or subject else watch.figures
+        return client or any(uses_terminal(pid, 2) for pid in (*plan.selection.pids, plan.process) if pid)
 
-    with console.shown(figures):
+    with console.shown(lambda: watch.figures, occupied):
         watch.run()
     return watch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from profiler.engines import cgroups, compose, hook
@@ -85,6 +85,23 @@ def _running(engines: tuple[Engine, ...]) -> Iterator[str]:
     for engine in engines:
         with contextlib.suppress(ProgramError):
             yield from (row.container.name for row in engine.details(engine.running()) if row.container.name)
+
+
+def containers(names: Sequence[str], *, wait: bool, follow: bool) -> Subject:
+    """Return containers by name or id, as one subject; see :func:`container`."""
+    found = [container(name, wait=wait, follow=follow) for name in names]
+    if len(found) == 1:
+        return found[0]
+
+    def wanted(session: Session, details: Details | None) -> bool:
+        return any(one.accept is None or one.accept(session, details) for one in found)
+
+    selection = Selection(
+        containers=tuple(dict.fromkeys(name for one in found for name in one.selection.containers)),
+        all_containers=wait or follow,
+        running=not (wait or follow),
+    )
+    return Subject("containers", selection, found[0].engines, many=True, accept=wanted)
 
 
 def all_containers() -> Subject:

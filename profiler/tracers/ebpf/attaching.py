@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from profiler.errors import TracerError
 from profiler.kernel.abi import native_abi
@@ -50,8 +50,6 @@ LEARNING_SECONDS = 2.0
 """A recording learns until nothing new has come for so long."""
 _LOOKED_AT_FIRST = frozenset(names("only", "ONLY_").index(word) for word in ("executable", "protected", "fcntl_lock"))
 """Conditions of calls whose arguments tell at the beginning that they use nothing (may_use in recorder.bpf.c)."""
-_SHARE = 20
-"""Reading the maps may take one part in so many of a processor's time."""
 
 
 def attach_capability_hook(programs: Programs, way: str) -> None:
@@ -205,23 +203,3 @@ def _end_suffices(programs: Programs) -> bool:
             attach_to(_EXECUTING, place)
             return True
     return False
-
-
-class Pace:
-    """How often the maps are read: reading takes longer the more programs there are."""
-
-    def __init__(self, least: float) -> None:
-        """``least``: seconds between two times."""
-        self._least = least
-        self.next = 0.0
-
-    def due(self) -> bool:
-        """Whether it is time."""
-        return time.monotonic() >= self.next
-
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Measure a reading, and set the time of the next one."""
-        began = time.monotonic()
-        yield
-        self.next = began + max(self._least, _SHARE * (time.monotonic() - began))

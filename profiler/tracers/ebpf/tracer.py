@@ -12,12 +12,13 @@ import os
 import select
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from profiler.errors import TracerError
 from profiler.tracers.base import Options, Workload
-from profiler.tracers.ebpf.attaching import CAPABILITY_TRACEPOINT, TRACEPOINTS, Pace, Spare, attach
+from profiler.tracers.ebpf.attaching import CAPABILITY_TRACEPOINT, TRACEPOINTS, Spare, attach
 from profiler.tracers.ebpf.bcc import find_bcc
 from profiler.tracers.ebpf.calls import Uses
 from profiler.tracers.ebpf.limits import RINGS, limits_with
@@ -26,6 +27,7 @@ from profiler.tracers.ebpf.reader import SHARED, STARTING, STAT_LAST_NEW, STAT_L
 from profiler.tracers.ebpf.shared import constant, structure
 from profiler.tracers.host import has_capability
 from profiler.tracers.launch import Child, EndedEarly, detach_helper, shell_status, spawn
+from profiler.tracers.pace import Pace
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
@@ -101,10 +103,12 @@ class _Run:
         self.uses = Uses(programs, self.reader) if options.files else None
         self.spare = Spare(programs, files=options.files)
         self.pace = Pace(_READ_SECONDS)
+        self.looks = None if options.looks is None else Pace(options.looks)
 
     def run(self) -> int:
         self._prepare()
-        with Supervisor(self._live, self.options.duration) as supervisor, self._guard():
+        stop = self.options.stop
+        with Supervisor(self._live, self.options.duration, stop) as supervisor, self._guard():
             child = spawn(self.workload)
             self.recording.features += child.features
             self.recording.no_new_privs = child.no_new_privs
@@ -141,11 +145,16 @@ class _Run:
         self._lose("results", int(self.spare.failed))
         if self.programs.first_fault is not None:
             self.recording.failed(*self.programs.first_fault, self.programs.faults)
+        self._read(self.recording, over=True)
+        self.recording.so_far = None
+
+    def _read(self, recording: Recording, *, over: bool) -> None:
+        """Read the maps into a recording. ``over``: nothing is counted any more."""
         maps = Maps(self.programs)
-        self.reader.collect(self.recording, maps)
+        self.reader.collect(recording, maps)
         if self.uses is not None:
-            self.uses.collect(self.recording, maps, over=True)
-        self.reader.collect_checks(self.recording, maps)
+            self.uses.collect(recording, maps, over=over)
+        self.reader.collect_checks(recording, maps)
 
     def _lose(self, what: str, count: int) -> None:
         if count:
@@ -192,10 +201,20 @@ class _Run:
             quiet = (time.monotonic_ns() - last) / 1e9
             self.recording.last_new = max(0.0, self.recording.elapsed() - quiet)
             self.spare.follow(last)
-        if not self.pace.due():
-            return
-        with self.pace.turn():
-            self.reader.read_calls()
+        if self.looks is not None and self.looks.due():
+            with self.looks.turn():
+                self.recording.so_far = self._so_far()
+        elif self.pace.due():
+            with self.pace.turn():
+                self.reader.read_calls()
+
+    def _so_far(self) -> Recording:
+        """Return what was seen so far, as a recording of its own."""
+        known = self.recording
+        seen = Recording(known.native)
+        seen.began, seen.last_new, seen.losses = known.began, known.last_new, Counter(known.losses)
+        self._read(seen, over=False)
+        return seen
 
     def _live(self) -> list[int]:
         return list(self.programs.table("live"))

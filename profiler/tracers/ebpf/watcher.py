@@ -22,7 +22,7 @@ from profiler.errors import InputError, TracerError
 from profiler.kernel.abi import native_abi
 from profiler.quoting.text import printable
 from profiler.tracers.base import Options
-from profiler.tracers.ebpf.attaching import CAPABILITY_TRACEPOINT, TRACEPOINTS, Pace, Spare, attach
+from profiler.tracers.ebpf.attaching import CAPABILITY_TRACEPOINT, TRACEPOINTS, Spare, attach
 from profiler.tracers.ebpf.awaited import Awaited
 from profiler.tracers.ebpf.calls import Uses
 from profiler.tracers.ebpf.cgroups import container_name, descendants, directories_of, key_of, processes_in, there
@@ -35,6 +35,7 @@ from profiler.tracers.ebpf.reader import STAT_LAST_NEW, STAT_LIVE, Maps, Reader,
 from profiler.tracers.ebpf.shared import constant, names, structure
 from profiler.tracers.ebpf.tracer import EbpfTracer
 from profiler.tracers.living import living_thread, thread_lives, why_not_watchable
+from profiler.tracers.pace import Pace
 from profiler.tracers.paths import OWN_MOUNTS
 from profiler.tracers.recording import Recording
 from profiler.tracers.sockets import inherited_sockets

@@ -230,7 +230,7 @@ class Run:
         self.tracees: dict[int, Tracee] = {}
         self.kinds: dict[tuple[int, int, int], Kind] = {}
         self.started = False
-        self.supervisor = Supervisor(self._held, options.duration)
+        self.supervisor = Supervisor(self._held, options.duration, options.stop)
         self.adopted = 0
         """Threads that nobody announced."""
         self.buffer = ctypes.create_string_buffer(_INFO_BYTES)

@@ -8,16 +8,13 @@ import re
 import select
 import termios
 import threading
-import unicodedata
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from waiting import until
 
 from profiler.cli import live
-from profiler.cli.live import LiveLine, fitted, live_line, set_aside
+from profiler.cli.live import LiveLine, live_line, set_aside
 from profiler.cli.terminal import say
 
 DRAWN = re.compile(rb"\r\x1b\[\?7l([^\x1b]*)\x1b\[J\x1b\[\?7h\r")
@@ -60,20 +57,6 @@ def line(screen: Screen) -> Iterator[LiveLine]:
     made = LiveLine(screen.slave)
     yield made
     made.close()
-
-
-def columns_of(text: str) -> int:
-    """How many columns a text takes, by the letters that the tests use."""
-    return sum(0 if unicodedata.combining(letter) else 2 if letter in "漢字" else 1 for letter in text)
-
-
-@given(st.text("ab 漢字\u0301", max_size=40), st.integers(0, 50))
-def test_fitted(text: str, columns: int) -> None:
-    shown = fitted(text, columns)
-    assert text.startswith(shown)
-    assert columns_of(shown) < max(columns, 1)
-    rest = text[len(shown) :]
-    assert not rest or columns_of(shown + rest[0]) >= columns, "no letter less than fits"
 
 
 @pytest.mark.parametrize("columns", [1, 2, 20, 40, 80, 200])

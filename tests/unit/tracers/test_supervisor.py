@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from children import in_child
@@ -135,6 +136,18 @@ def test_duration() -> None:
         process = reporter("trap 'exit 3' TERM")
         with Supervisor(lambda: [process.pid], 0.01) as supervisor:
             supervisor.start(process.pid)
+            assert ended(process) == 3
+
+    in_child(work)
+
+
+def test_an_end_that_another_thread_asks_for() -> None:
+    def work() -> None:
+        hold_signals()
+        process, stop = reporter("trap 'exit 3' TERM"), threading.Event()
+        with Supervisor(lambda: [process.pid], 1000, stop) as supervisor:
+            supervisor.start(process.pid)
+            stop.set()
             assert ended(process) == 3
 
     in_child(work)

@@ -293,6 +293,14 @@ def test_nothing_began(tmp_path: Path) -> None:
 
 
 def test_figures_for_those_who_look(tmp_path: Path) -> None:
-    _, _, watch = run(tmp_path, [[session()], [session()], tell(signal.SIGINT)], looks=True)
+    _, _, watch = run(tmp_path, [[session()], [session()], tell(signal.SIGINT)], options=Options(looks=0.1))
     assert watch.figures.stores == {"tasks": (1, 10)}
     assert watch.figures.memory > 1 << 20
+
+
+def test_an_end_that_is_asked_for(tmp_path: Path) -> None:
+    """As if the time were over: the trace is written."""
+    stop = threading.Event()
+    _, heard, watch = run(tmp_path, [[session()], stop.set], options=Options(stop=stop))
+    assert heard.files == [("a.trace.json", True)]
+    assert watch.told

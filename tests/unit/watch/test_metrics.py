@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.errors import InputError, OutputError
+from profiler.tracers.recording import Recording
 from profiler.watch.metrics import CONTENT_TYPE, Figures, Server, SessionFigures, address, label, render
 
 LINE = re.compile(
     r'profgen_[a-z_]+(\{[a-z]+="(?:[^"\\\n]|\\[\\"n])*"(,[a-z]+="(?:[^"\\\n]|\\[\\"n])*")*\})? [-+0-9.e]+'
 )
-ROW = SessionFigures("web", "ab" * 32, 40, 1000, 2, 3, 50, 12.5, 11.0)
+SEEN = Recording("x86_64")
+ROW = SessionFigures("web", "ab" * 32, 40, 1000, 2, 3, 50, 12.5, 11.0, SEEN)
 
 
 def lines(figures: Figures) -> list[str]:
@@ -42,7 +44,7 @@ def test_page() -> None:
     st.dictionaries(st.text(max_size=5), st.integers(0, 1 << 60), max_size=3),
 )
 def test_any_names(name: str, identity: str, losses: dict[str, int]) -> None:
-    row = SessionFigures(name, identity, 1, 1, 1, 1, 1, 1.0, 1.0)
+    row = SessionFigures(name, identity, 1, 1, 1, 1, 1, 1.0, 1.0, SEEN)
     for line in lines(Figures((row,), losses=losses)):
         assert LINE.fullmatch(line), line
 

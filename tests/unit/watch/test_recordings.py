@@ -26,7 +26,7 @@ WEB = Subject("web", Selection(containers=(ID,)))
 class Screen(Heard):
     """Shows nothing, and notes what it is told."""
 
-    draws = False
+    looks = stop = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Screen(Heard):
         self.waits.append(waits)
 
     @contextlib.contextmanager
-    def shown(self, figures: Callable[[], Figures]) -> Iterator[None]:
+    def shown(self, figures: Callable[[], Figures], busy: Callable[[], bool]) -> Iterator[None]:
         yield
 
 

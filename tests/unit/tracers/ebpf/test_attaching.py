@@ -9,7 +9,7 @@ import pytest
 
 from profiler.errors import TracerError
 from profiler.tracers.ebpf import attaching
-from profiler.tracers.ebpf.attaching import LEARNING_SECONDS, Pace, Spare
+from profiler.tracers.ebpf.attaching import LEARNING_SECONDS, Spare
 
 BEGINNING, END, EXECUTING = "on_sys_enter", "on_sys_exit", "on_exec_prepared"
 
@@ -140,19 +140,3 @@ def test_calls_in_flight_are_counted_without_the_beginning_only() -> None:
     kernel.here.clear()
     program.count_in_flight()
     assert len(kernel.tried) == 3, "the recording is over"
-
-
-@pytest.mark.parametrize(("took", "expected"), [(0.0, 0.25), (0.01, 0.25), (1.0, 20.0)])
-def test_pace(took: float, expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow reading is repeated late, so that it takes a twentieth of a processor at most."""
-    now = [100.0]
-    monkeypatch.setattr(attaching.time, "monotonic", lambda: now[0])
-    pace = Pace(0.25)
-    assert pace.due()
-    with pace.turn():
-        now[0] += took
-    assert pace.next == pytest.approx(100.0 + expected)
-    now[0] = pace.next - 0.001
-    assert not pace.due()
-    now[0] = pace.next
-    assert pace.due()

@@ -1,0 +1,1 @@
+"""The live view: a full-screen view of a recording while it runs, in a process of its own."""
