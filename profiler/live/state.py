@@ -77,7 +77,7 @@ class State:
         news = self.news
         held = len(self.items[ALL]) - self._shown
         status = (
-            "ended"
+            "ended, q leaves"
             if self.over
             else "ending"
             if self.asked

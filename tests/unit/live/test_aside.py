@@ -85,7 +85,7 @@ def test_no_file_without_output(tmp_path: Path) -> None:
         ("a\tb\n", ["a       b"]),
         ("10%\r20%\r\n", ["20%"]),
         ("\x1b]0;title\x07x\x1b[2J\x1b[1;31my\x1b(B\x1bPdata\x1b\\z", ["xyz"]),
-        ("\x1b[31", [""]),
+        ("\x1b[31", []),
         ("\udcff\u202e\x9b2J", ["\\xff\\u202e\\x9b2J"]),
         ("", []),
     ],

@@ -69,7 +69,7 @@ def test_curve() -> None:
         (False, False, False, "recording 0:10.0"),
         (True, False, False, "paused, 1 new 0:10.0"),
         (True, True, False, "ending 0:10.0"),
-        (True, False, True, "ended 0:10.0"),
+        (True, False, True, "ended, q leaves 0:10.0"),
     ],
 )
 def test_status(paused: bool, asked: bool, over: bool, word: str) -> None:
