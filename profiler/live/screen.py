@@ -68,7 +68,7 @@ class Rows(ScrollView):
         added, at = len(lines) - len(self._lines), self.scroll_offset.y
         at_end = at >= self.max_scroll_y
         self._lines = lines
-        self.virtual_size = Size(self.size.width, len(lines))
+        self.virtual_size = Size(self.scrollable_content_region.width, len(lines))
         if from_top and at and added > 0:
             self.scroll_to(y=at + added, animate=False)
         elif not from_top and at_end:
@@ -77,7 +77,7 @@ class Rows(ScrollView):
 
     def render_line(self, y: int) -> Strip:
         """See Widget."""
-        columns, at = self.size.width, y + self.scroll_offset.y
+        columns, at = self.scrollable_content_region.width, y + self.scroll_offset.y
         if at >= len(self._lines):
             return Strip.blank(columns)
         line, style = self._lines[at]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from profiler.live.items import KINDS, Item
 from profiler.live.news import News
-from profiler.quoting.text import cut, padded, width
+from profiler.quoting.text import cut, elided, padded, width
 from profiler.wording import counted, grouped
 
 ALL, OUTPUT = "all", "output"
@@ -128,7 +128,8 @@ class State:
         kind = padded(item.kind, _KIND_COLUMNS) if self.page == ALL else ""
         by = f" {padded(item.by, _BY_COLUMNS)}" if columns >= _WIDE else ""
         when = f"{clock(item.first):>{_TIME_COLUMNS - 1}} "
-        return f"{when}{kind}{padded(item.text, max(0, columns - len(when) - len(kind) - _columns(by)))}{by}"
+        room = max(0, columns - len(when) - _columns(kind + by))
+        return f"{when}{kind}{padded(elided(item.text, room), room)}{by}"
 
 
 def clock(seconds: float) -> str:

@@ -54,6 +54,14 @@ def cut(text: str, columns: int) -> str:
     return text if len(shown) == len(text) else fitted(text, columns) + "…"[:columns]
 
 
+def elided(text: str, columns: int) -> str:
+    """Return a printable text that takes at most so many columns: of what is too long, the middle becomes ``…``."""
+    if cut(text, columns) == text:
+        return text
+    end = fitted(text[::-1], columns - columns // 3)[::-1]
+    return fitted(text, columns // 3 + 1) + "…"[:columns] + end
+
+
 def padded(text: str, columns: int) -> str:
     """Return a printable text that takes exactly so many columns."""
     shown = cut(text, columns)

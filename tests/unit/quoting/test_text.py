@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.quoting.text import cut, fitted, padded
+from profiler.quoting.text import cut, elided, fitted, padded
 
 
 def columns_of(text: str) -> int:
@@ -29,6 +29,8 @@ def test_fitted(text: str, columns: int) -> None:
 def test_cut_and_padded(text: str, columns: int) -> None:
     assert columns_of(cut(text, columns)) <= columns
     assert columns_of(padded(text, columns)) == columns
+    assert columns_of(elided(text, columns)) <= columns
+    assert (elided(text, columns) == text) is (cut(text, columns) == text)
     assert (cut(text, columns) == text) is (columns_of(text) <= columns)
 
 
@@ -44,3 +46,9 @@ def test_cut_and_padded(text: str, columns: int) -> None:
 )
 def test_cut(text: str, columns: int, shown: str) -> None:
     assert cut(text, columns) == shown
+
+
+def test_elided() -> None:
+    """Both ends of a path say something."""
+    assert elided("read /usr/lib/python3/dist-packages/yaml/loader.py", 24) == "read /us…/yaml/loader.py"
+    assert [elided("abcdef", columns) for columns in range(4)] == ["", "…", "…f", "a…f"]
