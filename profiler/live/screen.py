@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.segment import Segment
 from rich.style import Style
@@ -20,7 +21,7 @@ from profiler.live.aside import Aside, window_size
 from profiler.live.feed import END, SECONDS
 from profiler.live.news import loads
 from profiler.live.state import OUTPUT, PAGES, State
-from profiler.quoting.text import padded
+from profiler.quoting.text import cut, padded
 
 _SIDE_COLUMNS = 22
 _CURVE_ROWS = 2
@@ -186,14 +187,11 @@ class Screen(App[None]):
     def _show(self) -> None:
         state, rows = self._state, self.query_one(Rows)
         if state.page == OUTPUT:
-            lines = self._aside.lines() if not self._why_no_output else [self._why_no_output]
-            rows.show([(lambda _, line=line: line, Style()) for line in lines], from_top=False)  # type: ignore[misc]
+            lines = [self._why_no_output] if self._why_no_output else self._aside.lines()
+            rows.show([(partial(cut, line), Style()) for line in lines], from_top=False)
         else:
-            items = state.rows()
-            rows.show(
-                [(lambda columns, item=item: state.row(item, columns), _STYLES[item.kind]) for item in items],  # type: ignore[misc]
-                from_top=state.sort == "newest first",
-            )
+            shown = [(partial(state.row, item), _STYLES[item.kind]) for item in state.rows()]
+            rows.show(shown, from_top=state.sort == "newest first")
         for part in self.query(Lines):
             part.refresh()
 
