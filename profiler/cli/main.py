@@ -32,6 +32,7 @@ COMMANDS = {
     "merge": "Merge traces or policies; bring a new recording into a reviewed policy.",
     "lint": "Find known holes and traps in a policy or profile, each with a fix.",
     "score": "Measure how much a policy or profile leaves open: figures, published CVEs, one number.",
+    "report": "Write a page about a workload for a browser: rights, evidence, plots, changes.",
     "refine": "Read what the kernel refused from a log, and propose what to add to a policy.",
     "hook": "Record containers that have an annotation; an OCI hook for engines.",
     "minimise": "Run a test under ever less of a policy, and keep only what it needs.",

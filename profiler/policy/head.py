@@ -19,12 +19,13 @@ _LABEL_WIDTH = 14
 _OWN = re.compile(rf"# (?:{'|'.join((*_LABELS, _DIGEST))}): .*")
 _SEAL = re.compile(rf"^# {_DIGEST}: +sha256:([0-9a-f]{{64}})\n", re.MULTILINE)
 
-_WRITING = frozenset(
+WRITING = frozenset(
     {
         "write", "append", "create", "truncate", "make", "remove", "rename_from", "rename_to", "link", "mode", "owner",
         "times", "xattr",
     }
 )  # fmt: skip
+"""The uses of a file that change it, or the directory that it is in."""
 
 
 def _plain(text: str) -> str:
@@ -57,15 +58,15 @@ def _sockets(rows: Iterable[SocketRule], *operations: str) -> list[str]:
     return list(dict.fromkeys(end for row in rows for end in _ends(row, *operations)))
 
 
-def _files(policy: Policy) -> Iterator[str]:
+def _files(policy: Policy) -> Iterator[tuple[str, list[str]]]:
     if not policy.has_files:
-        yield _line("writes", ["not known: the recording did not watch files, programs and sockets"])
+        yield "writes", ["not known: the recording did not watch files, programs and sockets"]
         return
     rules = sorted(policy.files, key=lambda rule: rule.pattern)
-    yield _line("writes", [_plain(rule.pattern) for rule in rules if _WRITING & set(rule.access)])
-    yield _line("executes", [_plain(rule.pattern) for rule in rules if "execute" in rule.access])
-    yield _line("connects to", _sockets(policy.sockets, "connect", "send"))
-    yield _line("listens on", _sockets(policy.sockets, "bind"))
+    yield "writes", [_plain(rule.pattern) for rule in rules if WRITING & set(rule.access)]
+    yield "executes", [_plain(rule.pattern) for rule in rules if "execute" in rule.access]
+    yield "connects to", _sockets(policy.sockets, "connect", "send")
+    yield "listens on", _sockets(policy.sockets, "bind")
 
 
 def _syscalls(policy: Policy) -> list[str]:
@@ -103,20 +104,22 @@ def _notes(policy: Policy) -> list[str]:
     return found
 
 
+def summary(policy: Policy) -> tuple[tuple[str, list[str]], ...]:
+    """Return what matters to a reviewer: labels, each with its items. No items means nothing of that kind."""
+    capabilities = sorted((row.name for row in policy.capabilities), key=capability_order)
+    optional = (("also allows", _more(policy)), ("notes", _notes(policy)))
+    return (
+        *_files(policy),
+        ("capabilities", capabilities),
+        ("syscalls", _syscalls(policy)),
+        *((label, items) for label, items in optional if items),
+    )
+
+
 def head(policy: Policy) -> str:
     """Return the comments at the top of the policy's text, ten lines at most, without the digest."""
-    lines = [
-        TITLE,
-        *_files(policy),
-        _line(
-            "capabilities",
-            [row.name for row in sorted(policy.capabilities, key=lambda row: capability_order(row.name))],
-        ),
-        _line("syscalls", _syscalls(policy)),
-        *([_line("also allows", more)] if (more := _more(policy)) else []),
-        *([_line("notes", notes, "; ")] if (notes := _notes(policy)) else []),
-    ]
-    return "".join(f"{printable(line)}\n" for line in lines)
+    lines = [_line(label, items, "; " if label == "notes" else ", ") for label, items in summary(policy)]
+    return "".join(f"{printable(line)}\n" for line in (TITLE, *lines))
 
 
 def is_outdated(text: str, expected: str) -> bool:

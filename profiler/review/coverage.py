@@ -231,12 +231,19 @@ def still_growing(trace: Trace) -> int:
     return sum(first is not None and whole / 2 < first <= end for _, items in _sections(trace) for *_, first in items)
 
 
+def appearances(trace: Trace) -> tuple[float, ...]:
+    """Return when each item appeared, sorted; empty for a merged trace, in which the times of several recordings are
+    mixed."""
+    if trace.meta.runs != 1 or not trace.meta.duration:
+        return ()
+    return tuple(sorted(first for _, items in _sections(trace) for *_, first in items if first is not None))
+
+
 def _over_time(traces: Sequence[Trace]) -> tuple[float, ...]:
-    """Return the average over the traces of a single recording: the times of merged traces say little."""
+    """Return the average over the traces of a single recording."""
     curves = []
     for trace in traces:
-        times = [first for _, items in _sections(trace) for *_, first in items if first is not None]
-        if trace.meta.runs == 1 and times and trace.meta.duration:
+        if times := appearances(trace):
             ends = [fraction * trace.meta.duration for fraction in FRACTIONS[:-1]] + [float("inf")]
             curves.append([sum(first <= end for first in times) / len(times) for end in ends])
     return tuple(sum(column) / len(curves) for column in zip(*curves, strict=True))

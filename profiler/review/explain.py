@@ -7,10 +7,12 @@ several: ``chown`` is a syscall and a capability, and both are explained. ``KIND
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from profiler.errors import InputError
@@ -30,7 +32,7 @@ from profiler.quoting.text import printable, word
 from profiler.review.diff import Change, compare
 from profiler.review.rights import REFUSED, Rights, in_words, of_policy, tests_of
 from profiler.review.score import PermissionsOf
-from profiler.trace.model import Syscall, Trace
+from profiler.trace.model import File, Syscall, Trace
 from profiler.wording import counted, duration, grouped, listed, shortened
 
 KINDS = ("syscall", "capability", "path", "exec", "socket", "signal")
@@ -176,6 +178,12 @@ class Explainer:
         self._signals = () if trace is None else trace.signals
         self._written = names_of(policy)
         """Pattern to how policy.yaml has it, where that is with a variable."""
+        self._rules: dict[str, list[FileRule]] = {}
+        for rule in policy.files:
+            self._rules.setdefault(rule.pattern, []).append(rule)
+        self._used: dict[str, list[File]] = {}
+        for file in () if trace is None else trace.files:
+            self._used.setdefault(file.path, []).append(file)
 
     def explain(self, text: str) -> list[Explanation]:
         """Everything the word may mean and that is there, in the policy or in the trace; empty when nothing is. Raises
@@ -213,6 +221,28 @@ class Explainer:
         changes = compare(nothing(self.rights), self.rights, exact=True).changes
         return [Line(row, self._of_all(runs.get((row.subject, row.name)))) for row in changes]
 
+    def facts(self, row: Change) -> Facts:
+        """Return the facts of a row of :meth:`all`; none for what has only the row's own reasons."""
+        if row.subject == "path":
+            path = patterns.path_of(row.name)
+            rules = self._rules.get(row.name, [])
+            facts = [fact for rule in rules for fact in self._file(rule)]
+            return [*facts, *(self._uses(path) if rules and path is not None else [])]
+        if row.subject == "network":
+            family, kind, _, protocol = row.name.split(" ")
+            found = self._socket(family, (kind, int(protocol)))
+        elif row.subject == "syscall":
+            found = self._syscall(row.name)
+        elif row.subject == "capability":
+            found = self._capability(row.name)
+        elif row.subject == "execution":
+            found = self._exec(row.name)
+        elif row.subject == "signal":
+            found = self._signal(row.name.partition(" ")[0])
+        else:
+            return []
+        return [fact for explanation in found if explanation.allowed for fact in explanation.facts]
+
     def _runs(self) -> dict[tuple[str, str], int]:
         """Return in how many of the trace's recordings each right was used, by subject and name of its change."""
         trace = self.trace
@@ -232,7 +262,7 @@ class Explainer:
             found[subject, label] = max(found.get((subject, label), 0), runs)
         for rule in self.policy.files:
             if not patterns.is_literal(rule.pattern):
-                seen = (file.runs for file in trace.files if patterns.matches(rule.pattern, file.path))
+                seen = (file.runs for path in self._seen(rule.pattern) for file in self._used[path])
                 found["path", rule.pattern] = max(seen, default=0)
         return found
 
@@ -399,12 +429,23 @@ class Explainer:
             "path", text, "allowed" if rules else "not allowed", where, tuple(facts), self._risk(files=tuple(rules))
         )
 
+    @cached_property
+    def _paths(self) -> list[str]:
+        """The paths of the trace, sorted."""
+        return sorted(self._used)
+
+    def _seen(self, pattern: str) -> list[str]:
+        """Return the paths of the trace that a pattern matches, sorted: only those that begin as it does can."""
+        start = patterns.start_of(pattern)
+        after = itertools.islice(self._paths, bisect.bisect_left(self._paths, start), None)
+        near = itertools.takewhile(lambda path: path.startswith(start), after)
+        return [path for path in near if patterns.matches(pattern, path)]
+
     def _file(self, rule: FileRule) -> Iterator[tuple[str, str]]:
         own = " (own files only)" if rule.owner else ""
         yield "rule", f"{rule.pattern}: {', '.join(rule.access)}{own}"
         concrete = patterns.is_literal(rule.pattern)
-        files = self.trace.files if self.trace is not None else ()
-        seen = dict.fromkeys(file.path for file in files if patterns.matches(rule.pattern, file.path))
+        seen = self._seen(rule.pattern)
         yield from self._reasons(rule.because, "files" if concrete else "generalise", seen=bool(seen))
         if place := Places(self.policy.variables).find(rule.pattern):
             (row,) = (row for row in self.policy.variables if row.name == place.name)
@@ -419,7 +460,7 @@ class Explainer:
         trace = self.trace
         if trace is None:
             return
-        rows = tuple(row for row in trace.files if row.path == text)
+        rows = tuple(self._used.get(text, ()))
         for item in touched(replace(trace, files=rows)).values():
             if item.outcome != "needed":
                 yield "outcome", f"{item.outcome}: not granted"
@@ -466,12 +507,13 @@ class Explainer:
             verdict = "allowed" if where else "not allowed"
             yield Explanation("exec", text, verdict, ", ".join(where), tuple(facts), self._risk(transitions=steps))
 
-    def _socket(self, text: str) -> Iterator[Explanation]:
+    def _socket(self, text: str, only: tuple[str, int] | None = None) -> Iterator[Explanation]:
+        """``only``: one type and protocol."""
         family = text.lower().removeprefix("af_").removeprefix("pf_")
         facts: Facts = []
         where = []
         for number, row in enumerate(self.policy.sockets):
-            if row.family != family:
+            if row.family != family or only not in (None, (row.type, row.protocol)):
                 continue
             where.append(f"network[{number}]")
             facts.append(("rule", f"{row.type} protocol {row.protocol}: {', '.join(row.operations)}"))
@@ -488,7 +530,7 @@ class Explainer:
                     where.append(f"syscalls.{entry.section}.{entry.name}")
                     facts.append(("syscall", f"{entry.name} with {words}"))
         for use in self._sockets:
-            if use.family == family:
+            if use.family == family and only in (None, (use.type, use.protocol)):
                 place = "" if use.port is None else f" port {use.port}"
                 place += "" if use.address is None else f" {printable(use.address)}"
                 facts.append(("use", f"{use.operation}{place}: {_counted(use.results)}, {_when(use.first, use.last)}"))

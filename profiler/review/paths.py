@@ -11,6 +11,12 @@ from profiler.policy.patterns import is_literal, matches, start_of
 _HOME = re.compile(r"(?:/root|/home/(?!\{tree\})[^/]+)(?=/|\Z)")
 
 
+def _may_meet(row: PathRisk, start: str) -> bool:
+    """Return whether a path that begins with ``start`` may be one that the row is about. Most rows are out at once."""
+    path = row.path.rstrip("/")
+    return path.startswith(("{home}", start)) or start.startswith(path)
+
+
 def _meets(row: PathRisk, pattern: str) -> bool:
     """Return whether some path of the pattern may be one that the row is about."""
     path = row.path
@@ -51,9 +57,11 @@ def _meets_below(row: PathRisk, path: str, pattern: str) -> bool:
 def risks_of(pattern: str, accesses: Iterable[str], states: Iterable[str]) -> list[Risk]:
     """Return the risks of using the paths of a pattern in these ways."""
     words, found = frozenset(accesses), []
+    start = start_of(pattern)
     for row in path_risks():
         if (
-            (row.accesses is None or words & row.accesses)
+            _may_meet(row, start)
+            and (row.accesses is None or words & row.accesses)
             and (not row.states or row.states & frozenset(states))
             and _meets(row, pattern)
         ):

@@ -1,0 +1,58 @@
+"""``profgen report``: a page about a workload that a browser opens."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import click
+
+from profiler.cli.options import OutputOptions, output_options, source_file, trace_file
+from profiler.cli.terminal import say
+from profiler.errors import ProgramError
+from profiler.files import write_atomic
+
+_NEEDED = {"altair": "altair", "vl_convert": "vl-convert-python"}
+"""Modules that draw plots, with their packages: the extra ``report``."""
+
+
+@click.command("report")
+@click.argument("files", nargs=-1, required=True, type=source_file, metavar="TRACE...|POLICY|DIR")
+@click.option(
+    "--base", type=source_file, metavar="FILE", help="Show first what changed since this one: anything that diff reads."
+)
+@click.option(
+    "--trace",
+    "recordings",
+    type=trace_file,
+    multiple=True,
+    metavar="TRACE",
+    help="A recording behind a policy. Can be repeated.  [default: the trace.json next to it]",
+)
+@output_options("The page.  [default: report.html]")
+def report(files: tuple[str, ...], base: str | None, recordings: tuple[str, ...], to: OutputOptions) -> None:
+    """Write one HTML page about a workload: what it may do at a glance, how much is open, what the recordings saw, and
+    each entry of the policy with its evidence.
+
+    Give traces of one workload, or a policy. The page is one file that needs no network. It takes the extra
+    profgen[report].
+
+    \b
+      profgen report nginx.trace.json
+      profgen report nginx.profile -o nginx.html
+      profgen report nginx-1.27.profile --base nginx-1.26.profile -o changes.html
+    """
+    missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
+    if missing:
+        raise ProgramError(
+            f"cannot draw plots: the Python package {missing[0]} is not installed; install the extra report:",
+            command="pip install 'profgen[report]'",
+        )
+    from profiler.report.page import render
+    from profiler.report.subject import read, read_base
+
+    subject = read(files, recordings)
+    page = render(subject, None if base is None else read_base(base))
+    path = to.output or "report.html"
+    write_atomic(path, page)
+    if not (to.quiet or to.printed):
+        say(f"wrote {path}: open it in a browser")

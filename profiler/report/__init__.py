@@ -1,0 +1,1 @@
+"""One page about a workload: what it may do, on which evidence, and what changed since another release."""
