@@ -39,7 +39,7 @@ def report(files: tuple[str, ...], base: str | None, recordings: tuple[str, ...]
     \b
       profgen report nginx.trace.json
       profgen report nginx.profile -o nginx.html
-      profgen report nginx-1.27.profile --base nginx-1.26.profile -o changes.html
+      profgen report nginx.profile --base main/policy.yaml -o changes.html
     """
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
     if missing:

@@ -7,6 +7,7 @@ drawn again. Names from traces are data only: never fields, never parts of expre
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import altair as alt
@@ -47,6 +48,7 @@ CONFIG: Mapping[str, Any] = {
 """What all plots have in common; the page gives it to Vega-Embed."""
 
 
+@cache
 def bundle(snippet: str) -> str:
     """Return JavaScript that draws plots: the snippet with all that it needs of Vega."""
     code: str = vl_convert.javascript_bundle(snippet, vl_version=vl_convert.get_vegalite_versions()[-1])

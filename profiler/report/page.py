@@ -29,7 +29,7 @@ from profiler.review.score import Score, score
 from profiler.review.yardsticks import YARDSTICKS, docker_capabilities
 from profiler.targets.template import template_directory
 from profiler.trace import caveats as recording
-from profiler.wording import counted, grouped
+from profiler.wording import counted, duration, grouped
 
 ITEMS_SHOWN = 40
 """Items of one line of the summary."""
@@ -176,12 +176,9 @@ def _evidence(subject: Subject) -> Evidence:
         seen.programs(trace),
     )
     facts = (
-        ("recorded", f"{counted(meta.runs, 'run')}, {meta.duration:.1f} s in all, since {meta.start}"),
+        ("recorded", f"{counted(meta.runs, 'run')}, {duration(meta.duration)} in all, since {meta.start}"),
         ("tracer", meta.tracer),
         ("machine", f"{meta.arch}, Linux {meta.kernel}" + (f", {meta.distribution}" if meta.distribution else "")),
     )
-    lost = ", ".join(f"{name}: {grouped(number)}" for name, number in sorted(meta.losses.items()))
-    warnings = (
-        (f"the recording is incomplete ({lost or 'it does not say what was lost'})",) if not meta.complete else ()
-    )
+    warnings = () if meta.complete else (f"the recording is incomplete: it {recording.lost(meta.losses)}",)
     return Evidence(figures, found, facts, (*warnings, *recording.circumstances(trace)))

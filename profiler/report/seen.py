@@ -12,7 +12,7 @@ from profiler.report.model import Figure, Table
 from profiler.report.tree import group_of
 from profiler.review.coverage import Coverage, appearances
 from profiler.trace.model import Syscall, Trace
-from profiler.wording import counted, grouped, listed, shortened
+from profiler.wording import counted, duration, grouped, listed, shortened
 
 POINTS_MAX = 120
 """Points of one curve over time."""
@@ -49,16 +49,18 @@ def over_time(traces: Sequence[Trace], names: Sequence[str]) -> Figure:
     halves = tuple(
         (
             name,
-            *(f"{_after(times, part):.3f} s" for part in (0.5, 0.9, 0.99)),
-            f"{trace.meta.last_new:.1f} s",
-            f"{trace.meta.duration:.1f} s",
+            *(duration(_after(times, part)) for part in (0.5, 0.9, 0.99)),
+            duration(trace.meta.last_new),
+            duration(trace.meta.duration),
         )
         for name, trace, times in curves
     )
     name, trace, times = curves[0]
-    says = f"{printable(name)}: half of what it saw came within {_after(times, 0.5):.2f} s, nine tenths within "
-    says += f"{_after(times, 0.9):.2f} s, and the last new thing {trace.meta.last_new:.1f} s after the start, of "
-    says += f"{trace.meta.duration:.1f} s"
+    says = f"{printable(name)}: half of what it saw came within {duration(_after(times, 0.5))}, nine tenths within "
+    says += (
+        f"{duration(_after(times, 0.9))}, and the last new thing {duration(trace.meta.last_new)} after the start, of "
+    )
+    says += f"{duration(trace.meta.duration)}"
     return Figure(
         "over-time",
         title,
@@ -170,13 +172,12 @@ def timeline(trace: Trace) -> Figure:
     ends = {kind: [first for each, first, _ in _first_uses(trace) if each == kind] for kind in kinds}
     latest = sorted(kinds, key=lambda kind: -max(ends[kind]))[:2]
     says = "Start-up comes first, and what comes late needs a load that lasts; "
-    says += ", ".join(f"last new of {kind}: after {max(ends[kind]):.1f} s" for kind in latest)
+    says += ", ".join(f"last new of {kind}: after {duration(max(ends[kind]))}" for kind in latest)
     merged = " Of several recordings, the earliest moment counts." if trace.meta.runs > 1 else ""
     table = Table(
         ("kind", "first uses", "first after", "last after"),
         tuple(
-            (kind, grouped(len(firsts)), f"{min(firsts):.3f} s", f"{max(firsts):.3f} s")
-            for kind, firsts in ends.items()
+            (kind, grouped(len(firsts)), duration(min(firsts)), duration(max(firsts))) for kind, firsts in ends.items()
         ),
     )
     chart = charts.timeline(rows, kinds, f"First uses by kind, over time. {says}.") if rows else None
