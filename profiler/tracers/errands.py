@@ -1,7 +1,8 @@
 """Work that may wait for a server of a file system, done by processes of its own, so that profgen never waits for it.
 
 A process that waits for a FUSE server cannot be killed once the server has read its request (fs/fuse/dev.c
-request_wait_answer), so the work is done in none that profgen needs.
+request_wait_answer), so the work is done in none that profgen needs. Most tasks have a process of their own. Under
+ptrace, where each name that the workload uses is a question, processes last.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import os
 import pickle
 import select
 import signal
+import socket
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from profiler.run import end_with_parent
@@ -28,6 +30,9 @@ _ABANDONED_MAX = 8
 """Processes that may still wait for a server after profgen gave up: with so many, nothing is asked."""
 _PR_SET_SECUREBITS = 28  # include/uapi/linux/prctl.h
 _SECBIT_NO_SETUID_FIXUP = 1 << 2  # include/uapi/linux/securebits.h
+_IDLE_MAX = 16
+"""Processes that last and have nothing to do: more are ended."""
+_REQUEST_BYTES = 1 << 17
 _CLONE_NEWUSER = 0x10000000  # include/uapi/linux/sched.h
 
 _T = TypeVar("_T")
@@ -37,15 +42,48 @@ class GaveUp(Exception):
     """There was no answer."""
 
 
+Answer = tuple[bool, Any]
+"""(True, result) or (False, OSError)."""
+
+
+@dataclass(frozen=True)
+class Guise:
+    """Whom a server is asked as: a thread, in the user namespace of which it is asked, and Served.owner."""
+
+    tid: int
+    owner: tuple[int, int] | None
+
+    def take(self) -> None:
+        """Make this process one that the server answers, as far as profgen may.
+
+        A FUSE server answers processes in the user namespace of its mount or below that; without allow_other, only
+        those of its user, and not even root (fs/fuse/dir.c fuse_allow_current_process).
+        """
+        libc = ctypes.CDLL(None)
+        with contextlib.suppress(OSError):
+            own, its = (os.open(f"/proc/{each}/ns/user", os.O_RDONLY | os.O_CLOEXEC) for each in ("self", self.tid))
+            if not os.path.sameopenfile(own, its):
+                libc.setns(its, _CLONE_NEWUSER)
+        if self.owner is not None:
+            uid, gid = self.owner
+            libc.prctl(_PR_SET_SECUREBITS, ctypes.c_ulong(_SECBIT_NO_SETUID_FIXUP))  # its capabilities stay
+            with contextlib.suppress(OSError):
+                os.setresgid(gid, gid, gid)
+                os.setresuid(uid, uid, uid)
+
+
 @dataclass(frozen=True)
 class Task:
     """Work for another process. ``key`` tells it from other work for the same call. ``subject``: the mount that it asks
-    about. ``kept``: profgen's descriptors that it needs."""
+    about. ``kept``: profgen's descriptors that it needs. ``lasts``: a process that does other tasks too can do it,
+    because ``work`` can be pickled and needs no descriptor."""
 
     key: Hashable
     subject: str
     work: Callable[[], Any]
     kept: tuple[int, ...] = ()
+    guise: Guise | None = None
+    lasts: bool = False
 
 
 class Errands(Protocol):
@@ -55,63 +93,85 @@ class Errands(Protocol):
         """Return what the work gives. Raises GaveUp, OSError that the work raised, and Waiting (Parking)."""
 
 
-@dataclass
 class _Process:
-    """A process that does one task, and the memory file for its result."""
+    """A process that does one task and ends."""
 
-    pid: int
-    result: int
-
-    @classmethod
-    def start(cls, task: Task) -> _Process:
-        result = os.memfd_create("profgen-errand", os.MFD_CLOEXEC)
+    def __init__(self, task: Task) -> None:
+        self._result = os.memfd_create("profgen-errand", os.MFD_CLOEXEC)
         parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
+        self.pid = os.fork()
+        if self.pid == 0:
             try:
-                end_with_parent()
+                detach_helper(self._result, *task.kept)
+                if task.guise is not None:
+                    task.guise.take()
+                end_with_parent()  # after a change of ids, which undoes it
                 if os.getppid() == parent:
-                    detach_helper(result, *task.kept)
-                    try:
-                        answer: tuple[bool, Any] = True, task.work()
-                    except OSError as error:
-                        answer = False, error
-                    os.write(result, pickle.dumps(answer))
+                    self._do(task)
             finally:
                 os._exit(0)
-        return cls(pid, result)
 
-    def answer(self) -> tuple[bool, Any] | None:
-        """Return (True, result) or (False, OSError) of a process that has ended, None if it was killed."""
+    def _do(self, task: Task) -> None:
+        self._put(task.work)
+
+    def _put(self, work: Callable[[], Any]) -> None:
         try:
-            size = os.fstat(self.result).st_size
-            found: tuple[bool, Any] = pickle.loads(os.pread(self.result, size, 0))
+            answer: Answer = True, work()
+        except OSError as error:
+            answer = False, error
+        os.pwrite(self._result, pickle.dumps(answer), 0)
+
+    def answer(self) -> Answer | None:
+        """Return what it has answered, None if it was killed before."""
+        try:
+            found: Answer = pickle.loads(os.pread(self._result, os.fstat(self._result).st_size, 0))
         except (EOFError, pickle.UnpicklingError):
             return None
-        finally:
-            os.close(self.result)
         return found
 
+    def kill(self) -> None:
+        """Kill it, without waiting for its end."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
-def become(tid: int, owner: tuple[int, int] | None) -> None:
-    """Make this process one that the server of a thread's file system answers, as far as profgen may.
+    def close(self) -> None:
+        """Close profgen's descriptors of it."""
+        os.close(self._result)
 
-    A FUSE server answers processes in the user namespace of its mount or below that; without allow_other, only those of
-    its user, and not even root (fs/fuse/dir.c fuse_allow_current_process).
+
+class _Lasting(_Process):
+    """A process that does one task after the other for one mount and guise, and stops itself after each.
+
+    A tracer waits for stops and ends of its children anyway. Starting a process takes ten times as long as an answer.
     """
-    libc = ctypes.CDLL(None)
-    with contextlib.suppress(OSError):
-        own, its = (os.open(f"/proc/{each}/ns/user", os.O_RDONLY | os.O_CLOEXEC) for each in ("self", tid))
-        if not os.path.sameopenfile(own, its):
-            libc.setns(its, _CLONE_NEWUSER)
-    if owner is not None:
-        libc.prctl(_PR_SET_SECUREBITS, ctypes.c_ulong(_SECBIT_NO_SETUID_FIXUP))  # its capabilities stay
-        with contextlib.suppress(OSError):
-            os.setresgid(owner[1], owner[1], owner[1])
-            os.setresuid(owner[0], owner[0], owner[0])
+
+    def __init__(self, task: Task, place: Hashable) -> None:
+        self.place = place
+        self._ours, self._its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        super().__init__(replace(task, kept=(self._its.fileno(),)))
+        self._its.close()
+
+    def _do(self, task: Task) -> None:
+        while request := self._its.recv(_REQUEST_BYTES):
+            self._put(pickle.loads(request))
+            os.kill(os.getpid(), signal.SIGSTOP)
+            # Others may continue it, a shell for example, before profgen has seen the stop.
+            while not select.select([self._its], [], [], 0)[0]:
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+    def send(self, work: Callable[[], Any]) -> None:
+        """Give it work to do. Raises OSError if it has ended."""
+        os.ftruncate(self._result, 0)
+        self._ours.send(pickle.dumps(work))
+        os.kill(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """Close profgen's descriptors of it."""
+        super().close()
+        self._ours.close()
 
 
-def _result(answer: tuple[bool, Any] | None) -> Any:
+def _result(answer: Answer | None) -> Any:
     if answer is None:
         raise GaveUp
     done, result = answer
@@ -136,17 +196,16 @@ class Patient:
         if time.monotonic() < self._silent.get(task.subject, 0.0) or len(self._abandoned) >= _ABANDONED_MAX:
             self._gave_up(task.subject)
             raise GaveUp
-        process = _Process.start(task)
+        process = _Process(task)
         pidfd = os.pidfd_open(process.pid)
         try:
-            in_time = bool(select.select([pidfd], [], [], PATIENCE_SECONDS)[0])
+            if select.select([pidfd], [], [], PATIENCE_SECONDS)[0]:
+                os.waitpid(process.pid, 0)
+                return _result(process.answer())
         finally:
             os.close(pidfd)
-        if in_time:
-            os.waitpid(process.pid, 0)
-            return _result(process.answer())
-        os.kill(process.pid, signal.SIGKILL)
-        os.close(process.result)
+            process.close()
+        process.kill()
         self._abandoned.append(process.pid)
         self._silent[task.subject] = time.monotonic() + _REST_SECONDS
         self._gave_up(task.subject)
@@ -179,38 +238,78 @@ class Parking:
     def __init__(self) -> None:
         self.tid = 0
         """The thread whose stop is served."""
-        self._answers: dict[int, dict[Hashable, tuple[bool, Any] | None]] = {}
+        self._answers: dict[int, dict[Hashable, Answer | None]] = {}
         self._running: dict[int, tuple[int, Hashable, _Process, Callable[[], None]]] = {}
         """By the process: thread, key, and what to do next."""
+        self._idle: dict[int, _Lasting] = {}
+        """Processes that have answered and were not asked again, by their number."""
         self._dropped: set[int] = set()
         """Processes that nobody waits for any more, and that have not ended yet."""
 
     @property
-    def busy(self) -> bool:
+    def used(self) -> bool:
         """Whether a process of its own may still be there."""
+        return bool(self._running or self._idle or self._dropped)
+
+    @property
+    def busy(self) -> bool:
+        """Whether one of them may wait for a server."""
         return bool(self._running or self._dropped)
 
     def ask(self, task: Task) -> Any:
         """See Errands.ask. Raises Waiting the first time."""
         answers = self._answers.get(self.tid, {})
         if task.key not in answers:
-            raise Waiting(task.key, _Process.start(task))
+            raise Waiting(task.key, self._lasting(task) if task.lasts else _Process(task))
         return _result(answers[task.key])
+
+    def _lasting(self, task: Task) -> _Lasting:
+        """Give a task to a process that is idle, or to a new one."""
+        assert task.guise is not None
+        namespace = ""
+        with contextlib.suppress(OSError):
+            namespace = os.readlink(f"/proc/{task.guise.tid}/ns/user")
+        place = task.subject, namespace, task.guise.owner
+        for process in [each for each in self._idle.values() if each.place == place]:
+            del self._idle[process.pid]
+            try:
+                process.send(task.work)
+                return process
+            except OSError:  # it was killed
+                self._end(process)
+        process = _Lasting(task, place)
+        process.send(task.work)
+        return process
 
     def park(self, tid: int, waiting: Waiting, then: Callable[[], None]) -> None:
         """Leave a thread in its stop until its question is answered; then call ``then``, which asks again."""
         self._running[waiting.process.pid] = tid, waiting.key, waiting.process, then
 
-    def done(self, pid: int) -> bool:
-        """Go on where the process that has just ended was waited for. Returns False for another process."""
+    def done(self, pid: int, *, ended: bool) -> bool:
+        """Go on where the process was waited for that has just stopped or ended. Returns False for another process."""
         if pid in self._dropped:
-            self._dropped.discard(pid)
+            if ended:
+                self._dropped.discard(pid)
             return True
-        entry = self._running.pop(pid, None)
-        if entry is None:
+        if pid in self._idle:
+            if ended:
+                self._idle.pop(pid).close()
+            return True
+        if pid not in self._running:
             return False
-        tid, key, process, then = entry
-        self._answers.setdefault(tid, {})[key] = process.answer()
+        tid, key, process, then = self._running[pid]
+        answer = process.answer()
+        if answer is None and not ended:  # others have stopped it
+            os.kill(pid, signal.SIGCONT)
+            return True
+        del self._running[pid]
+        self._answers.setdefault(tid, {})[key] = answer
+        if ended:
+            process.close()
+        elif isinstance(process, _Lasting) and len(self._idle) < _IDLE_MAX:
+            self._idle[pid] = process
+        else:
+            self._end(process)
         self.tid = tid
         then()
         return True
@@ -226,12 +325,14 @@ class Parking:
         self._end(waiting.process)
 
     def _end(self, process: _Process) -> None:
-        os.close(process.result)
+        process.close()
         self._dropped.add(process.pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+        process.kill()
 
     def end(self) -> None:
         """End all processes, without waiting for them."""
         for tid in {waiting for waiting, *_ in self._running.values()}:
             self.served(tid)
+        for process in self._idle.values():
+            self._end(process)
+        self._idle.clear()

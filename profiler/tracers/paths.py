@@ -18,11 +18,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from profiler.files import kernel_text
 from profiler.kernel.files import UMODE_MASK
-from profiler.tracers.errands import Errands, GaveUp, Patient, Task, become
+from profiler.tracers.errands import Errands, GaveUp, Guise, Patient, Task
 from profiler.tracers.host import DELETED, is_memfd, shares_root
 from profiler.tracers.served import Mounts, Served, Table, WouldAsk, status_of
 
@@ -307,14 +308,10 @@ class Resolver:
         except WouldAsk as mount:
             start = _text_of(base) if isinstance(base, int) else base
             kept = (base,) if isinstance(base, int) else ()
-
-            def work() -> tuple[Found, list[Way], list[tuple[str, str]]]:
-                searched: list[Way] = []
-                self._followed = []
-                return self._resolve(view, base, *arguments, searched), searched, self._followed
-
+            work = partial(_search, None if self.memory is None else self, view, base, *arguments)
             try:
-                found, searched, followed = self.ask(view, ("path", start, *arguments), str(mount), work, *kept)
+                key = "path", start, *arguments
+                found, searched, followed = self.ask(view, key, str(mount), work, *kept, lasts=self.memory is None)
             except (GaveUp, OSError):
                 start = view.root_path if text.startswith("/") else start
                 return Found(posixpath.normpath(joined(start, text)), sure=False)
@@ -325,22 +322,36 @@ class Resolver:
             ways += searched
         return found
 
-    def ask(self, view: View, key: tuple[object, ...], subject: str, work: Callable[[], Any], *kept: int) -> Any:
+    def ask(
+        self,
+        view: View,
+        key: tuple[object, ...],
+        subject: str,
+        work: Callable[[], Any],
+        *kept: int,
+        lasts: bool = False,
+    ) -> Any:
         """Do work that may wait for the server of a mount in another process. Raises what the errands raise.
 
-        ``kept``: descriptors that it needs, in addition to the view's own.
+        ``kept``: descriptors that it needs, in addition to the view's own. ``lasts``: it can be pickled.
         """
 
         def elsewhere() -> Any:
-            process = view.mounts.split("/")[2]
-            become(int(process) if process.isdigit() else view.tid, owner)
-            self._waits = True
-            self._own = f"/{os.getpid()}/"
+            self._wait()
             return work()
 
+        process = view.mounts.split("/")[2]
         owner = next((each.owner for each in self.mounts(view).served if each.point == subject), None)
+        guise = Guise(int(process) if process.isdigit() else view.tid, owner)
         own = [int(path.split("/")[4]) for path in (view.root, view.top or "") if path.startswith("/proc/self/fd/")]
-        return self._errands.ask(Task((view.root, *key), subject, elsewhere, (*own, *kept)))
+        lasts = lasts and not own and not kept
+        task = Task((view.root, *key), subject, work if lasts else elsewhere, (*own, *kept), guise, lasts)
+        return self._errands.ask(task)
+
+    def _wait(self) -> None:
+        """Note that this is another process now, which may wait for a server."""
+        self._waits = True
+        self._own = f"/{os.getpid()}/"
 
     def resolve_inside(
         self, view: View, look: str, root: str, text: str, *, follow: bool, passed: bool = False
@@ -443,7 +454,7 @@ class Resolver:
             if mount is None:
                 raise
         try:
-            status: os.stat_result = self.ask(view, ("behind", link), mount.point, lambda: status_of(link))
+            status: os.stat_result = self.ask(view, ("behind", link), mount.point, partial(status_of, link), lasts=True)
             return status
         except GaveUp:
             raise TimeoutError from None
@@ -457,7 +468,7 @@ class Resolver:
             try:
                 status = self._status(view, path)
             except WouldAsk as mount:
-                status = self.ask(view, ("at", path), str(mount), lambda: os.lstat(look))
+                status = self.ask(view, ("at", path), str(mount), partial(os.lstat, look), lasts=True)
         except (OSError, GaveUp):
             return None
         return Found(path, kind_of(status.st_mode), status.st_uid, True, look=look, status=status)
@@ -471,7 +482,7 @@ class Resolver:
         if mount is None:
             return os.readlink(look)
         try:
-            return str(self.ask(view, ("text", path), mount.point, lambda: os.readlink(look)))
+            return str(self.ask(view, ("text", path), mount.point, partial(os.readlink, look), lasts=True))
         except GaveUp:
             raise TimeoutError from None
 
@@ -687,6 +698,22 @@ class Resolver:
                 os.major(device) == 0 and _filesystem(os.path.dirname(path) or "/") == _PROC_SUPER_MAGIC
             )
         return known
+
+
+def _search(
+    resolver: Resolver | None, view: View, base: str | int, text: str, follow: bool, entry: bool, passed: bool
+) -> tuple[Found, list[Way], list[tuple[str, str]]]:
+    """Resolve a path in a process that may wait for a server, by default with a resolver that remembers nothing.
+
+    Returns what was found, the ways, and the symbolic links that were followed.
+    """
+    if resolver is None:
+        resolver = Resolver()
+        resolver._wait()
+    searched: list[Way] = []
+    followed: list[tuple[str, str]] = []
+    resolver._followed = followed
+    return resolver._resolve(view, base, text, follow, entry, passed, searched), searched, followed
 
 
 class _Walk:

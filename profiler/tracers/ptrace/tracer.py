@@ -41,6 +41,7 @@ from profiler.tracers.base import GRACE_SECONDS, Options, Workload
 from profiler.tracers.errands import Parking, Waiting
 from profiler.tracers.host import has_capability, identify_process, shares_root
 from profiler.tracers.launch import Child, EndedEarly, shell_status, spawn
+from profiler.tracers.living import thread_lives
 from profiler.tracers.ptrace.births import Births, made_by
 from profiler.tracers.ptrace.calls import Evidence
 from profiler.tracers.ptrace.capabilities import Call, Inference
@@ -316,14 +317,14 @@ class Run:
         """Yield each stop and end of a thread, with its wait status, until no tracee is left.
 
         What has stopped when the first one is taken is served before anything that stops later. While only one thread
-        is busy, others are looked for less and less often.
+        is busy, others are looked for less and less often. Processes of errands.py stop too, untraced (WUNTRACED).
         """
         waitpid, tracees = os.waitpid, self.tracees
         again: tuple[int, int] | None = None
         pause = left = 0
         while True:
             try:
-                tid, status = again or waitpid(-1, WALL)
+                tid, status = again or waitpid(-1, WALL | os.WUNTRACED)
             except ChildProcessError:
                 return
             again = None
@@ -333,7 +334,7 @@ class Run:
                 continue
             batch = {tid: status}
             with contextlib.suppress(ChildProcessError):
-                while (found := waitpid(-1, WALL | os.WNOHANG))[0]:
+                while (found := waitpid(-1, WALL | os.WUNTRACED | os.WNOHANG))[0]:
                     tid, status = found
                     if tid in batch and not os.WIFSTOPPED(batch[tid]):
                         again = found  # a new thread with the number of one that has ended
@@ -394,17 +395,20 @@ class Run:
                     continue
                 _request(_CONT, tid, _NONE, _NONE)
             elif status & 0x7F == 0x7F:
-                self._other_stop(tid, status)
-            elif not self.errands.done(tid):
+                if not self.errands.done(tid, ended=False):
+                    self._other_stop(tid, status)
+            elif not self.errands.done(tid, ended=True):
                 self._gone(tid)
                 if tid == self.main:
                     main_status = status
                     self.supervisor.main_ended(untaken=bool(self.supervisor.passed))
                     if tracees:
                         note_survivors(len(tracees))
-                if self.errands.busy and not self._held():
-                    self.errands.end()
-                    break
+                if self.errands.used and not any(map(thread_lives, self._held())):
+                    waits = self.errands.busy
+                    self.errands.end()  # else waitpid would go on waiting for these processes
+                    if waits and not self._held():
+                        break
         return main_status
 
     def _look(self, tid: int, tracee: Tracee, kind: Kind, args: tuple[int, ...]) -> None:
