@@ -13,7 +13,6 @@ import os
 import pickle
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
@@ -146,6 +145,8 @@ class _Lasting(_Process):
     """
 
     def __init__(self, task: Task, place: Hashable) -> None:
+        import socket  # most recordings have no use for it
+
         self.place = place
         self._ours, self._its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         super().__init__(replace(task, kept=(self._its.fileno(),)))
