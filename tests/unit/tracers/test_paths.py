@@ -714,7 +714,7 @@ def test_local_paths_are_not_asked_for(linked: Path) -> None:
 def test_a_server_that_does_not_answer(linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errands, "PATIENCE_SECONDS", 0.05)
     resolver, _ = served(linked, "mnt")
-    monkeypatch.setattr(resolver, "_resolve", slow(resolver._resolve))
+    monkeypatch.setattr(Resolver, "_resolve", slow(Resolver._resolve))
     view = View(os.getpid(), os.getpid())
     found = resolver.resolve(view, str(linked), "mnt/./sub/none")
     assert (found.path, found.sure, found.exists) == (f"{linked}/mnt/sub/none", False, False)
