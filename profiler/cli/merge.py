@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -42,8 +42,13 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="The trace or policy that the reviewed policy was made from: merge what changed since then.",
 )
+@click.option(
+    "--review", is_flag=True, help="Decide at the terminal on each change to the first FILE, which must be a policy."
+)
 @JSON
-def merge(inputs: tuple[str, ...], output: str, intersect: bool, base: str | None, form: str | None) -> int:
+def merge(
+    inputs: tuple[str, ...], output: str, intersect: bool, base: str | None, review: bool, form: str | None
+) -> int:
     """Merge traces into a trace, or policies into a policy.
 
     Without --base every FILE counts the same: the result has what any of them has (or all, with --intersect). Where a
@@ -55,10 +60,14 @@ def merge(inputs: tuple[str, ...], output: str, intersect: bool, base: str | Non
     took out since BASE stays, with all comments; what is new is added. Where both changed the same in two ways the
     reviewed policy is kept, the place is named, and the exit status is 1; in trouble it is 2.
 
+    With --review each change to the first FILE is shown with its reasons and risk, and is taken, made narrower or
+    wider, or left out, with the keys of git add -p.
+
     \b
       profgen merge start.trace.json load.trace.json -o all.trace.json
       profgen merge staging/ production/ -o merged/
       profgen merge --base app/trace.json app/ new.trace.json -o app/
+      profgen merge --base app/trace.json app/ new.trace.json -o app/ --review
     """
     if base is not None and (len(inputs) < 2 or intersect):
         raise InputError(
@@ -67,9 +76,12 @@ def merge(inputs: tuple[str, ...], output: str, intersect: bool, base: str | Non
         )
     if form == "json" and output == str(STANDARD_OUTPUT):
         raise click.UsageError("--json prints on standard output, where the result goes too: name a file with -o")
+    answers = _answers(inputs, base) if review else None
     read = [_read(path) for path in inputs]
-    result = _three_way(_read(base), read) if base is not None else _merged(read, intersect)
-    written = _deliver(result, output, len(inputs) + (base is not None))
+    if review and read[0].policy is None:
+        raise InputError(f"{read[0].name} is a trace: --review shows the changes to a policy")
+    result = _three_way(_read(base), read, answers) if base is not None else _merged(read, intersect, answers)
+    written = [] if result.text is None else _deliver(result, output, len(inputs) + (base is not None))
     if result.conflicts:
         say(f"{counted(len(result.conflicts), 'conflict')}: look at each place, then commit")
     if form == "json":
@@ -79,20 +91,47 @@ def merge(inputs: tuple[str, ...], output: str, intersect: bool, base: str | Non
 
 @dataclass(frozen=True)
 class _Result:
-    """``files``: what a directory gets; ``text``: what a file gets. ``changes``: of the reviewed policy."""
+    """``files``: what a directory gets; ``text``: what a file gets, None for nothing, as a review took nothing.
+    ``changes``: of the reviewed policy."""
 
     files: dict[str, str]
-    text: str
+    text: str | None
     changes: tuple[Change, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
 
 
-def _merged(read: Sequence[_Source], common: bool) -> _Result:
+def _answers(inputs: Sequence[str], base: str | None) -> TextIO:
+    """Return the terminal for a review. Raises InputError."""
+    from profiler.cli.reviewing import terminal
+
+    if len(inputs) < 2:
+        raise InputError("--review takes a policy and at least one other file")
+    return terminal("/dev/stdin" in (*inputs, base))
+
+
+def _reviewed(old: _Source, new: Policy, trace: Trace | None, answers: TextIO) -> Policy | None:
+    """Return the old policy with the changes that the user takes; None when there is nothing to write."""
+    from profiler.cli.reviewing import NoEvidence, review
+    from profiler.review.stepwise import Changes
+
+    assert old.policy is not None
+    changes = Changes(old.policy, new, trace)
+    if not changes.choices:
+        say(f"what {old.name} allows stays as it was")
+        return new
+    outcome = review(changes, answers, NoEvidence())
+    say(outcome.words)
+    if outcome.policy is None:
+        say(f"{old.name} stays as it was")
+    return outcome.policy
+
+
+def _merged(read: Sequence[_Source], common: bool, answers: TextIO | None) -> _Result:
     _note_silent(read, common)
     if all(source.policy is None for source in read):
         text = _traces(read, common)
         return _Result({TRACE_FILE: text}, text)
-    return _Result(*_policies(read, common))
+    return _policies(read, common, answers)
 
 
 def _as_data(result: _Result) -> dict[str, Any]:
@@ -173,8 +212,8 @@ def _traces(read: Sequence[_Source], common: bool) -> str:
     return dumps((merging.intersect if common else merging.merge)(traces))
 
 
-def _policies(read: Sequence[_Source], common: bool) -> tuple[dict[str, str], str]:
-    """Return what a directory gets, and the text of the merged policy."""
+def _policies(read: Sequence[_Source], common: bool, answers: TextIO | None) -> _Result:
+    """Merge policies. ``answers``: the terminal for a review of the changes to the first one."""
     from profiler.policy import merge as merging
     from profiler.policy.derive import derive
     from profiler.policy.document import dumps
@@ -183,8 +222,8 @@ def _policies(read: Sequence[_Source], common: bool) -> tuple[dict[str, str], st
 
     if len(read) == 1:
         text = with_comments(read[0].rights, comments(read[0].text))
-        return _with_policy(text, {} if read[0].trace is None else {TRACE_FILE: _traces(read, common)})
-    for source in read:
+        return _Result(*_with_policy(text, {} if read[0].trace is None else {TRACE_FILE: _traces(read, common)}))
+    for source in read[1:] if answers else read:
         if source.policy is not None and comments(source.text):
             say(f"note: {source.name} has comments, which only a merge with --base keeps")
     files = {TRACE_FILE: _traces(read, common)} if all(source.trace is not None for source in read) else {}
@@ -193,7 +232,12 @@ def _policies(read: Sequence[_Source], common: bool) -> tuple[dict[str, str], st
         policy = derive(_trace_of(files[TRACE_FILE]), Options())
     else:
         policy = (merging.intersect if common else merging.merge)([source.rights for source in read])
-    return _with_policy(dumps(policy), files)
+    if answers is None:
+        return _Result(*_with_policy(dumps(policy), files))
+    chosen = _reviewed(read[0], policy, _trace_of(files[TRACE_FILE]) if files else read[0].trace, answers)
+    if chosen is None:
+        return _Result({}, None)
+    return _Result(*_with_policy(with_comments(chosen, comments(read[0].text)), files))
 
 
 def _with_policy(text: str, files: dict[str, str]) -> tuple[dict[str, str], str]:
@@ -208,7 +252,7 @@ def _with_policy(text: str, files: dict[str, str]) -> tuple[dict[str, str], str]
     return {POLICY_FILE: made, **files}, text
 
 
-def _three_way(base: _Source, read: Sequence[_Source]) -> _Result:
+def _three_way(base: _Source, read: Sequence[_Source], answers: TextIO | None) -> _Result:
     from profiler.policy.derive import derive
     from profiler.policy.editing import comments, merged, with_comments
     from profiler.policy.merge import merge as union
@@ -226,18 +270,33 @@ def _three_way(base: _Source, read: Sequence[_Source]) -> _Result:
     else:
         theirs = union([source.rights for source in new])
     result = three_way(base.rights, ours.policy, theirs)
+    policy: Policy | None = result.policy
+    if answers is None:
+        changes = _told(ours.policy, result.policy, ours.name)
+    else:
+        policy = _reviewed(ours, result.policy, _trace_of(files[TRACE_FILE]) if files else ours.trace, answers)
+        changes = compare(of_policy(ours.policy, ours.name), of_policy(policy, "merged")).changes if policy else ()
+    for conflict in result.conflicts:
+        say(f"conflict: {conflict.where}: {conflict.what}")
+    if policy is None:
+        return _Result({}, None, changes, result.conflicts)
     notes = [comments(source.text) if source.policy is not None else () for source in (base, ours)]
     notes.append(tuple(note for source in new if source.policy is not None for note in comments(source.text)))
-    text = with_comments(result.policy, merged(*notes))
-    found = compare(of_policy(ours.policy, ours.name), of_policy(result.policy, "merged"))
+    return _Result(*_with_policy(with_comments(policy, merged(*notes)), files), changes, result.conflicts)
+
+
+def _told(ours: Policy, policy: Policy, name: str) -> tuple[Change, ...]:
+    """Say what a merge changes in the reviewed policy, and return it."""
+    from profiler.review.diff import compare
+    from profiler.review.rights import of_policy
+
+    found = compare(of_policy(ours, name), of_policy(policy, "merged"))
     for row in found.changes:
         details = f" ({'; '.join(row.details)})" if row.details else ""
         say(f"{row.change} {row.subject} {row.name}{details}" + (f", {row.risk.level} risk" if row.risk else ""))
     if not found.changes:
-        say(f"what {ours.name} allows stays as it was")
-    for conflict in result.conflicts:
-        say(f"conflict: {conflict.where}: {conflict.what}")
-    return _Result(*_with_policy(text, files), found.changes, result.conflicts)
+        say(f"what {name} allows stays as it was")
+    return found.changes
 
 
 def _trace_of(text: str) -> Trace:
@@ -249,6 +308,7 @@ def _trace_of(text: str) -> Trace:
 def _deliver(result: _Result, output: str, number: int) -> list[str]:
     """Print the text, write it to a file, or write all files into a directory. Return the paths that were written."""
     files = result.files
+    assert result.text is not None
     if output == str(STANDARD_OUTPUT):
         emit(result.text)
         return []

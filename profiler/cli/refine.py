@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,9 +103,16 @@ class _Change:
     metavar="ITEM",
     help="Add a dangerous item, by the name under which it is listed. Can be repeated.",
 )
+@click.option("--review", is_flag=True, help="Decide on each addition at the terminal, then write POLICY, or -o FILE.")
 @output_format(*FORMATS)
 def refine(
-    policy: str, logs: LogOptions, output: str | None, in_place: bool, allow_dangerous: tuple[str, ...], form: str
+    policy: str,
+    logs: LogOptions,
+    output: str | None,
+    in_place: bool,
+    allow_dangerous: tuple[str, ...],
+    review: bool,
+    form: str,
 ) -> int:
     """Read what the kernel refused under a profile, and propose the least additions to its POLICY.
 
@@ -116,13 +123,17 @@ def refine(
     Any local user can write lines into a text log. What only text logs hold is marked as unproven, and is written to a
     policy only with --trust-text. auditd's audit.log, the journal and its JSON, and /dev/kmsg prove who wrote a record.
 
-    The exit status is 0 when there is nothing to add or the policy was written; 1 when a change is only shown, or when
-    a line looks like a denial and was not understood; 2 in trouble.
+    With --review each addition is shown with its evidence and risk, and is taken, made narrower or wider, or left out,
+    with the keys of git add -p. Dangerous and unproven ones are part of the review.
+
+    The exit status is 0 when there is nothing to add, or the policy was written or reviewed; 1 when a change is only
+    shown, or when a line looks like a denial and was not understood; 2 in trouble.
 
     \b
       profgen refine app.profile
       profgen refine app.profile --from /var/log/audit/audit.log --in-place
       profgen refine app.profile --allow-dangerous CAP_NET_ADMIN -o new.yaml
+      profgen refine app.profile --review
     """
     if in_place and output is not None:
         raise InputError("--in-place and -o name two places: give one of them")
@@ -130,6 +141,8 @@ def refine(
         raise click.UsageError(f"--format {form} and -o - both print on standard output; give a file with -o")
     if logs.sources.count("-") > 1 or len(set(logs.sources)) != len(logs.sources):
         raise InputError("--from names the same log twice")
+    if review:
+        return _review(policy, logs, output, allow_dangerous, form)
     found = _change(policy, logs, allow_dangerous)
     writes = in_place or output is not None
     distrusted = 0 if logs.trust_text else found.unproven
@@ -159,8 +172,39 @@ def refine(
     return 1 if found.reading.unread else 0
 
 
-def _change(path: str, logs: LogOptions, allow_dangerous: tuple[str, ...]) -> _Change:
-    """Read the logs and propose additions to the policy. Raises ProfgenError."""
+def _review(policy: str, logs: LogOptions, output: str | None, allow: tuple[str, ...], form: str) -> int:
+    """Review what the logs ask for, and write what was taken. Raises ProfgenError."""
+    from profiler.cli import reviewing
+    from profiler.cli.refine_review import Denials
+    from profiler.policy.directory import evidence
+    from profiler.policy.document import loads
+    from profiler.policy.editing import comments, decoded, with_comments
+    from profiler.review.stepwise import Changes
+
+    if form != "text":
+        raise InputError(f"--review asks a person, and --format {form} is for programs: give one of them")
+    if policy == "/dev/stdin" and output is None:
+        raise InputError("--review cannot write over standard input: give -o FILE")
+    terminal = reviewing.terminal("-" in logs.sources or policy == "/dev/stdin")
+    found = _change(policy, logs, allow, review=True)
+    for note in _notes(replace(found, proposal=replace(found.proposal, added=(), refused=())), False):
+        say(note)
+    changes = Changes(loads(found.content, policy), found.proposal.policy, evidence(policy))
+    if not changes.choices:
+        say("nothing to add")
+        return 1 if found.reading.unread else 0
+    outcome = reviewing.review(changes, terminal, Denials(found.proposal, allow))
+    say(outcome.words)
+    if outcome.policy is None:
+        say(f"{policy} stays as it was")
+    else:
+        text = with_comments(outcome.policy, comments(decoded(found.content, policy)))
+        _write(Path(policy if output is None else output), text, form)
+    return 1 if found.reading.unread else 0
+
+
+def _change(path: str, logs: LogOptions, allow_dangerous: tuple[str, ...], review: bool = False) -> _Change:
+    """Read the logs and propose additions to the policy; for a ``review``, dangerous ones too. Raises ProfgenError."""
     from profiler.denials.belongs import Wanted, split
     from profiler.denials.logs import sources
     from profiler.denials.logs.reading import Reader
@@ -183,6 +227,9 @@ def _change(path: str, logs: LogOptions, allow_dangerous: tuple[str, ...]) -> _C
     kept, skipped = split(old, reader.reading.denials, wanted, profile_name(old))
     allowed = tuple(item.upper() if item.upper().startswith("CAP_") else item for item in allow_dangerous)
     proposal = propose(old, kept, allowed)
+    if review and proposal.refused:
+        dangerous = [danger.item for row in proposal.refused for danger in row.dangers]
+        proposal = propose(old, kept, (*allowed, *dangerous))
     text = decoded(data, path)
     new = with_comments(proposal.policy, comments(text)) if proposal.added else text
     return _Change(reader.reading, skipped, proposal, new, unified(printable(path), text, new), data)
