@@ -99,12 +99,11 @@ class VerifyReport:
 
     @property
     def _unanswered(self) -> list[Finding]:
-        return [
-            Finding(
-                "denied-other", "error", "", f"{row.what}, {counted(row.count, 'time')}: {row.why}", key=(row.what,)
-            )
-            for row in self.proposal.unanswered
-        ]
+        proposal = self.proposal
+        rows = [(row.what, f"{row.what}, {counted(row.count, 'time')}: {row.why}") for row in proposal.unanswered]
+        if not rows and not proposal.added:
+            rows = [(described(denial), described(denial)) for denial in self.outcome.denials]
+        return [Finding("denied-other", "error", "", what, key=(key,)) for key, what in rows]
 
     def _of_the_run(self) -> Iterator[Finding]:
         outcome = self.outcome

@@ -241,7 +241,7 @@ def test_hostile_names(denial: Denial) -> None:
         assert all(char.isprintable() or char == "\n" for char in written), form
     assert json.loads(formatted(report.report, "json"))["denials"][0]["kind"] == denial.kind
     check_sarif(formatted(report.report, "sarif"))
-    assert len(report.report.failures) == 1
+    assert report.report.failures
 
 
 @settings(deadline=None, max_examples=40)
