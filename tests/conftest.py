@@ -3,7 +3,8 @@
 What shares something expensive, or would see the other, runs in one process: recordings of the operations serve the
 tests of the evidence and, in the virtual machine, those of the profiles; tests of containers share a docker daemon and
 recordings of the workloads, and some watch every container of the machine; two files share recordings of the torture
-programs. All other files of tests are a group each; the suite of real programs is grouped by program.
+programs, and as a filter kills one of these, refine, which reads the kernel's log, comes after them. All other files of
+tests are a group each; the suite of real programs is grouped by program.
 
 The longest groups come first, and unit tests last, so that the processes end at about the same time.
 """
@@ -38,7 +39,6 @@ _SHARED = {
             "images",
             "minimal",
             "minimise",
-            "refine",
             "review",
             "sandboxes",
             "score",
@@ -47,7 +47,7 @@ _SHARED = {
             "watching",
         )
     ),
-    "torture": ("system/test_complete.py", "system/test_tracers_agree.py"),
+    "torture": ("system/test_complete.py", "system/test_tracers_agree.py", "system/test_refine.py"),
 }
 """Groups of more than one file, the longest first, with the beginnings of the files' names."""
 
