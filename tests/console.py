@@ -29,17 +29,19 @@ _FENCE = re.compile(rf"((?:^ *{_NOTE})*)^( *)```(\w*)\n(.*?)^\4```$", re.MULTILI
 VOLATILE = {
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z",
     r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d": r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d",
-    r"#+ +\d+(?:\.\d+)?(?=%)": r"#+ +\d+(?:\.\d+)?",
+    r"#{3,} +\d+(?:\.\d+)?": r"#+ +\d+(?:\.\d+)?",
+    r"(?<=\S)  +": "  +",
     r"\b\d+(?:\.\d+)?(?:ms|s)\b|\b\d+m \d+s\b": r"(?:\d+(?:\.\d+)?(?:ms|s)|\d+m \d+s)",
-    r"(?<![\d.])\d+\.\d+(?![\d.])|\b\d+(?= [kM]B\b)": r"\d+(?:\.\d+)?",
+    r"(?<![\d.])\d+\.\d+(?![\d.])|\b\d+(?= [kM]?B\b)": r"\d+(?:\.\d+)?",
     r"\b\d+(?: \d{3})*(?= calls)": r"\d+(?: \d{3})*",
     r"\b\d{1,3}(?: \d{3})+\b": r"\d+(?: \d{3})*",
-    r"(?<=pid )\d+": r"\d+",
+    r"(?<=pid )\d+|\b\d+#\d+\b": r"\d+(?:#\d+)?",
     r"\b(?:[0-9a-f]{64}|[0-9a-f]{12}|[0-9a-f]{8})\b": r"[0-9a-f]{8,64}",
     r"(?<![\d.])\d+\.\d+\.\d+(?!\.\d)(?:[-+.~]\w+)*": r"\d+(?:[-+.~]\w+)*",
 }
 """Figures that differ from run to run, and what may stand in their place: times, durations, sizes, numbers of calls,
-process ids, figures with a decimal point, bars with their percentage, identifiers and digests, and versions."""
+process ids, figures with a decimal point, bars with their figure, identifiers and digests, versions, and the width of
+columns."""
 _VOLATILE = re.compile(r"\.\.\.|" + "|".join(f"(?:{form})" for form in VOLATILE))
 _FIGURES = re.compile(rf"{_VOLATILE.pattern}| *\b\d+(?: \d{{3}})*(?:\.\d+)?")
 
