@@ -155,8 +155,10 @@ def test_a_change_within_the_profile(repository: Repository) -> None:
 def test_a_change_that_widens_the_profile(repository: Repository, fail_on: str, status: int) -> None:
     base = repository.git("rev-parse", "main")
     repository.git("switch", "-q", "wider")
-    done = repository.step("compare.sh", PROFGEN_BASE=base, PROFGEN_FAIL_ON=fail_on)
+    output = repository.report / "compared"
+    done = repository.step("compare.sh", PROFGEN_BASE=base, PROFGEN_FAIL_ON=fail_on, GITHUB_OUTPUT=str(output))
     assert done.returncode == 0, done.stderr
+    assert output.read_text() == "compared=true\n"
     assert counts(repository) == {1}
     assert "/etc/passwd" in done.stdout
     assert repository.comment().startswith("### profgen: `profgen/policy.yaml`\n")
@@ -178,20 +180,31 @@ def test_a_program_that_needs_more_than_its_profile(repository: Repository) -> N
     assert (done.returncode, done.stderr) == (1, "profgen: the test command does not run under its policy: status 1\n")
 
 
-@pytest.mark.parametrize("case", ["no policy", "no base", "no such base", "trouble"])
+@pytest.mark.parametrize("case", ["no policy", "new branch", "no policy before", "no such commit", "trouble"])
 def test_nothing_to_compare(repository: Repository, case: str) -> None:
-    base = repository.git("rev-list", "--max-parents=0", "main") if case == "no base" else "0" * 40
+    base = {"no policy before": repository.git("rev-list", "--max-parents=0", "main"), "no such commit": "1" * 40}
     if case == "no policy":
         shutil.rmtree(repository.top / "profgen")
     if case == "trouble":
-        base = "main"
         (repository.top / "profgen" / "policy.yaml").write_text("schema: profgen.policy/1\n")
-    done = repository.step("compare.sh", PROFGEN_BASE=base)
-    assert done.returncode == (2 if case == "trouble" else 0), done.stderr
-    if case != "trouble":
+    output = repository.report / "output"
+    done = repository.step(
+        "compare.sh", PROFGEN_BASE=base.get(case, "main" if case == "trouble" else "0" * 40), GITHUB_OUTPUT=str(output)
+    )
+    bad = case in ("no such commit", "trouble")
+    assert done.returncode == (2 if bad else 0), done.stderr
+    assert not output.exists()
+    if not bad:
         assert repository.step("verdict.sh").returncode == 0
         assert repository.comment().startswith("### profgen\n")
         assert not (repository.report / "diff.sarif").exists()
+
+
+def test_a_policy_that_is_removed(repository: Repository) -> None:
+    shutil.rmtree(repository.top / "profgen")
+    assert repository.step("compare.sh", PROFGEN_BASE="main").returncode == 0
+    done = repository.step("verdict.sh")
+    assert (done.returncode, done.stderr) == (1, "profgen: the change removes profgen/policy.yaml\n")
 
 
 def test_a_command_that_fails_and_prints_commands(repository: Repository) -> None:
