@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from profiler.cli.terminal import style_for
+from profiler.cli.terminal import COLOUR, style_for
 from profiler.files import STANDARD_OUTPUT
 from profiler.policy.directory import policy_path, trace_path
+from profiler.style import Style
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -181,14 +182,21 @@ def output_format(*forms: str, help: str = "Output format.") -> Callable[[Comman
     return add
 
 
-def coloured(stream: Literal["stdout", "stderr"] = "stdout") -> Callable[[Command], Command]:
-    """Add ``--color``, which the command gets as ``style``, the Style of a report that goes to ``stream``."""
+def coloured(*, passed: bool = True) -> Callable[[Command], Command]:
+    """Add ``--color``, which the command gets as ``style``, the Style of standard output. ``passed``: False for a
+    command that reports through ``say`` only."""
+
+    def chosen(ctx: click.Context, _: click.Parameter, wanted: str) -> Style:
+        ctx.meta[COLOUR] = wanted
+        return style_for(sys.stdout)
+
     return click.option(
         "--color",
         "style",
         type=click.Choice(["auto", "always", "never"]),
         default="auto",
         show_default=True,
-        callback=lambda _, __, wanted: style_for(getattr(sys, stream), wanted),
+        expose_value=passed,
+        callback=chosen,
         help="Colour the report.",
     )

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler.cli.options import grouped, output_file, output_format, source_file
+from profiler.cli.options import coloured, grouped, output_file, output_format, source_file
 from profiler.cli.proposals import about_proposal, addition_data
 from profiler.cli.results import FORMATS, show
-from profiler.cli.terminal import emit, say
+from profiler.cli.terminal import emit, in_colours, say
 from profiler.errors import InputError
 from profiler.files import STANDARD_OUTPUT
 from profiler.policy.directory import default_directory
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable, quoted
+from profiler.style import Style
 from profiler.wording import counted, listed, size
 from profiler.wording import grouped as digits
 
@@ -105,6 +106,7 @@ class _Change:
 )
 @click.option("--review", is_flag=True, help="Decide on each addition at the terminal, then write POLICY, or -o FILE.")
 @output_format(*FORMATS)
+@coloured()
 def refine(
     policy: str,
     logs: LogOptions,
@@ -113,6 +115,7 @@ def refine(
     allow_dangerous: tuple[str, ...],
     review: bool,
     form: str,
+    style: Style,
 ) -> int:
     """Read what the kernel refused under a profile, and propose the least additions to its POLICY.
 
@@ -153,7 +156,7 @@ def refine(
         show(report(policy, found.content, found.proposal, found.reading, written, _as_data(found)), form)
     else:
         if not writes:
-            emit(found.diff)
+            emit(in_colours(found.diff, style))
         for note in _notes(found, writes and not distrusted):
             say(note)
         if found.unproven:

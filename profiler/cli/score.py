@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from profiler.cli.options import output_format, source_file, whole
+from profiler.cli.options import coloured, output_format, source_file, whole
 from profiler.cli.results import FORMATS, IgnoreOptions, formatted, ignore_options, summarise, with_ignored
 from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
 from profiler.quoting.text import printable
+from profiler.style import Style
 from profiler.wording import counted, shortened, suggestion
 
 if TYPE_CHECKING:
@@ -79,24 +80,18 @@ def _rows(scores: Sequence[Score]) -> Iterator[tuple[str, list[str]]]:
         yield rows[0][0], [value.removesuffix(" of 100") for _, value in rows]
 
 
-def _wrapped(first: str, words: Sequence[str]) -> Iterator[str]:
-    """Return ``first`` and the words after it, wrapped at WIDTH."""
-    line, indent = first, " " * (len(first) + 1)
-    for index, word in enumerate(words):
-        piece = word + ("," if index < len(words) - 1 else "")
-        if len(line) + 1 + len(piece) > WIDTH and line != first:
-            yield line
-            line = indent + piece
-        else:
-            line += " " + piece
-    yield line
+def _wrapped(first: str, words: Sequence[str], style: Style) -> str:
+    """Return ``first`` and the words after it, wrapped."""
+    return replace(style, width=min(style.width, WIDTH)).wrapped(", ".join(words), " " * (len(first) + 1), f"{first} ")
 
 
 def _few(names: Sequence[str], verbose: bool) -> list[str]:
     return list(names) if verbose else shortened(names, NAMED)
 
 
-def _text(scores: Sequence[Score], compared: Sequence[tuple[str, Excess]], verbose: bool) -> Iterator[str]:
+def _text(
+    scores: Sequence[Score], compared: Sequence[tuple[str, Excess]], verbose: bool, style: Style
+) -> Iterator[str]:
     from profiler.kernel.cves import date
     from profiler.review.yardsticks import docker_version
 
@@ -106,39 +101,39 @@ def _text(scores: Sequence[Score], compared: Sequence[tuple[str, Excess]], verbo
     first = max(len(label) for label, _ in table)
     widths = [max(len(cells[column]) for _, cells in table) for column in range(len(scores))]
     if len(scores) == 1:
-        yield f"{printable(found.source)}: {found.points} of 100"
+        yield style("title", f"{printable(found.source)}: {found.points} of 100")
         table = table[2:]
     for label, cells in table:
         yield f"{label:<{first}}  " + "   ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
     if found.capabilities or found.unfiltered or verbose:
         yield ""
     if found.capabilities:
-        yield from _wrapped("capabilities held" + (" (assumed):" if found.assumed else ":"), found.capabilities)
+        yield _wrapped("capabilities held" + (" (assumed):" if found.assumed else ":"), found.capabilities, style)
     if found.unfiltered:
-        yield from _wrapped("unfiltered arguments:", _few(found.unfiltered, verbose))
+        yield _wrapped("unfiltered arguments:", _few(found.unfiltered, verbose), style)
     if verbose:
-        yield from _wrapped("filtered arguments:", found.filtered or ["none"])
-        yield from _wrapped("syscalls open:", found.open or ["none"])
+        yield _wrapped("filtered arguments:", found.filtered or ["none"], style)
+        yield _wrapped("syscalls open:", found.open or ["none"], style)
     for name, extra in compared:
         yield ""
         more = [(label, items) for label, items in asdict(extra).items() if items]
         yield f"open here and not in {printable(name)}:" + ("" if more else " nothing")
         for label, items in more:
-            yield from _wrapped(f"  {label + ':':<13}", _few(items, verbose))
+            yield _wrapped(f"  {label + ':':<13}", _few(items, verbose), style)
     yield ""
-    yield f"CVEs that are blocked, by what is missing (table of {date()}):"
+    yield style("title", f"CVEs that are blocked, by what is missing (table of {date()}):")
     for reason, rows in found.blocked.items():
         yield f"  {len(rows):>3}  {reason}"
         if verbose:
-            yield from _wrapped("      ", [row.cve.identifier for row in rows])
+            yield _wrapped("      ", [row.cve.identifier for row in rows], style)
     if not found.blocked:
         yield "    none"
     yield ""
-    yield "CVEs that are not blocked, by what is allowed:"
+    yield style("title", "CVEs that are not blocked, by what is allowed:")
     for reason, rows in found.reachable.items() if verbose else list(found.reachable.items())[:10]:
         yield f"  {len(rows):>3}  {reason}"
         if verbose:
-            yield from _wrapped("      ", [row.cve.identifier for row in rows])
+            yield _wrapped("      ", [row.cve.identifier for row in rows], style)
     rest = list(found.reachable.values())[10:]
     if rest and not verbose:
         yield f"  {sum(map(len, rest)):>3}  in {len(rest)} more groups (--verbose lists them)"
@@ -182,6 +177,7 @@ def _text(scores: Sequence[Score], compared: Sequence[tuple[str, Excess]], verbo
 @click.option("--verbose", "-v", is_flag=True, help="List every CVE, open syscall and filter.")
 @ignore_options()
 @output_format(*FORMATS, "badge", help="Output format; json has every CVE with the reason, badge is for shields.io.")
+@coloured()
 def score(
     file: str,
     compare: tuple[str, ...],
@@ -191,6 +187,7 @@ def score(
     verbose: bool,
     ignore: IgnoreOptions,
     form: str,
+    style: Style,
 ) -> int:
     """Measure how much FILE leaves open.
 
@@ -235,7 +232,7 @@ def score(
     ]
     result = replace(result, data={**result.data, "compared": rows} if rows else result.data)
     if form == "text":
-        emit("".join(f"{line}\n" for line in _text([found, *scores], compared, verbose)))
+        emit("".join(f"{line}\n" for line in _text([found, *scores], compared, verbose, style)))
         _tell(result)
     else:
         emit(badge.render(found.points) if form == "badge" else formatted(result, form))

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+import click
+
 from profiler.cli.live import set_aside
 from profiler.files import print_result
 from profiler.progress import tell_with
@@ -58,14 +60,34 @@ def emit(data: bytes | str) -> None:
     print_result(data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace"))
 
 
+_OF_DIFF = {"---": "title", "+++": "title", "@@": "note", "-": "error", "+": "good"}
+"""How a line of a unified diff begins, to what that means."""
+
+
+def in_colours(diff: str, style: Style) -> str:
+    """Return a unified diff with colours, as git(1) has them."""
+
+    def drawn(line: str) -> str:
+        meaning = next((meaning for start, meaning in _OF_DIFF.items() if line.startswith(start)), None)
+        return line if meaning is None else style(meaning, line)
+
+    return "\n".join(map(drawn, diff.split("\n")))
+
+
 def redraws(stream: TextIO) -> bool:
     """Return whether a stream is a terminal that can redraw a line: TERM=dumb names one that cannot (terminfo(5))."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def style_for(stream: TextIO, wanted: str = "auto") -> Style:
-    """Return the style of a report. ``wanted``: ``always``, ``never``, or ``auto`` for colours on a terminal that can
-    show them, unless NO_COLOR is set (https://no-color.org)."""
+COLOUR = "profgen.color"
+"""The key of --color in click's context."""
+
+
+def style_for(stream: TextIO) -> Style:
+    """Return the style of a report. Without --color it has colours on a terminal that can show them, unless NO_COLOR is
+    set (https://no-color.org)."""
+    context = click.get_current_context(silent=True)
+    wanted = "auto" if context is None else context.meta.get(COLOUR, "auto")
     colours = wanted == "always" or (wanted == "auto" and redraws(stream) and not os.environ.get("NO_COLOR"))
     return Style(colours, columns(stream))
 

@@ -18,6 +18,7 @@ from profiler.cli.options import (
     USER,
     OutputOptions,
     WorkloadOptions,
+    coloured,
     grouped,
     output_file,
     output_format,
@@ -83,6 +84,7 @@ class _Run:
     help="Write the report to a file.  [default: standard error for text, else standard output]",
 )
 @output_format(*FORMATS, help="Format of the report.")
+@coloured(passed=False)
 @workload_options(USER, DURATION, NO_FILES)
 def verify(
     policy: str, enforce: EnforceOptions, to: OutputOptions, report: str | None, form: str, workload: WorkloadOptions

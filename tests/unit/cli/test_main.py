@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -21,7 +22,7 @@ from profiler import __main__ as start
 from profiler import __version__, errors
 from profiler.cli import main
 from profiler.cli.main import COMMANDS, cli, run
-from profiler.cli.terminal import redraws, say, style_for
+from profiler.cli.terminal import in_colours, redraws, say, style_for
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps
 from profiler.policy.model import Options
@@ -193,6 +194,14 @@ def test_labels_are_coloured(capsys: pytest.CaptureFixture[str]) -> None:
         "profgen: a note: of that",
         "profgen: warning: no terminal here",
     ]
+
+
+def test_a_change_is_coloured_as_git_does() -> None:
+    diff = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-old\n+new\n same\n"
+    assert in_colours(diff, Style()) == diff
+    shown = in_colours(diff, Style(on=True))
+    assert "\n\x1b[31m-old\x1b[0m\n\x1b[32m+new\x1b[0m\n same\n" in shown
+    assert re.sub(r"\x1b\[[0-9;]*m", "", shown) == diff
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from unit.policy.making import call, check, trace
 from unit.trace.written import write_trace
 
 from profiler.cli import options
-from profiler.cli.main import run
+from profiler.cli.main import COMMANDS, cli, run
 from profiler.cli.options import Duration, OutputOptions, WorkloadOptions, grouped, output_options, workload_options
 from profiler.wording import duration
 
@@ -133,3 +133,12 @@ def test_a_directory_that_generate_wrote_serves_everywhere(
         "refine app.profile --from audit.log",
     ):
         assert run(line.split()) in (0, 1), (line, capfd.readouterr().err)
+
+
+def test_every_report_may_have_colours() -> None:
+    context = click.Context(cli)
+    for name in COMMANDS:
+        shown = cli.get_command(context, name)
+        assert shown is not None
+        named = {word for option in shown.params for word in option.opts}
+        assert "--format" not in named or "--color" in named, name
