@@ -43,7 +43,7 @@ def lint(file: str, fail_on: str, ignore: IgnoreOptions, form: str, style: Style
     \b
       profgen lint policy.yaml
       profgen lint /etc/docker/seccomp.json --json
-      profgen lint policy.yaml --ignore wide-capability:CAP_NET_ADMIN --reason "it configures the interface"
+      profgen lint policy.yaml --ignore wide-capability --reason "it is a router"
     """
     from profiler.kernel.libseccomp import installed
     from profiler.review.lint import report

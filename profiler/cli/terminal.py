@@ -40,7 +40,9 @@ def say(text: str, style: Style | None = None) -> None:
 
 
 def say_what_takes_long() -> None:
-    """Have waits of more than two seconds explained on standard error, which bcc redirects while it compiles."""
+    """Have waits of more than two seconds explained on a terminal. bcc redirects standard error while it compiles."""
+    if not sys.stderr.isatty():
+        return
     fd = os.dup(2)
 
     def tell(what: str) -> None:
