@@ -149,18 +149,7 @@ def refine(
     found = _change(policy, logs, allow_dangerous)
     writes = in_place or output is not None
     distrusted = 0 if logs.trust_text else found.unproven
-    if form != "text":
-        from profiler.cli.refine_report import report
-
-        written = writes and not distrusted
-        show(report(policy, found.content, found.proposal, found.reading, written, _as_data(found)), form)
-    else:
-        if not writes:
-            emit(in_colours(found.diff, style))
-        for note in _notes(found, writes and not distrusted):
-            say(note)
-        if found.unproven:
-            say(_about_proof(policy, found.unproven))
+    _show(policy, found, form, style, writes=writes, written=writes and not distrusted)
     if writes and distrusted:
         raise InputError(
             f"nothing is written, because {counted(distrusted, 'entry', 'entries')} would rest on text logs alone; "
@@ -173,6 +162,21 @@ def refine(
     elif not found.reading.unread:
         say("nothing to add")
     return 1 if found.reading.unread else 0
+
+
+def _show(policy: str, found: _Change, form: str, style: Style, *, writes: bool, written: bool) -> None:
+    """Print the report. ``writes``: the policy is to be written; ``written``: and will be."""
+    if form != "text":
+        from profiler.cli.refine_report import report
+
+        show(report(policy, found.content, found.proposal, found.reading, written, _as_data(found)), form)
+        return
+    if not writes:
+        emit(in_colours(found.diff, style))
+    for note in _notes(found, written):
+        say(note)
+    if found.unproven:
+        say(_about_proof(policy, found.unproven))
 
 
 def _review(policy: str, logs: LogOptions, output: str | None, allow: tuple[str, ...], form: str) -> int:
