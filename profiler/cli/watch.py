@@ -7,6 +7,7 @@ import click
 from profiler.cli.options import DURATION, NO_FILES, OutputOptions, WorkloadOptions, output_options
 from profiler.cli.record import ALL_CONTAINERS, ALLOW_LOSS, CGROUP, LIMIT, PID, UNIT, WAIT
 from profiler.cli.record_options import RecordOptions, SubjectOptions
+from profiler.cli.terminal import say_what_takes_long
 
 
 @click.command()
@@ -55,4 +56,6 @@ def watch(
     feed = split(subject, workload, to)
     if isinstance(feed, int):
         return feed
+    if not to.quiet:
+        say_what_takes_long()
     return record_running(subject, workload, how, to, feed, keep=to.path is not None)

@@ -13,6 +13,7 @@ from typing import Any
 
 from profiler.live.items import Item, identity, item, kind_of
 from profiler.live.news import News, chances, dumps
+from profiler.tracers.pace import Pace
 from profiler.watch.metrics import Figures, SessionFigures
 
 SECONDS = 0.25
@@ -41,6 +42,8 @@ class Feed:
         self._connection = connection
         self._known: defaultdict[str, set[tuple[Any, ...]]] = defaultdict(set)
         """Of each subject, the items that were told."""
+        self._extents: dict[str, tuple[int, ...]] = {}
+        """Of each subject, Recording.extent at the last look."""
         self._began: float | None = None
         self._chances: dict[str, float] = {}
         self._chances_at = 0.0
@@ -59,11 +62,14 @@ class Feed:
 
     def _run(self, figures: Callable[[], Figures], over: threading.Event) -> None:
         with contextlib.suppress(OSError):  # the view is gone
-            last = False
+            last, pace = False, Pace(SECONDS)
             while not last:
                 last = over.wait(0)
-                self._connection.sendall(dumps(self.news(figures())))
-                if not last and select.select([self._connection], [], [], SECONDS)[0]:
+                with pace.turn():
+                    message = dumps(self.news(figures()))
+                self._connection.sendall(message)
+                pause = max(0.0, pace.next - time.monotonic())
+                if not last and select.select([self._connection], [], [], pause)[0]:
                     told = self._connection.recv(16)
                     if END in told:
                         self.stop.set()
@@ -72,11 +78,10 @@ class Feed:
 
     def news(self, figures: Figures) -> News:
         """Return what is new since the last call."""
-        many = figures.begun > 1
         items: list[Item] = []
         for row in figures.sessions:
             with contextlib.suppress(RuntimeError):  # a table changed while it was copied: the next look sees it
-                items += self._items(row, many)
+                items += self._items(row)
         now = time.monotonic()
         if now >= self._chances_at:
             with contextlib.suppress(RuntimeError):
@@ -101,8 +106,10 @@ class Feed:
             chances=self._chances,
         )
 
-    def _items(self, row: SessionFigures, many: bool) -> Iterator[Item]:
+    def _items(self, row: SessionFigures) -> Iterator[Item]:
         known, recording = self._known[row.identity], row.recording
+        if self._extents.get(row.identity) == (extent := recording.extent):
+            return
         for seen in recording.seen():
             key = identity(seen)
             if key in known:
@@ -110,5 +117,5 @@ class Feed:
             known.add(key)
             if self._began is None:
                 self._began = recording.began
-            made = item(recording, seen, max(0.0, recording.began - self._began + seen.first))
-            yield Item(made.kind, made.first, made.text, f"{row.name}: {made.by}") if many and made.by else made
+            yield item(recording, seen, max(0.0, recording.began - self._began + seen.first), row.name)
+        self._extents[row.identity] = extent

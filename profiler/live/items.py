@@ -25,13 +25,14 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Item:
-    """A right that was used. ``kind``: of KINDS. ``first``: when, in seconds from the start. ``text`` and ``by``, the
-    program that used it first, are printable."""
+    """A right that was used. ``kind``: of KINDS. ``first``: when, in seconds from the start. ``by``: the program that
+    used it first. ``subject``: the container or process that is recorded. All texts are printable."""
 
     kind: str
     first: float
     text: str
     by: str
+    subject: str = ""
 
 
 def kind_of(seen: Seen) -> str:
@@ -49,11 +50,13 @@ def identity(seen: Seen) -> tuple[Any, ...]:
     return seen.kind, *key
 
 
-def item(recording: Recording, seen: Seen, first: float) -> Item:
-    """Return what a recording has seen as an item. ``first``: when, in seconds from the start of the view."""
+def item(recording: Recording, seen: Seen, first: float, subject: str) -> Item:
+    """Return what a recording of ``subject`` has seen. ``first``: when, in seconds from the start of the view."""
     index = min(seen.programs, default=None)
     by = "" if index is None or seen.kind == "program" else recording.programs[index].path.rpartition("/")[2]
-    return Item(kind_of(seen), round(first, 3), _shown(_TEXTS[seen.kind](recording, seen.key)), _shown(by))
+    return Item(
+        kind_of(seen), round(first, 3), _shown(_TEXTS[seen.kind](recording, seen.key)), _shown(by), _shown(subject)
+    )
 
 
 def _shown(text: str) -> str:

@@ -20,7 +20,7 @@ from textual.widget import Widget
 from profiler.live.aside import Aside, window_size
 from profiler.live.feed import END, SECONDS
 from profiler.live.news import loads
-from profiler.live.state import OUTPUT, PAGES, State
+from profiler.live.state import ALL, OUTPUT, PAGES, State
 from profiler.quoting.text import cut, padded
 
 _SIDE_COLUMNS = 22
@@ -159,7 +159,7 @@ class Screen(App[None]):
         self._show()
 
     def _side(self, columns: int) -> list[tuple[str, Style]]:
-        own = self._state.side(columns - 2, self._aside.total)
+        own = self._state.side(columns - 2, None if self._why_no_output else self._aside.total)
         return [
             (f"{text} │", Style(reverse=page == self._state.page) if page else Style(dim=True)) for text, page in own
         ] + [(" " * (columns - 2) + " │", Style())] * (self.size.height - len(own))
@@ -167,6 +167,7 @@ class Screen(App[None]):
     # -- the recorder ------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
+        before = len(self._state.items[ALL])
         while True:
             try:
                 data = self._connection.recv(1 << 16)
@@ -180,11 +181,21 @@ class Screen(App[None]):
         if self._state.over and not self._state.paused:
             self.exit()
         if not self._state.paused:
-            self._show()
+            if self._state.page == OUTPUT or len(self._state.items[ALL]) != before:
+                self._show_rows()
+            self._show_lines()
         self.query_one("#head").refresh()
         self.query_one("#message").refresh()
 
     def _show(self) -> None:
+        self._show_rows()
+        self._show_lines()
+
+    def _show_lines(self) -> None:
+        for part in self.query(Lines):
+            part.refresh()
+
+    def _show_rows(self) -> None:
         state, rows = self._state, self.query_one(Rows)
         if state.page == OUTPUT:
             lines = [self._why_no_output] if self._why_no_output else self._aside.lines()
@@ -192,8 +203,6 @@ class Screen(App[None]):
         else:
             shown = [(partial(state.row, item), _STYLES[item.kind]) for item in state.rows()]
             rows.show(shown, from_top=state.sort == "newest first")
-        for part in self.query(Lines):
-            part.refresh()
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -218,6 +227,8 @@ class Screen(App[None]):
         """Hold what is shown, or go on."""
         self._state.pause()
         self._listen()
+        if not self._state.paused:
+            self._show()
 
     def action_sort(self) -> None:
         """Choose the next order."""

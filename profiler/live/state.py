@@ -108,10 +108,13 @@ class State:
         more = f"; the next use is new: {', '.join(found)}" if found else ""
         return cut(text + more if len(text + more) <= columns else text, columns)
 
-    def side(self, columns: int, output: int) -> list[tuple[str, str]]:
-        """Return the lines at the side, each with the page that it stands for, or "". ``output``: bytes of it."""
+    def side(self, columns: int, output: int | None) -> list[tuple[str, str]]:
+        """Return the lines at the side, each with the page that it stands for, or "". ``output``: bytes of
+        it, None if the view does not get it."""
         news = self.news
-        figures = {page: grouped(len(items)) for page, items in self.items.items()} | {OUTPUT: size(output)}
+        figures = {page: grouped(len(items)) for page, items in self.items.items()} | {
+            OUTPUT: "-" if output is None else size(output)
+        }
         rows = [(f"{number} {KINDS.get(page, page)}", figures[page], page) for number, page in enumerate(PAGES, 1)]
         rows += [("", "", ""), *((f"lost {name}", grouped(count), "") for name, count in sorted(news.losses.items()))]
         if not news.losses:
@@ -125,11 +128,14 @@ class State:
 
     def row(self, item: Item, columns: int) -> str:
         """Return an item as a line."""
+        many, wide = self.news.running + self.news.ended > 1, columns >= _WIDE
         kind = padded(item.kind, _KIND_COLUMNS) if self.page == ALL else ""
-        by = f" {padded(item.by, _BY_COLUMNS)}" if columns >= _WIDE else ""
+        text = f"{item.subject}: {item.text}" if many and not wide else item.text
+        by = f"{item.subject}: {item.by}".removesuffix(": ") if many else item.by
+        by = f" {padded(by, _BY_COLUMNS)}" if wide else ""
         when = f"{clock(item.first):>{_TIME_COLUMNS - 1}} "
         room = max(0, columns - len(when) - _columns(kind + by))
-        return f"{when}{kind}{padded(elided(item.text, room), room)}{by}"
+        return f"{when}{kind}{padded(elided(text, room), room)}{by}"
 
 
 def clock(seconds: float) -> str:

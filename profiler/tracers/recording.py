@@ -173,6 +173,11 @@ class Recording:
         self.so_far: Recording | None = None
         """What was seen so far, if this recording gets its rows only at the end and Options.looks asks for it."""
 
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Return the sizes of the tables that ``seen`` goes through: nothing is new while they are the same."""
+        return len(self.programs), len(self.rows), len(self._checks), *map(len, self._uses.values())
+
     def seen(self) -> Iterator[Seen]:
         """Yield what was seen so far; a call by several programs comes once for each.
 

@@ -54,9 +54,9 @@ def test_several_recordings(ends: tuple[socket.socket, socket.socket], recording
     other.began = recording.began + 10
     other.rows[other.program("/bin/db", None, "db"), "x86_64", 39] = Row(calls=1, first=0.5)
     rows = Feed(ends[1]).news(figures(recording, other)).items
-    assert [(row.text, row.by, row.first) for row in rows if row.kind == "syscall"] == [
-        ("getpid", "a: app", 0.2),
-        ("getpid", "b: db", 10.5),
+    assert [(row.text, row.by, row.subject, row.first) for row in rows if row.kind == "syscall"] == [
+        ("getpid", "app", "a", 0.2),
+        ("getpid", "db", "b", 10.5),
     ]
 
 
@@ -85,7 +85,7 @@ def test_a_view_that_does_not_listen(gone: bool, ends: tuple[socket.socket, sock
     assert time.monotonic() - began < 30
 
 
-ITEMS = st.builds(Item, st.sampled_from(list(KINDS)), st.floats(0, 1e6), st.text(), st.text())
+ITEMS = st.builds(Item, st.sampled_from(list(KINDS)), st.floats(0, 1e6), st.text(), st.text(), st.text())
 
 
 @given(st.lists(ITEMS), st.dictionaries(st.text(), st.integers()), st.none() | st.integers())

@@ -17,7 +17,7 @@ def recording() -> Recording:
 
 
 def items(recording: Recording) -> list[Item]:
-    return [item(recording, seen, seen.first) for seen in recording.seen()]
+    return [item(recording, seen, seen.first, "") for seen in recording.seen()]
 
 
 def texts(recording: Recording) -> list[str]:

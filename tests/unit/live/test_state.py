@@ -23,7 +23,7 @@ def state(*items: Item, **news: object) -> State:
 
 
 PRINTABLE = st.text("ab /漢字\u0301…", max_size=60)
-ITEMS = st.builds(Item, st.sampled_from(list(KINDS)), st.floats(0, 90_000), PRINTABLE, PRINTABLE)
+ITEMS = st.builds(Item, st.sampled_from(list(KINDS)), st.floats(0, 90_000), PRINTABLE, PRINTABLE, PRINTABLE)
 
 
 @given(st.lists(ITEMS, max_size=8), st.integers(30, 220), PRINTABLE)
@@ -97,3 +97,13 @@ def test_words_for_numbers() -> None:
         "0:00.0", "0:09.9", "0:59.9", "1:15.5", "12:34", "1:02:03",
     ]  # fmt: skip
     assert [size(count) for count in (812, 2048, 48 << 20)] == ["812 B", "2 KiB", "48 MiB"]
+
+
+def test_several_subjects() -> None:
+    """A wide row has the subject with the program, a narrow one before the text."""
+    item = Item("file", 1.0, "read /etc/passwd", "app", "web")
+    shown = state(item, running=2)
+    shown.page = "file"
+    assert shown.row(item, 60).endswith("web: app        ")
+    assert shown.row(item, 40).strip() == "0:01.0 web: read /etc/passwd"
+    assert "web" not in state(item, running=1).row(item, 60)
