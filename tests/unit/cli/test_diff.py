@@ -18,8 +18,8 @@ import pytest
 from system.lab.workloads import free_port
 from unit.cli.running import CHECKOUT, ENVIRONMENT, profgen
 from unit.policy.making import call, check, trace
+from unit.review.sarif import check_sarif
 from unit.review.test_foreign import SPO, profile, rule
-from unit.review.test_render import check_sarif
 from unit.trace.written import write_trace
 
 from profiler.trace.model import Trace
