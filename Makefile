@@ -1,6 +1,8 @@
 # make demo      install what is missing, then record a sample application, generate its profile, and run it confined
 # make test      install what is missing, then run all tests
 # make programs  install servers and tools of Debian, then run them under their profiles
+# make packages  build the wheel, the sdist and the Debian package in dist/, and test each where nothing else is installed
+# make man       write the manual pages to build/man
 # make lint      ruff, mypy and clang-format
 # make filters   compare many random seccomp profiles with their compiled filters
 # make campaigns kill profgen 200 times at random moments, and record 500 races of fork, exec and kill
@@ -12,7 +14,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_FLAGS ?=
 
-.PHONY: demo test programs lint filters campaigns bench clean
+.PHONY: demo test programs packages man lint filters campaigns bench clean
 
 demo:
 	sh tests/packages.sh demo
@@ -29,6 +31,21 @@ programs:
 	@$(MAKE) --no-print-directory $(VENV)/.ready
 	sh tests/programs/apart.sh $(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --dist loadscope tests/programs \
 		$(PYTEST_FLAGS)
+
+# The Debian package is built from the sdist, and its files bear the date of debian/changelog.
+packages:
+	sh tests/packages.sh packages
+	@$(MAKE) --no-print-directory $(VENV)/.ready
+	rm -rf dist build/deb
+	SOURCE_DATE_EPOCH=$$(dpkg-parsechangelog -S Timestamp) $(BIN)/python -m hatchling build -d dist
+	mkdir -p build/deb
+	tar xf dist/profgen-*.tar.gz -C build/deb
+	cd build/deb/profgen-* && PYTHON="$(CURDIR)/$(BIN)/python" dpkg-buildpackage --unsigned-source --unsigned-changes -b
+	mv build/deb/*.deb dist/
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/packages $(PYTEST_FLAGS)
+
+man: $(VENV)/.ready
+	$(BIN)/python -m profiler.cli.manual build/man
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -1,23 +1,26 @@
 #!/bin/sh
-# Install the Debian packages that a goal needs and that are missing: packages.sh venv|demo|test|programs
+# Install the Debian packages that a goal needs and that are missing: packages.sh venv|demo|test|programs|packages
 # Only root can; an ordinary user is told what is missing and goes on with what there is.
 set -eu
 
 venv="python3-venv"
 demo="$venv python3-bpfcc runc"
-test="$demo crun docker.io docker-compose podman systemd-container strace bubblewrap curl git gcc gcc-multilib libc6-dev make nginx-light redis-server redis-tools wrk postgresql busybox-static iproute2 util-linux binutils procps apparmor file less tmux kmod udev zstd lz4 fuse3 bindfs squashfuse squashfs-tools chromium fonts-dejavu-core"
+test="$demo crun docker.io docker-compose podman systemd-container strace bubblewrap curl git gcc gcc-multilib libc6-dev make nginx-light redis-server redis-tools wrk postgresql busybox-static iproute2 util-linux binutils procps apparmor file less tmux kmod udev zstd lz4 fuse3 bindfs squashfuse squashfs-tools chromium fonts-dejavu-core zsh fish mandoc groff-base"
 # For the virtual machine of tests/vm: a kernel with AppArmor, and what runs it. Other architectures' tests skip it.
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || test="$test qemu-system-x86 linux-image-amd64"
 
 programs="$test openssh-server openssh-client mariadb-server openjdk-17-jdk-headless nodejs golang-go memcached haproxy"
 programs="$programs lighttpd apache2 dnsmasq-base rsyslog bsdutils php-fpm cron iputils-ping bubblewrap"
 
+packages="$venv debhelper dh-python dpkg-dev lintian mmdebstrap docker.io runc"
+
 case "${1:-}" in
 venv) wanted=$venv ;;
 demo) wanted=$demo ;;
 test) wanted=$test ;;
 programs) wanted=$programs ;;
-*) echo "usage: $0 venv|demo|test|programs" >&2; exit 2 ;;
+packages) wanted=$packages ;;
+*) echo "usage: $0 venv|demo|test|programs|packages" >&2; exit 2 ;;
 esac
 
 command -v dpkg-query >/dev/null || { echo "not a Debian system; this needs the equivalent of: $wanted" >&2; exit 0; }

@@ -37,6 +37,7 @@ COMMANDS = {
     "hook": "Record containers that have an annotation; an OCI hook for engines.",
     "minimise": "Run a test under ever less of a policy, and keep only what it needs.",
     "doctor": "Show what works on this machine, and how to fix the rest.",
+    "completion": "Print a script that completes profgen's command lines in bash, zsh or fish.",
 }
 """Name to one line of help. The module ``profiler.cli.<name>`` has a command of the same name."""
 

@@ -115,6 +115,22 @@ class Request:
         return self.templates.render(name, **values)
 
 
+class OneOf:
+    """A parser that accepts these words alone."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def __call__(self, text: str) -> str:
+        """Return the word. Raises InputError for another one."""
+        if text not in self.words:
+            raise InputError(f"{printable(text)!r} is not one of {', '.join(self.words)}")
+        return text
+
+
+YES_OR_NO = OneOf("yes", "no")
+
+
 @dataclass(frozen=True)
 class Setting(Generic[T]):
     """An option of one target, given as ``-O target.name=value``. ``parse`` raises InputError for a value that cannot
@@ -129,6 +145,13 @@ class Setting(Generic[T]):
     def of(self, request: Request) -> T:
         """Return the value that was given, or the default."""
         return cast(T, request.settings.get(self.name, self.default))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that it accepts, empty when it accepts others too."""
+        if isinstance(self.default, bool):
+            return YES_OR_NO.words
+        return self.parse.words if isinstance(self.parse, OneOf) else ()
 
 
 @dataclass(frozen=True)
@@ -167,17 +190,6 @@ def written(name: str) -> str:
     return f"\0{name}\0"
 
 
-def one_of(*words: str) -> Callable[[str], str]:
-    """Return a parser that accepts these words."""
-
-    def parse(text: str) -> str:
-        if text not in words:
-            raise InputError(f"{printable(text)!r} is not one of {', '.join(words)}")
-        return text
-
-    return parse
-
-
 def yes_or_no(text: str) -> bool:
     """Parse a setting that is on or off."""
-    return one_of("yes", "no")(text) == "yes"
+    return YES_OR_NO(text) == "yes"

@@ -10,7 +10,7 @@ from profiler.policy.launch import Written, listened, written
 from profiler.policy.model import Launch, Policy
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
-from profiler.targets.base import File, Launches, Loss, Output, Request, Setting, Step, Target, one_of
+from profiler.targets.base import File, Launches, Loss, OneOf, Output, Request, Setting, Step, Target
 from profiler.targets.base import written as written_path
 from profiler.wording import UNKNOWN
 
@@ -22,7 +22,7 @@ READ_ONLY = Setting(
     "mount the root read-only: yes, no, or auto (yes if the recording shows that it works)",
     "WHEN",
     "auto",
-    one_of("auto", "yes", "no"),
+    OneOf("auto", "yes", "no"),
 )
 
 

@@ -17,7 +17,7 @@ from profiler.kernel.errno import number_of as errno_number
 from profiler.kernel.multiplexers import IMPLIED, IMPLIED_ABI
 from profiler.kernel.syscalls import number_of
 from profiler.policy.model import SECTIONS, Policy, Rule
-from profiler.targets.base import File, Loss, Output, Request, Setting, Step, Target, one_of, written
+from profiler.targets.base import File, Loss, OneOf, Output, Request, Setting, Step, Target, written
 from profiler.wording import listed
 
 DEFAULT_ACTIONS: Mapping[str, str] = {
@@ -32,7 +32,7 @@ ACTION = Setting(
     f"what happens on a syscall that the profile does not name: {', '.join(DEFAULT_ACTIONS)}",
     "ACTION",
     "errno",
-    one_of(*DEFAULT_ACTIONS),
+    OneOf(*DEFAULT_ACTIONS),
 )
 
 

@@ -20,12 +20,12 @@ from profiler.targets.apparmor.rules import FileLine, FileLines, LinkLine, UnixL
 from profiler.targets.base import (
     File,
     Loss,
+    OneOf,
     Output,
     Request,
     Setting,
     Step,
     Target,
-    one_of,
     written,
     yes_or_no,
 )
@@ -79,7 +79,7 @@ ATTACH: Setting[str | None] = Setting(
     None,
     _program,
 )
-ABI = Setting("abi", f"the AppArmor to write for: {', '.join(ABIS)}", "ABI", ABIS[0], one_of(*ABIS))
+ABI = Setting("abi", f"the AppArmor to write for: {', '.join(ABIS)}", "ABI", ABIS[0], OneOf(*ABIS))
 COMPLAIN = Setting("complain", "log what no rule allows, and allow it", "yes|no", False, yes_or_no)
 CHILDREN = Setting("children", "give each further program a profile of its own", "yes|no", False, yes_or_no)
 
