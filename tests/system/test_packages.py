@@ -87,7 +87,8 @@ def test_what_the_sdist_holds(packages: dict[str, Path]) -> None:
     with tarfile.open(packages[".gz"]) as archive:
         names = {name.removeprefix(f"{NAME}/") for name in archive.getnames()}
     assert {"hatch_build.py", "debian/rules", "docs/tutorial.md", "tests/conftest.py", "templates/macros.j2"} <= names
-    assert not [name for name in names if "__pycache__" in name or "/.venv" in name or name.startswith(".")]
+    assert not [name for name in names if "__pycache__" in name or "/.venv" in name]
+    assert [name for name in names if name.startswith(".")] == [".gitignore"]
 
 
 def test_the_wheel_works_alone(packages: dict[str, Path], tmp_path: Path) -> None:
