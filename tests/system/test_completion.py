@@ -64,9 +64,8 @@ class Screen:
         return self.text().split("\n")[row][:column].ljust(column)
 
     def _anew(self) -> None:
-        # A Ctrl-C is a signal for bash and zsh, and may overtake or follow what is typed.
-        keys = ["C-c"] if self.shell == "fish" else ["C-e", "C-u"]
-        subprocess.run([*self._tmux, "send-keys", *keys, "C-l"], check=True, timeout=TIMEOUT)
+        # Not Ctrl-C: a signal may overtake or follow what is typed.
+        subprocess.run([*self._tmux, "send-keys", "C-e", "C-u", "C-l"], check=True, timeout=TIMEOUT)
         assert eventually(lambda: self.line() == "> "), self.text()
 
     def completed(self, typed: str, expected: str) -> bool:

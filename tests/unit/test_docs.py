@@ -51,6 +51,7 @@ OTHERS_OPTIONS = {
     "--variant",
     "--include",  # mmdebstrap
     "--exit-code",  # git diff
+    "--no-install-recommends",  # apt
 }
 NUMBER_WORDS = {2: "two", 10: "ten"}
 
