@@ -60,7 +60,7 @@ for form in json sarif gitlab markdown; do
     verdict "$form" > "$report/diff.$form" || :
 done
 {
-    printf '### profgen: `%s`\n' "$new"
+    echo "### profgen: \`$new\`"
     tail -n +2 -- "$report/diff.markdown" # its heading names the temporary file of the base
 } > "$comment"
 rm -- "$report/diff.markdown"
