@@ -51,12 +51,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Section:
-    """Entries of one kind. ``more``: how many are left out."""
+    """Entries of one kind. ``more``: how many are left out. ``folded``: whether the page shows only their number."""
 
     title: str
     number: int
     entries: tuple[Entry, ...]
     more: int = 0
+    folded: bool = False
 
 
 def policy(explainer: Explainer) -> tuple[Section, ...]:
@@ -90,6 +91,7 @@ def changes(diff: Diff, explainer: Explainer) -> tuple[Section, ...]:
             len(losses),
             tuple(_entry(row, _changed(row), titled=True) for row in losses[:ENTRIES_MAX]),
             max(len(losses) - ENTRIES_MAX, 0),
+            folded=len(losses) > DETAILS_SHOWN,
         ),
     ]
     return tuple(section for section in sections if section.number)

@@ -56,7 +56,7 @@ def over_time(traces: Sequence[Trace], names: Sequence[str]) -> Figure:
         for name, trace, times in curves
     )
     name, trace, times = curves[0]
-    says = f"{printable(name)}: half of what it saw came within {duration(_after(times, 0.5))}, nine tenths within "
+    says = f"Half of what {printable(name)} saw came within {duration(_after(times, 0.5))}, nine tenths within "
     says += (
         f"{duration(_after(times, 0.9))}, and the last new thing {duration(trace.meta.last_new)} after the start, of "
     )

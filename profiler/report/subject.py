@@ -9,7 +9,7 @@ from pathlib import Path
 
 from profiler.errors import InputError
 from profiler.policy.derive import derive
-from profiler.policy.directory import evidence
+from profiler.policy.directory import POLICY_FILE, evidence
 from profiler.policy.model import Options, Policy
 from profiler.review.foreign import Source
 from profiler.review.rights import Rights, of_policy, of_trace
@@ -70,9 +70,9 @@ def merged(traces: Sequence[Trace]) -> Trace:
 
 
 def _name(files: Sequence[str]) -> str:
-    """Return a name for people: the file's, with its directory if that distinguishes it."""
+    """Return a name for people: the file's, or that of the directory that ``generate`` wrote."""
     path = Path(files[0])
-    name = f"{path.parent.name}/{path.name}" if path.name == "policy.yaml" and path.parent.name else path.name
+    name = path.parent.name if path.name == POLICY_FILE and path.parent.name else path.name
     return name if len(files) == 1 else f"{name} and {len(files) - 1} more"
 
 

@@ -31,7 +31,7 @@ def directory(tmp_path: Path) -> Path:
 
 def test_a_policy_has_the_trace_next_to_it(directory: Path) -> None:
     found = read([str(directory / "app.profile" / "policy.yaml")])
-    assert found.name == "app.profile/policy.yaml"
+    assert found.name == "app.profile"
     assert [trace.meta for trace in found.traces] == [APP.meta]
     assert not found.is_trace
     assert found.rights.kind == "policy"
