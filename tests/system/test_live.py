@@ -172,7 +172,9 @@ def test_watch(ebpf: str, profgen: Profgen, pane: MakePane, tmp_path: Path) -> N
     try:
         window = pane()
         window.run([*profgen.command, "watch", "--pid", str(process.pid)])
-        rows = window.wait(lambda rows: shown(rows) and any("/usr/bin/ls" in row for row in rows), "it shows a program")
+        window.wait(shown, "the view is there")
+        window.type("2")
+        rows = window.wait(lambda rows: any(row.endswith("/ls") for row in rows), "the page shows a program")
         assert rows[0].startswith(f"pid {process.pid} ")
         window.type("q")
         assert window.status() == 0
@@ -228,7 +230,7 @@ def test_an_interactive_command(
             window.wait(lambda rows, text=text: any(row.startswith(text.strip()) for row in rows), text)
             for width in (columns - 20, columns):
                 window.resize(width)
-            time.sleep(0.3)  # a line would be drawn in this time
+            time.sleep(0.25)  # a line would be drawn in this time
             window.type(key) if key in ("Enter", "C-c", "C-d") else window.text(key)
         assert window.status() == 0
         rows = window.rows()
