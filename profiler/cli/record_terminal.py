@@ -99,7 +99,7 @@ class Console:
 
     def watching(self, waits: bool) -> None:
         """See watch.recordings.Console."""
-        if self._quiet or not self._keep:
+        if self._quiet or not self._keep or (self.looks is not None and not self._many):
             return
         if self._wait and waits:
             say("waiting for its start, which will be recorded in full; Ctrl-C ends recording")

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -237,7 +237,8 @@ def _watched(
     watch = Watch(opened, plan, Identifier(engines), console)
     if server is not None:
         watch.publish = lambda figures: setattr(server, "figures", figures)
-    with busy("loading the eBPF programs"):
+    # Where figures will be shown, nothing else is printed on their terminal.
+    with nullcontext() if console.looks is not None else busy("loading the eBPF programs"):
         opened.start(plan.selection, plan.options)
     notify.ready()
     if attach is not None:
