@@ -69,7 +69,7 @@ def test_examples_run_as_typed(place: Path, capfd: pytest.CaptureFixture[str]) -
     for line in EXAMPLES:
         name, *words = shlex.split(line.partition(" > ")[0])[1:]
         words = [one for word in words for one in (sorted(map(str, place.glob(word))) if "*" in word else [word])]
-        if name in ENGINES or "/etc/" in line:
+        if name in ENGINES or "/etc/" in line or "--review" in line:  # --review asks at a terminal
             continue
         with contextlib.suppress(SystemExit):
             status = run([name, *words])
