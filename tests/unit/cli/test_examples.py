@@ -17,8 +17,8 @@ from unit.trace.written import write_trace
 from profiler.cli.main import COMMANDS, cli, run
 from profiler.cli.terminal import UNKNOWN_WIDTH, WIDEST
 
-ENGINES = ("record", "hook", "verify", "minimise", "watch", "refine")
-"""Commands that run something else or read the machine's logs: their examples are only parsed."""
+ENGINES = ("record", "hook", "verify", "minimise", "watch", "refine", "report")
+"""Commands that run something else, read the machine's logs or draw for seconds: their examples are only parsed."""
 ROOT = click.Context(cli, info_name="profgen")
 
 
