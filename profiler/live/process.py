@@ -123,7 +123,7 @@ class _View:
 
         attributes = termios.tcgetattr(terminal)
         streams = [os.dup(fd) for fd in (0, 2)]
-        failure = ""
+        failure, in_disorder = "", False
         forget_size_of_environment()
         try:
             for fd in (0, 2):
@@ -135,10 +135,10 @@ class _View:
             if self._screen._exception is not None:
                 failure = _reason(self._screen._exception)
         except Exception as error:
-            failure = _reason(error)
+            failure, in_disorder = _reason(error), True
         finally:
             self._screen = None
-            self._restore(terminal, attributes, failed=bool(failure))
+            self._restore(terminal, attributes, in_disorder)
             for fd, stream in zip((0, 2), streams, strict=True):
                 os.dup2(stream, fd)
                 os.close(stream)
@@ -146,9 +146,9 @@ class _View:
                 signal.signal(number, self._forward)
         return failure
 
-    def _restore(self, terminal: int, attributes: list[Any], *, failed: bool) -> None:
+    def _restore(self, terminal: int, attributes: list[Any], in_disorder: bool) -> None:
         try:
-            if failed:
+            if in_disorder:
                 os.write(terminal, _RESTORE)
             termios.tcsetattr(terminal, termios.TCSADRAIN, attributes)
         except (OSError, termios.error):

@@ -204,6 +204,9 @@ class Screen(App[None]):
             shown = [(partial(state.row, item), _STYLES[item.kind]) for item in state.rows()]
             rows.show(shown, from_top=state.sort == "newest first")
 
+    def _print_error_renderables(self) -> None:
+        """Print no traceback of Textual's: process.py says in a line what failed."""
+
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def action_interrupt(self, name: str) -> None:
