@@ -56,11 +56,12 @@ def bare() -> Iterator[Path]:
     assert os.geteuid() == 0, "needs root"
     directory = Path(tempfile.mkdtemp(prefix="profgen-debian-"))
     archive = directory / "debian.tar"
-    subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", archive], check=True, timeout=SECONDS, env=os.environ
-    )
-    yield archive
-    shutil.rmtree(directory)
+    words = ["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", archive]
+    try:
+        subprocess.run(words, check=True, timeout=SECONDS)
+        yield archive
+    finally:
+        shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")
