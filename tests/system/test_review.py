@@ -6,11 +6,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import browser
 import pytest
 from system.harness import Profgen
 from system.lab import runs
 from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Workload
+from unit.trace.written import write_trace
 
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps
@@ -60,3 +62,34 @@ def test_recorded_twice(
     assert {kind.name for kind in found_of_all.kinds} >= {"syscalls", "executions", "files"}
     (stop,) = (point for point in found_of_all.points if point.title == "stop by SIGTERM")
     assert stop.verdict == "seen"
+
+
+NAME = "<img src=x onerror=alert(1)>"
+
+
+def test_reports_in_a_browser(recordings: Recordings, profgen: Profgen, tmp_path: Path) -> None:
+    """Of nginx, with a name that is markup, and of two releases of a web service."""
+    trace = read_trace(recordings.trace(Nginx, "ptrace"))
+    named = replace(trace.files[0], path=f"/srv/{NAME}", access="read", results={"ok": 1})
+    write_trace(replace(trace, files=(*trace.files, named)), tmp_path / "nginx.trace.json")
+    old, new = (recordings.trace(kind, "ptrace") for kind in SAMPLE_WORKLOADS[:2])
+    for report, arguments, first in (
+        ("nginx.html", (tmp_path / "nginx.trace.json",), "surface"),
+        ("diff.html", (new, "--base", old), "differences"),
+    ):
+        done = profgen("report", *arguments, "-o", tmp_path / report, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        with browser.opened(tmp_path / report) as found:
+            marks = found.marks()
+            assert next(iter(marks)) == first
+            assert len(marks) >= 6
+            assert all(marks.values()), marks
+            assert (found.said, found.requests) == ([], [])
+            assert found.complaints() == []
+            if report == "nginx.html":
+                assert found.page.get_by_text(f"/srv/{NAME}", exact=True).count() > 0
+                assert found.page.locator("img").count() == 0
+                found.page.get_by_role("radio", name="written").check()
+                others = found.page.locator(".tree li:not(.written)")
+                assert others.count()
+                assert others.evaluate_all("all => all.every(one => getComputedStyle(one).display === 'none')")
