@@ -6,6 +6,7 @@ drawn again. Names from traces are data only: never fields, never parts of expre
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -72,6 +73,14 @@ def _rows(rows: Rows, field: str, pixels: int) -> int:
     return pixels * len({row[field] for row in rows})
 
 
+def _span(rows: Rows) -> int:
+    """Return how many whole numbers the axis of stacked bars covers: more ticks would repeat their labels."""
+    ends: Counter[tuple[str, bool]] = Counter()
+    for row in rows:
+        ends[row["name"], row["number"] > 0] += abs(row["number"])
+    return sum(max((number for (_, side), number in ends.items() if side == one), default=0) for one in (True, False))
+
+
 def _series(names: Sequence[str]) -> Any:
     return alt.Scale(domain=list(names), range=[PALETTE[index % len(PALETTE)] for index in range(len(names))])
 
@@ -105,7 +114,7 @@ def counts(rows: Rows, sorts: Mapping[str, str], unit: str, description: str) ->
             x=alt.X(
                 "number:Q",
                 title=unit,
-                axis=alt.Axis(labelExpr="format(abs(datum.value), ',d')", tickMinStep=1, tickCount=8),
+                axis=alt.Axis(labelExpr="format(abs(datum.value), ',d')", tickCount=min(8, _span(rows))),
             ),
             color=alt.Color("sort:N", scale=alt.Scale(domain=list(sorts), range=list(sorts.values()))),
             order=alt.Order("order:Q"),
