@@ -21,9 +21,9 @@ from pathlib import Path
 from profiler.files import as_invoking_user
 from profiler.quoting.text import printable
 
-KEPT_BYTES = 1 << 18
+KEPT_BYTES = 250_000
 """How much of the end of the output can be shown."""
-FILE_BYTES = 1 << 26
+FILE_BYTES = 64_000_000
 """How much of the start of the output is in the file."""
 
 _TIOCSIG = 0x40045436

@@ -22,10 +22,10 @@ from typing import Any
 from profiler.errors import InputError, ProgramError
 from profiler.live.aside import FILE_BYTES, Aside, window_size
 from profiler.live.feed import Feed
-from profiler.live.state import State, size
+from profiler.live.state import State
 from profiler.quoting.text import printable
 from profiler.tracers.launch import FORWARDED, shell_status
-from profiler.wording import cause
+from profiler.wording import cause, size
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _RESTORE = b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1004l\x1b[<u\x1b[?7h\x1b[?1049l\x1b[?25h\x1b[0m"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from profiler.live.items import KINDS, Item
 from profiler.live.news import News
 from profiler.quoting.text import cut, elided, padded, width
-from profiler.wording import counted, grouped
+from profiler.wording import counted, duration, grouped, size
 
 ALL, OUTPUT = "all", "output"
 PAGES = (ALL, *KINDS, OUTPUT)
@@ -103,7 +103,7 @@ class State:
         """Return the line that says how much is still to be expected."""
         news = self.news
         quiet = max(0.0, news.seconds - news.last_new)
-        text = f"{counted(len(self.items[ALL]), 'item')}, the last new {quiet:.0f}s ago"
+        text = f"{counted(len(self.items[ALL]), 'item')}, the last new {duration(round(quiet))} ago"
         found = [f"{KINDS[kind]} {chance:.2%}" for kind, chance in news.chances.items()]
         more = f"; the next use is new: {', '.join(found)}" if found else ""
         return cut(text + more if len(text + more) <= columns else text, columns)
@@ -144,11 +144,6 @@ def clock(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60:.0f}:{minutes % 60:02.0f}:{int(rest):02}"
     return f"{minutes:.0f}:{int(rest):02}" if minutes >= 10 else f"{minutes:.0f}:{int(rest * 10) / 10:04.1f}"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes: ``812 B``, ``12 KiB``, ``48 MiB``."""
-    return f"{count} B" if count < 1 << 10 else f"{count >> 10} KiB" if count < 1 << 20 else f"{count >> 20} MiB"
 
 
 def _columns(text: str) -> int:
