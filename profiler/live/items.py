@@ -52,8 +52,8 @@ def identity(seen: Seen) -> tuple[Any, ...]:
 
 def item(recording: Recording, seen: Seen, first: float, subject: str) -> Item:
     """Return what a recording of ``subject`` has seen. ``first``: when, in seconds from the start of the view."""
-    index = min(seen.programs, default=None)
-    by = "" if index is None or seen.kind == "program" else recording.programs[index].path.rpartition("/")[2]
+    index = min(seen.programs, default=-1)  # -1 before the workload's first program is known
+    by = "" if index < 0 or seen.kind == "program" else recording.programs[index].path.rpartition("/")[2]
     return Item(
         kind_of(seen), round(first, 3), _shown(_TEXTS[seen.kind](recording, seen.key)), _shown(by), _shown(subject)
     )

@@ -75,3 +75,10 @@ def test_hostile_names(recording: Recording) -> None:
     assert first == "read /tmp/\\x1b[2J\\n\\u202e\\xff"
     assert second.endswith("x…")
     assert len(second) == TEXT_MAX + 1
+
+
+def test_before_the_first_program() -> None:
+    """The ptrace tracer counts the call that executes it under no program."""
+    recording = Recording("x86_64")
+    recording.rows[-1, "x86_64", 59] = Row(calls=1)
+    assert items(recording) == [Item("syscall", 0.0, "execve", "")]
