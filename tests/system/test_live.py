@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -149,30 +148,6 @@ def test_the_view_is_gone(gone: str, profgen: Profgen, pane: MakePane, tmp_path:
     status = json.loads((tmp_path / "t.trace.json").read_bytes())["meta"]["exit_status"]
     assert status == (5 if gone == "terminal" else 4)
     until(lambda: not Path(f"/proc/{recorder}").exists(), "the recorder has ended")
-
-
-FAILING = """
-import sys
-from profiler.__main__ import main
-from profiler.live.screen import Screen
-def fail(self): raise ValueError("a fault\\x1b[2J")
-Screen.action_sort = fail
-sys.exit(main())
-"""
-
-
-def test_a_view_that_fails(profgen: Profgen, pane: MakePane, tmp_path: Path) -> None:
-    """The recording goes on without it."""
-    window = pane()
-    words = record(profgen, "mkfifo go; read x < go; exit 6")[len(profgen.command) :]
-    window.run([sys.executable, "-c", FAILING, *words])
-    window.wait(shown, "the view is there")
-    window.type("s")
-    rows = window.wait(lambda rows: any(row.startswith("profgen: the live view failed") for row in rows), "it says so")
-    assert r"(ValueError: a fault\x1b[2J); recording goes on" in "".join(rows)
-    (tmp_path / "go").write_text("\n")
-    assert window.status() == 6
-    restored(window)
 
 
 def test_a_paused_view_stays(profgen: Profgen, pane: MakePane, tmp_path: Path) -> None:
