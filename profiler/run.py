@@ -78,9 +78,10 @@ def ask(
     return Ended(shell_status(done.returncode), done.stdout, done.stderr or b"")
 
 
-def end_with_parent() -> None:
-    """Have the kernel kill the calling process when the thread that forked it ends (PR_SET_PDEATHSIG of prctl(2))."""
-    _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send the calling process a signal when the thread that forked it ends (PR_SET_PDEATHSIG of
+    prctl(2))."""
+    _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number))
 
 
 class Inquiry:

@@ -43,7 +43,7 @@ VOLATILE = {
 process ids, figures with a decimal point, bars with their figure, identifiers and digests, versions, and the width of
 columns."""
 _VOLATILE = re.compile(r"\.\.\.|" + "|".join(f"(?:{form})" for form in VOLATILE))
-_FIGURES = re.compile(rf"{_VOLATILE.pattern}| *\b\d+(?: \d{{3}})*(?:\.\d+)?")
+_FIGURES = re.compile(rf"{_VOLATILE.pattern}| *\b\d+(?: \d{{3}})*(?:\.\d+)?(?!\.?\d|m?s\b|m \d)")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ in order: the trace is written, and the terminal is restored.
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import signal
@@ -24,10 +23,10 @@ from profiler.live.aside import FILE_BYTES, Aside, window_size
 from profiler.live.feed import Feed
 from profiler.live.state import State
 from profiler.quoting.text import printable
+from profiler.run import end_with_parent
 from profiler.tracers.launch import FORWARDED, shell_status
 from profiler.wording import cause, size
 
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _RESTORE = b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1004l\x1b[<u\x1b[?7h\x1b[?1049l\x1b[?25h\x1b[0m"
 """Ends what Textual switched on (textual/drivers/linux_driver.py), for a view that failed."""
 
@@ -73,7 +72,7 @@ def split(title: str, output: Path | None) -> Feed | int:
 
 def _end_with(parent: int) -> None:
     """Get SIGTERM when the view is killed: the workload gets it in turn, and the trace is written."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -590,7 +590,7 @@ def test_auto_falls_back_for_an_ordinary_user(ordinary: Profgen, nobodys_dir: Pa
     "where", ["no/such/directory/out.json", "directory", "file/out.json", "link-to-nowhere/out.json"]
 )
 def test_unwritable_output_is_said_first(where: str, tracer: str, profgen: Profgen, tmp_path: Path) -> None:
-    (tmp_path / "directory").mkdir()
+    (tmp_path / "directory/touch.trace.json").mkdir(parents=True)
     (tmp_path / "file").write_bytes(OLD)
     (tmp_path / "link-to-nowhere").symlink_to("nowhere")
     before = sorted(path.name for path in tmp_path.rglob("*"))

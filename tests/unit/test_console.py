@@ -103,6 +103,13 @@ def test_figures() -> None:
     assert difference(shown, ["calls  10  (+12)", "ten 9%"], figures=True)
 
 
+@pytest.mark.parametrize("shown", ["0.1s", "35ms", "2m 5s", "12s"])
+@pytest.mark.parametrize("printed", ["0.1s", "35ms", "2m 5s", "12s"])
+def test_times_are_figures_of_any_unit(shown: str, printed: str) -> None:
+    assert difference([f"24 calls (in {shown}, ended)"], [f"7 calls (in {printed}, ended)"], figures=True) is None
+    assert difference([f"(in {shown}, ended)"], [f"(in {printed}, ended)"]) is None
+
+
 @given(st.lists(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E))))
 def test_every_text_stands_for_itself(lines: list[str]) -> None:
     lines = [line.rstrip() for line in lines]
