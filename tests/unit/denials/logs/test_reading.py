@@ -4,6 +4,7 @@ other text, never a crash."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,10 @@ AUDIT = "audit(1795353970.253:17): "
 
 def of(*lines: str | bytes) -> Reading:
     return read_lines(line if isinstance(line, bytes) else line.encode("utf-8", "surrogateescape") for line in lines)
+
+
+def counts_nothing(line: str) -> bool:
+    return replace(of(line), bytes=0) == of()
 
 
 def one(*lines: str | bytes) -> Denial:
@@ -170,10 +175,10 @@ def test_what_is_no_denial() -> None:
     left = of("type=SECCOMP msg=" + AUDIT + BODY.replace("0x7ffc0000", "0x7fc00000"))
     assert (left.denials, left.supervised) == ((), 1)
     for verdict in ("AUDIT", "STATUS", "HINT", "ERROR"):
-        assert of("type=AVC msg=" + AUDIT + AA.replace("DENIED", verdict)) == of()
+        assert counts_nothing("type=AVC msg=" + AUDIT + AA.replace("DENIED", verdict))
     assert of("type=AVC msg=" + AUDIT + "avc:  denied  { read } for  pid=1 scontext=a tcontext=b").denials == ()
     assert of("type=SYSCALL msg=" + AUDIT + "arch=c000003e syscall=2 success=no exit=-13 compat=0").denials == ()
-    assert of("[    0.000000] Command line: apparmor=1 security=apparmor") == of()
+    assert counts_nothing("[    0.000000] Command line: apparmor=1 security=apparmor")
 
 
 def test_real_lines_of_apparmor() -> None:
