@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from system.lab.processes import run
 from system.lab.runtimes import Docker
 from waiting import eventually
 
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 CONTAINERFILE = CHECKOUT / "docs/deploy/Containerfile"
 LARGEST_BYTES = 600 << 20
 """Most of it is Debian's LLVM, which compiles the eBPF programs."""
@@ -46,11 +46,18 @@ def engine(bare: Path) -> Iterator[Engine]:
     state = Path(tempfile.mkdtemp(prefix="profgen-packages-"))
     found = Engine(state)
     try:
-        with tarfile.open(bare, "a") as archive:
-            for name in (*HANDED_ON, "pip.conf"):
-                if Path("/etc", name).exists() and name != "resolv.conf":
-                    archive.add(Path("/etc", name), f"etc/{name}")
-        found.docker("import", bare, "debian:12-slim")
+        found.docker("import", bare, "bare")
+        context = state / "base"
+        for name in HANDED_ON:
+            source, copy = Path("/etc", name), context / "etc" / name
+            if source.exists() and name != "resolv.conf":
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
+        # Under a name that the package ca-certificates does not write over.
+        shutil.copy(CERTIFICATES, context / "etc/host.crt")
+        (context / "etc/pip.conf").write_text("[global]\ncert = /etc/host.crt\n")
+        (context / "Dockerfile").write_text("FROM bare\nCOPY etc /etc\n")
+        found.docker("build", "--quiet", "-t", "debian:12-slim", context)
         yield found
     finally:
         found.close()
