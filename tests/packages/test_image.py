@@ -104,9 +104,9 @@ def test_it_records_another_container(engine: Engine, image: str, tmp_path: Path
     try:
 
         def watches() -> bool:
-            return "watching" in run(engine._tool("logs", "profgen")).stderr
+            return "recording; SIGUSR1" in run(engine._tool("logs", "profgen")).stderr
 
-        assert eventually(watches), engine.docker("logs", "profgen")
+        assert eventually(watches), run(engine._tool("logs", "profgen")).stderr
         engine.docker("run", "--name", "other", "--network=host", "debian:12-slim", "ls", "/usr")
         engine.docker("stop", "profgen")
         (path,) = tmp_path.glob("other*.trace.json")
