@@ -20,16 +20,15 @@ from profiler.cli.main import COMMANDS
 NAME = f"profgen-{__version__}"
 
 
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "build", "dist")
+
+
 def built(into: Path, umask: int) -> dict[str, Path]:
-    """Build from a copy of what git would commit, and return the wheel and the sdist by suffix."""
+    """Build from a copy of the checkout, and return the wheel and the sdist by suffix."""
     source = into / "source"
-    source.mkdir(parents=True)
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
-    for name in filter(None, names.split("\0")):
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(CHECKOUT / name, source / name)
-        (source / name).chmod((CHECKOUT / name).stat().st_mode & 0o777 & ~umask)
+    shutil.copytree(CHECKOUT, source, symlinks=True, ignore=LEFT_OUT)
+    for path in source.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o777 & ~umask)
     before = os.umask(umask)
     try:
         subprocess.run(
@@ -88,7 +87,8 @@ def test_what_the_sdist_holds(packages: dict[str, Path]) -> None:
         names = {name.removeprefix(f"{NAME}/") for name in archive.getnames()}
     assert {"hatch_build.py", "debian/rules", "docs/tutorial.md", "tests/conftest.py", "templates/macros.j2"} <= names
     assert not [name for name in names if "__pycache__" in name or "/.venv" in name]
-    assert [name for name in names if name.startswith(".")] == [".gitignore"]
+    hidden = [name for name in names if name.startswith(".")]
+    assert sorted(hidden) == [".clang-format", ".gitignore", ".pre-commit-hooks.yaml"]
 
 
 def test_the_wheel_works_alone(packages: dict[str, Path], tmp_path: Path) -> None:
