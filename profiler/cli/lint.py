@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from profiler.cli.options import coloured, output_format, source_file
-from profiler.cli.results import FORMATS, IgnoreOptions, ignore_options, show, with_ignored
+from profiler.cli.results import FORMATS, IgnoreOptions, fail_on_level, ignore_options, show, with_ignored
 from profiler.cli.terminal import say
 from profiler.style import Style
 
@@ -20,13 +20,7 @@ from profiler.style import Style
     callback=lambda ctx, _, wanted: _rules(ctx, wanted),
     help="List the rules and exit.",
 )
-@click.option(
-    "--fail-on",
-    type=click.Choice(["error", "warning", "note", "never"]),
-    default="warning",
-    show_default=True,
-    help="The least level of a finding that makes the exit status 1.",
-)
+@fail_on_level("warning")
 @ignore_options()
 @output_format(*FORMATS)
 @coloured()

@@ -75,6 +75,17 @@ class IgnoreOptions:
     until: datetime.date | None
 
 
+def fail_on_level(default: str, more: str = "") -> Callable[[Command], Command]:
+    """Add ``--fail-on LEVEL``, which the command gets as ``fail_on``. ``more``: what its help adds."""
+    return click.option(
+        "--fail-on",
+        type=click.Choice(["error", "warning", "note", "never"]),
+        default=default,
+        show_default=True,
+        help=f"The least level of a finding that makes the exit status 1{more}.",
+    )
+
+
 def ignore_options() -> Callable[[Command], Command]:
     """Add the options that accept findings, as ``ignore``: IgnoreOptions."""
     return grouped(

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from profiler.cli.options import coloured, output_format, source_file, whole
-from profiler.cli.results import FORMATS, IgnoreOptions, formatted, ignore_options, summarise, with_ignored
+from profiler.cli.results import (
+    FORMATS,
+    IgnoreOptions,
+    fail_on_level,
+    formatted,
+    ignore_options,
+    summarise,
+    with_ignored,
+)
 from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
 from profiler.quoting.text import printable
@@ -160,13 +168,7 @@ def _text(
     metavar="N|FILE",
     help="Exit with status 1 for a score below N, or when FILE leaves less open in any of the figures.",
 )
-@click.option(
-    "--fail-on",
-    type=click.Choice(["error", "warning", "note", "never"]),
-    default="error",
-    show_default=True,
-    help="The least level of a finding that makes the exit status 1: --not-below gives errors, what is open is a note.",
-)
+@fail_on_level("error", ": --not-below gives errors, what is open is a note")
 @click.option(
     "--capabilities",
     default="docker",

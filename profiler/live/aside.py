@@ -12,7 +12,6 @@ import os
 import re
 import select
 import signal
-import struct
 import termios
 import threading
 from collections import deque
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from profiler.files import as_invoking_user
 from profiler.quoting.text import printable
+from profiler.wording import cause
 
 KEPT_BYTES = 250_000
 """How much of the end of the output can be shown."""
@@ -138,7 +138,7 @@ class Aside:
                     self._file = _opened(self.path)
                 os.write(self._file, data[:room])
             except OSError as error:
-                self.failure = (error.strerror or str(error)).lower()
+                self.failure = cause(error)
 
 
 def _opened(path: Path) -> int:
@@ -161,5 +161,5 @@ def plain(text: str) -> list[str]:
 
 def window_size(fd: int) -> tuple[int, int]:
     """Return the rows and columns of a terminal, 24 and 80 if it does not tell."""
-    rows, columns, *_ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
+    rows, columns = termios.tcgetwinsize(fd)
     return rows or 24, columns or 80

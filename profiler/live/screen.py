@@ -17,7 +17,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from profiler.live.aside import Aside, window_size
+from profiler.live.aside import Aside
 from profiler.live.feed import END, SECONDS
 from profiler.live.news import loads
 from profiler.live.state import ALL, OUTPUT, PAGES, State
@@ -263,11 +263,6 @@ class Screen(App[None]):
         """Scroll to the first or the last line."""
         rows = self.query_one(Rows)
         rows.scroll_home(animate=False) if top else rows.scroll_end(animate=False)
-
-
-def terminal_size() -> tuple[int, int]:
-    """Return the rows and columns of the terminal that the view uses."""
-    return window_size(2)
 
 
 def forget_size_of_environment() -> None:
