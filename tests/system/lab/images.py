@@ -121,6 +121,7 @@ http {{
     access_log /var/log/nginx/access.log;
     sendfile on;
     tcp_nopush on;
+    lingering_close off;
     server {{
         listen 127.0.0.1:{self.port};
         root /usr/share/nginx/html;

@@ -217,6 +217,8 @@ class Worker(Workload):
 
 
 class Nginx(Workload):
+    """Without a lingering close: it calls shutdown(2) or not, as the last request of a client happens to come."""
+
     name = "nginx"
     needs = ("/usr/sbin/nginx", "/usr/bin/wrk")
 
@@ -246,6 +248,7 @@ http {{
     scgi_temp_path scgi;
     sendfile on;
     tcp_nopush on;
+    lingering_close off;
     keepalive_timeout 65;
     server {{
         listen 127.0.0.1:{self.port};
