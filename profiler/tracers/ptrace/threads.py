@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from stat import S_ISDIR, S_ISLNK
 from typing import TypeVar
 
@@ -85,21 +85,31 @@ class Credentials:
         return mode & want == want
 
 
+_CREDENTIALS = re.compile(
+    rb"^Uid:(.*)\nGid:(.*)$(?s:.*?)^Groups:(.*)$(?s:.*?)"
+    rb"^CapInh:\t(.*)\nCapPrm:\t(.*)\nCapEff:\t(.*)\nCapBnd:\t(.*)\nCapAmb:\t(.*)$",
+    re.MULTILINE,
+)
+"""The lines of proc_pid_status(5) about credentials, in the order in which fs/proc/array.c prints them."""
+
+
 def read_credentials(tid: int) -> Credentials | None:
     """Read the credentials of a thread (proc_pid_status(5)); None when it is gone."""
     try:
-        fields = process_status(tid)
-        namespace = os.readlink(f"/proc/{tid}/ns/user")
+        with open(f"/proc/{tid}/status", "rb", buffering=0) as file:
+            found = _CREDENTIALS.search(file.read())
+        return None if found is None else _credentials(found.groups(), os.readlink(f"/proc/{tid}/ns/user"))
     except OSError:
         return None
-    uids = tuple(int(word) for word in fields["Uid"])
-    gids = tuple(int(word) for word in fields["Gid"])
-    groups = frozenset(int(word) for word in fields["Groups"])
-    effective, permitted, inheritable, ambient, bounding = (
-        int(fields[f"Cap{name}"][0], 16) for name in ("Eff", "Prm", "Inh", "Amb", "Bnd")
-    )
+
+
+@lru_cache(maxsize=256)
+def _credentials(fields: tuple[bytes, ...], namespace: str) -> Credentials:
+    """Return the credentials in the fields of _CREDENTIALS. Most processes of a workload have the same."""
+    uids, gids, groups = (tuple(map(int, field.split())) for field in fields[:3])
+    inheritable, permitted, effective, bounding, ambient = (int(field, 16) for field in fields[3:])
     sets = Sets(effective, permitted, inheritable)
-    return Credentials(uids, gids, groups, sets, ambient, bounding, namespace)  # type: ignore[arg-type]
+    return Credentials(uids, gids, frozenset(groups), sets, ambient, bounding, namespace)  # type: ignore[arg-type]
 
 
 def numbers(tid: int) -> frozenset[int]:
