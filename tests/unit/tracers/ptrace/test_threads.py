@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from wandering import CALLS, MOUNTS, NAMES, Step, wander
 
 from profiler.kernel.files import file_uses
-from profiler.tracers.ptrace.threads import CHANGES, Threads
+from profiler.tracers.ptrace.threads import CHANGES, Threads, read_credentials
 
 TESTS = Path(__file__).parents[3]
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -79,3 +79,29 @@ def test_calls_that_make_something_change_no_way() -> None:
     """A way that exists does not pass what is missing."""
     assert {name for name, uses in file_uses().items() if {use.access for use in uses} == {"make"}}.isdisjoint(CHANGES)
     assert {"renameat2", "unlinkat", "fchmodat", "fchown", "setxattr", "mount", "chroot"} <= CHANGES
+
+
+@pytest.mark.parametrize("groups", [[], [7], [*range(2000)]], ids=["none", "one", "many"])
+@root_only
+def test_credentials_of_a_process(groups: list[int]) -> None:
+    """They are what the process says itself, whatever its name, and with a list of groups of any length."""
+    script = f"""if True:
+        import os, sys
+        os.setgroups({groups})
+        os.setresgid(1, 2, 3)
+        os.setresuid(4, 5, 6)
+        open("/proc/self/comm", "w").write("Uid: 0\\nGid: 0")
+        print("ready", flush=True)
+        sys.stdin.read()
+    """
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "ready\n"
+        found = read_credentials(process.pid)
+        process.stdin.close()
+    assert found is not None
+    assert (found.uids, found.gids, found.groups) == ((4, 5, 6, 5), (1, 2, 3, 2), frozenset(groups))
+    assert (found.effective, found.namespace) == (0, os.readlink("/proc/self/ns/user"))
+    assert found.sets.permitted == 0
+    assert found.bounding == read_credentials(os.getpid()).bounding  # type: ignore[union-attr]
+    assert read_credentials(process.pid) is None, "it has ended"
