@@ -87,10 +87,11 @@ def test_credentials_of_a_process(groups: list[int]) -> None:
     """They are what the process says itself, whatever its name, and with a list of groups of any length."""
     script = f"""if True:
         import os, sys
+        with open("/proc/self/comm", "w") as comm:
+            comm.write("Uid: 0\\nGid: 0")
         os.setgroups({groups})
         os.setresgid(1, 2, 3)
         os.setresuid(4, 5, 6)
-        open("/proc/self/comm", "w").write("Uid: 0\\nGid: 0")
         print("ready", flush=True)
         sys.stdin.read()
     """
