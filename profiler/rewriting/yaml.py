@@ -30,11 +30,10 @@ from profiler.rewriting.yaml_nodes import (
     line_start,
     nested,
     parsed,
-    resolved,
     values,
 )
 
-__all__ = ["Item", "Unreadable", "append", "loads", "put", "remove"]
+__all__ = ["Item", "Path", "Unreadable", "append", "loads", "put", "remove"]
 
 _BOM = "\ufeff"
 _COLON = re.compile(r"[ \t]*:")
@@ -329,7 +328,7 @@ class _Editor:
             start = line_start(text, child.start)
             first = text[start : child.start]
             return self._inline(value, first[: len(first) - len(first.lstrip())] if self._pretty(node) else None)
-        if not value or not isinstance(value, (dict, list)) or child.flow and (child.members or child.items):
+        if not value or not isinstance(value, (dict, list)) or (child.flow and (child.members or child.items)):
             return self._inline(value, None)
         at = column(text, child.inner if child.block else child.start)
         return self._joined(self._lines(value, node, child), at).lstrip(" ")

@@ -144,12 +144,13 @@ def parsed(text: str) -> Stream:
 
 def _node(text: str, event: Any, stack: list[_Open], anchors: dict[str, Node | None]) -> Node:
     """Return the node that ends with this event."""
+    first, last = event.start_mark, event.end_mark
     if isinstance(event, yaml.AliasEvent):
-        target = anchors.get(event.anchor)
+        name = event.anchor or ""
+        target = anchors.get(name)
         if target is None:
-            raise _at(event, f"the alias *{printable(event.anchor)} has no value before it")
-        start, end = event.start_mark.index, event.end_mark.index
-        return Node("alias", start, start, end, event.start_mark.line + 1, False, target.size, target=target)
+            raise _at(event, f"the alias *{printable(name)} has no value before it")
+        return Node("alias", first.index, first.index, last.index, first.line + 1, False, target.size, target=target)
     if isinstance(event, yaml.ScalarEvent):
         node = _scalar(text, event)
     else:
@@ -201,12 +202,14 @@ def _behind_properties(text: str, start: int) -> int:
     return match.end() if match else start
 
 
-_RESOLVER = yaml.SafeLoader("")
+_RESOLVER: Any = yaml.SafeLoader("")
 
 
 def _value(event: Any) -> Any:
     """Return the value of a scalar: text, a number, a truth value or None. What JSON has no form for stays text."""
-    own = event.tag if event.tag and not event.tag.startswith("!") else None  # !reset and !override of Compose say nothing
+    own = (
+        event.tag if event.tag and not event.tag.startswith("!") else None
+    )  # !reset and !override of Compose say nothing
     tag = own or _RESOLVER.resolve(yaml.ScalarNode, event.value, (not event.style, True))
     node = yaml.ScalarNode(tag, event.value)
     try:
