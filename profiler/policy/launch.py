@@ -1,23 +1,22 @@
-"""How a workload is started: what launchers need, taken from a recording, and what follows from a policy's rights."""
+"""How a workload is started: what launchers need, taken from a recording. posture.py has what follows from a policy."""
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from profiler.policy import patterns
-from profiler.policy.covering import EPHEMERAL
-from profiler.policy.model import FileRule, Launch, Policy, Variable
+from profiler.policy.model import Launch, Variable
 from profiler.policy.strict import Reader
 from profiler.trace.model import ContainerMount, Meta
 
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 """The name that an engine gives to a volume without one: another one each time."""
 
+_GROUP = re.compile(r":[0-9]+\Z")
 _TEXTS = ("engine", "user", "directory", "network")
+_NUMBERS = ("gid", "tasks")
 _MOUNT_KINDS = ("bind", "volume", "tmpfs")
 
 
@@ -34,7 +33,8 @@ def launch_of(meta: Meta) -> Launch:
     exact = all(_text(word) is not None for word in meta.argv) and not all(map(str.isprintable, meta.argv))
     return Launch(
         engine=_text(container.engine),
-        user=_text(container.user) or None,
+        user=(given := _text(container.user) or None),
+        gid=meta.gid if meta.uid and not _GROUP.search(given or "") else None,
         directory=_text(container.directory),
         network=container.network if container.network in ("host", "none") else None,
         command=meta.argv if exact else (),
@@ -73,11 +73,13 @@ def merged(launches: Sequence[Launch]) -> Launch:
         values = {getattr(launch, name) for launch in launches}
         return values.pop() if len(values) == 1 else getattr(Launch(), name)
 
+    limits = [launch.tasks for launch in launches]
     return Launch(
-        **{name: same(name) for name in (*_TEXTS, "command")},
+        **{name: same(name) for name in (*_TEXTS, "gid", "command")},
         ports=tuple(sorted({port for launch in launches for port in launch.ports})),
         mounts=_mounts(row for launch in launches for row in launch.mounts),
         read_only=all(launch.read_only for launch in launches),
+        tasks=None if None in limits else max(limits, default=None),
     )
 
 
@@ -85,7 +87,9 @@ def data(launch: Launch, variables: Sequence[Variable]) -> dict[str, Any]:
     """Return the plain data of ``workload.launch`` in policy.yaml, without what is not known. A destination that a
     variable names is written with it, so that one line of the file moves a mount."""
     names = {row.paths[0]: f"{{@{row.name}}}" for row in variables if len(row.paths) == 1}
-    found: dict[str, Any] = {name: value for name in _TEXTS if (value := getattr(launch, name)) is not None}
+    found: dict[str, Any] = {
+        name: value for name in (*_TEXTS, *_NUMBERS) if (value := getattr(launch, name)) is not None
+    }
     found |= {name: list(value) for name in ("command", "ports") if (value := getattr(launch, name))}
     if launch.read_only:
         found["read_only"] = True
@@ -101,11 +105,14 @@ def data(launch: Launch, variables: Sequence[Variable]) -> dict[str, Any]:
 
 def read(reader: Reader, value: Any, where: str, variables: Sequence[Variable]) -> Launch:
     """Return the Launch of plain data. Raises InputError."""
-    given = reader.keys(value, where, (), (*_TEXTS, "command", "ports", "read_only", "mounts"))
+    given = reader.keys(value, where, (), (*_TEXTS, *_NUMBERS, "command", "ports", "read_only", "mounts"))
+    if given.get("tasks") == 0:
+        reader.fail(f"{where}.tasks", "must be at least 1: leave it out for no limit")
     rows = reader.typed(given.get("mounts", []), list, f"{where}.mounts")
     places = {f"{{@{row.name}}}": row.paths[0] for row in variables}
     return Launch(
         **{name: reader.typed(given[name], str, f"{where}.{name}") for name in _TEXTS if name in given},
+        **{name: reader.number(given[name], f"{where}.{name}") for name in _NUMBERS if name in given},
         command=reader.texts(given.get("command", []), f"{where}.command"),
         ports=reader.texts(given.get("ports", []), f"{where}.ports"),
         mounts=tuple(_read_mount(reader, row, f"{where}.mounts", places) for row in rows),
@@ -125,124 +132,3 @@ def _read_mount(reader: Reader, value: Any, where: str, places: Mapping[str, str
         destination=destination,
         read_only=reader.typed(row.get("read_only", False), bool, where),
     )
-
-
-# --- what follows from the rights
-
-_PROTOCOLS = {"stream": "tcp", "dgram": "udp"}
-_PORT = re.compile(r"([1-9][0-9]{0,4})/(tcp|udp)")
-
-
-def listened(policy: Policy) -> tuple[tuple[int, str], ...]:
-    """Return the ports at which others reach the workload, as (port, tcp or udp), sorted: what it listens on, and what
-    its container exposes. A datagram socket that is bound to a port which the kernel also gives to clients is taken for
-    a client."""
-    found = set()
-    for rule in policy.sockets:
-        protocol = _PROTOCOLS.get(rule.type)
-        if rule.family not in ("inet", "inet6") or protocol is None:
-            continue
-        if protocol == "tcp" and "listen" not in rule.operations:
-            continue
-        for port in dict(rule.ports).get("bind", ()):
-            if port and (protocol == "tcp" or port not in EPHEMERAL):
-                found.add((port, protocol))
-    for text in policy.workload.launch.ports:
-        if (match := _PORT.fullmatch(text)) and int(match[1]) <= 0xFFFF:
-            found.add((int(match[1]), match[2]))
-    return tuple(sorted(found))
-
-
-_CHANGES = frozenset(
-    {
-        "write", "append", "create", "truncate", "make", "remove", "rename_from", "rename_to", "link", "mode", "owner",
-        "times", "xattr", "bind",
-    }
-)  # fmt: skip
-"""Accesses that a read-only file system refuses with EROFS."""
-_ATTRIBUTES = frozenset({"mode", "owner", "times", "xattr"})
-_OPENS = frozenset({"read", "write", "append", "lock", "lock_exclusive"})
-_MAKES = frozenset({"create", "make", "rename_to", "link", "bind"})
-_RUNTIMES_OWN = ("/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
-"""Places that a runtime or an engine mounts into every container."""
-_SYSTEM = frozenset({"bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "usr"})
-"""Top directories that hold the image itself."""
-_TEMPORARY = ("/tmp", "/var/tmp", "/run", "/var/run")
-
-
-@dataclass(frozen=True)
-class Written:
-    """Where a workload writes, outside of what is mounted anyway.
-
-    ``temporary``: directories that may be empty at each start, with whether programs in them are executed. ``kept``:
-    directories with content of the image, or that may have to last. ``elsewhere``: patterns of what is written among
-    the image's own files, or at places that are not known: a root that cannot be written would break the workload.
-    """
-
-    temporary: tuple[tuple[str, bool], ...] = ()
-    kept: tuple[str, ...] = ()
-    elsewhere: tuple[str, ...] = ()
-
-
-def written(policy: Policy) -> Written | None:
-    """Return where the workload writes, None when the recording did not watch files."""
-    if not policy.has_files:
-        return None
-    mounted = (*_RUNTIMES_OWN, *(row.destination for row in policy.workload.launch.mounts))
-    places: set[str] = set()
-    elsewhere: set[str] = set()
-    for rule in policy.files:
-        if not _changes(rule):
-            continue
-        place = _place(rule)
-        if place is None or place == "/" or place.split("/")[1] in _SYSTEM:
-            if not within(patterns.start_of(rule.pattern), mounted):
-                elsewhere.add(rule.pattern)
-        elif not within(place, mounted):
-            places.add(place)
-    outer = [place for place in sorted(places) if not within(posixpath.dirname(place), places)]
-    empty = [place for place in outer if within(place, _TEMPORARY) and not _filled(policy, place)]
-    return Written(
-        tuple((place, any(_executes(rule, place) for rule in policy.files)) for place in empty),
-        tuple(place for place in outer if place not in empty),
-        tuple(sorted(elsewhere)),
-    )
-
-
-def within(path: str, directories: Collection[str]) -> bool:
-    """Return whether the path is one of the directories, or below one."""
-    return any(path == top or path.startswith(top.rstrip("/") + "/") for top in directories)
-
-
-def _changes(rule: FileRule) -> bool:
-    """Return whether a read-only file system refuses a use of the rule. Devices, pipes and sockets may be opened."""
-    files = set(rule.kinds) & {"file", "directory", "symlink", "unknown"}
-    changes = _CHANGES & set(rule.access)
-    return "linked" in rule.states and bool(changes) and (bool(files) or not changes <= _OPENS)
-
-
-def _place(rule: FileRule) -> str | None:
-    """Return the directory that must be writable, None when it is not known."""
-    start = patterns.start_of(rule.pattern)
-    if not start.startswith("/"):
-        return None
-    if rule.kinds == ("directory",) and set(rule.access) & _CHANGES <= _ATTRIBUTES and start == rule.pattern:
-        return posixpath.normpath(start)
-    return posixpath.dirname(start)
-
-
-def _below(rule: FileRule, place: str) -> bool:
-    return patterns.start_of(rule.pattern).startswith(place + "/")
-
-
-def _filled(policy: Policy, place: str) -> bool:
-    """Return whether the workload uses something below the directory that it did not make there."""
-    return any(
-        _below(rule, place) and not set(rule.access) & _MAKES and set(rule.access) - {"remove", "chroot"}
-        for rule in policy.files
-        if rule.kinds != ("directory",)
-    )
-
-
-def _executes(rule: FileRule, place: str) -> bool:
-    return _below(rule, place) and bool({"execute", "map"} & set(rule.access))

@@ -221,6 +221,8 @@ class Launch:
     """How the workload was started, for launchers: nothing in it is a right. None or empty: not known, or not needed.
 
     ``engine``: docker, podman, nerdctl, ctr or systemd. ``user`` is as given to the engine, ``network`` host or none.
+    ``gid``: the group that the workload had, where ``user`` has no number of it. ``tasks``: a limit of threads and
+    processes that are alive at once.
     ``command``: the workload's argv, where its words cannot be printed on one line. ``ports``: ``80/tcp``, as the
     container exposes them. ``read_only``: the root of the container could not be written.
     """
@@ -233,6 +235,8 @@ class Launch:
     ports: tuple[str, ...] = ()
     mounts: tuple[ContainerMount, ...] = ()
     read_only: bool = False
+    gid: int | None = None
+    tasks: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ import re
 from typing import Any
 
 from profiler.policy.caveats import extent
-from profiler.policy.launch import Written, listened, written
-from profiler.policy.model import Launch, Policy
+from profiler.policy.model import Policy
+from profiler.policy.posture import posture
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.targets.base import File, Launches, Loss, OneOf, Output, Request, Setting, Step, Target
 from profiler.targets.base import written as written_path
-from profiler.wording import UNKNOWN
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 """Names that compose takes as they are, also within a variable's default, and that no engine takes for an option."""
@@ -60,15 +59,11 @@ class Docker(Target):
 
 
 def _recorded(policy: Policy, read_only: str) -> dict[str, Any]:
-    """Return what the templates say about the workload. ``sure``: it was recorded in a container, so what is known
-    about it holds in a container."""
-    work, launch = policy.workload, policy.workload.launch
-    places = written(policy)
-    temporary = [*(places.temporary if places else ()), *_tmpfs(launch)]
+    """Return what the templates say about the workload."""
+    work, stance = policy.workload, posture(policy)
     # --tmpfs has no way to write a colon.
-    kept = [*(places.kept if places else ()), *(path for path, _ in temporary if ":" in path)]
-    temporary = [(path, executed) for path, executed in temporary if ":" not in path]
-    command = launch.command or (() if work.joined or UNKNOWN in work.argv else work.argv)
+    kept = [*stance.kept, *(row.path for row in stance.temporary if ":" in row.path)]
+    temporary = [row for row in stance.temporary if ":" not in row.path]
     return {
         "argv": " ".join(map(shell, work.argv)),
         "extent": extent(work),
@@ -77,37 +72,23 @@ def _recorded(policy: Policy, read_only: str) -> dict[str, Any]:
         "plain_image": work.image if work.image and _IMAGE.fullmatch(work.image) else None,
         "digest": work.digest,
         "joined": work.joined,
-        "sure": work.image is not None,
-        "engine": launch.engine if launch.engine in Docker.launches.engines else "docker",
-        "command": command,
-        "user": launch.user,
-        "directory": launch.directory,
-        "network": launch.network,
-        "ports": [f"{port}:{port}/{protocol}" for port, protocol in listened(policy)],
-        "volumes": sorted({row.source for row in launch.mounts if row.kind == "volume" and row.source}),
+        "sure": stance.sure,
+        "engine": work.launch.engine if work.launch.engine in Docker.launches.engines else "docker",
+        "command": stance.command,
+        "user": stance.user,
+        "directory": stance.directory,
+        "network": stance.network,
+        "ports": [f"{port}:{port}/{protocol}" for port, protocol in stance.ports],
+        "volumes": sorted({row.source for row in stance.mounts if row.kind == "volume" and row.source}),
         "mounts": [
-            {"row": row, "text": _mount(row.kind, row.destination, row.source, row.read_only)}
-            for row in launch.mounts
-            if row.kind != "tmpfs"
+            {"row": row, "text": _mount(row.kind, row.destination, row.source, row.read_only)} for row in stance.mounts
         ],
-        "elsewhere": None if places is None else places.elsewhere,
-        "temporary": [path + (":exec" if executed else "") for path, executed in temporary],
+        "elsewhere": stance.elsewhere,
+        "temporary": [row.path + (":exec" if row.executed else "") for row in temporary],
         "kept": [_mount("volume", path) for path in kept],
         "kept_paths": kept,
-        "read_only": read_only == "yes" or (read_only == "auto" and _would_do(policy, places)),
+        "read_only": read_only == "yes" or (read_only == "auto" and stance.read_only),
     }
-
-
-def _would_do(policy: Policy, places: Written | None) -> bool:
-    """Return whether a root that cannot be written is known to do: it was recorded in a container, with such a root, or
-    writing nothing but what may be empty at each start."""
-    if places is None or policy.workload.image is None or policy.workload.incomplete:
-        return False
-    return policy.workload.launch.read_only or not (places.kept or places.elsewhere)
-
-
-def _tmpfs(launch: Launch) -> list[tuple[str, bool]]:
-    return [(row.destination, False) for row in launch.mounts if row.kind == "tmpfs" and not row.read_only]
 
 
 def _mount(kind: str, target: str, source: str = "", read_only: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""How a workload is started: what is kept of a recording, and what follows from the rights."""
+"""How a workload is started: what is kept of a recording."""
 
 from __future__ import annotations
 
@@ -12,26 +12,15 @@ from unit.trace.strategies import CONTAINERS
 from profiler.errors import InputError
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps, loads
-from profiler.policy.launch import Written, launch_of, listened, merged, within, written
-from profiler.policy.model import FileRule, Launch, Options, Policy, SocketRule
+from profiler.policy.launch import launch_of, merged
+from profiler.policy.model import Launch, Options
 from profiler.trace.model import Container, ContainerMount, Trace
 
-NOTHING = Launch()
 HEX = "0123456789abcdef" * 4
 
 
 def recorded(**meta: object) -> Trace:
     return trace(call("read"), **meta)
-
-
-def made(*files: FileRule, sockets: tuple[SocketRule, ...] = (), launch: Launch = NOTHING) -> Policy:
-    policy = derive(recorded(), Options())
-    work = replace(policy.workload, launch=launch)
-    return replace(policy, has_files=True, files=files, sockets=sockets, workload=work)
-
-
-def rule(pattern: str, *access: str, kinds: tuple[str, ...] = ("file",)) -> FileRule:
-    return FileRule(pattern, access, kinds)
 
 
 @given(CONTAINERS)
@@ -76,65 +65,6 @@ def test_merging_keeps_what_is_the_same() -> None:
     other = Launch("docker", "34", "/srv", ports=("2/tcp",), mounts=(there,))
     unnamed = ContainerMount("volume", "", "/data", False)
     assert merged([one, other]) == Launch("docker", None, "/srv", ports=("1/tcp", "2/tcp"), mounts=(unnamed,))
-
-
-def test_ports_that_others_reach() -> None:
-    def socket(kind: str, operations: tuple[str, ...], *ports: int, family: str = "inet") -> SocketRule:
-        return SocketRule(family, kind, 0, operations, (), ports=(("bind", ports),))
-
-    sockets = (
-        socket("stream", ("bind", "listen"), 443, 50051),
-        socket("stream", ("bind", "listen"), 443, family="inet6"),
-        socket("stream", ("bind", "connect"), 600),
-        socket("dgram", ("bind",), 0, 53, 40000),
-        socket("stream", ("bind", "listen"), 1, family="vsock"),
-    )
-    launch = Launch(ports=("80/tcp", "99999/tcp", "5/sctp", "x"))
-    assert listened(made(sockets=sockets, launch=launch)) == (
-        (53, "udp"),
-        (80, "tcp"),
-        (443, "tcp"),
-        (50051, "tcp"),
-    )
-
-
-@pytest.mark.parametrize(
-    ("rules", "found"),
-    [
-        ([], Written()),
-        ([rule("/etc/app", "read"), rule("/var/x", "execute", "map")], Written()),
-        ([rule("/run/app.pid", "create", "write")], Written(temporary=(("/run", False),))),
-        ([rule("/run/app", "make", kinds=("directory",))], Written(temporary=(("/run", False),))),
-        ([rule("/run/app", "mode", kinds=("directory",))], Written(temporary=(("/run/app", False),))),
-        ([rule("/tmp/{random}", "create", "write", "map")], Written(temporary=(("/tmp", True),))),
-        ([rule("/tmp/a/b", "create"), rule("/tmp/c", "create")], Written(temporary=(("/tmp", False),))),
-        ([rule("/tmp/a/b", "create"), rule("/tmp/a/old", "read")], Written(kept=("/tmp/a",))),
-        ([rule("/var/lib/db/{name}", "write", "create")], Written(kept=("/var/lib/db",))),
-        ([rule("/etc/passwd", "write")], Written(elsewhere=("/etc/passwd",))),
-        ([rule("/file", "create")], Written(elsewhere=("/file",))),
-        ([rule("{home}/.cache", "create")], Written(elsewhere=("{home}/.cache",))),
-        ([rule("/dev/null", "write", kinds=("char",)), rule("/proc/{pid}/oom_score_adj", "write")], Written()),
-        ([rule("/srv/fifo", "write", kinds=("fifo",))], Written()),
-        ([rule("/srv/fifo", "create", "write", kinds=("fifo",))], Written(kept=("/srv",))),
-        ([rule("/data/x", "create"), rule("/data", "owner", kinds=("directory",))], Written()),
-        ([rule("/database/x", "create")], Written(kept=("/database",))),
-        ([rule("/etc/resolv.conf", "write")], Written()),
-    ],
-)
-def test_places_that_must_be_writable(rules: list[FileRule], found: Written) -> None:
-    launch = Launch(mounts=(ContainerMount("volume", "data", "/data", False),))
-    assert written(made(*rules, launch=launch)) == found
-
-
-def test_without_evidence_of_files_nothing_is_known() -> None:
-    assert written(derive(recorded(), Options())) is None
-
-
-def test_within() -> None:
-    assert within("/a/b", ["/a"])
-    assert within("/a", ["/a"])
-    assert within("/a", ["/"])
-    assert not within("/ab", ["/a"])
 
 
 def test_a_mount_that_a_variable_names_moves_with_it() -> None:
