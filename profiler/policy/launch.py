@@ -17,6 +17,8 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _GROUP = re.compile(r":[0-9]+\Z")
 _TEXTS = ("engine", "user", "directory", "network")
 _NUMBERS = ("gid", "tasks")
+LIMITS = (64, 256, 1024, 4096, 16384)
+"""Limits of tasks. Few steps, so that two recordings whose peaks differ give the same policy."""
 _MOUNT_KINDS = ("bind", "volume", "tmpfs")
 
 
@@ -29,7 +31,12 @@ def launch_of(meta: Meta) -> Launch:
     user = f"{meta.uid}:{meta.gid}" if meta.uid else None
     container = meta.container
     if container is None:
-        return Launch(engine="systemd" if unit else None, user=user, directory=_text(meta.cwd) if unit else None)
+        return Launch(
+            engine="systemd" if unit else None,
+            user=user,
+            directory=_text(meta.cwd) if unit else None,
+            tasks=task_limit(meta.tasks),
+        )
     exact = all(_text(word) is not None for word in meta.argv) and not all(map(str.isprintable, meta.argv))
     return Launch(
         engine=_text(container.engine),
@@ -41,7 +48,13 @@ def launch_of(meta: Meta) -> Launch:
         ports=tuple(port for port in container.ports if port.isprintable()),
         mounts=_mounts(mount for row in container.mounts if (mount := _mount(row))),
         read_only=container.read_only,
+        tasks=task_limit(meta.tasks),
     )
+
+
+def task_limit(peak: int) -> int | None:
+    """Return the first of LIMITS that is at least twice the peak; None when there is none, or the peak is not known."""
+    return next((limit for limit in LIMITS if limit >= 2 * peak), None) if peak else None
 
 
 def _text(text: str | None) -> str | None:

@@ -308,6 +308,7 @@ def _merge_meta(metas: list[Meta]) -> Meta:
         container=reduce(_merge_container, (meta.container for meta in runs)),
         watched=reduce(_same, (meta.watched for meta in runs)),
         standing=_merge_standing([meta.standing for meta in runs]),
+        tasks=max(meta.tasks for meta in runs),
     )
 
 

@@ -420,6 +420,9 @@ class Meta:
     ``terminal`` (a controlling one), or each with ``no_``; ``stdin_file``, ``stdout_pipe`` and so on: each standard
     stream with ``file``, ``pipe``, ``socket``, ``terminal``, ``null`` (/dev/null), ``device`` or ``closed``. Merged:
     the words of all; empty if one recording has none."""
+    tasks: int = 0
+    """The most threads of the workload that were alive at once, of all its processes together; 0 if that is not known.
+    Merged: the largest."""
 
 
 @dataclass(frozen=True)

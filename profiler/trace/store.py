@@ -331,6 +331,7 @@ class _Reader:
             container=self.container(self.get(data, "container", (dict, type(None)), where)),
             watched=self.text(data, "watched", where),
             standing=self.strings(data, "standing", where),
+            tasks=self.count(data, "tasks", where),
         )
 
     def container(self, data: object) -> Container | None:

@@ -140,6 +140,8 @@ class Recording:
         """Lines for the user, in addition to losses."""
         self.no_new_privs = False
         self.last_new = 0.0
+        self.tasks = 0
+        """The most threads of the workload that were alive at once."""
         self.capabilities_seen = 0
         self.programs: list[Program] = []
         self.foreign: set[int] = set()

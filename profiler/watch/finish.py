@@ -63,6 +63,7 @@ def meta(
     features: tuple[str, ...] = (),
     losses: Mapping[str, int],
     last_new: float,
+    tasks: int = 0,
 ) -> Meta:
     """Return a trace's head. ``start``: in UTC; ``status`` as a shell shows it, None while the workload runs."""
     here = host()
@@ -92,6 +93,7 @@ def meta(
         container=origin.container,
         watched=origin.watched,
         standing=origin.standing,
+        tasks=tasks,
     )
 
 
@@ -107,6 +109,7 @@ def finish(recording: Recording, tracer: str, origin: Origin, start: datetime.da
         features=tuple(sorted(set(recording.features))),
         losses=recording.losses,
         last_new=recording.last_new,
+        tasks=recording.tasks,
     )
     resolver = Resolver()
     with as_invoking_user():

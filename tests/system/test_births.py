@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -156,3 +157,48 @@ def test_verify_ends(profgen: Profgen, torture: Path, tmp_path: Path) -> None:
     result = profgen("verify", "--under", "direct", "made/policy.yaml", "--", *command, cwd=tmp_path)
     assert "internal error" not in result.stderr
     assert result.returncode in (0, 1, 125), result.stderr
+
+
+CROWD = """
+import os, threading, time
+for _ in range(20):
+    if not os.fork(): os._exit(0)
+    os.wait()
+read, write = os.pipe()
+stop = threading.Event()
+threads = [threading.Thread(target=stop.wait) for _ in range(5)]
+for thread in threads: thread.start()
+for _ in range(3):
+    if not os.fork():
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+open('there', 'w').close()
+while not os.path.exists('go'): time.sleep(0.01)
+os.close(write)
+for _ in range(3): os.wait()
+stop.set()
+for thread in threads: thread.join()
+"""
+"""One process after another; then a process of six threads with three children."""
+
+
+def test_tasks_at_once(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+    """The peak is that of threads that are alive together; the tracer's own are not among them."""
+    (tmp_path / "go").touch()
+    assert profgen.record(tracer, [sys.executable, "-ISc", CROWD], cwd=tmp_path).meta["tasks"] == 9
+
+
+def test_tasks_that_are_joined(ebpf: str, profgen: Profgen, tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-ISc", CROWD], cwd=tmp_path)
+    try:
+        until((tmp_path / "there").exists, "all threads are there")
+        words = ["--tracer", ebpf, "--pid", str(process.pid), "-o", "out.json"]
+        with recording(profgen, tmp_path, *words) as recorder:
+            recorder.began()
+            (tmp_path / "go").touch()
+            assert recorder.end(None)[0] == 0
+        assert json.loads((tmp_path / "out.json").read_bytes())["meta"]["tasks"] == 6, "children are not joined"
+    finally:
+        process.kill()
+        process.wait()

@@ -221,6 +221,20 @@ static __always_inline u64 noted_new(void)
     return now;
 }
 
+/* Count a thread that begins to belong to the workload. Of counts that are reached at the same time the largest stays. */
+#define PEAK_TRIES 8
+static __always_inline void count_task(struct session *session)
+{
+    u64 now = __sync_fetch_and_add(&session->stats[STAT_TASKS], 1) + 1, peak = session->stats[STAT_PEAK];
+#pragma clang loop unroll(disable)
+    for (int i = 0; i < PEAK_TRIES && now > peak; i++) {
+        u64 found = __sync_val_compare_and_swap(&session->stats[STAT_PEAK], peak, now);
+        if (found == peak)
+            break;
+        peak = found;
+    }
+}
+
 /* A thread's entry for one level of pid namespaces (struct upid). */
 static __always_inline u64 upid_at(u64 pid, u32 level)
 {

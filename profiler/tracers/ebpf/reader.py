@@ -26,7 +26,7 @@ from profiler.wording import UNKNOWN
 
 STATS = names("stat", "LOST_")
 """The ways to lose something, in the order of their counters."""
-STAT_LIVE, STAT_LAST_NEW = constant("STAT_LIVE"), constant("STAT_LAST_NEW")
+STAT_LIVE, STAT_LAST_NEW, _STAT_PEAK = constant("STAT_LIVE"), constant("STAT_LAST_NEW"), constant("STAT_PEAK")
 ABI_ORDER = {native: (native, *others) for native, others in SUB_ABIS.items()}
 """For each native ABI, the ABIs in the order of ``enum abi``."""
 ABIS, NUMBERS = constant("ABIS"), constant("NUMBERS")
@@ -257,6 +257,7 @@ class Reader:
         maps = maps or Maps(self.programs)
         last_new = recording.last_new
         stats = self.stats()
+        recording.tasks = int(stats[_STAT_PEAK])
         executions = self.execs(maps)
         self.first = next((row.program for row in executions if row.by == STARTING), self.shared)
         self.read_calls(maps)

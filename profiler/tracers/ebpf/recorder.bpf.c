@@ -500,6 +500,8 @@ int on_fork(u64 *ctx)
     if (!session)
         return 0;
     __sync_fetch_and_add(&session->stats[STAT_LIVE], 1);
+    if (s->state == STATE_RECORDING)
+        count_task(session);
 #ifdef WITH_WATCH
     if (s->state == STATE_WAITING)
         note_pids(session, child);
@@ -535,6 +537,8 @@ int on_exit(u64 *ctx)
     struct session *session = session_at(s->session);
     if (!session)
         return 0;
+    if (s->state == STATE_RECORDING)
+        __sync_fetch_and_add(&session->stats[STAT_TASKS], -1);
     u64 before = __sync_fetch_and_add(&session->stats[STAT_LIVE], -1);
 #ifdef WITH_WATCH
     if (before == 1)
@@ -575,13 +579,15 @@ int on_exec(u64 *ctx)
         s->entered = 1;
     }
 #endif
+    struct session *own = session_at(s->session);
+    if (own && s->state != STATE_RECORDING)
+        count_task(own);
     s->state = STATE_RECORDING;
     s->program = key.program;
     s->last_number = NO_NUMBER;
     s->looked = 0;
     s->mapped = 0;
     u64 cred = read64((u64)task + OFFSET_TASK_CRED);
-    struct session *own = session_at(s->session);
     key.child = own && below_start(own, read64(cred + OFFSET_CRED_USER_NS));
     key.gained = gained_by(cred, file);
     if (key.child)

@@ -29,7 +29,7 @@ enum abi { ABI_NATIVE, ABI_COMPAT, ABI_X32, ABIS };
 /* ARMED: profgen's own child before its exec. WAITING: in a watched cgroup, but not yet the workload (watch.bpf.c). */
 enum state { STATE_ARMED = 1, STATE_WAITING, STATE_STARTING, STATE_RECORDING };
 
-/* Counters of a session: each way to lose something, then two facts. */
+/* Counters of a session: each way to lose something, then facts. */
 enum stat {
     LOST_TASKS,
     LOST_PROGRAMS,
@@ -49,6 +49,8 @@ enum stat {
     LOST_HIDDEN,
     STAT_LIVE,     /* threads that live */
     STAT_LAST_NEW, /* when something was seen for the first time, in ns of the monotonic clock */
+    STAT_TASKS,    /* threads of the workload that live, without those of its runtime */
+    STAT_PEAK,     /* the most of them at once */
     STATS,
 };
 

@@ -287,6 +287,8 @@ static __always_inline bool mark(struct task_struct *task, struct task_state *st
         return false;
     }
     __sync_fetch_and_add(&session->stats[STAT_LIVE], 1);
+    if (runs)
+        count_task(session);
 #ifdef WITH_USES
     note_member((u64)task, state->session, session->level);
 #endif

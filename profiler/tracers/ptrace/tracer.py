@@ -526,7 +526,7 @@ class Run:
             if program is None:
                 self._adopt()  # most often it stays stopped until its maker's event says what it is
                 return
-            tracee = self.tracees[tid] = Tracee(program)
+            tracee = self._traced(tid, program)
         deliver = 0
         if event in _BIRTHS or event == binding.PTRACE_EVENT_EXEC:
             message = _event_message(tid)
@@ -561,6 +561,12 @@ class Run:
         # An exit stop that was asked for must be asked for again after any stop in between.
         _ptrace(binding.PTRACE_SYSCALL if tracee.awaiting is not None else binding.PTRACE_CONT, tid, 0, deliver)
 
+    def _traced(self, tid: int, program: int) -> Tracee:
+        """Note a new thread, and return it."""
+        tracee = self.tracees[tid] = Tracee(program)
+        self.recording.tasks = max(self.recording.tasks, len(self.tracees))
+        return tracee
+
     def _announced(self, tid: int, parent: int, tracee: Tracee) -> None:
         """Note a thread that ``parent`` has made."""
         tracee.makes = None
@@ -569,7 +575,7 @@ class Run:
             return
         status = self.births.announced(tid, tracee.program)
         if status is not None:
-            self.tracees[tid] = Tracee(tracee.program)
+            self._traced(tid, tracee.program)
             self._other_stop(tid, status)
 
     def _adopt(self) -> None:
@@ -578,7 +584,7 @@ class Run:
             return
         makers = [tid for tid, tracee in self.tracees.items() if tracee.makes is not None]
         for tid, status in self.births.orphans(makers).items():
-            self.tracees[tid] = Tracee(self._program_of(tid, self._unasked(tid)))
+            self._traced(tid, self._program_of(tid, self._unasked(tid)))
             self.adopted += 1
             self._other_stop(tid, status)
 
@@ -608,7 +614,7 @@ class Run:
         self.recording.warn(UNTRACED)
         if child >= 0 and _ptrace(PTRACE_SEIZE, child, 0, OPTIONS) != ctypes.c_ulong(-1).value:
             self.threads.born(child, tid)
-            self.tracees[child] = Tracee(tracee.program)
+            self._traced(child, tracee.program)
 
     def _not_made(self, tid: int, tracee: Tracee, result: int) -> None:
         """Serve the end of a call that should have made a thread, and was not announced."""
@@ -666,6 +672,7 @@ class Run:
         by, program = tracee.program, self._program_of(tid, file.identity)
         if not self.started:
             self.started = True
+            self.recording.tasks = len(self.tracees)
             self._adopt_first(program)
             by = -1
         tracee.program = program

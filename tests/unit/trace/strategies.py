@@ -286,6 +286,7 @@ def metas(draw: st.DrawFn, arch: str) -> Meta:
         complete=not losses,
         losses=losses,
         last_new=draw(SECONDS),
+        tasks=draw(COUNTS | st.just(0)),
         runs=draw(st.integers(1, 3)),
         container=draw(st.none() | CONTAINERS),
         watched=draw(st.sampled_from([None, "pid 1", "unit redis.service"])),
