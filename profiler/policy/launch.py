@@ -86,13 +86,13 @@ def merged(launches: Sequence[Launch]) -> Launch:
         values = {getattr(launch, name) for launch in launches}
         return values.pop() if len(values) == 1 else getattr(Launch(), name)
 
-    limits = [launch.tasks for launch in launches]
+    limits = [launch.tasks for launch in launches if launch.tasks is not None]
     return Launch(
         **{name: same(name) for name in (*_TEXTS, "gid", "command")},
         ports=tuple(sorted({port for launch in launches for port in launch.ports})),
         mounts=_mounts(row for launch in launches for row in launch.mounts),
         read_only=all(launch.read_only for launch in launches),
-        tasks=None if None in limits else max(limits, default=None),
+        tasks=max(limits) if len(limits) == len(launches) else None,
     )
 
 
@@ -121,11 +121,17 @@ def read(reader: Reader, value: Any, where: str, variables: Sequence[Variable]) 
     given = reader.keys(value, where, (), (*_TEXTS, *_NUMBERS, "command", "ports", "read_only", "mounts"))
     if given.get("tasks") == 0:
         reader.fail(f"{where}.tasks", "must be at least 1: leave it out for no limit")
+    texts: dict[str, Any] = {
+        name: reader.typed(given[name], str, f"{where}.{name}") for name in _TEXTS if name in given
+    }
+    numbers: dict[str, Any] = {
+        name: reader.number(given[name], f"{where}.{name}") for name in _NUMBERS if name in given
+    }
     rows = reader.typed(given.get("mounts", []), list, f"{where}.mounts")
     places = {f"{{@{row.name}}}": row.paths[0] for row in variables}
     return Launch(
-        **{name: reader.typed(given[name], str, f"{where}.{name}") for name in _TEXTS if name in given},
-        **{name: reader.number(given[name], f"{where}.{name}") for name in _NUMBERS if name in given},
+        **texts,
+        **numbers,
         command=reader.texts(given.get("command", []), f"{where}.command"),
         ports=reader.texts(given.get("ports", []), f"{where}.ports"),
         mounts=tuple(_read_mount(reader, row, f"{where}.mounts", places) for row in rows),

@@ -198,7 +198,7 @@ def test_tasks_that_are_joined(ebpf: str, profgen: Profgen, tmp_path: Path) -> N
             recorder.began()
             (tmp_path / "go").touch()
             assert recorder.end(None)[0] == 0
-        assert json.loads((tmp_path / "out.json").read_bytes())["meta"]["tasks"] == 6, "children are not joined"
+        assert json.loads((tmp_path / "out.json").read_bytes())["meta"]["tasks"] == 9
     finally:
         process.kill()
         process.wait()

@@ -46,7 +46,14 @@ OTHERS_OPTIONS = {
     "--network",
     "--rm",
     "--name",
-    "--cgroups",  # docker run
+    "--cgroups",
+    "--user",
+    "--device",
+    "--pids-limit",
+    "--read-only",
+    "--read-only-tmpfs",
+    "--tmpfs",
+    "--mount",  # docker run
     "--as-recorded",  # docker-run.sh
     "--variant",
     "--include",  # mmdebstrap
