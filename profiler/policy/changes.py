@@ -11,7 +11,7 @@ from typing import Any
 from profiler.kernel.abi import ABIS
 from profiler.policy.model import FileRule, Policy
 from profiler.policy.rows import KEYS as PATH_KEYS
-from profiler.policy.rows import file_of
+from profiler.policy.rows import file_of, plain_of
 from profiler.trace.model import row_order
 
 KEYS: Mapping[str, Callable[[Any], tuple[Any, ...]]] = {
@@ -199,7 +199,7 @@ def _has_uses(policy: Policy) -> bool:
 
 def _rows(rows: Iterable[Any], several: Iterable[Edit], key: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
     """Return the entries of a section after these edits: those that stay keep their order, and each new one comes
-    before the next one with a larger key. File rules that were widened to one pattern become one."""
+    before the next one with a larger key. Entries that were widened to the same become one."""
 
     def order(row: Any) -> tuple[Any, ...]:
         return row_order(key(row))
@@ -211,6 +211,4 @@ def _rows(rows: Iterable[Any], several: Iterable[Edit], key: Callable[[Any], tup
     together: dict[Any, list[Any]] = {}
     for row in made:
         together.setdefault(key(row), []).append(row)
-    return tuple(
-        row for same in together.values() for row in ((file_of(same),) if isinstance(same[0], FileRule) else same)
-    )
+    return tuple(file_of(same) if isinstance(same[0], FileRule) else plain_of(same) for same in together.values())

@@ -1,7 +1,7 @@
 """The classes of an entry, from the narrowest to the widest: what a reviewer can choose instead of what is proposed.
 
 An entry is narrowed to fewer ways of use, to the paths or arguments that were seen; it is widened to the next class of
-names, to the directory, or to fewer arguments that are compared.
+names, to the directory, to fewer arguments that are compared, or to more processes.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 from profiler.kernel.arguments import spec_for
 from profiler.policy.argument_rules import TooWide, rules_for
 from profiler.policy.changes import Edit
-from profiler.policy.covering import covers
+from profiler.policy.covering import covers, grants
 from profiler.policy.document import rule_text
 from profiler.policy.evidence import name_for
-from profiler.policy.model import Allowed, FileRule, Rule, SocketRule
+from profiler.policy.model import Allowed, FileRule, InspectionRule, MountRule, Rule, SignalRule, SocketRule
 from profiler.policy.names import EVIDENT, Seen, readings
 from profiler.policy.patterns import Class, dumps, is_literal, literal, matches, path_of
 from profiler.policy.tiers import tier_of
 from profiler.quoting.text import printable
-from profiler.trace.model import FILE_ACCESSES, Trace
+from profiler.trace.model import FILE_ACCESSES, WHOM, Mount, Trace
 from profiler.wording import counted
 
 PATHS = 64
@@ -64,7 +64,11 @@ def classes(edit: Edit, trace: Trace | None = None) -> Classes:
         case Allowed():
             narrower, wider = (*_seen_values(row, trace), *_fewer_rules(row, before)), _wider_rules(row)
         case SocketRule():
-            narrower = _fewer_operations(row, before)
+            narrower, wider = _fewer_operations(row, before), _wider_address(row)
+        case SignalRule() | InspectionRule():
+            wider = _more_processes(row)
+        case MountRule():
+            narrower, wider = _seen_mounts(row, trace), _wider_target(row)
     first = tuple(_distinct(narrower, {proposal.rows}))
     last = tuple(_distinct(wider, {proposal.rows, *(level.rows for level in first)}))
     return Classes((*first, proposal, *last), len(first))
@@ -114,15 +118,19 @@ def _seen_paths(row: FileRule, trace: Trace | None) -> Iterator[Level]:
 
 
 def _wider_paths(row: FileRule) -> Iterator[Level]:
+    for pattern in _wider(row.pattern):
+        yield Level(f"for {printable(pattern)}", (replace(row, pattern=pattern),))
+
+
+def _wider(last: str) -> Iterator[str]:
     """Yield the classes of the last name, then its directory, then all below the directory."""
-    parent, _, name = row.pattern.rpartition("/")
+    parent, _, name = last.rpartition("/")
     if not parent:
         return
-    last = row.pattern
     patterns = [f"{parent}/{found}" for found in _names(parent, name)]
     for pattern in (*patterns, f"{parent}/{dumps([Class('name')])}", f"{parent}/{dumps([Class('tree')])}"):
         if pattern != last and covers(pattern, last):
-            yield Level(f"for {printable(pattern)}", (replace(row, pattern=pattern),))
+            yield pattern
             last = pattern
 
 
@@ -182,16 +190,77 @@ def _wider_rules(row: Allowed) -> Iterator[Level]:
 # Sockets.
 
 
-def _fewer_operations(row: SocketRule, before: SocketRule | None) -> Iterator[Level]:
-    held = before.operations if before is not None else ()
+_Use = tuple[str, int | str | None]
+"""An operation with one of its ports or addresses; None where it has neither."""
 
-    def take(words: Sequence[str]) -> SocketRule:
-        kept = tuple(word for word in row.operations if word in {*held, *words})
+
+def _uses(row: SocketRule) -> list[_Use]:
+    ports, places = dict(row.ports), dict(row.addresses)
+    found: list[_Use] = []
+    for word in row.operations:
+        values = (*ports.get(word, ()), *places.get(word, ()))
+        found += [(word, value) for value in values] or [(word, None)]
+    return found
+
+
+def _fewer_operations(row: SocketRule, before: SocketRule | None) -> Iterator[Level]:
+    held = _uses(before) if before is not None else []
+
+    def take(uses: Sequence[_Use]) -> SocketRule:
+        kept = {*held, *uses}
+        ports = ((word, tuple(port for port in several if (word, port) in kept)) for word, several in row.ports)
+        places = ((word, tuple(place for place in several if (word, place) in kept)) for word, several in row.addresses)
         return replace(
             row,
-            operations=kept,
-            ports=tuple(item for item in row.ports if item[0] in kept),
-            addresses=tuple(item for item in row.addresses if item[0] in kept),
+            operations=tuple(word for word in row.operations if word in {word for word, _ in kept}),
+            ports=tuple(item for item in ports if item[1]),
+            addresses=tuple(item for item in places if item[1]),
         )
 
-    return _parts([word for word in row.operations if word not in held], take, str)
+    def text(use: _Use) -> str:
+        word, value = use
+        return word if value is None else f"{word} {f'port {value}' if isinstance(value, int) else printable(value)}"
+
+    return _parts([use for use in _uses(row) if use not in held], take, text)
+
+
+def _wider_address(row: SocketRule) -> Iterator[Level]:
+    """Yield the classes of the address, where there is only one."""
+    places = {place for _, several in row.addresses for place in several}
+    for pattern in _wider(places.pop()) if len(places) == 1 else ():
+        addresses = tuple((word, (pattern,)) for word, _ in row.addresses)
+        yield Level(f"for {printable(pattern)}", (replace(row, addresses=addresses),))
+
+
+# Signals, and inspections of other processes.
+
+
+def _more_processes(row: SignalRule | InspectionRule) -> Iterator[Level]:
+    """Yield rules for the workload's processes too, then for all."""
+    after = WHOM[WHOM.index(row.whom) + 1 :] if row.whom in WHOM else ()
+    for number, whom in enumerate(after, 1):
+        words = "to processes outside of the workload too" if whom == "outside" else "to the whole workload"
+        yield Level(words, (row, *(replace(row, whom=other) for other in after[:number])))
+
+
+# Mounts.
+
+
+def _seen_mounts(row: MountRule, trace: Trace | None) -> Iterator[Level]:
+    """Yield a rule for each mount that was seen instead of one for the patterns."""
+    if trace is None or all(name is None or is_literal(name) for name in (row.source, row.target)):
+        return
+
+    def of(mount: Mount) -> MountRule:
+        source, target = (None if path is None else literal(path) for path in (mount.source, mount.target))
+        return replace(row, source=source, target=target, flags=mount.flags)
+
+    seen = (mount for mount in trace.mounts if mount.operation == row.operation and mount.results.get("ok"))
+    rules = dict.fromkeys(rule for mount in seen if grants(row, rule := of(mount)))
+    if 0 < len(rules) <= PATHS:
+        yield Level(f"only {counted(len(rules), 'mount')} that the recording has", tuple(rules))
+
+
+def _wider_target(row: MountRule) -> Iterator[Level]:
+    for pattern in () if row.target is None else _wider(row.target):
+        yield Level(f"at {printable(pattern)}", (replace(row, target=pattern),))

@@ -11,7 +11,7 @@ from unit.policy.test_threeway import RELAXED, generated
 
 from profiler.policy.changes import KEYS, SWITCHES, Edit, Step, applied, edits, is_silent, place, steps
 from profiler.policy.document import dumps, loads
-from profiler.policy.model import Allowed, Capability, FileRule, Policy, Transition
+from profiler.policy.model import Allowed, Capability, FileRule, Policy, SignalRule, Transition
 from profiler.policy.reasons import said
 
 
@@ -76,6 +76,13 @@ def test_two_rules_for_one_pattern_become_one() -> None:
     made = applied(old, old, [Edit("files", (), (wide,)), Edit("files", (), (replace(wide, access=("write",)),))])
     (found,) = [row for row in made.files if row.pattern == wide.pattern]
     assert found.access == ("read", "write")
+
+
+def test_two_signals_that_were_widened_become_one() -> None:
+    old = replace(generated(), signals=())
+    outside = SignalRule("TERM", "outside")
+    edits = [Edit("signals", (), (SignalRule("TERM", "workload"), outside)), Edit("signals", (), (outside,))]
+    assert applied(old, replace(old, has_files=True), edits).signals == (outside, SignalRule("TERM", "workload"))
 
 
 def test_an_architecture_comes_with_its_calls() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +14,17 @@ from profiler.policy.argument_rules import rules_for
 from profiler.policy.changes import Edit
 from profiler.policy.classes import Classes, classes
 from profiler.policy.covering import left
-from profiler.policy.model import Allowed, Capability, FileRule, SocketRule
+from profiler.policy.model import (
+    Allowed,
+    Capability,
+    FileRule,
+    InspectionRule,
+    MountRule,
+    SignalRule,
+    SocketRule,
+)
 from profiler.policy.patterns import literal
-from profiler.trace.model import FILE_ACCESSES
+from profiler.trace.model import FILE_ACCESSES, SOCKET_OPERATIONS, Mount
 
 
 def of(section: str, after: object, before: object = None, trace: object = None) -> Classes:
@@ -99,8 +109,83 @@ def test_arguments_that_were_seen() -> None:
 def test_sockets() -> None:
     row = SocketRule("inet", "stream", 6, ("create", "connect"), ports=(("connect", (443,)),))
     found = of("sockets", row)
-    assert words(found) == ["without connect", ""]
+    assert words(found) == ["without connect port 443", ""]
     assert found.levels[0].rows == (SocketRule("inet", "stream", 6, ("create",)),)
+
+
+def test_ports_of_a_socket_are_taken_one_by_one() -> None:
+    row = SocketRule("inet", "stream", 6, ("create", "connect"), ports=(("connect", (443, 5432)),))
+    found = of("sockets", row, replace(row, operations=("create",), ports=()))
+    assert words(found) == ["without connect port 5432", ""]
+    assert found.levels[0].rows == (replace(row, ports=(("connect", (443,)),)),)
+    held = replace(row, ports=(("connect", (443,)),))
+    assert words(of("sockets", row, held)) == [""]
+
+
+WIDER = ("{digits}.sock", "{name}", "{tree}")
+
+
+def test_a_unix_socket_is_widened_as_a_file() -> None:
+    row = SocketRule("unix", "stream", 0, ("create", "connect"), addresses=(("connect", ("/run/app/7.sock",)),))
+    found = of("sockets", row)
+    assert words(found) == ["without connect /run/app/7.sock", "", *(f"for /run/app/{name}" for name in WIDER)]
+    assert found.levels[-1].rows[0].addresses == (("connect", ("/run/app/{tree}",)),)
+    abstract = replace(row, addresses=(("connect", ("@name",)),))
+    assert words(of("sockets", abstract)) == ["without connect @name", ""]
+
+
+SOCKETS = st.builds(
+    SocketRule,
+    st.just("unix"),
+    st.just("stream"),
+    st.just(0),
+    st.lists(st.sampled_from(SOCKET_OPERATIONS[:6]), min_size=1, max_size=3, unique=True).map(
+        lambda words: tuple(word for word in SOCKET_OPERATIONS if word in words)
+    ),
+)
+VALUES = st.dictionaries(st.sampled_from(["bind", "connect"]), st.sets(st.integers(1, 9), min_size=1, max_size=3))
+
+
+@given(SOCKETS, VALUES, VALUES, st.sampled_from(["/run/a", "@a", "/x/y/1234"]))
+def test_each_class_of_a_socket_includes_the_one_before(
+    row: SocketRule, ports: dict[str, set[int]], held: dict[str, set[int]], place: str
+) -> None:
+    def made(values: dict[str, set[int]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        return tuple((word, tuple(sorted(values[word]))) for word in row.operations if word in values)
+
+    row = replace(row, addresses=tuple((word, (literal(place),)) for word in row.operations if word == "connect"))
+    before = replace(row, ports=made(held), operations=tuple(word for word, _ in made(held)), addresses=())
+    both = {word: ports.get(word, set()) | held.get(word, set()) for word in {*ports, *held}}
+    found = of("sockets", replace(row, ports=made(both)), before if before.operations else None)
+    for narrow, wide in zip(found.levels, found.levels[1:], strict=False):
+        assert all(left(wide.rows, rule, exact=True) is None for rule in narrow.rows)
+        assert not all(left(narrow.rows, rule, exact=True) is None for rule in wide.rows)
+    if before.operations:
+        assert all(left(level.rows, before, exact=True) is None for level in found.levels)
+
+
+def test_a_signal_goes_to_more_processes() -> None:
+    found = of("signals", SignalRule("TERM", "self"))
+    assert words(found) == ["", "to the whole workload", "to processes outside of the workload too"]
+    assert [row.whom for row in found.levels[-1].rows] == ["self", "workload", "outside"]
+    assert words(of("signals", SignalRule("TERM", "group"))) == words(
+        of("inspections", InspectionRule("read", "outside"))
+    )
+
+
+def test_a_mount() -> None:
+    seen = [Mount("bind", f"/srv/{name}", "/mnt/1", None, (), {"ok": 1}, frozenset()) for name in "ab"]
+    row = MountRule("bind", "/srv/{name}", "/mnt/1", None, ())
+    found = of("mounts", row, trace=touching(mounts=seen))
+    assert words(found) == [
+        "only 2 mounts that the recording has",
+        "",
+        "at /mnt/{digits}",
+        "at /mnt/{name}",
+        "at /mnt/{tree}",
+    ]
+    assert [rule.source for rule in found.levels[0].rows] == ["/srv/a", "/srv/b"]
+    assert words(of("mounts", MountRule("umount", None, None, None, ()))) == [""]
 
 
 @pytest.mark.parametrize(
