@@ -37,6 +37,17 @@ class ProgramError(ProfgenError):
     """Another program, such as a container engine, cannot be executed, failed, or did not answer."""
 
 
+class ExtraMissing(ProgramError):
+    """A Python package that only one feature needs is not installed. ``what``: the feature, ``extra``: the name of the
+    extra that brings the package (pyproject.toml)."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs the Python package {package}, which is not installed; in a checkout of profgen:",
+            command=f"pip install '.[{extra}]'",
+        )
+
+
 class CommandNotFound(ProfgenError):
     """The workload's program does not exist."""
 

@@ -75,7 +75,7 @@ ALL_CONTAINERS = click.option(
     "-a",
     "--all-containers",
     is_flag=True,
-    help="Watch every container of this machine and write a trace for each to the directory -o.",
+    help="Watch every container of this machine and write a trace for each.  [default directory: containers.traces]",
 )
 WAIT = click.option("--wait", is_flag=True, help="Wait until it starts, if it does not run yet.")
 ALLOW_LOSS = click.option(

@@ -154,7 +154,7 @@ def record_running(
     """
     need_watcher(how.tracer)
     request = replace(_request(workload, how, to), keep=keep)
-    found = _subject(subject, how, to, request)
+    found = _subject(subject, how, request)
     many = isinstance(found, Subject) and found.many
     console = Console(to.quiet, many=many, wait=how.wait, line=to.progress, keep=keep, feed=feed)
     ended = record_group(found, request, console) if isinstance(found, Group) else record(found, request, console)
@@ -163,11 +163,9 @@ def record_running(
     return _status(ended, how, to, many=many, keep=keep)
 
 
-def _subject(subject: SubjectOptions, how: RecordOptions, to: OutputOptions, request: Request) -> Subject | Group:
+def _subject(subject: SubjectOptions, how: RecordOptions, request: Request) -> Subject | Group:
     """Return what the options name. Raises InputError."""
     if subject.all_containers:
-        if to.path is None and request.keep:
-            raise InputError("--all-containers writes a trace for each container: name a directory with -o")
         if how.wait:
             raise InputError("--all-containers always waits for containers: remove --wait")
         return subjects.all_containers()

@@ -8,7 +8,7 @@ import click
 
 from profiler.cli.options import OutputOptions, output_options, source_file, trace_file
 from profiler.cli.terminal import say
-from profiler.errors import ProgramError
+from profiler.errors import ExtraMissing
 from profiler.files import write_atomic
 
 _NEEDED = {"altair": "altair", "vl_convert": "vl-convert-python"}
@@ -33,25 +33,23 @@ def report(files: tuple[str, ...], base: str | None, recordings: tuple[str, ...]
     """Write one HTML page about a workload: what it may do at a glance, how much is open, what the recordings saw, and
     each entry of the policy with its evidence.
 
-    Give traces of one workload, or a policy. The page is one file that needs no network. It takes the extra
-    profgen[report].
+    Give traces of one workload, or a policy. The page is one file that needs no network. To draw it takes the extra
+    report (docs/install.md).
 
     \b
       profgen report nginx.trace.json
       profgen report nginx.profile -o nginx.html
       profgen report nginx.profile --base main/policy.yaml -o changes.html
     """
-    missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
-    if missing:
-        raise ProgramError(
-            f"cannot draw plots: the Python package {missing[0]} is not installed; install the extra report:",
-            command="pip install 'profgen[report]'",
-        )
-    from profiler.report.page import render
     from profiler.report.subject import read, read_base
 
-    subject = read(files, recordings)
-    page = render(subject, None if base is None else read_base(base))
+    subject, old = read(files, recordings), None if base is None else read_base(base)
+    missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
+    if missing:
+        raise ExtraMissing("a report", missing[0], "report")
+    from profiler.report.page import render
+
+    page = render(subject, old)
     path = to.output or "report.html"
     write_atomic(path, page)
     if not (to.quiet or to.printed):

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from profiler.errors import InputError, ProgramError
+from profiler.errors import ExtraMissing, InputError
 from profiler.live.aside import FILE_BYTES, Aside, window_size
 from profiler.live.feed import Feed
 from profiler.live.state import State
@@ -34,7 +34,7 @@ _RESTORE = b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1004l\x1b[<u\x1b[
 def need_terminal() -> None:
     """Raise ProgramError or InputError when there cannot be a view here."""
     if importlib.util.find_spec("textual") is None:
-        raise ProgramError("the live view needs Textual, which is not installed: pip install 'profgen[live]'")
+        raise ExtraMissing("the live view", "textual", "live")
     if os.environ.get("TERM", "dumb") == "dumb":
         raise InputError("the live view needs a terminal that can draw, and TERM names one that cannot")
     try:

@@ -36,8 +36,15 @@ def test_the_page_is_written(app: Path) -> None:
 def test_without_the_extra(app: Path) -> None:
     done = python("-c", WITHOUT, "report", app)
     assert done.returncode == 125
-    assert "the Python package altair is not installed" in done.stderr
-    assert "pip install 'profgen[report]'" in done.stderr
+    assert "the Python package altair, which is not installed" in done.stderr
+    assert done.stderr.endswith("pip install '.[report]'\n")
+
+
+def test_a_missing_file_without_the_extra(app: Path) -> None:
+    for words in ((app.parent / "nothing",), (app, "--base", app.parent / "nothing")):
+        done = python("-c", WITHOUT, "report", *words)
+        assert done.returncode == 2
+        assert "nothing: no such file" in done.stderr.lower()
 
 
 def test_what_cannot_be_read(app: Path) -> None:

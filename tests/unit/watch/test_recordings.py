@@ -81,12 +81,15 @@ def test_a_file_that_cannot_be_written_is_noticed_first(scripted: Callable[..., 
     assert not script.stopped
 
 
-def test_many_containers_have_a_directory(scripted: Callable[..., list[Script]]) -> None:
+@pytest.mark.parametrize(("output", "directory"), [("traces", "traces"), (None, "all.traces")])
+def test_many_containers_have_a_directory(
+    output: str | None, directory: str, scripted: Callable[..., list[Script]]
+) -> None:
     both = [session(1), session(2, subject="cd" * 32)]
     scripted([both, [session(1, ended=True), session(2, ended=True, subject="cd" * 32)]])
     subject = Subject("all", Selection(all_containers=True), many=True)
-    ended = record(subject, Request(Options(duration=0.3), Path("traces")), Screen())
-    assert sorted(path.name for path in Path("traces").iterdir()) == [
+    ended = record(subject, Request(Options(duration=0.3), output and Path(output)), Screen())
+    assert sorted(path.name for path in Path(directory).iterdir()) == [
         f"{ID[:12]}.trace.json",
         f"{'cd' * 6}.trace.json",
     ]
