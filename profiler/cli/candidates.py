@@ -245,6 +245,17 @@ def _yardsticks(word: str, _: Sequence[str]) -> Iterator[Candidate]:
     yield from paths(word, frozenset({"document"}))
 
 
+def _reports(word: str, _: Sequence[str]) -> Iterator[Candidate]:
+    from profiler.cli.results import FORMATS
+
+    name, colon, path = word.partition(":")
+    if colon and name in FORMATS:
+        yield from (each.behind(f"{name}:") for each in paths(path, frozenset()))
+        return
+    yield from (Candidate(f"{each}:", sort="open") for each in FORMATS)
+    yield from paths(word, frozenset())
+
+
 def _capabilities(word: str, _: Sequence[str]) -> Iterator[Candidate]:
     from profiler.kernel.capabilities import CAPABILITIES
 
@@ -292,7 +303,7 @@ def _items(word: str, arguments: Sequence[str]) -> Iterator[Candidate]:
     yield from (Candidate(f"exec:{name}", "program") for name in programs)
 
 
-_WRITTEN = ("output", "report", "into")
+_WRITTEN = ("output", "into")
 """Parameters that name a file of any kind."""
 
 _KINDS: dict[str, tuple[str, ...]] = {
@@ -325,6 +336,7 @@ _BY_NAME: dict[str | None, Source] = {
     "limits": _limits,
     "runtime": _runtimes,
     "compare": _yardsticks,
+    "reports": _reports,
     "capabilities": _capabilities,
     "allow_dangerous": _rights,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,12 @@ class _Run:
     took: float
 
 
+def _destination(text: str) -> tuple[str | None, str]:
+    """Convert ``FORMAT:FILE``, or ``FILE`` for the format of --format."""
+    name, colon, path = text.partition(":")
+    return (name, output_file(path)) if colon and path and name in FORMATS else (None, output_file(text))
+
+
 @click.command("verify")
 @click.argument("policy", type=source_file, metavar="POLICY|DIR")
 @grouped(
@@ -79,15 +86,23 @@ class _Run:
 @output_options("Write the denials as a trace, for generate.", quiet="Print only denials and errors.")
 @click.option(
     "--report",
-    type=output_file,
-    metavar="FILE",
-    help="Write the report to a file.  [default: standard error for text, else standard output]",
+    "reports",
+    type=_destination,
+    multiple=True,
+    metavar="[FORMAT:]FILE",
+    help="Write the report to FILE; with FORMAT: one more, in that format. Can be repeated.  [default: standard error "
+    "for text, else standard output]",
 )
 @output_format(*FORMATS, help="Format of the report.")
 @coloured(passed=False)
 @workload_options(USER, DURATION, NO_FILES)
 def verify(
-    policy: str, enforce: EnforceOptions, to: OutputOptions, report: str | None, form: str, workload: WorkloadOptions
+    policy: str,
+    enforce: EnforceOptions,
+    to: OutputOptions,
+    reports: tuple[tuple[str | None, str], ...],
+    form: str,
+    workload: WorkloadOptions,
 ) -> int:
     """Run COMMAND under POLICY (policy.yaml, or its directory) and name every denial.
 
@@ -102,6 +117,7 @@ def verify(
       profgen verify app.profile --mode log -o denials.trace.json -- ./app
       profgen verify app.profile --under runc --bundle DIR
       profgen verify app.profile --under docker -- docker run --rm IMAGE
+      profgen verify app.profile --report junit:verify.xml -- make test
       profgen generate app.trace.json denials.trace.json -o app.profile
     """
     from profiler.cli.verify_report import VerifyReport
@@ -113,9 +129,12 @@ def verify(
     from profiler.trace.store import read_limited
 
     _check(enforce, workload)
-    if to.printed and form != "text" and report is None:
-        raise click.UsageError(f"--format {form} and -o - both print on standard output; give one of them a file")
-    if to.printed or report == str(STANDARD_OUTPUT) or (form != "text" and report is None):
+    places = _places(reports, form)
+    printed = [name for name, place in places if place == STANDARD_OUTPUT]
+    if len(printed) + to.printed > 1:
+        one, other = (f"the {printed[0]} report", "-o -" if to.printed else f"the {printed[1]} report")
+        raise click.UsageError(f"{one} and {other} both go to standard output; give one of them a file")
+    if printed or to.printed:
         keep_standard_output()
     if not to.quiet:
         say_what_takes_long()
@@ -136,16 +155,25 @@ def verify(
     # --duration asked it to end, and it has no handler for SIGTERM: it did not fail.
     asked = workload.duration is not None and ran.took >= workload.duration and outcome.status == 128 + signal.SIGTERM
     found = VerifyReport(held, outcome, enforce.under, enforce.mode, path, content, asked)
-    if form == "text" and report is None:
-        for line in found.text(to):
-            say(line)
-    else:
-        out = "".join(f"{line}\n" for line in found.text(to)) if form == "text" else formatted(found.report, form)
-        write_atomic(STANDARD_OUTPUT if report is None else Path(report), out.encode("utf-8", "backslashreplace"))
-        summarise(found.report, form)
+    for name, place in places:
+        if place is None:
+            for line in found.text(to):
+                say(line)
+            continue
+        out = "".join(f"{line}\n" for line in found.text(to)) if name == "text" else formatted(found.report, name)
+        write_atomic(place, out.encode("utf-8", "backslashreplace"))
+        summarise(found.report, name)
     if outcome.denials:
         return DENIED_STATUS
     return FAILED if outcome.losses else 0 if asked else outcome.status
+
+
+def _places(reports: Sequence[tuple[str | None, str]], form: str) -> list[tuple[str, Path | None]]:
+    """Return the formats of the report, each with its file; None is standard error. ``form`` goes to the files that
+    are given without a format."""
+    usual: list[Path | None] = [Path(path) for name, path in reports if name is None]
+    usual = usual or [None if form == "text" else STANDARD_OUTPUT]
+    return [*((form, place) for place in usual), *((name, Path(path)) for name, path in reports if name is not None)]
 
 
 def _check(enforce: EnforceOptions, workload: WorkloadOptions) -> None:

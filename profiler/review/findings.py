@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from profiler.review.places import Lines
+from profiler.review.repository import place
 from profiler.review.sources import parts
 from profiler.wording import counted
 
@@ -105,6 +106,10 @@ class Report:
     def file_of(self, finding: Finding) -> str:
         """Return the file that a finding is in, as the user named it, without the name of an object in it."""
         return finding.file or parts(self.source)[0]
+
+    def place_of(self, finding: Finding) -> str:
+        """Return the same file for a service that has the repository: from its root, or an absolute path."""
+        return place(self.file_of(finding))
 
     @property
     def fingerprints(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ DETAILS_SHOWN = 12
 """The details of one change in text, Markdown and findings; JSON has all."""
 REST_SHOWN = 3
 REASONS_SHOWN = 3
+_INDENT = " " * 21
 
 _TITLES = {
     "default": "default",
@@ -67,7 +68,6 @@ def text(diff: Diff, style: Style = PLAIN) -> str:
     """Return lines for a terminal."""
     lines = [f"{printable(diff.old.source)} -> {printable(diff.new.source)} ({_kinds(diff)}, {diff.new.native})", ""]
     width = min(max((len(printable(row.name)) for row in diff.changes), default=0), 40)
-    indent = " " * 21
     for row in diff.changes:
         weight = row.risk.level if row.risk else "removed"
         head = f"{style(weight, f'{row.change:<8}')} {_TITLES[row.subject]:<11} {printable(row.name):<{width}}"
@@ -75,24 +75,31 @@ def text(diff: Diff, style: Style = PLAIN) -> str:
             head += f"  {style(weight, row.risk.level)}"
         lines.append(head.rstrip())
         if row.risk and row.risk.rank:
-            lines.append(indent + row.risk.why)
+            lines += _wrapped(row.risk.why, style)
         sign = "+" if row.gains else "-"
-        lines += [f"{indent}{style(weight, sign)} {printable(item)}" for item in shortened(row.details, DETAILS_SHOWN)]
+        for item in shortened(row.details, DETAILS_SHOWN):
+            first, *more = _wrapped(printable(item), style, f"{sign} ")
+            lines += [first.replace(sign, style(weight, sign), 1), *more]
         if row.rest:
-            lines.append(
-                f"{indent}{'was' if row.gains else 'now'} {printable('; '.join(shortened(row.rest, REST_SHOWN)))}"
-            )
+            rest = printable("; ".join(shortened(row.rest, REST_SHOWN)))
+            lines += _wrapped(f"{'was' if row.gains else 'now'} {rest}", style)
         if row.equivalents:
-            lines.append(f"{indent}with its equivalents {', '.join(row.equivalents)}")
-        if row.subject == "path" and not row.reason.because and row.reason.programs:
-            lines.append(f"{indent}{style('faint', _by(row.reason.programs))}")
-        lines += [f"{indent}{style('faint', printable(item))}" for item in shortened(row.reason.because, REASONS_SHOWN)]
+            lines += _wrapped(f"with its equivalents {', '.join(row.equivalents)}", style)
+        reasons = [printable(item) for item in shortened(row.reason.because, REASONS_SHOWN)]
+        if row.subject == "path" and not reasons and row.reason.programs:
+            reasons = [_by(row.reason.programs)]
+        lines += [style("faint", line) for reason in reasons for line in _wrapped(reason, style)]
     if diff.changes:
         lines.append("")
     lines.append(summary(diff))
-    lines += [f"not compared: {printable(item)}" for item in diff.uncompared]
-    lines += [f"note: {printable(item)}" for item in diff.notes]
+    for item in (*(f"not compared: {item}" for item in diff.uncompared), *(f"note: {item}" for item in diff.notes)):
+        lines.append(style.wrapped(printable(item), "  ", ""))
     return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, style: Style, mark: str = "") -> list[str]:
+    """Return what is said about a change, below its name, in lines that fit. ``mark``: stands before the first."""
+    return style.wrapped(text, _INDENT + " " * len(mark), _INDENT + mark).split("\n")
 
 
 # JSON.

@@ -83,12 +83,18 @@ def _worse(found: Score, bound: int | Score | None) -> Iterator[Finding]:
 
 
 def _open(found: Score) -> Iterator[Finding]:
-    for way, rows in found.reachable.items():
-        cves = tuple(row.cve.identifier for row in rows)
-        calls = tuple(dict.fromkeys(call.name for row in rows for call in row.cve.needs[0].calls))
-        what = f"{way}: {counted(len(cves), 'CVE')} can be reached: {listed(cves, _NAMED)}"
-        fix = "remove the call if the workload does not need it, or filter its arguments"
-        yield Finding("cve-reachable", "note", "syscalls", what, fix, cves, (way,), calls)
+    """Yield a finding for each capability and call, and one for all CVEs: each is reached by a right that a change of
+    the profile adds, and ``diff`` finds that right."""
+    if found.reachable:
+        ways = {way: [row.cve.identifier for row in rows] for way, rows in found.reachable.items()}
+        cves = tuple(name for names in ways.values() for name in names)
+        calls = (call.name for rows in found.reachable.values() for row in rows for call in row.cve.needs[0].calls)
+        by = listed([f"{way} ({len(names)})" for way, names in ways.items()], _NAMED)
+        what = f"{counted(len(cves), 'CVE')} can be reached: {by}"
+        fix = "remove calls that the workload does not need, or filter their arguments"
+        yield Finding(
+            "cve-reachable", "note", "syscalls", what, fix, cves, ("all",), tuple(dict.fromkeys(calls)), details=ways
+        )
     for name in found.unfiltered:
         spec = spec_for(name, found.native)
         fields = listed(spec.fields, _NAMED) if spec is not None else "its arguments"

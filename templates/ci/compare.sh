@@ -12,7 +12,7 @@ report=$PROFGEN_REPORT
 old=$report/base/policy.yaml
 comment=$report/comment.md
 mkdir -p -- "$report/base"
-rm -f -- "$report"/*.failed
+rm -f -- "$report"/*.failed "$report"/verify.*
 
 base=${PROFGEN_BASE:-}
 case $base in

@@ -4,19 +4,18 @@
 # PROFGEN_COMMAND  the program with its arguments, as for record.sh
 # PROFGEN_PROFILE  the directory of the policy in the repository
 # PROFGEN_REPORT   the directory of the report, where compare.sh has been
+# PROFGEN_LOG      github for annotations, which verdict.sh prints: on GitHub this script runs with annotations turned off
 set -eu
 report=$PROFGEN_REPORT
 [ -f "$PROFGEN_PROFILE/policy.yaml" ] || exit 0
 
-eval "set -- $PROFGEN_COMMAND"
+eval "set -- -- $PROFGEN_COMMAND"
+[ "${PROFGEN_LOG:-text}" != github ] || set -- --report "github:$report/verify.github" "$@"
 status=0
-"${PROFGEN:-profgen}" verify "$PROFGEN_PROFILE" --format junit --report "$report/verify.xml" -- "$@" || status=$?
+"${PROFGEN:-profgen}" verify "$PROFGEN_PROFILE" --report "json:$report/verify.json" \
+    --report "sarif:$report/verify.sarif" --report "junit:$report/verify.xml" "$@" || status=$?
 [ "$status" -ne 0 ] || exit 0
 echo "the test command does not run under its policy: status $status" > "$report/verify.failed"
-[ ! -f "$report/verify.xml" ] || python3 - "$report/verify.xml" >&2 << 'END'
-import sys, xml.etree.ElementTree as tree
-print(*(failure.text for failure in tree.parse(sys.argv[1]).iter("failure")), sep="\n")
-END
 cat >> "$report/comment.md" << 'END'
 
 The test command does not run under the policy of this change. The log names what is refused, and the lines that would

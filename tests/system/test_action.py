@@ -175,9 +175,24 @@ def test_a_program_that_needs_more_than_its_profile(repository: Repository) -> N
     assert "/etc/passwd: read" in done.stderr + done.stdout
     (suite,) = ElementTree.parse(repository.report / "verify.xml").getroot()
     assert suite.get("failures") == "1"
+    (run,) = json.loads((repository.report / "verify.sarif").read_text())["runs"]
+    assert len(run["results"]) == json.loads((repository.report / "verify.json").read_text())["counts"]["error"] == 1
+    assert not (repository.report / "verify.github").exists()
     assert "does not run under the policy" in repository.comment()
     done = repository.step("verdict.sh")
     assert (done.returncode, done.stderr) == (1, "profgen: the test command does not run under its policy: status 1\n")
+    assert done.stdout == ""
+
+
+def test_what_is_refused_is_annotated(repository: Repository) -> None:
+    repository.write("read -r name < /etc/passwd; echo $name")
+    done = repository.step("verify.sh", PROFGEN_LOG="github", GITHUB_STEP_SUMMARY=str(repository.report / "summary.md"))
+    assert done.returncode == 0, done.stderr
+    assert "::" not in done.stdout + done.stderr
+    assert "/etc/passwd" in (repository.report / "summary.md").read_text()
+    done = repository.step("verdict.sh")
+    assert done.stdout.startswith("::error file=profgen/policy.yaml,line=")
+    assert "/etc/passwd: read" in done.stdout
 
 
 @pytest.mark.parametrize("case", ["no policy", "new branch", "no policy before", "no such commit", "trouble"])

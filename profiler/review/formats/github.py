@@ -21,7 +21,7 @@ def render(report: Report) -> str:
 def _lines(report: Report) -> Iterator[str]:
     for finding in report.findings:
         properties = {
-            "file": report.file_of(finding),
+            "file": report.place_of(finding),
             "line": str(finding.line),
             "title": f"profgen {report.command}: {finding.rule}",
         }

@@ -17,7 +17,7 @@ def render(report: Report) -> str:
             "check_name": f"profgen-{report.command}-{finding.rule}",
             "fingerprint": mark,
             "severity": SEVERITIES[finding.level],
-            "location": {"path": report.file_of(finding).removeprefix("./"), "lines": {"begin": finding.line}},
+            "location": {"path": report.place_of(finding), "lines": {"begin": finding.line}},
         }
         for finding, mark in zip(report.findings, report.fingerprints, strict=True)
     ]

@@ -32,7 +32,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _case(report: Report, finding: Finding) -> Iterator[str]:
-    place = f'file="{xml(report.file_of(finding))}" line="{finding.line}"'
+    place = f'file="{xml(report.place_of(finding))}" line="{finding.line}"'
     name = xml(f"{finding.rule}: {finding.what}")
     yield f'  <testcase classname="{xml(f"profgen {report.command}")}" name="{name}" {place} time="0">'
     text = xml(f"{finding.level}: {finding.what}" + (f"\nfix: {finding.fix}" if finding.fix else ""))

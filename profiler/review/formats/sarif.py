@@ -12,6 +12,9 @@ from profiler.review.findings import Finding, Report, Rule
 
 VERSION = "2.1.0"
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+ROOT = "%SRCROOT%"
+"""The base of relative paths. Its URI is absent (SARIF 2.1.0, 3.14.14): whoever reads the log has the repository, and
+the log does not depend on where it was made."""
 
 
 def render(report: Report) -> str:
@@ -29,6 +32,7 @@ def render(report: Report) -> str:
         "tool": {"driver": driver},
         "automationDetails": {"id": f"profgen/{report.command}/{printable(report.source)}/"},
         "columnKind": "unicodeCodePoints",
+        "originalUriBaseIds": {ROOT: {"description": {"text": "The root of the repository."}}},
         "results": [
             _result(report, finding, names.index(finding.rule), mark)
             for finding, mark in zip(report.findings, report.fingerprints, strict=True)
@@ -50,10 +54,9 @@ def _rule(name: str, rule: Rule) -> dict[str, Any]:
 
 
 def _result(report: Report, finding: Finding, index: int, fingerprint: str) -> dict[str, Any]:
-    place = {
-        "artifactLocation": {"uri": uri(report.file_of(finding))},
-        "region": {"startLine": finding.line},
-    }
+    file = report.place_of(finding)
+    base = {} if file.startswith("/") else {"uriBaseId": ROOT}
+    place = {"artifactLocation": {"uri": uri(file), **base}, "region": {"startLine": finding.line}}
     text = f"{finding.what}\nfix: {finding.fix}" if finding.fix else finding.what
     return {
         "ruleId": finding.rule,

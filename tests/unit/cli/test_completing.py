@@ -104,6 +104,7 @@ def test_every_option_of_every_command(name: str) -> None:
         (["refine", "--from", "jou"], ["journal"]),
         (["record", "--metrics", ""], []),
         (["completion", "z"], ["zsh"]),
+        (["verify", "app.profile", "--report", "js"], ["json:"]),
     ],
 )
 def test_values(words: Sequence[str], expected: list[str]) -> None:
@@ -124,6 +125,8 @@ def test_files_of_the_right_kind(directory: Path) -> None:
     assert offered("generate", "app.profile/") == ["app.profile/policy.yaml"]
     assert offered("generate", "--templates", "") == ["app.profile/"]
     assert "notes.txt" in offered("record", "-o", "")
+    assert offered("verify", "app.profile", "--report", "no") == ["notes.txt"]
+    assert offered("verify", "app.profile", "--report", "junit:no") == ["junit:notes.txt"]
     assert offered("lint", "n") == ["notes.txt"], "no file of the kind begins so"
     assert offered("lint", "nowhere/") == []
     assert ".hidden.trace.json" in offered("generate", ".")

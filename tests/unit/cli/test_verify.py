@@ -279,8 +279,26 @@ def test_every_format_goes_to_a_report(form: str, monkeypatch: pytest.MonkeyPatc
     assert (place / "summary.md").exists() is (form == "github")
 
 
+def test_a_report_in_several_formats(
+    monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    words = [word for form in FORMATS for word in ("--report", f"{form}:{form}.out")]
+    assert verify(monkeypatch, place, Outcome(0, (SYSCALL,)), *words) == 1
+    assert capsys.readouterr().err.replace("profgen: ", "") == (place / "text.out").read_text()
+    assert all("socket" in (place / f"{form}.out").read_text() for form in FORMATS)
+
+
+@pytest.mark.parametrize("name", ["./json:x", "json:", "yaml:x"])
+def test_a_report_without_a_format(name: str, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    monkeypatch.chdir(place)
+    assert verify(monkeypatch, place, Outcome(0, (SYSCALL,)), "-f", "markdown", "--report", name) == 1
+    assert (place / name).read_text().startswith("### profgen verify")
+
+
 def test_a_trace_and_a_report_cannot_both_be_printed(
     monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verify(monkeypatch, place, Outcome(0), "--json", "-o", "-") == 2
-    assert "give one of them a file" in capsys.readouterr().err
+    for words in (("--json", "-o", "-"), ("--json", "--report", "sarif:-"), ("--report", "-", "-o", "-")):
+        assert verify(monkeypatch, place, Outcome(0), *words) == 2
+        assert "give one of them a file" in capsys.readouterr().err

@@ -27,7 +27,7 @@ SARIF: dict[str, Any] = {
             "maxItems": 1,
             "items": {
                 "type": "object",
-                "required": ["tool", "automationDetails", "results", "columnKind"],
+                "required": ["tool", "automationDetails", "results", "columnKind", "originalUriBaseIds"],
                 "additionalProperties": False,
                 "properties": {
                     "automationDetails": {
@@ -35,6 +35,15 @@ SARIF: dict[str, Any] = {
                         "required": ["id"],
                         "additionalProperties": False,
                         "properties": {"id": TEXT},
+                    },
+                    "originalUriBaseIds": {
+                        "type": "object",
+                        "additionalProperties": {
+                            "type": "object",
+                            "required": ["description"],
+                            "additionalProperties": False,
+                            "properties": {"description": MESSAGE},
+                        },
                     },
                     "columnKind": {"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
                     "tool": {
@@ -115,7 +124,8 @@ SARIF: dict[str, Any] = {
                                                             "uri": {
                                                                 "type": "string",
                                                                 "pattern": r"^[A-Za-z0-9._~:/%!$&'()*+,;=@-]*$",
-                                                            }
+                                                            },
+                                                            "uriBaseId": TEXT,
                                                         },
                                                     },
                                                     "region": {
@@ -150,5 +160,9 @@ def check_sarif(text: str) -> dict[str, Any]:
     assert len({row["id"] for row in rules}) == len(rules)
     for row in run["results"]:
         assert rules[row["ruleIndex"]]["id"] == row["ruleId"]
+        for location in row["locations"]:
+            artifact = location["physicalLocation"]["artifactLocation"]
+            assert ("uriBaseId" in artifact) != artifact["uri"].startswith("file:///")
+            assert artifact.get("uriBaseId", "%SRCROOT%") in run["originalUriBaseIds"]
     assert len({json.dumps(row["partialFingerprints"]) for row in run["results"]}) == len(run["results"])
     return log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as tree
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -102,6 +103,20 @@ def test_junit_fails_where_the_command_does() -> None:
     assert case[0].get("type") == "one"
     (suite,) = tree.fromstring(junit.render(report(summary="nothing was refused")))
     assert (suite.get("tests"), suite.get("failures"), suite[0].get("name")) == ("1", "0", "nothing was refused")
+
+
+def test_services_get_files_from_the_root_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "app").mkdir()
+    monkeypatch.chdir(tmp_path / "app")
+    found = report(finding(), finding(what="b", file="/dev/stdin"))
+    first, other = check_sarif(sarif.render(found))["runs"][0]["results"]
+    places = [row["locations"][0]["physicalLocation"]["artifactLocation"] for row in (first, other)]
+    assert places == [{"uri": "app/policy.yaml", "uriBaseId": "%SRCROOT%"}, {"uri": "file:///dev/stdin"}]
+    assert [row["location"]["path"] for row in json.loads(gitlab.render(found))] == ["app/policy.yaml", "/dev/stdin"]
+    assert "file=app/policy.yaml," in github.render(found)
+    assert 'file="app/policy.yaml"' in junit.render(found)
+    assert [row["file"] for row in data.render(found)["findings"]] == ["policy.yaml", "/dev/stdin"]
 
 
 def test_gitlab_issues() -> None:

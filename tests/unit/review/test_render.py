@@ -83,8 +83,8 @@ def test_text() -> None:
 old.trace.json -> new.trace.json (traces, x86_64)
 
 added    syscall     mount      critical
-                     changes the mount tree: host file systems, release_agent (CVE-2022-0492), \
-file system parsers (CVE-2022-0185)
+                     changes the mount tree: host file systems, release_agent
+                     (CVE-2022-0492), file system parsers (CVE-2022-0185)
                      + no flags
                      observed (app)
 added    capability  CAP_CHOWN  medium
@@ -92,10 +92,11 @@ added    capability  CAP_CHOWN  medium
                      observed (app)
                      in bind
 widened  syscall     socket     medium
-                     kernel configuration; with CAP_NET_ADMIN the way to the vulnerabilities of nf_tables and net/sched
+                     kernel configuration; with CAP_NET_ADMIN the way to the
+                     vulnerabilities of nf_tables and net/sched
                      + domain AF_NETLINK, protocol NETLINK_ROUTE
-                     was domain AF_INET, type SOCK_STREAM, protocol IPPROTO_IP; domain AF_INET, \
-type SOCK_STREAM, protocol IPPROTO_TCP
+                     was domain AF_INET, type SOCK_STREAM, protocol IPPROTO_IP;
+                     domain AF_INET, type SOCK_STREAM, protocol IPPROTO_TCP
                      observed (app)
 removed  capability  CAP_KILL
                      observed (app)
@@ -159,8 +160,9 @@ def test_json() -> None:
 def test_names_stay_in_their_place(name: str) -> None:
     diff = with_name(name)
     plain = with_name("x")
-    text = render.text(diff)
-    assert text.count("\n") == render.text(plain).count("\n")
+    wide = Style(width=10_000)
+    text = render.text(diff, wide)
+    assert text.count("\n") == render.text(plain, wide).count("\n")
     assert all(char.isprintable() or char == "\n" for char in text)
     marked = render.markdown(diff)
     assert marked.count("\n") == render.markdown(plain).count("\n")

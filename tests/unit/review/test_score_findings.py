@@ -20,20 +20,23 @@ def found(of: Score, bound: int | Score | None = None) -> Report:
     return made
 
 
-def test_each_reachable_cve_is_in_one_finding() -> None:
+def test_all_reachable_cves_are_one_finding() -> None:
     of = score(server(), NONE)
-    rows = [row for row in found(of).findings if row.rule == "cve-reachable"]
-    named = [name for row in rows for name in row.about]
-    assert sorted(named) == sorted(row.cve.identifier for row in of.verdicts if not row.blocked)
-    assert {row.key for row in rows} == {(way,) for way in of.reachable}
+    (row,) = (row for row in found(of).findings if row.rule == "cve-reachable")
+    assert sorted(row.about) == sorted(row.cve.identifier for row in of.verdicts if not row.blocked)
+    assert row.what.startswith(f"{len(row.about)} CVEs can be reached: ")
+    assert {way: len(names) for way, names in row.details.items()} == {
+        way: len(of.reachable[way]) for way in of.reachable
+    }
     assert not found(of).failures
+    assert "cve-reachable" not in {row.rule for row in found(score(rights(["read"], []), NONE)).findings}
 
 
 def test_what_is_open_is_a_note_at_its_line() -> None:
     of = score(rights(["execve", "clone"], ["CAP_KILL"]), NONE)
     rows = {(row.rule, row.about): row for row in found(of).findings}
     assert rows["capability-held", ("CAP_KILL",)].line == 2
-    assert 5 in {row.line for row in rows.values() if row.rule == "cve-reachable"}, "that of execve"
+    assert {row.line for row in rows.values() if row.rule == "cve-reachable"} == {5}, "that of execve"
     assert rows["arguments-unfiltered", ("clone",)].line == 6
     assert {row.level for row in rows.values()} == {"note"}
 
