@@ -198,7 +198,7 @@ def _uses(row: SocketRule) -> list[_Use]:
     ports, places = dict(row.ports), dict(row.addresses)
     found: list[_Use] = []
     for word in row.operations:
-        values = (*ports.get(word, ()), *places.get(word, ()))
+        values: list[int | str] = [*ports.get(word, ()), *places.get(word, ())]
         found += [(word, value) for value in values] or [(word, None)]
     return found
 
