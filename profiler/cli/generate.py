@@ -88,21 +88,35 @@ def generate(
     if where is not None and not quiet:
         _tell_usage(targets, rendered, where)
     if form == "json" and where is not None:
-        print_json("generate", _as_data(where, [*evidence, *rendered.files], rendered, without))
+        kept = evidence if where.is_dir() else []
+        print_json("generate", _as_data(where, [*kept, *rendered.files], rendered, without))
 
 
 def _as_data(where: Path, files: Sequence[File], rendered: Rendered, without: Sequence[Target]) -> dict[str, Any]:
     """Return what was written, and what it does not express, for programs."""
-    is_directory = where.is_dir()
+    paths = _paths(where, rendered, files)
     return {
         "output": str(where),
-        "files": [str(where / file.name if is_directory else where) for file in files],
+        "files": [paths[file.name] for file in files],
         "losses": [
             {"target": name, **{member: getattr(loss, member) for member in ("section", "item", "why", "effect")}}
             for name, loss in rendered.losses
         ],
         "left_out": [target.name for target in without],
     }
+
+
+def _own(rendered: Rendered) -> list[File]:
+    """Return the files of the chosen targets, without those that they need."""
+    return [file for made in rendered.outputs.values() for file in made.files]
+
+
+def _paths(where: Path, rendered: Rendered, files: Sequence[File]) -> dict[str, str]:
+    """Return where each file was written: in a directory, or as one file with those that it needs next to it."""
+    if where.is_dir():
+        return {file.name: str(where / file.name) for file in files}
+    own = _own(rendered)[0].name
+    return {file.name: str(where if file.name == own else where.parent / file.name) for file in files}
 
 
 def _place(output: str | None, inputs: Sequence[str], one: bool) -> str | None:
@@ -245,9 +259,14 @@ def _deliver(
         return None
     path = Path(output)
     if not is_directory(output, len(rendered.files)):
-        if len(rendered.files) > 1:
+        own = _own(rendered)
+        if len(own) > 1:
             raise OutputError(f"{path} is the name of a file: several files need a directory: -o {path}/")
-        _write([dataclasses.replace(rendered.files[0], name=path.name)], path.parent)
+        # What the file needs lies next to it, under its own name.
+        needed = [file for file in rendered.files if file is not own[0]]
+        _write([dataclasses.replace(own[0], name=path.name), *needed], path.parent)
+        if needed and not quiet:
+            say(f"wrote {', '.join([path.name, *(file.name for file in needed)])} to {path.parent}")
         return path
     # A policy.yaml that was given is the user's: nothing is written back over it.
     if evidence:
@@ -308,7 +327,7 @@ def _tell_usage(targets: Sequence[Target], rendered: Rendered, where: Path) -> N
     """Print how the files are loaded, used and unloaded. An artifact that a launcher names only needs loading."""
     named = frozenset[str]().union(*(target.launches.names for target in targets if target.launches))
     for name, made in rendered.outputs.items():
-        paths = {file.name: str(where / file.name if where.is_dir() else where) for file in made.files}
+        paths = _paths(where, rendered, rendered.files)
         for step in made.usage:
             if name not in named or step.kind == "load":
                 say(f"{name}: {step.line(paths)}")

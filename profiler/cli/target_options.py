@@ -55,7 +55,7 @@ class TargetOptions:
         if other := next((name for name in self.settings if name not in names), None):
             raise InputError(f"-O {other}.{next(iter(self.settings[other]))} is for the target {other}: add -t {other}")
         rewriting = [target for target in catalogue.TARGETS if target.rewrites]
-        if self.existing and sum(target in targets for target in rewriting) != 1:
+        if self.existing and (self.targets is None or sum(target in targets for target in rewriting) != 1):
             able = ", ".join(f"{target.name} ({target.rewrites})" for target in rewriting)
             raise InputError(f"--into needs one target that rewrites a file: choose with -t one of {able}")
         return targets

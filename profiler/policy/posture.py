@@ -45,11 +45,12 @@ class Posture:
     that an engine takes (``33:33``, ``www-data``), ``uid`` and ``gid`` are numbers. ``read_only``: a root file system
     that cannot be written is known to do. ``temporary``, ``kept`` and ``elsewhere`` say where the workload writes, as
     in :class:`Written`; ``elsewhere`` is None when the recording did not watch files. ``devices``: without those that
-    every runtime gives; ``device_patterns``: patterns of devices whose names are not known. ``tasks``: the limit of
-    threads and processes. ``ports``: as in :func:`listened`. ``mounts``: bind mounts and volumes of the recorded
-    container. ``network``: host or none. ``command``: the workload's argv. ``unprivileged_port``: the lowest port that
-    the workload needs CAP_NET_BIND_SERVICE for: where the sysctl net.ipv4.ip_unprivileged_port_start is not above it,
-    the capability is not needed.
+    every runtime gives; ``device_patterns``: patterns of devices whose names are not known. ``dev_written``: files
+    are made or changed below /dev, such as shared memory in /dev/shm, so the memory there cannot be read-only.
+    ``tasks``: the limit of threads and processes. ``ports``: as in :func:`listened`. ``mounts``: bind mounts and
+    volumes of the recorded container. ``network``: host or none. ``command``: the workload's argv.
+    ``unprivileged_port``: the lowest port that the workload needs CAP_NET_BIND_SERVICE for: where the sysctl
+    net.ipv4.ip_unprivileged_port_start is not above it, the capability is not needed.
     """
 
     uid: int
@@ -62,6 +63,7 @@ class Posture:
     elsewhere: tuple[str, ...] | None = None
     devices: tuple[Device, ...] = ()
     device_patterns: tuple[str, ...] = ()
+    dev_written: bool = False
     tasks: int | None = None
     ports: tuple[tuple[int, str], ...] = ()
     mounts: tuple[ContainerMount, ...] = ()
@@ -91,6 +93,7 @@ def posture(policy: Policy) -> Posture:
         elsewhere=places.elsewhere if places else None,
         devices=devices,
         device_patterns=device_patterns,
+        dev_written=any(_changes(rule) and within(patterns.start_of(rule.pattern), ("/dev",)) for rule in policy.files),
         tasks=launch.tasks,
         ports=listened(policy),
         mounts=tuple(row for row in launch.mounts if row.kind != "tmpfs"),

@@ -7,8 +7,10 @@ from profiler.quoting.text import printable
 from profiler.targets.apparmor.profile import AppArmor
 from profiler.targets.base import Target
 from profiler.targets.capabilities import Capabilities
-from profiler.targets.docker import Docker
+from profiler.targets.compose import Compose
+from profiler.targets.docker import Docker, Nerdctl, Podman
 from profiler.targets.oci import Oci
+from profiler.targets.quadlet import Quadlet
 from profiler.targets.seccomp import Seccomp
 from profiler.wording import suggestion
 
@@ -17,6 +19,10 @@ TARGETS: tuple[Target, ...] = (
     Capabilities(),
     AppArmor(),
     Docker(),
+    Compose(),
+    Podman(),
+    Quadlet(),
+    Nerdctl(),
     Oci(),
 )
 
@@ -30,7 +36,11 @@ def find(name: str) -> Target:
 
 
 def default(engine: str | None) -> tuple[Target, ...]:
-    """Return the artifacts, and the launchers for the engine that a recording came from: docker when there is none."""
-    launchers = [target for target in TARGETS if target.launches and engine in target.launches.engines]
+    """Return the artifacts, and the launchers for the engine that a recording came from; those for Docker when there
+    are none."""
+
+    def launchers(name: str | None) -> list[Target]:
+        return [target for target in TARGETS if target.launches and name in target.launches.engines]
+
     artifacts = [target for target in TARGETS if target.launches is None]
-    return (*artifacts, *(launchers or [find("docker")]))
+    return (*artifacts, *(launchers(engine) or launchers("docker")))

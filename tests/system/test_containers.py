@@ -17,8 +17,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
-import tempfile
 import threading
 import time
 import urllib.request
@@ -30,12 +28,14 @@ from typing import Any
 import pytest
 from executables import write_program
 from system import oracle
-from system.harness import CHECKOUT, Profgen, Until, recording, why_no_ebpf
-from system.lab import runs
+from system.harness import CHECKOUT, Profgen, Until, recording, run_here, why_no_ebpf
+from system.lab import podman as podmans
+from system.lab import probe, runs
 from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F401
+from system.lab.podman import Podman, PodmanScript, PodmanUnit
 from system.lab.processes import ENVIRONMENT, LabError, run
-from system.lab.runtimes import Confinement, Docker, Job, apart, container, next_identity, skeleton
-from system.lab.workloads import Redis, Workload
+from system.lab.runtimes import Confinement, Docker, Job, container, next_identity, skeleton
+from system.lab.workloads import Nginx, Redis, WebServiceV2, Workload
 from waiting import HANG_SECONDS, eventually
 
 from profiler.engines import cgroups
@@ -317,38 +317,14 @@ def test_compose(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
 
 
 @pytest.fixture(params=["runc", "crun"])
-def podman(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[list[str], list[str]]]:
-    """Podman with a store of its own: what stands in front of it, or of who calls it; and its words."""
-    before = apart(version_1=True) if request.param == "crun" else []
+def podman(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Podman]:
     if shutil.which("podman") is None:
         pytest.skip("podman is not installed")
-    skeleton(tmp_path / "root")
-    with tarfile.open(tmp_path / "root.tar", "w") as archive:
-        archive.add(tmp_path / "root", arcname=".")
-    # Of its own, as Podman wants paths of at most 50 characters.
-    with tempfile.TemporaryDirectory(prefix="profgen-podman-", dir="/tmp") as run_root:
-        words = [
-            "podman",
-            "--root",
-            f"{tmp_path}/store",
-            "--runroot",
-            run_root,
-            "--storage-driver=vfs",
-            "--cgroup-manager=cgroupfs",
-        ]
-        words += ["--events-backend=file", f"--runtime={request.param}"]
-        run([*before, *words, "import", f"{tmp_path}/root.tar", "lab"])
-        yield before, words
-        run([*before, *words, "rm", "--all", "--force"], check=False)
+    with podmans.podman(tmp_path, request.param) as found:
+        yield found
 
 
-PODMAN_RUN = (
-    "--network=none",
-    "--ulimit=nofile=1024:1024",
-    "--ulimit=nproc=1024:1024",
-    "--volume=/usr:/usr:ro",
-    "--cgroups=enabled",
-)
+PODMAN_RUN = ("--network=none", *podmans.LIMITS, "--volume=/usr:/usr:ro", "--cgroups=enabled")
 
 
 @contextlib.contextmanager
@@ -365,9 +341,9 @@ def system_log() -> Iterator[Callable[[], str]]:
             os.unlink("/dev/log")
 
 
-def test_podman(podman: tuple[list[str], list[str]], profgen: Profgen, tmp_path: Path, until: Until) -> None:
+def test_podman(podman: Podman, profgen: Profgen, tmp_path: Path, until: Until) -> None:
     """Its command line; and its hooks directory, for a container that carries the annotation."""
-    before, words = podman
+    before, words = podman.before, podman.words
     command = ("/usr/bin/sleep", "0.2")  # long enough to be taken hold of however busy the machine is
     beside = Profgen(prefix=before)
     done = beside("record", "-o", "a.json", "--", *words, "run", "--rm", *PODMAN_RUN, "lab", *command, cwd=tmp_path)
@@ -398,6 +374,90 @@ def test_podman(podman: tuple[list[str], list[str]], profgen: Profgen, tmp_path:
     assert starts(again) == ["/usr/bin/sleep"]
     assert again["meta"]["container"]["command"] == list(command)
     assert again["meta"]["complete"], again["meta"]["losses"]
+
+
+@pytest.mark.parametrize(
+    ("podman", "kind"), [("runc", WebServiceV2), ("crun", Nginx), ("crun", Redis)], indirect=["podman"]
+)
+def test_podman_runs_what_was_recorded(
+    podman: Podman, kind: type[Workload], recordings: Recordings, profgen: Profgen, tmp_path: Path
+) -> None:
+    """podman-run.sh --as-recorded and the Quadlet unit, the root read-only: nothing is refused, also on a machine
+    without AppArmor."""
+    workload = recordings.workload(kind)
+    trace = tmp_path / "trace.json"
+    job = workload.job
+    name = f"{next_identity()}-recorded"
+    words = [*podman.words, "run", "--rm", *podman.every(name, tmp_path, job), *podman.options(job)]
+    beside = Profgen(prefix=podman.before)
+    command = [*words, podmans.IMAGE, *job.argv]
+    status = runs.driven(beside, workload, ("record", "-o", str(trace)), tmp_path / "out", command=command)
+    assert status == 0, (tmp_path / "out.stderr").read_text()
+    assert document(trace)["meta"]["container"]["engine"] == "podman"
+    confinement = runs.generated(trace, tmp_path / "profile", podman.runtime, True)
+    assert {"podman-run.sh", f"{podmans.IMAGE}.container"} <= set(os.listdir(tmp_path / "profile"))
+    runs.confined(workload, PodmanScript(podman, tmp_path / "profile/podman-run.sh"), confinement)
+    if podmans.QUADLET.exists():
+        run_here("generate", str(trace), "-t", "quadlet", "-O", "quadlet.read-only=yes", "-o", str(tmp_path / "unit"))
+        runs.confined(workload, PodmanUnit(podman, tmp_path / "unit" / f"{podmans.IMAGE}.container"), confinement)
+
+
+def probed(trace: Path, profgen: Profgen, command: list[str], env: Mapping[str, str], options: list[str]) -> Path:
+    """Record the quiet probe, and return the directory of its profile."""
+    done = profgen("record", "-q", "-o", trace, "--", *command, *probe.QUIET, cwd=trace.parent, env=env)
+    assert done.returncode == 0, done.stderr
+    directory = trace.parent / "profile"
+    done = profgen("generate", "-q", trace, "-o", directory, *options, cwd=trace.parent)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+SHOP = """\
+# What people have.
+x-all: &all
+    network_mode: none   # no need of it
+services:
+    probe:
+        <<: *all
+        image: lab
+        volumes:
+        - /usr:/usr:ro
+"""
+
+
+def test_docker_refuses_what_was_not_recorded(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
+    """Ten acts, under docker-run.sh and as a service whose Compose file was rewritten."""
+    env = docker.client_environment
+    options = ["--rm", "--network=none", "--volume=/usr:/usr:ro"]
+    run_it = ["/usr/bin/docker", "run", *options]
+    # Not --privileged: the machine of the tests may lack some capabilities itself.
+    free = ["--cap-add=SYS_ADMIN", "--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"]
+    everything = run([*run_it, *free, docker.image, *probe.TRYING], env=env).stdout.split()
+    assert set(everything) == set(probe.ACTS)
+    command = [*run_it, docker.image]
+    directory = probed(tmp_path / "a.json", profgen, command, env, ["-O", "docker.read-only=yes"])
+    script = str(directory / "docker-run.sh")
+    assert run([script, *options, docker.image, *probe.TRYING], env=env).stdout.split() == []
+    if shutil.which("docker-compose") is None:
+        pytest.skip("docker-compose is not installed")
+    (directory / "compose.yaml").write_text(SHOP)
+    words = ["-t", "compose", "-O", "compose.read-only=yes", "--into", "compose.yaml", "-o", "compose.yaml"]
+    assert profgen("generate", "policy.yaml", *words, cwd=directory).returncode == 0
+    assert "network_mode: none   # no need of it" in (directory / "compose.yaml").read_text()
+    service = ["sh", "-c", f'cd "{directory}" && exec docker-compose run --rm -T probe "$@"', "sh"]
+    assert run([*service, *probe.TRYING], env=env).stdout.split() == []
+
+
+@pytest.mark.parametrize("podman", ["crun"], indirect=True)
+def test_podman_refuses_what_was_not_recorded(podman: Podman, profgen: Profgen, tmp_path: Path) -> None:
+    command = [*podman.words, "run", "--rm", *PODMAN_RUN, podmans.IMAGE]
+    everything = run([*podman.before, *command[:-1], "--privileged", podmans.IMAGE, *probe.TRYING]).stdout.split()
+    assert set(everything) == set(probe.ACTS)
+    beside = Profgen(prefix=podman.before)
+    directory = probed(tmp_path / "a.json", beside, command, ENVIRONMENT, ["-O", "podman.read-only=yes"])
+    script = [str(directory / "podman-run.sh"), "--rm", *PODMAN_RUN, podmans.IMAGE]
+    done = run([*script, *probe.TRYING], env={"PROFGEN_ENGINE": str(podman.client)})
+    assert done.stdout.split() == [], done.stderr
 
 
 def called_here(profgen: Profgen, directory: Path) -> dict[str, Any]:

@@ -221,7 +221,7 @@ static __always_inline u64 noted_new(void)
     return now;
 }
 
-/* Count a thread that begins to belong to the workload. Of counts that are reached at the same time the largest stays. */
+/* Count a thread that begins to belong to the workload. The largest of counts that are reached together stays. */
 #define PEAK_TRIES 8
 static __always_inline void count_task(struct session *session)
 {

@@ -118,9 +118,10 @@ def test_one_target_without_output_goes_to_stdout(recording: Path) -> None:
     made = json.loads(done.stdout)
     assert made["defaultAction"] == "SCMP_ACT_LOG"
     assert made["syscalls"][0]["names"] == ["access", "read", "socket"]
-    script = profgen(recording, "-t", "docker").stdout
-    assert "docker-run.sh" in script
-    assert "cap_add" in script
+    assert "docker-run.sh" in profgen(recording, "-t", "docker").stdout
+    both = profgen(recording, "-t", "docker,oci", "-o", "-")
+    assert both.returncode != 0
+    assert "several files cannot go to standard output" in both.stderr
 
 
 def test_one_target_into_a_file(recording: Path, tmp_path: Path) -> None:
@@ -128,6 +129,21 @@ def test_one_target_into_a_file(recording: Path, tmp_path: Path) -> None:
     assert profgen(recording, "-t", "seccomp", "-o", out).returncode == 0
     assert json.loads(out.read_text())["defaultAction"] == "SCMP_ACT_ERRNO"
     assert not (tmp_path / "policy.yaml").exists()
+
+
+def test_what_a_file_needs_is_written_next_to_it(recording: Path, tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    file = tmp_path / "shop/compose.yaml"
+    file.write_text("services: {web: {image: nginx}}  # ours\n")
+    done = profgen(recording, "-t", "compose", "--into", file, "-o", file, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "# ours" in file.read_text()
+    assert "seccomp=./seccomp.json" in file.read_text()
+    assert json.loads((tmp_path / "shop/seccomp.json").read_text())["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert json.loads(done.stdout)["files"] == [str(file), str(tmp_path / "shop/seccomp.json")]
+    assert f"compose: docker compose -f {file} up web" in done.stderr
+    several = profgen(recording, "-t", "docker,compose", "-o", tmp_path / "x.yaml")
+    assert "several files need a directory" in several.stderr
 
 
 def test_several_traces_are_merged(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def names(given: GivenTargets, engine: str | None = None) -> list[str]:
 
 def test_targets_are_repeated_or_separated_by_commas() -> None:
     assert names(replace(NONE, targets=("seccomp, docker", "oci", "docker"))) == ["seccomp", "docker", "oci"]
-    assert names(NONE) == ["seccomp", "capabilities", "apparmor", "docker"]
+    assert names(NONE) == ["seccomp", "capabilities", "apparmor", "docker", "compose"]
     assert names(NONE, "runc") == ["seccomp", "capabilities", "apparmor", "oci"]
 
 
@@ -65,7 +65,7 @@ def test_a_setting_is_an_option_of_its_own(words: list[str], settings: tuple[str
         ({"settings": ("apparmor.complain=maybe",)}, "'maybe' is not one of yes, no"),
         ({"settings": ("a\n.b=1",)}, "unknown target 'a"),
         ({"targets": ("docker",), "settings": ("apparmor.abi=4.0",)}, "for the target apparmor: add -t apparmor"),
-        ({"into": "/dev/null"}, "choose with -t one of oci (an OCI config.json)"),
+        ({"into": "/dev/null"}, "choose with -t one of compose (a Compose file), oci (an OCI config.json)"),
         ({"targets": ("docker",), "into": "/dev/null"}, "--into needs one target that rewrites a file"),
         ({"into": "/none"}, "cannot read /none"),
     ],

@@ -12,7 +12,7 @@ from unit.trace.strategies import CONTAINERS
 from profiler.errors import InputError
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps, loads
-from profiler.policy.launch import launch_of, merged
+from profiler.policy.launch import launch_of, merged, task_limit
 from profiler.policy.model import Launch, Options
 from profiler.trace.model import Container, ContainerMount, Trace
 
@@ -44,6 +44,31 @@ def test_a_container() -> None:
     assert launch_of(recorded(container=replace(container, network="bridge")).meta).network is None
 
 
+@pytest.mark.parametrize(
+    ("user", "uid", "gid"),
+    [("33:34", 33, None), ("33", 33, 5), ("www:www", 33, 5), (None, 33, 5), ("", 0, None), (None, 0, None)],
+)
+def test_the_group_is_kept_where_the_user_does_not_say_it(user: str | None, uid: int, gid: int | None) -> None:
+    container = Container("docker", "runc", None, None, user=user)
+    assert launch_of(recorded(container=container, uid=uid, gid=5).meta).gid == gid
+
+
+@pytest.mark.parametrize(
+    ("peak", "limit"),
+    [(0, None), (1, 64), (32, 64), (33, 256), (128, 256), (2048, 4096), (8192, 16384), (8193, None)],
+)
+def test_the_limit_of_tasks_is_twice_the_peak_or_more(peak: int, limit: int | None) -> None:
+    assert task_limit(peak) == limit
+    assert launch_of(recorded(tasks=peak).meta).tasks == limit
+    assert launch_of(recorded(tasks=peak, container=Container("docker", "runc", None, None)).meta).tasks == limit
+
+
+def test_a_limit_of_no_task_is_refused() -> None:
+    text = dumps(derive(recorded(tasks=1), Options())).replace("tasks: 64", "tasks: 0")
+    with pytest.raises(InputError, match=r"workload\.launch\.tasks: must be at least 1"):
+        loads(text.encode(), "policy.yaml")
+
+
 def test_only_words_that_the_policy_cannot_show_are_kept_twice() -> None:
     container = Container("docker", "runc", None, None)
     assert launch_of(recorded(container=container, argv=("sh", "-c", "true")).meta).command == ()
@@ -60,8 +85,9 @@ def test_a_command_and_a_unit() -> None:
 
 def test_merging_keeps_what_is_the_same() -> None:
     here, there = ContainerMount("bind", "/x", "/data", False), ContainerMount("bind", "/y", "/data", False)
-    one = Launch("docker", "33", "/srv", ports=("1/tcp",), mounts=(here,), read_only=True)
+    one = Launch("docker", "33", "/srv", ports=("1/tcp",), mounts=(here,), read_only=True, gid=5, tasks=64)
     assert merged([one, one]) == one
+    assert merged([one, replace(one, tasks=256)]).tasks == 256
     other = Launch("docker", "34", "/srv", ports=("2/tcp",), mounts=(there,))
     unnamed = ContainerMount("volume", "", "/data", False)
     assert merged([one, other]) == Launch("docker", None, "/srv", ports=("1/tcp", "2/tcp"), mounts=(unnamed,))

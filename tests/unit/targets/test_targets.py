@@ -115,8 +115,8 @@ def render_all(policy: Policy, action: str = "errno") -> dict[str, bytes]:
 
 
 def check_files(files: dict[str, bytes], policy: Policy) -> None:
-    made = {"seccomp.json", "capabilities.json", "config.json", "docker-run.sh", "compose.yaml"}
-    assert set(files) == made | ({"apparmor.profile"} if policy.has_files else set())
+    made = {"seccomp.json", "capabilities.json", "config.json", "docker-run.sh", "compose.yaml", "podman-run.sh"}
+    assert set(files) >= made | ({"apparmor.profile"} if policy.has_files else set())
     profile = json.loads(files["seccomp.json"])
     check_seccomp(profile)
     capabilities = json.loads(files["capabilities.json"])
@@ -134,9 +134,10 @@ def check_files(files: dict[str, bytes], policy: Policy) -> None:
     name = profile_name(policy)
     assert (f"apparmor:{name}" in service["security_opt"]) is policy.has_files
     assert fragment["process"].get("apparmorProfile") == (name if policy.has_files else None)
-    assert (f"--security-opt apparmor={name} " in files["docker-run.sh"].decode()) is policy.has_files
-    done = subprocess.run(["sh", "-n"], input=files["docker-run.sh"], capture_output=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    for script in ("docker-run.sh", "podman-run.sh", "nerdctl-run.sh"):
+        assert (f"--security-opt apparmor={name} " in files[script].decode()) is policy.has_files
+        done = subprocess.run(["sh", "-n"], input=files[script], capture_output=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
     for content in files.values():
         assert content.endswith(b"\n")
         assert not content.endswith(b"\n\n")

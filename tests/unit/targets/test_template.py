@@ -43,7 +43,7 @@ def test_a_users_template_is_in_front(tmp_path: Path) -> None:
     made = {file.name: file.data for file in render(POLICY, [find("docker")], templates=templates).files}
     assert made["seccomp.json"] == b'[\n  "x"\n]\n'
     plain = {file.name: file.data for file in render(POLICY, [find("docker")]).files}
-    assert made["compose.yaml"] == plain["compose.yaml"], "all others stay"
+    assert made["docker-run.sh"] == plain["docker-run.sh"], "all others stay"
 
 
 @pytest.mark.parametrize(

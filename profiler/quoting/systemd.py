@@ -1,0 +1,47 @@
+"""Write words of command lines in unit files (systemd.service(5), systemd.unit(5), Quadlet)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+", re.ASCII)
+
+
+def systemd(text: str) -> str:
+    """Return ``text`` as one word of a command line that systemd starts: specifiers (``%``) and variables (``$``) are
+    doubled. NUL, which an argument cannot hold, is removed.
+
+    What is not printable ASCII is written as bytes in hexadecimal, so the word is always on one line.
+    """
+    text = text.replace("\0", "")
+    if _PLAIN.fullmatch(text):
+        return text
+    return '"' + "".join(map(_escaped, text.encode("utf-8", "surrogateescape"))) + '"'
+
+
+def _escaped(byte: int) -> str:
+    char = chr(byte)
+    if char in '\\"':
+        return "\\" + char
+    if char in "%$":
+        return char * 2
+    return char if 0x20 <= byte < 0x7F else f"\\x{byte:02x}"
+
+
+def words(texts: Iterable[str]) -> str:
+    """Return a command line."""
+    return " ".join(map(systemd, texts))
+
+
+def quadlet(value: str, key: str, option: str) -> str:
+    """Return the line of a Quadlet unit that gives ``podman run`` an option with this value.
+
+    Most keys take the rest of the line as it is, so a value that needs quotes goes to PodmanArgs, which has quotes.
+    """
+    if _PLAIN.fullmatch(value):
+        return f"{key}={value}"
+    return f"PodmanArgs={systemd(f'{option}={value}')}"
+
+
+FILTERS = {"systemd": systemd, "words": words, "quadlet": quadlet}

@@ -1,0 +1,70 @@
+"""NAME.container: a unit of Podman's systemd generator (podman-systemd.unit(5)) with the profile."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from profiler.errors import InputError
+from profiler.policy.model import Workload
+from profiler.quoting.text import printable
+from profiler.targets.base import File, Launches, Loss, Output, Request, Setting, Step, Target, written, yes_or_no
+from profiler.targets.containers import ARTIFACTS, READ_ONLY, losses, values
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_UNITS = "/etc/containers/systemd"
+"""Where the generator looks for units of the system. Files with other suffixes may lie there."""
+
+
+def _name(text: str) -> str:
+    """Parse the name of a unit."""
+    if not _NAME.fullmatch(text):
+        raise InputError(f"{printable(text)!r} is not a name: up to 64 letters, digits, '_', '.' and '-'")
+    return text
+
+
+class Quadlet(Target):
+    """Podman's Quadlet."""
+
+    name = "quadlet"
+    summary = "NAME.container: a systemd unit for Podman (Quadlet) with the profile"
+    says = frozenset({"capabilities", "no_new_privs"})
+    named = Setting("name", "the unit's name; default: the image's, or the program's", "NAME", "", _name)
+    apparmor = Setting("apparmor", "name the AppArmor profile: the machine must have it", "yes|no", False, yes_or_no)
+    settings = (READ_ONLY, named, apparmor)
+    launches = Launches(frozenset({"podman"}), names=ARTIFACTS, requires=frozenset({"seccomp"}))
+
+    def render(self, request: Request) -> Output:
+        """See Target.render."""
+        name = self.named.of(request) or name_of(request.policy.workload)
+        seccomp = request.artifacts["seccomp"].called
+        known = values(request)
+        if (known["plain_image"] or "").endswith((".image", ".build")):
+            known["plain_image"] = None  # these are other units
+        with_apparmor = self.apparmor.of(request)
+        text = request.template("quadlet.container.j2", unit=name, with_apparmor=with_apparmor, **known)
+        unit = File(f"{name}.container", text, needs=(seccomp,))
+        lost = list(losses(request.policy, ambient=True))
+        if known["apparmor"] and not with_apparmor:
+            why = (
+                "its line is a comment, because Podman does not start a container with it on a machine without "
+                "AppArmor; to name it: -O quadlet.apparmor"
+            )
+            lost.append(Loss("files", f"the AppArmor profile {known['apparmor']} is not used", why))
+        profile = f"{_UNITS}/{name}.seccomp.json"
+        usage = (
+            Step("load", f"cp {written(seccomp)} {profile} && cp {written(unit.name)} {_UNITS}/"),
+            Step("use", f"systemctl daemon-reload && systemctl start {name}"),
+            Step("undo", f"systemctl stop {name} && rm {profile} {_UNITS}/{unit.name} && systemctl daemon-reload"),
+        )
+        return Output((unit,), tuple(lost), usage)
+
+
+def name_of(work: Workload) -> str:
+    """Return a name for the workload that a unit can have: that of its image, without tag and digest, or of its
+    program."""
+    image = posixpath.basename((work.image or "").partition("@")[0]).partition(":")[0]
+    for text in (image, posixpath.basename(work.argv[0]) if work.argv else ""):
+        if name := re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-._")[:64]:
+            return name
+    return "workload"

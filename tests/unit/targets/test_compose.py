@@ -1,0 +1,223 @@
+"""compose.yaml: made, put into the user's file, and written as an override."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from unit.policy.making import call, trace
+from unit.targets.containers import ETC, FUSE, LIB, RUN, outside, recorded
+from unit.trace.strategies import traces
+
+from profiler.errors import InputError
+from profiler.policy.derive import derive
+from profiler.policy.model import Options, Policy, SocketRule
+from profiler.targets.base import Existing
+from profiler.targets.catalogue import find
+from profiler.targets.rendering import render, render_one
+
+
+def compose(policy: Policy) -> bytes:
+    (file,) = render_one("compose", policy).files
+    assert file.name == "compose.yaml"
+    return file.data
+
+
+def service(policy: Policy) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(compose(policy))["services"]["app"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("image", "line"),
+    [
+        ("registry.example:5000/a/web:1.2", "${IMAGE:-registry.example:5000/a/web:1.2}"),
+        ("x}$(id)", "${IMAGE:?set IMAGE to the image to run}"),
+        (None, "${IMAGE:?set IMAGE to the image to run}"),
+    ],
+)
+def test_the_image_is_the_one_that_was_recorded(image: str | None, line: str) -> None:
+    made = derive(trace(call("read")), Options())
+    assert service(replace(made, workload=replace(made.workload, image=image)))["image"] == line
+
+
+def test_it_brings_the_profile_that_it_names() -> None:
+    assert [file.name for file in render(recorded(), [find("compose")]).files] == ["compose.yaml", "seccomp.json"]
+    assert b"# Recorded in a container of web:1 (sha256:12).\n" in compose(recorded())
+
+
+def test_the_service_is_as_recorded() -> None:
+    made = recorded(RUN, FUSE, tasks=40)
+    found = service(made)
+    assert found["entrypoint"] == ["web"]
+    assert found["command"] == ["-c", "a $$x\n'b"], "a $ begins a variable"
+    assert (found["user"], found["working_dir"], found["ports"]) == ("33:33", "/srv/a b", ["80:80/tcp"])
+    assert found["read_only"] is True
+    assert found["tmpfs"] == ["/run:rw,nosuid,nodev,noexec", "/t:rw,nosuid,nodev,noexec"]
+    assert found["volumes"] == [
+        {"type": "bind", "source": "/a,b", "target": '/b "c', "read_only": True},
+        {"type": "volume", "source": "db", "target": "/data"},
+    ]
+    assert (found["devices"], found["pids_limit"]) == (["/dev/fuse:/dev/fuse:rw"], 256)
+    assert yaml.safe_load(compose(made))["volumes"] == {"db": {"name": "db"}}
+    assert service(recorded(network="none"))["network_mode"] == "none"
+    unsure = service(recorded(ETC))
+    assert not {"read_only", "tmpfs"} & set(unsure)
+
+
+def test_what_was_not_in_a_container_is_there_to_be_uncommented() -> None:
+    made = outside(LIB)
+    assert not {"entrypoint", "command", "user", "read_only", "volumes"} & set(service(made))
+    text = compose(made).decode().replace("    # ", "    ")
+    found = yaml.safe_load(text.replace("    The ", "    # The "))["services"]["app"]
+    assert (found["entrypoint"], found["command"], found["user"]) == (["./app"], ["-d"], "5:6")
+    assert (found["read_only"], found["volumes"]) == (True, [{"type": "volume", "target": "/var/lib"}])
+
+
+def test_a_sysctl_is_proposed_instead_of_a_capability() -> None:
+    bound = (SocketRule("inet", "stream", 6, ("bind", "listen"), (), ports=(("bind", (80,)),)),)
+    made = replace(recorded(needs=("CAP_NET_BIND_SERVICE",)), sockets=bound)
+    assert b"#   sysctls: {net.ipv4.ip_unprivileged_port_start: 80}\n" in compose(made)
+    assert service(made)["cap_add"] == ["NET_BIND_SERVICE"]
+
+
+@given(traces())
+@settings(max_examples=60, deadline=None)
+def test_hostile_recordings_give_valid_files(recording: Any) -> None:
+    try:
+        made = derive(recording, Options())
+    except InputError:
+        return
+    assert set(yaml.safe_load(compose(made))) <= {"services", "volumes"}
+    given_file = "services: {web: {image: x}}\n"
+    assert set(yaml.safe_load(rewritten(given_file, made)[1])["services"]) == {"web"}
+    yaml.compose(rewritten(given_file, made, override=True)[1])
+
+
+# The user's file.
+
+SHOP = """\
+x-common: &common
+  security_opt:
+    - label=disable   # SELinux is off
+
+services:
+    db: {image: postgres}
+    web:   # the front
+        <<: *common
+        image: nginx:1
+        tmpfs: /run
+        cap_add: [ NET_BIND_SERVICE, SYS_ADMIN ]  # too much
+        volumes:
+        - data:/data
+"""
+
+
+def rewritten(text: str, policy: Policy, **settings: object) -> tuple[str, str]:
+    """The name and the text of the file that comes out."""
+    made = render_one("compose", policy, settings, Existing("shop/docker-compose.yml", text.encode()))
+    return made.files[0].name, made.files[0].data.decode()
+
+
+def web(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(text)["services"]["web"]
+    return found
+
+
+POLICY = recorded(RUN, LIB, FUSE, read_only=True, needs=("CAP_NET_BIND_SERVICE",), tasks=3)
+
+
+def test_into_the_file_that_people_have() -> None:
+    name, text = rewritten(SHOP, POLICY, service="web")
+    assert name == "docker-compose.yml"
+    found = web(text)
+    assert found["cap_drop"] == ["ALL"]
+    assert found["cap_add"] == ["NET_BIND_SERVICE"]
+    assert found["security_opt"] == ["label=disable", "seccomp=./seccomp.json", "no-new-privileges:true"]
+    assert (found["user"], found["read_only"], found["pids_limit"]) == ("33:33", True, 64)
+    assert found["tmpfs"] == ["/run", "/t:rw,nosuid,nodev,noexec"], "what is mounted already is not mounted again"
+    assert found["volumes"] == ["data:/data", {"type": "volume", "target": "/var/lib"}]
+    assert found["devices"] == ["/dev/fuse:/dev/fuse:rw"]
+    assert yaml.safe_load(text)["services"]["db"] == {"image": "postgres"}
+    assert "    web:   # the front\n        <<: *common\n        image: nginx:1\n" in text
+    assert "    - label=disable   # SELinux is off\n" in text
+    assert rewritten(text, POLICY, service="web")[1] == text, "twice is the same as once"
+
+
+@pytest.mark.parametrize(
+    ("member", "found"),
+    [
+        ("cap_drop: [all, NET_RAW]", {"cap_drop": ["all", "NET_RAW"]}),
+        ("cap_add: [CAP_NET_BIND_SERVICE]", {"cap_add": ["CAP_NET_BIND_SERVICE"]}),
+        ("pids_limit: 10", {"pids_limit": 10}),
+        ("pids_limit: 5000", {"pids_limit": 64}),
+        ("pids_limit: -1", {"pids_limit": 64}),
+        ("deploy: {resources: {limits: {pids: 7}}}", {"deploy": {"resources": {"limits": {"pids": 7}}}}),
+        ("user: www", {"user": "www"}),
+        (
+            "security_opt: [seccomp:unconfined, no-new-privileges]",
+            {"security_opt": ["seccomp=./seccomp.json", "no-new-privileges"]},
+        ),
+        ("devices: [/dev/fuse]", {"devices": ["/dev/fuse"]}),
+    ],
+)
+def test_what_the_file_says_already(member: str, found: dict[str, Any]) -> None:
+    """What is as strict or stricter stays, and what is looser gives way."""
+    made = web(rewritten(f"services:\n  web:\n    {member}\n", POLICY)[1])
+    assert {key: made[key] for key in found} == found
+    assert ("pids_limit" in made) is ("deploy" not in made)
+
+
+def test_without_capabilities_none_is_added() -> None:
+    assert "cap_add" not in web(rewritten("services:\n  web:\n    cap_add: [SYS_ADMIN]\n", recorded())[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        (SHOP, {}, "has 2 services: choose one with -O compose.service=NAME: db, web"),
+        (SHOP, {"service": "wen"}, "has no service 'wen': it has db, web"),
+        ("a: [", {}, "shop/docker-compose.yml: cannot be rewritten: line 2"),
+        ("[]", {}, "not a Compose file: it has no services"),
+        ("services: []", {}, "not a Compose file: it has no services"),
+        ("services: {}", {}, "has 0 services"),
+        ("kind: Pod\n---\nservices: {web: {}}", {}, "not a Compose file"),
+        ("services: {web: {privileged: true}}", {}, "the service web is privileged: remove that"),
+    ],
+)
+def test_a_file_that_cannot_be_rewritten(text: str, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        rewritten(text, POLICY, **settings)
+    assert message in str(caught.value)
+
+
+def test_an_extended_service_is_named_as_a_loss() -> None:
+    text = b"services: {web: {extends: {service: base}}}"
+    losses = render_one("compose", recorded(), existing=Existing("compose.yaml", text)).losses
+    assert [loss.item for loss in losses] == ["what the service that it extends is given"]
+
+
+def test_an_override_leaves_the_file_as_it_is() -> None:
+    name, text = rewritten(SHOP, POLICY, service="web", override=True)
+    assert name == "docker-compose.override.yml", "Compose reads it by itself"
+    assert "    cap_add: !override [NET_BIND_SERVICE]\n" in text
+    found = web(text.replace("!override ", ""))
+    assert set(found) == {
+        "user", "read_only", "tmpfs", "volumes", "devices", "pids_limit", "cap_drop", "cap_add", "security_opt",
+    }  # fmt: skip
+    assert found["tmpfs"] == ["/t:rw,nosuid,nodev,noexec"], "Compose joins the lists of both files"
+    plain = rewritten("services: {web: {image: x}}", POLICY, override=True)[1]
+    assert "!override" not in plain
+    assert web(plain)["cap_add"] == ["NET_BIND_SERVICE"]
+    assert "cap_add: !override []" in rewritten("services: {web: {cap_add: [KILL]}}", recorded(), override=True)[1]
+
+
+def test_an_override_without_the_file_needs_the_service() -> None:
+    (file,) = render_one("compose", POLICY, {"service": "web", "override": True}).files
+    assert file.name == "compose.override.yaml"
+    assert "image" not in web(file.data.decode())
+    with pytest.raises(InputError, match="an override needs the name of a service"):
+        render_one("compose", POLICY, {"override": True})
