@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +28,9 @@ from profiler.errors import InputError
 from profiler.files import keep_standard_output
 from profiler.tracers.launch import quoted
 from profiler.tracers.select import TRACERS
+
+if TYPE_CHECKING:
+    from profiler.engines.pods import Selector
 
 _ENGINE_WORDS = "profiler.cli.record.engine_words"
 _DASHES = "profiler.cli.record.dashes"
@@ -66,6 +69,17 @@ def limits_from(ctx: click.Context | None, param: click.Parameter | None, pairs:
     return limits
 
 
+def selectors_from(
+    ctx: click.Context | None, param: click.Parameter | None, texts: tuple[str, ...]
+) -> tuple[Selector, ...]:
+    """Parse the values of ``--pod-selector``; a callback of click. Raises InputError."""
+    if not texts:
+        return ()
+    from profiler.engines.pods import selector
+
+    return tuple(selector(text) for text in texts)
+
+
 PID = click.option(
     "-p", "--pid", type=click.IntRange(1), metavar="PID", help="Watch a process with its threads and descendants."
 )
@@ -76,6 +90,14 @@ ALL_CONTAINERS = click.option(
     "--all-containers",
     is_flag=True,
     help="Watch every container of this machine and write a trace for each.  [default directory: containers.traces]",
+)
+POD_SELECTOR = click.option(
+    "--pod-selector",
+    "pods",
+    multiple=True,
+    metavar="KEY=PATTERN,...",
+    callback=selectors_from,
+    help="Of all containers, watch those of Kubernetes pods that match: namespace, pod, workload, container or image.",
 )
 WAIT = click.option("--wait", is_flag=True, help="Wait until it starts, if it does not run yet.")
 ALLOW_LOSS = click.option(
@@ -114,6 +136,7 @@ LIMIT = click.option(
     CGROUP,
     UNIT,
     ALL_CONTAINERS,
+    POD_SELECTOR,
 )
 @grouped(
     RecordOptions,
@@ -125,7 +148,11 @@ LIMIT = click.option(
         type=Duration(),
         help="Write the trace at this interval (60s, 5m), and keep recording across restarts.",
     ),
-    click.option("--merge-restarts", is_flag=True, help="Write one trace for all runs of a container."),
+    click.option(
+        "--merge-restarts",
+        is_flag=True,
+        help="Write one trace for all runs of a container, and all replicas of a pod.",
+    ),
     click.option(
         "--metrics",
         metavar="[ADDRESS:]PORT",
@@ -211,11 +238,18 @@ def _note_misplaced(ctx: click.Context, command: tuple[str, ...]) -> None:
         )
 
 
+def need_all_containers(subject: SubjectOptions) -> None:
+    """Raise UsageError when pods are selected, but not among all containers."""
+    if subject.pods and not subject.all_containers:
+        raise click.UsageError("--pod-selector chooses among all containers: it needs --all-containers")
+
+
 def _check(subject: SubjectOptions, how: RecordOptions, workload: WorkloadOptions, to: OutputOptions) -> None:
     """Raise UsageError for options that do not fit together."""
     given = subject.given
     if len(given) > 1:
         raise click.UsageError(f"{' and '.join(given)}: only one of them can be watched at a time")
+    need_all_containers(subject)
     if not given and not workload.command:
         raise click.UsageError("no command to record; try: profgen record -- ls /")
     if given and given != ["--image"] and workload.command:

@@ -168,7 +168,7 @@ def _subject(subject: SubjectOptions, how: RecordOptions, request: Request) -> S
     if subject.all_containers:
         if how.wait:
             raise InputError("--all-containers always waits for containers: remove --wait")
-        return subjects.all_containers()
+        return subjects.all_containers(subject.pods)
     if subject.cgroup is not None:
         return subjects.cgroup(subject.cgroup)
     if subject.unit is not None:

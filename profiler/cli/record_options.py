@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from profiler.engines.pods import Selector
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,10 @@ class RecordOptions:
 
 @dataclass(frozen=True)
 class SubjectOptions:
-    """What to watch instead of a command; at most one of these is given, but any number of containers."""
+    """What to watch instead of a command; at most one of these is given, but any number of containers.
+
+    ``pods``: of all containers, those in pods that one of these selects.
+    """
 
     image: str | None
     container: tuple[str, ...]
@@ -29,8 +36,10 @@ class SubjectOptions:
     cgroup: str | None
     unit: str | None
     all_containers: bool
+    pods: tuple[Selector, ...] = ()
 
     @property
     def given(self) -> list[str]:
         """The options that are given, as they are typed."""
-        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value not in (None, False, ())]
+        named = {name: value for name, value in vars(self).items() if name != "pods"}
+        return [f"--{name.replace('_', '-')}" for name, value in named.items() if value not in (None, False, ())]

@@ -17,6 +17,7 @@ from profiler.errors import FAILED
 from profiler.files import STANDARD_OUTPUT
 from profiler.policy.directory import default_directory
 from profiler.quoting.shell import profgen
+from profiler.quoting.text import word
 from profiler.trace.caveats import caveats, lost
 from profiler.trace.model import Meta, Trace
 from profiler.watch.metrics import Figures
@@ -158,6 +159,10 @@ def summary(trace: Trace, path: Path, replaced: bool = False) -> Iterator[str]:
         f" {counted(len(trace.programs), 'program')},{paths} {capabilities}"
         f" ({meta.tracer}, {duration(meta.duration)}, {end})"
     )
+    container = meta.container
+    if container is not None and container.pod is not None:
+        image = "" if container.image is None else f", image {container.image}"
+        yield f"container {word(container.full_name or '')} of Kubernetes{image}"
     if trace.joined:
         yield (
             f"joined while running: the start of {', '.join(trace.joined)} was not seen, and a profile from this trace "

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from profiler.cli.options import DURATION, NO_FILES, OutputOptions, WorkloadOptions, output_options
-from profiler.cli.record import ALL_CONTAINERS, ALLOW_LOSS, CGROUP, LIMIT, PID, UNIT, WAIT
+from profiler.cli.record import (
+    ALL_CONTAINERS,
+    ALLOW_LOSS,
+    CGROUP,
+    LIMIT,
+    PID,
+    POD_SELECTOR,
+    UNIT,
+    WAIT,
+    need_all_containers,
+)
 from profiler.cli.record_options import RecordOptions, SubjectOptions
 from profiler.cli.terminal import say_what_takes_long
+
+if TYPE_CHECKING:
+    from profiler.engines.pods import Selector
 
 
 @click.command()
@@ -16,6 +31,7 @@ from profiler.cli.terminal import say_what_takes_long
 @CGROUP
 @UNIT
 @ALL_CONTAINERS
+@POD_SELECTOR
 @WAIT
 @DURATION
 @NO_FILES
@@ -28,6 +44,7 @@ def watch(
     cgroup: str | None,
     unit: str | None,
     all_containers: bool,
+    pods: tuple[Selector, ...],
     wait: bool,
     duration: float | None,
     no_files: bool,
@@ -45,7 +62,8 @@ def watch(
       profgen watch web db -o traces/
       profgen watch --unit nginx.service
     """
-    subject = SubjectOptions(None, container, pid, cgroup, unit, all_containers)
+    subject = SubjectOptions(None, container, pid, cgroup, unit, all_containers, pods)
+    need_all_containers(subject)
     if len(subject.given) != 1:
         raise click.UsageError("name one or more containers, or give one of --pid, --cgroup, --unit, --all-containers")
     from profiler.cli.record_containers import record_running

@@ -185,23 +185,30 @@ def names() -> set[str]:
     return {os.path.basename(path) for hierarchy in mounted() for path, _, _ in os.walk(hierarchy.mount)}
 
 
-def running_containers() -> set[str]:
-    """Return the ids of the containers that have a process, whatever started them."""
-    found = set()
+def running_containers(without: int = 0) -> set[str]:
+    """Return the ids of the containers that have a process, whatever started them.
+
+    ``without``: a process; the container that it is in is left out. Its own path in /proc does not name the container
+    when it has a cgroup namespace of its own (cgroup_namespaces(7)).
+    """
+    found: set[str] = set()
+    left_out: set[str] = set()
     for hierarchy in mounted():
         for path, _, _ in os.walk(hierarchy.mount):
             told = container_of(path[len(hierarchy.mount) :])
-            if told is not None and told[1] not in found and _occupied(path):
+            if told is not None and (processes := _processes(path)):
                 found.add(told[1])
-    return found
+                if without in processes:
+                    left_out.add(told[1])
+    return found - left_out
 
 
-def _occupied(directory: str) -> bool:
+def _processes(directory: str) -> set[int]:
     try:
         with kernel_text(f"{directory}/cgroup.procs") as file:
-            return bool(file.read(1))
-    except OSError:
-        return False
+            return {int(line) for line in file}
+    except (OSError, ValueError):
+        return set()
 
 
 def _name_of(unit: str) -> str:

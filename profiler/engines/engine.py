@@ -40,12 +40,13 @@ def help_of(words: tuple[str, ...]) -> str:
 @dataclass(frozen=True)
 class Details:
     """What an engine knows of a container. ``pid``: its first process, 0 when it does not run. ``status``: of a run
-    that has ended."""
+    that has ended. ``pause``: it only holds the namespaces of a pod."""
 
     container: Container
     pid: int
     status: int | None
     labels: dict[str, str]
+    pause: bool = False
 
 
 CONTAINERS, IMAGES = ("container", "inspect"), ("image", "inspect")

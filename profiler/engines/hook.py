@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profiler.engines import inspect
+from profiler.engines import bundle
 from profiler.errors import InputError
 from profiler.trace.model import Container
 
 ANNOTATION = "io.profgen.record"
 
 STATE_LIMIT_BYTES = 1 << 20
-
-_IMAGE_ANNOTATIONS = (
-    "io.kubernetes.cri.image-name",
-    "io.kubernetes.cri-o.ImageName",
-    "org.opencontainers.image.ref.name",
-)
-"""Annotations in which containerd, CRI-O and others keep the image's name."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +51,9 @@ def state(text: bytes) -> State:
 
 
 def container(state: State) -> Container:
-    """Return what the container's configuration says of it, for runtimes whose engine cannot be asked."""
-    config: Any = None
-    if state.bundle is not None:
-        try:
-            with open(f"{state.bundle}/config.json", "rb") as file:
-                config = json.loads(file.read(STATE_LIMIT_BYTES))
-        except (OSError, ValueError, RecursionError):
-            config = None
-    spec = config if isinstance(config, dict) else {}
-    annotations = spec.get("annotations")
-    named = annotations if isinstance(annotations, dict) else {}
-    image = next((named[key] for key in _IMAGE_ANNOTATIONS if isinstance(named.get(key), str)), None)
-    return replace(inspect.containerd({"ID": state.identity, "Image": image, "Spec": spec}), engine=None)
+    """Return what the container's bundle says of it, for runtimes whose engine cannot be asked."""
+    found = None if state.bundle is None else bundle.read(state.identity, state.bundle)
+    return Container(None, None, state.identity, None) if found is None else found.container
 
 
 def chosen_name(wanted: str, directory: Path) -> str:

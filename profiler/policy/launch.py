@@ -15,7 +15,7 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 """The name that an engine gives to a volume without one: another one each time."""
 
 _GROUP = re.compile(r":[0-9]+\Z")
-_TEXTS = ("engine", "user", "directory", "network")
+_TEXTS = ("engine", "pod", "container", "user", "directory", "network")
 _NUMBERS = ("gid", "tasks")
 LIMITS = (64, 256, 1024, 4096, 16384)
 """Limits of tasks. Few steps, so that two recordings whose peaks differ give the same policy."""
@@ -37,9 +37,13 @@ def launch_of(meta: Meta) -> Launch:
             directory=_text(meta.cwd) if unit else None,
             tasks=task_limit(meta.tasks),
         )
+    pod = container.pod
+    known = pod is not None and pod.namespace is not None and pod.workload is not None
     exact = all(_text(word) is not None for word in meta.argv) and not all(map(str.isprintable, meta.argv))
     return Launch(
-        engine=_text(container.engine),
+        engine=_text(container.engine) if pod is None else "kubernetes",
+        pod=_text(f"{pod.namespace}/{pod.workload}") if pod is not None and known else None,
+        container=_text(container.name) if pod is not None else None,
         user=(given := _text(container.user) or None),
         gid=meta.gid if meta.uid and not _GROUP.search(given or "") else None,
         directory=_text(container.directory),

@@ -220,7 +220,8 @@ class Variable:
 class Launch:
     """How the workload was started, for launchers: nothing in it is a right. None or empty: not known, or not needed.
 
-    ``engine``: docker, podman, nerdctl, ctr or systemd. ``user`` is as given to the engine, ``network`` host or none.
+    ``engine``: docker, podman, nerdctl, ctr, kubernetes or systemd. ``pod``: NAMESPACE/WORKLOAD in Kubernetes, and
+    ``container`` the name of the container in its pods. ``user`` is as given to the engine, ``network`` host or none.
     ``gid``: the group that the workload had, where ``user`` has no number of it. ``tasks``: a limit of threads and
     processes that are alive at once.
     ``command``: the workload's argv, where its words cannot be printed on one line. ``ports``: ``80/tcp``, as the
@@ -228,6 +229,8 @@ class Launch:
     """
 
     engine: str | None = None
+    pod: str | None = None
+    container: str | None = None
     user: str | None = None
     directory: str | None = None
     network: str | None = None

@@ -175,7 +175,9 @@ def _evidence(subject: Subject) -> Evidence:
         seen.timeline(trace),
         seen.programs(trace),
     )
+    named = None if meta.container is None else meta.container.full_name
     facts = (
+        *([("container", named)] if named else []),
         ("recorded", f"{counted(meta.runs, 'run')}, {duration(meta.duration)} in all, since {meta.start}"),
         ("tracer", meta.tracer),
         ("machine", f"{meta.arch}, Linux {meta.kernel}" + (f", {meta.distribution}" if meta.distribution else "")),

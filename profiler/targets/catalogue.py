@@ -12,7 +12,6 @@ from profiler.targets.docker import Docker, Nerdctl, Podman
 from profiler.targets.oci import Oci
 from profiler.targets.quadlet import Quadlet
 from profiler.targets.seccomp import Seccomp
-from profiler.targets.spo.target import Spo
 from profiler.wording import suggestion
 
 TARGETS: tuple[Target, ...] = (
@@ -25,7 +24,6 @@ TARGETS: tuple[Target, ...] = (
     Quadlet(),
     Nerdctl(),
     Oci(),
-    Spo(),
 )
 
 

@@ -26,6 +26,7 @@ from profiler.trace.model import (
     Inspection,
     Meta,
     Mount,
+    Pod,
     Program,
     Results,
     Signal,
@@ -312,16 +313,22 @@ def _merge_meta(metas: list[Meta]) -> Meta:
     )
 
 
+def _same_members(a: object, b: object, *names: str) -> dict[str, Any]:
+    return {name: _same(getattr(a, name), getattr(b, name)) for name in names}
+
+
+def _merge_pod(a: Pod | None, b: Pod | None) -> Pod | None:
+    if a is None or b is None:
+        return None
+    return Pod(**_same_members(a, b, "namespace", "name", "uid", "workload"))
+
+
 def _merge_container(a: Container | None, b: Container | None) -> Container | None:
     """Return the identity that both share and all that either was given; None if one trace has no container."""
     if a is None or b is None:
         return None
-    same = {
-        name: getattr(a, name) if getattr(a, name) == getattr(b, name) else None
-        for name in ("engine", "runtime", "id", "name", "image", "digest", "user", "directory", "network")
-    }
     return Container(
-        **same,
+        **_same_members(a, b, "engine", "runtime", "id", "name", "image", "digest", "user", "directory", "network"),
         entrypoint=a.entrypoint if a.entrypoint == b.entrypoint else (),
         command=a.command if a.command == b.command else (),
         mounts=tuple(sorted({*a.mounts, *b.mounts})),
@@ -332,4 +339,5 @@ def _merge_container(a: Container | None, b: Container | None) -> Container | No
         privileged=a.privileged or b.privileged,
         read_only=a.read_only and b.read_only,
         no_new_privs=a.no_new_privs and b.no_new_privs,
+        pod=_merge_pod(a.pod, b.pod),
     )

@@ -349,6 +349,20 @@ class ContainerMount:
 
 
 @dataclass(frozen=True)
+class Pod:
+    """The Kubernetes pod that a container belongs to.
+
+    A member that is None is not known, or differs between merged recordings. ``workload``: the pod's name without what
+    is new for each replica (engines/pods.py), such as the name of a Deployment.
+    """
+
+    namespace: str | None
+    name: str | None
+    uid: str | None
+    workload: str | None
+
+
+@dataclass(frozen=True)
 class Container:
     """The container that the workload ran in, as its engine described it.
 
@@ -356,7 +370,8 @@ class Container:
     image, ``digest`` the image's content (``sha256:...``): that of the manifest if the engine knows it, else that of
     the configuration. ``entrypoint`` followed by ``command`` is what was started. ``user`` is as given to the engine,
     empty for the image's own. ``directory``: the working directory. ``network``: what the engine attaches it to, such
-    as ``host``. ``ports``: ``80/tcp``. ``capabilities``: the bounding set that it was given.
+    as ``host``. ``ports``: ``80/tcp``. ``capabilities``: the bounding set that it was given. ``pod``: None outside of
+    Kubernetes; in a pod ``name`` is the container's name there.
     """
 
     engine: str | None
@@ -376,6 +391,14 @@ class Container:
     privileged: bool = False
     read_only: bool = False
     no_new_privs: bool = False
+    pod: Pod | None = None
+
+    @property
+    def full_name(self) -> str | None:
+        """``NAMESPACE/POD/CONTAINER``, with the workload's name in place of several pods'; without a pod, its name."""
+        if self.pod is None:
+            return self.name
+        return "/".join(text or "?" for text in (self.pod.namespace, self.pod.name or self.pod.workload, self.name))
 
 
 @dataclass(frozen=True)

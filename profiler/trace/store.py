@@ -33,6 +33,7 @@ from profiler.trace.model import (
     Inspection,
     Meta,
     Mount,
+    Pod,
     Program,
     Results,
     Signal,
@@ -357,7 +358,13 @@ class _Reader:
             privileged=self.get(data, "privileged", bool, where),
             read_only=self.get(data, "read_only", bool, where),
             no_new_privs=self.get(data, "no_new_privs", bool, where),
+            pod=self.pod(self.get(data, "pod", (dict, type(None)), where)),
         )
+
+    def pod(self, data: object) -> Pod | None:
+        if data is None:
+            return None
+        return Pod(*(self.text(data, name, "meta.container.pod") for name in ("namespace", "name", "uid", "workload")))
 
     def container_mount(self, data: object, where: str) -> ContainerMount:
         return ContainerMount(

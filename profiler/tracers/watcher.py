@@ -98,8 +98,12 @@ class Watcher(Protocol):
     def sessions(self) -> tuple[Session, ...]:
         """All sessions since the start that were not forgotten, oldest first."""
 
+    def made(self) -> tuple[tuple[str, int], ...]:
+        """Return (name, process) of each container that was made since the last call. Its session begins when it is
+        started; the process is its runtime's."""
+
     def wait(self, timeout: float) -> bool:
-        """Work for at most ``timeout`` seconds; returns True early when a session began or ended."""
+        """Work for at most ``timeout`` seconds; returns True early when a session began or ended, or one was made."""
 
     def snapshot(self, session: Session) -> Recording:
         """Return what was seen of a session so far, as a Recording of its own; watching goes on.

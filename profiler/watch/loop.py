@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from profiler.engines import cgroups
+from profiler.engines import bundle, cgroups
 from profiler.engines.engine import Details
 from profiler.errors import InputError, OutputError
 from profiler.files import STANDARD_OUTPUT
@@ -31,7 +31,7 @@ from profiler.tracers.watcher import Selection, Session, Watcher
 from profiler.watch.finish import finish
 from profiler.watch.identify import Identifier, origin, unknown_container
 from profiler.watch.metrics import Figures, figures_of, resident_bytes
-from profiler.watch.outputs import Outputs
+from profiler.watch.outputs import Outputs, workload_name
 
 TICK_SECONDS = 0.2
 ANSWER_SECONDS = 10.0
@@ -39,6 +39,9 @@ ANSWER_SECONDS = 10.0
 
 CLIENT_SECONDS = 5.0
 """Seconds that a session may go on after the client that waited for its container has ended."""
+
+_MADE_MAX = 1000
+"""Containers that were made and not started, of which the bundle is remembered."""
 
 TRACER = "ebpf"
 """The tracer that can watch what it did not start."""
@@ -49,8 +52,9 @@ class Plan:
     """What to watch, and how.
 
     ``watched``: Meta.watched, None to name each container. ``accept``: whether a session is wanted, by its engine's
-    details, which are None for a container that no engine knows; None accepts all. ``snapshot``: seconds between
-    writing. ``follow``: go on when sessions end. ``user``: ids of the container's user, if they are known already.
+    details, which are None for a container that no engine knows; None accepts all. ``by_details``: so a container
+    without them may have been meant. ``snapshot``: seconds between writing. ``follow``: go on when sessions end.
+    ``user``: ids of the container's user, if they are known already.
     """
 
     selection: Selection
@@ -58,6 +62,7 @@ class Plan:
     outputs: Outputs
     watched: str | None = None
     accept: Callable[[Session, Details | None], bool] | None = None
+    by_details: bool = False
     snapshot: float | None = None
     follow: bool = False
     user: tuple[int, int] | None = None
@@ -92,6 +97,8 @@ class Kept:
     session: Session
     start: datetime.datetime
     process: Process | None
+    bundle: Details | None = None
+    """What its OCI bundle says, if it is in a container."""
     details: Details | None = None
     known: bool = False
     """Its engine has answered, or there is no engine to ask."""
@@ -106,8 +113,13 @@ class Kept:
 
     @property
     def name(self) -> str:
-        """The name for people and files: the container's, else the session's subject."""
-        return (self.details and self.details.container.name) or self.session.subject
+        """The name for people: the container's, else the session's subject."""
+        return (self.details and self.details.container.full_name) or self.session.subject
+
+    @property
+    def in_pod(self) -> bool:
+        """Whether it is a container of Kubernetes: no engine knows more than its bundle."""
+        return self.bundle is not None and self.bundle.container.pod is not None
 
 
 @dataclass
@@ -143,6 +155,8 @@ class Watch:
     _before: dict[Path, Trace | None] = field(default_factory=dict)
     """When runs are merged, what a file holds apart from the runs in ``kept``: two runs of one container may be there
     when it restarts at once."""
+    _made: dict[str, Details] = field(default_factory=dict)
+    """What bundles say of containers that have not been started."""
     _client_ended: float | None = None
     _pace: Pace = field(default_factory=lambda: Pace(0.0))
     _gone: int = 0
@@ -217,6 +231,12 @@ class Watch:
         return bool(self.kept or self.traces) and not live and all(self._settled(row) for row in self.kept.values())
 
     def _sessions(self) -> None:
+        for identity, pid in self.watcher.made():
+            # Its bundle may be gone when it has ended, which can be at once.
+            if found := bundle.find(identity, pid):
+                self._made[identity] = found
+        while len(self._made) > _MADE_MAX:
+            del self._made[next(iter(self._made))]
         for session in self.watcher.sessions():
             if session.number in self.unwanted:
                 if session.ended:
@@ -231,7 +251,7 @@ class Watch:
                 row.process = self._look(session)
             if session.ended and row.ended_at is None:
                 row.ended_at = time.monotonic()
-                if session.kind == "container" and self.identifier.engines:
+                if session.kind == "container" and self.identifier.engines and not row.in_pod:
                     row.known = False
                     self.identifier.want(row.identity)  # for its exit status
         if not self.plan.follow:
@@ -257,7 +277,10 @@ class Watch:
         elif path := cgroups.path_of(int(session.subject) if session.kind == "pid" else self._first(session)):
             told = cgroups.container_of(path)
             row.identity = told[1] if told else ""
-        if row.identity and self.identifier.engines:
+        row.bundle = self._made.pop(row.identity, None) or bundle.find(
+            row.identity, int(session.subject) if session.kind == "pid" else self._first(session)
+        )
+        if row.identity and self.identifier.engines and not row.in_pod:
             self.identifier.want(row.identity)
         else:
             self._answer(row, None)
@@ -270,6 +293,9 @@ class Watch:
                 self._answer(row, answers[row.identity])
 
     def _answer(self, row: Kept, details: Details | None) -> None:
+        """Take what an engine knows: None when it knows nothing, or there is none."""
+        if details is None and (self.plan.container is None or row.in_pod):
+            details = row.bundle
         first = row.path is None
         row.known = True
         if details is not None:
@@ -288,8 +314,10 @@ class Watch:
         if self.plan.accept is not None and not self.plan.accept(row.session, details):
             del self.kept[row.session.number]
             self.unwanted.add(row.session.number)
+            if details is None and self.plan.by_details:
+                self.observer.warned(row.name, "it ended before profgen could look what it is, and is not recorded")
             return
-        row.path = self.plan.outputs.claim(details.container.name if details else None, row.session.subject)
+        row.path = self.plan.outputs.claim(workload_name(details.container) if details else None, row.session.subject)
         self.replaced |= row.path != STANDARD_OUTPUT and not self.plan.outputs.merge and row.path.exists()
         if self.plan.outputs.merge and row.path not in self._before:
             self._before[row.path] = None
@@ -409,7 +437,7 @@ class Watch:
             losses["sessions"] += lost
         shown = []
         for row in self.kept.values():
-            if row.last is not None and row.path is not None:  # one without a path may not be wanted
+            if row.last is not None:
                 losses.update(row.last.losses)
                 shown.append(figures_of(row.name, row.session.subject, row.last))
         self.figures = replace(

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
 
 from profiler.files import STANDARD_OUTPUT, write_atomic
+from profiler.trace.model import Container
 
 SUFFIX = ".trace.json"
+
+_NAME_MAX = 100
+_KUBERNETES_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
+"""A DNS subdomain: it has no ``_``."""
 
 
 def plain_name(text: str) -> str:
     """Return a file name for a name that a stranger may have chosen: letters, digits and ``._+-``, with no ``.`` or
     ``-`` at the start. It may be empty."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", os.path.basename(text))[:100].lstrip(".-")
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", os.path.basename(text))[:_NAME_MAX].lstrip(".-")
 
 
 def default_output(command: str) -> Path:
@@ -32,6 +38,23 @@ def output_for(name: str, output: Path | None) -> Path:
 def image_output(image: str, output: Path | None) -> Path:
     """Return the trace file for an image; its default name is the image's, without registry, tag and digest."""
     return output_for(plain_name(re.sub(r"[@:].*", "", image.rsplit("/", 1)[-1])), output)
+
+
+def workload_name(container: Container) -> str | None:
+    """Return the name of a container's files: ``NAMESPACE_WORKLOAD_CONTAINER`` in a pod, else its own.
+
+    Two pods get the same name only when they are replicas of one workload: where a name of Kubernetes is not plain, or
+    too long, a digest tells it from others.
+    """
+    pod = container.pod
+    if pod is None:
+        return container.name
+    parts = [text or "" for text in (pod.namespace, pod.workload, container.name)]
+    name = "_".join(parts)
+    if all(_KUBERNETES_NAME.fullmatch(part) for part in parts) and len(name) <= _NAME_MAX:
+        return name
+    digest = hashlib.sha256(os.fsencode("\0".join(parts))).hexdigest()[:12]
+    return f"{plain_name(name.replace('/', '_'))[: _NAME_MAX - 13]}-{digest}"
 
 
 def numbered(path: Path, number: int) -> Path:

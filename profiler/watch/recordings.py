@@ -114,6 +114,7 @@ def record(subject: Subject, request: Request, console: Console, attach: Attach 
         outputs,
         subject.watched,
         subject.accept,
+        subject.by_details,
         request.snapshot,
         # A process does not come again.
         follow=everything or (request.follow and not subject.selection.pids and attach is None),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from profiler.engines import cgroups, compose, hook
+from profiler.engines import cgroups, compose, hook, pods
 from profiler.engines.commands import Compose
 from profiler.engines.engine import Details, Engine, installed
 from profiler.errors import InputError, ProgramError
@@ -31,6 +31,7 @@ class Subject:
     many: bool = False
     watched: str | None = None
     accept: Callable[[Session, Details | None], bool] | None = None
+    by_details: bool = False
     container: Container | None = None
     first: int = 0
 
@@ -57,7 +58,7 @@ def container(name: str, *, wait: bool, follow: bool) -> Subject:
     engines = installed()
     known = first_known(engines, name)
     identity = known[1].container.id if known is not None else None
-    runs = known[1].pid > 0 if known is not None else name in cgroups.names()
+    runs = known[1].pid > 0 if known is not None else name in cgroups.names() | cgroups.running_containers()
     if not runs and not wait:
         if known is not None:
             raise InputError(f"the container {quoted(name)} does not run: start it, or wait for that with --wait")
@@ -104,12 +105,19 @@ def containers(names: Sequence[str], *, wait: bool, follow: bool) -> Subject:
     return Subject("containers", selection, found[0].engines, many=True, accept=wanted)
 
 
-def all_containers() -> Subject:
-    """Return every container of this machine, those that start later too; not the one that profgen itself runs in."""
-    own = cgroups.container_of(cgroups.path_of(os.getpid()) or "")
-    running = cgroups.running_containers() - ({own[1]} if own else set())
+def all_containers(selectors: Sequence[pods.Selector] = ()) -> Subject:
+    """Return every container of this machine, those that start later too; with selectors, those in pods that one of
+    them selects. The container that profgen itself runs in is left out, as are those that only hold a pod's
+    namespaces."""
+
+    def wanted(session: Session, details: Details | None) -> bool:
+        if details is None or details.pause:
+            return details is None and not selectors
+        return not selectors or any(selector.selects(details.container) for selector in selectors)
+
+    running = cgroups.running_containers(without=os.getpid())
     selection = Selection(containers=tuple(sorted(running)), all_containers=True)
-    return Subject("containers", selection, installed(), many=True)
+    return Subject("containers", selection, installed(), many=True, accept=wanted, by_details=bool(selectors))
 
 
 def project(command: Compose) -> Subject:

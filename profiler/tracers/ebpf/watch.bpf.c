@@ -178,8 +178,8 @@ static __always_inline bool name_of(u64 cgroup, struct room *out)
     return false;
 }
 
-/* A new session of a container; 0 when there is no room. */
-static __always_inline u32 new_session(struct name_key *name)
+/* A new session of a container, for a process that its runtime brings there; 0 when there is no room. */
+static __always_inline u32 new_session(struct name_key *name, struct task_struct *task)
 {
     u64 *next = counter_at(NEXT_SESSION);
     if (!next)
@@ -201,12 +201,12 @@ static __always_inline u32 new_session(struct name_key *name)
     session->shared = shared;
     session->kind = KIND_CONTAINER;
     names.update(name, &number);
-    tell(NEWS_MADE, number, 0, name);
+    tell(NEWS_MADE, number, number_of_process((u64)task), name);
     return number;
 }
 
-/* The session that a cgroup belongs to, by itself or by a cgroup above it; 0 for none. */
-static __always_inline u32 session_of_cgroup(u64 cgroup)
+/* The session that a cgroup belongs to, by itself or by a cgroup above it; 0 for none. A task comes into it. */
+static __always_inline u32 session_of_cgroup(u64 cgroup, struct task_struct *task)
 {
     int zero = 0;
     struct room *local = this_room();
@@ -229,7 +229,7 @@ static __always_inline u32 session_of_cgroup(u64 cgroup)
             struct session *session = number ? session_at(number) : 0;
             if (session && !session->ended)
                 return number;
-            return new_session(&local->key);
+            return new_session(&local->key, task);
         }
         cgroup = cgroup_above(cgroup);
     }
@@ -300,7 +300,7 @@ static __always_inline bool mark(struct task_struct *task, struct task_state *st
 /* A thread came into a cgroup, brought by the running thread. */
 static __always_inline void came(struct task_struct *task, u64 cgroup, bool by_itself, bool born)
 {
-    u32 number = session_of_cgroup(cgroup);
+    u32 number = session_of_cgroup(cgroup, task);
     struct session *session = number ? session_at(number) : 0;
     if (!session || !read64((u64)task + OFFSET_TASK_MM))
         return;

@@ -132,6 +132,7 @@ class EbpfWatcher:
         self._arrived: list[bytes] = []
         """Uses that were not yet given to their sessions."""
         self._hashes = Hashes()
+        self._made: list[tuple[str, int]] = []
         self._unborn: list[_Live] = []
         """Containers that were made and ended without a program."""
         self._holder: Holder | None = None
@@ -335,7 +336,10 @@ class EbpfWatcher:
     def _on_news(self, news: Any) -> None:
         what, number, tgid, when = _WHAT[news.what], news.session, news.tgid, news.time
         if what == "made":
-            self._add(number, "container", os.fsdecode(news.name), False, 0, when / 1e9)
+            name = os.fsdecode(news.name)
+            self._add(number, "container", name, False, 0, when / 1e9)
+            self._made.append((name, tgid))
+            self._changed = True
         elif what == "began" and number in self._live:
             live = self._live[number]
             live.session = replace(live.session, began=when / 1e9)
@@ -365,6 +369,11 @@ class EbpfWatcher:
         """See Watcher.sessions."""
         shown = (live.session for live in self._live.values() if live.began or self._options.denials)
         return tuple(sorted(shown, key=lambda session: session.number))
+
+    def made(self) -> tuple[tuple[str, int], ...]:
+        """See Watcher.made."""
+        made, self._made = tuple(self._made), []
+        return made
 
     # -- while it runs -------------------------------------------------------------------------------------------------
 

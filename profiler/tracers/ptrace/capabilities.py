@@ -15,8 +15,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from profiler.kernel.capabilities import names_in
-from profiler.kernel.file_capabilities import FileCapabilities
 from profiler.kernel.files import file_uses
 from profiler.tracers.ptrace.capabilities_files import FILES, LOOKS, PATH_CALLS
 from profiler.tracers.ptrace.capabilities_processes import PROCESSES
@@ -25,7 +23,7 @@ from profiler.tracers.ptrace.capabilities_writes import WRITES
 from profiler.tracers.ptrace.sockets import Sorts
 from profiler.tracers.ptrace.threads import Credentials, Threads
 from profiler.tracers.recording import Recording
-from profiler.tracers.unchecked import Claim, file_capabilities, gained_by_ids
+from profiler.tracers.unchecked import Claim, FileCapabilities, file_capabilities, gained_by_ids, names_in
 
 
 @dataclass(frozen=True)

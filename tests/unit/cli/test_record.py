@@ -23,10 +23,11 @@ from unit.policy.making import call, trace
 from profiler.cli import record, record_command, record_terminal
 from profiler.cli.record import limits_from
 from profiler.cli.record_terminal import Console, tell
+from profiler.cli.watch import watch
 from profiler.cli.workload import workload_of
 from profiler.errors import InputError
 from profiler.review.coverage import still_growing
-from profiler.trace.model import FILES_FEATURE, File, Syscall, Trace
+from profiler.trace.model import FILES_FEATURE, Container, File, Pod, Syscall, Trace
 from profiler.trace.store import loads, read_trace
 from profiler.tracers.base import Options, Workload
 from profiler.tracers.recording import Recording
@@ -269,6 +270,23 @@ def test_summary_counts_paths_when_files_were_watched(capsys: pytest.CaptureFixt
     assert "1 program, 1 path, no capability" in said(dataclasses.replace(watched, files=rows[:1]), capsys)[0]
     assert "1 program, 0 paths, no capability" in said(trace(features=(FILES_FEATURE,)), capsys)[0]
     assert "path" not in said(trace(), capsys)[0], "nobody looked"
+
+
+def test_summary_names_the_pod(capsys: pytest.CaptureFixture[str]) -> None:
+    container = Container("containerd", None, "1", "web", "nginx:1", pod=Pod("shop", "web-0", None, "web"))
+    assert "profgen: container shop/web-0/web of Kubernetes, image nginx:1" in said(trace(container=container), capsys)
+    hostile = dataclasses.replace(container, name="x\ny", image="\x1b[1m")
+    assert all(line.isprintable() for line in said(trace(container=hostile), capsys))
+    assert not [
+        line for line in said(trace(container=dataclasses.replace(container, pod=None)), capsys) if "web" in line
+    ]
+
+
+def test_pods_are_selected_among_all_containers() -> None:
+    for command, words in ((record.record, ["--container", "x"]), (watch, ["x"])):
+        done = CliRunner().invoke(command, ["--pod-selector", "namespace=shop", *words])
+        assert done.exit_code == 2
+        assert "--pod-selector chooses among all containers: it needs --all-containers" in done.output
 
 
 def test_a_directory_that_is_gone(tmp_path: Path) -> None:

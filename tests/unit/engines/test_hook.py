@@ -30,7 +30,7 @@ def test_state() -> None:
 
 def test_container(tmp_path: Path) -> None:
     """From the configuration that the runtime was given; nothing but the id where there is none."""
-    config = {"process": {"args": ["app"]}, "annotations": {"io.kubernetes.cri.image-name": "redis:7"}}
+    config = {"process": {"args": ["app"]}, "annotations": {"org.opencontainers.image.ref.name": "redis:7"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = container(State("web", 1, None, str(tmp_path)))
     assert (found.engine, found.id, found.image, found.command) == (None, "web", "redis:7", ("app",))

@@ -14,7 +14,7 @@ from profiler.policy.derive import derive
 from profiler.policy.document import dumps, loads
 from profiler.policy.launch import launch_of, merged, task_limit
 from profiler.policy.model import Launch, Options
-from profiler.trace.model import Container, ContainerMount, Trace
+from profiler.trace.model import Container, ContainerMount, Pod, Trace
 
 HEX = "0123456789abcdef" * 4
 
@@ -67,6 +67,18 @@ def test_a_limit_of_no_task_is_refused() -> None:
     text = dumps(derive(recorded(tasks=1), Options())).replace("tasks: 64", "tasks: 0")
     with pytest.raises(InputError, match=r"workload\.launch\.tasks: must be at least 1"):
         loads(text.encode(), "policy.yaml")
+
+
+def test_a_pod() -> None:
+    """What starts it is Kubernetes, whichever runtime the node has; the policy is that of all replicas."""
+    pod = Pod("shop", "web-0", "1234", "web")
+    container = Container("containerd", None, "1", "nginx", pod=pod)
+    expected = Launch(engine="kubernetes", pod="shop/web", container="nginx")
+    assert launch_of(recorded(container=container).meta) == expected
+    merged_pod = replace(container, pod=replace(pod, name=None, uid=None))
+    assert launch_of(recorded(container=merged_pod).meta) == expected
+    different = replace(container, name=None, pod=Pod("shop", None, None, None))
+    assert launch_of(recorded(container=different).meta) == Launch(engine="kubernetes")
 
 
 def test_only_words_that_the_policy_cannot_show_are_kept_twice() -> None:

@@ -32,6 +32,7 @@ from profiler.trace.model import (
     Inspection,
     Meta,
     Mount,
+    Pod,
     Program,
     Results,
     Signal,
@@ -224,6 +225,7 @@ def mount(draw: st.DrawFn, count: int, key: tuple[Any, ...]) -> Mount:
 
 
 CONTAINER_MOUNTS = st.builds(ContainerMount, st.sampled_from(["bind", "volume", "tmpfs"]), NAMES, PATHS, st.booleans())
+PODS = st.builds(Pod, *[st.none() | NAMES] * 4)
 CONTAINERS = st.builds(
     Container,
     engine=st.sampled_from(["docker", "podman", None]),
@@ -244,6 +246,7 @@ CONTAINERS = st.builds(
     privileged=st.booleans(),
     read_only=st.booleans(),
     no_new_privs=st.booleans(),
+    pod=st.none() | PODS,
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from profiler.engines.engine import Details
-from profiler.trace.model import JOINED_FEATURE, Container, Trace
+from profiler.trace.model import JOINED_FEATURE, Container, Pod, Trace
 from profiler.trace.store import read_trace
 from profiler.tracers.base import Options
 from profiler.tracers.recording import Recording, Row
@@ -38,6 +38,11 @@ class Script:
     forgotten: list[int] = field(default_factory=list)
     stopped: bool = False
     now: tuple[Session, ...] = ()
+    were_made: tuple[tuple[str, int], ...] = ()
+
+    def made(self) -> tuple[tuple[str, int], ...]:
+        made, self.were_made = self.were_made, ()
+        return made
 
     def start(self, selection: Selection, options: Options) -> None:
         pass
@@ -171,6 +176,67 @@ def test_one_session_to_its_end(tmp_path: Path) -> None:
     assert (watch.figures.begun, watch.figures.ended, watch.figures.written) == (1, 1, 1)
 
 
+def in_pod(pod: str, name: str = "nginx") -> Details:
+    whole = Container("containerd", None, ID, name, command=("/bin/app",), pod=Pod("shop", pod, pod, "web"))
+    return Details(whole, 0, None, {})
+
+
+def test_a_container_of_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bundle says all of it: no engine is asked, not for its exit status either."""
+    monkeypatch.setattr(loop.bundle, "find", lambda identity, pid: in_pod("web-x2x7k"))
+    steps: list[Step] = [[session()], [session(ended=True)]]
+    _, heard, watch = run(tmp_path, steps, {ID: details(status=7)}, outputs=Outputs(None, tmp_path, False))
+    assert heard.names == ["shop/web-x2x7k/nginx"]
+    assert heard.files == [("shop_web_nginx-abababababab.trace.json", True)]
+    assert watch.traces[0].meta.container == in_pod("web-x2x7k").container
+
+
+def test_a_bundle_that_goes_with_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read when the container is made: once it has started, it may end before anybody can look."""
+    monkeypatch.setattr(loop.bundle, "find", lambda identity, pid: in_pod("web-x2x7k") if pid == 7 else None)
+    script, heard = Script([[], [session(ended=True)]], were_made=((ID, 7), ("cd" * 32, 8))), Heard()
+    plan = Plan(Selection(), Options(), Outputs(None, tmp_path, False))
+    hold_signals()
+    Watch(script, plan, Identifier(()), heard).run()
+    assert heard.names == ["shop/web-x2x7k/nginx"]
+
+
+def test_replicas_share_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --merge-restarts, the containers of the same name in all pods of a workload; others do not."""
+    known = {ID: in_pod("web-x2x7k"), "cd" * 32: in_pod("web-4z5kj"), "ef" * 32: in_pod("web-4z5kj", "log")}
+    monkeypatch.setattr(loop.bundle, "find", lambda identity, pid: known[identity])
+    every = [session(number, subject=subject) for number, subject in enumerate(known, 1)]
+    steps: list[Step] = [every, [replace(row, ended=True) for row in every], tell(signal.SIGTERM)]
+    run(tmp_path, steps, outputs=Outputs(None, tmp_path, merge=True), follow=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shop_web_log.trace.json", "shop_web_nginx.trace.json"]
+    meta = read_trace(tmp_path / "shop_web_nginx.trace.json").meta
+    assert meta.runs == 2
+    assert meta.container is not None
+    assert (meta.container.name, meta.container.pod) == ("nginx", Pod("shop", None, None, "web"))
+
+
+def test_a_bundle_where_no_engine_knows_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Details(Container(None, None, ID, None, command=("/bin/app", "-v"), user="1:2"), 0, None, {})
+    monkeypatch.setattr(loop.bundle, "find", lambda identity, pid: said)
+    for known, expected in (({}, said), ({ID: details()}, details())):
+        _, _, watch = run(tmp_path, [[session()], [session(ended=True)]], known)
+        assert watch.traces[0].meta.container == expected.container
+    made = Container("docker", None, ID, "made")
+    _, _, watch = run(tmp_path, [[session()], [session(ended=True)]], {}, container=made)
+    assert watch.traces[0].meta.container == made, "its maker knows more"
+
+
+@pytest.mark.parametrize("by_details", [True, False])
+def test_a_container_that_ended_before_it_was_known(by_details: bool, tmp_path: Path) -> None:
+    """It may have been one of those that were asked for."""
+    steps: list[Step] = [[session(ended=True)], tell(signal.SIGTERM)]
+    plan: dict[str, Any] = {"accept": lambda _, details: details is not None, "by_details": by_details, "follow": True}
+    _, heard, _ = run(tmp_path, steps, outputs=Outputs(None, tmp_path, False), **plan)
+    assert not heard.files
+    expected = [(ID, "it ended before profgen could look what it is, and is not recorded")]
+    assert heard.warnings == (expected if by_details else [])
+
+
 def test_told_to_end(tmp_path: Path) -> None:
     _, heard, watch = run(tmp_path, [[session(joined=True)], tell(signal.SIGTERM)], {ID: details()})
     trace = read_trace(tmp_path / "a.trace.json")
@@ -261,21 +327,6 @@ def test_only_what_is_wanted(tmp_path: Path) -> None:
     assert heard.names == ["web"]
     assert script.forgotten == [2, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["a.trace.json"]
-
-
-def test_figures_are_of_what_is_wanted(tmp_path: Path) -> None:
-    """Not of a session about which the engine has not answered yet: it may be somebody else's container."""
-    outputs = Outputs(None, tmp_path, False)
-    plan = Plan(Selection(), Options(), outputs=outputs, accept=lambda _, known: known is not None)
-    watch = Watch(Script([]), plan, Answers({}), Heard())
-    for number, known in ((1, details()), (2, None)):
-        row = watch._begin(session(number))
-        row.last = watch.watcher.snapshot(row.session)
-        watch._publish()
-        assert len(watch.figures.sessions) == number - 1
-        watch._answer(row, known)
-        watch._publish()
-        assert [shown.name for shown in watch.figures.sessions] == ["web"]
 
 
 def test_a_container_nobody_knows(tmp_path: Path) -> None:

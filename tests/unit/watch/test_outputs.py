@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.watch.outputs import Outputs, numbered, plain_name
+from profiler.trace.model import Container, Pod
+from profiler.watch.outputs import Outputs, numbered, plain_name, workload_name
 
 ID = "69f588c66af27b98cb1ae5bc338dc3ef6fcee431cc5dbda8b5305d6da74e19f2"
 
@@ -46,6 +48,40 @@ def test_a_directory(tmp_path: Path) -> None:
     merged = Outputs(None, tmp_path, merge=True)
     assert {merged.claim("web", name).name for name in (ID, "0" * 64)} == {"web.trace.json"}
     assert merged.claim(None, ID).name == "69f588c66af2.trace.json"
+
+
+def in_pod(namespace: str | None, workload: str | None, name: str | None) -> Container:
+    return Container("containerd", None, ID, name, pod=Pod(namespace, workload, None, workload))
+
+
+def test_the_name_of_a_workload() -> None:
+    assert workload_name(Container("docker", None, ID, "web")) == "web"
+    assert workload_name(in_pod("shop", "web.v2", "nginx")) == "shop_web.v2_nginx"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "workload", "name"),
+    [
+        ("a/../..", "/etc", "x"),
+        ("shop", "web_nginx", "x"),
+        ("shop", "w" * 253, "nginx"),
+        ("shop", "web", None),
+        ("\n", "\udcff\0", "-rf"),
+        (None, None, None),
+    ],
+)
+def test_names_that_kubernetes_does_not_give(namespace: str, workload: str, name: str) -> None:
+    """Two of them share a file only if they are the same."""
+    found = workload_name(in_pod(namespace, workload, name))
+    assert found is not None
+    assert plain_name(found) == found
+    assert re.fullmatch(r".*-[0-9a-f]{12}", found)
+
+
+@given(st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=2, max_size=2, unique=True))
+def test_two_workloads_never_share_a_file(pair: list[tuple[str, str, str]]) -> None:
+    first, second = (workload_name(in_pod(*parts)) for parts in pair)
+    assert first != second
 
 
 def test_a_name_that_a_stranger_chose(tmp_path: Path) -> None:

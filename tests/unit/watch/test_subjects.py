@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from executables import write_program
 
-from profiler.engines import cgroups
+from profiler.engines import cgroups, pods
 from profiler.engines.cgroups import Hierarchy
 from profiler.engines.commands import Compose
 from profiler.engines.engine import Details
 from profiler.engines.hook import State
 from profiler.errors import InputError
-from profiler.trace.model import Container
+from profiler.trace.model import Container, Pod
 from profiler.tracers.watcher import Session
 from profiler.watch import subjects
 
@@ -86,12 +87,37 @@ def test_a_container_by_the_start_of_its_id(machine: Path) -> None:
 
 
 def test_all_containers_that_have_a_process(machine: Path) -> None:
-    for identity, processes in ((KNOWN, "7\n"), (OTHER, "")):
+    """But not the one that profgen runs in."""
+    for identity, processes in ((KNOWN, "7\n"), (OTHER, ""), ("cc" * 32, f"8\n{os.getpid()}\n")):
         group = machine / "cgroup" / "docker" / identity
         group.mkdir(parents=True)
         (group / "cgroup.procs").write_text(processes)
     found = subjects.all_containers()
     assert (found.selection.containers, found.selection.all_containers, found.many) == ((KNOWN,), True, True)
+
+
+def test_all_containers_or_some_pods(machine: Path) -> None:
+    """A pod's pause container is never meant; with selectors, nothing outside of their pods is."""
+    pod = Pod("shop", "web-0", None, "web")
+    web = replace(details("nginx"), container=replace(details("nginx").container, pod=pod))
+    known = (None, details("db"), web, replace(web, pause=True))
+    for texts, wanted in (
+        ((), [True, True, True, False]),
+        (("namespace=shop",), [False, False, True, False]),
+        (("namespace=bank", "workload=web"), [False, False, True, False]),
+        (("namespace=bank",), [False] * 4),
+    ):
+        accept = subjects.all_containers([pods.selector(text) for text in texts]).accept
+        assert accept is not None
+        assert [accept(session(OTHER), row) for row in known] == wanted
+
+
+def test_a_container_that_only_its_cgroup_names(machine: Path) -> None:
+    """As the kubelet's driver for systemd names it; no engine knows it."""
+    group = machine / "cgroup" / "kubepods.slice" / f"cri-containerd-{OTHER}.scope"
+    group.mkdir(parents=True)
+    (group / "cgroup.procs").write_text("7\n")
+    assert subjects.container(OTHER, wait=False, follow=False).selection.containers == (OTHER,)
 
 
 def test_a_project_takes_the_containers_with_its_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,0 @@
-"""Container images: read without an engine, and without unpacking them."""
