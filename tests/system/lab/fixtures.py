@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from system.harness import Profgen, why_no_ebpf
+from system.lab import cri as pods
 from system.lab import runs, runtimes, workloads
+from system.lab.cri import Cri
 from system.lab.runtimes import Crun, Docker, Lab, Runc
 from system.lab.workloads import Workload
 
@@ -66,3 +70,16 @@ def lab() -> Iterator[Runtimes]:
 @pytest.fixture(scope="session")
 def recordings(profgen: Profgen, public_dir: Path) -> Recordings:
     return _recordings.setdefault(public_dir, Recordings(profgen, public_dir / "lab"))
+
+
+@pytest.fixture(scope="session")
+def cri() -> Iterator[Cri]:
+    if reason := pods.why_not():
+        pytest.skip(reason)
+    state = Path(tempfile.mkdtemp(prefix="profgen-lab-"))
+    try:
+        started = Cri(state)
+        yield started
+        started.close()
+    finally:
+        shutil.rmtree(state, ignore_errors=True)

@@ -7,7 +7,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import judging
 from system.harness import Profgen, run_here
@@ -17,6 +17,22 @@ from system.lab.workloads import Workload
 from waiting import HANG_SECONDS, eventually
 
 
+class Running(Protocol):
+    """A container that has been started: of a runtime, or of a pod."""
+
+    @property
+    def running(self) -> bool: ...
+
+    @property
+    def stdout(self) -> str: ...
+
+    def signal(self, name: str) -> None: ...
+
+    def wait(self, seconds: float) -> int: ...
+
+    def report(self) -> str: ...
+
+
 def confined(workload: Workload, runtime: Runtime, confinement: Confinement, seconds: float = HANG_SECONDS) -> None:
     """Run the workload and its load in a container. ``seconds`` limits its start and its end, each.
 
@@ -24,20 +40,25 @@ def confined(workload: Workload, runtime: Runtime, confinement: Confinement, sec
     """
     workload.reset()
     with container(runtime, workload.job, confinement) as running:
-        try:
-            if not workload.batch:
-                if not eventually(lambda: not running.running or workload.ready(), seconds):
-                    raise LabError("it never answered")
-                if not running.running:
-                    raise LabError("it ended before it was ready")
-                workload.load()
-                running.signal(workload.stop.name.removeprefix("SIG"))
-            status = running.wait(seconds)
-            if status != 0:
-                raise LabError(f"it ended with status {status}")
-            workload.check(running.stdout)
-        except (LabError, OSError) as error:
-            raise LabError(f"{workload.name} under {runtime.name}: {error}\n{running.report()}") from None
+        served(workload, running, runtime.name, seconds)
+
+
+def served(workload: Workload, running: Running, where: str, seconds: float = HANG_SECONDS) -> None:
+    """Drive a workload in a container from its start to its end. LabError as in :func:`confined`."""
+    try:
+        if not workload.batch:
+            if not eventually(lambda: not running.running or workload.ready(), seconds):
+                raise LabError("it never answered")
+            if not running.running:
+                raise LabError("it ended before it was ready")
+            workload.load()
+            running.signal(workload.stop.name.removeprefix("SIG"))
+        status = running.wait(seconds)
+        if status != 0:
+            raise LabError(f"it ended with status {status}")
+        workload.check(running.stdout)
+    except (LabError, OSError) as error:
+        raise LabError(f"{workload.name} under {where}: {error}\n{running.report()}") from None
 
 
 def recorded(profgen: Profgen, workload: Workload, tracer: str, trace: Path) -> Path:
