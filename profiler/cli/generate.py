@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,9 @@ from profiler.targets.base import File, Target
 from profiler.targets.rendering import Rendered, render
 from profiler.trace.model import Trace
 from profiler.wording import listed
+
+if TYPE_CHECKING:
+    from profiler.policy.evidence import Coverage
 
 
 @click.command("generate", cls=TargetCommand)
@@ -79,7 +82,8 @@ def generate(
 
     # Everything is rendered before anything is written: a failure leaves every old file as it was.
     with busy("writing the profiles"):
-        rendered = render(policy, targets, targeting.settings, targeting.existing, targeting.templates)
+        counts = _coverage(trace, inputs) if any(target.counts for target in targets) else None
+        rendered = render(policy, targets, targeting.settings, targeting.existing, targeting.templates, counts)
     evidence = [] if trace is None else _evidence(policy, trace)
     where = _deliver(rendered, evidence, inputs, output, quiet)
     for target in without:
@@ -235,6 +239,15 @@ def _without_files(policy: Policy, targets: Sequence[Target], targeting: TargetO
     if policy.has_files or targeting.targets is not None:
         return ()
     return tuple(target for target in targets if "files" in target.says and target.name not in targeting.settings)
+
+
+def _coverage(trace: Trace | None, inputs: Sequence[str]) -> Coverage | None:
+    """Return in how many recordings each syscall was seen, by the trace or the one next to the policy."""
+    from profiler.policy.directory import evidence
+    from profiler.policy.evidence import coverage
+
+    trace = evidence(inputs[0]) if trace is None else trace
+    return None if trace is None else coverage(trace)
 
 
 def _evidence(policy: Policy, trace: Trace) -> list[File]:

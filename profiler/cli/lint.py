@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import click
 
 from profiler.cli.options import coloured, output_format, source_file
 from profiler.cli.results import FORMATS, IgnoreOptions, fail_on_level, ignore_options, show, with_ignored
 from profiler.cli.terminal import say
+from profiler.errors import InputError, ProgramError
 from profiler.style import Style
+
+if TYPE_CHECKING:
+    from profiler.images.image import Image
+
+SAVE_SECONDS = 600.0
+"""How long an engine may take to save an image."""
 
 
 @click.command("lint")
@@ -20,15 +30,25 @@ from profiler.style import Style
     callback=lambda ctx, _, wanted: _rules(ctx, wanted),
     help="List the rules and exit.",
 )
+@click.option(
+    "--image",
+    metavar="IMAGE|DIR|TAR",
+    help="Compare FILE with the image that it is for: a directory that is its root, an OCI layout, an archive of "
+    "docker save, or the name of an image that the engine has.",
+)
 @fail_on_level("warning")
 @ignore_options()
 @output_format(*FORMATS)
 @coloured()
-def lint(file: str, fail_on: str, ignore: IgnoreOptions, form: str, style: Style) -> int:
+def lint(file: str, image: str | None, fail_on: str, ignore: IgnoreOptions, form: str, style: Style) -> int:
     """Find known holes and traps in FILE, each with a fix.
 
     FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. An error is a
     hole or breaks programs, a warning is most likely a mistake, a note is information.
+
+    With --image, programs of the image that gain privileges are named, if FILE makes them useless or lets the workload
+    execute them, and what keeps the workload from running as another user than root or in a user namespace. Nothing
+    of the image is executed or unpacked.
 
     Findings that .profgen.yaml next to FILE lists with a reason are left out.
 
@@ -37,17 +57,38 @@ def lint(file: str, fail_on: str, ignore: IgnoreOptions, form: str, style: Style
     \b
       profgen lint policy.yaml
       profgen lint /etc/docker/seccomp.json --json
+      profgen lint policy.yaml --image nginx:1.25
       profgen lint policy.yaml --ignore wide-capability --reason "it is a router"
     """
     from profiler.kernel.libseccomp import installed
     from profiler.review.lint import report
     from profiler.review.yardsticks import named
 
-    found = with_ignored(report(named(file), fail_on), ignore)
+    source = named(file)
+    found = with_ignored(report(source, fail_on, None if image is None else _image(image)), ignore)
     show(found, form, style)
     if form == "text" and installed() is None:
         say("note: libseccomp is not installed: names are checked only against profgen's tables")
     return 1 if found.failures else 0
+
+
+def _image(name: str) -> Image:
+    """Read an image: a file or a directory, else what the engine saves under this name. Raises InputError."""
+    from profiler import run
+    from profiler.engines.engine import find
+    from profiler.images.image import open_image, read_archive, spooled
+
+    if os.path.lexists(name) or name.startswith(("/", ".", "-")):
+        return open_image(name)
+    try:
+        words = [*find().words, "image", "save", name]
+        with run.reading(words, SAVE_SECONDS) as stream, spooled(stream) as copy:
+            if copy.read(1):
+                copy.seek(0)
+                return read_archive(copy, name)
+    except ProgramError as error:
+        raise InputError(f"--image {name}: no such file, and no such image: {error}") from error
+    raise InputError(f"--image {name}: the engine saved nothing")
 
 
 def _rules(ctx: click.Context, wanted: bool) -> None:

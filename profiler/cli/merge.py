@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from profiler.cli.options import output_file, source_file, trace_file
 from profiler.cli.results import JSON, print_json
 from profiler.cli.terminal import emit, say
 from profiler.errors import InputError
-from profiler.files import STANDARD_OUTPUT
+from profiler.files import STANDARD_OUTPUT, read_start, write_atomic
 from profiler.policy.directory import POLICY_FILE, TRACE_FILE, is_directory
 from profiler.quoting.shell import profgen
 from profiler.wording import counted
@@ -22,7 +24,12 @@ if TYPE_CHECKING:
     from profiler.policy.model import Policy
     from profiler.policy.threeway import Conflict
     from profiler.review.diff import Change
+    from profiler.review.rights import Rights
     from profiler.trace.model import Trace
+
+_PROFILE = re.compile(rb"\bkind[\"']?[ \t]*:[ \t]*[\"']?SeccompProfile\b")
+_START_BYTES = 1 << 16
+"""Where the kind of an object is looked for."""
 
 
 @click.command("merge")
@@ -54,6 +61,9 @@ def merge(
     Without --base every FILE counts the same: the result has what any of them has (or all, with --intersect). Where a
     policy is among them, traces are merged as the policies that generate makes of them.
 
+    SeccompProfiles of the Security Profiles Operator give one that allows what any of them allows, with the sum of the
+    recordings in which each syscall was seen (spo.x-k8s.io/syscall-coverage).
+
     A single policy is written anew, with its comments and a head that says what its entries say.
 
     With --base the first FILE is the reviewed policy, and the others are what is new. What a reviewer added, changed or
@@ -66,6 +76,7 @@ def merge(
     \b
       profgen merge start.trace.json load.trace.json -o all.trace.json
       profgen merge staging/ production/ -o merged/
+      profgen merge node1.yaml node2.yaml -o web.yaml
       profgen merge --base app/trace.json app/ new.trace.json -o app/
       profgen merge --base app/trace.json app/ new.trace.json -o app/ --review
     """
@@ -76,6 +87,11 @@ def merge(
         )
     if form == "json" and output == str(STANDARD_OUTPUT):
         raise click.UsageError("--json prints on standard output, where the result goes too: name a file with -o")
+    if (profiles := _profiles(inputs)) is not None:
+        if intersect or base is not None or review or form == "json":
+            raise InputError("SeccompProfiles are merged without --base, --intersect, --review and --json")
+        _merge_profiles(profiles, output)
+        return 0
     answers = _answers(inputs, base) if review else None
     read = [_read(path) for path in inputs]
     if review and read[0].policy is None:
@@ -98,6 +114,42 @@ class _Result:
     text: str | None
     changes: tuple[Change, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
+
+
+def _profiles(inputs: Sequence[str]) -> list[Rights] | None:
+    """Return SeccompProfiles of the Security Profiles Operator; None when the files are something else. Raises
+    InputError when only some of them are."""
+    from profiler.review.sources import machine, open_source
+
+    if not any(map(_is_profile, inputs)):
+        return None
+    sources = [open_source(path) for path in inputs]
+    if others := [source.name for source in sources if source.kind != "spo"]:
+        raise InputError(f"{others[0]} is not a SeccompProfile: those are merged only with one another")
+    abi = machine(*sources)
+    return [source.rights(abi, None) for source in sources]
+
+
+def _is_profile(path: str) -> bool:
+    from profiler.review.sources import parts
+
+    file = parts(path)[0]
+    return os.path.isfile(file) and _PROFILE.search(read_start(file, _START_BYTES)) is not None
+
+
+def _merge_profiles(profiles: Sequence[Rights], output: str) -> None:
+    """Write the union of SeccompProfiles, with the name of the first."""
+    from profiler.review.union import dumps, union
+
+    text = dumps(union(profiles))
+    for profile in profiles:
+        for note in profile.notes:
+            say(f"note: {note}")
+    if output == str(STANDARD_OUTPUT):
+        emit(text)
+        return
+    write_atomic(Path(output), text.encode("utf-8"))
+    say(f"merged {counted(len(profiles), 'SeccompProfile')}, wrote {output}")
 
 
 def _answers(inputs: Sequence[str], base: str | None) -> TextIO:
@@ -312,7 +364,7 @@ def _deliver(result: _Result, output: str, number: int) -> list[str]:
     if output == str(STANDARD_OUTPUT):
         emit(result.text)
         return []
-    from profiler.files import make_directory, write_atomic
+    from profiler.files import make_directory
 
     into = is_directory(output, len(files))
     directory = make_directory(Path(output) if into else Path(output).parent)

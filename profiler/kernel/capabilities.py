@@ -15,6 +15,9 @@ from profiler.kernel.data import load
 CAPABILITIES: tuple[str, ...] = tuple(load("capabilities.yaml")["names"])
 """Every capability; the index is its number."""
 
+ALL = (1 << len(CAPABILITIES)) - 1
+"""All of them as a set: a bit for each number."""
+
 _NUMBERS = {name: number for number, name in enumerate(CAPABILITIES)}
 
 
@@ -26,6 +29,11 @@ def name_of(number: int) -> str:
 def number_of(name: str) -> int | None:
     """Return the number of a capability: 0 for ``CAP_CHOWN``, None for an unknown name."""
     return _NUMBERS.get(name)
+
+
+def names_in(mask: int) -> tuple[str, ...]:
+    """Return the names of the capabilities in a set."""
+    return tuple(name_of(number) for number in range(mask.bit_length()) if mask >> number & 1)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
 
 from profiler.errors import InputError
 from profiler.kernel.syscalls import name_of, number_of
@@ -25,6 +27,35 @@ def name_for(row: Syscall) -> str | None:
         name = printable(row.name)
         raise InputError(f"the trace says that {name} is syscall {row.number} of {row.abi}; it is {number}")
     return row.name if number is not None else ours
+
+
+COVERAGE = "spo.x-k8s.io/syscall-coverage"
+"""The annotation in which the Security Profiles Operator has the same of a SeccompProfile."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """In how many of ``total`` recordings each syscall was seen, by name."""
+
+    total: int
+    syscalls: Mapping[str, int]
+
+
+def coverage(trace: Trace) -> Coverage | None:
+    """Return in how many of the merged recordings each syscall was seen; None for a single one. Of a name that several
+    ABIs have, the most frequent counts."""
+    found: dict[str, int] = {}
+    for row in trace.syscalls:
+        name = name_for(row)
+        if name is not None:
+            found[name] = max(found.get(name, 0), row.runs)
+    return Coverage(trace.meta.runs, found) if trace.meta.runs > 1 else None
+
+
+def annotation(coverage: Coverage, names: Container[str]) -> str:
+    """Return the value of COVERAGE for a profile that allows these syscalls."""
+    counts = {name: number for name, number in sorted(coverage.syscalls.items()) if name in names}
+    return json.dumps({"version": "v1", "total": coverage.total, "syscalls": counts}, separators=(",", ":"))
 
 
 def program_names(trace: Trace, programs: Iterable[int]) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""Why a profile from elsewhere allows something: the rules that it has. It gives no reasons, and there is no trace."""
+"""Why a profile from elsewhere allows something: the rules that it has. There is no trace, and reasons only where a
+SeccompProfile says in how many recordings a syscall was seen."""
 
 from __future__ import annotations
 
@@ -74,6 +75,7 @@ class ProfileExplainer:
             facts.append(("because", f"no rule names it, and the default action is {rights.written.default}"))
         elif not rows:
             facts.append(("because", "there is no seccomp filter"))
+        facts += [("because", text) for text in rights.reason("syscall", abi, name).because]
         allowance = rights.allowance(abi, name)
         if not allowance.refused:
             facts += [("allowed", words) for words in shortened(allowance.texts, SHOWN)]

@@ -6,10 +6,13 @@ profiler/review/seccomp.py reads the rules. Beyond that:
   capabilities. The rights are the union of the five sets, limited to capabilities that the kernel knows.
 - For a SeccompProfile with a base profile, only the content of the file itself counts, with a note.
 - Where a file holds several SeccompProfiles, one is chosen by name.
+- In how many recordings the operator saw each syscall (the annotation COVERAGE) is the reason that it is allowed. It
+  decides nothing, so one that cannot be read is left out with a note.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +21,11 @@ from profiler import wording
 from profiler.errors import InputError
 from profiler.kernel.abi import SUB_ABIS
 from profiler.kernel.capabilities import number_of as capability_number
+from profiler.policy.evidence import COVERAGE, Coverage
 from profiler.policy.model import Policy
 from profiler.quoting.text import printable
 from profiler.review.documents import json_object, marked, objects, yaml_documents
-from profiler.review.rights import Rights
+from profiler.review.rights import Manifest, Reason, Rights
 from profiler.review.seccomp import DOCKER_DEFAULT, Filter, Machine, Reader, native_of
 from profiler.trace.model import Trace
 
@@ -133,9 +137,41 @@ def _spo(data: dict[str, Any], name: str) -> Source:
             )
         if reader.typed(spec, "state", str, "spec", "Enabled") == "Disabled":
             reader.note(f"{name}: the profile is disabled, but compared as if it were enabled")
-        return _rights("spo", reader, reader.filter(spec, "spec."))
+        found = reader.filter(spec, "spec.")
+        seen = _coverage(reader, data)
+        counts = {} if seen is None else seen.syscalls
+        reasons = {
+            ("syscall", *call): Reason((f"seen in {counts[call[1]]} of {seen.total} recordings",))
+            for call in found.syscalls
+            if seen is not None and call[1] in counts
+        }
+        manifest = Manifest(_full_name(data).rpartition("/")[2], base, seen)
+        return _rights("spo", reader, found, reasons=reasons, manifest=manifest)
 
     return Source(name, "spo", native_of(spec), rights)
+
+
+def _coverage(reader: Reader, data: Mapping[str, Any]) -> Coverage | None:
+    """Return what the annotation says; None without one, or for one that cannot be read."""
+    text = annotations_of(data).get(COVERAGE)
+    if text is None:
+        return None
+    try:
+        row = json.loads(text)
+        total, counts = row["total"], dict(row["syscalls"])
+        if row["version"] != "v1" or not all(type(number) is int for number in (total, *counts.values())):
+            raise ValueError("unknown form")
+    except (KeyError, RecursionError, TypeError, ValueError):
+        reader.note(f"{reader.name}: the annotation {COVERAGE} cannot be read, and is not used")
+        return None
+    return Coverage(total, counts)
+
+
+def annotations_of(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the annotations of an object that are texts."""
+    metadata = document.get("metadata")
+    found = metadata.get("annotations") if isinstance(metadata, dict) else None
+    return {key: text for key, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}
 
 
 def from_json(data: bytes, name: str, chosen: str | None = None) -> Source | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from errno import ENOSYS, EPERM
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from profiler import wording
 from profiler.errors import InputError
@@ -33,6 +34,7 @@ from profiler.policy.reasons import sentences
 from profiler.policy.tiers import tier_of
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable
+from profiler.review import image
 from profiler.review.cubes import REGISTER
 from profiler.review.findings import Finding, Report, Rule, at_least, by_level, located
 from profiler.review.foreign import Source
@@ -40,6 +42,9 @@ from profiler.review.rights import Rights, Row, Test, Written
 from profiler.review.score import PermissionsOf
 from profiler.review.seccomp import by_argument
 from profiler.review.sources import from_bytes, machine
+
+if TYPE_CHECKING:
+    from profiler.images.image import Image
 
 KINDS = ("policy", "seccomp", "oci", "spo")
 _LISTED = 8
@@ -728,7 +733,7 @@ CHECKS: Mapping[str, tuple[Check, str, str]] = {
 }
 """Rule name to the function that finds it, its usual level, and its one-line description."""
 
-RULES: Mapping[str, Rule] = {name: Rule(level, text) for name, (_, level, text) in CHECKS.items()}
+RULES: Mapping[str, Rule] = {name: Rule(level, text) for name, (_, level, text) in CHECKS.items()} | dict(image.RULES)
 
 
 def lint(
@@ -750,14 +755,17 @@ def lint(
     return by_level(finding for check in checks for finding in check(subject))
 
 
-def report(source: Source, fail_on: str = "warning") -> Report:
+def report(source: Source, fail_on: str = "warning", of_image: Image | None = None) -> Report:
     """Return the findings on a file as a report. ``fail_on``: the least level that makes the command fail, or
-    ``never``. Raises InputError as ``lint`` does."""
+    ``never``. ``of_image``: the image that the file is for. Raises InputError as ``lint`` does."""
     library = installed()
     found = lint(source, machine(source), library=library)
+    if of_image is not None:
+        found = by_level((*found, *image.findings(source, machine(source), of_image)))
     version = library.version if library else None
     findings = located(found, source.content)
-    return Report("lint", source.name, RULES, findings, failing=at_least(fail_on), data={"libseccomp": version})
+    data = {"libseccomp": version, **({} if of_image is None else {"image": of_image.name})}
+    return Report("lint", source.name, RULES, findings, failing=at_least(fail_on), data=data)
 
 
 def _profile_of(policy: Policy, abi: str) -> Rights:

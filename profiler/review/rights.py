@@ -16,7 +16,7 @@ from functools import cached_property
 from profiler.kernel.arguments import INT, NAMESPACE_FLAGS, render, spec_for
 from profiler.policy.caveats import caveats
 from profiler.policy.derive import derive
-from profiler.policy.evidence import needed_at_a_check
+from profiler.policy.evidence import Coverage, needed_at_a_check
 from profiler.policy.model import (
     FileRule,
     InspectionRule,
@@ -161,6 +161,16 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Manifest:
+    """What a SeccompProfile says next to its rules: its name, that of its base profile (empty without one), and in how
+    many recordings each syscall was seen."""
+
+    name: str
+    base: str
+    coverage: Coverage | None
+
+
+@dataclass(frozen=True)
 class Rights:
     """What is needed or allowed. Members that are None: the file says nothing of them, so nothing can be said of a
     change.
@@ -200,6 +210,8 @@ class Rights:
     """Of a seccomp profile: itself."""
     problems: tuple[Problem, ...] = ()
     """What lint should say of the file."""
+    manifest: Manifest | None = None
+    """Of a SeccompProfile: what it says next to its rules."""
 
     def allowance(self, abi: str, name: str) -> Allowance:
         """What is allowed of a call."""

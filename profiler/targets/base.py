@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from profiler.errors import InputError
+from profiler.policy.evidence import Coverage
 from profiler.policy.model import Policy
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
@@ -109,6 +110,8 @@ class Request:
     existing: Existing | None = None
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     templates: Templates = BUILT_IN
+    coverage: Coverage | None = None
+    """In how many recordings each syscall was seen, where the target ``counts`` and the recordings are known."""
 
     def template(self, name: str, **values: object) -> bytes:
         """Fill in a template."""
@@ -178,6 +181,8 @@ class Target(Protocol):
     """The kind of file that it can rewrite, with its article; None when there is none."""
     launches: Launches | None = None
     """None for an artifact."""
+    counts: bool = False
+    """Whether its files say in how many recordings a syscall was seen."""
 
     def render(self, request: Request) -> Output:
         """Return the files. The same request gives the same bytes. Raises InputError for what cannot be rendered."""

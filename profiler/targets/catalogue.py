@@ -12,6 +12,7 @@ from profiler.targets.docker import Docker, Nerdctl, Podman
 from profiler.targets.oci import Oci
 from profiler.targets.quadlet import Quadlet
 from profiler.targets.seccomp import Seccomp
+from profiler.targets.spo.target import Spo
 from profiler.wording import suggestion
 
 TARGETS: tuple[Target, ...] = (
@@ -24,6 +25,7 @@ TARGETS: tuple[Target, ...] = (
     Quadlet(),
     Nerdctl(),
     Oci(),
+    Spo(),
 )
 
 

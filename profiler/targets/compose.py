@@ -72,15 +72,21 @@ class Compose(Target):
                 edited = _edited(text, ("services", name), service, known)
             except Unreadable as error:
                 raise InputError(f"{request.existing.name}: cannot be rewritten: {error}") from error
-            file = File(PurePath(request.existing.name).name, edited.encode("utf-8"), needs=needs)
+            file = File(_name(request.existing), edited.encode("utf-8"), needs=needs)
             start = Step("use", f"docker compose -f {written(file.name)} up {name}")
         return Output((file,), tuple(lost), (start,))
 
 
 def _beside(existing: Existing | None) -> str:
     """Return the name of the override file that Compose reads by itself, next to the user's file."""
-    given = PurePath(existing.name) if existing is not None else PurePath(FILE)
+    given = PurePath(_name(existing) if existing is not None else FILE)
     return f"{given.stem}.override{given.suffix}"
+
+
+def _name(existing: Existing) -> str:
+    """Return the file's name; standard input has none of its own."""
+    given = PurePath(existing.name)
+    return given.name if given.suffix in (".yaml", ".yml", ".json") else FILE
 
 
 # --- the user's file

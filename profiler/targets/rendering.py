@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from profiler.errors import OutputError
+from profiler.policy.evidence import Coverage
 from profiler.policy.model import Policy
 from profiler.quoting.text import printable
 from profiler.targets.base import SECTIONS, Artifact, Existing, File, Loss, Output, Request, Target
@@ -37,6 +38,7 @@ def render(
     settings: Settings | None = None,
     existing: Existing | None = None,
     templates: Templates = BUILT_IN,
+    coverage: Coverage | None = None,
 ) -> Rendered:
     """Render these targets. ``existing`` goes to those that rewrite a file.
 
@@ -46,7 +48,7 @@ def render(
     required = {name for target in targets if target.launches for name in target.launches.requires}
     artifacts = [target for target in targets if target.launches is None]
     artifacts += [find(name) for name in sorted(required - chosen.keys())]
-    base = Request(policy, templates=templates)
+    base = Request(policy, templates=templates, coverage=coverage)
     outputs: dict[str, Output] = {}
     known: dict[str, Artifact] = {}
     for target in (*artifacts, *(target for target in targets if target.launches)):

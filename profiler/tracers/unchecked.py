@@ -9,15 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 from dataclasses import dataclass
 
-from profiler.kernel.capabilities import CAPABILITIES, name_of
-
-ALL = (1 << len(CAPABILITIES)) - 1
-
-_VERSION_1, _VERSIONS = 0x01000000, (0x02000000, 0x03000000)  # include/uapi/linux/capability.h
-_EFFECTIVE = 1
+from profiler.kernel.capabilities import CAPABILITIES
+from profiler.kernel.file_capabilities import FileCapabilities, parse_file_capabilities
 
 
 @dataclass(frozen=True)
@@ -32,11 +27,6 @@ class Sets:
 def bits_of(*capabilities: str) -> int:
     """Return a set of capabilities by their names."""
     return sum(1 << CAPABILITIES.index(name) for name in capabilities)
-
-
-def names_in(mask: int) -> tuple[str, ...]:
-    """Return the names of the capabilities in a set."""
-    return tuple(name_of(number) for number in range(mask.bit_length()) if mask >> number & 1)
 
 
 def _named(asked: int) -> int:
@@ -71,34 +61,6 @@ def claim_of_capset(asked: Sets, had: Sets, bounding: int, *, looked: bool) -> C
 def claim_of_ambient(asked: int, had: Sets, bounding: int) -> Claim:
     """Return what PR_CAP_AMBIENT_RAISE needs; nothing when the thread raises all that it has."""
     return Claim(asked if _named(had.inheritable) else 0, asked & ~(had.permitted | bounding))
-
-
-@dataclass(frozen=True)
-class FileCapabilities:
-    """The capabilities of a file (capabilities(7)). ``effective``: execve(2) fails unless it can give all permitted."""
-
-    permitted: int
-    effective: bool
-
-    @property
-    def needed(self) -> int:
-        """The capabilities that must be in the bounding set for the file to be executed."""
-        return self.permitted if self.effective else 0
-
-
-def parse_file_capabilities(data: bytes) -> FileCapabilities | None:
-    """Parse security.capability (struct vfs_ns_cap_data); None for another format, and for the root of another user
-    namespace, for which the file has no capabilities here."""
-    if len(data) not in (12, 20, 24):
-        return None
-    magic, low = struct.unpack_from("<II", data)
-    version = magic & 0xFF000000
-    if version != (_VERSION_1 if len(data) == 12 else _VERSIONS[len(data) == 24]):
-        return None
-    if len(data) == 24 and struct.unpack_from("<I", data, 20)[0]:
-        return None
-    high = 0 if len(data) == 12 else struct.unpack_from("<I", data, 12)[0]
-    return FileCapabilities((low | high << 32) & ALL, bool(magic & _EFFECTIVE))
 
 
 def file_capabilities(path: str) -> FileCapabilities | None:

@@ -437,7 +437,7 @@ class Watch:
             losses["sessions"] += lost
         shown = []
         for row in self.kept.values():
-            if row.last is not None:
+            if row.last is not None and row.path is not None:  # one without a path may not be wanted
                 losses.update(row.last.losses)
                 shown.append(figures_of(row.name, row.session.subject, row.last))
         self.figures = replace(

@@ -8,10 +8,11 @@ import posixpath
 from dataclasses import dataclass, replace
 from typing import Any
 
+from profiler.kernel.file_capabilities import FileCapabilities
 from profiler.tracers.ebpf.shared import constant, structure
 from profiler.tracers.host import absolute
 from profiler.tracers.paths import OWN_MOUNTS, Found, Resolver, View, below
-from profiler.tracers.unchecked import FileCapabilities, file_capabilities
+from profiler.tracers.unchecked import file_capabilities
 from profiler.wording import UNKNOWN
 
 Event = structure("event")

@@ -9,6 +9,7 @@ from typing import Any
 
 from profiler.kernel.abi import SUB_ABIS, native_abi
 from profiler.kernel.arguments import recorded_names, spec_for
+from profiler.kernel.capabilities import names_in
 from profiler.kernel.errno import name_of as error_name
 from profiler.kernel.syscalls import number_of
 from profiler.trace.model import GAINED
@@ -20,7 +21,7 @@ from profiler.tracers.errands import Patient
 from profiler.tracers.launch import quoted
 from profiler.tracers.paths import OWN_MOUNTS, Memory, Resolver
 from profiler.tracers.recording import Recording, Row
-from profiler.tracers.unchecked import Claim, Sets, claim_of_ambient, claim_of_capset, names_in
+from profiler.tracers.unchecked import Claim, Sets, claim_of_ambient, claim_of_capset
 from profiler.tracers.watcher import Refused
 from profiler.wording import UNKNOWN
 

@@ -15,6 +15,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from profiler.kernel.capabilities import names_in
+from profiler.kernel.file_capabilities import FileCapabilities
 from profiler.kernel.files import file_uses
 from profiler.tracers.ptrace.capabilities_files import FILES, LOOKS, PATH_CALLS
 from profiler.tracers.ptrace.capabilities_processes import PROCESSES
@@ -23,7 +25,7 @@ from profiler.tracers.ptrace.capabilities_writes import WRITES
 from profiler.tracers.ptrace.sockets import Sorts
 from profiler.tracers.ptrace.threads import Credentials, Threads
 from profiler.tracers.recording import Recording
-from profiler.tracers.unchecked import Claim, FileCapabilities, file_capabilities, gained_by_ids, names_in
+from profiler.tracers.unchecked import Claim, file_capabilities, gained_by_ids
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import signal
 from profiler.files import kernel_text
 from profiler.kernel import netlink
 from profiler.kernel.arguments import NAMESPACE_FLAGS
+from profiler.kernel.capabilities import ALL
 from profiler.kernel.processes import process_calls
 from profiler.kernel.sockets import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, SOCK_RAW
 from profiler.tracers.memory import read_memory
 from profiler.tracers.ptrace.capabilities_rules import KEEP, Rule, Stop, always, kernel, sysctl, when
 from profiler.tracers.ptrace.capabilities_writes import WRITES
 from profiler.tracers.ptrace.threads import CLONE_NEWUSER, U32, signed
-from profiler.tracers.unchecked import ALL, Sets, claim_of_ambient, claim_of_capset
+from profiler.tracers.unchecked import Sets, claim_of_ambient, claim_of_capset
 
 _CLONE_NEWTIME = 0x80
 """For unshare(2) and clone3(2): clone(2) has the signal of the child's end in these bits."""

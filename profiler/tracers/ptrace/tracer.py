@@ -33,6 +33,7 @@ from profiler.kernel.abi import abi_of, native_abi
 from profiler.kernel.arguments import ArgumentSpec, spec_for
 from profiler.kernel.errno import is_restart
 from profiler.kernel.errno import name_of as error_name
+from profiler.kernel.file_capabilities import FileCapabilities
 from profiler.kernel.files import late_looks, looked
 from profiler.kernel.syscalls import name_of
 from profiler.trace.collection import rare_collection
@@ -53,7 +54,6 @@ from profiler.tracers.recording import Recording, Row
 from profiler.tracers.seccomp import TRACE_ALL, Loader, forbid_new_privileges
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
-from profiler.tracers.unchecked import FileCapabilities
 from profiler.wording import UNKNOWN, cause, counted
 
 WALL = 0x40000000

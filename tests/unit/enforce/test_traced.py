@@ -8,11 +8,11 @@ import os
 import pytest
 
 from profiler.enforce.traced import _Inference
-from profiler.kernel.capabilities import number_of
+from profiler.kernel.capabilities import ALL, number_of
 from profiler.tracers.ptrace.capabilities import Call
 from profiler.tracers.ptrace.threads import Credentials, Threads
 from profiler.tracers.recording import Recording
-from profiler.tracers.unchecked import ALL, Claim, Sets
+from profiler.tracers.unchecked import Claim, Sets
 
 
 def refused(

@@ -147,6 +147,14 @@ def test_into_the_file_that_people_have() -> None:
     assert rewritten(text, POLICY, service="web")[1] == text, "twice is the same as once"
 
 
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/63"])
+def test_a_file_without_a_name(name: str) -> None:
+    existing = Existing(name, b"services: {web: {image: x}}")
+    assert render_one("compose", POLICY, existing=existing).files[0].name == "compose.yaml"
+    made = render_one("compose", POLICY, {"override": True}, existing)
+    assert made.files[0].name == "compose.override.yaml"
+
+
 @pytest.mark.parametrize(
     ("member", "found"),
     [

@@ -115,7 +115,9 @@ def render_all(policy: Policy, action: str = "errno") -> dict[str, bytes]:
 
 
 def check_files(files: dict[str, bytes], policy: Policy) -> None:
-    made = {"seccomp.json", "capabilities.json", "config.json", "docker-run.sh", "compose.yaml", "podman-run.sh"}
+    made = {"seccomp.json", "capabilities.json", "config.json", "docker-run.sh", "compose.yaml", "podman-run.sh"} | {
+        "spo.yaml"
+    }
     assert set(files) >= made | ({"apparmor.profile"} if policy.has_files else set())
     profile = json.loads(files["seccomp.json"])
     check_seccomp(profile)

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.kernel.capabilities import CAPABILITIES
+from profiler.kernel.capabilities import ALL, CAPABILITIES, names_in
 from profiler.tracers.unchecked import (
-    ALL,
     Claim,
-    FileCapabilities,
     Sets,
     bits_of,
     claim_of_ambient,
     claim_of_capset,
     file_capabilities,
     gained_by_ids,
-    names_in,
-    parse_file_capabilities,
 )
 
 RAW, ADMIN, SETPCAP = (bits_of(f"CAP_{name}") for name in ("NET_RAW", "NET_ADMIN", "SETPCAP"))
@@ -75,24 +70,6 @@ def test_refused() -> None:
 def test_ambient() -> None:
     assert claim_of_ambient(RAW, Sets(ALL, ALL, RAW), ALL) == Claim(RAW)
     assert claim_of_ambient(RAW, Sets(ALL, ALL, ALL), ALL) == Claim(0), "it raises all that it has"
-
-
-@given(MASKS, st.booleans())
-def test_file_capabilities(mask: int, effective: bool) -> None:
-    low, high = mask & 0xFFFFFFFF, mask >> 32
-    expected = FileCapabilities(mask, effective)
-    assert parse_file_capabilities(struct.pack("<5I", 0x02000000 | effective, low, 0, high, 0)) == expected
-    assert parse_file_capabilities(struct.pack("<6I", 0x03000000 | effective, low, 0, high, 0, 0)) == expected
-    assert parse_file_capabilities(struct.pack("<6I", 0x03000000 | effective, low, 0, high, 0, 1000)) is None
-    first = parse_file_capabilities(struct.pack("<3I", 0x01000000 | effective, low, 0))
-    assert first == FileCapabilities(low, effective)
-    assert expected.needed == (mask if effective else 0)
-
-
-@given(st.binary(max_size=32))
-def test_other_attributes(data: bytes) -> None:
-    found = parse_file_capabilities(data)
-    assert found is None or len(data) in (12, 20, 24)
 
 
 def test_a_file_without_capabilities(tmp_path: Path) -> None:

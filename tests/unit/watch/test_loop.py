@@ -329,6 +329,21 @@ def test_only_what_is_wanted(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.trace.json"]
 
 
+def test_figures_are_of_what_is_wanted(tmp_path: Path) -> None:
+    """Not of a session about which the engine has not answered yet: it may be somebody else's container."""
+    outputs = Outputs(None, tmp_path, False)
+    plan = Plan(Selection(), Options(), outputs=outputs, accept=lambda _, known: known is not None)
+    watch = Watch(Script([]), plan, Answers({}), Heard())
+    for number, known in ((1, details()), (2, None)):
+        row = watch._begin(session(number))
+        row.last = watch.watcher.snapshot(row.session)
+        watch._publish()
+        assert len(watch.figures.sessions) == number - 1
+        watch._answer(row, known)
+        watch._publish()
+        assert [shown.name for shown in watch.figures.sessions] == ["web"]
+
+
 def test_a_container_nobody_knows(tmp_path: Path) -> None:
     run(tmp_path, [[session()], [session(ended=True)]], {})
     meta = read_trace(tmp_path / "a.trace.json").meta

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from profiler.kernel.capabilities import number_of
+from profiler.kernel.capabilities import ALL, number_of
 from profiler.kernel.syscalls import names_of
 from profiler.tracers.ptrace.capabilities import RULES, Call, Inference
 from profiler.tracers.ptrace.capabilities_rules import Stop, unique
 from profiler.tracers.ptrace.sockets import Sorts
 from profiler.tracers.ptrace.threads import EXECUTE, Credentials, Threads, lacking
 from profiler.tracers.recording import Recording
-from profiler.tracers.unchecked import ALL, Claim, Sets, bits_of
+from profiler.tracers.unchecked import Claim, Sets, bits_of
 
 ME = os.getpid()
 OTHER = os.geteuid() + 1

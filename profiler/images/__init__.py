@@ -1,0 +1,1 @@
+"""Container images: read without an engine, and without unpacking them."""
