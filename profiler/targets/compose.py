@@ -59,12 +59,13 @@ class Compose(Target):
             if not name:
                 raise InputError("an override needs the name of a service: -O compose.service=NAME, or --into FILE")
             known["replaces_capabilities"] = bool(_extra_capabilities(known, service))
+            known["kept_options"] = _kept_options(known, service)
             known["user"] = None if "user" in service else known["user"]
             made = request.template(f"{OVERRIDE}.j2", service=name, **known)
             file = File(_beside(request.existing), made, needs=needs)
             start = Step("use", f"docker compose -f {written(file.name)} up, with the file that it overrides before it")
         elif request.existing is None:
-            made = request.template(f"{FILE}.j2", replaces_capabilities=False, **known)
+            made = request.template(f"{FILE}.j2", replaces_capabilities=False, kept_options=None, **known)
             file = File(FILE, made, needs=needs)
             start = Step("use", f"docker compose -f {written(file.name)} up")
         else:
@@ -220,6 +221,15 @@ def _security_options(known: Mapping[str, Any]) -> Iterator[str]:
         yield _literal(f"apparmor:{known['apparmor']}")
     if known["no_new_privs"]:
         yield "no-new-privileges:true"
+
+
+def _kept_options(known: Mapping[str, Any], service: Mapping[str, Any]) -> list[str] | None:
+    """Return the security options of the file that an override file repeats, because it replaces the list: where the
+    file has another profile. None when the lists may be joined."""
+    given, own = _texts(service.get("security_opt")), {_key(option) for option in _security_options(known)}
+    if not {_key(option) for option in given} & (own - {"no-new-privileges"}):
+        return None
+    return [option for option in given if _key(option) not in own]
 
 
 def _with_option(text: str, at: tuple[str, ...], options: Collection[str], option: str) -> str:

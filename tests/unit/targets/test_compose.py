@@ -217,6 +217,9 @@ def test_an_override_leaves_the_file_as_it_is() -> None:
         "user", "read_only", "tmpfs", "volumes", "devices", "pids_limit", "cap_drop", "cap_add", "security_opt",
     }  # fmt: skip
     assert found["tmpfs"] == ["/t:rw,nosuid,nodev,noexec"], "Compose joins the lists of both files"
+    other = "services: {web: {security_opt: ['seccomp:unconfined', 'label=disable', no-new-privileges]}}"
+    made = rewritten(other, POLICY, override=True)[1]
+    assert '    security_opt: !override\n      - "label=disable"\n      - seccomp=./seccomp.json\n' in made
     plain = rewritten("services: {web: {image: x}}", POLICY, override=True)[1]
     assert "!override" not in plain
     assert web(plain)["cap_add"] == ["NET_BIND_SERVICE"]
