@@ -106,6 +106,11 @@ def _as_data(where: Path, files: Sequence[File], rendered: Rendered, without: Se
             {"target": name, **{member: getattr(loss, member) for member in ("section", "item", "why", "effect")}}
             for name, loss in rendered.losses
         ],
+        "usage": [
+            {"target": name, "kind": step.kind, "text": step.line(paths)}
+            for name, made in rendered.outputs.items()
+            for step in made.usage
+        ],
         "left_out": [target.name for target in without],
     }
 

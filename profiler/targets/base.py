@@ -64,9 +64,10 @@ class Loss:
 
 @dataclass(frozen=True)
 class Step:
-    """A line about a file's use, for people. ``text`` is plain text and may hold ``written(NAME)``."""
+    """A line about a file's use, for people; a ``note`` is a fact about the result. ``text`` is plain text and may hold
+    ``written(NAME)``."""
 
-    kind: Literal["load", "use", "undo"]
+    kind: Literal["load", "use", "undo", "note"]
     text: str
 
     def line(self, paths: Mapping[str, str]) -> str:

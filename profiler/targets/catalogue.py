@@ -9,7 +9,9 @@ from profiler.targets.base import Target
 from profiler.targets.capabilities import Capabilities
 from profiler.targets.compose import Compose
 from profiler.targets.docker import Docker, Nerdctl, Podman
+from profiler.targets.kubernetes import Kubernetes
 from profiler.targets.oci import Oci
+from profiler.targets.openshift import Openshift
 from profiler.targets.quadlet import Quadlet
 from profiler.targets.seccomp import Seccomp
 from profiler.targets.spo.target import Spo
@@ -25,6 +27,8 @@ TARGETS: tuple[Target, ...] = (
     Quadlet(),
     Nerdctl(),
     Oci(),
+    Kubernetes(),
+    Openshift(),
     Spo(),
 )
 

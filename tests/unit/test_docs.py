@@ -41,6 +41,8 @@ DOCUMENTS = sorted([TOP / "README.md", TOP / "CHANGELOG.md", *TOP.glob("docs/*.m
 OTHERS_OPTIONS = {
     "--security-opt",
     "--cap-drop",
+    "--patch-file",
+    "--strict",
     "--cap-add",
     "--privileged",
     "--network",

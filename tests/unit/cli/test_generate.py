@@ -234,6 +234,19 @@ def test_rewrites_a_given_config(recording: Path, tmp_path: Path) -> None:
     assert config.read_text().startswith('{\n "ociVersion": "1.0.2",\n "process": {\n  "user": {"uid": 7},\n')
 
 
+def test_rewrites_a_manifest(recording: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "deploy.yaml"
+    text = "kind: Pod   # one\nmetadata: {name: web}\nspec:\n    containers:\n    -   name: web # the container\n"
+    manifest.write_text(text)
+    done = profgen(recording, "-t", "kubernetes", "--into", manifest, "-o", manifest, "--json")
+    assert done.returncode == 0, done.stderr
+    assert manifest.read_text().startswith(text)
+    assert "localhostProfile: profgen/" in manifest.read_text()
+    notes = [row["text"] for row in json.loads(done.stdout)["usage"] if row["kind"] == "note"]
+    assert notes[0].startswith("Pod Security Standards: meets baseline, not restricted; restricted needs: ")
+    assert f"kubernetes: {notes[0]}\n" in done.stderr
+
+
 def test_an_incomplete_recording_is_refused_unless_accepted(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     write_trace(example(complete=False, losses={"map full": 3}), path)

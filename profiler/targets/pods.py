@@ -1,0 +1,313 @@
+"""How a pod confines the container of a workload, for the targets that write pods or rules about them.
+
+Facts: core/v1 of Kubernetes 1.37 (SecurityContext, PodSecurityContext), and its validation: allowPrivilegeEscalation
+cannot be false with CAP_SYS_ADMIN, the path of a seccomp profile is below the kubelet's directory ``seccomp`` and has
+no ``..``, a mountPath has no colon.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from profiler.errors import InputError
+from profiler.policy import patterns
+from profiler.policy.model import Policy
+from profiler.policy.posture import Posture, posture, within
+from profiler.quoting.text import printable
+from profiler.targets.base import Loss, OneOf, Request, Setting, yes_or_no
+from profiler.targets.containers import READ_ONLY
+from profiler.wording import UNKNOWN, listed
+
+SECCOMP_ROOT = "/var/lib/kubelet/seccomp"
+"""Where the kubelet looks for profiles of the type Localhost."""
+
+NAMESPACED = frozenset(
+    {
+        "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_OWNER", "KILL", "LEASE", "NET_ADMIN",
+        "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+        "SYS_PTRACE",
+    }
+)  # fmt: skip
+"""Capabilities that have their effect in a user namespace too (user_namespaces(7)). The kernel checks what the others
+stand for, or much of it, against the initial user namespace."""
+_IDMAPPED = frozenset({"configMap", "downwardAPI", "emptyDir", "projected", "secret"})
+"""Volumes that can be mounted with other ids on every node that has user namespaces for pods."""
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LOCAL = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
+def label(text: str) -> str:
+    """Parse the name of a container or of an object. Raises InputError."""
+    if not _LABEL.fullmatch(text):
+        raise InputError(
+            f"{printable(text)!r} is not a name in Kubernetes: use lower-case letters, digits and -, 63 at most"
+        )
+    return text
+
+
+def _local(text: str) -> str:
+    if not _LOCAL.fullmatch(text) or ".." in text.split("/"):
+        raise InputError(f"{printable(text)!r} is not a path below {SECCOMP_ROOT}, such as profgen/web.json")
+    return text
+
+
+CONTAINER = Setting[str | None](
+    "container", "the container of the workload; default: the only one of the manifest, else app", "NAME", None, label
+)
+SECCOMP = Setting[str | None](
+    "seccomp",
+    f"the profile on the nodes, below {SECCOMP_ROOT}; default: profgen/NAME.json",
+    "PATH",
+    None,
+    _local,
+)
+USER_NAMESPACE = Setting(
+    "user-namespace",
+    "a user namespace for the pod: yes, no, or auto (yes if nothing speaks against it)",
+    "WHEN",
+    "auto",
+    OneOf("auto", "yes", "no"),
+)
+LOOSEN = Setting("loosen", "let the policy allow what the manifest forbids so far", "yes|no", False, yes_or_no)
+
+
+def name_of(policy: Policy) -> str:
+    """Return a name for the workload's container and profile: that of its program, in letters of DNS."""
+    argv = [word for word in policy.workload.argv[:1] if word != UNKNOWN and not policy.workload.joined]
+    started = [path for row in policy.transitions if row.by is None and (path := patterns.path_of(row.program))]
+    for path in (*policy.workload.joined, *argv, *started):
+        word = re.sub(r"[^a-z0-9]+", "-", path.rsplit("/", 1)[-1].lower()).strip("-")[:40].strip("-")
+        if word:
+            return word
+    return "workload"
+
+
+def volume_name(path: str) -> str:
+    """Return the name of the volume for a directory: the same for the same path, and different for different ones."""
+    word = re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-")
+    if f"/{word.replace('-', '/')}" == path and len(word) <= 40:
+        return f"profgen-{word}"
+    digest = hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"profgen-{word[:40].strip('-') or 'volume'}-{digest}"
+
+
+def rows(value: Any) -> list[Mapping[str, Any]]:
+    """Return the mappings of a list, and an empty one for each item that is something else."""
+    return [row if isinstance(row, Mapping) else {} for row in value] if isinstance(value, list) else []
+
+
+@dataclass(frozen=True)
+class Confined:
+    """What a pod says about the container. ``seccomp``: the path below the kubelet's directory. ``escalation``:
+    allowPrivilegeEscalation, None where it cannot be said. ``user`` and ``group``: None where the image decides.
+    ``directories``: those that an emptyDir is mounted at. ``host_users``: None where it is left to the cluster."""
+
+    seccomp: str
+    apparmor: str | None
+    add: tuple[str, ...]
+    escalation: bool | None
+    user: int | None
+    group: int | None
+    read_only: bool
+    directories: tuple[str, ...]
+    host_users: bool | None
+
+    @property
+    def volumes(self) -> tuple[tuple[str, str], ...]:
+        """Name and mount path of each volume."""
+        return tuple((volume_name(path), path) for path in self.directories)
+
+    def context(self) -> dict[str, Any]:
+        """Return the security context of the container."""
+        found: dict[str, Any] = {}
+        if self.user is not None:
+            found["runAsUser"] = self.user
+            if self.group is not None:
+                found["runAsGroup"] = self.group
+            found["runAsNonRoot"] = True
+        if self.escalation is not None:
+            found["allowPrivilegeEscalation"] = self.escalation
+        found["capabilities"] = {"drop": ["ALL"], **({"add": list(self.add)} if self.add else {})}
+        if self.read_only:
+            found["readOnlyRootFilesystem"] = True
+        found["seccompProfile"] = {"type": "Localhost", "localhostProfile": self.seccomp}
+        if self.apparmor is not None:
+            found["appArmorProfile"] = {"type": "Localhost", "localhostProfile": self.apparmor}
+        return found
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a given manifest says already. ``container`` and ``spec`` are plain data, empty where there is none."""
+
+    spec: Mapping[str, Any]
+    container: Mapping[str, Any]
+
+    def said(self, name: str) -> Any:
+        """Return a member of the security context that the container has, by itself or from the pod."""
+        for owner in (self.container, self.spec):
+            context = owner.get("securityContext")
+            if isinstance(context, Mapping) and context.get(name) is not None:
+                return context[name]
+        return None
+
+    def capabilities(self, kind: str) -> list[str]:
+        """Return the names in ``add`` or ``drop``, as they are written."""
+        given = self.said("capabilities")
+        names = given.get(kind) if isinstance(given, Mapping) else None
+        return [str(name) for name in names] if isinstance(names, list) else []
+
+    @property
+    def mounted(self) -> tuple[str, ...]:
+        """Where the container has volumes already."""
+        found = rows(self.container.get("volumeMounts"))
+        return tuple(posixpath.normpath(str(row.get("mountPath"))) for row in found)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the pod has one container only."""
+        kinds = ("initContainers", "containers", "ephemeralContainers")
+        return sum(len(rows(self.spec.get(kind))) for kind in kinds) <= 1
+
+
+NO_MANIFEST = Manifest({}, {})
+
+
+def confined(request: Request, manifest: Manifest = NO_MANIFEST) -> tuple[Confined, tuple[Loss, ...]]:
+    """Return what the pod says, and what of the policy it does not.
+
+    What the manifest forbids stays forbidden, and is a loss, unless ``loosen`` is set.
+    Raises InputError for a manifest that contradicts any profile.
+    """
+    policy, place = request.policy, posture(request.policy)
+    losses: list[Loss] = []
+    loosen = LOOSEN.of(request)
+    if manifest.said("privileged") is True:
+        raise InputError(
+            "the container is privileged: runtimes give it all rights and load no seccomp profile; remove "
+            "privileged: true"
+        )
+    add = _capabilities(policy, place, manifest, loosen, losses)
+    escalation = _escalation(policy, manifest, loosen, add, losses)
+    # The user of a recording on a host says nothing about an image. Another user in the manifest is the user's choice.
+    user = place.uid if place.sure and place.uid and manifest.said("runAsUser") is None else None
+    group = place.gid if user is not None and manifest.said("runAsGroup") is None else None
+    read_only, directories = _root(request, place, manifest, loosen, losses)
+    losses += [
+        Loss("devices", device.path, "a pod gets devices from a device plugin alone", "refused")
+        for device in place.devices
+    ]
+    apparmor = request.artifacts.get("apparmor")
+    made = Confined(
+        seccomp=SECCOMP.of(request) or f"profgen/{name_of(policy)}.json",
+        apparmor=apparmor.called if apparmor else None,
+        add=add,
+        escalation=escalation,
+        user=user,
+        group=group,
+        read_only=read_only,
+        directories=directories,
+        host_users=_host_users(request, place, manifest, add),
+    )
+    return made, tuple(losses)
+
+
+def _capabilities(
+    policy: Policy, place: Posture, manifest: Manifest, loosen: bool, losses: list[Loss]
+) -> tuple[str, ...]:
+    """Return the capabilities to add: those of the policy that the manifest does not drop."""
+    needed = [name.removeprefix("CAP_") for name in policy.needed()]
+    given, dropped = (
+        {name.upper().removeprefix("CAP_") for name in manifest.capabilities(kind)} for kind in ("add", "drop")
+    )
+    forbidden = [name for name in needed if name in dropped or ("ALL" in dropped and name not in given)]
+    forbidden = [] if loosen else forbidden
+    losses += [
+        Loss("capabilities", f"CAP_{name}", "the manifest drops it; to allow it: -O kubernetes.loosen", "refused")
+        for name in forbidden
+    ]
+    kept = tuple(name for name in needed if name not in forbidden)
+    user = manifest.said("runAsUser")
+    if (user if isinstance(user, int) else place.uid) or manifest.said("runAsNonRoot") is True:
+        why = (
+            "Kubernetes gives capabilities to root only; another user has them in programs with file capabilities alone"
+        )
+        losses += [Loss("capabilities", f"CAP_{name}", why, "refused") for name in kept]
+    return kept
+
+
+def _escalation(
+    policy: Policy, manifest: Manifest, loosen: bool, add: tuple[str, ...], losses: list[Loss]
+) -> bool | None:
+    said = manifest.said("allowPrivilegeEscalation")
+    if "SYS_ADMIN" in add:
+        if said is False and not loosen:
+            raise InputError(
+                "the manifest sets allowPrivilegeEscalation: false, and the workload needs CAP_SYS_ADMIN: Kubernetes "
+                "refuses the two together; remove it, or generate with -O kubernetes.loosen"
+            )
+        if policy.no_new_privs:
+            why = "Kubernetes refuses allowPrivilegeEscalation: false with CAP_SYS_ADMIN"
+            losses.append(Loss("no_new_privs", "no_new_privs", why))
+        return True if said is False else None
+    if policy.no_new_privs:
+        return False
+    if said is False and not loosen:
+        why = "the manifest forbids it (allowPrivilegeEscalation: false); to allow it: -O kubernetes.loosen"
+        losses.append(Loss("no_new_privs", "the gain of privileges by a file", why, "refused"))
+        return False
+    return True if said is False else None
+
+
+def _root(
+    request: Request, place: Posture, manifest: Manifest, loosen: bool, losses: list[Loss]
+) -> tuple[bool, tuple[str, ...]]:
+    """Return whether the root is read-only, and the directories that then need a volume."""
+    mounted = manifest.mounted
+    kept = [path for path in place.kept if not within(path, mounted)]
+    elsewhere = [pattern for pattern in place.elsewhere or () if not within(patterns.start_of(pattern), mounted)]
+    when = READ_ONLY.of(request)
+    told = manifest.said("readOnlyRootFilesystem") is True and not loosen
+    known = place.sure and not request.policy.workload.incomplete and place.elsewhere is not None
+    would_do = place.read_only or (known and not kept and not elsewhere)
+    if not (told or when == "yes" or (when == "auto" and would_do)):
+        return False, ()
+    reason = "the manifest mounts the root read-only" if told else "the root is read-only"
+    if elsewhere:
+        losses.append(Loss("files", f"writing {listed(elsewhere, 3)}", f"{reason}; mount volumes there", "refused"))
+    if kept:
+        why = f"{reason}, and an emptyDir starts empty; mount volumes there for what is in the image or must last"
+        losses.append(Loss("files", f"the content of {listed(kept, 3)}", why, "refused"))
+    wanted = [path for path in (*(row.path for row in place.temporary), *kept) if not within(path, mounted)]
+    bad = [path for path in wanted if ":" in path or not _writable_in_yaml(path)]
+    losses += [Loss("files", path, "a mountPath cannot hold this name", "refused") for path in map(printable, bad)]
+    return True, tuple(dict.fromkeys(path for path in wanted if path not in bad))
+
+
+def _writable_in_yaml(path: str) -> bool:
+    return path.isprintable() and not any("\ud800" <= char <= "\udfff" for char in path)
+
+
+def _host_users(request: Request, place: Posture, manifest: Manifest, add: tuple[str, ...]) -> bool | None:
+    """Return False for a user namespace of the pod's own, None where the manifest or the cluster decides."""
+    when = USER_NAMESPACE.of(request)
+    if when == "no" or manifest.spec.get("hostUsers") is not None:
+        return None
+    return False if when == "yes" or not any(_against_user_namespace(place, manifest, add)) else None
+
+
+def _against_user_namespace(place: Posture, manifest: Manifest, add: tuple[str, ...]) -> Iterator[bool]:
+    spec = manifest.spec
+    yield not place.sure
+    yield not manifest.alone
+    yield place.network == "host" or bool(place.devices or place.device_patterns)
+    yield any(spec.get(name) for name in ("hostNetwork", "hostPID", "hostIPC"))
+    yield not set(add) <= NAMESPACED
+    yield any(set(row) - {"name"} - _IDMAPPED for row in rows(spec.get("volumes")))
+    yield bool(place.mounts) and not spec
