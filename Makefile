@@ -24,6 +24,7 @@ demo:
 test:
 	sh tests/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.ready
+	sh tests/quadlet.sh $(VENV)/quadlet
 	$(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --dist loadscope $(PYTEST_FLAGS)
 
 programs:

@@ -33,28 +33,7 @@ done
 if python3 -c 'import ensurepip' 2>/dev/null; then
     missing=$(printf '%s' "$missing" | sed 's/ python3-venv//')
 fi
-
-# The generator of Quadlet units came with Podman 4.4. Debian 12 has 4.3, so its next release lends the program.
-quadlet=/usr/libexec/podman/quadlet
-lend_quadlet() {
-    place=$(mktemp -d)
-    keys=/usr/share/keyrings/debian-archive-keyring.gpg
-    echo "deb [signed-by=$keys] http://deb.debian.org/debian trixie main" >"$place/sources.list"
-    mkdir -p "$place/lists/partial" "$place/cache/archives/partial"
-    set -- -qq -o "Dir::Etc::sourcelist=$place/sources.list" -o Dir::Etc::sourceparts=- -o Acquire::Languages=none \
-        -o "Dir::State::lists=$place/lists" -o "Dir::Cache=$place/cache" -o APT::Sandbox::User=root \
-        -o Acquire::Retries=0 -o Acquire::http::Timeout=20
-    (cd "$place" && apt-get "$@" update && apt-get "$@" download podman && dpkg -x podman_*.deb root &&
-        command install -D "root$quadlet" "$quadlet") || echo "no generator of Quadlet units: its tests are skipped" >&2
-    rm -rf "$place"
-}
-fetch() {
-    if [ "$1" = test ] && [ ! -e "$quadlet" ] && [ "$(id -u)" = 0 ]; then
-        echo "fetching: $quadlet (from a newer podman)"
-        lend_quadlet >/dev/null
-    fi
-}
-[ -n "$missing" ] || { fetch "$1"; exit 0; }
+[ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then
     echo "not installed:$missing (install them as root: apt-get install$missing); going on without" >&2
@@ -77,4 +56,3 @@ install() {
 }
 echo "installing:$missing"
 install >/dev/null 2>&1 || { apt-get update -qq && install >/dev/null; }
-fetch "$1"

@@ -397,7 +397,7 @@ def test_podman_runs_what_was_recorded(
     confinement = runs.generated(trace, tmp_path / "profile", podman.runtime, True)
     assert {"podman-run.sh", f"{podmans.IMAGE}.container"} <= set(os.listdir(tmp_path / "profile"))
     runs.confined(workload, PodmanScript(podman, tmp_path / "profile/podman-run.sh"), confinement)
-    if podmans.QUADLET.exists():
+    if podmans.quadlet():
         run_here("generate", str(trace), "-t", "quadlet", "-O", "quadlet.read-only=yes", "-o", str(tmp_path / "unit"))
         runs.confined(workload, PodmanUnit(podman, tmp_path / "unit" / f"{podmans.IMAGE}.container"), confinement)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from executables import write_program
+from system.harness import CHECKOUT
 from system.lab.processes import ENVIRONMENT, run
 from system.lab.runtimes import Confinement, Job, apart, skeleton
 from unit.targets.quadlets import split
@@ -18,8 +19,13 @@ from unit.targets.quadlets import split
 LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
 """Podman's own are higher, which takes CAP_SYS_RESOURCE."""
 IMAGE = "lab"
-QUADLET = Path("/usr/libexec/podman/quadlet")
-"""Podman's generator, of 4.4 and newer (tests/packages.sh)."""
+QUADLETS = (Path("/usr/libexec/podman/quadlet"), CHECKOUT / ".venv/quadlet")
+"""Where Podman's generator may be, which 4.4 and newer have (tests/quadlet.sh)."""
+
+
+def quadlet() -> Path | None:
+    """Return Podman's generator of units."""
+    return next((path for path in QUADLETS if path.exists()), None)
 
 
 class Podman:
@@ -97,7 +103,9 @@ class PodmanUnit(Podman):
 
     def command(self, identity: str, directory: Path, job: Job, confinement: Confinement) -> list[str]:
         """See Runtime. What belongs to systemd alone is left out, and the profile is taken from next to the unit."""
-        said = run([str(QUADLET), "--dryrun"], env={"QUADLET_UNIT_DIRS": str(self.unit.parent)}).stdout
+        generator = quadlet()
+        assert generator is not None
+        said = run([generator, "--dryrun"], env={"QUADLET_UNIT_DIRS": str(self.unit.parent)}).stdout
         (start,) = (line.partition("=")[2] for line in said.splitlines() if line.startswith("ExecStart="))
         words = split(start.replace("%N", self.unit.stem).replace("%t", "/run"))
         assert words[:3] == ["/usr/bin/podman", "run", "--name"], words
