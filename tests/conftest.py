@@ -35,10 +35,12 @@ _SHARED = {
         for name in (
             "argument_filters",
             "births",
+            "containerd",
             "containers",
             "images",
             "minimal",
             "minimise",
+            "oci",
             "review",
             "sandboxes",
             "score",

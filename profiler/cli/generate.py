@@ -307,6 +307,7 @@ def _print(files: Sequence[File]) -> None:
 
 def _write(files: Sequence[File], directory: Path) -> None:
     for file in files:
+        make_directory((directory / file.name).parent)
         write_atomic(directory / file.name, file.data, executable=file.executable)
 
 

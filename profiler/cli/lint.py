@@ -36,11 +36,32 @@ SAVE_SECONDS = 600.0
     help="Compare FILE with the image that it is for: a directory that is its root, an OCI layout, an archive of "
     "docker save, or the name of an image that the engine has.",
 )
+@click.option(
+    "--for",
+    "purpose",
+    type=click.Choice(["kep-6061"]),
+    help="Check instead whether container runtimes take it as an OCI artifact, and what their merge leaves of it.",
+)
+@click.option(
+    "--baseline",
+    metavar="NAME|FILE",
+    help="With --for: the profile of the runtime that it is merged with: docker-default, podman-default, "
+    "containerd-default, or a file.",
+)
 @fail_on_level("warning")
 @ignore_options()
 @output_format(*FORMATS)
 @coloured()
-def lint(file: str, image: str | None, fail_on: str, ignore: IgnoreOptions, form: str, style: Style) -> int:
+def lint(
+    file: str,
+    image: str | None,
+    purpose: str | None,
+    baseline: str | None,
+    fail_on: str,
+    ignore: IgnoreOptions,
+    form: str,
+    style: Style,
+) -> int:
     """Find known holes and traps in FILE, each with a fix.
 
     FILE may be a policy.yaml, a seccomp JSON of Docker or OCI, an OCI config.json or a SeccompProfile. An error is a
@@ -58,8 +79,15 @@ def lint(file: str, image: str | None, fail_on: str, ignore: IgnoreOptions, form
       profgen lint policy.yaml
       profgen lint /etc/docker/seccomp.json --json
       profgen lint policy.yaml --image nginx:1.25
+      profgen lint policy.yaml --for kep-6061 --baseline docker-default
       profgen lint policy.yaml --ignore wide-capability --reason "it is a router"
     """
+    if baseline is not None and purpose is None:
+        raise click.UsageError("--baseline is for --for kep-6061: what is left after the merge with it")
+    if purpose is not None:
+        if image is not None:
+            raise click.UsageError("--image and --for kep-6061 are two checks: run them one after the other")
+        return _as_artifact(file, baseline, fail_on, ignore, form, style)
     from profiler.kernel.libseccomp import installed
     from profiler.review.lint import report
     from profiler.review.yardsticks import named
@@ -91,11 +119,25 @@ def _image(name: str) -> Image:
     raise InputError(f"--image {name}: the engine saved nothing")
 
 
+def _as_artifact(file: str, baseline: str | None, fail_on: str, ignore: IgnoreOptions, form: str, style: Style) -> int:
+    """Check for KEP-6061."""
+    from profiler.review import yardsticks
+    from profiler.review.artifact import report
+
+    against = None if baseline is None else yardsticks.baseline(baseline)
+    made = report(yardsticks.named(file), against, fail_on)
+    found = with_ignored(made, ignore)
+    show(found, form, style)
+    return 1 if found.failures else 0
+
+
 def _rules(ctx: click.Context, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
+    from profiler.review import artifact
     from profiler.review.lint import RULES
 
-    width = max(map(len, RULES))
-    print("\n".join(f"{name:<{width}}  {rule.level:<7}  {rule.title}" for name, rule in RULES.items()))
+    rules = {**RULES, **artifact.RULES}
+    width = max(map(len, rules))
+    print("\n".join(f"{name:<{width}}  {rule.level:<7}  {rule.title}" for name, rule in rules.items()))
     ctx.exit(0)

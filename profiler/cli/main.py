@@ -34,6 +34,8 @@ COMMANDS = {
     "score": "Measure how much a policy or profile leaves open: figures, published CVEs, one number.",
     "report": "Write a page about a workload for a browser: rights, evidence, plots, changes.",
     "refine": "Read what the kernel refused from a log, and propose what to add to a policy.",
+    "push": "Push a seccomp profile to a registry, as an OCI artifact that runtimes pull.",
+    "pull": "Pull a seccomp profile from a registry, and check it as runtimes do.",
     "hook": "Record containers that have an annotation; an OCI hook for engines.",
     "minimise": "Run a test under ever less of a policy, and keep only what it needs.",
     "doctor": "Show what works on this machine, and how to fix the rest.",

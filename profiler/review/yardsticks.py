@@ -1,4 +1,4 @@
-"""Rights to compare with that are not in a file of the user: Docker's default profile, and no confinement."""
+"""Rights to compare with that are not in a file of the user: default profiles of engines, and no confinement."""
 
 from __future__ import annotations
 
@@ -27,9 +27,30 @@ def docker_version() -> str:
 
 def docker_default(abi: str) -> Rights:
     """Return what ``docker run`` without options allows on a machine of this native ABI."""
-    profile = json.dumps(load("docker_default.yaml")["profile"]).encode()
-    capabilities = docker_capabilities()
-    rights = from_bytes(profile, "docker-default").rights(abi, capabilities)
+    return _default("docker", abi, None)
+
+
+BASELINES: Mapping[str, str] = {
+    "docker-default": "docker",
+    "podman-default": "podman",
+    "containerd-default": "containerd",
+}
+"""Default profiles of engines: name on the command line to that of the engine."""
+
+
+def baseline(name: str) -> Source:
+    """Return the profile of BASELINES that the command line names, or a file. Its rights are for a container with the
+    given capabilities, by default those that the engine gives. Raises InputError as :func:`open_source` does."""
+    if name in BASELINES:
+        return Source(name, "seccomp", None, lambda abi, given: _default(BASELINES[name], abi, given))
+    return open_source(name)
+
+
+def _default(engine: str, abi: str, given: frozenset[str] | None) -> Rights:
+    """Return what an engine's default profile allows in a container with these capabilities (None: its own)."""
+    data = load(f"{engine}_default.yaml")
+    capabilities = frozenset(data["capabilities"]) if given is None else given
+    rights = from_bytes(json.dumps(data["profile"]).encode(), f"{engine}-default").rights(abi, capabilities)
     return replace(rights, capabilities=capabilities)
 
 

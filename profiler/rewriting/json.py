@@ -63,6 +63,19 @@ def _members(text: str, start: int) -> dict[str, _Member]:
     return found
 
 
+def _items(text: str, start: int) -> list[tuple[int, int]]:
+    """Return where each item of the array at ``start`` begins and ends. The text is known to be valid JSON."""
+    found: list[tuple[int, int]] = []
+    at = _blank(text, start + 1)
+    while text[at] != "]":
+        _, end = _DECODER.raw_decode(text, at)
+        found.append((at, end))
+        at = _blank(text, end)
+        if text[at] == ",":
+            at = _blank(text, at + 1)
+    return found
+
+
 def _indent(text: str, at: int) -> str | None:
     """Return the white space before ``at`` on its line, or None when the line holds something else there."""
     line = text[text.rfind("\n", 0, at) + 1 : at]
@@ -75,29 +88,55 @@ def _value_text(value: Any, indent: str | None, step: str, newline: str) -> str:
     return as_json(value, indent=step).replace("\n", newline + indent)
 
 
-def _put(text: str, start: int, key: str, value: Any) -> str:
-    """Return ``text`` with member ``key`` of the object at ``start`` replaced, or added as the last member."""
-    newline = "\r\n" if "\r\n" in text else "\n"
-    members = _members(text, start)
+@dataclass(frozen=True)
+class _Layout:
+    """How an object or an array is laid out. ``indent``: the white space before each member, None when they stand on
+    one line; ``outer``: before the closing bracket."""
+
+    newline: str
+    outer: str
+    indent: str | None
+
+    @property
+    def step(self) -> str:
+        """The white space that one level adds."""
+        inside = self.indent is not None and self.indent.startswith(self.outer) and len(self.indent) > len(self.outer)
+        return self.indent[len(self.outer) :] if self.indent is not None and inside else "\t"
+
+    @property
+    def gap(self) -> str:
+        """What separates two members."""
+        return ", " if self.indent is None else f",{self.newline}{self.indent}"
+
+    def value(self, value: Any) -> str:
+        """Return the text of a member's value."""
+        return _value_text(value, self.indent, self.step, self.newline)
+
+    def alone(self, entry: str) -> str:
+        """Return the text between the brackets when the entry is the only one."""
+        return entry if self.indent is None else f"{self.newline}{self.indent}{entry}{self.newline}{self.outer}"
+
+
+def _layout(text: str, start: int, first: int | None) -> _Layout:
+    """Return the layout of what begins at ``start``. ``first``: where its first member is, None when it is empty."""
     outer = text[text.rfind("\n", 0, start) + 1 :]
     outer = outer[: len(outer) - len(outer.lstrip(" \t"))]
-    first = next(iter(members.values()), None)
-    indent = _indent(text, first.key_start) if first else (outer + "\t" if "\n" in text else None)
-    step = (
-        indent[len(outer) :] if indent is not None and indent.startswith(outer) and len(indent) > len(outer) else "\t"
-    )
+    indent = _indent(text, first) if first is not None else (outer + "\t" if "\n" in text else None)
+    return _Layout("\r\n" if "\r\n" in text else "\n", outer, indent)
+
+
+def _put(text: str, start: int, key: str, value: Any) -> str:
+    """Return ``text`` with member ``key`` of the object at ``start`` replaced, or added as the last member."""
+    members = _members(text, start)
+    layout = _layout(text, start, next((member.key_start for member in members.values()), None))
     if key in members:
         member = members[key]
-        return text[: member.start] + _value_text(value, indent, step, newline) + text[member.end :]
-    entry = f"{as_json(key)}: " + _value_text(value, indent, step, newline)
+        return text[: member.start] + layout.value(value) + text[member.end :]
+    entry = f"{as_json(key)}: {layout.value(value)}"
     if members:
         last = list(members.values())[-1].end
-        gap = ", " if indent is None else f",{newline}{indent}"
-        return text[:last] + gap + entry + text[last:]
-    end = text.index("}", start)
-    if indent is None:
-        return text[: start + 1] + entry + text[end:]
-    return text[: start + 1] + newline + indent + entry + newline + outer + text[end:]
+        return text[:last] + layout.gap + entry + text[last:]
+    return text[: start + 1] + layout.alone(entry) + text[text.index("}", start) :]
 
 
 def loads(data: bytes) -> tuple[str, dict[str, Any]]:
@@ -134,3 +173,24 @@ def put(text: str, path: Sequence[str], value: Any) -> str:
             return _put(text, start, key, value)
         start = members[key].start
     return _put(text, start, path[-1], value)
+
+
+def insert(text: str, path: Sequence[str], index: int, value: Any) -> str:
+    """Return ``text`` with an item put before the ``index``-th one of the array that ``path`` leads to, or at its end.
+    An array that is missing is made. Otherwise as :func:`put`."""
+    start = _blank(text, 0)
+    for key in path:
+        members = _members(text, start)
+        if key not in members:
+            return put(text, path, [value])
+        start = members[key].start
+    items = _items(text, start)
+    layout = _layout(text, start, items[0][0] if items else None)
+    entry = layout.value(value)
+    if not items:
+        return text[: start + 1] + layout.alone(entry) + text[text.index("]", start) :]
+    if index < len(items):
+        at = items[index][0]
+        return text[:at] + entry + layout.gap + text[at:]
+    end = items[-1][1]
+    return text[:end] + layout.gap + entry + text[end:]

@@ -8,9 +8,11 @@ from profiler.targets.apparmor.profile import AppArmor
 from profiler.targets.base import Target
 from profiler.targets.capabilities import Capabilities
 from profiler.targets.compose import Compose
+from profiler.targets.containerd import Containerd
 from profiler.targets.docker import Docker, Nerdctl, Podman
 from profiler.targets.kubernetes import Kubernetes
-from profiler.targets.oci import Oci
+from profiler.targets.oci.target import Oci
+from profiler.targets.oci_artifact import OciArtifact
 from profiler.targets.openshift import Openshift
 from profiler.targets.quadlet import Quadlet
 from profiler.targets.seccomp import Seccomp
@@ -26,7 +28,9 @@ TARGETS: tuple[Target, ...] = (
     Podman(),
     Quadlet(),
     Nerdctl(),
+    Containerd(),
     Oci(),
+    OciArtifact(),
     Kubernetes(),
     Openshift(),
     Spo(),

@@ -40,6 +40,10 @@ from profiler.tracers.select import TRACERS
 DOCUMENTS = sorted([TOP / "README.md", TOP / "CHANGELOG.md", *TOP.glob("docs/*.md"), *TOP.glob("sample_apps/**/*.md")])
 OTHERS_OPTIONS = {
     "--security-opt",
+    "--bundle",
+    "--namespace",
+    "--seccomp",
+    "--seccomp-profile",
     "--cap-drop",
     "--patch-file",
     "--strict",

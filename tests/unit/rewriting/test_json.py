@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.rewriting.json import Unreadable, loads, put
+from profiler.rewriting.json import Unreadable, insert, loads, put
 
 KEYS = st.sampled_from(["a", "b", "process", 'q"}{', "é", ""])
 VALUES = st.recursive(
@@ -48,6 +48,31 @@ def test_only_the_member_changes(
     assert put(made, path, value) == made
     if crlf:
         assert "\n" not in made.replace("\r\n", "")
+
+
+@given(
+    st.none() | st.lists(VALUES, max_size=4),
+    st.integers(0, 5),
+    VALUES,
+    st.sampled_from([None, 0, 1, 4, "\t"]),
+    st.booleans(),
+)
+def test_only_one_item_comes_in(rows: list[Any] | None, index: int, value: Any, indent: Any, crlf: bool) -> None:
+    """In a list of an object in an object; a list that is missing is made."""
+    document: dict[str, Any] = {"a": {"b": 1, **({} if rows is None else {"rows": rows}), "c": [1]}, "d": {}}
+    text = json.dumps(document, indent=indent)
+    text = text.replace("\n", "\r\n") if crlf else text
+    made = insert(text, ["a", "rows"], index, value)
+    expected = list(rows or [])
+    expected.insert(index, value)
+    assert json.loads(made)["a"].pop("rows") == expected
+    for key in ("b", "c"):
+        assert json.loads(made)["a"][key] == document["a"][key]
+    assert json.loads(made)["d"] == {}
+    if crlf:
+        assert "\n" not in made.replace("\r\n", "")
+    if rows and indent not in (None, 0):
+        assert made.replace("\r\n", "\n") == json.dumps(json.loads(made), indent=indent), "laid out as the others"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from profiler.errors import InputError
 from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy
 from profiler.targets.base import Existing
+from profiler.targets.oci.changes import MASKED
+from profiler.targets.oci.changes import READ_ONLY as FIXED
 from profiler.targets.rendering import render_one
 
 POLICY = derive(trace(call("read"), capabilities=[check("CAP_KILL")]), Options())
@@ -31,10 +33,15 @@ def expected(document: dict[str, Any], policy: Policy = POLICY) -> dict[str, Any
     needed = list(policy.needed())
     kept = needed if uid else []
     sets = {"bounding": needed, "effective": needed, "permitted": needed, "inheritable": kept, "ambient": kept}
+    linux = document.get("linux", {})
+    paths = {
+        key: [*linux.get(key, []), *(path for path in every if path not in linux.get(key, []))]
+        for key, every in (("maskedPaths", MASKED), ("readonlyPaths", FIXED))
+    }
     return {
         **document,
         "process": {**document.get("process", {}), "capabilities": sets, "noNewPrivileges": policy.no_new_privs},
-        "linux": {**document.get("linux", {}), "seccomp": seccomp(policy)},
+        "linux": {**linux, "seccomp": seccomp(policy), **paths},
     }
 
 
@@ -52,6 +59,8 @@ SPEC: dict[str, Any] = {
         "resources": {"devices": [{"allow": False}]},
         "seccomp": {"defaultAction": "SCMP_ACT_ALLOW"},
         "namespaces": [],
+        "maskedPaths": list(MASKED),
+        "readonlyPaths": list(FIXED),
     },
 }
 
@@ -65,6 +74,7 @@ def test_rewrites_in_place(indent: int | str | None) -> None:
     kept = re.split(r'"capabilities": |"noNewPrivileges": |"seccomp": ', text)
     assert made.startswith(kept[0])
     assert made.endswith(text[text.index('"namespaces"') :])
+    assert rewrite(made) == made.encode(), "twice is the same as once"
     assert text[text.index('"root"') : text.index('"seccomp"')] in made
     if indent is not None:
         # The new parts have the file's own indentation.
@@ -105,6 +115,12 @@ def test_missing_parts_are_added() -> None:
         ('{"defaultAction": "SCMP_ACT_ERRNO"}', "not an OCI config.json"),
         ('{"schema": "profgen.trace/1"}', "not an OCI config.json"),
         ('{"linux": null}', "linux is not an object"),
+        ('{"linux": {"resources": []}}', "linux.resources is not an object"),
+        ('{"linux": {"resources": {"pids": 5}}}', "linux.resources.pids is not an object"),
+        ('{"linux": {"maskedPaths": {}}}', "linux.maskedPaths is not a list"),
+        ('{"root": "rootfs"}', "root is not an object"),
+        ('{"mounts": {}}', "mounts is not a list"),
+        ('{"mounts": ["/proc"]}', "mounts holds something but objects"),
         ('{"a": 1, "a": 2}', "'a' is given twice"),
         ('{"process": {"user": {"uid": 1, "uid": 2}}}', "'uid' is given twice"),
         ('{"a": NaN}', "NaN"),
@@ -149,11 +165,16 @@ def test_any_document(
     indent: Any,
     ascii_only: bool,
 ) -> None:
-    document = {key: value for key, value in outer.items() if key not in ("process", "linux")}
+    document = {key: value for key, value in outer.items() if key not in ("process", "linux", "root", "mounts")}
     if process is not None:
         old = {key: [1, {"x": "}"}] for key in present - {"seccomp"}}
         document["process"] = {**{key: value for key, value in process.items() if key != "user"}, **old, "last": 1}
     if linux is not None:
+        ours = ("devices", "maskedPaths", "readonlyPaths", "resources")
+        linux = {key: value for key, value in linux.items() if key not in ours}
         document["linux"] = {**({"seccomp": {"a": '"'}} if "seccomp" in present else {}), **linux}
     text = json.dumps(document, indent=indent, ensure_ascii=ascii_only)
-    assert json.loads(rewrite(text.encode("utf-8", "replace"))) == expected(json.loads(text.encode("utf-8", "replace")))
+    data = text.encode("utf-8", "replace")
+    made = rewrite(data)
+    assert json.loads(made) == expected(json.loads(data))
+    assert rewrite(made) == made

@@ -1,0 +1,1 @@
+"""Profiles as OCI artifacts (KEP-6061), and the registries that hold them."""

@@ -1,0 +1,174 @@
+"""What each target's files say, read by the system's own parser or by one that is as strict, and compared with the
+policy: the same rights, or what the target declared as lost.
+
+A new target needs a line in CHECKS, or tests/unit/targets/test_parsed.py fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from executables import write_program
+from system.apparmor_dfa import parser
+
+from profiler.kernel.data import load
+from profiler.policy.model import Policy
+from profiler.registry.manifest import layer_of
+from profiler.registry.rules import broken
+from profiler.review.diff import compare
+from profiler.review.rights import Rights, of_policy
+from profiler.review.sources import from_bytes
+from profiler.targets.base import Loss
+from profiler.targets.oci_artifact import DIRECTORY
+
+Files = Mapping[str, bytes]
+Check = Callable[[Files, Policy, Sequence[Loss]], None]
+
+
+def native(policy: Policy) -> str:
+    return policy.abis[0]
+
+
+def same_calls(data: bytes, name: str, policy: Policy, losses: Sequence[Loss]) -> Rights:
+    """The rights in a file with a seccomp profile: those of the policy, with what is declared as wider."""
+    read = from_bytes(data, name).rights(native(policy), None)
+    assert not read.problems, read.problems
+    changes = compare(of_policy(policy, "policy"), read, exact=True).changes
+    # A profile has one list for all ABIs: what other ABIs than the native one get by that is in docs/limits.md.
+    found = {change.name for change in changes if change.subject == "syscall" and ":" not in change.name}
+    declared = " ".join(loss.item for loss in losses if loss.section in ("syscalls", "arguments"))
+    # What is wider for a socket call is so for the call that does the same for 32-bit programs.
+    known = {*declared.replace(",", " ").split(), *(("socketcall", "ipc") if declared else ())}
+    assert found <= known or "more" in declared, (found, declared)
+    assert not {change for change in changes if change.subject == "syscall" and not change.gains}
+    return read
+
+
+def seccomp(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    same_calls(files["seccomp.json"], "seccomp.json", policy, losses)
+
+
+def capabilities(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    made = json.loads(files["capabilities.json"])
+    assert (made["drop"], made["add"]) == (["ALL"], list(policy.needed()))
+    assert made["oci"]["bounding"] == list(policy.needed())
+    assert made["no_new_privileges"] is policy.no_new_privs
+
+
+def apparmor(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """Parsed, not compiled: tests/system/test_apparmor_parser.py compiles it and asks whether it means the same."""
+    done = parser(files["apparmor.profile"], "--names", "--skip-cache")
+    assert done.returncode == 0, done.stderr
+
+
+def words(files: Files, script: str, **variables: str) -> list[str]:
+    """The words that a script gives to its engine, under a shell."""
+    place = Path(os.environ["PYTEST_PLACE"])
+    for name, data in files.items():
+        (place / name).write_bytes(data)
+    engine = place / "engine"
+    if not engine.exists():
+        write_program(engine, "#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
+    environment = {**os.environ, **{name: value.replace("ENGINE", str(engine)) for name, value in variables.items()}}
+    done = subprocess.run(
+        ["sh", str(place / script), "NAME:1", "box"], env=environment, capture_output=True, timeout=120, check=True
+    )
+    assert not done.stderr, done.stderr
+    return done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]
+
+
+def values(words: Sequence[str], option: str) -> list[str]:
+    """What follows an option, each time."""
+    return [words[position + 1] for position, word in enumerate(words) if word == option]
+
+
+def engine(name: str, ambient: bool = False) -> Check:
+    """The check of NAME-run.sh. ``ambient``: the engine gives capabilities to users other than root too."""
+
+    def check(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+        given = words(files, f"{name}-run.sh", PROFGEN_ENGINE="ENGINE")
+        assert given[-2:] == ["NAME:1", "box"]
+        assert values(given, "--cap-drop") == ["ALL"]
+        assert [f"CAP_{each}" for each in values(given, "--cap-add")] == list(policy.needed())
+        assert ("no-new-privileges" in values(given, "--security-opt")) is policy.no_new_privs
+        assert without_root(losses) == (set(policy.needed()) if policy.workload.uid and not ambient else set())
+
+    return check
+
+
+def without_root(losses: Sequence[Loss]) -> set[str]:
+    """The capabilities that only root would have."""
+    return {loss.item for loss in losses if loss.section == "capabilities" and loss.effect == "refused"}
+
+
+def compose(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    (service,) = yaml.safe_load(files["compose.yaml"])["services"].values()
+    assert [f"CAP_{name}" for name in service.get("cap_add", [])] == list(policy.needed())
+    assert service["cap_drop"] == ["ALL"]
+    assert ("no-new-privileges:true" in service["security_opt"]) is policy.no_new_privs
+
+
+def quadlet(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    from unit.targets import quadlets
+
+    (unit,) = (data for name, data in files.items() if name.endswith(".container"))
+    options = quadlets.command(unit.decode("utf-8", "surrogateescape"))
+    assert [f"CAP_{each.partition('=')[2]}" for each in options if each.startswith("--cap-add=")] == [*policy.needed()]
+    assert "--cap-drop=all" in options
+    assert ("--security-opt=no-new-privileges" in options) is policy.no_new_privs
+
+
+def oci(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    read = same_calls(files["config.json"], "config.json", policy, losses)
+    made = json.loads(files["config.json"])
+    assert read.capabilities == set(policy.needed())
+    assert read.no_new_privs is policy.no_new_privs
+    held = made["process"]["capabilities"]
+    assert held["ambient"] == (list(policy.needed()) if policy.workload.uid else [])
+    devices = made["linux"].get("resources", {}).get("devices", [])
+    assert not policy.has_files or devices[0] == {"allow": False, "access": "rwm"}
+
+
+def containerd(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    given = words(files, "containerd-run.sh", PROFGEN_CTR="ENGINE")
+    assert given[-2:] == ["NAME:1", "box"]
+    assert given[0] == "run"
+    assert values(given, "--seccomp") == ["--seccomp-profile"]
+    held = set(load("docker_default.yaml")["capabilities"])
+    assert (held - set(values(given, "--cap-drop"))) | set(values(given, "--cap-add")) == set(policy.needed())
+    assert ("--allow-new-privs" in given) is not policy.no_new_privs
+    assert "--privileged" not in given
+    assert without_root(losses) == (set(policy.needed()) if policy.workload.uid else set())
+
+
+def oci_artifact(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    def blob(name: str) -> bytes:
+        return files[f"{DIRECTORY}/blobs/sha256/{name[7:]}"]
+
+    index: dict[str, Any] = json.loads(files[f"{DIRECTORY}/index.json"])
+    (entry,) = index["manifests"]
+    profile = blob(layer_of(blob(entry["digest"]))["digest"])
+    assert broken(profile) == ()
+    same_calls(profile, "seccomp.json", policy, losses)
+
+
+CHECKS: Mapping[str, Check] = {
+    "seccomp": seccomp,
+    "capabilities": capabilities,
+    "apparmor": apparmor,
+    "docker": engine("docker"),
+    "compose": compose,
+    "podman": engine("podman", ambient=True),
+    "nerdctl": engine("nerdctl"),
+    "quadlet": quadlet,
+    "oci": oci,
+    "containerd": containerd,
+    "oci-artifact": oci_artifact,
+}
+"""Name of a target to the check of its files."""
