@@ -16,6 +16,7 @@ from profiler.cli.results import FORMATS
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps
 from profiler.policy.model import Options
+from profiler.review import artifact
 from profiler.review.lint import RULES
 from profiler.targets.rendering import render_one
 
@@ -129,7 +130,7 @@ def test_a_job_summary(noted: Path, tmp_path: Path) -> None:
 def test_the_rules_are_listed() -> None:
     done = profgen("--rules")
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == list(RULES)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [*RULES, *artifact.RULES]
 
 
 def test_trouble(tmp_path: Path) -> None:

@@ -158,6 +158,44 @@ def oci_artifact(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     same_calls(profile, "seccomp.json", policy, losses)
 
 
+def manifests(files: Files) -> list[Any]:
+    """The objects in all files of YAML."""
+    return [row for name, data in files.items() if name.endswith(".yaml") for row in yaml.safe_load_all(data) if row]
+
+
+def given(names: Sequence[str], policy: Policy, losses: Sequence[Loss]) -> None:
+    """Capabilities without CAP_: those of the policy, but for what is declared as lost."""
+    lost = {loss.item for loss in losses if loss.section == "capabilities"}
+    assert {f"CAP_{name}" for name in names} | lost == set(policy.needed()) | lost
+
+
+def kubernetes(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """tests/unit/targets/test_kubernetes.py checks manifests against the published schemas."""
+    (pod,) = manifests(files)
+    (container,) = pod["spec"]["containers"]
+    context = container["securityContext"]
+    given(context["capabilities"].get("add", []), policy, losses)
+    assert context["capabilities"]["drop"] == ["ALL"]
+    assert context.get("allowPrivilegeEscalation", True) or policy.no_new_privs
+    assert context["seccompProfile"]["type"] == "Localhost"
+
+
+def openshift(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    (constraints,) = manifests(files)
+    given(constraints["allowedCapabilities"] or [], policy, losses)
+    assert constraints["allowPrivilegedContainer"] is False
+
+
+def spo(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """tests/unit/targets/spo reads the profiles back rule by rule."""
+    profile = next(row for row in manifests(files) if row["kind"] == "SeccompProfile")["spec"]
+    allowed = {
+        name for row in profile.get("syscalls", ()) if row["action"] == "SCMP_ACT_ALLOW" for name in row["names"]
+    }
+    assert allowed == {entry.name for entry in policy.syscalls}
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+
+
 CHECKS: Mapping[str, Check] = {
     "seccomp": seccomp,
     "capabilities": capabilities,
@@ -170,5 +208,8 @@ CHECKS: Mapping[str, Check] = {
     "oci": oci,
     "containerd": containerd,
     "oci-artifact": oci_artifact,
+    "kubernetes": kubernetes,
+    "openshift": openshift,
+    "spo": spo,
 }
 """Name of a target to the check of its files."""
