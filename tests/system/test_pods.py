@@ -8,7 +8,6 @@ No cluster is needed: system/lab/cri.py calls containerd as a kubelet does.
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import shutil
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from system.harness import CHECKOUT, Profgen, Recorder, recording, why_no_ebpf
+from system.harness import CHECKOUT, Profgen, Recorder, recording, run_here, why_no_ebpf
 from system.lab import runs
 from system.lab.cri import IMAGE, Cri, of_job
 from system.lab.fixtures import Recordings, cri, recordings  # noqa: F401
@@ -116,19 +115,16 @@ def traces(cri: Cri, profgen: Profgen, recordings: Recordings, public_dir: Path)
 
 
 def confined(cri: Cri, trace: Path, manifest: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Return a pod's manifest with what was generated from a trace; the seccomp profile is then on the node."""
-    confinement = runs.generated(trace, directory, "runc", no_new_privs=True)
-    name = f"{manifest['metadata']['name']}.json"
-    assert confinement.seccomp is not None
-    shutil.copy(confinement.seccomp, cri.profiles / name)
-    changed = copy.deepcopy(manifest)
-    added = [word.removeprefix("CAP_") for word in confinement.capabilities["bounding"]]
-    changed["spec"]["containers"][0]["securityContext"] = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"], "add": added},
-        "readOnlyRootFilesystem": True,
-        "seccompProfile": {"type": "Localhost", "localhostProfile": name},
-    }
+    """Return a pod's manifest as ``generate`` edits it, with the seccomp profile on the node."""
+    directory.mkdir()
+    given, name = directory / "given.yaml", f"{manifest['metadata']['name']}.json"
+    given.write_text(yaml.safe_dump(manifest))
+    # containerd 1.6 has no user namespaces for pods.
+    options = ("-O", f"kubernetes.seccomp={name}", "-O", "kubernetes.user-namespace=no", "--runtime", "runc")
+    profile = directory / "profile"
+    run_here("generate", str(trace), "-t", "kubernetes", "--into", str(given), *options, "-o", str(profile))
+    shutil.copy(profile / "seccomp.json", cri.profiles / name)
+    changed: dict[str, Any] = yaml.safe_load((profile / "kubernetes.yaml").read_text())
     return changed
 
 
@@ -138,11 +134,6 @@ def test_workloads_run_under_what_was_generated(
     for kind, trace in traces.items():
         workload = recordings.workload(kind)
         manifest = confined(cri, trace, of_job(workload.job, workload.name), tmp_path / workload.name)
-        # As without a profile: what a container runtime gives to every container.
-        manifest["spec"]["volumes"] += [{"name": name, "emptyDir": {}} for name in ("run", "tmp")]
-        manifest["spec"]["containers"][0]["volumeMounts"] += [
-            {"name": name, "mountPath": f"/{name}"} for name in ("run", "tmp")
-        ]
         workload.reset()
         with cri.pod(manifest) as pod:
             runs.served(workload, pod.containers[workload.name], "containerd")
