@@ -124,15 +124,16 @@ def _new(request: Request) -> Output:
     spec = {"containers": [container], **({"hostUsers": False} if made.host_users is False else {})}
     if place.network == "host":
         spec["hostNetwork"] = True
-    return Output(files, losses, (*_loading(made), Step("use", use), *_notes(made, spec, {})))
+    return Output(files, losses, (*_usage(made, use), *_notes(made, spec, {})))
 
 
-def _loading(made: Confined) -> Iterator[Step]:
+def _usage(made: Confined, use: str) -> Iterator[Step]:
     path = f"{pods.SECCOMP_ROOT}/{made.seccomp}"
     yield Step("load", f"on each node: install -D -m 644 {written('seccomp.json')} {shell(path)}")
     if made.apparmor is not None:
         yield Step("load", "on each node: apparmor_parser -r -W apparmor.profile; without AppArmor the pod is refused")
-    yield Step("undo", f"on each node: rm {shell(path)}")
+    yield Step("use", use)
+    yield Step("undo", f"to undo, on each node: rm {shell(path)}")
 
 
 def _notes(made: Confined, spec: Mapping[str, Any], annotations: Mapping[str, Any]) -> Iterator[Step]:
@@ -228,8 +229,8 @@ def _rewritten(request: Request, existing: Existing) -> Output:
     except InputError as error:
         raise InputError(f"{existing.name}: {error}") from error
     file = File("kubernetes.yaml", text.encode("utf-8"), needs=(request.artifacts["seccomp"].called,))
-    use = Step("use", f"kubectl apply -f {written(file.name)}")
-    return Output((file,), losses, (*_loading(made), use, *_notes(made, done.data, done.annotations)))
+    use = f"kubectl apply -f {written(file.name)}"
+    return Output((file,), losses, (*_usage(made, use), *_notes(made, done.data, done.annotations)))
 
 
 def _chosen(request: Request, found: Sequence[_Container]) -> _Container:

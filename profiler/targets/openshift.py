@@ -48,6 +48,6 @@ class Openshift(Target):
                     "use",
                     f"give the pods the annotation openshift.io/required-scc: {name}, or -O kubernetes.scc={name}",
                 ),
-                Step("undo", f"oc delete scc {name}"),
+                Step("undo", f"to undo: oc delete scc {name}"),
             ),
         )
