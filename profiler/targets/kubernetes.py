@@ -102,7 +102,7 @@ def _new(request: Request) -> Output:
         "kind": kind,
         "version": KINDS.get(kind, ("v1", ()))[0],
         "path": KINDS.get(kind, ("v1", ("spec",)))[1],
-        "container": pods.CONTAINER.of(request) or "app",
+        "container": pods.CONTAINER.of(request) or pods.container_of(request.policy) or "app",
         "scc": SCC.of(request),
         "root": pods.SECCOMP_ROOT,
         "mounts": [
@@ -238,17 +238,18 @@ def _chosen(request: Request, found: Sequence[_Container]) -> _Container:
     if not found:
         raise InputError("it has no containers: give the manifest of a Deployment, a Pod or the like")
     owner, name = WORKLOAD.of(request), pods.CONTAINER.of(request)
-    chosen = [
-        one
-        for one in found
-        if owner in (None, one.pod.owner) and (one.name == name if name else one.at[-2] == "containers")
-    ]
+    among = [one for one in found if owner in (None, one.pod.owner)]
+    recorded = [one for one in among if one.name == pods.container_of(request.policy)]
+    if name is not None:
+        chosen = [one for one in among if one.name == name]
+    else:
+        chosen = recorded or [one for one in among if one.at[-2] == "containers"]
     if len(chosen) == 1:
         return chosen[0]
     what = "several containers fit" if chosen else "no container fits"
-    among = listed([one.text for one in chosen or found], 8)
+    names = listed([one.text for one in chosen or found], 8)
     raise InputError(
-        f"{what}: choose with -O kubernetes.container=NAME and -O kubernetes.workload=KIND/NAME one of {among}"
+        f"{what}: choose with -O kubernetes.container=NAME and -O kubernetes.workload=KIND/NAME one of {names}"
     )
 
 

@@ -58,7 +58,7 @@ def _local(text: str) -> str:
 
 
 CONTAINER = Setting[str | None](
-    "container", "the container of the workload; default: the only one of the manifest, else app", "NAME", None, label
+    "container", "the container of the workload; default: the recorded one, or the only one", "NAME", None, label
 )
 SECCOMP = Setting[str | None](
     "seccomp",
@@ -86,6 +86,12 @@ def name_of(policy: Policy) -> str:
         if word:
             return word
     return "workload"
+
+
+def container_of(policy: Policy) -> str | None:
+    """Return the name of the container that was recorded, None when it was not one of a pod."""
+    name = policy.workload.launch.container
+    return name if name is not None and _LABEL.fullmatch(name) else None
 
 
 def volume_name(path: str) -> str:

@@ -273,6 +273,19 @@ def confined(context: str, made: Policy, **given: object) -> tuple[dict[str, Any
     return document["spec"], losses
 
 
+def test_the_container_that_was_recorded_is_the_one_by_default() -> None:
+    made = capable()
+    launch = replace(made.workload.launch, engine="kubernetes", pod="shop/web", container="exporter")
+    made = replace(made, workload=replace(made.workload, launch=launch))
+    output, _ = made_of(made, (WILD / "k8s_several_documents.yaml").read_bytes())
+    found = containers(loads(output.files[0].data)[1])
+    assert [one["name"] for one in found if "securityContext" in one] == ["exporter"]
+    output, _ = made_of(made)
+    assert containers(yaml.safe_load(output.files[0].data))[0]["name"] == "exporter"
+    output, _ = made_of(made, POD.format(" {}"))
+    assert containers(yaml.safe_load(output.files[0].data))[0]["name"] == "web", "the only one"
+
+
 def test_what_the_manifest_drops_stays_dropped() -> None:
     made = capable("CHOWN", "SETUID", "NET_RAW")
     spec, losses = confined("capabilities: {drop: [ALL], add: [CHOWN, KILL]}", made)
