@@ -17,8 +17,9 @@ from unit.trace.written import write_trace
 from profiler.cli.main import COMMANDS, cli, run
 from profiler.cli.terminal import UNKNOWN_WIDTH, WIDEST
 
-ENGINES = ("record", "hook", "verify", "minimise", "watch", "refine", "report")
-"""Commands that run something else, read the machine's logs or draw for seconds: their examples are only parsed."""
+ENGINES = ("record", "hook", "verify", "minimise", "watch", "refine", "report", "push", "pull")
+"""Commands that run something else, read the machine's logs, draw for seconds or need a network: their examples are
+only parsed."""
 ROOT = click.Context(cli, info_name="profgen")
 
 
@@ -54,6 +55,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         assert run(["generate", "-q", "app.trace.json", "-o", f"{name}/"]) == 0
     shutil.copy("app.profile/policy.yaml", "policy.yaml")
     shutil.copy("app.profile/seccomp.json", "seccomp.json")
+    for name in ("node1.yaml", "node2.yaml"):
+        assert run(["generate", "-q", "app.trace.json", "-t", "spo", "-o", name]) == 0
     Path("config.json").write_text(json.dumps({"ociVersion": "1.0.2", "process": {"args": ["x"]}, "linux": {}}))
     capfd.readouterr()
     return tmp_path
@@ -69,7 +72,8 @@ def test_examples_run_as_typed(place: Path, capfd: pytest.CaptureFixture[str]) -
     for line in EXAMPLES:
         name, *words = shlex.split(line.partition(" > ")[0])[1:]
         words = [one for word in words for one in (sorted(map(str, place.glob(word))) if "*" in word else [word])]
-        if name in ENGINES or "/etc/" in line or "--review" in line:  # --review asks at a terminal
+        if name in ENGINES or "/etc/" in line or "--review" in line or "--image" in line:
+            # --review asks at a terminal, --image asks an engine.
             continue
         with contextlib.suppress(SystemExit):
             status = run([name, *words])
