@@ -5,12 +5,15 @@ A block is a fence with the language ``console``. Its first line begins with the
 a backslash, and a here-document in lines with ``> ``.
 
 In the output a line ``...`` stands for any lines, and ``...`` within a line for any text. Figures that differ from run
-to run (`VOLATILE`) stand for any other of their kind.
+to run (`VOLATILE`) stand for any other of their kind. A line ``^C`` is Ctrl-C, pressed when the lines before it are
+there.
 
 HTML comments above a block, invisible to readers, tell what the page leaves out:
 
 - ``before``: commands with prompts that run first;
-- ``ready``: a shell condition to wait for after each command of the block that ends with ``&``, as a person does;
+- ``ready``: a shell condition to wait for after each command of the block that ends with ``&``, as a person does, or
+  before Ctrl-C is pressed;
+- ``images``: images that a container engine has; it is started for the page;
 - ``figures``: why all figures of the block may differ;
 - ``not run``: why the test does not run the block.
 """
@@ -23,12 +26,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-_NOTE = r"<!-- (before|ready|figures|not run):\s+(.*?)\s*-->\n+"
+_NOTE = r"<!-- (before|ready|images|figures|not run):\s+(.*?)\s*-->\n+"
 _FENCE = re.compile(rf"((?:^ *{_NOTE})*)^( *)```(\w*)\n(.*?)^\4```$", re.MULTILINE | re.DOTALL)
 
 VOLATILE = {
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z",
     r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d": r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d",
+    r"\d\d? [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d\.\d{3}": r"\d\d? [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d\.\d{3}",
     r"#{3,} +\d+(?:\.\d+)?": r"#+ +\d+(?:\.\d+)?",
     r"(?<=\S)  +": "  +",
     r"\b\d+(?:\.\d+)?(?:ms|s)\b|\b\d+m \d+s\b": r"(?:\d+(?:\.\d+)?(?:ms|s)|\d+m \d+s)",

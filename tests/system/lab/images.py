@@ -57,9 +57,15 @@ class ImageEngine(Docker):
 
 def base(root: Path, archive: Path) -> None:
     """Write a root file system: a shell with its tools, Python, nginx, Redis, strace and what they load."""
-    paths = {Path(shutil.which(name) or f"/usr/bin/{name}") for name in SHELL} | {Path(tool) for tool in TOOLS}
+    write(root, archive, TOOLS, (f"/usr/lib/{PYTHON_RELEASE}", f"/etc/{PYTHON_RELEASE}"))
+
+
+def write(root: Path, archive: Path, programs: Iterable[str], trees: Iterable[str]) -> None:
+    """Write a root file system: a shell with its tools, these programs and directory trees, and what they load.
+    ``root``: its empty directories."""
+    paths = {Path(shutil.which(name) or f"/usr/bin/{name}") for name in (*SHELL, *programs)}
     paths |= {Path("/etc", name) for name in ETC if Path("/etc", name).exists()}
-    paths |= {path for top in ("/usr/lib", "/etc") for path in tree(Path(top, PYTHON_RELEASE))}
+    paths |= {path for top in trees for path in tree(Path(top))}
     paths |= set(libraries(path for path in paths if is_elf(path)))
     names = {name for path in paths for name in links(path)}
     names |= {parent for path in names for parent in path.parents if parent != Path("/")}
@@ -71,10 +77,11 @@ def base(root: Path, archive: Path) -> None:
 
 
 def tree(top: Path) -> Iterable[Path]:
-    """Files of a directory tree, without what no program here wants."""
+    """Files of a directory tree, and links in it, without what no program here wants."""
     for directory, below, names in os.walk(top):
         below[:] = [name for name in below if name not in NOT_OF_PYTHON and not name.startswith("config-")]
-        yield from (Path(directory, name) for name in names)
+        linked = (name for name in below if os.path.islink(os.path.join(directory, name)))
+        yield from (Path(directory, name) for name in (*names, *linked))
 
 
 def is_elf(path: Path) -> bool:
