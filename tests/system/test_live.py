@@ -1,4 +1,5 @@
 """The live view in a terminal emulator: what it shows, and how it ends."""
+# ruff: noqa: F811 - the fixture that is imported is an argument of a test
 
 from __future__ import annotations
 
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import pytest
 from system.harness import TIMEOUT, Profgen, Until
+from system.lab.fixtures import Runtimes, lab  # noqa: F401
+from system.lab.processes import run
+from system.lab.runtimes import Docker
 from system.panes import PROMPT, Pane
 
 MakePane = Callable[..., Pane]
@@ -185,6 +189,34 @@ def test_watch(ebpf: str, profgen: Profgen, pane: MakePane, tmp_path: Path) -> N
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def test_watch_containers(ebpf: str, lab: Runtimes, profgen: Profgen, pane: MakePane, tmp_path: Path) -> None:
+    """Two start while they are watched. One ends, and the view goes on with the other."""
+    docker = lab["docker"]
+    assert isinstance(docker, Docker)
+    names = [f"profgen-watch-{os.getpid()}-{number}" for number in (1, 2)]
+    options = ("--detach", "--network=none", "--volume=/usr:/usr:ro")
+    window = pane(**docker.client_environment)
+    window.run([*profgen.command, "watch", "--wait", *names])
+    window.wait(lambda rows: any(row.startswith("kernel stores") for row in rows), "it waits for them")
+    window.type("2")
+    try:
+        for name, program in zip(names, ("ls", "id"), strict=True):
+            script = f"while :; do {program}; sleep 0.1; done"
+            run(docker._tool("run", "--name", name, *options, docker.image, "sh", "-c", script))
+            window.wait(lambda rows, program=program: any(row.endswith(f"/{program}") for row in rows), name)
+        run(docker._tool("rm", "--force", names[0]))
+        window.wait(lambda rows: any(re.match("ended +1 ", row) for row in rows), "one has ended")
+        run(docker._tool("exec", names[1], "uname"))
+        window.wait(lambda rows: any(row.endswith("/uname") for row in rows), "the other is still watched")
+        window.type("q")
+        assert window.status() == 0
+    finally:
+        for name in names:
+            run(docker._tool("rm", "--force", name), check=False)
+    assert not list(tmp_path.glob("*.json"))
+    restored(window)
 
 
 @pytest.mark.parametrize(("env", "reason"), [({"TERM": "dumb"}, "can draw"), ({"TERM": "xterm"}, "there is none here")])
