@@ -158,6 +158,7 @@ def test_created_first_and_started_later(name: str, ebpf: str, lab: Runtimes, pr
     with watching(Selection(containers=(identity,))) as watcher:
         try:
             command(runtime, "create", "--bundle", str(tmp_path), identity)
+            wait_for(watcher, lambda: [name for name, pid in watcher.made() if pid] == [identity], "it is made")
             assert not watcher.wait(0.3)
             assert watcher.sessions() == ()
             command(runtime, "start", identity)
