@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from system.lab.processes import LabError, run
 from system.lab.runtimes import Confinement, Job
 from system.lab.workloads import Workload
 from system.test_minimal import NEEDED
+from unit.images.archives import CAPABILITY, attribute
 from waiting import eventually
 
 from profiler.kernel.arguments import spec_for
@@ -365,3 +367,48 @@ def test_no_capability_is_spare(kind: type[Workload], built: Images, tmp_path: P
             continue
         spare.append(dropped)
     assert spare == []
+
+
+def test_lint_of_an_image_says_what_happens(built: Images, profgen: Profgen, public_dir: Path) -> None:
+    """A setuid program and one with capabilities in a real image: as lint says, so does the engine do."""
+    engine, context = built.engine, public_dir / "privileged"
+    context.mkdir()
+    # COPY would drop both; ADD unpacks them.
+    with tarfile.open(context / "opt.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, mode, headers in (
+            ("setuid", 0o4755, {}),
+            ("capable", 0o755, {CAPABILITY: attribute(13).decode("utf-8", "surrogateescape")}),
+        ):
+            member = archive.gettarinfo("/usr/bin/id", f"opt/{name}")
+            member.mode, member.pax_headers = mode, headers
+            with open("/usr/bin/id", "rb") as program:
+                archive.addfile(member, program)
+    (context / "Dockerfile").write_text("FROM base\nADD opt.tar /\nUSER nobody\n")
+    engine.build(context, "privileged:1")
+    for words in (["record", "-o", "id.json", "--", "/usr/bin/id"], ["generate", "id.json", "-o", "id.profile"]):
+        done = profgen(*words, cwd=public_dir)
+        assert done.returncode == 0, done.stderr
+    saved = public_dir / "privileged.tar"
+    run(engine._tool("save", "--output", str(saved), "privileged:1"), seconds=60)
+    said = []
+    for image in ("privileged:1", saved):
+        words = ["lint", "id.profile", "--image", str(image), "--fail-on", "never", "--json"]
+        done = profgen(*words, cwd=public_dir, env=engine.client_environment)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)["findings"]
+        said.append([(row["rule"], row["what"]) for row in found if row["rule"].startswith("privileges")])
+    assert said[0] == said[1]
+    (rule, what), *others = said[0]
+    assert (rule, others) == ("privileges-useless", [])
+    assert "/opt/capable (CAP_NET_RAW)" in what
+    assert "/opt/setuid (setuid root)" in what
+
+    def runs(program: str) -> Any:
+        words = ("run", "--rm", "--network=none", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+        return run(engine._tool(*words, f"--entrypoint=/opt/{program}", "privileged:1", "-u"), check=False, seconds=60)
+
+    useless = runs("setuid")
+    assert (useless.returncode, useless.stdout.strip()) == (0, "65534")
+    refused = runs("capable")
+    assert refused.returncode != 0
+    assert "operation not permitted" in refused.stderr.lower()
