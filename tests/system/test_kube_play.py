@@ -71,7 +71,10 @@ def engine(public_dir: Path) -> Iterator[Podman]:
     run(["tar", "-cf", str(directory / "pause.tar"), "-C", str(held), "pause"])
     with podman(directory, "runc") as found:
         run(found.tool("import", '--change=ENTRYPOINT ["/pause"]', f"{directory}/pause.tar", "pause"))
-        yield found
+        try:
+            yield found
+        finally:
+            run(found.tool("pod", "rm", "--all", "--force", "--time=0"), check=False)
 
 
 def played(engine: Podman, manifest: Path, profiles: Path, name: str) -> tuple[int, list[str]]:
