@@ -17,8 +17,10 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _GROUP = re.compile(r":[0-9]+\Z")
 _TEXTS = ("engine", "pod", "container", "user", "directory", "network")
 _NUMBERS = ("gid", "tasks")
-LIMITS = (64, 256, 1024, 4096, 16384)
-"""Limits of tasks. Few steps, so that two recordings whose peaks differ give the same policy."""
+LIMITS = (256, 1024, 4096, 16384)
+"""Limits of tasks. Few steps, so that two recordings whose peaks differ give the same policy; the first has room for a
+runtime that starts threads for each processor, on a larger machine than the one that recorded it."""
+_ROOM = 4
 _MOUNT_KINDS = ("bind", "volume", "tmpfs")
 
 
@@ -57,8 +59,9 @@ def launch_of(meta: Meta) -> Launch:
 
 
 def task_limit(peak: int) -> int | None:
-    """Return the first of LIMITS that is at least twice the peak; None when there is none, or the peak is not known."""
-    return next((limit for limit in LIMITS if limit >= 2 * peak), None) if peak else None
+    """Return the first of LIMITS that has room for _ROOM times the peak; None when there is none, or the peak is not
+    known."""
+    return next((limit for limit in LIMITS if limit >= _ROOM * peak), None) if peak else None
 
 
 def _text(text: str | None) -> str | None:

@@ -55,16 +55,16 @@ def test_the_group_is_kept_where_the_user_does_not_say_it(user: str | None, uid:
 
 @pytest.mark.parametrize(
     ("peak", "limit"),
-    [(0, None), (1, 64), (32, 64), (33, 256), (128, 256), (2048, 4096), (8192, 16384), (8193, None)],
+    [(0, None), (1, 256), (64, 256), (65, 1024), (256, 1024), (1024, 4096), (4096, 16384), (4097, None)],
 )
-def test_the_limit_of_tasks_is_twice_the_peak_or_more(peak: int, limit: int | None) -> None:
+def test_the_limit_of_tasks_is_four_times_the_peak_or_more(peak: int, limit: int | None) -> None:
     assert task_limit(peak) == limit
     assert launch_of(recorded(tasks=peak).meta).tasks == limit
     assert launch_of(recorded(tasks=peak, container=Container("docker", "runc", None, None)).meta).tasks == limit
 
 
 def test_a_limit_of_no_task_is_refused() -> None:
-    text = dumps(derive(recorded(tasks=1), Options())).replace("tasks: 64", "tasks: 0")
+    text = dumps(derive(recorded(tasks=1), Options())).replace("tasks: 256", "tasks: 0")
     with pytest.raises(InputError, match=r"workload\.launch\.tasks: must be at least 1"):
         loads(text.encode(), "policy.yaml")
 
