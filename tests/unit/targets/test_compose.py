@@ -137,7 +137,7 @@ def test_into_the_file_that_people_have() -> None:
     assert found["cap_drop"] == ["ALL"]
     assert found["cap_add"] == ["NET_BIND_SERVICE"]
     assert found["security_opt"] == ["label=disable", "seccomp=./seccomp.json", "no-new-privileges:true"]
-    assert (found["user"], found["read_only"], found["pids_limit"]) == ("33:33", True, 64)
+    assert (found["user"], found["read_only"], found["pids_limit"]) == ("33:33", True, 256)
     assert found["tmpfs"] == ["/run", "/t:rw,nosuid,nodev,noexec"], "what is mounted already is not mounted again"
     assert found["volumes"] == ["data:/data", {"type": "volume", "target": "/var/lib"}]
     assert found["devices"] == ["/dev/fuse:/dev/fuse:rw"]
@@ -161,8 +161,8 @@ def test_a_file_without_a_name(name: str) -> None:
         ("cap_drop: [all, NET_RAW]", {"cap_drop": ["all", "NET_RAW"]}),
         ("cap_add: [CAP_NET_BIND_SERVICE]", {"cap_add": ["CAP_NET_BIND_SERVICE"]}),
         ("pids_limit: 10", {"pids_limit": 10}),
-        ("pids_limit: 5000", {"pids_limit": 64}),
-        ("pids_limit: -1", {"pids_limit": 64}),
+        ("pids_limit: 5000", {"pids_limit": 256}),
+        ("pids_limit: -1", {"pids_limit": 256}),
         ("deploy: {resources: {limits: {pids: 7}}}", {"deploy": {"resources": {"limits": {"pids": 7}}}}),
         ("user: www", {"user": "www"}),
         (

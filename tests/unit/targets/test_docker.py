@@ -126,7 +126,7 @@ def test_with_words_of_the_user_only_the_confinement_is_added(tmp_path: Path) ->
     words = started(recorded(LIB, FUSE, tasks=20), tmp_path, "--rm", "other")
     assert words[-2:] == ["--rm", "other"]
     assert not {"--publish", "--workdir", "--mount", "--read-only"} & set(words)
-    assert pairs(words) >= {("--user", "33:33"), ("--device", "/dev/fuse:/dev/fuse:rw"), ("--pids-limit", "64")}
+    assert pairs(words) >= {("--user", "33:33"), ("--device", "/dev/fuse:/dev/fuse:rw"), ("--pids-limit", "256")}
 
 
 def test_what_is_not_known_is_left_to_the_engine(tmp_path: Path) -> None:
