@@ -33,6 +33,7 @@ from profiler.errors import FAILED, ProfgenError
 from profiler.files import STANDARD_OUTPUT, keep_standard_output
 
 if TYPE_CHECKING:
+    from profiler.cli.verify_report import VerifyReport
     from profiler.enforce.base import Enforcer, Options, Outcome
     from profiler.policy.model import Policy
     from profiler.tracers.base import Workload
@@ -58,6 +59,10 @@ class _Run:
     outcome: Outcome
     began: float
     took: float
+
+    def ended_as_asked(self, duration: float | None) -> bool:
+        """Whether ``--duration`` ended a command that has no handler for SIGTERM: it did not fail."""
+        return duration is not None and self.took >= duration and self.outcome.status == 128 + signal.SIGTERM
 
 
 def _destination(text: str) -> tuple[str | None, str]:
@@ -122,7 +127,6 @@ def verify(
     """
     from profiler.cli.verify_report import VerifyReport
     from profiler.enforce.base import Options, load
-    from profiler.files import write_atomic
     from profiler.policy.directory import evidence
     from profiler.policy.document import loads
     from profiler.policy.evidence import refused_checks
@@ -151,10 +155,18 @@ def verify(
         refused=frozenset() if trace is None else refused_checks(trace),
     )
     ran = _run(load(enforce.under), held, options, enforce, workload, to)
-    outcome = ran.outcome
-    # --duration asked it to end, and it has no handler for SIGTERM: it did not fail.
-    asked = workload.duration is not None and ran.took >= workload.duration and outcome.status == 128 + signal.SIGTERM
+    outcome, asked = ran.outcome, ran.ended_as_asked(workload.duration)
     found = VerifyReport(held, outcome, enforce.under, enforce.mode, path, content, asked)
+    _tell(found, places, to)
+    if outcome.denials:
+        return DENIED_STATUS
+    return FAILED if outcome.losses else 0 if asked else outcome.status
+
+
+def _tell(found: VerifyReport, places: Sequence[tuple[str, Path | None]], to: OutputOptions) -> None:
+    """Write the report to each of its places."""
+    from profiler.files import write_atomic
+
     for name, place in places:
         if place is None:
             for line in found.text(to):
@@ -163,9 +175,6 @@ def verify(
         out = "".join(f"{line}\n" for line in found.text(to)) if name == "text" else formatted(found.report, name)
         write_atomic(place, out.encode("utf-8", "backslashreplace"))
         summarise(found.report, name)
-    if outcome.denials:
-        return DENIED_STATUS
-    return FAILED if outcome.losses else 0 if asked else outcome.status
 
 
 def _places(reports: Sequence[tuple[str | None, str]], form: str) -> list[tuple[str, Path | None]]:

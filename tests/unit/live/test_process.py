@@ -12,8 +12,9 @@ from profiler.live.process import need_terminal
 
 def test_without_textual(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ProgramError, match=r"pip install 'profgen\[live\]'"):
+    with pytest.raises(ProgramError, match="the live view needs the Python package textual") as caught:
         need_terminal()
+    assert caught.value.command == "pip install '.[live]'"
 
 
 @pytest.mark.parametrize("name", ["dumb", None])

@@ -22,6 +22,7 @@ from profiler.kernel.libseccomp import Library
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps
 from profiler.policy.model import FileRule, Options, Policy, Unknown
+from profiler.review import image
 from profiler.review.findings import LEVELS, Finding, Report
 from profiler.review.lint import RULES, lint
 from profiler.review.score import score
@@ -185,11 +186,11 @@ CAVEATS = {
     "incomplete", "denials-only", "joined", "idle", "own-filter", "read-implies-exec", "io-uring-files",
     "unknown-number", "unknown-capability",
 }  # fmt: skip
-"""tests/unit/policy/test_caveats.py has a case of each."""
+"""tests/unit/policy/test_caveats.py has a case of each, and tests/unit/review/test_image.py of the rules of images."""
 
 
 def test_every_rule_has_a_case() -> None:
-    assert set(CASES) | POLICY_RULES | CAVEATS == set(RULES)
+    assert set(CASES) | POLICY_RULES | CAVEATS | set(image.RULES) == set(RULES)
 
 
 def test_a_profile_with_nothing_wrong() -> None:
