@@ -483,7 +483,8 @@ def hooked_trace(directory: Path, name: str, until: Until) -> Path:
 
 
 def test_containerd(docker: Docker, profgen: Profgen, tmp_path: Path, until: Until) -> None:
-    """A hook in the configuration, as a runtime class of containerd's has it; ctr starts the container."""
+    """A hook in the configuration, as a runtime class of containerd's has it, with the annotations of its CRI plugin;
+    ctr starts the container."""
     ctr = ["ctr", "--address", str(docker.state / "exec/containerd/containerd.sock")]
     spec = json.loads(run([*ctr, "oci", "spec"]).stdout)
     skeleton(tmp_path / "root")
@@ -495,7 +496,13 @@ def test_containerd(docker: Docker, profgen: Profgen, tmp_path: Path, until: Unt
     spec["hooks"] = {
         "createRuntime": [{**called_here(profgen, tmp_path), "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}]
     }
-    spec["annotations"] = {"io.profgen.record": "a.json", "io.kubernetes.cri.image-name": "lab:1"}
+    spec["annotations"] = {
+        "io.profgen.record": "a.json",
+        "io.kubernetes.cri.container-type": "container",
+        "io.kubernetes.cri.image-name": "lab:1",
+        "io.kubernetes.cri.sandbox-namespace": "shop",
+        "io.kubernetes.cri.sandbox-name": "web-0",
+    }
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     done = run([*ctr, "run", "--rm", "--config", str(tmp_path / "spec.json"), identity], check=False)
     assert done.returncode == 1, done.stderr

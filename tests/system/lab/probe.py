@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from profiler.policy.launch import LIMITS
+
 ACTS = ("write", "mount", "ptrace", "raw", "mknod", "chown", "setuid", "unshare", "keyctl", "forks")
 """``write``: a file in the root directory; ``raw``: a raw socket; ``forks``: more processes than the limit allows."""
 
-FORKS = 80
+FORKS = LIMITS[0] + 16
 """More than the smallest limit of tasks."""
 
 _PROGRAM = f"""
