@@ -24,7 +24,7 @@ def pull(reference: str, output: str | None, plain_http: bool, quiet: bool, form
     """Pull a seccomp profile that is an OCI artifact (KEP-6061), and check it as a container runtime does.
 
     The digest and all rules are checked before anything is written. Credentials are those of docker login. It takes
-    the extra profgen[registry].
+    the extra registry.
 
     \b
       profgen pull registry.example.com/profiles/nginx:1 -o seccomp.json

@@ -22,7 +22,7 @@ def push(file: str, reference: str, plain_http: bool, quiet: bool, form: str | N
 
     FILE may be a policy, or a seccomp profile that is pushed as it is. The name with the digest is printed: what a pod
     refers to. The same profile always has the same digest. Credentials are those of docker login. It takes the extra
-    profgen[registry].
+    registry.
 
     \b
       profgen push nginx.profile registry.example.com/profiles/nginx:1

@@ -13,7 +13,7 @@ from types import MethodType
 from typing import Any
 from urllib.parse import urlencode, urljoin
 
-from profiler.errors import InputError, ProgramError
+from profiler.errors import ExtraMissing, InputError, ProgramError
 from profiler.quoting.text import printable
 from profiler.registry.manifest import MANIFEST, MANIFEST_MAX, Artifact, Blob, digest, layer_of
 from profiler.registry.reference import Reference
@@ -30,15 +30,12 @@ class RegistryError(ProgramError):
 class Client:
     """A connection to one registry. ``plain_http``: without TLS. Credentials are those of ``docker login``.
 
-    Raises ProgramError when the package is missing, RegistryError when the registry does not answer.
+    Raises ExtraMissing without the package, RegistryError when the registry does not answer.
     """
 
     def __init__(self, reference: Reference, plain_http: bool = False) -> None:
         if find_spec("oras") is None:
-            raise ProgramError(
-                "cannot talk to registries: the Python package oras is not installed; install the extra registry:",
-                command="pip install 'profgen[registry]'",
-            )
+            raise ExtraMissing("a connection to a registry", "oras", "registry")
         self.reference = reference
         self._base = f"{'http' if plain_http else 'https'}://{reference.registry}/v2/{reference.name}"
         with self._said():

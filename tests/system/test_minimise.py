@@ -166,24 +166,27 @@ def test_a_sample_returns_to_its_minimum(recordings: Recordings, profgen: Profge
 
 
 @pytest.fixture(scope="module")
-def small(profgen: Profgen, tmp_path_factory: pytest.TempPathFactory) -> Policy:
-    """Of MAKES_AND_REMOVES, in the working directory of the workload that it names."""
-    directory = tmp_path_factory.mktemp("small")
-    recording = profgen.record("ptrace", MAKES_AND_REMOVES, cwd=directory, env={"PROFGEN_SLOT": "0"})
+def small_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working directory of MAKES_AND_REMOVES. The policy may say {digits} where its path has a number."""
+    return tmp_path_factory.mktemp("small")
+
+
+@pytest.fixture(scope="module")
+def small(profgen: Profgen, small_place: Path) -> Policy:
+    """Of MAKES_AND_REMOVES, in ``small_place``."""
+    recording = profgen.record("ptrace", MAKES_AND_REMOVES, cwd=small_place, env={"PROFGEN_SLOT": "0"})
     assert recording.status == 0, recording.stderr
-    return policy_of(profgen, recording.path, directory / "profile")
+    return policy_of(profgen, recording.path, small_place / "profile")
 
 
-def test_files_too(small: Policy, profgen: Profgen) -> None:
+def test_files_too(small: Policy, small_place: Path, profgen: Profgen) -> None:
     """Rules for files that are not used go, in whole or in part; what is needed is what verify then misses."""
     spare = FileRule("/etc/shadow", ("read", "write"))
     made = next(rule for rule in small.files if "make" in rule.access)
     rmdir = next(rule for rule in small.files if rule.pattern.endswith("/rmdir"))
     wide = settled_but(replace(small, files=(*small.files, spare)), made.pattern, rmdir.pattern, spare.pattern)
-    directory = Path(made.pattern).parent
-    report, least = minimised(
-        profgen, wide, directory, "--only", "files", "--repeat", "1", "--before", "rm -rf d0", "--", *MAKES_AND_REMOVES
-    )
+    words = ("--only", "files", "--repeat", "1", "--before", "rm -rf d0", "--", *MAKES_AND_REMOVES)
+    report, least = minimised(profgen, wide, small_place, *words)
     assert report["finished"]
     assert {Entry("files", "/etc/shadow", "read"), Entry("files", "/etc/shadow", "write")} <= entries(
         report, "not needed"
@@ -198,8 +201,8 @@ def test_files_too(small: Policy, profgen: Profgen) -> None:
         (least, 0),
         (without(least, frozenset({Entry("files", made.pattern, "make")}), Choice()), 1),
     ):
-        (directory / "tried.yaml").write_text(dumps(policy))
-        result = profgen("verify", "tried.yaml", "--", *MAKES_AND_REMOVES, cwd=directory, env={"PROFGEN_SLOT": "0"})
+        (small_place / "tried.yaml").write_text(dumps(policy))
+        result = profgen("verify", "tried.yaml", "--", *MAKES_AND_REMOVES, cwd=small_place, env={"PROFGEN_SLOT": "0"})
         assert result.returncode == status, result.stderr
 
 

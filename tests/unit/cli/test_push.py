@@ -107,5 +107,5 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "find_spec", lambda _: None)
     with pytest.raises(ProgramError) as caught:
         client.Client(Reference("localhost", "x"))
-    assert "install the extra registry" in str(caught.value)
-    assert caught.value.command == "pip install 'profgen[registry]'"
+    assert "needs the Python package oras" in str(caught.value)
+    assert caught.value.command == "pip install '.[registry]'"
