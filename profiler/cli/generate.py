@@ -15,7 +15,7 @@ from profiler.cli.results import JSON, print_json
 from profiler.cli.target_options import GivenTargets, TargetCommand, TargetOptions, target_options
 from profiler.cli.terminal import emit, say, say_outdated, say_what_takes_long
 from profiler.errors import InputError, OutputError, ProfgenError
-from profiler.files import STANDARD_OUTPUT, make_directory, write_atomic
+from profiler.files import STANDARD_OUTPUT, check_writable, make_directory, write_atomic
 from profiler.policy.directory import POLICY_FILE, TRACE_FILE, default_directory, is_directory
 from profiler.policy.model import Options, Policy
 from profiler.progress import busy
@@ -280,6 +280,7 @@ def _deliver(
         own = _own(rendered)
         if len(own) > 1:
             raise OutputError(f"{path} is the name of a file: several files need a directory: -o {path}/")
+        check_writable(path)  # a directory that is missing is not made for a file
         # What the file needs lies next to it, under its own name.
         needed = [file for file in rendered.files if file is not own[0]]
         _write([dataclasses.replace(own[0], name=path.name), *needed], path.parent)

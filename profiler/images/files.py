@@ -6,8 +6,9 @@ has a bound.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from profiler.kernel.file_capabilities import FileCapabilities
@@ -16,6 +17,9 @@ LINKS_MAX = 40
 """Symbolic links that a path may lead through: the kernel's own limit (MAXSYMLINKS, include/linux/namei.h)."""
 PATH_MAX = 4096
 """Bytes of a path, as in include/uapi/linux/limits.h."""
+
+_PRIVILEGED = 0o6000
+"""The bits for setuid and setgid."""
 
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 """How the name of a whiteout begins, and the name that hides all of a directory (OCI image-spec, layer.md)."""
@@ -36,9 +40,14 @@ class Node:
 
 @dataclass(frozen=True)
 class HardLink:
-    """A further name of the file at another path of the image."""
+    """A further name of the file at another path of the image.
+
+    ``mode`` and ``capabilities``: those in the entry of the link. Engines give them to the file; others ignore them.
+    """
 
     existing: str
+    mode: int = 0
+    capabilities: FileCapabilities | None = None
 
 
 @dataclass
@@ -89,17 +98,27 @@ class Files:
             if linked is None or linked[1].is_directory:
                 self.left_out += 1
                 return
-            node = linked[1].node
+            item = linked[1]
+            own = item.node
+            # Of the file and the link, the more privileged one is taken: which one holds is up to the engine.
+            item.node = replace(
+                own,
+                mode=own.mode | node.mode & _PRIVILEGED,
+                capabilities=own.capabilities or node.capabilities,
+            )
+        else:
+            item = _Item(node)
         if not words:
-            self._root.node = node if node.kind == "directory" else self._root.node
+            self._root.node = item.node if item.is_directory else self._root.node
             return
         parent = self._reach("/".join(words[:-1]), make=True)
         if parent is None or not parent[1].is_directory:
             self.left_out += 1
             return
         known = parent[1].children.get(words[-1])
-        keep = known is not None and known.is_directory and node.kind == "directory"
-        parent[1].children[words[-1]] = _Item(node, known.children if known is not None and keep else {})
+        if known is not None and known.is_directory and item.is_directory:
+            item.children = known.children
+        parent[1].children[words[-1]] = item
 
     def _reach(self, path: str, *, last: bool = True, make: bool = False) -> tuple[str, _Item] | None:
         """Return the path that this one leads to inside the tree, and what is there; None when nothing is.
@@ -158,8 +177,9 @@ class Files:
 
 
 def _words(path: str) -> list[str] | None:
-    """Return the names in a path; None when it leads upward."""
-    words = [word for word in path.split("/") if word not in ("", ".")]
+    """Return the names in a path; None when it leads out of the image. Engines settle ``..`` by the text alone (Go's
+    path.Clean)."""
+    words = [word for word in posixpath.normpath(path).split("/") if word not in ("", ".")]
     return None if ".." in words else words
 
 

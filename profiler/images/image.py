@@ -111,7 +111,10 @@ def _of_directory(path: str) -> Image:
 def _notes(files: Files, unreadable: Sequence[str]) -> tuple[str, ...]:
     notes = []
     if files.left_out:
-        notes.append(f"{counted(files.left_out, 'entry', 'entries')} with a path outside of the image, left out")
+        notes.append(
+            f"{counted(files.left_out, 'entry', 'entries')} left out: the path leads out of the image or is "
+            "too long, or a hard link has no file"
+        )
     if unreadable:
         what = counted(len(unreadable), "directory", "directories")
         notes.append(f"{what} cannot be read by this user, such as {printable(unreadable[0] or '/')}")

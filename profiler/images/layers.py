@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Self, cast
 
 from profiler.errors import InputError
 from profiler.images.files import HardLink, Node
@@ -19,6 +19,7 @@ HEADER_MAX = 4 << 20
 """Bytes that the headers of one entry may have: names and extended attributes."""
 
 _CHUNK = 1 << 20
+_ERRORS = "surrogateescape"
 _CAPABILITY = "SCHILY.xattr.security.capability"
 """The header with an extended attribute (star(5); GNU tar, Go's archive/tar, bsdtar)."""
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -111,13 +112,24 @@ def plain(stream: BinaryIO) -> BinaryIO:
     return stream
 
 
+class _Strict(tarfile.TarInfo):
+    """A header. One that is damaged is an error: tarfile would end the archive there, as if nothing followed."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"a header is damaged ({error})") from error
+
+
 def members(stream: BinaryIO, budget: Budget) -> Iterator[tarfile.TarInfo]:
     """Yield the members of a tar archive. Raises InputError for what is not one."""
     is_plain = compression(stream) is None
     try:
         forward = _Forward(plain(stream), None if is_plain else budget)
         archive: Any  # its list of members is not in the stubs
-        with tarfile.open(fileobj=forward, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+        with tarfile.open(fileobj=forward, mode="r:", tarinfo=_Strict, encoding="utf-8", errors=_ERRORS) as archive:
             for member in archive:
                 archive.members = []  # tarfile would keep all of them
                 budget.entry()
@@ -133,7 +145,7 @@ def entries(stream: BinaryIO, budget: Budget) -> Iterator[tuple[str, Node | Hard
     """Yield the entries of a layer. Raises InputError."""
     for member in members(stream, budget):
         if member.islnk():
-            yield member.name, HardLink(member.linkname)
+            yield member.name, HardLink(member.linkname, member.mode & 0o7777, _capabilities(member))
         elif member.issym():
             yield member.name, Node("symlink", 0o777, member.uid, member.gid, member.linkname)
         elif member.isdir():

@@ -28,6 +28,8 @@ from profiler.targets.containers import ARTIFACTS, READ_ONLY, losses, values
 from profiler.wording import listed
 
 FILE, OVERRIDE = "compose.yaml", "compose.override.yaml"
+_NOT = frozenset({"false", "no", "n", "off", "f", "0"})
+"""Texts that Compose reads as false."""
 
 
 class Compose(Target):
@@ -116,7 +118,9 @@ def _chosen(name: str, services: Mapping[str, object], file: str) -> str:
 
 
 def _refuse_privileged(service: Mapping[str, Any], name: str, file: str) -> None:
-    if service.get("privileged") in (True, "true"):
+    """Raise InputError for a service that is privileged, or may be: a variable decides, or a text."""
+    value = service.get("privileged", False)
+    if value is not None and str(value).lower() not in _NOT:
         raise InputError(f"{file}: the service {printable(name)} is privileged: remove that, or no profile limits it")
 
 
@@ -157,7 +161,11 @@ def _without_what_is_there(known: Mapping[str, Any], service: Mapping[str, Any])
     mounted = _targets(service)
     devices = {text.partition(":")[0] for text in _texts(service.get("devices"))}
     limit = service.get("pids_limit")
-    lower = isinstance(limit, int) and known["tasks"] is not None and 0 < limit <= known["tasks"]
+    limit = int(limit) if isinstance(limit, str) and limit.isascii() and limit.isdecimal() else limit
+    # What a variable decides stays.
+    lower = isinstance(limit, str) or (
+        isinstance(limit, int) and known["tasks"] is not None and 0 < limit <= known["tasks"]
+    )
     return {
         "mounts": (),
         "temporary": [row for row in known["temporary"] if not within(row.path, mounted)],

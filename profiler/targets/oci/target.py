@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from profiler.errors import InputError
+from profiler.quoting.text import printable
 from profiler.rewriting.json import Unreadable, insert, loads, put
 from profiler.targets.base import Existing, File, Launches, OneOf, Output, Request, Setting, Step, Target, written
 from profiler.targets.oci.changes import Changes, changes
@@ -83,6 +84,13 @@ _KINDS: Mapping[tuple[str, ...], type] = {
     ("linux", "resources", "pids"): dict,
 }
 """Members that are read or added to, and their types."""
+_MEMBERS = frozenset(
+    {
+        *(key for path in _KINDS for key in path), "capabilities", "noNewPrivileges", "apparmorProfile", "selinuxLabel",
+        "readonly", "seccomp", "limit", "uid",
+    }
+)  # fmt: skip
+_FOLDED = {key.casefold(): key for key in _MEMBERS}
 _OBJECTS = (("mounts",), ("linux", "devices"))
 """Arrays of objects."""
 
@@ -98,6 +106,7 @@ def _read(existing: Existing) -> tuple[str, dict[str, Any]]:
             f"{existing.name}: not an OCI config.json but a seccomp profile or a trace: give the container's own, "
             "or make one with runc spec"
         )
+    _refuse_other_cases(document, existing.name)
     for path, kind in _KINDS.items():
         value = _member(document, path)
         if value is not _MISSING and not isinstance(value, kind):
@@ -108,6 +117,19 @@ def _read(existing: Existing) -> tuple[str, dict[str, Any]]:
         if rows is not _MISSING and not all(isinstance(row, dict) for row in rows):
             raise InputError(f"{existing.name}: cannot be rewritten: {'.'.join(path)} holds something but objects")
     return text, document
+
+
+def _refuse_other_cases(document: Mapping[str, Any], name: str) -> None:
+    """Raise InputError for a member that differs from a known one by case alone: Go's runtimes read it as that one, and
+    the last of the two holds (encoding/json)."""
+    for path in ((), *_KINDS):
+        value = _member(document, path)
+        for key in value if isinstance(value, dict) else ():
+            if key not in _MEMBERS and key.casefold() in _FOLDED:
+                where = ".".join((*path, printable(key)))
+                raise InputError(
+                    f"{name}: cannot be rewritten: runc reads {where} as {_FOLDED[key.casefold()]}: rename it"
+                )
 
 
 _MISSING = object()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.images.files import Files, HardLink, Node
+from profiler.kernel.file_capabilities import FileCapabilities
 
 FILE, DIRECTORY = Node("file"), Node("directory")
 
@@ -71,6 +72,23 @@ def test_hard_links() -> None:
     made = files([("a", Node("file", 0o4755)), ("b", HardLink("a")), ("c", HardLink("./b")), ("d", HardLink("none"))])
     assert [path for path, node in made if node.mode == 0o4755] == ["/a", "/b", "/c"]
     assert made.left_out == 1
+
+
+def test_a_hard_link_may_make_its_file_privileged() -> None:
+    """Engines give the mode and the capabilities in the entry of a link to the file, under all of its names."""
+    gained = FileCapabilities(2, effective=True)
+    made = files([("a", FILE), ("b", HardLink("a")), ("c", HardLink("b", 0o6755, gained)), ("d", HardLink("a", 0o644))])
+    assert {path: (node.mode, node.capabilities) for path, node in made} == dict.fromkeys(
+        ("/a", "/b", "/c", "/d"), (FILE.mode | 0o6000, gained)
+    )
+    made.apply([("b", FILE)])
+    assert dict(made)["/b"] == FILE, "a new file in place of one name"
+    assert dict(made)["/a"].mode & 0o6000
+
+
+@pytest.mark.parametrize(("path", "where"), [("a/../x", "/x"), ("/../x", "/x"), ("./a/./../../x", None)])
+def test_paths_are_settled_as_engines_do(path: str, where: str | None) -> None:
+    assert [found for found, _ in files([(path, FILE)])] == ([] if where is None else [where])
 
 
 @pytest.mark.parametrize("path", ["../x", "a/../../x", "x/" * 3000])

@@ -72,6 +72,23 @@ def test_archive_of_a_root_directory() -> None:
         assert image.files.find("/bin/ping") == ("/usr/bin/ping", PING)
 
 
+@pytest.mark.parametrize("damage", ["checksum", "number", "cut"])
+def test_a_damaged_header_is_an_error(damage: str) -> None:
+    """What follows it is not seen, so nothing could be said of the image."""
+    data = bytearray(archive([Entry("a", 0o755), Entry("su", 0o4755)]))
+    if damage == "cut":
+        data = data[: tarfile.BLOCKSIZE + 300]
+    elif damage == "checksum":
+        data[tarfile.BLOCKSIZE + 1] ^= 1
+    else:  # of a device, which the file is not
+        header = data[tarfile.BLOCKSIZE : 2 * tarfile.BLOCKSIZE]
+        header[329:337], header[148:156] = b"zzzzzzz\0", b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        data[tarfile.BLOCKSIZE : 2 * tarfile.BLOCKSIZE] = header
+    with pytest.raises(InputError, match="damaged"):
+        read(bytes(data))
+
+
 def test_a_layer_that_several_images_share_is_a_link() -> None:
     manifest = json.dumps([{"Config": "c", "Layers": ["a/layer.tar"]}]).encode()
     shared = archive([Entry("x", 0o4755)])

@@ -163,6 +163,10 @@ def test_a_file_without_a_name(name: str) -> None:
         ("pids_limit: 10", {"pids_limit": 10}),
         ("pids_limit: 5000", {"pids_limit": 256}),
         ("pids_limit: -1", {"pids_limit": 256}),
+        ('pids_limit: "10"', {"pids_limit": "10"}),
+        ('pids_limit: "5000"', {"pids_limit": 256}),
+        ("pids_limit: ${PIDS}", {"pids_limit": "${PIDS}"}),
+        ('privileged: "no"', {"privileged": "no"}),
         ("deploy: {resources: {limits: {pids: 7}}}", {"deploy": {"resources": {"limits": {"pids": 7}}}}),
         ("user: www", {"user": "www"}),
         (
@@ -193,7 +197,10 @@ def test_without_capabilities_none_is_added() -> None:
         ("services: []", {}, "not a Compose file: it has no services"),
         ("services: {}", {}, "has 0 services"),
         ("kind: Pod\n---\nservices: {web: {}}", {}, "not a Compose file"),
-        ("services: {web: {privileged: true}}", {}, "the service web is privileged: remove that"),
+        *(
+            (f"services: {{web: {{privileged: {value}}}}}", {}, "the service web is privileged: remove that")
+            for value in ("true", '"yes"', "'on'", "1", "y", "t", '"${PRIVILEGED:-false}"')
+        ),
     ],
 )
 def test_a_file_that_cannot_be_rewritten(text: str, settings: dict[str, object], message: str) -> None:
