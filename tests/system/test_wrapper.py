@@ -311,7 +311,8 @@ def test_signal_while_the_command_is_ending(tracer: str, profgen: Profgen, tmp_p
     process.stdin.write(b"\n")
     process.stdin.flush()
     main = int(process.stdout.readline())
-    until(lambda: in_call(main, "read"), "the command reads again")
+    # Before it waits in read(2), a tracer may hold it there, and would for as long as profgen is stopped.
+    until(lambda: in_call(main, "read") and state_of(main) == "S", "the command reads again")
     process.send_signal(signal.SIGSTOP)
     until(lambda: state_of(process.pid) == "T", "profgen stops")
     process.stdin.write(b"\n")
