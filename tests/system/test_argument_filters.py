@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import platform
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,8 @@ CAPABILITIES = ["CAP_SYS_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE", "CAP_SET
 
 @pytest.fixture(scope="session")
 def probe(public_dir: Path) -> Path:
-    directory = public_dir / "probe"
-    directory.mkdir()
+    directory = Path(tempfile.mkdtemp(prefix="probe-", dir=public_dir))  # another file has this fixture too
+    directory.chmod(0o755)
     source = Path(__file__).parent / "lab" / "programs" / "probe.c"
     run(["cc", "-O1", "-static", "-pthread", "-o", directory / "probe", source])
     return directory / "probe"

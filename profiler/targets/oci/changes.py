@@ -67,18 +67,27 @@ def changes(policy: Policy, read_only: str, document: Mapping[str, Any]) -> Chan
     already = bool((document.get("root") or {}).get("readonly"))
     root, losses = _root(stance, read_only, already, mounts)
     nodes, rules, lost = _devices(policy, stance, linux, mounts)
+    cgroup = not _is_rootless(linux)
     masked = _missing(linux.get("maskedPaths") or (), MASKED)
     fixed = _missing(linux.get("readonlyPaths") or (), READ_ONLY)
     return Changes(
         read_only=root,
         mounts=_temporary(stance.temporary, mounts) if (already if root is None else root) else (),
         nodes=nodes,
-        rules=rules,
-        tasks=_tasks(stance.tasks, (linux.get("resources") or {}).get("pids") or {}),
+        rules=rules if cgroup else (),
+        tasks=_tasks(stance.tasks, (linux.get("resources") or {}).get("pids") or {}) if cgroup else None,
         masked=masked,
         read_only_paths=fixed,
         losses=(*losses, *lost, *(() if stance.sure else _hidden(policy, masked, fixed))),
     )
+
+
+def _is_rootless(linux: Mapping[str, Any]) -> bool:
+    """Return whether the file is for an ordinary user, as ``runc spec --rootless`` writes it: without limits, since no
+    cgroup can be made. runc does not start a container whose limit cannot be set."""
+    namespaces = linux.get("namespaces")
+    kinds = [row.get("type") for row in namespaces if isinstance(row, dict)] if isinstance(namespaces, list) else []
+    return "user" in kinds and "resources" not in linux
 
 
 def _destinations(document: Mapping[str, Any]) -> tuple[str, ...]:

@@ -168,6 +168,14 @@ def test_the_lower_limit_of_tasks_holds(own: Any, limit: int) -> None:
     assert config(policy(tasks=256), document)["linux"]["resources"]["pids"]["limit"] == limit
 
 
+def test_a_file_for_an_ordinary_user_gets_no_limits() -> None:
+    """runc could not set them, and would not start the container."""
+    document = changed(linux={"namespaces": [{"type": "user"}, {"type": "mount"}]})
+    assert "resources" not in config(policy(*DEVICES, tasks=256), document)["linux"]
+    document["linux"]["resources"] = {}
+    assert config(policy(tasks=256), document)["linux"]["resources"]["pids"] == {"limit": 256}
+
+
 def test_no_path_is_shown_again() -> None:
     found = config(policy())["linux"]
     assert found["maskedPaths"] == ["/proc/acpi", "/own/", *(path for path in MASKED if path != "/proc/acpi")]
