@@ -197,7 +197,7 @@ class PendingFile:
         self.discard()
 
     def commit(self, data: bytes, *, executable: bool = False, replace: bool = True) -> None:
-        """Write ``data``, make it durable, and replace the old file with it.
+        """Write ``data``, make it durable, and replace the old file with it. Its mode is not wider than the old one.
 
         Raises OutputError; without ``replace`` FileExistsError when there is an old file.
         """
@@ -212,8 +212,7 @@ class PendingFile:
                 offset = 0
                 while offset < len(view):
                     offset += os.pwrite(self._fd, view[offset:], offset)
-                if executable:
-                    os.fchmod(self._fd, os.fstat(self._fd).st_mode & 0o777 | 0o111)
+                self._set_mode(executable)
                 os.fsync(self._fd)
                 self._publish(replace)
             except OSError as error:
@@ -224,6 +223,15 @@ class PendingFile:
                 ) from error
             finally:
                 self.discard()
+
+    def _set_mode(self, executable: bool) -> None:
+        """Make the file executable, and let nobody read or write it who could not with the old one. Raises OSError."""
+        mode = stat.S_IMODE(os.fstat(self._fd).st_mode) | (0o111 if executable else 0)
+        with contextlib.suppress(FileNotFoundError):
+            old = os.stat(self.path.name, dir_fd=self._dirfd, follow_symlinks=False)
+            if stat.S_ISREG(old.st_mode):
+                mode &= old.st_mode | ((old.st_mode & 0o444) >> 2 if executable else 0)
+        os.fchmod(self._fd, mode)
 
     def _publish(self, replace: bool) -> None:
         """Give the new file its name. Raises OSError."""

@@ -557,3 +557,25 @@ def test_a_process_chooses_its_name() -> None:
     assert int(parent) == os.getpid()
     with pytest.raises(OSError, match=str(process.pid)):
         process_stat(process.pid)
+
+
+@pytest.mark.parametrize(
+    ("old", "executable", "new"),
+    [(0o600, False, 0o600), (0o600, True, 0o700), (0o755, False, 0o644), (0o666, False, 0o644), (0o640, True, 0o750)],
+)
+def test_a_new_file_is_open_to_nobody_whom_the_old_one_kept_out(
+    old: int, executable: bool, new: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "compose.yaml"
+    path.touch()
+    path.chmod(old)
+    before = os.umask(0o022)
+    try:
+        write_atomic(path, b"secret", executable=executable)
+    finally:
+        os.umask(before)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"secret", new)
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    write_atomic(link, b"", executable=executable)
+    assert not link.is_symlink()
