@@ -62,7 +62,7 @@ def _result(report: Report, finding: Finding, index: int, fingerprint: str) -> d
         "ruleId": finding.rule,
         "ruleIndex": index,
         "level": finding.level,
-        "message": {"text": message(text)},
+        "message": {"text": message(text) or finding.rule},
         "locations": [{"physicalLocation": place}],
         "partialFingerprints": {"profgenFinding/v1": fingerprint},
         **({"properties": dict(finding.details)} if finding.details else {}),
