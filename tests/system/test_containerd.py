@@ -19,7 +19,7 @@ import pytest
 from system.harness import Profgen
 from system.lab import probe, runs
 from system.lab.fixtures import Recordings, recordings  # noqa: F401
-from system.lab.processes import ENVIRONMENT, LabError, kill_marked, run
+from system.lab.processes import ENVIRONMENT, LabError, kill_marked, run, stop
 from system.lab.runtimes import DIE_WITH_US, Confinement, Job, apart, container, skeleton
 from system.lab.workloads import Nginx, Redis, Workload
 from waiting import eventually
@@ -86,12 +86,7 @@ class Containerd:
 
     def close(self) -> None:
         """Stop it, and what is left of its containers."""
-        self._daemon.terminate()
-        try:
-            self._daemon.wait(15)
-        except subprocess.TimeoutExpired:
-            self._daemon.kill()
-            self._daemon.wait()
+        stop(self._daemon)
         kill_marked(str(self._state))
 
 

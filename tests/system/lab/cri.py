@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from system.lab.processes import ENVIRONMENT, LabError, kill_marked, run
+from system.lab.processes import ENVIRONMENT, LabError, kill_marked, run, stop
 from system.lab.runtimes import DIE_WITH_US, Job, apart, skeleton
 from waiting import HANG_SECONDS, eventually
 
@@ -282,12 +282,7 @@ class Cri:
         if self._client is not None:
             self._client.kill()
             self._client.communicate()
-        self._daemon.terminate()
-        try:
-            self._daemon.wait(15)
-        except subprocess.TimeoutExpired:
-            self._daemon.kill()
-            self._daemon.wait()
+        stop(self._daemon)
         kill_marked(str(self.state))
         kill_marked(self._mark)
         for top in Path("/sys/fs/cgroup").glob(f"*/{self._mark}"):

@@ -76,6 +76,16 @@ def marked(word: str) -> set[int]:
     return {pid for pid in found if (state_of(pid) or "X") not in "ZX"}
 
 
+def stop(daemon: subprocess.Popen[bytes]) -> None:
+    """End a daemon that a test started, whatever state it is in."""
+    daemon.terminate()
+    try:
+        daemon.wait(15)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
+
+
 def kill_marked(word: str) -> None:
     """SIGKILL everything `marked`, until nothing is left or five rounds have passed."""
     for _ in range(5):

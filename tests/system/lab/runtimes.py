@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from system.lab.processes import ENVIRONMENT, LabError, kill_marked, run, seccomp_log, unmount_below
+from system.lab.processes import ENVIRONMENT, LabError, kill_marked, run, seccomp_log, stop, unmount_below
 from waiting import eventually
 
 CAPABILITY_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
@@ -422,12 +422,7 @@ class Docker:
 
     def close(self) -> None:
         """Stop the daemon and its containerd, whatever state they are in."""
-        self._daemon.terminate()
-        try:
-            self._daemon.wait(15)
-        except subprocess.TimeoutExpired:
-            self._daemon.kill()
-            self._daemon.wait()
+        stop(self._daemon)
         kill_marked(str(self.state))
         kill_marked(self._mark)
         unmount_below(self.state)
