@@ -36,6 +36,10 @@ TARGETS: tuple[Target, ...] = (
     Spo(),
 )
 
+USUAL = frozenset({"seccomp", "capabilities", "apparmor"})
+"""The artifacts that are made without ``-t``. A launcher that names one of the others works only on machines that
+have its system."""
+
 
 def find(name: str) -> Target:
     """Return the target of that name. Raises InputError for an unknown one."""
@@ -46,11 +50,11 @@ def find(name: str) -> Target:
 
 
 def default(engine: str | None) -> tuple[Target, ...]:
-    """Return the artifacts, and the launchers for the engine that a recording came from; those for Docker when there
-    are none."""
+    """Return the usual artifacts, and the launchers for the engine that a recording came from; those for Docker when
+    there are none."""
 
     def launchers(name: str | None) -> list[Target]:
         return [target for target in TARGETS if target.launches and name in target.launches.engines]
 
-    artifacts = [target for target in TARGETS if target.launches is None]
+    artifacts = [target for target in TARGETS if target.name in USUAL]
     return (*artifacts, *(launchers(engine) or launchers("docker")))
