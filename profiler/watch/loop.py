@@ -47,13 +47,17 @@ TRACER = "ebpf"
 """The tracer that can watch what it did not start."""
 
 
+Accept = Callable[[Session, Details | None], bool]
+"""Whether a session is wanted, by its engine's details, which are None for a container that no engine knows."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to watch, and how.
 
-    ``watched``: Meta.watched, None to name each container. ``accept``: whether a session is wanted, by its engine's
-    details, which are None for a container that no engine knows; None accepts all. ``by_details``: so a container
-    without them may have been meant. ``snapshot``: seconds between writing. ``follow``: go on when sessions end.
+    ``watched``: Meta.watched, None to name each container. ``accept``: None accepts all sessions. ``awaited``: each
+    accepts a session that comes before the end. ``by_details``: a container without details may have been meant.
+    ``snapshot``: seconds between writing. ``follow``: go on when sessions end, until all that are awaited have ended.
     ``user``: ids of the container's user, if they are known already.
     """
 
@@ -61,7 +65,8 @@ class Plan:
     options: Options
     outputs: Outputs
     watched: str | None = None
-    accept: Callable[[Session, Details | None], bool] | None = None
+    accept: Accept | None = None
+    awaited: tuple[Accept, ...] = ()
     by_details: bool = False
     snapshot: float | None = None
     follow: bool = False
@@ -157,6 +162,8 @@ class Watch:
     when it restarts at once."""
     _made: dict[str, Details] = field(default_factory=dict)
     """What bundles say of containers that have not been started."""
+    _awaited: tuple[Accept, ...] = ()
+    """Those of the plan that have not come yet."""
     _client_ended: float | None = None
     _pace: Pace = field(default_factory=lambda: Pace(0.0))
     _gone: int = 0
@@ -164,6 +171,7 @@ class Watch:
 
     def run(self) -> None:
         """Loop until a signal asks for the end, or nothing is left to watch. The watcher must have been started."""
+        self._awaited = self.plan.awaited
         if self.plan.options.duration is not None:
             self._deadline = time.monotonic() + self.plan.options.duration
         while not self._over():
@@ -222,13 +230,14 @@ class Watch:
             return (not live and settled and now >= self._client_ended + TICK_SECONDS) or (
                 self.attached and now >= self._client_ended + CLIENT_SECONDS
             )
-        if self.plan.follow:
+        if self.plan.follow and (self._awaited or not self.plan.awaited):
             return False
         if self.plan.first and not self.kept and not self.traces and not os.path.exists(f"/proc/{self.plan.first}"):
             # Events of its last moments may still be in the rings.
             self._gone += 1
             return self._gone > 2
-        return bool(self.kept or self.traces) and not live and all(self._settled(row) for row in self.kept.values())
+        begun = self.kept or self.traces or self.plan.follow
+        return bool(begun) and not live and all(self._settled(row) for row in self.kept.values())
 
     def _sessions(self) -> None:
         for identity, pid in self.watcher.made():
@@ -317,6 +326,7 @@ class Watch:
             if details is None and self.plan.by_details:
                 self.observer.warned(row.name, "it ended before profgen could look what it is, and is not recorded")
             return
+        self._awaited = tuple(wanted for wanted in self._awaited if not wanted(row.session, details))
         row.path = self.plan.outputs.claim(workload_name(details.container) if details else None, row.session.subject)
         self.replaced |= row.path != STANDARD_OUTPUT and not self.plan.outputs.merge and row.path.exists()
         if self.plan.outputs.merge and row.path not in self._before:

@@ -114,6 +114,7 @@ def record(subject: Subject, request: Request, console: Console, attach: Attach 
         outputs,
         subject.watched,
         subject.accept,
+        () if request.follow else subject.awaited,
         subject.by_details,
         request.snapshot,
         # A process does not come again.

@@ -17,6 +17,7 @@ from profiler.tracers.launch import quoted
 from profiler.tracers.living import why_not_watchable
 from profiler.tracers.watcher import Selection, Session
 from profiler.watch.identify import first_known
+from profiler.watch.loop import Accept
 from profiler.wording import suggestion
 
 
@@ -30,7 +31,8 @@ class Subject:
     engines: tuple[Engine, ...] = ()
     many: bool = False
     watched: str | None = None
-    accept: Callable[[Session, Details | None], bool] | None = None
+    accept: Accept | None = None
+    awaited: tuple[Accept, ...] = ()
     by_details: bool = False
     container: Container | None = None
     first: int = 0
@@ -102,7 +104,8 @@ def containers(names: Sequence[str], *, wait: bool, follow: bool) -> Subject:
         all_containers=wait or follow,
         running=not (wait or follow),
     )
-    return Subject("containers", selection, found[0].engines, many=True, accept=wanted)
+    awaited = tuple(one.accept for one in found if one.accept is not None)
+    return Subject("containers", selection, found[0].engines, many=True, accept=wanted, awaited=awaited)
 
 
 def all_containers(selectors: Sequence[pods.Selector] = ()) -> Subject:

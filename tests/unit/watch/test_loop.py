@@ -329,6 +329,24 @@ def test_only_what_is_wanted(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.trace.json"]
 
 
+def test_it_ends_when_all_that_are_awaited_have_ended(tmp_path: Path) -> None:
+    first, second = session(), session(2, subject="cd" * 32)
+    steps: list[Step] = [[first], [replace(first, ended=True)], [second], [replace(second, ended=True)]]
+    names = {ID: details(), "cd" * 32: details("other")}
+
+    def named(name: str) -> loop.Accept:
+        return lambda session, known: known is not None and known.container.name == name
+
+    outputs = Outputs(None, tmp_path, False)
+    _, heard, watch = run(tmp_path, steps, names, outputs=outputs, awaited=(named("web"), named("other")), follow=True)
+    assert heard.names == ["web", "other"]
+    assert not watch.told
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "other-cdcdcdcdcdcd.trace.json",
+        "web-abababababab.trace.json",
+    ]
+
+
 def test_figures_are_of_what_is_wanted(tmp_path: Path) -> None:
     """Not of a session about which the engine has not answered yet: it may be somebody else's container."""
     outputs = Outputs(None, tmp_path, False)
