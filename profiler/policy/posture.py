@@ -93,7 +93,7 @@ def posture(policy: Policy) -> Posture:
         elsewhere=places.elsewhere if places else None,
         devices=devices,
         device_patterns=device_patterns,
-        dev_written=any(_changes(rule) and within(patterns.start_of(rule.pattern), ("/dev",)) for rule in policy.files),
+        dev_written=any(changes(rule) and within(patterns.start_of(rule.pattern), ("/dev",)) for rule in policy.files),
         tasks=launch.tasks,
         ports=listened(policy),
         mounts=tuple(row for row in launch.mounts if row.kind != "tmpfs"),
@@ -159,7 +159,7 @@ def written(policy: Policy) -> Written | None:
     places: set[str] = set()
     elsewhere: set[str] = set()
     for rule in policy.files:
-        if not _changes(rule):
+        if not changes(rule):
             continue
         place = _place(rule)
         if place is None or place == "/" or place.split("/")[1] in _SYSTEM:
@@ -181,11 +181,11 @@ def within(path: str, directories: Collection[str]) -> bool:
     return any(path == top or path.startswith(top.rstrip("/") + "/") for top in directories)
 
 
-def _changes(rule: FileRule) -> bool:
+def changes(rule: FileRule) -> bool:
     """Return whether a read-only file system refuses a use of the rule. Devices, pipes and sockets may be opened."""
     files = set(rule.kinds) & {"file", "directory", "symlink", "unknown"}
-    changes = _CHANGES & set(rule.access)
-    return "linked" in rule.states and bool(changes) and (bool(files) or not changes <= _OPENS)
+    refused = _CHANGES & set(rule.access)
+    return "linked" in rule.states and bool(refused) and (bool(files) or not refused <= _OPENS)
 
 
 def _place(rule: FileRule) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from profiler.errors import InputError
 from profiler.policy.caveats import extent
@@ -34,12 +34,31 @@ _SPECS = (_TEMPLATE, ("spec", "jobTemplate", *_TEMPLATE), ("template", "spec"), 
 """Where a pod's spec can be in an object, also of a kind that is not in the list."""
 
 
-def _workload(text: str) -> tuple[str, str]:
-    kind, _, name = text.partition("/")
+class Owner(NamedTuple):
+    """The object that has a pod. ``namespace``: None where it is not said."""
+
+    kind: str
+    namespace: str | None
+    name: str
+
+    @property
+    def text(self) -> str:
+        """Write it as the setting ``workload`` takes it."""
+        return "/".join(word for word in self if word is not None)
+
+    def means(self, other: Owner) -> bool:
+        """Return whether the other one fits; without a namespace, those of all namespaces do."""
+        return self in (other, other._replace(namespace=None))
+
+
+def _workload(text: str) -> Owner:
     known = {one.lower(): one for one in KINDS}
-    if not kind or not name:
-        raise InputError(f"{printable(text)!r}: write it as KIND/NAME, such as Deployment/web")
-    return known.get(kind.lower(), kind), name
+    kind, *words = text.split("/")
+    if not kind or len(words) not in (1, 2) or not all(words):
+        raise InputError(
+            f"{printable(text)!r}: write it as KIND/NAME or KIND/NAMESPACE/NAME, such as Deployment/shop/web"
+        )
+    return Owner(known.get(kind.lower(), kind), words[0] if words[1:] else None, words[-1])
 
 
 FORM = Setting(
@@ -49,8 +68,12 @@ FORM = Setting(
     "pod",
     OneOf("pod", "patch", "kustomize", "helm"),
 )
-WORKLOAD = Setting[tuple[str, str] | None](
-    "workload", "the object that has the container; needed where a manifest has several", "KIND/NAME", None, _workload
+WORKLOAD = Setting[Owner | None](
+    "workload",
+    "the object that has the container, where a manifest has several: KIND/NAME or KIND/NAMESPACE/NAME",
+    "OBJECT",
+    None,
+    _workload,
 )
 SCC = Setting[str | None](
     "scc",
@@ -85,8 +108,14 @@ def _new(request: Request) -> Output:
     made, losses = pods.confined(request)
     place, work = posture(request.policy), request.policy.workload
     name = pods.name_of(request.policy)
-    kind, own_name = WORKLOAD.of(request) or ("Deployment", name)
-    form = FORM.of(request)
+    owner = WORKLOAD.of(request) or Owner("Deployment", None, name)
+    kind, form = owner.kind, FORM.of(request)
+    if made.host_users is False and form == "pod" and place.network == "host":
+        raise InputError(
+            "kubernetes: the workload was recorded with the network of the host, which Kubernetes refuses in a pod "
+            "with a user namespace of its own; generate without user-namespace=yes"
+        )
+    container = pods.called(request)
     if form in ("patch", "kustomize") and kind not in KINDS:
         raise InputError(f"kubernetes: {printable(kind)} is not a kind that can be patched: one of {', '.join(KINDS)}")
     values = {
@@ -98,15 +127,18 @@ def _new(request: Request) -> Output:
         "sure": place.sure,
         "place": place,
         "uid": place.uid,
-        "workload": own_name if WORKLOAD.of(request) else name,
+        "workload": owner.name,
+        "namespace": owner.namespace,
         "kind": kind,
         "version": KINDS.get(kind, ("v1", ()))[0],
         "path": KINDS.get(kind, ("v1", ("spec",)))[1],
-        "container": pods.CONTAINER.of(request) or pods.container_of(request.policy) or "app",
+        "container": container,
         "scc": SCC.of(request),
         "root": pods.SECCOMP_ROOT,
         "mounts": [
-            (pods.volume_name(row.destination), row) for row in place.mounts if row.destination not in made.directories
+            (pods.volume_name(container, row.destination), row)
+            for row in place.mounts
+            if row.destination not in dict(made.volumes).values()
         ],
     }
     names = {"pod": ["pod.yaml"], "patch": ["pod-patch.yaml"], "helm": ["values.yaml"]}.get(
@@ -114,14 +146,16 @@ def _new(request: Request) -> Output:
     )
     needs = (request.artifacts["seccomp"].called,)
     files = tuple(File(one, request.template(f"{one}.j2", **values), needs=needs) for one in names)
+    into = f"-n {shell(owner.namespace)} " if owner.namespace else ""
     use = {
         "pod": f"kubectl apply -f {written('pod.yaml')}",
-        "patch": f"kubectl patch {shell(kind.lower())} {shell(own_name)} --patch-file {written('pod-patch.yaml')}",
+        "patch": f"kubectl patch {into}{shell(kind.lower())} {shell(owner.name)} --patch-file "
+        f"{written('pod-patch.yaml')}",
         "helm": f"helm upgrade --install RELEASE CHART -f {written('values.yaml')}",
         "kustomize": f"add the directory of {written('kustomization.yaml')} to components: in your kustomization.yaml",
     }[form]
-    container = {"name": "app", "securityContext": made.context()}
-    spec = {"containers": [container], **({"hostUsers": False} if made.host_users is False else {})}
+    shown = {"name": container, "securityContext": made.context()}
+    spec = {"containers": [shown], **({"hostUsers": False} if made.host_users is False else {})}
     if place.network == "host":
         spec["hostNetwork"] = True
     return Output(files, losses, (*_usage(made, use), *_notes(made, spec, {})))
@@ -152,13 +186,13 @@ def _notes(made: Confined, spec: Mapping[str, Any], annotations: Mapping[str, An
 @dataclass(frozen=True)
 class _Pod:
     """A pod in a manifest: the document, where its spec is, the data of the spec and of the annotations next to it, and
-    kind and name of what it belongs to."""
+    the object that it belongs to."""
 
     document: int
     spec: tuple[str | int, ...]
     data: Mapping[str, Any]
     annotations: Mapping[str, Any]
-    owner: tuple[str, str]
+    owner: Owner
 
     def containers(self) -> Iterator[_Container]:
         """Yield each container."""
@@ -179,7 +213,7 @@ class _Container:
     @property
     def text(self) -> str:
         """Name it for a message."""
-        return printable(f"{'/'.join(self.pod.owner)}: {self.name}")
+        return printable(f"{self.pod.owner.text}: {self.name}")
 
 
 def _pods(documents: Sequence[Any]) -> Iterator[_Pod]:
@@ -199,7 +233,9 @@ def _pods_of(value: Any, document: int, at: tuple[str | int, ...]) -> Iterator[_
         spec = _at(value, path)
         if isinstance(spec.get("containers"), list):
             annotations = _at(value, (*path[:-1], "metadata", "annotations"))
-            owner = (str(value.get("kind")), str(_at(value, ("metadata",)).get("name")))
+            about = _at(value, ("metadata",))
+            namespace = about.get("namespace")
+            owner = Owner(str(value.get("kind")), None if namespace is None else str(namespace), str(about.get("name")))
             yield _Pod(document, (*at, *path), spec, annotations, owner)
             return
 
@@ -213,6 +249,11 @@ def _at(value: Any, path: Sequence[str]) -> Mapping[str, Any]:
 
 def _rewritten(request: Request, existing: Existing) -> Output:
     """Return the user's manifest with the container confined, and every other byte as it was."""
+    if FORM.name in request.settings:
+        raise InputError(
+            f"kubernetes: form={FORM.of(request)} is for files of their own, and {existing.name} keeps the form that "
+            "it has; generate without one of the two"
+        )
     try:
         text, documents = loads(existing.data)
         container = _chosen(request, [one for pod in _pods(documents) for one in pod.containers()])
@@ -238,7 +279,7 @@ def _chosen(request: Request, found: Sequence[_Container]) -> _Container:
     if not found:
         raise InputError("it has no containers: give the manifest of a Deployment, a Pod or the like")
     owner, name = WORKLOAD.of(request), pods.CONTAINER.of(request)
-    among = [one for one in found if owner in (None, one.pod.owner)]
+    among = [one for one in found if owner is None or owner.means(one.pod.owner)]
     recorded = [one for one in among if one.name == pods.container_of(request.policy)]
     if name is not None:
         chosen = [one for one in among if one.name == name]
@@ -249,7 +290,8 @@ def _chosen(request: Request, found: Sequence[_Container]) -> _Container:
     what = "several containers fit" if chosen else "no container fits"
     names = listed([one.text for one in chosen or found], 8)
     raise InputError(
-        f"{what}: choose with -O kubernetes.container=NAME and -O kubernetes.workload=KIND/NAME one of {names}"
+        f"{what}: choose with -O kubernetes.container=NAME and -O kubernetes.workload=KIND/NAME (or "
+        f"KIND/NAMESPACE/NAME) one of {names}"
     )
 
 
@@ -263,12 +305,21 @@ def _edited(text: str, container: _Container, made: Confined) -> str:
         else:
             text = put(text, (*context, key), value, pod.document)
     for volume, path in made.volumes:
-        if all(row.get("name") != volume for row in pods.rows(pod.data.get("volumes"))):
-            text = append(text, (*pod.spec, "volumes"), {"name": volume, "emptyDir": {}}, pod.document)
+        text = append(text, (*pod.spec, "volumes"), {"name": volume, "emptyDir": {}}, pod.document)
         text = append(text, (*container.at, "volumeMounts"), {"name": volume, "mountPath": path}, pod.document)
-    if made.host_users is False:
-        text = put(text, (*pod.spec, "hostUsers"), False, pod.document)
+    if made.host_users is not None:
+        text = put(text, (*pod.spec, "hostUsers"), made.host_users, pod.document)
+    for prefix, profile in ((_SECCOMP, made.seccomp), (_APPARMOR, made.apparmor)):
+        key = prefix + container.name
+        if profile is not None and pod.annotations.get(key, f"localhost/{profile}") != f"localhost/{profile}":
+            text = remove(text, (*pod.spec[:-1], "metadata", "annotations", key), pod.document)
     return text
+
+
+_SECCOMP = "container.seccomp.security.alpha.kubernetes.io/"
+_APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
+"""How the older annotations for a container begin; its name follows. An API server refuses a pod, and what has a
+template of it, where one differs from the field (kubernetes, pkg/apis/core/validation; for seccomp until 1.26)."""
 
 
 def _capabilities(

@@ -2,7 +2,7 @@
 
 Facts: core/v1 of Kubernetes 1.37 (SecurityContext, PodSecurityContext), and its validation: allowPrivilegeEscalation
 cannot be false with CAP_SYS_ADMIN, the path of a seccomp profile is below the kubelet's directory ``seccomp`` and has
-no ``..``, a mountPath has no colon.
+no ``..``, a mountPath has no colon, hostUsers cannot be false next to hostNetwork, hostPID or hostIPC.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from profiler.errors import InputError
 from profiler.policy import patterns
 from profiler.policy.model import Policy
-from profiler.policy.posture import Posture, posture, within
+from profiler.policy.posture import Posture, changes, posture, within
 from profiler.quoting.text import printable
 from profiler.targets.base import Loss, OneOf, Request, Setting, yes_or_no
 from profiler.targets.containers import READ_ONLY
@@ -37,6 +37,8 @@ NAMESPACED = frozenset(
 stand for, or much of it, against the initial user namespace."""
 _IDMAPPED = frozenset({"configMap", "downwardAPI", "emptyDir", "projected", "secret"})
 """Volumes that can be mounted with other ids on every node that has user namespaces for pods."""
+_FIXED = frozenset({"configMap", "downwardAPI", "image", "projected", "secret"})
+"""Volumes that are always read-only."""
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LOCAL = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
@@ -94,13 +96,26 @@ def container_of(policy: Policy) -> str | None:
     return name if name is not None and _LABEL.fullmatch(name) else None
 
 
-def volume_name(path: str) -> str:
-    """Return the name of the volume for a directory: the same for the same path, and different for different ones."""
+def volume_name(container: str, path: str) -> str:
+    """Return the name of the volume for a directory of a container. Two containers of a pod never get the same one."""
     word = re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-")
-    if f"/{word.replace('-', '/')}" == path and len(word) <= 40:
-        return f"profgen-{word}"
-    digest = hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    plain = f"profgen-{container}--{word}"
+    legible = _LABEL.fullmatch(container) and "--" not in container and _LABEL.fullmatch(plain)
+    if legible and f"/{word.replace('-', '/')}" == path:
+        return plain
+    digest = hashlib.sha256(f"{container}\0{path}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"profgen-{word[:40].strip('-') or 'volume'}-{digest}"
+
+
+def _volumes(container: str, directories: Sequence[str], taken: Collection[object]) -> Iterator[tuple[str, str]]:
+    """Yield the name of a volume for each directory, and the directory. ``taken``: names of other volumes."""
+    for path in directories:
+        first = name = volume_name(container, path)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{first[:58]}-{number}"
+        yield name, path
 
 
 def rows(value: Any) -> list[Mapping[str, Any]]:
@@ -112,7 +127,8 @@ def rows(value: Any) -> list[Mapping[str, Any]]:
 class Confined:
     """What a pod says about the container. ``seccomp``: the path below the kubelet's directory. ``escalation``:
     allowPrivilegeEscalation, None where it cannot be said. ``user`` and ``group``: None where the image decides.
-    ``directories``: those that an emptyDir is mounted at. ``host_users``: None where it is left to the cluster."""
+    ``read_only``: None where the manifest or the default decides. ``volumes``: name and mount path of each emptyDir.
+    ``host_users``: None where it is left to the manifest or the cluster."""
 
     seccomp: str
     apparmor: str | None
@@ -120,14 +136,9 @@ class Confined:
     escalation: bool | None
     user: int | None
     group: int | None
-    read_only: bool
-    directories: tuple[str, ...]
+    read_only: bool | None
+    volumes: tuple[tuple[str, str], ...]
     host_users: bool | None
-
-    @property
-    def volumes(self) -> tuple[tuple[str, str], ...]:
-        """Name and mount path of each volume."""
-        return tuple((volume_name(path), path) for path in self.directories)
 
     def context(self) -> dict[str, Any]:
         """Return the security context of the container."""
@@ -140,8 +151,8 @@ class Confined:
         if self.escalation is not None:
             found["allowPrivilegeEscalation"] = self.escalation
         found["capabilities"] = {"drop": ["ALL"], **({"add": list(self.add)} if self.add else {})}
-        if self.read_only:
-            found["readOnlyRootFilesystem"] = True
+        if self.read_only is not None:
+            found["readOnlyRootFilesystem"] = self.read_only
         found["seccompProfile"] = {"type": "Localhost", "localhostProfile": self.seccomp}
         if self.apparmor is not None:
             found["appArmorProfile"] = {"type": "Localhost", "localhostProfile": self.apparmor}
@@ -172,8 +183,21 @@ class Manifest:
     @property
     def mounted(self) -> tuple[str, ...]:
         """Where the container has volumes already."""
-        found = rows(self.container.get("volumeMounts"))
-        return tuple(posixpath.normpath(str(row.get("mountPath"))) for row in found)
+        return tuple(path for path, _ in self._mounts())
+
+    def _mounts(self) -> Iterator[tuple[str, bool]]:
+        """Yield where each volume is mounted, and whether it is read-only."""
+        fixed = [row.get("name") for row in rows(self.spec.get("volumes")) if not _FIXED.isdisjoint(row)]
+        for row in rows(self.container.get("volumeMounts")):
+            read_only = row.get("readOnly") is True or row.get("name") in fixed
+            yield posixpath.normpath(str(row.get("mountPath"))), read_only
+
+    def read_only_mount(self, path: str) -> str | None:
+        """Return the read-only mount that has the path; None when the path can be written, or is not mounted."""
+        found = max(
+            (one for one in self._mounts() if within(path, [one[0]])), key=lambda one: len(one[0]), default=None
+        )
+        return found[0] if found is not None and found[1] else None
 
     @property
     def alone(self) -> bool:
@@ -185,13 +209,19 @@ class Manifest:
 NO_MANIFEST = Manifest({}, {})
 
 
+def called(request: Request) -> str:
+    """Return the name of the container where no manifest has one."""
+    return CONTAINER.of(request) or container_of(request.policy) or "app"
+
+
 def confined(request: Request, manifest: Manifest = NO_MANIFEST) -> tuple[Confined, tuple[Loss, ...]]:
     """Return what the pod says, and what of the policy it does not.
 
     What the manifest forbids stays forbidden, and is a loss, unless ``loosen`` is set.
-    Raises InputError for a manifest that contradicts any profile.
+    Raises InputError for a manifest that contradicts any profile, or the settings.
     """
     policy, place = request.policy, posture(request.policy)
+    container = str(manifest.container.get("name")) if manifest.container else called(request)
     losses: list[Loss] = []
     loosen = LOOSEN.of(request)
     if manifest.said("privileged") is True:
@@ -205,6 +235,7 @@ def confined(request: Request, manifest: Manifest = NO_MANIFEST) -> tuple[Confin
     user = place.uid if place.sure and place.uid and manifest.said("runAsUser") is None else None
     group = place.gid if user is not None and manifest.said("runAsGroup") is None else None
     read_only, directories = _root(request, place, manifest, loosen, losses)
+    losses += _unwritable(policy, manifest)
     losses += [
         Loss("devices", device.path, "a pod gets devices from a device plugin alone", "refused")
         for device in place.devices
@@ -218,7 +249,9 @@ def confined(request: Request, manifest: Manifest = NO_MANIFEST) -> tuple[Confin
         user=user,
         group=group,
         read_only=read_only,
-        directories=directories,
+        volumes=tuple(
+            _volumes(container, directories, [row.get("name") for row in rows(manifest.spec.get("volumes"))])
+        ),
         host_users=_host_users(request, place, manifest, add),
     )
     return made, tuple(losses)
@@ -273,17 +306,22 @@ def _escalation(
 
 def _root(
     request: Request, place: Posture, manifest: Manifest, loosen: bool, losses: list[Loss]
-) -> tuple[bool, tuple[str, ...]]:
-    """Return whether the root is read-only, and the directories that then need a volume."""
+) -> tuple[bool | None, tuple[str, ...]]:
+    """Return whether the root is read-only (None: as it is), and the directories that then need a volume."""
     mounted = manifest.mounted
     kept = [path for path in place.kept if not within(path, mounted)]
     elsewhere = [pattern for pattern in place.elsewhere or () if not within(patterns.start_of(pattern), mounted)]
-    when = READ_ONLY.of(request)
-    told = manifest.said("readOnlyRootFilesystem") is True and not loosen
+    when, said = READ_ONLY.of(request), manifest.said("readOnlyRootFilesystem") is True
+    told = said and not loosen
+    if told and when == "no":
+        raise InputError(
+            "the manifest sets readOnlyRootFilesystem: true, which contradicts read-only=no; remove it, or generate "
+            "with -O kubernetes.loosen"
+        )
     known = place.sure and not request.policy.workload.incomplete and place.elsewhere is not None
     would_do = place.read_only or (known and not kept and not elsewhere)
     if not (told or when == "yes" or (when == "auto" and would_do)):
-        return False, ()
+        return False if said else None, ()
     reason = "the manifest mounts the root read-only" if told else "the root is read-only"
     if elsewhere:
         losses.append(Loss("files", f"writing {listed(elsewhere, 3)}", f"{reason}; mount volumes there", "refused"))
@@ -296,16 +334,47 @@ def _root(
     return True, tuple(dict.fromkeys(path for path in wanted if path not in bad))
 
 
+def _unwritable(policy: Policy, manifest: Manifest) -> Iterator[Loss]:
+    """Yield what the workload writes in each read-only mount of the manifest."""
+    found: dict[str, list[str]] = {}
+    for rule in policy.files:
+        mount = manifest.read_only_mount(patterns.start_of(rule.pattern)) if changes(rule) else None
+        if mount is not None:
+            found.setdefault(mount, []).append(printable(rule.pattern))
+    for mount, written in sorted(found.items()):
+        why = f"the manifest mounts {printable(mount)} read-only"
+        yield Loss("files", f"writing {listed(written, 3)}", why, "refused")
+
+
 def _writable_in_yaml(path: str) -> bool:
     return path.isprintable() and not any("\ud800" <= char <= "\udfff" for char in path)
 
 
+_OF_HOST = ("hostNetwork", "hostPID", "hostIPC")
+"""What a pod with a user namespace of its own cannot have."""
+
+
 def _host_users(request: Request, place: Posture, manifest: Manifest, add: tuple[str, ...]) -> bool | None:
     """Return False for a user namespace of the pod's own, None where the manifest or the cluster decides."""
-    when = USER_NAMESPACE.of(request)
-    if when == "no" or manifest.spec.get("hostUsers") is not None:
+    when, said = USER_NAMESPACE.of(request), manifest.spec.get("hostUsers")
+    if when == "yes":
+        for name in _OF_HOST:
+            if manifest.spec.get(name) is True:
+                raise InputError(
+                    f"the manifest sets {name}: true, which Kubernetes refuses in a pod with a user namespace of its "
+                    "own; remove it, or generate without user-namespace=yes"
+                )
+        return False
+    if when == "no" and said is False:
+        if not LOOSEN.of(request):
+            raise InputError(
+                "the manifest sets hostUsers: false, which contradicts user-namespace=no; remove it, or generate with "
+                "-O kubernetes.loosen"
+            )
+        return True
+    if when == "no" or said is not None:
         return None
-    return False if when == "yes" or not any(_against_user_namespace(place, manifest, add)) else None
+    return None if any(_against_user_namespace(place, manifest, add)) else False
 
 
 def _against_user_namespace(place: Posture, manifest: Manifest, add: tuple[str, ...]) -> Iterator[bool]:
@@ -313,7 +382,7 @@ def _against_user_namespace(place: Posture, manifest: Manifest, add: tuple[str, 
     yield not place.sure
     yield not manifest.alone
     yield place.network == "host" or bool(place.devices or place.device_patterns)
-    yield any(spec.get(name) for name in ("hostNetwork", "hostPID", "hostIPC"))
+    yield any(spec.get(name) for name in _OF_HOST)
     yield not set(add) <= NAMESPACED
     yield any(set(row) - {"name"} - _IDMAPPED for row in rows(spec.get("volumes")))
     yield bool(place.mounts) and not spec

@@ -23,7 +23,7 @@ from profiler.rewriting.yaml import loads
 from profiler.targets import pods
 from profiler.targets.base import Existing, Loss, Output
 from profiler.targets.catalogue import find
-from profiler.targets.kubernetes import KINDS
+from profiler.targets.kubernetes import KINDS, WORKLOAD, Owner
 from profiler.targets.pod_security import standard
 from profiler.targets.rendering import render
 
@@ -115,7 +115,9 @@ def test_what_was_recorded_on_a_host_may_not_fit_an_image() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_patch(kind: str) -> None:
-    output, _ = made_of(capable("CHOWN"), form="patch", workload=(kind, "web"), container="main", scc="tight")
+    output, _ = made_of(
+        capable("CHOWN"), form="patch", workload=Owner(kind, None, "web"), container="main", scc="tight"
+    )
     document = yaml.safe_load(output.files[0].data)
     assert (document["apiVersion"], document["kind"], document["metadata"]["name"]) == (KINDS[kind][0], kind, "web")
     spec = pod_spec(document)
@@ -138,11 +140,16 @@ def test_patch(kind: str) -> None:
 
 
 def test_component() -> None:
-    output, _ = made_of(capable(), form="kustomize", workload=("StatefulSet", "web"))
+    output, _ = made_of(capable(), form="kustomize", workload=Owner("StatefulSet", "shop", "web"))
     component = yaml.safe_load(output.files[0].data)
     assert component["kind"] == "Component"
-    assert component["patches"] == [{"path": "pod-patch.yaml", "target": {"kind": "StatefulSet", "name": "web"}}]
+    assert component["patches"] == [
+        {"path": "pod-patch.yaml", "target": {"kind": "StatefulSet", "name": "web", "namespace": "shop"}}
+    ]
     assert [made.name for made in output.files] == ["kustomization.yaml", "pod-patch.yaml"]
+    assert yaml.safe_load(output.files[1].data)["metadata"] == {"name": "web", "namespace": "shop"}
+    output, _ = made_of(capable(), form="patch", workload=WORKLOAD.parse("deployment/shop/web"))
+    assert any("kubectl patch -n shop deployment web --patch-file" in step.text for step in output.usage)
 
 
 def test_values() -> None:
@@ -162,9 +169,11 @@ def test_a_capability_that_rules_out_no_new_privs() -> None:
 
 
 def test_names() -> None:
-    assert pods.volume_name("/var/lib/app") == "profgen-var-lib-app"
-    odd = [pods.volume_name(path) for path in ("/a b", "/a_b", "/a-b", "/A/b", "/é", "/" + "x" * 300)]
-    assert len({*odd, pods.volume_name("/a/b")}) == 7
+    assert pods.volume_name("web", "/var/lib/app") == "profgen-web--var-lib-app"
+    odd = [pods.volume_name("web", path) for path in ("/a b", "/a_b", "/a-b", "/A/b", "/é", "/" + "x" * 300)]
+    odd += [pods.volume_name(one, "/b") for one in ("a", "a-", "a--b", "x" * 63, "None\n", "")]
+    odd += [pods.volume_name("a--b", "/c"), pods.volume_name("a", "/b/c"), pods.volume_name("a-b", "/c")]
+    assert len({*odd, pods.volume_name("web", "/a/b")}) == 16
     assert all(len(name) <= 63 and pods.label(name) for name in odd)
     for text in ("Web", "", "a" * 64, "-a", "a.b"):
         with pytest.raises(InputError):
@@ -216,7 +225,7 @@ CHOICES = {
     "k8s_anchors": {"container": "three"},
     "k8s_init_containers": {"container": "wait"},
     "k8s_flow_lines": {"container": "side"},
-    "k8s_kustomization_patch": {"workload": ("ReplicaSet", "rs")},
+    "k8s_kustomization_patch": {"workload": Owner("ReplicaSet", None, "rs")},
 }
 UNFINISHED = ("k8s_directive", "k8s_list", "k8s_sequence_in_sequence", "k8s_kustomization_patch", "k8s_helm_rendered")
 
@@ -339,6 +348,114 @@ def test_a_volume_of_the_manifest_is_where_the_workload_writes() -> None:
     assert "hostUsers" not in spec, "a claim may be on a file system without mapped ids"
 
 
+WRITES = """apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata:
+      annotations:
+        container.apparmor.security.beta.kubernetes.io/one: unconfined
+        container.apparmor.security.beta.kubernetes.io/two: runtime/default
+        container.seccomp.security.alpha.kubernetes.io/one: runtime/default # as it was
+        container.seccomp.security.alpha.kubernetes.io/two: unconfined
+        seccomp.security.alpha.kubernetes.io/pod: runtime/default
+    spec:
+      containers:
+        - {name: one, image: nginx}
+        - {name: two, image: nginx}
+      volumes:
+        - name: profgen-two--tmp
+          hostPath: {path: /}
+"""
+
+
+def test_each_container_of_a_pod_has_volumes_of_its_own() -> None:
+    text = WRITES.encode()
+    for name in ("one", "two", "one"):
+        text = made_of(capable(), text, container=name)[0].files[0].data
+    spec = yaml.safe_load(text)["spec"]["template"]["spec"]
+    mounts = [{row["mountPath"]: row["name"] for row in one["volumeMounts"]} for one in spec["containers"]]
+    assert mounts == [
+        {"/run": "profgen-one--run", "/tmp": "profgen-one--tmp"},
+        {"/run": "profgen-two--run", "/tmp": "profgen-two--tmp-2"},
+    ]
+    assert [row["name"] for row in spec["volumes"]] == [
+        "profgen-two--tmp", "profgen-one--run", "profgen-one--tmp", "profgen-two--run", "profgen-two--tmp-2",
+    ]  # fmt: skip
+    assert all(row["emptyDir"] == {} for row in spec["volumes"][1:])
+
+
+def test_older_annotations_of_the_container_do_not_contradict_its_fields() -> None:
+    def left(targets: str) -> list[str]:
+        output, _ = made_of(capable(), WRITES, targets, container="one")
+        document = yaml.safe_load(output.files[0].data)
+        validate(document)
+        return [key.partition(".")[2][:8] + key[-4:] for key in document["spec"]["template"]["metadata"]["annotations"]]
+
+    assert left("kubernetes") == ["apparmor/one", "apparmor/two", "seccomp./two", "security/pod"]
+    assert left("kubernetes,apparmor") == ["apparmor/two", "seccomp./two", "security/pod"]
+
+
+def test_an_older_annotation_that_says_the_same_stays() -> None:
+    text = WRITES.replace("one: runtime/default", "one: localhost/profgen/nginx.json")
+    assert b"# as it was" in made_of(capable(), text, container="one")[0].files[0].data
+    assert b"# as it was" not in made_of(capable(), WRITES, container="one")[0].files[0].data
+
+
+def test_a_mount_that_is_read_only_where_the_workload_writes() -> None:
+    text = POD.format(
+        " {}\n      volumeMounts:\n        - {name: data, mountPath: /data/, readOnly: true}\n"
+        "        - {name: keys, mountPath: /keys}\n        - {name: sub, mountPath: /data/sub}"
+    ) + (
+        "  volumes:\n    - {name: data, emptyDir: {}}\n    - {name: sub, emptyDir: {}}\n"
+        "    - name: keys\n      secret: {secretName: keys}\n"
+    )
+    written = [file(path, "write") for path in ("/data/x", "/data/sub/x", "/keys/x")]
+    made = replace(capable(), files=(*capable().files, *written, file("/data/y", "read")))
+    _, losses = made_of(made, text)
+    assert [(loss.item, loss.why, loss.effect) for loss in losses] == [
+        ("writing /data/x", "the manifest mounts /data read-only", "refused"),
+        ("writing /keys/x", "the manifest mounts /keys read-only", "refused"),
+    ]
+
+
+def test_settings_that_the_manifest_contradicts() -> None:
+    host = POD.format(" {}") + "  hostUsers: true\n"
+    assert yaml.safe_load(made_of(capable(), host)[0].files[0].data)["spec"]["hostUsers"] is True
+    output, _ = made_of(capable(), host, user_namespace="yes")
+    assert yaml.safe_load(output.files[0].data)["spec"]["hostUsers"] is False
+    own = POD.format(" {readOnlyRootFilesystem: true}") + "  hostUsers: false\n"
+    output, _ = made_of(capable(), own, user_namespace="no", read_only="no", loosen=True)
+    spec = yaml.safe_load(output.files[0].data)["spec"]
+    assert spec["hostUsers"] is True
+    assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is False
+    assert "volumes" not in spec
+
+
+def test_a_root_that_the_workload_must_write_is_loosened() -> None:
+    spec, losses = confined("readOnlyRootFilesystem: true", policy(file("/etc/app.conf", "write")), loosen=True)
+    assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is False
+    assert losses == []
+
+
+def test_objects_of_one_name_in_several_namespaces() -> None:
+    one = WRITES.replace("{name: web}", "{name: web, namespace: shop}")
+    text = f"{one}---\n{one.replace('shop', 'test')}---\n{WRITES}"
+    for chosen, index in (("Deployment/test/web", 1), ("deployment/shop/web", 0)):
+        output, _ = made_of(capable(), text, workload=WORKLOAD.parse(chosen), container="one")
+        found = [containers(document)[0] for document in yaml.safe_load_all(output.files[0].data)]
+        assert [number for number, row in enumerate(found) if "securityContext" in row] == [index]
+    with pytest.raises(InputError, match=r"Deployment/shop/web: one, Deployment/test/web: one, Deployment/web: one"):
+        made_of(capable(), text, workload=WORKLOAD.parse("Deployment/web"), container="one")
+    with pytest.raises(InputError, match="no container fits"):
+        made_of(capable(), text, workload=WORKLOAD.parse("Deployment/other/web"), container="one")
+    for word in ("web", "Deployment/", "/web", "a/b/c/d", "a//b"):
+        with pytest.raises(InputError, match="KIND/NAMESPACE/NAME"):
+            WORKLOAD.parse(word)
+
+
 def test_what_gains_privileges() -> None:
     made = capable(no_new_privs=False)
     assert "allowPrivilegeEscalation" not in confined("{}", made)[0]["containers"][0]["securityContext"]
@@ -356,10 +473,13 @@ def test_what_gains_privileges() -> None:
         (POD.format(" {privileged: true}"), {}, "the container is privileged: runtimes give it all rights"),
         (POD.format(" {allowPrivilegeEscalation: false}"), {"caps": ("SYS_ADMIN",)}, "refuses the two together"),
         (POD.format(" {}"), {"container": "db"}, "no container fits: choose with -O kubernetes.container=NAME"),
-        (POD.format(" {}"), {"workload": ("Deployment", "web")}, "one of Pod/web: web"),
+        (POD.format(" {}"), {"workload": Owner("Deployment", None, "web")}, "one of Pod/web: web"),
         (POD.format(" {}") + "    - name: side\n", {}, "several containers fit: choose with"),
         ("a: 1\n", {}, "it has no containers: give the manifest of a Deployment"),
         ("image: {{ .Values.x }}\n", {}, "it may be a template ({{ ... }}): render it first"),
+        (POD.format(" {readOnlyRootFilesystem: true}"), {"read_only": "no"}, "contradicts read-only=no"),
+        (POD.format(" {}") + "  hostUsers: false\n", {"user_namespace": "no"}, "contradicts user-namespace=no"),
+        (POD.format(" {}") + "  hostPID: true\n", {"user_namespace": "yes"}, "the manifest sets hostPID: true"),
         (POD.format(" 5"), {}, "there is not a mapping where"),
         (POD.format(" {}") + "    - name: web\n", {"container": "web"}, "several containers fit"),
     ],
@@ -370,6 +490,15 @@ def test_manifests_that_are_refused(text: str, given: dict[str, Any], message: s
         made_of(made, text, **given)
     assert message in str(raised.value)
     assert str(raised.value).startswith("deploy.yaml: ")
+
+
+def test_what_no_pod_can_have() -> None:
+    with pytest.raises(InputError, match=r"form=helm is for files of their own, and deploy\.yaml keeps the form"):
+        made_of(capable(), POD.format(" {}"), form="helm")
+    made = capable()
+    launch = replace(made.workload.launch, network="host")
+    with pytest.raises(InputError, match="recorded with the network of the host"):
+        made_of(replace(made, workload=replace(made.workload, launch=launch)), user_namespace="yes")
 
 
 @settings(max_examples=60, deadline=None)
