@@ -70,7 +70,7 @@ FORM = Setting(
 )
 WORKLOAD = Setting[Owner | None](
     "workload",
-    "the object that has the container, where a manifest has several: KIND/NAME or KIND/NAMESPACE/NAME",
+    "where a manifest has several objects: KIND/NAME or KIND/NAMESPACE/NAME",
     "OBJECT",
     None,
     _workload,
