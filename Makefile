@@ -5,7 +5,8 @@
 # make man       write the manual pages to build/man
 # make lint      ruff, mypy and clang-format
 # make filters   compare many random seccomp profiles with their compiled filters
-# make campaigns kill profgen 200 times at random moments, and record 500 races of fork, exec and kill
+# make campaigns kill profgen 200 times at random moments, record 500 races of fork, exec and kill, and try new random
+#                inputs in the property tests
 # make bench     measure the figures of docs/performance.md
 # All are safe to repeat. Root gets Debian packages installed; an ordinary user is told what is missing.
 
@@ -64,6 +65,7 @@ campaigns:
 	@$(MAKE) --no-print-directory $(VENV)/.ready
 	PROFGEN_KILLS=100 PROFGEN_RACES=500 $(BIN)/python -m pytest -q -p no:cacheprovider -n 2 \
 		tests/system/test_campaigns.py $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --hypothesis-profile=random tests/unit $(PYTEST_FLAGS)
 
 bench:
 	sh tests/packages.sh test
