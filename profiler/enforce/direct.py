@@ -11,17 +11,18 @@ import ctypes
 import os
 import signal
 
-from profiler.enforce import rights, traced
+from profiler.confinement import Loader, confine, reduce_bounding
+from profiler.enforce import traced
 from profiler.enforce.base import Options, Outcome
-from profiler.enforce.filter import confine, enforcing, known_abis
 from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable, InputError
 from profiler.files import process_stat
-from profiler.kernel.abi import native_abi
+from profiler.kernel.abi import SUB_ABIS, native_abi
 from profiler.policy.model import Policy
 from profiler.run import end_with_parent
+from profiler.targets.bpf import enforcing
+from profiler.targets.sets import mask_of
 from profiler.tracers.base import Workload
 from profiler.tracers.launch import shell_status, spawn
-from profiler.tracers.seccomp import Loader
 from profiler.tracers.supervisor import Supervisor
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -58,7 +59,7 @@ def needs_stops(policy: Policy, options: Options) -> bool:
 
 def wrong_machine(policy: Policy) -> str | None:
     """Return why a policy cannot be enforced on this machine, None when it can."""
-    if policy.abis[0] != native_abi() or not known_abis(policy):
+    if policy.abis[0] != native_abi() or not set(policy.abis[1:]) <= set(SUB_ABIS[policy.abis[0]]):
         return f"the policy is for {', '.join(policy.abis)}, and this machine is {native_abi()}"
     return None
 
@@ -71,10 +72,10 @@ def run_plain(policy: Policy, workload: Workload, options: Options) -> Outcome:
 
     def before_exec() -> None:
         end_with_parent()  # a change of user clears it
-        confine(policy, loader)
+        confine(mask_of(policy), policy.no_new_privs, loader)
 
     with Supervisor(lambda: descendants(os.getpid()), options.duration) as supervisor:
-        child = spawn(workload, lambda: rights.reduce_bounding(policy), before_exec)
+        child = spawn(workload, lambda: reduce_bounding(mask_of(policy)), before_exec)
         try:
             child.release()
             supervisor.start(child.pid)

@@ -20,17 +20,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from profiler.confinement import Loader, confine, forbid_new_privileges, permitted, reduce_bounding
 from profiler.denials.check import Held, by_program, comm_of, joined
 from profiler.denials.model import Collection, Denial
-from profiler.enforce import rights
 from profiler.enforce.base import FILES_UNSEEN, Options, Outcome
 from profiler.enforce.calls import filtered, head
-from profiler.enforce.filter import CLOSED, DENIED, confine, traced
 from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable, TracerError
 from profiler.kernel import netlink
 from profiler.kernel.abi import native_abi
 from profiler.kernel.errno import name_of as error_name
 from profiler.policy.model import Policy
+from profiler.targets.bpf import CLOSED, DENIED, traced
+from profiler.targets.sets import mask_of
 from profiler.trace.model import GUARDED_FEATURE, Capability, Use
 from profiler.tracers import base
 from profiler.tracers.base import Workload
@@ -42,7 +43,6 @@ from profiler.tracers.ptrace.capabilities_writes import WRITES
 from profiler.tracers.ptrace.threads import Credentials
 from profiler.tracers.ptrace.tracer import ExecutedFile, Kind, PtraceTracer, Run, Tracee
 from profiler.tracers.recording import CapabilityKey, Recording, row_of
-from profiler.tracers.seccomp import Loader, forbid_new_privileges
 
 DISTINCT_MAX = 100_000
 """Most different denials that are kept."""
@@ -263,23 +263,24 @@ class _Confined(Run):
 
     def workload_holds(self) -> bool:
         """Return whether profgen has capabilities to pass on."""
-        return rights.permitted() != 0
+        return permitted() != 0
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def _spawn(self) -> Child:
-        child = spawn(
-            self.workload, self._begin, (lambda: confine(self.policy, self.loader)) if self.enforces else None
-        )
+        child = spawn(self.workload, self._begin, self._confine if self.enforces else None)
         if self.watch is not None:
             self.watch.arm(child.pid)
         return child
+
+    def _confine(self) -> None:
+        confine(mask_of(self.policy), self.policy.no_new_privs, self.loader)
 
     def _begin(self) -> None:
         if self.profile is not None:
             label_next_exec(self.profile)
         if self.enforces:
-            rights.reduce_bounding(self.policy)
+            reduce_bounding(mask_of(self.policy))
             return
         # Before the user changes: loading needs CAP_SYS_ADMIN or no_new_privs.
         if not self.privileged:

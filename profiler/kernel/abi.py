@@ -46,15 +46,17 @@ SUB_ABIS: dict[str, tuple[str, ...]] = {"x86_64": ("i386", "x32"), "aarch64": ("
 """The further ABIs that a kernel may accept, by its native ABI."""
 
 _BY_AUDIT_ARCH = {abi.audit_arch: abi.name for abi in ABIS.values() if abi.name != "x32"}
-_MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+MACHINES = {"x86_64": ("x86_64", "amd64"), "aarch64": ("aarch64", "arm64")}
+"""What uname(2) calls the machine of a native ABI."""
 
 
 def native_abi() -> str:
     """Return the ABI of this machine's kernel. Raises ValueError on a machine that profgen does not support."""
     machine = platform.machine().lower()
-    if machine not in _MACHINES:
-        raise ValueError(f"machine {machine!r} is not supported: profgen knows x86_64 and aarch64")
-    return _MACHINES[machine]
+    for abi, names in MACHINES.items():
+        if machine in names:
+            return abi
+    raise ValueError(f"machine {machine!r} is not supported: profgen knows x86_64 and aarch64")
 
 
 def abi_of(audit_arch: int, number: int) -> tuple[str, int]:

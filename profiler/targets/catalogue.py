@@ -11,6 +11,7 @@ from profiler.targets.compose import Compose
 from profiler.targets.containerd import Containerd
 from profiler.targets.docker import Docker, Nerdctl, Podman
 from profiler.targets.kubernetes import Kubernetes
+from profiler.targets.launcher import Launcher
 from profiler.targets.oci.target import Oci
 from profiler.targets.oci_artifact import OciArtifact
 from profiler.targets.openshift import Openshift
@@ -23,6 +24,7 @@ TARGETS: tuple[Target, ...] = (
     Seccomp(),
     Capabilities(),
     AppArmor(),
+    Launcher(),
     Docker(),
     Compose(),
     Podman(),

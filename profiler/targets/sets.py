@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from profiler.kernel.capabilities import number_of
 from profiler.policy.model import Policy
 
 
@@ -14,3 +15,8 @@ def oci_sets(policy: Policy, uid: int) -> dict[str, list[str]]:
     needed = list(policy.needed())
     kept = needed if uid != 0 else []
     return {"bounding": needed, "effective": needed, "permitted": needed, "inheritable": kept, "ambient": kept}
+
+
+def mask_of(policy: Policy) -> int:
+    """Return the policy's needed capabilities as a bit mask."""
+    return sum(1 << (number_of(name) or 0) for name in policy.needed())

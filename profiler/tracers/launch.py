@@ -9,13 +9,14 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from profiler.confinement import Loader, forbid_new_privileges
 from profiler.errors import FAILED, CommandNotExecutable, CommandNotFound, ProfgenError
 from profiler.kernel.abi import native_abi
 from profiler.quoting.text import printable
 from profiler.trace.model import GUARDED_FEATURE
 from profiler.tracers.base import Workload
 from profiler.tracers.host import controlling_terminal, has_capability
-from profiler.tracers.seccomp import Loader, forbid_new_privileges, terminal_guard
+from profiler.tracers.seccomp import terminal_guard
 from profiler.wording import cause
 
 _NULL = os.makedev(1, 3)

@@ -1,23 +1,16 @@
-"""Load seccomp filters (seccomp(2)): any BPF program, the ptrace tracer's, and the one that guards a terminal."""
+"""Seccomp filters (seccomp(2)) of profgen's own: the ptrace tracer's, and the one that guards a terminal."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import struct
 
 from profiler.kernel.abi import ABIS, SUB_ABIS, X32_SYSCALL_BIT
 from profiler.kernel.arguments import value_of
+from profiler.kernel.libseccomp import ACTIONS
 from profiler.kernel.syscalls import number_of
 
-PR_SET_NO_NEW_PRIVS = 38
-PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
-
-RET_ERRNO = 0x00050000
-RET_TRACE = 0x7FF00000
-RET_ALLOW = 0x7FFF0000
-"""Actions. Their lower 16 bits hold an errno, or a number for the tracer (include/uapi/linux/seccomp.h
-SECCOMP_RET_*)."""
+RET_ALLOW, RET_ERRNO, RET_TRACE = ACTIONS["ALLOW"], ACTIONS["ERRNO"], ACTIONS["TRACE"]
 
 _LOAD, _AND, _EQUAL, RETURN = 0x20, 0x54, 0x15, 0x06
 """BPF_LD|BPF_W|BPF_ABS, BPF_ALU|BPF_AND|BPF_K, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K (include/uapi/linux/filter.h)."""
@@ -71,39 +64,3 @@ def terminal_guard(native: str) -> bytes:
         (RETURN, 0, 0, RET_ALLOW),
         (RETURN, 0, 0, RET_ERRNO | errno.EPERM),
     )
-
-
-class _SockFprog(ctypes.Structure):
-    _fields_ = [("len", ctypes.c_uint16), ("filter", ctypes.c_void_p)]
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Loader:
-    """A filter that is ready to load: loading it makes only one system call, and allocates nothing."""
-
-    def __init__(self, program: bytes) -> None:
-        self._instructions = ctypes.create_string_buffer(program, len(program))
-        self._program = _SockFprog(len(program) // INSTRUCTION.size, ctypes.addressof(self._instructions))
-        self._address = ctypes.c_ulong(ctypes.addressof(self._program))
-
-    def load(self) -> None:
-        """Load it into the calling thread (seccomp(2)). Raises OSError: EACCES without no_new_privs and
-        CAP_SYS_ADMIN."""
-        if (
-            _libc.prctl(
-                PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), self._address, ctypes.c_ulong(0), ctypes.c_ulong(0)
-            )
-            != 0
-        ):
-            raise OSError(ctypes.get_errno(), "the kernel refused the filter")
-
-
-def forbid_new_privileges() -> None:
-    """Set no_new_privs (prctl(2)). Raises OSError."""
-    if (
-        _libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
-        != 0
-    ):
-        raise OSError(ctypes.get_errno(), "no_new_privs")

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import errno
 
+from profiler.confinement import PR_SET_SECCOMP, SECCOMP_MODE_FILTER
 from profiler.kernel.abi import ABIS
 from profiler.tracers.ptrace.rows import Enter, Exit, Leave
 from profiler.tracers.ptrace.threads import U32, Threads
 from profiler.tracers.recording import Recording
-from profiler.tracers.seccomp import INSTRUCTION, PR_SET_SECCOMP, RET_TRACE, RETURN, SECCOMP_MODE_FILTER
+from profiler.tracers.seccomp import INSTRUCTION, RET_TRACE, RETURN
 
 # include/uapi/linux/seccomp.h
 SECCOMP_MODE_STRICT = 1

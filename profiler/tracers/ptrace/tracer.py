@@ -28,6 +28,7 @@ from functools import partial
 from ptrace.binding import func as binding
 from ptrace.ctypes_libc import libc
 
+from profiler.confinement import Loader, forbid_new_privileges
 from profiler.errors import TracerError
 from profiler.kernel.abi import abi_of, native_abi
 from profiler.kernel.arguments import ArgumentSpec, spec_for
@@ -51,7 +52,7 @@ from profiler.tracers.ptrace.registers import FIRST_ERROR, answer, call_result, 
 from profiler.tracers.ptrace.rows import Enter, Exit, Leave
 from profiler.tracers.ptrace.threads import CHANGES, Threads
 from profiler.tracers.recording import Recording, Row
-from profiler.tracers.seccomp import TRACE_ALL, Loader, forbid_new_privileges
+from profiler.tracers.seccomp import TRACE_ALL
 from profiler.tracers.sockets import inherited_sockets
 from profiler.tracers.supervisor import Supervisor, note_survivors
 from profiler.wording import UNKNOWN, cause, counted

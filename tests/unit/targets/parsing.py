@@ -6,19 +6,24 @@ A new target needs a line in CHECKS, or tests/unit/targets/test_parsed.py fails.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import struct
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import simulation
 import yaml
 from executables import write_program
 from system.apparmor_dfa import parser
 
+from profiler.kernel.capabilities import number_of
 from profiler.kernel.data import load
-from profiler.policy.model import Policy
+from profiler.kernel.syscalls import number_of as syscall_number
+from profiler.policy.model import FileRule, Policy
 from profiler.registry.manifest import layer_of
 from profiler.registry.rules import broken
 from profiler.review.diff import compare
@@ -158,6 +163,71 @@ def oci_artifact(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     same_calls(profile, "seccomp.json", policy, losses)
 
 
+NEEDS = {
+    "read": {"read_file", "read_dir"}, "write": {"write_file"}, "append": {"write_file"}, "truncate": {"truncate"},
+    "execute": {"execute", "read_file"}, "list": {"read_dir"},
+}  # fmt: skip
+"""Accesses to what Landlock wants on the file, for a kind that has it (landlock(7))."""
+NAMES = {
+    "file": ("make_reg", "remove_file"), "symlink": ("make_sym", "remove_file"), "fifo": ("make_fifo", "remove_file"),
+    "char": ("make_char", "remove_file"), "block": ("make_block", "remove_file"),
+    "socket": ("make_sock", "remove_file"), "directory": ("make_dir", "remove_dir"),
+}  # fmt: skip
+"""Kinds to what making and removing a name wants on its directory."""
+
+
+def launcher(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """The script is executed as a module, which starts nothing; tests/system/test_run.py asks the kernel."""
+    made: dict[str, Any] = {"__name__": "launcher"}
+    exec(compile(files["launcher.py"], "launcher.py", "exec"), made)
+    assert made["CAPABILITIES"] == sum(1 << (number_of(name) or 0) for name in policy.needed())
+    assert made["NO_NEW_PRIVS"] is policy.no_new_privs
+    program = list(struct.iter_unpack("<HBBI", base64.b64decode(made["FILTER"])))
+    for entry in policy.syscalls:
+        number = syscall_number(policy.abis[0], entry.name)
+        if entry.abi == policy.abis[0] == "x86_64" and number is not None and not entry.rules:
+            assert simulation.run(program, number, (0,) * 6) == simulation.ALLOWED, entry.name
+    rules = made["LANDLOCK"]
+    unused = {loss.section for loss in losses if loss.section == loss.item}
+    assert not (rules.files and "files" in unused)
+    given: dict[str, set[str]] = {row.pattern: set(row.rights.split()) for row in rules.paths}
+    if rules.files:
+        wider = {loss.item for loss in losses if loss.section == "files"}
+        declared = {place for place in given if place in wider or any(place in item.split(", ") for item in wider)}
+        many = any(" more" in item for item in wider)
+        plain = {rule.pattern for rule in policy.files}
+        for place in given.keys() - declared:
+            assert place in plain or many or any(f"{place.rstrip('/')}/{{tree}}" == each for each in plain), place
+        for rule in policy.files:
+            lacking(rule, given)
+    assert bool(rules.network) is (policy.has_files and "sockets" not in unused)
+
+
+def lacking(rule: FileRule, given: Mapping[str, set[str]]) -> None:
+    """AssertionError for rights that a rule of the policy has, and that no rule of Landlock gives."""
+    if set(rule.states) == {"detached"} or not rule.pattern.startswith(("/", "{")):
+        return
+
+    def held(path: str) -> set[str]:
+        tops = [path, *(path[:at] for at, letter in enumerate(path) if letter == "/"), "/"]
+        return {name for top in tops for name in given.get(top or "/", ())}
+
+    kinds = set(NAMES) if "unknown" in rule.kinds or not rule.kinds else set(rule.kinds)
+    here, above = held(rule.pattern), held(rule.pattern.rpartition("/")[0] or "/")
+    for word in rule.access:
+        wanted = NEEDS.get(word, set())
+        if kinds - {"directory", "symlink"}:
+            assert wanted - {"read_dir"} <= here, (rule, word)
+        if "directory" in kinds:
+            assert wanted & {"read_dir"} <= here, (rule, word)
+        for kind in kinds:
+            make, remove = NAMES[kind]
+            if word in ("make", "link", "rename_to") or (word == "create" and kind == "file"):
+                assert make in above, (rule, word)
+            if word in ("remove", "rename_from", "rename_to"):
+                assert remove in above, (rule, word)
+
+
 def manifests(files: Files) -> list[Any]:
     """The objects in all files of YAML."""
     return [row for name, data in files.items() if name.endswith(".yaml") for row in yaml.safe_load_all(data) if row]
@@ -200,6 +270,7 @@ CHECKS: Mapping[str, Check] = {
     "seccomp": seccomp,
     "capabilities": capabilities,
     "apparmor": apparmor,
+    "launcher": launcher,
     "docker": engine("docker"),
     "compose": compose,
     "podman": engine("podman", ambient=True),

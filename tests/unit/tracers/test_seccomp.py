@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulation import run
 
+from profiler import confinement
 from profiler.kernel.abi import ABIS, SUB_ABIS, X32_SYSCALL_BIT
 from profiler.kernel.syscalls import number_of
 from profiler.tracers import seccomp
@@ -47,10 +48,10 @@ def test_words_of_the_headers(tmp_path: Path) -> None:
     subprocess.run(["gcc", "-o", tmp_path / "x", tmp_path / "x.c"], check=True, timeout=60)
     text = subprocess.run([tmp_path / "x"], capture_output=True, text=True, timeout=60, check=True).stdout
     kernel = {name: int(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines())}
-    assert kernel.pop("sizeof(struct sock_fprog)") == ctypes.sizeof(seccomp._SockFprog)
+    assert kernel.pop("sizeof(struct sock_fprog)") == ctypes.sizeof(confinement._SockFprog)
     assert (kernel.pop("TIOCSTI"), kernel.pop("TIOCLINUX")) == REQUESTS
-    assert kernel.pop("instruction") == seccomp.INSTRUCTION.size
-    assert {name: getattr(seccomp, name) for name in kernel} == kernel
+    assert kernel.pop("instruction") == seccomp.INSTRUCTION.size == confinement.INSTRUCTION_BYTES
+    assert {name: vars(seccomp).get(name) or vars(confinement).get(name, 0) for name in kernel} == kernel
     assert struct.pack("=HBBI", kernel["RETURN"], 0, 0, kernel["RET_TRACE"]) == TRACE_ALL
 
 
@@ -95,8 +96,8 @@ def test_the_kernel_takes_the_guard() -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            seccomp.forbid_new_privileges()
-            seccomp.Loader(terminal_guard(os.uname().machine)).load()
+            confinement.forbid_new_privileges()
+            confinement.Loader(terminal_guard(os.uname().machine)).load()
             os._exit(0)
         finally:
             os._exit(1)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from simulation import run
 from unit.policy.making import call, trace
 
-from profiler.enforce import filter as filters
 from profiler.errors import ProfgenError
 from profiler.kernel.syscalls import names_of, number_of
 from profiler.policy.derive import derive
 from profiler.policy.model import Allowed, Condition, Options, Policy, Rule
+from profiler.targets import bpf as filters
 
 X86_64, I386, OTHER = 0xC000003E, 0x40000003, 0xC00000B7
 ALLOW, ERRNO, TRACE = filters.RET_ALLOW, filters.RET_ERRNO, filters.RET_TRACE

@@ -1,5 +1,4 @@
-"""Make the policy's seccomp filter, a BPF program, with libseccomp from the data of seccomp.json; and confine a process
-with it."""
+"""Make the policy's seccomp filter, a BPF program, with libseccomp from the data of seccomp.json."""
 
 from __future__ import annotations
 
@@ -11,15 +10,16 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from profiler.enforce import rights
+from profiler.confinement import INSTRUCTION_BYTES
 from profiler.errors import ProfgenError
-from profiler.kernel.abi import SUB_ABIS
-from profiler.kernel.capabilities import number_of as number_of_capability
+from profiler.kernel.abi import native_abi
+from profiler.kernel.libseccomp import ACTIONS
 from profiler.kernel.syscalls import number_of
 from profiler.policy.model import Policy
 from profiler.targets.seccomp import profile
-from profiler.tracers.seccomp import INSTRUCTION, RET_ALLOW, RET_ERRNO, RET_TRACE, Loader, forbid_new_privileges
 from profiler.wording import duration
+
+RET_ALLOW, RET_ERRNO, RET_TRACE = ACTIONS["ALLOW"], ACTIONS["ERRNO"], ACTIONS["TRACE"]
 
 DENIED, CLOSED = 1, 2
 """The tracer's numbers for calls that the policy does not allow; that of allowed calls is 0. CLOSED is for multiplexers
@@ -80,7 +80,7 @@ def _built(policy: Policy, allowed: int, default: int, refused: Callable[[str, i
             _, ended = os.waitpid(pid, 0)
         file.seek(0)
         data = file.read()
-    if ended == 0 and data and len(data) % INSTRUCTION.size == 0:
+    if ended == 0 and data and len(data) % INSTRUCTION_BYTES == 0:
         return data
     if os.WIFSIGNALED(ended):
         raise ProfgenError(
@@ -95,7 +95,8 @@ def _export(policy: Policy, allowed: int, default: int, refused: Callable[[str, 
     import pyseccomp
 
     native, *others = policy.abis
-    built = _single(policy, native, None, allowed, default, refused)
+    foreign = None if native == native_abi() else getattr(pyseccomp.Arch, _ARCHES[native])
+    built = _single(policy, native, foreign, allowed, default, refused)
     for abi in others:
         # A filter for each ABI, joined: in a filter for several, libseccomp accepts only calls that it has a name for.
         built.merge(_single(policy, native, getattr(pyseccomp.Arch, _ARCHES[abi]), allowed, default, refused))
@@ -104,7 +105,7 @@ def _export(policy: Policy, allowed: int, default: int, refused: Callable[[str, 
 
 _UNKNOWN = -1
 """__NR_SCMP_ERROR (seccomp.h). Other negative numbers stand for calls that only other ABIs have."""
-_ARCHES = {"i386": "X86", "x32": "X32", "arm": "ARM"}
+_ARCHES = {"x86_64": "X86_64", "i386": "X86", "x32": "X32", "aarch64": "AARCH64", "arm": "ARM"}
 
 
 def _single(
@@ -133,19 +134,3 @@ def _single(
             if number is not None:
                 built.add_rule(action, number, *tests)
     return built
-
-
-def known_abis(policy: Policy) -> bool:
-    """Return whether the policy's ABIs belong to one machine."""
-    return set(policy.abis[1:]) <= set(SUB_ABIS.get(policy.abis[0], ()))
-
-
-def confine(policy: Policy, loader: Loader) -> None:
-    """Reduce capabilities, set no_new_privs and load the filter: after the change of user, right before execve(2).
-    Raises OSError."""
-    # Without CAP_SYS_ADMIN a filter may only be loaded together with no_new_privs (seccomp(2)).
-    keep = not policy.no_new_privs and bool(rights.permitted() >> (number_of_capability("CAP_SYS_ADMIN") or 0) & 1)
-    rights.reduce(policy, keep_until_exec=keep)
-    if not keep:
-        forbid_new_privileges()
-    loader.load()

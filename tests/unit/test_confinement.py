@@ -10,8 +10,9 @@ import pytest
 from children import in_child
 from unit.enforce.runs import everything_but
 
-from profiler.enforce.rights import mask_of, permitted, reduce, reduce_bounding
+from profiler.confinement import permitted, reduce, reduce_bounding
 from profiler.kernel.capabilities import number_of
+from profiler.targets.sets import mask_of
 
 POLICY = everything_but(capabilities=("CAP_CHOWN", "CAP_KILL", "CAP_63"))
 MASK = 1 << 0 | 1 << 5
@@ -44,12 +45,12 @@ def test_permitted() -> None:
 def test_root_keeps_what_the_policy_needs() -> None:
     def work() -> None:
         before = sets()
-        reduce_bounding(POLICY)
+        reduce_bounding(MASK)
         assert sets()["Bnd"] == before["Bnd"] & MASK
         assert sets()["Prm"] == before["Prm"], "the sets are reduced after the user has changed"
-        reduce(POLICY, keep_until_exec=True)
+        reduce(MASK, keep_until_exec=True)
         assert sets()["Prm"] == before["Prm"], "loading a filter may need one"
-        reduce(POLICY, keep_until_exec=False)
+        reduce(MASK, keep_until_exec=False)
         assert sets()["Prm"] == sets()["Eff"] == MASK
         found = executed()
         assert found["Prm"] == found["Eff"] == found["Bnd"] == MASK
@@ -63,11 +64,11 @@ def test_another_user_keeps_them_over_execve(keep: bool) -> None:
     """They are in the ambient set, whose members a program without file capabilities gets."""
 
     def work() -> None:
-        reduce_bounding(POLICY)
+        reduce_bounding(MASK)
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
-        reduce(POLICY, keep_until_exec=keep)
+        reduce(MASK, keep_until_exec=keep)
         assert sets()["Amb"] == MASK
         found = executed()
         assert found["Prm"] == found["Eff"] == found["Amb"] == MASK
@@ -78,10 +79,10 @@ def test_another_user_keeps_them_over_execve(keep: bool) -> None:
 @as_root
 def test_what_the_process_does_not_have_is_not_raised() -> None:
     def work() -> None:
-        reduce_bounding(everything_but())
-        reduce(everything_but(), keep_until_exec=False)
-        reduce_bounding(POLICY)
-        reduce(POLICY, keep_until_exec=False)
+        reduce_bounding(0)
+        reduce(0, keep_until_exec=False)
+        reduce_bounding(MASK)
+        reduce(MASK, keep_until_exec=False)
         assert sets()["Prm"] == 0
         assert not permitted() >> (number_of("CAP_SETPCAP") or 0) & 1
 
