@@ -124,6 +124,10 @@ def _as_artifact(file: str, baseline: str | None, fail_on: str, ignore: IgnoreOp
     from profiler.review import yardsticks
     from profiler.review.artifact import report
 
+    if baseline is not None and os.path.isdir(baseline):
+        raise InputError(
+            f"--baseline {baseline} is a directory: name the runtime's profile, such as {baseline}/seccomp.json"
+        )
     against = None if baseline is None else yardsticks.baseline(baseline)
     made = report(yardsticks.named(file), against, fail_on)
     found = with_ignored(made, ignore)

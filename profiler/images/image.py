@@ -5,6 +5,7 @@ Sources: the OCI image-spec (image-layout.md, image-index.md, config.md), and mo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import posixpath
@@ -12,7 +13,7 @@ import re
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, cast
@@ -237,39 +238,127 @@ def _of_store(store: _Store, name: str, budget: Budget) -> Image | None:
     described = _saved(store) or _layout(store)
     if described is None:
         return None
-    config, layers, notes = described
-    if len(layers) > LAYERS_MAX:
+    if not described.layers:
+        raise InputError("its image has no layers, so there are no files to compare with")
+    if len(described.layers) > LAYERS_MAX:
         raise InputError(f"more than {LAYERS_MAX} layers")
     files = Files()
-    for layer in layers:
+    for layer, content in zip(described.layers, described.contents(), strict=True):
         with _existing(store, layer) as file:
+            _check_layer(file, layer, content)
             files.apply(entries(file, budget))
-    settings = config.get("config")
+    settings = described.config.get("config")
     user = settings.get("User") if isinstance(settings, dict) else None
-    return Image(name, files, user if isinstance(user, str) else "", (*notes, *_notes(files, [])))
+    return Image(name, files, user if isinstance(user, str) else "", (*described.notes, *_notes(files, [])))
 
 
-Described = tuple[Mapping[str, Any], list[str], list[str]]
-"""The configuration of an image, the names of its layers, and notes."""
+@dataclass(frozen=True)
+class _Described:
+    """An image of a layout: its configuration, the names of its layers, and notes."""
+
+    config: Mapping[str, Any]
+    layers: Sequence[str]
+    notes: Sequence[str] = ()
+
+    def contents(self) -> Sequence[str | None]:
+        """Return the digest of each layer when it is decompressed, as the configuration has it; None where it says
+        nothing. Raises InputError when it is for another number of layers."""
+        root = self.config.get("rootfs")
+        digests = root.get("diff_ids") if isinstance(root, dict) else None
+        if digests is None:
+            return [None] * len(self.layers)
+        if not _texts(digests) or len(digests) != len(self.layers):
+            raise InputError(f"its configuration is not for {counted(len(self.layers), 'layer')}")
+        return cast(Sequence[str], digests)
 
 
-def _saved(store: _Store) -> Described | None:
-    """Read what ``docker save`` wrote."""
+def _check_layer(file: BinaryIO, name: str, content: str | None) -> None:
+    """Check the digest of a layer, by its name and by the configuration, and go back to its start. What the name says
+    of a compressed layer is enough: the manifest that has it was checked too. Raises InputError."""
+    wanted = _digest_in(name)
+    if wanted is not None:
+        _check(wanted, _hashed(file, wanted), name)
+        file.seek(0)
+    if content is None or (wanted is not None and compression(file) is not None):
+        return
+    found = _DIGEST.fullmatch(content)
+    if found is None:
+        raise InputError("its configuration names a layer without a digest")
+    _check(content, _hashed(_bounded(file), content), name)
+    file.seek(0)
+
+
+def _bounded(file: BinaryIO) -> Iterator[bytes]:
+    """Yield what a layer holds when it is decompressed. Raises InputError when it is too much, or damaged."""
+    budget = Budget()
+    try:
+        stream = plain(file)
+        while data := stream.read(1 << 20):
+            budget.decompressed(len(data))
+            yield data
+    except InputError:
+        raise
+    except Exception as error:  # each decompressor raises its own kinds
+        raise InputError(f"a layer cannot be decompressed: {str(error)[:80]}") from error
+
+
+def _hashed(data: BinaryIO | Iterable[bytes], digest: str) -> str:
+    """Return the digest of data with the algorithm of another one."""
+    made = hashlib.new(digest.partition(":")[0])
+    for part in data if not hasattr(data, "read") else iter(lambda: data.read(1 << 20), b""):
+        made.update(part)
+    return f"{digest.partition(':')[0]}:{made.hexdigest()}"
+
+
+def _check(wanted: str, found: str, name: str) -> None:
+    if wanted != found:
+        raise InputError(f"{printable(name)[:80]} is damaged or was changed: its digest is {found}, not {wanted}")
+
+
+_NAMED = re.compile(r"blobs/(sha256|sha512)/([0-9a-f]{64,128})|([0-9a-f]{64})\.json")
+"""Names of files that have the digest of their content: blobs, and configurations of docker save."""
+
+
+def _digest_in(name: str) -> str | None:
+    """Return the digest in the name of a file, None when there is none."""
+    found = _NAMED.fullmatch(name)
+    return None if found is None else f"{found[1] or 'sha256'}:{found[2] or found[3]}"
+
+
+def _saved(store: _Store) -> _Described | None:
+    """Read what ``docker save`` wrote; None for a file of that name in an archive of a root directory."""
     try:
         document = _json(store, "manifest.json", object)
     except InputError:
         return None
+    if document == []:
+        raise InputError("its manifest.json lists no image")
     rows = document if isinstance(document, list) else []
-    images = [row for row in rows if isinstance(row, dict) and _texts(row.get("Layers"))]
+    images = [row for row in rows if isinstance(row, dict) and _is_image(row)]
     if not images:
-        return None  # a file of that name in an archive of a root directory
+        return None
     if len(images) > 1:
         raise InputError(f"it holds {len(images)} images: save one alone")
-    config = images[0].get("Config")
-    return (_json(store, config, dict) if isinstance(config, str) else None) or {}, images[0]["Layers"], []
+    name, layers = images[0].get("Config"), images[0].get("Layers") or []
+    if not isinstance(name, str) or not _texts(layers):
+        raise InputError("its manifest.json has an image without a configuration, or without names of layers")
+    return _Described(_present(store, name), layers)
 
 
-def _layout(store: _Store) -> Described | None:
+def _is_image(row: Mapping[str, Any]) -> bool:
+    layers = row.get("Layers", 0)
+    return layers is None or _texts(layers) or isinstance(row.get("Config"), str)
+
+
+def _present(store: _Store, name: str) -> Mapping[str, Any]:
+    """Return a configuration. Raises InputError."""
+    found = _json(store, name, dict)
+    if found is None:
+        raise InputError(f"its configuration {printable(name)[:80]} is missing")
+    return cast(Mapping[str, Any], found)
+
+
+def _layout(store: _Store) -> _Described | None:
     """Read an OCI image layout."""
     if _json(store, "oci-layout", dict) is None:
         return None
@@ -284,7 +373,7 @@ def _layout(store: _Store) -> Described | None:
     config, layers = document.get("config") if document else None, document.get("layers") if document else None
     if not isinstance(config, dict) or not isinstance(layers, list):
         raise InputError("the layout has no manifest of an image")
-    return _json(store, _blob(config), dict) or {}, [_blob(row) for row in layers], notes
+    return _Described(_present(store, _blob(config)), [_blob(row) for row in layers], notes)
 
 
 def _chosen(rows: Sequence[Any], notes: list[str]) -> Any:
@@ -326,7 +415,8 @@ def _existing(store: _Store, name: str) -> BinaryIO:
 
 
 def _json(store: _Store, name: str, kind: type) -> Any:
-    """Return a JSON file of a layout; None when it is missing. Raises InputError for another kind of value."""
+    """Return a JSON file of a layout; None when it is missing. Raises InputError for another kind of value, and for
+    another content than the digest in its name says."""
     file = store.open(name)
     if file is None:
         return None
@@ -338,6 +428,8 @@ def _json(store: _Store, name: str, kind: type) -> Any:
         raise InputError(f"{printable(name)[:80]} cannot be read as JSON: {str(error)[:80]}") from error
     if not isinstance(value, kind):
         raise InputError(f"{printable(name)[:80]} is not what an image has there")
+    if (wanted := _digest_in(name)) is not None:
+        _check(wanted, _hashed([data], wanted), name)
     return value
 
 

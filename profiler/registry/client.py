@@ -7,10 +7,13 @@ import functools
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from importlib.util import find_spec
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin
 
 from profiler.errors import ExtraMissing, InputError, ProgramError
@@ -19,8 +22,12 @@ from profiler.registry.manifest import MANIFEST, MANIFEST_MAX, Artifact, Blob, d
 from profiler.registry.reference import Reference
 from profiler.registry.rules import broken
 
+T = TypeVar("T")
+
 SECONDS = 60.0
 """Time limit for a connection, and for each read from it."""
+ALL_SECONDS = 300.0
+"""Time limit for all that a client does. A registry that sends a byte now and then meets the limit for each read."""
 
 
 class RegistryError(ProgramError):
@@ -38,17 +45,40 @@ class Client:
             raise ExtraMissing("a connection to a registry", "oras", "registry")
         self.reference = reference
         self._base = f"{'http' if plain_http else 'https'}://{reference.registry}/v2/{reference.name}"
-        with self._said():
-            self._oras = _oras(reference, plain_http)
+        self._end = time.monotonic() + ALL_SECONDS
+        self._oras = self._in_time(lambda: _oras(reference, plain_http))
+
+    def _in_time(self, work: Callable[[], T]) -> T:
+        """Return what the work returns, with its failures in one line. Raises RegistryError when the time is over: the
+        work is then given up, and ends with this process at the latest."""
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                with self._said():
+                    done.set_result(work())
+            except BaseException as error:
+                done.set_exception(error)
+
+        # A ThreadPoolExecutor would wait for its thread when the process ends.
+        threading.Thread(target=run, daemon=True).start()
+        try:
+            return done.result(max(0.0, self._end - time.monotonic()))
+        except TimeoutError as error:
+            if done.done():
+                raise
+            raise RegistryError(f"{self.reference}: the registry took more than {ALL_SECONDS:g} s") from error
 
     def push(self, made: Artifact) -> None:
         """Upload the blobs that the registry lacks, and the manifest. Raises RegistryError."""
-        with self._said():
-            for blob in made.blobs:
-                self._upload(blob)
-            url = f"{self._base}/manifests/{self.reference.pointer}"
-            answer = self._oras.do_request(url, "PUT", data=made.manifest.data, headers={"Content-Type": MANIFEST})
-            self._expect(answer, "store the manifest")
+        self._in_time(lambda: self._push(made))
+
+    def _push(self, made: Artifact) -> None:
+        for blob in made.blobs:
+            self._upload(blob)
+        url = f"{self._base}/manifests/{self.reference.pointer}"
+        answer = self._oras.do_request(url, "PUT", data=made.manifest.data, headers={"Content-Type": MANIFEST})
+        self._expect(answer, "store the manifest")
 
     def _upload(self, blob: Blob) -> None:
         """Upload one blob unless it is there (distribution-spec, POST then PUT)."""
@@ -69,17 +99,17 @@ class Client:
         are checked before anything is trusted.
         """
         pointer = self.reference.pointer
-        with self._said():
-            answer, data = self._get(f"{self._base}/manifests/{pointer}", MANIFEST_MAX, {"Accept": MANIFEST})
+        url = f"{self._base}/manifests/{pointer}"
+        kind, data = self._in_time(lambda: self._get(url, MANIFEST_MAX, {"Accept": MANIFEST}))
         found = digest(data)
         try:
             if self.reference.digest not in (None, found):
                 raise ValueError(f"the registry sent {found} instead")
-            layer = layer_of(data, answer.headers.get("Content-Type"))
+            layer = layer_of(data, kind)
         except ValueError as error:
             raise InputError(f"{self.reference}: {error}") from error
-        with self._said():
-            _, profile = self._get(f"{self._base}/blobs/{layer['digest']}", layer["size"], {})
+        url = f"{self._base}/blobs/{layer['digest']}"
+        _, profile = self._in_time(lambda: self._get(url, layer["size"], {}))
         if digest(profile) != layer["digest"] or len(profile) != layer["size"]:
             raise InputError(f"{self.reference}: the profile that the registry sent is not the one of its manifest")
         if problems := broken(profile):
@@ -87,8 +117,8 @@ class Client:
             raise InputError(f"{self.reference}: {first.where + ': ' if first.where else ''}{first.what}")
         return profile, found
 
-    def _get(self, url: str, most: int, headers: Mapping[str, str]) -> tuple[Any, bytes]:
-        """Return an answer and its content, of at most so many bytes."""
+    def _get(self, url: str, most: int, headers: Mapping[str, str]) -> tuple[str | None, bytes]:
+        """Return the type and the content of an answer, of at most so many bytes."""
         answer = self._oras.do_request(url, "GET", headers=dict(headers), stream=True)
         with contextlib.closing(answer):
             self._expect(answer, "send it")
@@ -99,7 +129,7 @@ class Client:
                     raise InputError(
                         f"{self.reference}: the registry sends more than the {most} bytes that it may have"
                     )
-        return answer, data
+        return answer.headers.get("Content-Type"), data
 
     def _expect(self, answer: Any, what: str) -> None:
         """Raise RegistryError unless the registry did what it was asked for."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from profiler.errors import InputError
 from profiler.kernel.abi import native_abi
@@ -41,6 +42,9 @@ RULES: Mapping[str, Rule] = {
     "artifact-merge": Rule(
         "error", "rules of a syscall that a runtime cannot merge with its baseline: it refuses the call"
     ),
+    "artifact-alternatives": Rule(
+        "warning", "two conditions on one argument in one entry: runtimes allow the call when either holds"
+    ),
     "artifact-baseline": Rule("warning", "syscalls that the baseline refuses, so they are lost"),
     "artifact-narrowed": Rule("note", "syscalls that the baseline allows with some arguments alone"),
 }
@@ -58,8 +62,9 @@ def report(source: Source, baseline: Source | None, fail_on: str = "warning") ->
         fix = "see docs/artifact.md" if problem.rule != "artifact-json" else "write a profile of the OCI specification"
         found.append(Finding(problem.rule, "error", problem.where, problem.what, fix, problem.names))
     if not found:
-        ours = loaded(json.loads(data))
-        found += _unmergeable(ours)
+        profile = json.loads(data)
+        ours = loaded(profile)
+        found += [*_unmergeable(ours), *_alternatives(profile)]
         if baseline is not None:
             capabilities = frozenset(source.policy.needed()) if source.policy is not None else None
             found += _left(ours, baseline.rights(machine(source), capabilities), baseline.name)
@@ -88,10 +93,22 @@ def _unmergeable(ours: Filter) -> Iterator[Finding]:
         yield Finding("artifact-merge", "error", "syscalls", what, fix, names)
 
 
+def _alternatives(profile: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield entries with two conditions on one argument. The rules of the merge do not refuse them: each condition
+    becomes a rule of its own, as in runc and crun."""
+    for number, row in enumerate(profile.get("syscalls") or ()):
+        indexes = [test.get("index") or 0 for test in row.get("args") or ()]
+        names = tuple(sorted(row["names"]))
+        for index in sorted({index for index in indexes if indexes.count(index) > 1}):
+            what = f"{_listed(names)}: the conditions on argument {index} are alternatives, not both required"
+            fix = "use one condition for each argument: SCMP_CMP_MASKED_EQ, or an entry for each value"
+            yield Finding("artifact-alternatives", "warning", f"syscalls[{number}]", what, fix, names)
+
+
 def _left(ours: Filter, baseline: Rights, name: str) -> Iterator[Finding]:
     """Yield what the merge with a baseline takes away."""
     if baseline.written is None:
-        return
+        raise InputError(f"{name} is not a seccomp profile, which a runtime merges an artifact with")
     theirs = _filter(baseline)
     merged = intersection(theirs, ours)
     lost: dict[str, list[str]] = {"refused": [], "merge": [], "some": []}

@@ -151,6 +151,10 @@ def _spo(data: dict[str, Any], name: str) -> Source:
     return Source(name, "spo", native_of(spec), rights)
 
 
+RUNS_MAX = 1_000_000
+"""The largest number of recordings that an annotation can have."""
+
+
 def _coverage(reader: Reader, data: Mapping[str, Any]) -> Coverage | None:
     """Return what the annotation says; None without one, or for one that cannot be read."""
     text = annotations_of(data).get(COVERAGE)
@@ -161,6 +165,8 @@ def _coverage(reader: Reader, data: Mapping[str, Any]) -> Coverage | None:
         total, counts = row["total"], dict(row["syscalls"])
         if row["version"] != "v1" or not all(type(number) is int for number in (total, *counts.values())):
             raise ValueError("unknown form")
+        if not (0 < total <= RUNS_MAX and all(0 < number <= total for number in counts.values())):
+            raise ValueError("a call was seen in no recording, or in more than there are")
     except (KeyError, RecursionError, TypeError, ValueError):
         reader.note(f"{reader.name}: the annotation {COVERAGE} cannot be read, and is not used")
         return None

@@ -2,6 +2,9 @@
 
 The result allows a call with the arguments that one of the profiles allows. Its rules are theirs: an unconditional rule
 stands for all others of its name. It answers a call that all of them refuse with the mildest of their actions.
+
+A SeccompProfile has one list of calls for all of its architectures. So profiles of different architectures are refused:
+the calls of one would be allowed on the other.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any
 
 from profiler.errors import InputError
 from profiler.policy.evidence import COVERAGE, Coverage, annotation
+from profiler.quoting.text import printable
 from profiler.review.rights import Rights, Row, Test, Written
 from profiler.review.seccomp import by_argument
 
@@ -30,7 +34,7 @@ def union(profiles: Sequence[Rights]) -> dict[str, Any]:
             _add(profile.source, row, allowed, refused)
     default = min((rules.default for rules in written), key=MILD.index)
     rows = [*_allowing(allowed), *_refusing({call: rows for call, rows in refused.items() if call not in allowed})]
-    architectures = dict.fromkeys(arch for rules in written for arch in rules.architectures)
+    _check_architectures(profiles, written)
     manifests = [profile.manifest for profile in profiles if profile.manifest is not None]
     bases = sorted({manifest.base for manifest in manifests})
     if len(bases) > 1:
@@ -43,7 +47,7 @@ def union(profiles: Sequence[Rights]) -> dict[str, Any]:
         "spec": {
             "defaultAction": f"SCMP_ACT_{default}",
             **({"baseProfileName": bases[0]} if bases[0] else {}),
-            "architectures": [*architectures],
+            "architectures": [*dict.fromkeys(written[0].architectures)],
             "syscalls": rows,
         },
     }
@@ -54,6 +58,22 @@ def _written(profile: Rights) -> Written:
     if written is None or written.default not in MILD:
         raise InputError(f"{profile.source}: its default action does not refuse calls, so it allows nothing by name")
     return written
+
+
+def _check_architectures(profiles: Sequence[Rights], written: Sequence[Written]) -> None:
+    """Raise InputError unless all profiles are for the same architectures."""
+    first = set(written[0].architectures)
+    for profile, rules in zip(profiles, written, strict=True):
+        if set(rules.architectures) != first:
+            one, other = (
+                ", ".join(sorted(printable(name)[:40] for name in names)) or "that of each node alone"
+                for names in (first, set(rules.architectures))
+            )
+            raise InputError(
+                f"{profiles[0].source} has the architectures {one}, and {profile.source} {other}: a SeccompProfile has "
+                "one list of calls for all of its architectures, so the calls of one would be allowed on the other; "
+                "merge the profiles of each architecture apart"
+            )
 
 
 def _add(

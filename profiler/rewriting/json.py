@@ -161,13 +161,17 @@ def loads(data: bytes) -> tuple[str, dict[str, Any]]:
     return text, document
 
 
+def _is_missing(text: str, member: _Member | None) -> bool:
+    return member is None or text[member.start : member.end] == "null"
+
+
 def put(text: str, path: Sequence[str], value: Any) -> str:
     """Return ``text`` with the member that ``path`` leads to replaced or added. Every value on the way is an object, or
-    missing. ``text`` comes from :func:`loads`, or from here."""
+    missing or null. ``text`` comes from :func:`loads`, or from here."""
     start = _blank(text, 0)
     for depth, key in enumerate(path[:-1]):
         members = _members(text, start)
-        if key not in members:
+        if _is_missing(text, members.get(key)):
             for inner in reversed(path[depth + 1 :]):
                 value = {inner: value}
             return _put(text, start, key, value)
@@ -177,11 +181,11 @@ def put(text: str, path: Sequence[str], value: Any) -> str:
 
 def insert(text: str, path: Sequence[str], index: int, value: Any) -> str:
     """Return ``text`` with an item put before the ``index``-th one of the array that ``path`` leads to, or at its end.
-    An array that is missing is made. Otherwise as :func:`put`."""
+    An array that is missing or null is made. Otherwise as :func:`put`."""
     start = _blank(text, 0)
     for key in path:
         members = _members(text, start)
-        if key not in members:
+        if _is_missing(text, members.get(key)):
             return put(text, path, [value])
         start = members[key].start
     items = _items(text, start)

@@ -74,25 +74,38 @@ class Oci(Target):
 _KINDS: Mapping[tuple[str, ...], type] = {
     ("process",): dict,
     ("process", "user"): dict,
+    ("process", "user", "uid"): int,
+    ("process", "capabilities"): dict,
+    ("process", "noNewPrivileges"): bool,
+    ("process", "apparmorProfile"): str,
+    ("process", "selinuxLabel"): str,
     ("root",): dict,
+    ("root", "readonly"): bool,
     ("mounts",): list,
     ("linux",): dict,
+    ("linux", "namespaces"): list,
     ("linux", "devices"): list,
     ("linux", "maskedPaths"): list,
     ("linux", "readonlyPaths"): list,
     ("linux", "resources"): dict,
+    ("linux", "resources", "devices"): list,
     ("linux", "resources", "pids"): dict,
+    ("linux", "resources", "pids", "limit"): int,
+    ("linux", "seccomp"): dict,
 }
-"""Members that are read or added to, and their types."""
-_MEMBERS = frozenset(
-    {
-        *(key for path in _KINDS for key in path), "capabilities", "noNewPrivileges", "apparmorProfile", "selinuxLabel",
-        "readonly", "seccomp", "limit", "uid",
-    }
-)  # fmt: skip
+"""Members that are read or changed, and their types. Null stands for a member that is missing, as Go reads it."""
+_MEMBERS = frozenset(key for path in _KINDS for key in path)
 _FOLDED = {key.casefold(): key for key in _MEMBERS}
-_OBJECTS = (("mounts",), ("linux", "devices"))
-"""Arrays of objects."""
+_ITEMS: Mapping[tuple[str, ...], Mapping[str, type] | type] = {
+    ("mounts",): {"destination": str},
+    ("linux", "namespaces"): {"type": str},
+    ("linux", "devices"): {"path": str, "type": str, "major": int, "minor": int},
+    ("linux", "maskedPaths"): str,
+    ("linux", "readonlyPaths"): str,
+}
+"""The items of the lists that are read: their type, or the members of objects with their types."""
+_UID_MAX = 0xFFFFFFFF
+_WORDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a whole number"}
 
 
 def _read(existing: Existing) -> tuple[str, dict[str, Any]]:
@@ -107,16 +120,28 @@ def _read(existing: Existing) -> tuple[str, dict[str, Any]]:
             "or make one with runc spec"
         )
     _refuse_other_cases(document, existing.name)
-    for path, kind in _KINDS.items():
-        value = _member(document, path)
-        if value is not _MISSING and not isinstance(value, kind):
-            what = "an object" if kind is dict else "a list"
-            raise InputError(f"{existing.name}: cannot be rewritten: {'.'.join(path)} is not {what}")
-    for path in _OBJECTS:
-        rows = _member(document, path)
-        if rows is not _MISSING and not all(isinstance(row, dict) for row in rows):
-            raise InputError(f"{existing.name}: cannot be rewritten: {'.'.join(path)} holds something but objects")
+    for where, value, kind in _typed(document):
+        if value is not None and type(value) is not kind:
+            raise InputError(f"{existing.name}: cannot be rewritten: {where} is not {_WORDS[kind]}")
+    uid = _member(document, ("process", "user", "uid"))
+    if uid is not None and not 0 <= uid <= _UID_MAX:
+        raise InputError(f"{existing.name}: cannot be rewritten: process.user.uid is not from 0 to {_UID_MAX}")
     return text, document
+
+
+def _typed(document: Mapping[str, Any]) -> Iterator[tuple[str, Any, type]]:
+    """Yield the name, the value and the type of each member that is read or changed, the outer ones first."""
+    for path, kind in _KINDS.items():
+        yield ".".join(path), _member(document, path), kind
+    for path, items in _ITEMS.items():
+        for index, row in enumerate(_member(document, path) or ()):
+            where = f"{'.'.join(path)}[{index}]"
+            if isinstance(items, type):
+                yield where, _MISSING if row is None else row, items
+                continue
+            yield where, _MISSING if row is None else row, dict
+            for key, kind in items.items():
+                yield f"{where}.{key}", row.get(key), kind
 
 
 def _refuse_other_cases(document: Mapping[str, Any], name: str) -> None:
@@ -133,22 +158,21 @@ def _refuse_other_cases(document: Mapping[str, Any], name: str) -> None:
 
 
 _MISSING = object()
+"""What no member is: an item that is null."""
 
 
 def _member(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """Return the member that a path leads to, _MISSING when there is none."""
+    """Return the member that a path leads to, None when there is none or it is null."""
     value: Any = document
     for key in path:
-        if not isinstance(value, dict) or key not in value:
-            return _MISSING
-        value = value[key]
+        value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
 def _rewritten(request: Request, text: str, document: Mapping[str, Any], made: Changes) -> str:
     """Return the file's text with the profile in it, and every other byte as it was."""
     uid = _member(document, ("process", "user", "uid"))
-    for path, value in _values(request, uid if isinstance(uid, int) else request.policy.workload.uid, made):
+    for path, value in _values(request, request.policy.workload.uid if uid is None else uid, made):
         if not _same(_member(document, path), value):
             text = put(text, path, value)
     for added, mount in enumerate(made.mounts):
@@ -159,7 +183,7 @@ def _rewritten(request: Request, text: str, document: Mapping[str, Any], made: C
         (("linux", "readonlyPaths"), made.read_only_paths),
     ):
         present = _member(document, path)
-        length = 0 if present is _MISSING else len(present)
+        length = len(present or ())
         for added, row in enumerate(rows):
             text = insert(text, path, length + added, row)
     return text
@@ -167,7 +191,7 @@ def _rewritten(request: Request, text: str, document: Mapping[str, Any], made: C
 
 def _same(present: object, value: object) -> bool:
     """Return whether the file says the same already: 1 is not true in JSON, though it is in Python."""
-    return present is not _MISSING and json.dumps(present, sort_keys=True) == json.dumps(value, sort_keys=True)
+    return json.dumps(present, sort_keys=True) == json.dumps(value, sort_keys=True)
 
 
 def _values(request: Request, uid: int, made: Changes) -> Iterator[tuple[tuple[str, ...], Any]]:

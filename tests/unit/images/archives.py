@@ -61,16 +61,23 @@ def archive(members: Iterable[Entry | tuple[str, bytes]], mode: str = "w") -> by
     return made.getvalue()
 
 
-def configuration(user: str = "") -> bytes:
-    return json.dumps({"architecture": "amd64", "os": "linux", "config": {"User": user}}).encode()
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def configuration(user: str = "", layers: Iterable[bytes] = ()) -> bytes:
+    """``layers``: uncompressed."""
+    root = {"type": "layers", "diff_ids": [digest(layer) for layer in layers]}
+    return json.dumps({"architecture": "amd64", "os": "linux", "config": {"User": user}, "rootfs": root}).encode()
 
 
 def saved(*layers: Iterable[Entry], user: str = "", mode: str = "w") -> bytes:
     """What docker save writes."""
     names = [f"{number}/layer.tar" for number in range(len(layers))]
     manifest = json.dumps([{"Config": "config.json", "RepoTags": ["x:1"], "Layers": names}]).encode()
-    files = [("manifest.json", manifest), ("config.json", configuration(user))]
-    return archive([*files, *zip(names, map(archive, layers), strict=True)], mode)
+    made = [archive(layer) for layer in layers]
+    files = [("manifest.json", manifest), ("config.json", configuration(user, made))]
+    return archive([*files, *zip(names, made, strict=True)], mode)
 
 
 def layout(*layers: Iterable[Entry], user: str = "", mode: str = "w:gz") -> dict[str, bytes]:
@@ -78,11 +85,11 @@ def layout(*layers: Iterable[Entry], user: str = "", mode: str = "w:gz") -> dict
     files: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}'}
 
     def add(data: bytes, **members: Any) -> Mapping[str, Any]:
-        digest = hashlib.sha256(data).hexdigest()
-        files[f"blobs/sha256/{digest}"] = data
-        return {"digest": f"sha256:{digest}", "size": len(data), **members}
+        files[f"blobs/{digest(data).replace(':', '/')}"] = data
+        return {"digest": digest(data), "size": len(data), **members}
 
-    manifest = {"config": add(configuration(user)), "layers": [add(archive(layer, mode)) for layer in layers]}
+    plain = [archive(layer) for layer in layers]
+    manifest = {"config": add(configuration(user, plain)), "layers": [add(archive(layer, mode)) for layer in layers]}
     platform = {"os": "linux", "architecture": "amd64"}
     index = {"manifests": [add(json.dumps(manifest).encode(), platform=platform)]}
     files["index.json"] = json.dumps(index).encode()

@@ -14,7 +14,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.images.archives import CAPABILITY, Entry, archive, attribute, directory, layout, link, saved
+from unit.images.archives import (
+    CAPABILITY,
+    Entry,
+    archive,
+    attribute,
+    configuration,
+    digest,
+    directory,
+    layout,
+    link,
+    saved,
+)
 
 from profiler.errors import InputError
 from profiler.images import layers
@@ -31,6 +42,7 @@ LAYER = [
     Entry("dev/null", 0o666, type=tarfile.CHRTYPE),
     Entry("srv/data", 0o640, uid=33, gid=70_000),
 ]
+CONFIG = ("c", b"{}")
 SECOND = [Entry("usr/bin/.wh.su"), Entry("usr/bin/new", 0o2755)]
 PING = Node("file", 0o755, 0, 0, "", FileCapabilities(1 << 13, True))
 
@@ -66,6 +78,36 @@ def test_layout(mode: str, tmp_path: Path) -> None:
     check(open_image(str(tmp_path)))
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_files_of_a_layout_have_the_digests_of_their_names(mode: str) -> None:
+    made = layout(LAYER, SECOND, mode=mode)
+    for name in [name for name in made if name.startswith("blobs/")]:
+        with pytest.raises(InputError, match=r"blobs/sha256/\w+ is damaged or was changed: its digest is sha256:"):
+            read(archive([*(made | {name: made[name] + b"\n"}).items()]))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_layers_of_docker_save_have_the_digests_of_their_configuration(compressed: bool) -> None:
+    layer = archive(LAYER)
+    stored = gzip.compress(layer) if compressed else layer
+
+    def image(data: bytes, config: bytes, name: str = "c.json") -> bytes:
+        manifest = json.dumps([{"Config": name, "Layers": ["a/layer.tar"]}]).encode()
+        return archive([("manifest.json", manifest), (name, config), ("a/layer.tar", data)])
+
+    config = configuration("", [layer])
+    name = f"{digest(config)[7:]}.json"
+    assert read(image(stored, config, name)).files.find("/bin/ping") == ("/usr/bin/ping", PING)
+    with pytest.raises(InputError, match=r"layer\.tar is damaged or was changed"):
+        read(image(archive(SECOND), config))
+    with pytest.raises(InputError, match=r"\.json is damaged or was changed"):
+        read(image(stored, config + b" ", name))
+    with pytest.raises(InputError, match="its configuration is not for 1 layer"):
+        read(image(stored, configuration("", [layer, layer])))
+    with pytest.raises(InputError, match="names a layer without a digest"):
+        read(image(stored, config.replace(b"sha256:", b"")))
+
+
 def test_archive_of_a_root_directory() -> None:
     for manifest in (b"", b"{}", b"[" * 50_000, b'[{"Layers": 1}]'):
         image = read(archive([*LAYER[:1], *LAYER[2:4], ("manifest.json", manifest)]))
@@ -92,7 +134,12 @@ def test_a_damaged_header_is_an_error(damage: str) -> None:
 def test_a_layer_that_several_images_share_is_a_link() -> None:
     manifest = json.dumps([{"Config": "c", "Layers": ["a/layer.tar"]}]).encode()
     shared = archive([Entry("x", 0o4755)])
-    members = [("manifest.json", manifest), ("b/layer.tar", shared), link("a/layer.tar", "../b/layer.tar")]
+    members = [
+        ("manifest.json", manifest),
+        ("c", b"{}"),
+        ("b/layer.tar", shared),
+        link("a/layer.tar", "../b/layer.tar"),
+    ]
     assert [path for path, _ in read(archive(members)).files] == ["/x"]
 
 
@@ -116,7 +163,13 @@ def test_root_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "why"),
     [
-        ([("manifest.json", b'[{"Config": "c", "Layers": ["../../etc/passwd"]}]')], "passwd is missing"),
+        ([("manifest.json", b'[{"Config": "c", "Layers": ["../../etc/passwd"]}]'), CONFIG], "passwd is missing"),
+        ([("manifest.json", b"[]")], "its manifest.json lists no image"),
+        ([("manifest.json", b'[{"Config": "c", "Layers": null}]'), CONFIG], "its image has no layers"),
+        ([("manifest.json", b'[{"Config": "c"}]'), CONFIG], "its image has no layers"),
+        ([("manifest.json", b'[{"Config": "c", "Layers": [1]}]'), CONFIG], "without names of layers"),
+        ([("manifest.json", b'[{"Layers": ["a"]}]')], "an image without a configuration"),
+        ([("manifest.json", b'[{"Config": "c", "Layers": ["a"]}]')], "its configuration c is missing"),
         ([("manifest.json", b'[{"Layers": []}, {"Layers": []}]')], "it holds 2 images: save one alone"),
         ([("oci-layout", b"[" * 50_000)], "cannot be read as JSON"),
         ([("oci-layout", b"{}")], "lacks its index"),
@@ -124,10 +177,16 @@ def test_root_directory(tmp_path: Path) -> None:
         ([("oci-layout", b"{}"), ("index.json", b'{"manifests": [{"digest": "sha256:../x"}]}')], "without a digest"),
         ([("oci-layout", b"{}"), ("index.json", b"[]")], "is not what an image has there"),
         ([("oci-layout", b"{}"), ("index.json", b'{"manifests": [{}, {}]}')], "without their platforms"),
-        ([("manifest.json", b'[{"Layers": ["a"]}]'), link("a", "a")], "a is missing"),
-        ([("manifest.json", b'[{"Layers": ["a"]}]'), ("a", b"no archive" * 99)], "not a tar archive"),
-        ([("manifest.json", b'[{"Layers": ["a"]}]'), ("a", b"\x28\xb5\x2f\xfd...")], "zstd"),
-        ([("manifest.json", b'[{"Layers": ["a"]}]'), ("a", gzip.compress(b"x" * 600)[:-9])], "not a tar archive"),
+        ([("manifest.json", b'[{"Config": "c", "Layers": ["a"]}]'), CONFIG, link("a", "a")], "a is missing"),
+        (
+            [("manifest.json", b'[{"Config": "c", "Layers": ["a"]}]'), CONFIG, ("a", b"no archive" * 99)],
+            "not a tar archive",
+        ),
+        ([("manifest.json", b'[{"Config": "c", "Layers": ["a"]}]'), CONFIG, ("a", b"\x28\xb5\x2f\xfd...")], "zstd"),
+        (
+            [("manifest.json", b'[{"Config": "c", "Layers": ["a"]}]'), CONFIG, ("a", gzip.compress(b"x" * 600)[:-9])],
+            "not a tar archive",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_said(members: list[tuple[str, bytes]], why: str) -> None:
@@ -187,7 +246,7 @@ def test_what_decompresses_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatc
     assert len(bomb) < 10_000
     with pytest.raises(InputError, match="when it is decompressed"):
         read(bomb)
-    inside = archive([("manifest.json", b'[{"Layers": ["a"]}]'), ("a", bomb)])
+    inside = archive([("manifest.json", b'[{"Config": "c", "Layers": ["a"]}]'), CONFIG, ("a", bomb)])
     with pytest.raises(InputError, match="when it is decompressed"):
         read(inside)
 

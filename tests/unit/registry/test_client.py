@@ -27,6 +27,8 @@ class Registry(BaseHTTPRequestHandler):
     content: dict[str, tuple[str, bytes]]
     refusing: tuple[int, str, bytes] | None = None
     """A status, the challenge and the body for every request."""
+    slow: tuple[str, threading.Event] | None = None
+    """A part of the paths that are answered byte by byte, and when that ends."""
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
@@ -40,7 +42,12 @@ class Registry(BaseHTTPRequestHandler):
     def handle_any(self) -> None:
         path, _, query = self.path.partition("?")
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.refusing is not None:
+        if self.slow is not None and self.slow[0] in path:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not self.slow[1].wait(0.01):
+                self.wfile.write(b"{")
+            self.close_connection = True
+        elif self.refusing is not None:
             status, challenge, body = self.refusing
             self.answer(status, body, **({"Www_Authenticate": challenge} if challenge else {}))
         elif self.command == "POST":
@@ -135,6 +142,19 @@ def test_a_registry_that_lies(registry: Any) -> None:
     other = artifact(b'{"defaultAction": "SCMP_ACT_ALLOW"}')
     registry.content[f"/v2/profiles/web/manifests/{MADE.manifest.digest}"] = (MANIFEST, other.manifest.data)
     assert f"sent {other.manifest.digest} instead" in pulled(registry, f"@{MADE.manifest.digest}")
+
+
+@pytest.mark.parametrize("part", ["/v2/", "/manifests/", "/blobs/"])
+def test_a_registry_that_sends_byte_by_byte(registry: Any, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """Each read succeeds, so only the limit for the whole ends it."""
+    client(registry).push(MADE)
+    monkeypatch.setattr("profiler.registry.client.ALL_SECONDS", 1.5)
+    enough = threading.Event()
+    registry.slow = (part, enough)
+    try:
+        assert "the registry took more than 1.5 s" in pulled(registry)
+    finally:
+        enough.set()
 
 
 def test_a_profile_that_no_runtime_accepts(registry: Any) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from unit.policy.making import call, check, trace
 
+from profiler.cli.main import cli
 from profiler.errors import InputError
 from profiler.policy.derive import derive
 from profiler.policy.document import dumps
@@ -99,6 +101,26 @@ def test_some_of_the_arguments(tmp_path: Path) -> None:
 
     made = checked(written(tmp_path / "a.json", row(0), row(0x4000000)), "docker-default")
     assert found(made) == {("artifact-baseline", "warning", ("personality",))}
+
+
+def test_conditions_that_are_alternatives(tmp_path: Path) -> None:
+    """The merge takes them, as each one alone can be merged: the call would be allowed with any argument."""
+
+    def entry(*operators: str) -> dict[str, Any]:
+        tests = [{"index": 0, "op": f"SCMP_CMP_{word}", "value": 3} for word in operators]
+        return {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": tests}
+
+    expected = {("artifact-alternatives", "warning", ("read",))}
+    for baseline in (None, "docker-default"):
+        assert found(checked(written(tmp_path / "a", entry("GE", "LE")), baseline)) == expected
+        assert found(checked(written(tmp_path / "a", entry("GE"), entry("LE")), baseline)) == set()
+
+
+def test_a_baseline_must_be_a_seccomp_profile(tmp_path: Path, policy: Path) -> None:
+    with pytest.raises(InputError, match="is not a seccomp profile, which a runtime merges"):
+        checked(policy, str(policy))
+    done = CliRunner().invoke(cli, ["lint", str(policy), "--for", "kep-6061", "--baseline", str(tmp_path)])
+    assert f"{tmp_path}/seccomp.json" in str(done.exception)
 
 
 def test_a_baseline_that_is_a_file(tmp_path: Path, policy: Path) -> None:

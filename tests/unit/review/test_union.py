@@ -74,11 +74,11 @@ def test_other_members() -> None:
     one = profile(
         rule("ptrace", action=ERRNO, errnoRet=38), rule("bpf", action=ERRNO, errnoRet=1), default="SCMP_ACT_KILL"
     )
-    other = profile(rule("bpf"), rule("ptrace", action=ERRNO, errnoRet=1), architectures=["SCMP_ARCH_AARCH64"])
+    other = profile(rule("bpf"), rule("ptrace", action=ERRNO, errnoRet=1))
     made = merged(one, other)
     assert made["spec"] == {
         "defaultAction": ERRNO,
-        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+        "architectures": ["SCMP_ARCH_X86_64"],
         "syscalls": [
             {"action": ALLOW, "names": ["bpf"]},
             {"action": ERRNO, "names": ["ptrace"], "errnoRet": 38},
@@ -104,6 +104,9 @@ def test_counts_are_added_up() -> None:
         (profile(rule("read", (0, 1), action=ERRNO)), "refuses calls by their arguments"),
         (profile(rule("read", action="SCMP_ACT_LOG")), "has the action LOG"),
         (profile(rule("read"), baseProfileName="runc"), "have different base profiles"),
+        (profile(architectures=["SCMP_ARCH_AARCH64"]), "SCMP_ARCH_X86_64, and file SCMP_ARCH_AARCH64: .* apart"),
+        (profile(architectures=["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]), "the calls of one would be allowed"),
+        (profile(architectures=[]), "and file that of each node alone"),
     ],
 )
 def test_what_cannot_be_combined(document: dict[str, Any], why: str) -> None:

@@ -29,18 +29,18 @@ def rewrite(text: str | bytes, policy: Policy = POLICY) -> bytes:
 
 
 def expected(document: dict[str, Any], policy: Policy = POLICY) -> dict[str, Any]:
-    uid = document.get("process", {}).get("user", {}).get("uid", policy.workload.uid)
+    process, linux = document.get("process") or {}, document.get("linux") or {}
+    uid = (process.get("user") or {}).get("uid", policy.workload.uid)
     needed = list(policy.needed())
     kept = needed if uid else []
     sets = {"bounding": needed, "effective": needed, "permitted": needed, "inheritable": kept, "ambient": kept}
-    linux = document.get("linux", {})
     paths = {
         key: [*linux.get(key, []), *(path for path in every if path not in linux.get(key, []))]
         for key, every in (("maskedPaths", MASKED), ("readonlyPaths", FIXED))
     }
     return {
         **document,
-        "process": {**document.get("process", {}), "capabilities": sets, "noNewPrivileges": policy.no_new_privs},
+        "process": {**process, "capabilities": sets, "noNewPrivileges": policy.no_new_privs},
         "linux": {**linux, "seccomp": seccomp(policy), **paths},
     }
 
@@ -100,6 +100,8 @@ def test_missing_parts_are_added() -> None:
         '{\n  "ociVersion": "1"\n}',
         "{\n}",
         ' {"a": [1, {"process": 2}]} ',
+        '{"linux": null, "process": null}',
+        '{"linux": {"seccomp": null}, "process": {"capabilities": null, "user": null}}',
     ):
         assert json.loads(rewrite(text)) == expected(json.loads(text))
 
@@ -114,13 +116,24 @@ def test_missing_parts_are_added() -> None:
         ('{"process": []}', "process is not an object"),
         ('{"defaultAction": "SCMP_ACT_ERRNO"}', "not an OCI config.json"),
         ('{"schema": "profgen.trace/1"}', "not an OCI config.json"),
-        ('{"linux": null}', "linux is not an object"),
+        ('{"linux": 5}', "linux is not an object"),
+        ('{"linux": {"resources": {"pids": {"limit": true}}}}', "linux.resources.pids.limit is not a whole number"),
+        ('{"linux": {"resources": {"pids": {"limit": 1.5}}}}', "linux.resources.pids.limit is not a whole number"),
+        ('{"linux": {"resources": {"devices": {}}}}', "linux.resources.devices is not a list"),
+        ('{"linux": {"namespaces": [5]}}', "linux.namespaces[0] is not an object"),
+        ('{"linux": {"devices": [{}, {"path": 5}]}}', "linux.devices[1].path is not text"),
+        ('{"linux": {"maskedPaths": ["/a", null]}}', "linux.maskedPaths[1] is not text"),
+        ('{"linux": {"seccomp": []}}', "linux.seccomp is not an object"),
+        ('{"process": {"capabilities": []}}', "process.capabilities is not an object"),
+        ('{"process": {"user": {"uid": true}}}', "process.user.uid is not a whole number"),
+        ('{"process": {"user": {"uid": -1}}}', "process.user.uid is not from 0 to 4294967295"),
+        ('{"root": {"readonly": "yes"}}', "root.readonly is not true or false"),
         ('{"linux": {"resources": []}}', "linux.resources is not an object"),
         ('{"linux": {"resources": {"pids": 5}}}', "linux.resources.pids is not an object"),
         ('{"linux": {"maskedPaths": {}}}', "linux.maskedPaths is not a list"),
         ('{"root": "rootfs"}', "root is not an object"),
         ('{"mounts": {}}', "mounts is not a list"),
-        ('{"mounts": ["/proc"]}', "mounts holds something but objects"),
+        ('{"mounts": ["/proc"]}', "mounts[0] is not an object"),
         ('{"a": 1, "a": 2}', "'a' is given twice"),
         ('{"process": {"user": {"uid": 1, "uid": 2}}}', "'uid' is given twice"),
         ('{"linux": {}, "Linux": {"seccomp": null}}', "runc reads Linux as linux: rename it"),
@@ -170,7 +183,7 @@ def test_any_document(
 ) -> None:
     document = {key: value for key, value in outer.items() if key not in ("process", "linux", "root", "mounts")}
     if process is not None:
-        old = {key: [1, {"x": "}"}] for key in present - {"seccomp"}}
+        old = {key: {"x": ["}"]} if key == "capabilities" else False for key in present - {"seccomp"}}
         document["process"] = {**{key: value for key, value in process.items() if key != "user"}, **old, "last": 1}
     if linux is not None:
         ours = ("devices", "maskedPaths", "readonlyPaths", "resources")

@@ -147,8 +147,27 @@ def test_coverage_is_written_and_read(tmp_path: Path) -> None:
     assert "annotations" not in one.stdout
 
 
+def counted(total: object, read: object) -> str:
+    return json.dumps({"version": "v1", "total": total, "syscalls": {"read": read}})
+
+
 @pytest.mark.parametrize(
-    "text", ["x", "[]", '{"version": "v2", "total": 1, "syscalls": {}}', '{"version": "v1", "total": 1}', "[" * 100_000]
+    "text",
+    [
+        "x",
+        "[]",
+        '{"version": "v2", "total": 1, "syscalls": {}}',
+        '{"version": "v1", "total": 1}',
+        "[" * 100_000,
+        counted(2, 3),
+        counted(2, 0),
+        counted(2, -1),
+        counted(0, 0),
+        counted(-1, -1),
+        counted(True, True),
+        counted(2, 1.5),
+        counted(10**30, 1),
+    ],
 )
 def test_coverage_that_cannot_be_read_is_not_used(text: str) -> None:
     item = {
