@@ -17,7 +17,7 @@ class Base:
     """One measured set of syscalls. ``id`` names it in reasons.
 
     ``arguments`` holds, for names with filterable arguments, the values that the runtime uses: tuples in the order of
-    the recorded fields.
+    the recorded fields. ``apart``: the set is not part of those of any runtime.
     """
 
     id: str
@@ -28,6 +28,7 @@ class Base:
     measured_versions: tuple[str, ...]
     syscalls: tuple[str, ...]
     arguments: Mapping[str, tuple[tuple[int, ...], ...]]
+    apart: bool = False
 
 
 def _values(name: str, rows: list[list[str | int]]) -> tuple[tuple[int, ...], ...]:
@@ -57,6 +58,7 @@ def _base(row: Mapping[str, Any]) -> Base:
         measured_versions=versions,
         syscalls=syscalls,
         arguments={name: _values(name, rows) for name, rows in row["arguments"].items() if name in syscalls},
+        apart=row.get("apart", False),
     )
 
 
@@ -96,7 +98,7 @@ def newest_measured(runtime: str) -> str:
 
 
 def base_for(runtime: str, version: str | None, no_new_privs: bool) -> list[Base]:
-    """Return the sets for a runtime: ``any`` is the union of all runtimes, ``none`` is empty.
+    """Return the sets for a runtime: ``any`` is the union of all OCI runtimes, ``none`` is empty.
 
     ``version`` is that of the OCI runtime (runc or crun), also for docker, containerd and podman; None means every
     version. A version newer than any measured one gets the newest set. Raises ValueError for an unknown runtime or a
@@ -109,7 +111,7 @@ def base_for(runtime: str, version: str | None, no_new_privs: bool) -> list[Base
     key = version_key(version) if version is not None else None
     found = []
     for base in bases():
-        if runtime != "any" and runtime not in base.runtimes:
+        if base.apart if runtime == "any" else runtime not in base.runtimes:
             continue
         if base.no_new_privs is not None and base.no_new_privs != no_new_privs:
             continue

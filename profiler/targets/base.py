@@ -113,6 +113,8 @@ class Request:
     templates: Templates = BUILT_IN
     coverage: Coverage | None = None
     """In how many recordings each syscall was seen, where the target ``counts`` and the recordings are known."""
+    name_start: str = ""
+    """What a name that an artifact makes must begin with, for a launcher that is rendered too."""
 
     def template(self, name: str, **values: object) -> bytes:
         """Fill in a template."""
@@ -161,11 +163,13 @@ class Setting(Generic[T]):
 @dataclass(frozen=True)
 class Launches:
     """What makes a target a launcher. ``engines``: those that it can replace, as a recording names them. ``names``:
-    artifacts that it names when they are rendered too. ``requires``: those of them that are always rendered for it."""
+    artifacts that it names when they are rendered too. ``requires``: those of them that are always rendered for it.
+    ``name_start``: what the names of the profiles that it names must begin with."""
 
     engines: frozenset[str]
     names: frozenset[str]
     requires: frozenset[str] = frozenset()
+    name_start: str = ""
 
 
 class Target(Protocol):

@@ -12,6 +12,8 @@ from profiler.targets.containerd import Containerd
 from profiler.targets.docker import Docker, Nerdctl, Podman
 from profiler.targets.kubernetes import Kubernetes
 from profiler.targets.launcher import Launcher
+from profiler.targets.lxc.seccomp import LxcSeccomp
+from profiler.targets.lxc.target import Lxc
 from profiler.targets.oci.target import Oci
 from profiler.targets.oci_artifact import OciArtifact
 from profiler.targets.openshift import Openshift
@@ -36,6 +38,8 @@ TARGETS: tuple[Target, ...] = (
     Kubernetes(),
     Openshift(),
     Spo(),
+    LxcSeccomp(),
+    Lxc(),
 )
 
 USUAL = frozenset({"seccomp", "capabilities", "apparmor"})

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import posixpath
-import re
-
-from profiler.errors import InputError
-from profiler.policy.model import Workload
-from profiler.quoting.text import printable
 from profiler.targets.base import File, Launches, Loss, Output, Request, Setting, Step, Target, written, yes_or_no
 from profiler.targets.containers import ARTIFACTS, READ_ONLY, losses, values
+from profiler.targets.naming import name_of, valid_name
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _UNITS = "/etc/containers/systemd"
 """Where the generator looks for units of the system. Files with other suffixes may lie there."""
-
-
-def _name(text: str) -> str:
-    """Parse the name of a unit."""
-    if not _NAME.fullmatch(text):
-        raise InputError(f"{printable(text)!r} is not a name: up to 64 letters, digits, '_', '.' and '-'")
-    return text
 
 
 class Quadlet(Target):
@@ -29,7 +16,7 @@ class Quadlet(Target):
     name = "quadlet"
     summary = "NAME.container: a systemd unit for Podman (Quadlet) with the profile"
     says = frozenset({"capabilities", "no_new_privs"})
-    named = Setting("name", "the unit's name; default: the image's, or the program's", "NAME", "", _name)
+    named = Setting("name", "the unit's name; default: the image's, or the program's", "NAME", "", valid_name)
     apparmor = Setting("apparmor", "name the AppArmor profile: the machine must have it", "yes|no", False, yes_or_no)
     settings = (READ_ONLY, named, apparmor)
     launches = Launches(frozenset({"podman"}), names=ARTIFACTS, requires=frozenset({"seccomp"}))
@@ -58,13 +45,3 @@ class Quadlet(Target):
             Step("undo", f"systemctl stop {name} && rm {profile} {_UNITS}/{unit.name} && systemctl daemon-reload"),
         )
         return Output((unit,), tuple(lost), usage)
-
-
-def name_of(work: Workload) -> str:
-    """Return a name for the workload that a unit can have: that of its image, without tag and digest, or of its
-    program."""
-    image = posixpath.basename((work.image or "").partition("@")[0]).partition(":")[0]
-    for text in (image, posixpath.basename(work.argv[0]) if work.argv else ""):
-        if name := re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-._")[:64]:
-            return name
-    return "workload"

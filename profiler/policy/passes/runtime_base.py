@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from profiler.errors import InputError
@@ -32,23 +33,28 @@ def _entry(abi: str, name: str, bases: list[Base], filtered: bool) -> Allowed:
 
 
 def runtime_base(policy: Policy, trace: Trace, options: Options) -> Policy:
-    """Add the base sets for the native ABI (runtimes are native programs), in a section of their own; if asked, the
-    start of programs.
-
-    A name that is refused with an error of its own is allowed again here: without it no container starts.
-    """
+    """Add the base sets of the chosen runtime; if asked, the start of programs."""
     try:
         bases = base_for(options.runtime, options.runtime_version, policy.no_new_privs)
     except ValueError as error:
         raise InputError(str(error)) from error
     if options.start_up:
         bases += starts()
+    return with_bases(policy, bases, filtered=options.arguments)
+
+
+def with_bases(policy: Policy, bases: Iterable[Base], filtered: bool = True) -> Policy:
+    """Add base sets for the native ABI (runtimes are native programs), in a section of their own. ``filtered``: with
+    the values of arguments.
+
+    A name that is refused with an error of its own is allowed again here: without it no container starts.
+    """
     abi = policy.abis[0]
     names: dict[str, list[Base]] = {}
     for base in bases:
         for name in base.syscalls:
             if number_of(abi, name) is not None:
                 names.setdefault(name, []).append(base)
-    entries = tuple(_entry(abi, name, found, options.arguments) for name, found in sorted(names.items()))
+    entries = tuple(_entry(abi, name, found, filtered) for name, found in sorted(names.items()))
     refused = tuple(row for row in policy.refused if row.name not in names)
     return replace(policy, syscalls=policy.syscalls + entries, refused=refused)

@@ -37,6 +37,9 @@ ABIS = ("3.0", "4.0")
 RUNTIME_PROFILES = ("runc", "crun", "podman")
 """Profiles that runtimes may run under themselves; they send the signals that stop a container. Sources:
 profiles/apparmor of moby, pkg/apparmor of containers/common, and apparmor.d of Ubuntu 24.04, which names all three."""
+LXC_PROFILES = ("/usr/bin/lxc-start", "lxc-start")
+"""Profiles of lxc-start, which stops the container (usr.bin.lxc-start of LXC 5 and 6): it may start containers only
+under profiles named lxc-*."""
 
 STREAMS: tuple[tuple[rules.Parts, str], ...] = (
     (("/dev/null",), "rw"),
@@ -205,7 +208,8 @@ def build(policy: Policy, chosen: Choices) -> Profile:
     own = f'"{name}{{,//?*}}"' if children else name
     network, no_network = rules.network(policy.sockets)
     unix, no_unix = rules.unix(policy.sockets)
-    signals, no_signals = rules.signals(policy, own, RUNTIME_PROFILES if container else ())
+    runtimes = (*(RUNTIME_PROFILES if container else ()), *(LXC_PROFILES if name.startswith("lxc-") else ()))
+    signals, no_signals = rules.signals(policy, own, runtimes)
     mounts, no_mounts, notes = rules.mounts(with_variables(policy))
     later, not_mediated = rules.later(policy, chosen.abi)
     notes += not_mediated
@@ -272,6 +276,8 @@ class AppArmor(Target):
     def render(self, request: Request) -> Output:
         """See Target.render."""
         policy, chosen = request.policy, choices(request)
+        if chosen.name is None and request.name_start:
+            chosen = replace(chosen, name=request.name_start + profile_name(policy))
         profile = build(policy, chosen)
         steps = usage(policy, profile.name, chosen.attach)
         values = {

@@ -266,6 +266,26 @@ def spo(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
 
 
+def lxc_seccomp(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """Read by LXC's grammar. tests/system/test_lxc.py has LXC read it."""
+    from unit.targets import lxcs
+
+    profile = lxcs.seccomp(files["lxc.seccomp"], policy.abis)
+    same_calls(json.dumps(profile).encode(), "seccomp.json", policy, losses)
+
+
+def lxc(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    from unit.targets import lxcs
+
+    rows = lxcs.config(files["lxc.conf"])
+    assert lxcs.kept(rows) == set(policy.needed())
+    assert (("lxc.no_new_privs", "1") in rows) is policy.no_new_privs
+    assert dict(rows)["lxc.seccomp.profile"].startswith("/etc/lxc/")
+    assert (("lxc.cgroup2.devices.deny", "a") in rows) is policy.has_files
+    assert without_root(losses) == (set(policy.needed()) if policy.workload.uid else set())
+    lxcs.mounted(rows)
+
+
 CHECKS: Mapping[str, Check] = {
     "seccomp": seccomp,
     "capabilities": capabilities,
@@ -282,5 +302,7 @@ CHECKS: Mapping[str, Check] = {
     "kubernetes": kubernetes,
     "openshift": openshift,
     "spo": spo,
+    "lxc-seccomp": lxc_seccomp,
+    "lxc": lxc,
 }
 """Name of a target to the check of its files."""

@@ -17,7 +17,7 @@ from profiler.policy.derive import derive
 from profiler.policy.model import FileRule, Options, Policy, SocketRule, Workload
 from profiler.targets.base import Artifact, Output, Request
 from profiler.targets.catalogue import find
-from profiler.targets.quadlet import name_of
+from profiler.targets.naming import name_of
 from profiler.targets.rendering import render_one
 
 
