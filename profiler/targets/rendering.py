@@ -48,8 +48,11 @@ def render(
     required = {name for target in targets if target.launches for name in target.launches.requires}
     artifacts = [target for target in targets if target.launches is None]
     artifacts += [find(name) for name in sorted(required - chosen.keys())]
-    starts = [target.launches.name_start for target in targets if target.launches and target.launches.name_start]
-    base = Request(policy, templates=templates, coverage=coverage, name_start="".join(starts[:1]))
+    # Launchers that all want the same get it; others take any name.
+    starts = {
+        target.launches.name_start for target in targets if target.launches and "apparmor" in target.launches.names
+    }
+    base = Request(policy, templates=templates, coverage=coverage, name_start=starts.pop() if len(starts) == 1 else "")
     outputs: dict[str, Output] = {}
     known: dict[str, Artifact] = {}
     for target in (*artifacts, *(target for target in targets if target.launches)):

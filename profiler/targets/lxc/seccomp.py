@@ -40,7 +40,7 @@ ACTION = Setting(
 )
 START = Setting(
     "start",
-    "the command that starts the container: start (lxc-start), or execute (lxc-execute), whose init needs more calls",
+    "what starts it: start (lxc-start), or execute (lxc-execute, whose init makes more calls)",
     "HOW",
     "start",
     OneOf(*STARTS),
