@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from profiler.cli.results import JSON, print_json
 from profiler.cli.target_options import GivenTargets, TargetCommand, TargetOptions, target_options
 from profiler.cli.terminal import emit, say, say_outdated, say_what_takes_long
 from profiler.errors import InputError, OutputError, ProfgenError
-from profiler.files import STANDARD_OUTPUT, check_writable, make_directory, write_atomic
+from profiler.files import STANDARD_OUTPUT, check_writable, make_directory, read_start, write_atomic
 from profiler.policy.directory import POLICY_FILE, TRACE_FILE, default_directory, is_directory
 from profiler.policy.model import Options, Policy
 from profiler.progress import busy
@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     "--output",
     type=output_file,
     metavar="DIR|FILE",
-    help="Directory for all files, or the file for a single target; - for standard output.  [default: NAME.profile; a "
-    "single target is printed]",
+    help="Where to write; - for standard output. A new name is a directory. It is the file of the target if it "
+    "ends as that does (run.sh), or in .json or .yaml, or has any suffix and one file is written: what the file needs, "
+    "and with --into the files of other targets, come next to it. A slash at the end makes it a directory.  "
+    "[default: NAME.profile; a single target is printed]",
 )
 @derive_options
 @click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors.")
@@ -85,23 +87,24 @@ def generate(
         counts = _coverage(trace, inputs) if any(target.counts for target in targets) else None
         rendered = render(policy, targets, targeting.settings, targeting.existing, targeting.templates, counts)
     evidence = [] if trace is None else _evidence(policy, trace)
-    where = _deliver(rendered, evidence, inputs, output, quiet)
+    main = _main(rendered, targets, into=targeting.existing is not None)
+    where = _deliver(rendered, main, evidence, inputs, output, quiet)
     for target in without:
         say(f"{target.name}: left out, because the recording did not watch files; record again, without --no-files")
     _tell_losses(rendered, quiet)
     if where is not None and not quiet:
-        _tell_usage(targets, rendered, where)
+        _tell_usage(targets, rendered, _paths(where, main, rendered.files))
     if form == "json" and where is not None:
         kept = evidence if where.is_dir() else []
-        print_json("generate", _as_data(where, [*kept, *rendered.files], rendered, without))
+        paths = _paths(where, main, [*kept, *rendered.files])
+        print_json("generate", _as_data(where, paths, rendered, without))
 
 
-def _as_data(where: Path, files: Sequence[File], rendered: Rendered, without: Sequence[Target]) -> dict[str, Any]:
-    """Return what was written, and what it does not express, for programs."""
-    paths = _paths(where, rendered, files)
+def _as_data(where: Path, paths: Mapping[str, str], rendered: Rendered, without: Sequence[Target]) -> dict[str, Any]:
+    """Return what was written, and what it does not express, for programs. ``paths``: where each file was written."""
     return {
         "output": str(where),
-        "files": [paths[file.name] for file in files],
+        "files": list(paths.values()),
         "losses": [
             {"target": name, **{member: getattr(loss, member) for member in ("section", "item", "why", "effect")}}
             for name, loss in rendered.losses
@@ -115,17 +118,17 @@ def _as_data(where: Path, files: Sequence[File], rendered: Rendered, without: Se
     }
 
 
-def _own(rendered: Rendered) -> list[File]:
-    """Return the files of the chosen targets, without those that they need."""
-    return [file for made in rendered.outputs.values() for file in made.files]
+def _main(rendered: Rendered, targets: Sequence[Target], into: bool) -> File | None:
+    """Return the file that ``-o FILE`` names: the one that was rewritten, or the first one of the only target."""
+    made = [rendered.outputs[target.name] for target in targets if target.rewrites or not into]
+    return made[0].files[0] if len(made) == 1 else None
 
 
-def _paths(where: Path, rendered: Rendered, files: Sequence[File]) -> dict[str, str]:
-    """Return where each file was written: in a directory, or as one file with those that it needs next to it."""
+def _paths(where: Path, main: File | None, files: Sequence[File]) -> dict[str, str]:
+    """Return where each file was written: in a directory, or as ``main`` and next to it."""
     if where.is_dir():
         return {file.name: str(where / file.name) for file in files}
-    own = _own(rendered)[0].name
-    return {file.name: str(where if file.name == own else where.parent / file.name) for file in files}
+    return {file.name: str(where if file is main else where.parent / file.name) for file in files}
 
 
 def _place(output: str | None, inputs: Sequence[str], one: bool) -> str | None:
@@ -268,7 +271,7 @@ def _evidence(policy: Policy, trace: Trace) -> list[File]:
 
 
 def _deliver(
-    rendered: Rendered, evidence: list[File], inputs: Sequence[str], output: str | None, quiet: bool
+    rendered: Rendered, main: File | None, evidence: list[File], inputs: Sequence[str], output: str | None, quiet: bool
 ) -> Path | None:
     """Print a single target, write it to a file, or write everything into a directory, with the ``evidence``. Return
     where files went."""
@@ -276,16 +279,15 @@ def _deliver(
         _print([file for made in rendered.outputs.values() for file in made.files])
         return None
     path = Path(output)
-    if not is_directory(output, len(rendered.files)):
-        own = _own(rendered)
-        if len(own) > 1:
+    if not is_directory(output, [file.name for file in rendered.files]):
+        if main is None:
             raise OutputError(f"{path} is the name of a file: several files need a directory: -o {path}/")
         check_writable(path)  # a directory that is missing is not made for a file
-        # What the file needs lies next to it, under its own name.
-        needed = [file for file in rendered.files if file is not own[0]]
-        _write([dataclasses.replace(own[0], name=path.name), *needed], path.parent)
-        if needed and not quiet:
-            say(f"wrote {', '.join([path.name, *(file.name for file in needed)])} to {path.parent}")
+        others = [file for file in rendered.files if file is not main]
+        _refuse_to_share(path, others)
+        _write([dataclasses.replace(main, name=path.name), *others], path.parent)
+        if others and not quiet:
+            say(f"wrote {', '.join([path.name, *(file.name for file in others)])} to {path.parent}")
         return path
     # A policy.yaml that was given is the user's: nothing is written back over it.
     if evidence:
@@ -312,6 +314,19 @@ def _write(files: Sequence[File], directory: Path) -> None:
         write_atomic(directory / file.name, file.data, executable=file.executable)
 
 
+def _refuse_to_share(path: Path, others: Sequence[File]) -> None:
+    """Raise OutputError when a file that comes next to a new ``path`` is there with other content: it belongs to
+    something else."""
+    for file in others:
+        place = path.parent / file.name
+        if place == path:
+            raise OutputError(f"{path} would be both the file and {file.name}, which it needs: give it another name")
+        if not path.exists() and place.is_file() and read_start(place, len(file.data) + 1) != file.data:
+            raise OutputError(
+                f"{place} is there already, with another profile, and {path.name} is new: write it to another directory"
+            )
+
+
 def _refuse_to_overwrite(directory: Path, inputs: Sequence[str]) -> None:
     """Raise OutputError for a policy that was edited after ``generate`` wrote it."""
     from profiler.policy.head import is_edited
@@ -331,23 +346,26 @@ def _refuse_to_overwrite(directory: Path, inputs: Sequence[str]) -> None:
 def _tell_losses(rendered: Rendered, quiet: bool) -> None:
     """Print what the files do not express. What they allow beyond the policy is left out when quiet."""
     sections: dict[str, list[str]] = {}
+    items: dict[tuple[str, str, str], list[str]] = {}
     for name, loss in rendered.losses:
         if not loss.item and loss.effect == "wider":
             sections.setdefault(name, []).append(loss.section)
-        elif loss.effect == "refused":
-            say(f"warning: {name}: refuses {loss.item or loss.section}, which the policy allows: {loss.why}")
+        else:
+            items.setdefault((name, loss.effect, loss.why), []).append(loss.item or loss.section)
+    for (name, effect, why), found in items.items():
+        if effect == "refused":
+            say(f"warning: {name}: refuses {listed(found, 20)}, which the policy allows: {why}")
         elif not quiet:
-            say(f"{name}: allows more than the policy: {loss.item}: {loss.why}")
+            say(f"{name}: allows more than the policy: {listed(found, 20)}: {why}")
     if not quiet:
         for name, lost in sections.items():
             say(f"{name}: does not limit {', '.join(lost)}")
 
 
-def _tell_usage(targets: Sequence[Target], rendered: Rendered, where: Path) -> None:
+def _tell_usage(targets: Sequence[Target], rendered: Rendered, paths: Mapping[str, str]) -> None:
     """Print how the files are loaded, used and unloaded. An artifact that a launcher names only needs loading."""
     named = frozenset[str]().union(*(target.launches.names for target in targets if target.launches))
     for name, made in rendered.outputs.items():
-        paths = _paths(where, rendered, rendered.files)
         for step in made.usage:
             if name not in named or step.kind == "load":
                 say(f"{name}: {step.line(paths)}")

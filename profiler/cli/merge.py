@@ -366,7 +366,7 @@ def _deliver(result: _Result, output: str, number: int) -> list[str]:
         return []
     from profiler.files import make_directory
 
-    into = is_directory(output, len(files))
+    into = is_directory(output, tuple(files))
     directory = make_directory(Path(output) if into else Path(output).parent)
     written = {directory / name: data for name, data in files.items()} if into else {Path(output): result.text}
     for path, data in written.items():

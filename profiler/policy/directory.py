@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +15,22 @@ if TYPE_CHECKING:
 POLICY_FILE = "policy.yaml"
 TRACE_FILE = "trace.json"
 _FILES = (".json", ".yaml", ".yml")
-"""Suffixes that no directory has: ``app.profile`` is one."""
 
 
-def is_directory(output: str, files: int) -> bool:
-    """Return whether ``-o`` names a directory for so many files: one that exists or ends with a slash, or a new name
-    without the suffix of a file. A single file may have any suffix."""
+def is_directory(output: str, names: Sequence[str]) -> bool:
+    """Return whether ``-o`` names a directory for files of these names.
+
+    A path that exists is what it is. One that ends with a slash, or a new name without a suffix, is a directory. A new
+    name with a suffix is a directory for several files, unless it ends in .json or .yaml or as one of the files does
+    (``run.sh``). ``.profile`` is the end of a directory, unless the one file has it too.
+    """
     path = Path(output)
     if output.endswith("/") or path.exists():
         return output.endswith("/") or path.is_dir()
-    return path.suffix not in _FILES if files > 1 else not path.suffix
+    ends = {Path(name).suffix for name in names}
+    if path.suffix == ".profile":
+        return len(names) > 1 or path.suffix not in ends
+    return not path.suffix or (len(names) > 1 and path.suffix not in (*_FILES, *ends))
 
 
 def default_directory(path: str | Path) -> Path:

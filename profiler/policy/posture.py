@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from profiler.policy import patterns
@@ -174,6 +174,18 @@ def written(policy: Policy) -> Written | None:
         tuple(place for place in outer if place not in empty),
         tuple(sorted(elsewhere)),
     )
+
+
+def blocked(policy: Policy, mounts: Mapping[str, bool]) -> tuple[str, ...]:
+    """Return the patterns of what the policy changes on a read-only mount. ``mounts``: where each is, and whether it is
+    read-only; the innermost one counts."""
+    found = []
+    for rule in policy.files:
+        start = patterns.start_of(rule.pattern)
+        around = [path for path in mounts if within(start, (path,))]
+        if around and mounts[max(around, key=len)] and changes(rule):
+            found.append(rule.pattern)
+    return tuple(sorted(found))
 
 
 def within(path: str, directories: Collection[str]) -> bool:

@@ -26,6 +26,7 @@ from profiler.rewriting.yaml_nodes import (
     Unreadable,
     column,
     data,
+    last_inside,
     line_end,
     line_start,
     nested,
@@ -33,10 +34,12 @@ from profiler.rewriting.yaml_nodes import (
     values,
 )
 
-__all__ = ["Item", "Path", "Unreadable", "append", "loads", "put", "remove"]
+__all__ = ["Item", "Path", "Unreadable", "append", "loads", "members", "put", "remove"]
 
 _BOM = "\ufeff"
 _COLON = re.compile(r"[ \t]*:")
+_HEADER = re.compile(r"([|>])[+-]?([1-9]?)[+-]?")
+"""The first line of a block text."""
 _COMMENT = re.compile(r"[ \t]*(#.*)?\Z")
 
 
@@ -94,6 +97,26 @@ def append(text: str, path: Path, value: Any, document: int = 0) -> str:
     if isinstance(there, list) and any(_same(one, value) for one in there):
         return text
     return _edited(text, (*path, _END), value, document)
+
+
+def members(text: str, path: Path, wanted: Sequence[Any], document: int = 0) -> str:
+    """Return ``text`` with a list of these values alone at ``path``; without values there is none.
+
+    Items that stay keep their places and their comments, and new ones come to the end. Raises Unreadable.
+    """
+    mark = _BOM if text.startswith(_BOM) else ""
+    there = _get(values(parsed(text.removeprefix(mark)))[document], path)
+    if not wanted:
+        return remove(text, path, document)
+    if not isinstance(there, list) or not any(_same(one, value) for one in there for value in wanted):
+        return put(text, path, list(wanted), document)
+    for index in reversed(range(len(there))):
+        one = there[index]
+        if any(_same(one, other) for other in there[:index]) or not any(_same(one, value) for value in wanted):
+            text = remove(text, (*path, index), document)
+    for value in wanted:
+        text = append(text, path, value, document)
+    return text
 
 
 def remove(text: str, path: Path, document: int = 0) -> str:
@@ -258,7 +281,17 @@ class _Editor:
         at = column(self.text, node.inner)
         end = line_end(self.text, last.end)
         lines = self._lines({key: value} if key is not None else [value], node)
-        return self.text[:end] + "".join(self.newline + " " * at + line for line in lines) + self.text[end:]
+        before = self._ended(last) if end == len(self.text) else self.text[:end]
+        return before + "".join(self.newline + " " * at + line for line in lines) + self.text[end:]
+
+    def _ended(self, node: Node) -> str:
+        """Return the whole text, to which lines can be added. A block text that ends with it, without a line break,
+        would have one then: it gets the indicator that takes the break away."""
+        scalar = last_inside(node)
+        header = _HEADER.match(self.text, scalar.inner)
+        if header is None or scalar.end < len(self.text):
+            return self.text
+        return f"{self.text[: header.start()]}{header[1]}{header[2]}-{self.text[header.end() :]}"
 
     def _added_flow(self, node: Node, key: str | None, value: Any) -> str:
         text = self.text
@@ -363,6 +396,8 @@ class _Editor:
             return text[:begin] + text[self._begin(node, index + 1, pairs) :]
         begin = line_start(text, begin)
         if end == len(text):
+            if index and _HEADER.match(text, last_inside(pairs[index - 1][1]).inner):
+                return text[:begin]  # the line break belongs to the block text before it
             return re.sub(r"(\r\n|[\n\r])\Z", "", text[:begin])
         return text[:begin] + re.sub(r"\A(\r\n|[\n\r])", "", text[end:])
 

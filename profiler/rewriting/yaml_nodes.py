@@ -264,6 +264,13 @@ def resolved(node: Node) -> Node:
     return resolved(node.target) if node.target is not None else node
 
 
+def last_inside(node: Node) -> Node:
+    """Return the last node in the text of a node that holds nothing."""
+    while node.members or node.items:
+        node = node.members[-1][1] if node.members else node.items[-1]
+    return node
+
+
 def nested(documents: Sequence[Node]) -> Iterator[tuple[Node, Node]]:
     """Yield each block mapping with each block collection that is the value of a member, in the text's order."""
     for document in documents:

@@ -74,6 +74,10 @@ class Step:
         """Return the text with the path of each file, quoted for a shell. ``paths``: name of a file to its path."""
         return re.sub("\0([^\0]*)\0", lambda found: shell(paths[found[1]]), self.text)
 
+    def renamed(self, name: Callable[[str], str]) -> str:
+        """Return the text with other names of files."""
+        return re.sub("\0([^\0]*)\0", lambda found: written(name(found[1])), self.text)
+
 
 @dataclass(frozen=True)
 class Output:
@@ -87,10 +91,11 @@ class Output:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A rendered artifact, as a launcher sees it: what it is called, and the content of its first file."""
+    """A rendered artifact, as a launcher sees it: what it is called, and the content and the name of its first file."""
 
     called: str
     data: bytes
+    file: str
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,11 @@ class Target(Protocol):
     """None for an artifact."""
     counts: bool = False
     """Whether its files say in how many recordings a syscall was seen."""
+
+    def prefix(self, request: Request) -> str:
+        """Return what the names of artifacts' files begin with for this launcher, such as ``web.``: where the files of
+        several policies may lie next to its own. Raises InputError."""
+        return ""
 
     def render(self, request: Request) -> Output:
         """Return the files. The same request gives the same bytes. Raises InputError for what cannot be rendered."""

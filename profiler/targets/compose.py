@@ -8,14 +8,12 @@ from pathlib import PurePath
 from typing import Any
 
 from profiler.errors import InputError
-from profiler.policy.posture import within
 from profiler.quoting.text import printable
-from profiler.rewriting.yaml import Unreadable, append, loads, put, remove
+from profiler.rewriting.yaml import Unreadable, append, loads, members, put, remove
 from profiler.targets.base import (
     Existing,
     File,
     Launches,
-    Loss,
     Output,
     Request,
     Setting,
@@ -24,12 +22,13 @@ from profiler.targets.base import (
     written,
     yes_or_no,
 )
-from profiler.targets.containers import ARTIFACTS, READ_ONLY, losses, values
+from profiler.targets.compose_service import PIDS, Service, confined, option_key
+from profiler.targets.containers import ARTIFACTS, LOOSEN, READ_ONLY, capability, losses, values
 from profiler.wording import listed
 
 FILE, OVERRIDE = "compose.yaml", "compose.override.yaml"
-_NOT = frozenset({"false", "no", "n", "off", "f", "0"})
-"""Texts that Compose reads as false."""
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+"""Names of services (the Compose specification's schema)."""
 
 
 class Compose(Target):
@@ -40,29 +39,46 @@ class Compose(Target):
     says = frozenset({"capabilities", "no_new_privs"})
     service = Setting("service", "the service of your file; default: its only one", "NAME", "", str)
     override = Setting("override", "write an override file, and leave your file as it is", "yes|no", False, yes_or_no)
-    settings = (READ_ONLY, service, override)
+    settings = (READ_ONLY, service, override, LOOSEN)
     rewrites = "a Compose file"
     launches = Launches(frozenset({"docker"}), names=ARTIFACTS, requires=frozenset({"seccomp"}))
 
+    def prefix(self, request: Request) -> str:
+        """See Target.prefix: each service of a file has a profile of its own."""
+        name = self._user_file(request)[0]
+        return f"{name}." if name else ""
+
+    def _user_file(self, request: Request) -> tuple[str, str, Service]:
+        """Return the name of the service, empty when it is one of our own, the text of the user's file, and the service
+        in it. Raises InputError."""
+        name = self.service.of(request)
+        if request.existing is None:
+            if name and not self.override.of(request):
+                raise InputError("-O compose.service names a service of your file: give that file with --into FILE")
+            if self.override.of(request) and not name:
+                raise InputError("an override needs the name of a service: -O compose.service=NAME, or --into FILE")
+            return _valid(name) if name else "", "", Service()
+        text, services = _services(request.existing)
+        name = _chosen(name, services, request.existing.name)
+        service = Service(services[name])
+        if service.privileged:
+            where = f"{request.existing.name}: the service {printable(name)}"
+            raise InputError(f"{where} is privileged: remove that, or no profile limits it")
+        return _valid(name), text, service
+
     def render(self, request: Request) -> Output:
         """See Target.render."""
-        known = values(request)
-        needs = (request.artifacts["seccomp"].called,)
+        name, text, service = self._user_file(request)
+        known: dict[str, Any] = {**values(request), "limits": [PIDS[0]], "unlock": False, "gain": False}
+        needs = (known["seccomp"],)
         lost = list(losses(request.policy, ambient=False))
-        name, service, text = self.service.of(request), {}, ""
-        if request.existing is not None:
-            text, services = _services(request.existing)
-            name = _chosen(name, services, request.existing.name)
-            service = services[name]
-            _refuse_privileged(service, name, request.existing.name)
-            lost += _extended(service)
-            known |= _without_what_is_there(known, service)
+        if name:
+            here, lost = confined(request, service, known)
+            known |= here
         if self.override.of(request):
-            if not name:
-                raise InputError("an override needs the name of a service: -O compose.service=NAME, or --into FILE")
             known["replaces_capabilities"] = bool(_extra_capabilities(known, service))
             known["kept_options"] = _kept_options(known, service)
-            known["user"] = None if "user" in service else known["user"]
+            known["user"] = None if "user" in service.data else known["user"]
             made = request.template(f"{OVERRIDE}.j2", service=name, **known)
             file = File(_beside(request.existing), made, needs=needs)
             start = Step("use", f"docker compose -f {written(file.name)} up, with the file that it overrides before it")
@@ -78,6 +94,13 @@ class Compose(Target):
             file = File(_name(request.existing), edited.encode("utf-8"), needs=needs)
             start = Step("use", f"docker compose -f {written(file.name)} up {name}")
         return Output((file,), tuple(lost), (start,))
+
+
+def _valid(name: str) -> str:
+    """Return the name of a service. Raises InputError for one that Compose refuses."""
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{printable(name)!r} is not the name of a service: use letters, digits, '.', '_' and '-'")
+    return name
 
 
 def _beside(existing: Existing | None) -> str:
@@ -101,10 +124,15 @@ def _services(existing: Existing) -> tuple[str, dict[str, dict[str, Any]]]:
         text, documents = loads(existing.data)
     except Unreadable as error:
         raise InputError(f"{existing.name}: cannot be rewritten: {error}") from error
-    services = documents[0].get("services") if documents and isinstance(documents[0], dict) else None
-    if not isinstance(services, dict) or len(documents) != 1:
+    services = [one.get("services") for one in documents if isinstance(one, dict) and "services" in one]
+    if services and len(documents) != 1:
+        raise InputError(
+            f"{existing.name}: it has {len(documents)} documents (---), which Compose joins: put them into one, or "
+            "into files of their own"
+        )
+    if not services or not isinstance(services[0], dict):
         raise InputError(f"{existing.name}: not a Compose file: it has no services")
-    return text, {name: service for name, service in services.items() if isinstance(service, dict)}
+    return text, {name: service for name, service in services[0].items() if isinstance(service, dict)}
 
 
 def _chosen(name: str, services: Mapping[str, object], file: str) -> str:
@@ -117,99 +145,41 @@ def _chosen(name: str, services: Mapping[str, object], file: str) -> str:
     return name or next(iter(services))
 
 
-def _refuse_privileged(service: Mapping[str, Any], name: str, file: str) -> None:
-    """Raise InputError for a service that is privileged, or may be: a variable decides, or a text."""
-    value = service.get("privileged", False)
-    if value is not None and str(value).lower() not in _NOT:
-        raise InputError(f"{file}: the service {printable(name)} is privileged: remove that, or no profile limits it")
-
-
-def _extended(service: Mapping[str, Any]) -> Iterator[Loss]:
-    if "extends" in service:
-        why = "Compose adds the lists of both; look there for cap_add, devices and security_opt"
-        yield Loss("capabilities", "what the service that it extends is given", why)
-
-
-def _texts(value: object) -> list[str]:
-    """Return the items of a list that are text; a member of Compose may also be one text."""
-    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
-
-
-def _capability(name: str) -> str:
-    return name.upper().removeprefix("CAP_")
-
-
-def _extra_capabilities(known: Mapping[str, Any], service: Mapping[str, Any]) -> set[str]:
+def _extra_capabilities(known: Mapping[str, Any], service: Service) -> set[str]:
     """Return the capabilities that the user's file adds and the policy does not."""
-    return {_capability(name) for name in _texts(service.get("cap_add"))} - set(known["capabilities"])
+    return set(map(capability, service.texts("cap_add"))) - set(known["capabilities"])
 
 
-def _targets(service: Mapping[str, Any]) -> set[str]:
-    """Return where the service mounts something already."""
-    found = {text.partition(":")[0] for text in _texts(service.get("tmpfs"))}
-    for row in service.get("volumes") or ():
-        if isinstance(row, dict):
-            found.add(str(row.get("target")))
-        elif isinstance(row, str):
-            words = [word for word in row.split(":") if word.startswith("/")]
-            found |= set(words[-1:])
-    return found
-
-
-def _without_what_is_there(known: Mapping[str, Any], service: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the places, devices and limits that the service does not have yet."""
-    mounted = _targets(service)
-    devices = {text.partition(":")[0] for text in _texts(service.get("devices"))}
-    limit = service.get("pids_limit")
-    limit = int(limit) if isinstance(limit, str) and limit.isascii() and limit.isdecimal() else limit
-    # What a variable decides stays.
-    lower = isinstance(limit, str) or (
-        isinstance(limit, int) and known["tasks"] is not None and 0 < limit <= known["tasks"]
-    )
-    return {
-        "mounts": (),
-        "temporary": [row for row in known["temporary"] if not within(row.path, mounted)],
-        "kept": [path for path in known["kept"] if not within(path, mounted)],
-        "devices": [(path, access) for path, access in known["devices"] if path not in devices],
-        "tasks": None if lower or _has_deploy_limit(service) else known["tasks"],
-        "read_only": known["read_only"] or service.get("read_only") is True,
-    }
-
-
-def _has_deploy_limit(service: Mapping[str, Any]) -> bool:
-    """Return whether the limit of tasks is in the service's deploy section: Compose refuses two different ones."""
-    value: object = service
-    for key in ("deploy", "resources", "limits", "pids"):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value is not None
-
-
-def _edited(text: str, at: tuple[str, ...], service: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+def _edited(text: str, at: tuple[str, ...], service: Service, known: Mapping[str, Any]) -> str:
     """Return the text with the service confined. Raises Unreadable.
 
     What the file has and the policy does not know stays: other security options, mounts, labels. Of capabilities only
     those of the policy stay.
     """
-    if "ALL" not in map(_capability, _texts(service.get("cap_drop"))):
-        text = put(text, (*at, "cap_drop"), ["ALL"])
-    if not known["capabilities"]:
-        text = remove(text, (*at, "cap_add"))
-    elif {_capability(name) for name in _texts(service.get("cap_add"))} != set(known["capabilities"]):
-        text = put(text, (*at, "cap_add"), known["capabilities"])
-    options = _texts(service.get("security_opt"))
+    needed = known["capabilities"]
+    dropped = [name for name in service.texts("cap_drop") if capability(name) not in needed]
+    every = () if "ALL" in map(capability, dropped) else ("ALL",)
+    # A capability that is dropped next to all of them means nothing.
+    text = members(text, (*at, "cap_drop"), every or dropped)
+    spelled = {capability(name): name for name in service.texts("cap_add")}
+    text = members(text, (*at, "cap_add"), [spelled.get(name, name) for name in needed])
+    options = service.texts("security_opt")
     for option in _security_options(known):
         text = _with_option(text, (*at, "security_opt"), options, option)
-    if known["user"] and known["sure"] and "user" not in service:
+    if known["gain"]:
+        text = members(text, (*at, "security_opt"), [*_others(known, service), *_security_options(known)])
+    if known["user"] and known["sure"] and "user" not in service.data:
         text = put(text, (*at, "user"), _literal(known["user"]))
-    if known["tasks"]:
-        text = put(text, (*at, "pids_limit"), known["tasks"])
+    for limit in known["limits"]:
+        text = put(text, (*at, *limit), known["tasks"])
     for path, access in known["devices"]:
         text = append(text, (*at, "devices"), _literal(f"{path}:{path}:{access}"))
     if not known["read_only"]:
-        return text
-    text = put(text, (*at, "read_only"), True)
-    if known["temporary"] and isinstance(service.get("tmpfs"), str):
-        text = put(text, (*at, "tmpfs"), [service["tmpfs"]])
+        return remove(text, (*at, "read_only")) if known["unlock"] else text
+    if not service.is_on("read_only"):
+        text = put(text, (*at, "read_only"), True)
+    if known["temporary"] and isinstance(service.data.get("tmpfs"), str):
+        text = put(text, (*at, "tmpfs"), [service.data["tmpfs"]])
     for row in known["temporary"]:
         flags = "exec" if row.executed else "noexec"
         text = append(text, (*at, "tmpfs"), _literal(f"{row.path}:rw,nosuid,nodev,{flags}"))
@@ -224,31 +194,34 @@ def _literal(text: str) -> str:
 
 
 def _security_options(known: Mapping[str, Any]) -> Iterator[str]:
-    yield "seccomp=./seccomp.json"
+    yield f"seccomp=./{known['seccomp']}"
     if known["apparmor"]:
         yield _literal(f"apparmor:{known['apparmor']}")
     if known["no_new_privs"]:
         yield "no-new-privileges:true"
 
 
-def _kept_options(known: Mapping[str, Any], service: Mapping[str, Any]) -> list[str] | None:
+def _kept_options(known: Mapping[str, Any], service: Service) -> list[str] | None:
     """Return the security options of the file that an override file repeats, because it replaces the list: where the
     file has another profile. None when the lists may be joined."""
-    given, own = _texts(service.get("security_opt")), {_key(option) for option in _security_options(known)}
-    if not {_key(option) for option in given} & (own - {"no-new-privileges"}):
-        return None
-    return [option for option in given if _key(option) not in own]
+    own = {option_key(option) for option in _security_options(known)} - {"no-new-privileges"}
+    same = any(option_key(option) in own for option in service.texts("security_opt"))
+    return _others(known, service) if same or known["gain"] else None
+
+
+def _others(known: Mapping[str, Any], service: Service) -> list[str]:
+    """Return the security options of the file that the policy says nothing about."""
+    own = {option_key(option) for option in _security_options(known)} | (
+        {"no-new-privileges"} if known["gain"] else set()
+    )
+    return [option for option in service.texts("security_opt") if option_key(option) not in own]
 
 
 def _with_option(text: str, at: tuple[str, ...], options: Collection[str], option: str) -> str:
     """Return the text with a security option in the place of one with the same key, or at the end."""
-    same = [index for index, each in enumerate(options) if _key(each) == _key(option)]
+    same = [index for index, each in enumerate(options) if option_key(each) == option_key(option)]
     if not same:
         return append(text, at, option)
-    if _key(option) == "no-new-privileges" and list(options)[same[-1]] == _key(option):
+    if option_key(option) == "no-new-privileges" and list(options)[same[-1]] == option_key(option):
         return text
     return put(text, (*at, same[-1]), option)
-
-
-def _key(option: str) -> str:
-    return re.split("[:=]", option, maxsplit=1)[0]

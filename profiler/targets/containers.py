@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from profiler.policy.caveats import extent
 from profiler.policy.model import Policy
 from profiler.policy.posture import Device, Posture, posture
 from profiler.quoting.shell import shell
-from profiler.targets.base import Loss, OneOf, Request, Setting
+from profiler.targets.base import Loss, OneOf, Request, Setting, yes_or_no
 
 ARTIFACTS = frozenset({"seccomp", "apparmor"})
 """What engines name."""
@@ -26,6 +26,8 @@ READ_ONLY = Setting(
     OneOf("auto", "yes", "no"),
 )
 
+LOOSEN = Setting("loosen", "let the policy allow what your file forbids so far", "yes|no", False, yes_or_no)
+
 
 def values(request: Request) -> dict[str, Any]:
     """Return what templates say about the workload and its confinement.
@@ -37,6 +39,7 @@ def values(request: Request) -> dict[str, Any]:
     work, stance, read_only = policy.workload, posture(policy), READ_ONLY.of(request)
     apparmor = request.artifacts.get("apparmor")
     return {
+        "seccomp": request.artifacts["seccomp"].called,
         "argv": " ".join(map(shell, work.argv)),
         "extent": extent(work),
         "uid": work.uid,
@@ -61,9 +64,10 @@ def values(request: Request) -> dict[str, Any]:
         "devices": [(row.path, row.access.replace("m", "")) for row in stance.devices if _given(row)],
         "tasks": stance.tasks,
         "unprivileged_port": stance.unprivileged_port,
-        "capabilities": [name.removeprefix("CAP_") for name in policy.needed()],
+        "capabilities": list(map(capability, policy.needed())),
         "no_new_privs": policy.no_new_privs,
         "apparmor": apparmor.called if apparmor else None,
+        "apparmor_file": apparmor.file if apparmor else None,
     }
 
 
@@ -76,17 +80,41 @@ def losses(policy: Policy, *, ambient: bool) -> Iterator[Loss]:
     """Yield what an engine's options do not express. ``ambient``: the engine gives added capabilities to users other
     than root too."""
     if policy.workload.uid and not ambient:
-        yield from _without_root(policy)
-    yield from _devices(posture(policy))
+        yield from without_root(policy.needed())
+    yield from device_losses(posture(policy))
 
 
-def _without_root(policy: Policy) -> Iterator[Loss]:
+def without_root(names: Iterable[str]) -> Iterator[Loss]:
+    """Yield the capabilities, as what a user other than root does not get."""
     why = "the engine gives capabilities to root only; another user has them in programs with file capabilities alone"
-    for name in policy.needed():
+    for name in names:
         yield Loss("capabilities", name, why, "refused")
 
 
-def _devices(stance: Posture) -> Iterator[Loss]:
+def capability(name: str) -> str:
+    """Return the name as engines write it, without ``CAP_``."""
+    return name.upper().removeprefix("CAP_")
+
+
+def permitted(
+    needed: Iterable[str], add: Iterable[str], drop: Iterable[str], option: str | None
+) -> tuple[list[str], list[Loss]]:
+    """Return the capabilities of the policy that a user's file does not drop, and a loss for each other one.
+
+    ``add`` and ``drop``: those of the file, in any spelling; ``option``: what would allow them, None where it is given.
+    """
+    wanted = list(map(capability, needed))
+    given, dropped = set(map(capability, add)), set(map(capability, drop))
+    forbidden = [name for name in wanted if name in dropped or ("ALL" in dropped and name not in given)]
+    if option is None:
+        return wanted, []
+    why = f"your file drops it; to allow it: -O {option}"
+    losses = [Loss("capabilities", f"CAP_{name}", why, "refused") for name in forbidden]
+    return [name for name in wanted if name not in forbidden], losses
+
+
+def device_losses(stance: Posture) -> Iterator[Loss]:
+    """Yield the devices that no option of an engine gives."""
     for pattern in stance.device_patterns:
         yield Loss("files", pattern, "devices are given by their names: add each with --device", "refused")
     for row in stance.devices:

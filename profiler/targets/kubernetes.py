@@ -11,10 +11,10 @@ from profiler.policy.caveats import extent
 from profiler.policy.posture import posture
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
-from profiler.rewriting.yaml import Path, Unreadable, append, loads, put, remove
+from profiler.rewriting.yaml import Path, Unreadable, append, loads, members, put, remove
 from profiler.targets import pods
 from profiler.targets.base import Existing, File, Launches, OneOf, Output, Request, Setting, Step, Target, written
-from profiler.targets.containers import READ_ONLY
+from profiler.targets.containers import LOOSEN, READ_ONLY
 from profiler.targets.pod_security import standard
 from profiler.targets.pods import Confined, Manifest
 from profiler.wording import listed
@@ -90,7 +90,7 @@ class Kubernetes(Target):
     name = "kubernetes"
     summary = "pod.yaml, a patch, a kustomize component or Helm values; or your own manifest rewritten"
     says = frozenset({"capabilities", "no_new_privs"})
-    settings = (FORM, pods.CONTAINER, WORKLOAD, pods.SECCOMP, READ_ONLY, pods.USER_NAMESPACE, pods.LOOSEN, SCC)
+    settings = (FORM, pods.CONTAINER, WORKLOAD, pods.SECCOMP, READ_ONLY, pods.USER_NAMESPACE, LOOSEN, SCC)
     rewrites = "a Kubernetes manifest"
     launches = Launches(
         engines=frozenset({"kubernetes"}), names=frozenset({"seccomp", "apparmor"}), requires=frozenset({"seccomp"})
@@ -300,8 +300,8 @@ def _edited(text: str, container: _Container, made: Confined) -> str:
     pod, context = container.pod, (*container.at, "securityContext")
     for key, value in made.context().items():
         if key == "capabilities":
-            given = Manifest({}, container.data).capabilities
-            text = _capabilities(text, (*context, key), given("drop"), given("add"), made.add, pod.document)
+            dropped = Manifest({}, container.data).capabilities("drop")
+            text = _capabilities(text, (*context, key), dropped, made.add, pod.document)
         else:
             text = put(text, (*context, key), value, pod.document)
     for volume, path in made.volumes:
@@ -322,18 +322,8 @@ _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 template of it, where one differs from the field (kubernetes, pkg/apis/core/validation; for seccomp until 1.26)."""
 
 
-def _capabilities(
-    text: str, at: Path, drop: Sequence[str], given: Sequence[str], add: Sequence[str], document: int
-) -> str:
-    """Return the text with these capabilities added alone. Lines of those that stay are kept, with their comments."""
+def _capabilities(text: str, at: Path, drop: Sequence[str], add: Sequence[str], document: int) -> str:
+    """Return the text with these capabilities added alone."""
     if "ALL" not in drop:
         text = put(text, (*at, "drop"), ["ALL"], document)
-    if not add:
-        return remove(text, (*at, "add"), document)
-    if not set(given) & set(add):
-        return put(text, (*at, "add"), list(add), document)
-    for index in reversed([index for index, one in enumerate(given) if one not in add or one in given[:index]]):
-        text = remove(text, (*at, "add", index), document)
-    for one in add:
-        text = append(text, (*at, "add"), one, document)
-    return text
+    return members(text, (*at, "add"), add, document)

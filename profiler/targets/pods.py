@@ -19,8 +19,8 @@ from profiler.policy import patterns
 from profiler.policy.model import Policy
 from profiler.policy.posture import Posture, changes, posture, within
 from profiler.quoting.text import printable
-from profiler.targets.base import Loss, OneOf, Request, Setting, yes_or_no
-from profiler.targets.containers import READ_ONLY
+from profiler.targets.base import Loss, OneOf, Request, Setting
+from profiler.targets.containers import LOOSEN, READ_ONLY, permitted
 from profiler.wording import UNKNOWN, listed
 
 SECCOMP_ROOT = "/var/lib/kubelet/seccomp"
@@ -76,7 +76,6 @@ USER_NAMESPACE = Setting(
     "auto",
     OneOf("auto", "yes", "no"),
 )
-LOOSEN = Setting("loosen", "let the policy allow what the manifest forbids so far", "yes|no", False, yes_or_no)
 
 
 def name_of(policy: Policy) -> str:
@@ -261,24 +260,16 @@ def _capabilities(
     policy: Policy, place: Posture, manifest: Manifest, loosen: bool, losses: list[Loss]
 ) -> tuple[str, ...]:
     """Return the capabilities to add: those of the policy that the manifest does not drop."""
-    needed = [name.removeprefix("CAP_") for name in policy.needed()]
-    given, dropped = (
-        {name.upper().removeprefix("CAP_") for name in manifest.capabilities(kind)} for kind in ("add", "drop")
-    )
-    forbidden = [name for name in needed if name in dropped or ("ALL" in dropped and name not in given)]
-    forbidden = [] if loosen else forbidden
-    losses += [
-        Loss("capabilities", f"CAP_{name}", "the manifest drops it; to allow it: -O kubernetes.loosen", "refused")
-        for name in forbidden
-    ]
-    kept = tuple(name for name in needed if name not in forbidden)
+    option = None if loosen else f"kubernetes.{LOOSEN.name}"
+    kept, lost = permitted(policy.needed(), manifest.capabilities("add"), manifest.capabilities("drop"), option)
+    losses += lost
     user = manifest.said("runAsUser")
     if (user if isinstance(user, int) else place.uid) or manifest.said("runAsNonRoot") is True:
         why = (
             "Kubernetes gives capabilities to root only; another user has them in programs with file capabilities alone"
         )
         losses += [Loss("capabilities", f"CAP_{name}", why, "refused") for name in kept]
-    return kept
+    return tuple(kept)
 
 
 def _escalation(

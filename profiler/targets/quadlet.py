@@ -21,15 +21,22 @@ class Quadlet(Target):
     settings = (READ_ONLY, named, apparmor)
     launches = Launches(frozenset({"podman"}), names=ARTIFACTS, requires=frozenset({"seccomp"}))
 
+    def prefix(self, request: Request) -> str:
+        """See Target.prefix: units lie in one directory."""
+        return f"{self._unit(request)}."
+
+    def _unit(self, request: Request) -> str:
+        return self.named.of(request) or name_of(request.policy.workload)
+
     def render(self, request: Request) -> Output:
         """See Target.render."""
-        name = self.named.of(request) or name_of(request.policy.workload)
+        name = self._unit(request)
         seccomp = request.artifacts["seccomp"].called
         known = values(request)
         if (known["plain_image"] or "").endswith((".image", ".build")):
             known["plain_image"] = None  # these are other units
         with_apparmor = self.apparmor.of(request)
-        text = request.template("quadlet.container.j2", unit=name, with_apparmor=with_apparmor, **known)
+        text = request.template("quadlet.container.j2", with_apparmor=with_apparmor, **known)
         unit = File(f"{name}.container", text, needs=(seccomp,))
         lost = list(losses(request.policy, ambient=True))
         if known["apparmor"] and not with_apparmor:
@@ -38,10 +45,10 @@ class Quadlet(Target):
                 "AppArmor; to name it: -O quadlet.apparmor"
             )
             lost.append(Loss("files", f"the AppArmor profile {known['apparmor']} is not used", why))
-        profile = f"{_UNITS}/{name}.seccomp.json"
+        undo = f"rm {_UNITS}/{seccomp} {_UNITS}/{unit.name} && systemctl daemon-reload"
         usage = (
-            Step("load", f"cp {written(seccomp)} {profile} && cp {written(unit.name)} {_UNITS}/"),
+            Step("load", f"cp {written(seccomp)} {written(unit.name)} {_UNITS}/"),
             Step("use", f"systemctl daemon-reload && systemctl start {name}"),
-            Step("undo", f"systemctl stop {name} && rm {profile} {_UNITS}/{unit.name} && systemctl daemon-reload"),
+            Step("undo", f"systemctl stop {name} && {undo}"),
         )
         return Output((unit,), tuple(lost), usage)

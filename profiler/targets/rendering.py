@@ -48,28 +48,53 @@ def render(
     required = {name for target in targets if target.launches for name in target.launches.requires}
     artifacts = [target for target in targets if target.launches is None]
     artifacts += [find(name) for name in sorted(required - chosen.keys())]
+    launchers = [target for target in targets if target.launches]
     # Launchers that all want the same get it; others take any name.
     starts = {
         target.launches.name_start for target in targets if target.launches and "apparmor" in target.launches.names
     }
-    base = Request(policy, templates=templates, coverage=coverage, name_start=starts.pop() if len(starts) == 1 else "")
-    outputs: dict[str, Output] = {}
-    known: dict[str, Artifact] = {}
-    for target in (*artifacts, *(target for target in targets if target.launches)):
-        names = target.launches.names if target.launches else frozenset[str]()
-        request = replace(
-            base,
+    start = starts.pop() if len(starts) == 1 else ""
+    requests = {
+        target.name: Request(
+            policy,
             settings=(settings or {}).get(target.name, {}),
             existing=existing if target.rewrites else None,
-            artifacts={name: artifact for name, artifact in known.items() if name in names},
+            templates=templates,
+            coverage=coverage,
+            name_start=start,
         )
-        outputs[target.name] = output = target.render(request)
-        if target.launches is None:
-            known[target.name] = Artifact(output.called or output.files[0].name, output.files[0].data)
+        for target in (*artifacts, *launchers)
+    }
+    made = {target.name: target.render(requests[target.name]) for target in artifacts}
+    every = {file.name: file for output in made.values() for file in output.files}
+    outputs: dict[str, Output] = {}
+    for target in launchers:
+        prefix = target.prefix(requests[target.name])
+        own = {name: _prefixed(output, prefix) for name, output in made.items()}
+        every |= {file.name: file for output in own.values() for file in output.files}
+        if len(launchers) == 1 or (existing and target.rewrites):
+            outputs |= own
+        names = target.launches.names if target.launches else frozenset[str]()
+        known = {name: _artifact(output) for name, output in own.items() if name in names}
+        outputs[target.name] = output = target.render(replace(requests[target.name], artifacts=known))
+        every |= {file.name: file for file in output.files}
+    outputs = {**made, **outputs}
     shown = {name: outputs[name] for name in chosen}
-    losses = list(_section_losses(policy, targets, known))
+    losses = list(_section_losses(policy, targets, made))
     losses += [(name, loss) for name, output in outputs.items() for loss in output.losses]
-    return Rendered(shown, _files(shown, outputs), tuple(losses))
+    return Rendered(shown, _files(shown, every), tuple(losses))
+
+
+def _artifact(output: Output) -> Artifact:
+    first = output.files[0]
+    return Artifact(output.called or first.name, first.data, first.name)
+
+
+def _prefixed(output: Output, prefix: str) -> Output:
+    """Return what an artifact made, with other names of files, also in the lines about their use."""
+    files = tuple(replace(file, name=prefix + file.name) for file in output.files)
+    usage = tuple(replace(step, text=step.renamed(lambda name: prefix + name)) for step in output.usage)
+    return replace(output, files=files, usage=usage)
 
 
 def render_one(
@@ -79,9 +104,9 @@ def render_one(
     return render(policy, [find(name)], {name: settings or {}}, existing).outputs[name]
 
 
-def _files(shown: Mapping[str, Output], outputs: Mapping[str, Output]) -> tuple[File, ...]:
-    """Return the files of the chosen targets and, after each target's own, those that they need."""
-    every = {file.name: file for output in outputs.values() for file in output.files}
+def _files(shown: Mapping[str, Output], every: Mapping[str, File]) -> tuple[File, ...]:
+    """Return the files of the chosen targets and, after each target's own, those that they need. ``every``: all
+    files by name."""
     found: dict[str, File] = {}
     for output in shown.values():
         for file in (*output.files, *(every[name] for own in output.files for name in own.needs)):

@@ -113,7 +113,7 @@ class PodmanUnit(Podman):
         rest = [word for word in words[4:] if not word.startswith(prefixes) and word not in whole]
         installed = f"%E/containers/systemd/{self.unit.stem}.seccomp.json"
         assert f"seccomp={installed}" in rest, rest
-        rest = [word.replace(installed, str(self.unit.with_name("seccomp.json"))) for word in rest]
+        rest = [word.replace(installed, str(self.unit.with_suffix(".seccomp.json"))) for word in rest]
         return self.tool("run", *self.every(identity, directory, job), *rest)
 
 

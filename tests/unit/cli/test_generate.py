@@ -138,12 +138,65 @@ def test_what_a_file_needs_is_written_next_to_it(recording: Path, tmp_path: Path
     done = profgen(recording, "-t", "compose", "--into", file, "-o", file, "--json")
     assert done.returncode == 0, done.stderr
     assert "# ours" in file.read_text()
-    assert "seccomp=./seccomp.json" in file.read_text()
-    assert json.loads((tmp_path / "shop/seccomp.json").read_text())["defaultAction"] == "SCMP_ACT_ERRNO"
-    assert json.loads(done.stdout)["files"] == [str(file), str(tmp_path / "shop/seccomp.json")]
+    assert "seccomp=./web.seccomp.json" in file.read_text()
+    assert json.loads((tmp_path / "shop/web.seccomp.json").read_text())["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert json.loads(done.stdout)["files"] == [str(file), str(tmp_path / "shop/web.seccomp.json")]
     assert f"compose: docker compose -f {file} up web" in done.stderr
     several = profgen(recording, "-t", "docker,compose", "-o", tmp_path / "x.yaml")
     assert "several files need a directory" in several.stderr
+
+
+def test_with_into_the_file_is_the_one_that_was_rewritten(touched: Path, tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    file.write_text("services: {web: {image: nginx}}\n")
+    done = profgen(touched, "-t", "apparmor,compose,seccomp", "--into", file, "-o", file, "--json")
+    assert done.returncode == 0, done.stderr
+    needed = {tmp_path / "web.apparmor.profile", tmp_path / "web.seccomp.json"}
+    assert set(json.loads(done.stdout)["files"]) == {str(file), *map(str, needed)}
+    assert all(path.is_file() for path in needed)
+    assert f"apparmor_parser -r -W {tmp_path}/web.apparmor.profile" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("targets", "output", "made"),
+    [
+        ("containerd", "ctr.sh", "ctr.sh"),
+        ("docker", "nginx-1.25", "nginx-1.25/docker-run.sh"),
+        ("docker", "app.profile", "app.profile/docker-run.sh"),
+        ("docker", "out", "out/docker-run.sh"),
+        ("docker", "run.sh/", "run.sh/docker-run.sh"),
+        ("quadlet", "my.container", "my.container"),
+        ("seccomp", "out", "out/seccomp.json"),
+        ("seccomp", "app.profile", "app.profile/seccomp.json"),
+        ("seccomp", "usr.sbin.app", "usr.sbin.app"),
+        ("docker,podman", "app.v2", "app.v2/docker-run.sh"),
+    ],
+)
+def test_a_file_or_a_directory(recording: Path, tmp_path: Path, targets: str, output: str, made: str) -> None:
+    assert profgen(recording, "-t", targets, "-o", f"{tmp_path}/{output}").returncode == 0
+    assert (tmp_path / made).is_file()
+
+
+def test_a_new_file_does_not_take_the_profile_of_another(recording: Path, tmp_path: Path) -> None:
+    assert profgen(recording, "-t", "docker", "-o", tmp_path / "a.sh").returncode == 0
+    assert profgen(recording, "-t", "docker", "-o", tmp_path / "b.sh").returncode == 0, "the same profile"
+    write_trace(trace(call("write")), tmp_path / "c.json")
+    made = (tmp_path / "seccomp.json").read_bytes()
+    fails(profgen(tmp_path / "c.json", "-t", "docker", "-o", tmp_path / "c.sh"), 125, "seccomp.json is there already")
+    assert (tmp_path / "seccomp.json").read_bytes() == made
+    assert not (tmp_path / "c.sh").exists()
+    assert profgen(tmp_path / "c.json", "-t", "docker", "-o", tmp_path / "a.sh").returncode == 0, "made again"
+    fails(profgen(recording, "-t", "docker", "-o", tmp_path / "seccomp.json"), 125, "both the file and seccomp.json")
+
+
+def test_items_with_one_reason_are_one_line(tmp_path: Path) -> None:
+    checks = [check(name) for name in ("CAP_CHOWN", "CAP_KILL")]
+    write_trace(trace(call("read"), capabilities=checks, uid=7), tmp_path / "t.json")
+    done = profgen(tmp_path / "t.json", "-q", "-t", "docker")
+    assert [line for line in done.stderr.splitlines() if "refuses" in line] == [
+        "profgen: warning: docker: refuses CAP_CHOWN, CAP_KILL, which the policy allows: the engine gives capabilities "
+        "to root only; another user has them in programs with file capabilities alone"
+    ]
 
 
 def test_several_traces_are_merged(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_into_the_file_that_people_have() -> None:
     found = web(text)
     assert found["cap_drop"] == ["ALL"]
     assert found["cap_add"] == ["NET_BIND_SERVICE"]
-    assert found["security_opt"] == ["label=disable", "seccomp=./seccomp.json", "no-new-privileges:true"]
+    assert found["security_opt"] == ["label=disable", "seccomp=./web.seccomp.json", "no-new-privileges:true"]
     assert (found["user"], found["read_only"], found["pids_limit"]) == ("33:33", True, 256)
     assert found["tmpfs"] == ["/run", "/t:rw,nosuid,nodev,noexec"], "what is mounted already is not mounted again"
     assert found["volumes"] == ["data:/data", {"type": "volume", "target": "/var/lib"}]
@@ -171,7 +171,7 @@ def test_a_file_without_a_name(name: str) -> None:
         ("user: www", {"user": "www"}),
         (
             "security_opt: [seccomp:unconfined, no-new-privileges]",
-            {"security_opt": ["seccomp=./seccomp.json", "no-new-privileges"]},
+            {"security_opt": ["seccomp=./web.seccomp.json", "no-new-privileges"]},
         ),
         ("devices: [/dev/fuse]", {"devices": ["/dev/fuse"]}),
     ],
@@ -196,7 +196,9 @@ def test_without_capabilities_none_is_added() -> None:
         ("[]", {}, "not a Compose file: it has no services"),
         ("services: []", {}, "not a Compose file: it has no services"),
         ("services: {}", {}, "has 0 services"),
-        ("kind: Pod\n---\nservices: {web: {}}", {}, "not a Compose file"),
+        ("kind: Pod\n---\na: {}", {}, "not a Compose file"),
+        ("services: {db: {}}\n---\nservices: {web: {}}", {}, "it has 2 documents (---), which Compose joins"),
+        ("services: {a/b: {}}", {}, "'a/b' is not the name of a service"),
         *(
             (f"services: {{web: {{privileged: {value}}}}}", {}, "the service web is privileged: remove that")
             for value in ("true", '"yes"', "'on'", "1", "y", "t", '"${PRIVILEGED:-false}"')
@@ -226,7 +228,7 @@ def test_an_override_leaves_the_file_as_it_is() -> None:
     assert found["tmpfs"] == ["/t:rw,nosuid,nodev,noexec"], "Compose joins the lists of both files"
     other = "services: {web: {security_opt: ['seccomp:unconfined', 'label=disable', no-new-privileges]}}"
     made = rewritten(other, POLICY, override=True)[1]
-    assert '    security_opt: !override\n      - "label=disable"\n      - seccomp=./seccomp.json\n' in made
+    assert '    security_opt: !override\n      - "label=disable"\n      - "seccomp=./web.seccomp.json"\n' in made
     plain = rewritten("services: {web: {image: x}}", POLICY, override=True)[1]
     assert "!override" not in plain
     assert web(plain)["cap_add"] == ["NET_BIND_SERVICE"]
@@ -239,3 +241,149 @@ def test_an_override_without_the_file_needs_the_service() -> None:
     assert "image" not in web(file.data.decode())
     with pytest.raises(InputError, match="an override needs the name of a service"):
         render_one("compose", POLICY, {"override": True})
+
+
+def test_two_services_have_a_profile_each() -> None:
+    """Edited one after the other, and each of them again."""
+    other = replace(POLICY, capabilities=())
+
+    def edited(text: str, policy: Policy, name: str) -> tuple[str, dict[str, bytes]]:
+        targets = [find("compose"), find("apparmor")]
+        made = render(policy, targets, {"compose": {"service": name}}, Existing("c.yaml", text.encode()))
+        files = {file.name: file.data for file in made.files}
+        assert f"\0{name}.apparmor.profile\0" in made.outputs["apparmor"].usage[0].text
+        return files.pop("c.yaml").decode(), files
+
+    text, for_web = edited(SHOP, POLICY, "web")
+    text, for_db = edited(text, other, "db")
+    assert for_web.keys() == {"web.seccomp.json", "web.apparmor.profile"}
+    assert for_db.keys() == {"db.seccomp.json", "db.apparmor.profile"}
+    services = yaml.safe_load(text)["services"]
+    for name in ("web", "db"):
+        assert f"seccomp=./{name}.seccomp.json" in services[name]["security_opt"]
+    assert edited(text, POLICY, "web") == (text, for_web)
+    assert edited(text, other, "db") == (text, for_db)
+
+
+def test_a_service_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(InputError, match="give that file with --into"):
+        render_one("compose", POLICY, {"service": "web"})
+
+
+# What the file forbids.
+
+ROOT = recorded(ETC, LIB, needs=("CAP_CHOWN", "CAP_KILL"))
+
+
+def losses(members: str, policy: Policy = ROOT, **settings: object) -> list[tuple[str, str]]:
+    made = render_one("compose", policy, settings, Existing("c.yaml", f"services: {{web: {{{members}}}}}".encode()))
+    return [(loss.item, loss.why) for loss in made.losses]
+
+
+def loosened(members: str, policy: Policy = ROOT, **settings: object) -> dict[str, Any]:
+    """The service after an edit that may allow what the file forbids."""
+    return web(rewritten(f"services: {{web: {{{members}}}}}", policy, loosen=True, **settings)[1])
+
+
+def test_dropped_capabilities_stay_dropped() -> None:
+    text = "services: {web: {cap_drop: [ALL, chown], cap_add: [CAP_KILL]}}"
+    assert web(rewritten(text, ROOT)[1])["cap_add"] == ["CAP_KILL"]
+    why = "your file drops it; to allow it: -O compose.loosen"
+    assert losses("cap_drop: [ALL, chown], cap_add: [CAP_KILL]") == [("CAP_CHOWN", why)]
+    assert losses("cap_drop: [CAP_CHOWN]") == [("CAP_CHOWN", why)]
+    assert losses("cap_add: [CHOWN, KILL], cap_drop: [ALL]") == []
+    made = loosened("cap_drop: [ALL, chown, NET_RAW], cap_add: [CAP_KILL]")
+    assert (made["cap_drop"], made["cap_add"]) == (["ALL", "NET_RAW"], ["CAP_KILL", "CHOWN"])
+    override = rewritten(text, ROOT, override=True)[1]
+    assert web(override)["cap_add"] == ["KILL"]
+
+
+@pytest.mark.parametrize(("user", "lost"), [("0", 0), ("root:1", 0), ("'0:0'", 0), ("1000", 2), ("www", 2), ("$X", 0)])
+def test_the_user_of_the_file_counts(user: str, lost: int) -> None:
+    found = losses(f"user: {user}")
+    assert [item for item, _ in found] == ["CAP_CHOWN", "CAP_KILL"][:lost]
+    other = recorded(needs=("CAP_KILL",), uid=33)
+    assert len(losses(f"user: {user}", other)) == (0 if user in ("0", "root:1", "'0:0'") else 1)
+
+
+def test_a_root_that_the_file_makes_read_only() -> None:
+    assert losses("read_only: true") == [
+        ("writing /etc/x", "the root is read-only; mount volumes there, or to change it: -O compose.loosen")
+    ]
+    assert losses("read_only: true, tmpfs: /etc") == []
+    found = losses("read_only: true", **{"read-only": "no"})
+    assert "against -O compose.read-only=no; to change it: -O compose.loosen" in found[0][1]
+    assert "read_only" not in loosened("read_only: true", **{"read-only": "no"})
+    assert "read_only" not in loosened("read_only: true")
+    assert loosened('read_only: "yes"', **{"read-only": "yes"})["read_only"] == "yes"
+    made = rewritten("services: {web: {read_only: true}}", ROOT, loosen=True, override=True)[1]
+    assert web(made)["read_only"] is False
+
+
+@pytest.mark.parametrize(
+    ("volumes", "blocked"),
+    [
+        ("'data:/etc:ro'", True),
+        ("'data:/etc:z,ro'", True),
+        ("'/a:/etc:rw'", False),
+        ("{type: bind, source: /a, target: /etc, read_only: true}", True),
+        ("{type: bind, source: /a, target: /etc}", False),
+        ("'a:/:ro', b:/etc", False),
+    ],
+)
+def test_a_mount_that_is_read_only_where_the_policy_writes(volumes: str, blocked: bool) -> None:
+    found = losses(f"volumes: [{volumes}]", recorded(ETC))
+    assert found == ([("writing /etc/x", "your file mounts it read-only")] if blocked else [])
+
+
+def test_no_new_privs_of_the_file() -> None:
+    gains = replace(ROOT, no_new_privs=False)
+    found = losses("security_opt: [no-new-privileges]", gains)
+    assert found == [
+        (
+            "the gain of privileges by a file",
+            "your file forbids it (no-new-privileges); to change it: -O compose.loosen",
+        )
+    ]
+    assert losses("security_opt: ['no-new-privileges:false']", gains) == []
+    assert loosened("security_opt: ['no-new-privileges=true', 'label=disable']", gains)["security_opt"] == [
+        "label=disable", "seccomp=./web.seccomp.json",
+    ]  # fmt: skip
+    made = rewritten("services: {web: {security_opt: [no-new-privileges]}}", gains, loosen=True, override=True)[1]
+    assert web(made.replace("!override", ""))["security_opt"] == ["seccomp=./web.seccomp.json"]
+
+
+def test_devices_of_the_file() -> None:
+    policy = recorded(FUSE)
+    assert losses("devices: ['/dev/x:/dev/fuse:r']", policy) == [
+        ("/dev/fuse", "your file gives it with r alone: add rw")
+    ]
+    assert losses("devices: ['/dev/fuse:rw', {source: /dev/b}]", policy) == []
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ("pids_limit: 0", {"pids_limit": 256}),
+        ("pids_limit: 1e2", {"pids_limit": "1e2"}),
+        ("pids_limit: true", {"pids_limit": 256}),
+        ("pids_limit: [1]", {"pids_limit": 256}),
+        ("pids_limit: nan", {"pids_limit": 256}),
+        ("deploy: {resources: {limits: {pids: '7'}}}", {"deploy": {"resources": {"limits": {"pids": "7"}}}}),
+        ("deploy: {resources: {limits: {pids: 5000}}}", {"deploy": {"resources": {"limits": {"pids": 256}}}}),
+        ("deploy: {resources: {limits: {pids: -1}}}", {"deploy": {"resources": {"limits": {"pids": 256}}}}),
+        ("deploy: {resources: {limits: {pids: $X}}}", {"deploy": {"resources": {"limits": {"pids": "$X"}}}}),
+        (
+            "pids_limit: 0, deploy: {resources: {limits: {pids: 0}}}",
+            {"pids_limit": 256, "deploy": {"resources": {"limits": {"pids": 256}}}},
+        ),
+        ("deploy: {replicas: 2}", {"deploy": {"replicas": 2}, "pids_limit": 256}),
+    ],
+)
+def test_limits_of_tasks(members: str, found: dict[str, Any]) -> None:
+    text = f"services: {{web: {{{members}}}}}"
+    made = web(rewritten(text, POLICY)[1])
+    assert {key: made[key] for key in ("pids_limit", "deploy") if key in made} == found
+    override = web(rewritten(text, POLICY, override=True)[1])
+    same = {key: value for key, value in found.items() if value == override.get(key)}
+    assert {key: override[key] for key in ("pids_limit", "deploy") if key in override} == same

@@ -193,7 +193,10 @@ def test_apparmor(tmp_path: Path) -> None:
     """Docker and nerdctl ignore it where the machine has none; Podman would fail, so its script looks first."""
 
     def with_apparmor(engine: str) -> subprocess.CompletedProcess[str]:
-        artifacts = {"seccomp": Artifact("seccomp.json", b"{}"), "apparmor": Artifact("profgen-a b", b"")}
+        artifacts = {
+            "seccomp": Artifact("seccomp.json", b"{}", "seccomp.json"),
+            "apparmor": Artifact("profgen-a b", b"", "apparmor.profile"),
+        }
         path = tmp_path / "run.sh"
         path.write_bytes(find(engine).render(Request(recorded(), artifacts=artifacts)).files[0].data)
         return run(path, "image")

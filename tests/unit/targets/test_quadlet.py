@@ -81,7 +81,10 @@ def test_an_image_that_the_unit_cannot_name(image: str) -> None:
 
 def test_apparmor() -> None:
     def made(**settings: object) -> Output:
-        artifacts = {"seccomp": Artifact("seccomp.json", b"{}"), "apparmor": Artifact("profgen-a b", b"")}
+        artifacts = {
+            "seccomp": Artifact("seccomp.json", b"{}", "seccomp.json"),
+            "apparmor": Artifact("profgen-a b", b"", "apparmor.profile"),
+        }
         return find("quadlet").render(Request(recorded(), settings, artifacts=artifacts))
 
     off = made()
