@@ -44,6 +44,7 @@ _SHARED = {
             "minimise",
             "oci",
             "review",
+            "run",
             "sandboxes",
             "score",
             "sufficient",

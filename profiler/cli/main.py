@@ -25,6 +25,7 @@ COMMANDS = {
     "watch": "Show what running containers, a unit or processes do, as a full-screen view.",
     "generate": "Write policy.yaml and profiles from traces, or profiles from a policy.yaml.",
     "targets": "List the files that generate can write, their options, and what they cannot express.",
+    "run": "Run a command under its policy, without a container: seccomp, capabilities, Landlock.",
     "verify": "Run a command under its policy and name everything that is refused.",
     "diff": "Show which rights one trace, policy or profile has and another lacks.",
     "explain": "Explain why something is allowed: reasons, evidence, and what it opens.",

@@ -20,8 +20,7 @@ from profiler.denials.logs.reading import Reader
 from profiler.denials.logs.sources import kernel_records
 from profiler.denials.model import Denial, merged
 from profiler.enforce import traced
-from profiler.enforce.base import Options, Outcome
-from profiler.enforce.direct import wrong_machine
+from profiler.enforce.base import Options, Outcome, wrong_machine
 from profiler.errors import InputError, ProfgenError
 from profiler.policy.model import Policy
 from profiler.targets.rendering import render_one

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from profiler.denials.model import Denial
+from profiler.kernel.abi import SUB_ABIS, native_abi
 from profiler.policy.model import Policy
 from profiler.tracers.base import Workload
 
@@ -82,3 +83,10 @@ def load(name: str) -> Enforcer:
     module, _, cls = ENFORCERS[name].partition(":")
     enforcer: Enforcer = getattr(import_module(module), cls)()
     return enforcer
+
+
+def wrong_machine(policy: Policy) -> str | None:
+    """Return why a policy cannot be enforced on this machine, None when it can."""
+    if policy.abis[0] != native_abi() or not set(policy.abis[1:]) <= set(SUB_ABIS[policy.abis[0]]):
+        return f"the policy is for {', '.join(policy.abis)}, and this machine is {native_abi()}"
+    return None

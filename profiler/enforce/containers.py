@@ -23,9 +23,8 @@ from pathlib import Path
 from profiler import run
 from profiler.denials.check import Held
 from profiler.denials.model import Denial, merged
-from profiler.enforce.base import FILES_UNSEEN, Options, Outcome
+from profiler.enforce.base import FILES_UNSEEN, Options, Outcome, wrong_machine
 from profiler.enforce.calls import filtered, head
-from profiler.enforce.direct import wrong_machine
 from profiler.engines.commands import Option, Run, grammar, options, recognise
 from profiler.engines.engine import Creation, Engine, help_of
 from profiler.errors import InputError, ProfgenError, ProgramError

@@ -13,10 +13,9 @@ import signal
 
 from profiler.confinement import Loader, confine, reduce_bounding
 from profiler.enforce import traced
-from profiler.enforce.base import Options, Outcome
+from profiler.enforce.base import Options, Outcome, wrong_machine
 from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable, InputError
 from profiler.files import process_stat
-from profiler.kernel.abi import SUB_ABIS, native_abi
 from profiler.policy.model import Policy
 from profiler.run import end_with_parent
 from profiler.targets.bpf import enforcing
@@ -55,13 +54,6 @@ def needs_stops(policy: Policy, options: Options) -> bool:
     """Return whether calls must stop for profgen: to name what was refused, to refuse nothing, or to see the uses
     of files."""
     return options.denials or options.mode == "log" or (options.files and policy.has_files)
-
-
-def wrong_machine(policy: Policy) -> str | None:
-    """Return why a policy cannot be enforced on this machine, None when it can."""
-    if policy.abis[0] != native_abi() or not set(policy.abis[1:]) <= set(SUB_ABIS[policy.abis[0]]):
-        return f"the policy is for {', '.join(policy.abis)}, and this machine is {native_abi()}"
-    return None
 
 
 def run_plain(policy: Policy, workload: Workload, options: Options) -> Outcome:

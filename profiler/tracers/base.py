@@ -6,9 +6,10 @@ import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from profiler.tracers.recording import Recording
+if TYPE_CHECKING:
+    from profiler.tracers.recording import Recording
 
 GRACE_SECONDS = 10.0
 """The time between asking a workload to end (SIGTERM) and killing it (SIGKILL)."""

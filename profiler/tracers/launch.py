@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from profiler.confinement import Loader, forbid_new_privileges
+from profiler.confinement import Loader, default_signals, forbid_new_privileges
 from profiler.errors import FAILED, CommandNotExecutable, CommandNotFound, ProfgenError
 from profiler.kernel.abi import native_abi
 from profiler.quoting.text import printable
@@ -93,15 +93,7 @@ class Child:
         if not data:
             return None
         step, _, number = data.decode("ascii", "replace").rpartition(" ")
-        code = int(number) if number.isdigit() else 0
-        reason = cause(code) if code else "an argument or environment variable is not valid"
-        if step != "exec":
-            return ProfgenError(f"cannot start {quoted(self._path)}: {step}: {reason}")
-        if code == errno.ENOENT:
-            return CommandNotFound(f"command not found: {quoted(self._path)} (or its interpreter)")
-        if code == errno.ENOEXEC:
-            reason += " (neither a program nor a script that begins with #!)"
-        return CommandNotExecutable(f"cannot execute {quoted(self._path)}: {reason}")
+        return failure(self._path, step, int(number) if number.isdigit() else 0)
 
     def close(self) -> None:
         """Close the pipes; a child that is still at the gate exits."""
@@ -109,6 +101,18 @@ class Child:
             if fd >= 0:
                 os.close(fd)
         self._gate = self._failure = -1
+
+
+def failure(path: str, step: str, code: int) -> ProfgenError:
+    """Return why a program could not be executed: an errno, or 0, at a step of :class:`Start`."""
+    reason = cause(code) if code else "an argument or environment variable is not valid"
+    if step != "exec":
+        return ProfgenError(f"cannot start {quoted(path)}: {step}: {reason}")
+    if code == errno.ENOENT:
+        return CommandNotFound(f"command not found: {quoted(path)} (or its interpreter)")
+    if code == errno.ENOEXEC:
+        reason += " (neither a program nor a script that begins with #!)"
+    return CommandNotExecutable(f"cannot execute {quoted(path)}: {reason}")
 
 
 def endangers_terminal(workload: Workload) -> bool:
@@ -123,67 +127,83 @@ def endangers_terminal(workload: Workload) -> bool:
     return controlling_terminal() != 0 or any(os.isatty(int(fd)) for fd in os.listdir("/proc/self/fd"))
 
 
+class Start:
+    """How the calling process becomes a workload. ``step``: what it is at, for messages.
+
+    If the workload endangers the terminal, a filter refuses TERMINAL_INPUT to it and its descendants, also after
+    profgen's end. Without CAP_SYS_ADMIN that takes no_new_privs (seccomp(2)): ``no_new_privs``.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        before_user: Callable[[], None] | None = None,
+        before_exec: Callable[[], None] | None = None,
+    ) -> None:
+        self.step = "start"
+        self.guard = Loader(terminal_guard(native_abi())) if endangers_terminal(workload) else None
+        self.no_new_privs = self.guard is not None and not has_capability("CAP_SYS_ADMIN")
+        self._workload, self._before_user, self._before_exec = workload, before_user, before_exec
+
+    def execute(self, parent: int | None = None) -> None:
+        """Become the user and execute the program. Raises OSError, and ValueError for an argument that cannot be
+        passed. ``parent``: exit when it is no longer the parent.
+
+        ``before_user`` is called with all rights, ``before_exec`` last before the execution.
+        """
+        workload = self._workload
+        default_signals()
+        self.step = "guarding the terminal"
+        if self.no_new_privs:
+            forbid_new_privileges()
+        if self.guard is not None:
+            self.guard.load()
+        self.step = "setting the filter"
+        if self._before_user is not None:
+            self._before_user()
+        self.step = "changing directory"
+        os.chdir(workload.cwd)
+        if workload.user is not None:
+            self.step = "becoming the user"
+            uid, gid, groups = workload.user
+            os.setgroups(groups)
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+        signal.pthread_sigmask(signal.SIG_SETMASK, workload.mask)
+        if parent is not None and os.getppid() != parent:
+            os._exit(FAILED)
+        if self._before_exec is not None:
+            self.step = "confining it"
+            self._before_exec()
+        self.step = "exec"
+        os.execve(workload.path, workload.argv, workload.env)
+
+
 def spawn(
     workload: Workload, before_user: Callable[[], None] | None = None, before_exec: Callable[[], None] | None = None
 ) -> Child:
-    """Fork a child that waits for release, then becomes the user, then executes.
-
-    If it endangers the terminal, a filter refuses TERMINAL_INPUT to it and its descendants, also after profgen's end.
-    Without CAP_SYS_ADMIN that takes no_new_privs (seccomp(2)).
-    ``before_user`` runs in the child after the gate, still with all rights; ``before_exec`` runs last before the
-    execution. File descriptors other than the standard ones are passed on if they are inheritable.
-    """
+    """Fork a child that waits for release, then becomes the user, then executes (:class:`Start`). File descriptors
+    other than the standard ones are passed on if they are inheritable."""
     gate_read, gate_write = os.pipe()
     failure_read, failure_write = os.pipe()
     parent = os.getpid()
-    guard = Loader(terminal_guard(native_abi())) if endangers_terminal(workload) else None
-    no_new_privs = guard is not None and not has_capability("CAP_SYS_ADMIN")
+    start = Start(workload, before_user, before_exec)
     pid = os.fork()
     if pid == 0:
-        step = "start"
         try:
             os.close(gate_write)
-            if os.read(gate_read, 1) != b"x":
-                os._exit(FAILED)
-            # Python ignores these two signals for its own purposes, and execve(2) would pass that on.
-            for number in (signal.SIGPIPE, signal.SIGXFSZ):
-                signal.signal(number, signal.SIG_DFL)
-            step = "guarding the terminal"
-            if no_new_privs:
-                forbid_new_privileges()
-            if guard is not None:
-                guard.load()
-            step = "setting the filter"
-            if before_user is not None:
-                before_user()
-            step = "changing directory"
-            os.chdir(workload.cwd)
-            if workload.user is not None:
-                step = "becoming the user"
-                uid, gid, groups = workload.user
-                os.setgroups(groups)
-                os.setresgid(gid, gid, gid)
-                os.setresuid(uid, uid, uid)
-            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, workload.mask)
-            if os.getppid() != parent:
-                os._exit(FAILED)
-            if before_exec is not None:
-                step = "confining it"
-                before_exec()
-            step = "exec"
-            os.execve(workload.path, workload.argv, workload.env)
+            if os.read(gate_read, 1) == b"x":
+                start.execute(parent)
         except OSError as error:
-            os.write(failure_write, f"{step} {error.errno}".encode())
+            os.write(failure_write, f"{start.step} {error.errno}".encode())
         except BaseException:
-            os.write(failure_write, f"{step} 0".encode())
+            os.write(failure_write, f"{start.step} 0".encode())
         finally:
             os._exit(FAILED)
     os.close(gate_read)
     os.close(failure_write)
-    features = () if guard is None else (GUARDED_FEATURE,)
-    return Child(pid, features, no_new_privs, gate_write, failure_read, workload.path)
+    features = () if start.guard is None else (GUARDED_FEATURE,)
+    return Child(pid, features, start.no_new_privs, gate_write, failure_read, workload.path)
 
 
 def standing() -> tuple[str, ...]:

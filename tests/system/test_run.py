@@ -1,0 +1,194 @@
+"""A policy enforced on a plain process by the kernel alone: ``profgen run``, and the script of the target launcher,
+which runs without profgen."""
+# ruff: noqa: F811 - the fixtures that are imported are arguments of the tests
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from system.harness import CHECKOUT, NOBODY, Profgen, descendants, run_here
+from system.lab import probe, runs
+from system.lab.fixtures import Recordings, recordings  # noqa: F401
+from system.lab.processes import ENVIRONMENT
+from system.lab.workloads import (
+    Daemon,
+    Nginx,
+    Pipeline,
+    PostgreSQL,
+    Redis,
+    WebServiceV1,
+    WebServiceV2,
+    Worker,
+    Workload,
+)
+from waiting import HANG_SECONDS
+
+from profiler.confinement import landlock_abi
+
+pytestmark = pytest.mark.skipif(landlock_abi() < 6, reason="needs Landlock of Linux 6.12")
+
+PROFGEN = (sys.executable, "-m", "profiler")
+AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
+
+
+class Process:
+    """A confined process, as a container is seen (system.lab.runs.Running)."""
+
+    def __init__(self, command: Sequence[str | Path], output: Path) -> None:
+        self._output = output
+        environment = {**ENVIRONMENT, "PYTHONPATH": str(CHECKOUT)} if command[:3] == list(PROFGEN) else ENVIRONMENT
+        with open(output, "wb") as stdout, open(output.with_suffix(".stderr"), "wb") as stderr:
+            self.process = subprocess.Popen(
+                [*map(str, command)], cwd="/", env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+            )
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def stdout(self) -> str:
+        return self._output.read_text()
+
+    def signal(self, name: str) -> None:
+        self.process.send_signal(getattr(signal, f"SIG{name}"))
+
+    def wait(self, seconds: float) -> int:
+        status = self.process.wait(seconds)
+        return 128 - status if status < 0 else status
+
+    def report(self) -> str:
+        return self._output.with_suffix(".stderr").read_text(errors="replace")
+
+    def end(self) -> None:
+        for pid in (*descendants(self.process.pid), *([self.process.pid] if self.running else [])):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def starter(way: str, profile: Path, workload: Workload) -> list[str | Path]:
+    """The words in front of a command."""
+    if way == "run":
+        user = () if workload.user == "root" else ("--user", workload.user)
+        return [*PROFGEN, "run", *user, profile / "policy.yaml", "--"]
+    groups = ",".join(map(str, (workload.gid, *workload.groups)))
+    user = (f"--reuid={workload.uid}", f"--regid={workload.gid}", f"--groups={groups}") if workload.uid else ()
+    return [*(("setpriv", *user, "--") if user else ()), profile / "launcher.py", "--"]
+
+
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [
+        ("run", WebServiceV1),
+        ("launcher", WebServiceV2),
+        ("run", Daemon),
+        ("launcher", Pipeline),
+        ("run", Worker),
+        ("launcher", Nginx),
+        ("run", Nginx),
+        ("launcher", Redis),
+        ("run", PostgreSQL),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_workloads(way: str, kind: type[Workload], recordings: Recordings, public_dir: Path, tmp_path: Path) -> None:
+    """Under its load, as root and as its own user, a workload is not refused anything."""
+    workload = recordings.workload(kind)
+    profile = public_dir / f"{way}-{kind.name}"
+    run_here("generate", str(recordings.trace(kind, "ebpf")), "-t", "launcher", "-o", f"{profile}/")
+    workload.reset()
+    process = Process([*starter(way, profile, workload), *workload.argv], tmp_path / "out")
+    try:
+        runs.served(workload, process, way)
+    finally:
+        process.end()
+    assert "does not refuse" not in process.report()
+
+
+@pytest.fixture(scope="module")
+def quiet(profgen: Profgen, public_dir: Path) -> Path:
+    """The profile of a program that does none of the ten acts."""
+    place = public_dir / "quiet"
+    place.mkdir()
+    place.chmod(0o755)
+    done = profgen("record", "-q", "-o", "quiet.json", "--", *probe.QUIET, cwd=place)
+    assert done.returncode == 0, done.stderr
+    run_here("generate", str(place / "quiet.json"), "-t", "launcher", "-o", f"{place}/profile/")
+    return place / "profile"
+
+
+def ways(profile: Path) -> dict[str, list[str]]:
+    policy = str(profile / "policy.yaml")
+    return {"launcher": [str(profile / "launcher.py")], "run": [*PROFGEN, "run", "-q", policy, "--"]}
+
+
+def done(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(CHECKOUT)}
+    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=HANG_SECONDS)
+
+
+LIMIT_OF_TASKS = {"forks"}
+"""The act that only a cgroup refuses."""
+
+
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize("way", ["launcher", "run"])
+@pytest.mark.parametrize("who", ["root", "nobody"])
+def test_what_was_never_done_is_refused(way: str, who: str, quiet: Path) -> None:
+    start = ways(quiet)[way]
+    if who == "nobody":  # who may not read the checkout
+        start = [*AS_NOBODY, *start] if way == "launcher" else [*start[:4], "--user", who, *start[4:]]
+    Path("/tmp/kept").unlink(missing_ok=True)
+    found = done([*start, *probe.TRYING])
+    Path("/tmp/kept").unlink(missing_ok=True)
+    assert found.returncode == 0, found.stderr
+    assert set(found.stdout.split()) == LIMIT_OF_TASKS
+
+
+OTHER = """
+for name in ('/etc/passwd', '/etc/hostname'):
+    try:
+        open(name).close()
+    except OSError as error:
+        print(error.errno)
+"""
+
+
+@pytest.mark.parametrize("way", ["launcher", "run"])
+def test_statuses(way: str, quiet: Path) -> None:
+    """Of the command, of a signal that ended it, and of commands that cannot be started."""
+    start = ways(quiet)[way]
+    python = "/usr/bin/python3"
+    for command, status in (
+        ((python, "-ISc", "raise SystemExit(7)"), 7),
+        (("/usr/bin/cat", "/etc/hostname"), 126),
+        (("/etc/hostname",), 126),
+        (("no-such-command",), 127),
+    ):
+        assert done([*start, *command]).returncode == status, command
+    found = done([*start, python, "-ISc", OTHER])
+    assert (found.stdout, found.returncode) == ("13\n13\n", 0), found.stderr
+    for number in (signal.SIGTERM, signal.SIGINT):
+        reading, writing = os.pipe()
+        process = subprocess.Popen(
+            [*start, python, "-ISc", "import os; print(flush=True); os.read(0, 1)"],
+            env={**ENVIRONMENT, "PYTHONPATH": str(CHECKOUT)}, cwd="/", stdin=reading, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(reading)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        # Nothing stands between: the process that was started is the command.
+        assert os.readlink(f"/proc/{process.pid}/exe").startswith("/usr/bin/python3")
+        process.send_signal(number)
+        # Python ends itself with the signal, which the policy does not allow; then it exits with this status.
+        assert process.wait(HANG_SECONDS) == (130 if number is signal.SIGINT else -number)
+        os.close(writing)
+        process.stdout.close()
