@@ -182,19 +182,20 @@ def _subject(subject: SubjectOptions, how: RecordOptions, request: Request) -> S
 
 def _status(ended: Ended, how: RecordOptions, to: OutputOptions, many: bool = False, keep: bool = True) -> int:
     """Print how the recording ended, and return its exit status: FAILED for a loss that is not allowed."""
-    if ended.last is None:
-        return ended.status
-    if not to.quiet:
+    if ended.last is not None and not to.quiet:
         if not many:
             tell(*ended.last, ended.replaced)
         elif keep:
             say(f"{counted(ended.figures.ended, 'trace')} written")
         if not keep:
             say("no trace was written: to write one, give a file or a directory with -o")
-    if lost := ended.figures.losses.get("sessions"):
-        say(f"there was no room for {counted(lost, 'container')}: raise --limit sessions=N (docs/tracers.md)")
-        if not how.allow_loss:
-            return FAILED
+    lost = ended.figures.losses
+    if number := lost.get("sessions"):
+        say(f"there was no room for {counted(number, 'container')}: raise --limit sessions=N (docs/tracers.md)")
+    if number := lost.get("unknown"):
+        say(f"{counted(number, 'container')} ended before profgen could look whether --pod-selector means it")
+    if (lost.get("sessions") or lost.get("unknown")) and not how.allow_loss:
+        return FAILED
     for trace in ended.traces:
         if not trace.meta.complete:
             return status_with_losses(trace, ended.status, how.allow_loss)

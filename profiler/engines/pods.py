@@ -153,6 +153,11 @@ class Selector:
         return all(fnmatchcase(facts[key] or "", pattern) for key, pattern in self.patterns)
 
 
+def _has_open_bracket(pattern: str) -> bool:
+    """Return whether a set of characters has no end. It would stand for a bracket, which no name has."""
+    return "[" in re.sub(r"\[!?+\]?+[^\]]*\]", "", pattern)
+
+
 KEYS = ("namespace", "pod", "workload", "container", "image")
 
 
@@ -162,9 +167,14 @@ def selector(text: str) -> Selector:
     for word in text.split(","):
         key, equals, pattern = (part.strip() for part in word.partition("="))
         if key not in KEYS or not equals or not pattern:
+            meant = suggestion(key, KEYS) if key not in KEYS else ""
             raise InputError(
-                f"--pod-selector takes KEY=PATTERN, separated by commas, not {quoted(word)}{suggestion(key, KEYS)}; "
+                f"--pod-selector takes KEY=PATTERN, separated by commas, not {quoted(word)}{meant}; "
                 f"the keys are {', '.join(KEYS)}"
+            )
+        if _has_open_bracket(pattern):
+            raise InputError(
+                f"--pod-selector: in the pattern {quoted(pattern)} a [ has no ] after it; a set is written as [a-z]"
             )
         patterns.append((key, pattern))
     return Selector(tuple(patterns))

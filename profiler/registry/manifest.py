@@ -119,7 +119,7 @@ def layer_of(data: bytes, media_type: str | None = None) -> dict[str, Any]:
         raise ValueError("its manifest is not a JSON object")
     said = (media_type or manifest.get("mediaType") or MANIFEST).partition(";")[0].strip()
     if said != MANIFEST or manifest.get("mediaType", MANIFEST) != MANIFEST:
-        raise ValueError(f"it is a {_shown(said)}, not an OCI image manifest")
+        raise ValueError(f"its media type is {_shown(said)}, so it is not an OCI image manifest")
     config, kind = manifest.get("config"), manifest.get("artifactType")
     if not isinstance(config, dict):
         raise ValueError("its manifest has no config")

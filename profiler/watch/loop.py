@@ -324,6 +324,7 @@ class Watch:
             del self.kept[row.session.number]
             self.unwanted.add(row.session.number)
             if details is None and self.plan.by_details:
+                self._losses["unknown"] += 1
                 self.observer.warned(row.name, "it ended before profgen could look what it is, and is not recorded")
             return
         self._awaited = tuple(wanted for wanted in self._awaited if not wanted(row.session, details))

@@ -162,6 +162,21 @@ def test_no_selector(text: str) -> None:
         pods.selector(text)
 
 
+@pytest.mark.parametrize("pattern", ["[", "web-[", "web-[a-z", "[]", "[!]", "[a]["])
+def test_a_set_without_an_end_is_no_pattern(pattern: str) -> None:
+    with pytest.raises(InputError, match=r"a \[ has no \] after it"):
+        pods.selector(f"namespace={pattern}")
+    pods.selector("namespace=[a-z]*,pod=[]],container=[!]a]x[0-9]")
+
+
+def test_a_key_that_is_right_is_not_suggested() -> None:
+    with pytest.raises(InputError) as raised:
+        pods.selector("namespace")
+    assert "did you mean" not in str(raised.value)
+    with pytest.raises(InputError, match="did you mean namespace"):
+        pods.selector("namespaces=shop")
+
+
 @given(st.dictionaries(st.sampled_from([*CONTAINERD, *CRI_O]), st.text()))
 def test_any_annotations(annotations: dict[str, Any]) -> None:
     found = pods.in_pod(PLAIN, annotations)

@@ -231,8 +231,9 @@ def test_a_container_that_ended_before_it_was_known(by_details: bool, tmp_path: 
     """It may have been one of those that were asked for."""
     steps: list[Step] = [[session(ended=True)], tell(signal.SIGTERM)]
     plan: dict[str, Any] = {"accept": lambda _, details: details is not None, "by_details": by_details, "follow": True}
-    _, heard, _ = run(tmp_path, steps, outputs=Outputs(None, tmp_path, False), **plan)
+    _, heard, watch = run(tmp_path, steps, outputs=Outputs(None, tmp_path, False), **plan)
     assert not heard.files
+    assert ("unknown" in watch.figures.losses) is by_details
     expected = [(ID, "it ended before profgen could look what it is, and is not recorded")]
     assert heard.warnings == (expected if by_details else [])
 
