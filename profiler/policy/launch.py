@@ -15,7 +15,7 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 """The name that an engine gives to a volume without one: another one each time."""
 
 _GROUP = re.compile(r":[0-9]+\Z")
-_TEXTS = ("engine", "pod", "container", "user", "directory", "network")
+_TEXTS = ("engine", "pod", "container", "unit", "user", "directory", "network")
 _NUMBERS = ("gid", "tasks")
 LIMITS = (256, 1024, 4096, 16384)
 """Limits of tasks. Few steps, so that two recordings whose peaks differ give the same policy; the first has room for a
@@ -29,12 +29,13 @@ def launch_of(meta: Meta) -> Launch:
 
     Where profgen started it, the working directory is left out: it is whatever directory the user was in.
     """
-    unit = meta.watched is not None and meta.watched.startswith("unit ")
+    unit = meta.watched.removeprefix("unit ") if meta.watched and meta.watched.startswith("unit ") else None
     user = f"{meta.uid}:{meta.gid}" if meta.uid else None
     container = meta.container
     if container is None:
         return Launch(
             engine="systemd" if unit else None,
+            unit=_text(unit),
             user=user,
             directory=_text(meta.cwd) if unit else None,
             tasks=task_limit(meta.tasks),

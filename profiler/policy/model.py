@@ -221,9 +221,9 @@ class Launch:
     """How the workload was started, for launchers: nothing in it is a right. None or empty: not known, or not needed.
 
     ``engine``: docker, podman, nerdctl, ctr, kubernetes or systemd. ``pod``: NAMESPACE/WORKLOAD in Kubernetes, and
-    ``container`` the name of the container in its pods. ``user`` is as given to the engine, ``network`` host or none.
-    ``gid``: the group that the workload had, where ``user`` has no number of it. ``tasks``: a limit of threads and
-    processes that are alive at once.
+    ``container`` the name of the container in its pods. ``unit``: the unit of systemd. ``user`` is as given to the
+    engine, ``network`` host or none. ``gid``: the group that the workload had, where ``user`` has no number of it.
+    ``tasks``: a limit of threads and processes that are alive at once.
     ``command``: the workload's argv, where its words cannot be printed on one line. ``ports``: ``80/tcp``, as the
     container exposes them. ``read_only``: the root of the container could not be written.
     """
@@ -240,6 +240,7 @@ class Launch:
     read_only: bool = False
     gid: int | None = None
     tasks: int | None = None
+    unit: str | None = None
 
 
 @dataclass(frozen=True)

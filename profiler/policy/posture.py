@@ -161,14 +161,14 @@ def written(policy: Policy) -> Written | None:
     for rule in policy.files:
         if not changes(rule):
             continue
-        place = _place(rule)
+        place = place_of(rule)
         if place is None or place == "/" or place.split("/")[1] in _SYSTEM:
             if not within(patterns.start_of(rule.pattern), mounted):
                 elsewhere.add(rule.pattern)
         elif not within(place, mounted):
             places.add(place)
     outer = [place for place in sorted(places) if not within(posixpath.dirname(place), places)]
-    empty = [place for place in outer if within(place, _TEMPORARY) and not _filled(policy, place)]
+    empty = [place for place in outer if within(place, _TEMPORARY) and not filled(policy, place)]
     return Written(
         tuple(Temporary(place, _executed(policy, place)) for place in empty),
         tuple(place for place in outer if place not in empty),
@@ -200,7 +200,7 @@ def changes(rule: FileRule) -> bool:
     return "linked" in rule.states and bool(refused) and (bool(files) or not refused <= _OPENS)
 
 
-def _place(rule: FileRule) -> str | None:
+def place_of(rule: FileRule) -> str | None:
     """Return the directory that must be writable, None when it is not known."""
     start = patterns.start_of(rule.pattern)
     if not start.startswith("/"):
@@ -214,7 +214,7 @@ def _below(rule: FileRule, place: str) -> bool:
     return patterns.start_of(rule.pattern).startswith(place + "/")
 
 
-def _filled(policy: Policy, place: str) -> bool:
+def filled(policy: Policy, place: str) -> bool:
     """Return whether the workload uses something below the directory that it did not make there."""
     return any(
         _below(rule, place) and not set(rule.access) & _MAKES and set(rule.access) - {"remove", "chroot"}

@@ -1,4 +1,4 @@
-"""Write words of command lines in unit files (systemd.service(5), systemd.unit(5), Quadlet)."""
+"""Write words of command lines and paths in unit files (systemd.service(5), systemd.unit(5), Quadlet)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+", re.ASCII)
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_@+=:,./%-]+", re.ASCII)
 
 
 def systemd(text: str) -> str:
@@ -44,4 +45,25 @@ def quadlet(value: str, key: str, option: str) -> str:
     return f"PodmanArgs={systemd(f'{option}={value}')}"
 
 
-FILTERS = {"systemd": systemd, "words": words, "quadlet": quadlet}
+def has_unit_path(path: str) -> bool:
+    """Return whether a unit can name the path: systemd splits lines before it looks at quotes, and takes UTF-8 without
+    surrogates and noncharacters (src/basic/utf8.c:unichar_is_valid)."""
+    return not any(
+        char in "\0\n\r" or "\ud800" <= char <= "\udfff" or "\ufdd0" <= char <= "\ufdef" or ord(char) & 0xFFFE == 0xFFFE
+        for char in path
+    )
+
+
+def unit_path(path: str) -> str:
+    """Return the path as one word of a list of paths, such as that of ReadWritePaths=. Raises ValueError for one that
+    a unit cannot name.
+
+    These lists have quotes and backslashes, but neither escapes of characters nor variables; ``%`` is a specifier.
+    """
+    if not has_unit_path(path):
+        raise ValueError(f"a unit cannot name {path!a}")
+    text = path.replace("%", "%%")
+    return text if _PLAIN_PATH.fullmatch(text) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+FILTERS = {"systemd": systemd, "words": words, "quadlet": quadlet, "unit_path": unit_path}

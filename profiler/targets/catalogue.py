@@ -20,6 +20,7 @@ from profiler.targets.openshift import Openshift
 from profiler.targets.quadlet import Quadlet
 from profiler.targets.seccomp import Seccomp
 from profiler.targets.spo.target import Spo
+from profiler.targets.systemd.target import Systemd
 from profiler.wording import suggestion
 
 TARGETS: tuple[Target, ...] = (
@@ -40,6 +41,7 @@ TARGETS: tuple[Target, ...] = (
     Spo(),
     LxcSeccomp(),
     Lxc(),
+    Systemd(),
 )
 
 USUAL = frozenset({"seccomp", "capabilities", "apparmor"})

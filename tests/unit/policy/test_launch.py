@@ -92,7 +92,7 @@ def test_a_command_and_a_unit() -> None:
     assert launch_of(recorded(uid=0, cwd="/tmp/x").meta) == Launch()
     assert launch_of(recorded(uid=5, gid=6, cwd="/tmp/x").meta) == Launch(user="5:6")
     unit = launch_of(recorded(uid=0, cwd="/srv", watched="unit redis.service").meta)
-    assert unit == Launch(engine="systemd", directory="/srv")
+    assert unit == Launch(engine="systemd", unit="redis.service", directory="/srv")
 
 
 def test_merging_keeps_what_is_the_same() -> None:

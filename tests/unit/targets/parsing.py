@@ -22,15 +22,19 @@ from system.apparmor_dfa import parser
 
 from profiler.kernel.capabilities import number_of
 from profiler.kernel.data import load
+from profiler.kernel.syscalls import names_of
 from profiler.kernel.syscalls import number_of as syscall_number
+from profiler.kernel.systemd import words as words_of
 from profiler.policy.model import FileRule, Policy
 from profiler.registry.manifest import layer_of
 from profiler.registry.rules import broken
 from profiler.review.diff import compare
 from profiler.review.rights import Rights, of_policy
 from profiler.review.sources import from_bytes
+from profiler.rewriting.units import assignments, lines_of
 from profiler.targets.base import Loss
 from profiler.targets.oci_artifact import DIRECTORY
+from profiler.targets.systemd.check import check as check_unit
 
 Files = Mapping[str, bytes]
 Check = Callable[[Files, Policy, Sequence[Loss]], None]
@@ -286,6 +290,34 @@ def lxc(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     lxcs.mounted(rows)
 
 
+def systemd(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """Read as systemd.exec(5) says: an allow-list begins with @default, and ``~`` takes out or gives an error."""
+    (data,) = files.values()
+    check_unit(data, "unit")
+    keys: dict[str, list[str]] = {}
+    for row in assignments(lines_of(data.decode())):
+        assert row.section == "Service"
+        keys[row.key] = [*keys.get(row.key, []), row.value] if row.value else []
+    allowed = set(words_of("default")) | set(words_of("default_later"))
+    errors: dict[str, str] = {}
+    for line in keys["SystemCallFilter"]:
+        for name, _, error in (word.partition(":") for word in line.removeprefix("~").split()):
+            (allowed.discard if line.startswith("~") else allowed.add)(name)
+            if error:
+                errors[name] = error
+    native_names = names_of(native(policy))
+    wider = {name for loss in losses if loss.section == "syscalls" for name in loss.item.split(", ")}
+    own = {entry.name for entry in policy.syscalls if entry.section != "base"}
+    assert allowed & native_names == (own | wider) & native_names
+    assert own <= allowed
+    assert errors == {row.name: row.errno for row in policy.refused if row.name not in own | wider}
+    assert " ".join(keys["CapabilityBoundingSet"]).split() == list(policy.needed())
+    assert " ".join(keys["AmbientCapabilities"]).split() == (list(policy.needed()) if policy.workload.uid else [])
+    forced = {loss.section for loss in losses if loss.effect == "refused"} == {"no_new_privs"}
+    assert (keys.get("NoNewPrivileges") == ["yes"]) is policy.no_new_privs
+    assert forced is bool(policy.workload.uid and not policy.no_new_privs)
+
+
 CHECKS: Mapping[str, Check] = {
     "seccomp": seccomp,
     "capabilities": capabilities,
@@ -304,5 +336,6 @@ CHECKS: Mapping[str, Check] = {
     "spo": spo,
     "lxc-seccomp": lxc_seccomp,
     "lxc": lxc,
+    "systemd": systemd,
 }
 """Name of a target to the check of its files."""

@@ -1,0 +1,148 @@
+"""NAME.service.d/50-profgen.conf: what a service of systemd may do, or the same keys in a unit file of the user."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+
+from profiler.errors import InputError
+from profiler.kernel.syscalls import number_of
+from profiler.kernel.systemd import words
+from profiler.policy.caveats import extent
+from profiler.policy.model import Policy
+from profiler.quoting.shell import shell
+from profiler.quoting.text import printable
+from profiler.rewriting.units import Entry, Unreadable, put
+from profiler.targets.base import File, Launches, Loss, Output, Request, Setting, Step, Target, written, yes_or_no
+from profiler.targets.systemd.check import check
+from profiler.targets.systemd.facts import Facts
+from profiler.targets.systemd.options import KEYS, Chosen, chosen
+from profiler.wording import listed
+
+_SHOWN = 12
+_UNITS = "/etc/systemd/system"
+_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,240}")
+"""What names of units are made of (systemd.unit(5))."""
+_OTHERS = ("automount", "device", "mount", "path", "scope", "slice", "socket", "swap", "target", "timer")
+_HEADINGS = {
+    "calls": "Calls",
+    "privileges": "Privileges",
+    "files": "Files",
+    "devices": "Devices",
+    "network": "Network",
+    "kernel": "The kernel",
+    "limits": "Limits",
+}
+
+
+def _name(text: str) -> str:
+    """Parse the name of a service, with or without its suffix."""
+    if not _NAME.fullmatch(text) or text.startswith(("-", ".")) or _service(text) is None:
+        raise InputError(f"{printable(text)!r} is not the name of a service, such as redis or getty@tty1.service")
+    return text
+
+
+def _service(name: str) -> str | None:
+    """Return the name with its suffix; None for a unit of another kind, and for no name."""
+    suffix = name.rpartition(".")[2]
+    if not name or suffix in (
+        "socket",
+        "scope",
+        "slice",
+        "mount",
+        "swap",
+        "target",
+        "timer",
+        "path",
+        "device",
+        "automount",
+    ):
+        return None
+    return name if name.endswith(".service") else f"{name}.service"
+
+
+class Systemd(Target):
+    """A service of systemd."""
+
+    name = "systemd"
+    summary = "NAME.service.d/50-profgen.conf: a drop-in for a unit of systemd; or your own unit rewritten"
+    says = frozenset({"syscalls", "refused", "capabilities", "no_new_privs"})
+    unit = Setting("unit", "the unit's name; default: the recorded one, or the program's", "NAME", "", _name)
+    loopback = Setting("loopback", "it talks to this machine alone: deny other addresses", "yes|no", False, yes_or_no)
+    settings = (unit, loopback)
+    rewrites = "a systemd unit"
+    launches = Launches(frozenset({"systemd"}), names=frozenset({"apparmor"}))
+
+    def render(self, request: Request) -> Output:
+        """See Target.render."""
+        policy = request.policy
+        facts = Facts(policy, self.loopback.of(request))
+        rows = [*chosen(facts)]
+        apparmor = request.artifacts.get("apparmor")
+        if apparmor:
+            profile = apparmor.called.replace("%", "%%")
+            rows.append(Chosen("AppArmorProfile", "files", (profile,), "it must be loaded where AppArmor is on"))
+        name = _service(self.unit.of(request)) or unit_of(policy)
+        lost = tuple(_losses(facts))
+        if request.existing is not None:
+            keys = [Entry(row.key, row.values, row.reason) for row in rows]
+            lines = (f"{row.key}={value}\n" for row in rows for value in row.values)
+            check(f"[Service]\n{''.join(lines)}".encode("utf-8", "surrogateescape"), name)
+            try:
+                text = put(request.existing.data, "Service", keys, KEYS)
+            except Unreadable as error:
+                raise InputError(f"{request.existing.name}: cannot be rewritten: {error}") from error
+            return Output((File(name, text),), lost)
+        drop_in = f"{name}.d/50-profgen.conf"
+        work = policy.workload
+        data = request.template(
+            "systemd.conf.j2",
+            unit=name,
+            argv=" ".join(map(shell, work.argv)),
+            extent=extent(work),
+            image=work.image,
+            joined=work.joined,
+            user=facts.stance.user,
+            recorded=work.launch.engine == "systemd",
+            groups=[(_HEADINGS[key], [row for row in rows if row.group == key]) for key in _HEADINGS],
+        )
+        check(data, drop_in)
+        return Output((File(drop_in, data),), lost, tuple(_steps(name, drop_in)))
+
+
+def unit_of(policy: Policy) -> str:
+    """Return the name of the service that was recorded, or one made from the program."""
+    work = policy.workload
+    if work.launch.unit and _NAME.fullmatch(work.launch.unit) and (found := _service(work.launch.unit)):
+        return found
+    program = posixpath.basename(work.argv[0]) if work.argv else ""
+    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', program).strip('-._')[:64] or 'workload'}.service"
+
+
+def _steps(unit: str, drop_in: str) -> Iterator[Step]:
+    place, unit = shell(f"{_UNITS}/{drop_in}"), shell(unit)
+    yield Step("load", f"install -D -m 644 {written(drop_in)} {place} && systemctl daemon-reload")
+    yield Step("use", f"systemctl restart {unit} && systemd-analyze security --no-pager {unit}")
+    yield Step("undo", f"rm {place} && systemctl daemon-reload && systemctl restart {unit}")
+
+
+def _losses(facts: Facts) -> Iterator[Loss]:
+    policy = facts.policy
+    native = policy.abis[0]
+    names = {entry.name for entry in facts.entries}
+    own = [name for name in words("own") if name not in names and number_of(native, name) is not None]
+    if own:
+        yield Loss("syscalls", ", ".join(own), "systemd may need them to start the program, or to say why it cannot")
+    later = [name for name in words("default_later") if name not in names and number_of(native, name) is not None]
+    if later:
+        why = "systemd allows them by itself where its libseccomp knows them, and logs them where it does not"
+        yield Loss("syscalls", ", ".join(later), why)
+    natives = {entry.name for entry in facts.entries if entry.abi == native}
+    others = sorted(name for name in names - natives - {*own} if number_of(native, name) is not None)
+    if others:
+        why = f"a unit has one list for all architectures, so {native} has what others need"
+        yield Loss("syscalls", listed(others, _SHOWN), why)
+    if policy.workload.uid and not policy.no_new_privs:
+        why = "systemd sets NoNewPrivileges= for a user other than root, because a filter needs it"
+        yield Loss("no_new_privs", "new privileges by files", why, "refused")

@@ -1,0 +1,148 @@
+"""Which options a policy leads to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from unit.policy.making import call, check, trace
+from unit.targets.policies import file
+
+from profiler.policy.derive import derive
+from profiler.policy.model import FileRule, MountRule, Options, Policy, SocketRule
+from profiler.targets.systemd.facts import Facts
+from profiler.targets.systemd.options import KEYS, OPTIONS, chosen
+from profiler.trace.model import Container, Syscall
+
+BASE = (call("read"), call("exit_group"))
+
+
+def made(*calls: Syscall, files: tuple[FileRule, ...] = (), **fields: Any) -> Policy:
+    needs = fields.pop("needs", ())
+    seen = trace(*BASE, *calls, capabilities=[check(name) for name in needs], uid=fields.pop("uid", 0))
+    return replace(derive(seen, Options(runtime="none")), has_files=True, files=files, **fields)
+
+
+def options(policy: Policy, loopback: bool = False) -> dict[str, list[str]]:
+    return {row.key: list(row.values) for row in chosen(Facts(policy, loopback))}
+
+
+def test_a_program_that_does_nothing_gets_everything() -> None:
+    found = options(made())
+    assert found.keys() == {option.key for option in OPTIONS} - {"TasksMax", "SocketBindAllow"}
+    assert found["ProtectSystem"] == ["strict"]
+    assert found["RestrictAddressFamilies"] == ["", "none"]
+    assert found["RestrictNamespaces"] == ["", "yes"]
+    assert found["CapabilityBoundingSet"] == [""]
+
+
+@pytest.mark.parametrize(
+    ("key", "policy"),
+    [
+        ("LockPersonality", made(call("personality", [(0x0008,)]))),
+        ("LockPersonality", made(call("personality", [(0xFFFFFFFF,)]))),
+        ("MemoryDenyWriteExecute", made(call("mmap", [(7,)]))),
+        ("MemoryDenyWriteExecute", made(call("mprotect", [(1,), (5,)]))),
+        ("MemoryDenyWriteExecute", made(call("shmat"))),
+        ("RestrictRealtime", made(call("sched_setscheduler"))),
+        ("RestrictSUIDSGID", made(call("fchmodat"))),
+        ("RestrictNamespaces", made(call("setns", [(0,)]))),
+        ("RestrictNamespaces", made(call("clone3", [(0x10000000,)]))),
+        ("NoNewPrivileges", made(no_new_privs=False)),
+        ("PrivateUsers", made(needs=("CAP_KILL",))),
+        ("PrivateUsers", made(call("setuid"))),
+        ("PrivateUsers", made(sockets=(SocketRule("unix", "stream", 0, ("listen",)),))),
+        ("ProtectSystem", made(files=(file("{home}/x", "create"), file("/usr/x", "create"), file("/etc/x", "create")))),
+        ("ProtectHome", made(files=(file("{home}/x", "create"),))),
+        ("PrivateTmp", made(files=(file("/tmp/x", "read"),))),
+        ("PrivateTmp", made(sockets=(SocketRule("unix", "stream", 0, ("bind",), addresses=(("bind", ("/tmp/s",)),)),))),
+        ("PrivateMounts", made(mounts=(MountRule("mount", None, "/x", "tmpfs", ()),))),
+        ("ProtectProc", made(files=(file("/proc/{pid}/stat", "read", whose=("outside",)),))),
+        ("ProcSubset", made(files=(file("/proc/meminfo", "read"),))),
+        ("PrivateDevices", made(files=(file("/dev/fuse", "read", kinds=("char",)),))),
+        ("PrivateDevices", made(needs=("CAP_MKNOD",))),
+        ("DevicePolicy", made(files=(file("/dev/tun{digits}", "read", kinds=("char",)),))),
+        ("RestrictAddressFamilies", made(call("socket", overflow=True))),
+        ("SocketBindDeny", made(sockets=(SocketRule("inet", "raw", 1, ("bind",)),))),
+        ("IPAddressDeny", made(sockets=(SocketRule("inet", "stream", 6, ("inherit",)),))),
+        ("PrivateNetwork", made(call("socket", [(16, 3, 0)]))),
+        (
+            "PrivateNetwork",
+            made(sockets=(SocketRule("unix", "stream", 0, ("connect",), addresses=(("connect", ("@x",)),)),)),
+        ),
+        ("ProtectKernelTunables", made(files=(file("/proc/sys/vm/x", "write"),))),
+        ("ProtectKernelModules", made(call("finit_module"))),
+        ("ProtectKernelLogs", made(needs=("CAP_SYSLOG",))),
+        ("ProtectControlGroups", made(files=(file("/sys/fs/cgroup/x", "create"),))),
+        ("ProtectClock", made(call("adjtimex"))),
+        ("ProtectClock", made(files=(file("/dev/tun{digits}", "read", kinds=("char",)),))),
+        ("ProtectHostname", made(call("sethostname"))),
+        ("PrivateIPC", made(call("shmget"))),
+    ],
+)
+def test_an_option_that_would_cost_something_is_left_out(key: str, policy: Policy) -> None:
+    assert key in options(made())
+    assert key not in options(policy)
+    assert key in KEYS
+
+
+def test_values() -> None:
+    found = options(
+        made(
+            call("socket", [(1, 1, 0), (10, 1, 6)]),
+            call("unshare", [(0x10000000 | 0x20000,)]),
+            call("mmap", [(3,), (5,)]),
+            files=(
+                file("/srv/a b/x", "create"),
+                file("/srv/a b/c/y", "append"),
+                file("/srv/bad\nname/x", "create"),
+                file("/home/u/x", "read"),
+                file("/dev/fuse", "read", "write", kinds=("char",)),
+                file("/dev/console", "write", kinds=("char",)),
+            ),
+            needs=("CAP_KILL", "CAP_CHOWN"),
+            uid=7,
+            sockets=(
+                SocketRule("inet6", "stream", 6, ("bind", "listen"), ports=(("bind", (80, 443)),)),
+                SocketRule("inet", "dgram", 17, ("bind",), ports=(("bind", (0, 53)),)),
+            ),
+        )
+    )
+    assert found["RestrictAddressFamilies"] == ["", "AF_UNIX AF_INET6"]
+    assert found["RestrictNamespaces"] == ["", "mnt user"]
+    assert found["MemoryDenyWriteExecute"] == ["yes"]
+    assert found["ReadWritePaths"] == ["", "-/srv"], "a unit cannot name the directory with a line in it"
+    assert found["ProtectHome"] == ["read-only"]
+    assert found["DeviceAllow"] == ["", "/dev/console rw", "/dev/fuse rw"]
+    assert found["CapabilityBoundingSet"] == found["AmbientCapabilities"] == ["", "CAP_CHOWN CAP_KILL"]
+    assert found["SocketBindAllow"] == ["", "ipv4:udp", "ipv6:tcp:443", "ipv6:tcp:80"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("/opt/x/y", "strict"), ("/x", "full"), ("/{name}/x", None), ("/boot/{name}", "strict")],
+)
+def test_how_much_of_the_system_is_read_only(path: str, value: str | None) -> None:
+    assert options(made(files=(file(path, "create"),))).get("ProtectSystem") == ([value] if value else None)
+
+
+def test_paths_of_a_container_are_not_those_of_the_host() -> None:
+    policy = made(files=(file("/srv/x", "create"),))
+    found = options(replace(policy, workload=replace(policy.workload, image="web:1")))
+    assert not {"ProtectSystem", "ReadWritePaths", "PrivateDevices", "PrivateTmp", "ProtectHome"} & found.keys()
+    assert {"SystemCallFilter", "CapabilityBoundingSet", "ProtectHostname"} <= found.keys()
+
+
+def test_without_files_nothing_is_concluded_from_their_absence() -> None:
+    found = options(replace(made(), has_files=False))
+    assert not {"ProtectSystem", "PrivateNetwork", "IPAddressDeny", "SocketBindDeny", "PrivateMounts"} & found.keys()
+    assert options(replace(made(), has_files=False), loopback=True)["IPAddressAllow"] == ["", "localhost"]
+
+
+def test_base_sets_are_for_other_runtimes() -> None:
+    seen = trace(*BASE, container=Container("docker", "runc", None, None))
+    values = options(derive(seen, Options(runtime="runc")))["SystemCallFilter"]
+    allowed = " ".join(value for value in values if not value.startswith("~")).split()
+    assert {"execve", "read", "write"} <= set(allowed)
+    assert not {"epoll_ctl", "fstatfs", "getdents64"} & set(allowed)
