@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from profiler.tracers.base import Workload
 
 DENIED_STATUS = 1
-UNDER = ("direct", "apparmor", "runc", "crun", "docker")
+UNDER = ("direct", "landlock", "apparmor", "runc", "crun", "docker")
 WITH_BUNDLE = ("runc", "crun")
 
 
@@ -120,6 +120,7 @@ def verify(
     \b
       profgen verify app.profile -- ./app
       profgen verify app.profile --mode log -o denials.trace.json -- ./app
+      profgen verify app.profile --under landlock -- ./app
       profgen verify app.profile --under runc --bundle DIR
       profgen verify app.profile --under docker -- docker run --rm IMAGE
       profgen verify app.profile --report junit:verify.xml -- make test
@@ -189,7 +190,7 @@ def _check(enforce: EnforceOptions, workload: WorkloadOptions) -> None:
     """Raise UsageError for options that do not fit together."""
     if not workload.command and enforce.under not in WITH_BUNDLE:
         raise click.UsageError("no command to run; try: profgen verify app.profile -- ./app")
-    if workload.user is not None and enforce.under not in ("direct", "apparmor"):
+    if workload.user is not None and enforce.under not in ("direct", "landlock", "apparmor"):
         raise click.UsageError(f"--user cannot be used under {enforce.under}: the container determines the user")
     if enforce.bundle is not None and enforce.under not in WITH_BUNDLE:
         raise click.UsageError(f"--bundle is for {' and '.join(WITH_BUNDLE)}")

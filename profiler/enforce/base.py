@@ -15,6 +15,7 @@ from profiler.tracers.base import Workload
 
 ENFORCERS: Mapping[str, str] = {
     "direct": "profiler.enforce.direct:Direct",
+    "landlock": "profiler.enforce.landlock:Landlock",
     "apparmor": "profiler.enforce.apparmor:AppArmor",
     "runc": "profiler.enforce.containers:Runc",
     "crun": "profiler.enforce.containers:Crun",

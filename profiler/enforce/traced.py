@@ -23,6 +23,7 @@ from typing import Any
 from profiler.confinement import Loader, confine, forbid_new_privileges, permitted, reduce_bounding
 from profiler.denials.check import Held, by_program, comm_of, joined
 from profiler.denials.model import Collection, Denial
+from profiler.enforce import refusals
 from profiler.enforce.base import FILES_UNSEEN, Options, Outcome
 from profiler.enforce.calls import filtered, head
 from profiler.errors import NOT_EXECUTABLE, CommandNotExecutable, TracerError
@@ -60,10 +61,11 @@ def run(policy: Policy, workload: Workload, options: Options) -> Outcome:
 
 
 def run_under(
-    policy: Policy, workload: Workload, options: Options, profile: str | None
+    policy: Policy, workload: Workload, options: Options, profile: str | None, ruleset: int | None = None
 ) -> tuple[Outcome, Mapping[int, str]]:
     """Run a workload, and return its outcome and the file that each process executed last. ``profile``: an AppArmor
-    profile that decides about files, sockets, signals and mounts."""
+    profile that decides about files, sockets, signals and mounts. ``ruleset``: of Landlock, which refuses some of
+    them."""
     recording = _Uses(native_abi())
     checks = _Checks(recording)
     with contextlib.ExitStack() as stack:
@@ -73,7 +75,7 @@ def run_under(
             watch = None  # capabilities are inferred, and the report says so
         if watch is not None:
             stack.enter_context(watch)
-        made = _Confined(policy, workload, options, recording, profile, watch)
+        made = _Confined(policy, workload, options, recording, profile, watch, ruleset)
         try:
             status = made.run()
         except CommandNotExecutable:
@@ -196,6 +198,7 @@ class _Confined(Run):
         recording: _Uses,
         profile: str | None,
         watch: CapabilityWatch | None,
+        ruleset: int | None,
     ) -> None:
         self.holds_files = options.files and policy.has_files and profile is None
         super().__init__(workload, base.Options(duration=options.duration, files=self.holds_files), recording)
@@ -212,6 +215,7 @@ class _Confined(Run):
         recording.used, recording.checked = self._used, self._checked
         self.profile = profile
         self.watch = watch
+        self.ruleset = ruleset
         self.executed: dict[int, str] = {}
         self.loader = Loader(traced(policy, refusing=self.enforces))
         self.privileged = has_capability("CAP_SYS_ADMIN")
@@ -228,6 +232,8 @@ class _Confined(Run):
             files = f"{refused} by AppArmor, under the policy's profile" + (
                 "" if self.enforces else " in complain mode"
             )
+        elif self.ruleset is not None:
+            files = "refused by Landlock where it has a form for them; all compared with the policy"
         elif self.holds_files:
             files = "seen by ptrace and compared with the policy; not refused"
         else:
@@ -274,7 +280,7 @@ class _Confined(Run):
         return child
 
     def _confine(self) -> None:
-        confine(mask_of(self.policy), self.policy.no_new_privs, self.loader)
+        confine(mask_of(self.policy), self.policy.no_new_privs, self.loader, self.ruleset)
 
     def _begin(self) -> None:
         if self.profile is not None:
@@ -342,6 +348,9 @@ class _Confined(Run):
     def _used(self, row: Use, program: int) -> None:
         for denial in self.held.use(row):
             self._deny(self.errands.tid, denial, program)
+        if self.ruleset is not None and refusals.may_be(row, self.errands.tid):
+            for denial in self.held.use(replace(row, results={"ok": sum(row.results.values())})):
+                self._deny(self.errands.tid, replace(denial, refused=True), program)
 
     def _checked(self, check: Capability, program: int) -> None:
         if (check.verdict == "refused") is self.enforces:

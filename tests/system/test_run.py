@@ -192,3 +192,35 @@ def test_statuses(way: str, quiet: Path) -> None:
         assert process.wait(HANG_SECONDS) == (130 if number is signal.SIGINT else -number)
         os.close(writing)
         process.stdout.close()
+
+
+ACTS = """
+import os, socket
+for name in ('/etc/passwd', '/usr/share/no-such-file'):
+    try:
+        open(name).close()
+    except OSError:
+        pass
+try:
+    os.mkdir('/tmp/made')
+except OSError:
+    pass
+"""
+
+
+@pytest.mark.usefixtures("as_root")
+def test_verify_under_landlock(profgen: Profgen, recordings: Recordings, quiet: Path, tmp_path: Path) -> None:
+    """The kernel's refusals are named, and none is where the policy allows all."""
+    words = ("verify", str(quiet), "--under", "landlock", "-q", "--", "/usr/bin/python3", "-ISc")
+    found = profgen(*words, ACTS, cwd=tmp_path)
+    assert found.returncode == 1, found.stderr
+    named = [line.partition(": python3")[0].strip() for line in found.stderr.splitlines() if ", pid " in line]
+    assert "profgen:   file /etc/passwd: read" in named
+    assert not Path("/tmp/made").exists()
+    assert "(let pass)" not in found.stderr
+    assert "no-such-file" not in found.stderr, "it is not there, with or without a policy"
+    workload = recordings.workload(Nginx)
+    run_here("generate", str(recordings.trace(Nginx, "ebpf")), "-o", f"{tmp_path}/profile/")
+    status = runs.driven(profgen, workload, ("verify", f"{tmp_path}/profile", "--under", "landlock"), tmp_path / "out")
+    said = (tmp_path / "out.stderr").read_text()
+    assert (status, "nothing was refused" in said) == (0, True), said

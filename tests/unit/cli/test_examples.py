@@ -17,7 +17,7 @@ from unit.trace.written import write_trace
 from profiler.cli.main import COMMANDS, cli, run
 from profiler.cli.terminal import UNKNOWN_WIDTH, WIDEST
 
-ENGINES = ("record", "hook", "verify", "minimise", "watch", "refine", "report", "push", "pull")
+ENGINES = ("record", "hook", "run", "verify", "minimise", "watch", "refine", "report", "push", "pull")
 """Commands that run something else, read the machine's logs, draw for seconds or need a network: their examples are
 only parsed."""
 ROOT = click.Context(cli, info_name="profgen")
