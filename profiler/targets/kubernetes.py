@@ -96,6 +96,12 @@ class Kubernetes(Target):
         engines=frozenset({"kubernetes"}), names=frozenset({"seccomp", "apparmor"}), requires=frozenset({"seccomp"})
     )
 
+    def prefix(self, request: Request) -> str:
+        """See Target.prefix: each container of a manifest has a profile of its own."""
+        if request.existing is None:
+            return ""
+        return f"{pods.label(_found(request, request.existing).container.name)}."
+
     def render(self, request: Request) -> Output:
         """See Target.render."""
         return _new(request) if request.existing is None else _rewritten(request, request.existing)
@@ -144,7 +150,7 @@ def _new(request: Request) -> Output:
     names = {"pod": ["pod.yaml"], "patch": ["pod-patch.yaml"], "helm": ["values.yaml"]}.get(
         form, ["kustomization.yaml", "pod-patch.yaml"]
     )
-    needs = (request.artifacts["seccomp"].called,)
+    needs = (request.artifacts["seccomp"].file,)
     files = tuple(File(one, request.template(f"{one}.j2", **values), needs=needs) for one in names)
     into = f"-n {shell(owner.namespace)} " if owner.namespace else ""
     use = {
@@ -158,14 +164,16 @@ def _new(request: Request) -> Output:
     spec = {"containers": [shown], **({"hostUsers": False} if made.host_users is False else {})}
     if place.network == "host":
         spec["hostNetwork"] = True
-    return Output(files, losses, (*_usage(made, use), *_notes(made, spec, {})))
+    return Output(files, losses, (*_usage(request, made, use), *_notes(made, spec, {})))
 
 
-def _usage(made: Confined, use: str) -> Iterator[Step]:
+def _usage(request: Request, made: Confined, use: str) -> Iterator[Step]:
     path = f"{pods.SECCOMP_ROOT}/{made.seccomp}"
-    yield Step("load", f"on each node: install -D -m 644 {written('seccomp.json')} {shell(path)}")
-    if made.apparmor is not None:
-        yield Step("load", "on each node: apparmor_parser -r -W apparmor.profile; without AppArmor the pod is refused")
+    seccomp, apparmor = request.artifacts["seccomp"], request.artifacts.get("apparmor")
+    yield Step("load", f"on each node: install -D -m 644 {written(seccomp.file)} {shell(path)}")
+    if apparmor is not None:
+        file = written(apparmor.file)
+        yield Step("load", f"on each node: apparmor_parser -r -W {file}; without AppArmor the pod is refused")
     yield Step("use", use)
     yield Step("undo", f"to undo, on each node: rm {shell(path)}")
 
@@ -247,8 +255,15 @@ def _at(value: Any, path: Sequence[str]) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _rewritten(request: Request, existing: Existing) -> Output:
-    """Return the user's manifest with the container confined, and every other byte as it was."""
+class _Found(NamedTuple):
+    """The container that is meant, and the text of the manifest."""
+
+    text: str
+    container: _Container
+
+
+def _found(request: Request, existing: Existing) -> _Found:
+    """Return the container of the user's manifest that the settings mean. Raises InputError."""
     if FORM.name in request.settings:
         raise InputError(
             f"kubernetes: form={FORM.of(request)} is for files of their own, and {existing.name} keeps the form that "
@@ -256,8 +271,18 @@ def _rewritten(request: Request, existing: Existing) -> Output:
         )
     try:
         text, documents = loads(existing.data)
-        container = _chosen(request, [one for pod in _pods(documents) for one in pod.containers()])
-        pod = container.pod
+        return _Found(text, _chosen(request, [one for pod in _pods(documents) for one in pod.containers()]))
+    except Unreadable as error:
+        raise InputError(f"{existing.name}: cannot be rewritten: {error}") from error
+    except InputError as error:
+        raise InputError(f"{existing.name}: {error}") from error
+
+
+def _rewritten(request: Request, existing: Existing) -> Output:
+    """Return the user's manifest with the container confined, and every other byte as it was."""
+    text, container = _found(request, existing)
+    pod = container.pod
+    try:
         made, losses = pods.confined(request, Manifest(pod.data, container.data))
         text = _edited(text, container, made)
         if scc := SCC.of(request):
@@ -269,9 +294,9 @@ def _rewritten(request: Request, existing: Existing) -> Output:
         raise InputError(f"{existing.name}: cannot be rewritten: {error}") from error
     except InputError as error:
         raise InputError(f"{existing.name}: {error}") from error
-    file = File("kubernetes.yaml", text.encode("utf-8"), needs=(request.artifacts["seccomp"].called,))
+    file = File("kubernetes.yaml", text.encode("utf-8"), needs=(request.artifacts["seccomp"].file,))
     use = f"kubectl apply -f {written(file.name)}"
-    return Output((file,), losses, (*_usage(made, use), *_notes(made, done.data, done.annotations)))
+    return Output((file,), losses, (*_usage(request, made, use), *_notes(made, done.data, done.annotations)))
 
 
 def _chosen(request: Request, found: Sequence[_Container]) -> _Container:

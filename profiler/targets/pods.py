@@ -17,7 +17,7 @@ from typing import Any
 from profiler.errors import InputError
 from profiler.policy import patterns
 from profiler.policy.model import Policy
-from profiler.policy.posture import Posture, changes, posture, within
+from profiler.policy.posture import Posture, blocked, posture, within
 from profiler.quoting.text import printable
 from profiler.targets.base import Loss, OneOf, Request, Setting
 from profiler.targets.containers import LOOSEN, READ_ONLY, permitted
@@ -182,21 +182,15 @@ class Manifest:
     @property
     def mounted(self) -> tuple[str, ...]:
         """Where the container has volumes already."""
-        return tuple(path for path, _ in self._mounts())
+        return tuple(self.mounts())
 
-    def _mounts(self) -> Iterator[tuple[str, bool]]:
-        """Yield where each volume is mounted, and whether it is read-only."""
+    def mounts(self) -> Mapping[str, bool]:
+        """Return where each volume is mounted, and whether it is read-only."""
         fixed = [row.get("name") for row in rows(self.spec.get("volumes")) if not _FIXED.isdisjoint(row)]
-        for row in rows(self.container.get("volumeMounts")):
-            read_only = row.get("readOnly") is True or row.get("name") in fixed
-            yield posixpath.normpath(str(row.get("mountPath"))), read_only
-
-    def read_only_mount(self, path: str) -> str | None:
-        """Return the read-only mount that has the path; None when the path can be written, or is not mounted."""
-        found = max(
-            (one for one in self._mounts() if within(path, [one[0]])), key=lambda one: len(one[0]), default=None
-        )
-        return found[0] if found is not None and found[1] else None
+        return {
+            posixpath.normpath(str(row.get("mountPath"))): row.get("readOnly") is True or row.get("name") in fixed
+            for row in rows(self.container.get("volumeMounts"))
+        }
 
     @property
     def alone(self) -> bool:
@@ -234,7 +228,9 @@ def confined(request: Request, manifest: Manifest = NO_MANIFEST) -> tuple[Confin
     user = place.uid if place.sure and place.uid and manifest.said("runAsUser") is None else None
     group = place.gid if user is not None and manifest.said("runAsGroup") is None else None
     read_only, directories = _root(request, place, manifest, loosen, losses)
-    losses += _unwritable(policy, manifest)
+    if refused := blocked(policy, manifest.mounts()):
+        what = listed([printable(pattern) for pattern in refused], 3)
+        losses.append(Loss("files", f"writing {what}", "the manifest mounts a volume there read-only", "refused"))
     losses += [
         Loss("devices", device.path, "a pod gets devices from a device plugin alone", "refused")
         for device in place.devices
@@ -323,18 +319,6 @@ def _root(
     bad = [path for path in wanted if ":" in path or not _writable_in_yaml(path)]
     losses += [Loss("files", path, "a mountPath cannot hold this name", "refused") for path in map(printable, bad)]
     return True, tuple(dict.fromkeys(path for path in wanted if path not in bad))
-
-
-def _unwritable(policy: Policy, manifest: Manifest) -> Iterator[Loss]:
-    """Yield what the workload writes in each read-only mount of the manifest."""
-    found: dict[str, list[str]] = {}
-    for rule in policy.files:
-        mount = manifest.read_only_mount(patterns.start_of(rule.pattern)) if changes(rule) else None
-        if mount is not None:
-            found.setdefault(mount, []).append(printable(rule.pattern))
-    for mount, written in sorted(found.items()):
-        why = f"the manifest mounts {printable(mount)} read-only"
-        yield Loss("files", f"writing {listed(written, 3)}", why, "refused")
 
 
 def _writable_in_yaml(path: str) -> bool:

@@ -108,7 +108,7 @@ def test_what_was_never_recorded_is_refused(engine: Podman, profgen: Profgen, pu
         patched.write_text(text)
         profiles = directory / "profiles"
         profiles.mkdir()
-        shutil.copy(directory / "seccomp.json", profiles / "probe.json")
+        shutil.copy(directory / "probe.seccomp.json", profiles / "probe.json")
         status, lines = played(engine, plain, profiles, "plain")
         assert status == 0
         assert {"write", "mknod", "chown", "setuid", "forks"} <= set(lines)

@@ -123,7 +123,8 @@ def confined(cri: Cri, trace: Path, manifest: dict[str, Any], directory: Path) -
     options = ("-O", f"kubernetes.seccomp={name}", "-O", "kubernetes.user-namespace=no", "--runtime", "runc")
     profile = directory / "profile"
     run_here("generate", str(trace), "-t", "kubernetes", "--into", str(given), *options, "-o", str(profile))
-    shutil.copy(profile / "seccomp.json", cri.profiles / name)
+    container = manifest["spec"]["containers"][0]["name"]
+    shutil.copy(profile / f"{container}.seccomp.json", cri.profiles / name)
     changed: dict[str, Any] = yaml.safe_load((profile / "kubernetes.yaml").read_text())
     return changed
 

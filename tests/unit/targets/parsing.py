@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import struct
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import simulation
 import yaml
 from executables import write_program
@@ -26,6 +29,8 @@ from profiler.kernel.syscalls import names_of
 from profiler.kernel.syscalls import number_of as syscall_number
 from profiler.kernel.systemd import words as words_of
 from profiler.policy.model import FileRule, Policy
+from profiler.policy.posture import posture
+from profiler.quoting.text import printable
 from profiler.registry.manifest import layer_of
 from profiler.registry.rules import broken
 from profiler.review.diff import compare
@@ -238,36 +243,126 @@ def manifests(files: Files) -> list[Any]:
 
 
 def given(names: Sequence[str], policy: Policy, losses: Sequence[Loss]) -> None:
-    """Capabilities without CAP_: those of the policy, but for what is declared as lost."""
-    lost = {loss.item for loss in losses if loss.section == "capabilities"}
-    assert {f"CAP_{name}" for name in names} | lost == set(policy.needed()) | lost
+    """Capabilities without CAP_: exactly those of the policy. Those that the user will not get are declared."""
+    assert [f"CAP_{name}" for name in names] == list(policy.needed())
+    assert without_root(losses) == (set(policy.needed()) if policy.workload.uid else set())
+
+
+def confined(
+    context: Mapping[str, Any], mounted: Mapping[str, str], files: Files, policy: Policy, losses: Sequence[Loss]
+) -> None:
+    """A securityContext, and where volumes are mounted: what the policy and its posture say, and nothing else."""
+    place, lost = posture(policy), {(loss.section, loss.item) for loss in losses}
+    known = {
+        "runAsUser", "runAsGroup", "runAsNonRoot", "allowPrivilegeEscalation", "capabilities",
+        "readOnlyRootFilesystem", "seccompProfile",
+    }  # fmt: skip
+    assert context.keys() <= known, "no appArmorProfile without its file, and no other member"
+    given(context["capabilities"].get("add", []), policy, losses)
+    assert context["capabilities"]["drop"] == ["ALL"]
+    admin = "CAP_SYS_ADMIN" in policy.needed()
+    assert context.get("allowPrivilegeEscalation") == (False if policy.no_new_privs and not admin else None)
+    assert (("no_new_privs", "no_new_privs") in lost) is (policy.no_new_privs and admin)
+    assert context["seccompProfile"]["type"] == "Localhost"
+    assert re.fullmatch(r"profgen/[a-z0-9-]+\.json", context["seccompProfile"]["localhostProfile"])
+    same_calls(files["seccomp.json"], "seccomp.json", policy, losses)
+    user = place.uid if place.sure and place.uid else None
+    assert (context.get("runAsUser"), context.get("runAsNonRoot")) == (user, True if user else None)
+    assert context.get("runAsGroup") == (place.gid if user else None)
+    read_only = place.sure and (place.read_only or place.elsewhere == () == place.kept)
+    assert context.get("readOnlyRootFilesystem", False) is (read_only and not policy.workload.incomplete)
+    written = [*(row.path for row in place.temporary), *place.kept] if context.get("readOnlyRootFilesystem") else []
+    refused = {item for section, item in lost if section == "files"}
+    assert set(written) == {*mounted, *(path for path in written if printable(path) in refused)}
+    assert {row.path for row in place.devices} == {item for section, item in lost if section == "devices"}
+    # Losses by item of files are declared only where something is refused.
+    assert all(loss.effect == "refused" for loss in losses if loss.section == "files" and loss.item)
 
 
 def kubernetes(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
-    """tests/unit/targets/test_kubernetes.py checks manifests against the published schemas."""
-    (pod,) = manifests(files)
-    (container,) = pod["spec"]["containers"]
-    context = container["securityContext"]
-    given(context["capabilities"].get("add", []), policy, losses)
-    assert context["capabilities"]["drop"] == ["ALL"]
-    assert context.get("allowPrivilegeEscalation", True) or policy.no_new_privs
-    assert context["seccompProfile"]["type"] == "Localhost"
+    kubernetes_validate.validate(pod := manifests(files)[0], "1.37", strict=True)
+    spec = pod["spec"]
+    (container,) = spec["containers"]
+    mounted = {row["mountPath"]: row["name"] for row in container.get("volumeMounts", [])}
+    volumes = {row["name"]: row for row in spec.get("volumes", [])}
+    assert set(volumes) == set(mounted.values())
+    assert all(row.keys() == {"name", "emptyDir"} for row in volumes.values())
+    kept = {row.destination for row in posture(policy).mounts}
+    confined(
+        container["securityContext"],
+        {path: name for path, name in mounted.items() if path not in kept},
+        files,
+        policy,
+        losses,
+    )
+    assert spec.keys() <= {"containers", "volumes", "hostUsers", "hostNetwork"}
+    assert spec.get("hostUsers") in (None, False)
+    assert spec.get("hostUsers") is None or policy.workload.image is not None
+    assert spec.get("hostNetwork", False) is (posture(policy).network == "host")
 
 
 def openshift(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """Every member: what a pod may have is what the pod of the target kubernetes has."""
+    from unit.targets.crds import SCC
+
     (constraints,) = manifests(files)
-    given(constraints["allowedCapabilities"] or [], policy, losses)
-    assert constraints["allowPrivilegedContainer"] is False
+    jsonschema.validate(constraints, SCC)
+    made = dict(constraints)
+    place = posture(policy)
+    host = place.network == "host"
+    given(made.pop("allowedCapabilities"), policy, losses)
+    admin = "CAP_SYS_ADMIN" in policy.needed()
+    assert made.pop("allowPrivilegeEscalation") is not (policy.no_new_privs and not admin)
+    read_only = made.pop("readOnlyRootFilesystem")
+    assert not read_only or (place.sure and place.elsewhere is not None)
+    (profile,) = made.pop("seccompProfiles")
+    assert re.fullmatch(r"localhost/profgen/[a-z0-9-]+\.json", profile)
+    user = {"type": "MustRunAs", "uid": place.uid} if place.sure and place.uid else {"type": "MustRunAsRange"}
+    assert made.pop("runAsUser") == (user if place.uid else {"type": "RunAsAny"})
+    volumes = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected"}
+    assert set(made.pop("volumes")) == {*volumes, "secret"}
+    assert made.pop("metadata").keys() == {"name"}
+    assert made == {
+        "apiVersion": "security.openshift.io/v1",
+        "kind": "SecurityContextConstraints",
+        **dict.fromkeys(
+            ("allowHostDirVolumePlugin", "allowHostIPC", "allowHostPID", "allowPrivilegedContainer"), False
+        ),
+        **dict.fromkeys(("allowHostNetwork", "allowHostPorts"), host),
+        "defaultAddCapabilities": [],
+        "requiredDropCapabilities": ["ALL"],
+        "seLinuxContext": {"type": "MustRunAs"},
+        "fsGroup": {"type": "MustRunAs"},
+        "supplementalGroups": {"type": "RunAsAny"},
+        "users": [],
+        "groups": [],
+    }
 
 
 def spo(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
-    """tests/unit/targets/spo reads the profiles back rule by rule."""
-    profile = next(row for row in manifests(files) if row["kind"] == "SeccompProfile")["spec"]
-    allowed = {
-        name for row in profile.get("syscalls", ()) if row["action"] == "SCMP_ACT_ALLOW" for name in row["names"]
-    }
-    assert allowed == {entry.name for entry in policy.syscalls}
-    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    """tests/unit/targets/spo has more about paths. The rights of the SeccompProfile with all arguments, and the lists
+    of the AppArmorProfile as the operator makes rules of them."""
+    from unit.targets.spo.crds import schema
+    from unit.targets.spo.samples import allows_what_the_policy_does
+
+    same_calls(files["spo.yaml"], "spo.yaml", policy, losses)
+    made = {row["kind"]: row for row in manifests(files)}
+    for kind, row in made.items():
+        jsonschema.Draft7Validator(schema(kind)).validate(row)
+    assert made["SeccompProfile"]["spec"]["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert ("AppArmorProfile" in made) is policy.has_files
+    lost = {(loss.section, loss.item) for loss in losses}
+    assert (("capabilities", "capabilities") in lost) is not policy.has_files
+    if policy.has_files:
+        abstract = made["AppArmorProfile"]["spec"]["abstract"]
+        allows_what_the_policy_does(abstract, policy, losses)
+        held = abstract.get("capability", {}).get("allowedCapabilities", [])
+        assert [f"CAP_{name.upper()}" for name in held] == list(policy.needed())
+        network = abstract["network"]
+        kinds = {(row.family, row.type) for row in policy.sockets}
+        assert network["allowRaw"] is any(sort == "raw" for _, sort in kinds)
+        for name, sort in (("allowTcp", "stream"), ("allowUdp", "dgram")):
+            assert network["allowedProtocols"][name] is bool({("inet", sort), ("inet6", sort)} & kinds)
 
 
 def lxc_seccomp(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:

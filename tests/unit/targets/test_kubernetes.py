@@ -92,6 +92,14 @@ def test_pod() -> None:
         "Pod Security Standards: meets baseline, not restricted; restricted needs: container app: no capabilities CHOWN"
     )
     assert output.files[0].needs == ("seccomp.json",)
+    output, _ = made_of(capable(), POD.format(" {}"), "kubernetes,apparmor")
+    assert output.files[0].needs == ("web.seccomp.json",), "each container of a manifest has a profile of its own"
+    lines = [
+        step.line({"web.seccomp.json": "A", "web.apparmor.profile": "B", "kubernetes.yaml": "C"})
+        for step in output.usage
+    ]
+    assert any("install -D -m 644 A /var/lib" in line for line in lines)
+    assert any("apparmor_parser -r -W B;" in line for line in lines)
 
 
 def test_a_user_other_than_root_meets_restricted() -> None:
@@ -416,8 +424,7 @@ def test_a_mount_that_is_read_only_where_the_workload_writes() -> None:
     made = replace(capable(), files=(*capable().files, *written, file("/data/y", "read")))
     _, losses = made_of(made, text)
     assert [(loss.item, loss.why, loss.effect) for loss in losses] == [
-        ("writing /data/x", "the manifest mounts /data read-only", "refused"),
-        ("writing /keys/x", "the manifest mounts /keys read-only", "refused"),
+        ("writing /data/x, /keys/x", "the manifest mounts a volume there read-only", "refused"),
     ]
 
 

@@ -3,6 +3,7 @@ that say the same rights, or what is declared as lost."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from profiler.policy.derive import derive
 from profiler.policy.model import Options, Policy
 from profiler.targets.catalogue import TARGETS, find
 from profiler.targets.rendering import render
+from profiler.trace.model import ContainerMount
 
 
 @st.composite
@@ -35,6 +37,34 @@ def whole(draw: st.DrawFn) -> Policy:
         return draw(policies())
 
 
+MOUNTS = st.lists(
+    st.builds(
+        ContainerMount,
+        st.sampled_from(["bind", "volume", "tmpfs"]),
+        st.just("s"),
+        st.sampled_from(["/data", "/usr/x"]),
+        st.booleans(),
+    ),
+    max_size=2,
+    unique_by=lambda row: row.destination,
+).map(tuple)
+
+
+@st.composite
+def in_container(draw: st.DrawFn) -> Policy:
+    """A policy from the recording of a container, which says how another one is set up."""
+    made = draw(whole())
+    uid = draw(st.sampled_from([0, 33]))
+    launch = replace(
+        made.workload.launch,
+        user=draw(st.sampled_from([None, "33:33", "www"])),
+        network=draw(st.sampled_from([None, "host"])),
+        mounts=draw(MOUNTS),
+        read_only=draw(st.booleans()),
+    )
+    return replace(made, workload=replace(made.workload, image="shop/web:1", uid=uid, launch=launch))
+
+
 def test_every_target_is_checked() -> None:
     assert CHECKS.keys() == {target.name for target in TARGETS}
 
@@ -42,6 +72,18 @@ def test_every_target_is_checked() -> None:
 @pytest.fixture(autouse=True)
 def place(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_PLACE", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "openshift", "spo"])
+@given(policy=in_container())
+@settings(
+    max_examples=15,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_pods_are_set_up_as_the_container_was(name: str, policy: Policy) -> None:
+    checked(name, policy)
 
 
 @pytest.mark.parametrize("name", sorted(target.name for target in TARGETS))
@@ -53,6 +95,10 @@ def place(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_files_say_what_the_policy_says(name: str, policy: Policy) -> None:
+    checked(name, policy)
+
+
+def checked(name: str, policy: Policy) -> None:
     target = find(name)
     if "files" in target.says and not policy.has_files:
         return

@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from unit.targets.policies import file, policies, policy, transition
-from unit.targets.spo.daemon import Rules
-from unit.targets.spo.samples import paths
+from unit.targets.spo.samples import allows_what_the_policy_does
 
-from profiler.kernel.apparmor import letters
 from profiler.policy.model import (
     Capability,
     FileRule,
@@ -96,18 +94,7 @@ def lost(made: Abstract, effect: str) -> set[tuple[str, str]]:
 @settings(max_examples=60, deadline=None)
 def test_what_the_policy_allows_is_allowed_or_declared_as_refused(any_policy: Policy) -> None:
     made = abstract(any_policy)
-    rules, refused = Rules(as_spec(made)), lost(made, "refused")
-    for rule in any_policy.files:
-        if ("files", rule.pattern) in refused or rule.states == ("detached",):
-            continue
-        for path in paths(rule.pattern):
-            is_directory = rule.kinds == ("directory",) and path != "/"
-            missing = set(letters(rule.access)) - rules.allowed(path + "/" * is_directory)
-            assert not missing, (rule, path, missing)
-    for row in any_policy.transitions:
-        if ("transitions", row.program) not in refused:
-            for path in paths(row.program):
-                assert set("rmx") <= rules.allowed(path) or ("files", row.program) in refused, row
+    allows_what_the_policy_does(as_spec(made), any_policy, made.losses)
 
 
 @given(policies())
