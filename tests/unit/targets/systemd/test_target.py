@@ -66,7 +66,9 @@ def test_losses() -> None:
 def test_a_unit_rewritten() -> None:
     before = b"[Unit]\nDescription=x\n\n[Service]\n# why\nExecStart=/x\nCapabilityBoundingSet=CAP_SYS_ADMIN\nNice=5\n"
     request = Request(
-        unit(unit="x"), existing=Existing("x.service", before), artifacts={"apparmor": Artifact("a%b", b"", "apparmor.profile")}
+        unit(unit="x"),
+        existing=Existing("x.service", before),
+        artifacts={"apparmor": Artifact("a%b", b"", "apparmor.profile")},
     )
     (made,) = find("systemd").render(request).files
     assert made.name == "x.service"
