@@ -168,7 +168,7 @@ def written(policy: Policy) -> Written | None:
         elif not within(place, mounted):
             places.add(place)
     outer = [place for place in sorted(places) if not within(posixpath.dirname(place), places)]
-    empty = [place for place in outer if within(place, _TEMPORARY) and not filled(policy, place)]
+    empty = [place for place in outer if within(place, _TEMPORARY) and not _filled(policy, place)]
     return Written(
         tuple(Temporary(place, _executed(policy, place)) for place in empty),
         tuple(place for place in outer if place not in empty),
@@ -214,7 +214,7 @@ def _below(rule: FileRule, place: str) -> bool:
     return patterns.start_of(rule.pattern).startswith(place + "/")
 
 
-def filled(policy: Policy, place: str) -> bool:
+def _filled(policy: Policy, place: str) -> bool:
     """Return whether the workload uses something below the directory that it did not make there."""
     return any(
         _below(rule, place) and not set(rule.access) & _MAKES and set(rule.access) - {"remove", "chroot"}

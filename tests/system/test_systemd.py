@@ -46,6 +46,7 @@ done
 for name in {batches}; do
     systemctl start $name.service
 done
+journalctl -b --no-pager -q _PID=1 >/out/journal
 cp /sys/fs/cgroup/cgroup.controllers /out/controllers
 """
 MASKED = ("systemd-sysctl", "systemd-networkd", "systemd-resolved", "systemd-udevd", "docker", "libvirtd", "lxc-net")

@@ -12,13 +12,14 @@ from profiler.kernel.systemd import NAMESPACES, words
 from profiler.policy import patterns
 from profiler.policy.covering import EPHEMERAL
 from profiler.policy.model import Allowed, FileRule, Policy
-from profiler.policy.posture import Posture, changes, filled, place_of, posture, within
+from profiler.policy.posture import Posture, changes, place_of, posture, within
 from profiler.quoting.systemd import has_unit_path
 
 _HOMES = ("/home", "/root")
 _VIRTUAL = ("/dev", "/proc", "/sys")
 """File systems that ProtectSystem= leaves as they are."""
 TEMPORARY = ("/tmp", "/var/tmp")
+_MAKES = frozenset({"create", "make", "rename_to"})
 _FLAGS = {"clone": 0, "unshare": 0}
 """Position of the flags of calls that make namespaces."""
 _PROTOCOLS = {"stream": ("tcp", 6), "dgram": ("udp", 17)}
@@ -117,9 +118,10 @@ class Facts:
     @property
     def own_temporary(self) -> bool:
         """Whether what it uses below /tmp and /var/tmp is its own: made there, and not a socket that others reach."""
-        return not any(filled(self.policy, place) for place in TEMPORARY) and not any(
-            within(patterns.start_of(address), TEMPORARY) for address in self._addresses()
-        )
+        rows = [(_child(rule.pattern), rule) for rule in self.policy.files]
+        made = {child for child, rule in rows if rule.pattern == child and _MAKES & set(rule.access)}
+        used = {child for child, rule in rows for top in TEMPORARY if _may_lie(rule, top) and rule.pattern != top}
+        return used <= made and not any(within(patterns.start_of(one), TEMPORARY) for one in self._addresses())
 
     def _addresses(self) -> list[str]:
         """Patterns of the addresses of unix sockets."""
@@ -230,6 +232,14 @@ class Facts:
             if any(self.passes(name, position, bit) for name, position in _FLAGS.items()):
                 flags |= bit
         return frozenset(name for bit, name in NAMESPACES.items() if flags & bit & NAMESPACE_FLAGS)
+
+
+def _child(pattern: str) -> str:
+    """Return the pattern of what it names, or is in, directly below /tmp or /var/tmp; empty elsewhere."""
+    for top in TEMPORARY:
+        if pattern.startswith(f"{top}/"):
+            return "/".join(pattern.split("/")[: top.count("/") + 2])
+    return ""
 
 
 def _may_lie(rule: FileRule, place: str) -> bool:

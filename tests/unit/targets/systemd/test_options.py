@@ -56,6 +56,8 @@ def test_a_program_that_does_nothing_gets_everything() -> None:
         ("ProtectSystem", made(files=(file("{home}/x", "create"), file("/usr/x", "create"), file("/etc/x", "create")))),
         ("ProtectHome", made(files=(file("{home}/x", "create"),))),
         ("PrivateTmp", made(files=(file("/tmp/x", "read"),))),
+        ("PrivateTmp", made(files=(file("/tmp/x/y", "create"),))),
+        ("PrivateTmp", made(files=(file("/{name}/x", "create"),))),
         ("PrivateTmp", made(sockets=(SocketRule("unix", "stream", 0, ("bind",), addresses=(("bind", ("/tmp/s",)),)),))),
         ("PrivateMounts", made(mounts=(MountRule("mount", None, "/x", "tmpfs", ()),))),
         ("ProtectProc", made(files=(file("/proc/{pid}/stat", "read", whose=("outside",)),))),
@@ -117,6 +119,12 @@ def test_values() -> None:
     assert found["DeviceAllow"] == ["", "/dev/console rw", "/dev/fuse rw"]
     assert found["CapabilityBoundingSet"] == found["AmbientCapabilities"] == ["", "CAP_CHOWN CAP_KILL"]
     assert found["SocketBindAllow"] == ["", "ipv4:udp", "ipv6:tcp:443", "ipv6:tcp:80"]
+
+
+def test_a_private_place_for_temporary_files() -> None:
+    own = made(files=(file("/tmp/a{random}", "make", kinds=("directory",)), file("/tmp/a{random}/b", "read")))
+    assert options(own)["PrivateTmp"] == ["yes"]
+    assert options(own)["ReadWritePaths"] == [""]
 
 
 @pytest.mark.parametrize(
