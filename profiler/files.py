@@ -122,6 +122,39 @@ def _is_the_machines(directory: Path) -> bool:
     return where == "/dev" or (where + "/").startswith("/proc/")
 
 
+_LINKS = 40
+"""The number of links that path_resolution(7) follows."""
+
+
+def _destination(path: Path) -> Path:
+    """Return where a result for ``path`` goes: through symbolic links of our own, as a shell would follow them.
+
+    A link is our own if we, or root, own it and the directory that it is in: nobody else can have planted it.
+    Raises OutputError for another one, and OSError.
+    """
+    for _ in range(_LINKS):
+        if _is_the_machines(path.parent):
+            return path
+        try:
+            link = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return path
+        try:
+            status = os.fstat(link)
+            if not stat.S_ISLNK(status.st_mode):
+                return path
+            target = os.readlink("", dir_fd=link)
+        finally:
+            os.close(link)
+        if not {status.st_uid, os.stat(path.parent).st_uid} <= {os.geteuid(), 0}:
+            raise OutputError(
+                f"cannot write {path}: it is a symbolic link of another user, or in another user's directory; name the "
+                "file itself, or remove the link"
+            )
+        path = path.parent / target
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
 _NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 """Errors of O_TMPFILE where the file system or the kernel does not have it (open(2))."""
 
@@ -146,13 +179,14 @@ class PendingFile:
 
     A directory that is missing, read-only or full is noticed when it is opened. Until ``commit`` the old file is
     unchanged, and the new one has no name where the file system allows that: nothing is left if profgen is killed. Use
-    as a context manager: leaving it discards what was not committed. STANDARD_OUTPUT stands for standard output.
+    as a context manager: leaving it discards what was not committed. STANDARD_OUTPUT stands for standard output. A
+    symbolic link of our own is followed; the other names of a file with several (hard links) keep the old content.
     Raises OutputError.
     """
 
     def __init__(self, path: str | Path, *, reserve: int = 0) -> None:
         self.path = Path(path)
-        self._directory = self.path.parent
+        self._name = self.path.name
         self._temporary: str | None = None
         """The name that the new file has for now, if it has one."""
         self._fd = self._dirfd = -1
@@ -160,21 +194,23 @@ class PendingFile:
             return
         with as_invoking_user():
             try:
-                kind = stat.S_IFMT(os.stat(self.path).st_mode)
+                destination = _destination(self.path)
+                directory, self._name = destination.parent, destination.name
+                kind = stat.S_IFMT(os.stat(destination).st_mode)
             except FileNotFoundError:
                 kind = stat.S_IFREG
             except OSError as error:
                 raise OutputError(f"cannot write {self.path}: {cause(error)}; choose another place with -o") from error
             if kind == stat.S_IFDIR:
                 raise OutputError(f"cannot write {self.path}: it is a directory; give a file name with -o")
-            if kind != stat.S_IFREG or _is_the_machines(self._directory):
+            if kind != stat.S_IFREG or _is_the_machines(directory):
                 # Renaming a file over it would destroy a device or a pipe of the machine.
                 raise OutputError(f"cannot write {self.path}: it is a special file; give a regular file with -o")
             try:
-                self._dirfd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._dirfd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as error:
                 raise OutputError(
-                    f"cannot write {self.path}: {cause(error)}: {self._directory}; choose another place with -o"
+                    f"cannot write {self.path}: {cause(error)}: {directory}; choose another place with -o"
                 ) from error
             try:
                 self._fd = open_nameless(self._dirfd)
@@ -197,7 +233,8 @@ class PendingFile:
         self.discard()
 
     def commit(self, data: bytes, *, executable: bool = False, replace: bool = True) -> None:
-        """Write ``data``, make it durable, and replace the old file with it. Its mode is not wider than the old one.
+        """Write ``data``, make it durable, and replace the old file with it. Its owner stays if we may give files away,
+        its group if we are in it, and its mode is not wider than the old one.
 
         Raises OutputError; without ``replace`` FileExistsError when there is an old file.
         """
@@ -212,7 +249,7 @@ class PendingFile:
                 offset = 0
                 while offset < len(view):
                     offset += os.pwrite(self._fd, view[offset:], offset)
-                self._set_mode(executable)
+                self._set_owner_and_mode(executable)
                 os.fsync(self._fd)
                 self._publish(replace)
             except OSError as error:
@@ -224,18 +261,24 @@ class PendingFile:
             finally:
                 self.discard()
 
-    def _set_mode(self, executable: bool) -> None:
-        """Make the file executable, and let nobody read or write it who could not with the old one. Raises OSError."""
+    def _set_owner_and_mode(self, executable: bool) -> None:
+        """Make the file executable, keep the owner and the group of the old one, and let nobody read or write it who
+        could not with that. Raises OSError."""
         mode = stat.S_IMODE(os.fstat(self._fd).st_mode) | (0o111 if executable else 0)
         with contextlib.suppress(FileNotFoundError):
-            old = os.stat(self.path.name, dir_fd=self._dirfd, follow_symlinks=False)
+            old = os.stat(self._name, dir_fd=self._dirfd, follow_symlinks=False)
             if stat.S_ISREG(old.st_mode):
                 mode &= old.st_mode | ((old.st_mode & 0o444) >> 2 if executable else 0)
+                for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
+                    with contextlib.suppress(PermissionError):
+                        os.fchown(self._fd, owner, group)
+                if os.fstat(self._fd).st_gid != old.st_gid:
+                    mode &= ~0o070 | (mode & 0o007) << 3  # another group: others until now
         os.fchmod(self._fd, mode)
 
     def _publish(self, replace: bool) -> None:
         """Give the new file its name. Raises OSError."""
-        name, directory = self.path.name, self._dirfd
+        name, directory = self._name, self._dirfd
         if self._temporary is None:
             try:
                 self._link(name)
@@ -259,7 +302,7 @@ class PendingFile:
 
     def _random_name(self) -> str:
         # A name may have 255 bytes, and this one gets a prefix and a suffix.
-        start = os.fsdecode(os.fsencode(self.path.name)[:64])
+        start = os.fsdecode(os.fsencode(self._name)[:64])
         return f".{start}.{os.urandom(8).hex()}.tmp"
 
     def discard(self) -> None:

@@ -701,19 +701,28 @@ def test_read_only_disk(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
     assert (tmp_path / "kept.json").read_bytes() == OLD
 
 
-def test_planted_links_are_not_followed(tracer: str, profgen: Profgen, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize("at_the_destination", [True, False])
+def test_planted_links_are_not_followed(
+    at_the_destination: bool, tracer: str, profgen: Profgen, tmp_path: Path
+) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(OLD)
     work = tmp_path / "work"
     work.mkdir()
     for name in ("out.json", "out.json.tmp", ".out.json.tmp", "out.json~", ".out.json", "out.json.new", "tmp"):
-        (work / name).symlink_to(victim)
-    recording = profgen.record(tracer, ["true"], cwd=work)
-    assert recording.status in (0, 125)
+        if name != "out.json" or at_the_destination:
+            (work / name).symlink_to(victim)
+            os.chown(work / name, 1234, 1234, follow_symlinks=False)
+    result = profgen("record", "--tracer", tracer, "-o", "out.json", "--", "touch", "marker", cwd=work)
     assert victim.read_bytes() == OLD
-    assert len(list(work.iterdir())) == 7
-    if recording.status == 0:
-        assert not (work / "out.json").is_symlink()
+    if at_the_destination:
+        assert result.returncode == 125, result.stderr
+        assert "symbolic link of another user" in result.stderr
+        assert not (work / "marker").exists(), "the workload ran"
+        assert len(list(work.iterdir())) == 7
+    else:
+        assert result.returncode == 0, result.stderr
         trace_in(work / "out.json")
 
 

@@ -213,17 +213,107 @@ def test_special_file(kind: str, tmp_path: Path) -> None:
 
 
 @both_ways
-def test_planted_link_at_the_destination(tmp_path: Path) -> None:
-    """The link is replaced; what it points to is not touched, whether it exists or not."""
-    (tmp_path / "victim").write_text("precious")
-    for target in ("victim", "absent", str(tmp_path / "victim")):
+def test_a_link_of_our_own_is_followed(tmp_path: Path) -> None:
+    """It stays, and what it leads to is replaced or made."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/file").write_text("old")
+    for target in ("d/file", "d/absent", str(tmp_path / "d/file"), "again"):
         (tmp_path / "f").unlink(missing_ok=True)
         (tmp_path / "f").symlink_to(target)
-        write_atomic(tmp_path / "f", b"new")
-        assert not (tmp_path / "f").is_symlink()
-        assert (tmp_path / "f").read_bytes() == b"new"
-        assert (tmp_path / "victim").read_text() == "precious"
-        assert not (tmp_path / "absent").exists()
+        (tmp_path / "again").unlink(missing_ok=True)
+        (tmp_path / "again").symlink_to("d/../d/file")
+        write_atomic(tmp_path / "f", target.encode())
+        assert os.readlink(tmp_path / "f") == target
+        assert (tmp_path / "f").read_bytes() == target.encode()
+        assert left(tmp_path) == ["again", "d", "f"]
+    (tmp_path / "f").unlink()
+    (tmp_path / "f").symlink_to("f")
+    fails(lambda: write_atomic(tmp_path / "f", b"x"), "too many levels")
+    (tmp_path / "f").unlink()
+    (tmp_path / "f").symlink_to("none/f")
+    fails(lambda: write_atomic(tmp_path / "f", b"x"), "no such file or directory", "none")
+
+
+@both_ways
+@needs_root
+@pytest.mark.parametrize("sudo", [False, True])
+def test_a_planted_link_is_refused(sudo: bool, folder: Path) -> None:
+    """A link of another user, or one that another user may have moved here; under sudo, one of root's in a directory of
+    a stranger."""
+    (folder / "victim").write_text("precious")
+    stranger = folder / "strangers"
+    stranger.mkdir()
+    stranger.chmod(0o777)
+    (stranger / "roots").symlink_to("../victim")
+    (folder / "planted").symlink_to("victim")
+    os.chown(stranger, 1234, 1234)
+    os.chown(folder / "planted", 1234, 1234, follow_symlinks=False)
+
+    def work() -> None:
+        if sudo:
+            os.environ |= {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
+        for path in (folder / "planted", stranger / "roots"):
+            fails(lambda path=path: PendingFile(path), "symbolic link of another user")
+
+    in_child(work)
+    assert (folder / "victim").read_text() == "precious"
+    assert left(folder) == ["nobodys", "planted", "strangers", "victim"]
+
+
+@both_ways
+@needs_root
+def test_links_under_sudo(folder: Path) -> None:
+    """Those of the invoking user are followed with that user's rights."""
+    (folder / "roots").write_text("precious")
+    for name, target in (("own", "file"), ("out", "../roots")):
+        (folder / "nobodys" / name).symlink_to(target)
+        os.chown(folder / "nobodys" / name, NOBODY, NOBODY, follow_symlinks=False)
+
+    def work() -> None:
+        os.environ |= {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
+        write_atomic(folder / "nobodys" / "own", b"new")
+        fails(lambda: write_atomic(folder / "nobodys" / "out", b"new"), "permission denied")
+
+    in_child(work)
+    assert (folder / "nobodys" / "file").read_bytes() == b"new"
+    assert (folder / "nobodys" / "file").stat().st_uid == NOBODY
+    assert (folder / "roots").read_text() == "precious"
+
+
+@both_ways
+def test_other_names_of_a_file_keep_the_old_content(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old")
+    (tmp_path / "copy").hardlink_to(tmp_path / "f")
+    write_atomic(tmp_path / "f", b"new")
+    assert ((tmp_path / "f").read_text(), (tmp_path / "copy").read_text()) == ("new", "old")
+
+
+@both_ways
+@needs_root
+def test_the_owner_stays(folder: Path) -> None:
+    path = folder / "nobodys" / "f"
+    path.write_text("old")
+    os.chown(path, 1234, 2345)
+    path.chmod(0o640)
+    write_atomic(path, b"by root")
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 2345, 0o640)
+
+    def work(sudo: bool) -> None:
+        if sudo:
+            os.environ |= {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
+        else:
+            os.setgroups([2345])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+        write_atomic(path, b"by nobody")
+
+    in_child(lambda: work(sudo=False))
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (NOBODY, 2345, 0o640), "the group too"
+    in_child(lambda: work(sudo=True))
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (NOBODY, NOBODY, 0o600), "not another group"
 
 
 @both_ways
@@ -577,5 +667,5 @@ def test_a_new_file_is_open_to_nobody_whom_the_old_one_kept_out(
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"secret", new)
     link = tmp_path / "link"
     link.symlink_to(path)
-    write_atomic(link, b"", executable=executable)
-    assert not link.is_symlink()
+    write_atomic(link, b"other", executable=executable)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"other", new)

@@ -148,6 +148,9 @@ def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
         assert "--read-only" in started(recorded(*rules, read_only=True), tmp_path, "image")
     words = started(recorded(RUN, LIB), tmp_path, "image", PROFGEN_READ_ONLY="yes")
     assert pairs(words) >= {*MEMORY, ("--mount", "type=volume,target=/var/lib")}
+    wrong = run(tmp_path / "run.sh", "image", PROFGEN_READ_ONLY="maybe")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.endswith("run.sh: PROFGEN_READ_ONLY is maybe: set it to yes or no\n")
     assert "\n#   /etc/x\n" in script(recorded(ETC))
     mapped = FileRule("/run/{random}.so", ("create", "map"))
     assert ("--tmpfs", "/run:rw,nosuid,nodev,exec") in pairs(started(recorded(mapped), tmp_path, "image"))
