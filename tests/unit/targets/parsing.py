@@ -13,6 +13,7 @@ import re
 import struct
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import simulation
 import yaml
 from executables import write_program
 from system.apparmor_dfa import parser
+from unit.targets import setups
 
 from profiler.kernel.capabilities import number_of
 from profiler.kernel.data import load
@@ -122,20 +124,20 @@ def without_root(losses: Sequence[Loss]) -> set[str]:
 
 
 def compose(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
-    (service,) = yaml.safe_load(files["compose.yaml"])["services"].values()
-    assert [f"CAP_{name}" for name in service.get("cap_add", [])] == list(policy.needed())
-    assert service["cap_drop"] == ["ALL"]
-    assert ("no-new-privileges:true" in service["security_opt"]) is policy.no_new_privs
+    found, profile = setups.of_service(yaml.safe_load(files["compose.yaml"]))
+    same_calls(files[profile], "seccomp.json", policy, losses)
+    assert found == setups.of_policy(policy, losses, setups.in_yaml)
 
 
 def quadlet(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
-    from unit.targets import quadlets
-
-    (unit,) = (data for name, data in files.items() if name.endswith(".container"))
-    options = quadlets.command(unit.decode("utf-8", "surrogateescape"))
-    assert [f"CAP_{each.partition('=')[2]}" for each in options if each.startswith("--cap-add=")] == [*policy.needed()]
-    assert "--cap-drop=all" in options
-    assert ("--security-opt=no-new-privileges" in options) is policy.no_new_privs
+    ((name, unit),) = ((name, data) for name, data in files.items() if name.endswith(".container"))
+    found, place = setups.of_unit(unit.decode("utf-8", "surrogateescape"))
+    profile = f"{name.removesuffix('container')}seccomp.json"
+    assert place == f"%E/containers/systemd/{profile}"
+    same_calls(files[profile], "seccomp.json", policy, losses)
+    wanted = setups.of_policy(policy, losses)
+    other = (wanted.image or "").endswith((".image", ".build"))  # the names of other units
+    assert found == (replace(wanted, image=None) if other else wanted)
 
 
 def oci(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:

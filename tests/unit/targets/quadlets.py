@@ -80,6 +80,12 @@ def _literal(text: str) -> str:
 
 def command(text: str) -> list[str]:
     """The arguments of ``podman run``, each option in one word."""
+    options, image, arguments = parts(text)
+    return [*options, *([] if image is None else [image]), *arguments]
+
+
+def parts(text: str) -> tuple[list[str], str | None, list[str]]:
+    """The options of ``podman run``, the image, and what follows it."""
     options: list[str] = []
     image, arguments = None, []
     found = lines(text)
@@ -106,4 +112,4 @@ def command(text: str) -> list[str]:
             arguments = split(value)
         else:
             raise AssertionError(f"unknown key {key}")
-    return [*options, *([] if image is None else [image]), *arguments]
+    return options, image, arguments
