@@ -5,7 +5,7 @@ set -eu
 
 venv="python3-venv"
 demo="$venv python3-bpfcc runc"
-test="$demo crun docker.io docker-compose podman systemd-container strace bubblewrap curl git gcc gcc-multilib libc6-dev make nginx-light redis-server redis-tools wrk postgresql busybox-static iproute2 util-linux binutils procps apparmor file less tmux kmod udev shellcheck zstd lz4 fuse3 bindfs squashfuse squashfs-tools chromium fonts-dejavu-core zsh fish mandoc groff-base docker-registry skopeo containerd lxc"
+test="$demo crun docker.io docker-compose podman systemd-container strace bubblewrap curl git gcc gcc-multilib libc6-dev make nginx-light redis-server redis-tools wrk postgresql busybox-static iproute2 util-linux binutils procps apparmor file less tmux kmod udev shellcheck zstd lz4 fuse3 bindfs squashfuse squashfs-tools chromium fonts-dejavu-core zsh fish mandoc groff-base docker-registry skopeo containerd lxc secilc semodule-utils policycoreutils selinux-utils setools"
 # For the virtual machine of tests/vm: a kernel with AppArmor, and what runs it. Other architectures' tests skip it.
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || test="$test qemu-system-x86 linux-image-amd64"
 
@@ -33,10 +33,15 @@ done
 if python3 -c 'import ensurepip' 2>/dev/null; then
     missing=$(printf '%s' "$missing" | sed 's/ python3-venv//')
 fi
-[ -n "$missing" ] || exit 0
+# A policy of SELinux to compile against. A test unpacks it; to install it would change this machine.
+stored=/var/cache/profgen-tests
+fetched=
+case "${1:-}" in test | programs) [ -e "$stored/selinux-policy-default.deb" ] || fetched=selinux-policy-default ;; esac
+[ -n "$missing$fetched" ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then
-    echo "not installed:$missing (install them as root: apt-get install$missing); going on without" >&2
+    [ -z "$missing" ] || echo "not installed:$missing (install them as root: apt-get install$missing); going on without" >&2
+    [ -z "$fetched" ] || echo "not in $stored: $fetched (run this as root); going on without" >&2
     exit 0
 fi
 
@@ -52,7 +57,10 @@ export DEBIAN_FRONTEND=noninteractive
 [ -d /boot/grub ] || [ -d /boot/efi ] || [ -d /boot/loader ] || export INITRD=No
 install() {
     # shellcheck disable=SC2086
-    apt-get install -y -qq --no-install-recommends $missing
+    [ -z "$missing" ] || apt-get install -y -qq --no-install-recommends $missing || return
+    [ -z "$fetched" ] || (
+        mkdir -p "$stored" && cd "$stored" && apt-get download -qq "$fetched" && mv "$fetched"_*.deb "$fetched.deb"
+    )
 }
-echo "installing:$missing"
+echo "installing:$missing $fetched"
 install >/dev/null 2>&1 || { apt-get update -qq && install >/dev/null; }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from profiler.denials.model import Denial
@@ -66,15 +66,15 @@ def _of_runtime(denial: Denial) -> bool:
 
 
 def split(
-    policy: Policy, denials: Iterable[Denial], wanted: Wanted, profile: str
+    policy: Policy, denials: Iterable[Denial], wanted: Wanted, names: Sequence[str]
 ) -> tuple[tuple[Denial, ...], tuple[Skipped, ...]]:
     """Return (the denials that concern the policy, what was skipped).
 
-    ``profile`` is the AppArmor profile generated from the policy. A denial that names a profile belongs by that name,
-    also under a child of it (``NAME//CHILD``). Denials of seccomp do not name one: they belong if the policy knows
-    their program. A policy made without evidence of files knows no programs, and takes all.
+    ``names``: the AppArmor profile and the SELinux type that are generated from the policy. A denial that names one
+    belongs by that name, also under a child of a profile (``NAME//CHILD``). Denials of seccomp name none: they belong
+    if the policy knows their program. A policy made without evidence of files knows no programs, and takes all.
     """
-    profiles = wanted.profiles or (profile,)
+    profiles = wanted.profiles or tuple(names)
     known = programs_of(policy)
     everything = bool(wanted.comms or wanted.exes or wanted.any_program) or known is None
     kept: list[Denial] = []
@@ -94,7 +94,7 @@ def split(
             if any(denial.profile == name or denial.profile.startswith(f"{name}//") for name in profiles):
                 kept.append(denial)
             else:
-                why = f"under AppArmor profiles other than {' or '.join(profiles)}"
+                why = f"under profiles or types other than {' or '.join(profiles)}"
                 skip(denial, why, denial.profile, "--profile NAME")
         elif everything or _of_runtime(denial) or (denial.exe is not None and _is_one(denial.exe, known or ())):
             kept.append(denial)

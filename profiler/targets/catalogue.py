@@ -19,6 +19,7 @@ from profiler.targets.oci_artifact import OciArtifact
 from profiler.targets.openshift import Openshift
 from profiler.targets.quadlet import Quadlet
 from profiler.targets.seccomp import Seccomp
+from profiler.targets.selinux.target import SELinux
 from profiler.targets.spo.target import Spo
 from profiler.targets.systemd.target import Systemd
 from profiler.wording import suggestion
@@ -28,6 +29,7 @@ TARGETS: tuple[Target, ...] = (
     Capabilities(),
     AppArmor(),
     Launcher(),
+    SELinux(),
     Docker(),
     Compose(),
     Podman(),

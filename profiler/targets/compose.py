@@ -197,6 +197,8 @@ def _security_options(known: Mapping[str, Any]) -> Iterator[str]:
     yield f"seccomp=./{known['seccomp']}"
     if known["apparmor"]:
         yield _literal(f"apparmor:{known['apparmor']}")
+    if known["selinux"]:
+        yield f"label=type:{known['selinux']}"
     if known["no_new_privs"]:
         yield "no-new-privileges:true"
 

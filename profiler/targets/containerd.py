@@ -16,7 +16,7 @@ from profiler.quoting.csv import csv
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.targets.base import File, Launches, Loss, Output, Request, Step, Target, written
-from profiler.targets.containers import ARTIFACTS, READ_ONLY
+from profiler.targets.containers import READ_ONLY, WITHOUT_TYPES
 
 SCRIPT = "containerd-run.sh"
 
@@ -30,7 +30,7 @@ class Containerd(Target):
     summary = "containerd-run.sh: containerd, through ctr"
     says = frozenset({"capabilities", "no_new_privs"})
     settings = (READ_ONLY,)
-    launches = Launches(engines=frozenset({"ctr"}), names=ARTIFACTS, requires=frozenset({"seccomp"}))
+    launches = Launches(engines=frozenset({"ctr"}), names=WITHOUT_TYPES, requires=frozenset({"seccomp"}))
 
     def render(self, request: Request) -> Output:
         """See Target.render."""

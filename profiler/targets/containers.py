@@ -12,8 +12,10 @@ from profiler.policy.posture import Device, Posture, posture
 from profiler.quoting.shell import shell
 from profiler.targets.base import Loss, OneOf, Request, Setting, yes_or_no
 
-ARTIFACTS = frozenset({"seccomp", "apparmor"})
+ARTIFACTS = frozenset({"seccomp", "apparmor", "selinux"})
 """What engines name."""
+WITHOUT_TYPES = ARTIFACTS - {"selinux"}
+"""What engines name that have no option for a type of SELinux."""
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 """Names that compose takes as they are, also within a variable's default, and that no engine takes for an option."""
@@ -37,7 +39,7 @@ def values(request: Request) -> dict[str, Any]:
     """
     policy = request.policy
     work, stance, read_only = policy.workload, posture(policy), READ_ONLY.of(request)
-    apparmor = request.artifacts.get("apparmor")
+    apparmor, selinux = request.artifacts.get("apparmor"), request.artifacts.get("selinux")
     return {
         "seccomp": request.artifacts["seccomp"].called,
         "argv": " ".join(map(shell, work.argv)),
@@ -68,6 +70,7 @@ def values(request: Request) -> dict[str, Any]:
         "no_new_privs": policy.no_new_privs,
         "apparmor": apparmor.called if apparmor else None,
         "apparmor_file": apparmor.file if apparmor else None,
+        "selinux": selinux.called if selinux else None,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.targets.base import File, Launches, Output, Request, Step, Target, written
-from profiler.targets.containers import ARTIFACTS, READ_ONLY, losses, values
+from profiler.targets.containers import ARTIFACTS, READ_ONLY, WITHOUT_TYPES, losses, values
 
 
 class RunCommand(Target):
@@ -14,10 +14,12 @@ class RunCommand(Target):
     says = frozenset({"capabilities", "no_new_privs"})
     settings = (READ_ONLY,)
     ambient = False
+    names = ARTIFACTS
+    """The artifacts that it has options for."""
 
     def __init__(self) -> None:
         self.file = f"{self.name}-run.sh"
-        self.launches = Launches(frozenset({self.name}), names=ARTIFACTS, requires=frozenset({"seccomp"}))
+        self.launches = Launches(frozenset({self.name}), names=self.names, requires=frozenset({"seccomp"}))
 
     def render(self, request: Request) -> Output:
         """See Target.render."""
@@ -48,3 +50,4 @@ class Nerdctl(RunCommand):
 
     name = "nerdctl"
     summary = "nerdctl-run.sh: nerdctl run with the profile"
+    names = WITHOUT_TYPES

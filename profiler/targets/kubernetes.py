@@ -14,7 +14,7 @@ from profiler.quoting.text import printable
 from profiler.rewriting.yaml import Path, Unreadable, append, loads, members, put, remove
 from profiler.targets import pods
 from profiler.targets.base import Existing, File, Launches, OneOf, Output, Request, Setting, Step, Target, written
-from profiler.targets.containers import LOOSEN, READ_ONLY
+from profiler.targets.containers import ARTIFACTS, LOOSEN, READ_ONLY
 from profiler.targets.pod_security import standard
 from profiler.targets.pods import Confined, Manifest
 from profiler.wording import listed
@@ -92,9 +92,7 @@ class Kubernetes(Target):
     says = frozenset({"capabilities", "no_new_privs"})
     settings = (FORM, pods.CONTAINER, WORKLOAD, pods.SECCOMP, READ_ONLY, pods.USER_NAMESPACE, LOOSEN, SCC)
     rewrites = "a Kubernetes manifest"
-    launches = Launches(
-        engines=frozenset({"kubernetes"}), names=frozenset({"seccomp", "apparmor"}), requires=frozenset({"seccomp"})
-    )
+    launches = Launches(engines=frozenset({"kubernetes"}), names=ARTIFACTS, requires=frozenset({"seccomp"}))
 
     def prefix(self, request: Request) -> str:
         """See Target.prefix: each container of a manifest has a profile of its own."""

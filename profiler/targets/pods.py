@@ -131,6 +131,7 @@ class Confined:
 
     seccomp: str
     apparmor: str | None
+    selinux: str | None
     add: tuple[str, ...]
     escalation: bool | None
     user: int | None
@@ -155,6 +156,8 @@ class Confined:
         found["seccompProfile"] = {"type": "Localhost", "localhostProfile": self.seccomp}
         if self.apparmor is not None:
             found["appArmorProfile"] = {"type": "Localhost", "localhostProfile": self.apparmor}
+        if self.selinux is not None:
+            found["seLinuxOptions"] = {"type": self.selinux}
         return found
 
 
@@ -235,10 +238,11 @@ def confined(request: Request, manifest: Manifest = NO_MANIFEST) -> tuple[Confin
         Loss("devices", device.path, "a pod gets devices from a device plugin alone", "refused")
         for device in place.devices
     ]
-    apparmor = request.artifacts.get("apparmor")
+    apparmor, selinux = request.artifacts.get("apparmor"), request.artifacts.get("selinux")
     made = Confined(
         seccomp=SECCOMP.of(request) or f"profgen/{name_of(policy)}.json",
         apparmor=apparmor.called if apparmor else None,
+        selinux=selinux.called if selinux else None,
         add=add,
         escalation=escalation,
         user=user,

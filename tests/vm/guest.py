@@ -200,7 +200,9 @@ class Guest:
     ``shared`` holds the same files on both, ``work`` is each side's own (in the machine: in memory, empty at first).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: str = KERNEL, memory: str = "3G") -> None:
+        """``kernel``: the words of its command line."""
+        self._kernel, self._memory = kernel, memory
         # The machine has a /tmp of its own, which hides the host's.
         place = next(Path(each) for each in ("/srv", "/opt", "/var/lib") if os.access(each, os.W_OK))
         for old in place.glob("profgen-vm-*"):
@@ -252,7 +254,7 @@ class Guest:
             "--rw",
             "--verbose",
         ]
-        command += ["--memory", "3G", "--cpus", "2", "--append", KERNEL, f"--qemu-opts={devices}"]
+        command += ["--memory", self._memory, "--cpus", "2", "--append", self._kernel, f"--qemu-opts={devices}"]
         command += ["--", "sh", str(self.shared / "setup.sh"), str(self.directory)]
         master, slave = pty.openpty()
         # The terminal is its controlling one: when the tests die, however, it hangs up and qemu ends.

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from profiler.denials.logs import aalog, apparmor, journal, seccomp, text
+from profiler.denials.logs import aalog, apparmor, journal, seccomp, selinux, text
 from profiler.denials.logs import gaps as statements
 from profiler.denials.logs.fields import values_of
 from profiler.denials.logs.gaps import Gap, Gaps
@@ -21,13 +21,14 @@ from profiler.denials.logs.openers import Head
 from profiler.denials.logs.scan import CHUNK, Raw, Scanner
 from profiler.denials.model import EVENTS_MAX, Denial, merged
 
-MARKS = (b"type=1326", b"SECCOMP", b"apparmor", b'"seccomp"', *statements.MARKS)
-"""Every line that matters contains one of these. The fourth is in forms that are not read, and are counted."""
+_KERNELS = (b"type=1326", b"SECCOMP", b"apparmor", selinux.MARK)
+MARKS = (*_KERNELS, b'"seccomp"', *statements.MARKS)
+"""Every line that matters contains one of these. The fifth is in forms that are not read, and are counted."""
 
 _JSON_STARTS = (b"{", b"\x1e{", b"data: {", b"\n")
 _FURTHER_MARKS = {
     # journalctl writes a message that is not plain text as a list of bytes.
-    _JSON_STARTS: (*(",".join(map(str, mark)).encode() for mark in MARKS[:3]), b" compat=", b'"MESSAGE":null'),
+    _JSON_STARTS: (*(",".join(map(str, mark)).encode() for mark in _KERNELS), b" compat=", b'"MESSAGE":null'),
     aalog.MARKS: aalog.MARKS,
     # ausearch --format=text and =csv
     (b"At ", b"NODE,EVENT,"): (b"-seccomp-controlled-",),
@@ -247,7 +248,7 @@ class Reader:
             key = match.group("comm", "exe", "arch", "syscall", "code")
             pid = int(match["pid"])
         elif not found.seccomp:
-            if b"apparmor=" not in body:
+            if b"apparmor=" not in body and selinux.split(body) is None:
                 return  # a record of another security module
             key = (b"kmsg" if found.kmsg else b"", _PID.sub(b"", body))
             process = _PID.search(body)
@@ -351,6 +352,9 @@ def _parsed(found: text.Found, match: re.Match[bytes] | None) -> _Tally | str:
             denial: Denial | None = seccomp.denial(match, found.kmsg)
         elif found.seccomp:
             return "broken"
+        elif (parts := selinux.split(found.body)) is not None:
+            denied, rights, rest = parts
+            denial = selinux.denial(values_of(rest, found.kmsg), denied, rights)
         else:
             denial = apparmor.denial(values_of(found.body, found.kmsg))
     except (KeyError, ValueError):

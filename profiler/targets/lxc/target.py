@@ -60,7 +60,7 @@ class Lxc(Target):
     rewrites = "the configuration of an LXC container"
     launches = Launches(
         engines=frozenset({"lxc"}),
-        names=frozenset({"lxc-seccomp", "apparmor"}),
+        names=frozenset({"lxc-seccomp", "apparmor", "selinux"}),
         requires=frozenset({"lxc-seccomp"}),
         name_start="lxc-",
     )
@@ -70,11 +70,11 @@ class Lxc(Target):
         policy = request.policy
         name = NAME.of(request) or name_of(policy.workload)
         text = None if request.existing is None else _read(request.existing)
-        apparmor = request.artifacts.get("apparmor")
+        apparmor, selinux = request.artifacts.get("apparmor"), request.artifacts.get("selinux")
         wishes = Wishes(
             SECCOMP.of(request) or f"{_DIRECTORY}/{name}.seccomp",
             apparmor.called if apparmor else None,
-            SELINUX.of(request),
+            SELINUX.of(request) or (f"system_u:system_r:{selinux.called}:s0" if selinux else ""),
             READ_ONLY.of(request),
             CGROUP_VERSION.of(request),
             assignments(text) if text is not None else (),

@@ -45,7 +45,7 @@ class Oci(Target):
     rewrites = "an OCI config.json"
     launches = Launches(
         engines=frozenset({"runc", "crun"}),
-        names=frozenset({"seccomp", "apparmor"}),
+        names=frozenset({"seccomp", "apparmor", "selinux"}),
         requires=frozenset({"seccomp"}),
     )
 
@@ -63,7 +63,7 @@ class Oci(Target):
             "sets": oci_sets(policy, policy.workload.uid),
             "no_new_privs": policy.no_new_privs,
             "apparmor": apparmor.called if apparmor else None,
-            "selinux": SELINUX.of(request),
+            "selinux": _context(request),
             "changes": made,
             "seccomp": request.artifacts["seccomp"].data.decode("ascii").strip(),
         }
@@ -194,13 +194,19 @@ def _same(present: object, value: object) -> bool:
     return json.dumps(present, sort_keys=True) == json.dumps(value, sort_keys=True)
 
 
+def _context(request: Request) -> str:
+    """Return the SELinux context to write: the given one, or one with the type that was made; empty for none."""
+    made = request.artifacts.get("selinux")
+    return SELINUX.of(request) or (f"system_u:system_r:{made.called}:s0" if made else "")
+
+
 def _values(request: Request, uid: int, made: Changes) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the members to set, and their values."""
     yield ("process", "capabilities"), oci_sets(request.policy, uid)
     yield ("process", "noNewPrivileges"), request.policy.no_new_privs
     if "apparmor" in request.artifacts:
         yield ("process", "apparmorProfile"), request.artifacts["apparmor"].called
-    if label := SELINUX.of(request):
+    if label := _context(request):
         yield ("process", "selinuxLabel"), label
     if made.read_only is not None:
         yield ("root", "readonly"), made.read_only

@@ -470,7 +470,7 @@ def test_repeated_denials_are_one() -> None:
 
 
 def taken(rows: list[Denial], before: Policy | None = None, **wanted: Any) -> tuple[list[Denial], list[Skipped]]:
-    kept, skipped = split(before or policy(), rows, Wanted(**wanted), "profgen-app")
+    kept, skipped = split(before or policy(), rows, Wanted(**wanted), ("profgen-app", "profgen_app.process"))
     return list(kept), list(skipped)
 
 
@@ -572,7 +572,7 @@ def test_the_real_log_of_a_complaining_profile() -> None:
     from unit.denials.logs.test_reading import DATA
 
     rows = read_lines((DATA / "apparmor.log").read_bytes().splitlines()).denials
-    kept, _ = split(policy(), rows, Wanted(profiles=("p",)), "profgen-app")
+    kept, _ = split(policy(), rows, Wanted(profiles=("p",)), ("profgen-app",))
     found = propose(policy(), kept)
     same_as_read(found)
     assert {case.section for case in found.added} >= {"files", "network", "signals"}

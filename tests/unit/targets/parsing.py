@@ -415,11 +415,31 @@ def systemd(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     assert forced is bool(policy.workload.uid and not policy.no_new_privs)
 
 
+def selinux(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """tests/vm/test_selinux.py enforces it with a distribution's policy."""
+    from unit.targets.selinux.cil import allowed, compiled
+
+    (text,) = (data.decode() for name, data in files.items() if name.endswith(".cil"))
+    compiled(text, Path(os.environ["PYTEST_PLACE"]))
+    rights = allowed(text)
+    held = {
+        f"CAP_{name.upper()}"
+        for kind in ("capability", "capability2")
+        for name in rights.get(("process", kind), frozenset())
+    }
+    assert held == set(policy.needed())
+    assert bool(rights.get(("process", "cap_userns"))) is bool(policy.user_namespaces)
+    kinds = {kind for target, kind in rights if target == "process" and kind.endswith("socket")}
+    assert bool(kinds) is bool(policy.sockets)
+    assert all(loss.effect == "wider" or loss.item for loss in losses)
+
+
 CHECKS: Mapping[str, Check] = {
     "seccomp": seccomp,
     "capabilities": capabilities,
     "apparmor": apparmor,
     "launcher": launcher,
+    "selinux": selinux,
     "docker": engine("docker"),
     "compose": compose,
     "podman": engine("podman", ambient=True),

@@ -108,8 +108,9 @@ def check_sets(sets: dict[str, list[str]]) -> None:
 
 
 def render_all(policy: Policy, action: str = "errno") -> dict[str, bytes]:
-    """Everything that can be rendered: a policy from a recording without files has no AppArmor profile."""
-    targets = [target for target in TARGETS if target.name != "apparmor" or policy.has_files]
+    """Everything that can be rendered: a policy from a recording without files has no AppArmor profile, and no
+    SELinux type."""
+    targets = [target for target in TARGETS if target.name not in ("apparmor", "selinux") or policy.has_files]
     made = render(policy, targets, {"seccomp": {"action": action}})
     return {file.name: file.data for file in made.files}
 

@@ -1,0 +1,1 @@
+"""SELinux policy modules."""
