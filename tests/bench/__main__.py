@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -224,6 +225,33 @@ def starting(work: Path) -> None:
     table("Start to end, seconds", [(name, f"{statistics.median(values):.3f} s") for name, values in results.items()])
 
 
+def confined(loop: str, work: Path) -> None:
+    """What `profgen run` and the launcher cost at the start and for each call, next to tools for the same."""
+    trace, profile = work / "loop.trace.json", work / "loop.profile"
+    script = f"{loop} getppid 0 0.1; {loop} /etc/hostname 0 0.1; true"
+    run([*PROFGEN, "record", "-q", "-o", str(trace), "--", "sh", "-c", script])
+    run([*PROFGEN, "generate", "-q", str(trace), "-t", "launcher", "-o", f"{profile}/"])
+    ways: dict[str, list[str]] = {
+        "plain": [],
+        "profgen run": [*PROFGEN, "run", "-q", str(profile), "--"],
+        "launcher.py": [str(profile / "launcher.py"), "--"],
+    }
+    if shutil.which("bwrap") and os.geteuid() == 0:
+        ways["bwrap"] = ["bwrap", "--bind", "/", "/", "--dev", "/dev", "--unshare-pid", "--unshare-ipc", "--"]
+    if Path("/run/systemd/system").is_dir() and os.geteuid() == 0:
+        ways["systemd-run"] = ["systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--"]
+
+    def each(command: Sequence[str], measure: Callable[[list[str]], float], rounds: int) -> dict[str, list[float]]:
+        return in_turns({name: lambda start=start: measure([*start, *command]) for name, start in ways.items()}, rounds)  # type: ignore[misc]
+
+    started = each(["sh", "-c", "true"], seconds, 11)
+    table("Confined: sh -c true", [(name, f"{statistics.median(values):.3f} s") for name, values in started.items()])
+    for call, what in (("getppid", "getppid"), ("/etc/hostname", "open and close")):
+        taken = each(["sh", "-c", f"{loop} {call} 0.1 {MEASURE_SECONDS}; true"], lambda words: float(run(words)), 5)
+        rows = [(name, f"{statistics.median(values):.0f} ns") for name, values in taken.items()]
+        table(f"Confined: one {what}", rows)
+
+
 def thousand_traces(work: Path) -> None:
     """Merging and generating from 1 000 traces that differ."""
     run([*record("ptrace", work, "--no-files"), "sh", "-c", "ls -l / | sort | head -3"])
@@ -253,6 +281,7 @@ def main() -> None:
         run(["cc", "-O2", "-o", loop, str(HERE / "loop.c")])
         print(f"Kernel {os.uname().release}, Python {sys.version.split()[0]}, one processor, medians.")
         starting(work)
+        confined(loop, work)
         ptrace_against_strace(loop, work)
         if os.geteuid() == 0:
             ebpf_per_syscall(loop, work)
