@@ -50,7 +50,7 @@ FILES = {
         "DIR/trace.json": "the recording that it was made from: the evidence",
     },
     "hook": {"/var/lib/profgen": "traces, where -o does not name another directory"},
-    "": {"~/.cache/profgen, /var/cache/profgen": "programs of the eBPF tracer; deleting them costs only time"},
+    "": {"~/.cache/profgen, /var/cache/profgen": "what a run keeps for the next one; deleting it costs only time"},
 }
 """Command to its files; those of no command alone are under ""."""
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from profiler.cli.options import USER, WorkloadOptions, source_file, workload_options
 from profiler.cli.terminal import say
 from profiler.errors import ProfgenError
+
+if TYPE_CHECKING:
+    from profiler.enforce.here import Confinement
 
 
 @click.command("run")
@@ -26,21 +34,34 @@ def run(policy: str, strict: bool, quiet: bool, workload: WorkloadOptions) -> in
       profgen run --strict --user www-data nginx.profile -- nginx -g 'daemon off;'
     """
     import signal
-    from pathlib import Path
 
     from profiler.cli.workload import workload_of
     from profiler.enforce.here import execute, prepared
-    from profiler.policy.document import loads
-    from profiler.trace.store import read_limited
 
     if not workload.command:
         raise click.UsageError("no command to run; try: profgen run app.profile -- ./app")
-    held = loads(read_limited(Path(policy)), policy)
+    made = prepared(_confinement(policy))
     mask = frozenset(signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
     started = workload_of(workload.command, workload.user, mask)
-    made = prepared(held)
     if strict and made.lacks:
         raise ProfgenError(f"not started, because of --strict: {'; '.join(made.lacks)}")
     for text in () if quiet else (*(f"warning: {each}" for each in made.lacks), *made.notes):
         say(text)
     execute(made, started)
+
+
+def _confinement(path: str) -> Confinement:
+    """Return what enforces a policy, from the last run under it if there was one."""
+    from profiler.enforce import here
+
+    with contextlib.suppress(OSError):
+        if os.path.isfile(path) and (found := here.known(here.name_for(Path(path).read_bytes()))):
+            return found
+    from profiler.enforce.confining import confinement
+    from profiler.policy.document import loads
+    from profiler.trace.store import read_limited
+
+    content = read_limited(path)
+    made = confinement(loads(content, path))
+    here.keep(here.name_for(content), made)
+    return made

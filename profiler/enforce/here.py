@@ -1,70 +1,135 @@
-"""Enforce a policy on the calling process, which then becomes the workload: nothing of profgen stays next to it."""
+"""Enforce a policy on the calling process, which then becomes the workload: nothing of profgen stays next to it.
+
+What a policy becomes for that is kept (profiler/kept.py), since to read a policy takes longer than all else. So this
+module imports nothing that knows policies.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
-from dataclasses import dataclass
-from typing import NoReturn
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
-from profiler.confinement import Loader, Ready, confine, permitted, ready, reduce_bounding, shortfalls
-from profiler.enforce.base import wrong_machine
+from profiler import __version__, confinement, kept
+from profiler.confinement import Landlock, Loader, Ready, confine, permitted, ready, reduce_bounding, shortfalls
 from profiler.errors import CommandNotExecutable, ProfgenError
-from profiler.kernel.capabilities import number_of
-from profiler.policy.landlock import plan
-from profiler.policy.model import Policy
-from profiler.policy.patterns import CLASSES
-from profiler.targets.bpf import enforcing
-from profiler.targets.sets import mask_of
 from profiler.tracers.base import Workload
 from profiler.tracers.launch import Start, failure
 from profiler.wording import listed
 
+_ROOMS = ("kernel", "policy", "targets")
+"""What decides how a policy is enforced."""
 
-@dataclass(frozen=True)
-class Confinement:
-    """What enforces a policy. ``lacks``: what this machine cannot enforce, as sentences; ``notes``: what else a user
-    should know."""
 
-    policy: Policy
-    loader: Loader
+class Confinement(NamedTuple):
+    """What enforces a policy. ``needed``: names and numbers of capabilities; ``version``: the regular expression of the
+    class {version}; ``notes``: what a user should know."""
+
+    needed: Sequence[tuple[str, int]]
+    no_new_privs: bool
+    rules: Landlock
+    version: str
+    program: bytes
+    notes: Sequence[str]
+
+    @property
+    def mask(self) -> int:
+        """The capabilities as a bit mask."""
+        return sum(1 << number for _, number in self.needed)
+
+
+class Prepared(NamedTuple):
+    """A confinement on this machine. ``lacks``: what the machine cannot enforce, as sentences."""
+
+    confinement: Confinement
     rules: Ready
-    lacks: tuple[str, ...]
-    notes: tuple[str, ...]
+    lacks: Sequence[str]
+    notes: Sequence[str]
 
 
-def landlock(policy: Policy) -> tuple[Ready, tuple[str, ...]]:
-    """Make the rules of Landlock. Return them, and why there are none of some sections. Raises ProfgenError."""
-    found = plan(policy)
+def name_for(content: bytes) -> str:
+    """Return the name under which the confinement of a policy's text is kept: another one after each change of profgen
+    or of the machine's architecture."""
+    digest = hashlib.sha256(f"{__version__} {platform.machine()}\n".encode() + content)
+    package = Path(__file__).parent.parent
+    for place in (package, *(package / room for room in _ROOMS)):
+        with os.scandir(place) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                status = entry.stat()
+                digest.update(f"{entry.name} {status.st_mtime_ns} {status.st_size}\n".encode())
+    return f"{digest.hexdigest()[:40]}.run.json"
+
+
+def known(name: str) -> Confinement | None:
+    """Return a confinement that was kept, None when there is none."""
+    found = kept.read(name)
+    if not isinstance(found, dict):
+        return None
     try:
-        rules = ready(found.rules, CLASSES["version"].regex)
+        files, network, scopes = ([confinement.Right(*row) for row in group] for group in found["rights"])
+        paths = [confinement.Path(*row) for row in found["paths"]]
+        ports = [confinement.Ports(*row) for row in found["ports"]]
+        return Confinement(
+            [(str(name), int(number)) for name, number in found["needed"]],
+            bool(found["no_new_privs"]),
+            Landlock(files, network, scopes, paths, ports),
+            found["version"],
+            base64.b64decode(found["program"]),
+            found["notes"],
+        )
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+
+
+def keep(name: str, made: Confinement) -> None:
+    """Keep a confinement for the next run."""
+    rules = made.rules
+    document: dict[str, Any] = {
+        "needed": list(made.needed),
+        "no_new_privs": made.no_new_privs,
+        "rights": [list(rules.files), list(rules.network), list(rules.scopes)],
+        "paths": list(rules.paths),
+        "ports": list(rules.ports),
+        "version": made.version,
+        "program": base64.b64encode(made.program).decode("ascii"),
+        "notes": list(made.notes),
+    }
+    kept.keep(name, document)
+
+
+def enforceable(rules: Landlock, version: str) -> Ready:
+    """Make the rules of Landlock. Raises ProfgenError."""
+    try:
+        return ready(rules, version)
     except OSError as error:
-        raise ProfgenError(f"the kernel refuses the rules of Landlock: {error.strerror}") from error
-    return rules, tuple(f"{section} are not limited: {why}" for section, why in found.unused)
+        raise ProfgenError(f"the kernel refuses the rules of Landlock: {os.strerror(error.errno or 0)}") from error
 
 
-def prepared(policy: Policy) -> Confinement:
+def prepared(made: Confinement) -> Prepared:
     """Make all that is needed before a process is confined. Raises ProfgenError."""
-    reason = wrong_machine(policy)
-    if reason is not None:
-        raise ProfgenError(reason)
-    rules, notes = landlock(policy)
+    rules = enforceable(made.rules, made.version)
     have = permitted()
-    absent = [name for name in policy.needed() if not have >> (number_of(name) or 0) & 1]
+    notes = list(made.notes)
+    absent = [name for name, number in made.needed if not have >> number & 1]
     if absent:
-        notes += (f"the policy allows {listed(absent, 4)}, which this process does not have and cannot pass on",)
+        notes.append(f"the policy allows {listed(absent, 4)}, which this process does not have and cannot pass on")
     if rules.missing:
-        notes += (f"not there, so without a rule: {listed(rules.missing, 4)}",)
-    return Confinement(policy, Loader(enforcing(policy)), rules, tuple(shortfalls(rules, policy.no_new_privs)), notes)
+        notes.append(f"not there, so without a rule: {listed(rules.missing, 4)}")
+    return Prepared(made, rules, shortfalls(rules, made.no_new_privs), notes)
 
 
-def execute(made: Confinement, workload: Workload) -> NoReturn:
+def execute(made: Prepared, workload: Workload) -> NoReturn:
     """Confine the calling process and execute the workload in its place. When that fails, print why and exit: the
     filter may refuse what Python does at its end."""
-    policy = made.policy
-    mask = mask_of(policy)
+    mask, no_new_privs = made.confinement.mask, made.confinement.no_new_privs
+    loader = Loader(made.confinement.program)
 
     def last() -> None:
-        confine(mask, policy.no_new_privs, made.loader, made.rules.descriptor)
+        confine(mask, no_new_privs, loader, made.rules.descriptor)
 
     start = Start(workload, lambda: reduce_bounding(mask), last)
     code = 0

@@ -11,6 +11,7 @@ from profiler.enforce.base import Options, Outcome, wrong_machine
 from profiler.errors import InputError
 from profiler.policy.landlock import plan
 from profiler.policy.model import Policy
+from profiler.policy.patterns import CLASSES
 from profiler.tracers.base import Workload
 
 
@@ -38,7 +39,7 @@ class Landlock:
         reason = self.unavailable(policy, options)
         if reason is not None:
             raise InputError(reason)
-        rules, _ = here.landlock(policy)
+        rules = here.enforceable(plan(policy).rules, CLASSES["version"].regex)
         assert rules.descriptor is not None
         try:
             outcome, _ = traced.run_under(policy, workload, options, None, rules.descriptor)

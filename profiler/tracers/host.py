@@ -12,13 +12,16 @@ import posixpath
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from profiler.files import kernel_text, process_stat
 from profiler.kernel.capabilities import number_of
-from profiler.trace.model import Program
 from profiler.tracers.memory import forget_memory, read_string
 from profiler.tracers.served import same_file, status_of
+
+if TYPE_CHECKING:
+    from profiler.trace.model import Program
 
 _AT_EXECFN = 31  # include/uapi/linux/auxvec.h
 DELETED = " (deleted)"
@@ -211,7 +214,7 @@ def with_hashes(program: Program) -> Program:
     if not os.path.isfile(program.path) or status.st_size > HASH_LIMIT_BYTES:
         return program
     sha256, build_id = _hashes(program.path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-    return Program(program.path, program.interpreter, program.argv0, sha256, build_id, program.executions)
+    return replace(program, sha256=sha256, build_id=build_id)
 
 
 _BUILD_ID = re.compile(

@@ -13,10 +13,8 @@ from profiler.confinement import Loader, default_signals, forbid_new_privileges
 from profiler.errors import FAILED, CommandNotExecutable, CommandNotFound, ProfgenError
 from profiler.kernel.abi import native_abi
 from profiler.quoting.text import printable
-from profiler.trace.model import GUARDED_FEATURE
 from profiler.tracers.base import Workload
 from profiler.tracers.host import controlling_terminal, has_capability
-from profiler.tracers.seccomp import terminal_guard
 from profiler.wording import cause
 
 _NULL = os.makedev(1, 3)
@@ -127,6 +125,12 @@ def endangers_terminal(workload: Workload) -> bool:
     return controlling_terminal() != 0 or any(os.isatty(int(fd)) for fd in os.listdir("/proc/self/fd"))
 
 
+def _guard() -> Loader:
+    from profiler.tracers.seccomp import terminal_guard  # few starts need it
+
+    return Loader(terminal_guard(native_abi()))
+
+
 class Start:
     """How the calling process becomes a workload. ``step``: what it is at, for messages.
 
@@ -141,7 +145,7 @@ class Start:
         before_exec: Callable[[], None] | None = None,
     ) -> None:
         self.step = "start"
-        self.guard = Loader(terminal_guard(native_abi())) if endangers_terminal(workload) else None
+        self.guard = _guard() if endangers_terminal(workload) else None
         self.no_new_privs = self.guard is not None and not has_capability("CAP_SYS_ADMIN")
         self._workload, self._before_user, self._before_exec = workload, before_user, before_exec
 
@@ -184,6 +188,8 @@ def spawn(
 ) -> Child:
     """Fork a child that waits for release, then becomes the user, then executes (:class:`Start`). File descriptors
     other than the standard ones are passed on if they are inheritable."""
+    from profiler.trace.model import GUARDED_FEATURE  # `profgen run` does without it, and is quicker
+
     gate_read, gate_write = os.pipe()
     failure_read, failure_write = os.pipe()
     parent = os.getpid()

@@ -18,7 +18,8 @@ import pytest
 from executables import write_program
 from system.harness import NOBODY, TIMEOUT, Profgen, Until, descendants, finish, with_argument
 
-from profiler.tracers.ebpf import compiled, definitions, kept
+from profiler import kept
+from profiler.tracers.ebpf import compiled, definitions
 from profiler.tracers.ebpf.attaching import OPTIONAL_TRACEPOINTS, TRACEPOINTS
 from profiler.tracers.ebpf.btf import KIND_FUNC, KernelTypes
 from profiler.tracers.ebpf.limits import DEFAULT_LIMITS

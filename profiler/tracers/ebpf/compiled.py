@@ -19,9 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from profiler import kept
 from profiler.errors import TracerError
 from profiler.progress import busy
-from profiler.tracers.ebpf import bpf, kept
+from profiler.tracers.ebpf import bpf
 from profiler.tracers.ebpf.bcc import bcc_version, import_bcc, quiet_stderr
 from profiler.tracers.ebpf.bpf import Shape
 

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from profiler import kept
 from profiler.errors import TracerError
-from profiler.tracers.ebpf import bpf, kept
+from profiler.tracers.ebpf import bpf
 from profiler.tracers.ebpf.bpf import Map
 from profiler.tracers.ebpf.btf import KIND_FUNC, KIND_TYPEDEF, KernelTypes
 from profiler.tracers.ebpf.compiled import HERE, compiled

@@ -11,11 +11,11 @@ from types import ModuleType
 
 import pytest
 
+from profiler import kept
+from profiler.kept import KEPT
 from profiler.tracers.ebpf import compiled as module
-from profiler.tracers.ebpf import kept
 from profiler.tracers.ebpf.bpf import Shape
 from profiler.tracers.ebpf.compiled import Compiled, compiled
-from profiler.tracers.ebpf.kept import KEPT
 
 _ADD = struct.pack("=BBhi", 0x07, 1, 0, 5)
 

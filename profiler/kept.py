@@ -1,5 +1,5 @@
-"""What one recording keeps for the next ones: JSON documents in a folder that only the user who records can write to,
-because what is loaded from it sees the kernel's memory."""
+"""What one run keeps for the next ones: JSON documents in a folder that only the user who runs profgen can write to,
+because what is loaded from it sees the kernel's memory, or confines programs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-KEPT = 16
-"""Documents in the folder at most: for several kernels, with and without files, with other sizes of stores."""
+KEPT = 64
+"""Documents in the folder at most: for several kernels, with and without files, with other sizes of stores; for each
+policy that programs are run under."""
 
 
 def folder() -> Path:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from profiler.tracers.ebpf import kept
-from profiler.tracers.ebpf.kept import Answers
+from profiler import kept
+from profiler.kept import Answers
 
 
 @pytest.fixture(autouse=True)
