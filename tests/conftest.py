@@ -40,6 +40,7 @@ _SHARED = {
             "containerd",
             "containers",
             "images",
+            "kube_play",
             "minimal",
             "minimise",
             "oci",

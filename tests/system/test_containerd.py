@@ -21,7 +21,7 @@ from system.lab import probe, runs
 from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.processes import ENVIRONMENT, LabError, kill_marked, run, stop
 from system.lab.runtimes import DIE_WITH_US, Confinement, Job, apart, container, skeleton
-from system.lab.workloads import Nginx, Redis, Workload
+from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Redis, Workload
 from waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("as_root")
@@ -145,7 +145,7 @@ def generated(trace: Path, profile: Path) -> Confinement:
     return runs.generated(trace, profile, "runc", True, ("-t", "containerd,capabilities"))
 
 
-@pytest.mark.parametrize("kind", [Nginx, Redis], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [*SAMPLE_WORKLOADS, Nginx, Redis], ids=lambda kind: kind.name)
 def test_runs_clean(kind: type[Workload], recordings: Recordings, containerd: Containerd, tmp_path: Path) -> None:
     workload = recordings.workload(kind)
     confinement = generated(recordings.trace(kind, "ebpf"), tmp_path / "profile")
