@@ -66,4 +66,12 @@ def unit_path(path: str) -> str:
     return text if _PLAIN_PATH.fullmatch(text) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-FILTERS = {"systemd": systemd, "words": words, "quadlet": quadlet, "unit_path": unit_path}
+def nspawn_words(texts: Iterable[str]) -> str:
+    """Return a list of words for Parameters= of a .nspawn file, which has quotes of both kinds and no escapes."""
+    return " ".join(
+        "".join(f"'{part}'" if part[0] == '"' else f'"{part}"' for part in re.findall(r'"+|[^"]+', text)) or '""'
+        for text in texts
+    )
+
+
+FILTERS = {"nspawn_words": nspawn_words, "systemd": systemd, "words": words, "quadlet": quadlet, "unit_path": unit_path}

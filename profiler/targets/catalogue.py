@@ -14,6 +14,7 @@ from profiler.targets.kubernetes import Kubernetes
 from profiler.targets.launcher import Launcher
 from profiler.targets.lxc.seccomp import LxcSeccomp
 from profiler.targets.lxc.target import Lxc
+from profiler.targets.nspawn import Nspawn
 from profiler.targets.oci.target import Oci
 from profiler.targets.oci_artifact import OciArtifact
 from profiler.targets.openshift import Openshift
@@ -44,6 +45,7 @@ TARGETS: tuple[Target, ...] = (
     LxcSeccomp(),
     Lxc(),
     Systemd(),
+    Nspawn(),
 )
 
 USUAL = frozenset({"seccomp", "capabilities", "apparmor"})

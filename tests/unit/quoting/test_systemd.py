@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from unit.targets.quadlets import command, split
 
 from profiler.quoting.csv import csv
-from profiler.quoting.systemd import quadlet, systemd, words
+from profiler.quoting.systemd import nspawn_words, quadlet, systemd, words
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.binary().map(
     lambda data: data.replace(b"\0", b"").decode("utf-8", "surrogateescape")
@@ -40,3 +40,32 @@ def test_examples() -> None:
 
 def test_csv() -> None:
     assert csv(["type=bind", "source=/a,b", 'target=/b "c', "x\ny"]) == 'type=bind,"source=/a,b","target=/b ""c","x\ny"'
+
+
+def unquoted(line: str) -> list[str]:
+    """The words of a list as systemd reads it with quotes and without escapes (EXTRACT_UNQUOTE, RETAIN_ESCAPE)."""
+    found: list[str] = []
+    quote, held = "", False
+    for char in line:
+        if quote:
+            if char == quote:
+                quote = ""
+            else:
+                found[-1] += char
+        elif char == " ":
+            held = False
+        else:
+            if not held:
+                found.append("")
+                held = True
+            if char in "'\"":
+                quote = char
+            else:
+                found[-1] += char
+    assert not quote
+    return found
+
+
+@given(st.lists(TEXTS))
+def test_words_of_nspawn(texts: list[str]) -> None:
+    assert unquoted(nspawn_words(texts)) == texts

@@ -434,6 +434,29 @@ def selinux(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     assert all(loss.effect == "wider" or loss.item for loss in losses)
 
 
+def nspawn(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """Read as systemd.nspawn(5) says: capabilities and calls are added to a default and taken from it."""
+    (data,) = files.values()
+    keys: dict[str, list[str]] = {}
+    for row in assignments(lines_of(data.decode("utf-8", "surrogateescape"))):
+        assert row.section in ("Exec", "Files", "Network")
+        keys.setdefault(row.key, []).append(row.value)
+    given_up = set(" ".join(keys.get("DropCapability", [])).split())
+    held = set(words_of("nspawn")) - given_up | set(" ".join(keys.get("Capability", [])).split())
+    assert held == set(policy.needed())
+    assert keys.get("AmbientCapability", [""])[0].split() == (list(policy.needed()) if policy.workload.uid else [])
+    assert (keys.get("NoNewPrivileges") == ["yes"]) is policy.no_new_privs
+    added = {name for line in keys["SystemCallFilter"] if line[0] != "~" for name in line.split()}
+    denied = {name for line in keys["SystemCallFilter"] if line[0] == "~" for name in line[1:].split()}
+    wider = {name for loss in losses if loss.section == "syscalls" for name in loss.item.split(", ")}
+    own = {entry.name for entry in policy.syscalls if entry.section != "base"}
+    assert added - wider <= own <= added
+    assert not added & denied
+    left = names_of(native(policy)) - added - denied
+    assert left <= {row.name for row in policy.refused}
+    assert not left or any(loss.section == "refused" for loss in losses)
+
+
 CHECKS: Mapping[str, Check] = {
     "seccomp": seccomp,
     "capabilities": capabilities,
@@ -454,5 +477,6 @@ CHECKS: Mapping[str, Check] = {
     "lxc-seccomp": lxc_seccomp,
     "lxc": lxc,
     "systemd": systemd,
+    "nspawn": nspawn,
 }
 """Name of a target to the check of its files."""
