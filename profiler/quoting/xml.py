@@ -14,3 +14,16 @@ def xml(text: str) -> str:
     :func:`profiler.quoting.text.printable`.
     """
     return "\n".join(map(printable, text.split("\n"))).translate(_ENTITIES)
+
+
+def exact(text: str) -> bool:
+    """Return whether :func:`xml` keeps the text as it is: XML has a form for it, and it is on one line."""
+    return text.isprintable()
+
+
+def xml_comment(text: str) -> str:
+    """Return ``text`` for the inside of a comment, where two hyphens must not stand together."""
+    return printable(text).replace("--", "- -").replace("--", "- -").rstrip("-")
+
+
+FILTERS = {"xml": xml, "xml_comment": xml_comment}

@@ -65,6 +65,13 @@ def append(text: str, lines: Sequence[Assignment], end: str | None = None) -> st
     return text + "".join(f"{key} = {value}".rstrip(_BLANK) + end for key, value in lines)
 
 
+def insert(text: str, line: Assignment, before: Assignment) -> str:
+    """Return the text with a line in front of the first one that assigns ``before``; at the end when there is none."""
+    old = _lines(text)
+    index = next((index for index, each in enumerate(old) if _assignment(each) == before), len(old))
+    return append("".join(old[:index]), [line], _end(text)) + "".join(old[index:])
+
+
 def _end(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
 

@@ -12,6 +12,7 @@ from profiler.targets.containerd import Containerd
 from profiler.targets.docker import Docker, Nerdctl, Podman
 from profiler.targets.kubernetes import Kubernetes
 from profiler.targets.launcher import Launcher
+from profiler.targets.libvirt import LibvirtLxc
 from profiler.targets.lxc.seccomp import LxcSeccomp
 from profiler.targets.lxc.target import Lxc
 from profiler.targets.nspawn import Nspawn
@@ -46,6 +47,7 @@ TARGETS: tuple[Target, ...] = (
     Lxc(),
     Systemd(),
     Nspawn(),
+    LibvirtLxc(),
 )
 
 USUAL = frozenset({"seccomp", "capabilities", "apparmor"})

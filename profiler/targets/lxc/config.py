@@ -179,7 +179,7 @@ def _targets(held: Sequence[Assignment]) -> tuple[str, ...]:
     path = next((value for key, value in reversed(held) if key == PATH), "")
     root = posixpath.normpath(path if path.startswith("/") else path.partition(":")[2]) + "/"
     fields = [re.split(r"[ \t]+", value) for key, value in held if key == MOUNT]
-    places = [unescaped(row[1]) for row in fields if len(row) > 1]
+    places = [unescaped(row[1] if len(row) > 1 else "/") for row in fields]
     return tuple(posixpath.normpath("/" + place.removeprefix(root).lstrip("/")) for place in places)
 
 
@@ -187,3 +187,11 @@ def _new(held: Sequence[Assignment], mounts: Sequence[Assignment]) -> tuple[Assi
     """Return the mounts whose places the file does not name yet."""
     known = _targets(held)
     return tuple(row for row in mounts if _targets([row])[0] not in known)
+
+
+def below(held: Sequence[Assignment], mount: Assignment) -> Assignment:
+    """Return the first mount below a new one, which must come after it; the new one itself when there is none."""
+    path = next((value for key, value in reversed(held) if key == PATH), "")
+    place = _targets([mount])[0]
+    rows = [row for row in held if row[0] == MOUNT]
+    return next((row for row in rows if within(_targets([(PATH, path), row])[0], [place])), mount)

@@ -9,9 +9,9 @@ from profiler.errors import InputError
 from profiler.policy.caveats import extent
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
-from profiler.rewriting.assignments import Unreadable, append, assignments, dumps, loads, put
+from profiler.rewriting.assignments import Unreadable, assignments, dumps, insert, loads, put
 from profiler.targets.base import Existing, File, Launches, OneOf, Output, Request, Setting, Step, Target, written
-from profiler.targets.lxc.config import APPARMOR, CGROUP, Config, Wishes, config
+from profiler.targets.lxc.config import APPARMOR, CGROUP, Config, Wishes, below, config
 from profiler.targets.lxc.seccomp import FILE as SECCOMP_FILE
 from profiler.targets.naming import name_of, valid_name
 
@@ -114,7 +114,9 @@ def _rewritten(text: str, made: Config) -> str:
     last one."""
     for group in made.groups:
         text = put(text, group.lines, group.keys, barriers=(_INCLUDE,))
-    return append(text, made.mounts)
+    for row in made.mounts:
+        text = insert(text, row, below(assignments(text), row))
+    return text
 
 
 def _usage(name: str, wishes: Wishes, rewritten: bool) -> Iterator[Step]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.rewriting.assignments import Unreadable, append, assignments, dumps, loads, put
+from profiler.rewriting.assignments import Unreadable, append, assignments, dumps, insert, loads, put
 
 KEYS = ("lxc.cap.keep", "lxc.cap.drop")
 LINES = (("lxc.cap.drop", ""), ("lxc.cap.keep", "chown kill"))
@@ -78,3 +78,8 @@ def test_bytes() -> None:
     assert dumps(loads(b"a = \xff\n")) == b"a = \xff\n"
     with pytest.raises(Unreadable, match="NUL"):
         loads(b"a\0")
+
+
+def test_a_line_in_front_of_another() -> None:
+    assert insert("a = b\n c=d", ("e", "f"), ("c", "d")) == "a = b\ne = f\n c=d"
+    assert insert("a = b", ("e", "f"), ("c", "d")) == "a = b\ne = f\n"

@@ -457,6 +457,14 @@ def nspawn(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     assert not left or any(loss.section == "refused" for loss in losses)
 
 
+def libvirt(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    from unit.targets import domains
+
+    domain = domains.read(files["domain.xml"], Path(os.environ["PYTEST_PLACE"]))
+    wider = {name for loss in losses if loss.effect == "wider" for name in loss.item.split(", ")}
+    assert set(policy.needed()) - without_root(losses) <= domains.kept(domain) <= set(policy.needed()) | wider
+
+
 CHECKS: Mapping[str, Check] = {
     "seccomp": seccomp,
     "capabilities": capabilities,
@@ -478,5 +486,6 @@ CHECKS: Mapping[str, Check] = {
     "lxc": lxc,
     "systemd": systemd,
     "nspawn": nspawn,
+    "libvirt-lxc": libvirt,
 }
 """Name of a target to the check of its files."""

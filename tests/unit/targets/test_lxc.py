@@ -133,3 +133,11 @@ def test_settings() -> None:
         setting = next(each for each in find("lxc").settings if each.name == word)
         with pytest.raises(InputError):
             setting.parse(text)
+
+
+def test_memory_comes_before_what_is_mounted_below_it() -> None:
+    made = replace(recorded("read"), has_files=True, files=(file("/tmp/a", "create"),))
+    own = b"lxc.rootfs.path = dir:/r\nlxc.mount.entry = /srv tmp/srv none bind 0 0\n"
+    once = render_one("lxc", made, {"read-only": "yes"}, Existing("config", own))
+    places = list(lxcs.mounted(lxcs.config(once.files[0].data)))
+    assert places == ["/tmp", "/tmp/srv"]
