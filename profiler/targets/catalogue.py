@@ -13,6 +13,7 @@ from profiler.targets.docker import Docker, Nerdctl, Podman
 from profiler.targets.kubernetes import Kubernetes
 from profiler.targets.launcher import Launcher
 from profiler.targets.libvirt import LibvirtLxc
+from profiler.targets.lxc.incus import Incus
 from profiler.targets.lxc.seccomp import LxcSeccomp
 from profiler.targets.lxc.target import Lxc
 from profiler.targets.nspawn import Nspawn
@@ -45,6 +46,7 @@ TARGETS: tuple[Target, ...] = (
     Spo(),
     LxcSeccomp(),
     Lxc(),
+    Incus(),
     Systemd(),
     Nspawn(),
     LibvirtLxc(),

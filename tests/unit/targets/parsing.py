@@ -465,6 +465,18 @@ def libvirt(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     assert set(policy.needed()) - without_root(losses) <= domains.kept(domain) <= set(policy.needed()) | wider
 
 
+def incus(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    from unit.targets import lxcs
+
+    profile = yaml.safe_load(files["incus.yaml"])["config"]
+    rows = lxcs.config(profile["raw.lxc"].encode())
+    assert lxcs.kept(rows) == set(policy.needed())
+    assert (("lxc.no_new_privs", "1") in rows) is policy.no_new_privs
+    assert profile["raw.seccomp"].encode() == files.get("lxc.seccomp", profile["raw.seccomp"].encode())
+    lxcs.seccomp(profile["raw.seccomp"].encode(), policy.abis)
+    assert without_root(losses) == (set(policy.needed()) if policy.workload.uid else set())
+
+
 CHECKS: Mapping[str, Check] = {
     "seccomp": seccomp,
     "capabilities": capabilities,
@@ -484,6 +496,7 @@ CHECKS: Mapping[str, Check] = {
     "spo": spo,
     "lxc-seccomp": lxc_seccomp,
     "lxc": lxc,
+    "incus": incus,
     "systemd": systemd,
     "nspawn": nspawn,
     "libvirt-lxc": libvirt,

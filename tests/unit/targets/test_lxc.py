@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import yaml
 from unit.policy.making import call, check, trace
 from unit.targets import lxcs
 from unit.targets.policies import file, policy
@@ -141,3 +142,17 @@ def test_memory_comes_before_what_is_mounted_below_it() -> None:
     once = render_one("lxc", made, {"read-only": "yes"}, Existing("config", own))
     places = list(lxcs.mounted(lxcs.config(once.files[0].data)))
     assert places == ["/tmp", "/tmp/srv"]
+
+
+def test_a_profile_of_incus() -> None:
+    made = replace(recorded("read"), has_files=True, files=(file("/dev/fuse", "read", kinds=("char",)),))
+    done = render(made, [find("incus"), find("lxc-seccomp")])
+    files = {each.name: each.data for each in done.files}
+    profile = yaml.safe_load(files["incus.yaml"])
+    assert profile["config"]["raw.seccomp"].encode() == files["lxc.seccomp"]
+    assert profile["config"]["raw.lxc"].splitlines()[:3] == [
+        "lxc.cap.drop =",
+        "lxc.cap.keep =",
+        "lxc.cap.keep = chown bpf",
+    ]
+    assert profile["devices"]["profgen-1"] == {"type": "unix-char", "source": "/dev/fuse", "path": "/dev/fuse"}
