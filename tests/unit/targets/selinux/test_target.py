@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from unit.targets.policies import file, policies, policy, transition
 from unit.targets.selinux.cil import allowed, compiled, read, walk
 
@@ -244,3 +244,41 @@ def test_any_policy_compiles(tmp_path: Path, one: Policy) -> None:
     """And what secilc(8) reads is what the module's own text says."""
     for options in ({}, {"form": "minimal"}, {"form": "udica"}):
         compiled(made(one, **options), tmp_path)
+
+
+WORDS = {
+    "read": "read", "write": "write", "append": "append", "create": "create", "lock": "lock", "mode": "setattr",
+    "execute": "execute_no_trans", "link": "link",
+}  # fmt: skip
+"""Accesses that are one permission on a file, which needs nothing else to be allowed."""
+ALSO = {
+    "read": {"execute", "list", "map", "readlink"},
+    "write": {"connect", "times", "truncate"},
+    "create": {"make", "bind"},
+    "lock": {"lock_exclusive"},
+    "setattr": {"bind", "owner", "times", "xattr"},
+}
+"""Permission to the other accesses that need it."""
+
+
+@settings(deadline=None, max_examples=80, phases=(Phase.explicit, Phase.generate))
+@given(one=policies())
+def test_the_rights_on_files_are_those_of_the_policy(one: Policy) -> None:
+    """Where all files have one type, a file has exactly the rights that some rule gives."""
+    text = made(one, types="/=one_t", form="minimal")
+    text = "".join(line for line in text.splitlines(True) if "(file (entrypoint " not in line)
+    found = set(allowed(text).get(("one_t", "file"), ()))
+    rules = [
+        rule
+        for rule in one.files
+        if rule.pattern.startswith(("/", "{home}"))
+        and "detached" not in rule.states
+        and not rule.pattern.startswith("/proc/{pid}")
+        and {"file", "unknown"} & set(rule.kinds)
+    ]
+    words = {word for rule in rules for word in rule.access}
+    for word, right in WORDS.items():
+        wanted = bool({word, *ALSO.get(right, ())} & words)
+        if word == "link":
+            wanted = any("link" in rule.access and rule.existing for rule in one.files)
+        assert (right in found) is wanted, (word, right, found)
