@@ -887,6 +887,8 @@ exec systemd-nspawn -q -D {tmp_path}/over/root --register=no --keep-unit --conso
         assert {path for path in paths(trace) if "nothing" in path} == {f"/etc/nothing-{name}"}
     # Its cgroup was awaited: from the unit's first instruction on, and nothing of systemd's.
     assert "joined" not in trace["meta"]["features"]
+    run_here("generate", "-q", "--allow-loss", str(out / "later.json"), "-o", str(out / "later.profile"))
+    assert (out / "later.profile/later.service.d/50-profgen.conf").is_file(), "a unit's recording leads to a drop-in"
     assert starts(trace) == ["/usr/bin/dash"]
     assert {"execve", "brk", "set_tid_address"} <= names(trace)
     started, turned = (float((out / name).read_text().split()[0]) for name in ("started", "turned"))

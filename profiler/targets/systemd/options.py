@@ -211,7 +211,15 @@ def _families(facts: Facts) -> Values:
 
 
 def _bound(facts: Facts) -> Values:
-    return _list(facts.bound) if facts.policy.has_files and facts.bound else None
+    return _list(facts.bound) if facts.policy.has_files and facts.bound is not None else None
+
+
+def _denies_addresses(facts: Facts) -> bool:
+    return facts.loopback or (facts.policy.has_files and not facts.internet)
+
+
+def _addresses(facts: Facts) -> Values:
+    return _list(["localhost"] if facts.loopback else []) if _denies_addresses(facts) else None
 
 
 def _private_network(facts: Facts) -> bool:
@@ -266,10 +274,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("SocketBindDeny", "network", _yes(lambda f: f.policy.has_files and f.bound is not None, "any"),
            "no port is bound but those below"),
     Option("SocketBindAllow", "network", _bound, "the ports that were bound"),
-    Option("IPAddressDeny", "network", _yes(lambda f: f.loopback or (f.policy.has_files and not f.internet), "any"),
+    Option("IPAddressDeny", "network", _yes(_denies_addresses, "any"),
            "no Internet socket is made or inherited, or this machine alone is talked to"),
-    Option("IPAddressAllow", "network", lambda f: ("", "localhost") if f.loopback else ("",),
-           "the addresses that may be talked to"),
+    Option("IPAddressAllow", "network", _addresses, "the addresses that may be talked to"),
     Option("PrivateNetwork", "network", _yes(_private_network), "no socket but unix sockets with a path"),
 
     Option("ProtectKernelTunables", "kernel",

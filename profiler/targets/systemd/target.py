@@ -13,7 +13,7 @@ from profiler.policy.caveats import extent
 from profiler.policy.model import Policy
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
-from profiler.rewriting.units import Entry, Unreadable, put
+from profiler.rewriting.units import MARK, Entry, Unreadable, assignments, lines_of, put
 from profiler.targets.base import File, Launches, Loss, Output, Request, Setting, Step, Target, written, yes_or_no
 from profiler.targets.systemd.check import check
 from profiler.targets.systemd.facts import Facts
@@ -86,10 +86,11 @@ class Systemd(Target):
         name = _service(self.unit.of(request)) or unit_of(policy)
         lost = tuple(_losses(facts))
         if request.existing is not None:
-            keys = [Entry(row.key, row.values, row.reason) for row in rows]
-            lines = (f"{row.key}={value}\n" for row in rows for value in row.values)
-            check(f"[Service]\n{''.join(lines)}".encode("utf-8", "surrogateescape"), name)
             try:
+                rows = _not_looser(rows, request.existing.data)
+                keys = [Entry(row.key, row.values, row.reason) for row in rows]
+                lines = (f"{row.key}={value}\n" for row in rows for value in row.values)
+                check(f"[Service]\n{''.join(lines)}".encode("utf-8", "surrogateescape"), name)
                 text = put(request.existing.data, "Service", keys, KEYS)
             except Unreadable as error:
                 raise InputError(f"{request.existing.name}: cannot be rewritten: {error}") from error
@@ -109,6 +110,24 @@ class Systemd(Target):
         )
         check(data, drop_in)
         return Output((File(drop_in, data),), lost, tuple(_steps(name, drop_in)))
+
+
+_RANKS = {"ProtectSystem": ("yes", "full", "strict"), "ProtectHome": ("read-only", "tmpfs", "yes")}
+"""Values of options that have more than one, the strictest last."""
+
+
+def _not_looser(rows: list[Chosen], data: bytes) -> list[Chosen]:
+    """Return the rows without those for which the user's unit has a stricter value already. Raises Unreadable."""
+    lines = lines_of(data.decode("utf-8", "surrogateescape"))
+    found = (row for row in assignments(lines) if row.section == "Service")
+    own = {row.key: row.value for row in found if not lines[row.first - 1].startswith(MARK)}
+
+    def stricter(row: Chosen) -> bool:
+        rank = _RANKS.get(row.key, ())
+        there = "yes" if own.get(row.key) in ("1", "y", "true", "on", "t") else own.get(row.key, "")
+        return there in rank and rank.index(there) > rank.index(row.values[0])
+
+    return [row for row in rows if not stricter(row)]
 
 
 def unit_of(policy: Policy) -> str:

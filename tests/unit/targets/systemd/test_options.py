@@ -30,11 +30,11 @@ def options(policy: Policy, loopback: bool = False) -> dict[str, list[str]]:
 
 def test_a_program_that_does_nothing_gets_everything() -> None:
     found = options(made())
-    assert found.keys() == {option.key for option in OPTIONS} - {"TasksMax", "SocketBindAllow"}
+    assert found.keys() == {option.key for option in OPTIONS} - {"TasksMax"}
     assert found["ProtectSystem"] == ["strict"]
     assert found["RestrictAddressFamilies"] == ["", "none"]
     assert found["RestrictNamespaces"] == ["", "yes"]
-    assert found["CapabilityBoundingSet"] == [""]
+    assert found["CapabilityBoundingSet"] == found["SocketBindAllow"] == found["IPAddressAllow"] == [""]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,7 @@ def test_a_program_that_does_nothing_gets_everything() -> None:
         ("RestrictAddressFamilies", made(call("socket", overflow=True))),
         ("SocketBindDeny", made(sockets=(SocketRule("inet", "raw", 1, ("bind",)),))),
         ("IPAddressDeny", made(sockets=(SocketRule("inet", "stream", 6, ("inherit",)),))),
+        ("IPAddressAllow", made(call("socket", [(2, 1, 6)]))),
         ("PrivateNetwork", made(call("socket", [(16, 3, 0)]))),
         (
             "PrivateNetwork",

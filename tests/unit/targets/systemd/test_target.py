@@ -85,6 +85,18 @@ def test_a_unit_rewritten() -> None:
         find("systemd").render(replace(request, existing=Existing("x.service", b"[Unit]\n")))
 
 
+def test_a_stricter_value_of_the_unit_stays() -> None:
+    before = b"[Service]\nProtectHome=true\nProtectSystem=full\n"
+    policy = replace(unit(unit="x"), has_files=True)
+    data = find("systemd").render(Request(policy, existing=Existing("x", before))).files[0].data
+    assert b"\nProtectHome=true\n" in data
+    assert data.count(b"ProtectHome=") == 1
+    assert b"\nProtectSystem=strict\n" in data
+    changed = replace(policy, files=(file("/{name}/x", "create"), file("/x", "create")))
+    again = find("systemd").render(Request(changed, existing=Existing("x", data))).files[0].data
+    assert b"ProtectSystem" not in again, "what profgen put there follows the policy"
+
+
 @pytest.mark.parametrize(
     "line",
     [
