@@ -154,7 +154,8 @@ class VerifyReport:
             return
         yield from (f"{self.under}: {means}" for means in outcome.means)
         if self.mode == "enforce" and any(denial.refused for denial in outcome.denials):
-            yield "--mode log refuses nothing: one run then names every denial"
+            direct = "--under direct with " if self.under == "landlock" else ""
+            yield f"{direct}--mode log refuses nothing: one run then names every denial"
         if to.output is not None and not to.printed:
             yield f"wrote {to.output}"
             if outcome.denials:

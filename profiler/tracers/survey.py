@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from profiler import run
+from profiler.confinement import landlock_abi
 from profiler.errors import ProfgenError, ProgramError
 from profiler.files import kernel_text
 from profiler.tracers.host import host
@@ -51,6 +52,9 @@ def survey() -> Iterator[Finding]:
     yield Finding("machine", "kernel", "info", f"{here.kernel} on {platform.machine()}")
     yield Finding("machine", "distribution", "info", f"{here.distribution or 'unknown'}, {here.libc or 'libc unknown'}")
     yield Finding("machine", "LSMs", "info", _security_modules())
+    abi = landlock_abi()
+    known = f"ABI {abi}, for profgen run" if abi else "not in this kernel, or not in lsm= of its command line"
+    yield Finding("machine", "Landlock", "info", known)
     # the parts of the tracers come after all tracers
     tried = [finding for name in TRACERS for finding in _tracer(name)]
     yield from sorted(tried, key=lambda finding: finding.subject != "tracer")
