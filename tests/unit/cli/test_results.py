@@ -26,7 +26,7 @@ from profiler.policy.document import dumps, read_policy
 from profiler.policy.model import Options
 from profiler.tracers import survey
 
-NO_RESULT = {"completion", "report", "watch"}
+NO_RESULT = {"run", "completion", "report", "watch"}
 """Commands that print nothing but what was asked for."""
 REPORTS = ("lint", "score", "verify", "refine")
 QUICK: dict[str, tuple[str, ...]] = {
