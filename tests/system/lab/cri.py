@@ -214,6 +214,10 @@ class Cri:
     def ctr(self, *words: str) -> list[str]:
         return ["ctr", "--address", str(self._socket), "--namespace", "k8s.io", *words]
 
+    def ctr_inside(self, *words: str) -> list[str]:
+        """A command line of ctr that sees the daemon's mounts: to run a container, ctr looks into images itself."""
+        return ["nsenter", "--target", str(self._daemon.pid), "--mount", *self.ctr(*words)]
+
     def load(self, name: str, root: Path, **config: Any) -> None:
         """Make an image of a directory tree. ``config``: members such as ``Entrypoint``."""
         directory = self.state / name.replace("/", "-")
@@ -446,7 +450,7 @@ def why_not() -> str | None:
         return "containerd needs root"
     missing = [
         name
-        for name in ("containerd", "containerd-shim-runc-v2", "ctr", "runc", "gcc", "unshare")
+        for name in ("containerd", "containerd-shim-runc-v2", "ctr", "runc", "gcc", "unshare", "nsenter")
         if shutil.which(name, path=ENVIRONMENT["PATH"]) is None
     ]
     return f"not installed: {', '.join(missing)}" if missing else None
