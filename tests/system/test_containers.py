@@ -35,7 +35,7 @@ from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F
 from system.lab.podman import Podman, PodmanScript, PodmanUnit
 from system.lab.processes import ENVIRONMENT, LabError, run
 from system.lab.runtimes import Confinement, Docker, Job, container, next_identity, skeleton
-from system.lab.workloads import Nginx, Redis, WebServiceV2, Workload
+from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Redis, Workload
 from waiting import HANG_SECONDS, eventually
 
 from profiler.engines import cgroups
@@ -377,7 +377,9 @@ def test_podman(podman: Podman, profgen: Profgen, tmp_path: Path, until: Until) 
 
 
 @pytest.mark.parametrize(
-    ("podman", "kind"), [("runc", WebServiceV2), ("crun", Nginx), ("crun", Redis)], indirect=["podman"]
+    ("podman", "kind"),
+    [*(("runc", kind) for kind in SAMPLE_WORKLOADS), ("crun", Nginx), ("crun", Redis)],
+    indirect=["podman"],
 )
 def test_podman_runs_what_was_recorded(
     podman: Podman, kind: type[Workload], recordings: Recordings, profgen: Profgen, tmp_path: Path
