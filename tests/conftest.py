@@ -41,6 +41,8 @@ _SHARED = {
             "containers",
             "images",
             "kube_play",
+            "libvirt",
+            "lxc",
             "minimal",
             "minimise",
             "oci",
