@@ -1,8 +1,7 @@
-"""Runs inside the virtual machine: gives files the labels that a file_contexts has for them.
+"""The labels that a file_contexts has for the files that policies name, and what sets them in the virtual machine.
 
-``python -m vm.labels FILE_CONTEXTS PATTERNS``: PATTERNS is a JSON list of patterns of paths. Every file that fits one,
-each directory on the way to it, and the directories that systems make at their start get their labels; all other files
-stay without one. matchpathcon(8) finds the labels. A file without one has that of its directory.
+``python -m vm.labels POLICY LABELS`` runs in it: loads the policy, and gives each file of the JSON object LABELS its
+label; all other files stay without one.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from profiler.policy import patterns
@@ -47,8 +46,10 @@ def with_parents(path: str) -> Iterator[str]:
     yield "/"
 
 
-def main() -> None:
-    contexts, wanted = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
+def labels_of(wanted: Iterable[str], contexts: Path) -> dict[str, str]:
+    """The labels of every file that fits one of the patterns, of each directory on the way to it, and of the
+    directories that systems make at their start. matchpathcon(8) finds them; a file without one has that of its
+    directory."""
     paths = {
         each
         for pattern in (*ALWAYS, *wanted)
@@ -68,7 +69,17 @@ def main() -> None:
     for path in sorted(labels):
         if labels[path] == "<<none>>":
             labels[path] = labels[os.path.dirname(path)]
-        os.setxattr(path, "security.selinux", labels[path].encode() + b"\0", follow_symlinks=False)
+    return labels
+
+
+def main() -> None:
+    policy, labels = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
+    load = os.open("/sys/fs/selinux/load", os.O_WRONLY)
+    os.write(load, policy.read_bytes())  # a policy is one write
+    os.close(load)
+    for path, label in labels.items():
+        if os.path.lexists(path):
+            os.setxattr(path, "security.selinux", label.encode() + b"\0", follow_symlinks=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""SELinux, enforcing, in a machine of its own: Debian's policy with the types that were made for three workloads.
+"""SELinux, enforcing, in a machine of its own: Debian's policy with the types that were made for four workloads.
 
 With its load nothing is refused to a workload; an intruder with its type, and every capability, gets nothing done; and
 what was refused is read back by profgen. Debian's policy knows the first domain of a kernel without an init, kernel_t,
@@ -11,6 +11,7 @@ import json
 import pickle
 import subprocess
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +19,47 @@ import pytest
 from selinux_policy import unpacked, why_not
 from system.harness import Profgen, run_here
 from system.lab.fixtures import Recordings
+from system.lab.processes import LabError
 from system.lab.workloads import Daemon, Nginx, Redis, Workload
 from system.lab.workloads import why_not as why_no_workload
 from vm import guest as virtual
 from vm.drive import Drive
 from vm.guest import KERNEL, Guest, Result, python
+from vm.labels import labels_of
 
 from profiler.kernel.capabilities import number_of
 from profiler.policy.document import read_policy
 from profiler.policy.patterns import literal
 
 HERE = Path(__file__).parent
-KINDS: tuple[type[Workload], ...] = (Daemon, Nginx, Redis)
+
+
+class Scratch(Workload):
+    """Makes files where the distribution has no labels for them."""
+
+    name = "scratch"
+    batch = True
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        return ("/usr/bin/dash", "-euc", _SCRATCH)
+
+    def check(self, stdout: str) -> None:
+        if stdout != "one\ndone\n":
+            raise LabError(f"its output is wrong: {stdout!r}")
+
+
+_SCRATCH = """
+place=$(mktemp -d /tmp/lab.XXXXXX)
+echo one >"$place/first"; mv "$place/first" "$place/second"; ln -s second "$place/link"; mkfifo "$place/pipe"
+cat "$place/link"; chmod 600 "$place/second"; rm -r "$place"
+mkdir /run/lab-scratch; echo $$ >/run/lab-scratch/pid; rm -r /run/lab-scratch
+echo done
+"""
+
+INTRUDED: tuple[type[Workload], ...] = (Daemon, Nginx, Redis)
+KINDS = (*INTRUDED, Scratch)
+"""A shell script, which may execute much, is run only with its own load."""
 
 LAB = """
 (typepermissive kernel_t)
@@ -46,7 +76,6 @@ class Made:
 
     module: Path
     policy: Path
-    entry: str
     error: str | None
     denials: list[str]
     intruder: list[str]
@@ -92,24 +121,25 @@ def made(profgen: Profgen, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def _run(guest: Guest, profgen: Profgen, directory: Path) -> Mapping[type[Workload], Made]:
     recordings = Recordings(profgen, guest.work / "workloads")
     distribution = unpacked(directory / "root")
-    done = distribution.install([], base=True)
-    assert done.returncode == 0, done.stderr
+    with ThreadPoolExecutor() as workers:
+        base = workers.submit(distribution.install, [], base=True)
+        traces = {kind: recordings.trace(kind, "ptrace") for kind in KINDS}
+    assert base.result().returncode == 0, base.result().stderr
     modules, masks = {}, {}
-    for kind in KINDS:
-        trace = recordings.trace(kind, "ptrace")
+    for kind, trace in traces.items():
         modules[kind], masks[kind] = _generate(trace, f"lab_{kind.name}", distribution.contexts, directory / kind.name)
     lab = directory / "lab.cil"
     lab.write_text(LAB)
     done = distribution.install([lab, *modules.values()])
     assert done.returncode == 0, done.stderr
-    entries = {kind: _entry(modules[kind]) for kind in KINDS}
+    entries = {kind: _entry(modules[kind]) for kind in INTRUDED}
     spec = guest.shared / "selinux"
     spec.mkdir()
     (spec / "policy").write_bytes(distribution.binary.read_bytes())
-    for path in distribution.contexts.parent.glob("file_contexts*"):
-        (spec / path.name).write_bytes(path.read_bytes())
+    for kind in KINDS:
+        Workload.reset(recordings.workload(kind))
     wanted = set().union(*(_patterns(directory / kind.name, recordings.workload(kind)) for kind in KINDS))
-    (spec / "patterns").write_text(json.dumps(sorted(wanted)))
+    (spec / "labels").write_text(json.dumps(labels_of(wanted, distribution.contexts)))
     loaded = guest.run(_load(guest, recordings, spec))
     assert loaded.status == 0, f"{loaded.stdout} {loaded.stderr}"
     drives = [
@@ -128,7 +158,6 @@ def _run(guest: Guest, profgen: Profgen, directory: Path) -> Mapping[type[Worklo
         kind: Made(
             modules[kind],
             directory / kind.name / "policy.yaml",
-            entries[kind],
             errors[kind.name],
             _of(f"lab_{kind.name}", driven),
             [line.partition(": ")[2] for line in intruded.stdout.splitlines() if line.startswith(f"{kind.name}: ")],
@@ -148,18 +177,14 @@ def _load(guest: Guest, recordings: Recordings, spec: Path) -> str:
     """Shell text that brings the workloads' directories over, loads the policy, labels files, and enforces."""
     archive = spec / "places.tar"
     places = [recordings.workload(kind).directory.parent for kind in KINDS]
-    for kind in KINDS:
-        Workload.reset(recordings.workload(kind))
     words = ["tar", "-C", "/", "--numeric-owner", "-cf", archive, *(path.relative_to("/") for path in places)]
     subprocess.run(words, check=True, timeout=60)
-    load = f"import os; os.write(os.open('/sys/fs/selinux/load', 1), open({str(spec / 'policy')!r}, 'rb').read())"
     return "\n".join(
         (
             "set -e",
             f"tar -C / --numeric-owner -xpf {archive}",
             "mount -t selinuxfs selinuxfs /sys/fs/selinux",
-            python("-c", load),
-            python("-m", "vm.labels", spec / "file_contexts", spec / "patterns"),
+            python("-m", "vm.labels", spec / "policy", spec / "labels"),
             "echo 1 >/sys/fs/selinux/enforce",
         )
     )
@@ -196,7 +221,7 @@ def test_clean(kind: type[Workload], made: Mapping[type[Workload], Made]) -> Non
     assert one.error is None, one.error
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", INTRUDED, ids=lambda kind: kind.name)
 def test_intruder(kind: type[Workload], made: Mapping[type[Workload], Made]) -> None:
     """What the workload never did is refused."""
     one = made[kind]
@@ -204,7 +229,7 @@ def test_intruder(kind: type[Workload], made: Mapping[type[Workload], Made]) -> 
     assert not [line for line in one.intruder if " refused" not in line], "\n".join(one.intruder)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", INTRUDED, ids=lambda kind: kind.name)
 def test_refine(kind: type[Workload], made: Mapping[type[Workload], Made], profgen: Profgen, tmp_path: Path) -> None:
     """What was refused to the intruder is read from the kernel's log, under the workload's own type only."""
     one = made[kind]
