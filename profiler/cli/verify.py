@@ -120,7 +120,6 @@ def verify(
     \b
       profgen verify app.profile -- ./app
       profgen verify app.profile --mode log -o denials.trace.json -- ./app
-      profgen verify app.profile --under landlock -- ./app
       profgen verify app.profile --under runc --bundle DIR
       profgen verify app.profile --under docker -- docker run --rm IMAGE
       profgen verify app.profile --report junit:verify.xml -- make test
