@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ PRIORITY = "100"
 
 def why_not() -> str | None:
     """What this machine lacks to compile it; None when nothing."""
-    missing = [name for name in ("semodule", "secilc", "sesearch", "setfiles") if shutil.which(name) is None]
+    missing = [name for name in ("semodule", "setfiles") if shutil.which(name) is None]
     return f"not installed: {', '.join(missing)}" if missing else None
 
 
@@ -47,25 +46,3 @@ def unpacked(root: Path) -> Distribution:
     subprocess.run(["dpkg", "-x", PACKAGE, root], check=True, timeout=60)
     (root / "var/lib/selinux/default/active/modules").mkdir(parents=True)
     return Distribution(root)
-
-
-_ALLOW = re.compile(r"allow (\S+) (\S+):(\S+) (?:\{ ([^}]*) \}|(\S+));")
-
-
-def allowed(binary: Path, source: str) -> dict[tuple[str, str], frozenset[str]]:
-    """What a compiled policy allows a type itself, without what its attributes bring: by target and class."""
-    done = subprocess.run(
-        ["sesearch", "-A", "-ds", "-s", source, binary], capture_output=True, text=True, timeout=120, check=True
-    )
-    found: dict[tuple[str, str], frozenset[str]] = {}
-    for line in done.stdout.splitlines():
-        if row := _ALLOW.match(line.strip()):
-            key = (row[2], row[3])
-            found[key] = found.get(key, frozenset()) | frozenset((row[4] or row[5]).split())
-    return found
-
-
-def compiled(modules: Sequence[Path], into: Path) -> subprocess.CompletedProcess[str]:
-    """Compile modules alone with secilc(8)."""
-    words = ["secilc", "-o", into, "-f", into.with_suffix(".fc"), *modules]
-    return subprocess.run(words, capture_output=True, text=True, timeout=60)
