@@ -44,11 +44,13 @@ def test_runs_as_it_is_written(daemon: Libvirt, kind: type[Workload], recordings
 def test_what_was_never_done_is_refused(daemon: Libvirt, profgen: Profgen, public_dir: Path) -> None:
     """Ten acts, in a domain whose root cannot be written: only the limit of processes is one that libvirt lacks."""
     quiet = (*probe.QUIET[:-1], probe.QUIET[-1] + "print('quiet')\n")
-    done = profgen("record", "-q", "-o", "quiet.json", "--", *quiet, cwd=public_dir)
+    place = public_dir / "domain-quiet"
+    place.mkdir()
+    done = profgen("record", "-q", "-o", "quiet.json", "--", *quiet, cwd=place)
     assert done.returncode == 0, done.stderr
-    runs.generated(public_dir / "quiet.json", public_dir / "quiet", "none", True)
+    runs.generated(place / "quiet.json", place / "profile", "none", True)
     job = Job((*quiet, *probe.ACTS))
-    for name, profile in (("free", None), ("tried", public_dir / "quiet")):
+    for name, profile in (("free", None), ("tried", place / "profile")):
         directory = public_dir / f"domain-{name}"
         directory.mkdir()
         with domain(daemon, directory, job, profile, ["libvirt-lxc.read-only=yes"]) as running:

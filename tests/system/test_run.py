@@ -115,7 +115,7 @@ def test_workloads(way: str, kind: type[Workload], recordings: Recordings, publi
 @pytest.fixture(scope="module")
 def quiet(profgen: Profgen, public_dir: Path) -> Path:
     """The profile of a program that does none of the ten acts."""
-    place = public_dir / "quiet"
+    place = public_dir / "run-quiet"
     place.mkdir()
     place.chmod(0o755)
     done = profgen("record", "-q", "-o", "quiet.json", "--", *probe.QUIET, cwd=place)
