@@ -29,10 +29,11 @@ from functools import cached_property
 _NOTE = r"<!-- (before|ready|images|figures|not run):\s+(.*?)\s*-->\n+"
 _FENCE = re.compile(rf"((?:^ *{_NOTE})*)^( *)```(\w*)\n(.*?)^\4```$", re.MULTILINE | re.DOTALL)
 
+_DATE = r"\d\d? [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d\.\d{3}"
 VOLATILE = {
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z",
     r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d": r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d",
-    r"\d\d? [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d\.\d{3}": r"\d\d? [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d\.\d{3}",
+    _DATE: _DATE,
     r"#{3,} +\d+(?:\.\d+)?": r"#+ +\d+(?:\.\d+)?",
     r"(?<=\S)  +": "  +",
     r"\b\d+(?:\.\d+)?(?:ms|s)\b|\b\d+m \d+s\b": r"(?:\d+(?:\.\d+)?(?:ms|s)|\d+m \d+s)",
@@ -47,7 +48,7 @@ VOLATILE = {
 process ids, figures with a decimal point, bars with their figure, identifiers and digests, versions, and the width of
 columns."""
 _VOLATILE = re.compile(r"\.\.\.|" + "|".join(f"(?:{form})" for form in VOLATILE))
-_FIGURES = re.compile(rf"{_VOLATILE.pattern}| *\b\d+(?: \d{{3}})*(?:\.\d+)?(?!\.?\d|m?s\b|m \d)")
+_FIGURES = re.compile(rf"{_VOLATILE.pattern}|(?! +{_DATE}) *\b\d+(?: \d{{3}})*(?:\.\d+)?(?!\.?\d|m?s\b|m \d)")
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,13 @@ def test_lines_left_out() -> None:
     assert diff.splitlines()[3:] == [" ...", " pid 1", "+e"]
 
 
+def test_a_month_is_part_of_a_time() -> None:
+    shown, printed = "1:M 26 Nov 2026 07:48:56.135 * Ready", "1:M 01 Dec 2026 00:34:56.404 * Ready"
+    assert difference([shown], [printed], figures=True) is None
+    assert difference([shown], [printed]) is None
+    assert difference(["26 November"], ["1 December"], figures=True)
+
+
 def test_figures() -> None:
     shown = ["syscalls   9  (+0.1)", "ten 10%"]
     assert difference(shown, ["syscalls  10  (+12)", "ten 9%"], figures=True) is None
