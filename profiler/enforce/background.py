@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 
 from profiler.enforce.base import Enforcer, Options, Outcome
-from profiler.enforce.direct import kill
+from profiler.enforce.direct import end, kill
 from profiler.errors import ProfgenError
 from profiler.policy.model import Policy
 from profiler.tracers.base import Workload
@@ -115,8 +115,8 @@ def _keep(
         os.read(lifeline, 1)
         # They are not waited for here: the enforcer's thread may be their tracer, and would miss a stop that this
         # thread is told about.
-        end = time.monotonic() + _END_SECONDS
-        while kill(os.getpid()) and time.monotonic() < end:
+        deadline = time.monotonic() + _END_SECONDS
+        while kill(os.getpid()) and time.monotonic() < deadline:
             time.sleep(0.005)
         os._exit(0)  # which kills traced processes too (PTRACE_O_EXITKILL)
 
@@ -129,3 +129,4 @@ def _keep(
     except BaseException as error:
         outcome = ProfgenError(f"internal error: {type(error).__name__}: {error}")
     os.pwrite(result, pickle.dumps(outcome), 0)
+    end(os.getpid())  # the other thread, which may be in the middle of this, ends with the process

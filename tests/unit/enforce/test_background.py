@@ -108,6 +108,20 @@ def test_leaving_ends_every_process(pipe: tuple[int, int]) -> None:
     until(lambda: all(map(ends, pids)), "they end")
 
 
+def test_what_the_enforcer_leaves_ends_with_the_run(pipe: tuple[int, int]) -> None:
+    """A process that kills the last of them must not end before it has killed all of them."""
+
+    def work() -> Outcome:
+        child = spawn(shell("exec sleep 1000"))
+        child.release()
+        os.write(1, b"%d\n" % child.pid)
+        return Outcome(0)
+
+    with started(work, pipe[1]) as run, open(pipe[0], closefd=False) as lines:
+        assert run.wait(HANG_SECONDS) == Outcome(0)
+        assert ends(int(lines.readline()))
+
+
 def test_one_runs_lifeline_is_not_anothers(pipe: tuple[int, int]) -> None:
     def work() -> Outcome:
         signal.pause()
