@@ -33,13 +33,20 @@ class OracleError(Exception):
 
 @dataclass
 class Seen:
-    """One (ABI, number) as strace saw it. ``errors`` counts results by errno name; ``arguments`` are the raw values."""
+    """One (ABI, number) as strace saw it. ``errors`` counts results by errno name; ``arguments`` are the raw values;
+    ``cut``: how many of the calls another thread's exit_group ended. When strace holds such a thread at a call's start,
+    the kernel ends it there, before the call's tracepoint (kernel/entry/common.c)."""
 
     name: str
     calls: int = 0
     ok: int = 0
+    cut: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     arguments: set[tuple[int, ...]] = field(default_factory=set)
+
+    def agrees(self, count: int) -> bool:
+        """Whether a tracer that saw the same run may have counted so many calls."""
+        return self.calls - self.cut <= count <= self.calls
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,8 @@ def parse(lines: Iterable[str]) -> dict[tuple[str, int], Seen]:
                 _result(calls[in_flight.pop(pid)[0]], rest)
         elif not _OTHER.match(line):
             raise OracleError(f"cannot read strace's line: {line}")
+    for key, _ in in_flight.values():
+        _result(calls[key], "= ?")
     if not calls:
         raise OracleError("strace saw nothing")
     return calls
@@ -144,5 +153,7 @@ def _leading_numbers(text: str) -> Iterator[str]:
 def _result(seen: Seen, text: str) -> None:
     if error := _ERRNO.search(text):
         seen.errors[error[1]] = seen.errors.get(error[1], 0) + 1
-    elif not _ERESTART.search(text) and not text.rstrip().endswith("= ?"):
+    elif text.rstrip().endswith("= ?"):
+        seen.cut += not seen.name.startswith("exit")
+    elif not _ERESTART.search(text):
         seen.ok += 1

@@ -201,7 +201,8 @@ def test_same_as_strace(ebpf: str, lab: Runtimes, programs: Path, tmp_path: Path
     counted[
         "x86_64" if os.uname().machine == "x86_64" else "aarch64", 59 if os.uname().machine == "x86_64" else 221
     ] += 1  # strace's child
-    assert counted == {key: value.calls for key, value in seen.items()}
+    assert counted.keys() <= seen.keys()
+    assert [name_of(*key) for key, value in seen.items() if not value.agrees(counted[key])] == []
     assert not recording.losses
 
 
