@@ -47,6 +47,7 @@ class Posture:
     in :class:`Written`; ``elsewhere`` is None when the recording did not watch files. ``devices``: without those that
     every runtime gives; ``device_patterns``: patterns of devices whose names are not known. ``dev_written``: files
     are made or changed below /dev, such as shared memory in /dev/shm, so the memory there cannot be read-only.
+    ``shared``: the directory of shared memory, when it is written to; LXC and libvirt-lxc have none by themselves.
     ``tasks``: the limit of threads and processes. ``ports``: as in :func:`listened`. ``mounts``: bind mounts and
     volumes of the recorded container. ``network``: host or none. ``command``: the workload's argv.
     ``unprivileged_port``: the lowest port that the workload needs CAP_NET_BIND_SERVICE for: where the sysctl
@@ -64,6 +65,7 @@ class Posture:
     devices: tuple[Device, ...] = ()
     device_patterns: tuple[str, ...] = ()
     dev_written: bool = False
+    shared: Temporary | None = None
     tasks: int | None = None
     ports: tuple[tuple[int, str], ...] = ()
     mounts: tuple[ContainerMount, ...] = ()
@@ -93,7 +95,8 @@ def posture(policy: Policy) -> Posture:
         elsewhere=places.elsewhere if places else None,
         devices=devices,
         device_patterns=device_patterns,
-        dev_written=any(changes(rule) and within(patterns.start_of(rule.pattern), ("/dev",)) for rule in policy.files),
+        dev_written=_changed_below(policy, "/dev"),
+        shared=Temporary(_SHARED, _executed(policy, _SHARED)) if _changed_below(policy, _SHARED) else None,
         tasks=launch.tasks,
         ports=listened(policy),
         mounts=tuple(row for row in launch.mounts if row.kind != "tmpfs"),
@@ -134,6 +137,7 @@ _RUNTIMES_OWN = ("/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/r
 """Places that a runtime or an engine mounts into every container."""
 _SYSTEM = frozenset({"bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "usr"})
 """Top directories that hold the image itself."""
+_SHARED = "/dev/shm"
 _TEMPORARY = ("/tmp", "/var/tmp", "/run", "/var/run")
 
 
@@ -221,6 +225,10 @@ def _filled(policy: Policy, place: str) -> bool:
         for rule in policy.files
         if rule.kinds != ("directory",)
     )
+
+
+def _changed_below(policy: Policy, place: str) -> bool:
+    return any(changes(rule) and within(patterns.start_of(rule.pattern), (place,)) for rule in policy.files)
 
 
 def _executed(policy: Policy, place: str) -> bool:

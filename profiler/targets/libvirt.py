@@ -191,6 +191,8 @@ def _edited(document: Document, request: Request, stance: Posture, directory: st
     editing.only(Element("capabilities", {"policy": "deny"}, kept), "features")
     lost = [*_capabilities(policy, names, user)]
     lost += _root(editing, stance, READ_ONLY.of(request))
+    if stance.shared:
+        _memory(editing, stance.shared.path)
     lost += _devices(editing, stance)
     if "apparmor" in request.artifacts:
         _label_put(editing, "apparmor", request.artifacts["apparmor"].called)
@@ -247,21 +249,26 @@ def _root(editing: _Editing, stance: Posture, wish: str) -> Iterator[Loss]:
         if within(row.path, mounted):
             continue
         if exact(row.path):
-            source = Element("source", {"usage": str(RAM_KIB), "units": "KiB"})
-            memory = Element("filesystem", {"type": "ram"}, (source, Element("target", {"dir": row.path})))
-            # A mount comes before those below it.
-            below = (
-                node for path, node in _filesystems(editing).items() if path != row.path and within(path, [row.path])
-            )
-            first = min(below, key=lambda node: node.start, default=None)
-            if first is None:
-                editing.add(memory, "devices")
-            else:
-                editing.document = editing.document.before(first, memory)
+            _memory(editing, row.path)
         else:
             breaks.append(row.path)
     why = "the root cannot be written: add a filesystem of type mount for it"
     yield from (Loss("files", printable(path), why, "refused") for path in breaks)
+
+
+def _memory(editing: _Editing, place: str) -> None:
+    """Mount memory there, unless something is mounted there already. A mount comes before those below it."""
+    mounts = _filesystems(editing)
+    if place in mounts:
+        return
+    source = Element("source", {"usage": str(RAM_KIB), "units": "KiB"})
+    memory = Element("filesystem", {"type": "ram"}, (source, Element("target", {"dir": place})))
+    below = (node for path, node in mounts.items() if within(path, [place]))
+    first = min(below, key=lambda node: node.start, default=None)
+    if first is None:
+        editing.add(memory, "devices")
+    else:
+        editing.document = editing.document.before(first, memory)
 
 
 def _devices(editing: _Editing, stance: Posture) -> Iterator[Loss]:

@@ -13,7 +13,7 @@ from system.lab import libvirt, probe, runs
 from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.libvirt import Libvirt, domain
 from system.lab.runtimes import Job
-from system.lab.workloads import Nginx, Redis, WebServiceV2, Workload
+from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Redis, Workload
 
 pytestmark = [
     pytest.mark.usefixtures("as_root"),
@@ -30,7 +30,7 @@ def daemon(public_dir: Path) -> Iterator[Libvirt]:
     started.close()
 
 
-@pytest.mark.parametrize("kind", [WebServiceV2, Nginx, Redis], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [*SAMPLE_WORKLOADS, Nginx, Redis], ids=lambda kind: kind.name)
 def test_runs_as_it_is_written(daemon: Libvirt, kind: type[Workload], recordings: Recordings, public_dir: Path) -> None:
     workload = recordings.workload(kind)
     directory = public_dir / f"domain-{kind.name}"

@@ -12,7 +12,7 @@ from system.lab import lxc, probe, runs
 from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.lxc import Lxc
 from system.lab.runtimes import Job, container
-from system.lab.workloads import Nginx, Pipeline, Redis, WebServiceV2, Workload
+from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Redis, Workload
 
 pytestmark = [
     pytest.mark.usefixtures("as_root"),
@@ -22,7 +22,10 @@ pytestmark = [
 
 @pytest.mark.parametrize(
     ("tool", "kind"),
-    [("lxc-start", WebServiceV2), ("lxc-start", Nginx), ("lxc-start", Redis), ("lxc-execute", Pipeline)],
+    [
+        *(("lxc-start", kind) for kind in (*SAMPLE_WORKLOADS, Nginx, Redis) if not kind.batch),
+        *(("lxc-execute", kind) for kind in SAMPLE_WORKLOADS),
+    ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_runs_as_it_is_written(tool: str, kind: type[Workload], recordings: Recordings, tmp_path: Path) -> None:

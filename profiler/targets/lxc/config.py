@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from profiler.kernel.devices import node_of
 from profiler.policy.model import Policy
-from profiler.policy.posture import Device, Posture, posture, within
+from profiler.policy.posture import Device, Posture, Temporary, posture, within
 from profiler.quoting.lxc import Inexpressible, field, unescaped
 from profiler.quoting.text import printable
 from profiler.rewriting.assignments import Assignment
@@ -78,6 +78,7 @@ def config(policy: Policy, wishes: Wishes) -> Config:
     """Return the lines for a policy."""
     stance = posture(policy)
     root, temporary, lost = _root(stance, wishes)
+    shared = [_memory(stance.shared)] if stance.shared else []
     rules, nodes, unknown = _devices(policy, stance, CGROUP[wishes.cgroup])
     user = tuple((key, str(number)) for key, number in ((UID, stance.uid), (GID, stance.gid)) if number)
     tasks = f"{CGROUP[wishes.cgroup]}.pids.max"
@@ -95,7 +96,7 @@ def config(policy: Policy, wishes: Wishes) -> Config:
     )
     return Config(
         tuple(group for group in groups if group),
-        _new(wishes.held, (*temporary, *nodes)),
+        _new(wishes.held, (*temporary, *shared, *nodes)),
         user,
         (*_without_root(policy, wishes), *lost, *unknown),
     )
@@ -132,15 +133,20 @@ def _root(stance: Posture, wishes: Wishes) -> tuple[str | None, tuple[Assignment
     for row in stance.temporary:
         if within(row.path, mounted):
             continue
-        flags = "rw,nosuid,nodev," + ("" if row.executed else "noexec,") + "mode=1777,create=dir"
         try:
-            memory.append((MOUNT, f"tmpfs {field(row.path[1:])} tmpfs {flags} 0 0"))
+            memory.append(_memory(row))
         except Inexpressible:
             breaks.append(row.path)
     why = f"the root cannot be written: bind a directory of the host there ({MOUNT})"
     losses = tuple(Loss("files", printable(path), why, "refused") for path in breaks)
     kept = ",".join([*(word for word in options if word not in ("ro", "rw")), "ro"])
     return (None if already else kept), tuple(memory), losses
+
+
+def _memory(row: Temporary) -> Assignment:
+    """Return the mount of memory. Raises Inexpressible."""
+    flags = "rw,nosuid,nodev," + ("" if row.executed else "noexec,") + "mode=1777,create=dir"
+    return MOUNT, f"tmpfs {field(row.path[1:])} tmpfs {flags} 0 0"
 
 
 def _devices(
@@ -184,9 +190,9 @@ def _targets(held: Sequence[Assignment]) -> tuple[str, ...]:
 
 
 def _new(held: Sequence[Assignment], mounts: Sequence[Assignment]) -> tuple[Assignment, ...]:
-    """Return the mounts whose places the file does not name yet."""
+    """Return the mounts whose places the file does not name yet, each once."""
     known = _targets(held)
-    return tuple(row for row in mounts if _targets([row])[0] not in known)
+    return tuple(row for row in dict.fromkeys(mounts) if _targets([row])[0] not in known)
 
 
 def below(held: Sequence[Assignment], mount: Assignment) -> Assignment:

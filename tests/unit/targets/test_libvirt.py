@@ -84,6 +84,16 @@ def test_a_command_that_a_domain_cannot_say(command: tuple[str, ...], tmp_path: 
     assert domains.command(domains.read(data, tmp_path)) == ["/usr/local/lib/profgen/i/launcher.py"]
 
 
+def test_shared_memory_is_mounted_where_libvirt_has_none(tmp_path: Path) -> None:
+    shared = replace(made(), files=(file("/dev/shm/sem.{name}", "create"),))
+    once = render_one("libvirt-lxc", shared, {}, Existing("d.xml", OWN)).files[0].data
+    domain = domains.read(once, tmp_path)
+    (place,) = [row.find("target") for row in domain.findall("devices/filesystem") if row.get("type") == "ram"]
+    assert place is not None
+    assert place.get("dir") == "/dev/shm"
+    assert render_one("libvirt-lxc", shared, {}, Existing("d.xml", once)).files[0].data == once
+
+
 def test_labels_and_users(tmp_path: Path) -> None:
     settings = {"libvirt-lxc": {"idmap": "1000:500", "selinux-label": "a:b:c:s0"}}
     done = render(made(), [find("libvirt-lxc"), find("apparmor")], settings, Existing("d.xml", OWN))

@@ -144,6 +144,15 @@ def test_memory_comes_before_what_is_mounted_below_it() -> None:
     assert places == ["/tmp", "/tmp/srv"]
 
 
+def test_shared_memory_is_mounted_where_lxc_has_none() -> None:
+    made = replace(recorded("read"), has_files=True, files=(file("/dev/shm/sem.{name}", "create"),))
+    own = b"lxc.uts.name = a\n"
+    once = render_one("lxc", made, {}, Existing("config", own)).files[0].data
+    assert lxcs.mounted(lxcs.config(once)) == {"/dev/shm": "tmpfs"}
+    assert render_one("lxc", made, {}, Existing("config", once)).files[0].data == once
+    assert lxcs.mounted(lxcs.config(render_one("lxc", recorded("read")).files[0].data)) == {}
+
+
 def test_a_profile_of_incus() -> None:
     made = replace(recorded("read"), has_files=True, files=(file("/dev/fuse", "read", kinds=("char",)),))
     done = render(made, [find("incus"), find("lxc-seccomp")])
