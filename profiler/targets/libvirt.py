@@ -18,6 +18,7 @@ from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.quoting.xml import exact
 from profiler.rewriting.xml import Document, Element, Node, Unreadable, loads
+from profiler.targets import contexts
 from profiler.targets.base import Existing, File, Launches, Loss, OneOf, Output, Request, Setting, Step, Target, written
 from profiler.targets.naming import name_of, valid_name
 from profiler.wording import listed
@@ -31,15 +32,8 @@ LAST_CAPABILITY = 36
 TO_CHANGE_USER = ("CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP")
 """What libvirt needs for inituser, after it has dropped the others (virSetUIDGIDWithCaps in src/util/virutil.c)."""
 MEMORY_MIB, RAM_KIB = 1024, 65536
-_LABEL = re.compile(r"[\w.-]+:[\w.-]+:[\w.-]+(:[\w.,:-]+)?", re.ASCII)
 _IDMAP = re.compile(r"([1-9][0-9]{0,9}):([1-9][0-9]{0,9})")
 _PATH = re.compile(r"/[A-Za-z0-9_./@+-]*")
-
-
-def _label(text: str) -> str:
-    if not _LABEL.fullmatch(text):
-        raise InputError("write it as USER:ROLE:TYPE or USER:ROLE:TYPE:LEVEL, such as system_u:system_r:container_t:s0")
-    return text
 
 
 def _idmap(text: str) -> str:
@@ -55,7 +49,7 @@ def _path(text: str) -> str:
 
 
 NAME = Setting("name", "the domain's name; default: the image's, or the program's", "NAME", "", valid_name)
-SELINUX = Setting("selinux-label", "the SELinux context of the container; default: the file's own", "LABEL", "", _label)
+SELINUX = contexts.setting("selinux-label", "container")
 IDMAP = Setting("idmap", "users of the host that those of the container become", "START:COUNT", "", _idmap)
 DIRECTORY = Setting(
     "launcher",
@@ -81,7 +75,7 @@ class LibvirtLxc(Target):
     says = frozenset({"capabilities"})
     settings = (NAME, SELINUX, IDMAP, DIRECTORY, READ_ONLY)
     rewrites = "the XML of a libvirt-lxc domain"
-    launches = Launches(engines=frozenset({"libvirt-lxc"}), names=frozenset({"launcher", "apparmor"}))
+    launches = Launches(engines=frozenset({"libvirt-lxc"}), names=frozenset({"launcher", "apparmor", "selinux"}))
 
     def render(self, request: Request) -> Output:
         """See Target.render."""
@@ -196,7 +190,7 @@ def _edited(document: Document, request: Request, stance: Posture, directory: st
     lost += _devices(editing, stance)
     if "apparmor" in request.artifacts:
         _label_put(editing, "apparmor", request.artifacts["apparmor"].called)
-    if label := SELINUX.of(request):
+    if label := contexts.wanted(request, SELINUX.of(request)):
         _label_put(editing, "selinux", label)
     if found := _IDMAP.fullmatch(IDMAP.of(request)):
         rows = tuple(Element(kind, {"start": "0", "target": found[1], "count": found[2]}) for kind in ("uid", "gid"))

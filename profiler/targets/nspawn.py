@@ -14,6 +14,7 @@ from profiler.policy.posture import posture
 from profiler.quoting.shell import shell
 from profiler.quoting.systemd import has_unit_path
 from profiler.quoting.text import printable
+from profiler.targets import contexts
 from profiler.targets.base import File, Launches, Loss, Output, Request, Setting, Step, Target, written
 from profiler.targets.containers import READ_ONLY
 from profiler.wording import listed
@@ -41,7 +42,7 @@ class Nspawn(Target):
     says = frozenset({"syscalls", "refused", "capabilities", "no_new_privs"})
     machine = Setting("name", "the machine's name; default: the program's", "NAME", "", _name)
     settings = (READ_ONLY, machine)
-    launches = Launches(frozenset(), names=frozenset())
+    launches = Launches(frozenset(), names=frozenset({"selinux"}))
 
     def render(self, request: Request) -> Output:
         """See Target.render."""
@@ -61,6 +62,7 @@ class Nspawn(Target):
             argv=" ".join(map(shell, work.argv)),
             extent=extent(work),
             image=work.image,
+            option=_option(contexts.wanted(request)),
             joined=work.joined,
             sure=stance.sure,
             command=command,
@@ -84,13 +86,18 @@ class Nspawn(Target):
             if row not in sayable:
                 why = "a path in the file cannot have these characters: use --bind"
                 lost.append(Loss("files", row.destination, why, "refused"))
-        place = f"{_PLACE}/{file.name}"
+        place, context = f"{_PLACE}/{file.name}", contexts.wanted(request)
         usage = (
             Step("load", f"install -D -m 644 {written(file.name)} {place}"),
-            Step("use", f"systemd-nspawn --machine={name} --directory=DIRECTORY"),
+            Step("use", f"systemd-nspawn --machine={name} --directory=DIRECTORY{_option(context)}"),
             Step("undo", f"rm {place}"),
         )
         return Output((file,), tuple(lost), usage)
+
+
+def _option(context: str) -> str:
+    """Return the option for an SELinux context, which has no key in the file. Empty for no context."""
+    return f" --selinux-context={context}" if context else ""
 
 
 def _machine(policy: Policy) -> str:

@@ -23,7 +23,7 @@ class Openshift(Target):
     summary = "scc.yaml: SecurityContextConstraints of OpenShift, which the pods of the target kubernetes select"
     says = frozenset({"capabilities", "no_new_privs"})
     settings = (NAME, pods.SECCOMP, READ_ONLY)
-    launches = Launches(engines=frozenset(), names=frozenset({"seccomp"}), requires=frozenset({"seccomp"}))
+    launches = Launches(engines=frozenset(), names=frozenset({"seccomp", "selinux"}), requires=frozenset({"seccomp"}))
 
     def render(self, request: Request) -> Output:
         """See Target.render."""

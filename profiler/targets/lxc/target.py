@@ -10,6 +10,7 @@ from profiler.policy.caveats import extent
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.rewriting.assignments import Unreadable, assignments, dumps, insert, loads, put
+from profiler.targets import contexts
 from profiler.targets.base import Existing, File, Launches, OneOf, Output, Request, Setting, Step, Target, written
 from profiler.targets.lxc.config import APPARMOR, CGROUP, Config, Wishes, below, config
 from profiler.targets.lxc.seccomp import FILE as SECCOMP_FILE
@@ -18,7 +19,6 @@ from profiler.targets.naming import name_of, valid_name
 FILE = "lxc.conf"
 _DIRECTORY = "/etc/lxc"
 _INCLUDE = "lxc.include"
-_LABEL = re.compile(r"[\w.-]+:[\w.-]+:[\w.-]+(:[\w.,:-]+)?", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9_./@+:-]*")
 
 
@@ -28,17 +28,9 @@ def _path(text: str) -> str:
     return text
 
 
-def _label(text: str) -> str:
-    if not _LABEL.fullmatch(text):
-        raise InputError("write it as USER:ROLE:TYPE or USER:ROLE:TYPE:LEVEL, such as system_u:system_r:lxc_t:s0")
-    return text
-
-
 NAME = Setting("name", "the name of the container; default: the image's, or the program's", "NAME", "", valid_name)
 SECCOMP = Setting("seccomp", f"where the seccomp policy will be; default: {_DIRECTORY}/NAME.seccomp", "PATH", "", _path)
-SELINUX = Setting(
-    "selinux-context", "the SELinux context of the container; default: the file's own", "LABEL", "", _label
-)
+SELINUX = contexts.setting("selinux-context", "container")
 READ_ONLY = Setting(
     "read-only",
     "mount the root read-only: yes, no, or auto (yes if the recording shows that it works)",
@@ -70,11 +62,11 @@ class Lxc(Target):
         policy = request.policy
         name = NAME.of(request) or name_of(policy.workload)
         text = None if request.existing is None else _read(request.existing)
-        apparmor, selinux = request.artifacts.get("apparmor"), request.artifacts.get("selinux")
+        apparmor = request.artifacts.get("apparmor")
         wishes = Wishes(
             SECCOMP.of(request) or f"{_DIRECTORY}/{name}.seccomp",
             apparmor.called if apparmor else None,
-            SELINUX.of(request) or (f"system_u:system_r:{selinux.called}:s0" if selinux else ""),
+            contexts.wanted(request, SELINUX.of(request)),
             READ_ONLY.of(request),
             CGROUP_VERSION.of(request),
             assignments(text) if text is not None else (),

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from profiler.errors import InputError
 from profiler.quoting.text import printable
 from profiler.rewriting.json import Unreadable, insert, loads, put
+from profiler.targets import contexts
 from profiler.targets.base import Existing, File, Launches, OneOf, Output, Request, Setting, Step, Target, written
 from profiler.targets.oci.changes import Changes, changes
 from profiler.targets.sets import oci_sets
 
 CONFIG = "config.json"
-
-_LABEL = re.compile(r"[\w.-]+:[\w.-]+:[\w.-]+(:[\w.,:-]+)?", re.ASCII)
-
-
-def _label(text: str) -> str:
-    if not _LABEL.fullmatch(text):
-        raise InputError("write it as USER:ROLE:TYPE or USER:ROLE:TYPE:LEVEL, such as system_u:system_r:container_t:s0")
-    return text
-
 
 READ_ONLY = Setting(
     "read-only",
@@ -32,7 +23,7 @@ READ_ONLY = Setting(
     "auto",
     OneOf("auto", "yes", "no"),
 )
-SELINUX = Setting("selinux-label", "the SELinux context of the process; default: the file's own", "LABEL", "", _label)
+SELINUX = contexts.setting("selinux-label", "process")
 
 
 class Oci(Target):
@@ -63,7 +54,7 @@ class Oci(Target):
             "sets": oci_sets(policy, policy.workload.uid),
             "no_new_privs": policy.no_new_privs,
             "apparmor": apparmor.called if apparmor else None,
-            "selinux": _context(request),
+            "selinux": contexts.wanted(request, SELINUX.of(request)),
             "changes": made,
             "seccomp": request.artifacts["seccomp"].data.decode("ascii").strip(),
         }
@@ -194,19 +185,13 @@ def _same(present: object, value: object) -> bool:
     return json.dumps(present, sort_keys=True) == json.dumps(value, sort_keys=True)
 
 
-def _context(request: Request) -> str:
-    """Return the SELinux context to write: the given one, or one with the type that was made; empty for none."""
-    made = request.artifacts.get("selinux")
-    return SELINUX.of(request) or (f"system_u:system_r:{made.called}:s0" if made else "")
-
-
 def _values(request: Request, uid: int, made: Changes) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the members to set, and their values."""
     yield ("process", "capabilities"), oci_sets(request.policy, uid)
     yield ("process", "noNewPrivileges"), request.policy.no_new_privs
     if "apparmor" in request.artifacts:
         yield ("process", "apparmorProfile"), request.artifacts["apparmor"].called
-    if label := _context(request):
+    if label := contexts.wanted(request, SELINUX.of(request)):
         yield ("process", "selinuxLabel"), label
     if made.read_only is not None:
         yield ("root", "readonly"), made.read_only

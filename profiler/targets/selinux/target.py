@@ -14,6 +14,7 @@ from profiler.quoting.cil import NAME, RESERVED, Inexpressible, cil_path
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.targets.base import File, Loss, OneOf, Output, Request, Setting, Step, Target, written
+from profiler.targets.contexts import of_process
 from profiler.targets.naming import command_of, digest_of
 from profiler.targets.selinux import contexts
 from profiler.targets.selinux.contexts import Contexts
@@ -218,16 +219,17 @@ def _ports(types: Mapping[str, str]) -> Mapping[tuple[str, int], str]:
 
 def _usage(policy: Policy, chosen: Choices, labels: Labels, name: str) -> Iterator[Step]:
     own = f"{chosen.name}.process"
+    context = of_process(own)
     base = f" {BASE}" if chosen.inherits else ""
     yield Step("load", f"load it:     semodule -i {written(name)}{base}   (as root; again after each change)")
     for path in labels.relabelled:
         yield Step("load", f"then:        restorecon -R {shell(path)}")
     if labels.container:
-        yield Step("use", f"docker:      docker run --security-opt label=type:{own} ...   (podman and nerdctl alike)")
+        yield Step("use", f"docker:      docker run --security-opt label=type:{own} ...   (podman alike)")
         yield Step("use", f"kubernetes:  securityContext: {{seLinuxOptions: {{type: {own}}}}}   (loaded on the node)")
     else:
-        yield Step("use", f"systemd:     SELinuxContext=system_u:system_r:{own}:s0")
-        yield Step("use", f"a command:   runcon system_u:system_r:{own}:s0 COMMAND")
+        yield Step("use", f"systemd:     SELinuxContext={context}")
+        yield Step("use", f"a command:   runcon {context} COMMAND")
     yield Step("undo", f"unload it:   semodule -r $(basename {written(name)} .cil)")
     if chosen.inherits:
         yield Step("note", "the machine needs container-selinux: Debian's policy has no types for containers")

@@ -127,4 +127,5 @@ _WHOLE: Mapping[str, Callable[[str], bool]] = {
     "IPAddressAllow": _one_of("", "localhost"),
     "TasksMax": lambda value: value.isascii() and value.isdecimal() and int(value) > 0,
     "AppArmorProfile": lambda value: bool(_WORD.fullmatch(value)),
+    "SELinuxContext": lambda value: bool(_WORD.fullmatch(value)),
 }

@@ -307,4 +307,4 @@ OPTIONS: tuple[Option, ...] = (
 )  # fmt: skip
 """Every option that a policy can decide."""
 
-KEYS = frozenset(option.key for option in OPTIONS) | {"AppArmorProfile"}
+KEYS = frozenset(option.key for option in OPTIONS) | {"AppArmorProfile", "SELinuxContext"}

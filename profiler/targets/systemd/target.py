@@ -14,6 +14,7 @@ from profiler.policy.model import Policy
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.rewriting.units import MARK, Entry, Unreadable, assignments, lines_of, put
+from profiler.targets import contexts
 from profiler.targets.base import File, Launches, Loss, Output, Request, Setting, Step, Target, written, yes_or_no
 from profiler.targets.systemd.check import check
 from profiler.targets.systemd.facts import Facts
@@ -72,7 +73,7 @@ class Systemd(Target):
     loopback = Setting("loopback", "it talks to this machine alone: deny other addresses", "yes|no", False, yes_or_no)
     settings = (unit, loopback)
     rewrites = "a systemd unit"
-    launches = Launches(frozenset({"systemd"}), names=frozenset({"apparmor"}))
+    launches = Launches(frozenset({"systemd"}), names=frozenset({"apparmor", "selinux"}))
 
     def render(self, request: Request) -> Output:
         """See Target.render."""
@@ -83,6 +84,8 @@ class Systemd(Target):
         if apparmor:
             profile = apparmor.called.replace("%", "%%")
             rows.append(Chosen("AppArmorProfile", "files", (profile,), "it must be loaded where AppArmor is on"))
+        if context := contexts.wanted(request):
+            rows.append(Chosen("SELinuxContext", "files", (context,), "its type must be loaded where SELinux is on"))
         name = _service(self.unit.of(request)) or unit_of(policy)
         lost = tuple(_losses(facts))
         if request.existing is not None:

@@ -231,6 +231,10 @@ def test_launchers_name_the_type() -> None:
         ("oci", '"selinuxLabel": "system_u:system_r:web.process:s0"'),
         ("kubernetes", "type: web.process"),
         ("lxc", "lxc.selinux.context = system_u:system_r:web.process:s0"),
+        ("libvirt-lxc", "<label>system_u:system_r:web.process:s0</label>"),
+        ("systemd", "\nSELinuxContext=system_u:system_r:web.process:s0\n"),
+        ("nspawn", "start it with --selinux-context=system_u:system_r:web.process:s0\n"),
+        ("openshift", "  seLinuxOptions:\n    type: web.process"),
     ):
         files = render(one, [find(name), TARGET], chosen).files
         assert any(text in each.data.decode() for each in files if not each.name.endswith(".cil")), name
