@@ -15,6 +15,7 @@ from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F
 from system.lab.processes import run
 from system.lab.runtimes import RUNTIMES, Confinement, Job, container
 from system.lab.workloads import WebServiceV1
+from waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.usefixtures("as_root")
 
@@ -44,7 +45,7 @@ def probe(public_dir: Path) -> Path:
 def results(probe: Path, runtime: str, seccomp: Path | None, lab: Runtimes) -> dict[str, int]:
     confinement = Confinement.with_capabilities(seccomp, CAPABILITIES)
     with container(lab[runtime], Job((str(probe),), readable=(probe.parent,)), confinement) as running:
-        assert running.wait(30) == 0, running.report()
+        assert running.wait(HANG_SECONDS) == 0, running.report()
         return {name: int(number) for name, number in (line.split() for line in running.stdout.splitlines())}
 
 
@@ -91,7 +92,7 @@ def test_another_abi_is_refused(
     """A call of the 32-bit ABI, which the service never used, does not get around the filter."""
     confinement = runs.generated(recordings.trace(SERVICE, "ptrace"), tmp_path / "profile", "runc", True)
     with container(lab["runc"], Job((str(probe), "int80"), readable=(probe.parent,)), confinement) as running:
-        assert running.wait(30) == 128 + SIGSYS, running.report()
+        assert running.wait(HANG_SECONDS) == 128 + SIGSYS, running.report()
     with container(lab["runc"], Job((str(probe), "int80"), readable=(probe.parent,)), Confinement(None)) as running:
-        assert running.wait(30) == 0
+        assert running.wait(HANG_SECONDS) == 0
         assert running.stdout == "int80 0\n", running.report()

@@ -13,6 +13,7 @@ from system.lab.fixtures import Recordings, cri, recordings  # noqa: F401
 from system.lab.processes import ENVIRONMENT, run
 from system.lab.runtimes import Confinement, Job, container, skeleton
 from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Redis, Workload
+from waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.usefixtures("as_root")
 
@@ -69,5 +70,5 @@ def test_what_was_never_done_is_refused(cri: Cri, profgen: Profgen, tmp_path: Pa
     job = Job(probe.TRYING)
     script = Script(cri, tmp_path / "profile", job)
     with container(script, job, Confinement(None, read_only=True)) as running:
-        assert running.wait(60) == 0, running.report()
+        assert running.wait(HANG_SECONDS) == 0, running.report()
         assert running.stdout.split() == ["forks"]

@@ -676,7 +676,7 @@ def test_a_node(docker: Docker, lab: Runtimes, profgen: Profgen, tmp_path: Path,
             )
 
             def figures() -> str:
-                with urllib.request.urlopen(f"http://127.0.0.1:{int(port, 16)}/metrics", timeout=10) as page:
+                with urllib.request.urlopen(f"http://127.0.0.1:{int(port, 16)}/metrics", timeout=HANG_SECONDS) as page:
                     return str(page.read().decode())
 
             def ended() -> int:

@@ -14,6 +14,7 @@ from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.libvirt import Libvirt, domain
 from system.lab.runtimes import Job
 from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Redis, Workload
+from waiting import HANG_SECONDS
 
 pytestmark = [
     pytest.mark.usefixtures("as_root"),
@@ -54,7 +55,7 @@ def test_what_was_never_done_is_refused(daemon: Libvirt, profgen: Profgen, publi
         directory = public_dir / f"domain-{name}"
         directory.mkdir()
         with domain(daemon, directory, job, profile, ["libvirt-lxc.read-only=yes"]) as running:
-            assert running.wait(60) == 0
+            assert running.wait(HANG_SECONDS) == 0
             acts, report = set(running.stdout.split()) - {"quiet"}, running.report()
             assert "quiet" in running.stdout, report
         if profile is None:

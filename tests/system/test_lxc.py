@@ -13,6 +13,7 @@ from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.lxc import Lxc
 from system.lab.runtimes import Job, container
 from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Redis, Workload
+from waiting import HANG_SECONDS
 
 pytestmark = [
     pytest.mark.usefixtures("as_root"),
@@ -41,7 +42,7 @@ def test_what_was_never_done_is_refused(profgen: Profgen, tmp_path: Path) -> Non
     confinement = runs.generated(tmp_path / "quiet.json", tmp_path / "profile", "none", True)
     for profile in (tmp_path / "profile", None):
         with container(Lxc("lxc-execute", profile, "lxc.read-only=yes"), Job(probe.TRYING), confinement) as running:
-            assert running.wait(60) == 0, running.report()
+            assert running.wait(HANG_SECONDS) == 0, running.report()
             acts = set(running.stdout.split())
         if profile is None:
             assert {"write", "ptrace", "chown", "setuid", "forks"} <= acts

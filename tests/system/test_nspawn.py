@@ -17,7 +17,7 @@ from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.processes import LabError, kill_marked
 from system.lab.runtimes import Confinement, Job, container, skeleton
 from system.lab.workloads import Nginx, Redis, WebServiceV2, Workload
-from waiting import eventually
+from waiting import HANG_SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("as_root")
 
@@ -114,7 +114,7 @@ def test_what_was_never_done_is_refused(profgen: Profgen, tmp_path: Path) -> Non
     found = {}
     for path in (settings, nothing):
         with container(Nspawn(path), Job(probe.TRYING), UNCONFINED) as running:
-            assert running.wait(60) == 0, running.report()
+            assert running.wait(HANG_SECONDS) == 0, running.report()
             found[path] = set(running.stdout.split())
     assert found[settings] == {"forks"}
     assert {"write", "mount", "ptrace", "mknod", "chown", "setuid", "unshare"} <= found[nothing]

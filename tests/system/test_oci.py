@@ -15,6 +15,7 @@ from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.processes import ENVIRONMENT, run
 from system.lab.runtimes import Confinement, Job, Runc, apart, container, skeleton
 from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Redis, Workload
+from waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.usefixtures("as_root")
 
@@ -101,7 +102,7 @@ def test_what_was_never_done_is_refused(profgen: Profgen, tmp_path: Path) -> Non
     job = Job(probe.TRYING)
     for name, profile in (("runc", tmp_path / "profile"), ("crun", tmp_path / "profile"), ("runc", None)):
         with container(bundle(name, tmp_path, profile), job, confinement) as running:
-            assert running.wait(60) == 0, running.report()
+            assert running.wait(HANG_SECONDS) == 0, running.report()
             done_acts = set(running.stdout.split())
         if profile is None:
             assert {"ptrace", "forks", "keyctl"} & done_acts

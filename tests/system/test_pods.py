@@ -23,7 +23,7 @@ from system.lab.fixtures import Recordings, cri, recordings  # noqa: F401
 from system.lab.runtimes import Job
 from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Redis, WebServiceV1, Workload
 from system.test_argument_filters import LIKE_THE_SERVICE, NOT_IMPLEMENTED, REFUSED, probe  # noqa: F401
-from waiting import until
+from waiting import HANG_SECONDS, until
 
 from profiler.kernel.capabilities import number_of
 
@@ -149,7 +149,7 @@ def test_what_a_workload_never_did_is_refused(
     plain = of_job(Job((str(probe),), readable=(probe.parent,)), "probe")
     manifest = confined(cri, traces[WebServiceV1], plain, tmp_path / "profile")
     with cri.pod(manifest) as pod:
-        assert pod.containers["probe"].wait(60) == 0, pod.containers["probe"].report()
+        assert pod.containers["probe"].wait(HANG_SECONDS) == 0, pod.containers["probe"].report()
         lines = pod.containers["probe"].stdout.splitlines()
     refused = {name for name, number in (line.split() for line in lines) if number != "0"}
     assert refused == REFUSED | NOT_IMPLEMENTED
@@ -159,7 +159,7 @@ def test_what_a_workload_never_did_is_refused(
     context = {**manifest["spec"]["containers"][0]["securityContext"], "seccompProfile": {"type": "RuntimeDefault"}}
     shell["spec"]["containers"][0]["securityContext"] = context
     with cri.pod(shell) as pod:
-        assert pod.containers["shell"].wait(60) == 1
+        assert pod.containers["shell"].wait(HANG_SECONDS) == 1
         said = dict(line.split(":\t") for line in pod.containers["shell"].stdout.splitlines())
         assert "Read-only file system" in pod.containers["shell"].stderr
     assert (said["NoNewPrivs"], said["Seccomp"]) == ("1", "2")
@@ -193,7 +193,7 @@ def test_the_daemonset(cri: Cri, tmp_path: Path) -> None:
             path = tmp_path / "node_web_web.trace.json"
             until(path.exists, "the trace is on the node")
         recorder.signal("TERM")
-        assert recorder.wait(60) == 0, recorder.report()
+        assert recorder.wait(HANG_SECONDS) == 0, recorder.report()
     trace = document(path)
     assert trace["meta"]["container"]["pod"]["name"] == "web-7c9f8d6b5-x2x7k"
     assert trace["meta"]["complete"], trace["meta"]["losses"]

@@ -14,7 +14,7 @@ import pytest
 from system.harness import Profgen
 from system.lab.processes import ENVIRONMENT, run
 from system.lab.runtimes import DIE_WITH_US
-from waiting import eventually
+from waiting import HANG_SECONDS, eventually
 
 CONFIG = """version: 0.1
 storage:
@@ -52,7 +52,7 @@ def registry(directory: Path) -> Iterator[str]:
         yield address
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(HANG_SECONDS)
 
 
 def test_push_and_pull(profgen: Profgen, tmp_path: Path) -> None:

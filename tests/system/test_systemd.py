@@ -136,7 +136,7 @@ def driven(workload: Workload, out: Path, console: Path) -> None:
         return eventually((out / f"{workload.name}.{name}").exists, HANG_SECONDS)
 
     try:
-        if not there("started") or not eventually(workload.ready, 20):
+        if not there("started") or not eventually(workload.ready):
             raise LabError(f"{workload.name} never answered")
         workload.load()
     finally:

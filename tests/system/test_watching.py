@@ -571,14 +571,13 @@ def test_a_process_is_known_that_ended_before_profgen_had_time(ebpf: str) -> Non
         assert watcher.snapshot(session).first_program() == "/usr/bin/sleep"
 
 
-def contained(number: int, script: str) -> subprocess.Popen[bytes]:
+def contained(name: str, script: str) -> subprocess.Popen[bytes]:
     """As a container in all that the watcher looks at, but without a runtime: a cgroup with an id for its name, and
     namespaces."""
     within = f"exec unshare --mount --pid --fork --kill-child sh -c '{script}'"
     line = f"mkdir $0; (echo 0 >$0/cgroup.procs; {within}); until rmdir $0; do :; done"
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     top = Path(next(words[1] for words in mounts if words[2] == "cgroup2"))
-    name = f"{os.getpid():08x}{number:056x}"
     return subprocess.Popen(["sh", "-c", line, str(top / name)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -589,10 +588,11 @@ def test_programs_that_were_lost_are_nobody_elses(ebpf: str, programs: Path, tmp
     os.mkfifo(fifo)
     copies = [copy_program(programs / "plain", tmp_path / f"plain{number}") for number in range(4)]
     small = Options(limits={"sessions": 2, "programs": 16, "events": 8})
-    with watching(Selection(all_containers=True), small) as watcher:
+    names = [f"{os.getpid():08x}{number:056x}" for number in range(8)]
+    with watching(Selection(containers=tuple(names)), small) as watcher:  # another container would need room
 
         def done(number: int, script: str, during: Callable[[], object] = lambda: None) -> Recording:
-            process = contained(number, script)
+            process = contained(names[number], script)
             wait_for(watcher, watcher.sessions, "it begins")
             during()
             process.wait(TIMEOUT)

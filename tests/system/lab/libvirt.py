@@ -98,10 +98,10 @@ class Libvirt:
 
     def virsh(self, *words: str, check: bool = True) -> int:
         """The status of a command."""
-        return run(self._words(*words), check=check, seconds=30).returncode
+        return run(self._words(*words), check=check).returncode
 
     def running(self, name: str) -> bool:
-        return name in run(self._words("list", "--name"), check=False, seconds=30).stdout.split()
+        return name in run(self._words("list", "--name"), check=False).stdout.split()
 
     def init(self, name: str) -> int:
         """The first process of a domain."""

@@ -126,5 +126,5 @@ def podman(directory: Path, runtime: str) -> Iterator[Podman]:
         try:
             yield found
         finally:
-            run(found.tool("rm", "--all", "--force", "--time=0"), check=False, seconds=30)
-            run(found.tool("volume", "prune", "--force"), check=False, seconds=30)
+            run(found.tool("rm", "--all", "--force", "--time=0"), check=False)
+            run(found.tool("volume", "prune", "--force"), check=False)

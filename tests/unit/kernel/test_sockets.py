@@ -45,7 +45,7 @@ def test_socketcall_numbers(tmp_path: Path) -> None:
     (tmp_path / "x.c").write_text(f"#include <stdio.h>\n#include <linux/net.h>\nint main(void) {{ {shown} return 0; }}")
     subprocess.run(["gcc", "-o", tmp_path / "x", tmp_path / "x.c"], check=True, timeout=60)
     assert set(
-        subprocess.run([tmp_path / "x"], capture_output=True, text=True, timeout=10, check=True).stdout.split()
+        subprocess.run([tmp_path / "x"], capture_output=True, text=True, timeout=60, check=True).stdout.split()
     ) == {"1"}
 
 
