@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @click.argument("policy", type=source_file, metavar="POLICY|DIR")
-@click.option("--strict", is_flag=True, help="Do not run the command if this machine cannot enforce all of the policy.")
+@click.option("--strict", is_flag=True, help="Do not run the command if a part of the policy cannot be enforced.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @workload_options(USER)
 def run(policy: str, strict: bool, quiet: bool, workload: WorkloadOptions) -> int:
     """Run COMMAND under POLICY (policy.yaml, or its directory), without a container.
 
     The process drops capabilities, sets no_new_privs, enforces rules of Landlock and the seccomp filter on itself, and
-    executes the command in its own place. What the policy does not allow is refused by the kernel. What this kernel
-    cannot enforce is printed once. Input, output, terminal, signals and exit status are the command's.
+    executes the command in its own place. What the policy does not allow is refused by the kernel. What cannot be
+    enforced is printed once. Input, output, terminal, signals and exit status are the command's.
 
     \b
       profgen run app.profile -- ./app

@@ -20,7 +20,7 @@ from profiler.denials.logs.reading import Reader
 from profiler.denials.logs.sources import kernel_records
 from profiler.denials.model import Denial, merged
 from profiler.enforce import traced
-from profiler.enforce.base import Options, Outcome, wrong_machine
+from profiler.enforce.base import Options, Outcome, without_files, wrong_machine
 from profiler.errors import InputError, ProfgenError
 from profiler.policy.model import Policy
 from profiler.targets.rendering import render_one
@@ -47,8 +47,9 @@ class AppArmor:
         reason = wrong_machine(policy)
         if reason is not None:
             return reason
-        if not policy.has_files or not options.files:
-            return "the policy has no rules for files: use --under direct, or record without --no-files"
+        reason = without_files(policy, options)
+        if reason is not None:
+            return reason
         try:
             enabled = Path("/sys/module/apparmor/parameters/enabled").read_text(errors="surrogateescape").strip() == "Y"
         except OSError:

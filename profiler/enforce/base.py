@@ -91,3 +91,10 @@ def wrong_machine(policy: Policy) -> str | None:
     if policy.abis[0] != native_abi() or not set(policy.abis[1:]) <= set(SUB_ABIS[policy.abis[0]]):
         return f"the policy is for {', '.join(policy.abis)}, and this machine is {native_abi()}"
     return None
+
+
+def without_files(policy: Policy, options: Options) -> str | None:
+    """Return why a run has no rules for files that an enforcer needs, None when it has some."""
+    if not policy.has_files:
+        return "the policy has no rules for files: use --under direct, or record without --no-files"
+    return None if options.files else "--no-files leaves out what it enforces: use --under direct, or no --no-files"

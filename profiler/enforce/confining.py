@@ -18,11 +18,14 @@ def confinement(policy: Policy) -> Confinement:
     if reason is not None:
         raise ProfgenError(reason)
     found = plan(policy)
+    unlimited = found.unlimited()
     return Confinement(
         [(name, number_of(name) or 0) for name in policy.needed()],
         policy.no_new_privs,
         found.rules,
         CLASSES["version"].regex,
         enforcing(policy),
-        [f"{section} are not limited: {why}" for section, why in found.unused],
+        # A policy without rules for files is enforced as it is.
+        unlimited if policy.has_files else [],
+        [] if policy.has_files else unlimited,
     )

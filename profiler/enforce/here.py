@@ -27,13 +27,15 @@ _ROOMS = ("kernel", "policy", "targets")
 
 class Confinement(NamedTuple):
     """What enforces a policy. ``needed``: names and numbers of capabilities; ``version``: the regular expression of the
-    class {version}; ``notes``: what a user should know."""
+    class {version}; ``unlimited``: what Landlock is not used for, as sentences; ``notes``: what else a user should
+    know."""
 
     needed: Sequence[tuple[str, int]]
     no_new_privs: bool
     rules: Landlock
     version: str
     program: bytes
+    unlimited: Sequence[str]
     notes: Sequence[str]
 
     @property
@@ -43,7 +45,7 @@ class Confinement(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A confinement on this machine. ``lacks``: what the machine cannot enforce, as sentences."""
+    """A confinement on this machine. ``lacks``: what it does not enforce of the policy here, as sentences."""
 
     confinement: Confinement
     rules: Ready
@@ -79,6 +81,7 @@ def known(name: str) -> Confinement | None:
             Landlock(files, network, scopes, paths, ports),
             found["version"],
             base64.b64decode(found["program"]),
+            found["unlimited"],
             found["notes"],
         )
     except (KeyError, TypeError, ValueError, IndexError):
@@ -96,6 +99,7 @@ def keep(name: str, made: Confinement) -> None:
         "ports": list(rules.ports),
         "version": made.version,
         "program": base64.b64encode(made.program).decode("ascii"),
+        "unlimited": list(made.unlimited),
         "notes": list(made.notes),
     }
     kept.keep(name, document)
@@ -119,7 +123,7 @@ def prepared(made: Confinement) -> Prepared:
         notes.append(f"the policy allows {listed(absent, 4)}, which this process does not have and cannot pass on")
     if rules.missing:
         notes.append(f"not there, so without a rule: {listed(rules.missing, 4)}")
-    return Prepared(made, rules, shortfalls(rules, made.no_new_privs), notes)
+    return Prepared(made, rules, [*made.unlimited, *shortfalls(rules, made.no_new_privs)], notes)
 
 
 def execute(made: Prepared, workload: Workload) -> NoReturn:

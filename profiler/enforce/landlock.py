@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from profiler.confinement import landlock_abi, shortfalls
 from profiler.enforce import here, traced
-from profiler.enforce.base import Options, Outcome, wrong_machine
+from profiler.enforce.base import Options, Outcome, without_files, wrong_machine
 from profiler.errors import InputError
 from profiler.policy.landlock import plan
 from profiler.policy.model import Policy
@@ -27,8 +27,9 @@ class Landlock:
             return reason
         if options.mode == "log":
             return "Landlock refuses, and cannot only log: use --under direct for --mode log"
-        if not policy.has_files or not options.files:
-            return "the policy has no rules for files: use --under direct, or record without --no-files"
+        reason = without_files(policy, options)
+        if reason is not None:
+            return reason
         if not landlock_abi():
             return "this kernel has no Landlock, or it is not in lsm= of its command line; use --under direct"
         unused = plan(policy).unused

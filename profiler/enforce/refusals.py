@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from profiler.files import process_stat
+from profiler.kernel import syscalls
+from profiler.kernel.abi import native_abi
 from profiler.kernel.capabilities import number_of
 from profiler.kernel.landlock import of_name, of_object
+from profiler.kernel.processes import process_calls
 from profiler.trace.model import File, Mount, Signal, Socket, Use
 
 _ERRORS: Mapping[type, frozenset[str]] = {
@@ -23,17 +27,23 @@ _ERRORS: Mapping[type, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class _Process:
-    uid: int
+    """``uids``: real, effective, saved and that for files."""
+
+    uids: tuple[int, ...]
     groups: frozenset[int]
     effective: int
+
+    @property
+    def uid(self) -> int:
+        return self.uids[3]
 
     def has(self, capability: str) -> bool:
         return bool(self.effective >> (number_of(capability) or 0) & 1)
 
 
 def may_be(row: Use, tid: int) -> bool:
-    """Return whether Landlock may have refused this use of a thread, and nothing else did. A no may be wrong: without
-    CAP_KILL nothing tells whose refusal of a signal it was."""
+    """Return whether Landlock may have refused this use, and nothing else did. ``tid``: the thread, which is stopped
+    at the end of its call."""
     if not _ERRORS.get(type(row), frozenset()).intersection(row.results):
         return False
     process = _process(tid)
@@ -44,7 +54,56 @@ def may_be(row: Use, tid: int) -> bool:
         return bool(wanted) and not _permissions_refuse(row, process)
     if isinstance(row, Socket):
         return row.port is not None or (row.address or "").startswith("@")
-    return process.has("CAP_KILL" if isinstance(row, Signal) else "CAP_SYS_ADMIN")
+    return _may_signal(tid, process) if isinstance(row, Signal) else process.has("CAP_SYS_ADMIN")
+
+
+def _may_signal(tid: int, process: _Process) -> bool:
+    """Return whether the kernel's own check lets the signal through that a thread's call sends (kill_ok_by_cred,
+    kernel/signal.c)."""
+    if process.has("CAP_KILL"):
+        return True
+    others = (_process(target) for target in _targets(tid))
+    return any({*process.uids[:2]} & {other.uids[0], other.uids[2]} for other in others if other is not None)
+
+
+def _targets(tid: int) -> Iterator[int]:
+    """Yield the processes that the call of a stopped thread sends a signal to (proc_pid_syscall(5)). It has profgen's
+    numbers: what is outside of the workload has none in a pid namespace of the workload's own."""
+    try:
+        with open(f"/proc/{tid}/syscall", "rb") as file:
+            number, *arguments = (int(word, 0) for word in file.read().split())
+    except (OSError, ValueError):
+        return
+    call = process_calls().get(syscalls.name_of(native_abi(), number) or "")
+    if call is None or call.signal is None:
+        return
+    if call.pidfd is not None:
+        yield from _of_pidfd(tid, arguments[call.pidfd] & _U32)
+        return
+    asked = (arguments[call.process[0]] & _U32 ^ _SIGN) - _SIGN
+    if asked > 0:
+        yield asked
+        return
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if asked == -1 or int(process_stat(entry)[_GROUP]) == -asked:
+                yield int(entry)
+        except OSError:
+            continue
+
+
+_U32, _SIGN = 0xFFFFFFFF, 1 << 31
+_GROUP = 2
+"""The place of the process group in process_stat's fields."""
+
+
+def _of_pidfd(tid: int, fd: int) -> Sequence[int]:
+    """Return the process of a descriptor: the only one, or none (proc_pid_fdinfo(5))."""
+    try:
+        with open(f"/proc/{tid}/fdinfo/{fd}", "rb") as file:
+            return [int(line.split()[1]) for line in file if line.startswith(b"Pid:")]
+    except OSError:
+        return []
 
 
 def _process(tid: int) -> _Process | None:
@@ -54,7 +113,7 @@ def _process(tid: int) -> _Process | None:
     except OSError:
         return None
     groups = {int(rows[b"Gid"].split()[3]), *map(int, rows[b"Groups"].split())}
-    return _Process(int(rows[b"Uid"].split()[3]), frozenset(groups), int(rows[b"CapEff"], 16))
+    return _Process(tuple(map(int, rows[b"Uid"].split())), frozenset(groups), int(rows[b"CapEff"], 16))
 
 
 def _permissions_refuse(row: File, process: _Process) -> bool:

@@ -16,6 +16,7 @@ from profiler.kernel.landlock import in_order, is_loader, of_name, of_object, ri
 from profiler.policy.covering import EPHEMERAL, FileRules
 from profiler.policy.model import FileRule, Policy
 from profiler.policy.patterns import Class, Literal, dumps, parse
+from profiler.wording import listed
 
 _AT_START = frozenset({"home", "version"})
 """The classes whose names are there when the workload starts, and stay."""
@@ -29,13 +30,23 @@ _TCP = (0, 6)
 @dataclass(frozen=True)
 class Plan:
     """``wider``: directories whose rules allow more than the policy, with the rights. ``unlinked``: patterns of links
-    to files that are not known, which Landlock allows in one directory only. ``unused``: sections that Landlock cannot
-    be used for under this policy, and why."""
+    to files that are not known, which Landlock allows in one directory only. ``overwritten``: patterns of files that
+    the policy lets be appended to only. ``unused``: sections that Landlock has no rules for under this policy, and why.
+    """
 
     rules: Landlock
     wider: tuple[tuple[str, tuple[str, ...]], ...] = ()
     unlinked: tuple[str, ...] = ()
+    overwritten: tuple[str, ...] = ()
     unused: tuple[tuple[str, str], ...] = ()
+
+    def unlimited(self) -> list[str]:
+        """Return what ``unused`` says, as sentences: one for each reason."""
+        reasons = dict.fromkeys(why for _, why in self.unused)
+        return [
+            f"Landlock does not limit {listed([section for section, each in self.unused if each == why], 3)}: {why}"
+            for why in reasons
+        ]
 
 
 def plan(policy: Policy) -> Plan:
@@ -55,7 +66,8 @@ def plan(policy: Policy) -> Plan:
     files = _Files(policy)
     paths = tuple(Path(place, " ".join(in_order(files.given[place])), files.above(place)) for place in files.places)
     wider = tuple((place, in_order(files.wider[place])) for place in files.places if files.wider.get(place))
-    return Plan(network._replace(files=rights("files"), paths=paths), wider, tuple(sorted(files.unlinked)))
+    rules = network._replace(files=rights("files"), paths=paths)
+    return Plan(rules, wider, tuple(sorted(files.unlinked)), tuple(sorted(files.overwritten)))
 
 
 def _ports(policy: Policy) -> Iterator[Ports]:
@@ -111,6 +123,7 @@ class _Files:
         self.given: dict[str, set[str]] = {}
         self.wider: dict[str, set[str]] = {}
         self.unlinked: set[str] = set()
+        self.overwritten: set[str] = set()
         for rule in rules:
             self._add(rule)
         self._refer(rules)
@@ -147,6 +160,8 @@ class _Files:
             of_file.add("ioctl_dev")
         if "read_file" in of_file and is_loader(rule.pattern.rpartition("/")[2]):
             of_file.add("execute")
+        if "append" in rule.access and "write" not in rule.access and "write_file" in of_file:
+            self.overwritten.add(rule.pattern)
         directory, exact = directory_of(rule)
         if directory is not None:
             place = self._directory(directory)
@@ -161,6 +176,10 @@ class _Files:
         else:
             self._give(rule.pattern, of_file, wider=False)
         self._give(parent, of_directory, wider=True)
+        if rule.pattern.endswith("/ptmx"):
+            # Who opens it opens its terminals: they are made later, and no recording shows those that ioctl(2) opens
+            # (TIOCGPTPEER; devpts_mntget, fs/devpts/inode.c, finds their directory).
+            self._give("/dev/pts" if rule.pattern == "/dev/ptmx" else parent, of_file, wider=True)
 
     def _refer(self, rules: Iterable[FileRule]) -> None:
         """Give ``refer`` where a file may get a name in another directory, and to the directory that it comes from all

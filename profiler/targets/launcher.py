@@ -46,6 +46,7 @@ class Launcher(Target):
             command=posture(policy).command,
             version=CLASSES["version"].regex,
             landlock=found.rules,
+            unlimited=found.unlimited() if policy.has_files else [],
             filter=enforcing(policy),
         )
         file = File("launcher.py", text, executable=True)
@@ -64,10 +65,15 @@ def _losses(found: Plan) -> Iterator[Loss]:
         for place, names in found.wider:
             if names != ("read_dir",):
                 yield Loss("files", place, f"what is given there holds for all that is below: {', '.join(names)}")
+        if found.overwritten:
+            yield Loss("files", listed(found.overwritten, 8), "a file that can be appended to can be overwritten")
         for pattern in found.unlinked:
             yield Loss("files", pattern, "a link from another directory, for a file that is not known", "refused")
         yield Loss("files", "metadata (mode, owner, times, attributes, looking up), locks", _NO_RULES)
         yield Loss("files", "which program uses a file, and owner: true", _NO_RULES)
+        yield Loss("files", "mapping as code, and running through the loader, of a file that can be read", _NO_RULES)
+        yield Loss("files", "reading a program that can be executed", "to execute it takes the right to read it")
+        yield Loss("files", "files that are open at the start, or received from another process", _NO_RULES)
     if rules.network:
         yield Loss("sockets", "everything but the ports of TCP", _NO_RULES)
         yield Loss("signals", "which signal, and to which process of the workload", _NO_RULES)

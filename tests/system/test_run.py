@@ -194,6 +194,63 @@ def test_statuses(way: str, quiet: Path) -> None:
         process.stdout.close()
 
 
+TERMINALS = """
+import os
+for opened in (os.openpty(), os.openpty()):
+    os.write(opened[1], b"seen")
+    print(os.read(opened[0], 4).decode(), os.ttyname(opened[1]).startswith("/dev/pts/"))
+"""
+
+
+def test_terminals_of_its_own(profgen: Profgen, tmp_path: Path) -> None:
+    """A program that opens terminals may open others, which are made after the rules are enforced."""
+    command = ("/usr/bin/python3", "-ISc", TERMINALS)
+    recorded = profgen("record", "-q", "-o", "pty.json", "--", *command, cwd=tmp_path)
+    assert recorded.returncode == 0, recorded.stderr
+    run_here("generate", f"{tmp_path}/pty.json", "-t", "launcher", "-o", f"{tmp_path}/profile/")
+    taken = [os.openpty() for _ in range(3)]  # the numbers of the recording are in use
+    try:
+        for start in ways(tmp_path / "profile").values():
+            found = done([*start, *command])
+            assert (found.stdout, found.returncode) == ("seen True\n" * 2, 0), found.stderr
+        words = ("verify", "profile", "--under", "landlock", "--", *command)
+        found = profgen(*words, cwd=tmp_path)
+    finally:
+        for fd in (fd for pair in taken for fd in pair):
+            os.close(fd)
+    assert (found.returncode, "nothing was refused" in found.stderr) == (0, True), found.stderr
+
+
+UNLIMITED = """
+mounts:
+  - {operation: mount, target: /mnt, type: tmpfs}
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--strict",)], ids=["plain", "strict"])
+def test_what_landlock_is_not_used_for(options: Sequence[str], quiet: Path, tmp_path: Path) -> None:
+    """It is said, and with --strict nothing starts. A policy without rules for files lacks nothing."""
+    mounting = tmp_path / "mounting"
+    mounting.mkdir()
+    policy = (quiet / "policy.yaml").read_text()
+    (mounting / "policy.yaml").write_text(policy + UNLIMITED)
+    run_here("generate", f"{mounting}/policy.yaml", "-t", "launcher", "-o", f"{mounting}/launcher.py")
+    command = ["/usr/bin/python3", "-ISc", "print('started')"]
+    for start in (
+        [*PROFGEN, "run", *options, str(mounting / "policy.yaml"), "--", *command],
+        [str(mounting / "launcher.py"), *options, *command],
+    ):
+        found = done(start)
+        assert "Landlock does not limit files: the policy allows mounts" in found.stderr
+        assert (found.stdout, found.returncode) == (("", 125) if options else ("started\n", 0)), found.stderr
+    without = tmp_path / "without"
+    assert done([*PROFGEN, "record", "-q", "--no-files", "-o", f"{without}.json", "--", *command]).returncode == 0
+    run_here("generate", f"{without}.json", "-o", f"{without}/")
+    found = done([*PROFGEN, "run", *options, str(without), "--", *command])
+    assert (found.stdout, found.returncode) == ("started\n", 0), found.stderr
+    assert "the policy has no rules for files" in found.stderr
+
+
 ACTS = """
 import os, socket
 for name in ('/etc/passwd', '/usr/share/no-such-file'):
@@ -206,6 +263,25 @@ try:
 except OSError:
     pass
 """
+
+
+def test_signals_that_landlock_refuses_are_named(profgen: Profgen, tmp_path: Path) -> None:
+    """Also to a process of the same user, which the kernel's own check would let through without a capability."""
+    command = ("/usr/bin/python3", "-ISc", "import os, sys; os.kill(int(sys.argv[1]) or os.getpid(), 0)")
+    recorded = profgen("record", "-q", "-o", "signal.json", "--", *command, "0", cwd=tmp_path)
+    assert recorded.returncode == 0, recorded.stderr
+    run_here("generate", f"{tmp_path}/signal.json", "-o", f"{tmp_path}/profile/")
+    other = subprocess.Popen(["sleep", "600"], process_group=0)
+    try:
+        for target in (other.pid, -other.pid):
+            words = ("verify", "profile", "--under", "landlock", "-q", "--", *command, str(target))
+            found = profgen(*words, cwd=tmp_path)
+            assert found.returncode == 1, found.stderr
+            whom = "outside" if target > 0 else "a process group"
+            assert f"profgen:   signal 0 to {whom}: python3" in found.stderr
+    finally:
+        other.kill()
+        other.wait()
 
 
 @pytest.mark.usefixtures("as_root")

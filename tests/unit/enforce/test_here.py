@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from unit.enforce.runs import everything_but
-from unit.targets.policies import file
+from unit.targets.policies import BECAUSE, file
 
 from profiler import kept
 from profiler.enforce import here
 from profiler.enforce.confining import confinement
 from profiler.errors import ProfgenError
-from profiler.policy.model import SocketRule
+from profiler.policy.model import MountRule, SocketRule
 
 
 @pytest.fixture(autouse=True)
@@ -30,15 +30,17 @@ POLICY = replace(
     sockets=(SocketRule("inet", "stream", 6, ("connect",), ports=(("connect", (443,)),)),),
 )
 
+MOUNTING = replace(POLICY, mounts=(MountRule("mount", None, "/m", "tmpfs", (), BECAUSE),))
+
 
 def test_what_is_kept_is_what_was_made() -> None:
-    made = confinement(POLICY)
+    made = confinement(MOUNTING)
     assert here.known("x") is None
     here.keep("x", made)
     found = here.known("x")
     assert found is not None
     assert (found.mask, found.no_new_privs, found.version) == (made.mask, made.no_new_privs, made.version)
-    assert (found.program, list(found.notes)) == (made.program, list(made.notes))
+    assert (found.program, found.notes, found.unlimited) == (made.program, made.notes, made.unlimited)
     assert [list(each) for each in found.rules] == [list(each) for each in made.rules]
     assert made.mask == 1 << 0 | 1 << 5
 
@@ -66,7 +68,16 @@ def test_what_is_missing_is_said() -> None:
     if made.rules.descriptor is not None:
         os.close(made.rules.descriptor)
     without = here.prepared(confinement(replace(POLICY, has_files=False, files=(), sockets=())))
-    assert "files are not limited: the policy has no rules for files, sockets and signals" in without.notes
+    said = "Landlock does not limit files: the policy has no rules for files, sockets and signals"
+    assert said in without.notes
+    assert said not in without.lacks, "the policy is enforced as it is"
+
+
+def test_what_landlock_would_break_is_lacking() -> None:
+    made = here.prepared(confinement(MOUNTING))
+    assert "Landlock does not limit files: the policy allows mounts" in made.lacks[0]
+    if made.rules.descriptor is not None:
+        os.close(made.rules.descriptor)
 
 
 def test_another_machine() -> None:

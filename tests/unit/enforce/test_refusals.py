@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from profiler.enforce import refusals
 from profiler.enforce.refusals import _Process
 from profiler.trace.model import File, Signal, Socket
 
-ROOT, USER = _Process(0, frozenset({0}), (1 << 41) - 1), _Process(1234, frozenset({1234}), 0)
+ROOT, USER = _Process((0,) * 4, frozenset({0}), (1 << 41) - 1), _Process((1234,) * 4, frozenset({1234}), 0)
 
 
 def file(path: Path | str, access: str, error: str = "EACCES", kind: str = "file") -> File:
@@ -56,12 +57,30 @@ def test_errors_that_landlock_does_not_answer(monkeypatch: pytest.MonkeyPatch) -
     assert refusals.may_be(file("/x", "rename_to", "EXDEV"), 1)
     assert not refusals.may_be(file("/x", "read", "ENOENT"), 1)
     assert not refusals.may_be(file("/x", "mode"), 1), "Landlock has no right for it"
-    sent = Signal("TERM", "outside", {"EPERM": 1}, frozenset())
-    assert refusals.may_be(sent, 1)
     bound = Socket("inet", "stream", 6, "bind", 80, None, {"EACCES": 1}, frozenset(), 0.0, 0.0)
     assert refusals.may_be(bound, 1)
-    monkeypatch.setattr(refusals, "_process", lambda tid: USER)
-    assert not refusals.may_be(sent, 1), "it may be another user's process"
+
+
+@pytest.mark.parametrize(
+    ("sender", "target", "expected"),
+    [
+        (USER, USER, True),
+        (USER, ROOT, False),
+        (ROOT, USER, True),
+        (replace(ROOT, effective=0), USER, False),
+        (replace(USER, uids=(1234, 0, 0, 0)), ROOT, True),
+        (USER, replace(ROOT, uids=(0, 0, 1234, 0)), True),
+        (USER, replace(ROOT, uids=(0, 1234, 0, 1234)), False),
+        (USER, None, False),
+    ],
+)
+def test_whom_a_user_may_signal(
+    sender: _Process, target: _Process | None, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As kill(2) says: real or effective id of the sender, real or saved id of the target."""
+    monkeypatch.setattr(refusals, "_targets", lambda tid: iter([2]))
+    monkeypatch.setattr(refusals, "_process", {1: sender, 2: target}.get)
+    assert refusals.may_be(Signal("TERM", "outside", {"EPERM": 1}, frozenset()), 1) is expected
 
 
 def test_the_process_is_read() -> None:

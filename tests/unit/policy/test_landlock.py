@@ -92,6 +92,25 @@ def test_devices_that_are_opened_take_requests_if_the_policy_has_them() -> None:
     assert paths(file("/etc/x", "read"), syscalls=(ioctl,)) == {"/etc/x": "read_file"}
 
 
+def test_who_opens_the_multiplexer_opens_its_terminals() -> None:
+    """They are made later, and ioctl(2) opens them without a trace."""
+    ioctl = Allowed("observed", "x86_64", "ioctl")
+    ptmx = file("/dev/ptmx", "read", "write", kinds=("char",))
+    given = "write_file read_file ioctl_dev"
+    assert paths(ptmx, syscalls=(ioctl,)) == {"/dev/ptmx": given, "/dev/pts": given}
+    assert dict(plan(policy(ptmx)).wider) == {"/dev/pts": ("write_file", "read_file")}
+    assert paths(file("/dev/pts/ptmx", "read", kinds=("char",))) == {
+        "/dev/pts": "read_file",
+        "/dev/pts/ptmx": "read_file",
+    }
+    assert paths(file("/dev/xptmx", "read", kinds=("char",))) == {"/dev/xptmx": "read_file"}
+
+
+def test_what_is_appended_to_can_be_overwritten() -> None:
+    made = plan(policy(file("/l/a", "append"), file("/l/b", "append", "write"), file("/l/{name}", "append", "create")))
+    assert made.overwritten == ("/l/a", "/l/{name}")
+
+
 def test_ports() -> None:
     def found(*rules: SocketRule) -> list[tuple[str, int, int]]:
         return [tuple(row) for row in plan(policy(sockets=rules)).rules.ports]
@@ -133,7 +152,11 @@ def test_scopes() -> None:
 
 
 def test_what_landlock_would_break_is_left_out() -> None:
-    assert not plan(policy(has_files=False)).rules.network
+    without = plan(policy(has_files=False))
+    assert not without.rules.network
+    assert without.unlimited() == [
+        "Landlock does not limit files: the policy has no rules for files, sockets and signals"
+    ]
     mounts = plan(policy(file("/x", "read"), mounts=(MountRule("mount", None, "/m", "tmpfs", (), BECAUSE),)))
     assert (mounts.rules.files, mounts.rules.paths) == ((), ())
     assert mounts.rules.network
@@ -141,6 +164,8 @@ def test_what_landlock_would_break_is_left_out() -> None:
     watched = plan(policy(file("/x", "read"), inspections=(InspectionRule("read", "outside", BECAUSE),)))
     assert not watched.rules.network
     assert not watched.rules.scopes
+    (said,) = watched.unlimited()
+    assert said.startswith("Landlock does not limit files, sockets, signals: the policy allows to inspect")
 
 
 @pytest.mark.parametrize(

@@ -211,20 +211,30 @@ def launcher(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
             assert place in plain or many or any(f"{place.rstrip('/')}/{{tree}}" == each for each in plain), place
         for rule in policy.files:
             lacking(rule, given)
+            if {*rule.access} & {"append", "write"} == {"append"} and "write_file" in held(rule.pattern, given):
+                assert many or any(rule.pattern in item for item in wider) or not on_files(rule), rule
     assert bool(rules.network) is (policy.has_files and "sockets" not in unused)
+    assert bool(made["UNLIMITED"]) is bool(policy.has_files and unused)
+
+
+def on_files(rule: FileRule) -> bool:
+    """Whether a rule is for files that Landlock sees opened."""
+    kinds = set(rule.kinds) - {"directory", "symlink"} or not rule.kinds
+    return bool(kinds) and set(rule.states) != {"detached"} and rule.pattern.startswith(("/", "{"))
+
+
+def held(path: str, given: Mapping[str, set[str]]) -> set[str]:
+    """The rights that the rules of Landlock give on a path."""
+    tops = [path, *(path[:at] for at, letter in enumerate(path) if letter == "/"), "/"]
+    return {name for top in tops for name in given.get(top or "/", ())}
 
 
 def lacking(rule: FileRule, given: Mapping[str, set[str]]) -> None:
     """AssertionError for rights that a rule of the policy has, and that no rule of Landlock gives."""
     if set(rule.states) == {"detached"} or not rule.pattern.startswith(("/", "{")):
         return
-
-    def held(path: str) -> set[str]:
-        tops = [path, *(path[:at] for at, letter in enumerate(path) if letter == "/"), "/"]
-        return {name for top in tops for name in given.get(top or "/", ())}
-
     kinds = set(NAMES) if "unknown" in rule.kinds or not rule.kinds else set(rule.kinds)
-    here, above = held(rule.pattern), held(rule.pattern.rpartition("/")[0] or "/")
+    here, above = held(rule.pattern, given), held(rule.pattern.rpartition("/")[0] or "/", given)
     for word in rule.access:
         wanted = NEEDS.get(word, set())
         if kinds - {"directory", "symlink"}:
