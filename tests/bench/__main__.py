@@ -1,13 +1,14 @@
 """``make bench``: the figures of docs/performance.md, as ratios measured side by side in one run.
 
 Everything but servers under load runs on one processor, in turns (A B C A B C ...), and medians are printed. No figure
-decides a test.
+decides a test. ``python -m tests.bench confined`` measures only what confines a process without a container.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -40,6 +41,18 @@ def seconds(command: Sequence[str]) -> float:
     start = time.perf_counter()
     run(command)
     return time.perf_counter() - start
+
+
+def processor_seconds(command: Sequence[str]) -> float:
+    """Processor time of a command and its children, which other work on the machine changes little."""
+
+    def used() -> float:
+        taken = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return taken.ru_utime + taken.ru_stime
+
+    before = used()
+    run(command)
+    return used() - before
 
 
 def in_turns(measures: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, list[float]]:
@@ -228,7 +241,7 @@ def starting(work: Path) -> None:
 def confined(loop: str, work: Path) -> None:
     """What `profgen run` and the launcher cost at the start and for each call, next to tools for the same."""
     trace, profile = work / "loop.trace.json", work / "loop.profile"
-    script = f"{loop} getppid 0 0.1; {loop} /etc/hostname 0 0.1; true"
+    script = f"{loop} getppid 0 0.1; {loop} read 0 0.1; {loop} /etc/hostname 0 0.1; true"
     run([*PROFGEN, "record", "-q", "-o", str(trace), "--", "sh", "-c", script])
     run([*PROFGEN, "generate", "-q", str(trace), "-t", "launcher", "-o", f"{profile}/"])
     ways: dict[str, list[str]] = {
@@ -244,12 +257,18 @@ def confined(loop: str, work: Path) -> None:
     def each(command: Sequence[str], measure: Callable[[list[str]], float], rounds: int) -> dict[str, list[float]]:
         return in_turns({name: lambda start=start: measure([*start, *command]) for name, start in ways.items()}, rounds)  # type: ignore[misc]
 
-    started = each(["sh", "-c", "true"], seconds, 11)
-    table("Confined: sh -c true", [(name, f"{statistics.median(values):.3f} s") for name, values in started.items()])
-    for call, what in (("getppid", "getppid"), ("/etc/hostname", "open and close")):
-        taken = each(["sh", "-c", f"{loop} {call} 0.1 {MEASURE_SECONDS}; true"], lambda words: float(run(words)), 5)
-        rows = [(name, f"{statistics.median(values):.0f} ns") for name, values in taken.items()]
-        table(f"Confined: one {what}", rows)
+    def beside_plain(title: str, unit: str, results: dict[str, list[float]]) -> None:
+        rows = [
+            (name, f"{statistics.median(values):.0f} {unit} = {median_ratio(values, results['plain']):.2f}")
+            for name, values in results.items()
+        ]
+        table(title, rows)
+
+    started = each(["sh", "-c", "true"], lambda words: 1000 * processor_seconds(words), 11)
+    beside_plain("Confined: sh -c true, processor time", "ms", started)
+    for call, what in (("getppid", "getppid"), ("read", "read of /dev/zero"), ("/etc/hostname", "open and close")):
+        taken = each(["sh", "-c", f"{loop} {call} 0.1 {MEASURE_SECONDS}; true"], lambda words: float(run(words)), 7)
+        beside_plain(f"Confined: one {what}", "ns", taken)
 
 
 def thousand_traces(work: Path) -> None:
@@ -280,6 +299,9 @@ def main() -> None:
         loop = str(work / "loop")
         run(["cc", "-O2", "-o", loop, str(HERE / "loop.c")])
         print(f"Kernel {os.uname().release}, Python {sys.version.split()[0]}, one processor, medians.")
+        if sys.argv[1:] == ["confined"]:
+            confined(loop, work)
+            return
         starting(work)
         confined(loop, work)
         ptrace_against_strace(loop, work)

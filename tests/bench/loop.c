@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Measure the nanoseconds that a call of getppid, fcntl, or open with close takes.
+/* Measure the nanoseconds that a call of getppid, fcntl, read, or open with close takes.
  *   loop NAME SKIP_SECONDS MEASURE_SECONDS   prints the median burst
  *   loop NAME -n CALLS                       prints nothing
- * NAME is getppid, fcntl, or a path with a slash, which is opened and closed. */
+ * NAME is getppid, fcntl, read (one byte of /dev/zero), or a path with a slash, which is opened and closed. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -26,6 +26,7 @@ static int by_value(const void *a, const void *b)
 }
 
 static const char *name;
+static int zero;
 
 static void once(void)
 {
@@ -33,6 +34,11 @@ static void once(void)
         syscall(SYS_getppid);
     else if (name[0] == 'f')
         syscall(SYS_fcntl, 0, F_GETFD);
+    else if (name[0] == 'r') {
+        char byte;
+        if (read(zero, &byte, 1) != 1)
+            exit(1);
+    }
     else
         close(open(name, O_RDONLY));
 }
@@ -43,6 +49,7 @@ int main(int argc, char **argv)
     if (argc != 4)
         return 2;
     name = argv[1];
+    zero = open("/dev/zero", O_RDONLY);
     if (!strcmp(argv[2], "-n")) {
         for (long left = atol(argv[3]); left > 0; left--)
             once();

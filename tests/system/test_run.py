@@ -223,7 +223,7 @@ def test_terminals_of_its_own(profgen: Profgen, tmp_path: Path) -> None:
 
 UNLIMITED = """
 mounts:
-  - {operation: mount, target: /mnt, type: tmpfs}
+  - {operation: mount, target: /mnt, filesystem: tmpfs}
 """
 
 
@@ -277,7 +277,7 @@ def test_signals_that_landlock_refuses_are_named(profgen: Profgen, tmp_path: Pat
             words = ("verify", "profile", "--under", "landlock", "-q", "--", *command, str(target))
             found = profgen(*words, cwd=tmp_path)
             assert found.returncode == 1, found.stderr
-            whom = "outside" if target > 0 else "a process group"
+            whom = "outside" if target > 0 else "group"
             assert f"profgen:   signal 0 to {whom}: python3" in found.stderr
     finally:
         other.kill()
