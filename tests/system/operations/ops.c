@@ -109,8 +109,11 @@ static void temporary_file(void)
 	unsigned char random[6];
 	char name[] = "work-XXXXXX";
 	CHECK(getrandom(random, sizeof random, 0));
-	for (int at = 0; at < 6; at++)
-		name[5 + at] = at % 3 == 0 ? 'a' + random[at] % 26 : at % 3 == 1 ? '0' + random[at] % 10 : 'A' + random[at] % 26;
+	for (int at = 0; at < 6; at += 3) {
+		name[5 + at] = 'a' + random[at] % 26;
+		name[6 + at] = '0' + random[at + 1] % 10;
+		name[7 + at] = 'A' + random[at + 2] % 26;
+	}
 	put(CHECK(open(in(name), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)));
 	CHECK(unlink(in(name)));
 }
