@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,11 +27,11 @@ POLICY = with_files(everything_but(capabilities=("CAP_CHOWN",)))
     [
         (replace(POLICY, abis=("arm",)), Options(), "and this machine is"),
         (everything_but(), Options(), "no rules for files: use --under direct"),
-        (POLICY, Options(files=False), "no rules for files: use --under direct"),
+        (POLICY, Options(files=False), "^--no-files leaves out what it enforces"),
     ],
 )
 def test_what_it_cannot_enforce(policy: Any, options: Options, reason: str) -> None:
-    assert reason in (AppArmor().unavailable(policy, options) or "")
+    assert re.search(reason, AppArmor().unavailable(policy, options) or "")
     with pytest.raises(InputError, match=reason):
         AppArmor().run(policy, shell("exit 0"), options)
 
