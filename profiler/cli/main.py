@@ -98,6 +98,7 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments[: _before_command(arguments)]
     try:
         status = cli.main(args=list(arguments), prog_name="profgen", standalone_mode=False)
+        sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except click.exceptions.NoArgsIsHelpError as help_shown:
         print(help_shown.format_message())
@@ -109,17 +110,19 @@ def run(arguments: Sequence[str]) -> int:
     except ProfgenError as error:
         if debug:
             raise
+        _refused_by_standard_output()
         status = _fail(str(error), error.exit_code)
         if error.command:
             print(f"  {error.command}", file=sys.stderr)
         return status
     except (_NoReader, BrokenPipeError):
-        # Python flushes standard output at exit, and would fail once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_standard_output()
         return 141
-    except OSError as error:  # a limit of the host: open files, processes, memory
+    except OSError as error:  # a limit of the host: open files, processes, memory; or standard output
         if debug:
             raise
+        if (why := _refused_by_standard_output()) is not None:
+            return _fail(f"cannot write to standard output: {why}", FAILED)
         if _lacks_memory(error):
             return _fail(_memory(), FAILED)
         advice = "; raise the limit: ulimit -n" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
@@ -132,6 +135,21 @@ def run(arguments: Sequence[str]) -> int:
         if _lacks_memory(error):
             return _fail(_memory(), FAILED)
         return _fail(f"internal error: {type(error).__name__}: {error} (profgen --debug shows where)", FAILED)
+
+
+def _refused_by_standard_output() -> str | None:
+    """Return why standard output does not take what is buffered for it, None when it does."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _leave_standard_output()
+        return cause(error)
+    return None
+
+
+def _leave_standard_output() -> None:
+    """Drop what is buffered. Python flushes standard output at exit, and would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _told(error: click.ClickException) -> str:
@@ -180,12 +198,15 @@ def _memory() -> str:
 
 
 def _open_standard_files() -> None:
-    """Open standard files that the caller closed, so that no file of profgen gets their number. They close on exec."""
-    for fd in range(3):
+    """Open standard files that the caller closed, so that no file of profgen gets their number. They close on exec.
+
+    Standard output is opened to read only: a result that is written there is an error (EBADF), as to other programs.
+    """
+    for fd, access in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # gets the lowest free number, which is this one
+            os.open(os.devnull, access | os.O_CLOEXEC)  # gets the lowest free number, which is this one
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 

@@ -319,6 +319,23 @@ def test_reader_has_gone() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "command", ["targets", "targets --json", "--help", "--version", "completion bash", "record -h"]
+)
+@pytest.mark.parametrize(("output", "why"), [(">&-", "bad file descriptor"), (">/dev/full", "no space left on device")])
+def test_standard_output_that_takes_nothing(command: str, output: str, why: str) -> None:
+    """A result that reaches nobody is an error, also where only Python's exit would notice."""
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m profiler {command} {output}"],
+        env={**ENVIRONMENT, "PYTHONUNBUFFERED": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (125, f"profgen: cannot write to standard output: {why}\n")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_standard_files_closed(closed: str, tmp_path: Path) -> None:
     done = subprocess.run(
