@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from profiler import links
 from profiler.errors import InputError, OutputError
 from profiler.wording import cause
 
@@ -94,12 +95,14 @@ def as_invoking_user() -> Iterator[None]:
         os.setgroups(groups)
 
 
-def read_start(path: str | Path, size: int) -> bytes:
+def read_start(path: str | Path, size: int, *, own_links: bool = False) -> bytes:
     """Return the first ``size`` bytes of a file that the user named. Raises OSError, for a FIFO without a writer too.
 
-    Opening a FIFO would wait for a writer. A pipe that has one, such as a shell's ``<(command)``, is read to its end.
+    ``own_links``: through symbolic links of our own only, for a file whose content becomes a result. Opening a FIFO
+    would wait for a writer. A pipe that has one, such as a shell's ``<(command)``, is read to its end.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    fd = _open_own(Path(path), flags) if own_links else os.open(path, flags)
     with open(fd, "rb", buffering=0) as file:  # raises IsADirectoryError
         first = b""
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
@@ -116,43 +119,25 @@ def read_start(path: str | Path, size: int) -> bytes:
         return b"".join(parts)
 
 
-def _is_the_machines(directory: Path) -> bool:
-    """Return whether the directory is /dev or below /proc, where a rename would replace a link such as /dev/stdout."""
-    where = os.path.realpath(directory)
-    return where == "/dev" or (where + "/").startswith("/proc/")
+def _owners() -> frozenset[int]:
+    """Return the users whose symbolic links are our own: root, this process's user, and the one who called sudo."""
+    user = invoking_user()
+    return frozenset({0, os.geteuid()} | ({user[0]} if user else set()))
 
 
-_LINKS = 40
-"""The number of links that path_resolution(7) follows."""
+def open_directory(path: str | Path) -> int:
+    """Open a directory as O_PATH, through symbolic links of our own only. Raises OSError."""
+    return links.open_directory(Path(path), _owners())
 
 
-def _destination(path: Path) -> Path:
-    """Return where a result for ``path`` goes: through symbolic links of our own, as a shell would follow them.
-
-    A link is our own if we, or root, own it and the directory that it is in: nobody else can have planted it.
-    Raises OutputError for another one, and OSError.
-    """
-    for _ in range(_LINKS):
-        if _is_the_machines(path.parent):
-            return path
-        try:
-            link = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return path
-        try:
-            status = os.fstat(link)
-            if not stat.S_ISLNK(status.st_mode):
-                return path
-            target = os.readlink("", dir_fd=link)
-        finally:
-            os.close(link)
-        if not {status.st_uid, os.stat(path.parent).st_uid} <= {os.geteuid(), 0}:
-            raise OutputError(
-                f"cannot write {path}: it is a symbolic link of another user, or in another user's directory; name the "
-                "file itself, or remove the link"
-            )
-        path = path.parent / target
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+def _open_own(path: Path, flags: int) -> int:
+    directory, name = links.find(path, _owners())
+    try:
+        # The last name is not a link, unless the machine put it there, such as /dev/stdin.
+        kept = 0 if links.is_the_machines(directory) else os.O_NOFOLLOW
+        return os.open(name, flags | kept, dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 _NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
@@ -172,6 +157,12 @@ def open_nameless(directory: int) -> int:
         if error.errno in _NO_NAMELESS:
             return -1
         raise
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    """Return why a result cannot be written. An error of ``links`` names the part of the path that it is about."""
+    where = f": {error.filename}" if error.filename not in (None, str(path)) else ""
+    return f"cannot write {path}: {cause(error)}{where}; choose another place with -o"
 
 
 class PendingFile:
@@ -194,24 +185,14 @@ class PendingFile:
             return
         with as_invoking_user():
             try:
-                destination = _destination(self.path)
-                directory, self._name = destination.parent, destination.name
-                kind = stat.S_IFMT(os.stat(destination).st_mode)
-            except FileNotFoundError:
-                kind = stat.S_IFREG
+                self._dirfd, self._name = links.find(self.path, _owners())
             except OSError as error:
-                raise OutputError(f"cannot write {self.path}: {cause(error)}; choose another place with -o") from error
-            if kind == stat.S_IFDIR:
-                raise OutputError(f"cannot write {self.path}: it is a directory; give a file name with -o")
-            if kind != stat.S_IFREG or _is_the_machines(directory):
-                # Renaming a file over it would destroy a device or a pipe of the machine.
-                raise OutputError(f"cannot write {self.path}: it is a special file; give a regular file with -o")
+                raise OutputError(_unwritable(self.path, error)) from error
             try:
-                self._dirfd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except OSError as error:
-                raise OutputError(
-                    f"cannot write {self.path}: {cause(error)}: {directory}; choose another place with -o"
-                ) from error
+                self._refuse_what_is_no_file()
+            except OutputError:
+                self.discard()
+                raise
             try:
                 self._fd = open_nameless(self._dirfd)
                 if self._fd < 0:
@@ -224,7 +205,19 @@ class PendingFile:
                     os.posix_fallocate(self._fd, 0, reserve)
             except OSError as error:
                 self.discard()
-                raise OutputError(f"cannot write {self.path}: {cause(error)}; choose another place with -o") from error
+                error.filename = None  # a temporary name says nothing
+                raise OutputError(_unwritable(self.path, error)) from error
+
+    def _refuse_what_is_no_file(self) -> None:
+        """Raise OutputError for a directory, and for a device or a pipe, which a rename would destroy."""
+        try:
+            kind = stat.S_IFMT(os.stat(self._name, dir_fd=self._dirfd, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            kind = stat.S_IFREG
+        if kind == stat.S_IFDIR:
+            raise OutputError(f"cannot write {self.path}: it is a directory; give a file name with -o")
+        if kind != stat.S_IFREG or links.is_the_machines(self._dirfd):
+            raise OutputError(f"cannot write {self.path}: it is a special file; give a regular file with -o")
 
     def __enter__(self) -> PendingFile:
         return self
@@ -358,7 +351,7 @@ def make_directory(path: Path) -> Path:
     """Make a directory for results unless it exists, and return it. Raises OutputError."""
     try:
         with as_invoking_user():
-            path.mkdir(parents=True, exist_ok=True)
+            os.close(links.open_directory(path, _owners(), make=True))
     except OSError as error:
-        raise OutputError(f"cannot make directory {path}: {cause(error)}; choose another place with -o") from error
+        raise OutputError(_unwritable(path, error)) from error
     return path

@@ -130,6 +130,6 @@ def _add(path: Path, words: str, ignore: IgnoreOptions, known: tuple[str, ...]) 
 
     rule, _, entry = words.partition(":")
     row = ignores.Ignore(rule, ignore.reason or "", entry or None, until=ignore.until)
-    before = read_limited(path) if path.exists() else b""
+    before = read_limited(path, own_links=True) if path.exists() else b""
     write_atomic(path, ignores.with_row(before, row, str(path), known))
     say(f"added {words} to {path}")

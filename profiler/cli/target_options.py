@@ -30,7 +30,7 @@ class GivenTargets:
 
     def parsed(self) -> TargetOptions:
         """Return them with targets and values found, and the file to rewrite read. Raises InputError."""
-        existing = None if self.into is None else Existing(self.into, read_limited(self.into))
+        existing = None if self.into is None else Existing(self.into, read_limited(self.into, own_links=True))
         return TargetOptions(_targets(self.targets), _settings(self.settings), existing, _templates(self.templates))
 
 

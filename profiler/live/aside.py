@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from pathlib import Path
 
-from profiler.files import as_invoking_user
+from profiler.files import as_invoking_user, open_directory
 from profiler.quoting.text import printable
 from profiler.wording import cause
 
@@ -142,11 +142,16 @@ class Aside:
 
 
 def _opened(path: Path) -> int:
-    """Make a new file in place of an older one, without following a link. Raises OSError."""
+    """Make a new file in place of an older one, without following a link there. Raises OSError."""
     with as_invoking_user():
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        directory = open_directory(path.parent)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path.name, dir_fd=directory)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.open(path.name, flags, 0o666, dir_fd=directory)
+        finally:
+            os.close(directory)
 
 
 def plain(text: str) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from profiler.errors import InputError, OutputError
-from profiler.files import as_invoking_user
+from profiler.files import as_invoking_user, open_directory
 from profiler.wording import cause
 
 SCHEMA = "profgen.minimise/1"
@@ -55,8 +55,13 @@ class Journal:
         self._good = 0
         with as_invoking_user():
             try:
-                # Never through a planted link; readable only for the user, as it has output of the test.
-                self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+                # Never through a link; readable only for the user, as it has output of the test.
+                directory = open_directory(path.parent)
+                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+                try:
+                    self._fd = os.open(path.name, flags, 0o600, dir_fd=directory)
+                finally:
+                    os.close(directory)
             except OSError as error:
                 reason = cause(error)
                 raise OutputError(f"cannot write the journal {path}: {reason}; choose another place with -o") from error

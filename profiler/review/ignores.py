@@ -54,7 +54,7 @@ def path_for(source: str) -> Path:
 
 def read(path: Path, known: Sequence[str]) -> tuple[Ignore, ...]:
     """Return the rows of a file, none when it does not exist. ``known``: the names of all rules. Raises InputError."""
-    return _parsed(read_limited(path), str(path), known) if os.path.lexists(path) else ()
+    return _parsed(read_limited(path, own_links=True), str(path), known) if os.path.lexists(path) else ()
 
 
 def _parsed(data: bytes, name: str, known: Sequence[str]) -> tuple[Ignore, ...]:

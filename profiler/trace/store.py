@@ -112,10 +112,11 @@ def is_trace(data: bytes) -> bool:
     return data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
 
 
-def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES) -> bytes:
-    """Return the bytes of a file that the user named. Raises InputError if it is unreadable or too large."""
+def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES, *, own_links: bool = False) -> bytes:
+    """Return the bytes of a file that the user named; ``own_links`` as in read_start. Raises InputError if it is
+    unreadable or too large."""
     try:
-        data = read_start(path, limit + 1)
+        data = read_start(path, limit + 1, own_links=own_links)
     except OSError as error:
         raise InputError(f"cannot read {path}: {cause(error)}") from error
     if len(data) > limit:
