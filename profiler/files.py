@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -340,6 +340,14 @@ def write_atomic(path: str | Path, data: bytes, *, executable: bool = False, rep
     Raises OutputError; without ``replace`` FileExistsError when there is such a file.
     """
     PendingFile(path).commit(data, executable=executable, replace=replace)
+
+
+def refuse_to_replace(path: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Raise OutputError when a result would replace one of the files that it is made from."""
+    for given in inputs:
+        with contextlib.suppress(OSError):
+            if os.path.samefile(path, given):
+                raise OutputError(f"cannot write {path}: it is an input of this command; choose another place with -o")
 
 
 def check_writable(path: str | Path) -> None:

@@ -15,7 +15,7 @@ from profiler.cli.results import JSON, print_json
 from profiler.cli.target_options import GivenTargets, TargetCommand, TargetOptions, target_options
 from profiler.cli.terminal import emit, say, say_outdated, say_what_takes_long
 from profiler.errors import InputError, OutputError, ProfgenError
-from profiler.files import STANDARD_OUTPUT, check_writable, make_directory, read_start, write_atomic
+from profiler.files import STANDARD_OUTPUT, check_writable, make_directory, read_start, refuse_to_replace, write_atomic
 from profiler.policy.directory import POLICY_FILE, TRACE_FILE, default_directory, is_directory
 from profiler.policy.model import Options, Policy
 from profiler.progress import busy
@@ -284,6 +284,8 @@ def _deliver(
             raise OutputError(f"{path} is the name of a file: several files need a directory: -o {path}/")
         check_writable(path)  # a directory that is missing is not made for a file
         others = [file for file in rendered.files if file is not main]
+        for made in (path, *(path.parent / file.name for file in others)):
+            refuse_to_replace(made, inputs)
         _refuse_to_share(path, others)
         _write([dataclasses.replace(main, name=path.name), *others], path.parent)
         if others and not quiet:
@@ -292,6 +294,8 @@ def _deliver(
     # A policy.yaml that was given is the user's: nothing is written back over it.
     if evidence:
         _refuse_to_overwrite(path, inputs)
+    for file in rendered.files:
+        refuse_to_replace(path / file.name, inputs)
     files = [*evidence, *rendered.files]
     make_directory(path)
     _write(files, path)

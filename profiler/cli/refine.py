@@ -14,7 +14,7 @@ from profiler.cli.proposals import about_proposal, addition_data
 from profiler.cli.results import FORMATS, show
 from profiler.cli.terminal import emit, in_colours, say
 from profiler.errors import InputError
-from profiler.files import STANDARD_OUTPUT
+from profiler.files import STANDARD_OUTPUT, refuse_to_replace
 from profiler.policy.directory import default_directory
 from profiler.quoting.shell import profgen
 from profiler.quoting.text import printable, quoted
@@ -145,6 +145,8 @@ def refine(
         raise click.UsageError(f"--format {form} and -o - both print on standard output; give a file with -o")
     if logs.sources.count("-") > 1 or len(set(logs.sources)) != len(logs.sources):
         raise InputError("--from names the same log twice")
+    if output is not None:
+        refuse_to_replace(output, logs.sources)
     if review:
         return _review(policy, logs, output, allow_dangerous, form)
     found = _change(policy, logs, allow_dangerous)

@@ -9,7 +9,7 @@ import click
 from profiler.cli.options import OutputOptions, output_options, source_file, trace_file
 from profiler.cli.terminal import say
 from profiler.errors import ExtraMissing
-from profiler.files import write_atomic
+from profiler.files import refuse_to_replace, write_atomic
 
 _NEEDED = {"altair": "altair", "vl_convert": "vl-convert-python"}
 """Modules that draw plots, with their packages: the extra ``report``."""
@@ -43,6 +43,8 @@ def report(files: tuple[str, ...], base: str | None, recordings: tuple[str, ...]
     """
     from profiler.report.subject import read, read_base
 
+    path = to.output or "report.html"
+    refuse_to_replace(path, [*files, *recordings, *([base] if base else [])])
     subject, old = read(files, recordings), None if base is None else read_base(base)
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
     if missing:
@@ -50,7 +52,6 @@ def report(files: tuple[str, ...], base: str | None, recordings: tuple[str, ...]
     from profiler.report.page import render
 
     page = render(subject, old)
-    path = to.output or "report.html"
     write_atomic(path, page)
     if not (to.quiet or to.printed):
         say(f"wrote {path}: open it in a browser")

@@ -30,7 +30,7 @@ from profiler.cli.options import (
 from profiler.cli.results import FORMATS, formatted, summarise
 from profiler.cli.terminal import say, say_what_takes_long
 from profiler.errors import FAILED, ProfgenError
-from profiler.files import STANDARD_OUTPUT, keep_standard_output
+from profiler.files import STANDARD_OUTPUT, keep_standard_output, refuse_to_replace
 
 if TYPE_CHECKING:
     from profiler.cli.verify_report import VerifyReport
@@ -140,9 +140,12 @@ def verify(
         raise click.UsageError(f"{one} and {other} both go to standard output; give one of them a file")
     if printed or to.printed:
         keep_standard_output()
+    path = Path(policy)
+    for place in (to.path, *(place for _, place in places)):
+        if place is not None:
+            refuse_to_replace(place, [path])
     if not to.quiet:
         say_what_takes_long()
-    path = Path(policy)
     content = read_limited(path)
     held = loads(content, str(path))
     bundle = None if enforce.bundle is None else Path(enforce.bundle)

@@ -102,6 +102,25 @@ def test_an_edited_policy_is_not_overwritten(recording: Path, tmp_path: Path) ->
     assert "reboot" in (profile / "seccomp.json").read_text()
 
 
+def test_an_input_is_not_replaced(recording: Path, tmp_path: Path) -> None:
+    """By any of its names, and not by a file that comes along."""
+    profile = tmp_path / "app.profile"
+    assert profgen(recording, "-o", profile).returncode == 0
+    policy = profile / "policy.yaml"
+    (tmp_path / "other.yaml").hardlink_to(policy)
+    (tmp_path / "seccomp.json").write_bytes(recording.read_bytes())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for source, *words in (
+        (profile, "-t", "seccomp", "-o", policy),
+        (policy, "-t", "seccomp", "-o", tmp_path / "other.yaml"),
+        (recording, "-t", "seccomp", "-o", recording),
+        (tmp_path / "seccomp.json", "-o", f"{tmp_path}/"),
+        (tmp_path / "seccomp.json", "-t", "docker", "-o", tmp_path / "run.sh"),
+    ):
+        fails(profgen(source, *words), 125, "input of this command", "-o")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_one_target_without_output_goes_to_stdout(recording: Path) -> None:
     done = profgen(
         recording,

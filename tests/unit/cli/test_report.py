@@ -24,6 +24,15 @@ def app(tmp_path: Path) -> Path:
     return path
 
 
+def test_an_input_is_not_replaced(app: Path) -> None:
+    before = app.read_bytes()
+    for words in ((app, "-o", app), (app, "--base", app, "-o", app)):
+        done = profgen("report", *words)
+        assert (done.returncode, done.stdout) == (125, "")
+        assert "input of this command" in done.stderr
+    assert app.read_bytes() == before
+
+
 def test_the_page_is_written(app: Path) -> None:
     done = profgen("report", app, cwd=app.parent)
     assert (done.returncode, done.stdout) == (0, "")
