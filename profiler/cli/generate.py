@@ -88,6 +88,8 @@ def generate(
         rendered = render(policy, targets, targeting.settings, targeting.existing, targeting.templates, counts)
     evidence = [] if trace is None else _evidence(policy, trace)
     main = _main(rendered, targets, into=targeting.existing is not None)
+    if output is not None and evidence:
+        _refuse_other_workload(Path(output), policy)
     where = _deliver(rendered, main, evidence, inputs, output, quiet)
     for target in without:
         say(f"{target.name}: left out, because the recording did not watch files; record again, without --no-files")
@@ -345,6 +347,23 @@ def _refuse_to_overwrite(directory: Path, inputs: Sequence[str]) -> None:
         raise OutputError(f"{lost}; write to another directory, or {discard}")
     command = profgen("merge", "--base", base, path, *map(Path, inputs), "-o", directory)
     raise OutputError(f"{lost}; {discard}, or bring the new recording in:", command)
+
+
+def _refuse_other_workload(directory: Path, policy: Policy) -> None:
+    """Raise OutputError for a policy of another workload that ``generate`` wrote and nobody edited."""
+    from profiler.policy.document import loads
+    from profiler.policy.head import is_edited
+    from profiler.trace.store import read_limited
+
+    path = directory / POLICY_FILE
+    if not path.is_file() or is_edited(data := read_limited(path)):
+        return
+    old, new = loads(data, str(path)).workload, policy.workload
+    if old.is_other(new):
+        raise OutputError(
+            f"{path} is the policy of {old.title}, and this is {new.title}; write to another directory, or delete "
+            f"{path}"
+        )
 
 
 def _tell_losses(rendered: Rendered, quiet: bool) -> None:

@@ -7,6 +7,8 @@ wrote may have none. Evidence (counts, times, paths that were only looked for) s
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -259,6 +261,23 @@ class Workload:
     joined: tuple[str, ...] = ()
     denials_only: bool = False
     launch: Launch = Launch()
+
+    @property
+    def title(self) -> str:
+        """The program's name, and the image's; empty when neither is known."""
+        return " in ".join(word for word in (os.path.basename(self.argv[0]) if self.argv else "", self._image) if word)
+
+    @property
+    def _image(self) -> str:
+        """The image's name, which releases share: without registry, tag and digest."""
+        return re.sub(r"[@:].*", "", (self.image or "").rsplit("/", 1)[-1])
+
+    def is_other(self, workload: Workload) -> bool:
+        """Whether the image is another one or, where one of them has none, the program is. Releases are alike."""
+        if self._image and workload._image:
+            return self._image != workload._image
+        programs = {os.path.basename(each.argv[0]) for each in (self, workload) if each.argv}
+        return len(programs) > 1
 
 
 @dataclass(frozen=True)

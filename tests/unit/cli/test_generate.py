@@ -102,6 +102,19 @@ def test_an_edited_policy_is_not_overwritten(recording: Path, tmp_path: Path) ->
     assert "reboot" in (profile / "seccomp.json").read_text()
 
 
+def test_the_policy_of_another_workload_is_not_replaced(recording: Path, tmp_path: Path) -> None:
+    profile, other, again = (tmp_path / name for name in ("app.profile", "other.json", "again.json"))
+    assert profgen(recording, "-o", profile).returncode == 0
+    write_trace(example(argv=("/usr/bin/other", "-v")), other)
+    write_trace(example(argv=("/opt/app", "--with", "options")), again)
+    before = {path: path.read_bytes() for path in profile.iterdir()}
+    fails(profgen(other, "-o", profile), 125, "policy of app", "this is other", "another directory", "delete")
+    assert {path: path.read_bytes() for path in profile.iterdir()} == before
+    assert profgen(again, "-o", profile).returncode == 0
+    (profile / "policy.yaml").unlink()
+    assert profgen(other, "-o", profile).returncode == 0
+
+
 def test_an_input_is_not_replaced(recording: Path, tmp_path: Path) -> None:
     """By any of its names, and not by a file that comes along."""
     profile = tmp_path / "app.profile"
