@@ -41,6 +41,7 @@ _SHARED = {
             "containers",
             "images",
             "kube_play",
+            "incus",
             "libvirt",
             "lxc",
             "minimal",

@@ -33,15 +33,23 @@ done
 if python3 -c 'import ensurepip' 2>/dev/null; then
     missing=$(printf '%s' "$missing" | sed 's/ python3-venv//')
 fi
-# A policy of SELinux to compile against. A test unpacks it; to install it would change this machine.
+# A policy of SELinux to compile against, and LXD, which not every release has. Tests unpack them; to install them would
+# change this machine.
 stored=/var/cache/profgen-tests
 fetched=
-case "${1:-}" in test | programs) [ -e "$stored/selinux-policy-default.deb" ] || fetched=selinux-policy-default ;; esac
+case "${1:-}" in
+test) kept="selinux-policy-default lxd lxd-client libdqlite0 libraft2 rsync libpopt0" ;;
+programs) kept=selinux-policy-default ;;
+*) kept= ;;
+esac
+for package in $kept; do
+    [ -e "$stored/$package.deb" ] || fetched="$fetched $package"
+done
 [ -n "$missing$fetched" ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then
     [ -z "$missing" ] || echo "not installed:$missing (install them as root: apt-get install$missing); going on without" >&2
-    [ -z "$fetched" ] || echo "not in $stored: $fetched (run this as root); going on without" >&2
+    [ -z "$fetched" ] || echo "not in $stored:$fetched (run this as root); going on without" >&2
     exit 0
 fi
 
@@ -58,9 +66,14 @@ export DEBIAN_FRONTEND=noninteractive
 install() {
     # shellcheck disable=SC2086
     [ -z "$missing" ] || apt-get install -y -qq --no-install-recommends $missing || return
-    [ -z "$fetched" ] || (
-        mkdir -p "$stored" && cd "$stored" && apt-get download -qq "$fetched" && mv "$fetched"_*.deb "$fetched.deb"
-    )
+    for package in $fetched; do
+        fetch "$package" || return
+    done
 }
-echo "installing:$missing $fetched"
+fetch() (
+    mkdir -p "$stored" && cd "$stored" || return
+    case $1 in selinux-*) ;; *) [ -n "$(apt-cache madison "$1")" ] || return 0 ;; esac
+    [ -e "$1.deb" ] || { apt-get download -qq "$1" && mv "$1"_*.deb "$1.deb"; }
+)
+echo "installing:$missing$fetched"
 install >/dev/null 2>&1 || { apt-get update -qq && install >/dev/null; }

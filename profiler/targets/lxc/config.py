@@ -78,7 +78,7 @@ def config(policy: Policy, wishes: Wishes) -> Config:
     """Return the lines for a policy."""
     stance = posture(policy)
     root, temporary, lost = _root(stance, wishes)
-    shared = [_memory(stance.shared)] if stance.shared else []
+    shared = [memory(stance.shared)] if stance.shared else []
     rules, nodes, unknown = _devices(policy, stance, CGROUP[wishes.cgroup])
     user = tuple((key, str(number)) for key, number in ((UID, stance.uid), (GID, stance.gid)) if number)
     tasks = f"{CGROUP[wishes.cgroup]}.pids.max"
@@ -129,21 +129,21 @@ def _root(stance: Posture, wishes: Wishes) -> tuple[str | None, tuple[Assignment
     wanted = wishes.read_only == "yes" or (wishes.read_only == "auto" and stance.read_only and not breaks)
     if stance.elsewhere is None or not (wanted or already):
         return None, (), ()
-    memory: list[Assignment] = []
+    empty: list[Assignment] = []
     for row in stance.temporary:
         if within(row.path, mounted):
             continue
         try:
-            memory.append(_memory(row))
+            empty.append(memory(row))
         except Inexpressible:
             breaks.append(row.path)
     why = f"the root cannot be written: bind a directory of the host there ({MOUNT})"
     losses = tuple(Loss("files", printable(path), why, "refused") for path in breaks)
     kept = ",".join([*(word for word in options if word not in ("ro", "rw")), "ro"])
-    return (None if already else kept), tuple(memory), losses
+    return (None if already else kept), tuple(empty), losses
 
 
-def _memory(row: Temporary) -> Assignment:
+def memory(row: Temporary) -> Assignment:
     """Return the mount of memory. Raises Inexpressible."""
     flags = "rw,nosuid,nodev," + ("" if row.executed else "noexec,") + "mode=1777,create=dir"
     return MOUNT, f"tmpfs {field(row.path[1:])} tmpfs {flags} 0 0"

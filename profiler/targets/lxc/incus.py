@@ -15,7 +15,7 @@ from profiler.policy.posture import Posture, posture
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.targets.base import File, Launches, Loss, Output, Request, Setting, Step, Target, written
-from profiler.targets.lxc.config import Wishes, config
+from profiler.targets.lxc.config import Wishes, config, memory
 from profiler.targets.naming import name_of, valid_name
 
 FILE = "incus.yaml"
@@ -42,6 +42,7 @@ class Incus(Target):
         stance, name = posture(policy), NAME.of(request) or name_of(policy.workload)
         made = config(policy, Wishes(""))
         lines = [row for group in made.groups for row in group.lines if row[0] in _FORMS]
+        lines += [memory(stance.shared)] if stance.shared else []
         values = {
             "argv": " ".join(map(shell, policy.workload.argv)),
             "extent": extent(policy.workload),

@@ -151,6 +151,8 @@ def test_shared_memory_is_mounted_where_lxc_has_none() -> None:
     assert lxcs.mounted(lxcs.config(once)) == {"/dev/shm": "tmpfs"}
     assert render_one("lxc", made, {}, Existing("config", once)).files[0].data == once
     assert lxcs.mounted(lxcs.config(render_one("lxc", recorded("read")).files[0].data)) == {}
+    profile = yaml.safe_load(render_one("incus", made).files[0].data)
+    assert lxcs.mounted(lxcs.config(profile["config"]["raw.lxc"].encode())) == {"/dev/shm": "tmpfs"}
 
 
 def test_a_profile_of_incus() -> None:
