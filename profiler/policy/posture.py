@@ -6,14 +6,14 @@ of tasks. Launchers (profiler/targets/) write it in the words of their system.
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from profiler.policy import patterns
 from profiler.policy.covering import EPHEMERAL
 from profiler.policy.model import FileRule, Policy
+from profiler.policy.writable import SYSTEM, changes, gathered, place_of, within
 from profiler.trace.model import ContainerMount
 from profiler.wording import UNKNOWN
 
@@ -43,10 +43,10 @@ class Posture:
 
     ``sure``: the workload was recorded in a container, so what is known about it holds in one. ``user`` is the text
     that an engine takes (``33:33``, ``www-data``), ``uid`` and ``gid`` are numbers. ``read_only``: a root file system
-    that cannot be written is known to do. ``temporary``, ``kept`` and ``elsewhere`` say where the workload writes, as
-    in :class:`Written`; ``elsewhere`` is None when the recording did not watch files. ``devices``: without those that
-    every runtime gives; ``device_patterns``: patterns of devices whose names are not known. ``dev_written``: files
-    are made or changed below /dev, such as shared memory in /dev/shm, so the memory there cannot be read-only.
+    that cannot be written is known to do. ``temporary``, ``kept``, ``elsewhere`` and ``apart`` say where the workload
+    writes, as in :class:`Written`; ``elsewhere`` is None when the recording did not watch files. ``devices``: without
+    those that every runtime gives; ``device_patterns``: patterns of devices whose names are not known. ``dev_written``:
+    files are made or changed below /dev, such as shared memory in /dev/shm, so the memory there cannot be read-only.
     ``shared``: the directory of shared memory, when it is written to; LXC and libvirt-lxc have none by themselves.
     ``tasks``: the limit of threads and processes. ``ports``: as in :func:`listened`. ``mounts``: bind mounts and
     volumes of the recorded container. ``network``: host or none. ``command``: the workload's argv.
@@ -62,6 +62,7 @@ class Posture:
     temporary: tuple[Temporary, ...] = ()
     kept: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] | None = None
+    apart: tuple[tuple[str, str], ...] = ()
     devices: tuple[Device, ...] = ()
     device_patterns: tuple[str, ...] = ()
     dev_written: bool = False
@@ -93,6 +94,7 @@ def posture(policy: Policy) -> Posture:
         ),
         kept=places.kept if places else (),
         elsewhere=places.elsewhere if places else None,
+        apart=places.apart if places else (),
         devices=devices,
         device_patterns=device_patterns,
         dev_written=_changed_below(policy, "/dev"),
@@ -118,25 +120,14 @@ def _would_do(policy: Policy, places: Written | None) -> bool:
     writing nothing but what may be empty at each start."""
     if places is None or policy.workload.image is None or policy.workload.incomplete:
         return False
-    return policy.workload.launch.read_only or not (places.kept or places.elsewhere)
+    return policy.workload.launch.read_only or not (places.kept or places.elsewhere or places.apart)
 
 
 # --- where it writes
 
-_CHANGES = frozenset(
-    {
-        "write", "append", "create", "truncate", "make", "remove", "rename_from", "rename_to", "link", "mode", "owner",
-        "times", "xattr", "bind",
-    }
-)  # fmt: skip
-"""Accesses that a read-only file system refuses with EROFS."""
-_ATTRIBUTES = frozenset({"mode", "owner", "times", "xattr"})
-_OPENS = frozenset({"read", "write", "append", "lock", "lock_exclusive"})
 _MAKES = frozenset({"create", "make", "rename_to", "link", "bind"})
 _RUNTIMES_OWN = ("/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 """Places that a runtime or an engine mounts into every container."""
-_SYSTEM = frozenset({"bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "usr"})
-"""Top directories that hold the image itself."""
 _SHARED = "/dev/shm"
 _TEMPORARY = ("/tmp", "/var/tmp", "/run", "/var/run")
 
@@ -147,12 +138,13 @@ class Written:
 
     ``kept``: directories with content of the image, or that may have to last. ``elsewhere``: patterns of what is
     written among the image's own files, or at places that are not known: a root that cannot be written would break the
-    workload.
+    workload. ``apart``: see :class:`Places`.
     """
 
     temporary: tuple[Temporary, ...] = ()
     kept: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    apart: tuple[tuple[str, str], ...] = ()
 
 
 def written(policy: Policy) -> Written | None:
@@ -166,17 +158,19 @@ def written(policy: Policy) -> Written | None:
         if not changes(rule):
             continue
         place = place_of(rule)
-        if place is None or place == "/" or place.split("/")[1] in _SYSTEM:
+        if place is None or place == "/" or place.split("/")[1] in SYSTEM:
             if not within(patterns.start_of(rule.pattern), mounted):
                 elsewhere.add(rule.pattern)
         elif not within(place, mounted):
             places.add(place)
-    outer = [place for place in sorted(places) if not within(posixpath.dirname(place), places)]
+    together = gathered(policy.files, places, mounted)
+    outer = together.writable
     empty = [place for place in outer if within(place, _TEMPORARY) and not _filled(policy, place)]
     return Written(
         tuple(Temporary(place, _executed(policy, place)) for place in empty),
         tuple(place for place in outer if place not in empty),
         tuple(sorted(elsewhere)),
+        together.apart,
     )
 
 
@@ -190,28 +184,6 @@ def blocked(policy: Policy, mounts: Mapping[str, bool]) -> tuple[str, ...]:
         if around and mounts[max(around, key=len)] and changes(rule):
             found.append(rule.pattern)
     return tuple(sorted(found))
-
-
-def within(path: str, directories: Collection[str]) -> bool:
-    """Return whether the path is one of the directories, or below one."""
-    return any(path == top or path.startswith(top.rstrip("/") + "/") for top in directories)
-
-
-def changes(rule: FileRule) -> bool:
-    """Return whether a read-only file system refuses a use of the rule. Devices, pipes and sockets may be opened."""
-    files = set(rule.kinds) & {"file", "directory", "symlink", "unknown"}
-    refused = _CHANGES & set(rule.access)
-    return "linked" in rule.states and bool(refused) and (bool(files) or not refused <= _OPENS)
-
-
-def place_of(rule: FileRule) -> str | None:
-    """Return the directory that must be writable, None when it is not known."""
-    start = patterns.start_of(rule.pattern)
-    if not start.startswith("/"):
-        return None
-    if rule.kinds == ("directory",) and set(rule.access) & _CHANGES <= _ATTRIBUTES and start == rule.pattern:
-        return posixpath.normpath(start)
-    return posixpath.dirname(start)
 
 
 def _below(rule: FileRule, place: str) -> bool:

@@ -16,7 +16,7 @@ from profiler.kernel.capabilities import names_in, number_of
 from profiler.kernel.user_namespaces import can_be_mounted, mapped_ids, only_initial
 from profiler.policy.model import FileRule, Policy, capability_order
 from profiler.policy.patterns import matches, path_of, start_of
-from profiler.policy.posture import within
+from profiler.policy.writable import within
 from profiler.quoting.text import printable
 from profiler.review.findings import Finding, Rule, by_level
 from profiler.review.foreign import Source

@@ -71,7 +71,7 @@ class Compose(Target):
         name, text, service = self._user_file(request)
         known: dict[str, Any] = {**values(request), "limits": [PIDS[0]], "unlock": False, "gain": False}
         needs = (known["seccomp"],)
-        lost = list(losses(request.policy, ambient=False))
+        lost = list(losses(request, ambient=False))
         if name:
             here, lost = confined(request, service, known)
             known |= here

@@ -9,10 +9,11 @@ from typing import Any
 
 from profiler.policy import patterns
 from profiler.policy.model import Policy
-from profiler.policy.posture import Posture, blocked, posture, within
+from profiler.policy.posture import Posture, blocked, posture
+from profiler.policy.writable import within
 from profiler.quoting.text import printable
 from profiler.targets.base import Loss, Request
-from profiler.targets.containers import LOOSEN, READ_ONLY, device_losses, permitted, without_root
+from profiler.targets.containers import LOOSEN, READ_ONLY, device_losses, moves_lost, permitted, without_root
 from profiler.wording import listed
 
 _NOT = frozenset({"false", "no", "n", "off", "f", "0"})
@@ -179,7 +180,8 @@ def _root(request: Request, stance: Posture, service: Service, losses: list[Loss
     told = service.is_on("read_only") and not LOOSEN.of(request)
     wish = READ_ONLY.of(request)
     known = stance.sure and not request.policy.workload.incomplete and stance.elsewhere is not None
-    would_do = stance.read_only or (known and not elsewhere and all(within(path, mounts) for path in stance.kept))
+    kept = all(within(path, mounts) for path in stance.kept)
+    would_do = stance.read_only or (known and not elsewhere and not stance.apart and kept)
     if told and wish == "no":
         why = f"your file mounts it read-only, against -O compose.{READ_ONLY.name}=no; {_LOOSEN}"
         losses.append(Loss("files", "writing to the root file system", why, "refused"))
@@ -188,4 +190,5 @@ def _root(request: Request, stance: Posture, service: Service, losses: list[Loss
     if elsewhere:
         why = f"the root is read-only; mount volumes there{f', or {_LOOSEN}' if told else ''}"
         losses.append(Loss("files", f"writing {listed(elsewhere, 3)}", why, "refused"))
+    losses += moves_lost(stance)
     return True

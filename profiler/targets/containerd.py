@@ -16,7 +16,7 @@ from profiler.quoting.csv import csv
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.targets.base import File, Launches, Loss, Output, Request, Step, Target, written
-from profiler.targets.containers import READ_ONLY, WITHOUT_TYPES
+from profiler.targets.containers import READ_ONLY, WITHOUT_TYPES, is_read_only, moves_lost
 
 SCRIPT = "containerd-run.sh"
 
@@ -39,7 +39,7 @@ class Containerd(Target):
         apparmor = request.artifacts.get("apparmor")
         needed = policy.needed()
         given = load("docker_default.yaml")["capabilities"]
-        wish = READ_ONLY.of(request)
+        read_only = is_read_only(request, stance)
         image = _reference(policy.workload.image)
         values = {
             "workload": policy.workload,
@@ -51,7 +51,7 @@ class Containerd(Target):
             "dropped": [name for name in given if name not in needed],
             "added": [name for name in needed if name not in given],
             "no_new_privs": policy.no_new_privs,
-            "read_only": wish == "yes" or (wish == "auto" and stance.read_only),
+            "read_only": read_only,
             "temporary": [_tmpfs(row.path, row.executed) for row in stance.temporary],
             "mounts": [
                 _bind(row.source, row.destination, row.read_only) for row in stance.mounts if row.kind == "bind"
@@ -61,7 +61,7 @@ class Containerd(Target):
         needs = (request.artifacts["seccomp"].called,)
         script = File(SCRIPT, request.template("containerd-run.sh.j2", **values), executable=True, needs=needs)
         start = Step("use", f"{written(SCRIPT)} --rm {shell(image or 'IMAGE')} NAME")
-        return Output((script,), tuple(_losses(policy, stance)), (start,))
+        return Output((script,), (*(moves_lost(stance) if read_only else ()), *_losses(policy, stance)), (start,))
 
 
 def _losses(policy: Policy, stance: Posture) -> list[Loss]:

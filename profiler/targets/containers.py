@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from profiler.policy.caveats import extent
-from profiler.policy.model import Policy
 from profiler.policy.posture import Device, Posture, posture
 from profiler.quoting.shell import shell
+from profiler.quoting.text import printable
 from profiler.targets.base import Loss, OneOf, Request, Setting, yes_or_no
 
 ARTIFACTS = frozenset({"seccomp", "apparmor", "selinux"})
@@ -38,7 +38,7 @@ def values(request: Request) -> dict[str, Any]:
     become volumes. ``devices``: those that an engine can give.
     """
     policy = request.policy
-    work, stance, read_only = policy.workload, posture(policy), READ_ONLY.of(request)
+    work, stance = policy.workload, posture(policy)
     apparmor, selinux = request.artifacts.get("apparmor"), request.artifacts.get("selinux")
     return {
         "seccomp": request.artifacts["seccomp"].called,
@@ -62,7 +62,7 @@ def values(request: Request) -> dict[str, Any]:
         "temporary": [row for row in stance.temporary if ":" not in row.path],
         "kept": [*stance.kept, *(row.path for row in stance.temporary if ":" in row.path)],
         "dev_written": stance.dev_written,
-        "read_only": read_only == "yes" or (read_only == "auto" and stance.read_only),
+        "read_only": is_read_only(request, stance),
         "devices": [(row.path, row.access.replace("m", "")) for row in stance.devices if _given(row)],
         "tasks": stance.tasks,
         "unprivileged_port": stance.unprivileged_port,
@@ -79,12 +79,22 @@ def _given(device: Device) -> bool:
     return device.path.startswith("/dev/") and "m" not in device.access and ":" not in device.path
 
 
-def losses(policy: Policy, *, ambient: bool) -> Iterator[Loss]:
+def losses(request: Request, *, ambient: bool) -> Iterator[Loss]:
     """Yield what an engine's options do not express. ``ambient``: the engine gives added capabilities to users other
     than root too."""
+    policy = request.policy
+    stance = posture(policy)
     if policy.workload.uid and not ambient:
         yield from without_root(policy.needed())
-    yield from device_losses(posture(policy))
+    if is_read_only(request, stance):
+        yield from moves_lost(stance)
+    yield from device_losses(stance)
+
+
+def is_read_only(request: Request, stance: Posture) -> bool:
+    """Return whether the root of a container is made read-only."""
+    wish = READ_ONLY.of(request)
+    return wish == "yes" or (wish == "auto" and stance.read_only)
 
 
 def without_root(names: Iterable[str]) -> Iterator[Loss]:
@@ -114,6 +124,14 @@ def permitted(
     why = f"your file drops it; to allow it: -O {option}"
     losses = [Loss("capabilities", f"CAP_{name}", why, "refused") for name in forbidden]
     return [name for name in wanted if name not in forbidden], losses
+
+
+def moves_lost(stance: Posture) -> Iterator[Loss]:
+    """Yield the moves that fail under a root that cannot be written."""
+    for source, target in stance.apart:
+        what = f"moving files between {printable(source)} and {printable(target)}"
+        why = "the root is read-only, and each of the two is a mount of its own (EXDEV): mount one directory for both"
+        yield Loss("files", what, why, "refused")
 
 
 def device_losses(stance: Posture) -> Iterator[Loss]:

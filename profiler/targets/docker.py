@@ -27,7 +27,7 @@ class RunCommand(Target):
         script = File(self.file, text, executable=True, needs=(request.artifacts["seccomp"].called,))
         image = shell(printable(request.policy.workload.image or "IMAGE"))
         start = Step("use", f"{written(script.name)} {image}")
-        return Output((script,), tuple(losses(request.policy, ambient=self.ambient)), (start,))
+        return Output((script,), tuple(losses(request, ambient=self.ambient)), (start,))
 
 
 class Docker(RunCommand):

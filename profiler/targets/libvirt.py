@@ -13,13 +13,15 @@ from profiler.errors import InputError
 from profiler.kernel.capabilities import number_of
 from profiler.policy.caveats import extent
 from profiler.policy.model import Policy, capability_order
-from profiler.policy.posture import Posture, posture, within
+from profiler.policy.posture import Posture, posture
+from profiler.policy.writable import within
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.quoting.xml import exact
 from profiler.rewriting.xml import Document, Element, Node, Unreadable, loads
 from profiler.targets import contexts
 from profiler.targets.base import Existing, File, Launches, Loss, OneOf, Output, Request, Setting, Step, Target, written
+from profiler.targets.containers import moves_lost
 from profiler.targets.naming import name_of, valid_name
 from profiler.wording import listed
 
@@ -248,6 +250,7 @@ def _root(editing: _Editing, stance: Posture, wish: str) -> Iterator[Loss]:
             breaks.append(row.path)
     why = "the root cannot be written: add a filesystem of type mount for it"
     yield from (Loss("files", printable(path), why, "refused") for path in breaks)
+    yield from moves_lost(stance)
 
 
 def _memory(editing: _Editing, place: str) -> None:

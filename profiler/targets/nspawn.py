@@ -10,13 +10,13 @@ from profiler.kernel.syscalls import known_names
 from profiler.kernel.systemd import words
 from profiler.policy.caveats import extent
 from profiler.policy.model import Policy
-from profiler.policy.posture import posture
+from profiler.policy.posture import Posture, posture
 from profiler.quoting.shell import shell
 from profiler.quoting.systemd import has_unit_path
 from profiler.quoting.text import printable
 from profiler.targets import contexts
 from profiler.targets.base import File, Launches, Loss, Output, Request, Setting, Step, Target, written
-from profiler.targets.containers import READ_ONLY
+from profiler.targets.containers import READ_ONLY, is_read_only, moves_lost
 from profiler.wording import listed
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
@@ -49,7 +49,7 @@ class Nspawn(Target):
         policy = request.policy
         work, stance = policy.workload, posture(policy)
         name = self.machine.of(request) or _machine(policy)
-        wanted = READ_ONLY.of(request)
+        read_only = is_read_only(request, stance)
         allowed, refused = _allowed(policy), {row.name for row in policy.refused}
         default, needed = words("nspawn"), policy.needed()
         places = [row.path for row in stance.temporary if _PLAIN.fullmatch(row.path)]
@@ -74,14 +74,14 @@ class Nspawn(Target):
             ambient=needed if work.uid else (),
             allowed=_lines(sorted(allowed)),
             denied=_lines(sorted(known_names() - allowed - refused)),
-            read_only=wanted == "yes" or (wanted == "auto" and stance.read_only),
+            read_only=read_only,
             temporary=places,
             kept=stance.kept,
             mounts=sayable,
             private=stance.network == "none",
         )
         file = File(f"{name}.nspawn", text)
-        lost = list(_losses(policy, allowed))
+        lost = [*_losses(policy, allowed), *(_unwritable(stance) if read_only else ())]
         for row in mounts:
             if row not in sayable:
                 why = "a path in the file cannot have these characters: use --bind"
@@ -119,6 +119,17 @@ def _lines(names: Iterable[str]) -> list[str]:
         else:
             lines.append(name)
     return lines
+
+
+def _unwritable(stance: Posture) -> Iterator[Loss]:
+    """Yield what the workload writes to and a root that cannot be written refuses: the settings can name directories of
+    the host there, which only the user knows."""
+    why = "the root is read-only: add Bind=DIRECTORY:PATH to the file, with a directory of the host"
+    memory = (row.path for row in stance.temporary if not _PLAIN.fullmatch(row.path))
+    volumes = (row.destination for row in stance.mounts if row.kind != "bind" and not row.read_only)
+    for path in dict.fromkeys((*stance.kept, *volumes, *memory, *(stance.elsewhere or ()))):
+        yield Loss("files", printable(path), why, "refused")
+    yield from moves_lost(stance)
 
 
 def _losses(policy: Policy, allowed: set[str]) -> Iterator[Loss]:

@@ -17,10 +17,11 @@ from typing import Any
 from profiler.errors import InputError
 from profiler.policy import patterns
 from profiler.policy.model import Policy
-from profiler.policy.posture import Posture, blocked, posture, within
+from profiler.policy.posture import Posture, blocked, posture
+from profiler.policy.writable import within
 from profiler.quoting.text import printable
 from profiler.targets.base import Loss, OneOf, Request, Setting
-from profiler.targets.containers import LOOSEN, READ_ONLY, permitted
+from profiler.targets.containers import LOOSEN, READ_ONLY, moves_lost, permitted
 from profiler.wording import UNKNOWN, listed
 
 SECCOMP_ROOT = "/var/lib/kubelet/seccomp"
@@ -310,7 +311,7 @@ def _root(
             "with -O kubernetes.loosen"
         )
     known = place.sure and not request.policy.workload.incomplete and place.elsewhere is not None
-    would_do = place.read_only or (known and not kept and not elsewhere)
+    would_do = place.read_only or (known and not kept and not elsewhere and not place.apart)
     if not (told or when == "yes" or (when == "auto" and would_do)):
         return False if said else None, ()
     reason = "the manifest mounts the root read-only" if told else "the root is read-only"
@@ -319,6 +320,7 @@ def _root(
     if kept:
         why = f"{reason}, and an emptyDir starts empty; mount volumes there for what is in the image or must last"
         losses.append(Loss("files", f"the content of {listed(kept, 3)}", why, "refused"))
+    losses += moves_lost(place)
     wanted = [path for path in (*(row.path for row in place.temporary), *kept) if not within(path, mounted)]
     bad = [path for path in wanted if ":" in path or not _writable_in_yaml(path)]
     losses += [Loss("files", path, "a mountPath cannot hold this name", "refused") for path in map(printable, bad)]

@@ -38,7 +38,7 @@ class Quadlet(Target):
         with_apparmor = self.apparmor.of(request)
         text = request.template("quadlet.container.j2", with_apparmor=with_apparmor, **known)
         unit = File(f"{name}.container", text, needs=(seccomp,))
-        lost = list(losses(request.policy, ambient=True))
+        lost = list(losses(request, ambient=True))
         if known["apparmor"] and not with_apparmor:
             why = (
                 "its line is a comment, because Podman does not start a container with it on a machine without "

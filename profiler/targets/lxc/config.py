@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 from profiler.kernel.devices import node_of
 from profiler.policy.model import Policy
-from profiler.policy.posture import Device, Posture, Temporary, posture, within
+from profiler.policy.posture import Device, Posture, Temporary, posture
+from profiler.policy.writable import within
 from profiler.quoting.lxc import Inexpressible, field, unescaped
 from profiler.quoting.text import printable
 from profiler.rewriting.assignments import Assignment
 from profiler.targets.base import Loss
+from profiler.targets.containers import moves_lost
 
 SECCOMP = "lxc.seccomp.profile"
 APPARMOR = "lxc.apparmor.profile"
@@ -138,7 +140,7 @@ def _root(stance: Posture, wishes: Wishes) -> tuple[str | None, tuple[Assignment
         except Inexpressible:
             breaks.append(row.path)
     why = f"the root cannot be written: bind a directory of the host there ({MOUNT})"
-    losses = tuple(Loss("files", printable(path), why, "refused") for path in breaks)
+    losses = (*(Loss("files", printable(path), why, "refused") for path in breaks), *moves_lost(stance))
     kept = ",".join([*(word for word in options if word not in ("ro", "rw")), "ro"])
     return (None if already else kept), tuple(empty), losses
 

@@ -14,9 +14,11 @@ from typing import Any
 from profiler.kernel.devices import node_of
 from profiler.policy import patterns
 from profiler.policy.model import Policy
-from profiler.policy.posture import Posture, Temporary, posture, within
+from profiler.policy.posture import Posture, Temporary, posture
+from profiler.policy.writable import within
 from profiler.quoting.text import printable
 from profiler.targets.base import Loss
+from profiler.targets.containers import moves_lost
 from profiler.wording import listed
 
 MASKED = (
@@ -104,12 +106,14 @@ def _root(stance: Posture, wish: str, already: bool, mounts: Sequence[str]) -> t
     breaks = [*unmounted, *(stance.elsewhere if not stance.read_only else ())]
     if wish == "yes":
         why = "the root file system is read-only: mount a directory there"
-        return True, tuple(Loss("files", printable(path), why, "refused") for path in breaks)
-    if wish == "auto" and (stance.read_only or already) and not breaks:
+        lost = (Loss("files", printable(path), why, "refused") for path in breaks)
+        return True, (*lost, *moves_lost(stance))
+    if wish == "auto" and (stance.read_only or already) and not breaks and not stance.apart:
         return (None if already else True), ()
     if wish == "no" or not already:
         return (False if already else None), ()
-    what = listed([printable(path) for path in breaks], _SHOWN)
+    together = [f"{one} and {other} (in one mount)" for one, other in stance.apart]
+    what = listed([printable(path) for path in (*breaks, *together)], _SHOWN)
     why = f"the workload writes to {what}: mount directories there, and generate with -O oci.read-only=yes"
     return False, (Loss("files", "a root file system that can be written", why),)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from profiler.kernel.selinux import table
 from profiler.policy import patterns
 from profiler.policy.model import FileRule, Policy
-from profiler.policy.posture import within
+from profiler.policy.writable import within
 from profiler.targets.selinux.contexts import Contexts, renamed
 
 CONTAINER = "container_file_t"

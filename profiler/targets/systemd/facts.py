@@ -12,7 +12,8 @@ from profiler.kernel.systemd import NAMESPACES, words
 from profiler.policy import patterns
 from profiler.policy.covering import EPHEMERAL
 from profiler.policy.model import Allowed, FileRule, Policy
-from profiler.policy.posture import Posture, changes, place_of, posture, within
+from profiler.policy.posture import Posture, posture
+from profiler.policy.writable import Places, changes, gathered, place_of, within
 from profiler.quoting.systemd import has_unit_path
 
 _HOMES = ("/home", "/root")
@@ -100,9 +101,9 @@ class Facts:
         return any(changes(rule) and _may_lie(rule, place) for rule in self.policy.files for place in places)
 
     @cached_property
-    def written(self) -> tuple[str, ...] | None:
-        """The directories that must be writable, without those in others; None when some are not known. One that a unit
-        cannot name is replaced by the directory that it is in."""
+    def places(self) -> Places | None:
+        """The directories that must be writable; None when some are not known. One that a unit cannot name is replaced
+        by the directory that it is in."""
         places: set[str] = set()
         for rule in self.policy.files:
             if not changes(rule) or within(patterns.start_of(rule.pattern), _VIRTUAL):
@@ -113,7 +114,19 @@ class Facts:
             if place is None or place == "/":
                 return None
             places.add(place)
-        return tuple(place for place in sorted(places) if not within(posixpath.dirname(place), places))
+        return gathered(self.policy.files, places, _VIRTUAL)
+
+    @property
+    def written(self) -> tuple[str, ...] | None:
+        """The directories that can be made writable one by one; None when some are not known, or when files are moved
+        between two of them that no directory of its own holds."""
+        return None if self.places is None or self.places.apart else self.places.writable
+
+    def moves(self, *places: str) -> bool:
+        """Return whether files are moved into one of the places, or out of one, from or to a directory that must stay
+        on the same mount."""
+        pairs = self.places.apart if self.places else ()
+        return any(within(one, places) for pair in pairs for one in pair)
 
     @property
     def own_temporary(self) -> bool:

@@ -153,9 +153,14 @@ def _system(facts: Facts) -> Values:
         return None
     if facts.written is not None:
         return ("strict",)
-    if not facts.changes("/usr", "/boot", "/efi"):
-        return ("full",) if not facts.changes("/etc") else ("yes",)
+    if not _needs(facts, "/usr", "/boot", "/efi"):
+        return ("full",) if not _needs(facts, "/etc") else ("yes",)
     return None
+
+
+def _needs(facts: Facts, *places: str) -> bool:
+    """Return whether one of the places must stay as it is: writable, or on one mount with another."""
+    return facts.changes(*places) or facts.moves(*places)
 
 
 def _writable(facts: Facts) -> Values:
@@ -166,12 +171,12 @@ def _writable(facts: Facts) -> Values:
 
 
 def _own_tmp(facts: Facts) -> bool:
-    return facts.has_paths and facts.own_temporary
+    return facts.has_paths and facts.own_temporary and not facts.moves(*TEMPORARY)
 
 
 def _home(facts: Facts) -> Values:
     places = ("/home", "/root", "/run/user")
-    if not facts.has_paths or facts.changes(*places):
+    if not facts.has_paths or _needs(facts, *places):
         return None
     return ("read-only",) if facts.uses(*places) else ("tmpfs",)
 

@@ -165,6 +165,13 @@ def _losses(facts: Facts) -> Iterator[Loss]:
     if others:
         why = f"a unit has one list for all architectures, so {native} has what others need"
         yield Loss("syscalls", listed(others, _SHOWN), why)
+    if facts.has_paths and facts.places:
+        for source, target in facts.places.apart:
+            why = (
+                f"files are moved between {printable(source)} and {printable(target)}, which ReadWritePaths= would "
+                "make two mounts (EXDEV)"
+            )
+            yield Loss("files", "writing to directories in which nothing was changed", why)
     if policy.workload.uid and not policy.no_new_privs:
         why = "systemd sets NoNewPrivileges= for a user other than root, because a filter needs it"
         yield Loss("no_new_privs", "new privileges by files", why, "refused")

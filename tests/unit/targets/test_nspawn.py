@@ -40,6 +40,9 @@ def test_what_was_not_in_a_container_is_there_to_be_uncommented() -> None:
     assert "# User=5" in found
     assert "ReadOnly=yes" in found
     assert "# Bind=DIRECTORY:/var/lib" in found
+    lost = render_one("nspawn", outside(LIB), {"read-only": "yes"}).losses
+    assert [(loss.item, loss.effect) for loss in lost if loss.section == "files"] == [("/var/lib", "refused")]
+    assert not [loss for loss in render_one("nspawn", outside(LIB)).losses if loss.section == "files"]
     assert render_one("nspawn", outside(LIB)).files[0].name == "app.nspawn"
 
 
