@@ -55,9 +55,16 @@ class TargetOptions:
         if other := next((name for name in self.settings if name not in names), None):
             raise InputError(f"-O {other}.{next(iter(self.settings[other]))} is for the target {other}: add -t {other}")
         rewriting = [target for target in catalogue.TARGETS if target.rewrites]
-        if self.existing and (self.targets is None or sum(target in targets for target in rewriting) != 1):
+        chosen = [target for target in targets if self.targets is not None and target in rewriting]
+        if self.existing and len(chosen) > 1:
+            both = " and ".join(target.name for target in chosen)
+            raise InputError(
+                f"--into {printable(self.existing.name)} is one file, and {both} would each rewrite it: run generate "
+                "once for each"
+            )
+        if self.existing and not chosen:
             able = ", ".join(f"{target.name} ({target.rewrites})" for target in rewriting)
-            raise InputError(f"--into needs one target that rewrites a file: choose with -t one of {able}")
+            raise InputError(f"--into needs a target that rewrites a file: choose with -t one of {able}")
         return targets
 
 

@@ -7,6 +7,7 @@ sees a trace, writes no file itself, and never imports another target.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -208,6 +209,14 @@ def written(name: str) -> str:
     """Stand for the path of a file of the same output in the text of a :class:`Step`: where the file is written is
     known only afterwards. No path or argument can hold a NUL."""
     return f"\0{name}\0"
+
+
+def absolute(text: str) -> str:
+    """Parse an absolute path. One with ``..`` names another file in the presence of links, and no security module
+    knows a path by it."""
+    if not text.startswith("/") or text.startswith("//") or posixpath.normpath(text) != text:
+        raise InputError(f"{printable(text)!r}: write an absolute path, without '.', '..' and '//', such as /srv/app")
+    return text
 
 
 def yes_or_no(text: str) -> bool:

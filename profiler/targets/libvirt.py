@@ -20,7 +20,20 @@ from profiler.quoting.text import printable
 from profiler.quoting.xml import exact
 from profiler.rewriting.xml import Document, Element, Node, Unreadable, loads
 from profiler.targets import contexts
-from profiler.targets.base import Existing, File, Launches, Loss, OneOf, Output, Request, Setting, Step, Target, written
+from profiler.targets.base import (
+    Existing,
+    File,
+    Launches,
+    Loss,
+    OneOf,
+    Output,
+    Request,
+    Setting,
+    Step,
+    Target,
+    absolute,
+    written,
+)
 from profiler.targets.containers import moves_lost
 from profiler.targets.naming import name_of, valid_name
 from profiler.wording import listed
@@ -47,7 +60,7 @@ def _idmap(text: str) -> str:
 def _path(text: str) -> str:
     if not _PATH.fullmatch(text):
         raise InputError(f"{printable(text)!r} is not an absolute path of letters, digits and _./@+-")
-    return text
+    return absolute(text)
 
 
 NAME = Setting("name", "the domain's name; default: the image's, or the program's", "NAME", "", valid_name)

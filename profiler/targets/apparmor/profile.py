@@ -26,6 +26,7 @@ from profiler.targets.base import (
     Setting,
     Step,
     Target,
+    absolute,
     written,
     yes_or_no,
 )
@@ -63,10 +64,8 @@ class Choices:
 
 
 def _program(text: str) -> str:
-    if not text.startswith("/"):
-        raise InputError(f"{printable(text)!r}: the path of a program starts with /")
     try:
-        quoted_path(text)
+        quoted_path(absolute(text))
     except Inexpressible as error:
         raise InputError(f"{printable(text)!r}: {error}") from error
     return text

@@ -11,7 +11,19 @@ from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.rewriting.assignments import Unreadable, assignments, dumps, insert, loads, put
 from profiler.targets import contexts
-from profiler.targets.base import Existing, File, Launches, OneOf, Output, Request, Setting, Step, Target, written
+from profiler.targets.base import (
+    Existing,
+    File,
+    Launches,
+    OneOf,
+    Output,
+    Request,
+    Setting,
+    Step,
+    Target,
+    absolute,
+    written,
+)
 from profiler.targets.lxc.config import APPARMOR, CGROUP, Config, Wishes, below, config
 from profiler.targets.lxc.seccomp import FILE as SECCOMP_FILE
 from profiler.targets.naming import name_of, valid_name
@@ -25,7 +37,7 @@ _PATH = re.compile(r"/[A-Za-z0-9_./@+:-]*")
 def _path(text: str) -> str:
     if not _PATH.fullmatch(text):
         raise InputError(f"{printable(text)!r} is not an absolute path of letters, digits and _./@+:-")
-    return text
+    return absolute(text)
 
 
 NAME = Setting("name", "the name of the container; default: the image's, or the program's", "NAME", "", valid_name)

@@ -13,7 +13,7 @@ from profiler.policy.model import Policy
 from profiler.quoting.cil import NAME, RESERVED, Inexpressible, cil_path
 from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
-from profiler.targets.base import File, Loss, OneOf, Output, Request, Setting, Step, Target, written
+from profiler.targets.base import File, Loss, OneOf, Output, Request, Setting, Step, Target, absolute, written
 from profiler.targets.contexts import of_process
 from profiler.targets.naming import command_of, digest_of
 from profiler.targets.selinux import contexts
@@ -28,6 +28,7 @@ BASE = "/usr/share/udica/templates/base_container.cil"
 """The template ``container`` of container-selinux, which modules of udica inherit."""
 
 _PORT = re.compile(r"(tcp|udp|sctp|dccp)/([1-9][0-9]{0,4})")
+_LAST_PORT = 0xFFFF
 
 
 def _name(text: str) -> str:
@@ -50,9 +51,12 @@ def _types(text: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for word in text.split(","):
         where, equals, name = word.rpartition("=")
-        if not equals or not (_PORT.fullmatch(where) or where.startswith("/")):
+        port = _PORT.fullmatch(where)
+        if not equals or not (port or where.startswith("/")):
             raise InputError(f"{printable(word)!r}: write it as /PATH=TYPE or tcp/PORT=TYPE")
-        found[where.rstrip("/") or "/"] = _type(name)
+        if port and int(port[2]) > _LAST_PORT:
+            raise InputError(f"{printable(word)!r}: a port is at most {_LAST_PORT}")
+        found[where if port else absolute(where.rstrip("/") or "/")] = _type(name)
     return found
 
 
@@ -61,7 +65,9 @@ def _from(text: str) -> tuple[str, ...]:
 
 
 def _paths(text: str) -> tuple[str, ...]:
-    words = tuple(word.rstrip("/") for word in text.split(","))
+    words = tuple(absolute(word.rstrip("/") or word) for word in text.split(","))
+    if "/" in words:
+        raise InputError("'/' is the whole machine: name the directories that belong to the workload")
     for word in words:
         try:
             cil_path(word)

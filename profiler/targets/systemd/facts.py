@@ -34,11 +34,12 @@ class Facts:
 
     Base entries are left out: they are for container runtimes, and systemd loads its filter last.
     ``has_paths``: file rules are known, and their paths are those of the host. ``loopback``: the user says that it
-    talks to this machine alone, which a policy cannot show.
+    talks to this machine alone, which a policy cannot show. ``named``: paths that the user's unit names itself.
     """
 
     policy: Policy
     loopback: bool = False
+    named: tuple[str, ...] = ()
 
     @cached_property
     def entries(self) -> tuple[Allowed, ...]:
@@ -93,8 +94,9 @@ class Facts:
     # --- files
 
     def uses(self, *places: str) -> bool:
-        """Return whether a rule may be about one of the places or something below it."""
-        return any(_may_lie(rule, place) for rule in self.policy.files for place in places)
+        """Return whether a rule may be about one of the places or something below it, or the unit names such a path."""
+        used = any(_may_lie(rule, place) for rule in self.policy.files for place in places)
+        return used or any(within(path, places) for path in self.named)
 
     def changes(self, *places: str) -> bool:
         """Return whether something may be changed at one of the places or below it."""
@@ -134,7 +136,8 @@ class Facts:
         rows = [(_child(rule.pattern), rule) for rule in self.policy.files]
         made = {child for child, rule in rows if rule.pattern == child and _MAKES & set(rule.access)}
         used = {child for child, rule in rows for top in TEMPORARY if _may_lie(rule, top) and rule.pattern != top}
-        return used <= made and not any(within(patterns.start_of(one), TEMPORARY) for one in self._addresses())
+        known = (*self.named, *map(patterns.start_of, self._addresses()))
+        return used <= made and not any(within(one, TEMPORARY) for one in known)
 
     def _addresses(self) -> list[str]:
         """Patterns of the addresses of unix sockets."""
@@ -148,15 +151,33 @@ class Facts:
 
     @property
     def reads_kernel(self) -> bool:
-        """Whether it uses something below /proc that is not about processes."""
+        """Whether it may use something below /proc that is not in the directory of a process. ``/proc/mounts`` and
+        ``/proc/net`` are links into such a directory, and a policy has the paths behind links."""
         starts = (patterns.start_of(rule.pattern) for rule in self.policy.files if not rule.whose)
-        return any(within(start, ("/proc",)) or start in ("", "/") for start in starts)
+        return any(within(start, ("/proc",)) or start in ("", "/") for start in starts) or self._about("mounts", "net")
+
+    @property
+    def reads_network(self) -> bool:
+        """Whether it may look at the network through files."""
+        below = [rule.pattern for rule in self.policy.files if _may_lie(rule, "/sys/devices")]
+        devices = any("/net/" in f"{pattern}/" or "{tree}" in pattern for pattern in below)
+        return devices or self._about("net") or self.uses("/proc/sys/net", "/sys/class/net")
+
+    @property
+    def reads_ipc(self) -> bool:
+        """Whether it may look at message queues, semaphores and shared memory through files."""
+        return self.uses("/proc/sysvipc", "/dev/mqueue", "/proc/sys/fs/mqueue", *words("ipc_settings"))
+
+    def _about(self, *names: str) -> bool:
+        """Return whether a rule may be about one of these members of a process's directory below /proc."""
+        parts = (rule.pattern.split("/") for rule in self.policy.files if _may_lie(rule, "/proc"))
+        return any(part in names or "{" in part for path in parts for part in (*path[3:4], *path[5:6]))
 
     @property
     def private_devices(self) -> bool:
         """Whether the devices that every service gets will do."""
         given = tuple(f"/dev/{name}" for name in words("private_dev"))
-        return not any(
+        return not any(within(path, ("/dev",)) and not within(path, given) for path in self.named) and not any(
             _may_lie(rule, "/dev")
             and rule.pattern != "/dev"
             and (not within(patterns.start_of(rule.pattern), given) or "map" in rule.access)
@@ -262,5 +283,7 @@ def _may_lie(rule: FileRule, place: str) -> bool:
         return within(path, (place,))
     if rule.pattern.startswith("{home}"):
         return any(within(home, (place,)) or within(place, (home,)) for home in _HOMES)
+    if rule.pattern.startswith("/proc/{pid}"):
+        return within("/proc", (place,))  # no other name below /proc is a number
     start = patterns.start_of(rule.pattern)
     return within(start, (place,)) or place.startswith(start)

@@ -228,7 +228,7 @@ def _addresses(facts: Facts) -> Values:
 
 
 def _private_network(facts: Facts) -> bool:
-    return facts.has_paths and facts.unix_only and not facts.uses("/sys/class/net", "/sys/devices/virtual/net")
+    return facts.has_paths and facts.unix_only and not facts.reads_network
 
 
 def _kernel(*places: str) -> Callable[[Facts], bool]:
@@ -304,7 +304,7 @@ OPTIONS: tuple[Option, ...] = (
            "no clock is set"),
     Option("ProtectHostname", "kernel", _yes(lambda f: not f.calls("sethostname", "setdomainname")),
            "the name of the host is not set"),
-    Option("PrivateIPC", "kernel", _yes(lambda f: not f.calls(*_SHARED_MEMORY)),
+    Option("PrivateIPC", "kernel", _yes(lambda f: not f.calls(*_SHARED_MEMORY) and not f.reads_ipc),
            "no message queues, semaphores or shared memory of System V or POSIX"),
 
     Option("TasksMax", "limits", lambda f: (str(f.stance.tasks),) if f.stance.tasks else None,

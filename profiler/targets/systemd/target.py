@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from profiler.errors import InputError
 from profiler.kernel.syscalls import number_of
@@ -15,10 +16,22 @@ from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.rewriting.units import MARK, Entry, Unreadable, assignments, lines_of, put
 from profiler.targets import contexts
-from profiler.targets.base import File, Launches, Loss, Output, Request, Setting, Step, Target, written, yes_or_no
+from profiler.targets.base import (
+    Existing,
+    File,
+    Launches,
+    Loss,
+    Output,
+    Request,
+    Setting,
+    Step,
+    Target,
+    written,
+    yes_or_no,
+)
 from profiler.targets.systemd.check import check
 from profiler.targets.systemd.facts import Facts
-from profiler.targets.systemd.options import KEYS, Chosen, chosen
+from profiler.targets.systemd.options import KEYS, OPTIONS, Chosen, chosen
 from profiler.wording import listed
 
 _SHOWN = 12
@@ -78,7 +91,8 @@ class Systemd(Target):
     def render(self, request: Request) -> Output:
         """See Target.render."""
         policy = request.policy
-        facts = Facts(policy, self.loopback.of(request))
+        own = _own(request.existing) if request.existing else Own()
+        facts = Facts(policy, self.loopback.of(request), own.paths)
         rows = [*chosen(facts)]
         apparmor = request.artifacts.get("apparmor")
         if apparmor:
@@ -90,14 +104,15 @@ class Systemd(Target):
         lost = tuple(_losses(facts))
         if request.existing is not None:
             try:
-                rows = _not_looser(rows, request.existing.data)
+                lost = (*lost, *_stricter_losses(facts, rows, own))
+                rows = [row for row in rows if not _is_stricter(own.value(row.key), row)]
                 keys = [Entry(row.key, row.values, row.reason) for row in rows]
                 lines = (f"{row.key}={value}\n" for row in rows for value in row.values)
                 check(f"[Service]\n{''.join(lines)}".encode("utf-8", "surrogateescape"), name)
                 text = put(request.existing.data, "Service", keys, KEYS)
             except Unreadable as error:
                 raise InputError(f"{request.existing.name}: cannot be rewritten: {error}") from error
-            return Output((File(name, text),), lost)
+            return Output((File(_file_name(request.existing, name), text),), lost)
         drop_in = f"{name}.d/50-profgen.conf"
         work = policy.workload
         data = request.template(
@@ -117,20 +132,64 @@ class Systemd(Target):
 
 _RANKS = {"ProtectSystem": ("yes", "full", "strict"), "ProtectHome": ("read-only", "tmpfs", "yes")}
 """Values of options that have more than one, the strictest last."""
+_TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
+_PATH = re.compile(r"(?<![A-Za-z0-9._%/])(/[^\s\"':;,]*|%[hTV][^\s\"':;,]*|~(?=\s|$))")
+_SPECIFIERS = {"~": "/root", "%h": "/root", "%T": "/tmp", "%V": "/var/tmp"}
+"""What they stand for in a unit of the system (systemd.unit(5))."""
+_SECTIONS = {"calls": "syscalls", "kernel": "syscalls", "privileges": "capabilities", "network": "sockets"}
+"""Sections of a policy, by groups of options; others are about files."""
 
 
-def _not_looser(rows: list[Chosen], data: bytes) -> list[Chosen]:
-    """Return the rows without those for which the user's unit has a stricter value already. Raises Unreadable."""
-    lines = lines_of(data.decode("utf-8", "surrogateescape"))
-    found = (row for row in assignments(lines) if row.section == "Service")
-    own = {row.key: row.value for row in found if not lines[row.first - 1].startswith(MARK)}
+@dataclass(frozen=True)
+class Own:
+    """What the user's unit says itself, without what profgen put into it. ``values``: by key, the last one counts.
+    ``paths``: the paths in the values of other keys than those of the drop-in."""
 
-    def stricter(row: Chosen) -> bool:
-        rank = _RANKS.get(row.key, ())
-        there = "yes" if own.get(row.key) in ("1", "y", "true", "on", "t") else own.get(row.key, "")
-        return there in rank and rank.index(there) > rank.index(row.values[0])
+    values: tuple[tuple[str, str], ...] = ()
+    paths: tuple[str, ...] = ()
 
-    return [row for row in rows if not stricter(row)]
+    def value(self, key: str) -> str:
+        """Return the value of a key, ``yes`` for each word that means it; empty where the unit has none."""
+        text = dict(self.values).get(key, "")
+        return "yes" if text.lower() in _TRUE else text
+
+
+def _file_name(existing: Existing, unit: str) -> str:
+    """Return the name of the file that was given: a unit, or a drop-in. Standard input has none of its own."""
+    given = posixpath.basename(existing.name)
+    return given if given.endswith((".service", ".conf")) else unit
+
+
+def _own(existing: Existing) -> Own:
+    """Read the user's unit. Raises InputError."""
+    lines = lines_of(existing.data.decode("utf-8", "surrogateescape"))
+    try:
+        found = [row for row in assignments(lines) if row.section == "Service"]
+    except Unreadable as error:
+        raise InputError(f"{existing.name}: cannot be rewritten: {error}") from error
+    rows = [(row.key, row.value) for row in found if not (row.first and lines[row.first - 1].startswith(MARK))]
+    paths = {path for key, value in rows if key not in KEYS for path in _PATH.findall(value)}
+    return Own(tuple(rows), tuple(sorted(_SPECIFIERS.get(path[:2], path[:2]) + path[2:] for path in paths)))
+
+
+def _is_stricter(own: str, row: Chosen) -> bool:
+    """Return whether the unit's own value of an option stays because it is stricter."""
+    rank = _RANKS.get(row.key, ())
+    return own in rank and rank.index(own) > rank.index(row.values[0])
+
+
+def _stricter_losses(facts: Facts, rows: Sequence[Chosen], own: Own) -> Iterator[Loss]:
+    """Yield what the unit's own options may refuse of the policy: they stay."""
+    by_key = {row.key: row for row in rows}
+    kept: dict[str, list[str]] = {}
+    for option in OPTIONS:
+        value, row = own.value(option.key), by_key.get(option.key)
+        known = facts.has_paths or (option.group == "calls")
+        if value in _RANKS.get(option.key, ("yes",)) and known and (row is None or _is_stricter(value, row)):
+            kept.setdefault(_SECTIONS.get(option.group, "files"), []).append(f"{option.key}={value}")
+    for section, texts in kept.items():
+        why = "your unit sets it, so it stays, and the recording has uses that it may refuse: remove it if it does"
+        yield Loss(section, f"what {', '.join(texts)} forbids", why, "refused")
 
 
 def unit_of(policy: Policy) -> str:

@@ -66,7 +66,23 @@ def test_a_setting_is_an_option_of_its_own(words: list[str], settings: tuple[str
         ({"settings": ("a\n.b=1",)}, "unknown target 'a"),
         ({"targets": ("docker",), "settings": ("apparmor.abi=4.0",)}, "for the target apparmor: add -t apparmor"),
         ({"into": "/dev/null"}, "choose with -t one of compose (a Compose file), oci (an OCI config.json)"),
-        ({"targets": ("docker",), "into": "/dev/null"}, "--into needs one target that rewrites a file"),
+        ({"targets": ("docker",), "into": "/dev/null"}, "--into needs a target that rewrites a file"),
+        (
+            {"targets": ("systemd,compose",), "into": "/dev/null"},
+            "--into /dev/null is one file, and systemd and compose would each rewrite it: run generate once for each",
+        ),
+        ({"settings": ("selinux.types=tcp/65536=a_t",)}, "-O selinux.types: 'tcp/65536=a_t': a port is at most 65535"),
+        *(
+            ({"settings": (f"{name}/x/../y{end}",)}, f"-O {name.partition('=')[0]}: '/x/../y': write an absolute path")
+            for name, end in (
+                ("apparmor.attach=", ""),
+                ("selinux.relabel=/a,", ""),
+                ("selinux.types=", "=a_t"),
+                ("lxc.seccomp=", ""),
+                ("libvirt-lxc.launcher=", ""),
+            )
+        ),
+        ({"settings": ("selinux.relabel=/",)}, "-O selinux.relabel: '/' is the whole machine"),
         ({"into": "/none"}, "cannot read /none"),
     ],
 )

@@ -9,8 +9,8 @@ from unit.policy.making import call, trace
 
 from profiler.policy.derive import derive
 from profiler.policy.model import Capability, FileRule, Launch, Options, Policy, SocketRule
-from profiler.policy.writable import within
 from profiler.policy.posture import Device, Posture, Temporary, Written, listened, posture, written
+from profiler.policy.writable import within
 from profiler.trace.model import ContainerMount
 
 NOTHING = Launch()

@@ -62,6 +62,17 @@ def test_a_program_that_does_nothing_gets_everything() -> None:
         ("PrivateMounts", made(mounts=(MountRule("mount", None, "/x", "tmpfs", ()),))),
         ("ProtectProc", made(files=(file("/proc/{pid}/stat", "read", whose=("outside",)),))),
         ("ProcSubset", made(files=(file("/proc/meminfo", "read"),))),
+        ("ProcSubset", made(files=(file("/proc/{pid}/mounts", "read", whose=("self",)),))),
+        ("ProcSubset", made(files=(file("/proc/{pid}/net/tcp", "read", whose=("self",)),))),
+        ("ProcSubset", made(files=(file("/proc/sys/vm/overcommit_memory", "read"),))),
+        ("ProcSubset", made(files=(file("/proc/{pid}/{name}", "read", whose=("self",)),))),
+        ("PrivateNetwork", made(files=(file("/proc/{pid}/net/tcp", "read", whose=("self",)),))),
+        ("PrivateNetwork", made(files=(file("/proc/{pid}/task/{tid}/net/tcp", "read", whose=("self",)),))),
+        ("PrivateNetwork", made(files=(file("/proc/sys/net/core/somaxconn", "read"),))),
+        ("PrivateNetwork", made(files=(file("/sys/devices/pci0000:00/0000:00:04.0/net/eth0/mtu", "read"),))),
+        ("PrivateIPC", made(files=(file("/proc/sysvipc/shm", "read"),))),
+        ("PrivateIPC", made(files=(file("/proc/sys/kernel/shmmax", "read"),))),
+        ("PrivateIPC", made(files=(file("/dev/mqueue", "list", kinds=("directory",)),))),
         ("PrivateDevices", made(files=(file("/dev/fuse", "read", kinds=("char",)),))),
         ("PrivateDevices", made(needs=("CAP_MKNOD",))),
         ("DevicePolicy", made(files=(file("/dev/tun{digits}", "read", kinds=("char",)),))),
@@ -77,6 +88,7 @@ def test_a_program_that_does_nothing_gets_everything() -> None:
         ("ProtectKernelTunables", made(files=(file("/proc/sys/vm/x", "write"),))),
         ("ProtectKernelModules", made(call("finit_module"))),
         ("ProtectKernelLogs", made(needs=("CAP_SYSLOG",))),
+        ("ProtectKernelTunables", made(files=(file("/{tree}", "write"),))),
         ("ProtectControlGroups", made(files=(file("/sys/fs/cgroup/x", "create"),))),
         ("ProtectClock", made(call("adjtimex"))),
         ("ProtectClock", made(files=(file("/dev/tun{digits}", "read", kinds=("char",)),))),
@@ -88,6 +100,37 @@ def test_an_option_that_would_cost_something_is_left_out(key: str, policy: Polic
     assert key in options(made())
     assert key not in options(policy)
     assert key in KEYS
+
+
+def test_what_every_process_reads_about_itself_costs_nothing() -> None:
+    names = ("status", "maps", "mountinfo", "fd/{digits}", "task/{tid}/comm")
+    own = tuple(file(f"/proc/{{pid}}/{name}", "read", "write", whose=("self",)) for name in names)
+    found = options(made(files=(*own, file("/sys/devices/system/cpu/cpu{digits}/online", "read"))))
+    assert found["ProcSubset"] == ["pid"]
+    assert found["ProtectKernelTunables"] == ["yes"]
+    assert found["PrivateNetwork"] == found["PrivateIPC"] == ["yes"]
+
+
+def test_directories_between_which_files_are_moved_are_one() -> None:
+    moved = (file("/srv/a/x", "rename_from"), file("/srv/b/x", "rename_to"))
+    assert options(made(files=moved))["ReadWritePaths"] == ["", "-/srv"]
+
+
+def test_without_a_directory_for_both_less_is_read_only() -> None:
+    """Each directory of ReadWritePaths=, and each that PrivateTmp= or ProtectHome= mounts, is a mount of its own."""
+
+    def between(old: str, new: str) -> dict[str, list[str]]:
+        return options(made(files=(file(old, "make", "rename_from"), file(new, "rename_to"))))
+
+    far = between("/var/lib/a/x", "/var/cache/b/x")
+    assert far["ProtectSystem"] == ["full"]
+    assert "ReadWritePaths" not in far
+    assert far["PrivateTmp"] == ["yes"]
+    assert "PrivateTmp" not in between("/tmp/x", "/srv/x")
+    assert "ProtectSystem" not in between("/var/lib/a/x", "/usr/lib/b/x")
+    linked = options(made(files=(file("/srv/x", "link", existing=("/home/u/x",)),)))
+    assert "ProtectHome" not in linked
+    assert options(made(files=(file("/var/lib/x", "link", existing=("/etc/x",)),)))["ProtectSystem"] == ["yes"]
 
 
 def test_values() -> None:

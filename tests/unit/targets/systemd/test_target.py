@@ -97,6 +97,57 @@ def test_a_stricter_value_of_the_unit_stays() -> None:
     assert b"ProtectSystem" not in again, "what profgen put there follows the policy"
 
 
+def rewritten(policy: Policy, *own: str) -> tuple[list[str], list[str]]:
+    """The lines of a unit with these lines of its own, and what is refused of the policy."""
+    text = "\n".join(("[Service]", *own, "")).encode()
+    made = find("systemd").render(Request(policy, existing=Existing("/units/x.service", text)))
+    assert [each.name for each in made.files] == ["x.service"]
+    again = find("systemd").render(Request(policy, existing=Existing("x.service", made.files[0].data)))
+    assert again == made
+    return made.files[0].data.decode().splitlines(), [loss.item for loss in made.losses if loss.effect == "refused"]
+
+
+@pytest.mark.parametrize(
+    ("line", "home", "private"),
+    [
+        ("ExecStart=/usr/bin/x", "ProtectHome=tmpfs", True),
+        ("ExecStart=-/home/u/bin/x", "ProtectHome=read-only", True),
+        ("ExecStartPre=+/bin/sh -c 'cat /run/user/5/x'", "ProtectHome=read-only", True),
+        ("WorkingDirectory=~", "ProtectHome=read-only", True),
+        ("WorkingDirectory=%h/x", "ProtectHome=read-only", True),
+        ("EnvironmentFile=-/root/env", "ProtectHome=read-only", True),
+        ("StandardOutput=append:/tmp/log", "ProtectHome=tmpfs", False),
+        ("ExecStart=/usr/bin/x --spool=%V/x", "ProtectHome=tmpfs", False),
+        ("ExecStart=/usr/bin/x /srv/home /x/tmp", "ProtectHome=tmpfs", True),
+    ],
+)
+def test_what_the_unit_names_itself_is_not_hidden(line: str, home: str, private: bool) -> None:
+    policy = replace(unit(unit="x"), has_files=True, files=(file("/tmp/{random}", "create"),))
+    lines, refused = rewritten(policy, line)
+    assert home in lines
+    assert ("PrivateTmp=yes" in lines) is private
+    assert ("ReadWritePaths=-/tmp" in lines) is not private
+    assert not refused
+
+
+def test_devices_that_the_unit_names_are_there() -> None:
+    policy = replace(unit(unit="x"), has_files=True)
+    assert "PrivateDevices=yes" in rewritten(policy, "StandardOutput=file:/dev/null")[0]
+    assert "PrivateDevices=yes" not in rewritten(policy, "TTYPath=/dev/tty9")[0]
+
+
+def test_what_the_unit_forbids_and_the_policy_needs_is_a_loss() -> None:
+    policy = replace(unit(unit="x"), has_files=True, files=(file("/{name}/x", "create"), file("/home/x", "create")))
+    lines, refused = rewritten(
+        policy, "ProtectSystem=strict", "ProtectHome=true", "PrivateTmp=1", "ProtectHostname=yes"
+    )
+    assert {"ProtectSystem=strict", "ProtectHome=true", "PrivateTmp=1"} <= {*lines}
+    assert refused == ["what ProtectSystem=strict, ProtectHome=yes, PrivateTmp=yes forbids"]
+    assert rewritten(policy, "ProtectHome=no", "PrivateTmp=no")[1] == []
+    nothing = replace(policy, files=())
+    assert rewritten(nothing, "ProtectHome=read-only", "PrivateTmp=yes", "ProtectSystem=full")[1] == []
+
+
 @pytest.mark.parametrize(
     "line",
     [
