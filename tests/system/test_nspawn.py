@@ -16,7 +16,7 @@ from system.lab import probe, runs
 from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.processes import LabError, kill_marked
 from system.lab.runtimes import Confinement, Job, container, skeleton
-from system.lab.workloads import Nginx, Redis, WebServiceV2, Workload
+from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Redis, Workload
 from waiting import HANG_SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("as_root")
@@ -98,7 +98,7 @@ def generated(source: Path, directory: Path, *options: str) -> Path:
 UNCONFINED = Confinement(None)
 
 
-@pytest.mark.parametrize("kind", [Nginx, Redis, WebServiceV2], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [Nginx, Redis, *SAMPLE_WORKLOADS], ids=lambda kind: kind.name)
 def test_workloads_under_load(kind: type[Workload], recordings: Recordings, tmp_path: Path) -> None:
     settings = generated(recordings.trace(kind, "ebpf"), tmp_path)
     runs.confined(recordings.workload(kind), Nspawn(settings, kind.user), UNCONFINED)

@@ -18,7 +18,7 @@ from system.lab import probe
 from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.processes import LabError, kill_marked, run
 from system.lab.runtimes import DIE_WITH_US
-from system.lab.workloads import Nginx, Redis, WebServiceV2, Workload
+from system.lab.workloads import PYTHON, SAMPLE_WORKLOADS, Nginx, Redis, Workload
 from waiting import HANG_SECONDS, eventually
 
 from profiler.quoting.systemd import words
@@ -44,7 +44,7 @@ for name in {services}; do
     mv /out/$name.tmp /out/$name.ended
 done
 for name in {batches}; do
-    systemctl start $name.service
+    systemctl start $name.service && touch /out/$name.success
 done
 journalctl -b --no-pager -q _PID=1 >/out/journal
 cp /sys/fs/cgroup/cgroup.controllers /out/controllers
@@ -70,10 +70,41 @@ class OwnUser(Nginx):
         path.write_text(path.read_text().replace("user www-data;\n", ""))
 
 
+MOVER = """
+import os, sys
+one, other = (f"{sys.argv[1]}/{name}" for name in ("in", "out"))
+open(f"{one}/x", "w").close()
+os.rename(f"{one}/x", f"{other}/x")
+os.link(f"{other}/x", f"{one}/y")
+os.remove(f"{one}/y")
+for path in ("/proc/mounts", "/proc/net/unix", "/proc/sysvipc/shm", "/proc/sys/kernel/shmmax"):
+    open(path).close()
+"""
+"""Moves files between two directories (as mv does not, which copies them where it must), and reads what options of
+systemd change."""
+
+
 def service(workload: Workload) -> str:
     """A unit without any confinement."""
     user = "" if workload.user == "root" else f"User={workload.uid}\nGroup={workload.gid}\n"
-    return f"[Service]\nExecStart={words(workload.argv)}\n{user}WorkingDirectory=/\nStandardOutput=null\n"
+    output = f"Type=oneshot\nStandardOutput=file:/out/{workload.name}.acts\n" if workload.batch else ""
+    return f"[Service]\nExecStart={words(workload.argv)}\n{user}WorkingDirectory=/\n{output or 'StandardOutput=null'}\n"
+
+
+def mover(profgen: Profgen, public_dir: Path, units: Path) -> None:
+    """A unit and its drop-in that move files."""
+    place = public_dir / "moved"
+    for name in ("in", "out"):
+        (place / name).mkdir(parents=True)
+    script = public_dir / "mover.py"
+    script.write_text(MOVER)
+    command = (PYTHON, str(script), str(place))
+    done = profgen("record", "-q", "-o", f"{units.parent}/mover.json", "--", *command, cwd=Path("/"))
+    assert done.returncode == 0, done.stderr
+    (units / "mover.service").write_text(f"[Service]\nType=oneshot\nExecStart={words(command)}\n")
+    generated(units.parent / "mover.json", "mover", units)
+    text = (units / "mover.service.d/50-profgen.conf").read_text()
+    assert f"\nReadWritePaths=-{place}\n" in text
 
 
 @contextlib.contextmanager
@@ -147,14 +178,15 @@ def driven(workload: Workload, out: Path, console: Path) -> None:
 
 
 def test_services(profgen: Profgen, recordings: Recordings, public_dir: Path, tmp_path: Path) -> None:
-    """One boot for all: nginx as root and as its own user, Redis, a sample, and ten acts that no recording has."""
+    """One boot for all: nginx as root and as its own user, Redis, the samples, moves of files, and ten acts that no
+    recording has."""
     for program in ("systemd-nspawn", "systemd-analyze"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed (packages systemd and systemd-container)")
     out, units = tmp_path / "out", tmp_path / "units"
     out.mkdir()
     units.mkdir()
-    workloads = [recordings.workload(kind) for kind in (Nginx, OwnUser, Redis, WebServiceV2)]
+    workloads = [recordings.workload(kind) for kind in (Nginx, OwnUser, Redis, *SAMPLE_WORKLOADS)]
     for workload in workloads:
         trace = recordings.trace(type(workload), "ebpf")
         (units / f"{workload.name}.service").write_text(service(workload))
@@ -175,13 +207,17 @@ def test_services(profgen: Profgen, recordings: Recordings, public_dir: Path, tm
     assert figures["nginx"][1] <= 3
     (units / "try.service").write_text(TRY)
     (units / "try.target").write_text(TARGET)
-    names = [workload.name for workload in workloads]
-    (out / "script").write_text(SCRIPT.format(services=" ".join(names), batches="trying free"))
+    mover(profgen, public_dir, units)
+    names = [workload.name for workload in workloads if not workload.batch]
+    batches = [*(workload.name for workload in workloads if workload.batch), "mover", "trying", "free"]
+    (out / "script").write_text(SCRIPT.format(services=" ".join(names), batches=" ".join(batches)))
     with booted(tmp_path, units, out, public_dir):
         for workload in workloads:
-            driven(workload, out, tmp_path / "console")
+            if not workload.batch:
+                driven(workload, out, tmp_path / "console")
+    assert all((out / f"{name}.success").exists() for name in batches), (out / "journal").read_text()[-3000:]
     for workload in workloads:
-        workload.check("")
+        workload.check((out / f"{workload.name}.acts").read_text() if workload.batch else "")
     limited = "pids" in (out / "controllers").read_text().split()
     assert set((out / "trying.acts").read_text().split()) == (set() if limited else {"forks"})
     assert {"ptrace", "mknod", "unshare"} <= set((out / "free.acts").read_text().split())
