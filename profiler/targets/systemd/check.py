@@ -121,6 +121,7 @@ _WHOLE: Mapping[str, Callable[[str], bool]] = {
     "ProtectHome": _one_of("tmpfs", "read-only"),
     "ProtectProc": _one_of("invisible"),
     "ProcSubset": _one_of("pid"),
+    "UMask": _one_of("0077"),
     "DevicePolicy": _one_of("closed"),
     "SocketBindDeny": _one_of("any"),
     "IPAddressDeny": _one_of("any"),

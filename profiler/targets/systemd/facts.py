@@ -144,6 +144,13 @@ class Facts:
         return [one for rule in self.policy.sockets for _, found in rule.addresses for one in found]
 
     @property
+    def makes_files(self) -> bool:
+        """Whether it makes files, directories or sockets in directories, which get a mode."""
+        made = any({"create", "make", "bind"} & set(rule.access) for rule in self.policy.files)
+        bound = any(operation == "bind" for rule in self.policy.sockets for operation, _ in rule.addresses)
+        return made or bound or self.calls("mq_open")
+
+    @property
     def own_processes_only(self) -> bool:
         """Whether it looks at no other process below /proc."""
         rows = [rule for rule in self.policy.files if _may_lie(rule, "/proc")]

@@ -266,6 +266,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("PrivateTmp", "files", _yes(_own_tmp), "nothing that others put into /tmp or /var/tmp is used"),
     Option("PrivateMounts", "files", _yes(lambda f: f.policy.has_files and not f.policy.mounts),
            "nothing is mounted for others to see"),
+    Option("UMask", "files", _yes(lambda f: f.policy.has_files and not f.makes_files, "0077"),
+           "no file is made that others could need"),
     Option("ProtectProc", "files", _yes(lambda f: f.has_paths and f.own_processes_only, "invisible"),
            "no other process is looked at"),
     Option("ProcSubset", "files", _yes(lambda f: f.has_paths and f.own_processes_only and not f.reads_kernel, "pid"),

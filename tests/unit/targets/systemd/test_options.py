@@ -60,6 +60,10 @@ def test_a_program_that_does_nothing_gets_everything() -> None:
         ("PrivateTmp", made(files=(file("/{name}/x", "create"),))),
         ("PrivateTmp", made(sockets=(SocketRule("unix", "stream", 0, ("bind",), addresses=(("bind", ("/tmp/s",)),)),))),
         ("PrivateMounts", made(mounts=(MountRule("mount", None, "/x", "tmpfs", ()),))),
+        ("UMask", made(files=(file("/srv/x", "create"),))),
+        ("UMask", made(files=(file("/srv/#{digits}", "create", states=("deleted",)),))),
+        ("UMask", made(sockets=(SocketRule("unix", "stream", 0, ("bind",), addresses=(("bind", ("/run/s",)),)),))),
+        ("UMask", made(call("mq_open"))),
         ("ProtectProc", made(files=(file("/proc/{pid}/stat", "read", whose=("outside",)),))),
         ("ProcSubset", made(files=(file("/proc/meminfo", "read"),))),
         ("ProcSubset", made(files=(file("/proc/{pid}/mounts", "read", whose=("self",)),))),
@@ -188,7 +192,8 @@ def test_paths_of_a_container_are_not_those_of_the_host() -> None:
 
 def test_without_files_nothing_is_concluded_from_their_absence() -> None:
     found = options(replace(made(), has_files=False))
-    assert not {"ProtectSystem", "PrivateNetwork", "IPAddressDeny", "SocketBindDeny", "PrivateMounts"} & found.keys()
+    by_files = {"ProtectSystem", "PrivateNetwork", "IPAddressDeny", "SocketBindDeny", "PrivateMounts", "UMask"}
+    assert not by_files & found.keys()
     assert options(replace(made(), has_files=False), loopback=True)["IPAddressAllow"] == ["", "localhost"]
 
 
