@@ -12,11 +12,13 @@ import hashlib
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import urllib.request
@@ -35,7 +37,7 @@ from system.lab.fixtures import Recordings, Runtimes, lab, recordings  # noqa: F
 from system.lab.podman import Podman, PodmanScript, PodmanUnit
 from system.lab.processes import ENVIRONMENT, LabError, run
 from system.lab.runtimes import Confinement, Docker, Job, container, next_identity, skeleton
-from system.lab.workloads import SAMPLE_WORKLOADS, Nginx, Redis, Workload
+from system.lab.workloads import PYTHON, SAMPLE_WORKLOADS, Nginx, Redis, Workload
 from waiting import HANG_SECONDS, eventually
 
 from profiler.engines import cgroups
@@ -448,6 +450,38 @@ def test_docker_refuses_what_was_not_recorded(docker: Docker, profgen: Profgen, 
     assert "network_mode: none   # no need of it" in (directory / "compose.yaml").read_text()
     service = ["sh", "-c", f'cd "{directory}" && exec docker-compose run --rm -T probe "$@"', "sh"]
     assert run([*service, *probe.TRYING], env=env).stdout.split() == []
+
+
+MOVES = """
+import os
+open("/srv/in/x", "w").close()
+os.rename("/srv/in/x", "/srv/out/x")
+os.link("/srv/out/x", "/srv/in/y")
+"""
+
+
+def test_docker_moves_files_between_directories(docker: Docker, profgen: Profgen, tmp_path: Path) -> None:
+    """Two volumes are two mounts, and a rename or a link from one to the other fails."""
+    env = docker.client_environment
+    image = f"moves-{secrets.token_hex(4)}"
+    skeleton(tmp_path / "root")
+    for name in ("in", "out"):
+        (tmp_path / "root/srv" / name).mkdir(parents=True)
+    with tarfile.open(tmp_path / "root.tar", "w") as tar:
+        tar.add(tmp_path / "root", arcname=".")
+    run(["/usr/bin/docker", "import", str(tmp_path / "root.tar"), image], env=env)
+    options = ["--rm", "--network=none", "--volume=/usr:/usr:ro"]
+    start = ["/usr/bin/docker", "run", *options]
+    apart = ["--volume=/srv/in", "--volume=/srv/out"]
+    done = run([*start, *apart, image, PYTHON, "-c", MOVES], env=env, check=False)
+    assert "Invalid cross-device link" in done.stderr, done
+    words = ["record", "-q", "-o", "a.json", "--", *start, image, PYTHON, "-c", MOVES]
+    done = profgen(*words, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    words = ["generate", "-q", "a.json", "-t", "docker", "-O", "docker.read-only=yes", "-o", "profile/"]
+    done = profgen(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run([str(tmp_path / "profile/docker-run.sh"), *options, image, PYTHON, "-c", MOVES], env=env)
 
 
 @pytest.mark.parametrize("podman", ["crun"], indirect=True)
