@@ -100,6 +100,10 @@ class Libvirt:
         """The status of a command."""
         return run(self._words(*words), check=check).returncode
 
+    def printed(self, *words: str) -> str:
+        """What a command prints."""
+        return run(self._words(*words), seconds=30).stdout
+
     def running(self, name: str) -> bool:
         return name in run(self._words("list", "--name"), check=False).stdout.split()
 
@@ -128,6 +132,10 @@ class Domain:
         self._libvirt, self._name, self._directory = libvirt, name, directory
 
     @property
+    def printed(self, *words: str) -> str:
+        """What a command prints."""
+        return run(self._words(*words), seconds=30).stdout
+
     def running(self) -> bool:
         return self._libvirt.running(self._name)
 

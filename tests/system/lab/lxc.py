@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from system.harness import run_here
@@ -39,6 +40,14 @@ def why_not() -> str | None:
     """What keeps LXC from running here; None when it can."""
     missing = [name for name in TOOLS if shutil.which(name) is None]
     return f"not installed: {', '.join(missing)}" if missing else None
+
+
+def values(config: Path, keys: Sequence[str]) -> list[str]:
+    """What LXC reads of a file named ``config``, as lines. A key without a value has none."""
+    words = [word for key in keys for word in ("-c", key)]
+    place = config.parent
+    done = run(["lxc-info", "-n", place.name, "-P", str(place.parent), *words], seconds=20)
+    return [line for line in done.stdout.splitlines() if line]
 
 
 class Lxc:
