@@ -122,7 +122,7 @@ def prepared(made: Confinement) -> Prepared:
     if absent:
         notes.append(f"the policy allows {listed(absent, 4)}, which this process does not have and cannot pass on")
     if rules.missing:
-        notes.append(f"not there, so without a rule: {listed(rules.missing, 4)}")
+        notes.append(f"without a rule, because a symbolic link or nothing is there: {listed(rules.missing, 4)}")
     return Prepared(made, rules, [*made.unlimited, *shortfalls(rules, made.no_new_privs)], notes)
 
 

@@ -120,7 +120,7 @@ def read_limited(path: str | Path, limit: int = READ_LIMIT_BYTES, *, own_links: 
     except OSError as error:
         raise InputError(f"cannot read {path}: {cause(error)}") from error
     if len(data) > limit:
-        raise InputError(f"cannot read {path}: larger than {limit >> 20} MiB, so it is not a trace or a policy")
+        raise InputError(f"cannot read {path}: larger than {limit >> 20} MiB; profgen reads no such file")
     return data
 
 

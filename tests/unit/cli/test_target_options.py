@@ -20,6 +20,12 @@ def names(given: GivenTargets, engine: str | None = None) -> list[str]:
     return [target.name for target in given.parsed().chosen(engine)]
 
 
+def test_a_file_without_an_end_is_not_rewritten() -> None:
+    given = GivenTargets(("compose",), (), "/dev/zero", None)
+    with pytest.raises(InputError, match="larger than 256 MiB; profgen reads no such file"):
+        given.parsed()
+
+
 def test_targets_are_repeated_or_separated_by_commas() -> None:
     assert names(replace(NONE, targets=("seccomp, docker", "oci", "docker"))) == ["seccomp", "docker", "oci"]
     assert names(NONE) == ["seccomp", "capabilities", "apparmor", "docker", "compose"]

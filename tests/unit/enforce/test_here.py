@@ -62,9 +62,12 @@ def test_each_policy_has_a_name_of_its_own(tmp_path: Path, monkeypatch: pytest.M
     assert here.name_for(b"a") != before
 
 
-def test_what_is_missing_is_said() -> None:
-    made = here.prepared(confinement(replace(POLICY, files=(file("/no/such", "read"),))))
-    assert any(note == "not there, so without a rule: /no/such" for note in made.notes)
+def test_what_has_no_rule_is_said(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc")
+    files = (file("/no/such", "read"), file(f"{tmp_path}/link", "read"))
+    made = here.prepared(confinement(replace(POLICY, files=files)))
+    expected = f"without a rule, because a symbolic link or nothing is there: /no/such, {tmp_path}/link"
+    assert expected in made.notes
     if made.rules.descriptor is not None:
         os.close(made.rules.descriptor)
     without = here.prepared(confinement(replace(POLICY, has_files=False, files=(), sockets=())))
