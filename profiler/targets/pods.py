@@ -42,6 +42,7 @@ _FIXED = frozenset({"configMap", "downwardAPI", "image", "projected", "secret"})
 """Volumes that are always read-only."""
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_POD = re.compile(r"[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*")
 _LOCAL = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
@@ -88,6 +89,14 @@ def name_of(policy: Policy) -> str:
         if word:
             return word
     return "workload"
+
+
+def profile_of(policy: Policy) -> str:
+    """Return the path of the seccomp profile on a node: named by namespace, workload and container if the recording
+    knows them, because a node may run several containers of one program; else by the program."""
+    pod, container = policy.workload.launch.pod, container_of(policy)
+    known = pod is not None and container is not None and _POD.fullmatch(pod)
+    return f"profgen/{f'{pod}/{container}'.replace('/', '_') if known else name_of(policy)}.json"
 
 
 def container_of(policy: Policy) -> str | None:
@@ -241,7 +250,7 @@ def confined(request: Request, manifest: Manifest = NO_MANIFEST) -> tuple[Confin
     ]
     apparmor, selinux = request.artifacts.get("apparmor"), request.artifacts.get("selinux")
     made = Confined(
-        seccomp=SECCOMP.of(request) or f"profgen/{name_of(policy)}.json",
+        seccomp=SECCOMP.of(request) or profile_of(policy),
         apparmor=apparmor.called if apparmor else None,
         selinux=selinux.called if selinux else None,
         add=add,

@@ -276,7 +276,7 @@ def confined(
     assert context.get("allowPrivilegeEscalation") == (False if policy.no_new_privs and not admin else None)
     assert (("no_new_privs", "no_new_privs") in lost) is (policy.no_new_privs and admin)
     assert context["seccompProfile"]["type"] == "Localhost"
-    assert re.fullmatch(r"profgen/[a-z0-9-]+\.json", context["seccompProfile"]["localhostProfile"])
+    assert re.fullmatch(r"profgen/[a-z0-9][a-z0-9._-]*\.json", context["seccompProfile"]["localhostProfile"])
     same_calls(files["seccomp.json"], "seccomp.json", policy, losses)
     user = place.uid if place.sure and place.uid else None
     assert (context.get("runAsUser"), context.get("runAsNonRoot")) == (user, True if user else None)

@@ -80,6 +80,28 @@ def notes(output: Output) -> list[str]:
 # --- files of their own
 
 
+@pytest.mark.parametrize(
+    ("pod", "container", "path"),
+    [
+        ("shop/web", "front", "shop_web_front"),
+        ("shop/web", "back", "shop_web_back"),
+        ("shop/web", None, "nginx"),
+        (None, "front", "nginx"),
+        ("../../etc", "front", "nginx"),
+        ("shop/we b", "front", "nginx"),
+        ("shop/web", "../x", "nginx"),
+    ],
+)
+def test_containers_of_one_program_have_profiles_of_their_own(
+    pod: str | None, container: str | None, path: str
+) -> None:
+    made = capable("CHOWN")
+    launch = replace(made.workload.launch, engine="kubernetes", pod=pod, container=container)
+    output, _ = made_of(replace(made, workload=replace(made.workload, launch=launch)), form="pod")
+    context = yaml.safe_load(output.files[0].data)["spec"]["containers"][0]["securityContext"]
+    assert context["seccompProfile"]["localhostProfile"] == f"profgen/{path}.json"
+
+
 def test_pod() -> None:
     output, losses = made_of(capable("CHOWN", "NET_BIND_SERVICE"))
     document = yaml.safe_load(output.files[0].data)
