@@ -212,7 +212,16 @@ def _edited(document: Document, request: Request, stance: Posture, directory: st
         editing.only(Element("idmap", {}, rows))
     if "launcher" in request.artifacts:
         _launch(editing, directory)
+        lost += _before_the_command(request)
     return editing.document, tuple(lost)
+
+
+def _before_the_command(request: Request) -> Iterator[Loss]:
+    """Yield what the launcher needs of a security module that confines it from its start."""
+    modules = [name for key, name in (("apparmor", "AppArmor"), ("selinux", "SELinux")) if key in request.artifacts]
+    if modules:
+        why = f"{' and '.join(modules)} confine the launcher too: add what it uses, or generate without it"
+        yield Loss("files", "/usr/bin/python3 and its modules", why, "refused")
 
 
 def _user(root: Node) -> str:

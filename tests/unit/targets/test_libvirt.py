@@ -94,6 +94,16 @@ def test_shared_memory_is_mounted_where_libvirt_has_none(tmp_path: Path) -> None
     assert render_one("libvirt-lxc", shared, {}, Existing("d.xml", once)).files[0].data == once
 
 
+@pytest.mark.parametrize("module", ["apparmor", "selinux"])
+def test_a_module_confines_the_launcher_too(module: str) -> None:
+    def lost(*names: str) -> set[str]:
+        done = render(made(), [find("libvirt-lxc"), *map(find, names)])
+        return {loss.item for owner, loss in done.losses if owner == "libvirt-lxc" and "launcher" in loss.why}
+
+    assert lost(module, "launcher") == {"/usr/bin/python3 and its modules"}
+    assert lost(module) == lost("launcher") == set()
+
+
 def test_labels_and_users(tmp_path: Path) -> None:
     settings = {"libvirt-lxc": {"idmap": "1000:500", "selinux-label": "a:b:c:s0"}}
     done = render(made(), [find("libvirt-lxc"), find("apparmor")], settings, Existing("d.xml", OWN))
