@@ -166,7 +166,7 @@ def test_stopped_and_continued() -> None:
             os.kill(os.getpid(), signal.SIGUSR1)
             assert line(process) == "passed"
         process.kill()
-        process.wait()
+        ended(process)
 
     in_child(work)
 
