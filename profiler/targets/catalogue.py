@@ -10,6 +10,7 @@ from profiler.targets.capabilities import Capabilities
 from profiler.targets.compose import Compose
 from profiler.targets.containerd import Containerd
 from profiler.targets.docker import Docker, Nerdctl, Podman
+from profiler.targets.ima.target import Ima
 from profiler.targets.kubernetes import Kubernetes
 from profiler.targets.launcher import Launcher
 from profiler.targets.libvirt import LibvirtLxc
@@ -23,6 +24,7 @@ from profiler.targets.openshift import Openshift
 from profiler.targets.quadlet import Quadlet
 from profiler.targets.seccomp import Seccomp
 from profiler.targets.selinux.target import SELinux
+from profiler.targets.smack.target import Smack
 from profiler.targets.spo.target import Spo
 from profiler.targets.systemd.target import Systemd
 from profiler.wording import suggestion
@@ -33,6 +35,8 @@ TARGETS: tuple[Target, ...] = (
     AppArmor(),
     Launcher(),
     SELinux(),
+    Smack(),
+    Ima(),
     Docker(),
     Compose(),
     Podman(),

@@ -65,7 +65,7 @@ NO_MODULES = (
 KERNEL = " ".join(
     (
         f"modprobe.blacklist={','.join(NO_MODULES)}",
-        "lsm=landlock,lockdown,yama,apparmor,bpf",
+        "lsm=landlock,lockdown,yama,integrity,apparmor,bpf",
         "log_buf_len=8M",
         "audit_backlog_limit=65536",
         "printk.devkmsg=on",

@@ -31,7 +31,9 @@ from profiler.kernel.syscalls import names_of
 from profiler.kernel.syscalls import number_of as syscall_number
 from profiler.kernel.systemd import words as words_of
 from profiler.policy.model import FileRule, Policy
+from profiler.policy.patterns import path_of, start_of
 from profiler.policy.posture import posture
+from profiler.policy.writable import within
 from profiler.quoting.text import printable
 from profiler.registry.manifest import layer_of
 from profiler.registry.rules import broken
@@ -41,6 +43,7 @@ from profiler.review.sources import from_bytes
 from profiler.rewriting.units import assignments, lines_of
 from profiler.targets.base import Loss
 from profiler.targets.oci_artifact import DIRECTORY
+from profiler.targets.smack.rules import UNLABELLED
 from profiler.targets.systemd.check import check as check_unit
 
 Files = Mapping[str, bytes]
@@ -444,6 +447,45 @@ def selinux(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     assert all(loss.effect == "wider" or loss.item for loss in losses)
 
 
+def smack(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """By the grammar of the kernel's documentation. Each label of the script has a rule with just its letters."""
+    from unit.targets import smacks
+
+    rules = smacks.rules(files["smack.rules"])
+    script = files["smack-labels.sh"]
+    done = subprocess.run(["sh", "-n"], input=script, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    things = {thing for subject, thing in rules if subject == "_"}
+    (label,) = things - {thing for subject, thing in rules if subject != "_"}
+    held = {thing for subject, thing in rules if subject == label}
+    for thing in held:
+        assert rules[label, thing] == set(thing.rpartition(".")[2])
+    assert {subject for subject, _ in rules} <= {label, "_"}
+    written = {rule.pattern for rule in policy.files if "write" in rule.access and "linked" in rule.states}
+    declared = {loss.item for loss in losses}
+    for pattern in written:
+        path = path_of(pattern)
+        if path is not None and path.startswith("/") and not within(path, UNLABELLED):
+            assert any(smacks.allows(rules, label, thing, "rw") for thing in held), pattern
+        elif path is None and pattern not in declared:
+            assert pattern.startswith("{home}") or within(start_of(pattern), UNLABELLED), pattern
+
+
+def ima(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """The root has no files, so each has to be declared; tests/unit/targets/test_ima.py has roots with files."""
+    from unit.targets import imas
+
+    place = Path(os.environ["PYTEST_PLACE"])
+    assert not imas.manifest(files["ima.sha256"])
+    assert not imas.labelled(files["ima-sign.sh"], place)
+    rules = imas.rules(files["ima-policy"])
+    appraised = {rule.conditions for rule in rules if rule.action == "appraise"}
+    assert appraised == ({(f"uid={policy.workload.uid}",)} if policy.workload.uid else set())
+    executed = {rule.pattern for rule in policy.files if {"execute", "map"} & set(rule.access)}
+    refused = {loss.item for loss in losses if loss.effect == "refused"}
+    assert executed | set(policy.programs) <= refused or not policy.workload.uid
+
+
 def nspawn(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     """Read as systemd.nspawn(5) says: capabilities and calls are added to a default and taken from it."""
     (data,) = files.values()
@@ -493,6 +535,8 @@ CHECKS: Mapping[str, Check] = {
     "apparmor": apparmor,
     "launcher": launcher,
     "selinux": selinux,
+    "ima": ima,
+    "smack": smack,
     "docker": engine("docker"),
     "compose": compose,
     "podman": engine("podman", ambient=True),

@@ -3,6 +3,7 @@ that say the same rights, or what is declared as lost."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -102,6 +103,7 @@ def checked(name: str, policy: Policy) -> None:
     target = find(name)
     if "files" in target.says and not policy.has_files:
         return
-    made = render(policy, [target])
+    place = os.environ["PYTEST_PLACE"]
+    made = render(policy, [target], {"ima": {"root": place}})
     losses = [loss for owner, loss in made.losses if owner == name or owner == "seccomp"]
     CHECKS[name]({file.name: file.data for file in made.files}, policy, losses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import Any
 
@@ -108,10 +109,11 @@ def check_sets(sets: dict[str, list[str]]) -> None:
 
 
 def render_all(policy: Policy, action: str = "errno") -> dict[str, bytes]:
-    """Everything that can be rendered: a policy from a recording without files has no AppArmor profile, and no
-    SELinux type."""
-    targets = [target for target in TARGETS if target.name not in ("apparmor", "selinux") or policy.has_files]
-    made = render(policy, targets, {"seccomp": {"action": action}})
+    """Everything that can be rendered: a policy from a recording without files has no AppArmor profile, no SELinux
+    type, no labels and no hashes."""
+    without = ("apparmor", "selinux", "smack", "ima")
+    targets = [target for target in TARGETS if target.name not in without or policy.has_files]
+    made = render(policy, targets, {"seccomp": {"action": action}, "ima": {"root": os.path.dirname(__file__)}})
     return {file.name: file.data for file in made.files}
 
 
@@ -141,7 +143,11 @@ def check_files(files: dict[str, bytes], policy: Policy) -> None:
         assert (f"--security-opt apparmor={name} " in files[script].decode()) is policy.has_files
         done = subprocess.run(["sh", "-n"], input=files[script], capture_output=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
-    for content in (data for name, data in files.items() if not name.startswith("seccomp.oci/")):
+    listed = files.get("ima.sha256") or b"\n"  # no file of the root was executed
+    for content in (
+        listed,
+        *(data for name, data in files.items() if not name.startswith(("seccomp.oci/", "ima.sha"))),
+    ):
         assert content.endswith(b"\n")
         assert not content.endswith(b"\n\n")
 

@@ -1,0 +1,1 @@
+"""Hashes for the Integrity Measurement Architecture of the kernel (IMA)."""

@@ -1,0 +1,1 @@
+"""Rules and labels for the Simplified Mandatory Access Control Kernel (Smack)."""
