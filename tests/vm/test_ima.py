@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from vm.guest import Guest, python
 
 KINDS: tuple[type[Workload], ...] = (Daemon, Nginx)
 SIGNED = Nginx
+TOOLS = ("evmctl", "keyctl", "openssl", "getfattr", "setfattr")
+"""Of the packages ima-evm-utils, keyutils, openssl and attr. The machine sees the host's."""
 FREE = "profile {} {{\n  capability, file, network, mount, signal, ptrace, unix, pivot_root, umount,\n}}\n"
 KILLED = 128 + 11
 """A program that cannot be mapped is ended by the kernel (load_elf_binary)."""
@@ -61,6 +64,8 @@ def _started(guest: Guest, kind: type[Workload], workload: Workload) -> tuple[st
 def made(guest: Guest, recordings: Recordings, tmp_path_factory: pytest.TempPathFactory) -> Made:
     if reason := next(filter(None, map(why_no_workload, KINDS)), None):
         pytest.skip(reason)
+    if missing := [name for name in TOOLS if shutil.which(name) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
     shared = guest.shared / "ima"
     shared.mkdir()
     key = shared / "key.pem"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,8 @@ def test_what_smack_cannot_say() -> None:
 def test_undo_takes_only_its_own_labels_away(tmp_path: Path, root: Path) -> None:
     if os.geteuid():
         pytest.skip("labels of security modules need root")
+    if shutil.which("getfattr") is None:
+        pytest.skip("getfattr is not installed (package attr)")
     path, other = put(root / "one"), put(root / "two")
     script = made(file(path, "write"), file(other, "write")).files[1].data
     try:
