@@ -26,6 +26,7 @@ test:
 	sh tests/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.ready
 	sh tests/quadlet.sh $(VENV)/quadlet
+	sh tests/wild.sh $(VENV)/wild
 	$(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --dist loadscope $(PYTEST_FLAGS)
 
 programs:
