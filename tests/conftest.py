@@ -25,9 +25,10 @@ from vm import guest as virtual
 from vm.guest import Guest
 
 # No time decides a test: Hypothesis has no deadline, and a slow machine is not a failure. Nor does chance: the same
-# code meets the same inputs at each run. `make campaigns` tries others (--hypothesis-profile=random).
-settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("same", settings.get_profile("random"), derandomize=True)
+# code meets the same inputs at each run, so that more of them tell less. `make campaigns` tries others, and twice as
+# many (--hypothesis-profile=random).
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)
+settings.register_profile("same", settings.get_profile("random"), derandomize=True, max_examples=50)
 settings.load_profile("same")
 
 _SHARED = {

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.policy.making import call, check, touching, uses
 from unit.review.sarif import check_sarif
 
@@ -204,7 +205,7 @@ def test_wrong_words(
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=12) | st.none()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     st.builds(
         Denial,
@@ -244,7 +245,7 @@ def test_hostile_names(denial: Denial) -> None:
     assert report.report.failures
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     st.sampled_from([0, 7, 143]),
     st.sampled_from([(), (SYSCALL,), (SYSCALL, FILE)]),

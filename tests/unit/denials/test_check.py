@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.denials.rights import is_named, without_one
 from unit.policy.making import call, check, file, touching, uses
 from unit.policy.resources import FILES, LOOKS, MOUNTS, SIGNALS, SOCKETS
@@ -228,7 +229,7 @@ def rules_and_uses(draw: st.DrawFn) -> tuple[list[Resource], Resource]:
     return draw(st.lists(sort, max_size=4)), use
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=examples(200), suppress_health_check=list(HealthCheck))
 @given(rules_and_uses())
 def test_a_denial_is_what_no_rule_grants(case: tuple[list[Resource], Resource]) -> None:
     rules, use = case

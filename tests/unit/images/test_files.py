@@ -7,6 +7,7 @@ import posixpath
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 
 from profiler.images.files import Files, HardLink, Node
 from profiler.kernel.file_capabilities import FileCapabilities
@@ -103,7 +104,7 @@ NODES = st.sampled_from([FILE, DIRECTORY]) | PATHS.map(link) | PATHS.map(HardLin
 
 
 @given(st.lists(st.lists(st.tuples(PATHS, NODES), max_size=6), max_size=4), PATHS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_hostile_layers(layers: list[list[tuple[str, Node | HardLink]]], asked: str) -> None:
     made = files(*layers)
     every = dict(made)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.images.archives import (
     CAPABILITY,
     Entry,
@@ -271,7 +272,7 @@ WHOLE = saved(LAYER, SECOND), archive(list(layout(LAYER, SECOND).items())), arch
 
 
 @given(st.sampled_from(WHOLE), st.randoms(use_true_random=False), st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_damaged_archive_is_read_or_refused(data: bytes, chance: random.Random, times: int) -> None:
     broken = bytearray(data)
     for _ in range(times):
@@ -286,7 +287,7 @@ def test_a_damaged_archive_is_read_or_refused(data: bytes, chance: random.Random
 
 
 @given(st.binary(max_size=40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_any_value_of_the_attribute(value: bytes) -> None:
     value = value.replace(b"\0\0", b"\0")
     made = archive([Entry("x", capabilities=value)])

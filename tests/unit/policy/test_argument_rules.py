@@ -10,6 +10,7 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from simulation import ALLOWED, ERRNO, program, run
 from unit.policy.making import DEFAULT_ERRNO, call, oci_verdict, rows, seccomp_filter, trace
 
@@ -31,7 +32,7 @@ REGISTER = (
 
 
 @given(rows(), st.lists(st.tuples(*[REGISTER] * 6), min_size=1, max_size=20))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_policy_profile_and_libseccomp_agree(seen: list[Syscall], calls: list[tuple[int, ...]]) -> None:
     """The same answer for every call: by the policy, by the OCI profile's wording and by the kernel program for it."""
     policy = derive(trace(*seen), Options())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.policy.resources import FILES, RESOURCES, SORTS
 
 from profiler.policy.covering import EPHEMERAL, FileRules, Resource, covers, grants, left
@@ -68,7 +69,7 @@ def patterns(draw: st.DrawFn) -> list[Token]:
     return [start, *draw(st.lists(TOKENS, max_size=4))]
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(patterns(), patterns(), st.data())
 def test_a_pattern_that_covers_another_fits_all_its_texts(
     outer: list[Token], inner: list[Token], data: st.DataObject
@@ -286,14 +287,14 @@ def test_only_rules_of_one_sort_are_compared(one: Resource, other: Resource) -> 
     assert type(one) is type(other) or not grants(one, other)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(RESOURCES)
 def test_reflexive(one: Resource) -> None:
     assert grants(one, one)
     assert left([one], one, exact=True) is None
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_transitive(data: st.DataObject) -> None:
     sort = data.draw(st.sampled_from(SORTS))
@@ -316,7 +317,7 @@ def test_an_index_finds_every_pattern(listed: list[list[Token]], wide: list[bool
             assert [one.pattern for one in found.inside(text)] == inside
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(FILES, max_size=4), FILES)
 def test_an_index_changes_no_answer(rules: list[FileRule], use: FileRule) -> None:
     found = FileRules(rules)
@@ -325,7 +326,7 @@ def test_an_index_changes_no_answer(rules: list[FileRule], use: FileRule) -> Non
     assert set(found.around(use.pattern)) == {one for one in rules if covers(one.pattern, use.pattern)}
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(FILES, max_size=3), FILES)
 def test_what_is_left_is_part_of_the_use_and_not_granted(rules: list[FileRule], use: FileRule) -> None:
     rest = left(rules, use)

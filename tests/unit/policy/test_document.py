@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.policy.making import call, check, file, rows, touching, trace, unknown, uses
 from unit.trace.strategies import traces
 
@@ -87,7 +88,7 @@ def canonical(policy: Policy) -> str:
 
 
 @given(rows(), OPTIONS)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_reads_back_what_was_written(seen: list[Syscall], options: Options) -> None:
     policy = derive(
         trace(*seen, unknown(999), capabilities=[check("CAP_KILL", inferred=True), check("CAP_63")]), options
@@ -126,7 +127,7 @@ def uses_of(policy: Policy) -> list[object]:
 
 
 @given(traces(), OPTIONS)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_hostile_names_stay_text(recording: object, options: Options) -> None:
     """Traces with file names and arguments of any bytes, unknown numbers and foreign ABIs."""
     try:

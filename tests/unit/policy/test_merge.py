@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.policy.making import call, check, rows, touching, trace, uses
 from unit.policy.resources import POLICIES, resources
 from unit.trace.strategies import traces
@@ -448,7 +449,7 @@ def test_two_architectures_and_nothing() -> None:
             combine([])
 
 
-@settings(deadline=None, max_examples=75)
+@settings(deadline=None, max_examples=examples(75))
 @given(POLICIES, POLICIES)
 def test_a_union_grants_what_each_grants(one: Policy, two: Policy) -> None:
     together = resources(merge([one, two]))
@@ -456,7 +457,7 @@ def test_a_union_grants_what_each_grants(one: Policy, two: Policy) -> None:
         assert left(together, rule) is None
 
 
-@settings(deadline=None, max_examples=75)
+@settings(deadline=None, max_examples=examples(75))
 @given(POLICIES, POLICIES)
 def test_each_grants_what_an_intersection_grants(one: Policy, two: Policy) -> None:
     for rule in resources(intersect([one, two])):

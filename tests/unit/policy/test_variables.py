@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.policy.making import file, touching, uses
 
 from profiler.errors import InputError
@@ -355,7 +356,7 @@ def probes() -> list[tuple[str, str]]:
 
 
 @given(recordings(), st.booleans())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_a_name_for_a_place_widens_nothing(trace: Trace, general: bool) -> None:
     options = replace(BARE, generalise=general)
     made = derive(trace, options)
@@ -369,7 +370,7 @@ def test_a_name_for_a_place_widens_nothing(trace: Trace, general: bool) -> None:
 
 
 @given(recordings(), recordings(), recordings())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_unions_hold_what_each_allows_in_any_order(a: Trace, b: Trace, c: Trace) -> None:
     policies = [derive(trace, BARE) for trace in (a, b, c)]
     whole = merge(policies)
@@ -402,7 +403,7 @@ def test_unions_hold_what_each_allows_in_any_order(a: Trace, b: Trace, c: Trace)
 
 
 @given(recordings(), recordings(), recordings())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_three_ways_end_in_a_policy_that_reads_back(a: Trace, b: Trace, c: Trace) -> None:
     base, ours, theirs = (derive(trace, BARE) for trace in (a, b, c))
     again(three_way(base, ours, theirs).policy)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 
 from profiler.quoting import apparmor as quoting_apparmor
 from profiler.quoting import json as quoting_json
@@ -89,7 +90,7 @@ NASTY = [
 
 
 @given(st.lists(ARGUMENT, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_shell_gives_back_the_words(words: list[str]) -> None:
     script = "printf '%s\\0' " + " ".join(map(quoting_shell.shell, words)) if words else "true"
     done = subprocess.run(
@@ -152,7 +153,7 @@ def test_json(text: str) -> None:
 
 
 @given(ARGUMENT)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_comment(text: str) -> None:
     assert_comment(text)
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from hypothesis import given, settings
+from inputs import examples
 from unit.policy.making import call, rows, trace
 
 from profiler.kernel.data import load
@@ -75,7 +76,7 @@ def _tests(*values: tuple[int, int]) -> list[dict[str, Any]]:
 
 
 @given(rows())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_it_only_allows_more_and_all_of_it_survives(seen: list[Any]) -> None:
     policy = derive(trace(*seen), Options())
     given_ = profile(policy, "errno")

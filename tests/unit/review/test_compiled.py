@@ -32,7 +32,7 @@ NAMES = (
     *("semop", "shmget", "semtimedop", "ipc"),
     *("personality", "clone", "mmap", "waitpid", "fcntl64", "read", "openat"),
 )
-RANDOM_PROFILES = int(os.environ.get("PROFGEN_RANDOM_PROFILES", "500"))
+RANDOM_PROFILES = int(os.environ.get("PROFGEN_RANDOM_PROFILES", "250"))
 
 
 def read(profile: Mapping[str, Any]) -> Rights:

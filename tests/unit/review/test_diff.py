@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.policy.making import call, check, rows, trace, unknown
 from unit.policy.resources import POLICIES, resources
 from unit.review.test_foreign import ALLOW, ERRNO, OPERATORS, VALUES, permits, profile, read, rule
@@ -73,7 +74,7 @@ def test_nothing_differs_from_itself(listed: list[Syscall], exact: bool) -> None
     assert not compare(policy, policy, exact).changes
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(traces(), st.booleans())
 def test_a_trace_with_everything_does_not_differ_from_itself(recording: Trace, exact: bool) -> None:
     try:
@@ -95,7 +96,7 @@ def test_a_merge_only_adds_and_widens(a: list[Syscall], b: list[Syscall]) -> Non
             assert row.risk is not None
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(traces(), traces())
 def test_a_merge_of_traces_with_everything_only_adds_and_widens(a: Trace, b: Trace) -> None:
     known = (a.has_files, b.has_files)
@@ -128,7 +129,7 @@ def filtered(rules: list[tuple[str, dict[int, tuple[str, int, int]]]], default: 
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(RULES, RULES, st.sampled_from([ERRNO, ALLOW]), st.lists(st.tuples(VALUES, VALUES), max_size=20))
 def test_the_way_a_change_goes(a: Any, b: Any, default: str, calls: list[tuple[int, int]]) -> None:
     """A call that is newly allowed is in something that grew; a filter that shrank only has no such call; and the other
@@ -580,7 +581,7 @@ def test_the_data_of_risks() -> None:
         assert max(row.risk.rank for row in risks.syscall_risks(name)) >= 2, name
 
 
-@settings(deadline=None, max_examples=75)
+@settings(deadline=None, max_examples=examples(75))
 @given(POLICIES, POLICIES, st.booleans())
 def test_nothing_is_gained_when_the_old_grants_all_of_the_new(one: Policy, two: Policy, exact: bool) -> None:
     diff = compare(of_policy(one, "one"), of_policy(two, "two"), exact)

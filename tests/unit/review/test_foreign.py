@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from simulation import ALLOWED, program, run
 from unit.policy.making import DEFAULT_ERRNO, FILTERED, call, check, rows, trace
 
@@ -87,7 +88,7 @@ def test_conditions_mean_what_libseccomp_makes_of_them(
         assert permits(rights, "socket", *arguments) == wanted
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(rows(), st.booleans())
 def test_a_policy_and_its_seccomp_profile_allow_the_same(listed: list[Any], equivalents: bool) -> None:
     policy = derive(trace(*listed), Options(equivalents=equivalents))

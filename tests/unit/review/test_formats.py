@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
+from inputs import examples
 from unit.quoting.test_github import parsed
 from unit.review.reports import NASTY, REPORTS, finding, report
 from unit.review.sarif import check_sarif
@@ -49,7 +50,7 @@ def counts(found: Report) -> dict[str, dict[str, int]]:
     }
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(REPORTS)
 @example(report(finding(what="", fix="")))
 def test_counts_agree(found: Report) -> None:
@@ -57,7 +58,7 @@ def test_counts_agree(found: Report) -> None:
         assert number == found.counts, form
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(REPORTS)
 def test_every_format_is_printable(found: Report) -> None:
     """Nothing in it can move the cursor, reorder text, or end a line."""

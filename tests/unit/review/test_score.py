@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.policy.making import call, check, trace
 
 from profiler.kernel.abi import ABIS
@@ -247,7 +248,7 @@ def without_one(full: Rights, pick: int) -> Rights:
     return steps[pick % len(steps)] if steps else full
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(many_rights(), st.integers(0, 10_000))
 def test_less_never_scores_lower(full: Rights, pick: int) -> None:
     before, after = score(full, NONE), score(without_one(full, pick), NONE)

@@ -12,6 +12,7 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.targets.spo.crds import schema
 
 from profiler.cli.main import cli
@@ -54,7 +55,7 @@ PROFILES = st.lists(RULES, max_size=4).map(lambda rules: profile(*rules))
 
 
 @given(PROFILES, PROFILES, st.sampled_from(["read", "socket", "prctl"]), st.tuples(*[st.integers(0, 3)] * 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_allows_what_one_of_them_allows(
     one: dict[str, Any], other: dict[str, Any], name: str, values: tuple[int, ...]
 ) -> None:

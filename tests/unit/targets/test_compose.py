@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import given, settings
+from inputs import examples
 from unit.policy.making import call, trace
 from unit.targets.containers import ETC, FUSE, LIB, RUN, outside, recorded
 from unit.trace.strategies import traces
@@ -85,7 +86,7 @@ def test_a_sysctl_is_proposed_instead_of_a_capability() -> None:
 
 
 @given(traces())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_hostile_recordings_give_valid_files(recording: Any) -> None:
     try:
         made = derive(recording, Options())

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from executables import write_program
 from hypothesis import given, settings
+from inputs import examples
 from unit.policy.making import call, check, trace
 from unit.targets.containers import ETC, FUSE, LIB, RUN, outside, recorded
 from unit.trace.strategies import traces
@@ -239,7 +240,7 @@ def test_losses() -> None:
 
 
 @given(traces())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_hostile_recordings_give_valid_files(recording: Any) -> None:
     try:
         made = derive(recording, Options())

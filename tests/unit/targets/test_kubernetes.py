@@ -15,6 +15,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.targets.policies import BECAUSE, file, policies, policy
 
 from profiler.errors import InputError
@@ -542,7 +543,7 @@ def test_what_no_pod_can_have() -> None:
         made_of(replace(made, workload=replace(made.workload, launch=launch)), user_namespace="yes")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["spec", "containers", "template", "metadata", "name", "securityContext", "items", "kind"]),

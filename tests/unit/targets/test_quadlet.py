@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from inputs import examples
 from unit.policy.making import call, trace
 from unit.targets.containers import ETC, FUSE, LIB, RUN, outside, recorded
 from unit.targets.quadlets import command, lines
@@ -128,7 +129,7 @@ def test_its_name_is_given() -> None:
 
 
 @given(traces())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_hostile_recordings_give_valid_units(recording: Any) -> None:
     try:
         made = derive(recording, Options())

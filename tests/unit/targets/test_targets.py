@@ -11,6 +11,7 @@ import jsonschema
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.policy.making import call, check, rows, trace
 from unit.trace.strategies import traces
 
@@ -159,14 +160,14 @@ CHECKS = st.lists(
 
 
 @given(rows(), CHECKS, st.sampled_from(sorted(DEFAULT_ACTIONS)), st.booleans(), st.sampled_from([0, 1000]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_valid_and_consistent(seen: list[Syscall], checks: list[Any], action: str, nnp: bool, uid: int) -> None:
     policy = derive(trace(*seen, capabilities=checks, uid=uid), Options(no_new_privs=nnp))
     check_files(render_all(policy, action), policy)
 
 
 @given(traces())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_valid_for_hostile_traces(recording: Any) -> None:
     try:
         policy = derive(recording, Options())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.trace.strategies import traces
 
 from profiler.errors import InputError
@@ -31,7 +32,7 @@ from profiler.trace.model import (
 from profiler.trace.store import USES, dumps, loads, to_dict
 
 RELAXED = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 META = Meta(

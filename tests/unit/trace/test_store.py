@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from jsonschema import Draft202012Validator
 from unit.trace.strategies import traces
 from unit.trace.written import write_trace
@@ -29,7 +30,7 @@ from profiler.trace.store import READ_LIMIT_BYTES, USES, dumps, from_dict, loads
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-MANY = settings(RELAXED, max_examples=200)
+MANY = settings(RELAXED, max_examples=examples(200))
 
 
 @cache

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from inputs import examples
 
 from profiler.trace.model import FILE_KINDS, FILE_STATES
 from profiler.tracers import errands, paths
@@ -684,7 +685,7 @@ def test_servers_are_asked_elsewhere(type: str, linked: Path, monkeypatch: pytes
     me = os.getpid()
     resolver, asked = served(linked, "mnt", type=type)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(TEXTS, st.booleans(), st.booleans())
     @example(["mnt", "out", "deep", "file"], True, False)
     def holds(parts: list[str], follow: bool, entry: bool) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 
 from profiler.denials.logs import sources
 from profiler.denials.logs.openers import opened
@@ -304,7 +305,7 @@ def test_compressions_that_need_a_program(program: str, tmp_path: Path) -> None:
 TEXTS = [text for form in FORMS for record in (SECCOMP, APPARMOR) if (text := text_of(form, record)) is not None]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(
     texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=4),
     cuts=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 60), st.binary(max_size=12)), max_size=4),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from inputs import examples
 from unit.targets.policies import file, policies, policy, transition
 from unit.targets.selinux.cil import allowed, compiled, read, walk
 
@@ -265,7 +266,7 @@ ALSO = {
 """Permission to the other accesses that need it."""
 
 
-@settings(deadline=None, max_examples=80, phases=(Phase.explicit, Phase.generate))
+@settings(deadline=None, max_examples=examples(80), phases=(Phase.explicit, Phase.generate))
 @given(one=policies())
 def test_the_rights_on_files_are_those_of_the_policy(one: Policy) -> None:
     """Where all files have one type, a file has exactly the rights that some rule gives."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from inputs import examples
 from unit.targets.policies import file, policies, policy, transition
 from unit.targets.spo.samples import allows_what_the_policy_does
 
@@ -91,7 +92,7 @@ def lost(made: Abstract, effect: str) -> set[tuple[str, str]]:
 
 
 @given(policies())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_what_the_policy_allows_is_allowed_or_declared_as_refused(any_policy: Policy) -> None:
     made = abstract(any_policy)
     allows_what_the_policy_does(as_spec(made), any_policy, made.losses)

@@ -7,6 +7,7 @@ import os
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from unit.targets.policies import SOME
 from unit.targets.spo.daemon import PATH, regex
 from unit.targets.spo.samples import paths
@@ -50,7 +51,7 @@ def test_no_form(pattern: str) -> None:
 
 
 @given(SOME)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_every_path_of_a_pattern_fits_what_is_written(pattern: str) -> None:
     try:
         written = globs(pattern)
@@ -72,7 +73,7 @@ LETTERS = st.text("ab/", max_size=6)
 
 
 @given(TOKENS, TOKENS, st.lists(LETTERS, max_size=40))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_patterns_that_have_a_path_in_common_overlap(one: list[str], other: list[str], tried: list[str]) -> None:
     a, b = Glob(("/", *one)), Glob(("/", *other))
     assert overlap(a, b) is overlap(b, a)

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import examples
 from wandering import CALLS, MOUNTS, NAMES, Step, wander
 
 from profiler.kernel.files import file_uses
@@ -27,7 +28,7 @@ def steps(operations: list[str], most: int) -> st.SearchStrategy[list[Step]]:
     return st.lists(st.tuples(st.sampled_from(operations), names, names), min_size=1, max_size=most)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(steps(list(CALLS), 12))
 def test_changes_of_files(taken: list[Step]) -> None:
     here = os.open(".", os.O_RDONLY)
