@@ -195,7 +195,7 @@ def _filled(policy: Policy, place: str) -> bool:
     return any(
         _below(rule, place) and not set(rule.access) & _MAKES and set(rule.access) - {"remove", "chroot"}
         for rule in policy.files
-        if rule.kinds != ("directory",)
+        if rule.kinds != ("directory",) and "linked" in rule.states
     )
 
 

@@ -40,10 +40,11 @@ def within(path: str, directories: Collection[str]) -> bool:
 
 
 def changes(rule: FileRule) -> bool:
-    """Return whether a read-only file system refuses a use of the rule. Devices, pipes and sockets may be opened."""
+    """Return whether a read-only file system refuses a use of the rule. Devices, pipes and sockets may be opened. A
+    file without a name is in the directory that it was opened in (O_TMPFILE)."""
     files = set(rule.kinds) & {"file", "directory", "symlink", "unknown"}
     refused = CHANGES & set(rule.access)
-    return "linked" in rule.states and bool(refused) and (bool(files) or not refused <= _OPENS)
+    return rule.states != ("detached",) and bool(refused) and (bool(files) or not refused <= _OPENS)
 
 
 def place_of(rule: FileRule) -> str | None:

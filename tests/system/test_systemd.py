@@ -77,10 +77,12 @@ open(f"{one}/x", "w").close()
 os.rename(f"{one}/x", f"{other}/x")
 os.link(f"{other}/x", f"{one}/y")
 os.remove(f"{one}/y")
+os.close(os.open(f"{sys.argv[1]}-nameless", os.O_TMPFILE | os.O_RDWR))
 for path in ("/proc/mounts", "/proc/net/unix", "/proc/sysvipc/shm", "/proc/sys/kernel/shmmax"):
     open(path).close()
 """
-"""Moves files between two directories (as mv does not, which copies them where it must), and reads what options of
+"""Moves files between two directories (as mv does not, which copies them where it must), has a file without a name in a
+third, and reads what options of
 systemd change."""
 
 
@@ -96,6 +98,7 @@ def mover(profgen: Profgen, public_dir: Path, units: Path) -> None:
     place = public_dir / "moved"
     for name in ("in", "out"):
         (place / name).mkdir(parents=True)
+    place.with_name("moved-nameless").mkdir()
     script = public_dir / "mover.py"
     script.write_text(MOVER)
     command = (PYTHON, str(script), str(place))

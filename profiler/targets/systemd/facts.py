@@ -134,7 +134,7 @@ class Facts:
     def own_temporary(self) -> bool:
         """Whether what it uses below /tmp and /var/tmp is its own: made there, and not a socket that others reach."""
         rows = [(_child(rule.pattern), rule) for rule in self.policy.files]
-        made = {child for child, rule in rows if rule.pattern == child and _MAKES & set(rule.access)}
+        made = {child for child, rule in rows if rule.pattern == child and _makes(rule)}
         used = {child for child, rule in rows for top in TEMPORARY if _may_lie(rule, top) and rule.pattern != top}
         known = (*self.named, *map(patterns.start_of, self._addresses()))
         return used <= made and not any(within(one, TEMPORARY) for one in known)
@@ -273,6 +273,11 @@ class Facts:
             if any(self.passes(name, position, bit) for name, position in _FLAGS.items()):
                 flags |= bit
         return frozenset(name for bit, name in NAMESPACES.items() if flags & bit & NAMESPACE_FLAGS)
+
+
+def _makes(rule: FileRule) -> bool:
+    """Return whether the workload made what it uses. A file without a name (O_TMPFILE) is always its own."""
+    return bool(_MAKES & set(rule.access)) or "linked" not in rule.states
 
 
 def _child(pattern: str) -> str:

@@ -55,6 +55,10 @@ def test_ports_that_others_reach() -> None:
         ([rule("/run/app", "make", kinds=("directory",))], Written(temporary=(Temporary("/run"),))),
         ([rule("/run/app", "mode", kinds=("directory",))], Written(temporary=(Temporary("/run/app"),))),
         ([rule("/tmp/{random}", "create", "write", "map")], Written(temporary=(Temporary("/tmp", executed=True),))),
+        (
+            [FileRule("/tmp/#{digits}", ("read", "write"), states=("deleted",))],
+            Written(temporary=(Temporary("/tmp"),)),
+        ),
         ([rule("/tmp/a/b", "create"), rule("/tmp/c", "create")], Written(temporary=(Temporary("/tmp"),))),
         ([rule("/tmp/a/b", "create"), rule("/tmp/a/old", "read")], Written(kept=("/tmp/a",))),
         ([rule("/var/lib/db/{name}", "write", "create")], Written(kept=("/var/lib/db",))),

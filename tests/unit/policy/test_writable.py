@@ -13,6 +13,11 @@ def of(*rules: FileRule, mounted: tuple[str, ...] = ()) -> Places:
     return gathered(rules, {place for rule in rules if changes(rule) and (place := place_of(rule))}, mounted)
 
 
+def test_a_file_without_a_name_is_in_its_directory() -> None:
+    assert of(file("/srv/#{digits}", "read", "write", states=("deleted",))) == Places(("/srv",))
+    assert of(file("/memfd:x", "read", "write", states=("detached",))) == Places(())
+
+
 def renamed(old: str, new: str, **fields: tuple[str, ...]) -> tuple[FileRule, FileRule]:
     return file(old, "rename_from", **fields), file(new, "rename_to", **fields)
 

@@ -173,6 +173,8 @@ def test_a_private_place_for_temporary_files() -> None:
     own = made(files=(file("/tmp/a{random}", "make", kinds=("directory",)), file("/tmp/a{random}/b", "read")))
     assert options(own)["PrivateTmp"] == ["yes"]
     assert options(own)["ReadWritePaths"] == [""]
+    nameless = options(made(files=(file("/tmp/#{digits}", "read", "write", states=("deleted",)),)))
+    assert nameless["PrivateTmp"] == ["yes"]
 
 
 @pytest.mark.parametrize(
