@@ -82,15 +82,14 @@ for path in ("/proc/mounts", "/proc/net/unix", "/proc/sysvipc/shm", "/proc/sys/k
     open(path).close()
 """
 """Moves files between two directories (as mv does not, which copies them where it must), has a file without a name in a
-third, and reads what options of
-systemd change."""
+third, and reads what options of systemd change."""
 
 
 def service(workload: Workload) -> str:
-    """A unit without any confinement."""
+    """A unit without any confinement, which stops the way that was recorded: its first process gets the signal."""
     user = "" if workload.user == "root" else f"User={workload.uid}\nGroup={workload.gid}\n"
-    output = f"Type=oneshot\nStandardOutput=file:/out/{workload.name}.acts\n" if workload.batch else ""
-    return f"[Service]\nExecStart={words(workload.argv)}\n{user}WorkingDirectory=/\n{output or 'StandardOutput=null'}\n"
+    output = f"Type=oneshot\nStandardOutput=file:/out/{workload.name}.acts" if workload.batch else "StandardOutput=null"
+    return f"[Service]\nExecStart={words(workload.argv)}\n{user}WorkingDirectory=/\nKillMode=mixed\n{output}\n"
 
 
 def mover(profgen: Profgen, public_dir: Path, units: Path) -> None:
@@ -228,7 +227,9 @@ def test_services(profgen: Profgen, recordings: Recordings, public_dir: Path, tm
 
 def generated(trace: Path, unit: str, units: Path) -> None:
     """Put the drop-in for a unit next to it, and check it."""
-    run_here("generate", "-q", str(trace), "-t", "systemd", "-O", f"systemd.unit={unit}", "-o", f"{units}/")
+    profile = units.parent / f"{unit}.profile"
+    run_here("generate", "-q", str(trace), "-t", "systemd", "-O", f"systemd.unit={unit}", "-o", f"{profile}/")
+    shutil.copytree(profile / f"{unit}.service.d", units / f"{unit}.service.d")
     verified(units, unit)
 
 
