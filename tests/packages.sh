@@ -5,7 +5,7 @@ set -eu
 
 venv="python3-venv"
 demo="$venv python3-bpfcc runc"
-test="$demo crun docker.io docker-compose podman systemd-container strace bubblewrap curl git gcc gcc-multilib libc6-dev make nginx-light redis-server redis-tools wrk postgresql busybox-static iproute2 util-linux binutils procps apparmor file less tmux kmod udev shellcheck zstd lz4 fuse3 bindfs squashfuse squashfs-tools chromium fonts-dejavu-core zsh fish mandoc groff-base docker-registry skopeo containerd lxc secilc semodule-utils policycoreutils selinux-utils libvirt-daemon libvirt-daemon-driver-lxc libvirt-clients libxml2-utils openssl attr"
+test="$demo crun docker.io docker-compose podman systemd-container strace bubblewrap curl git gcc gcc-multilib libc6-dev make nginx-light redis-server redis-tools wrk postgresql busybox-static iproute2 util-linux binutils procps apparmor file less tmux kmod udev shellcheck zstd lz4 fuse3 bindfs squashfuse squashfs-tools chromium fonts-dejavu-core zsh fish mandoc groff-base docker-registry skopeo containerd lxc secilc semodule-utils policycoreutils selinux-utils libvirt-daemon libvirt-daemon-driver-lxc libvirt-clients libxml2-utils openssl attr tomoyo-tools"
 # For the virtual machine of tests/vm: a kernel with AppArmor, and what runs it. Other architectures' tests skip it.
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || test="$test qemu-system-x86 linux-image-amd64 ima-evm-utils keyutils"
 

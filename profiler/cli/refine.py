@@ -79,7 +79,7 @@ class _Change:
         "profiles",
         multiple=True,
         metavar="NAME",
-        help="Name of the AppArmor profile or SELinux type.  [default: that of the generated profile]",
+        help="Name of the AppArmor profile, SELinux type or TOMOYO namespace.  [default: the generated one's]",
     ),
     click.option(
         "--comm", "comms", multiple=True, metavar="NAME", help="Only denials of processes with this name (comm)."
@@ -120,7 +120,7 @@ def refine(
     """Read what the kernel refused under a profile, and propose the least additions to its POLICY.
 
     Reads records of seccomp, AppArmor and SELinux in auditd's log, the kernel's log, syslog, and the journal's text and
-    JSON.
+    JSON, and TOMOYO's own log.
     Prints a change for patch(1) on standard output. Where it comes from, what may be dangerous and is left to you, and
     gaps of the log are printed on standard error.
 
@@ -223,6 +223,7 @@ def _change(path: str, logs: LogOptions, allow_dangerous: tuple[str, ...], revie
     from profiler.policy.editing import comments, decoded, unified, with_comments
     from profiler.targets.apparmor.naming import profile_name
     from profiler.targets.selinux.target import module_name
+    from profiler.targets.tomoyo.target import namespace_name
     from profiler.trace.store import read_limited
 
     data = read_limited(path)
@@ -235,7 +236,8 @@ def _change(path: str, logs: LogOptions, allow_dangerous: tuple[str, ...], revie
         reasons = "".join(f"; not {sources.title(source)}: {reason}" for source, reason in unread.items())
         say(f"read {' and '.join(map(sources.title, read))}{reasons}")
     wanted = Wanted(logs.profiles, logs.comms, logs.exes, logs.any_program)
-    kept, skipped = split(old, reader.reading.denials, wanted, (profile_name(old), f"{module_name(old)}.process"))
+    names = (profile_name(old), f"{module_name(old)}.process", namespace_name(old))
+    kept, skipped = split(old, reader.reading.denials, wanted, names)
     allowed = tuple(item.upper() if item.upper().startswith("CAP_") else item for item in allow_dangerous)
     proposal = propose(old, kept, allowed)
     if review and proposal.refused:

@@ -70,9 +70,10 @@ def split(
 ) -> tuple[tuple[Denial, ...], tuple[Skipped, ...]]:
     """Return (the denials that concern the policy, what was skipped).
 
-    ``names``: the AppArmor profile and the SELinux type that are generated from the policy. A denial that names one
-    belongs by that name, also under a child of a profile (``NAME//CHILD``). Denials of seccomp name none: they belong
-    if the policy knows their program. A policy made without evidence of files knows no programs, and takes all.
+    ``names``: the AppArmor profile, the SELinux type and the TOMOYO namespace that are generated from the policy. A
+    denial that names one belongs by that name, also under a child of a profile (``NAME//CHILD``). Denials of seccomp
+    name none: they belong if the policy knows their program. A policy made without evidence of files knows no
+    programs, and takes all.
     """
     profiles = wanted.profiles or tuple(names)
     known = programs_of(policy)
@@ -94,7 +95,7 @@ def split(
             if any(denial.profile == name or denial.profile.startswith(f"{name}//") for name in profiles):
                 kept.append(denial)
             else:
-                why = f"under profiles or types other than {' or '.join(profiles)}"
+                why = f"under profiles, types or namespaces other than {' or '.join(profiles)}"
                 skip(denial, why, denial.profile, "--profile NAME")
         elif everything or _of_runtime(denial) or (denial.exe is not None and _is_one(denial.exe, known or ())):
             kept.append(denial)

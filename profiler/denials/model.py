@@ -32,8 +32,8 @@ EVENTS_MAX = 3
 class Denial:
     """One use of one right by one program under one profile, ``count`` times.
 
-    ``kind`` is one of KINDS. ``by`` is what reported it: ``seccomp``, ``apparmor``, ``selinux``, ``kernel`` (a
-    capability that the process lacked), or ``policy`` (profgen, which checked a use against the policy's rules).
+    ``kind`` is one of KINDS. ``by`` is what reported it: ``seccomp``, ``apparmor``, ``selinux``, ``tomoyo``, ``kernel``
+    (a capability that the process lacked), or ``policy`` (profgen, which checked a use against the policy's rules).
     ``refused`` is False if it was only reported (SCMP_ACT_LOG, complain or permissive mode). The kind ``other`` is for
     what policies cannot express; ``operation`` and ``info`` then describe it.
     """

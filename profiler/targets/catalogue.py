@@ -27,6 +27,7 @@ from profiler.targets.selinux.target import SELinux
 from profiler.targets.smack.target import Smack
 from profiler.targets.spo.target import Spo
 from profiler.targets.systemd.target import Systemd
+from profiler.targets.tomoyo.target import Tomoyo
 from profiler.wording import suggestion
 
 TARGETS: tuple[Target, ...] = (
@@ -37,6 +38,7 @@ TARGETS: tuple[Target, ...] = (
     SELinux(),
     Smack(),
     Ima(),
+    Tomoyo(),
     Docker(),
     Compose(),
     Podman(),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.errors import InputError
-from profiler.quoting import apparmor, cil, csv, ima, json, lxc, python, shell, smack, systemd, text, xml, yaml
+from profiler.quoting import apparmor, cil, csv, ima, json, lxc, python, shell, smack, systemd, text, tomoyo, xml, yaml
 from profiler.quoting.text import printable
 from profiler.targets.bounded import bounded, check
 
@@ -95,7 +95,7 @@ def _environment(directory: Path | None) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for module in (apparmor, cil, csv, ima, json, lxc, python, shell, smack, systemd, text, xml, yaml):
+    for module in (apparmor, cil, csv, ima, json, lxc, python, shell, smack, systemd, text, tomoyo, xml, yaml):
         environment.filters.update(module.FILTERS)
     return environment
 

@@ -65,7 +65,10 @@ NO_MODULES = (
 KERNEL = " ".join(
     (
         f"modprobe.blacklist={','.join(NO_MODULES)}",
-        "lsm=landlock,lockdown,yama,integrity,apparmor,bpf",
+        "lsm=landlock,lockdown,yama,integrity,apparmor,tomoyo,bpf",
+        # TOMOYO does nothing before this program is executed, and then loads its policy with that one.
+        "TOMOYO_trigger=/run/tomoyo-start",
+        "TOMOYO_loader=/run/tomoyo-load",
         "log_buf_len=8M",
         "audit_backlog_limit=65536",
         "printk.devkmsg=on",

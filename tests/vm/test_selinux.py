@@ -239,4 +239,4 @@ def test_refine(kind: type[Workload], made: Mapping[type[Workload], Made], profg
         assert text in said, said
     assert "read of 'shadow'" in said
     assert "not understood" not in said
-    assert "under profiles or types other than" in said
+    assert "under profiles, types or namespaces other than" in said

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from profiler.denials.logs import aalog, apparmor, journal, seccomp, selinux, text
+from profiler.denials.logs import aalog, apparmor, journal, seccomp, selinux, text, tomoyo
 from profiler.denials.logs import gaps as statements
 from profiler.denials.logs.fields import values_of
 from profiler.denials.logs.gaps import Gap, Gaps
@@ -131,6 +131,8 @@ class Reader:
         kind = journal.form(plain.head)
         if kind is not None:
             self._entries(plain, kind)
+        elif tomoyo.is_log(plain.head):
+            self._records_of_tomoyo(plain)
         else:
             self._lines(plain)
         self._numbers["bytes"] += plain.bytes
@@ -286,6 +288,24 @@ class Reader:
             self._unread("broken", line, number)
         else:
             self._count(tally, None, None, 0, number, _Log())
+
+    def _records_of_tomoyo(self, plain: Head) -> None:
+        log = _Log(self._logs, provable=True)
+        for record, number in tomoyo.records(io.BufferedReader(plain, CHUNK)):
+            if isinstance(record, bytes):
+                self._unread("broken", record, number)
+                self._mixed.add(log.number)
+                continue
+            for part, denial in enumerate(record.denials):
+                key = (*record.key, b"%d" % part)
+                tally = self._tallies.get(key)
+                if tally is None:
+                    if len(self._tallies) >= self._distinct:
+                        self._numbers["beyond"] += 1
+                        continue
+                    tally = self._tallies[key] = _Tally(denial, hash(denial))
+                if isinstance(tally, _Tally):
+                    self._count(tally, None, b"%.0f" % record.time, record.pid, number, log)
 
     def _count(
         self, tally: _Tally, event: bytes | None, time: bytes | None, pid: int, number: int | None, log: _Log

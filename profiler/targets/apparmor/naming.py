@@ -23,6 +23,15 @@ def valid_name(text: str) -> str:
     return text
 
 
+def valid_namespace(text: str) -> str:
+    """Return the name of a policy namespace. Raises InputError for what is not one below the root."""
+    if not _NAME.fullmatch(text) or text == "root":
+        raise InputError(
+            f"{printable(text)!r} is not a name for a namespace: use letters, digits and _.+-, 100 at most; not root"
+        )
+    return text
+
+
 def profile_name(policy: Policy) -> str:
     """Return ``profgen-COMMAND-DIGEST``."""
     return f"profgen-{command_of(policy, 'A-Za-z0-9_.+-')[:80]}-{digest_of(policy)}"

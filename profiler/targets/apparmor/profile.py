@@ -14,7 +14,7 @@ from profiler.quoting.shell import shell
 from profiler.quoting.text import printable
 from profiler.targets.apparmor import rules
 from profiler.targets.apparmor.abstractions import weigh
-from profiler.targets.apparmor.naming import profile_name, valid_name
+from profiler.targets.apparmor.naming import profile_name, valid_name, valid_namespace
 from profiler.targets.apparmor.programs import Files
 from profiler.targets.apparmor.rules import FileLine, FileLines, LinkLine, UnixLine
 from profiler.targets.base import (
@@ -42,6 +42,8 @@ LXC_PROFILES = ("/usr/bin/lxc-start", "lxc-start")
 """Profiles of lxc-start, which stops the container (usr.bin.lxc-start of LXC 5 and 6): it may start containers only
 under profiles named lxc-*."""
 
+_NAMESPACES = "/sys/kernel/security/apparmor/policy/namespaces"
+
 STREAMS: tuple[tuple[rules.Parts, str], ...] = (
     (("/dev/null",), "rw"),
     (("/dev/pts/", Glob("[0-9]*")), "rw"),
@@ -54,13 +56,15 @@ the profile, or when the process that opened it is confined. It replaces a refus
 class Choices:
     """How the profile is written. ``name``: None makes one from the policy. ``attach``: the path of the program that
     always runs under it; None for a profile that something names (containers, systemd). ``complain``: denials are
-    logged, not enforced. ``children``: each further program gets a profile of its own."""
+    logged, not enforced. ``children``: each further program gets a profile of its own. ``namespace``: the policy
+    namespace that it is loaded into, below the root; None for the one of whoever loads it."""
 
     name: str | None = None
     attach: str | None = None
     abi: str = "3.0"
     complain: bool = False
     children: bool = False
+    namespace: str | None = None
 
 
 def _program(text: str) -> str:
@@ -85,10 +89,21 @@ ABI = Setting("abi", f"the AppArmor to write for: {', '.join(ABIS)}", "ABI", ABI
 COMPLAIN = Setting("complain", "log what no rule allows, and allow it", "yes|no", False, yes_or_no)
 CHILDREN = Setting("children", "give each further program a profile of its own", "yes|no", False, yes_or_no)
 
+NAMESPACE: Setting[str | None] = Setting(
+    "namespace", "the policy namespace that the profile is loaded into", "NAME", None, valid_namespace
+)
+
 
 def choices(request: Request) -> Choices:
     """Return the settings of a request."""
-    return Choices(NAME.of(request), ATTACH.of(request), ABI.of(request), COMPLAIN.of(request), CHILDREN.of(request))
+    return Choices(
+        NAME.of(request),
+        ATTACH.of(request),
+        ABI.of(request),
+        COMPLAIN.of(request),
+        CHILDREN.of(request),
+        NAMESPACE.of(request),
+    )
 
 
 @dataclass(frozen=True)
@@ -107,9 +122,10 @@ class Body:
 
 @dataclass(frozen=True)
 class Profile:
-    """Everything the template writes."""
+    """Everything the template writes. ``called``: the name with the namespace, as seen from outside of it."""
 
     name: str
+    called: str
     attach: str | None
     flags: tuple[str, ...]
     abi: str
@@ -214,6 +230,7 @@ def build(policy: Policy, chosen: Choices) -> Profile:
     notes += not_mediated
     profile = Profile(
         name=name,
+        called=name if chosen.namespace is None else f":{chosen.namespace}:{name}",
         attach=None if chosen.attach is None else quoted_path(chosen.attach),
         flags=_flags(policy, chosen.complain),
         abi=chosen.abi,
@@ -239,9 +256,9 @@ def build(policy: Policy, chosen: Choices) -> Profile:
     return replace(profile, variables=rules.variables_in("".join(texts), policy.variables))
 
 
-def usage(policy: Policy, name: str, attach: str | None) -> list[Step]:
-    """Return the commands that load the profile, use it and unload it."""
-    file = written(FILE)
+def usage(policy: Policy, name: str, chosen: Choices) -> list[Step]:
+    """Return the commands that load the profile, use it and unload it. ``name``: with its namespace."""
+    file, attach = written(FILE), chosen.attach
     steps = [Step("load", f"load it:     apparmor_parser -r -W {file}   (as root; again after each change)")]
     if attach:
         steps.append(Step("use", f"then:        {shell(attach)} runs under it from its next start on"))
@@ -254,11 +271,15 @@ def usage(policy: Policy, name: str, attach: str | None) -> list[Step]:
                 " (loaded on the node)",
             ),
         ]
+    undo = [Step("undo", f"unload it:   apparmor_parser -R {file}")]
+    if chosen.namespace is not None:
+        steps.append(Step("use", f"stacked:     HOST//&{name} is under the profile HOST of the machine too"))
+        undo.append(Step("undo", f"if empty:    rmdir {_NAMESPACES}/{chosen.namespace}"))
     return [
         *steps,
         Step("use", f"systemd:     AppArmorProfile={name}"),
         Step("use", f"a command:   aa-exec -p {name} -- COMMAND"),
-        Step("undo", f"unload it:   apparmor_parser -R {file}"),
+        *undo,
     ]
 
 
@@ -270,7 +291,7 @@ class AppArmor(Target):
     says = frozenset(
         {"capabilities", "files", "transitions", "sockets", "signals", "inspections", "mounts"},
     )
-    settings = (NAME, ATTACH, ABI, COMPLAIN, CHILDREN)
+    settings = (NAME, ATTACH, ABI, COMPLAIN, CHILDREN, NAMESPACE)
 
     def render(self, request: Request) -> Output:
         """See Target.render."""
@@ -278,7 +299,7 @@ class AppArmor(Target):
         if chosen.name is None and request.name_start:
             chosen = replace(chosen, name=request.name_start + profile_name(policy))
         profile = build(policy, chosen)
-        steps = usage(policy, profile.name, chosen.attach)
+        steps = usage(policy, profile.called, chosen)
         values = {
             "command": " ".join(map(shell, policy.workload.argv)),
             "extent": extent(policy.workload),
@@ -287,4 +308,4 @@ class AppArmor(Target):
             "usage": [step.line({FILE: FILE}) for step in steps],
         }
         file = File(FILE, request.template("apparmor.profile.j2", **values))
-        return Output((file,), (*profile.losses, *rules.coarser(policy)), tuple(steps), profile.name)
+        return Output((file,), (*profile.losses, *rules.coarser(policy)), tuple(steps), profile.called)

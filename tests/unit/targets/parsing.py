@@ -486,6 +486,36 @@ def ima(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     assert executed | set(policy.programs) <= refused or not policy.workload.uid
 
 
+def tomoyo(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
+    """Checked by TOMOYO's own tools, if they are here. tests/vm/test_tomoyo.py enforces it."""
+    from unit.targets.tomoyo import reading
+
+    from profiler.targets.selinux.labels import sample
+
+    if Path(reading.CHECKER).exists():
+        reading.checked(files["tomoyo.domain.conf"], "d")
+        reading.checked(files["tomoyo.exception.conf"], "e")
+    made = reading.read(files)
+    refused = {loss.item for loss in losses if loss.effect == "refused"}
+    programs = {row.program for row in policy.transitions} - refused
+    assert len(made.domains) == len(programs) + 1
+    words = {"read": "read", "write": "write", "append": "append", "truncate": "truncate", "mode": "chmod"}
+    for rule in policy.files:
+        path = sample(rule.pattern)
+        plain = path.startswith("/") and not path.startswith(("/proc", "/dev", "/sys", "/memfd:", "/SYSV"))
+        if not plain or rule.pattern in refused or rule.programs or "linked" not in rule.states:
+            continue
+        ends = {"/"} if set(rule.kinds) == {"directory"} else {""}
+        for access in words.keys() & set(rule.access):
+            for domain in made.domains:
+                assert not domain or all(made.allows(domain, words[access], path + end) for end in ends), (rule, domain)
+    given = {(rule[1], rule[2], rule[3]) for rules in made.domains.values() for rule in rules if rule[0] == "network"}
+    bound = {
+        ("inet", row.type) for row in policy.sockets if row.family in ("inet", "inet6") and dict(row.ports).get("bind")
+    }
+    assert bound <= {(family, sort) for family, sort, word in given if word == "bind"} | {("inet", "seqpacket")}
+
+
 def nspawn(files: Files, policy: Policy, losses: Sequence[Loss]) -> None:
     """Read as systemd.nspawn(5) says: capabilities and calls are added to a default and taken from it."""
     (data,) = files.values()
@@ -537,6 +567,7 @@ CHECKS: Mapping[str, Check] = {
     "selinux": selinux,
     "ima": ima,
     "smack": smack,
+    "tomoyo": tomoyo,
     "docker": engine("docker"),
     "compose": compose,
     "podman": engine("podman", ambient=True),

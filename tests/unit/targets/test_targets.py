@@ -111,8 +111,8 @@ def check_sets(sets: dict[str, list[str]]) -> None:
 
 def render_all(policy: Policy, action: str = "errno") -> dict[str, bytes]:
     """Everything that can be rendered: a policy from a recording without files has no AppArmor profile, no SELinux
-    type, no labels and no hashes."""
-    without = ("apparmor", "selinux", "smack", "ima")
+    type, no labels, no hashes and no domains of TOMOYO."""
+    without = ("apparmor", "selinux", "smack", "ima", "tomoyo")
     targets = [target for target in TARGETS if target.name not in without or policy.has_files]
     made = render(policy, targets, {"seccomp": {"action": action}, "ima": {"root": os.path.dirname(__file__)}})
     return {file.name: file.data for file in made.files}

@@ -500,6 +500,24 @@ def test_usage_names_the_profile() -> None:
     assert any("/usr/sbin/app runs under it" in line for line in alone)
 
 
+def test_a_profile_for_a_namespace() -> None:
+    """The name says the namespace; names inside the profile are of the namespace already."""
+    made = output(policy(runtime="any"), name="app", namespace="tenant")
+    text = made.files[0].data.decode()
+    assert "\nprofile :tenant:app flags=" in text
+    assert made.called == ":tenant:app"
+    assert text.count(":tenant:") == text.partition("\nprofile ")[0].count(":tenant:") + 1
+    lines = [step.line({apparmor.FILE: "p"}) for step in made.usage]
+    for part in ("aa-exec -p :tenant:app", "HOST//&:tenant:app", "apparmor=:tenant:app", "namespaces/tenant"):
+        assert any(part in line for line in lines), part
+
+
+@pytest.mark.parametrize("text", ["", "root", "a b", ":a", "a:b", "a//b", "a&b", "../a", "a\n"])
+def test_what_is_not_a_namespace(text: str) -> None:
+    with pytest.raises(InputError):
+        apparmor.NAMESPACE.parse(text)
+
+
 def test_same_policy_same_text() -> None:
     made = [
         file("/b", "read"),

@@ -1,0 +1,1 @@
+"""TOMOYO: domains for the programs of a workload."""
