@@ -94,8 +94,11 @@ class Lxc:
         assert path.read_text() == once, "twice is the same as once"
 
     def signal(self, identity: str, name: str) -> None:
-        """Send a signal to the container's first process."""
-        os.kill(int(run(self._lxc("lxc-info", identity, "-p", "-H")).stdout), getattr(signal, f"SIG{name}"))
+        """Send a signal to the job's first process. The init of lxc-execute would send it to every process."""
+        first = int(run(self._lxc("lxc-info", identity, "-p", "-H")).stdout)
+        if self._tool == "lxc-execute":
+            first = int(Path(f"/proc/{first}/task/{first}/children").read_text().split()[0])
+        os.kill(first, getattr(signal, f"SIG{name}"))
 
     def remove(self, identity: str, directory: Path) -> None:
         """Stop it, and remove the groups that LXC leaves behind."""
