@@ -371,9 +371,9 @@ def test_name_attachment_and_flags() -> None:
 
 
 def test_wrong_options() -> None:
-    with pytest.raises(InputError, match="starts with /"):
+    with pytest.raises(InputError, match="write an absolute path"):
         apparmor.ATTACH.parse("nginx")
-    with pytest.raises(InputError, match="two slashes"):
+    with pytest.raises(InputError, match="write an absolute path"):
         apparmor.ATTACH.parse("//nginx")
     with pytest.raises(InputError, match=r"not one of 3\.0, 4\.0"):
         apparmor.ABI.parse("2.0")
