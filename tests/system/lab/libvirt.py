@@ -132,10 +132,6 @@ class Domain:
         self._libvirt, self._name, self._directory = libvirt, name, directory
 
     @property
-    def printed(self, *words: str) -> str:
-        """What a command prints."""
-        return run(self._words(*words), seconds=30).stdout
-
     def running(self) -> bool:
         return self._libvirt.running(self._name)
 
