@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from system.harness import descendants, run_here
+from system.harness import run_here
 from system.lab.processes import ENVIRONMENT, LabError, kill_marked, run, stop
 from system.lab.runtimes import DIE_WITH_US, Job, skeleton
 from waiting import HANG_SECONDS, eventually
@@ -109,7 +109,8 @@ class Libvirt:
 
     def init(self, name: str) -> int:
         """The first process of a domain."""
-        return min(descendants(int(self._text(f"/run/libvirt/lxc/{name}.pid"))))
+        controller = int(self._text(f"/run/libvirt/lxc/{name}.pid"))
+        return int(Path(f"/proc/{controller}/task/{controller}/children").read_text().split()[0])
 
     def log(self, name: str) -> str:
         return self._text(f"/var/log/libvirt/lxc/{name}.log")[-3000:] + self._log.read_text(errors="replace")[-2000:]
