@@ -134,16 +134,8 @@ def verify(
 
     _check(enforce, workload)
     places = _places(reports, form)
-    printed = [name for name, place in places if place == STANDARD_OUTPUT]
-    if len(printed) + to.printed > 1:
-        one, other = (f"the {printed[0]} report", "-o -" if to.printed else f"the {printed[1]} report")
-        raise click.UsageError(f"{one} and {other} both go to standard output; give one of them a file")
-    if printed or to.printed:
-        keep_standard_output()
     path = Path(policy)
-    for place in (to.path, *(place for _, place in places)):
-        if place is not None:
-            refuse_to_replace(place, [path])
+    _check_results(places, to, path)
     if not to.quiet:
         say_what_takes_long()
     content = read_limited(path)
@@ -186,6 +178,19 @@ def _places(reports: Sequence[tuple[str | None, str]], form: str) -> list[tuple[
     usual: list[Path | None] = [Path(path) for name, path in reports if name is None]
     usual = usual or [None if form == "text" else STANDARD_OUTPUT]
     return [*((form, place) for place in usual), *((name, Path(path)) for name, path in reports if name is not None)]
+
+
+def _check_results(places: Sequence[tuple[str, Path | None]], to: OutputOptions, policy: Path) -> None:
+    """Keep standard output for one result. Raises UsageError for two, OutputError for one in place of the policy."""
+    printed = [name for name, place in places if place == STANDARD_OUTPUT]
+    if len(printed) + to.printed > 1:
+        one, other = (f"the {printed[0]} report", "-o -" if to.printed else f"the {printed[1]} report")
+        raise click.UsageError(f"{one} and {other} both go to standard output; give one of them a file")
+    if printed or to.printed:
+        keep_standard_output()
+    for place in (to.path, *(place for _, place in places)):
+        if place is not None:
+            refuse_to_replace(place, [policy])
 
 
 def _check(enforce: EnforceOptions, workload: WorkloadOptions) -> None:

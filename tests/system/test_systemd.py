@@ -18,7 +18,7 @@ from system.lab import probe
 from system.lab.fixtures import Recordings, recordings  # noqa: F401
 from system.lab.processes import LabError, kill_marked, run
 from system.lab.runtimes import DIE_WITH_US
-from system.lab.workloads import PYTHON, SAMPLE_WORKLOADS, Nginx, Redis, Workload
+from system.lab.workloads import PYTHON, SAMPLE_WORKLOADS, SAMPLES, Nginx, Redis, Workload
 from waiting import HANG_SECONDS, eventually
 
 from profiler.quoting.systemd import words
@@ -111,7 +111,8 @@ def mover(profgen: Profgen, public_dir: Path, units: Path) -> None:
 
 @contextlib.contextmanager
 def booted(place: Path, units: Path, out: Path, shared: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A systemd with these units, that sees ``shared`` where it is; it ends after its script."""
+    """A systemd with these units, that sees ``shared`` and the samples where they are, also in /tmp; it ends after its
+    script."""
     over = place / "over"
     over.mkdir()
     root = over / "root"
@@ -125,7 +126,7 @@ rm -f {root}/etc/systemd/system/*.wants/*
 {masks}
 cp -r {units}/* {root}/etc/systemd/system/
 exec systemd-nspawn -q -D {root} --register=no --keep-unit --console=pipe --bind={out}:/out --bind={shared} \\
-    --capability=all --boot systemd.unit=try.target
+    --bind-ro={SAMPLES} --capability=all --boot systemd.unit=try.target
 """
     with open(place / "console", "wb") as console:
         process = subprocess.Popen(

@@ -91,7 +91,7 @@ def test_every_option_of_every_command(name: str) -> None:
         (["generate", "-O", "apparmor.comp"], ["apparmor.complain"]),
         (["generate", "-O", "apparmor.complain="], ["apparmor.complain=yes", "apparmor.complain=no"]),
         (["generate", "-O", "seccomp.action=k"], ["seccomp.action=kill-process"]),
-        (["generate", "--apparmor-n"], ["--apparmor-name"]),
+        (["generate", "--apparmor-n"], ["--apparmor-name", "--apparmor-namespace"]),
         (["targets", "oc"], ["oci", "oci-artifact"]),
         (["score", "--capabilities", "CAP_CHOWN,CAP_SYS_BOO"], ["CAP_CHOWN,CAP_SYS_BOOT"]),
         (["record", "--limit", "fil"], ["files="]),
